@@ -1,0 +1,1 @@
+"""Preprocessing of behavior logs as a library: Arrow in, Arrow out."""

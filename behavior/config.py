@@ -1,0 +1,151 @@
+"""Configuration: pydantic models that are read from YAML, and errors that name the nearest known key."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pydantic
+import yaml
+
+from behavior.errors import UserError
+
+
+class Config(pydantic.BaseModel):
+    """Base of every configuration model: unknown keys are errors, values cannot change afterwards."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+ConfigT = TypeVar("ConfigT", bound=Config)
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that looks most like `name`, or None where nothing is close."""
+    matches = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
+    return matches[0] if matches else None
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Advice for an unknown name: the nearest known one, else the whole list."""
+    names = list(known)
+    close = nearest(name, names)
+    return f"did you mean '{close}'?" if close else f"known: {', '.join(sorted(names))}"
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a YAML mapping.
+
+    Raises:
+        UserError: the file is missing, is not YAML, or does not hold a mapping.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"there is no file '{path}'", fix="check the path") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"'{path}' cannot be read: {error}") from error
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)
+        raise UserError(f"this is not YAML: {getattr(error, 'problem', error)}", where=where) from None
+    if not isinstance(data, dict):
+        raise UserError("a mapping of keys to values was expected", where=str(path))
+    return data
+
+
+def parse_config(cls: type[ConfigT], data: Mapping[str, Any], *, where: str) -> ConfigT:
+    """Check `data` against a configuration model.
+
+    Args:
+        cls: the model.
+        data: plain values, as YAML gives them.
+        where: the file or flag the values come from, for the error.
+
+    Raises:
+        UserError: the first thing that is wrong; an unknown key comes with the nearest known one.
+    """
+    try:
+        return cls.model_validate(data)
+    except pydantic.ValidationError as error:
+        problems = error.errors()
+        # A misspelt key often makes another one missing: the misspelling is the better message.
+        first = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
+        raise _as_user_error(cls, first, where) from None
+
+
+def apply_overrides(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """Apply `a.b=value` settings (values are YAML) to nested mappings; returns a changed copy.
+
+    Raises:
+        UserError: a setting without `=`, or one that goes through something that is not a mapping.
+    """
+    result = dict(data)
+    for setting in overrides:
+        key, separator, text = setting.partition("=")
+        if not separator or not key.strip():
+            raise UserError(f"'{setting}' is not a setting", where="--set", fix="write key.key=value")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise UserError(f"the value of '{setting}' is not YAML", where="--set") from None
+        result = _with_value(result, key.strip().split("."), value, setting)
+    return result
+
+
+def _with_value(data: Mapping[str, Any], keys: list[str], value: Any, setting: str) -> dict[str, Any]:
+    result = dict(data)
+    if len(keys) == 1:
+        result[keys[0]] = value
+        return result
+    inner = result.get(keys[0])
+    if inner is None:
+        inner = {}
+    if not isinstance(inner, Mapping):
+        raise UserError(f"'{setting}': '{keys[0]}' is a value, not a section", where="--set")
+    result[keys[0]] = _with_value(inner, keys[1:], value, setting)
+    return result
+
+
+def _as_user_error(cls: type[Config], problem: Any, where: str) -> UserError:
+    location = [part for part in problem["loc"]]
+    path = ".".join(str(part) for part in location)
+    if problem["type"] == "extra_forbidden":
+        known = _known_keys(cls, location[:-1])
+        return UserError(f"unknown key '{path}'", where=where, fix=did_you_mean(str(location[-1]), known))
+    if problem["type"] == "missing":
+        return UserError(f"the key '{path}' is missing", where=where, fix="add it")
+    message = problem["msg"].removeprefix("Value error, ")
+    subject = f"'{path}': " if path else ""
+    shown = problem.get("input")
+    got = f" (got {shown!r})" if isinstance(shown, str | int | float | bool) else ""
+    return UserError(f"{subject}{message}{got}", where=where)
+
+
+def _known_keys(cls: type[Config], location: list[Any]) -> list[str]:
+    """The keys of the model that lies at `location`, following fields, lists and tagged unions."""
+    models: list[type[pydantic.BaseModel]] = [cls]
+    for part in location:
+        inner: list[type[pydantic.BaseModel]] = []
+        for model in models:
+            if part in model.model_fields:
+                inner.extend(_models_in(model.model_fields[part].annotation))
+            elif isinstance(part, str) and model.__name__ == part:
+                inner.append(model)
+        # List indices and union tags appear in the location but lead to no field.
+        models = inner or models
+    return sorted({name for model in models for name in model.model_fields})
+
+
+def _models_in(annotation: Any) -> list[type[pydantic.BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
+        return [annotation]
+    found: list[type[pydantic.BaseModel]] = []
+    for argument in getattr(annotation, "__args__", ()):
+        found.extend(_models_in(argument))
+    return found

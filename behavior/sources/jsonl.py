@@ -1,0 +1,157 @@
+"""JSON lines by Arrow's JSON reader, with a line-by-line fallback for what it does not take."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.json as pajson
+
+from behavior.sources.delimited import line_starts, to_utf8
+from behavior.sources.raw import RawBatch
+
+# Below this many lines the slow reader costs nothing worth another halving.
+_SLOW_LINES = 512
+
+
+class JsonLinesReader:
+    """Turns blocks of JSON lines into raw batches.
+
+    Numbers come as text, so that 7 and "7" are the same id. Lists come as lists of text.
+
+    Args:
+        wanted: keys to read; one that a line lacks is null there.
+        lists: those of `wanted` that hold lists.
+        encoding: of the text.
+    """
+
+    def __init__(self, wanted: list[str], lists: set[str], encoding: str) -> None:
+        self.wanted = wanted
+        self.types = {name: pa.list_(pa.string()) if name in lists else pa.string() for name in wanted}
+        self.encoding = encoding
+        self._schemas: list[pa.Schema] = [pa.schema(list(self.types.items()))]
+
+    def read(self, block: bytes) -> RawBatch:
+        """Parse one block of whole lines."""
+        text, rejects = to_utf8(block, self.encoding)
+        starts = line_starts(text)
+        ends = np.append(starts[1:], len(text))
+        columns: dict[str, list[pa.Array]] = {name: [] for name in self.wanted}
+        places: list[np.ndarray] = []
+        self._parse(text, starts, ends, 0, len(starts), columns, places, rejects)
+        arrays = {
+            name: pa.chunked_array(chunks, self.types[name]).combine_chunks()
+            for name, chunks in columns.items()
+        }
+        place = np.concatenate(places) if places else np.zeros(0, np.int64)
+
+        def text_of(index: int) -> str:
+            line = place[index] - 1
+            return text[starts[line] : ends[line]].decode("utf-8", errors="replace").rstrip("\r\n")
+
+        return RawBatch(arrays, place, text_of, rejects, lines=len(starts))
+
+    def _parse(
+        self,
+        text: bytes,
+        starts: np.ndarray,
+        ends: np.ndarray,
+        first: int,
+        last: int,
+        columns: dict[str, list[pa.Array]],
+        places: list[np.ndarray],
+        rejects: list[tuple[int, str, str]],
+    ) -> None:
+        """Parse lines [first, last); halve them where the fast reader refuses."""
+        if first >= last:
+            return
+        table = self._parse_fast(text[starts[first] : ends[last - 1]], last - first)
+        if table is not None:
+            for name in self.wanted:
+                columns[name].extend(table.column(name).chunks)
+            places.append(np.arange(first + 1, last + 1))
+        elif last - first <= _SLOW_LINES:
+            lines = [text[starts[n] : ends[n]] for n in range(first, last)]
+            self._parse_slowly(lines, first + 1, columns, places, rejects)
+        else:
+            middle = (first + last) // 2
+            self._parse(text, starts, ends, first, middle, columns, places, rejects)
+            self._parse(text, starts, ends, middle, last, columns, places, rejects)
+
+    def _parse_fast(self, text: bytes, lines: int) -> pa.Table | None:
+        for schema in self._schemas:
+            try:
+                table = pajson.read_json(
+                    io.BytesIO(text),
+                    read_options=pajson.ReadOptions(use_threads=False, block_size=len(text) + 1),
+                    parse_options=pajson.ParseOptions(
+                        explicit_schema=schema, unexpected_field_behavior="ignore"
+                    ),
+                )
+            except pa.ArrowException:
+                continue
+            if table.num_rows == lines:
+                return table.select(self.wanted).cast(pa.schema(list(self.types.items())))
+        return None
+
+    def _parse_slowly(
+        self,
+        lines: list[bytes],
+        first: int,
+        columns: dict[str, list[pa.Array]],
+        places: list[np.ndarray],
+        rejects: list[tuple[int, str, str]],
+    ) -> None:
+        values: dict[str, list[Any]] = {name: [] for name in self.wanted}
+        kept: list[int] = []
+        seen_types: dict[str, set[type]] = {name: set() for name in self.wanted}
+        for number, line in enumerate(lines, start=first):
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+                if not isinstance(record, dict):
+                    raise ValueError("not a JSON object")
+            except (ValueError, RecursionError) as error:
+                rejects.append(
+                    (number, f"not JSON: {error}", line.decode("utf-8", errors="replace").rstrip())
+                )
+                continue
+            kept.append(number)
+            for name in self.wanted:
+                values[name].append(as_text(record.get(name), self.types[name]))
+                seen_types[name].add(type(record.get(name)))
+        for name in self.wanted:
+            columns[name].append(pa.array(values[name], self.types[name]))
+        places.append(np.array(kept, np.int64))
+        self._learn(seen_types)
+
+    def _learn(self, seen: dict[str, set[type]]) -> None:
+        """Remember a schema that the fast reader would have taken, for the lines to come."""
+        fields = []
+        for name in self.wanted:
+            kinds = seen[name] - {type(None)}
+            scalar = (
+                {int: pa.int64(), float: pa.float64()}.get(next(iter(kinds))) if len(kinds) == 1 else None
+            )
+            fields.append((name, scalar or self.types[name]))
+        schema = pa.schema(fields)
+        if schema not in self._schemas and len(self._schemas) < 4:
+            self._schemas.insert(0, schema)
+
+
+def as_text(value: Any, kind: pa.DataType) -> Any:
+    """A JSON value as text, or as a list of texts; null stays null."""
+    if value is None:
+        return None
+    if pa.types.is_list(kind):
+        values = value if isinstance(value, list) else [value]
+        return [as_text(entry, pa.string()) for entry in values if entry is not None]
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return repr(value).removesuffix(".0")  # as Arrow writes it, so that both readers agree
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,61 @@
+"""What a reader hands on: columns as they stand in the file, where each row came from, and what was bad."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+# Enough to recognise a row; a torn binary file must not fill the disk with its own rejects.
+MAX_TEXT = 10_000
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A row that could not be read.
+
+    `place` is the line in the file (1 is the first), or for Parquet the row (0 is the first) in `row_group`.
+    """
+
+    file: str
+    place: int
+    reason: str
+    text: str
+    row_group: int | None = None
+
+    def to_json(self) -> str:
+        """One line of rejected/part-*.jsonl, without the line feed."""
+        where: dict[str, Any]
+        if self.row_group is None:
+            where = {"line": self.place}
+        else:
+            where = {"row_group": self.row_group, "row": self.place}
+        record = {"file": self.file, **where, "reason": self.reason, "text": self.text[:MAX_TEXT]}
+        return json.dumps(record, ensure_ascii=False)
+
+
+@dataclass
+class RawBatch:
+    """Rows of one block of a file, in file order.
+
+    Attributes:
+        columns: name -> Arrow array; text formats give binary or string arrays, Parquet its own types.
+        places: line (relative to the chunk, 1-based) or row of each row. [rows] int64.
+        text_of: raw text of the row at an index of `places`; only called for rejects.
+        rejects: (place, reason, text) of what never became a row.
+        lines: lines, good or bad, of the block; once placed in its chunk, of the chunk up to its end.
+    """
+
+    columns: dict[str, pa.Array]
+    places: np.ndarray
+    text_of: Callable[[int], str]
+    rejects: list[tuple[int, str, str]] = field(default_factory=list)
+    lines: int = 0
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.places)

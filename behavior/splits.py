@@ -1,0 +1,100 @@
+"""Splits as offsets: two integers a sequence say what is trained on, validated and tested.
+
+Train on events `[:train_end]`, validate on a target in `[train_end:valid_end]`, test on one in `[valid_end:]`,
+each given everything before it. A sequence that only trains has both at its length.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from behavior.compiled import compiled
+from behavior.spec import DatasetSpec
+
+MIN_EVENTS = 3
+"""Sequences with fewer events only train under leave-one-out."""
+
+
+def split_offsets(
+    offsets: np.ndarray, behaviors: np.ndarray, times: np.ndarray | None, spec: DatasetSpec
+) -> tuple[np.ndarray, np.ndarray]:
+    """`train_end` and `valid_end` of every sequence, by the split of the spec.
+
+    Args:
+        offsets: where sequences begin. [users + 1] int64
+        behaviors: behavior ids. [events] int8
+        times: timestamps, for a temporal split. [events] int64
+        spec: for the split and the target behaviors.
+
+    Returns:
+        Two arrays [users] int32, relative to each sequence's begin.
+    """
+    if spec.split.kind == "temporal":
+        assert times is not None
+        return temporal(offsets, times, *spec.split.instants(spec.stored_unit))
+    return leave_one_out(offsets, behaviors, np.array(spec.target_ids, np.int8))
+
+
+@compiled
+def leave_one_out(
+    offsets: np.ndarray, behaviors: np.ndarray, targets: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The last target event is test, the target event before it validation.
+
+    Sequences with fewer than 3 events or fewer than 2 target events only train.
+
+    Args:
+        offsets: [users + 1] int64
+        behaviors: [events] int8
+        targets: ids of the target behaviors. int8
+
+    Returns:
+        train_end (index of the validation target) and valid_end (of the test target). [users] int32
+    """
+    is_target = np.zeros(256, np.bool_)
+    for target in targets:
+        is_target[target] = True
+    num_users = len(offsets) - 1
+    train_end = np.empty(num_users, np.int32)
+    valid_end = np.empty(num_users, np.int32)
+    for user in range(num_users):
+        begin, end = offsets[user], offsets[user + 1]
+        train_end[user] = valid_end[user] = end - begin
+        if end - begin < MIN_EVENTS:
+            continue
+        last = end
+        found = 0
+        for event in range(end - 1, begin - 1, -1):
+            if is_target[behaviors[event]]:
+                found += 1
+                if found == 1:
+                    last = event
+                else:
+                    valid_end[user] = last - begin
+                    train_end[user] = event - begin
+                    break
+    return train_end, valid_end
+
+
+@compiled
+def temporal(
+    offsets: np.ndarray, times: np.ndarray, valid_at: int, test_at: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Two instants cut every user: events before `valid_at` train, those from `test_at` on test.
+
+    Args:
+        offsets: [users + 1] int64
+        times: sorted within each sequence. [events] int64
+        valid_at, test_at: in the unit of `times`.
+
+    Returns:
+        train_end, valid_end. [users] int32
+    """
+    num_users = len(offsets) - 1
+    train_end = np.empty(num_users, np.int32)
+    valid_end = np.empty(num_users, np.int32)
+    for user in range(num_users):
+        own = times[offsets[user] : offsets[user + 1]]
+        train_end[user] = np.searchsorted(own, valid_at)
+        valid_end[user] = np.searchsorted(own, test_at)
+    return train_end, valid_end
