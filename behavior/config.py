@@ -113,7 +113,7 @@ def _with_value(data: Mapping[str, Any], keys: list[str], value: Any, setting: s
 
 
 def _as_user_error(cls: type[Config], problem: Any, where: str) -> UserError:
-    location = [part for part in problem["loc"]]
+    location = list(problem["loc"])
     path = ".".join(str(part) for part in location)
     if problem["type"] == "extra_forbidden":
         known = _known_keys(cls, location[:-1])

@@ -19,8 +19,8 @@ def core_items(buckets: Iterable[pa.Table], min_user_events: int, min_item_event
     where enough of their events are on surviving items.
 
     Args:
-        buckets: sequences (see `behavior.sequences.build_sequences`); each user in one bucket only. Four bytes
-            an event are kept in memory.
+        buckets: sequences (see `behavior.sequences.build_sequences`); each user in one bucket only.
+            Four bytes an event are kept in memory.
         min_user_events: events a user needs.
         min_item_events: events an item needs.
 

@@ -17,7 +17,7 @@ USER = "user"
 def build_sequences(batches: Iterable[pa.RecordBatch], spec: DatasetSpec) -> pa.Table:
     """Group events by user and sort each user's by time.
 
-    The sort is stable: events with equal timestamps stay in input order. Users come in the order of their ids.
+    The sort is stable: events with equal timestamps stay in input order. Users come in order of their ids.
 
     Args:
         batches: canonical events in input order (see `behavior.events.event_schema`).

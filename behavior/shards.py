@@ -109,7 +109,7 @@ class ShardFolder:
         return self._read(USERS)
 
     def vocabulary(self, feature: str) -> pa.Table:
-        """index, value, count of one categorical feature (of items; for users the name is `user.<feature>`)."""
+        """index, value, count of one categorical feature; for a user feature the name is `user.<feature>`."""
         return self._read(f"{VOCABULARY}/{feature}.parquet")
 
     def verify(self) -> None:
@@ -144,7 +144,7 @@ def open_shards(folder: str | Path) -> ShardFolder:
     """Open a data set that `lrm prepare` finished.
 
     Raises:
-        UserError: no folder, no manifest, a newer format version, or a file that is missing or of another size.
+        UserError: no folder, no manifest, a newer format version, or a file missing or of another size.
     """
     path = Path(folder)
     shards = ShardFolder(path, load_manifest(path))
@@ -163,7 +163,7 @@ def _check_size(folder: Path, entry: FileEntry) -> None:
         ) from None
     if size != entry.bytes:
         raise UserError(
-            f"'{entry.path}' has {size:,} bytes, the manifest says {entry.bytes:,}: its checksum cannot be right",
+            f"'{entry.path}' has {size:,} bytes, not {entry.bytes:,}: its checksum is wrong",
             where=str(folder / entry.path),
             fix=fix,
         )

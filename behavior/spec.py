@@ -42,8 +42,8 @@ class FileFormat(Config):
     files: Annotated[list[str], OneOrMany]
     """One path or glob, or a list of them, relative to the spec file; the order counts where times tie."""
     format: Literal["auto", "csv", "jsonl", "parquet", "sequences", "json_map"] = "auto"
-    """csv (any separator), jsonl, parquet, sequences (one user a line, then its items), json_map (tables only:
-    one JSON object of id to list of attributes); auto goes by the file name."""
+    """csv (any separator), jsonl, parquet, sequences (one user a line, then the items in order), json_map
+    (for tables: one JSON object of id to list of attributes); auto goes by the file name."""
     separator: str | None = None
     """What stands between fields; may have several characters. Default: tab for .tsv, else a comma; a space
     for sequences."""
@@ -431,7 +431,7 @@ class DatasetSpec(Config):
                 raise ValueError(f"events.{number}: columns.timestamp is set, but timestamp_unit is none")
             if self.timestamp_unit != "none" and not timed:
                 raise ValueError(
-                    f"events.{number}: columns.timestamp is missing (timestamp_unit: none keeps the log's order)"
+                    f"events.{number}: columns.timestamp is missing (timestamp_unit: none keeps the order)"
                 )
         if self.split.kind == "temporal":
             if self.timestamp_unit == "none":

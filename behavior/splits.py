@@ -1,7 +1,7 @@
 """Splits as offsets: two integers a sequence say what is trained on, validated and tested.
 
-Train on events `[:train_end]`, validate on a target in `[train_end:valid_end]`, test on one in `[valid_end:]`,
-each given everything before it. A sequence that only trains has both at its length.
+Train on events `[:train_end]`, validate on a target in `[train_end:valid_end]`, test on one in
+`[valid_end:]`, each given everything before it. A sequence that only trains has both at its length.
 """
 
 from __future__ import annotations

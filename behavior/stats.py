@@ -126,8 +126,8 @@ def _histogram(bins: np.ndarray) -> list[dict[str, int]]:
 def approximate_entropy(offsets: np.ndarray, items: np.ndarray) -> np.ndarray:
     """Approximate entropy of each sequence for m = 1 under exact match (Pincus 1991; arXiv 2412.00430).
 
-    `Phi^m` is the mean over windows of `ln(share of windows equal to it)`, and `ApEn = Phi^1 - Phi^2`. Where no
-    item repeats it is `ln((n - 2) / (n - 1))` or so: a function of the length alone.
+    `Phi^m` is the mean over windows of `ln(share of windows equal to it)`, and `ApEn = Phi^1 - Phi^2`. Where
+    no item repeats it is `ln((n - 2) / (n - 1))` or so: a function of the length alone.
 
     Args:
         offsets: [users + 1] int64

@@ -67,7 +67,7 @@ def _parse_integers_one_by_one(array: pa.Array) -> tuple[pa.Array, np.ndarray]:
 
 
 def parse_floats(array: pa.Array) -> tuple[pa.Array, np.ndarray]:
-    """Any column as float32; a missing or empty value is null and good, text that is no number is not good."""
+    """Any column as float32; a missing or empty value is null and good, text that is no number is not."""
     if not (pa.types.is_binary(array.type) or pa.types.is_string(array.type)):
         return array.cast(pa.float32(), safe=False), np.ones(len(array), bool)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -158,7 +159,7 @@ def _cut(source: int, index: int, form: EventSource, file: InputFile, chunk_byte
         bounds = [*range(0, file.size, chunk_bytes), file.size]
     return [
         Chunk(source, index, number, file.path, start, end)
-        for number, (start, end) in enumerate(zip(bounds, bounds[1:], strict=False))
+        for number, (start, end) in enumerate(itertools.pairwise(bounds))
         if end > start
     ]
 

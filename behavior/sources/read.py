@@ -31,7 +31,7 @@ def read_chunk(
         lists: JSON lines: the columns that hold lists.
 
     Yields:
-        raw batches; lines are counted from the start of the chunk, the header not included (see `first_line`).
+        raw batches; lines are counted from the start of the chunk, 1 being the first (a header counts).
 
     Raises:
         UserError: the file is missing, lacks a column, or cannot be read to its end.

@@ -1,0 +1,1 @@
+"""Beam jobs: thin transforms that call `behavior` on whole Arrow batches."""

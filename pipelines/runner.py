@@ -1,0 +1,125 @@
+"""Which Beam runner, with which options."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+from apache_beam.runners.runner import PipelineRunner
+from apache_beam.transforms.environments import SubprocessSDKEnvironment
+
+from behavior.config import did_you_mean
+from behavior.errors import UserError
+
+LOCAL = "local"
+_LOCAL_NAMES = {"local", "fnapirunner", "directrunner"}
+_REMOTE = ["DataflowRunner", "FlinkRunner", "SparkRunner", "PortableRunner"]
+_REFUSED = {
+    "daskrunner": "it loses data in silence (what is emitted at the end of a bundle, and tagged outputs)",
+    "prismrunner": "it downloads a program at run time; the local runner does the same work without",
+}
+
+
+@dataclass(frozen=True)
+class RunnerOptions:
+    """How to run a job.
+
+    Attributes:
+        name: local, or a Beam runner.
+        workers: processes of a local run; 0 for one a core.
+        beam: ordinary Beam options, such as `--flink_master=...`.
+    """
+
+    name: str = LOCAL
+    workers: int = 1
+    beam: list[str] = field(default_factory=list)
+
+    @property
+    def is_local(self) -> bool:
+        return self.name.lower() in _LOCAL_NAMES
+
+    @property
+    def processes(self) -> int:
+        """Processes of a local run."""
+        return self.workers or os.cpu_count() or 1
+
+    def check(self) -> None:
+        """Raises UserError: a runner that is unknown or refused, or a silly number of workers."""
+        lower = self.name.lower()
+        if lower in _REFUSED:
+            raise UserError(
+                f"{self.name} cannot be used: {_REFUSED[lower]}",
+                where="--runner",
+                fix=f"use {LOCAL} or another runner",
+            )
+        known = [LOCAL, *_REMOTE]
+        if lower not in _LOCAL_NAMES and lower not in {name.lower() for name in _REMOTE}:
+            raise UserError(
+                f"unknown runner '{self.name}'", where="--runner", fix=did_you_mean(self.name, known)
+            )
+        if self.workers < 0:
+            raise UserError(
+                "the number of workers is negative", where="--workers", fix="use 0 for one a core"
+            )
+
+    def runner(self, log: Path) -> PipelineRunner | None:
+        """The runner of a local run; None where the options name the runner.
+
+        Plain DirectRunner would try to download Prism at run time; FnApiRunner does the same work without.
+
+        Args:
+            log: file for what worker processes print.
+        """
+        if not self.is_local:
+            return None
+        if self.processes == 1:
+            return FnApiRunner()
+        command = f"{shlex.quote(sys.executable)} -m apache_beam.runners.worker.sdk_worker_main"
+        command += f" >>{shlex.quote(str(log))} 2>&1"
+        return FnApiRunner(SubprocessSDKEnvironment.from_command_string(command))
+
+    def pipeline_options(self) -> PipelineOptions:
+        """Options for `beam.Pipeline`."""
+        name = "FnApiRunner" if self.is_local else self.name
+        local = [f"--direct_num_workers={self.processes}"] if self.is_local else []
+        return PipelineOptions([f"--runner={name}", *local, *self.beam])
+
+
+def known_runners() -> dict[str, str]:
+    """Runner -> what there is to say about it, for `lrm doctor`."""
+    remote = dict.fromkeys(_REMOTE, "passed to Beam; the working folder must be visible to all workers")
+    return {LOCAL: "in this process, or --workers N processes", **remote, **_refused_names()}
+
+
+def _refused_names() -> dict[str, str]:
+    return {
+        "DaskRunner": "refused: " + _REFUSED["daskrunner"],
+        "PrismRunner": "refused: " + _REFUSED["prismrunner"],
+    }
+
+
+@contextmanager
+def quiet_beam() -> Iterator[None]:
+    """Keep Beam's log off the terminal while a job runs.
+
+    Importing Beam, and its first warning, add a handler to the root logger; one of ours that does nothing
+    keeps them from it. The user's error is kept in a file by the worker and shown by the launcher.
+    """
+    root, beam = logging.getLogger(), logging.getLogger("apache_beam")
+    before, level = list(root.handlers), beam.level
+    root.handlers = [handler for handler in before if type(handler) is not logging.StreamHandler]
+    root.addHandler(logging.NullHandler())
+    beam.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        root.handlers = before
+        beam.setLevel(level)

@@ -1,0 +1,117 @@
+"""The shuffle: events of one user must meet, and keep the order of the input.
+
+One `GroupByKey` by bucket, two ways to carry the events through it:
+
+- `FileShuffle`: they are spilled to Arrow files, and only `(path, batch)` goes through the engine. For
+  local runs, whose runner keeps a shuffle in memory.
+- `EngineShuffle`: they go through the engine as Arrow bytes. For Dataflow, Flink and Spark, which are good at it.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import pyarrow as pa
+
+from behavior.partition import partition
+from pipelines.job import Job
+
+SPILL_BYTES = 128 << 20
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some events of one bucket; `order` gives the input's order."""
+
+    order: tuple[int, int]
+    """Chunk, and flush within the chunk."""
+    path: str = ""
+    batch: int = 0
+    data: bytes = b""
+
+
+class Shuffle(Protocol):
+    """Carries event batches through a GroupByKey."""
+
+    def write(
+        self, job: Job, order: tuple[int, int], parts: dict[int, pa.Table]
+    ) -> Iterator[tuple[int, Piece]]:
+        """Turn the events of some buckets into elements `(bucket, piece)`."""
+
+    def read(self, piece: Piece) -> pa.Table:
+        """The events of a piece."""
+
+
+class FileShuffle:
+    """Spills events to one Arrow file a flush, bucket by bucket."""
+
+    def write(
+        self, job: Job, order: tuple[int, int], parts: dict[int, pa.Table]
+    ) -> Iterator[tuple[int, Piece]]:
+        # A name of its own for every attempt: a retried chunk must not touch what an earlier one emitted.
+        path = str(job.path("spill", f"{order[0]:06d}-{order[1]:03d}-{uuid.uuid4().hex}.arrow"))
+        schema = next(iter(parts.values())).schema
+        elements: list[tuple[int, Piece]] = []
+        with pa.OSFile(path, "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+            for number, bucket in enumerate(sorted(parts)):
+                writer.write_batch(parts[bucket].combine_chunks().to_batches()[0])
+                elements.append((bucket, Piece(order, path, number)))
+        yield from elements
+
+    def read(self, piece: Piece) -> pa.Table:
+        with pa.memory_map(piece.path) as source:
+            return pa.Table.from_batches([pa.ipc.open_file(source).get_batch(piece.batch)])
+
+
+class EngineShuffle:
+    """Sends events through the engine as Arrow bytes."""
+
+    def write(
+        self, job: Job, order: tuple[int, int], parts: dict[int, pa.Table]
+    ) -> Iterator[tuple[int, Piece]]:
+        for bucket, events in sorted(parts.items()):
+            sink = pa.BufferOutputStream()
+            with pa.ipc.new_stream(sink, events.schema) as writer:
+                writer.write_table(events)
+            yield bucket, Piece(order, data=sink.getvalue().to_pybytes())
+
+    def read(self, piece: Piece) -> pa.Table:
+        return pa.ipc.open_stream(piece.data).read_all()
+
+
+class Buffer:
+    """Collects events by bucket until they are worth a flush."""
+
+    def __init__(self, job: Job, shuffle: Shuffle, chunk: int) -> None:
+        self.job = job
+        self.shuffle = shuffle
+        self.chunk = chunk
+        self.flushes = 0
+        self.bytes = 0
+        self.parts: dict[int, list[pa.RecordBatch]] = {}
+
+    def add(self, events: pa.RecordBatch) -> Iterator[tuple[int, Piece]]:
+        """Take events; flush where enough have come together."""
+        for bucket, rows in partition(events, "user", self.job.buckets):
+            self.parts.setdefault(bucket, []).append(rows)
+        self.bytes += events.nbytes
+        if self.bytes >= SPILL_BYTES:
+            yield from self.flush()
+
+    def flush(self) -> Iterator[tuple[int, Piece]]:
+        """Hand on all that is held."""
+        if self.parts:
+            tables = {bucket: pa.Table.from_batches(batches) for bucket, batches in self.parts.items()}
+            yield from self.shuffle.write(self.job, (self.chunk, self.flushes), tables)
+        self.flushes += 1
+        self.bytes = 0
+        self.parts = {}
+
+
+def in_order(shuffle: Shuffle, pieces: Iterable[Piece]) -> list[pa.RecordBatch]:
+    """The events of one bucket's pieces, in input order."""
+    ordered = sorted(pieces, key=lambda piece: piece.order)
+    return [batch for piece in ordered for batch in shuffle.read(piece).to_batches()]
