@@ -12,9 +12,9 @@ def pack_lengths(lengths: np.ndarray, budget: int) -> np.ndarray:
     """Put sequences into packs of at most `budget` tokens, by best fit in order of falling length.
 
     Best fit decreasing needs at most 11/9 of the fewest packs possible and four more (Johnson 1973), in
-    practice hardly one more. Equal lengths go in input order and packs are numbered as they are opened, so the result
-    depends on nothing but the arguments. Time is linear in the number of sequences, but for a search over
-    free space that takes budget/64 steps at worst.
+    practice hardly one more. Equal lengths go in input order and packs are numbered as they are opened, so
+    the result depends on nothing but the arguments. Time is linear in the number of sequences, but for a
+    search over free space that takes budget/64 steps at worst.
 
     Args:
         lengths: tokens of each sequence. [sequences] integer, 0 <= length <= budget

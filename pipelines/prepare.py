@@ -31,8 +31,9 @@ from pipelines.buckets import (
 )
 from pipelines.job import JOB_FOLDER, Job
 from pipelines.output import claim, commit, discard
+from pipelines.quiet import quiet_beam
 from pipelines.reading import REPORTS, FinishReading, ReadChunk
-from pipelines.runner import RunnerOptions, quiet_beam
+from pipelines.runner import RunnerOptions
 from pipelines.shuffle import EngineShuffle, FileShuffle, Shuffle
 from pipelines.tables import FitVocabulary, Summary, WriteSummary, WriteTables
 
@@ -154,7 +155,7 @@ def prepare(
     job = Job(spec, base, plan, str(out / JOB_FOLDER), _buckets(spec, plan))
     try:
         counters = _run(job, runner, progress)
-    except JobCrash:
+    except JobCrashError:
         raise
     except UserError:
         # The user will correct something and try again: the folder must not be in the way.
@@ -197,11 +198,11 @@ def _run(job: Job, runner: RunnerOptions, progress: Progress | None) -> dict[str
             result = pipeline.run()
             result.wait_until_finish()
         except Exception as error:
-            raise (job.kept_error() or JobCrash(job, error)) from error
+            raise (job.kept_error() or JobCrashError(job, error)) from error
     return _counters(result)
 
 
-class JobCrash(UserError):
+class JobCrashError(UserError):
     """A failure that no worker explained: a worker that was killed, say. The job folder keeps its log."""
 
     def __init__(self, job: Job, error: Exception) -> None:
@@ -209,7 +210,7 @@ class JobCrash(UserError):
         super().__init__(
             f"the job failed: {type(error).__name__}: {reason[-1] if reason else 'no reason given'}",
             where=str(job.path("logs", "workers.log")),
-            fix="run the same command again; if it fails again, look at the log (--debug shows the stack trace)",
+            fix="run the same command again; if it fails again, look at the log, or add --debug",
         )
 
 

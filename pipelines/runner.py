@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -104,22 +101,3 @@ def _refused_names() -> dict[str, str]:
         "DaskRunner": "refused: " + _REFUSED["daskrunner"],
         "PrismRunner": "refused: " + _REFUSED["prismrunner"],
     }
-
-
-@contextmanager
-def quiet_beam() -> Iterator[None]:
-    """Keep Beam's log off the terminal while a job runs.
-
-    Importing Beam, and its first warning, add a handler to the root logger; one of ours that does nothing
-    keeps them from it. The user's error is kept in a file by the worker and shown by the launcher.
-    """
-    root, beam = logging.getLogger(), logging.getLogger("apache_beam")
-    before, level = list(root.handlers), beam.level
-    root.handlers = [handler for handler in before if type(handler) is not logging.StreamHandler]
-    root.addHandler(logging.NullHandler())
-    beam.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        root.handlers = before
-        beam.setLevel(level)

@@ -4,7 +4,7 @@ One `GroupByKey` by bucket, two ways to carry the events through it:
 
 - `FileShuffle`: they are spilled to Arrow files, and only `(path, batch)` goes through the engine. For
   local runs, whose runner keeps a shuffle in memory.
-- `EngineShuffle`: they go through the engine as Arrow bytes. For Dataflow, Flink and Spark, which are good at it.
+- `EngineShuffle`: they go through the engine as Arrow bytes. For Dataflow, Flink and Spark.
 """
 
 from __future__ import annotations

@@ -11,7 +11,6 @@ from pathlib import PurePosixPath
 import fsspec
 import pyarrow as pa
 
-from behavior.config import did_you_mean
 from behavior.errors import UserError
 from behavior.sources.blocks import compression_of, first_line
 from behavior.sources.delimited import columns_of_header
@@ -134,12 +133,12 @@ def _relative(path: str, base: str) -> str:
 
 
 def _near_files(filesystem: fsspec.AbstractFileSystem, path: str) -> str:
-    folder, _, name = path.rpartition("/")
+    folder = path.rpartition("/")[0]
     try:
         there = [entry.rpartition("/")[2] for entry in filesystem.ls(folder, detail=False)]
     except (OSError, ValueError):
         return f"there is no folder '{folder}' either; check the paths, or --input"
-    return did_you_mean(name, there) if there else f"the folder '{folder}' is empty"
+    return f"the folder has: {', '.join(sorted(there)[:10])}" if there else f"the folder '{folder}' is empty"
 
 
 def _cut(source: int, index: int, form: EventSource, file: InputFile, chunk_bytes: int) -> list[Chunk]:

@@ -1,0 +1,76 @@
+"""`lrm doctor`: what works on this machine, and why the rest does not."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated, Any
+
+import typer
+
+from cli.console import out, print_json, print_table
+
+_PACKAGES = (
+    "lrm-kit",
+    "torch",
+    "apache-beam",
+    "pyarrow",
+    "numpy",
+    "numba",
+    "lightning",
+    "pydantic",
+    "xformers",
+    "triton",
+)
+
+
+def doctor(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Show versions, devices, which attention kernels work here and why the others do not, and Beam runners.
+
+    Example:  lrm doctor --json
+    """
+    from models.attention import kernel_table
+    from pipelines.runner import known_runners
+
+    record: dict[str, Any] = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": {name: _version(name) for name in _PACKAGES},
+        "device": _device(),
+        "kernels": kernel_table(),
+        "runners": known_runners(),
+    }
+    if json:
+        print_json(record)
+        return
+    device = record["device"]
+    out.print(f"Python {record['python']} on {record['platform']}", highlight=False)
+    where = ", ".join(device["cuda"]) if device["cuda"] else "no CUDA device"
+    out.print(f"{device['cores']} cores, {device['torch_threads']} torch threads; {where}", highlight=False)
+    print_table(
+        "packages", ("package", "version"), [(n, v or "not installed") for n, v in record["versions"].items()]
+    )
+    kernels = [(name, row["usable"], "; ".join(row["reasons"])) for name, row in record["kernels"].items()]
+    print_table(
+        "attention kernels",
+        ("kernel", "usable", "why not"),
+        [(n, "yes" if u else "no", r) for n, u, r in kernels],
+    )
+    print_table("Beam runners", ("runner", ""), list(record["runners"].items()))
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _device() -> dict[str, Any]:
+    import torch
+
+    cards = []
+    if torch.cuda.is_available():
+        cards = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    return {"cores": os.cpu_count(), "torch_threads": torch.get_num_threads(), "cuda": cards}

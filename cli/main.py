@@ -1,0 +1,67 @@
+"""`lrm`: the command, and the one place where errors become messages and exit codes."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from behavior.errors import UserError
+from cli import demo as demo_command
+from cli import doctor, evaluate, inspect, prepare, train
+from cli.console import print_error
+
+app = typer.Typer(
+    name="lrm",
+    help="Large recommendation models: raw behavior logs to training shards, models and rankings.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 fine, 1 something the user can put right, 2 wrong usage.",
+)
+
+_state = {"debug": False}
+
+
+def _version(show: bool) -> None:
+    if show:
+        from importlib.metadata import version
+
+        typer.echo(f"lrm-kit {version('lrm-kit')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the stack trace of errors.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    _state["debug"] = debug
+
+
+app.command("inspect")(inspect.inspect)
+app.command("prepare", context_settings={"allow_extra_args": True})(prepare.prepare)
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("demo")(demo_command.demo)
+app.command("doctor")(doctor.doctor)
+
+
+def main() -> None:
+    """Run `lrm`; exit with 0 (fine), 1 (the user's error) or 2 (usage)."""
+    try:
+        app()
+    except UserError as error:
+        if _state["debug"]:
+            raise
+        print_error(error)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""The demo's report: one HTML file with its pictures inside."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from behavior.manifest import Manifest
+from behavior.shards import STATS
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 54rem; margin: 2rem auto; padding: 0 1rem }
+body { color: #222 } table { border-collapse: collapse; margin: 1rem 0 }
+th, td { padding: .3rem .8rem; border-bottom: 1px solid #ddd }
+th { text-align: left } td.number { text-align: right; font-variant-numeric: tabular-nums }
+img { max-width: 100%; margin: 1rem 0 } h2 { margin-top: 2.5rem }
+"""
+
+
+def write_report(
+    out: Path,
+    record: dict[str, Any],
+    rows: list[tuple[str, float, float, str]],
+    manifest: Manifest,
+    models: dict[str, str],
+) -> Path:
+    """Write `report.html`.
+
+    Args:
+        out: folder of the demo, with shards/ and runs/.
+        record: results and seconds.
+        rows: of the result table.
+        manifest: of the shards.
+        models: kind -> label of the trained models.
+    """
+    stats = json.loads((out / "shards" / STATS).read_text(encoding="utf-8"))
+    parts = [
+        "<h1>lrm demo</h1>",
+        "<p>A synthetic log of views, carts and purchases, prepared into shards; each model predicts every "
+        "user's last purchase among all items. The oracles know how the log was made: one knows the latent "
+        "interest at the purchase, the other infers it from the same history the models see.</p>",
+        "<h2>Results</h2>",
+        _table(("ranker", "NDCG@10", "HR@10", "of the history oracle"), rows),
+        _image(_bars(rows), "NDCG@10 of each ranker"),
+        "<h2>The data</h2>",
+        _table(("", "number"), list(manifest.counts.model_dump().items())),
+        _table(("behavior", "events"), list(stats["behaviors"].items())),
+        _image(_lengths(stats), "sequence lengths"),
+    ]
+    for kind, label in models.items():
+        parts.append(f"<h2>Training {html.escape(label)}</h2>")
+        for picture in sorted((out / "runs" / kind / "curves").glob("*.png")):
+            parts.append(_image(picture.read_bytes(), f"{label}: {picture.stem}"))
+    times = [(name, round(value, 1)) for name, value in record["seconds"].items()]
+    parts += ["<h2>Where the time went</h2>", _table(("step", "seconds"), times)]
+    page = (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>lrm demo</title>'
+        f"<style>{_STYLE}</style></head><body>{''.join(parts)}</body></html>"
+    )
+    path = out / "report.html"
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def _table(header: tuple[str, ...], rows: list[Any]) -> str:
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in header)
+    body = "".join(f"<tr>{''.join(_cell(value) for value in row)}</tr>" for row in rows)
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, str):
+        return f"<td>{html.escape(value)}</td>"
+    text = f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+    return f'<td class="number">{text}</td>'
+
+
+def _image(png: bytes, alternative: str) -> str:
+    data = base64.b64encode(png).decode()
+    return f'<img alt="{html.escape(alternative)}" src="data:image/png;base64,{data}">'
+
+
+def _figure(height: float) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(8, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.add_subplot()
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()
+
+
+def _bars(rows: list[tuple[str, float, float, str]]) -> bytes:
+    figure, axes = _figure(2.8)
+    labels = [row[0] for row in reversed(rows)]
+    colors = ["#bbb" if "oracle" in label else "#3b6ea5" for label in labels]
+    axes.barh(labels, [row[1] for row in reversed(rows)], color=colors)
+    axes.set_xlabel("NDCG@10")
+    return _png(figure)
+
+
+def _lengths(stats: dict[str, Any]) -> bytes:
+    figure, axes = _figure(2.8)
+    bins = stats["sequence_length"]["histogram"]
+    axes.bar([f"{entry['from']}-{entry['below'] - 1}" for entry in bins], [entry["number"] for entry in bins])
+    axes.set_xlabel("events of a user")
+    axes.set_ylabel("users")
+    return _png(figure)

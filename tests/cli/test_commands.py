@@ -1,0 +1,102 @@
+"""Every command does its work, prints JSON for machines, and explains itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from behavior.shards import open_shards
+from tests.cli.conftest import SMALL, Lrm
+
+COMMANDS = ("inspect", "prepare", "train", "evaluate", "demo", "doctor")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example(lrm: Lrm, command: str) -> None:
+    found = lrm(command, "--help")
+    assert found.code == 0
+    assert f"Example:  lrm {command}" in found.out
+
+
+def test_help_names_every_command(lrm: Lrm) -> None:
+    found = lrm("--help")
+    assert found.code == 0
+    assert all(command in found.out for command in COMMANDS)
+
+
+def test_usage_errors_exit_with_2(lrm: Lrm) -> None:
+    for arguments in (["prepare"], ["nonsense"], ["train", "--epochs", "many"], ["evaluate", "x", "--split", "all"]):
+        assert lrm(*arguments).code == 2, arguments
+
+
+def test_prepare_and_inspect(lrm: Lrm, raw: Path, tmp_path: Path) -> None:
+    found = lrm("prepare", raw / "spec.yaml", "--out", tmp_path / "out", "--json")
+    assert found.code == 0, found.err
+    record = json.loads(found.out)
+    assert record["counts"]["read"] == record["counts"]["accepted"] == 2400
+    assert not record["done_before"]
+    assert json.loads(lrm("prepare", raw / "spec.yaml", "--out", tmp_path / "out", "--json").out)["done_before"]
+    summary = json.loads(lrm("inspect", tmp_path / "out", "--json").out)
+    assert summary["counts"] == record["counts"]
+    assert sum(summary["stats"]["behaviors"].values()) == 2400
+    assert len(summary["top_items"]) == 10
+    text = lrm("inspect", tmp_path / "out").out
+    assert "small" in text
+    assert "2,400" in text
+
+
+def test_inspect_proposes_a_spec_that_prepares(lrm: Lrm, raw: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "proposed.yaml"
+    found = lrm("inspect", raw / "part-1.csv", "--save", saved)
+    assert found.code == 0, found.err
+    spec = yaml.safe_load(saved.read_text())
+    assert spec["events"]["columns"] == {"user": "user", "item": "item"}  # 1000..1200 is no plausible time
+    spec["events"]["columns"]["timestamp"] = "time"
+    spec["timestamp_unit"] = "s"
+    saved.write_text(yaml.safe_dump(spec))
+    assert lrm("prepare", saved, "--out", tmp_path / "out").code == 0
+    assert open_shards(tmp_path / "out").manifest.counts.events == 2400
+
+
+def test_train_evaluate_and_resume(lrm: Lrm, shards: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    arguments = ["train", "--data", shards, "--backbone", "sasrec", "--out", out, "--seed", 3, *SMALL, "--json"]
+    found = lrm(*arguments, "--epochs", 1)
+    assert found.code == 0, found.err
+    assert json.loads(found.out)["epochs"] == 1
+    assert list((out / "curves").glob("*.png"))
+    again = lrm(*arguments, "--epochs", 2)
+    assert again.code == 1
+    assert "--resume" in again.err
+    assert json.loads(lrm(*arguments, "--epochs", 2, "--resume").out)["epochs"] == 2
+    result = json.loads(lrm("evaluate", out, "--split", "valid", "--json").out)
+    assert result["users"] > 0
+    assert result["time"] == "known"
+    assert result["model"] == "sasrec"
+    for name in ("ndcg@10", "hr@10", "mrr@10", "ndcg@200"):
+        assert 0 <= result[name] <= 1
+
+
+def test_evaluate_shows_baselines_beside_the_model(lrm: Lrm, run: Path) -> None:
+    found = lrm("evaluate", run, "--baselines", "--json")
+    assert found.code == 0, found.err
+    record = json.loads(found.out)
+    assert set(record["baselines"]) == {"popularity", "markov"}
+    assert all(row["users"] == record["users"] for row in record["baselines"].values())
+    text = lrm("evaluate", run, "--baselines").out
+    assert "popularity" in text
+    assert "time known" in text
+
+
+def test_doctor_tells_why_kernels_do_not_work(lrm: Lrm) -> None:
+    record = json.loads(lrm("doctor", "--json").out)
+    assert record["kernels"]["reference"] == {"usable": True, "reasons": []}
+    for name in ("triton", "xformers"):
+        row = record["kernels"][name]
+        assert row["usable"] == (not row["reasons"])
+    assert record["versions"]["torch"]
+    assert record["runners"]["DaskRunner"].startswith("refused")
+    assert lrm("doctor").code == 0
