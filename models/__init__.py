@@ -1,0 +1,1 @@
+"""Sequence models on shard folders: batches, attention, backbones, training, evaluation."""

@@ -1,0 +1,149 @@
+"""Choice of the attention kernel: a fixed order, the first that fits, and words when none does."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypedDict
+
+import torch
+from torch import Tensor
+
+from behavior.config import did_you_mean
+from behavior.errors import UserError
+from models.attention import blocked, reference, xformers
+from models.attention.bias import RelativeBias
+from models.attention.inputs import Activation, AttentionInputs
+from models.attention.masks import Mask
+from models.attention.sequences import Sequences
+
+ENVIRONMENT_VARIABLE = "LRM_ATTENTION"
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One way to compute attention."""
+
+    name: str
+    unavailable: Callable[[], list[str]]
+    """Why it cannot run on this machine at all."""
+    reasons_against: Callable[[AttentionInputs], list[str]]
+    """Why it does not fit an input, on a machine where it can run."""
+    run: Callable[[AttentionInputs], Tensor]
+
+    def objections(self, inputs: AttentionInputs) -> list[str]:
+        return self.unavailable() or self.reasons_against(inputs)
+
+
+# In order of preference.
+KERNELS = tuple(
+    Kernel(name, module.unavailable, module.reasons_against, module.run)
+    for name, module in (("xformers", xformers), ("blocked", blocked), ("reference", reference))
+)
+
+
+class KernelStatus(TypedDict):
+    """One row of `kernel_table`."""
+
+    usable: bool
+    reasons: list[str]
+
+
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    sequences: Sequences,
+    *,
+    activation: Activation,
+    mask: Mask,
+    bias: RelativeBias | None = None,
+    qk_scale: float = 1.0,
+    output_scale: float = 1.0,
+    kernel: str | None = None,
+) -> Tensor:
+    """Attention within each sequence of a flat batch.
+
+    `silu`: `out[i] = output_scale * sum_j SiLU(qk_scale * <q_i, k_j> + bias[i, j]) v_j`, pointwise, without
+    normalization (HSTU, arXiv 2402.17152). `softmax`: the same with softmax over j. j runs over what the mask
+    lets i see.
+
+    Args:
+        q: [tokens, heads, qk_dim] queries.
+        k: [tokens, heads, qk_dim] keys.
+        v: [tokens, heads, v_dim] values.
+        sequences: where sequences start.
+        activation: `silu` or `softmax`.
+        mask: which keys a query sees.
+        bias: added to the scores of all heads; gradients flow into its tables.
+        qk_scale: factor of the dot products, before the bias.
+        output_scale: factor of the result.
+        kernel: name of the kernel to use; by default `$LRM_ATTENTION`, else the first that fits.
+
+    Returns:
+        [tokens, heads, v_dim], of v's dtype.
+
+    Raises:
+        UserError: the named kernel does not fit, or none does; with every reason.
+        ValueError: shapes that do not go together.
+    """
+    inputs = AttentionInputs(q, k, v, sequences, activation, mask, bias, qk_scale, output_scale)
+    return choose_kernel(inputs, kernel).run(inputs)
+
+
+def choose_kernel(inputs: AttentionInputs, name: str | None = None) -> Kernel:
+    """The kernel called `name`, or named by `$LRM_ATTENTION`, or else the first that fits.
+
+    Raises:
+        UserError: see `attention`.
+    """
+    where = "the attention kernel setting"
+    if name is None and ENVIRONMENT_VARIABLE in os.environ:
+        name, where = os.environ[ENVIRONMENT_VARIABLE], f"environment variable {ENVIRONMENT_VARIABLE}"
+    candidates = KERNELS if name is None else (find_kernel(name, where),)
+    objections = {}
+    for candidate in candidates:
+        objections[candidate.name] = candidate.objections(inputs)
+        if not objections[candidate.name]:
+            return candidate
+    reasons = "; ".join(f"{kernel}: {', '.join(why)}" for kernel, why in objections.items())
+    if name is None:
+        raise UserError(f"no attention kernel fits {inputs.shapes()}: {reasons}")
+    raise UserError(
+        f"the attention kernel '{name}' does not fit {inputs.shapes()}: {reasons}",
+        where=where,
+        fix="name another kernel, or none: then the first that fits is used (`lrm doctor` lists them)",
+    )
+
+
+def find_kernel(name: str, where: str) -> Kernel:
+    """The kernel of that name.
+
+    Raises:
+        UserError: there is none.
+    """
+    for kernel in KERNELS:
+        if kernel.name == name:
+            return kernel
+    if name == "triton":
+        reasons = ", ".join(_triton_reasons())
+        raise UserError(f"the attention kernel 'triton' cannot be used: {reasons}", where=where)
+    names = [kernel.name for kernel in KERNELS]
+    raise UserError(f"there is no attention kernel '{name}'", where=where, fix=did_you_mean(name, names))
+
+
+def kernel_table() -> dict[str, KernelStatus]:
+    """Which kernels this machine can run, in order of preference, and why not the others."""
+    table = {"triton": KernelStatus(usable=False, reasons=_triton_reasons())}
+    for kernel in KERNELS:
+        reasons = kernel.unavailable()
+        table[kernel.name] = KernelStatus(usable=not reasons, reasons=reasons)
+    return table
+
+
+def _triton_reasons() -> list[str]:
+    reasons = ["HSTU attention in Triton is not part of this release"]
+    if not torch.cuda.is_available():
+        reasons.append("no CUDA device")
+    return reasons

@@ -1,0 +1,83 @@
+"""Rankings without a network: popularity, and what followed the last item before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import sparse
+
+from behavior.config import did_you_mean
+from behavior.errors import UserError
+from behavior.shards import ShardFolder, open_shards
+from models.data import Int64Array, SequenceData, load_sequences
+from models.ranking import EvaluationConfig, Scorer, Split, evaluate_scorer
+
+BASELINES = ("popularity", "markov")
+
+
+def evaluate_baseline(
+    name: str, data: Path | ShardFolder, split: Split = "test", config: EvaluationConfig | None = None
+) -> dict[str, Any]:
+    """Judge a baseline by the protocol of the models.
+
+    Args:
+        name: `popularity` (counts of the training part) or `markov` (first order, item to item).
+        data: a shard folder.
+        split: valid or test.
+        config: cutoffs and exclusion.
+
+    Returns:
+        As `models.ranking.evaluate_scorer`, and `model`, the name.
+
+    Raises:
+        UserError: the name is not known.
+    """
+    if name not in BASELINES:
+        raise UserError(f"there is no baseline '{name}'", fix=did_you_mean(name, BASELINES))
+    shards = data if isinstance(data, ShardFolder) else open_shards(data)
+    sequences = load_sequences(shards)
+    popularity = shards.items().column("train_count").to_numpy().astype(np.float64)
+    scorer = popularity_scorer(popularity) if name == "popularity" else markov_scorer(sequences, popularity)
+    config = config or EvaluationConfig()
+    return {"model": name, **evaluate_scorer(sequences, scorer, split=split, config=config)}
+
+
+def popularity_scorer(popularity: npt.NDArray[np.float64]) -> Scorer:
+    """Score every item by its count, whoever asks."""
+    scores = torch.from_numpy(popularity)
+
+    def score(sequence: Int64Array, target: Int64Array) -> torch.Tensor:
+        return scores.expand(len(sequence), -1)
+
+    return score
+
+
+def markov_scorer(data: SequenceData, popularity: npt.NDArray[np.float64]) -> Scorer:
+    """Score an item by how often it came right after the last item of the history, in any training part.
+
+    Ties, among them all items that never did, go by popularity. An unknown last item leaves popularity alone.
+    """
+    counts = transition_counts(data)
+    # Below one, so that it never outweighs a transition.
+    backoff = popularity / (popularity.max(initial=0.0) + 1.0)
+
+    def score(sequence: Int64Array, target: Int64Array) -> torch.Tensor:
+        last = data.item[target - 1]
+        return torch.from_numpy(counts[last].toarray() + backoff)
+
+    return score
+
+
+def transition_counts(data: SequenceData) -> sparse.csr_array:
+    """[item ids, known items] how often each known item followed each item in the training parts."""
+    training = data.in_training()
+    start = np.zeros(len(data.item), dtype=bool)
+    start[data.offsets[:-1][data.lengths > 0]] = True
+    following = np.flatnonzero(training & ~start & (data.item >= data.first_item))
+    pairs = (data.item[following - 1], data.item[following] - data.first_item)
+    shape = (data.num_item_ids, data.num_items)
+    return sparse.csr_array((np.ones(len(following)), pairs), shape=shape)

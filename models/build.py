@@ -1,0 +1,85 @@
+"""From settings and a data set to the objects a run is made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from behavior.errors import UserError
+from behavior.shards import ShardFolder
+from models.backbones import build_backbone, check_time_bias
+from models.catalog import ItemCatalog
+from models.config import RunConfig
+from models.data import SequenceData, dataset_digest
+from models.embedding import InputEmbedding
+from models.loader import TrainLoader
+from models.losses import RetrievalLoss
+from models.negatives import NegativeSampler
+from models.tasks.retrieval import RetrievalModel, RetrievalObjective
+
+
+def dataset_of(shards: ShardFolder) -> dict[str, Any]:
+    """What a checkpoint remembers of its data set."""
+    return {
+        "name": shards.manifest.name,
+        "digest": dataset_digest(shards),
+        "item_ids": shards.num_item_ids,
+        "behaviors": len(shards.manifest.behaviors),
+    }
+
+
+def time_setting(config: RunConfig, data: SequenceData) -> str:
+    """Whether queries know the time of what they predict: `known`, `unknown`; `none` without timestamps."""
+    return config.model.time if data.has_time else "none"
+
+
+def make_loader(config: RunConfig, data: SequenceData) -> TrainLoader:
+    """The training batches.
+
+    Raises:
+        UserError: no sequence has anything to predict.
+    """
+    loader = TrainLoader(
+        data,
+        max_length=config.model.max_length,
+        batch_size=config.train.batch_size,
+        batch_tokens=config.train.batch_tokens,
+        time=config.model.time,
+        loss_on=config.loss.loss_on,
+        seed=config.train.seed,
+    )
+    if len(loader.windows) == 0:
+        raise UserError(
+            "no sequence has two training events: there is nothing to learn from", fix="check the split"
+        )
+    return loader
+
+
+def build_model(
+    config: RunConfig, catalog: ItemCatalog, *, num_behaviors: int, has_time: bool
+) -> RetrievalModel:
+    """A model with fresh weights, on the CPU.
+
+    Raises:
+        UserError: a time bias on data without time, or a setting that does not fit the data.
+    """
+    check_time_bias(config.model, has_time=has_time)
+    model = config.model
+    embedding = InputEmbedding(
+        config.embedding,
+        catalog,
+        num_behaviors=num_behaviors,
+        dim=model.dim,
+        max_length=model.max_length,
+        dropout=model.dropout,
+    )
+    backbone = build_backbone(model, max_length=model.max_length)
+    num_items = catalog.num_item_ids - catalog.first_item
+    return RetrievalModel(embedding, backbone, first_item=catalog.first_item, num_items=num_items)
+
+
+def build_objective(config: RunConfig, shards: ShardFolder, data: SequenceData) -> RetrievalObjective:
+    """A model with fresh weights and its loss, on the CPU."""
+    catalog = ItemCatalog.from_shards(shards)
+    model = build_model(config, catalog, num_behaviors=data.num_behaviors, has_time=data.has_time)
+    sampler = NegativeSampler(catalog.train_count, catalog.first_item, config.loss.negatives.popularity_power)
+    return RetrievalObjective(model, RetrievalLoss(config.loss, sampler))

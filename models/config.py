@@ -1,0 +1,132 @@
+"""Every setting of a training run, and the recipes that ship with the package."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, model_validator
+
+from behavior.config import Config, apply_overrides, did_you_mean, parse_config, read_yaml
+from behavior.errors import UserError
+from models.backbones.config import BackboneConfig
+from models.embedding import EmbeddingConfig
+from models.losses import LossConfig
+from models.optimizer import OptimizerConfig
+from models.ranking import EvaluationConfig
+
+DEFAULT_RECIPE = "default"
+
+
+class ModelConfig(BackboneConfig):
+    """The backbone, and what it is shown of a sequence."""
+
+    max_length: int = Field(200, ge=1, description="events of history the model sees, N")
+    time: Literal["known", "unknown"] = Field(
+        "known",
+        description="whether a query knows the time of what it predicts, in training and evaluation alike",
+    )
+
+
+class TrainConfig(Config):
+    """The course of a training."""
+
+    epochs: int = Field(101, ge=1, description="passes over the training data")
+    max_minutes: float | None = Field(
+        None, gt=0.0, description="stop after so many minutes of training altogether"
+    )
+    batch_size: int = Field(128, ge=1, description="sequences in a batch")
+    batch_tokens: int | None = Field(
+        None, ge=1, description="instead of batch_size: sequences while their events fit into so many tokens"
+    )
+    seed: int = Field(0, ge=0, description="seed of weights, order, dropout and negatives")
+    validate_every_epochs: int = Field(1, ge=1, description="epochs from one validation to the next")
+    select_by: str = Field(
+        "ndcg@10", description="validation metric of the checkpoint that is kept as the best"
+    )
+    checkpoint_every_steps: int = Field(
+        500, ge=1, description="steps between checkpoints; one is also made at every epoch's end"
+    )
+    log_every_steps: int = Field(10, ge=1, description="steps between reports of the loss")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where there is one")
+    precision: Literal["32-true", "bf16-mixed"] = Field(
+        "32-true", description="number format of the forward pass"
+    )
+
+
+class RunConfig(Config):
+    """A training run. `lrm train --set section.key=value` changes any of these."""
+
+    model: ModelConfig = Field(ModelConfig(), description="the backbone")
+    embedding: EmbeddingConfig = Field(EmbeddingConfig(), description="how an event becomes a vector")
+    loss: LossConfig = Field(LossConfig(), description="what is minimised")
+    optimizer: OptimizerConfig = Field(OptimizerConfig(), description="how")
+    train: TrainConfig = Field(TrainConfig(), description="for how long, and in what portions")
+    evaluation: EvaluationConfig = Field(EvaluationConfig(), description="how rankings are judged")
+
+    @model_validator(mode="after")
+    def _selects_by_a_metric(self) -> RunConfig:
+        known = [f"{name}@{cutoff}" for cutoff in self.evaluation.cutoffs for name in ("hr", "ndcg", "mrr")]
+        if self.train.select_by not in known:
+            raise ValueError(
+                f"train.select_by is '{self.train.select_by}'; evaluation.cutoffs gives {', '.join(known)}"
+            )
+        return self
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes in the package, such as `ml-1m/hstu`."""
+    return sorted(_recipes())
+
+
+def load_recipe(name: str | Path) -> dict[str, Any]:
+    """A recipe's settings; what it leaves out keeps its default.
+
+    Args:
+        name: of a recipe in the package, or path of a YAML file.
+
+    Raises:
+        UserError: there is neither; names the nearest recipe.
+    """
+    recipes = _recipes()
+    if str(name) in recipes:
+        data: dict[str, Any] = yaml.safe_load(recipes[str(name)].read_text(encoding="utf-8")) or {}
+        return data
+    if Path(name).suffix in (".yaml", ".yml"):
+        return read_yaml(name)
+    raise UserError(
+        f"there is no recipe '{name}'", fix=f"{did_you_mean(str(name), recipes)} Or name a YAML file"
+    )
+
+
+def load_config(recipe: str | Path = DEFAULT_RECIPE, overrides: Iterable[str] = ()) -> RunConfig:
+    """A recipe with settings changed.
+
+    Args:
+        recipe: as for `load_recipe`.
+        overrides: `section.key=value` settings.
+
+    Raises:
+        UserError: the recipe is not known, or a setting is wrong; names the nearest key.
+    """
+    overrides = list(overrides)
+    data = load_recipe(recipe)
+    parse_config(RunConfig, data, where=f"recipe {recipe}")
+    return parse_config(RunConfig, apply_overrides(data, overrides), where=" ".join(["--set", *overrides]))
+
+
+def _recipes() -> dict[str, Traversable]:
+    found: dict[str, Traversable] = {}
+    folders = [("", resources.files("models") / "recipes")]
+    while folders:
+        prefix, folder = folders.pop()
+        for entry in folder.iterdir():
+            if entry.is_dir():
+                folders.append((f"{prefix}{entry.name}/", entry))
+            elif entry.name.endswith(".yaml"):
+                found[prefix + entry.name.removesuffix(".yaml")] = entry
+    return found

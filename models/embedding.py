@@ -1,0 +1,110 @@
+"""What goes into a backbone: items, their features, behaviors and positions as vectors."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from behavior.config import Config
+from behavior.errors import UserError
+from models.batch import PackedBatch
+from models.catalog import ItemCatalog
+from models.layers.item_features import embed_feature, init_embedding
+
+
+class EmbeddingConfig(Config):
+    """How events become vectors."""
+
+    behaviors: Literal["none", "add"] = Field(
+        "none", description="behavior of each event: none, or add its vector to the item's"
+    )
+    query_behavior: Literal["none", "add"] = Field(
+        "none",
+        description="behavior of the event to predict: none, or add its vector (who ranks for purchases knows it)",
+    )
+    features: Literal["none", "add", "mean"] = Field(
+        "none", description="item features: none, add their vectors to the item's, or take the mean of all"
+    )
+
+
+class InputEmbedding(nn.Module):
+    """`dropout(sqrt(dim) * (item [+ behavior] [+ asked behavior]) + position)` (HSTU's, arXiv 2402.17152).
+
+    Items: normal(0, 0.02) truncated at two standard deviations, positions: the same with `sqrt(1 / dim)`.
+    Position 0 is the oldest event of the window. Row 0 of every table but positions is zero and stays so.
+
+    Args:
+        config: what is embedded.
+        catalog: the items.
+        num_behaviors: how many behaviors there are; ids 1..num_behaviors.
+        dim: width of the vectors.
+        max_length: number of positions.
+        dropout: probability, on the sum.
+
+    Raises:
+        UserError: item features are asked for and there are none.
+    """
+
+    def __init__(
+        self,
+        config: EmbeddingConfig,
+        catalog: ItemCatalog,
+        num_behaviors: int,
+        dim: int,
+        max_length: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        if config.features != "none" and not catalog.features:
+            raise UserError(
+                "the data set has no item features to embed",
+                where=f"embedding.features = {config.features}",
+                fix="--set embedding.features=none, or prepare the data with an item table",
+            )
+        self.config = config
+        self.scale = math.sqrt(dim)
+        self.item = nn.Embedding(catalog.num_item_ids, dim, padding_idx=0)
+        init_embedding(self.item.weight)
+        used = catalog.features if config.features != "none" else ()
+        self.features = nn.ModuleList(embed_feature(feature, dim) for feature in used)
+        self.behavior = _behavior_table(num_behaviors, dim) if config.behaviors == "add" else None
+        self.query_behavior = _behavior_table(num_behaviors, dim) if config.query_behavior == "add" else None
+        self.position = nn.Parameter(torch.empty(max_length, dim))
+        std = 1.0 / self.scale
+        nn.init.trunc_normal_(self.position, std=std, a=-2 * std, b=2 * std)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, batch: PackedBatch) -> Tensor:
+        """[tokens, dim] from the item, behavior and position of each event."""
+        events = self.item_vectors(batch.item)
+        if self.behavior is not None:
+            events = events + self.behavior(batch.behavior)
+        if self.query_behavior is not None:
+            # Like the known time: a property of the question, in training and evaluation alike.
+            events = events + self.query_behavior(batch.target_behavior)
+        return self.dropout(events * self.scale + self.position[batch.position])
+
+    def item_vectors(self, ids: Tensor | None = None) -> Tensor:
+        """[n, dim] vectors of items, features included: the same for input and for scoring.
+
+        Args:
+            ids: [n] int64 item ids; all ids, from 0 on, by default.
+        """
+        if ids is None:
+            # Looked up rather than the table itself, so that padding gets no gradient.
+            ids = torch.arange(self.item.num_embeddings, device=self.item.weight.device)
+        if not self.features:
+            return self.item(ids)
+        vectors = [self.item(ids), *(embed(ids) for embed in self.features)]
+        total = torch.stack(vectors).sum(0)
+        return total / len(vectors) if self.config.features == "mean" else total
+
+
+def _behavior_table(num_behaviors: int, dim: int) -> nn.Embedding:
+    table = nn.Embedding(num_behaviors + 1, dim, padding_idx=0)
+    init_embedding(table.weight)
+    return table

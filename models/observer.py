@@ -1,0 +1,103 @@
+"""What a training tells whoever watches it, such as a progress display."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class TrainStart:
+    """Known before the first step."""
+
+    run: Path
+    device: str
+    parameters: int
+    sequences: int
+    skipped_sequences: int
+    """Sequences with fewer than 2 training events."""
+    tokens_per_epoch: int
+    epochs: int
+    steps_per_epoch: int
+    """Of the current epoch; with a token budget it differs a little from epoch to epoch."""
+    step: int
+    """Steps already taken: not 0 when a run resumes."""
+    time: str
+    """Whether queries know the time of what they predict: known, unknown, or none for a log without time."""
+    exclude_seen: bool
+
+
+@dataclass(frozen=True)
+class StepProgress:
+    """Told every `train.log_every_steps` steps."""
+
+    epoch: int
+    """From 0."""
+    step: int
+    """Steps taken since the start of the run."""
+    total_steps: int
+    """Expected until the last epoch ends."""
+    loss: float
+    """Mean over the steps since the last report."""
+    tokens_per_second: float
+    learning_rate: float
+    minutes: float
+    """Of training so far, interruptions left out."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Told after each validation."""
+
+    epoch: int
+    step: int
+    metrics: dict[str, Any]
+    is_best: bool
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """Told at the end, and returned."""
+
+    run: Path
+    stopped_by: str
+    """`epochs` or `max_minutes`."""
+    epochs: int
+    """Whole epochs done."""
+    step: int
+    minutes: float
+    loss: float | None
+    """The last reported; none when the run had already ended."""
+    best_epoch: int | None
+    """Epoch (from 0) of the best validation."""
+    best_metrics: dict[str, Any]
+    """Its metrics, on the validation split."""
+
+
+class TrainObserver(Protocol):
+    """Receives the progress of a training; none of it may change the training."""
+
+    def started(self, start: TrainStart) -> None: ...
+
+    def stepped(self, progress: StepProgress) -> None: ...
+
+    def validated(self, validation: Validation) -> None: ...
+
+    def finished(self, result: TrainResult) -> None: ...
+
+
+class Silent:
+    """An observer that ignores everything."""
+
+    def started(self, start: TrainStart) -> None:
+        pass
+
+    def stepped(self, progress: StepProgress) -> None:
+        pass
+
+    def validated(self, validation: Validation) -> None:
+        pass
+
+    def finished(self, result: TrainResult) -> None:
+        pass

@@ -1,0 +1,152 @@
+"""Hand-made shard folders: what a Beam job would write, from a few readable rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from behavior.manifest import FORMAT_VERSION, Counts, FeatureEntry, Manifest
+from behavior.shards import write_table
+
+
+@dataclass(frozen=True)
+class User:
+    """One sequence; behaviors default to 1 and times to 0, 60, 120, ..."""
+
+    item: Sequence[int]
+    train_end: int
+    valid_end: int
+    behavior: Sequence[int] = ()
+    timestamp: Sequence[int] = ()
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Sequences as flat columns, for sets that are too large for lists."""
+
+    item: np.ndarray
+    behavior: np.ndarray
+    timestamp: np.ndarray
+    offsets: np.ndarray
+    train_end: np.ndarray
+    valid_end: np.ndarray
+
+
+@dataclass(frozen=True)
+class World:
+    """What the sequences are about."""
+
+    num_items: int
+    oov: int = 1
+    behaviors: Sequence[str] = ("view",)
+    targets: Sequence[str] = ("view",)
+    timestamp_unit: str = "s"
+    files: int = 1
+    item_features: Sequence[FeatureEntry] = ()
+    item_columns: dict[str, pa.Array] = field(default_factory=dict)
+
+
+def leave_one_out(*items: Sequence[int]) -> list[User]:
+    """Users whose last event is the test target and the one before it the validation target."""
+    return [User(row, len(row) - 2, len(row) - 1) for row in items]
+
+
+def flatten(users: Sequence[User]) -> Columns:
+    """The users' rows, end to end."""
+    lengths = [len(user.item) for user in users]
+    return Columns(
+        item=np.array([i for user in users for i in user.item], dtype=np.int32),
+        behavior=np.array(
+            [b for user in users for b in user.behavior or [1] * len(user.item)], dtype=np.int8
+        ),
+        timestamp=np.array(
+            [t for user in users for t in user.timestamp or range(0, 60 * len(user.item), 60)], dtype=np.int64
+        ),
+        offsets=np.concatenate(([0], np.cumsum(lengths))).astype(np.int64),
+        train_end=np.array([user.train_end for user in users]),
+        valid_end=np.array([user.valid_end for user in users]),
+    )
+
+
+def write_shards(folder: Path, users: Sequence[User] | Columns, world: World) -> Path:
+    """Write a complete shard folder and return it."""
+    columns = users if isinstance(users, Columns) else flatten(users)
+    rows = len(columns.offsets) - 1
+    table = pa.table(
+        {
+            "user": pa.array(np.arange(rows)),
+            "item": _lists(columns.offsets, columns.item),
+            "behavior": _lists(columns.offsets, columns.behavior),
+            "timestamp": _lists(columns.offsets, columns.timestamp),
+            "train_end": pa.array(columns.train_end, pa.int32()),
+            "valid_end": pa.array(columns.valid_end, pa.int32()),
+            "pack": pa.array(np.arange(rows), pa.int32()),
+        }
+    )
+    if world.timestamp_unit == "none":
+        table = table.drop_columns(["timestamp"])
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    cuts = np.linspace(0, rows, world.files + 1).astype(int)
+    for number, (start, stop) in enumerate(pairwise(cuts.tolist())):
+        events = int(columns.offsets[stop] - columns.offsets[start])
+        path = f"sequences/part-{number:05d}.parquet"
+        files.append(write_table(table.slice(start, stop - start), folder, path, events=events))
+    files.append(write_table(_items(columns, world), folder, "items.parquet"))
+    events = len(columns.item)
+    Manifest(
+        format_version=FORMAT_VERSION,
+        name="hand-made",
+        spec={},
+        spec_digest="",
+        input_digest="",
+        counts=Counts(
+            read=events,
+            accepted=events,
+            rejected=0,
+            filtered=0,
+            events=events,
+            users=rows,
+            items=world.num_items,
+        ),
+        behaviors=list(world.behaviors),
+        targets=list(world.targets),
+        domains=[],
+        timestamp_unit=world.timestamp_unit,
+        split={"kind": "leave_one_out"},
+        oov=world.oov,
+        packing={"tokens": 4096, "max_length": 200},
+        item_features=list(world.item_features),
+        user_features=[],
+        files=files,
+    ).save(folder)
+    return folder
+
+
+def _lists(offsets: np.ndarray, values: np.ndarray) -> pa.ListArray:
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values))
+
+
+def _items(columns: Columns, world: World) -> pa.Table:
+    first = 1 + world.oov
+    position = np.arange(len(columns.item)) - np.repeat(columns.offsets[:-1], np.diff(columns.offsets))
+    training = position < np.repeat(columns.train_end, np.diff(columns.offsets))
+
+    def counted(chosen: np.ndarray) -> np.ndarray:
+        return np.bincount(columns.item[chosen], minlength=first + world.num_items)[first:]
+
+    index = np.arange(first, first + world.num_items)
+    return pa.table(
+        {
+            "index": pa.array(index, pa.int32()),
+            "id": pa.array(index),
+            "count": pa.array(counted(np.ones_like(training)), pa.int64()),
+            "train_count": pa.array(counted(training), pa.int64()),
+            **world.item_columns,
+        }
+    )

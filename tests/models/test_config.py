@@ -1,0 +1,83 @@
+"""Settings and recipes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from behavior.config import parse_config
+from behavior.errors import UserError
+from models.config import RunConfig, load_config, load_recipe, recipe_names
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_is_valid_and_survives_being_written_down(name: str) -> None:
+    config = load_config(name)
+    text = yaml.safe_dump(config.model_dump(mode="json"))
+    assert parse_config(RunConfig, yaml.safe_load(text), where="config.yaml") == config
+
+
+def test_the_published_recipes_are_the_published_settings() -> None:
+    hstu, sasrec = load_config("ml-1m/hstu"), load_config("ml-1m/sasrec")
+    assert (hstu.model.kind, hstu.model.relative_bias) == ("hstu", "both")
+    assert (sasrec.model.kind, sasrec.model.relative_bias) == ("sasrec", "none")
+    for config in (hstu, sasrec):
+        assert (config.model.blocks, config.model.dim, config.model.max_length) == (2, 50, 200)
+        assert (config.loss.kind, config.loss.temperature) == ("sampled_softmax", 0.05)
+        assert (config.loss.negatives.count, config.loss.negatives.sharing) == (128, "position")
+        assert (config.optimizer.learning_rate, config.optimizer.betas) == (1e-3, (0.9, 0.98))
+        assert (config.train.batch_size, config.train.epochs) == (128, 101)
+
+
+def test_the_default_recipe_is_the_defaults() -> None:
+    assert load_config() == RunConfig()
+
+
+def test_settings_are_changed_by_name() -> None:
+    config = load_config(
+        "demo/hstu", ["model.blocks=3", "loss.negatives.count=7", "evaluation.exclude_seen=false"]
+    )
+    assert config.model.blocks == 3
+    assert config.loss.negatives.count == 7
+    assert config.evaluation.exclude_seen is False
+    assert config.model.dim == load_config("demo/hstu").model.dim
+
+
+def test_an_unknown_recipe_names_the_nearest() -> None:
+    with pytest.raises(UserError) as caught:
+        load_recipe("ml-1m/hsut")
+    assert "ml-1m/hstu" in str(caught.value)
+
+
+def test_a_recipe_can_be_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("model: {blocks: 5}")
+    assert load_config(file).model.blocks == 5
+    with pytest.raises(UserError, match="no file"):
+        load_recipe(tmp_path / "other.yaml")
+
+
+@pytest.mark.parametrize(
+    ("setting", "hint"),
+    [
+        ("model.block=3", "blocks"),
+        ("train.select_by=ndcg@20", "ndcg@10"),
+        ("train.epochs=0", "train.epochs"),
+        ("model.kind=transformer", "hstu"),
+    ],
+)
+def test_a_wrong_setting_says_what_is_right(setting: str, hint: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load_config("default", [setting])
+    assert hint in str(caught.value)
+
+
+def test_a_wrong_key_in_a_file_names_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("optimiser: {learning_rate: 1}")
+    with pytest.raises(UserError) as caught:
+        load_config(file)
+    assert "optimizer" in str(caught.value)
+    assert "mine.yaml" in str(caught.value)

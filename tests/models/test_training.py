@@ -1,0 +1,316 @@
+"""The training loop: it learns, stops when told, and goes on after being killed as if it never had been."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from behavior.config import parse_config
+from behavior.errors import UserError
+from models import training
+from models.checkpoint import load_checkpoint
+from models.config import RunConfig, load_config
+from models.metrics_log import read_metrics
+from models.observer import Silent, StepProgress, TrainResult, TrainStart, Validation
+from models.run_folder import open_run
+from models.training import train
+from tests.models.shards import World, leave_one_out, write_shards
+
+ITEMS = 9
+SETTINGS = [
+    "model.dim=8",
+    "model.blocks=1",
+    "model.max_length=8",
+    "train.device=cpu",
+    "train.epochs=3",
+    "train.batch_size=8",
+    "train.log_every_steps=2",
+    "train.checkpoint_every_steps=3",
+    "evaluation.cutoffs=[1, 10]",
+]
+STEPS_A_EPOCH = 4
+
+
+class Killed(BaseException):
+    """What a signal would do: nothing catches it."""
+
+
+class Watcher(Silent):
+    """Notes everything down; may kill the training at a given moment."""
+
+    def __init__(self, *, at_report: int | None = None, at_validation: int | None = None) -> None:
+        self.at_report, self.at_validation = at_report, at_validation
+        self.start: TrainStart | None = None
+        self.reports: list[StepProgress] = []
+        self.validations: list[Validation] = []
+        self.result: TrainResult | None = None
+
+    def started(self, start: TrainStart) -> None:
+        self.start = start
+
+    def stepped(self, progress: StepProgress) -> None:
+        self.reports.append(progress)
+        if len(self.reports) == self.at_report:
+            raise Killed
+
+    def validated(self, validation: Validation) -> None:
+        self.validations.append(validation)
+        if len(self.validations) == self.at_validation:
+            raise Killed
+
+    def finished(self, result: TrainResult) -> None:
+        self.result = result
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Items in a circle: each is followed by the next one."""
+    rows = [[2 + (start + step) % ITEMS for step in range(8 + start % 3)] for start in range(31)]
+    return write_shards(tmp_path_factory.mktemp("data"), leave_one_out([2, 3], *rows), World(num_items=ITEMS))
+
+
+def settings(*overrides: str) -> RunConfig:
+    return load_config("default", [*SETTINGS, *overrides])
+
+
+def records(run: Path) -> list[dict[str, Any]]:
+    """What was logged, without how long it took."""
+    timings = ("minutes", "tokens_per_second")
+    return [
+        {k: v for k, v in line.items() if k not in timings} for line in read_metrics(run / "metrics.jsonl")
+    ]
+
+
+def weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
+    return load_checkpoint(run / "checkpoints" / f"{name}.safetensors").model
+
+
+def same_weights(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture(scope="module")
+def whole(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing interrupted."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    train(settings(), shards, run)
+    return run
+
+
+@pytest.mark.parametrize("kind", ["hstu", "sasrec"])
+@pytest.mark.parametrize(
+    "loss", ["kind=full_softmax", "negatives.sharing=batch", "negatives.sharing=position"]
+)
+def test_it_learns_a_circle(shards: Path, tmp_path: Path, kind: str, loss: str) -> None:
+    config = settings(
+        f"model.kind={kind}",
+        f"loss.{loss}",
+        "train.epochs=15",
+        "optimizer.learning_rate=0.02",
+        "model.dropout=0",
+    )
+    result = train(config, shards, tmp_path / "run")
+    assert result.best_metrics["hr@1"] > 0.9
+
+
+def test_it_learns_in_mixed_precision(shards: Path, tmp_path: Path) -> None:
+    config = settings(
+        "train.precision=bf16-mixed", "train.epochs=15", "optimizer.learning_rate=0.02", "model.dropout=0"
+    )
+    result = train(config, shards, tmp_path / "run")
+    assert result.best_metrics["hr@1"] > 0.9
+    assert {tensor.dtype for tensor in weights(tmp_path / "run").values()} == {torch.float32}
+
+
+def test_the_run_folder_is_complete(whole: Path, shards: Path) -> None:
+    assert {path.name for path in whole.iterdir()} == {
+        "run.json", "config.yaml", "metrics.jsonl", "tensorboard", "checkpoints", "curves",
+    }  # fmt: skip
+    assert {path.name for path in (whole / "checkpoints").iterdir()} == {
+        "last.safetensors",
+        "best.safetensors",
+    }
+    assert {path.name for path in (whole / "curves").iterdir()} == {"loss.png", "metrics.png"}
+    assert (
+        parse_config(RunConfig, yaml.safe_load((whole / "config.yaml").read_text()), where="") == settings()
+    )
+    run = open_run(whole)
+    assert run.config() == settings()
+    assert run.data == shards.resolve()
+
+
+def test_every_step_is_reported_once(whole: Path) -> None:
+    """Every two steps, at checkpoints (every three) and at epoch ends (every four)."""
+    assert [line["step"] for line in records(whole) if line["kind"] == "train"] == [2, 3, 4, 6, 8, 9, 10, 12]
+    assert [line["step"] for line in records(whole) if line["kind"] == "valid"] == [4, 8, 12]
+
+
+def test_the_observer_is_told_what_happens(shards: Path, tmp_path: Path) -> None:
+    watcher = Watcher()
+    result = train(settings(), shards, tmp_path / "run", observer=watcher)
+    assert watcher.start is not None
+    assert (watcher.start.sequences, watcher.start.skipped_sequences) == (31, 1)
+    assert (watcher.start.steps_per_epoch, watcher.start.epochs, watcher.start.step) == (STEPS_A_EPOCH, 3, 0)
+    assert (watcher.start.time, watcher.start.exclude_seen) == ("known", True)
+    assert {report.total_steps for report in watcher.reports} == {3 * STEPS_A_EPOCH}
+    assert [validation.epoch for validation in watcher.validations] == [0, 1, 2]
+    assert watcher.result == result
+    best = max(watcher.validations, key=lambda v: v.metrics["ndcg@10"])
+    assert result.best_epoch == best.epoch
+    assert result.best_metrics == best.metrics
+    assert (result.stopped_by, result.epochs, result.step) == ("epochs", 3, 12)
+
+
+@pytest.mark.parametrize("report", [1, 2, 3, 4, 5, 6, 8])
+def test_killed_at_any_report_it_goes_on_to_the_same_losses(
+    shards: Path, whole: Path, tmp_path: Path, report: int
+) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(Killed):
+        train(settings(), shards, run, observer=Watcher(at_report=report))
+    (run / "metrics.jsonl").open("a").write('{"kind": "train", "st')
+    (run / "checkpoints").mkdir(exist_ok=True)
+    (run / "checkpoints" / "last.safetensors.tmp").write_bytes(b"half a checkpoint")
+    train(settings(), shards, run, resume=True)
+    assert records(run) == records(whole)
+    assert same_weights(weights(run), weights(whole))
+    assert same_weights(weights(run, "best"), weights(whole, "best"))
+
+
+def test_killed_again_and_again(shards: Path, whole: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    for watcher in (
+        Watcher(at_validation=1),
+        Watcher(at_report=2),
+        Watcher(at_validation=1),
+        Watcher(at_report=3),
+    ):
+        with pytest.raises(Killed):
+            train(settings(), shards, run, resume=True, observer=watcher)
+    train(settings(), shards, run, resume=True)
+    assert records(run) == records(whole)
+    assert same_weights(weights(run), weights(whole))
+
+
+def test_killed_before_its_folder_was_complete_it_begins(shards: Path, whole: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text("half a conf")
+    train(settings(), shards, run, resume=True)
+    assert records(run) == records(whole)
+
+
+def test_a_finished_run_resumes_to_nothing_and_to_more_epochs(
+    shards: Path, whole: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    train(settings("train.epochs=2"), shards, run)
+    before = weights(run)
+    result = train(settings("train.epochs=2"), shards, run, resume=True)
+    assert (result.step, result.stopped_by, result.loss) == (8, "epochs", None)
+    assert same_weights(weights(run), before)
+    train(settings("train.epochs=3"), shards, run, resume=True)
+    assert records(run) == records(whole)
+    assert same_weights(weights(run), weights(whole))
+
+
+class Slow(Watcher):
+    """Lets a minute pass at every report."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__()
+        self.seconds = 0.0
+        monkeypatch.setattr(training, "monotonic", lambda: self.seconds)
+
+    def stepped(self, progress: StepProgress) -> None:
+        super().stepped(progress)
+        self.seconds += 60.0
+
+
+def test_time_runs_out_in_mid_epoch_and_more_time_goes_on(
+    shards: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    watcher = Slow(monkeypatch)
+    result = train(settings("train.max_minutes=3.5"), shards, run, observer=watcher)
+    # The fourth report, after steps 2, 3 and 4, is that of step 6.
+    assert (result.step, result.stopped_by, result.minutes, result.epochs) == (6, "max_minutes", 4.0, 1)
+    assert [validation.step for validation in watcher.validations] == [4, 6]
+    again = train(settings("train.max_minutes=3.5"), shards, run, resume=True, observer=Slow(monkeypatch))
+    assert (again.step, again.stopped_by, again.minutes) == (6, "max_minutes", 4.0)
+    train(settings("train.max_minutes=100"), shards, run, resume=True, observer=Slow(monkeypatch))
+    assert same_weights(weights(run), weights(whole))
+
+
+def test_a_loss_that_is_no_number_stops_and_names_the_step(shards: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(UserError, match="the loss became nan at step 2"):
+        train(settings("optimizer.learning_rate=1e38"), shards, run)
+    assert not (run / "checkpoints" / "last.safetensors").exists()
+
+
+def test_a_folder_with_a_run_is_not_trained_over(whole: Path, shards: Path) -> None:
+    before = records(whole)
+    with pytest.raises(UserError, match="already holds a training run"):
+        train(settings(), shards, whole)
+    assert records(whole) == before
+
+
+def test_a_folder_with_something_else_is_left_alone(shards: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    for resume in (False, True):
+        with pytest.raises(UserError, match="not a training run"):
+            train(settings(), shards, tmp_path, resume=resume)
+    with pytest.raises(UserError, match="is a file"):
+        train(settings(), shards, tmp_path / "thesis.txt")
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("model.kind=sasrec", "model.kind was 'hstu' and is now 'sasrec'"),
+        ("model.dim=16", "model.dim was 8 and is now 16"),
+        ("train.seed=1", "train.seed was 0 and is now 1"),
+    ],
+)
+def test_another_architecture_is_not_resumed(shards: Path, whole: Path, change: str, message: str) -> None:
+    before = (whole / "config.yaml").read_text()
+    with pytest.raises(UserError, match=message):
+        train(settings(change), shards, whole, resume=True)
+    assert (whole / "config.yaml").read_text() == before
+
+
+def test_other_data_is_not_resumed(whole: Path, tmp_path: Path) -> None:
+    rows = [[2, 3, 4, 5, 6]] * 3
+    other = write_shards(tmp_path / "other", leave_one_out(*rows), World(num_items=ITEMS))
+    with pytest.raises(UserError, match="data set digest was"):
+        train(settings(), other, whole, resume=True)
+
+
+def test_data_without_time_needs_no_time_bias(tmp_path: Path) -> None:
+    rows = [[2 + (start + step) % ITEMS for step in range(6)] for start in range(9)]
+    world = World(num_items=ITEMS, timestamp_unit="none")
+    shards = write_shards(tmp_path / "data", leave_one_out(*rows), world)
+    with pytest.raises(UserError, match="needs timestamps"):
+        train(settings(), shards, tmp_path / "run")
+    assert not (tmp_path / "run" / "run.json").exists()
+    result = train(settings("model.bias=position", "train.epochs=1"), shards, tmp_path / "run")
+    assert result.best_metrics["time"] == "none"
+
+
+def test_nothing_to_learn_from_is_an_error(tmp_path: Path) -> None:
+    shards = write_shards(tmp_path / "data", leave_one_out([2, 3, 4]), World(num_items=3))
+    with pytest.raises(UserError, match="nothing to learn from"):
+        train(settings(), shards, tmp_path / "run")
+
+
+def test_the_run_marker_names_the_data(whole: Path, shards: Path) -> None:
+    about = json.loads((whole / "run.json").read_text())
+    assert about["data"] == str(shards.resolve())
+    assert about["dataset"]["item_ids"] == ITEMS + 2
