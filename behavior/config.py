@@ -54,6 +54,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)
         raise UserError(f"this is not YAML: {getattr(error, 'problem', error)}", where=where) from None
+    except (ValueError, RecursionError) as error:  # 2024-13-01 looks like a date and is none
+        raise UserError(f"this is not YAML: {error}", where=str(path)) from None
     if not isinstance(data, dict):
         raise UserError("a mapping of keys to values was expected", where=str(path))
     return data
@@ -92,7 +94,7 @@ def apply_overrides(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[s
             raise UserError(f"'{setting}' is not a setting", where="--set", fix="write key.key=value")
         try:
             value = yaml.safe_load(text)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError, RecursionError):
             raise UserError(f"the value of '{setting}' is not YAML", where="--set") from None
         result = _with_value(result, key.strip().split("."), value, setting)
     return result

@@ -244,14 +244,15 @@ def prepare_tables(spec: str | Path | DatasetSpec, input_folder: str | Path | No
 
 def _read_all(spec: DatasetSpec, plan: Plan) -> tuple[list[pa.RecordBatch], list[Reject], int, int]:
     names = {file.path: file.name for file in plan.files}
-    lines: dict[str, int] = defaultdict(int)
+    lines: dict[tuple[int, int], int] = defaultdict(int)  # a file may stand in two groups of the spec
     batches: list[pa.RecordBatch] = []
     rejects: list[Reject] = []
     read = filtered = 0
     for chunk in plan.chunks:
-        before = lines[chunk.path]
+        file = (chunk.source, chunk.file)
+        before = lines[file]
         for batch in read_events(spec, plan, chunk, names[chunk.path]):
-            lines[chunk.path] = before + batch.lines
+            lines[file] = before + batch.lines
             rejects += [replace(reject, place=reject.place + before) for reject in batch.rejects]
             read, filtered = read + batch.read, filtered + batch.filtered
             if batch.events.num_rows:
@@ -274,7 +275,7 @@ def check_rejects(spec: DatasetSpec, read: int, rejected: int, examples: list[Re
         raise UserError("the log is empty: its files hold no events", fix="check 'files' in the spec")
     if rejected <= spec.max_rejects * read and rejected < read:
         return
-    shown = "; ".join(f"{r.file} line {r.place}: {r.reason}" for r in examples)
+    shown = "; ".join(f"{reject.where}: {reject.reason}" for reject in examples)
     if rejected == read:
         raise UserError(
             f"every one of the {read:,} rows was rejected",

@@ -77,16 +77,9 @@ def read_events(spec: DatasetSpec, plan: Plan, chunk: Chunk, file_name: str) -> 
         UserError: the file cannot be read.
     """
     source = spec.events[chunk.source]
-    group = chunk.start if source.kind == "parquet" else None
     canonicalizer = Canonicalizer(spec, source, event_schema(spec, plan))
-    row_group, last_row = group, -1
     for raw in read_chunk(source, chunk, source.needed_columns()):
-        if row_group is not None and raw.num_rows:
-            # Rows are numbered within a row group: a number that falls back begins the next one.
-            if raw.places[0] <= last_row:
-                row_group += 1
-            last_row = int(raw.places[-1])
-        yield canonicalizer.convert(raw, file_name, row_group)
+        yield canonicalizer.convert(raw, file_name)
 
 
 class _Verdict:
@@ -117,7 +110,7 @@ class Canonicalizer:
         kept = spec.filters.behaviors
         self.kept_ids = None if kept is None else [self.behaviors.index(name) + 1 for name in kept]
 
-    def convert(self, raw: RawBatch, file_name: str, row_group: int | None = None) -> EventBatch:
+    def convert(self, raw: RawBatch, file_name: str) -> EventBatch:
         """Convert one raw batch; see `EventBatch`."""
         verdict = _Verdict(raw.num_rows)
         columns = self._columns(raw, verdict)
@@ -126,10 +119,10 @@ class Canonicalizer:
         if not keep.all():
             events = events.filter(pa.array(keep))
         rejects = [
-            Reject(file_name, int(raw.places[row]), reason, raw.text_of(row), row_group)
+            Reject(file_name, int(raw.places[row]), reason, raw.text_of(row), raw.row_group)
             for row, reason in sorted(verdict.reasons.items())
         ]
-        rejects += [Reject(file_name, place, reason, text, row_group) for place, reason, text in raw.rejects]
+        rejects += [Reject(file_name, place, reason, text) for place, reason, text in raw.rejects]
         rejects.sort(key=lambda reject: reject.place)
         filtered = int((verdict.out & ~verdict.bad).sum())
         return EventBatch(events, rejects, raw.num_rows + len(raw.rejects), filtered, raw.lines)
@@ -223,7 +216,8 @@ class Canonicalizer:
         for rule in reversed(self.source.behavior.rules):  # the first rule that holds must win
             operator, number = rule.comparison
             # The column is float32: compare with the number as float32, so that 0.1 equals 0.1.
-            ids[_COMPARE[operator](numbers, np.float32(number))] = self.behaviors.index(rule.name) + 1
+            holds = _COMPARE[operator](numbers, np.float32(number)) & ~np.isnan(numbers)
+            ids[holds] = self.behaviors.index(rule.name) + 1
         verdict.out |= ids == 0
         return pa.array(ids, pa.int8())
 

@@ -85,7 +85,9 @@ def _standardized(feature: Feature, values: pa.Array, weights: np.ndarray) -> tu
     total = max(used.sum(), 1)
     mean = float(np.nansum(used * np.nan_to_num(numbers)) / total)
     variance = float(np.sum(used * np.nan_to_num(numbers - mean) ** 2) / total)
-    deviation = float(np.sqrt(variance)) or 1.0
+    deviation = float(np.sqrt(variance))
+    if deviation <= 1e-7 * abs(mean):  # equal values: what is left is the rounding of float32
+        deviation = 1.0
     scaled = pa.array(((numbers - mean) / deviation).astype(np.float32))
     return scaled, FeatureEntry(name=feature.name, kind="numeric", mean=mean, deviation=deviation)
 
@@ -113,7 +115,12 @@ def _categorical(feature: Feature, values: pa.Array, oov: int) -> tuple[pa.Array
 
 
 def _as_text(values: pa.Array) -> pa.Array:
-    return values if pa.types.is_string(values.type) else parse_text(values)[0]
+    if not pa.types.is_floating(values.type):
+        return parse_text(values)[0]
+    # A column of whole numbers with gaps often comes as floats: 3.0 and 3 are the same value.
+    whole, is_whole = parse_integers(values)
+    text = pc.if_else(pa.array(is_whole), whole.cast(pa.string()), values.cast(pa.string()))
+    return pc.if_else(pc.is_nan(values), pa.scalar(None, pa.string()), text)
 
 
 def _blank_to_null(text: pa.Array) -> pa.Array:

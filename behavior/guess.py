@@ -69,7 +69,9 @@ class Guess:
 
     def spec_yaml(self) -> str:
         """The proposed spec as YAML."""
-        return yaml.safe_dump(self.spec, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
+        return yaml.safe_dump(
+            self.spec, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100
+        )
 
 
 def guess_file(path: str | Path) -> Guess:
@@ -105,7 +107,7 @@ def _guess_text(path: Path) -> Guess:
         text = block.decode("utf-8")
     except UnicodeDecodeError:
         encoding, text = "latin-1", block.decode("latin-1")
-    lines = [line for line in text.splitlines() if line.strip()][:SAMPLE_LINES]
+    lines = [line.rstrip("\r") for line in text.split("\n") if line.strip()][:SAMPLE_LINES]
     if not lines:
         raise UserError(f"'{path}' is empty", where="PATH")
     if lines[0].lstrip().startswith("{"):
@@ -125,7 +127,9 @@ def _guess_text(path: Path) -> Guess:
 def _guess_json(path: Path, lines: list[str], encoding: str) -> Guess:
     try:
         records = [json.loads(line) for line in lines]
-    except ValueError as error:
+        if not all(isinstance(record, dict) for record in records):
+            raise ValueError("not every line is an object")
+    except (ValueError, RecursionError) as error:
         raise UserError(f"the lines look like JSON but are not: {error}", where=str(path)) from None
     names = list(dict.fromkeys(name for record in records for name in record))
     columns = {name: [record.get(name) for record in records] for name in names}
@@ -166,7 +170,10 @@ def _separator(lines: list[str]) -> str:
 def _split(lines: list[str], separator: str) -> list[list[str]]:
     if len(separator) > 1:
         return [line.split(separator) for line in lines]
-    return list(csv.reader(lines, delimiter=separator))
+    try:
+        return list(csv.reader(lines, delimiter=separator))
+    except csv.Error:
+        return [line.split(separator) for line in lines]
 
 
 def _looks_like_sequences(lines: list[str]) -> bool:
@@ -205,7 +212,8 @@ def _role_by_name(name: str) -> str | None:
 
 
 def _epoch_unit(values: Sequence[Any]) -> str | None:
-    numbers = [float(value) for value in values if value not in (None, "")]
+    # By way of text, since float() of a huge int of JSON overflows.
+    numbers = [float(str(value).strip()) for value in values if value not in (None, "")]
     for unit, (low, high) in _EPOCHS.items():
         if numbers and all(low <= number <= high for number in numbers):
             return unit

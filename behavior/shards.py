@@ -125,7 +125,16 @@ class ShardFolder:
         if path not in self._entries:
             raise UserError(f"the data set has no file '{path}'", where=str(self.path))
         self._check(path)
-        return pq.read_table(self.path / path, columns=list(columns) if columns else None, partitioning=None)
+        if columns is not None:
+            # Parquet's reader leaves out in silence what is not there.
+            there = pq.read_schema(self.path / path).names
+            for name in columns:
+                if name not in there:
+                    where = str(self.path / path)
+                    raise UserError(
+                        f"there is no column '{name}'; there are: {', '.join(there)}", where=where
+                    )
+        return pq.read_table(self.path / path, columns=columns and list(columns), partitioning=None)
 
     def _check(self, path: str) -> None:
         if path in self._verified:

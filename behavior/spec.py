@@ -72,10 +72,14 @@ class FileFormat(Config):
             raise ValueError("without a header line the columns need 'names'")
         if self.header and self.names:
             raise ValueError("'names' is for files without a header line; set header: false")
-        if self.separator == "" or (self.separator and "\n" in self.separator):
+        if self.names and len(set(self.names)) != len(self.names):
+            raise ValueError("names: a column stands there twice")
+        if self.separator is not None and (not self.separator or set("\r\n") & set(self.separator)):
             raise ValueError("a separator must have at least one character, and no line feed")
-        if self.quote is not None and len(self.quote) != 1:
-            raise ValueError("quote must be one character, or null")
+        if self.quote is not None and (len(self.quote) != 1 or not self.quote.isascii()):
+            raise ValueError("quote must be one ASCII character, or null")
+        if self.quote in ("\r", "\n", self.separator):
+            raise ValueError("quote and separator must differ, and neither be a line feed")
         return self
 
     @property
@@ -165,7 +169,9 @@ class BehaviorFrom(Config):
             return [self.constant]
         if self.column is not None:
             return None
-        names = [rule.name for rule in self.rules] + ([self.otherwise] if self.otherwise else [])
+        names = [rule.name for rule in self.rules]
+        if self.otherwise is not None:
+            names.append(self.otherwise)
         return list(dict.fromkeys(names))
 
 
@@ -313,9 +319,9 @@ def _instant(value: int | str | None, unit: str) -> int:
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     # Not moment.timestamp(): a float loses microseconds.
     since = moment - datetime(1970, 1, 1, tzinfo=UTC)
-    return (since.days * 86_400 + since.seconds) * TICKS_PER_SECOND[unit] + (
-        since.microseconds * TICKS_PER_SECOND[unit] // 1_000_000
-    )
+    # Rounded up: an event belongs to the part after the cut from the first whole tick that is not before it.
+    fraction = -(-since.microseconds * TICKS_PER_SECOND[unit] // 1_000_000)
+    return (since.days * 86_400 + since.seconds) * TICKS_PER_SECOND[unit] + fraction
 
 
 class Vocabulary(Config):
@@ -381,7 +387,7 @@ class DatasetSpec(Config):
     filters: Filters = Filters()
     """What to leave out."""
     max_events: int | None = Field(None, ge=1)
-    """Keep only the newest events of a user (the others count as filtered)."""
+    """Keep only the newest events of a user, after all filters (the others count as filtered)."""
     split: Split = Split()
     """How to cut sequences into training, validation and test parts."""
     vocabulary: Vocabulary = Vocabulary()
@@ -398,6 +404,7 @@ class DatasetSpec(Config):
         if not self.events:
             raise ValueError("events is empty: name at least one group of files")
         self._check_names()
+        self._check_targets()
         self._check_time()
         if self.vocabulary.fit_on == "train" and self.filters.minimum_counts != (1, 1):
             raise ValueError("fit_on: train does not go with minimum counts: those look at the whole log")
@@ -423,6 +430,12 @@ class DatasetSpec(Config):
         for source in self.events:
             if source.domain is not None and source.domain not in self.domain_names:
                 raise ValueError(f"domain '{source.domain}' is not in domains")
+
+    def _check_targets(self) -> None:
+        kept = self.filters.behaviors
+        lost = [name for name in self.target_names if kept is not None and name not in kept]
+        if lost:
+            raise ValueError(f"filters.behaviors leaves out the target '{lost[0]}'")
 
     def _check_time(self) -> None:
         for number, source in enumerate(self.events):

@@ -114,7 +114,7 @@ def to_record(
         "time": {"unit": unit, "first": stats.first, "last": stats.last},
         "users_validated": stats.validated,
         "users_tested": stats.tested,
-        "approximate_entropy": {"m": 1, "mean": entropy, "users": stats.entropy_users},
+        "approximate_entropy": {"m": 2, "mean": entropy, "users": stats.entropy_users},
     }
 
 
@@ -124,10 +124,10 @@ def _histogram(bins: np.ndarray) -> list[dict[str, int]]:
 
 @compiled
 def approximate_entropy(offsets: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """Approximate entropy of each sequence for m = 1 under exact match (Pincus 1991; arXiv 2412.00430).
+    """Approximate entropy of each sequence for m = 2 under exact match (Pincus 1991; arXiv 2412.00430).
 
-    `Phi^m` is the mean over windows of `ln(share of windows equal to it)`, and `ApEn = Phi^1 - Phi^2`. Where
-    no item repeats it is `ln((n - 2) / (n - 1))` or so: a function of the length alone.
+    `Phi^m` is the mean over windows of m events of `ln(share of windows equal to it)`, and
+    `ApEn = Phi^2 - Phi^3`. Where no item repeats it is `ln((n - 2) / (n - 1))`: the length alone.
 
     Args:
         offsets: [users + 1] int64
@@ -140,9 +140,21 @@ def approximate_entropy(offsets: np.ndarray, items: np.ndarray) -> np.ndarray:
     for user in range(len(result)):
         own = items[offsets[user] : offsets[user + 1]]
         if len(own) >= 3:
-            pairs = (own[:-1] << 31) | own[1:]
-            result[user] = _phi(own) - _phi(pairs)
+            pairs = _ranks((own[:-1] << 31) | own[1:])
+            triples = (pairs[:-1] << 31) | own[2:]
+            result[user] = _phi(pairs) - _phi(triples)
     return result
+
+
+@compiled
+def _ranks(keys: np.ndarray) -> np.ndarray:
+    """Small numbers in place of keys, equal where those are."""
+    order = np.argsort(keys)
+    ranks = np.zeros(len(keys), np.int64)
+    for place in range(1, len(keys)):
+        new = keys[order[place]] != keys[order[place - 1]]
+        ranks[order[place]] = ranks[order[place - 1]] + new
+    return ranks
 
 
 @compiled

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from behavior.spec import TICKS_PER_SECOND
 
-_INTEGER = r"^[+-]?[0-9]{1,19}(\.0*)?$"
+_INTEGER = r"^[+-]?[0-9]{1,40}(\.0*)?$"
 _INT64 = (-(2**63), 2**63 - 1)
 _FLOAT = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 
@@ -47,10 +47,19 @@ def parse_integers(array: pa.Array) -> tuple[pa.Array, np.ndarray]:
             good = np.isfinite(values) & (values == np.floor(values)) & (np.abs(values) < 2.0**63)
         return pa.array(np.where(good, values, 0).astype(np.int64), mask=~good), good
     try:
-        values = (array.cast(pa.string()) if pa.types.is_binary(kind) else array).cast(pa.int64())
+        plain = array.cast(pa.string()) if pa.types.is_binary(kind) else array
+        if pa.types.is_string(plain.type) and _may_be_hexadecimal(plain):
+            return _parse_integers_one_by_one(array)
+        values = plain.cast(pa.int64())
         return values, _mask(values.is_valid())
     except pa.ArrowInvalid:
         return _parse_integers_one_by_one(array)
+
+
+def _may_be_hexadecimal(text: pa.Array) -> bool:
+    """Whether there is an x anywhere: Arrow's cast would take 0x10 for 16."""
+    content = text.buffers()[2]
+    return content is not None and bool(((np.frombuffer(content, np.uint8) | 32) == ord("x")).any())
 
 
 def _parse_integers_one_by_one(array: pa.Array) -> tuple[pa.Array, np.ndarray]:
@@ -67,17 +76,34 @@ def _parse_integers_one_by_one(array: pa.Array) -> tuple[pa.Array, np.ndarray]:
 
 
 def parse_floats(array: pa.Array) -> tuple[pa.Array, np.ndarray]:
-    """Any column as float32; a missing or empty value is null and good, text that is no number is not."""
-    if not (pa.types.is_binary(array.type) or pa.types.is_string(array.type)):
-        return array.cast(pa.float32(), safe=False), np.ones(len(array), bool)
+    """Any column as float32.
+
+    Returns:
+        float32, null where there is no finite number; and the mask of the good ones: finite numbers, and
+        missing values (null, empty, NaN). Text that is no number, and infinity, are not.
+    """
+    kind = array.type
+    good = np.ones(len(array), bool)
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
+        values = array.cast(pa.float32(), safe=False)
+    else:
+        values, good = _floats_of_text(array)
+    numbers = values.to_numpy(zero_copy_only=False)
+    return pa.array(numbers, mask=~np.isfinite(numbers)), good & ~np.isinf(numbers)
+
+
+def _floats_of_text(array: pa.Array) -> tuple[pa.Array, np.ndarray]:
     try:
-        return array.cast(pa.string()).cast(pa.float32()), np.ones(len(array), bool)
+        values = array.cast(pa.string()).cast(pa.float32())
+        if np.isfinite(values.drop_null().to_numpy()).all():
+            return values, np.ones(len(array), bool)
     except pa.ArrowInvalid:
-        text = pc.utf8_trim_whitespace(parse_text(array)[0])
-        number = _mask(pc.match_substring_regex(text, _FLOAT))
-        empty = _mask(pc.fill_null(pc.equal(pc.utf8_length(text), 0), True))
-        values = pc.if_else(pa.array(number), text, pa.scalar(None, pa.string())).cast(pa.float32())
-        return values, number | empty
+        pass
+    text = pc.utf8_trim_whitespace(parse_text(array)[0])
+    number = _mask(pc.match_substring_regex(text, _FLOAT))
+    missing = _mask(array.is_null()) | _mask(pc.is_in(pc.utf8_lower(text), value_set=pa.array(["", "nan"])))
+    values = pc.if_else(pa.array(number), text, pa.scalar(None, pa.string())).cast(pa.float32())
+    return values, number | missing
 
 
 def parse_times(array: pa.Array, unit: str) -> tuple[pa.Array, np.ndarray]:
@@ -98,17 +124,18 @@ def parse_times(array: pa.Array, unit: str) -> tuple[pa.Array, np.ndarray]:
     if unit != "iso8601":
         return parse_integers(array)
     text, good = parse_text(array)
-    try:
-        ticks = pc.strptime(text, format="%Y-%m-%dT%H:%M:%SZ", unit="us").cast(pa.int64())
-        return ticks, good & _mask(ticks.is_valid())
-    except pa.ArrowInvalid:
-        pass
-    try:
-        ticks = text.cast(pa.timestamp("us")).cast(pa.int64())
-        return ticks, good & _mask(ticks.is_valid())
-    except pa.ArrowInvalid:
-        ticks = pa.array([_iso_ticks(value) for value in text.to_pylist()], pa.int64())
-        return ticks, good & _mask(ticks.is_valid())
+    ticks = _ticks_of_text(text)
+    return ticks, good & _mask(ticks.is_valid())
+
+
+def _ticks_of_text(text: pa.Array) -> pa.Array:
+    # Arrow takes a column either with zones or without; what it refuses is read one by one.
+    for kind in (pa.timestamp("us", tz="UTC"), pa.timestamp("us")):
+        try:
+            return text.cast(kind).cast(pa.int64())
+        except pa.ArrowInvalid:
+            continue
+    return pa.array([_iso_ticks(value) for value in text.to_pylist()], pa.int64())
 
 
 def _iso_ticks(value: str | None) -> int | None:

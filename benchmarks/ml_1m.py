@@ -81,8 +81,9 @@ def main() -> None:
         result = lrm("evaluate", str(run), "--baselines")
     print(
         f"\n{options.recipe}: {trained['epochs']} epochs, {trained['steps']} steps, "
-        f"{trained['minutes']:.1f} min of training; best validation after epoch {trained['best_epoch'] + 1}; {result['users']} users, "
-        f"time {result['time']}, seen items {'removed' if result['exclude_seen'] else 'kept'}"
+        f"{trained['minutes']:.1f} min of training; best validation after epoch {trained['best_epoch'] + 1}; "
+        f"{result['users']} users, time {result['time']}, "
+        f"seen items {'removed' if result['exclude_seen'] else 'kept'}"
     )
     names = ("ndcg@10", "hr@10", "mrr@10", "ndcg@50", "hr@50", "ndcg@200", "hr@200")
     print(f"\n| ranker | {' | '.join(names)} |\n|{' --- |' * (len(names) + 1)}")

@@ -96,11 +96,11 @@ class TrainProgress:
             return
         metrics = validation.metrics
         best = " (best)" if validation.is_best else ""
-        self.bars.console.print(
-            f"epoch {validation.epoch + 1}: valid NDCG@10 {metrics['ndcg@10']:.4f}, "
-            f"HR@10 {metrics['hr@10']:.4f}{best}",
-            highlight=False,
+        cutoff = min(int(name.partition("@")[2]) for name in metrics if name.startswith("ndcg@"))
+        shown = ", ".join(
+            f"{name.upper()}@{cutoff} {metrics[f'{name}@{cutoff}']:.4f}" for name in ("ndcg", "hr")
         )
+        self.bars.console.print(f"epoch {validation.epoch + 1}: valid {shown}{best}", highlight=False)
 
     def finished(self, result: TrainResult) -> None:
         self.bars.update(self.task, visible=False)

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from behavior.config import Config, apply_overrides, did_you_mean, parse_config, read_yaml
 from behavior.errors import UserError
 from models.backbones.config import BackboneConfig
+from models.device import DeviceName
 from models.embedding import EmbeddingConfig
 from models.losses import LossConfig
 from models.optimizer import OptimizerConfig
@@ -52,7 +53,7 @@ class TrainConfig(Config):
         500, ge=1, description="steps between checkpoints; one is also made at every epoch's end"
     )
     log_every_steps: int = Field(10, ge=1, description="steps between reports of the loss")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where there is one")
+    device: DeviceName = Field("auto", description="auto: a GPU where there is one")
     precision: Literal["32-true", "bf16-mixed"] = Field(
         "32-true", description="number format of the forward pass"
     )

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from behavior.config import Config
 from behavior.errors import UserError
@@ -24,7 +25,7 @@ class EmbeddingConfig(Config):
     )
     query_behavior: Literal["none", "add"] = Field(
         "none",
-        description="behavior of the event to predict: none, or add its vector (who ranks for purchases knows it)",
+        description="behavior of the event to predict: none, or add its vector (who ranks for a purchase knows)",
     )
     features: Literal["none", "add", "mean"] = Field(
         "none", description="item features: none, add their vectors to the item's, or take the mean of all"
@@ -86,7 +87,8 @@ class InputEmbedding(nn.Module):
         if self.query_behavior is not None:
             # Like the known time: a property of the question, in training and evaluation alike.
             events = events + self.query_behavior(batch.target_behavior)
-        return self.dropout(events * self.scale + self.position[batch.position])
+        # Not `position[...]`, whose gradient depends on the order of threads.
+        return self.dropout(events * self.scale + F.embedding(batch.position, self.position))
 
     def item_vectors(self, ids: Tensor | None = None) -> Tensor:
         """[n, dim] vectors of items, features included: the same for input and for scoring.

@@ -15,6 +15,7 @@ from models.catalog import ItemCatalog
 from models.checkpoint import load_checkpoint, load_weights
 from models.config import ModelConfig, RunConfig
 from models.data import Int64Array, SequenceData, load_sequences
+from models.device import DeviceName, pick_device
 from models.ranking import EvaluationConfig, Scorer, Split, evaluate_scorer
 from models.run_folder import open_run
 from models.tasks.retrieval import RetrievalModel
@@ -30,7 +31,7 @@ def evaluate_run(
     data: Path | None = None,
     checkpoint: Which = "best",
     exclude_seen: bool | None = None,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
+    device: DeviceName = "auto",
 ) -> dict[str, Any]:
     """Judge a trained run by the settings it was trained with, in single precision.
 
@@ -64,7 +65,7 @@ def evaluate_run(
         has_time=sequences.has_time,
     )
     load_weights(model, saved.model, path)
-    model.to(_device(device))
+    model.to(pick_device(device))
     evaluation = config.evaluation
     if exclude_seen is not None:
         evaluation = EvaluationConfig(**{**evaluation.model_dump(), "exclude_seen": exclude_seen})
@@ -112,9 +113,3 @@ def _check_data(dataset: dict[str, Any], shards: ShardFolder) -> None:
         where=str(shards.path),
         fix="name the data set it was trained on",
     )
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)

@@ -7,10 +7,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-import torch
 from lightning.fabric import Fabric
 
-from behavior.errors import UserError
 from behavior.shards import ShardFolder, open_shards
 from models.batch import PackedBatch
 from models.build import build_objective, dataset_of, make_loader, time_setting
@@ -26,6 +24,7 @@ from models.checkpoint import (
 from models.config import RunConfig
 from models.curves import draw_curves
 from models.data import load_sequences
+from models.device import pick_device, repeatable
 from models.evaluation import model_scorer
 from models.metrics_log import MetricsLog, read_metrics
 from models.observer import Silent, StepProgress, TrainObserver, TrainResult, TrainStart, Validation
@@ -71,7 +70,10 @@ def train(
     run = claim_run(out, resume=resume)
     training = _Training(config, shards, run, observer or Silent())
     run.write(config, Path(data), training.dataset)
-    with MetricsLog(run.metrics, run.tensorboard, keep_bytes=training.state.metrics_bytes) as log:
+    with (
+        MetricsLog(run.metrics, run.tensorboard, keep_bytes=training.state.metrics_bytes) as log,
+        repeatable(training.fabric.device),
+    ):
         result = training.run_epochs(log)
     draw_curves(read_metrics(run.metrics), run.curves)
     training.observer.finished(result)
@@ -103,11 +105,8 @@ class _Training:
         self.sequences = load_sequences(shards)
         self.exclude_seen = excludes_seen(self.sequences, config.evaluation.exclude_seen)
         self.loader = make_loader(config, self.sequences)
-        if config.train.device == "cuda" and not torch.cuda.is_available():
-            raise UserError(
-                "there is no CUDA device here", where="train.device", fix="--set train.device=cpu"
-            )
-        self.fabric = Fabric(accelerator=config.train.device, devices=1, precision=config.train.precision)
+        device = pick_device(config.train.device)
+        self.fabric = Fabric(accelerator=device.type, devices=1, precision=config.train.precision)
         self.fabric.seed_everything(config.train.seed, verbose=False)
         self.objective = build_objective(config, shards, self.sequences)
         self.model = self.objective.model

@@ -113,17 +113,18 @@ class FinishReading(beam.DoFn):
 
     def _place(self, reports: list[ChunkReport]) -> list[list[dict]]:
         """Rejects of each file that has any, lines counted from the file's start."""
-        before: dict[str, int] = defaultdict(int)
-        by_file: dict[str, list[dict]] = defaultdict(list)
+        # By place in the spec rather than by path: a file may stand in two groups.
+        before: dict[tuple[int, int], int] = defaultdict(int)
+        by_file: dict[tuple[int, int], list[dict]] = defaultdict(list)
         for report in reports:
-            path = report.chunk.path
+            file = (report.chunk.source, report.chunk.file)
             if report.rejects:
                 for line in Path(report.rejects).read_text(encoding="utf-8").split("\n")[:-1]:
                     record = json.loads(line)
                     if "line" in record:
-                        record["line"] += before[path]
-                    by_file[path].append(record)
-            before[path] += report.lines
+                        record["line"] += before[file]
+                    by_file[file].append(record)
+            before[file] += report.lines
         return list(by_file.values())
 
     def _write(self, number: int, records: list[dict]) -> FileEntry:
@@ -136,4 +137,7 @@ class FinishReading(beam.DoFn):
 
 def _examples(by_file: list[list[dict]]) -> list[Reject]:
     records = [record for records in by_file for record in records[:EXAMPLES]][:EXAMPLES]
-    return [Reject(r["file"], r.get("line", r.get("row", 0)), r["reason"], r["text"]) for r in records]
+    return [
+        Reject(r["file"], r.get("line", r.get("row", 0)), r["reason"], r["text"], r.get("row_group"))
+        for r in records
+    ]

@@ -20,7 +20,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # From a copy: building leaves files beside the sources.
     source = folder / "source"
     source.mkdir()
-    packed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
+    packed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True
+    )
     names = packed.stdout.splitlines() if packed.returncode == 0 else []
     assert names, f"git could not list the sources: {packed.stderr}"
     for name in names:
@@ -38,7 +40,17 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A new environment with the wheel; dependencies are seen in ours, the sources are not."""
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, with_pip=False)
-    install = [sys.executable, "-m", "pip", "--python", str(folder), "install", "--quiet", "--no-deps", "--no-index"]
+    install = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        str(folder),
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+    ]
     subprocess.run([*install, str(wheel)], check=True, capture_output=True)
     packages = next(folder.glob("lib/python*/site-packages"))
     # A plain path: the .pth files in that folder, our own editable install among them, are not followed.
@@ -56,13 +68,17 @@ def test_the_wheel_holds_the_packages_their_data_and_nothing_else(wheel: Path) -
 
 
 def test_the_command_runs_from_another_folder(environment: Path, tmp_path: Path) -> None:
-    found = subprocess.run([environment / "bin" / "lrm", "--help"], cwd=tmp_path, capture_output=True, text=True)
+    found = subprocess.run(
+        [environment / "bin" / "lrm", "--help"], cwd=tmp_path, capture_output=True, text=True
+    )
     assert found.returncode == 0, found.stderr
     for command in ("inspect", "prepare", "train", "evaluate", "demo", "doctor"):
         assert command in found.stdout
 
 
-def test_behavior_is_imported_from_the_wheel_without_torch_and_beam(environment: Path, tmp_path: Path) -> None:
+def test_behavior_is_imported_from_the_wheel_without_torch_and_beam(
+    environment: Path, tmp_path: Path
+) -> None:
     code = (
         "import sys, behavior; print(behavior.__file__); "
         "import behavior.dataset, behavior.guess; "

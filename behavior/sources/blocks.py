@@ -65,10 +65,9 @@ def iter_blocks(
                 return
             if not block.endswith(b"\n"):
                 block += _to_line_end(file, path)
-            if position == 0:
-                block = block.removeprefix(UTF8_BOM)
+            at_start = position == 0
             position += len(block)
-            yield block
+            yield block.removeprefix(UTF8_BOM) if at_start else block
 
 
 def first_line(path: str, compression: str | None, encoding: str) -> str:
@@ -76,6 +75,12 @@ def first_line(path: str, compression: str | None, encoding: str) -> str:
     with open_bytes(path, compression) as file:
         line = _to_line_end(file, path)
     return line.removeprefix(UTF8_BOM).decode(encoding, errors="replace").rstrip("\r\n")
+
+
+def is_empty(path: str, compression: str | None) -> bool:
+    """Whether a file holds nothing, decompressed."""
+    with open_bytes(path, compression) as file:
+        return not _read(file, 1, path)
 
 
 def _to_line_end(file: BinaryIO, path: str) -> bytes:

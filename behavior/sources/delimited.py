@@ -37,9 +37,10 @@ class DelimitedReader:
     ) -> None:
         self.names = names
         self.wanted = wanted
-        self.separator = separator.encode(encoding)
+        self.separator = separator.encode()  # blocks are turned into UTF-8 before they are parsed
         self.quote = quote if len(self.separator) == 1 else None
         self.encoding = encoding
+        self.white = b" \t\r\n".replace(self.separator, b"")
 
     def read(self, block: bytes) -> RawBatch:
         """Parse one block of whole lines."""
@@ -51,7 +52,7 @@ class DelimitedReader:
             kept = np.ones(lines, bool)
             for number, reason, raw in invalid:
                 kept[number - 1] = False
-                if raw.strip() and first + number - 1 not in bad_lines:
+                if not self._is_blank(raw.encode()) and first + number - 1 not in bad_lines:
                     rejects.append((first + number - 1, reason, raw))
             places.append(np.flatnonzero(kept) + first)
             for name in self.wanted:
@@ -74,7 +75,7 @@ class DelimitedReader:
         starts = line_starts(text)
         lengths = np.diff(np.append(starts, len(text)))
         suspects = np.flatnonzero(lengths <= 2)
-        blank = [n + 1 for n in suspects if not text[starts[n] : starts[n] + lengths[n]].strip()]
+        blank = [n + 1 for n in suspects if self._is_blank(text[starts[n] : starts[n] + lengths[n]])]
         drop = set(blank) | bad_lines
         if drop:
             keep = ~np.isin(places, np.fromiter(drop, np.int64))
@@ -88,22 +89,32 @@ class DelimitedReader:
 
         return RawBatch(arrays, places, text_of, rejects, lines=len(starts))
 
+    def _is_blank(self, line: bytes) -> bool:
+        """Whether a line holds nothing but white space that does not separate fields."""
+        return not line.strip(self.white)
+
     def _parse(
         self, text: bytes, first: int
     ) -> Iterator[tuple[int, pa.Table, list[tuple[int, str, str]], int]]:
-        """Parse lines; where a stray quote makes the parser lose count, halve the text and try again."""
+        """Parse lines; where a stray quote makes the parser lose count, halve the text and try again.
+
+        To the parser a carriage return ends a line and a quoted line feed does not; to us a line ends at its
+        line feed and nowhere else. Rows and lines tally where both agree.
+        """
         if not text:
             return
         invalid: list[tuple[int, str, str]] = []
         lines = text.count(b"\n") + (not text.endswith(b"\n"))
-        try:
-            table = self._parse_once(text, invalid)
-        except pa.ArrowInvalid as error:
-            table, problem = None, str(error)
+        table, problem = None, "a quote is not closed"
+        if text.count(b"\r") > text.count(b"\r\n") + text.endswith(b"\r"):
+            # It would add a row where a quote may take one away: the sum of both says nothing.
+            problem = "a carriage return within the line"
         else:
-            problem = "a quote is not closed"
+            try:
+                table = self._parse_once(text, invalid)
+            except pa.ArrowInvalid as error:
+                problem = str(error)
         if table is not None and table.num_rows + len(invalid) == lines:
-            # A stray quote swallows line feeds; then rows and lines do not tally, and we come out below.
             yield first, table, invalid, lines
         elif lines == 1:
             empty = pa.table({name: pa.array([], pa.binary()) for name in self.wanted})
@@ -121,6 +132,10 @@ class DelimitedReader:
             if stand_in is None:
                 raise pa.ArrowInvalid("the line holds control characters")
             text, delimiter = text.replace(delimiter, stand_in), stand_in
+        # A row of empty fields at the end: a quote that is not closed swallows it, and then it is missed.
+        guarded = self.quote is not None and self.quote.encode() in text
+        if guarded:
+            text += (b"" if text.endswith(b"\n") else b"\n") + delimiter * (len(self.names) - 1) + b"\n"
 
         def on_invalid(row: pacsv.InvalidRow) -> str:
             reason = f"{row.actual_columns} fields where {row.expected_columns} are expected"
@@ -130,7 +145,7 @@ class DelimitedReader:
             invalid.append((row.number, reason, raw))
             return "skip"
 
-        return pacsv.read_csv(
+        table = pacsv.read_csv(
             io.BytesIO(text),
             read_options=pacsv.ReadOptions(
                 use_threads=False, column_names=self.names, block_size=len(text) + 1
@@ -148,6 +163,9 @@ class DelimitedReader:
                 strings_can_be_null=False,
             ),
         )
+        if guarded and not table.num_rows:
+            raise pa.ArrowInvalid("a quote is not closed")
+        return table.slice(0, table.num_rows - 1) if guarded else table
 
     @property
     def _shown(self) -> str:
@@ -191,10 +209,13 @@ def columns_of_header(line: str, separator: str, quote: str | None, where: str) 
     """Names of the columns from a header line.
 
     Raises:
-        UserError: a name stands there twice.
+        UserError: a name stands there twice, or the line is no header.
     """
     if quote and len(separator) == 1:
-        fields = next(csv.reader([line], delimiter=separator, quotechar=quote), [""])
+        try:
+            fields = next(csv.reader([line], delimiter=separator, quotechar=quote), [""])
+        except csv.Error as error:
+            raise UserError(f"the first line is not a header: {error}", where=where) from None
     else:
         fields = line.split(separator)
     fields = [field.strip() for field in fields]

@@ -15,6 +15,8 @@ from behavior.sources.raw import RawBatch
 
 # Below this many lines the slow reader costs nothing worth another halving.
 _SLOW_LINES = 512
+# Between these sizes Arrow and Python write a float as the same text, and a whole number is exact.
+_SAME_TEXT = (1e-3, 1e10)
 
 
 class JsonLinesReader:
@@ -38,9 +40,10 @@ class JsonLinesReader:
         """Parse one block of whole lines."""
         text, rejects = to_utf8(block, self.encoding)
         starts = line_starts(text)
-        ends = np.append(starts[1:], len(text))
+        ends = np.append(starts[1:], len(text))[: len(starts)]
         columns: dict[str, list[pa.Array]] = {name: [] for name in self.wanted}
         places: list[np.ndarray] = []
+        self._neat = _one_object_a_line(text, starts, ends)
         self._parse(text, starts, ends, 0, len(starts), columns, places, rejects)
         arrays = {
             name: pa.chunked_array(chunks, self.types[name]).combine_chunks()
@@ -68,7 +71,9 @@ class JsonLinesReader:
         """Parse lines [first, last); halve them where the fast reader refuses."""
         if first >= last:
             return
-        table = self._parse_fast(text[starts[first] : ends[last - 1]], last - first)
+        table = None
+        if self._neat[first:last].all():
+            table = self._parse_fast(text[starts[first] : ends[last - 1]], last - first)
         if table is not None:
             for name in self.wanted:
                 columns[name].extend(table.column(name).chunks)
@@ -93,7 +98,7 @@ class JsonLinesReader:
                 )
             except pa.ArrowException:
                 continue
-            if table.num_rows == lines:
+            if table.num_rows == lines and _floats_write_alike(table):
                 return table.select(self.wanted).cast(pa.schema(list(self.types.items())))
         return None
 
@@ -115,6 +120,7 @@ class JsonLinesReader:
                 record = json.loads(line)
                 if not isinstance(record, dict):
                     raise ValueError("not a JSON object")
+                texts = {name: as_text(record.get(name), self.types[name]) for name in self.wanted}
             except (ValueError, RecursionError) as error:
                 rejects.append(
                     (number, f"not JSON: {error}", line.decode("utf-8", errors="replace").rstrip())
@@ -122,7 +128,7 @@ class JsonLinesReader:
                 continue
             kept.append(number)
             for name in self.wanted:
-                values[name].append(as_text(record.get(name), self.types[name]))
+                values[name].append(texts[name])
                 seen_types[name].add(type(record.get(name)))
         for name in self.wanted:
             columns[name].append(pa.array(values[name], self.types[name]))
@@ -143,8 +149,35 @@ class JsonLinesReader:
             self._schemas.insert(0, schema)
 
 
+def _one_object_a_line(text: bytes, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Which lines begin with { and end with }. [lines] bool
+
+    Arrow's reader does not care about lines. Where all of them look like this and it finds as many objects
+    as lines, each line is one object. (Besides, a text that begins with null crashes it.)
+    """
+    content = np.frombuffer(text, np.uint8)
+    last = ends - 1
+    last = last - (content[last] == ord("\n"))
+    last = last - (content[last] == ord("\r"))
+    return (content[starts] == ord("{")) & (content[last] == ord("}"))
+
+
+def _floats_write_alike(table: pa.Table) -> bool:
+    """Whether Arrow writes the floats of a table as `as_text` does."""
+    for column in table.columns:
+        if pa.types.is_floating(column.type):
+            sizes = np.abs(column.drop_null().to_numpy())
+            if not ((sizes == 0) | ((sizes >= _SAME_TEXT[0]) & (sizes < _SAME_TEXT[1]))).all():
+                return False
+    return True
+
+
 def as_text(value: Any, kind: pa.DataType) -> Any:
-    """A JSON value as text, or as a list of texts; null stays null."""
+    """A JSON value as text, or as a list of texts; null stays null.
+
+    Raises:
+        ValueError: a string holds half of a surrogate pair, which is no text.
+    """
     if value is None:
         return None
     if pa.types.is_list(kind):
@@ -154,4 +187,6 @@ def as_text(value: Any, kind: pa.DataType) -> Any:
         return "true" if value else "false"
     if isinstance(value, float):
         return repr(value).removesuffix(".0")  # as Arrow writes it, so that both readers agree
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text.encode()
+    return text

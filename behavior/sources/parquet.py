@@ -29,6 +29,25 @@ def open_parquet(path: str) -> pq.ParquetFile:
         raise UserError(f"'{path}' is not a Parquet file that can be read: {error}") from error
 
 
+def check_flat(path: str, columns: list[str], lists: set[str]) -> None:
+    """Check that columns hold single values, or where `lists` names them perhaps lists of single values.
+
+    Raises:
+        UserError: naming the column and its type.
+    """
+    with open_parquet(path) as file:
+        schema = file.schema_arrow
+    for name in columns:
+        kind = schema.field(name).type
+        is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+        if pa.types.is_nested(kind.value_type if is_list and name in lists else kind):
+            raise UserError(
+                f"the column '{name}' holds {kind}, not {'lists of ' if name in lists else ''}single values",
+                where=path,
+                fix="write it as a plain column",
+            )
+
+
 def read_row_groups(path: str, groups: list[int] | None, columns: list[str]) -> Iterator[RawBatch]:
     """Raw batches of some row groups (all where `groups` is None); places are rows within a row group.
 
@@ -41,20 +60,26 @@ def read_row_groups(path: str, groups: list[int] | None, columns: list[str]) -> 
                 for batch in file.iter_batches(
                     BATCH_ROWS, row_groups=[group], columns=columns, use_threads=False
                 ):
-                    yield _raw(batch, columns, row)
+                    yield _raw(batch, columns, row, group)
                     row += batch.num_rows
             except (OSError, pa.ArrowException) as error:
                 raise UserError(f"row group {group} cannot be read: {error}", where=path) from error
 
 
-def _raw(batch: pa.RecordBatch, columns: list[str], row: int) -> RawBatch:
+def _raw(batch: pa.RecordBatch, columns: list[str], row: int, group: int) -> RawBatch:
     arrays = {name: _plain(batch.column(name)) for name in columns}
     return RawBatch(
         arrays,
         np.arange(row, row + batch.num_rows),
         lambda index: str({name: array[index].as_py() for name, array in arrays.items()}),
+        row_group=group,
     )
 
 
 def _plain(array: pa.Array) -> pa.Array:
-    return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
+    """Without dictionaries and the types with which other libraries write text."""
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    plain = {"large_string": pa.string(), "string_view": pa.string()}
+    plain |= {"large_binary": pa.binary(), "binary_view": pa.binary()}
+    return array.cast(plain[str(array.type)]) if str(array.type) in plain else array

@@ -12,7 +12,7 @@ import fsspec
 import pyarrow as pa
 
 from behavior.errors import UserError
-from behavior.sources.blocks import compression_of, first_line
+from behavior.sources.blocks import compression_of, first_line, is_empty, iter_blocks
 from behavior.sources.delimited import columns_of_header
 from behavior.sources.parquet import open_parquet
 from behavior.spec import DatasetSpec, EventSource, FileFormat
@@ -79,6 +79,7 @@ def plan_input(spec: DatasetSpec, base: str, chunk_bytes: int = CHUNK_BYTES) -> 
         found = expand(source, base)
         files.extend(found)
         check_columns(source, source.needed_columns(), found[0].path)
+        _check_keys(source, found[0].path)
         for index, file in enumerate(found):
             chunks.extend(_cut(number, index, source, file, chunk_bytes))
     total = sum(file.size for file in files)
@@ -108,7 +109,10 @@ def expand(form: FileFormat, base: str) -> list[InputFile]:
     found: dict[str, InputFile] = {}
     for pattern in form.files:
         full = pattern if "://" in pattern or pattern.startswith("/") else f"{base.rstrip('/')}/{pattern}"
-        filesystem, path = fsspec.core.url_to_fs(full)
+        try:
+            filesystem, path = fsspec.core.url_to_fs(full)
+        except (ImportError, ValueError) as error:
+            raise UserError(f"'{full}' cannot be looked up: {error}", where="files of the spec") from None
         is_glob = any(mark in path for mark in "*?[") and not filesystem.exists(path)
         paths = sorted(filesystem.glob(path)) if is_glob else [path]
         paths = [p for p in paths if filesystem.isfile(p)]
@@ -190,6 +194,8 @@ def check_columns(form: FileFormat, wanted: list[str], path: str) -> None:
     if columns is None:
         return
     if form.kind == "csv":
+        if not columns and is_empty(path, compression_of(path, form.compression)):
+            return  # an empty file among others is no error; an empty log is found later
         _check_separator(form, columns, path)
     for name in wanted:
         if name not in columns:
@@ -202,10 +208,31 @@ def check_columns(form: FileFormat, wanted: list[str], path: str) -> None:
             )
 
 
+def _check_keys(form: EventSource, path: str) -> None:
+    """JSON lines need not all have the same keys; but a key that no line has is misspelt."""
+    if form.kind != "jsonl":
+        return
+    found: set[str] = set()
+    block = next(iter_blocks(path, compression_of(path, form.compression), block_bytes=1 << 18), b"")
+    for line in block.split(b"\n"):
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            continue  # bad lines are rejected where they are read
+        found |= set(record) if isinstance(record, dict) else set()
+    for name in form.needed_columns():
+        if found and name not in found:
+            raise UserError(
+                f"no line has the key '{name}'; there are: {', '.join(sorted(found))}",
+                where=path,
+                fix="correct 'columns' in the spec",
+            )
+
+
 def _check_separator(form: FileFormat, columns: list[str], path: str) -> None:
     line = first_line(path, compression_of(path, form.compression), form.encoding)
     if not line:
-        return  # an empty file among others is no error; an empty log is found later
+        return
     if len(columns) > 1 and form.field_separator not in line:
         raise UserError(
             f"the separator {form.field_separator!r} does not split the first line: {line[:200]!r}",

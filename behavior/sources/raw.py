@@ -27,6 +27,13 @@ class Reject:
     text: str
     row_group: int | None = None
 
+    @property
+    def where(self) -> str:
+        """File and line (or row), for messages."""
+        if self.row_group is None:
+            return f"{self.file} line {self.place}"
+        return f"{self.file} row {self.place} of row group {self.row_group}"
+
     def to_json(self) -> str:
         """One line of rejected/part-*.jsonl, without the line feed."""
         where: dict[str, Any]
@@ -48,6 +55,7 @@ class RawBatch:
         text_of: raw text of the row at an index of `places`; only called for rejects.
         rejects: (place, reason, text) of what never became a row.
         lines: lines, good or bad, of the block; once placed in its chunk, of the chunk up to its end.
+        row_group: of Parquet, the row group in which the places count.
     """
 
     columns: dict[str, pa.Array]
@@ -55,6 +63,7 @@ class RawBatch:
     text_of: Callable[[int], str]
     rejects: list[tuple[int, str, str]] = field(default_factory=list)
     lines: int = 0
+    row_group: int | None = None
 
     @property
     def num_rows(self) -> int:

@@ -9,11 +9,11 @@ from dataclasses import replace
 import pyarrow as pa
 
 from behavior.errors import UserError
-from behavior.sources.blocks import compression_of, iter_blocks, open_bytes
+from behavior.sources.blocks import compression_of, iter_blocks
 from behavior.sources.delimited import DelimitedReader
 from behavior.sources.jsonl import JsonLinesReader, as_text
 from behavior.sources.lines import SequenceLinesReader
-from behavior.sources.parquet import read_row_groups
+from behavior.sources.parquet import check_flat, read_row_groups
 from behavior.sources.plan import Chunk, check_columns, expand, file_columns
 from behavior.sources.raw import RawBatch, Reject
 from behavior.spec import FeatureTable, FileFormat
@@ -38,6 +38,7 @@ def read_chunk(
     """
     if form.kind == "parquet":
         check_columns(form, columns, chunk.path)
+        check_flat(chunk.path, columns, lists or set())
         groups = None if chunk.end is None else list(range(chunk.start, chunk.end))
         yield from read_row_groups(chunk.path, groups, columns)
         return
@@ -49,8 +50,6 @@ def read_chunk(
     for block in iter_blocks(chunk.path, compression, chunk.start, chunk.end):
         if skip_header:
             block, skip_header, lines = block.partition(b"\n")[2], False, 1
-            if not block:
-                continue
         batch = reader.read(block)
         yield replace(
             batch,
@@ -95,9 +94,13 @@ def read_whole_table(table: FeatureTable, base: str) -> tuple[pa.Table, list[Rej
         for batch in read_chunk(table, chunk, columns, lists):
             parts.append(_select(batch, table))
             rejects += [Reject(file.name, place, reason, text) for place, reason, text in batch.rejects]
-    if not parts:
+    if not any(part.num_rows for part in parts):
         raise UserError("the table is empty", where=", ".join(file.path for file in files))
-    return pa.concat_tables(parts, promote_options="permissive"), rejects
+    try:
+        return pa.concat_tables(parts, promote_options="permissive"), rejects
+    except pa.ArrowException as error:
+        where = ", ".join(file.path for file in files)
+        raise UserError(f"the files of a table do not go together: {error}", where=where) from None
 
 
 def _select(batch: RawBatch, table: FeatureTable) -> pa.Table:
@@ -119,16 +122,14 @@ def _as_string(array: pa.Array) -> pa.Array:
 
 
 def _read_json_map(table: FeatureTable, path: str) -> pa.Table:
-    with open_bytes(path, compression_of(path, table.compression)) as file:
-        data = file.read()
+    data = b"".join(iter_blocks(path, compression_of(path, table.compression)))
+    kind = pa.list_(pa.string())
     try:
         record = json.loads(data)
-    except ValueError as error:
+        if not isinstance(record, dict):
+            raise UserError("one JSON object of id to list of attributes was expected", where=path)
+        ids = [as_text(name, pa.string()) for name in record]
+        values = [as_text(value, kind) for value in record.values()]
+    except (ValueError, RecursionError) as error:
         raise UserError(f"this is not JSON: {error}", where=path) from None
-    if not isinstance(record, dict):
-        raise UserError("one JSON object of id to list of attributes was expected", where=path)
-    kind = pa.list_(pa.string())
-    values = [as_text(value, kind) for value in record.values()]
-    return pa.table(
-        {"id": pa.array(list(record), pa.string()), table.features[0].name: pa.array(values, kind)}
-    )
+    return pa.table({"id": pa.array(ids, pa.string()), table.features[0].name: pa.array(values, kind)})

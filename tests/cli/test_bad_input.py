@@ -38,7 +38,9 @@ def write_spec(folder: Path, **changes: Any) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "log.csv").write_text("user,item,time\n" + "".join(f"u{n % 5},i{n % 7},{n}\n" for n in range(50)))
+    (tmp_path / "log.csv").write_text(
+        "user,item,time\n" + "".join(f"u{n % 5},i{n % 7},{n}\n" for n in range(50))
+    )
     return tmp_path
 
 
@@ -55,7 +57,12 @@ def test_a_missing_file(lrm: Lrm, folder: Path) -> None:
 
 def test_a_missing_column_names_those_there(lrm: Lrm, folder: Path) -> None:
     columns = {"user": "visitor", "item": "item", "timestamp": "time"}
-    check(prepare(lrm, folder, events={"columns": columns}), "no column 'visitor'", "user, item, time", "log.csv")
+    check(
+        prepare(lrm, folder, events={"columns": columns}),
+        "no column 'visitor'",
+        "user, item, time",
+        "log.csv",
+    )
 
 
 def test_an_unknown_key_names_the_nearest(lrm: Lrm, folder: Path, shards: Path) -> None:
@@ -68,12 +75,22 @@ def test_an_unknown_key_names_the_nearest(lrm: Lrm, folder: Path, shards: Path) 
 
 
 def test_a_separator_that_does_not_split(lrm: Lrm, folder: Path) -> None:
-    check(prepare(lrm, folder, events={"separator": "::"}), "'::' does not split", "user,item,time", "',' looks likely")
+    check(
+        prepare(lrm, folder, events={"separator": "::"}),
+        "'::' does not split",
+        "user,item,time",
+        "',' looks likely",
+    )
 
 
 def test_a_timestamp_that_is_no_number(lrm: Lrm, folder: Path) -> None:
     (folder / "log.csv").write_text("user,item,time\nu,i,yesterday\nu,i,5\n")
-    check(prepare(lrm, folder), "1 of 2 rows were rejected", "log.csv line 2", "'yesterday' is not a whole number")
+    check(
+        prepare(lrm, folder),
+        "1 of 2 rows were rejected",
+        "log.csv line 2",
+        "'yesterday' is not a whole number",
+    )
 
 
 def test_an_empty_log(lrm: Lrm, folder: Path) -> None:

@@ -28,7 +28,12 @@ def test_help_names_every_command(lrm: Lrm) -> None:
 
 
 def test_usage_errors_exit_with_2(lrm: Lrm) -> None:
-    for arguments in (["prepare"], ["nonsense"], ["train", "--epochs", "many"], ["evaluate", "x", "--split", "all"]):
+    for arguments in (
+        ["prepare"],
+        ["nonsense"],
+        ["train", "--epochs", "many"],
+        ["evaluate", "x", "--split", "all"],
+    ):
         assert lrm(*arguments).code == 2, arguments
 
 
@@ -38,7 +43,9 @@ def test_prepare_and_inspect(lrm: Lrm, raw: Path, tmp_path: Path) -> None:
     record = json.loads(found.out)
     assert record["counts"]["read"] == record["counts"]["accepted"] == 2400
     assert not record["done_before"]
-    assert json.loads(lrm("prepare", raw / "spec.yaml", "--out", tmp_path / "out", "--json").out)["done_before"]
+    assert json.loads(lrm("prepare", raw / "spec.yaml", "--out", tmp_path / "out", "--json").out)[
+        "done_before"
+    ]
     summary = json.loads(lrm("inspect", tmp_path / "out", "--json").out)
     assert summary["counts"] == record["counts"]
     assert sum(summary["stats"]["behaviors"].values()) == 2400
@@ -63,7 +70,19 @@ def test_inspect_proposes_a_spec_that_prepares(lrm: Lrm, raw: Path, tmp_path: Pa
 
 def test_train_evaluate_and_resume(lrm: Lrm, shards: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    arguments = ["train", "--data", shards, "--backbone", "sasrec", "--out", out, "--seed", 3, *SMALL, "--json"]
+    arguments = [
+        "train",
+        "--data",
+        shards,
+        "--backbone",
+        "sasrec",
+        "--out",
+        out,
+        "--seed",
+        3,
+        *SMALL,
+        "--json",
+    ]
     found = lrm(*arguments, "--epochs", 1)
     assert found.code == 0, found.err
     assert json.loads(found.out)["epochs"] == 1

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from behavior.config import parse_config
 from behavior.errors import UserError
 from models.config import RunConfig, load_config, load_recipe, recipe_names
+from models.device import pick_device
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -81,3 +83,10 @@ def test_a_wrong_key_in_a_file_names_the_file(tmp_path: Path) -> None:
         load_config(file)
     assert "optimizer" in str(caught.value)
     assert "mine.yaml" in str(caught.value)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_missing_gpu_is_said() -> None:
+    with pytest.raises(UserError, match="no CUDA device"):
+        pick_device("cuda")
+    assert pick_device("auto") == pick_device("cpu") == torch.device("cpu")

@@ -314,3 +314,20 @@ def test_the_run_marker_names_the_data(whole: Path, shards: Path) -> None:
     about = json.loads((whole / "run.json").read_text())
     assert about["data"] == str(shards.resolve())
     assert about["dataset"]["item_ids"] == ITEMS + 2
+
+
+def test_several_threads_change_nothing_from_run_to_run(tmp_path: Path) -> None:
+    """Large enough a batch that torch splits its work, and many events a position, whose gradients add up."""
+    rows = [[2 + (start + step) % ITEMS for step in range(60)] for start in range(40)]
+    shards = write_shards(tmp_path / "data", leave_one_out(*rows), World(num_items=ITEMS))
+    config = settings("model.dim=64", "model.max_length=60", "train.epochs=1", "train.batch_size=40")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for name in ("a", "b", "c"):
+            train(config, shards, tmp_path / name)
+    finally:
+        torch.set_num_threads(threads)
+    assert same_weights(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    assert same_weights(weights(tmp_path / "a"), weights(tmp_path / "c"))
+    assert not torch.are_deterministic_algorithms_enabled()

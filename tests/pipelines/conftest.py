@@ -20,7 +20,12 @@ def make_rows(users: int = 40, events: int = 1500, seed: int = 0) -> list[tuple[
     """Rows in the order of a log, with many ties in time."""
     rng = random.Random(seed)
     return [
-        (f"u{rng.randrange(users)}", f"i{rng.randrange(60)}", rng.choice(BEHAVIORS), 1000 + rng.randrange(200))
+        (
+            f"u{rng.randrange(users)}",
+            f"i{rng.randrange(60)}",
+            rng.choice(BEHAVIORS),
+            1000 + rng.randrange(200),
+        )
         for _ in range(events)
     ]
 

@@ -1,4 +1,4 @@
-"""The Beam job as a whole: against plain Python, in one process and several, interrupted, and with bad input."""
+"""The Beam job as a whole: against plain Python, in one process and several, killed, and with bad input."""
 
 from __future__ import annotations
 
@@ -107,7 +107,9 @@ def test_counts_of_items_and_users(raw: Path, tmp_path: Path) -> None:
     assert {row["id"]: row["count"] for row in shards.users().to_pylist()} == Counter(row[0] for row in rows)
 
 
-@pytest.mark.parametrize("filters", [{}, {"min_item_events": 19, "min_user_events": 27}, {"behaviors": ["buy"]}])
+@pytest.mark.parametrize(
+    "filters", [{}, {"min_item_events": 19, "min_user_events": 27}, {"behaviors": ["buy"]}]
+)
 def test_same_content_as_the_library(raw: Path, tmp_path: Path, filters: dict) -> None:
     spec = make_spec(filters=filters)
     manifest = prepare(spec, str(raw), tmp_path / "out").manifest
@@ -188,7 +190,7 @@ def test_a_folder_with_something_else_is_left_alone(raw: Path, tmp_path: Path) -
     out.mkdir()
     (out / "thesis.tex").write_text("years of work")
     for overwrite in (False, True):
-        with pytest.raises(UserError, match="thesis.tex"):
+        with pytest.raises(UserError, match=r"thesis\.tex"):
             prepare(make_spec(), str(raw), out, overwrite=overwrite)
     assert contents(out).keys() == {"thesis.tex"}
 

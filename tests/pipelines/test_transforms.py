@@ -66,7 +66,8 @@ def test_buffer_flushes_when_it_is_full(raw: Path, tmp_path: Path, monkeypatch: 
 def test_merging_counts_does_not_depend_on_the_order() -> None:
     counts = IdCounts(pa.string())
     batches = [
-        counts.count(pa.array(list(ids)), np.array([c.islower() for c in ids])) for ids in ("abA", "bb", "Aab")
+        counts.count(pa.array(list(ids)), np.array([c.islower() for c in ids]))
+        for ids in ("abA", "bb", "Aab")
     ]
     combine = MergeIdCounts(counts)
     results = []

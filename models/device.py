@@ -1,0 +1,37 @@
+"""Where a model runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+
+from behavior.errors import UserError
+
+DeviceName = Literal["auto", "cpu", "cuda"]
+
+
+def pick_device(name: DeviceName) -> torch.device:
+    """The device of a setting; `auto` is a GPU where there is one.
+
+    Raises:
+        UserError: a GPU was asked for and there is none.
+    """
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise UserError("there is no CUDA device here", where="device = cuda", fix="use cpu or auto")
+    return torch.device("cuda" if available and name != "cpu" else "cpu")
+
+
+@contextmanager
+def repeatable(device: torch.device) -> Iterator[None]:
+    """On the CPU, have torch add gradients in a fixed order, which several threads otherwise do not."""
+    before = torch.are_deterministic_algorithms_enabled()
+    if device.type == "cpu":
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
