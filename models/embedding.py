@@ -25,7 +25,7 @@ class EmbeddingConfig(Config):
     )
     query_behavior: Literal["none", "add"] = Field(
         "none",
-        description="behavior of the event to predict: none, or add its vector (who ranks for a purchase knows)",
+        description="behavior of the event to predict: none, or add its vector, known to who asks",
     )
     features: Literal["none", "add", "mean"] = Field(
         "none", description="item features: none, add their vectors to the item's, or take the mean of all"
