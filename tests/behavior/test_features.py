@@ -151,3 +151,14 @@ def test_a_table_that_knows_no_id() -> None:
     assert (row["x"], row["y"]) == (1, [])
     assert math.isnan(row["w"])
     assert encoded.unmatched == 1
+
+
+def test_categories_stored_as_floats() -> None:
+    """Whole ones are the same values as integers; no other is lost."""
+    raw = {"id": ["a", "b", "c", "d"], "x": [3.0, 1.5, None, float("nan")]}
+    vocabulary = vocabulary_of(["a", "b", "c", "d"])
+    encoded = encode_features(vocabulary, pa.table(raw), [Feature(name="x")])
+    values = dict(
+        zip(*(encoded.vocabularies["x"].column(n).to_pylist() for n in ("index", "value")), strict=True)
+    )
+    assert [values.get(index) for index in encoded.table.column("x").to_pylist()] == ["3", "1.5", None, None]

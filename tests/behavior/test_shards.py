@@ -175,3 +175,9 @@ def test_large_tables_are_written_in_several_row_groups(tmp_path: Path) -> None:
     write_table(table, tmp_path, "sequences/b.parquet", events=10)
     assert pq.ParquetFile(tmp_path / "sequences/a.parquet").num_row_groups == 5
     assert pq.ParquetFile(tmp_path / "sequences/b.parquet").num_row_groups == 1
+
+
+def test_a_column_that_is_not_there_is_an_error_and_not_left_out(folder: Path) -> None:
+    shards = open_shards(folder)
+    with pytest.raises(UserError, match="no column 'itm'; there are: .*item"):
+        shards.read_sequences(shards.sequence_files()[0], columns=["itm"])

@@ -61,6 +61,17 @@ def test_a_missing_column_is_an_error_that_names_those_there() -> None:
     assert error.value.where.endswith("log.csv")
 
 
+def test_a_key_that_no_json_line_has_is_an_error_and_one_that_some_lack_is_not() -> None:
+    lines = '{"user": 1, "time": 3}\n{"user": 1, "item": 2, "time": 3}\n'
+    with folder_of(log__jsonl=lines) as folder:
+        plan_input(make_spec({"files": "log.jsonl"}), str(folder))
+    with (
+        folder_of(log__jsonl=lines.replace("item", "itm")) as folder,
+        pytest.raises(UserError, match="no line has the key 'item'; there are: itm, time, user"),
+    ):
+        plan_input(make_spec({"files": "log.jsonl"}), str(folder))
+
+
 def test_a_missing_parquet_column(tmp_path: Path) -> None:
     pq.write_table(pa.table({"user": [1], "thing": [2]}), tmp_path / "log.parquet")
     with pytest.raises(UserError, match="no column 'item'; the file has: user, thing"):

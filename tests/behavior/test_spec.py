@@ -206,3 +206,19 @@ def test_ready_specs_load_and_need_a_folder(tmp_path: Path) -> None:
         load_spec("ml-1m", input_folder=tmp_path / "none")
     with pytest.raises(UserError, match="there is no file"):
         load_spec("none.yaml")
+
+
+def test_a_cut_between_two_ticks_counts_from_the_next_one() -> None:
+    split = Split(kind="temporal", valid_at="1970-01-01T00:00:00.5", test_at="1970-01-01T00:00:01")
+    assert split.instants("s") == (1, 1)
+    assert split.instants("ms") == (500, 1000)
+
+
+def test_filters_must_leave_the_targets() -> None:
+    with pytest.raises(UserError, match="leaves out the target 'buy'"):
+        make_spec(
+            {"behavior": {"column": "action"}},
+            behaviors=["view", "buy"],
+            targets=["buy"],
+            filters={"behaviors": ["view"]},
+        )
