@@ -3,7 +3,7 @@
     LRM_DATA=... python benchmarks/ml_1m.py                         # ten minutes of training on a CPU
     python benchmarks/ml_1m.py --shards data/ml-1m --recipes ml-1m/hstu ml-1m/sasrec
 
-Prints one table of prepare times (unless shards are given) and one of rankings: popularity, Markov, the models
+Prints a table of prepare times (unless shards are given) and one of rankings: popularity, Markov, the models
 and what is published. Leave one out, stable ties, every item ranked, seen items removed, time known.
 """
 

@@ -87,8 +87,8 @@ class RelativeBias:
             total = total + self.position[(place[:, None] - place[None, :]).clamp(min=0)]
         if self.time is not None and self.relative_time is not None:
             buckets = self.relative_time.materialize()
-            # Gathered from a copy a query: the gradient is then a small histogram a query and their sum, where
-            # one table would have every pair of the batch add to the same few numbers.
+            # Gathered from a copy a query: the gradient is then a small histogram a query and their sum,
+            # where one table would have every pair of the batch add to the same few numbers.
             copies = self.time.expand(buckets.shape[0] * length, NUM_BUCKETS)
             total = total + copies.gather(1, buckets.flatten(0, 1)).view_as(buckets)
         return total.expand(sequences.num_sequences, length, length)

@@ -179,5 +179,5 @@ def test_large_tables_are_written_in_several_row_groups(tmp_path: Path) -> None:
 
 def test_a_column_that_is_not_there_is_an_error_and_not_left_out(folder: Path) -> None:
     shards = open_shards(folder)
-    with pytest.raises(UserError, match="no column 'itm'; there are: .*item"):
+    with pytest.raises(UserError, match=r"no column 'itm'; there are: .*item"):
         shards.read_sequences(shards.sequence_files()[0], columns=["itm"])
