@@ -46,8 +46,15 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UserError(f"there is no file '{path}'", fix="check the path") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"'{path}' cannot be read: {error}") from error
+    except IsADirectoryError:
+        raise UserError(f"'{path}' is a folder, not a YAML file", fix="name the file") from None
+    except UnicodeDecodeError:
+        raise UserError(
+            f"'{path}' is not a text file",
+            fix="name a YAML file; 'lrm inspect FILE --save spec.yaml' makes a spec",
+        ) from None
+    except OSError as error:
+        raise UserError(f"'{path}' cannot be read: {error.strerror}", fix="check the path") from None
     try:
         data = yaml.safe_load(text)
     except yaml.YAMLError as error:

@@ -243,7 +243,6 @@ def prepare_tables(spec: str | Path | DatasetSpec, input_folder: str | Path | No
 
 
 def _read_all(spec: DatasetSpec, plan: Plan) -> tuple[list[pa.RecordBatch], list[Reject], int, int]:
-    names = {file.path: file.name for file in plan.files}
     lines: dict[tuple[int, int], int] = defaultdict(int)  # a file may stand in two groups of the spec
     batches: list[pa.RecordBatch] = []
     rejects: list[Reject] = []
@@ -251,7 +250,7 @@ def _read_all(spec: DatasetSpec, plan: Plan) -> tuple[list[pa.RecordBatch], list
     for chunk in plan.chunks:
         file = (chunk.source, chunk.file)
         before = lines[file]
-        for batch in read_events(spec, plan, chunk, names[chunk.path]):
+        for batch in read_events(spec, plan, chunk, plan.names[chunk.path]):
             lines[file] = before + batch.lines
             rejects += [replace(reject, place=reject.place + before) for reject in batch.rejects]
             read, filtered = read + batch.read, filtered + batch.filtered

@@ -131,6 +131,13 @@ def _guess_json(path: Path, lines: list[str], encoding: str) -> Guess:
             raise ValueError("not every line is an object")
     except (ValueError, RecursionError) as error:
         raise UserError(f"the lines look like JSON but are not: {error}", where=str(path)) from None
+    if len(records) == 1 and records[0] and all(isinstance(value, list) for value in records[0].values()):
+        raise UserError(
+            "one JSON object of id to lists: this is a table of items (or users), not a log",
+            where=str(path),
+            fix="name it in a spec: items: {files: ..., format: json_map, features: [{name: ..., kind: "
+            "multi_categorical}]}",
+        )
     names = list(dict.fromkeys(name for record in records for name in record))
     columns = {name: [record.get(name) for record in records] for name in names}
     return _assemble(path, "jsonl", None, None, encoding, columns, set())

@@ -76,7 +76,7 @@ def train(recipe: str, minutes: float, shards: Path, work: Path) -> dict[str, An
     print(
         f"\n{recipe}: {trained['epochs']} epochs, {trained['steps']} steps, "
         f"{trained['minutes']:.2f} min of training, validations included; best validation after epoch "
-        f"{trained['best_epoch'] + 1}; {result['users']} users, time {result['time']}, "
+        f"{trained['best_epoch']}; {result['users']} users, time {result['time']}, "
         f"seen items {'removed' if result['exclude_seen'] else 'kept'}"
     )
     return result

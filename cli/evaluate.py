@@ -62,7 +62,7 @@ def evaluate(
     seen = "removed" if result["exclude_seen"] else "kept"
     console.print(
         f"time {result['time']}; seen items {seen}; {result['checkpoint']} checkpoint, "
-        f"epoch {result['epoch']}, step {result['step']:,}",
+        f"after {result['epoch']} epochs, {result['step']:,} steps",
         highlight=False,
     )
 
@@ -71,6 +71,7 @@ def _baselines(
     run: Path, split: SplitName, data: Path | None, result: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """The baselines under the protocol of the run."""
+    from behavior.shards import open_shards
     from models.baselines import BASELINES, evaluate_baseline
     from models.ranking import EvaluationConfig
     from models.run_folder import open_run
@@ -78,4 +79,5 @@ def _baselines(
     folder = open_run(run)
     settings = folder.config().evaluation.model_dump() | {"exclude_seen": result["exclude_seen"]}
     config = EvaluationConfig(**settings)
-    return [evaluate_baseline(name, data or folder.data, split.value, config) for name in BASELINES]
+    shards = open_shards(data or folder.data)
+    return [evaluate_baseline(name, shards, split.value, config) for name in BASELINES]

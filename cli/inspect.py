@@ -36,11 +36,17 @@ def _inspect_file(path: Path, save: Path | None, json: bool) -> None:
     from behavior.guess import guess_file
 
     guess = guess_file(path)
-    if save is not None:
-        _save_spec(guess, path, save)
     if json:
         print_json(guess.to_record())
-        return
+    else:
+        _print_guess(guess, path)
+    if save is not None:
+        _save_spec(guess, path, save)
+        if not json:
+            out.print(f"saved {save}; next: lrm prepare {save} --out DIR", markup=False)
+
+
+def _print_guess(guess: Any, path: Path) -> None:
     form = guess.format + (f", separated by {guess.separator!r}" if guess.separator else "")
     if guess.header is not None:
         form += ", with a header" if guess.header else ", no header"
@@ -62,8 +68,6 @@ def _inspect_file(path: Path, save: Path | None, json: bool) -> None:
         out.print(guess.spec_yaml(), markup=False, highlight=False, soft_wrap=True)
     for note in guess.notes:
         out.print(f"note: {note}", markup=False)
-    if save is not None:
-        out.print(f"saved {save}; next: lrm prepare {save} --out DIR", markup=False)
 
 
 def _save_spec(guess: Any, path: Path, save: Path) -> None:

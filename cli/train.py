@@ -20,7 +20,12 @@ def train(
     data: Annotated[Path, typer.Option(help="A shard folder made by 'lrm prepare'.")],
     out: Annotated[Path, typer.Option(help="Folder for the run.")],
     backbone: Annotated[str | None, typer.Option(help="hstu or sasrec; default: the recipe's.")] = None,
-    recipe: Annotated[str, typer.Option(help="A recipe that ships with lrm, or a YAML file.")] = "default",
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="A recipe that ships with lrm, or a YAML file; default: default, or the resumed run's."
+        ),
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training data.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, order, dropout and negatives.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
@@ -31,15 +36,21 @@ def train(
 ) -> None:
     """Train a model on a shard folder.
 
-    Interrupted at any point, the same command with --resume goes on from the last checkpoint.
+    Interrupted at any point, the run goes on from its last checkpoint with --resume, and needs no settings
+    repeated.
 
     Example:  lrm train --data data/ml-1m --backbone hstu --recipe ml-1m/hstu --out runs/hstu
     """
-    from models.config import load_config
+    from models.config import DEFAULT_RECIPE, load_config
+    from models.run_folder import RunFolder
     from models.training import train as run
 
     flags = {"model.kind": backbone, "train.epochs": epochs, "train.seed": seed}
     settings = [f"{key}={value}" for key, value in flags.items() if value is not None]
+    if recipe is None:
+        folder = RunFolder(out)
+        goes_on = resume and folder.marker.exists() and folder.config_file.exists()
+        recipe = str(folder.config_file) if goes_on else DEFAULT_RECIPE
     config = load_config(recipe, [*settings, *(set or [])])
     with progress_bars(quiet=json) as bars:
         result = run(config, data, out, resume, TrainProgress(bars, quiet=json))
@@ -63,7 +74,7 @@ def result_record(result: TrainResult) -> dict[str, Any]:
         "steps": result.step,
         "minutes": result.minutes,
         "loss": result.loss,
-        "best_epoch": result.best_epoch,
+        "best_epoch": None if result.best_epoch is None else result.best_epoch + 1,
         "best_valid": result.best_metrics,
     }
 

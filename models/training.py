@@ -69,7 +69,8 @@ def train(
     shards = open_shards(data)
     run = claim_run(out, resume=resume)
     training = _Training(config, shards, run, observer or Silent())
-    run.write(config, Path(data), training.dataset)
+    if training.loader.epoch < config.train.epochs:
+        run.write(config, Path(data), training.dataset)
     with (
         MetricsLog(run.metrics, run.tensorboard, keep_bytes=training.state.metrics_bytes) as log,
         repeatable(training.fabric.device),
@@ -222,7 +223,8 @@ class _Training:
         is_best = state.best is None or value > state.best
         if is_best:
             state.best, state.best_epoch, state.best_metrics = value, epoch, metrics
-            progress = {"step": state.step, "epoch": epoch, "metrics": metrics}
+            # Whole epochs done, as in the last checkpoint.
+            progress = {"step": state.step, "epoch": self.loader.epoch, "metrics": metrics}
             save_checkpoint(
                 self.run.best, Checkpoint(self.settings, self.dataset, progress, self.model.state_dict())
             )

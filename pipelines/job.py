@@ -7,9 +7,8 @@ import json
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import pyarrow as pa
@@ -32,6 +31,8 @@ class Job:
         plan: of the input.
         work: folder for intermediate files; workers must see it under the same path.
         buckets: number of hash buckets of users, each of which becomes one sequence file.
+        notes: folder for the workers' log and the error of a worker that fails; default: `work`. A local run
+            has it elsewhere, since the disk of `work` may be what is full.
     """
 
     spec: DatasetSpec
@@ -39,6 +40,7 @@ class Job:
     plan: Plan
     work: str
     buckets: int
+    notes: str = ""
 
     @property
     def staging(self) -> Path:
@@ -53,12 +55,17 @@ class Job:
 
     def name_of(self, path: str) -> str:
         """How messages name an input file."""
-        return _names(self.plan.files)[path]
+        return self.plan.names[path]
 
     @property
     def failure(self) -> Path:
         """Where a worker leaves the error that the user must see."""
-        return Path(self.work) / "failure.json"
+        return Path(self.notes or self.work) / "failure.json"
+
+    @property
+    def log(self) -> Path:
+        """What worker processes print."""
+        return Path(self.notes or self.work) / "workers.log"
 
     @property
     def summary(self) -> Path:
@@ -76,28 +83,25 @@ class Job:
         except OSError as error:
             if error.errno not in _STORAGE_ERRORS:
                 raise
-            kept = UserError(f"cannot write: {error.strerror}", where=str(error.filename or self.work))
+            kept = UserError(
+                f"cannot write: {error.strerror or error}",
+                where=str(error.filename or Path(self.work).parent),
+                fix="make room, or write to another folder with --out",
+            )
             self._keep(kept)
             raise kept from error
 
     def _keep(self, error: UserError) -> None:
         record = {"what": error.what, "where": error.where, "fix": error.fix}
-        write_text(self.failure, json.dumps(record, ensure_ascii=False))
+        # The error itself is on its way; that it cannot be kept must not take its place.
+        with suppress(OSError):
+            write_text(self.failure, json.dumps(record, ensure_ascii=False))
 
     def kept_error(self) -> UserError | None:
         """The error a worker left, if any."""
         if not self.failure.exists():
             return None
         return UserError(**json.loads(self.failure.read_text(encoding="utf-8")))
-
-
-@lru_cache(maxsize=4)
-def _names_of(files: tuple[tuple[str, str], ...]) -> dict[str, str]:
-    return dict(files)
-
-
-def _names(files: list) -> dict[str, str]:
-    return _names_of(tuple((file.path, file.name) for file in files))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from behavior.errors import UserError
@@ -14,6 +17,36 @@ from pipelines.job import JOB_FOLDER, write_text
 
 _MARKER = "job.json"
 _OWN = (SEQUENCES, VOCABULARY, REJECTED, ITEMS, USERS, STATS, MANIFEST_NAME, MANIFEST_NAME + ".tmp")
+
+
+@contextmanager
+def exclusive(out: Path) -> Iterator[None]:
+    """Hold an output folder for one job; it is made where it is not there, and goes again if left empty.
+
+    Raises:
+        UserError: another job is writing there, or it cannot be a folder of ours.
+    """
+    if out.exists() and not out.is_dir():
+        raise UserError(f"'{out}' is a file, not a folder", where="--out", fix="name another folder")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        # The folder itself is locked: no file of ours lies about, and the lock goes with the process.
+        handle = os.open(out, os.O_RDONLY)
+    except OSError as error:
+        raise UserError(
+            f"the folder '{out}' cannot be used: {error.strerror}", where="--out", fix="name another folder"
+        ) from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise UserError(
+            f"another job is writing to '{out}'", where="--out", fix="wait for it, or name another folder"
+        ) from None
+    finally:
+        os.close(handle)
+        with suppress(OSError):
+            out.rmdir()  # fails, as it should, where anything is in it
 
 
 def claim(out: Path, digests: dict[str, str], overwrite: bool) -> Manifest | None:
@@ -31,8 +64,6 @@ def claim(out: Path, digests: dict[str, str], overwrite: bool) -> Manifest | Non
     Raises:
         UserError: the folder holds something else, or cannot be written.
     """
-    if out.exists() and not out.is_dir():
-        raise UserError(f"'{out}' is a file, not a folder", where="--out", fix="name another folder")
     finished = None if overwrite else _finished(out, digests)
     if finished is not None:
         shutil.rmtree(out / JOB_FOLDER, ignore_errors=True)
@@ -66,17 +97,16 @@ def _refuse_foreign(out: Path, digests: dict[str, str], overwrite: bool) -> None
     there = sorted(entry.name for entry in out.iterdir())
     if not there:
         return
-    ours = _own_job(out) is not None or (out / MANIFEST_NAME).exists()
-    foreign = [name for name in there if name not in _OWN and name != JOB_FOLDER]
+    ours = _own_job(out) is not None or _is_data_set(out)
     if overwrite and ours:
         return
-    if overwrite and foreign:
+    if overwrite:
         raise UserError(
-            f"'{out}' holds more than a data set ({', '.join(foreign[:3])})",
+            f"'{out}' holds something else ({', '.join(there[:3])})",
             where="--out",
             fix="name another folder: --overwrite replaces data sets only",
         )
-    if not overwrite and _own_job(out) != digests:
+    if _own_job(out) != digests:
         what = (
             "an unfinished job of another spec or input"
             if ours
@@ -85,6 +115,15 @@ def _refuse_foreign(out: Path, digests: dict[str, str], overwrite: bool) -> None
         raise UserError(
             f"'{out}' holds {what}", where="--out", fix="name an empty or new folder, or add --overwrite"
         )
+
+
+def _is_data_set(out: Path) -> bool:
+    """Whether a manifest of ours is there, be it damaged or of a newer format."""
+    try:
+        record = json.loads((out / MANIFEST_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(record, dict) and {"format_version", "spec_digest", "files"} <= set(record)
 
 
 def _own_job(out: Path) -> dict[str, str] | None:
@@ -96,10 +135,8 @@ def _own_job(out: Path) -> dict[str, str] | None:
 
 
 def discard(out: Path) -> None:
-    """Take away our job and, where nothing else is in it, the folder."""
+    """Take away our job."""
     shutil.rmtree(out / JOB_FOLDER, ignore_errors=True)
-    if not any(out.iterdir()):
-        out.rmdir()
 
 
 def commit(out: Path, staging: Path, manifest: Manifest) -> None:

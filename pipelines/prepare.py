@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,7 +32,7 @@ from pipelines.buckets import (
     MergeIdCounts,
 )
 from pipelines.job import JOB_FOLDER, Job
-from pipelines.output import claim, commit, discard
+from pipelines.output import claim, commit, discard, exclusive
 from pipelines.quiet import quiet_beam
 from pipelines.reading import REPORTS, FinishReading, ReadChunk
 from pipelines.runner import RunnerOptions
@@ -147,12 +149,23 @@ def prepare(
         raise UserError(
             f"'{out}' is not a local path", where="--out", fix="write to a local or mounted folder"
         )
+    if not str(out):
+        raise UserError("the path is empty", where="--out", fix="name a folder")
     out = Path(out).absolute()
     plan = _plan(spec, base, runner)
-    finished = claim(out, {"spec_digest": spec.digest(), "input_digest": plan.digest}, overwrite)
-    if finished is not None:
-        return PrepareResult(finished, True, {})
-    job = Job(spec, base, plan, str(out / JOB_FOLDER), _buckets(spec, plan))
+    with exclusive(out):
+        finished = claim(out, {"spec_digest": spec.digest(), "input_digest": plan.digest}, overwrite)
+        if finished is not None:
+            return PrepareResult(finished, True, {})
+        return _prepare(spec, base, out, plan, runner, progress)
+
+
+def _prepare(
+    spec: DatasetSpec, base: str, out: Path, plan: Plan, runner: RunnerOptions, progress: Progress | None
+) -> PrepareResult:
+    """Run the job in an output folder that is ours, and commit."""
+    notes = tempfile.mkdtemp(prefix="lrm-prepare-") if runner.is_local else ""
+    job = Job(spec, base, plan, str(out / JOB_FOLDER), _buckets(spec, plan), notes)
     try:
         counters = _run(job, runner, progress)
     except JobCrashError:
@@ -160,11 +173,13 @@ def prepare(
     except UserError:
         # The user will correct something and try again: the folder must not be in the way.
         discard(out)
+        shutil.rmtree(notes, ignore_errors=True)
         raise
     summary = Summary.from_json(job.summary.read_text(encoding="utf-8"))
     features = (summary.item_features, summary.user_features)
     manifest = build_manifest(spec, plan, summary.counts, features, summary.files)
     commit(out, job.staging, manifest)
+    shutil.rmtree(notes, ignore_errors=True)
     return PrepareResult(manifest, False, counters)
 
 
@@ -192,8 +207,7 @@ def _run(job: Job, runner: RunnerOptions, progress: Progress | None) -> dict[str
     shuffle: Shuffle = FileShuffle() if runner.is_local else EngineShuffle()
     with quiet_beam(), _watched(job, progress):
         try:
-            log = job.path("logs", "workers.log")
-            pipeline = beam.Pipeline(runner.runner(log), options=runner.pipeline_options())
+            pipeline = beam.Pipeline(runner.runner(job.log), options=runner.pipeline_options())
             pipeline | "Prepare" >> PrepareDataset(job, shuffle)
             result = pipeline.run()
             result.wait_until_finish()
@@ -209,7 +223,7 @@ class JobCrashError(UserError):
         reason = str(error).strip().splitlines()
         super().__init__(
             f"the job failed: {type(error).__name__}: {reason[-1] if reason else 'no reason given'}",
-            where=str(job.path("logs", "workers.log")),
+            where=str(job.log) if job.log.exists() else None,
             fix="run the same command again; if it fails again, look at the log, or add --debug",
         )
 

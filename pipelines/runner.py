@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import shlex
 import sys
@@ -62,10 +63,25 @@ class RunnerOptions:
             raise UserError(
                 f"unknown runner '{self.name}'", where="--runner", fix=did_you_mean(self.name, known)
             )
+        self._check_beam_options()
         if self.workers < 0:
             raise UserError(
                 "the number of workers is negative", where="--workers", fix="use 0 for one a core"
             )
+
+    def _check_beam_options(self) -> None:
+        """Beam itself passes over options that it does not know."""
+        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, conflict_handler="resolve")
+        for group in PipelineOptions.__subclasses__():
+            if "_add_argparse_args" in vars(group):
+                group._add_argparse_args(parser)
+        known = {option for action in parser._actions for option in action.option_strings}
+        for option in self.beam:
+            name = option.partition("=")[0]
+            if name.startswith("--") and name not in known:
+                raise UserError(
+                    f"Beam knows no option '{name}'", where="after --", fix=did_you_mean(name, known)
+                )
 
     def runner(self, log: Path) -> PipelineRunner | None:
         """The runner of a local run; None where the options name the runner.

@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import PurePosixPath
 
 import fsspec
@@ -65,6 +66,11 @@ class Plan:
     item_type: str
     digest: str
     """SHA-256 of the names, sizes and modification times of all input files, tables included."""
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """Path -> how messages name the file."""
+        return {file.path: file.name for file in self.files}
 
 
 def plan_input(spec: DatasetSpec, base: str, chunk_bytes: int = CHUNK_BYTES) -> Plan:
@@ -202,10 +208,13 @@ def check_columns(form: FileFormat, wanted: list[str], path: str) -> None:
             raise UserError(
                 f"there is no column '{name}'; the file has: {', '.join(columns)}",
                 where=path,
-                fix="correct 'columns' in the spec"
-                if form.header
-                else "correct 'names' or 'columns' in the spec",
+                fix=f"correct {_where_columns_stand(form)} in the spec",
             )
+
+
+def _where_columns_stand(form: FileFormat) -> str:
+    keys = ["'columns' or 'behavior'" if isinstance(form, EventSource) else "'id' or the features"]
+    return " or ".join(keys if form.header else ["'names'", *keys])
 
 
 def _check_keys(form: EventSource, path: str) -> None:

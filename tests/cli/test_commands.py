@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,14 @@ def test_doctor_tells_why_kernels_do_not_work(lrm: Lrm) -> None:
     assert record["versions"]["torch"]
     assert record["runners"]["DaskRunner"].startswith("refused")
     assert lrm("doctor").code == 0
+
+
+def test_resume_needs_no_settings_repeated(lrm: Lrm, run: Path, shards: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+    found = lrm("train", "--data", shards, "--out", copy, "--resume", "--epochs", 3, "--json")
+    assert found.code == 0, found.err
+    assert json.loads(found.out)["epochs"] == 3
+    # Fewer epochs than were trained: there is nothing to do, and the run's record stays true.
+    again = lrm("train", "--data", shards, "--out", copy, "--resume", "--epochs", 1, "--json")
+    assert json.loads(again.out)["epochs"] == 3
+    assert yaml.safe_load((copy / "config.yaml").read_text())["train"]["epochs"] == 3

@@ -19,6 +19,7 @@ from behavior.errors import UserError
 from behavior.shards import open_shards
 from behavior.spec import load_spec
 from pipelines.job import JOB_FOLDER
+from pipelines.output import exclusive
 from pipelines.prepare import prepare
 from pipelines.runner import RunnerOptions
 from tests.pipelines.conftest import BEHAVIORS, make_rows, make_spec, write_rows
@@ -231,6 +232,7 @@ KILLED = """
 import sys
 from pathlib import Path
 from behavior.spec import load_spec
+from pipelines.output import exclusive
 from pipelines.prepare import prepare
 import pipelines.buckets
 
@@ -271,3 +273,28 @@ def test_killed_half_way_it_is_no_data_set_and_is_completed_by_the_next_run(
         prepare(make_spec(shards=1), base, out)
     prepare(spec, base, out)
     assert read_back(out) == sequences_by_hand(make_rows())
+
+
+def test_one_job_at_a_time_in_a_folder(raw: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with exclusive(out), pytest.raises(UserError, match="another job is writing"):
+        prepare(make_spec(), str(raw), out)
+    assert not out.exists()  # nothing was written, so the lock leaves nothing
+    prepare(make_spec(), str(raw), out)
+
+
+def test_overwrite_replaces_data_sets_only(raw: Path, tmp_path: Path) -> None:
+    """A user's own tables may have the names of ours."""
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in ("items.parquet", "manifest.json"):
+        (out / name).write_text("{}")
+    with pytest.raises(UserError, match=r"items\.parquet"):
+        prepare(make_spec(), str(raw), out, overwrite=True)
+    assert (out / "items.parquet").read_text() == "{}"
+
+
+def test_an_option_that_beam_does_not_know_is_refused() -> None:
+    RunnerOptions(beam=["--job_name=x"]).check()
+    with pytest.raises(UserError, match="did you mean '--job_name'"):
+        RunnerOptions(beam=["--job_nam=x"]).check()
