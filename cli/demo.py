@@ -25,6 +25,7 @@ LABELS = {
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the log and of the trainings.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Generate multi-behavior logs, prepare, train HSTU and SASRec, evaluate, and write an HTML report.
@@ -42,11 +43,11 @@ def demo(
             if not json:
                 bars.console.print(f"{name}: {seconds[name]:.1f} s", highlight=False)
 
-        facts = _data(out, timed)
+        facts = _data(out, seed, timed)
         results = _baselines(out)
         for kind in MODELS:
             since = time.perf_counter()
-            results[kind] = _train(out, kind, bars, quiet=json)
+            results[kind] = _train(out, kind, seed, bars)
             timed(f"train and evaluate {LABELS[kind]}", since)
     results |= facts["ceilings"]
     record = {
@@ -63,14 +64,14 @@ def demo(
     console.print(f"{record['seconds']['all']:.0f} s in all; report: {report}", highlight=False)
 
 
-def _data(out: Path, timed: Any) -> dict[str, Any]:
+def _data(out: Path, seed: int, timed: Any) -> dict[str, Any]:
     """Generate the log, state its ceilings, and prepare the shards."""
     from behavior.spec import load_spec
     from behavior.synthetic import SyntheticConfig, ceilings, generate
     from pipelines.prepare import prepare
 
     since = time.perf_counter()
-    log = generate(SyntheticConfig())
+    log = generate(SyntheticConfig(seed=seed))
     spec_path = log.write(out / "raw")
     timed("generate", since)
     since = time.perf_counter()
@@ -92,14 +93,19 @@ def _baselines(out: Path) -> dict[str, Any]:
     return {name: evaluate_baseline(name, out / "shards", "test", config) for name in BASELINES}
 
 
-def _train(out: Path, kind: str, bars: Any, *, quiet: bool) -> dict[str, Any]:
+def _train(out: Path, kind: str, seed: int, bars: Any) -> dict[str, Any]:
     from cli.train import TrainProgress
     from models.config import load_config
     from models.evaluation import evaluate_run
     from models.training import train
 
     progress = TrainProgress(bars, label=f"training {LABELS[kind]}", quiet=True)
-    train(load_config(f"demo/{kind}"), out / "shards", out / "runs" / kind, observer=progress)
+    train(
+        load_config(f"demo/{kind}", [f"train.seed={seed}"]),
+        out / "shards",
+        out / "runs" / kind,
+        observer=progress,
+    )
     return evaluate_run(out / "runs" / kind, "test")
 
 

@@ -1,0 +1,1 @@
+"""The sections of a dataset spec; `behavior.spec` has them all."""

@@ -1,0 +1,85 @@
+"""How files are written."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, model_validator
+
+from behavior.config import Config
+
+
+def one_or_many(value: Any) -> Any:
+    """A single value as a list of one; for pydantic's `BeforeValidator`."""
+    return value if value is None or isinstance(value, list) else [value]
+
+
+OneOrMany = BeforeValidator(one_or_many)
+
+
+class FileFormat(Config):
+    """How a set of files is written."""
+
+    files: Annotated[list[str], OneOrMany]
+    """One path or glob, or a list of them, relative to the spec file; the order counts where times tie."""
+    format: Literal["auto", "csv", "jsonl", "parquet", "sequences", "json_map"] = "auto"
+    """csv (any separator), jsonl, parquet, sequences (one user a line, then the items in order), json_map
+    (for tables: one JSON object of id to list of attributes); auto goes by the file name."""
+    separator: str | None = None
+    """What stands between fields; may have several characters. Default: tab for .tsv, else a comma; a space
+    for sequences."""
+    header: bool = True
+    """Whether the first line of each file names the columns (csv only)."""
+    names: list[str] | None = None
+    """Names of the columns where no header does (csv only)."""
+    quote: str | None = '"'
+    """The quote character of csv; null for none. Separators of several characters do not allow quotes."""
+    encoding: str = "utf-8"
+    """Text encoding; must be one in which a line feed is one byte (not UTF-16)."""
+    compression: Literal["auto", "none", "gzip", "zstd"] = "auto"
+    """auto goes by the file name (.gz, .zst)."""
+
+    @model_validator(mode="after")
+    def _check(self) -> FileFormat:
+        if not self.files:
+            raise ValueError("files is empty")
+        try:
+            if "\n".encode(self.encoding) != b"\n":
+                raise ValueError(f"encoding '{self.encoding}' does not write a line feed as one byte")
+            codecs.lookup(self.encoding)
+        except LookupError:
+            raise ValueError(f"there is no text encoding '{self.encoding}'") from None
+        if not self.header and not self.names and self.kind == "csv":
+            raise ValueError("without a header line the columns need 'names'")
+        if self.header and self.names:
+            raise ValueError("'names' is for files without a header line; set header: false")
+        if self.names and len(set(self.names)) != len(self.names):
+            raise ValueError("names: a column stands there twice")
+        if self.separator is not None and (not self.separator or set("\r\n") & set(self.separator)):
+            raise ValueError("a separator must have at least one character, and no line feed")
+        if self.quote is not None and (len(self.quote) != 1 or not self.quote.isascii()):
+            raise ValueError("quote must be one ASCII character, or null")
+        if self.quote in ("\r", "\n", self.separator):
+            raise ValueError("quote and separator must differ, and neither be a line feed")
+        return self
+
+    @property
+    def kind(self) -> str:
+        """The format, guessed from the first file's name where it is `auto`."""
+        if self.format != "auto":
+            return self.format
+        name = re.sub(r"\.(gz|zst|zstd)$", "", self.files[0].lower())
+        if name.endswith((".jsonl", ".ndjson", ".json")):
+            return "jsonl"
+        return "parquet" if name.endswith((".parquet", ".pq")) else "csv"
+
+    @property
+    def field_separator(self) -> str:
+        """The separator, default filled in."""
+        if self.separator is not None:
+            return self.separator
+        if self.kind == "sequences":
+            return " "
+        return "\t" if re.search(r"\.tsv(\.|$)", self.files[0].lower()) else ","

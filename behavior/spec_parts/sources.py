@@ -1,0 +1,123 @@
+"""Event files: their columns, and where behaviors come from."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, model_validator
+
+from behavior.config import Config
+from behavior.spec_parts.formats import FileFormat
+
+_RULE = re.compile(r"^\s*value\s*(>=|<=|==|!=|>|<)\s*(-?\d+(?:\.\d+)?)\s*$")
+
+
+class EventColumns(Config):
+    """Which column of the files holds what."""
+
+    user: str | None = None
+    """Who acted."""
+    item: str | None = None
+    """What they acted on."""
+    timestamp: str | None = None
+    """When; leave out where timestamp_unit is none."""
+    value: str | None = None
+    """A number such as a rating; kept with the event and used by behavior rules."""
+    domain: str | None = None
+    """The domain, one of the spec's `domains`."""
+
+
+class BehaviorRule(Config):
+    """Derives a behavior from the value: `{when: "value >= 4", name: like}`."""
+
+    when: str
+    """A comparison of `value` with a number."""
+    name: str
+    """The behavior where the comparison holds."""
+
+    @model_validator(mode="after")
+    def _check(self) -> BehaviorRule:
+        if not _RULE.match(self.when):
+            raise ValueError(f"'{self.when}' is not a rule; write for example: value >= 4")
+        return self
+
+    @property
+    def comparison(self) -> tuple[str, float]:
+        """Operator and number."""
+        match = _RULE.match(self.when)
+        assert match is not None
+        return match.group(1), float(match.group(2))
+
+
+class BehaviorFrom(Config):
+    """Where an event's behavior comes from: exactly one of constant, column or rules."""
+
+    constant: str | None = None
+    """Every event of these files has this behavior."""
+    column: str | None = None
+    """The column that names the behavior."""
+    map: dict[str, str | None] = {}
+    """Renames values of the column; null leaves events with that value out (they count as filtered)."""
+    rules: list[BehaviorRule] = []
+    """Rules on the value; the first that holds gives the behavior."""
+    otherwise: str | None = None
+    """The behavior where no rule holds; without it such events are left out (they count as filtered)."""
+
+    @model_validator(mode="after")
+    def _check(self) -> BehaviorFrom:
+        if sum((self.constant is not None, self.column is not None, bool(self.rules))) != 1:
+            raise ValueError("give exactly one of constant, column or rules")
+        if self.map and self.column is None:
+            raise ValueError("'map' needs 'column'")
+        if self.otherwise is not None and not self.rules:
+            raise ValueError("'otherwise' needs 'rules'")
+        return self
+
+    def produces(self) -> list[str] | None:
+        """The behaviors this can give, in order; None where only the data knows."""
+        if self.constant is not None:
+            return [self.constant]
+        if self.column is not None:
+            return None
+        names = [rule.name for rule in self.rules]
+        if self.otherwise is not None:
+            names.append(self.otherwise)
+        return list(dict.fromkeys(names))
+
+
+def _behavior(value: Any) -> Any:
+    return {"constant": value} if isinstance(value, str) else value
+
+
+class EventSource(FileFormat):
+    """Files of events that are written alike."""
+
+    columns: EventColumns = EventColumns()
+    """Which column holds what (not for `sequences`, whose lines have no columns)."""
+    behavior: Annotated[BehaviorFrom, BeforeValidator(_behavior)] = BehaviorFrom(constant="interact")
+    """A behavior for all events (a plain name), or where it comes from."""
+    domain: str | None = None
+    """The domain of all events of these files."""
+
+    @model_validator(mode="after")
+    def _check_columns(self) -> EventSource:
+        if self.kind == "json_map":
+            raise ValueError("json_map is a format of tables, not of events")
+        if self.kind == "sequences":
+            if self.columns != EventColumns():
+                raise ValueError("lines of items have no columns: leave 'columns' out")
+            if self.behavior.constant is None:
+                raise ValueError("lines of items need a constant behavior")
+        elif self.columns.user is None or self.columns.item is None:
+            raise ValueError("columns.user and columns.item are needed")
+        if self.behavior.rules and self.columns.value is None:
+            raise ValueError("behavior rules need columns.value")
+        if self.domain is not None and self.columns.domain is not None:
+            raise ValueError("give either domain or columns.domain")
+        return self
+
+    def needed_columns(self) -> list[str]:
+        """The columns to read, each once."""
+        wanted = [*self.columns.model_dump().values(), self.behavior.column]
+        return list(dict.fromkeys(name for name in wanted if name is not None))

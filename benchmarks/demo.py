@@ -1,0 +1,58 @@
+"""The demo for several seeds: how far popularity, Markov, SASRec and HSTU get towards the oracle.
+
+python benchmarks/demo.py [--seeds 0 1 2]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from typing import Any
+
+RANKERS = ("popularity", "markov", "sasrec", "hstu", "history", "latent")
+
+
+def demo(seed: int) -> dict[str, Any]:
+    """What `lrm demo --json` says for a seed."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [
+            sys.executable,
+            "-m",
+            "cli.main",
+            "demo",
+            "--out",
+            f"{folder}/demo",
+            "--seed",
+            str(seed),
+            "--json",
+        ]
+        found = subprocess.run(command, capture_output=True, text=True)
+    if found.returncode:
+        sys.exit(found.stderr)
+    result: dict[str, Any] = json.loads(found.stdout)
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    options = parser.parse_args()
+    print(f"NDCG@10 of the last purchase; {os.cpu_count()} cores")
+    print(f"| seed | users | {' | '.join(RANKERS)} | seconds |\n|{' --- |' * (len(RANKERS) + 3)}")
+    for seed in options.seeds:
+        record = demo(seed)
+        results = record["results"]
+        scores = " | ".join(f"{results[name]['ndcg@10']:.4f}" for name in RANKERS)
+        print(
+            f"| {seed} | {results['hstu']['users']} | {scores} | {record['seconds']['all']:.0f} |", flush=True
+        )
+
+
+if __name__ == "__main__":
+    main()
