@@ -27,6 +27,11 @@ def print_error(error: UserError) -> None:
         err.print(Text("to do: ", style="bold") + Text(error.fix), soft_wrap=True)
 
 
+def print_interrupted() -> None:
+    """What is there to do after Ctrl-C."""
+    err.print("interrupted; the same command takes it up again (lrm train: with --resume)")
+
+
 def print_json(record: Any) -> None:
     """One JSON document on standard output, and nothing else."""
     sys.stdout.write(json.dumps(record, ensure_ascii=False, default=str) + "\n")

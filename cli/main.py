@@ -10,7 +10,7 @@ import typer
 from behavior.errors import UserError
 from cli import demo as demo_command
 from cli import doctor, evaluate, inspect, prepare, train
-from cli.console import print_error
+from cli.console import print_error, print_interrupted
 
 app = typer.Typer(
     name="lrm",
@@ -60,6 +60,7 @@ def main() -> None:
         print_error(error)
         sys.exit(1)
     except KeyboardInterrupt:
+        print_interrupted()
         sys.exit(130)
 
 

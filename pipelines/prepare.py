@@ -212,8 +212,19 @@ def _run(job: Job, runner: RunnerOptions, progress: Progress | None) -> dict[str
             result = pipeline.run()
             result.wait_until_finish()
         except Exception as error:
+            if _interrupted(error):
+                raise KeyboardInterrupt from error
             raise (job.kept_error() or JobCrashError(job, error)) from error
     return _counters(result)
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: Beam wraps it like any other."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt) or str(error).startswith("KeyboardInterrupt"):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 class JobCrashError(UserError):

@@ -298,3 +298,17 @@ def test_an_option_that_beam_does_not_know_is_refused() -> None:
     RunnerOptions(beam=["--job_name=x"]).check()
     with pytest.raises(UserError, match="did you mean '--job_name'"):
         RunnerOptions(beam=["--job_nam=x"]).check()
+
+
+def test_an_interrupt_is_told_from_a_failure(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipelines.reading.read_events", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(make_spec(), str(raw), tmp_path / "out")
+    monkeypatch.undo()
+    prepare(make_spec(), str(raw), tmp_path / "out")
+    assert read_back(tmp_path / "out") == sequences_by_hand(make_rows())
