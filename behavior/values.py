@@ -95,10 +95,10 @@ def parse_floats(array: pa.Array) -> tuple[pa.Array, np.ndarray]:
 def _floats_of_text(array: pa.Array) -> tuple[pa.Array, np.ndarray]:
     try:
         values = array.cast(pa.string()).cast(pa.float32())
-        if np.isfinite(values.drop_null().to_numpy()).all():
-            return values, np.ones(len(array), bool)
     except pa.ArrowInvalid:
-        pass
+        values = None  # one bad value spoils the cast: which one it is, the pattern tells below
+    if values is not None and np.isfinite(values.drop_null().to_numpy()).all():
+        return values, np.ones(len(array), bool)
     text = pc.utf8_trim_whitespace(parse_text(array)[0])
     number = _mask(pc.match_substring_regex(text, _FLOAT))
     missing = _mask(array.is_null()) | _mask(pc.is_in(pc.utf8_lower(text), value_set=pa.array(["", "nan"])))

@@ -44,7 +44,7 @@ class DelimitedReader:
 
     def read(self, block: bytes) -> RawBatch:
         """Parse one block of whole lines."""
-        text, rejects = self._to_utf8(block)
+        text, rejects = to_utf8(block, self.encoding)
         bad_lines = {place for place, _, _ in rejects}
         columns: dict[str, list[pa.Array]] = {name: [] for name in self.wanted}
         places: list[np.ndarray] = []
@@ -170,10 +170,6 @@ class DelimitedReader:
     @property
     def _shown(self) -> str:
         return self.separator.decode("utf-8", errors="replace")
-
-    def _to_utf8(self, block: bytes) -> tuple[bytes, list[tuple[int, str, str]]]:
-        """The block in UTF-8; lines with bytes that the encoding does not know become blank and rejected."""
-        return to_utf8(block, self.encoding)
 
 
 def to_utf8(block: bytes, encoding: str) -> tuple[bytes, list[tuple[int, str, str]]]:
