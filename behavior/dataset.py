@@ -163,8 +163,8 @@ def build_tables(spec: DatasetSpec, base: str, items: Vocabulary, users: pa.Tabl
     rejects: list[Reject] = []
     encoded: list[EncodedFeatures] = []
     for vocabulary, table in (
-        (items, spec.items),
-        (Vocabulary.from_counts(users, spec.vocabulary.oov), spec.users),
+        (items, spec.items[0] if spec.items else None),
+        (Vocabulary.from_counts(users, spec.vocabulary.oov), spec.users[0] if spec.users else None),
     ):
         raw = None
         if table is not None:
@@ -272,7 +272,8 @@ def check_rejects(spec: DatasetSpec, read: int, rejected: int, examples: list[Re
     """
     if read == 0:
         raise UserError("the log is empty: its files hold no events", fix="check 'files' in the spec")
-    if rejected <= spec.max_rejects * read and rejected < read:
+    limit = spec.max_rejects if isinstance(spec.max_rejects, int) else spec.max_rejects * read
+    if rejected <= limit and rejected < read:
         return
     shown = "; ".join(f"{reject.where}: {reject.reason}" for reject in examples)
     if rejected == read:

@@ -15,7 +15,16 @@ from pydantic import Field, model_validator
 from behavior.config import Config, did_you_mean, parse_config, read_yaml
 from behavior.errors import UserError
 from behavior.spec_parts.formats import FileFormat, OneOrMany
-from behavior.spec_parts.rules import TICKS_PER_SECOND, Filters, IdTypes, PackingSpec, Split, Vocabulary
+from behavior.spec_parts.rules import (
+    TICKS_PER_SECOND,
+    DomainIds,
+    Filters,
+    IdTypes,
+    PackingSpec,
+    Sessions,
+    Split,
+    Vocabulary,
+)
 from behavior.spec_parts.sources import BehaviorFrom, BehaviorRule, EventColumns, EventSource
 from behavior.spec_parts.tables import Feature, FeatureTable
 
@@ -24,6 +33,7 @@ __all__ = [
     "BehaviorFrom",
     "BehaviorRule",
     "DatasetSpec",
+    "DomainIds",
     "EventColumns",
     "EventSource",
     "Feature",
@@ -32,6 +42,7 @@ __all__ = [
     "Filters",
     "IdTypes",
     "PackingSpec",
+    "Sessions",
     "Split",
     "Vocabulary",
     "load_spec",
@@ -61,24 +72,28 @@ class DatasetSpec(Config):
     """Behaviors to predict and evaluate; default: all."""
     domains: list[str] | None = None
     """Domains in id order; needed where a column names them."""
+    domain_ids: DomainIds = DomainIds()
+    """Whether domains share their item and user ids."""
     id_types: IdTypes = IdTypes()
     """Types of user and item ids."""
-    items: FeatureTable | None = None
-    """A table of items."""
-    users: FeatureTable | None = None
-    """A table of users."""
+    items: Annotated[list[FeatureTable], OneOrMany] = []
+    """A table of items, or several with different features or for different domains."""
+    users: Annotated[list[FeatureTable], OneOrMany] = []
+    """A table of users, or several."""
     filters: Filters = Filters()
     """What to leave out."""
     max_events: int | None = Field(None, ge=1)
     """Keep only the newest events of a user, after all filters (the others count as filtered)."""
     split: Split = Split()
     """How to cut sequences into training, validation and test parts."""
+    sessions: Sessions | None = None
+    """Number the sessions of each user, in a column `session`."""
     vocabulary: Vocabulary = Vocabulary()
     """How raw ids become indices."""
     packing: PackingSpec = PackingSpec()
     """How sequences are packed."""
-    max_rejects: float = Field(0.01, ge=0, le=1)
-    """The job fails when more than this share of the rows is rejected."""
+    max_rejects: Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, le=1)] = 0.01
+    """The job fails when more rows are rejected: a whole number counts rows, a fraction is a share."""
     shards: int | None = Field(None, ge=1, le=100_000)
     """Number of sequence files; default: by the size of the input."""
 
@@ -89,6 +104,7 @@ class DatasetSpec(Config):
         self._check_names()
         self._check_targets()
         self._check_time()
+        self._check_tables()
         if self.vocabulary.fit_on == "train" and self.filters.minimum_counts != (1, 1):
             raise ValueError("fit_on: train does not go with minimum counts: those look at the whole log")
         return self
@@ -135,6 +151,58 @@ class DatasetSpec(Config):
             valid_at, test_at = self.split.instants(self.stored_unit)
             if valid_at > test_at:
                 raise ValueError("split.valid_at is later than split.test_at")
+        needing = [
+            ("filters.start and filters.end need", (self.filters.start, self.filters.end) != (None, None)),
+            ("sessions need", self.sessions),
+            ("a next_basket split needs", self.split.kind == "next_basket"),
+        ]
+        for what, wanted in needing:
+            if wanted and self.timestamp_unit == "none":
+                raise ValueError(f"{what} timestamps")
+        if self.timestamp_unit != "none":
+            start, end = self.filters.instants(self.stored_unit)
+            if start is not None and end is not None and start >= end:
+                raise ValueError("filters.start is not before filters.end")
+
+    def _check_tables(self) -> None:
+        separate = {"items": self.domain_ids.items, "users": self.domain_ids.users}
+        if "separate" in separate.values() and not self.domain_names:
+            raise ValueError("domain_ids: separate needs domains: set 'domain' in each group of events")
+        for role, tables in (("items", self.items), ("users", self.users)):
+            seen: dict[tuple[str, str | None], Feature] = {}
+            for table in tables:
+                if table.domain is not None and table.domain not in self.domain_names:
+                    raise ValueError(
+                        f"{role}: domain '{table.domain}' is not in domains; "
+                        + did_you_mean(table.domain, self.domain_names)
+                    )
+                if (table.domain is not None) != (separate[role] == "separate"):
+                    raise ValueError(
+                        f"{role}: a table has a 'domain' where domain_ids.{role} is separate, and only there"
+                    )
+                for feature in table.features:
+                    if (feature.name, table.domain) in seen:
+                        raise ValueError(f"{role}: two tables give the feature '{feature.name}'")
+                    seen[feature.name, table.domain] = feature
+            _check_alike(role, list(seen.values()))
+        _check_alike("events", [feature for source in self.events for feature in source.features])
+        if self.vocabulary.hash_size is not None and (self.items or self.domain_ids.items == "separate"):
+            raise ValueError("vocabulary.hash_size goes with neither item tables nor separate item ids")
+
+    @property
+    def event_features(self) -> list[Feature]:
+        """Features of the events of all groups, each once."""
+        return list({f.name: f for source in self.events for f in source.features}.values())
+
+    @property
+    def item_features(self) -> list[Feature]:
+        """Features of all item tables, each once."""
+        return list({f.name: f for table in self.items for f in table.features}.values())
+
+    @property
+    def user_features(self) -> list[Feature]:
+        """Features of all user tables, each once."""
+        return list({f.name: f for table in self.users for f in table.features}.values())
 
     @property
     def behavior_names(self) -> list[str]:
@@ -188,6 +256,15 @@ class DatasetSpec(Config):
         """SHA-256 of the spec with its defaults filled in."""
         text = json.dumps(self.model_dump(), sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _check_alike(role: str, features: list[Feature]) -> None:
+    """A feature of several tables or groups must be the same in all but its column and separator."""
+    first: dict[str, dict] = {}
+    for feature in features:
+        settings = feature.model_dump(exclude={"column", "separator"})
+        if first.setdefault(feature.name, settings) != settings:
+            raise ValueError(f"{role}: the feature '{feature.name}' is set in two ways")
 
 
 def load_spec(spec: str | Path, *, input_folder: str | Path | None = None) -> tuple[DatasetSpec, str]:

@@ -89,14 +89,11 @@ def plan_input(spec: DatasetSpec, base: str, chunk_bytes: int = CHUNK_BYTES) -> 
         for index, file in enumerate(found):
             chunks.extend(_cut(number, index, source, file, chunk_bytes))
     total = sum(file.size for file in files)
-    for table in (spec.items, spec.users):
-        if table is not None:
-            found = expand(table, base)
-            wanted = (
-                [] if table.kind == "json_map" else [table.id, *(f.source_column for f in table.features)]
-            )
-            check_columns(table, [name for name in wanted if name], found[0].path)
-            files.extend(found)
+    for table in (*spec.items, *spec.users):
+        found = expand(table, base)
+        wanted = [] if table.kind == "json_map" else [table.id, *(f.source_column for f in table.features)]
+        check_columns(table, [name for name in wanted if name], found[0].path)
+        files.extend(found)
     if not total:
         raise UserError(
             "the log is empty: its files hold no bytes", where=", ".join(f.name for f in files[:3])

@@ -28,6 +28,10 @@ class Filters(Config):
     """Leave out items with fewer events; repeated with min_user_events until nothing changes."""
     behaviors: list[str] | None = None
     """Keep only events of these behaviors."""
+    start: Annotated[int | str | None, BeforeValidator(_iso_as_text)] = None
+    """Keep only events from this instant on; a number in the log's unit, or ISO 8601 (UTC)."""
+    end: Annotated[int | str | None, BeforeValidator(_iso_as_text)] = None
+    """Keep only events before this instant."""
     duplicates: bool = False
     """Leave out exact copies: same user, item, behavior, timestamp and value (the first stays)."""
     repeats: bool = False
@@ -39,13 +43,22 @@ class Filters(Config):
         core = self.k_core or 1
         return max(core, self.min_user_events), max(core, self.min_item_events)
 
+    def instants(self, unit: str) -> tuple[int | None, int | None]:
+        """The time range [start, end) as whole numbers of `unit`; None where it is open."""
+        start = None if self.start is None else _instant(self.start, unit)
+        return start, None if self.end is None else _instant(self.end, unit)
+
 
 class Split(Config):
     """Where sequences are cut into training, validation and test parts."""
 
-    kind: Literal["leave_one_out", "temporal"] = "leave_one_out"
-    """leave_one_out: the last target event of a user is test, the one before it validation. temporal: two
+    kind: Literal["leave_one_out", "next_basket", "temporal"] = "leave_one_out"
+    """leave_one_out: the last target event of a user is test, the one before it validation. next_basket: the
+    same with the target events of the last time stamp, all of them, and of the one before. temporal: two
     instants cut every user."""
+    targets: Literal["first", "all"] | None = None
+    """Which target events of a part are evaluated: the first, or all, each given everything before it (in a
+    basket: everything before the basket). Default: first, for next_basket all."""
     valid_at: Annotated[int | str | None, BeforeValidator(_iso_as_text)] = None
     """temporal: the first instant of the validation part; a number in the log's unit, or ISO 8601 (UTC)."""
     test_at: Annotated[int | str | None, BeforeValidator(_iso_as_text)] = None
@@ -56,9 +69,16 @@ class Split(Config):
         given = (self.valid_at is not None, self.test_at is not None)
         if self.kind == "temporal" and not all(given):
             raise ValueError("a temporal split needs valid_at and test_at")
-        if self.kind == "leave_one_out" and any(given):
+        if self.kind != "temporal" and any(given):
             raise ValueError("valid_at and test_at are for kind: temporal")
+        if self.kind == "leave_one_out" and self.targets == "all":
+            raise ValueError("leave_one_out has one target a part: leave 'targets' out")
         return self
+
+    @property
+    def evaluated(self) -> str:
+        """Which target events of a part are evaluated: first or all."""
+        return self.targets or ("all" if self.kind == "next_basket" else "first")
 
     def instants(self, unit: str) -> tuple[int, int]:
         """The two cuts of a temporal split as whole numbers of `unit`."""
@@ -87,6 +107,28 @@ class Vocabulary(Config):
     """Number of ids that unknown items share, by hash."""
     fit_on: Literal["all", "train"] = "all"
     """Count all events (the literature's way), or those of the training part alone."""
+    min_count: int = Field(1, ge=1)
+    """Items with fewer events share the OOV ids; their events stay (to leave them out: filters)."""
+    max_size: int | None = Field(None, ge=1)
+    """Known items at most, the most frequent; the others share the OOV ids."""
+    hash_size: int | None = Field(None, ge=1, le=2**31 - 8)
+    """Hash item ids to this many numbers, for catalogs without bound; the numbers then are the items."""
+
+
+class DomainIds(Config):
+    """Whether the same id means the same in every domain."""
+
+    items: Literal["shared", "separate"] = "shared"
+    """separate: item 7 of one domain is not item 7 of another; indices of a domain follow each other."""
+    users: Literal["shared", "separate"] = "shared"
+    """separate: one sequence a user and domain; shared: one sequence a user, domains interleaved by time."""
+
+
+class Sessions(Config):
+    """A column that numbers the sessions of a user."""
+
+    gap: float = Field(gt=0)
+    """Seconds without an event after which a new session begins."""
 
 
 class IdTypes(Config):

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, model_validator
 
 from behavior.config import Config
 from behavior.spec_parts.formats import FileFormat
+from behavior.spec_parts.tables import Feature
 
 _RULE = re.compile(r"^\s*value\s*(>=|<=|==|!=|>|<)\s*(-?\d+(?:\.\d+)?)\s*$")
 
@@ -99,6 +100,9 @@ class EventSource(FileFormat):
     """A behavior for all events (a plain name), or where it comes from."""
     domain: str | None = None
     """The domain of all events of these files."""
+    features: list[Feature] = []
+    """Columns kept with each event: where it happened, at what price, on which device. Groups may give
+    different ones; what a group lacks is missing there."""
 
     @model_validator(mode="after")
     def _check_columns(self) -> EventSource:
@@ -109,15 +113,29 @@ class EventSource(FileFormat):
                 raise ValueError("lines of items have no columns: leave 'columns' out")
             if self.behavior.constant is None:
                 raise ValueError("lines of items need a constant behavior")
+            if self.features:
+                raise ValueError("lines of items have no columns: leave 'features' out")
         elif self.columns.user is None or self.columns.item is None:
             raise ValueError("columns.user and columns.item are needed")
         if self.behavior.rules and self.columns.value is None:
             raise ValueError("behavior rules need columns.value")
         if self.domain is not None and self.columns.domain is not None:
             raise ValueError("give either domain or columns.domain")
+        self._check_features()
         return self
+
+    def _check_features(self) -> None:
+        names = [feature.name for feature in self.features]
+        if len(set(names)) != len(names):
+            raise ValueError("two features have the same name")
+        for feature in self.features:
+            if feature.kind in ("multi_categorical", "text"):
+                raise ValueError(
+                    f"feature '{feature.name}': an event has one value: categorical, numeric or hashed"
+                )
 
     def needed_columns(self) -> list[str]:
         """The columns to read, each once."""
         wanted = [*self.columns.model_dump().values(), self.behavior.column]
+        wanted += [feature.source_column for feature in self.features]
         return list(dict.fromkeys(name for name in wanted if name is not None))

@@ -2,35 +2,83 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from behavior.config import Config
 from behavior.spec_parts.formats import FileFormat
 
+_RESERVED = (
+    "index", "id", "count", "train_count", "user", "item", "behavior", "timestamp", "value", "domain",
+    "session", "train_end", "valid_end", "pack",
+)  # fmt: skip
+
 
 class Feature(Config):
-    """One feature column of an item or user table."""
+    """One feature column of an item or user table, or of the events themselves.
+
+    Which settings go with which kind is checked; ids are documented in docs/shards.md.
+    """
 
     name: str
     """Name in the shards; letters, digits and underscores."""
     column: str | None = None
-    """Column in the table; default: the name."""
-    kind: Literal["categorical", "multi_categorical", "numeric"] = "categorical"
-    """categorical: one value; multi_categorical: several; numeric: standardized on the training part."""
+    """Column in the files; default: the name."""
+    kind: Literal["categorical", "multi_categorical", "numeric", "hashed", "text"] = "categorical"
+    """categorical: one value; multi_categorical: several; numeric: a number; hashed: one value of an
+    unbounded set, hashed instead of looked up; text: its words, hashed. Events have no several values: there
+    categorical, numeric and hashed go."""
     separator: str = "|"
     """Between the values of a multi_categorical feature, where the column is not a list already."""
+    transform: Literal["standardize", "log", "buckets", "none"] = "standardize"
+    """numeric: to mean 0 and deviation 1 over the training part; the logarithm sign(x) ln(1 + |x|); the
+    number of a bucket, which makes it categorical; or the number as it is."""
+    boundaries: list[float] | None = None
+    """buckets: rising numbers; a value equal to a boundary belongs to the bucket above it."""
+    quantiles: int | None = Field(None, ge=2, le=10_000)
+    """buckets: as many buckets as this, with equally many events of the training part in each."""
+    min_count: int = Field(1, ge=1)
+    """Vocabularies: values that occur less often share the OOV ids."""
+    max_size: int | None = Field(None, ge=1)
+    """Vocabularies: known values at most, the most frequent; the others share the OOV ids."""
+    hash_size: int | None = Field(None, ge=1, le=2**31 - 8)
+    """hashed and text: number of ids that the values share."""
+    per_domain: bool = False
+    """The same value in two domains is two values (tables with a domain, and events with domains)."""
 
     @model_validator(mode="after")
     def _check(self) -> Feature:
-        reserved = ("index", "id", "count", "train_count")
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.name) or self.name in reserved:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.name) or self.name in _RESERVED:
             raise ValueError(
-                f"'{self.name}' cannot name a feature (letters, digits, _; not {', '.join(reserved)})"
+                f"'{self.name}' cannot name a feature (letters, digits, _; not {', '.join(_RESERVED)})"
             )
+        self._check_numeric()
+        if (self.hash_size is not None) != (self.kind in ("hashed", "text")):
+            raise ValueError(f"feature '{self.name}': hash_size goes with the kinds hashed and text")
+        has_vocabulary = self.kind in ("categorical", "multi_categorical")
+        if not has_vocabulary and (self.min_count > 1 or self.max_size is not None):
+            raise ValueError(
+                f"feature '{self.name}': min_count and max_size go with categorical and multi_categorical"
+            )
+        if self.per_domain and self.kind == "numeric":
+            raise ValueError(f"feature '{self.name}': a number is the same in every domain")
         return self
+
+    def _check_numeric(self) -> None:
+        if self.kind != "numeric" and self.transform != "standardize":
+            raise ValueError(f"feature '{self.name}': transform goes with the kind numeric")
+        given = (self.boundaries is not None) + (self.quantiles is not None)
+        if given != (self.transform == "buckets"):
+            raise ValueError(
+                f"feature '{self.name}': transform: buckets goes with either boundaries or quantiles"
+            )
+        if self.boundaries is not None and (
+            not self.boundaries or any(b <= a for a, b in itertools.pairwise(self.boundaries))
+        ):
+            raise ValueError(f"feature '{self.name}': boundaries must be rising numbers")
 
     @property
     def source_column(self) -> str:
@@ -42,6 +90,9 @@ class FeatureTable(FileFormat):
 
     id: str | None = None
     """The column with the id, as it stands in the log (not for json_map)."""
+    domain: str | None = None
+    """The domain whose ids these are, where domains have ids of their own; several tables may give the same
+    features for different domains."""
     features: list[Feature]
     """The features to keep."""
 

@@ -128,7 +128,7 @@ def test_too_many_rejects_fail_and_say_where() -> None:
 )
 def test_logs_that_hold_nothing(log: str, message: str) -> None:
     with folder_of(log__csv=log) as folder, pytest.raises(UserError, match=message):
-        prepare_tables(make_spec(max_rejects=1), folder)
+        prepare_tables(make_spec(max_rejects=1.0), folder)
 
 
 def test_the_order_of_files_decides_ties() -> None:

@@ -60,6 +60,7 @@ def test_a_misspelt_key_names_the_nearest(setting: str, close: str) -> None:
 )
 def test_a_misspelt_key_within_lists_names_the_nearest(path: tuple, key: str, close: str) -> None:
     data = yaml.safe_load(yaml.safe_dump(WHOLE))
+    data["items"] = [data["items"]]
     inner = data
     for step in path:
         inner = inner[step]
@@ -91,7 +92,7 @@ def test_a_misspelt_key_within_lists_names_the_nearest(path: tuple, key: str, cl
         ({"packing": {"tokens": 5, "max_length": 6}}, "tokens is smaller than max_length"),
         ({"vocabulary": {"fit_on": "train"}}, "fit_on: train does not go with minimum counts"),
         ({"name": "a/b"}, "name"),
-        ({"max_rejects": 2}, "max_rejects"),
+        ({"max_rejects": 1.5}, "max_rejects"),
     ],
 )
 def test_specs_that_contradict_themselves(changes: dict[str, Any], message: str) -> None:

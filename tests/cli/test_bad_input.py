@@ -102,7 +102,7 @@ def test_an_empty_log(lrm: Lrm, folder: Path) -> None:
 
 def test_a_log_where_every_row_is_rejected(lrm: Lrm, folder: Path) -> None:
     (folder / "log.csv").write_text("user,item,time\n" + ",i,5\n" * 9)
-    check(prepare(lrm, folder, max_rejects=1), "every one of the 9 rows", "log.csv line 2", "user (empty)")
+    check(prepare(lrm, folder, max_rejects=1.0), "every one of the 9 rows", "log.csv line 2", "user (empty)")
     assert not (folder / "out").exists()
 
 

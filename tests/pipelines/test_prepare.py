@@ -210,7 +210,7 @@ def test_a_job_that_fails_leaves_nothing_behind(raw: Path, tmp_path: Path) -> No
 def test_a_log_where_every_row_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "part-1.csv").write_text("user,item,behavior,time\n" + "u,i,stare,1\n" * 5)
     with pytest.raises(UserError, match="every one of the 5 rows was rejected") as error:
-        prepare(make_spec(max_rejects=1), str(tmp_path), tmp_path / "out")
+        prepare(make_spec(max_rejects=1.0), str(tmp_path), tmp_path / "out")
     assert "line 2" in str(error.value)
     assert "stare" in str(error.value)
 
