@@ -55,7 +55,7 @@ def test_a_misspelt_key_names_the_nearest(setting: str, close: str) -> None:
         (("events", 0, "columns"), "usr", "user"),
         (("events", 0, "behavior"), "rule", "rules"),
         (("events", 0, "behavior", "rules", 0), "wen", "when"),
-        (("items", "features", 0), "kid", "kind"),
+        (("items", 0, "features", 0), "kid", "kind"),
     ],
 )
 def test_a_misspelt_key_within_lists_names_the_nearest(path: tuple, key: str, close: str) -> None:
