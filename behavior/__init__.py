@@ -15,16 +15,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from behavior.dataset import (
-        PreparedTables,
-        Tables,
-        build_tables,
-        count_bucket,
-        cut_sequences,
-        finish_sequences,
-        item_vocabulary,
-        prepare_tables,
-    )
+    from behavior.bucket import count_bucket, cut_sequences, finish_sequences
+    from behavior.dataset import PreparedTables, prepare_tables
     from behavior.errors import UserError
     from behavior.events import EventBatch, read_events
     from behavior.filters import core_items
@@ -36,6 +28,7 @@ if TYPE_CHECKING:
     from behavior.sources import plan_input
     from behavior.spec import DatasetSpec, load_spec
     from behavior.splits import split_offsets
+    from behavior.tables import Tables, build_tables, fit_vocabulary
     from behavior.vocabulary import IdCounts, Vocabulary
 
 _HOMES = {
@@ -45,17 +38,17 @@ _HOMES = {
     "Manifest": "manifest",
     "PreparedTables": "dataset",
     "ShardFolder": "shards",
-    "Tables": "dataset",
+    "Tables": "tables",
     "UserError": "errors",
     "Vocabulary": "vocabulary",
     "build_sequences": "sequences",
-    "build_tables": "dataset",
+    "build_tables": "tables",
     "core_items": "filters",
-    "count_bucket": "dataset",
-    "cut_sequences": "dataset",
-    "finish_sequences": "dataset",
+    "count_bucket": "bucket",
+    "cut_sequences": "bucket",
+    "finish_sequences": "bucket",
+    "fit_vocabulary": "tables",
     "guess_file": "guess",
-    "item_vocabulary": "dataset",
     "load_manifest": "manifest",
     "load_spec": "spec",
     "open_shards": "shards",
@@ -82,8 +75,8 @@ __all__ = [
     "count_bucket",
     "cut_sequences",
     "finish_sequences",
+    "fit_vocabulary",
     "guess_file",
-    "item_vocabulary",
     "load_manifest",
     "load_spec",
     "open_shards",

@@ -10,12 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from behavior.config import did_you_mean
+from behavior.event_features import EventFeatureReader, event_type
+from behavior.keys import as_key, key_type
 from behavior.sources.lines import ITEM, USER
 from behavior.sources.plan import Chunk, Plan
 from behavior.sources.raw import RawBatch, Reject
 from behavior.sources.read import read_chunk
 from behavior.spec import DatasetSpec, EventSource
-from behavior.values import parse_floats, parse_integers, parse_text, parse_times
+from behavior.values import parse_floats, parse_integers, parse_text, parse_times, shown, time_problem
 
 _COMPARE = {
     ">=": np.greater_equal,
@@ -32,12 +34,12 @@ class EventBatch:
     """Canonical events of one block of one file, in file order.
 
     Attributes:
-        events: columns user, item (string or int64), behavior (int8), and where the spec has them
-            timestamp (int64, in `spec.stored_unit`), value (float32), domain (int8).
+        events: see `event_schema`.
         rejects: rows that could not be read; lines count from the start of the chunk.
         read: rows read; `read = events.num_rows + len(rejects) + filtered`.
         filtered: good rows that the spec leaves out.
         lines: lines of the chunk up to the end of the block.
+        damaged: why the rest of the file (of Parquet, of the row group) is lost; one of `rejects` says so.
     """
 
     events: pa.RecordBatch
@@ -45,14 +47,18 @@ class EventBatch:
     read: int
     filtered: int
     lines: int
+    damaged: str | None = None
 
 
 def event_schema(spec: DatasetSpec, plan: Plan) -> pa.Schema:
-    """Schema of canonical events."""
-    types = {"string": pa.string(), "integer": pa.int64()}
+    """Schema of canonical events.
+
+    user, item (keys: string or int64, see `behavior.keys`), behavior (int8), and where the spec has them
+    timestamp (int64, in `spec.stored_unit`), value (float32), domain (int8) and a column a feature.
+    """
     fields = [
-        pa.field("user", types[plan.user_type]),
-        pa.field("item", types[plan.item_type]),
+        pa.field("user", key_type(spec, plan, "user")),
+        pa.field("item", key_type(spec, plan, "item")),
         pa.field("behavior", pa.int8()),
     ]
     if spec.has_time:
@@ -61,6 +67,7 @@ def event_schema(spec: DatasetSpec, plan: Plan) -> pa.Schema:
         fields.append(pa.field("value", pa.float32()))
     if spec.domain_names:
         fields.append(pa.field("domain", pa.int8()))
+    fields += [pa.field(feature.name, event_type(feature)) for feature in spec.event_features]
     return pa.schema(fields)
 
 
@@ -74,11 +81,11 @@ def read_events(spec: DatasetSpec, plan: Plan, chunk: Chunk, file_name: str) -> 
         file_name: how rejects name the file.
 
     Raises:
-        UserError: the file cannot be read.
+        UnreadableFileError: the file cannot be read.
     """
     source = spec.events[chunk.source]
-    canonicalizer = Canonicalizer(spec, source, event_schema(spec, plan))
-    for raw in read_chunk(source, chunk, source.needed_columns()):
+    canonicalizer = Canonicalizer(spec, source, plan)
+    for raw in read_chunk(source, chunk, source.needed_columns(), integers=canonicalizer.integer_columns):
         yield canonicalizer.convert(raw, file_name)
 
 
@@ -101,14 +108,33 @@ class _Verdict:
 class Canonicalizer:
     """Turns the raw columns of one group of files into canonical events."""
 
-    def __init__(self, spec: DatasetSpec, source: EventSource, schema: pa.Schema) -> None:
+    def __init__(self, spec: DatasetSpec, source: EventSource, plan: Plan) -> None:
         self.spec = spec
         self.source = source
-        self.schema = schema
+        self.schema = event_schema(spec, plan)
+        self.id_types = {"user": plan.user_type, "item": plan.item_type}
         self.behaviors = spec.behavior_names
         self.domains = spec.domain_names
         kept = spec.filters.behaviors
         self.kept_ids = None if kept is None else [self.behaviors.index(name) + 1 for name in kept]
+        self.start, self.end = spec.filters.instants(spec.stored_unit) if spec.has_time else (None, None)
+        self.features = EventFeatureReader(spec, source)
+        self.integer_columns = self._integer_columns()
+
+    def _integer_columns(self) -> set[str]:
+        """The columns that readers may give as whole numbers, if they can."""
+        names = self.source.columns
+        time_kind = "string" if self.spec.timestamp_unit == "iso8601" else "integer"
+        roles = [
+            (names.user, self.id_types["user"]),
+            (names.item, self.id_types["item"]),
+            (names.timestamp, time_kind),
+        ]
+        # A column that something reads as text too must stay text: 007 is not 7 there.
+        as_text = {self.source.behavior.column, names.domain, names.value}
+        as_text |= {feature.source_column for feature in self.source.features}
+        as_text |= {name for name, kind in roles if kind != "integer"}
+        return {name for name, kind in roles if name is not None and name not in as_text}
 
     def convert(self, raw: RawBatch, file_name: str) -> EventBatch:
         """Convert one raw batch; see `EventBatch`."""
@@ -122,10 +148,10 @@ class Canonicalizer:
             Reject(file_name, int(raw.places[row]), reason, raw.text_of(row), raw.row_group)
             for row, reason in sorted(verdict.reasons.items())
         ]
-        rejects += [Reject(file_name, place, reason, text) for place, reason, text in raw.rejects]
+        rejects += [Reject(file_name, *reject, raw.row_group) for reject in raw.rejects]
         rejects.sort(key=lambda reject: reject.place)
         filtered = int((verdict.out & ~verdict.bad).sum())
-        return EventBatch(events, rejects, raw.num_rows + len(raw.rejects), filtered, raw.lines)
+        return EventBatch(events, rejects, raw.num_rows + len(raw.rejects), filtered, raw.lines, raw.damaged)
 
     def _columns(self, raw: RawBatch, verdict: _Verdict) -> dict[str, pa.Array]:
         names = self.source.columns
@@ -135,26 +161,46 @@ class Canonicalizer:
             "item": self._ids(raw, ITEM if lines else names.item, "item", verdict),
         }
         if names.timestamp is not None:
-            array = raw.columns[names.timestamp]
-            columns["timestamp"], good = parse_times(array, self.spec.timestamp_unit)
-            wanted = "an ISO 8601 time" if self.spec.timestamp_unit == "iso8601" else "a whole number"
-            verdict.require(good, lambda row: f"timestamp {_shown(array, row)} is not {wanted}")
+            columns["timestamp"] = self._times(raw.columns[names.timestamp], verdict)
         if self.spec.has_value:
             columns["value"] = self._values(raw, verdict)
         if self.domains:
             columns["domain"] = self._domain(raw, verdict)
         columns["behavior"] = self._behavior(raw, columns.get("value"), verdict)
+        for role in ("user", "item"):
+            columns[role] = as_key(columns[role], columns.get("domain"), self.spec, role)
+        columns |= self.features.read(raw, columns.get("domain"), verdict.require)
         return {name: _fill(array, self.schema.field(name).type) for name, array in columns.items()}
+
+    def _times(self, array: pa.Array, verdict: _Verdict) -> pa.Array:
+        unit = self.spec.timestamp_unit
+        times, good = parse_times(array, unit)
+        if self.start is not None or self.end is not None:
+            ticks = pc.fill_null(times, 0).to_numpy(zero_copy_only=False)
+            out = np.zeros(len(ticks), bool) if self.start is None else ticks < self.start
+            out |= False if self.end is None else ticks >= self.end
+            verdict.out |= out
+            # Whoever names a range knows of times outside it, however wild.
+            good = good | (out & times.is_valid().to_numpy(zero_copy_only=False))
+
+        def problem(row: int) -> str:
+            value = times[row].as_py()
+            # Blocks give whole numbers or text: what is said must not depend on where they end.
+            text = shown(array, row) if value is None or unit == "iso8601" else str(value)
+            return f"timestamp {text} {time_problem(value, unit)}"
+
+        verdict.require(good, problem)
+        return times
 
     def _ids(self, raw: RawBatch, column: str | None, role: str, verdict: _Verdict) -> pa.Array:
         assert column is not None
         array = raw.columns[column]
-        if pa.types.is_integer(self.schema.field(role).type):
+        if self.id_types[role] == "integer":
             ids, good = parse_integers(array)
-            verdict.require(good, lambda row: f"{role} {_shown(array, row)} is not a whole number")
+            verdict.require(good, lambda row: f"{role} {shown(array, row)} is not a whole number")
         else:
             ids, good = parse_text(array)
-            verdict.require(good, lambda row: f"{role} {_shown(array, row)} is not an id")
+            verdict.require(good, lambda row: f"{role} {shown(array, row)} is not an id")
         return ids
 
     def _values(self, raw: RawBatch, verdict: _Verdict) -> pa.Array:
@@ -163,7 +209,7 @@ class Canonicalizer:
             return pa.nulls(raw.num_rows, pa.float32())
         array = raw.columns[column]
         values, good = parse_floats(array)
-        verdict.require(good, lambda row: f"value {_shown(array, row)} is not a number")
+        verdict.require(good, lambda row: f"value {shown(array, row)} is not a number")
         return values
 
     def _domain(self, raw: RawBatch, verdict: _Verdict) -> pa.Array:
@@ -200,7 +246,7 @@ class Canonicalizer:
         verdict.require(
             good & (known >= 0),
             lambda row: (
-                f"{role} {_shown(array, row)} is not in the spec; {did_you_mean(str(text[row]), table)}"
+                f"{role} {shown(array, row)} is not in the spec; {did_you_mean(str(text[row]), table)}"
             ),
         )
         # One extra entry at the end serves the unknown ones, whose index is -1.
@@ -228,12 +274,3 @@ def _constant(value: int, rows: int) -> pa.Array:
 
 def _fill(array: pa.Array, kind: pa.DataType) -> pa.Array:
     return array if array.type == kind else array.cast(kind)
-
-
-def _shown(array: pa.Array, row: int) -> str:
-    value = array[row].as_py()
-    if value is None or value in ("", b""):
-        return "(empty)"
-    if isinstance(value, bytes):
-        value = value.decode("utf-8", errors="backslashreplace")
-    return repr(value)[:200]

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from behavior.coded import codes_of
 from behavior.compiled import compiled
 from behavior.sequences import flat, keep_events, offsets_of
 
@@ -30,14 +31,13 @@ def core_items(buckets: Iterable[pa.Table], min_user_events: int, min_item_event
     known: pa.Array | None = None
     edges: list[tuple[np.ndarray, np.ndarray]] = []
     for bucket in buckets:
-        items = flat(bucket, "item")
-        distinct = items.unique()
+        codes, distinct = codes_of(flat(bucket, "item"))
         if known is None:
             known = distinct
         else:
             known = pa.concat_arrays([known, distinct.filter(pc.invert(pc.is_in(distinct, value_set=known)))])
-        codes = pc.index_in(items, value_set=known).to_numpy().astype(np.int32)
-        edges.append((offsets_of(bucket), codes))
+        places = pc.index_in(distinct, value_set=known).to_numpy().astype(np.int32)
+        edges.append((offsets_of(bucket), places[codes]))
     if known is None:
         raise ValueError("there are no sequences to filter")
     alive = np.ones(len(known), bool)
@@ -53,9 +53,9 @@ def core_items(buckets: Iterable[pa.Table], min_user_events: int, min_item_event
 
 def keep_core(sequences: pa.Table, items: pa.Array, min_user_events: int) -> pa.Table:
     """Drop events on items that did not survive, then users with too few events."""
-    kept = keep_events(
-        sequences, pc.is_in(flat(sequences, "item"), value_set=items).to_numpy(zero_copy_only=False)
-    )
+    codes, distinct = codes_of(flat(sequences, "item"))
+    alive = pc.is_in(distinct, value_set=items).to_numpy(zero_copy_only=False)
+    kept = keep_events(sequences, alive[codes])
     lengths = np.diff(offsets_of(kept))
     return kept.filter(pa.array(lengths >= min_user_events)).combine_chunks()
 

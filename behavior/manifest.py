@@ -7,12 +7,12 @@ depends on when or where it was made, so that equal input gives equal bytes.
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pydantic
 
 from behavior.errors import UserError
+from behavior.storage import Folder, FolderLike, as_folder
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -66,17 +66,44 @@ class Counts(_Record):
 
 
 class FeatureEntry(_Record):
-    """One feature column of items.parquet or users.parquet."""
+    """One feature column of items.parquet, users.parquet or the sequences."""
 
     name: str
     kind: str
-    """categorical, multi_categorical or numeric."""
+    """How it is stored: categorical (int32), multi_categorical (list of int32) or numeric (float32)."""
+    encoding: str = ""
+    """What the stored values are: ids by vocabulary, hash or buckets; numbers by standardize, log or none."""
     vocabulary_size: int | None = None
     """Rows an embedding table needs (padding, missing and OOV included); None for numeric features."""
+    hash_size: int | None = None
+    """hash: number of ids that values share; a value has id 2 + hash % hash_size."""
+    boundaries: list[float] | None = None
+    """buckets: rising numbers; a value has id 2 + number of boundaries <= value, compared as float32."""
     mean: float | None = None
-    """Numeric features: the mean that was taken off."""
+    """standardize: the mean that was taken off."""
     deviation: float | None = None
-    """Numeric features: the standard deviation divided by."""
+    """standardize: the standard deviation divided by."""
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _old_encoding(cls, data: Any) -> Any:
+        # Data sets of lrm-kit 0.1 do not say; they have one encoding a kind.
+        if isinstance(data, dict) and "encoding" not in data and "kind" in data:
+            return {**data, "encoding": "standardize" if data["kind"] == "numeric" else "vocabulary"}
+        return data
+
+
+class HistoryEntry(_Record):
+    """What one `--append` added to a data set."""
+
+    version: int
+    """Version of the data set that it made; the first job made version 1 and has no entry."""
+    input_digest: str
+    """SHA-256 of the names, sizes and modification times of the files it read."""
+    counts: Counts
+    """What became of the events it read."""
+    files: list[str]
+    """Names of the files it read."""
 
 
 class Manifest(_Record):
@@ -105,36 +132,66 @@ class Manifest(_Record):
     packing: dict[str, int]
     item_features: list[FeatureEntry]
     user_features: list[FeatureEntry]
+    event_features: list[FeatureEntry] = []
+    """Columns of the sequences that describe single events, such as a price or a device."""
     files: list[FileEntry]
+    version: int = 1
+    """Rises by one with every `--append` and `--overwrite`."""
+    buckets: int | None = None
+    """Hash buckets of users, each of which has one sequence file; None where a job did not say."""
+    history: list[HistoryEntry] = []
+    """What each `--append` added, oldest first."""
+    damaged_files: list[str] = []
+    """Input files that could not be read to their end, as the spec allows."""
+    domain_ids: dict[str, str] = {}
+    """`items` and `users`: shared or separate ids of domains; empty where there is one domain only."""
 
     @property
     def target_ids(self) -> list[int]:
         """Ids of the target behaviors."""
         return [self.behaviors.index(name) + 1 for name in self.targets]
 
-    def save(self, folder: Path) -> None:
-        """Write the manifest under a temporary name and rename it: the commit of a data set."""
-        temporary = folder / (MANIFEST_NAME + ".tmp")
-        temporary.write_text(
-            json.dumps(self.model_dump(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
-        temporary.replace(folder / MANIFEST_NAME)
+    def save(self, folder: FolderLike) -> None:
+        """Write the manifest whole or not at all: the commit of a data set."""
+        text = json.dumps(self.model_dump(), indent=2, ensure_ascii=False) + "\n"
+        as_folder(folder).write_text(MANIFEST_NAME, text)
 
 
-def load_manifest(folder: str | Path) -> Manifest:
-    """Read the manifest of a shard folder.
+def load_manifest(folder: FolderLike) -> Manifest:
+    """Read the manifest of a shard folder, local or remote.
 
     Raises:
         UserError: there is no such folder or no manifest, or the manifest is damaged or of a newer format.
     """
-    folder = Path(folder)
-    path = folder / MANIFEST_NAME
-    if not folder.is_dir():
+    folder = as_folder(folder)
+    place = folder.where(MANIFEST_NAME)
+    data = _read_record(folder, place)
+    version = data.get("format_version") if isinstance(data, dict) else None
+    if not isinstance(version, int):
+        raise UserError("this is not a manifest of lrm-kit: it has no format_version", where=place)
+    if version > FORMAT_VERSION:
+        raise UserError(
+            f"the data set has format version {version}; this program reads up to {FORMAT_VERSION}",
+            where=place,
+            fix="update lrm-kit, or prepare the data again with this version",
+        )
+    try:
+        return Manifest.model_validate(data)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "manifest"
+        raise UserError(
+            f"the manifest is damaged: {field}: {first['msg']}", where=place, fix="prepare the data again"
+        ) from None
+
+
+def _read_record(folder: Folder, place: str) -> Any:
+    if folder.is_local and not folder.path.is_dir():
         raise UserError(
             f"there is no folder '{folder}'", fix="make a data set with: lrm prepare SPEC --out DIR"
         )
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(folder.read_text(MANIFEST_NAME))
     except FileNotFoundError:
         raise UserError(
             f"'{folder}' is not a data set: it has no {MANIFEST_NAME}",
@@ -142,22 +199,5 @@ def load_manifest(folder: str | Path) -> Manifest:
         ) from None
     except (OSError, ValueError) as error:
         raise UserError(
-            f"the manifest cannot be read: {error}", where=str(path), fix="prepare the data again"
-        ) from None
-    version = data.get("format_version") if isinstance(data, dict) else None
-    if not isinstance(version, int):
-        raise UserError("this is not a manifest of lrm-kit: it has no format_version", where=str(path))
-    if version > FORMAT_VERSION:
-        raise UserError(
-            f"the data set has format version {version}; this program reads up to {FORMAT_VERSION}",
-            where=str(path),
-            fix="update lrm-kit, or prepare the data again with this version",
-        )
-    try:
-        return Manifest.model_validate(data)
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "manifest"
-        raise UserError(
-            f"the manifest is damaged: {place}: {first['msg']}", where=str(path), fix="prepare the data again"
+            f"the manifest cannot be read: {error}", where=place, fix="prepare the data again"
         ) from None

@@ -8,10 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from behavior.coded import codes_of, encoded
 from behavior.compiled import compiled
 from behavior.spec import DatasetSpec
 
 USER = "user"
+ITEM = "item"
 
 
 def build_sequences(batches: Iterable[pa.RecordBatch], spec: DatasetSpec) -> pa.Table:
@@ -24,15 +26,21 @@ def build_sequences(batches: Iterable[pa.RecordBatch], spec: DatasetSpec) -> pa.
         spec: for its filters on duplicates and repeats.
 
     Returns:
-        A row a user: `user`, and a list column for every other event column. Lists have 64-bit offsets.
+        A row a user: `user`, and a list column for every other event column. Lists have 64-bit offsets; items
+        and text are dictionary-encoded.
     """
-    table = pa.Table.from_batches(batches).combine_chunks()
+    table = pa.Table.from_batches(batches)
     users, codes = _users_by_id(table.column(USER))
     times = _numbers(table, "timestamp") if spec.has_time else np.zeros(0, np.int64)
     order, offsets = stable_order(codes, times, len(users))
-    names = [name for name in table.column_names if name != USER]
-    flat = {name: _single(table.column(name)).take(pa.array(order)) for name in names}
-    sequences = _nest(users, flat, offsets)
+    rows = pa.array(order)
+    columns = {}
+    for name in table.column_names:
+        if name != USER:
+            column = table.column(name)
+            coded = name == ITEM or pa.types.is_string(column.type) or pa.types.is_dictionary(column.type)
+            columns[name] = (encoded(column) if coded else _single(column)).take(rows)
+    sequences = nest(users, columns, offsets)
     for drop, mask in ((spec.filters.duplicates, _first_of_copies), (spec.filters.repeats, _not_as_before)):
         if drop:
             sequences = keep_events(sequences, mask(sequences))
@@ -41,12 +49,11 @@ def build_sequences(batches: Iterable[pa.RecordBatch], spec: DatasetSpec) -> pa.
 
 def _users_by_id(column: pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:
     """Distinct users in the order of their ids, and each row's index into them."""
-    encoded = _single(column).dictionary_encode()
-    found = encoded.dictionary
+    codes, found = codes_of(encoded(column))
     order = pc.array_sort_indices(found)
-    rank = np.empty(len(found), np.int64)
-    rank[order.to_numpy()] = np.arange(len(found))
-    return found.take(order), rank[encoded.indices.to_numpy()]
+    rank = np.empty(len(found), np.int32)
+    rank[order.to_numpy()] = np.arange(len(found), dtype=np.int32)
+    return found.take(order), rank[codes]
 
 
 @compiled
@@ -54,7 +61,7 @@ def stable_order(users: np.ndarray, times: np.ndarray, num_users: int) -> tuple[
     """The order of events by (user, time), equal ones as they come.
 
     Args:
-        users: index of each event's user. [events] int64
+        users: index of each event's user. [events] int32
         times: timestamp of each event, or empty to keep the order. [events] int64
         num_users: number of users.
 
@@ -113,18 +120,49 @@ def keep_events(sequences: pa.Table, keep: np.ndarray) -> pa.Table:
     columns = {
         name: flat(sequences, name).filter(pa.array(keep)) for name in sequences.column_names if name != USER
     }
-    return _nest(users, columns, np.concatenate((kept[:1], kept[1:][has_events])))
+    return nest(users, columns, np.concatenate((kept[:1], kept[1:][has_events])))
 
 
 def newest(sequences: pa.Table, limit: int) -> np.ndarray:
     """Mask of the newest `limit` events of each user. [events] bool"""
     offsets = offsets_of(sequences)
-    lengths = np.diff(offsets)
-    from_end = np.repeat(offsets[1:], lengths) - np.arange(offsets[-1])
-    return from_end <= limit
+    return ~first_events(offsets, np.maximum(np.diff(offsets) - limit, 0))
 
 
-def _nest(users: pa.Array, columns: dict[str, pa.Array], offsets: np.ndarray) -> pa.Table:
+@compiled
+def first_events(offsets: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Mask of the first `counts` events of each sequence. [events] bool
+
+    Args:
+        offsets: [users + 1] int64
+        counts: [users], no more than each sequence has.
+    """
+    mask = np.zeros(offsets[-1], np.bool_)
+    for user in range(len(counts)):
+        mask[offsets[user] : offsets[user] + counts[user]] = True
+    return mask
+
+
+@compiled
+def session_numbers(offsets: np.ndarray, times: np.ndarray, gap: int) -> np.ndarray:
+    """Number of the session each event belongs to, from 0 in each sequence. [events] int32
+
+    A session ends where the next event comes more than `gap` ticks later.
+
+    Args:
+        offsets: [users + 1] int64
+        times: rising within each sequence. [events] int64
+        gap: in the unit of `times`.
+    """
+    numbers = np.zeros(len(times), np.int32)
+    for user in range(len(offsets) - 1):
+        for event in range(offsets[user] + 1, offsets[user + 1]):
+            numbers[event] = numbers[event - 1] + (times[event] - times[event - 1] > gap)
+    return numbers
+
+
+def nest(users: pa.Array, columns: dict[str, pa.Array], offsets: np.ndarray) -> pa.Table:
+    """Flat columns as lists, one a user; the inverse of `flat` and `offsets_of`."""
     bounds = pa.array(offsets, pa.int64())
     lists = {name: pa.LargeListArray.from_arrays(bounds, values) for name, values in columns.items()}
     return pa.table({USER: users, **lists})
@@ -156,8 +194,7 @@ def _not_as_before(sequences: pa.Table) -> np.ndarray:
 
 
 def _codes(values: pa.Array) -> np.ndarray:
-    encoded = values.dictionary_encode(null_encoding="encode")
-    return encoded.indices.to_numpy()
+    return codes_of(values)[0]
 
 
 def _numbers(table: pa.Table, name: str) -> np.ndarray:

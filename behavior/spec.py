@@ -186,8 +186,24 @@ class DatasetSpec(Config):
                     seen[feature.name, table.domain] = feature
             _check_alike(role, list(seen.values()))
         _check_alike("events", [feature for source in self.events for feature in source.features])
+        self._check_per_domain()
         if self.vocabulary.hash_size is not None and (self.items or self.domain_ids.items == "separate"):
             raise ValueError("vocabulary.hash_size goes with neither item tables nor separate item ids")
+
+    def _check_per_domain(self) -> None:
+        """A value can only be told apart by domain where its row has one."""
+        with_domain = {
+            "events": (self.event_features, bool(self.domain_names)),
+            "items": (self.item_features, self.domain_ids.items == "separate"),
+            "users": (self.user_features, self.domain_ids.users == "separate"),
+        }
+        for role, (features, fine) in with_domain.items():
+            name = next((feature.name for feature in features if feature.per_domain and not fine), None)
+            if name is not None:
+                raise ValueError(
+                    f"{role}: the feature '{name}' is per_domain, but its rows have no domain"
+                    + ("" if role == "events" else f" (domain_ids.{role} is shared)")
+                )
 
     @property
     def event_features(self) -> list[Feature]:
@@ -253,8 +269,8 @@ class DatasetSpec(Config):
         return any(source.columns.value is not None for source in self.events)
 
     def digest(self) -> str:
-        """SHA-256 of the spec with its defaults filled in."""
-        text = json.dumps(self.model_dump(), sort_keys=True, ensure_ascii=False)
+        """SHA-256 of the spec with its defaults filled in, but for what does not change the result."""
+        text = json.dumps(self.model_dump(exclude={"max_rejects"}), sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -1,18 +1,32 @@
 """Splits as offsets: two integers a sequence say what is trained on, validated and tested.
 
-Train on events `[:train_end]`, validate on a target in `[train_end:valid_end]`, test on one in
-`[valid_end:]`, each given everything before it. A sequence that only trains has both at its length.
+Train on events `[:train_end]`, validate on targets in `[train_end:valid_end]`, test on those in
+`[valid_end:]`, each given everything before it, or before its basket. A sequence that only trains has both
+at its length.
 """
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 import numpy as np
 
 from behavior.compiled import compiled
-from behavior.spec import DatasetSpec
+from behavior.spec import DatasetSpec, Split
+
+Evaluated = Literal["first", "all"]
 
 MIN_EVENTS = 3
-"""Sequences with fewer events only train under leave-one-out."""
+"""Sequences with fewer events only train under leave-one-out and next-basket."""
+
+
+def evaluated_targets(split: dict[str, Any]) -> Evaluated:
+    """Which target events of a part are evaluated: the first or all.
+
+    Args:
+        split: as it stands in a manifest: the spec's, without what was left to the default.
+    """
+    return "all" if Split.model_construct(**split).evaluated == "all" else "first"
 
 
 def split_offsets(
@@ -23,7 +37,7 @@ def split_offsets(
     Args:
         offsets: where sequences begin. [users + 1] int64
         behaviors: behavior ids. [events] int8
-        times: timestamps, for a temporal split. [events] int64
+        times: timestamps, for a next-basket or temporal split. [events] int64
         spec: for the split and the target behaviors.
 
     Returns:
@@ -32,7 +46,20 @@ def split_offsets(
     if spec.split.kind == "temporal":
         assert times is not None
         return temporal(offsets, times, *spec.split.instants(spec.stored_unit))
-    return leave_one_out(offsets, behaviors, np.array(spec.target_ids, np.int8))
+    targets = np.array(spec.target_ids, np.int8)
+    if spec.split.kind == "next_basket":
+        assert times is not None
+        return next_basket(offsets, behaviors, times, targets)
+    return leave_one_out(offsets, behaviors, targets)
+
+
+@compiled
+def _is_target(targets: np.ndarray) -> np.ndarray:
+    """Whether a behavior is a target, by its id. [256] bool"""
+    table = np.zeros(256, np.bool_)
+    for target in targets:
+        table[target] = True
+    return table
 
 
 @compiled
@@ -51,9 +78,7 @@ def leave_one_out(
     Returns:
         train_end (index of the validation target) and valid_end (of the test target). [users] int32
     """
-    is_target = np.zeros(256, np.bool_)
-    for target in targets:
-        is_target[target] = True
+    is_target = _is_target(targets)
     num_users = len(offsets) - 1
     train_end = np.empty(num_users, np.int32)
     valid_end = np.empty(num_users, np.int32)
@@ -73,6 +98,54 @@ def leave_one_out(
                     valid_end[user] = last - begin
                     train_end[user] = event - begin
                     break
+    return train_end, valid_end
+
+
+@compiled
+def next_basket(
+    offsets: np.ndarray, behaviors: np.ndarray, times: np.ndarray, targets: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The last basket with a target event is test, the one before it validation.
+
+    A basket is all events of a user with one time stamp, whatever their behaviors; a cut is the basket's
+    first event. So all target events of a part stand in its first basket: the baskets after it have none, and
+    are no targets. Sequences with fewer than 3 events or fewer than 2 baskets with a target only train.
+
+    Args:
+        offsets: [users + 1] int64
+        behaviors: [events] int8
+        times: sorted within each sequence, in any unit. [events] int64
+        targets: ids of the target behaviors. int8
+
+    Returns:
+        train_end (index of the validation basket) and valid_end (of the test basket). [users] int32
+    """
+    is_target = _is_target(targets)
+    num_users = len(offsets) - 1
+    train_end = np.empty(num_users, np.int32)
+    valid_end = np.empty(num_users, np.int32)
+    for user in range(num_users):
+        begin, end = offsets[user], offsets[user + 1]
+        train_end[user] = valid_end[user] = end - begin
+        if end - begin < MIN_EVENTS:
+            continue
+        last = end
+        found = 0
+        stop = end
+        while stop > begin and found < 2:
+            start = stop
+            holds_target = False
+            while start > begin and times[start - 1] == times[stop - 1]:
+                start -= 1
+                holds_target |= is_target[behaviors[start]]
+            stop = start
+            if holds_target:
+                found += 1
+                if found == 1:
+                    last = start
+                else:
+                    valid_end[user] = last - begin
+                    train_end[user] = start - begin
     return train_end, valid_end
 
 

@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from behavior.coded import codes_of
 from behavior.compiled import compiled
 from behavior.sequences import flat, offsets_of
 
 _BINS = 64  # lengths and counts in powers of two
+_BEHAVIORS = 128
+_ARRAYS = {"lengths": _BINS, "behaviors": _BEHAVIORS}
 
 
 @dataclass
@@ -23,7 +26,7 @@ class SequenceStats:
     lengths: np.ndarray = field(default_factory=lambda: np.zeros(_BINS, np.int64))
     """Number of sequences with 2^k <= length < 2^(k+1)."""
     longest: int = 0
-    behaviors: np.ndarray = field(default_factory=lambda: np.zeros(128, np.int64))
+    behaviors: np.ndarray = field(default_factory=lambda: np.zeros(_BEHAVIORS, np.int64))
     """Events of each behavior id."""
     first: int | None = None
     """Earliest timestamp."""
@@ -52,6 +55,23 @@ class SequenceStats:
             self.tested + other.tested,
         )
 
+    def to_json(self) -> dict[str, Any]:
+        """As plain values; `from_json` takes them."""
+        record = dict(vars(self))
+        for name in _ARRAYS:
+            record[name] = np.trim_zeros(record[name], "b").tolist()
+        return record
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> SequenceStats:
+        """The inverse of `to_json`."""
+        stats = cls(**record)
+        for name, empty in _ARRAYS.items():
+            values = np.zeros(empty, np.int64)
+            values[: len(record[name])] = record[name]
+            setattr(stats, name, values)
+        return stats
+
 
 def sequence_stats(sequences: pa.Table) -> SequenceStats:
     """Statistics of cut sequences (with train_end and valid_end)."""
@@ -59,8 +79,7 @@ def sequence_stats(sequences: pa.Table) -> SequenceStats:
     lengths = np.diff(offsets)
     if not len(lengths):
         return SequenceStats()
-    items = flat(sequences, "item").dictionary_encode().indices.to_numpy()
-    entropies = approximate_entropy(offsets, items.astype(np.int64))
+    entropies = approximate_entropy(offsets, codes_of(flat(sequences, "item"))[0])
     known = entropies[~np.isnan(entropies)]
     first = last = None
     if "timestamp" in sequences.column_names:
@@ -73,7 +92,7 @@ def sequence_stats(sequences: pa.Table) -> SequenceStats:
         events=int(offsets[-1]),
         lengths=_log2_histogram(lengths),
         longest=int(lengths.max()),
-        behaviors=np.bincount(flat(sequences, "behavior").to_numpy(), minlength=128).astype(np.int64),
+        behaviors=np.bincount(flat(sequences, "behavior").to_numpy(), minlength=_BEHAVIORS).astype(np.int64),
         first=first,
         last=last,
         entropy_sum=float(known.sum()),
@@ -128,44 +147,77 @@ def approximate_entropy(offsets: np.ndarray, items: np.ndarray) -> np.ndarray:
 
     `Phi^m` is the mean over windows of m events of `ln(share of windows equal to it)`, and
     `ApEn = Phi^2 - Phi^3`. Where no item repeats it is `ln((n - 2) / (n - 1))`: the length alone.
+    Equal windows are counted in a hash table: time is linear in the number of events.
 
     Args:
         offsets: [users + 1] int64
-        items: [events] int64, smaller than 2**31
+        items: codes of the items. [events] int32 or int64
 
     Returns:
         [users] float64, NaN for sequences of fewer than three events.
     """
     result = np.full(len(offsets) - 1, np.nan)
+    longest = 0
+    for user in range(len(result)):
+        longest = max(longest, offsets[user + 1] - offsets[user])
+    slots = np.full(_slots_for(longest), -1, np.int32)
+    counts = np.zeros(longest + 1, np.int32)
+    pair_of = np.empty(longest + 1, np.int32)
+    triple_of = np.empty(longest + 1, np.int32)
     for user in range(len(result)):
         own = items[offsets[user] : offsets[user + 1]]
-        if len(own) >= 3:
-            pairs = _ranks((own[:-1] << 31) | own[1:])
-            triples = (pairs[:-1] << 31) | own[2:]
-            result[user] = _phi(pairs) - _phi(triples)
+        n = len(own)
+        if n >= 3:
+            # A pair is known by its first occurrence, a triple by that of its first pair and its last item.
+            pairs = _count_windows(own[:-1], own[1:], slots, counts, pair_of)
+            phi2 = pairs / (n - 1) - np.log(n - 1)
+            triples = _count_windows(pair_of[: n - 2], own[2:], slots, counts, triple_of)
+            result[user] = phi2 - (triples / (n - 2) - np.log(n - 2))
     return result
 
 
 @compiled
-def _ranks(keys: np.ndarray) -> np.ndarray:
-    """Small numbers in place of keys, equal where those are."""
-    order = np.argsort(keys)
-    ranks = np.zeros(len(keys), np.int64)
-    for place in range(1, len(keys)):
-        new = keys[order[place]] != keys[order[place - 1]]
-        ranks[order[place]] = ranks[order[place - 1]] + new
-    return ranks
+def _slots_for(windows: int) -> int:
+    """Size of a hash table that is at most half full: a power of two."""
+    size = 8
+    while size < 2 * windows:
+        size *= 2
+    return size
 
 
 @compiled
-def _phi(keys: np.ndarray) -> float:
-    """Mean log share of equal keys."""
-    ordered = np.sort(keys)
+def _count_windows(
+    left: np.ndarray, right: np.ndarray, slots: np.ndarray, counts: np.ndarray, first: np.ndarray
+) -> float:
+    """Sum of `c ln c` over the distinct windows (left, right), c being how often each occurs.
+
+    Args:
+        left, right: what makes up each window. [windows]
+        slots: an empty hash table (-1 everywhere), at least as large as `_slots_for` says; left empty again.
+        counts: working space. [windows]
+        first: on return, the first window that each one equals. [windows]
+    """
+    n = len(left)
+    mask = np.uint64(_slots_for(n) - 1)
+    for window in range(n):
+        key = np.uint64(left[window]) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(right[window])
+        key *= np.uint64(0xFF51AFD7ED558CCD)
+        slot = (key ^ (key >> np.uint64(32))) & mask
+        while True:
+            other = slots[slot]
+            if other < 0:
+                slots[slot] = window
+                counts[window] = 1
+                first[window] = window
+                break
+            if left[other] == left[window] and right[other] == right[window]:
+                counts[other] += 1
+                first[window] = other
+                break
+            slot = (slot + np.uint64(1)) & mask
     total = 0.0
-    begin = 0
-    for place in range(1, len(ordered) + 1):
-        if place == len(ordered) or ordered[place] != ordered[begin]:
-            run = place - begin
-            total += run * np.log(run / len(ordered))
-            begin = place
-    return total / len(ordered)
+    for window in range(n):
+        if first[window] == window and counts[window] > 1:
+            total += counts[window] * np.log(counts[window])
+    slots[: mask + np.uint64(1)] = -1
+    return total

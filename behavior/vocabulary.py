@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from behavior.coded import codes_of
 from behavior.partition import stable_hash
 
 COUNT_COLUMNS = ("count", "train_count")
@@ -42,15 +43,12 @@ class IdCounts:
             ids: raw id of each event.
             in_train: whether each event is in the training part. [events] bool
         """
-        table = pa.table({"id": ids, "train_count": pa.array(in_train.astype(np.int64))})
-        grouped = table.group_by("id").aggregate([("train_count", "count"), ("train_count", "sum")])
-        return pa.table(
-            {
-                "id": grouped.column("id"),
-                "count": grouped.column("train_count_count"),
-                "train_count": grouped.column("train_count_sum"),
-            }
-        ).cast(self.schema)
+        codes, values = codes_of(ids)
+        counts = np.bincount(codes, minlength=len(values))
+        train_counts = np.bincount(codes[in_train], minlength=len(values))
+        there = np.flatnonzero(counts)
+        columns = [values.take(pa.array(there)), pa.array(counts[there]), pa.array(train_counts[there])]
+        return pa.Table.from_arrays(columns, schema=self.schema)
 
     def merge(self, counts: Iterable[pa.Table]) -> pa.Table:
         """Add counts up."""
@@ -75,18 +73,29 @@ class Vocabulary:
     oov: int
 
     @classmethod
-    def from_counts(cls, counts: pa.Table, oov: int, *, by: str = "count") -> Vocabulary:
+    def from_counts(
+        cls,
+        counts: pa.Table,
+        oov: int,
+        *,
+        by: str = "count",
+        min_count: int = 1,
+        max_size: int | None = None,
+    ) -> Vocabulary:
         """Order ids by falling count, ties by id; ids that all look like integers compare as numbers.
 
         Args:
             counts: id, count, train_count, in any order.
             oov: indices for unknown ids.
             by: `count`, or `train_count`, which leaves out ids that the training part does not have.
+            min_count: ids that occur less often (by `by`) are left out.
+            max_size: known ids at most, the first in order; None for all.
         """
-        if by == "train_count":
-            counts = counts.filter(pc.greater(counts.column(by), 0))
+        if by == "train_count" or min_count > 1:
+            counts = counts.filter(pc.greater_equal(counts.column(by), min_count))
         keyed = counts.append_column("key", comparable(counts.column("id").combine_chunks()))
         ordered = keyed.sort_by([(by, "descending"), ("key", "ascending")]).drop_columns(["key"])
+        ordered = ordered.slice(0, max_size)
         index = pa.array(np.arange(oov + 1, oov + 1 + ordered.num_rows, dtype=np.int32))
         return cls(ordered.add_column(0, "index", index).combine_chunks(), oov)
 
@@ -99,6 +108,11 @@ class Vocabulary:
         column = self.table.column("id")
         return column.chunk(0) if column.num_chunks else pa.array([], column.type)
 
+    @property
+    def counts(self) -> pa.Table:
+        """id, count, train_count of the known ids."""
+        return self.table.select(["id", *COUNT_COLUMNS])
+
     def indices(self, ids: pa.Array) -> np.ndarray:
         """Index of each raw id; unknown ones go to an OOV index by a stable hash. [ids] int32"""
         found = pc.index_in(ids, value_set=self.ids)
@@ -108,6 +122,44 @@ class Vocabulary:
             hashed = stable_hash(ids.take(pa.array(unknown)))
             result[unknown] = 1 + (hashed % np.uint64(self.oov)).astype(np.int32)
         return result
+
+
+def extend(
+    previous: Vocabulary,
+    counts: pa.Table,
+    *,
+    by: str = "count",
+    min_count: int = 1,
+    max_size: int | None = None,
+) -> Vocabulary:
+    """The vocabulary of a data set to which more was added: known ids keep their indices, new ones follow.
+
+    New ids stand in the order of `Vocabulary.from_counts` among themselves.
+
+    Args:
+        previous: the vocabulary so far.
+        counts: id, count, train_count of everything, old and new; a known id that is not among them counts 0.
+        by, min_count: which new ids become known, see `Vocabulary.from_counts`; known ids stay in any case.
+        max_size: known ids at most, old ones included.
+    """
+    known = previous.ids
+    counts = counts.select(["id", *COUNT_COLUMNS])
+    totals = counts.take(pc.index_in(known, value_set=counts.column("id")))
+    old = pa.table(
+        {
+            "index": previous.table.column("index"),
+            "id": known,
+            **{name: pc.fill_null(totals.column(name), 0) for name in COUNT_COLUMNS},
+        }
+    )
+    room = None if max_size is None else max(0, max_size - len(previous))
+    unknown = counts.filter(pc.invert(pc.is_in(counts.column("id"), value_set=known)))
+    # To `from_counts` the known ids are so many reserved indices.
+    new = Vocabulary.from_counts(
+        unknown, previous.oov + len(previous), by=by, min_count=min_count, max_size=room
+    )
+    table = pa.concat_tables([old, new.table.select(old.column_names)])
+    return Vocabulary(table.combine_chunks(), previous.oov)
 
 
 def comparable(ids: pa.Array) -> pa.Array:

@@ -46,6 +46,8 @@ def evaluate(
 ) -> None:
     """Rank every item for every user of a split, and print HR, NDCG and MRR.
 
+    Users with several targets, where the data set's split asks for all, count as one: by the mean over them.
+
     Example:  lrm evaluate runs/hstu --split test --baselines
     """
     from models.evaluation import evaluate_run
@@ -57,7 +59,7 @@ def evaluate(
         return
     names = [name for name in result if "@" in name]
     table = [[name, *(row[name] for row in [result, *others])] for name in names]
-    title = f"{run}: {split.value}, {result['users']:,} users"
+    title = f"{run}: {split.value}, {result['users']:,} users, {result['targets']:,} targets"
     print_table(title, ["", *(row["model"] for row in [result, *others])], table)
     seen = "removed" if result["exclude_seen"] else "kept"
     console.print(

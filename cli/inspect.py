@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -85,12 +84,12 @@ def _save_spec(guess: Any, path: Path, save: Path) -> None:
 
 
 def _inspect_shards(path: Path, json: bool) -> None:
-    from behavior.shards import STATS, open_shards
+    from behavior.shards import open_shards
 
     shards = open_shards(path)
     shards.verify()
     manifest = shards.manifest
-    stats = jsonlib.loads((path / STATS).read_text(encoding="utf-8"))
+    stats = shards.stats()
     top = shards.items().slice(0, 10).select(["index", "id", "count", "train_count"]).to_pylist()
     if json:
         summary = manifest.model_dump(exclude={"spec"})

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from behavior.errors import UserError
+from cli import data as data_command
 from cli import demo as demo_command
 from cli import doctor, evaluate, inspect, prepare, train
 from cli.console import print_error, print_interrupted
@@ -48,6 +49,7 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("demo")(demo_command.demo)
 app.command("doctor")(doctor.doctor)
+app.add_typer(data_command.app, name="data")
 
 
 def main() -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from behavior.errors import UserError
+from cli.console import err, print_json, print_table, progress_bars
 from cli.console import out as console
-from cli.console import print_json, print_table, progress_bars
 
 _STAGES = {"read": "reading", "sort": "sorting", "write": "writing"}
 
@@ -17,13 +17,32 @@ _STAGES = {"read": "reading", "sort": "sorting", "write": "writing"}
 def prepare(
     context: typer.Context,
     spec: Annotated[str, typer.Argument(help="A dataset spec (YAML), or the name of a ready one.")],
-    out: Annotated[Path, typer.Option(help="Folder for the data set.")],
+    out: Annotated[str, typer.Option(help="Folder for the data set; gs:// and s3:// too.")],
     input: Annotated[
-        Path | None,
+        str | None,
         typer.Option(help="Folder that paths in the spec are relative to; default: the spec's own."),
     ] = None,
-    workers: Annotated[int, typer.Option(help="Local processes; 0 for one a core.")] = 1,
+    workers: Annotated[
+        int, typer.Option(help="Local processes; 0: one a core, but for small inputs one.")
+    ] = 0,
     runner: Annotated[str, typer.Option(help="local, or a Beam runner such as FlinkRunner.")] = "local",
+    append: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Add event files to the data set in --out; 2=PATH: written as the spec's second group.",
+            metavar="FILES",
+        ),
+    ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="With --append: prepare old and new files together afresh.")
+    ] = False,
+    max_rejects: Annotated[
+        str | None,
+        typer.Option(help="Rejected rows at most: a number, or a share (0.01, 1%); default: the spec's."),
+    ] = None,
+    skip_bad_files: Annotated[
+        bool, typer.Option("--skip-bad-files", help="Set event files aside that cannot be read.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a data set that is there.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -35,11 +54,18 @@ def prepare(
     """
     # Beam takes a second to import: only the command that needs it pays.
     from behavior.spec import load_spec
+    from pipelines.append import append as run_append
     from pipelines.prepare import prepare as run
     from pipelines.runner import RunnerOptions
 
+    _check_flags(append, full, overwrite)
     parsed, base = load_spec(spec, input_folder=input)
-    options = RunnerOptions(runner, workers, list(context.args))
+    if max_rejects is not None:
+        parsed = parsed.model_copy(update={"max_rejects": _limit(max_rejects)})
+    common: dict[str, Any] = {
+        "runner": RunnerOptions(runner, workers, list(context.args)),
+        "skip_bad_files": skip_bad_files,
+    }
     begin = time.perf_counter()
     with progress_bars(quiet=json) as bars:
         tasks = {name: bars.add_task(label, total=None, note="") for name, label in _STAGES.items()}
@@ -47,17 +73,57 @@ def prepare(
         def progress(stage: str, done: int, total: int) -> None:
             bars.update(tasks[stage], completed=done, total=total)
 
-        result = run(parsed, base, out, runner=options, overwrite=overwrite, progress=progress)
+        common["progress"] = progress
+        if append:
+            result = run_append(parsed, base, out, append, full=full, **common)
+        else:
+            result = run(parsed, base, out, overwrite=overwrite, **common)
     manifest = result.manifest
     if json:
-        print_json(
-            {"out": str(out), "done_before": result.done_before, "counts": manifest.counts.model_dump()}
-        )
+        record = {"out": out, "done_before": result.done_before, "version": manifest.version}
+        record |= {"counts": manifest.counts.model_dump(), "seconds": result.seconds}
+        print_json(record | {"damaged_files": manifest.damaged_files})
         return
     if result.done_before:
         console.print(f"'{out}' already holds this data set: nothing to do")
-    rows = [(name, value) for name, value in manifest.counts.model_dump().items()]
-    title = f"{manifest.name} in {out} ({time.perf_counter() - begin:.1f} s)"
-    print_table(title, ("", "number"), rows)
+    _print(manifest, out, time.perf_counter() - begin)
+
+
+def _check_flags(append: list[str] | None, full: bool, overwrite: bool) -> None:
+    if full and not append:
+        raise UserError("--full goes with --append", where="--full", fix="to redo a data set: --overwrite")
+    if append and overwrite:
+        raise UserError(
+            "--append adds to a data set, --overwrite replaces it", where="--append", fix="leave one out"
+        )
+
+
+def _limit(text: str) -> int | float:
+    """`--max-rejects`: 100 rows, or the share 0.01 or 1%."""
+    try:
+        if text.endswith("%"):
+            limit: int | float = float(text[:-1]) / 100
+        else:
+            limit = int(text) if text.isdigit() else float(text)
+    except ValueError:
+        limit = -1
+    if limit < 0 or (isinstance(limit, float) and not limit <= 1):
+        raise UserError(
+            f"'{text}' is neither a number of rows nor a share",
+            where="--max-rejects",
+            fix="write for example 100, 0.01 or 1%",
+        )
+    return limit
+
+
+def _print(manifest: Any, out: str, seconds: float) -> None:
+    rows = list(manifest.counts.model_dump().items())
+    version = f", version {manifest.version}" if manifest.version > 1 else ""
+    print_table(f"{manifest.name} in {out}{version} ({seconds:.1f} s)", ("", "number"), rows)
     if manifest.counts.rejected:
         console.print(f"rejected rows, with file, line and reason: {out}/rejected/")
+    if manifest.damaged_files:
+        shown = ", ".join(manifest.damaged_files[:5])
+        more = len(manifest.damaged_files) - 5
+        shown += f" and {more} more" if more > 0 else ""
+        err.print(f"warning: not read to their end: {shown}; what could not be read is lost", style="yellow")

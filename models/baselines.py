@@ -13,8 +13,8 @@ from scipy import sparse
 from behavior.config import did_you_mean
 from behavior.errors import UserError
 from behavior.shards import ShardFolder, open_shards
-from models.data import Int64Array, SequenceData, load_sequences
-from models.ranking import EvaluationConfig, Scorer, Split, evaluate_scorer
+from models.data import SequenceData, load_sequences
+from models.ranking import EvaluationConfig, Scorer, Split, Targets, evaluate_scorer
 
 BASELINES = ("popularity", "markov")
 
@@ -50,8 +50,8 @@ def popularity_scorer(popularity: npt.NDArray[np.float64]) -> Scorer:
     """Score every item by its count, whoever asks."""
     scores = torch.from_numpy(popularity)
 
-    def score(sequence: Int64Array, target: Int64Array) -> torch.Tensor:
-        return scores.expand(len(sequence), -1)
+    def score(targets: Targets) -> torch.Tensor:
+        return scores.expand(len(targets), -1)
 
     return score
 
@@ -65,8 +65,8 @@ def markov_scorer(data: SequenceData, popularity: npt.NDArray[np.float64]) -> Sc
     # Below one, so that it never outweighs a transition.
     backoff = popularity / (popularity.max(initial=0.0) + 1.0)
 
-    def score(sequence: Int64Array, target: Int64Array) -> torch.Tensor:
-        last = data.item[target - 1]
+    def score(targets: Targets) -> torch.Tensor:
+        last = data.item[targets.stop - 1]
         return torch.from_numpy(counts[last].toarray() + backoff)
 
     return score

@@ -75,7 +75,7 @@ class ItemCatalog:
         if not np.array_equal(table["index"].to_numpy(), expected):
             raise UserError(
                 "the item table does not list the known items in order",
-                where=str(shards.path / "items.parquet"),
+                where=shards.where("items.parquet"),
                 fix="prepare the data again",
             )
         train_count = torch.zeros(shards.num_item_ids, dtype=torch.int64)
@@ -86,7 +86,7 @@ class ItemCatalog:
 
 def _read_feature(entry: FeatureEntry, table: pa.Table, shards: ShardFolder) -> ItemFeature:
     if entry.name not in table.column_names:
-        where = str(shards.path / "items.parquet")
+        where = shards.where("items.parquet")
         raise UserError(
             f"the item table has no column '{entry.name}'", where=where, fix="prepare the data again"
         )
@@ -103,7 +103,7 @@ def _read_feature(entry: FeatureEntry, table: pa.Table, shards: ShardFolder) -> 
         return _multi_categorical(entry.name, size, column, unknown)
     raise UserError(
         f"unknown kind '{entry.kind}' of item feature '{entry.name}'",
-        where=str(shards.path),
+        where=shards.where(),
         fix="update lrm-kit",
     )
 

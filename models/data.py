@@ -10,7 +10,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from behavior.errors import UserError
-from behavior.shards import ShardFolder
+from behavior.shards import ITEMS, SEQUENCES, ShardFolder, logical
+from behavior.splits import Evaluated, evaluated_targets
 
 Int8Array = npt.NDArray[np.int8]
 Int32Array = npt.NDArray[np.int32]
@@ -39,6 +40,10 @@ class SequenceData:
     first_item: int
     num_item_ids: int
     num_behaviors: int
+    evaluated: Evaluated = "first"
+    """Which target events of a part are evaluated."""
+    in_baskets: bool = False
+    """Whether the targets of a part are one basket: then a history ends where the part begins."""
 
     @property
     def num_sequences(self) -> int:
@@ -80,7 +85,7 @@ def load_sequences(shards: ShardFolder) -> SequenceData:
     tables = [shards.read_sequences(entry, columns) for entry in shards.sequence_files()]
     if sum(table.num_rows for table in tables) == 0:
         raise UserError(
-            "the data set has no sequences", where=str(shards.path), fix="check the filters of its spec"
+            "the data set has no sequences", where=shards.where(), fix="check the filters of its spec"
         )
     table = pa.concat_tables(tables)
     lengths = np.concatenate([_list_lengths(chunk) for chunk in table.column("item").chunks])
@@ -97,6 +102,8 @@ def load_sequences(shards: ShardFolder) -> SequenceData:
         first_item=shards.first_item,
         num_item_ids=shards.num_item_ids,
         num_behaviors=len(manifest.behaviors),
+        evaluated=evaluated_targets(manifest.split),
+        in_baskets=manifest.split["kind"] == "next_basket",
     )
     _check_cuts(data, shards)
     return data
@@ -105,9 +112,9 @@ def load_sequences(shards: ShardFolder) -> SequenceData:
 def dataset_digest(shards: ShardFolder) -> str:
     """SHA-256 over the checksums of sequences and items: it follows the content, not the place."""
     digest = hashlib.sha256()
-    for entry in shards.manifest.files:
-        if entry.path == "items.parquet" or entry.path.startswith("sequences/"):
-            digest.update(f"{entry.path} {entry.sha256}\n".encode())
+    for name, sha256 in sorted((logical(entry.path), entry.sha256) for entry in shards.manifest.files):
+        if name == ITEMS or name.startswith(f"{SEQUENCES}/"):
+            digest.update(f"{name} {sha256}\n".encode())
     return digest.hexdigest()
 
 
@@ -142,6 +149,6 @@ def _check_cuts(data: SequenceData, shards: ShardFolder) -> None:
     if not columns_agree or not inside.all():
         raise UserError(
             "the sequences are damaged: columns of different lengths, or a cut outside its sequence",
-            where=str(shards.path),
+            where=shards.where(),
             fix="prepare the data again with --overwrite",
         )

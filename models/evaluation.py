@@ -14,9 +14,9 @@ from models.build import build_model, dataset_of, time_setting
 from models.catalog import ItemCatalog
 from models.checkpoint import load_checkpoint, load_weights
 from models.config import ModelConfig, RunConfig
-from models.data import Int64Array, SequenceData, load_sequences
+from models.data import SequenceData, load_sequences
 from models.device import DeviceName, pick_device
-from models.ranking import EvaluationConfig, Scorer, Split, evaluate_scorer
+from models.ranking import EvaluationConfig, Scorer, Split, Targets, evaluate_scorer
 from models.run_folder import open_run
 from models.tasks.retrieval import RetrievalModel
 from models.windows import gather, history_windows
@@ -86,8 +86,8 @@ def model_scorer(model: RetrievalModel, data: SequenceData, config: ModelConfig)
     The scorer takes gradients and dropout out of the model while it scores, and puts its mode back.
     """
 
-    def score(sequence: Int64Array, target: Int64Array) -> torch.Tensor:
-        windows = history_windows(data, sequence, target, config.max_length)
+    def score(targets: Targets) -> torch.Tensor:
+        windows = history_windows(data, targets.sequence, targets.stop, targets.event, config.max_length)
         batch = gather(data, windows, time=config.time).to(model.device)
         training = model.training
         model.eval()
@@ -110,6 +110,6 @@ def _check_data(dataset: dict[str, Any], shards: ShardFolder) -> None:
     ]
     raise UserError(
         f"the model was trained on another data set: {'; '.join(differing)}",
-        where=str(shards.path),
+        where=shards.where(),
         fix="name the data set it was trained on",
     )

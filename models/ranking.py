@@ -1,4 +1,4 @@
-"""The evaluation protocol: one target a user, every known item ranked, whatever it is that scores them."""
+"""The evaluation protocol: every known item ranked for every target, whatever it is that scores them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,6 @@ from models.data import Int64Array, SequenceData, repeats_targets
 from models.metrics import Float64Array, Pairs, rank_targets, ranking_metrics
 
 Split = Literal["valid", "test"]
-Scorer = Callable[[Int64Array, Int64Array], torch.Tensor]
-"""Scores of every known item, [users, items], for global row numbers and their targets' event indices."""
-
 _CELLS = 1 << 26  # scores held at a time
 
 
@@ -30,53 +27,59 @@ class EvaluationConfig(Config):
         "auto",
         description="rank without what a user had under a target behavior before; auto: if nobody repeats",
     )
-    batch_size: int = Field(256, ge=1, description="users ranked at a time")
+    batch_size: int = Field(256, ge=1, description="targets ranked at a time")
 
 
 @dataclass(frozen=True)
 class Targets:
-    """The events to predict in one split."""
+    """Events to predict, and the histories to predict them from."""
 
-    sequence: Int64Array  # [users] global row numbers
-    event: Int64Array  # [users] index of the target in the flat columns
-    without_history: int
-    """Users left out because nothing stands before their target."""
+    sequence: Int64Array  # [targets] global row numbers
+    stop: Int64Array  # [targets] where the history ends, exclusive, in the flat columns
+    event: Int64Array  # [targets] index of the target in the flat columns; at `stop` but for baskets
+
+    def __len__(self) -> int:
+        return len(self.sequence)
+
+    def take(self, rows: Int64Array | slice) -> Targets:
+        """The targets numbered by `rows`, in that order."""
+        return Targets(self.sequence[rows], self.stop[rows], self.event[rows])
+
+
+Scorer = Callable[[Targets], torch.Tensor]
+"""Scores of every known item, [targets, items], for targets that have a history. They may depend on the
+events before `stop` and on the time and behavior of the target, and on nothing else."""
 
 
 def find_targets(data: SequenceData, split: Split) -> Targets:
-    """The first target-behavior event of every sequence's validation or test part.
+    """The target-behavior events of every sequence's validation or test part: the first, or all of them.
 
-    Users without one are not evaluated; those with nothing before it are left out and counted.
+    The history of a target is everything before it; where the part is a basket, everything before the basket.
+    It may be empty. Users without a target are not evaluated.
     """
     if split not in ("valid", "test"):
         raise UserError(f"there is no split '{split}'", fix="use valid or test")
-    events = len(data.item)
-    index = np.where(data.is_target(), np.arange(events), events)
-    following = np.append(
-        np.minimum.accumulate(index[::-1])[::-1], events
-    )  # first target at or after each event
-    begin = data.offsets[:-1]
     cut, end = (data.train_end, data.valid_end) if split == "valid" else (data.valid_end, data.lengths)
-    target = following[begin + cut]
-    found = target < begin + end
-    has_history = target > begin
-    sequence = np.flatnonzero(found & has_history)
-    return Targets(sequence, target[sequence], int((found & ~has_history).sum()))
+    pieces = np.stack([cut, end - cut, data.lengths - end], axis=1).ravel()
+    in_part = np.repeat(np.tile([False, True, False], data.num_sequences), pieces)  # [events]
+    event = np.flatnonzero(in_part & data.is_target())
+    sequence = np.searchsorted(data.offsets, event, side="right") - 1
+    if data.evaluated == "first":
+        first = np.diff(sequence, prepend=-1) > 0
+        sequence, event = sequence[first], event[first]
+    stop = (data.offsets[:-1] + cut)[sequence] if data.in_baskets else event
+    return Targets(sequence, stop, event)
 
 
-def seen_items(data: SequenceData, sequence: Int64Array, target: Int64Array) -> tuple[Int64Array, Int64Array]:
-    """Known items with a target behavior anywhere in the whole history before each target.
-
-    Args:
-        sequence: [users] global row numbers.
-        target: [users] index of the target event.
+def seen_items(data: SequenceData, targets: Targets) -> tuple[Int64Array, Int64Array]:
+    """Known items with a target behavior anywhere in the whole history of each target.
 
     Returns:
-        rows (into `sequence`) and item ranks (id minus the first known id), both [pairs]; pairs may repeat.
+        rows (into `targets`) and item ranks (id minus the first known id), both [pairs]; pairs may repeat.
     """
-    begin = data.offsets[sequence]
-    lengths = target - begin
-    rows = np.repeat(np.arange(len(sequence)), lengths)
+    begin = data.offsets[targets.sequence]
+    lengths = targets.stop - begin
+    rows = np.repeat(np.arange(len(targets)), lengths)
     event = np.arange(len(rows)) + np.repeat(begin - (np.cumsum(lengths) - lengths), lengths)
     counts = np.isin(data.behavior[event], data.target_behaviors) & (data.item[event] >= data.first_item)
     return rows[counts], data.item[event[counts]].astype(np.int64) - data.first_item
@@ -91,7 +94,7 @@ def excludes_seen(data: SequenceData, setting: bool | Literal["auto"]) -> bool:
 class Ranks:
     """The ranks of one split's targets."""
 
-    rank: Float64Array  # [users] from 1; infinite for a miss
+    rank: Float64Array  # [targets] from 1; infinite for a miss
     oov: int
     """Targets that are not known items: misses."""
     excluded: int
@@ -101,16 +104,16 @@ class Ranks:
 def rank_all(
     data: SequenceData, targets: Targets, scorer: Scorer, *, exclude_seen: bool, batch_size: int
 ) -> Ranks:
-    """Rank every target among all known items."""
+    """Rank every target among all known items; the other targets of its basket are candidates like any."""
     batch_size = max(1, min(batch_size, _CELLS // max(1, data.num_items)))
-    rank = np.empty(len(targets.sequence))
+    rank = np.empty(len(targets))
     oov = excluded = 0
     for first in range(0, len(rank), batch_size):
         part = slice(first, first + batch_size)
-        sequence, event = targets.sequence[part], targets.event[part]
-        scores = scorer(sequence, event)
-        column = torch.from_numpy(data.item[event].astype(np.int64) - data.first_item)
-        pairs = _excluded(data, sequence, event, scores.device) if exclude_seen else None
+        batch = targets.take(part)
+        scores = _score_once(data, batch, scorer)
+        column = torch.from_numpy(data.item[batch.event].astype(np.int64) - data.first_item)
+        pairs = _excluded(data, batch, scores.device) if exclude_seen else None
         rank[part] = rank_targets(scores, column.to(scores.device), pairs).cpu().numpy()
         unknown = int((column < 0).sum())
         oov += unknown
@@ -128,6 +131,8 @@ def evaluate_scorer(
 ) -> dict[str, Any]:
     """Rank a split and report.
 
+    Targets that nothing stands before are left out and counted.
+
     Args:
         data: the sequences.
         scorer: what is judged.
@@ -136,17 +141,23 @@ def evaluate_scorer(
         exclude_seen: the setting already resolved, where that is known.
 
     Returns:
-        `hr@k`, `ndcg@k`, `mrr@k` for each cutoff; `split`, `users` (evaluated), `users_without_history` (left
-        out), `oov_targets` and `excluded_targets` (misses among the users), `candidates`, `exclude_seen`.
+        `hr@k`, `ndcg@k`, `mrr@k` for each cutoff, means over users of the means over their targets; `split`,
+        `users` and `targets` (evaluated), `users_without_history` (users left out: none of their targets has
+        a history) and `targets_without_history` (left out), `oov_targets` and `excluded_targets` (misses
+        among the targets), `candidates`, `exclude_seen`.
     """
     exclude = excludes_seen(data, config.exclude_seen) if exclude_seen is None else exclude_seen
-    targets = find_targets(data, split)
+    found = find_targets(data, split)
+    targets = found.take(np.flatnonzero(found.stop > data.offsets[found.sequence]))
     ranks = rank_all(data, targets, scorer, exclude_seen=exclude, batch_size=config.batch_size)
+    users = len(np.unique(targets.sequence))
     return {
-        **ranking_metrics(ranks.rank, config.cutoffs),
+        **ranking_metrics(ranks.rank, config.cutoffs, targets.sequence),
         "split": split,
-        "users": len(ranks.rank),
-        "users_without_history": targets.without_history,
+        "users": users,
+        "targets": len(targets),
+        "users_without_history": len(np.unique(found.sequence)) - users,
+        "targets_without_history": len(found) - len(targets),
         "oov_targets": ranks.oov,
         "excluded_targets": ranks.excluded,
         "candidates": data.num_items,
@@ -154,6 +165,16 @@ def evaluate_scorer(
     }
 
 
-def _excluded(data: SequenceData, sequence: Int64Array, event: Int64Array, device: torch.device) -> Pairs:
-    rows, columns = seen_items(data, sequence, event)
+def _score_once(data: SequenceData, targets: Targets, scorer: Scorer) -> torch.Tensor:
+    """Scores [targets, items]; targets that ask the same, as those of a basket do, are scored once."""
+    asked = (targets.sequence, targets.stop, data.timestamp[targets.event], data.behavior[targets.event])
+    _, first, question = np.unique(np.stack(asked), axis=1, return_index=True, return_inverse=True)
+    if len(first) == len(targets):
+        return scorer(targets)
+    scores = scorer(targets.take(first))
+    return scores[torch.from_numpy(question.reshape(-1)).to(scores.device)]
+
+
+def _excluded(data: SequenceData, targets: Targets, device: torch.device) -> Pairs:
+    rows, columns = seen_items(data, targets)
     return torch.from_numpy(rows).to(device), torch.from_numpy(columns).to(device)

@@ -19,12 +19,14 @@ LossOn = Literal["all", "targets"]
 class Windows:
     """Input events `start` to `stop` (indices into the flat columns) of some sequences.
 
-    The event at `stop` always exists in the same sequence: it is what the last input predicts.
+    An input predicts the event right after it, the last one that at `target`, which stands in the same
+    sequence, at `stop` or later. No window is empty.
     """
 
     sequence: Int64Array  # [windows] global row number
     start: Int64Array  # [windows]
     stop: Int64Array  # [windows] exclusive
+    target: Int64Array  # [windows] event that the last input predicts; at `stop` but for baskets
 
     @property
     def lengths(self) -> Int64Array:
@@ -35,7 +37,7 @@ class Windows:
 
     def take(self, rows: Int64Array) -> Windows:
         """The windows numbered by `rows`, in that order."""
-        return Windows(self.sequence[rows], self.start[rows], self.stop[rows])
+        return Windows(self.sequence[rows], self.start[rows], self.stop[rows], self.target[rows])
 
 
 def training_windows(data: SequenceData, max_length: int) -> Windows:
@@ -46,32 +48,36 @@ def training_windows(data: SequenceData, max_length: int) -> Windows:
     sequence = np.flatnonzero(data.train_end >= 2)
     begin = data.offsets[sequence]
     stop = begin + data.train_end[sequence] - 1
-    return Windows(sequence, np.maximum(begin, stop - max_length), stop)
+    return Windows(sequence, np.maximum(begin, stop - max_length), stop, stop)
 
 
-def history_windows(data: SequenceData, sequence: Int64Array, target: Int64Array, max_length: int) -> Windows:
-    """The newest `max_length` events before each target.
+def history_windows(
+    data: SequenceData, sequence: Int64Array, stop: Int64Array, target: Int64Array, max_length: int
+) -> Windows:
+    """The newest `max_length` events of each target's history.
 
     Args:
         sequence: [windows] global row numbers.
-        target: [windows] index of the target event in the flat columns; must have an event before it.
+        stop: [windows] where the history ends, exclusive, in the flat columns; must have an event before it.
+        target: [windows] index of the target event; `stop`, or later where the target's basket begins there.
         max_length: most events of history.
     """
-    return Windows(sequence, np.maximum(data.offsets[sequence], target - max_length), target)
+    return Windows(sequence, np.maximum(data.offsets[sequence], stop - max_length), stop, target)
 
 
 def gather(data: SequenceData, windows: Windows, *, time: QueryTime, loss_on: LossOn = "all") -> PackedBatch:
     """Pack windows end to end.
 
-    `query_time` of a token is the time of the event after it when the time is known (HSTU, arXiv 2402.17152),
-    its own time when unknown. `target` is the item of the event after it; 0, no loss, where that item is OOV
-    (it can never be ranked) or, with `loss_on="targets"`, where that event has no target behavior.
+    `query_time` of a token is the time of the event that it predicts when the time is known (HSTU, arXiv
+    2402.17152), its own time when unknown. `target` is the item of that event; 0, no loss, where that item is
+    OOV (it can never be ranked) or, with `loss_on="targets"`, where that event has no target behavior.
     """
     lengths = windows.lengths
     offsets = np.concatenate(([0], np.cumsum(lengths)))
     position = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
     event = np.repeat(windows.start, lengths) + position
     following = event + 1
+    following[offsets[1:] - 1] = windows.target
     target = data.item[following].astype(np.int64)
     target_behavior = data.behavior[following].astype(np.int64)
     carries_loss = target >= data.first_item

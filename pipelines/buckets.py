@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
+from uuid import uuid4
 
 import apache_beam as beam
 import pyarrow as pa
 from apache_beam.metrics import Metrics
 
-from behavior.dataset import count_bucket, cut_sequences, finish_sequences
+from behavior.bucket import count_bucket, cut_sequences, finish_sequences
+from behavior.event_features import finish_features
+from behavior.features import Encoder
 from behavior.filters import core_items
 from behavior.manifest import FileEntry
+from behavior.previous import less
 from behavior.sequences import build_sequences, offsets_of
-from behavior.shards import SEQUENCES, write_table
+from behavior.shards import write_table
 from behavior.stats import SequenceStats
+from behavior.storage import Folder
+from behavior.tables import fit_vocabulary
 from behavior.vocabulary import IdCounts, Vocabulary
 from pipelines.job import Job, read_arrow, write_arrow
 from pipelines.reading import Reading
 from pipelines.shuffle import Piece, Shuffle, in_order
 from pipelines.threads import one_thread
 
-SORTED = "sorted"
 COUNTED = "counted"
+_READ = b"events"
+SORT, COUNT, VOCABULARY, WRITE = "sort", "count", "vocabulary", "write"
 
 
 class BuildBucket(beam.DoFn):
@@ -42,39 +49,50 @@ class BuildBucket(beam.DoFn):
 
     def process(self, element: tuple[int, Iterable[Piece]], _reading: Reading) -> Iterator[int]:
         bucket, pieces = element
-        with self.job.errors_kept():
-            sequences = build_sequences(in_order(self.shuffle, pieces), self.job.spec)
-            write_arrow(self.job.path(SORTED, f"{bucket:05d}.arrow"), sequences)
+        with self.job.stage(SORT):
+            events = in_order(self.shuffle, pieces)
+            if self.job.previous is not None:
+                # What is there came before: where times tie, it stays before.
+                events = [*self.job.previous.events(bucket, events[0].schema), *events]
+            read = sum(batch.num_rows for batch in events)
+            sequences = build_sequences(events, self.job.spec)
+            sequences = sequences.replace_schema_metadata({_READ: str(read)})
+            write_arrow(self.job.work, _sorted_name(bucket), sequences)
         yield bucket
+
+
+def _sorted_name(bucket: int) -> str:
+    return f"sorted/{bucket:05d}.arrow"
 
 
 def sorted_bucket(job: Job, bucket: int) -> pa.Table:
     """The sequences of one bucket, as `BuildBucket` left them."""
-    return read_arrow(job.path(SORTED, f"{bucket:05d}.arrow"))
+    return read_arrow(job.work, _sorted_name(bucket))
 
 
 class FindCore(beam.DoFn):
-    """One element, all buckets -> path of the items that survive the minimum counts."""
+    """One element, all buckets -> name of the file of items that survive the minimum counts."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
 
     def process(self, _: None, buckets: list[int]) -> Iterator[str]:
-        with self.job.errors_kept():
-            path = self.job.path("core", "items.arrow")
+        name = f"core/{uuid4().hex}.arrow"  # a name of its own: processes remember what they have read
+        with self.job.stage("core"):
             tables = (sorted_bucket(self.job, bucket) for bucket in sorted(buckets))
-            write_arrow(path, pa.table({"id": core_items(tables, *self.job.spec.filters.minimum_counts)}))
-        yield str(path)
+            items = core_items(tables, *self.job.spec.filters.minimum_counts)
+            write_arrow(self.job.work, name, pa.table({"id": items}))
+        yield name
 
 
 @lru_cache(maxsize=2)
-def _core(path: str) -> pa.Array:
-    return read_arrow(Path(path)).column("id").combine_chunks()
+def _core(work: Folder, name: str) -> pa.Array:
+    return read_arrow(work, name).column("id").combine_chunks()
 
 
 def cut_bucket(job: Job, bucket: int, core: str | None) -> pa.Table:
     """Cut the sequences of one bucket; cheap enough to do twice rather than to keep."""
-    return cut_sequences(sorted_bucket(job, bucket), job.spec, _core(core) if core else None)
+    return cut_sequences(sorted_bucket(job, bucket), job.spec, _core(job.work, core) if core else None)
 
 
 @dataclass(frozen=True)
@@ -85,59 +103,147 @@ class BucketReport:
     stats: SequenceStats
     dropped: int
     """Events that filters and the cap left out."""
+    added: int
+    """Events more than the bucket had before; for a new data set, all."""
     users: str
-    """Arrow file with id, count, train_count of its users."""
+    """File of the working folder with id, count, train_count of its users."""
+    features: str
+    """File of the working folder with what it adds to the fits of the event features; empty for none."""
 
 
 class CountBucket(beam.DoFn):
-    """bucket -> id counts of its items; tagged output `counted`: a `BucketReport`."""
+    """bucket -> file of the id counts of its items; tagged output `counted`: a `BucketReport`.
+
+    Counts, and fits of features, are what the bucket adds to the data set: where it was there before, what it
+    has now less what it had.
+    """
 
     def __init__(self, job: Job) -> None:
         self.job = job
         self.accepted = Metrics.counter("lrm", "accepted")
         self.filtered = Metrics.counter("lrm", "filtered")
 
-    def process(self, bucket: int, core: str | None = None) -> Iterator[pa.Table | beam.pvalue.TaggedOutput]:
-        with self.job.errors_kept():
-            events = int(offsets_of(sorted_bucket(self.job, bucket))[-1])
-            counts = count_bucket(cut_bucket(self.job, bucket, core))
-            path = self.job.path("users", f"{bucket:05d}.arrow")
-            write_arrow(path, counts.users)
-        self.accepted.inc(counts.stats.events)
-        self.filtered.inc(events - counts.stats.events)
+    def setup(self) -> None:
+        one_thread()
+
+    def process(self, bucket: int, core: str | None = None) -> Iterator[str | beam.pvalue.TaggedOutput]:
+        job = self.job
+        with job.stage(COUNT):
+            # Copies and repeats are gone by the time that a bucket is sorted.
+            events = int(sorted_bucket(job, bucket).schema.metadata[_READ])
+            counts = count_bucket(cut_bucket(job, bucket, core), job.spec)
+            before = job.previous.cut(bucket) if job.previous is not None else None
+            added = counts.stats.events
+            items, fits = counts.items, counts.features
+            if before is not None:
+                old = count_bucket(before, job.spec)
+                added -= old.stats.events
+                items, fits = less(items, old.items), {n: less(fits[n], old.features[n]) for n in fits}
+            users, name = f"users/{bucket:05d}.arrow", f"counts/{bucket:05d}.arrow"
+            write_arrow(job.work, users, counts.users)
+            write_arrow(job.work, name, items)
+            features = f"features/{bucket:05d}.pickle" if fits else ""
+            if fits:
+                job.work.write_bytes(features, pickle.dumps(fits))
+        dropped = events - counts.stats.events
+        self.accepted.inc(added)
+        self.filtered.inc(dropped)
         yield beam.pvalue.TaggedOutput(
-            COUNTED, BucketReport(bucket, counts.stats, events - counts.stats.events, str(path))
+            COUNTED, BucketReport(bucket, counts.stats, dropped, added, users, features)
         )
-        yield counts.items
+        yield name
 
 
 class MergeIdCounts(beam.CombineFn):
-    """Runs `behavior.vocabulary.IdCounts`."""
+    """Files of id counts -> one file: runs `behavior.vocabulary.IdCounts`.
+
+    Files rather than tables: counts of millions of items would go through the engine again and again.
+    """
 
     # Merging a few tables at once costs little more than merging one.
     PENDING = 16
 
-    def __init__(self, counts: IdCounts) -> None:
+    def __init__(self, job: Job, counts: IdCounts) -> None:
+        self.job = job
         self.counts = counts
 
-    def create_accumulator(self) -> list[pa.Table]:
+    def create_accumulator(self) -> list[str]:
         return []
 
-    def add_input(self, accumulator: list[pa.Table], element: pa.Table) -> list[pa.Table]:
+    def add_input(self, accumulator: list[str], element: str) -> list[str]:
         accumulator.append(element)
-        return accumulator if len(accumulator) < self.PENDING else [self.counts.merge(accumulator)]
+        return accumulator if len(accumulator) < self.PENDING else [self._merged(accumulator)]
 
-    def merge_accumulators(self, accumulators: Iterable[list[pa.Table]]) -> list[pa.Table]:
-        return [self.counts.merge([table for accumulator in accumulators for table in accumulator])]
+    def merge_accumulators(self, accumulators: Iterable[list[str]]) -> list[str]:
+        names = [name for accumulator in accumulators for name in accumulator]
+        return [self._merged(names)] if names else []
 
-    def extract_output(self, accumulator: list[pa.Table]) -> pa.Table:
-        return self.counts.merge(accumulator)
+    def compact(self, accumulator: list[str]) -> list[str]:
+        # Before the shuffle: each worker merges its own.
+        return [self._merged(accumulator)] if len(accumulator) > 1 else accumulator
+
+    def extract_output(self, accumulator: list[str]) -> str:
+        return self._merged(accumulator)
+
+    def _merged(self, names: list[str]) -> str:
+        if len(names) == 1:
+            return names[0]
+        with self.job.stage(VOCABULARY):
+            merged = self.counts.merge(read_arrow(self.job.work, name) for name in names)
+            name = f"counts/{uuid4().hex}.arrow"
+            write_arrow(self.job.work, name, merged)
+        return name
+
+
+class FitVocabulary(beam.DoFn):
+    """One element, the item counts, all reports -> name of the item vocabulary.
+
+    The encoders of the event features lie beside it.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+
+    def process(self, _: None, counts: str, reports: list[BucketReport]) -> Iterator[str]:
+        job = self.job
+        with job.stage(VOCABULARY):
+            previous = job.previous
+            totals, known, encoders = read_arrow(job.work, counts), None, None
+            # In a fixed order: sums of floats depend on it.
+            names = [report.features for report in in_bucket_order(reports) if report.features]
+            states = [pickle.loads(job.work.read_bytes(name)) for name in names]
+            if previous is not None:
+                known = previous.vocabulary("item")
+                totals = IdCounts(known.table.schema.field("id").type).merge([known.counts, totals])
+                encoders = previous.encoders("event")
+                states = [previous.feature_counts(), *states]
+            name = f"vocabulary/{uuid4().hex}.arrow"
+            write_arrow(job.work, name, fit_vocabulary(job.spec, "item", totals, known).table)
+            fitted = finish_features(job.spec, states, encoders)
+            job.work.write_bytes(_encoders_of(name), pickle.dumps(fitted))
+        yield name
+
+
+def _encoders_of(vocabulary: str) -> str:
+    return vocabulary.replace(".arrow", ".encoders")
+
+
+def in_bucket_order(reports: Iterable[BucketReport]) -> list[BucketReport]:
+    """Side inputs come in any order; floating point sums and files must not depend on it."""
+    return sorted(reports, key=lambda report: report.bucket)
 
 
 @lru_cache(maxsize=2)
-def load_vocabulary(path: str, oov: int) -> Vocabulary:
+def load_vocabulary(work: Folder, name: str, oov: int) -> Vocabulary:
     """The item vocabulary, once a process."""
-    return Vocabulary(read_arrow(Path(path)), oov)
+    return Vocabulary(read_arrow(work, name), oov)
+
+
+@lru_cache(maxsize=2)
+def load_encoders(work: Folder, vocabulary: str) -> dict[str, Encoder]:
+    """The encoders of the event features, once a process; they lie beside the vocabulary."""
+    encoders: dict[str, Encoder] = pickle.loads(work.read_bytes(_encoders_of(vocabulary)))
+    return encoders
 
 
 class FinishBucket(beam.DoFn):
@@ -150,12 +256,14 @@ class FinishBucket(beam.DoFn):
         one_thread()
 
     def process(self, bucket: int, vocabulary: str, core: str | None = None) -> Iterator[FileEntry]:
-        with self.job.errors_kept():
-            cut = cut_bucket(self.job, bucket, core)
-            if not cut.num_rows:
-                return
-            known = load_vocabulary(vocabulary, self.job.spec.vocabulary.oov)
-            table = finish_sequences(cut, known, self.job.spec)
-            name = f"{SEQUENCES}/part-{bucket:05d}-of-{self.job.buckets:05d}.parquet"
-            entry = write_table(table, self.job.staging, name, events=int(offsets_of(cut)[-1]))
-        yield entry
+        job = self.job
+        with job.stage(WRITE):
+            cut = cut_bucket(job, bucket, core)
+            entry = None
+            if cut.num_rows:
+                known = load_vocabulary(job.work, vocabulary, job.spec.vocabulary.oov)
+                table = finish_sequences(cut, known, job.spec, load_encoders(job.work, vocabulary))
+                name = job.file(job.sequence_file(bucket))
+                entry = write_table(table, job.out, name, events=int(offsets_of(cut)[-1]))
+        if entry is not None:
+            yield entry

@@ -1,21 +1,25 @@
-"""One prepare job: its working folder, and what every worker must know."""
+"""One prepare job: its folders, and what every worker must know."""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
-import uuid
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pyarrow as pa
 
 from behavior.errors import UserError
+from behavior.previous import Previous
+from behavior.shards import versioned
 from behavior.sources.plan import Plan
 from behavior.spec import DatasetSpec
+from behavior.storage import Folder
 
 JOB_FOLDER = ".lrm-job"
 _STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
@@ -29,52 +33,47 @@ class Job:
         spec: the dataset spec.
         base: folder the spec's paths are relative to.
         plan: of the input.
+        out: the data set's folder; finished files are written there at once, and count from the commit on.
         work: folder for intermediate files; workers must see it under the same path.
+        notes: folder for the clock, the workers' log and the error of a worker that fails. Of a local run it
+            is a local folder elsewhere, since the disk of `work` may be what is full.
         buckets: number of hash buckets of users, each of which becomes one sequence file.
-        notes: folder for the workers' log and the error of a worker that fails; default: `work`. A local run
-            has it elsewhere, since the disk of `work` may be what is full.
+        version: of the data set that the job makes.
+        previous: the data set that is added to; None for a new one.
+        skip_bad_files: set files aside that cannot be read at all.
     """
 
     spec: DatasetSpec
     base: str
     plan: Plan
-    work: str
+    out: Folder
+    work: Folder
+    notes: Folder
     buckets: int
-    notes: str = ""
+    version: int = 1
+    previous: Previous | None = None
+    skip_bad_files: bool = False
 
-    @property
-    def staging(self) -> Path:
-        """Where finished files wait for the commit, laid out as in the data set."""
-        return Path(self.work) / "data"
+    def file(self, name: str) -> str:
+        """The path under which this job writes a file of the data set."""
+        return versioned(name, self.version)
 
-    def path(self, folder: str, name: str) -> Path:
-        """A path of the working folder, whose folder exists."""
-        path = Path(self.work) / folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
-
-    def name_of(self, path: str) -> str:
-        """How messages name an input file."""
-        return self.plan.names[path]
-
-    @property
-    def failure(self) -> Path:
-        """Where a worker leaves the error that the user must see."""
-        return Path(self.notes or self.work) / "failure.json"
+    def sequence_file(self, bucket: int) -> str:
+        """Logical name of the sequence file of a bucket."""
+        return f"sequences/part-{bucket:05d}-of-{self.buckets:05d}.parquet"
 
     @property
     def log(self) -> Path:
-        """What worker processes print."""
-        return Path(self.notes or self.work) / "workers.log"
-
-    @property
-    def summary(self) -> Path:
-        """What the pipeline hands to the commit."""
-        return Path(self.work) / "summary.json"
+        """What worker processes of a local run print."""
+        return self.notes.path / "workers.log"
 
     @contextmanager
-    def errors_kept(self) -> Iterator[None]:
-        """Keep a user's error where the launcher finds it: runners pass on little but a stack trace."""
+    def stage(self, name: str) -> Iterator[None]:
+        """One part of a stage's work: keeps its time, and the user's error where the launcher finds it.
+
+        Runners pass on little but a stack trace.
+        """
+        begin = time.time()
         try:
             yield
         except UserError as error:
@@ -85,41 +84,69 @@ class Job:
                 raise
             kept = UserError(
                 f"cannot write: {error.strerror or error}",
-                where=str(error.filename or Path(self.work).parent),
+                where=str(error.filename or self.out),
                 fix="make room, or write to another folder with --out",
             )
             self._keep(kept)
             raise kept from error
+        self._clock.tick(name, begin)
+
+    @cached_property
+    def _clock(self) -> Clock:
+        return Clock(self.notes)
 
     def _keep(self, error: UserError) -> None:
         record = {"what": error.what, "where": error.where, "fix": error.fix}
         # The error itself is on its way; that it cannot be kept must not take its place.
         with suppress(OSError):
-            write_text(self.failure, json.dumps(record, ensure_ascii=False))
+            self.notes.write_text("failure.json", json.dumps(record, ensure_ascii=False))
 
     def kept_error(self) -> UserError | None:
         """The error a worker left, if any."""
-        if not self.failure.exists():
+        if not self.notes.exists("failure.json"):
             return None
-        return UserError(**json.loads(self.failure.read_text(encoding="utf-8")))
+        return UserError(**json.loads(self.notes.read_text("failure.json")))
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all; a second attempt of the same work replaces it."""
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+class Clock:
+    """When the parts of each stage ran, on all workers of a local run: for progress and for timings.
+
+    Each process appends lines to a file of its own. A remote run has the engine's own pages for that.
+    """
+
+    _FOLDER = "clock"
+
+    def __init__(self, notes: Folder) -> None:
+        self.folder = notes.path / self._FOLDER if notes.is_local else None
+
+    def tick(self, stage: str, begin: float) -> None:
+        """One part of a stage is done."""
+        if self.folder is None:
+            return
+        # Time is not worth failing for.
+        with suppress(OSError):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with (self.folder / f"{os.getpid()}.txt").open("a", encoding="utf-8") as file:
+                file.write(f"{stage} {begin:.6f} {time.time():.6f}\n")
+
+    def parts(self) -> dict[str, list[tuple[float, float]]]:
+        """Stage -> begin and end of each part that is done."""
+        found: dict[str, list[tuple[float, float]]] = {}
+        for path in self.folder.glob("*.txt") if self.folder is not None else ():
+            # A line that is being written lacks its end.
+            for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
+                stage, begin, end = line.split(" ")
+                found.setdefault(stage, []).append((float(begin), float(end)))
+        return found
 
 
-def write_arrow(path: Path, table: pa.Table) -> None:
+def write_arrow(folder: Folder, name: str, table: pa.Table) -> None:
     """Write an Arrow IPC file whole or not at all."""
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
-    with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+    with folder.create(name) as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
-    os.replace(temporary, path)
 
 
-def read_arrow(path: Path) -> pa.Table:
-    """Map an Arrow IPC file into memory."""
-    with pa.memory_map(str(path)) as source:
+def read_arrow(folder: Folder, name: str) -> pa.Table:
+    """Read an Arrow IPC file; a local one is mapped into memory."""
+    with folder.input_file(name) as source:
         return pa.ipc.open_file(source).read_all()

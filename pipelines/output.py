@@ -1,37 +1,56 @@
-"""The output folder: what may be written there, and how a finished job is committed."""
+"""The output folder: what may be written there, and how a finished job is committed.
+
+A job writes its files under their final names (with a version, see `behavior.shards`), where no reader looks
+for them: the manifest does not name them. Replacing the manifest is the commit; then the rest goes.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 from behavior.errors import UserError
 from behavior.manifest import MANIFEST_NAME, Manifest, load_manifest
-from behavior.shards import ITEMS, REJECTED, SEQUENCES, STATS, USERS, VOCABULARY, open_shards
-from pipelines.job import JOB_FOLDER, write_text
+from behavior.shards import (
+    BUCKETS,
+    ITEMS,
+    REJECTED,
+    SEQUENCES,
+    STATS,
+    USERS,
+    VOCABULARY,
+    logical,
+    open_shards,
+)
+from behavior.storage import Folder
+from pipelines.job import JOB_FOLDER
 
-_MARKER = "job.json"
-_OWN = (SEQUENCES, VOCABULARY, REJECTED, ITEMS, USERS, STATS, MANIFEST_NAME, MANIFEST_NAME + ".tmp")
+_MARKER = f"{JOB_FOLDER}/job.json"
+_OWN_FILES = {BUCKETS, ITEMS, USERS, STATS}
+_OWN_FOLDERS = (SEQUENCES, VOCABULARY, REJECTED, JOB_FOLDER)
 
 
 @contextmanager
-def exclusive(out: Path) -> Iterator[None]:
+def exclusive(out: Folder) -> Iterator[None]:
     """Hold an output folder for one job; it is made where it is not there, and goes again if left empty.
+
+    Remote folders cannot be held: that two jobs never write to the same one is up to who starts them.
 
     Raises:
         UserError: another job is writing there, or it cannot be a folder of ours.
     """
-    if out.exists() and not out.is_dir():
+    if not out.is_local:
+        yield
+        return
+    if out.path.exists() and not out.path.is_dir():
         raise UserError(f"'{out}' is a file, not a folder", where="--out", fix="name another folder")
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        out.make()
         # The folder itself is locked: no file of ours lies about, and the lock goes with the process.
-        handle = os.open(out, os.O_RDONLY)
+        handle = os.open(out.path, os.O_RDONLY)
     except OSError as error:
         raise UserError(
             f"the folder '{out}' cannot be used: {error.strerror}", where="--out", fix="name another folder"
@@ -46,10 +65,10 @@ def exclusive(out: Path) -> Iterator[None]:
     finally:
         os.close(handle)
         with suppress(OSError):
-            out.rmdir()  # fails, as it should, where anything is in it
+            out.path.rmdir()  # fails, as it should, where anything is in it
 
 
-def claim(out: Path, digests: dict[str, str], overwrite: bool) -> Manifest | None:
+def claim(out: Folder, digests: dict[str, str], overwrite: bool) -> Manifest | None:
     """Make an output folder ours for one job.
 
     Args:
@@ -59,31 +78,59 @@ def claim(out: Path, digests: dict[str, str], overwrite: bool) -> Manifest | Non
 
     Returns:
         The manifest where the folder already holds this job's finished result (there is nothing to do), else
-        None; then the job folder inside is empty and marked.
+        None; then what an unfinished job left is gone and the folder is marked.
 
     Raises:
         UserError: the folder holds something else, or cannot be written.
     """
-    finished = None if overwrite else _finished(out, digests)
+    marked = _own_job(out) == digests
+    # A job of ours that was interrupted while it replaced a data set had leave to do so.
+    finished = None if overwrite else _finished(out, digests, replacing=marked)
     if finished is not None:
-        shutil.rmtree(out / JOB_FOLDER, ignore_errors=True)
+        out.remove_tree(JOB_FOLDER)
         return finished
     _refuse_foreign(out, digests, overwrite)
-    job = out / JOB_FOLDER
-    try:
-        shutil.rmtree(job, ignore_errors=True)
-        job.mkdir(parents=True)
-        write_text(job / _MARKER, json.dumps(digests))
-    except OSError as error:
-        raise UserError(f"cannot write to '{out}': {error.strerror}", where="--out") from None
+    mark(out, digests)
     return None
 
 
-def _finished(out: Path, digests: dict[str, str]) -> Manifest | None:
-    if not (out / MANIFEST_NAME).exists():
+def mark(out: Folder, digests: dict[str, str]) -> None:
+    """Clear away what an unfinished job left, and mark the folder as ours.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    try:
+        sweep(out)
+        out.write_text(_MARKER, json.dumps(digests))
+    except OSError as error:
+        raise UserError(f"cannot write to '{out}': {error.strerror or error}", where="--out") from None
+
+
+def version_of(out: Folder) -> int:
+    """Version of the data set that is there; 0 for none."""
+    try:
+        return load_manifest(out).version
+    except UserError:
+        return _written_version(out)
+
+
+def _written_version(out: Folder) -> int:
+    """The version that a manifest which cannot be used says; 0 for none."""
+    try:
+        version = json.loads(out.read_text(MANIFEST_NAME)).get("version", 1)
+        return version if isinstance(version, int) else 1
+    except (OSError, ValueError, AttributeError):
+        return 0
+
+
+def _finished(out: Folder, digests: dict[str, str], *, replacing: bool) -> Manifest | None:
+    if not out.exists(MANIFEST_NAME):
         return None
     manifest = load_manifest(out)
     if {"spec_digest": manifest.spec_digest, "input_digest": manifest.input_digest} != digests:
+        if replacing:
+            return None
         what = "of another spec" if manifest.spec_digest != digests["spec_digest"] else "of other input files"
         raise UserError(
             f"'{out}' holds a data set {what}", where="--out", fix="name another folder, or add --overwrite"
@@ -91,13 +138,12 @@ def _finished(out: Path, digests: dict[str, str]) -> Manifest | None:
     return open_shards(out).manifest
 
 
-def _refuse_foreign(out: Path, digests: dict[str, str], overwrite: bool) -> None:
-    if not out.is_dir():
-        return
-    there = sorted(entry.name for entry in out.iterdir())
+def _refuse_foreign(out: Folder, digests: dict[str, str], overwrite: bool) -> None:
+    there = sorted({name.partition("/")[0] for name in out.names()})
     if not there:
         return
-    ours = _own_job(out) is not None or _is_data_set(out)
+    job = _own_job(out)
+    ours = job is not None or _is_data_set(out)
     if overwrite and ours:
         return
     if overwrite:
@@ -106,7 +152,7 @@ def _refuse_foreign(out: Path, digests: dict[str, str], overwrite: bool) -> None
             where="--out",
             fix="name another folder: --overwrite replaces data sets only",
         )
-    if _own_job(out) != digests:
+    if job != digests:
         what = (
             "an unfinished job of another spec or input"
             if ours
@@ -117,41 +163,49 @@ def _refuse_foreign(out: Path, digests: dict[str, str], overwrite: bool) -> None
         )
 
 
-def _is_data_set(out: Path) -> bool:
+def _is_data_set(out: Folder) -> bool:
     """Whether a manifest of ours is there, be it damaged or of a newer format."""
     try:
-        record = json.loads((out / MANIFEST_NAME).read_text(encoding="utf-8"))
+        record = json.loads(out.read_text(MANIFEST_NAME))
     except (OSError, ValueError):
         return False
     return isinstance(record, dict) and {"format_version", "spec_digest", "files"} <= set(record)
 
 
-def _own_job(out: Path) -> dict[str, str] | None:
+def _own_job(out: Folder) -> dict[str, str] | None:
     try:
-        record = json.loads((out / JOB_FOLDER / _MARKER).read_text(encoding="utf-8"))
+        record = json.loads(out.read_text(_MARKER))
     except (OSError, ValueError):
         return None
     return record if isinstance(record, dict) else None
 
 
-def discard(out: Path) -> None:
-    """Take away our job."""
-    shutil.rmtree(out / JOB_FOLDER, ignore_errors=True)
+def sweep(out: Folder) -> None:
+    """Remove all files of ours that the manifest does not name: an unfinished job, or an older version."""
+    try:
+        kept = {entry.path for entry in load_manifest(out).files}
+    except UserError:
+        kept = set()
+    for name in out.names():
+        if name not in kept and _is_own(name):
+            out.remove(name)
+    for folder in _OWN_FOLDERS:
+        if not out.names(f"{folder}/"):
+            out.remove_tree(folder)
 
 
-def commit(out: Path, staging: Path, manifest: Manifest) -> None:
-    """Move the finished files into place, then write the manifest: only that makes it a data set.
+def _is_own(name: str) -> bool:
+    if name.startswith(tuple(f"{folder}/" for folder in _OWN_FOLDERS)):
+        return True
+    # A file that was being written has a hidden name until it is whole.
+    hidden = name.startswith(".") and name.endswith(".tmp")
+    return hidden or logical(name) in _OWN_FILES
 
-    Killed at any point, it leaves either no manifest and our job's mark, or the whole data set.
+
+def commit(out: Folder, manifest: Manifest) -> None:
+    """Write the manifest: only that makes the files a data set. Then remove what it does not name.
+
+    Killed at any point, it leaves what was there before and our job's mark, or the whole data set.
     """
-    (out / MANIFEST_NAME).unlink(missing_ok=True)
-    for name in _OWN:
-        path = out / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
-    for entry in sorted(staging.iterdir()):
-        os.replace(entry, out / entry.name)
     manifest.save(out)
-    shutil.rmtree(out / JOB_FOLDER)
+    sweep(out)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
@@ -14,15 +13,25 @@ from apache_beam.metrics import Metrics
 from behavior.dataset import check_rejects, nothing_left
 from behavior.events import read_events
 from behavior.manifest import FileEntry
-from behavior.shards import REJECTED, file_entry
+from behavior.shards import REJECTED
+from behavior.sources.damage import UnreadableFileError
 from behavior.sources.plan import Chunk
 from behavior.sources.raw import Reject
-from pipelines.job import Job, write_text
+from pipelines.job import Job
 from pipelines.shuffle import Buffer, Piece, Shuffle
 from pipelines.threads import one_thread
 
 REPORTS = "reports"
+READ = "read"
 EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Task:
+    """Chunks that one worker reads one after the other, with how messages name their files."""
+
+    number: int
+    chunks: list[tuple[Chunk, str]]
 
 
 @dataclass(frozen=True)
@@ -30,17 +39,22 @@ class ChunkReport:
     """What reading one chunk came to."""
 
     chunk: Chunk
-    number: int
     read: int
     rejected: int
     filtered: int
     lines: int
     rejects: str
-    """File with the chunk's rejects, lines counted from its start; empty where there are none."""
+    """File of the working folder with the chunk's rejects, lines counted from its start; empty for none."""
+    name: str = ""
+    """How messages name the file."""
+    damaged: bool = False
+    """Whether the file could not be read to its end."""
+    unreadable: bool = False
+    """Whether nothing of the file could be read; other chunks of it then say so too."""
 
 
-class ReadChunk(beam.DoFn):
-    """(number, chunk) -> (bucket, piece); tagged output `reports`: one `ChunkReport` a chunk."""
+class ReadTask(beam.DoFn):
+    """task -> (bucket, piece); tagged output `reports`: a `ChunkReport` for each of its chunks."""
 
     def __init__(self, job: Job, shuffle: Shuffle) -> None:
         self.job = job
@@ -50,32 +64,48 @@ class ReadChunk(beam.DoFn):
     def setup(self) -> None:
         one_thread()
 
-    def process(self, element: tuple[int, Chunk]) -> Iterator[tuple[int, Piece] | beam.pvalue.TaggedOutput]:
-        number, chunk = element
-        with self.job.errors_kept():
-            buffer = Buffer(self.job, self.shuffle, number)
-            read = filtered = lines = 0
-            rejects: list[Reject] = []
-            for batch in read_events(self.job.spec, self.job.plan, chunk, self.job.name_of(chunk.path)):
+    def process(self, task: Task) -> Iterator[tuple[int, Piece] | beam.pvalue.TaggedOutput]:
+        reports: list[ChunkReport] = []
+        with self.job.stage(READ):
+            buffer = Buffer(self.job, self.shuffle, task.number)
+            for chunk, name in task.chunks:
+                yield from self._read(chunk, name, buffer, reports)
+            yield from buffer.flush()
+        for report in reports:
+            for name, counter in self.counters.items():
+                counter.inc(getattr(report, name))
+            yield beam.pvalue.TaggedOutput(REPORTS, report)
+
+    def _read(
+        self, chunk: Chunk, name: str, buffer: Buffer, reports: list[ChunkReport]
+    ) -> Iterator[tuple[int, Piece]]:
+        read = filtered = lines = 0
+        rejects: list[Reject] = []
+        damaged = unreadable = False
+        try:
+            for batch in read_events(self.job.spec, self.job.plan, chunk, name):
                 read, filtered, lines = read + batch.read, filtered + batch.filtered, batch.lines
                 rejects += batch.rejects
+                damaged |= batch.damaged is not None
                 if batch.events.num_rows:
                     yield from buffer.add(batch.events)
-            yield from buffer.flush()
-            report = ChunkReport(
-                chunk, number, read, len(rejects), filtered, lines, self._keep(number, rejects)
-            )
-            write_text(self.job.path(REPORTS, f"{number:06d}.json"), json.dumps(asdict(report)))
-        for name, counter in self.counters.items():
-            counter.inc(getattr(report, name))
-        yield beam.pvalue.TaggedOutput(REPORTS, report)
+        except UnreadableFileError as error:
+            if not self.job.skip_bad_files:
+                raise
+            damaged = unreadable = True
+            rejects.append(error.reject(chunk.path, name))
+            read += 1
+        kept = self._keep(chunk, rejects)
+        reports.append(
+            ChunkReport(chunk, read, len(rejects), filtered, lines, kept, name, damaged, unreadable)
+        )
 
-    def _keep(self, number: int, rejects: list[Reject]) -> str:
+    def _keep(self, chunk: Chunk, rejects: list[Reject]) -> str:
         if not rejects:
             return ""
-        path = self.job.path("rejects", f"{number:06d}.jsonl")
-        write_text(path, "".join(reject.to_json() + "\n" for reject in rejects))
-        return str(path)
+        name = f"rejects/{chunk.source:03d}-{chunk.file:06d}-{chunk.number:06d}.jsonl"
+        self.job.work.write_text(name, "".join(reject.to_json() + "\n" for reject in rejects))
+        return name
 
 
 @dataclass(frozen=True)
@@ -86,6 +116,7 @@ class Reading:
     rejected: int
     filtered: int
     files: list[FileEntry]
+    damaged: list[str]
 
 
 class FinishReading(beam.DoFn):
@@ -99,17 +130,22 @@ class FinishReading(beam.DoFn):
         self.job = job
 
     def process(self, _: None, reports: list[ChunkReport]) -> Iterator[Reading]:
-        with self.job.errors_kept():
-            reports = sorted(reports, key=lambda report: report.number)
-            read = sum(report.read for report in reports)
-            rejected = sum(report.rejected for report in reports)
+        with self.job.stage("judge"):
+            reports = _once_a_bad_file(sorted(reports, key=lambda report: report.chunk))
+            bad = self.job.plan.bad_files
+            read = len(bad) + sum(report.read for report in reports)
+            rejected = len(bad) + sum(report.rejected for report in reports)
             filtered = sum(report.filtered for report in reports)
-            by_file = self._place(reports)
+            by_file = [[json.loads(file.reject.to_json())] for file in bad] + self._place(reports)
             check_rejects(self.job.spec, read, rejected, _examples(by_file))
-            if read == rejected + filtered:
+            if read == rejected + filtered and self.job.previous is None:
                 raise nothing_left(read, filtered)
-            files = [self._write(number, records) for number, records in enumerate(by_file)]
-        yield Reading(read, rejected, filtered, files)
+            # A data set that is added to keeps the rejects it has.
+            first = self.job.previous.rejected_files if self.job.previous else 0
+            files = [self._write(first + number, records) for number, records in enumerate(by_file)]
+            names = [file.name for file in bad] + [report.name for report in reports if report.damaged]
+            damaged = list(dict.fromkeys(names))
+        yield Reading(read, rejected, filtered, files, damaged)
 
     def _place(self, reports: list[ChunkReport]) -> list[list[dict]]:
         """Rejects of each file that has any, lines counted from the file's start."""
@@ -119,20 +155,32 @@ class FinishReading(beam.DoFn):
         for report in reports:
             file = (report.chunk.source, report.chunk.file)
             if report.rejects:
-                for line in Path(report.rejects).read_text(encoding="utf-8").split("\n")[:-1]:
+                for line in self.job.work.read_text(report.rejects).split("\n")[:-1]:
                     record = json.loads(line)
-                    if "line" in record:
+                    if record.get("line"):  # 0 stands for the file as a whole
                         record["line"] += before[file]
                     by_file[file].append(record)
             before[file] += report.lines
         return list(by_file.values())
 
     def _write(self, number: int, records: list[dict]) -> FileEntry:
-        name = f"{REJECTED}/part-{number:05d}.jsonl"
-        target = self.job.staging / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_text(target, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
-        return file_entry(self.job.staging, name, rows=len(records))
+        name = self.job.file(f"{REJECTED}/part-{number:05d}.jsonl")
+        with self.job.out.create(name) as file:
+            for record in records:
+                file.write((json.dumps(record, ensure_ascii=False) + "\n").encode())
+        return FileEntry(path=name, rows=len(records), events=0, bytes=file.bytes, sha256=file.sha256)
+
+
+def _once_a_bad_file(reports: list[ChunkReport]) -> list[ChunkReport]:
+    """Reports without those that say of a file again that nothing of it can be read."""
+    kept, seen = [], set()
+    for report in reports:
+        file = (report.chunk.source, report.chunk.file)
+        if not report.unreadable or file not in seen:
+            kept.append(report)
+        if report.unreadable:
+            seen.add(file)
+    return kept
 
 
 def _examples(by_file: list[list[dict]]) -> list[Reject]:

@@ -6,7 +6,7 @@ import argparse
 import os
 import shlex
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -18,6 +18,8 @@ from behavior.config import did_you_mean
 from behavior.errors import UserError
 
 LOCAL = "local"
+PARALLEL_BYTES = 256 << 20
+"""Below this starting processes costs more than they save: each imports Beam and compiled code."""
 _LOCAL_NAMES = {"local", "fnapirunner", "directrunner"}
 _REMOTE = ["DataflowRunner", "FlinkRunner", "SparkRunner", "PortableRunner"]
 _REFUSED = {
@@ -32,12 +34,12 @@ class RunnerOptions:
 
     Attributes:
         name: local, or a Beam runner.
-        workers: processes of a local run; 0 for one a core.
+        workers: processes of a local run; 0 for one a core, but one for a small input.
         beam: ordinary Beam options, such as `--flink_master=...`.
     """
 
     name: str = LOCAL
-    workers: int = 1
+    workers: int = 0
     beam: list[str] = field(default_factory=list)
 
     @property
@@ -46,8 +48,17 @@ class RunnerOptions:
 
     @property
     def processes(self) -> int:
-        """Processes of a local run."""
+        """Processes of a local run, at most."""
         return self.workers or os.cpu_count() or 1
+
+    def for_input(self, bytes_of_text: int) -> RunnerOptions:
+        """These options with the number of processes settled.
+
+        Args:
+            bytes_of_text: size of the input, unpacked.
+        """
+        small = self.workers == 0 and bytes_of_text < PARALLEL_BYTES
+        return replace(self, workers=1 if small else self.processes)
 
     def check(self) -> None:
         """Raises UserError: a runner that is unknown or refused, or a silly number of workers."""

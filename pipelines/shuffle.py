@@ -27,7 +27,7 @@ class Piece:
     """Some events of one bucket; `order` gives the input's order."""
 
     order: tuple[int, int]
-    """Chunk, and flush within the chunk."""
+    """Task, and flush within the task."""
     path: str = ""
     batch: int = 0
     data: bytes = b""
@@ -51,8 +51,10 @@ class FileShuffle:
     def write(
         self, job: Job, order: tuple[int, int], parts: dict[int, pa.Table]
     ) -> Iterator[tuple[int, Piece]]:
-        # A name of its own for every attempt: a retried chunk must not touch what an earlier one emitted.
-        path = str(job.path("spill", f"{order[0]:06d}-{order[1]:03d}-{uuid.uuid4().hex}.arrow"))
+        # A name of its own for every attempt: a retried task must not touch what an earlier one emitted.
+        folder = job.work.path / "spill"
+        folder.mkdir(parents=True, exist_ok=True)
+        path = str(folder / f"{order[0]:06d}-{order[1]:03d}-{uuid.uuid4().hex}.arrow")
         schema = next(iter(parts.values())).schema
         elements: list[tuple[int, Piece]] = []
         with pa.OSFile(path, "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
@@ -72,9 +74,10 @@ class EngineShuffle:
     def write(
         self, job: Job, order: tuple[int, int], parts: dict[int, pa.Table]
     ) -> Iterator[tuple[int, Piece]]:
+        options = pa.ipc.IpcWriteOptions(compression="lz4")
         for bucket, events in sorted(parts.items()):
             sink = pa.BufferOutputStream()
-            with pa.ipc.new_stream(sink, events.schema) as writer:
+            with pa.ipc.new_stream(sink, events.schema, options=options) as writer:
                 writer.write_table(events)
             yield bucket, Piece(order, data=sink.getvalue().to_pybytes())
 
@@ -85,10 +88,10 @@ class EngineShuffle:
 class Buffer:
     """Collects events by bucket until they are worth a flush."""
 
-    def __init__(self, job: Job, shuffle: Shuffle, chunk: int) -> None:
+    def __init__(self, job: Job, shuffle: Shuffle, task: int) -> None:
         self.job = job
         self.shuffle = shuffle
-        self.chunk = chunk
+        self.task = task
         self.flushes = 0
         self.bytes = 0
         self.parts: dict[int, list[pa.RecordBatch]] = {}
@@ -105,7 +108,7 @@ class Buffer:
         """Hand on all that is held."""
         if self.parts:
             tables = {bucket: pa.Table.from_batches(batches) for bucket, batches in self.parts.items()}
-            yield from self.shuffle.write(self.job, (self.chunk, self.flushes), tables)
+            yield from self.shuffle.write(self.job, (self.task, self.flushes), tables)
         self.flushes += 1
         self.bytes = 0
         self.parts = {}

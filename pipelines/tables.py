@@ -1,4 +1,4 @@
-"""Last pass: vocabulary, item and user tables, and the summary that the commit works from."""
+"""Last pass: item and user tables, and the summary that the commit works from."""
 
 from __future__ import annotations
 
@@ -9,25 +9,16 @@ from dataclasses import dataclass
 import apache_beam as beam
 import pyarrow as pa
 
-from behavior.dataset import build_tables, item_vocabulary, merge_stats, nothing_left, stats_record
+from behavior.dataset import merge_stats, nothing_left, stats_record
 from behavior.manifest import Counts, FeatureEntry, FileEntry
-from behavior.shards import ITEMS, REJECTED, STATS, USERS, VOCABULARY, file_entry, write_table
-from pipelines.buckets import BucketReport, load_vocabulary
-from pipelines.job import Job, read_arrow, write_arrow, write_text
+from behavior.shards import BUCKETS, ITEMS, REJECTED, STATS, USERS, VOCABULARY, write_table
+from behavior.stats import SequenceStats
+from behavior.tables import build_tables, fit_vocabulary
+from pipelines.buckets import BucketReport, in_bucket_order, load_encoders, load_vocabulary
+from pipelines.job import Job, read_arrow
 from pipelines.reading import Reading
 
-
-class FitVocabulary(beam.DoFn):
-    """One element, the item counts -> path of the item vocabulary."""
-
-    def __init__(self, job: Job) -> None:
-        self.job = job
-
-    def process(self, _: None, counts: pa.Table) -> Iterator[str]:
-        with self.job.errors_kept():
-            path = self.job.path("vocabulary", "items.arrow")
-            write_arrow(path, item_vocabulary(self.job.spec, counts).table)
-        yield str(path)
+SUMMARY = "summary.json"
 
 
 @dataclass(frozen=True)
@@ -35,8 +26,8 @@ class TablesReport:
     """Files and features of the tables."""
 
     files: list[FileEntry]
-    item_features: list[FeatureEntry]
-    user_features: list[FeatureEntry]
+    features: dict[str, list[FeatureEntry]]
+    """item_features, user_features and event_features."""
 
 
 class WriteTables(beam.DoFn):
@@ -46,56 +37,84 @@ class WriteTables(beam.DoFn):
         self.job = job
 
     def process(self, _: None, vocabulary: str, reports: list[BucketReport]) -> Iterator[TablesReport]:
-        with self.job.errors_kept():
-            spec, staging = self.job.spec, self.job.staging
-            items = load_vocabulary(vocabulary, spec.vocabulary.oov)
-            users = pa.concat_tables(
-                [read_arrow(self.job.path("users", f"{r.bucket:05d}.arrow")) for r in _sorted(reports)]
+        job = self.job
+        with job.stage("tables"):
+            spec, previous = job.spec, job.previous
+            items = load_vocabulary(job.work, vocabulary, spec.vocabulary.oov)
+            counts = pa.concat_tables(
+                [read_arrow(job.work, report.users) for report in in_bucket_order(reports)]
             )
-            tables = build_tables(spec, self.job.base, items, users)
-            files = [write_table(tables.items, staging, ITEMS), write_table(tables.users, staging, USERS)]
-            for name, words in tables.vocabularies.items():
-                files.append(write_table(words, staging, f"{VOCABULARY}/{name}.parquet"))
+            before = None
+            if previous is not None:
+                before = previous.vocabulary("user")
+                counts = previous.user_counts(counts)
+            users = fit_vocabulary(spec, "user", counts, before)
+            tables = build_tables(
+                spec, job.base, items, users, previous.encoders("table") if previous else None
+            )
+            encoders = load_encoders(job.work, vocabulary)
+            files = [
+                write_table(tables.items, job.out, job.file(ITEMS)),
+                write_table(tables.users, job.out, job.file(USERS)),
+            ]
+            words = dict(tables.vocabularies)
+            words |= {f"event.{n}": e.vocabulary for n, e in encoders.items() if e.vocabulary is not None}
+            for name, table in words.items():
+                files.append(write_table(table, job.out, job.file(f"{VOCABULARY}/{name}.parquet")))
             if tables.rejects:
-                name = f"{REJECTED}/tables.jsonl"
-                (staging / REJECTED).mkdir(parents=True, exist_ok=True)
-                write_text(staging / name, "".join(reject.to_json() + "\n" for reject in tables.rejects))
-                files.append(file_entry(staging, name, rows=len(tables.rejects)))
-        yield TablesReport(files, tables.item_features, tables.user_features)
+                text = "".join(reject.to_json() + "\n" for reject in tables.rejects)
+                files.append(_write_text(job, f"{REJECTED}/tables.jsonl", text, len(tables.rejects)))
+            features = {
+                "item_features": tables.item_features,
+                "user_features": tables.user_features,
+                "event_features": [encoder.entry for encoder in encoders.values()],
+            }
+        yield TablesReport(files, features)
+
+
+def _write_text(job: Job, name: str, text: str, rows: int = 0) -> FileEntry:
+    path = job.file(name)
+    with job.out.create(path) as file:
+        file.write(text.encode())
+    return FileEntry(path=path, rows=rows, events=0, bytes=file.bytes, sha256=file.sha256)
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What the pipeline hands to the commit."""
+    """What the pipeline hands to the commit.
+
+    Attributes:
+        counts: of the events that this job read; users and items are all that the data set then has.
+        features: item_features, user_features and event_features.
+        files: all that this job wrote.
+        damaged: names of input files that could not be read to their end.
+    """
 
     counts: Counts
-    item_features: list[FeatureEntry]
-    user_features: list[FeatureEntry]
+    features: dict[str, list[FeatureEntry]]
     files: list[FileEntry]
+    damaged: list[str]
 
     def to_json(self) -> str:
-        return json.dumps(
-            {
-                "counts": self.counts.model_dump(),
-                "item_features": [entry.model_dump() for entry in self.item_features],
-                "user_features": [entry.model_dump() for entry in self.user_features],
-                "files": [entry.model_dump() for entry in self.files],
-            }
-        )
+        features = {name: [e.model_dump() for e in entries] for name, entries in self.features.items()}
+        record = {
+            "counts": self.counts.model_dump(),
+            "features": features,
+            "files": [entry.model_dump() for entry in self.files],
+            "damaged": self.damaged,
+        }
+        return json.dumps(record)
 
     @classmethod
     def from_json(cls, text: str) -> Summary:
         data = json.loads(text)
-        return cls(
-            Counts(**data["counts"]),
-            [FeatureEntry(**entry) for entry in data["item_features"]],
-            [FeatureEntry(**entry) for entry in data["user_features"]],
-            [FileEntry(**entry) for entry in data["files"]],
-        )
+        features = {name: [FeatureEntry(**e) for e in entries] for name, entries in data["features"].items()}
+        files = [FileEntry(**entry) for entry in data["files"]]
+        return cls(Counts(**data["counts"]), features, files, data["damaged"])
 
 
 class WriteSummary(beam.DoFn):
-    """One element and the results of all stages -> the path of summary.json."""
+    """One element and the results of all stages -> name of the summary."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -109,29 +128,38 @@ class WriteSummary(beam.DoFn):
         tables: TablesReport,
         sequences: list[FileEntry],
     ) -> Iterator[str]:
-        with self.job.errors_kept():
-            spec, staging = self.job.spec, self.job.staging
-            stats = merge_stats([report.stats for report in _sorted(reports)])
+        job = self.job
+        with job.stage("summary"):
+            own = {str(report.bucket): report.stats for report in reports}
+            buckets = (job.previous.bucket_stats() if job.previous else {}) | own
+            stats = merge_stats([buckets[bucket] for bucket in sorted(buckets, key=int)])
             filtered = reading.filtered + sum(report.dropped for report in reports)
             if not stats.events:
                 raise nothing_left(reading.read, filtered)
-            items = load_vocabulary(vocabulary, spec.vocabulary.oov)
+            items = load_vocabulary(job.work, vocabulary, job.spec.vocabulary.oov)
+            added = sum(report.added for report in reports)
             counts = Counts(
                 read=reading.read,
-                accepted=stats.events,
+                accepted=added,
                 rejected=reading.rejected,
                 filtered=filtered,
-                events=stats.events,
+                events=added,
                 users=stats.users,
                 items=len(items),
             )
-            write_text(staging / STATS, json.dumps(stats_record(spec, stats, items.table), indent=2) + "\n")
-            files = [*sequences, *tables.files, *reading.files, file_entry(staging, STATS, rows=0)]
-            summary = Summary(counts, tables.item_features, tables.user_features, files)
-            write_text(self.job.summary, summary.to_json())
-        yield str(self.job.summary)
+            record = stats_record(job.spec, stats, items.table)
+            files = [
+                *sequences,
+                *tables.files,
+                *reading.files,
+                _write_text(job, STATS, json.dumps(record, indent=2) + "\n"),
+                _write_text(job, BUCKETS, _stats_text(buckets)),
+            ]
+            job.work.write_text(SUMMARY, Summary(counts, tables.features, files, reading.damaged).to_json())
+        yield SUMMARY
 
 
-def _sorted(reports: list[BucketReport]) -> list[BucketReport]:
-    """Side inputs come in any order; floating point sums and files must not depend on it."""
-    return sorted(reports, key=lambda report: report.bucket)
+def _stats_text(buckets: dict[str, SequenceStats]) -> str:
+    """One bucket a line."""
+    lines = [f'"{bucket}": {json.dumps(buckets[bucket].to_json())}' for bucket in sorted(buckets, key=int)]
+    return "{\n" + ",\n".join(lines) + "\n}\n"

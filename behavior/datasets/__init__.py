@@ -1,4 +1,4 @@
-"""Ready-made specs for public data sets; the data themselves are the user's to bring."""
+"""Ready-made specs for public data sets; the data themselves are the user's to bring, or to fetch."""
 
 from __future__ import annotations
 
@@ -8,15 +8,21 @@ from behavior.config import did_you_mean
 from behavior.errors import UserError
 
 _FOLDER = Path(__file__).parent
+SOURCES = _FOLDER / "sources.yaml"
+"""Where the data are published; not a spec. See `behavior.datasets.sources`."""
 
 
 def names() -> list[str]:
     """Names of the ready specs."""
-    return sorted(path.stem for path in _FOLDER.glob("*.yaml"))
+    return sorted(path.stem for path in _FOLDER.glob("*.yaml") if path != SOURCES)
 
 
-def path_of(name: str) -> Path:
+def path_of(name: str, *, where: str = "SPEC") -> Path:
     """The spec file of a ready spec.
+
+    Args:
+        name: of the ready spec.
+        where: the argument that gave the name, for the error.
 
     Raises:
         UserError: there is none of that name.
@@ -24,6 +30,6 @@ def path_of(name: str) -> Path:
     path = _FOLDER / f"{name}.yaml"
     if name not in names():
         raise UserError(
-            f"'{name}' is neither a file nor a ready spec", where="SPEC", fix=did_you_mean(name, names())
+            f"'{name}' is neither a file nor a ready spec", where=where, fix=did_you_mean(name, names())
         )
     return path

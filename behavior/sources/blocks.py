@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from types import TracebackType
 from typing import BinaryIO, cast
 
 import fsspec
-import pyarrow as pa
 
-from behavior.errors import UserError
+from behavior.sources.compressed import Decompressed
+from behavior.sources.damage import SKIP_HINT, UnreadableFileError, damaged, unreadable
 
 BLOCK_BYTES = 8 << 20
+MAX_LINE_BYTES = 64 << 20
+"""A longer line is not text: reading it would fill the memory."""
 UTF8_BOM = b"\xef\xbb\xbf"
 
 
@@ -24,88 +29,195 @@ def compression_of(path: str, setting: str) -> str | None:
     return "zstd" if lower.endswith((".zst", ".zstd")) else None
 
 
-def open_bytes(path: str, compression: str | None) -> BinaryIO:
-    """Open a local or remote file for reading, decompressed.
+class TextFile:
+    """A text file, opened once and decompressed.
+
+    Where a compressed file is cut off or damaged, reading ends as at the end of a file; `damage` says why.
+
+    Args:
+        path: local, or a URL that fsspec knows.
+        compression: gzip, zstd or None.
 
     Raises:
-        UserError: there is no such file, or it cannot be opened.
+        UnreadableFileError: the file cannot be opened; or, from any method, not read.
     """
-    try:
-        file = fsspec.open(path, "rb").open()
-    except FileNotFoundError:
-        raise UserError(f"there is no file '{path}'", fix="check the path in the spec") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"'{path}' cannot be opened: {error}") from error
-    if compression is None:
-        return cast(BinaryIO, file)
-    return cast(BinaryIO, pa.CompressedInputStream(file, compression))
+
+    def __init__(self, path: str, compression: str | None) -> None:
+        self.path = path
+        self.position = 0
+        """Bytes read so far, decompressed."""
+        self.lines = 0
+        """Lines that `readline` gave."""
+        self._compression = compression
+        self._begun = False  # whether anything came out of the file
+        self._peeked = b""
+        self._file: BinaryIO | Decompressed
+        if compression is None:
+            self._file = _open(path)
+        else:
+            self._file = Decompressed(lambda: _open(path), compression)
+
+    def __enter__(self) -> TextFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    @property
+    def damage(self) -> str | None:
+        """Why reading ended before the end of the file; None as long as it did not."""
+        return self._file.damage if isinstance(self._file, Decompressed) else None
+
+    def read(self, size: int) -> bytes:
+        """The next bytes; fewer than `size` only near the end."""
+        result, self._peeked = self._peeked[:size], self._peeked[size:]
+        if len(result) < size:
+            result += self._read(size - len(result))
+        self.position += len(result)
+        return result
+
+    def readline(self) -> bytes:
+        """The rest of the line, with its line feed."""
+        if isinstance(self._file, io.BufferedReader) and not self._peeked:
+            return self._native_line(self._file)
+        parts: list[bytes] = []
+        size, step = 0, 1 << 10
+        while size <= MAX_LINE_BYTES:
+            piece = self._peeked or self._read(step)
+            self._peeked = b""
+            end = piece.find(b"\n") + 1
+            if not piece or end:
+                parts.append(piece[:end])
+                self._peeked = piece[end:]
+                return self._counted(b"".join(parts))
+            parts.append(piece)
+            size, step = size + len(piece), 1 << 16
+        raise self._endless()
+
+    def _native_line(self, file: io.BufferedReader) -> bytes:
+        try:
+            line = file.readline(MAX_LINE_BYTES + 1)
+        except OSError as error:
+            raise unreadable(self.path, error) from error
+        if len(line) > MAX_LINE_BYTES:
+            raise self._endless()
+        return self._counted(line)
+
+    def _counted(self, line: bytes) -> bytes:
+        self.position += len(line)
+        self.lines += bool(line)
+        return line
+
+    def _endless(self) -> UnreadableFileError:
+        return UnreadableFileError(
+            f"'{self.path}' holds a line of more than {MAX_LINE_BYTES >> 20} MiB",
+            fix=f"correct 'format' or 'compression' in the spec; {SKIP_HINT}",
+        )
+
+    def peek_line(self) -> bytes:
+        """The line that comes next, which stays there."""
+        line = self.readline()
+        self.position -= len(line)
+        self.lines -= bool(line)
+        self._peeked = line + self._peeked
+        return line
+
+    def seek(self, position: int) -> None:
+        """Go elsewhere in a file that is not compressed."""
+        self._peeked = b""
+        self.position = position
+        cast(BinaryIO, self._file).seek(position)
+
+    def _read(self, size: int) -> bytes:
+        try:
+            data = self._file.read(size)
+        except (OSError, ValueError, EOFError) as error:
+            raise unreadable(self.path, error) from error
+        self._begun |= bool(data)
+        if not self._begun and self.damage is not None:
+            problem = f"{self.damage} (is it {self._compression}?)"
+            raise unreadable(self.path, problem, "get the file again or correct 'compression' in the spec")
+        return data
 
 
 def iter_blocks(
-    path: str, compression: str | None, start: int = 0, end: int | None = None, block_bytes: int = BLOCK_BYTES
+    source: str | TextFile,
+    compression: str | None,
+    start: int = 0,
+    end: int | None = None,
+    block_bytes: int = BLOCK_BYTES,
 ) -> Iterator[bytes]:
     """Blocks of whole lines of a file, or of the lines that begin in the byte range [start, end).
 
     The last line may lack its line feed. Neighboring ranges give every line exactly once.
 
+    Args:
+        source: a path, or a file that is open; one from which something was read, the header say, goes on
+            from there where `start` is 0.
+        compression: gzip, zstd or None; of a path.
+        start, end: byte range; end is None for the end of the file.
+        block_bytes: rough size of the blocks.
+
     Raises:
-        UserError: the file cannot be read to its end.
+        UnreadableFileError: nothing of the file can be read.
+        DamagedFileError: the file is damaged; after all whole lines before the damage were given.
     """
-    with open_bytes(path, compression) as file:
-        position = start
+    opened: AbstractContextManager[TextFile]
+    opened = TextFile(source, compression) if isinstance(source, str) else nullcontext(source)
+    with opened as file:
         if start:
             # A line belongs to the range its first byte is in: skip what the range before us owns.
             file.seek(start - 1)
-            skipped = _to_line_end(file, path)
-            position = start - 1 + len(skipped)
-        while end is None or position < end:
-            size = block_bytes if end is None else min(block_bytes, end - position)
-            block = _read(file, size, path)
-            if not block:
+            file.readline()
+        while end is None or file.position < end:
+            at_start = file.position == 0
+            block = file.read(block_bytes if end is None else min(block_bytes, end - file.position))
+            if block and not block.endswith(b"\n"):
+                block += file.readline()
+            if at_start:
+                block = block.removeprefix(UTF8_BOM)
+            tail = b""
+            if file.damage is not None and not block.endswith(b"\n"):
+                # Half a line must not be taken for a whole one.
+                whole = block.rfind(b"\n") + 1
+                block, tail = block[:whole], block[whole:]
+            if block:
+                yield block
+            elif file.damage is not None:
+                raise damaged(file.path, file.damage, tail)
+            else:
                 return
-            if not block.endswith(b"\n"):
-                block += _to_line_end(file, path)
-            at_start = position == 0
-            position += len(block)
-            yield block.removeprefix(UTF8_BOM) if at_start else block
+            if tail:
+                assert file.damage is not None
+                raise damaged(file.path, file.damage, tail)
 
 
-def first_line(path: str, compression: str | None, encoding: str) -> str:
-    """The first line of a file, without its line feed; empty for an empty file."""
-    with open_bytes(path, compression) as file:
-        line = _to_line_end(file, path)
-    return line.removeprefix(UTF8_BOM).decode(encoding, errors="replace").rstrip("\r\n")
+def read_bytes(path: str, compression: str | None) -> bytes:
+    """All of a file, decompressed, without a byte order mark.
+
+    Raises:
+        UserError: the file cannot be read to its end.
+    """
+    with TextFile(path, compression) as file:
+        parts = list(iter(lambda: file.read(BLOCK_BYTES), b""))
+        if file.damage is not None:
+            raise damaged(path, file.damage, b"")
+    return b"".join(parts).removeprefix(UTF8_BOM)
 
 
-def is_empty(path: str, compression: str | None) -> bool:
-    """Whether a file holds nothing, decompressed."""
-    with open_bytes(path, compression) as file:
-        return not _read(file, 1, path)
-
-
-def _to_line_end(file: BinaryIO, path: str) -> bytes:
-    """Read up to and including the next line feed (pyarrow's streams have no readline)."""
-    parts: list[bytes] = []
-    if hasattr(file, "readline") and not isinstance(file, pa.NativeFile):
-        try:
-            return file.readline()
-        except OSError as error:
-            raise _unreadable(path, error) from error
-    while byte := _read(file, 1, path):
-        parts.append(byte)
-        if byte == b"\n":
-            break
-    return b"".join(parts)
-
-
-def _read(file: BinaryIO, size: int, path: str) -> bytes:
+def _open(path: str) -> BinaryIO:
     try:
-        return file.read(size)
-    except (OSError, EOFError, pa.ArrowException) as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: str, error: Exception) -> UserError:
-    return UserError(
-        f"'{path}' cannot be read to its end: {error}", fix="the file may be cut off or damaged: get it again"
-    )
+        if "://" not in path:
+            return open(path, "rb")
+        return cast(BinaryIO, fsspec.open(path, "rb").open())
+    except FileNotFoundError:
+        raise UnreadableFileError(
+            f"there is no file '{path}'", fix=f"check the path in the spec; {SKIP_HINT}"
+        ) from None
+    except (OSError, ValueError) as error:
+        problem = getattr(error, "strerror", None) or error
+        raise UnreadableFileError(
+            f"'{path}' cannot be opened: {problem}", fix=f"check its permissions; {SKIP_HINT}"
+        ) from error

@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.json as pajson
 
-from behavior.sources.delimited import line_starts, to_utf8
+from behavior.sources.delimited import to_utf8
 from behavior.sources.raw import RawBatch
+from behavior.sources.rows import line_starts
 
 # Below this many lines the slow reader costs nothing worth another halving.
 _SLOW_LINES = 512

@@ -6,8 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from behavior.sources.delimited import line_starts, to_utf8
+from behavior.sources.delimited import to_utf8
 from behavior.sources.raw import RawBatch
+from behavior.sources.rows import line_starts
 
 USER = "user"
 ITEM = "item"

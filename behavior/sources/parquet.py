@@ -3,67 +3,115 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from behavior.errors import UserError
+from behavior.sources.damage import SKIP_HINT, UnreadableFileError
 from behavior.sources.raw import RawBatch
 
 BATCH_ROWS = 1 << 19
+# What a damaged file may raise: Thrift, the codecs, text that is none, sizes that are nonsense.
+_ERRORS = (OSError, pa.ArrowException, ValueError, MemoryError, OverflowError, KeyError, IndexError)
 
 
 def open_parquet(path: str) -> pq.ParquetFile:
     """Open a local or remote Parquet file.
 
     Raises:
-        UserError: there is no such file, or it is not Parquet.
+        UnreadableFileError: there is no such file, or it is not Parquet.
     """
     try:
-        return pq.ParquetFile(path if "://" not in path else fsspec.open(path, "rb").open())
+        file = pq.ParquetFile(path if "://" not in path else fsspec.open(path, "rb").open())
+        _ = file.schema_arrow.names  # a name that is no text would be met later
+        return file
     except FileNotFoundError:
-        raise UserError(f"there is no file '{path}'", fix="check the path in the spec") from None
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"'{path}' is not a Parquet file that can be read: {error}") from error
+        raise UnreadableFileError(
+            f"there is no file '{path}'", fix=f"check the path in the spec; {SKIP_HINT}"
+        ) from None
+    except _ERRORS as error:
+        raise UnreadableFileError(
+            f"'{path}' is not a Parquet file that can be read: {error}",
+            fix=f"get the file again; {SKIP_HINT}",
+        ) from error
 
 
-def check_flat(path: str, columns: list[str], lists: set[str]) -> None:
+def row_group_sizes(file: pq.ParquetFile, path: str) -> tuple[int, ...]:
+    """Bytes of each row group, unpacked.
+
+    Raises:
+        UnreadableFileError: the footer is nonsense.
+    """
+    try:
+        groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
+        sizes = tuple(group.total_byte_size for group in groups)
+        if min((*sizes, *(group.num_rows for group in groups)), default=0) < 0:
+            raise ValueError("a size is negative")
+    except _ERRORS as error:
+        raise UnreadableFileError(
+            f"'{path}' has a footer that makes no sense: {error}", fix=f"get the file again; {SKIP_HINT}"
+        ) from error
+    return sizes
+
+
+def check_flat(schema: pa.Schema, path: str, columns: list[str], lists: set[str]) -> None:
     """Check that columns hold single values, or where `lists` names them perhaps lists of single values.
 
     Raises:
-        UserError: naming the column and its type.
+        UnreadableFileError: naming the column and its type.
     """
-    with open_parquet(path) as file:
-        schema = file.schema_arrow
     for name in columns:
+        if len(schema.get_all_field_indices(name)) > 1:
+            raise UnreadableFileError(
+                f"there are several columns '{name}'", where=path, fix="give each a name of its own"
+            )
         kind = schema.field(name).type
         is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
         if pa.types.is_nested(kind.value_type if is_list and name in lists else kind):
-            raise UserError(
+            raise UnreadableFileError(
                 f"the column '{name}' holds {kind}, not {'lists of ' if name in lists else ''}single values",
                 where=path,
                 fix="write it as a plain column",
             )
 
 
-def read_row_groups(path: str, groups: list[int] | None, columns: list[str]) -> Iterator[RawBatch]:
+def read_row_groups(file: pq.ParquetFile, groups: list[int] | None, columns: list[str]) -> Iterator[RawBatch]:
     """Raw batches of some row groups (all where `groups` is None); places are rows within a row group.
 
-    A batch never spans two row groups; `RawBatch.lines` is 0, since rows are numbered absolutely.
+    A batch never spans two row groups; `RawBatch.lines` is 0, since rows are numbered absolutely. What
+    cannot be read of a row group becomes one reject, and the next row group is read.
     """
-    with open_parquet(path) as file:
-        for group in range(file.num_row_groups) if groups is None else groups:
-            row = 0
-            try:
-                for batch in file.iter_batches(
-                    BATCH_ROWS, row_groups=[group], columns=columns, use_threads=False
-                ):
-                    yield _raw(batch, columns, row, group)
-                    row += batch.num_rows
-            except (OSError, pa.ArrowException) as error:
-                raise UserError(f"row group {group} cannot be read: {error}", where=path) from error
+    for group in range(file.num_row_groups) if groups is None else groups:
+        row = 0
+        try:
+            expected = file.metadata.row_group(group).num_rows
+            for batch in file.iter_batches(
+                BATCH_ROWS, row_groups=[group], columns=columns, use_threads=False
+            ):
+                raw = _raw(batch, columns, row, group)
+                row += batch.num_rows
+                if row > expected:
+                    raise ValueError(f"there are more than {expected:,} rows")
+                yield raw
+            if row < expected:
+                raise ValueError(f"there are {row:,} rows where the footer says {expected:,}")
+        except _ERRORS as error:
+            yield _lost(columns, row, group, error)
+
+
+def _lost(columns: list[str], row: int, group: int, error: Exception) -> RawBatch:
+    reason = f"the row group is damaged here: what follows in it is lost: {error}"
+    return RawBatch(
+        {name: pa.array([], pa.string()) for name in columns},
+        np.zeros(0, np.int64),
+        lambda index: "",
+        [(row, reason, "")],
+        row_group=group,
+        damaged=reason,
+    )
 
 
 def _raw(batch: pa.RecordBatch, columns: list[str], row: int, group: int) -> RawBatch:
@@ -71,15 +119,45 @@ def _raw(batch: pa.RecordBatch, columns: list[str], row: int, group: int) -> Raw
     return RawBatch(
         arrays,
         np.arange(row, row + batch.num_rows),
-        lambda index: str({name: array[index].as_py() for name, array in arrays.items()}),
+        lambda index: str({name: _value(array, index) for name, array in arrays.items()}),
         row_group=group,
     )
 
 
+def _value(array: pa.Array, index: int) -> Any:
+    """A value as Python has it, or as Arrow writes it where Python has none (the year 12,000, say)."""
+    try:
+        return array[index].as_py()
+    except (ValueError, OverflowError):
+        return str(array.slice(index, 1))
+
+
 def _plain(array: pa.Array) -> pa.Array:
-    """Without dictionaries and the types with which other libraries write text."""
+    """Without dictionaries and the types with which other libraries write text; text that is none as bytes.
+
+    Raises:
+        pyarrow.ArrowInvalid: the array is broken, so that looking at its values might crash.
+    """
+    if isinstance(array, pa.ExtensionArray):
+        array = array.storage
     if pa.types.is_dictionary(array.type):
+        array.validate()
+        _check_indices(array)
         array = array.dictionary_decode()
     plain = {"large_string": pa.string(), "string_view": pa.string()}
     plain |= {"large_binary": pa.binary(), "binary_view": pa.binary()}
+    try:
+        array.validate(full=True)
+    except pa.ArrowInvalid:
+        if not pa.types.is_string(array.type) and not pa.types.is_large_string(array.type):
+            raise
+        array = array.view(pa.binary() if pa.types.is_string(array.type) else pa.large_binary())
+        array.validate(full=True)
     return array.cast(plain[str(array.type)]) if str(array.type) in plain else array
+
+
+def _check_indices(array: pa.DictionaryArray) -> None:
+    """A damaged index would have Arrow read beside the dictionary."""
+    indices = array.indices.drop_null().to_numpy()
+    if len(indices) and not 0 <= int(indices.min()) <= int(indices.max()) < len(array.dictionary):
+        raise pa.ArrowInvalid("a dictionary index is out of bounds")

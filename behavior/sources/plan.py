@@ -1,24 +1,31 @@
-"""Planning: globs become files, files become chunks that can be read side by side."""
+"""Planning: files are looked at once, then cut into chunks that can be read side by side."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
 import json
-from dataclasses import dataclass
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import PurePosixPath
-
-import fsspec
-import pyarrow as pa
 
 from behavior.errors import UserError
-from behavior.sources.blocks import compression_of, first_line, is_empty, iter_blocks
-from behavior.sources.delimited import columns_of_header
-from behavior.sources.parquet import open_parquet
-from behavior.spec import DatasetSpec, EventSource, FileFormat
+from behavior.sources.blocks import compression_of
+from behavior.sources.damage import UnreadableFileError
+from behavior.sources.files import InputFile, expand
+from behavior.sources.look import columns_of_parquet, integers_of_parquet, look_at_text
+from behavior.sources.parquet import open_parquet, row_group_sizes
+from behavior.sources.raw import Reject
+from behavior.spec import DatasetSpec, EventSource, FeatureTable
 
 CHUNK_BYTES = 64 << 20
+OPEN_BYTES = 16 << 10
+"""What opening a file weighs beside its bytes when small files are put together."""
+# Footers of remote files are waited for, not computed.
+_LOOKS_AT_ONCE = 8
+
+__all__ = ["BadFile", "Chunk", "FileParts", "InputFile", "Plan", "expand", "plan_input"]
 
 
 @dataclass(frozen=True, order=True)
@@ -31,7 +38,9 @@ class Chunk:
         number: index of the chunk within the file.
         path: the file.
         start, end: byte range of plain text files (whole lines that begin there), or row groups of Parquet.
-            end is None for a compressed file, which is read as a whole.
+            end is None for a file that is read as a whole: a compressed one, or one whose fields may hold
+            line feeds.
+        bytes: size in the file; of Parquet, unpacked.
     """
 
     source: int
@@ -40,25 +49,81 @@ class Chunk:
     path: str
     start: int
     end: int | None
+    bytes: int = 0
 
 
 @dataclass(frozen=True)
-class InputFile:
-    """One file of the input."""
+class FileParts:
+    """What is known of one good file before it is cut.
+
+    Attributes:
+        source, file, path: see `Chunk`.
+        size: bytes of the file.
+        whole: whether it must be read as a whole.
+        groups: of Parquet, the bytes of each row group, unpacked.
+    """
+
+    source: int
+    file: int
+    path: str
+    size: int
+    whole: bool = False
+    groups: tuple[int, ...] | None = None
+
+    def cut(self, chunk_bytes: int) -> list[Chunk]:
+        """Chunks of about `chunk_bytes`, in the order of the file."""
+        if self.whole:
+            return [Chunk(self.source, self.file, 0, self.path, 0, None, self.size)] if self.size else []
+        bounds = [*range(0, self.size, chunk_bytes), self.size]
+        if self.groups is not None:
+            bounds = [0, *_group_bounds(self.groups, chunk_bytes), len(self.groups)]
+        return [
+            Chunk(
+                self.source,
+                self.file,
+                number,
+                self.path,
+                start,
+                end,
+                end - start if self.groups is None else sum(self.groups[start:end]),
+            )
+            for number, (start, end) in enumerate(itertools.pairwise(bounds))
+            if end > start
+        ]
+
+
+@dataclass(frozen=True)
+class BadFile:
+    """A file that was set aside before anything was read of it.
+
+    Attributes:
+        path: the file.
+        name: how messages name it.
+        source: index of the group of event files in the spec.
+        file: index of the file within the group.
+        reason: what is wrong with it.
+    """
 
     path: str
     name: str
-    """Relative to the input folder, for messages and digests."""
-    size: int
-    modified: str
+    source: int
+    file: int
+    reason: str
+
+    @property
+    def reject(self) -> Reject:
+        """The one reject that stands for the file, at line 0."""
+        return Reject(self.name, 0, self.reason, "")
 
 
 @dataclass(frozen=True)
 class Plan:
     """What there is to read."""
 
-    chunks: list[Chunk]
+    parts: list[FileParts]
+    """The good event files, in the input's order."""
     files: list[InputFile]
+    """All input files, tables and bad ones included."""
     bytes: int
     """Size of all event files."""
     user_type: str
@@ -66,208 +131,190 @@ class Plan:
     item_type: str
     digest: str
     """SHA-256 of the names, sizes and modification times of all input files, tables included."""
+    chunk_bytes: int = CHUNK_BYTES
+    """Rough size of chunks and tasks."""
+    bad_files: list[BadFile] = field(default_factory=list)
+    """Event files that are set aside; more may be found where files are read."""
 
     @cached_property
     def names(self) -> dict[str, str]:
         """Path -> how messages name the file."""
         return {file.path: file.name for file in self.files}
 
+    @cached_property
+    def chunks(self) -> list[Chunk]:
+        """All there is to read, in the input's order."""
+        return [chunk for part in self.parts for chunk in part.cut(self.chunk_bytes)]
 
-def plan_input(spec: DatasetSpec, base: str, chunk_bytes: int = CHUNK_BYTES) -> Plan:
-    """Find the input files of a spec, check that the first of each group looks as the spec says, cut chunks.
+    @cached_property
+    def tasks(self) -> list[list[Chunk]]:
+        """The chunks in their order, neighbors put together to about `chunk_bytes`."""
+        return list(_put_together(self.chunks, self.chunk_bytes))
+
+    def with_chunk_bytes(self, chunk_bytes: int) -> Plan:
+        """The same input cut anew, without another look at it."""
+        return replace(self, chunk_bytes=chunk_bytes)
+
+
+def plan_input(
+    spec: DatasetSpec, base: str, chunk_bytes: int = CHUNK_BYTES, *, skip_bad_files: bool = False
+) -> Plan:
+    """Find the input files of a spec, check that they look as the spec says, and cut them into chunks.
+
+    No file is opened twice. Of each group of text files only the first is, since they are thousands at times;
+    of Parquet all are, since row groups stand in the footer.
+
+    Args:
+        spec: the dataset spec.
+        base: folder its paths are relative to.
+        chunk_bytes: rough size of the chunks.
+        skip_bad_files: set event files aside that cannot be read or do not look as the spec says, as long as
+            some file of their group does.
 
     Raises:
         UserError: a file or column is missing, a separator does not split, or a log is empty.
     """
-    chunks: list[Chunk] = []
-    files: list[InputFile] = []
-    for number, source in enumerate(spec.events):
-        found = expand(source, base)
-        files.extend(found)
-        check_columns(source, source.needed_columns(), found[0].path)
-        _check_keys(source, found[0].path)
-        for index, file in enumerate(found):
-            chunks.extend(_cut(number, index, source, file, chunk_bytes))
+    groups = [_look_at_group(spec, base, number, skip_bad_files) for number in range(len(spec.events))]
+    files = [file for group in groups for file in group.files]
     total = sum(file.size for file in files)
     for table in (*spec.items, *spec.users):
-        found = expand(table, base)
-        wanted = [] if table.kind == "json_map" else [table.id, *(f.source_column for f in table.features)]
-        check_columns(table, [name for name in wanted if name], found[0].path)
-        files.extend(found)
+        files.extend(_look_at_table(table, base))
     if not total:
         raise UserError(
             "the log is empty: its files hold no bytes", where=", ".join(f.name for f in files[:3])
         )
     record = [[file.name, file.size, file.modified] for file in files]
-    digest = hashlib.sha256(json.dumps(record).encode()).hexdigest()
-    return Plan(chunks, files, total, _id_type(spec, base, "user"), _id_type(spec, base, "item"), digest)
+    return Plan(
+        parts=[part for group in groups for part in group.parts],
+        files=files,
+        bytes=total,
+        user_type=_id_type(spec, groups, "user"),
+        item_type=_id_type(spec, groups, "item"),
+        digest=hashlib.sha256(json.dumps(record).encode()).hexdigest(),
+        chunk_bytes=chunk_bytes,
+        bad_files=[bad for group in groups for bad in group.bad],
+    )
 
 
-def expand(form: FileFormat, base: str) -> list[InputFile]:
-    """The files a list of paths and globs stands for: in the order of the list, globs sorted by name.
+@dataclass
+class _Group:
+    """A group of event files after the look.
 
-    Raises:
-        UserError: a path or glob stands for nothing.
+    `integers` are the columns that hold integers in every good Parquet file; none of other formats.
     """
-    found: dict[str, InputFile] = {}
-    for pattern in form.files:
-        full = pattern if "://" in pattern or pattern.startswith("/") else f"{base.rstrip('/')}/{pattern}"
+
+    files: list[InputFile]
+    parts: list[FileParts]
+    integers: set[str]
+    bad: list[BadFile]
+
+
+def _look_at_group(spec: DatasetSpec, base: str, number: int, skip: bool) -> _Group:
+    source = spec.events[number]
+    # A group without files is of a data set that is added to, where other groups have new files.
+    files = expand(source, base) if source.files else []
+    looks = _look_at_parquet if source.kind == "parquet" else _look_at_first_texts
+    group = _Group(files, [], set(source.needed_columns()) if source.kind == "parquet" else set(), [])
+    problem: UnreadableFileError | None = None
+    for index, (file, look) in enumerate(zip(files, looks(source, files), strict=True)):
+        if isinstance(look, UnreadableFileError):
+            problem = problem or look
+            if not skip:
+                raise look.with_hint() if len(files) > 1 else look
+            reason = look.reject(file.path, file.name).reason
+            group.bad.append(BadFile(file.path, file.name, number, index, reason))
+            continue
+        whole = source.multiline or compression_of(file.path, source.compression) is not None
+        part = FileParts(number, index, file.path, file.size, whole)
+        group.parts.append(part if look is None else replace(part, whole=False, groups=look.groups))
+        if look is not None:
+            group.integers &= look.integers
+    if problem is not None and not any(part.size for part in group.parts):
+        raise problem.without_hint()  # all of them: rather the spec is wrong
+    return group
+
+
+@dataclass(frozen=True)
+class _Footer:
+    groups: tuple[int, ...]
+    integers: set[str]
+
+
+def _look_at_parquet(source: EventSource, files: list[InputFile]) -> Iterator[_Footer | UnreadableFileError]:
+    wanted = source.needed_columns()
+
+    def look(file: InputFile) -> _Footer | UnreadableFileError:
         try:
-            filesystem, path = fsspec.core.url_to_fs(full)
-        except (ImportError, ValueError) as error:
-            raise UserError(f"'{full}' cannot be looked up: {error}", where="files of the spec") from None
-        is_glob = any(mark in path for mark in "*?[") and not filesystem.exists(path)
-        paths = sorted(filesystem.glob(path)) if is_glob else [path]
-        paths = [p for p in paths if filesystem.isfile(p)]
-        if not paths:
-            what = f"no file matches '{pattern}'" if is_glob else f"there is no file '{full}'"
-            raise UserError(
-                what, where=f"files of the spec, looked up in {base}", fix=_near_files(filesystem, path)
-            )
-        for each in paths:
-            info = filesystem.info(each)
-            modified = info.get("mtime") or info.get("updated") or info.get("LastModified") or ""
-            url = filesystem.unstrip_protocol(each) if "://" in full else each
-            found.setdefault(url, InputFile(url, _relative(url, base), int(info["size"]), str(modified)))
-    return list(found.values())
+            with open_parquet(file.path) as parquet:
+                columns_of_parquet(parquet, source, wanted, file.path, set())
+                return _Footer(row_group_sizes(parquet, file.path), integers_of_parquet(parquet, wanted))
+        except UnreadableFileError as error:
+            return error
+
+    with ThreadPoolExecutor(_LOOKS_AT_ONCE) as pool:
+        yield from pool.map(look, files)
 
 
-def _relative(path: str, base: str) -> str:
+def _look_at_first_texts(source: EventSource, files: list[InputFile]) -> Iterator[UnreadableFileError | None]:
+    """Look at files until one is good and not empty; the others are looked at when they are read."""
+    wanted, seen = source.needed_columns(), False
+    for file in files:
+        problem = None
+        if not seen and file.size:
+            try:
+                look_at_text(source, wanted, file.path)
+                seen = True
+            except UnreadableFileError as error:
+                problem = error
+        yield problem
+
+
+def _look_at_table(table: FeatureTable, base: str) -> list[InputFile]:
+    """Check the first file of a table; a table cannot be set aside."""
+    files = expand(table, base)
+    wanted = [] if table.kind == "json_map" else [table.id, *(f.source_column for f in table.features)]
+    columns = list(dict.fromkeys(name for name in wanted if name))
+    lists = {feature.source_column for feature in table.features if feature.kind == "multi_categorical"}
+    path = files[0].path
     try:
-        return str(PurePosixPath(path).relative_to(fsspec.core.url_to_fs(base)[1]))
-    except ValueError:
-        return path
+        if table.kind == "parquet":
+            with open_parquet(path) as parquet:
+                columns_of_parquet(parquet, table, columns, path, lists)
+        elif files[0].size and table.kind != "json_map":
+            look_at_text(table, columns, path)
+    except UnreadableFileError as error:
+        raise error.without_hint() from error
+    return files
 
 
-def _near_files(filesystem: fsspec.AbstractFileSystem, path: str) -> str:
-    folder = path.rpartition("/")[0]
-    try:
-        there = [entry.rpartition("/")[2] for entry in filesystem.ls(folder, detail=False)]
-    except (OSError, ValueError):
-        return f"there is no folder '{folder}' either; check the paths, or --input"
-    return f"the folder has: {', '.join(sorted(there)[:10])}" if there else f"the folder '{folder}' is empty"
+def _group_bounds(groups: tuple[int, ...], chunk_bytes: int) -> Iterator[int]:
+    """Where chunks begin, the first left out."""
+    size = 0
+    for number, group_bytes in enumerate(groups):
+        if size and size + group_bytes > chunk_bytes:
+            yield number
+            size = 0
+        size += group_bytes
 
 
-def _cut(source: int, index: int, form: EventSource, file: InputFile, chunk_bytes: int) -> list[Chunk]:
-    if form.kind == "parquet":
-        with open_parquet(file.path) as parquet:
-            groups = [parquet.metadata.row_group(n).total_byte_size for n in range(parquet.num_row_groups)]
-        bounds, size = [0], 0
-        for number, group_bytes in enumerate(groups):
-            if size and size + group_bytes > chunk_bytes:
-                bounds.append(number)
-                size = 0
-            size += group_bytes
-        bounds.append(len(groups))
-    elif compression_of(file.path, form.compression) is not None:
-        return [Chunk(source, index, 0, file.path, 0, None)]
-    else:
-        bounds = [*range(0, file.size, chunk_bytes), file.size]
-    return [
-        Chunk(source, index, number, file.path, start, end)
-        for number, (start, end) in enumerate(itertools.pairwise(bounds))
-        if end > start
-    ]
+def _put_together(chunks: list[Chunk], task_bytes: int) -> Iterator[list[Chunk]]:
+    task: list[Chunk] = []
+    size = 0
+    for chunk in chunks:
+        weight = chunk.bytes + OPEN_BYTES
+        if task and size + weight > task_bytes + OPEN_BYTES:
+            yield task
+            task, size = [], 0
+        task.append(chunk)
+        size += weight
+    if task:
+        yield task
 
 
-def file_columns(form: FileFormat, path: str) -> list[str] | None:
-    """Columns of a file; None where the format has none (sequences, json_map, JSON lines).
-
-    Raises:
-        UserError: the file cannot be read.
-    """
-    if form.kind == "parquet":
-        with open_parquet(path) as parquet:
-            return list(parquet.schema_arrow.names)
-    if form.kind != "csv":
-        return None
-    if form.names:
-        return form.names
-    line = first_line(path, compression_of(path, form.compression), form.encoding)
-    return columns_of_header(line, form.field_separator, form.quote, path)
-
-
-def check_columns(form: FileFormat, wanted: list[str], path: str) -> None:
-    """Check that a file has the wanted columns and that its separator splits.
-
-    Raises:
-        UserError: naming the columns that are there.
-    """
-    columns = file_columns(form, path)
-    if columns is None:
-        return
-    if form.kind == "csv":
-        if not columns and is_empty(path, compression_of(path, form.compression)):
-            return  # an empty file among others is no error; an empty log is found later
-        _check_separator(form, columns, path)
-    for name in wanted:
-        if name not in columns:
-            raise UserError(
-                f"there is no column '{name}'; the file has: {', '.join(columns)}",
-                where=path,
-                fix=f"correct {_where_columns_stand(form)} in the spec",
-            )
-
-
-def _where_columns_stand(form: FileFormat) -> str:
-    keys = ["'columns' or 'behavior'" if isinstance(form, EventSource) else "'id' or the features"]
-    return " or ".join(keys if form.header else ["'names'", *keys])
-
-
-def _check_keys(form: EventSource, path: str) -> None:
-    """JSON lines need not all have the same keys; but a key that no line has is misspelt."""
-    if form.kind != "jsonl":
-        return
-    found: set[str] = set()
-    block = next(iter_blocks(path, compression_of(path, form.compression), block_bytes=1 << 18), b"")
-    for line in block.split(b"\n"):
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            continue  # bad lines are rejected where they are read
-        found |= set(record) if isinstance(record, dict) else set()
-    for name in form.needed_columns():
-        if found and name not in found:
-            raise UserError(
-                f"no line has the key '{name}'; there are: {', '.join(sorted(found))}",
-                where=path,
-                fix="correct 'columns' in the spec",
-            )
-
-
-def _check_separator(form: FileFormat, columns: list[str], path: str) -> None:
-    line = first_line(path, compression_of(path, form.compression), form.encoding)
-    if not line:
-        return
-    if len(columns) > 1 and form.field_separator not in line:
-        raise UserError(
-            f"the separator {form.field_separator!r} does not split the first line: {line[:200]!r}",
-            where=path,
-            fix="set 'separator' in the spec" + _likely_separator(line),
-        )
-    if form.header and len(columns) == 1:
-        raise UserError(
-            f"the separator {form.field_separator!r} does not split the header: {line[:200]!r}",
-            where=path,
-            fix="set 'separator' in the spec" + _likely_separator(line),
-        )
-
-
-def _likely_separator(line: str) -> str:
-    likely = max(("::", "\t", ";", ",", "|", " "), key=lambda mark: (line.count(mark), len(mark)))
-    return f"; {likely!r} looks likely" if likely in line else ""
-
-
-def _id_type(spec: DatasetSpec, base: str, role: str) -> str:
+def _id_type(spec: DatasetSpec, groups: list[_Group], role: str) -> str:
     setting = getattr(spec.id_types, role)
     if setting != "auto":
         return str(setting)
-    for source in spec.events:
-        if source.kind != "parquet":
-            return "string"
-        with open_parquet(expand(source, base)[0].path) as parquet:
-            kind = parquet.schema_arrow.field(getattr(source.columns, role)).type
-        value = kind.value_type if pa.types.is_dictionary(kind) else kind
-        if not pa.types.is_integer(value):
-            return "string"
-    return "integer"
+    columns = [getattr(source.columns, role) for source in spec.events]
+    whole = all(column in group.integers for column, group in zip(columns, groups, strict=True))
+    return "integer" if whole else "string"

@@ -18,7 +18,9 @@ MAX_TEXT = 10_000
 class Reject:
     """A row that could not be read.
 
-    `place` is the line in the file (1 is the first), or for Parquet the row (0 is the first) in `row_group`.
+    `place` is the line in the file (1 is the first; 0 stands for a whole file that cannot be read), or for
+    Parquet the row (0 is the first) in `row_group`. Where a file is damaged, one reject stands for all that
+    is lost, at the place where reading stopped.
     """
 
     file: str
@@ -31,7 +33,7 @@ class Reject:
     def where(self) -> str:
         """File and line (or row), for messages."""
         if self.row_group is None:
-            return f"{self.file} line {self.place}"
+            return f"{self.file} line {self.place}" if self.place else self.file
         return f"{self.file} row {self.place} of row group {self.row_group}"
 
     def to_json(self) -> str:
@@ -56,6 +58,7 @@ class RawBatch:
         rejects: (place, reason, text) of what never became a row.
         lines: lines, good or bad, of the block; once placed in its chunk, of the chunk up to its end.
         row_group: of Parquet, the row group in which the places count.
+        damaged: why the rest of the file (of Parquet, of the row group) is lost; one of `rejects` says so.
     """
 
     columns: dict[str, pa.Array]
@@ -64,6 +67,7 @@ class RawBatch:
     rejects: list[tuple[int, str, str]] = field(default_factory=list)
     lines: int = 0
     row_group: int | None = None
+    damaged: str | None = None
 
     @property
     def num_rows(self) -> int:

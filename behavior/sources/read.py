@@ -5,22 +5,35 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Protocol
 
+import numpy as np
 import pyarrow as pa
 
 from behavior.errors import UserError
-from behavior.sources.blocks import compression_of, iter_blocks
-from behavior.sources.delimited import DelimitedReader
+from behavior.sources.blocks import TextFile, compression_of, iter_blocks, read_bytes
+from behavior.sources.damage import DamagedFileError, UnreadableFileError, unreadable
+from behavior.sources.delimited import DelimitedReader, MultilineReader
+from behavior.sources.files import expand
 from behavior.sources.jsonl import JsonLinesReader, as_text
-from behavior.sources.lines import SequenceLinesReader
-from behavior.sources.parquet import check_flat, read_row_groups
-from behavior.sources.plan import Chunk, check_columns, expand, file_columns
+from behavior.sources.lines import ITEM, USER, SequenceLinesReader
+from behavior.sources.look import columns_of_parquet, columns_of_text
+from behavior.sources.parquet import open_parquet, read_row_groups
+from behavior.sources.plan import Chunk
 from behavior.sources.raw import RawBatch, Reject
 from behavior.spec import FeatureTable, FileFormat
 
 
+class _Reader(Protocol):
+    def read(self, block: bytes) -> RawBatch: ...
+
+
 def read_chunk(
-    form: FileFormat, chunk: Chunk, columns: list[str], lists: set[str] | None = None
+    form: FileFormat,
+    chunk: Chunk,
+    columns: list[str],
+    lists: set[str] | None = None,
+    integers: set[str] | None = None,
 ) -> Iterator[RawBatch]:
     """Read one chunk in file order.
 
@@ -28,47 +41,94 @@ def read_chunk(
         form: how the file is written.
         chunk: which part of which file.
         columns: the columns to read (`sequences` always gives `user` and `item`).
-        lists: JSON lines: the columns that hold lists.
+        lists: the columns that may hold lists (JSON lines and Parquet).
+        integers: the columns that are wanted as whole numbers and as nothing else: delimited text gives them
+            as int64 from the blocks in which all their values are, without how they were written (007).
 
     Yields:
         raw batches; lines are counted from the start of the chunk, 1 being the first (a header counts).
+        What a damaged file loses is one reject, in a batch whose `damaged` says why.
 
     Raises:
-        UserError: the file is missing, lacks a column, or cannot be read to its end.
+        UnreadableFileError: the file is missing, lacks a column, or nothing of it can be read.
     """
-    if form.kind == "parquet":
-        check_columns(form, columns, chunk.path)
-        check_flat(chunk.path, columns, lists or set())
+    try:
+        if form.kind == "parquet":
+            yield from _read_parquet(form, chunk, columns, lists or set())
+        else:
+            yield from _read_text(form, chunk, columns, lists or set(), integers or set())
+    except UnreadableFileError as error:
+        raise error.with_hint() from error
+
+
+def _read_parquet(form: FileFormat, chunk: Chunk, columns: list[str], lists: set[str]) -> Iterator[RawBatch]:
+    with open_parquet(chunk.path) as file:
+        columns_of_parquet(file, form, columns, chunk.path, lists)
         groups = None if chunk.end is None else list(range(chunk.start, chunk.end))
-        yield from read_row_groups(chunk.path, groups, columns)
-        return
-    check_columns(form, columns, chunk.path)
-    reader = _text_reader(form, chunk.path, columns, lists or set())
+        if chunk.end is not None and chunk.end > file.num_row_groups:
+            raise unreadable(chunk.path, "it has fewer row groups than it had before", "run again")
+        yield from read_row_groups(file, groups, columns)
+
+
+def _read_text(
+    form: FileFormat, chunk: Chunk, columns: list[str], lists: set[str], integers: set[str]
+) -> Iterator[RawBatch]:
     compression = compression_of(chunk.path, form.compression)
-    skip_header = form.kind == "csv" and form.header and chunk.start == 0
-    lines = 0
-    for block in iter_blocks(chunk.path, compression, chunk.start, chunk.end):
-        if skip_header:
-            block, skip_header, lines = block.partition(b"\n")[2], False, 1
-        batch = reader.read(block)
-        yield replace(
-            batch,
-            places=batch.places + lines,
-            rejects=[(place + lines, reason, text) for place, reason, text in batch.rejects],
-            lines=lines + batch.lines,
-        )
-        lines += batch.lines
+    with TextFile(chunk.path, compression) as file:
+        names = columns_of_text(file, form, columns)
+        lines = 0 if chunk.start else file.lines
+        if not names and form.kind == "csv":
+            return  # an empty file among others is no error; an empty log is found by the plan
+        reader = _text_reader(form, names, columns, lists, integers)
+        if lines:
+            yield _placed(reader.read(b""), lines)  # a chunk may end with its header, whose lines count
+        try:
+            for block in iter_blocks(file, compression, chunk.start, chunk.end):
+                batch = _placed(reader.read(block), lines)
+                lines = batch.lines
+                yield batch
+            if isinstance(reader, MultilineReader):
+                yield _placed(reader.finish(), lines)
+        except DamagedFileError as error:
+            tail = error.tail.decode(form.encoding, errors="replace")
+            if isinstance(reader, MultilineReader):
+                tail = reader.rest.decode(errors="replace") + tail
+            yield _lost(columns, lines, error.reason, tail)
+
+
+def _placed(batch: RawBatch, lines: int) -> RawBatch:
+    """A batch with its lines counted from the start of the chunk, of which `lines` are before it."""
+    return replace(
+        batch,
+        places=batch.places + lines,
+        rejects=[(place + lines, reason, text) for place, reason, text in batch.rejects],
+        lines=lines + batch.lines,
+    )
+
+
+def _lost(columns: list[str], lines: int, reason: str, tail: str) -> RawBatch:
+    """The batch without rows that says that the rest of a file is lost."""
+    return RawBatch(
+        {name: pa.array([], pa.string()) for name in columns or (USER, ITEM)},
+        np.zeros(0, np.int64),
+        lambda index: "",
+        [(lines + 1, reason, tail.rstrip("\r\n"))],
+        lines=lines + 1,
+        damaged=reason,
+    )
 
 
 def _text_reader(
-    form: FileFormat, path: str, columns: list[str], lists: set[str]
-) -> DelimitedReader | JsonLinesReader | SequenceLinesReader:
+    form: FileFormat, names: list[str], columns: list[str], lists: set[str], integers: set[str]
+) -> _Reader:
     if form.kind == "sequences":
         return SequenceLinesReader(form.field_separator, form.encoding)
     if form.kind == "jsonl":
         return JsonLinesReader(columns, lists, form.encoding)
-    names = file_columns(form, path) or []
-    return DelimitedReader(names, columns, form.field_separator, form.quote, form.encoding)
+    if form.multiline:
+        assert form.quote is not None
+        return MultilineReader(names, columns, form.field_separator, form.quote, form.encoding, integers)
+    return DelimitedReader(names, columns, form.field_separator, form.quote, form.encoding, integers)
 
 
 def read_whole_table(table: FeatureTable, base: str) -> tuple[pa.Table, list[Reject]]:
@@ -91,16 +151,26 @@ def read_whole_table(table: FeatureTable, base: str) -> tuple[pa.Table, list[Rej
     rejects: list[Reject] = []
     for index, file in enumerate(files):
         chunk = Chunk(0, index, 0, file.path, 0, None)
-        for batch in read_chunk(table, chunk, columns, lists):
-            parts.append(_select(batch, table))
-            rejects += [Reject(file.name, place, reason, text) for place, reason, text in batch.rejects]
-    if not any(part.num_rows for part in parts):
+        for batch in _table_batches(table, chunk, columns, lists):
+            if batch.num_rows:
+                parts.append(_select(batch, table))
+            rejects += [Reject(file.name, *reject, batch.row_group) for reject in batch.rejects]
+    if not parts:
         raise UserError("the table is empty", where=", ".join(file.path for file in files))
     try:
         return pa.concat_tables(parts, promote_options="permissive"), rejects
     except pa.ArrowException as error:
         where = ", ".join(file.path for file in files)
         raise UserError(f"the files of a table do not go together: {error}", where=where) from None
+
+
+def _table_batches(
+    table: FeatureTable, chunk: Chunk, columns: list[str], lists: set[str]
+) -> Iterator[RawBatch]:
+    try:
+        yield from read_chunk(table, chunk, columns, lists)
+    except UnreadableFileError as error:
+        raise error.without_hint() from error  # a table cannot be set aside
 
 
 def _select(batch: RawBatch, table: FeatureTable) -> pa.Table:
@@ -122,14 +192,16 @@ def _as_string(array: pa.Array) -> pa.Array:
 
 
 def _read_json_map(table: FeatureTable, path: str) -> pa.Table:
-    data = b"".join(iter_blocks(path, compression_of(path, table.compression)))
     kind = pa.list_(pa.string())
     try:
+        data = read_bytes(path, compression_of(path, table.compression))
         record = json.loads(data)
         if not isinstance(record, dict):
             raise UserError("one JSON object of id to list of attributes was expected", where=path)
         ids = [as_text(name, pa.string()) for name in record]
         values = [as_text(value, kind) for value in record.values()]
+    except UnreadableFileError as error:
+        raise error.without_hint() from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"this is not JSON: {error}", where=path) from None
     return pa.table({"id": pa.array(ids, pa.string()), table.features[0].name: pa.array(values, kind)})

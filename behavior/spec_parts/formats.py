@@ -36,6 +36,9 @@ class FileFormat(Config):
     """Names of the columns where no header does (csv only)."""
     quote: str | None = '"'
     """The quote character of csv; null for none. Separators of several characters do not allow quotes."""
+    multiline: bool = False
+    """A quoted field of csv may hold line feeds; such files are not split for reading side by side. A row
+    has at most 16 MiB."""
     encoding: str = "utf-8"
     """Text encoding; must be one in which a line feed is one byte (not UTF-16)."""
     compression: Literal["auto", "none", "gzip", "zstd"] = "auto"
@@ -61,9 +64,19 @@ class FileFormat(Config):
             raise ValueError("a separator must have at least one character, and no line feed")
         if self.quote is not None and (len(self.quote) != 1 or not self.quote.isascii()):
             raise ValueError("quote must be one ASCII character, or null")
-        if self.quote in ("\r", "\n", self.separator):
+        if self.quote is not None and self.quote in ("\r", "\n", self.field_separator):
             raise ValueError("quote and separator must differ, and neither be a line feed")
+        if self.multiline:
+            self._check_multiline()
         return self
+
+    def _check_multiline(self) -> None:
+        if self.kind != "csv":
+            raise ValueError("multiline is for csv only")
+        if self.quote is None:
+            raise ValueError("multiline needs a quote character: only quoted fields may hold line feeds")
+        if len(self.field_separator) != 1 or not self.field_separator.isascii():
+            raise ValueError("multiline needs a separator of one ASCII character: others allow no quotes")
 
     @property
     def kind(self) -> str:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import hashlib
 import json
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,9 @@ import pytest
 from pydantic import ValidationError
 
 from behavior.errors import UserError
-from behavior.manifest import FORMAT_VERSION, Counts, FeatureEntry, Manifest, load_manifest
-from behavior.shards import open_shards, sha256_of, write_table
+from behavior.manifest import FORMAT_VERSION, Counts, FeatureEntry, HistoryEntry, Manifest, load_manifest
+from behavior.shards import file_entry, logical, open_shards, versioned, write_table
+from behavior.storage import Folder
 
 COUNTS = {"read": 9, "accepted": 6, "rejected": 1, "filtered": 2, "events": 6, "users": 2, "items": 3}
 
@@ -97,7 +100,8 @@ def test_a_manifest_reads_back_as_it_was_written(folder: Path) -> None:
 def test_entries_describe_their_files(folder: Path) -> None:
     for entry in load_manifest(folder).files:
         assert entry.bytes == (folder / entry.path).stat().st_size
-        assert entry.sha256 == sha256_of(folder / entry.path)
+        assert entry.sha256 == hashlib.sha256((folder / entry.path).read_bytes()).hexdigest()
+        assert entry == file_entry(folder, entry.path, rows=entry.rows, events=entry.events)
 
 
 def test_no_folder_and_no_manifest(tmp_path: Path) -> None:
@@ -181,3 +185,142 @@ def test_a_column_that_is_not_there_is_an_error_and_not_left_out(folder: Path) -
     shards = open_shards(folder)
     with pytest.raises(UserError, match=r"no column 'itm'; there are: .*item"):
         shards.read_sequences(shards.sequence_files()[0], columns=["itm"])
+
+
+@pytest.mark.parametrize(
+    ("name", "second", "twelfth"),
+    [
+        ("items.parquet", "items.v2.parquet", "items.v12.parquet"),
+        ("stats.json", "stats.v2.json", "stats.v12.json"),
+        (
+            "sequences/part-00003-of-00008.parquet",
+            "sequences/part-00003-of-00008.v2.parquet",
+            "sequences/part-00003-of-00008.v12.parquet",
+        ),
+        ("vocabulary/a.v1.parquet", "vocabulary/a.v1.v2.parquet", "vocabulary/a.v1.v12.parquet"),
+    ],
+)
+def test_versions_of_a_file(name: str, second: str, twelfth: str) -> None:
+    assert [versioned(name, version) for version in (1, 2, 12)] == [name, second, twelfth]
+    assert logical(second) == logical(twelfth) == name
+
+
+@pytest.mark.parametrize("name", ["items.parquet", "a.v2/b.parquet", "x.v02.json", "x.v.json", "sub.v2"])
+def test_what_has_no_mark_of_a_version(name: str) -> None:
+    assert logical(name) == name
+
+
+def second_version(folder: Path) -> None:
+    """Give items and one of the sequence files a second version, as `--append` does."""
+    items = pa.table({"index": [2, 3, 4], "id": ["x", "y", "z"], "count": [3] * 3, "train_count": [1] * 3})
+    sequence = pa.table({"user": [5], "item": [[2, 3, 4]], "pack": [0]})
+    changed = [
+        write_table(items, folder, versioned("items.parquet", 2)),
+        write_table(sequence, folder, versioned("sequences/part-00000.parquet", 2), events=3),
+    ]
+    manifest = load_manifest(folder)
+    names = {logical(entry.path) for entry in changed}
+    kept = [entry for entry in manifest.files if logical(entry.path) not in names]
+    manifest.model_copy(update={"version": 2, "files": [*kept, *changed]}).save(folder)
+    for name in names:
+        (folder / name).unlink()
+
+
+def test_files_are_found_by_their_logical_names(folder: Path) -> None:
+    second_version(folder)
+    shards = open_shards(folder)
+    shards.verify()
+    assert shards.items().column("id").to_pylist() == ["x", "y", "z"]
+    assert shards.where("items.parquet") == str(folder / "items.v2.parquet")
+    assert shards.vocabulary("color").num_rows == 1
+    assert [entry.path for entry in shards.sequence_files()] == [
+        "sequences/part-00000.v2.parquet",
+        "sequences/part-00001.parquet",
+    ]
+    assert [table.column("user").to_pylist() for table in shards.iter_sequences()] == [[5], [2]]
+
+
+def test_a_reader_of_the_old_version_keeps_what_it_opened_or_is_told(folder: Path) -> None:
+    before = open_shards(folder)
+    second_version(folder)
+    assert before.users().num_rows == 3
+    with pytest.raises(UserError, match=r"the file 'items.parquet' of the data set is missing"):
+        before.items()
+
+
+def test_a_feature_may_be_named_like_a_version(folder: Path) -> None:
+    words = pa.table({"index": [3], "value": ["blue"], "count": [1]})
+    entry = write_table(words, folder, "vocabulary/color.v2.parquet")
+    change(folder, lambda data: data["files"].append(entry.model_dump()))
+    shards = open_shards(folder)
+    assert shards.vocabulary("color").column("value").to_pylist() == ["red"]
+    assert shards.vocabulary("color.v2").column("value").to_pylist() == ["blue"]
+
+
+def test_a_manifest_of_the_first_release_opens(folder: Path) -> None:
+    new = ("event_features", "version", "buckets", "history", "damaged_files", "domain_ids")
+    change(folder, lambda data: [data.pop(key) for key in new])
+    manifest = open_shards(folder).manifest
+    assert [getattr(manifest, key) for key in new] == [[], 1, None, [], [], {}]
+
+
+def test_history_is_kept(folder: Path) -> None:
+    added = HistoryEntry(version=2, input_digest="f00", counts=Counts(**COUNTS), files=["new.csv"])
+    load_manifest(folder).model_copy(update={"version": 2, "history": [added], "buckets": 8}).save(folder)
+    manifest = load_manifest(folder)
+    assert (manifest.version, manifest.buckets, manifest.history) == (2, 8, [added])
+
+
+@pytest.fixture
+def remote(folder: Path) -> Folder:
+    """The same data set in a file system that is not the computer's."""
+    there = Folder(f"memory://{uuid.uuid4().hex}/data")
+    for path in folder.rglob("*"):
+        if path.is_file():
+            there.write_bytes(path.relative_to(folder).as_posix(), path.read_bytes())
+    return there
+
+
+def test_a_remote_data_set_reads_like_a_local_one(folder: Path, remote: Folder) -> None:
+    here, there = open_shards(folder), open_shards(str(remote))
+    there.verify()
+    for shards in (there, open_shards(remote)):
+        assert shards.manifest == here.manifest
+        assert list(shards.iter_sequences()) == list(here.iter_sequences())
+        for _ in range(2):  # checked, and then read in parts
+            assert shards.read_sequences(shards.sequence_files()[1], ["pack"]).column_names == ["pack"]
+        assert shards.items() == here.items()
+        assert shards.where("items.parquet") == f"{remote}/items.parquet"
+
+
+def test_a_remote_data_set_is_checked(remote: Folder) -> None:
+    data = bytearray(remote.read_bytes("items.parquet"))
+    data[len(data) // 2] ^= 1
+    remote.write_bytes("items.parquet", bytes(data))
+    shards = open_shards(remote)
+    for look in (shards.items, shards.verify):
+        with pytest.raises(UserError, match=r"the checksum of 'items.parquet' is wrong") as error:
+            look()
+        assert error.value.where == f"{remote}/items.parquet"
+    remote.remove("items.parquet")
+    with pytest.raises(UserError, match="is missing"):
+        shards.items()
+    with pytest.raises(UserError, match="is missing"):
+        open_shards(remote)
+    with pytest.raises(UserError, match="is not a data set"):
+        open_shards(f"{remote}/nowhere")
+
+
+def test_statistics_are_read(folder: Path) -> None:
+    (folder / "stats.v2.json").write_text('{"users": 2}')
+    entry = file_entry(folder, "stats.v2.json", rows=0)
+    change(folder, lambda data: data["files"].append(entry.model_dump()))
+    assert open_shards(folder).stats() == {"users": 2}
+
+
+def test_a_table_written_far_away(remote: Folder) -> None:
+    table = pa.table({"user": range(10)})
+    entry = write_table(table, remote, "sequences/a.parquet", events=5_000_000)
+    assert entry == file_entry(remote, "sequences/a.parquet", rows=10, events=5_000_000)
+    with remote.input_file("sequences/a.parquet") as file:
+        assert pq.ParquetFile(file).num_row_groups == 5

@@ -5,7 +5,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from behavior.errors import UserError
-from behavior.sources.delimited import DelimitedReader, columns_of_header, line_starts
+from behavior.sources.delimited import DelimitedReader, columns_of_header
+from behavior.sources.rows import line_starts
+from behavior.values import parse_integers
 from tests.behavior.logs import few, many
 
 Rows = list[tuple[int, bytes, bytes]]
@@ -103,6 +105,32 @@ def test_all_stand_ins_in_one_file_cost_no_row() -> None:
     rows, rejects, _, _ = read(text, "::")
     assert [user for _, user, _ in rows] == [b"u0", b"u1", b"u2", b"u3", b"u4", b"u5"]
     assert rejects == []
+
+
+NUMBERS = """
+0 -0 +7 007 0x10 0X1f 7.0 7.5 1e3 nan NA null - + . _ x 9223372036854775807 9223372036854775808 "8"
+-9223372036854775808 00000000000000000000000000000000000007
+"""
+BLANKS = ["", " ", " 7", "7 ", '" 7"', "7\t", "\xa07", "7\x00", "\u0663"]
+numberlike = st.integers(-(2**65), 2**65).map(str) | st.sampled_from([*NUMBERS.split(), *BLANKS])
+
+
+@many
+@given(st.lists(numberlike, min_size=1, max_size=4))
+def test_asking_for_whole_numbers_changes_no_value(texts: list[str]) -> None:
+    block = "".join(f"{text},x\n" for text in texts).encode()
+    results = []
+    for integers in (set(), {"user"}):
+        raw = DelimitedReader(["user", "item"], ["user", "item"], ",", '"', "utf-8", integers).read(block)
+        values, good = parse_integers(raw.columns["user"])
+        results.append((raw.places.tolist(), values.to_pylist(), good.tolist(), raw.rejects))
+    assert results[0] == results[1]
+
+
+def test_a_column_that_is_never_whole_numbers_is_not_tried_for_ever() -> None:
+    reader = DelimitedReader(["user", "item"], ["user", "item"], ",", None, "utf-8", {"user", "item"})
+    kinds = [str(reader.read(block).columns["item"].type) for block in (b"1,2\n", *[b"1,x\n"] * 3, b"1,2\n")]
+    assert kinds == ["int64", "binary", "binary", "binary", "binary"]
 
 
 def test_wrong_column_counts_are_rejected_with_line_reason_and_text() -> None:

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
+from unittest import mock
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from behavior.errors import UserError
+from behavior.sources import parquet, plan_input, read_chunk
 from behavior.sources.parquet import open_parquet, read_row_groups
 from tests.behavior.logs import make_spec, read_log
 
@@ -111,10 +113,10 @@ def test_nulls_are_rejected_with_row_group_and_row(tmp_path: Path) -> None:
 
 def test_batches_do_not_span_row_groups(tmp_path: Path) -> None:
     write(tmp_path, 3, x=pa.array(range(7)))
-    path = str(tmp_path / "log.parquet")
-    places = [raw.places.tolist() for raw in read_row_groups(path, None, ["x"])]
-    assert places == [[0, 1, 2], [0, 1, 2], [0]]
-    assert [raw.columns["x"].to_pylist() for raw in read_row_groups(path, [2], ["x"])] == [[6]]
+    with open_parquet(str(tmp_path / "log.parquet")) as file:
+        places = [raw.places.tolist() for raw in read_row_groups(file, None, ["x"])]
+        assert places == [[0, 1, 2], [0, 1, 2], [0]]
+        assert [raw.columns["x"].to_pylist() for raw in read_row_groups(file, [2], ["x"])] == [[6]]
 
 
 def test_a_column_of_lists_is_an_error_that_names_it(tmp_path: Path) -> None:
@@ -135,11 +137,127 @@ def test_files_that_are_not_parquet(tmp_path: Path) -> None:
         open_parquet(str(tmp_path / "none.parquet"))
 
 
-def test_a_damaged_page_is_an_error_that_names_the_file(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"x": pa.array(range(50_000))}), tmp_path / "log.parquet", compression="zstd")
-    data = bytearray((tmp_path / "log.parquet").read_bytes())
-    data[4:4000] = bytes(3996)
-    (tmp_path / "log.parquet").write_bytes(data)
-    with pytest.raises(UserError, match="row group 0 cannot be read") as error:
-        list(read_row_groups(str(tmp_path / "log.parquet"), None, ["x"]))
-    assert error.value.where == str(tmp_path / "log.parquet")
+def damage(path: Path, group: int, column: int = 0) -> None:
+    """Overwrite the pages of a column in one row group."""
+    chunk = pq.ParquetFile(path).metadata.row_group(group).column(column)
+    start = chunk.dictionary_page_offset or chunk.data_page_offset
+    data = bytearray(path.read_bytes())
+    data[start : start + chunk.total_compressed_size] = b"\xff" * chunk.total_compressed_size
+    path.write_bytes(data)
+
+
+def test_a_damaged_row_group_is_one_reject_and_the_others_are_read(tmp_path: Path) -> None:
+    numbers = pa.array(range(90))
+    write(tmp_path, 3, user=numbers, item=numbers, time=numbers)
+    damage(tmp_path / "log.parquet", 1, 2)
+    got = read_log(spec_of(), tmp_path)
+    assert got.rows("user") == [(n,) for n in [*range(30), *range(60, 90)]]
+    [(place, reason)] = got.reasons
+    assert place == 0
+    assert reason.startswith("the row group is damaged here: what follows in it is lost: ")
+    assert got.read == 61
+    with open_parquet(str(tmp_path / "log.parquet")) as file:
+        raws = list(read_row_groups(file, None, ["user", "time"]))
+    assert [(raw.row_group, raw.num_rows, raw.damaged is not None) for raw in raws] == [
+        (0, 30, False),
+        (1, 0, True),
+        (2, 30, False),
+    ]
+
+
+def test_what_comes_before_a_damaged_page_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "BATCH_ROWS", 1000)
+    path = tmp_path / "log.parquet"
+    table = pa.table({"x": pa.array(range(50_000))})
+    pq.write_table(table, path, use_dictionary=False, data_page_size=8000, compression="none")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 : -2000] = b"\xff" * (len(data) - len(data) // 2 - 2000)
+    path.write_bytes(data)
+    with open_parquet(str(path)) as file:
+        raws = list(read_row_groups(file, None, ["x"]))
+    rows = sum(raw.num_rows for raw in raws)
+    assert rows > 10_000
+    assert [place for raw in raws for place, _, _ in raw.rejects] == [rows]
+    assert [raw.damaged is not None for raw in raws] == [False] * (len(raws) - 1) + [True]
+
+
+def test_bad_files_are_set_aside_on_request(tmp_path: Path) -> None:
+    numbers = pa.array([1, 2])
+    write(tmp_path, 1, "a.parquet", user=numbers, thing=numbers, time=numbers)
+    (tmp_path / "b.parquet").write_bytes(b"PAR1 rubbish PAR1")
+    write(tmp_path, 1, "c.parquet", user=numbers, item=numbers, time=numbers)
+    (tmp_path / "d.parquet").write_bytes(b"")
+    spec = make_spec({"files": "*.parquet", "columns": COLUMNS})
+    with pytest.raises(UserError, match="no column 'item'") as error:
+        plan_input(spec, str(tmp_path))
+    assert str(error.value.where).endswith("a.parquet")
+    assert "--skip-bad-files" in str(error.value.fix)
+    plan = plan_input(spec, str(tmp_path), skip_bad_files=True)
+    assert [(bad.name, bad.source, bad.file) for bad in plan.bad_files] == [
+        ("a.parquet", 0, 0),
+        ("b.parquet", 0, 1),
+        ("d.parquet", 0, 3),
+    ]
+    assert [chunk.path for chunk in plan.chunks] == [str(tmp_path / "c.parquet")]
+    assert plan.user_type == "integer"
+    reject = plan.bad_files[1].reject
+    assert (reject.file, reject.place, reject.where) == ("b.parquet", 0, "b.parquet")
+    assert str(tmp_path) not in reject.reason
+    (tmp_path / "c.parquet").unlink()
+    with pytest.raises(UserError, match="no column 'item'"):
+        plan_input(spec, str(tmp_path), skip_bad_files=True)
+
+
+def test_each_file_is_opened_once_to_plan_and_once_a_chunk_to_read(tmp_path: Path) -> None:
+    numbers = pa.array(range(9))
+    write(tmp_path, 3, user=numbers, item=numbers, time=numbers)
+    write(tmp_path, 1, "more.parquet", user=numbers, item=numbers, time=numbers)
+    spec = make_spec({"files": "*.parquet", "columns": COLUMNS})
+    with mock.patch.object(pq, "ParquetFile", wraps=pq.ParquetFile) as opened:
+        plan = plan_input(spec, str(tmp_path), 1)
+        assert len(plan.with_chunk_bytes(1 << 20).chunks) == 2
+        assert opened.call_count == 2
+        list(read_chunk(spec.events[0], plan.chunks[0], ["user"]))
+        assert opened.call_count == 3
+    assert [(c.file, c.start, c.end) for c in plan.chunks] == [(0, 0, 1), (0, 1, 2), (0, 2, 3), (1, 0, 1)]
+    assert all(chunk.bytes > 0 for chunk in plan.chunks)
+
+
+def test_ids_are_integers_only_where_they_are_in_every_file(tmp_path: Path) -> None:
+    numbers = pa.array([7])
+    write(tmp_path, 1, "a.parquet", user=numbers, item=numbers, time=numbers)
+    write(tmp_path, 1, "b.parquet", user=pa.array([8], pa.int16()), item=pa.array(["x"]), time=numbers)
+    got = read_log(make_spec({"files": "*.parquet", "columns": COLUMNS}), tmp_path)
+    assert got.rows("user", "item") == [(7, "7"), (8, "x")]
+
+
+def test_text_that_is_not_utf_8_costs_its_own_row_only(tmp_path: Path) -> None:
+    words = pa.array([b"a", b"\xff\xfe", b"c"]).view(pa.string())
+    for kind in (pa.string(), pa.large_string()):
+        text = (
+            words
+            if kind == pa.string()
+            else pa.array([b"a", b"\xff\xfe", b"c"], pa.large_binary()).view(kind)
+        )
+        write(tmp_path, 1, user=text, item=pa.array(["x"] * 3), time=pa.array([1, 2, 3]))
+        got = read_log(spec_of(), tmp_path)
+        assert got.rows("user") == [("a",), ("c",)]
+        assert got.reasons == [(1, "user '\\\\xff\\\\xfe' is not an id")]
+
+
+def test_times_that_python_cannot_hold_are_rejected(tmp_path: Path) -> None:
+    far = pa.array([5, 10**17, -(10**17)], pa.timestamp("us"))
+    write(tmp_path, 1, user=pa.array([1, 2, 3]), item=pa.array([1, 2, 3]), time=far)
+    got = read_log(spec_of(), tmp_path)
+    assert got.rows("user", "timestamp") == [(1, 0)]
+    assert [place for place, _ in got.reasons] == [1, 2]
+    assert all(reject.text for reject in got.rejects)
+
+
+def test_a_column_that_stands_there_twice_is_an_error(tmp_path: Path) -> None:
+    column = pa.array([1])
+    pq.write_table(
+        pa.Table.from_arrays([column] * 4, ["user", "item", "item", "time"]), tmp_path / "log.parquet"
+    )
+    with pytest.raises(UserError, match="several columns 'item'"):
+        plan_input(spec_of(), str(tmp_path))

@@ -4,16 +4,20 @@ import gzip
 import os
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from behavior.errors import UserError
-from behavior.sources import plan_input, read_whole_table
-from behavior.sources.plan import expand
+from behavior.sources import Plan, UnreadableFileError, plan_input, read_chunk, read_whole_table
+from behavior.sources.plan import OPEN_BYTES, FileParts, expand
 from behavior.spec import FeatureTable, FileFormat
-from tests.behavior.logs import folder_of, make_spec, read_log, untimed_spec
+from tests.behavior.logs import few, folder_of, make_spec, read_log, untimed_spec
 
 LOG = "user,item,time\n1,2,3\n"
 
@@ -140,6 +144,107 @@ def test_the_digest_changes_with_the_files_and_with_nothing_else() -> None:
         assert plan_input(make_spec(), str(other)).digest != first
         (folder / "log.csv").write_text(LOG + LOG)
         assert plan_input(make_spec(), str(folder)).digest != first
+
+
+def test_five_thousand_small_files_are_a_few_tasks_and_only_the_first_is_opened(tmp_path: Path) -> None:
+    for number in range(5000):
+        (tmp_path / f"{number:04d}.csv").write_text("user,item,time\n" + "1,2,3\n" * 160)
+    with mock.patch("builtins.open", wraps=open) as opened:
+        plan = plan_input(make_spec({"files": "*.csv"}), str(tmp_path))
+    assert sum(str(tmp_path) in str(call.args[0]) for call in opened.call_args_list) == 1
+    assert len(plan.chunks) == 5000
+    assert 1 < len(plan.tasks) <= 4
+    assert [chunk for task in plan.tasks for chunk in task] == plan.chunks == sorted(plan.chunks)
+    assert sum(chunk.bytes for chunk in plan.chunks) == plan.bytes
+
+
+def test_a_plan_is_cut_anew_without_another_look() -> None:
+    with folder_of(log__csv=LOG, more__csv=LOG) as folder:
+        spec = make_spec({"files": "*.csv"})
+        plan = plan_input(spec, str(folder))
+        anew = {size: plan_input(spec, str(folder), size) for size in (7, 21)}
+    for size, other in anew.items():
+        cut = plan.with_chunk_bytes(size)
+        assert (cut, cut.chunks, cut.tasks) == (other, other.chunks, other.tasks)
+    assert [[chunk.path[-8:] for chunk in task] for task in plan.tasks] == [["/log.csv", "more.csv"]]
+    assert len(plan.with_chunk_bytes(7).tasks) == 6
+
+
+@few
+@given(st.lists(st.integers(0, 100), min_size=1, max_size=20), st.integers(1, 200))
+def test_tasks_keep_order_and_stay_within_their_size(sizes: list[int], limit: int) -> None:
+    parts = [FileParts(0, n, f"f{n}", size, whole=n % 3 == 0) for n, size in enumerate(sizes)]
+    plan = Plan(parts, [], sum(sizes), "string", "string", "", limit + OPEN_BYTES * 3)
+    assert [chunk for task in plan.tasks for chunk in task] == plan.chunks
+    assert sum(chunk.bytes for chunk in plan.chunks) == sum(sizes)
+    weights = [sum(chunk.bytes + OPEN_BYTES for chunk in task) for task in plan.tasks]
+    assert all(weight <= limit + OPEN_BYTES * 4 for weight in weights)
+    heads = [task[0].bytes + OPEN_BYTES for task in plan.tasks[1:]]
+    assert all(w + head > limit + OPEN_BYTES * 4 for w, head in zip(weights[:-1], heads, strict=True))
+
+
+def test_a_bad_first_file_is_set_aside_and_the_next_one_checked() -> None:
+    files = {"a__csv": "user;item;time\n1;2;3\n", "b__csv": "user,item,user\n", "c__csv": "", "d__csv": LOG}
+    spec = make_spec({"files": "*.csv"})
+    with folder_of(**files, e__csv="who,what,when\n1,2,3\n") as folder:
+        with pytest.raises(UserError, match="does not split") as error:
+            plan_input(spec, str(folder))
+        assert "--skip-bad-files" in str(error.value.fix)
+        plan = plan_input(spec, str(folder), skip_bad_files=True)
+        assert [(bad.name, bad.file) for bad in plan.bad_files] == [("a.csv", 0), ("b.csv", 1)]
+        assert plan.bad_files[1].reason == "the header names the column 'user' twice"
+        # Only one good file is looked at: the last is found where it is read.
+        assert [chunk.path[-5:] for chunk in plan.chunks] == ["d.csv", "e.csv"]
+        rows = list(read_chunk(spec.events[0], plan.chunks[0], ["user"]))
+        assert sum(raw.num_rows for raw in rows) == 1
+        with pytest.raises(UnreadableFileError, match="no column 'user'; the file has: who, what") as late:
+            list(read_chunk(spec.events[0], plan.chunks[1], ["user"]))
+        assert str(late.value.where).endswith("e.csv")
+        assert "--skip-bad-files" in str(late.value.fix)
+        reject = late.value.reject(plan.chunks[1].path, "e.csv")
+        assert (reject.file, reject.place, reject.reason[:24]) == ("e.csv", 0, "there is no column 'user")
+
+
+def test_a_group_without_any_good_file_is_an_error_even_so() -> None:
+    with folder_of(a__csv="x,y\n1,2\n", b__csv="z\n1\n", c__csv="") as folder:
+        for skip in (False, True):
+            with pytest.raises(UserError, match="no column 'user'; the file has: x, y"):
+                plan_input(make_spec({"files": "*.csv"}), str(folder), skip_bad_files=skip)
+
+
+def test_a_table_cannot_be_set_aside() -> None:
+    with folder_of(log__csv=LOG, t__csv__gz=b"no gzip") as folder:
+        spec = make_spec(items=table_of(files="t.csv.gz").model_dump())
+        for skip in (False, True):
+            with pytest.raises(UserError, match="cannot be read: ") as error:
+                plan_input(spec, str(folder), skip_bad_files=skip)
+            assert "--skip-bad-files" not in str(error.value)
+        with pytest.raises(UserError) as error:
+            read_whole_table(table_of(files="t.csv.gz"), str(folder))
+        assert "--skip-bad-files" not in str(error.value)
+
+
+def test_a_damaged_table_says_where_it_stops() -> None:
+    text = "id,color\n" + "".join(f"{n},color {n * 7919 % 1009}\n" for n in range(2000))
+    with folder_of(t__csv__gz=gzip.compress(text.encode())[:-3000]) as folder:
+        table, rejects = read_whole_table(table_of(files="t.csv.gz"), str(folder))
+    assert 100 < table.num_rows < 2000
+    assert [(r.file, r.place) for r in rejects] == [("t.csv.gz", table.num_rows + 2)]
+
+
+def test_files_on_another_file_system() -> None:
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/raw/b.csv", LOG.encode())
+    memory.pipe("/raw/a.csv", LOG.encode() + b"x")
+    memory.pipe("/raw/c.csv.gz", gzip.compress(LOG.encode()))
+    try:
+        plan = plan_input(make_spec({"files": "*.csv*"}), "memory://raw", 10)
+        assert [file.name for file in plan.files] == ["a.csv", "b.csv", "c.csv.gz"]
+        source = make_spec({"files": "*.csv*"}).events[0]
+        rows = [raw.num_rows for chunk in plan.chunks for raw in read_chunk(source, chunk, ["user"])]
+        assert sum(rows) == 3
+    finally:
+        memory.rm("/raw", recursive=True)
 
 
 def table_of(**changes: Any) -> FeatureTable:

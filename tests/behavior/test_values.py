@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from behavior.values import parse_floats, parse_integers, parse_text, parse_times
+from behavior.values import parse_floats, parse_integers, parse_text, parse_times, shown, time_problem
 from tests.behavior.logs import many
 
 NUMBERS = """
@@ -31,6 +31,12 @@ numberlike = st.one_of(
 timelike = st.one_of(
     st.sampled_from([*TIMES.split(), "", " 2024-02-03", "2024-02-03 10:00"]),
     st.datetimes().map(datetime.datetime.isoformat),
+)
+
+
+# Some a day away from what Python can shift between zones; some around the bounds of what is taken.
+MOMENTS = st.datetimes(datetime.datetime(1, 1, 3), datetime.datetime(9999, 12, 28)) | st.datetimes(
+    datetime.datetime(1969, 12, 30), datetime.datetime(1970, 1, 2)
 )
 
 
@@ -82,14 +88,16 @@ def test_times_are_read_alike_whatever_stands_beside(texts: list[str]) -> None:
 
 
 @many
-@given(st.datetimes(), st.sampled_from(["", "Z", "+02:00", "-0930", "+14"]), st.sampled_from("T "))
+@given(MOMENTS, st.sampled_from(["", "Z", "+02:00", "-0930", "+14"]), st.sampled_from("T "))
 def test_iso_times_as_datetime_reads_them(moment: datetime.datetime, zone: str, separator: str) -> None:
     text = moment.isoformat(separator) + zone
     known = datetime.datetime.fromisoformat(text)
     known = known if zone else known.replace(tzinfo=datetime.UTC)
     since = known - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
     ticks = since // datetime.timedelta(microseconds=1)
-    assert values_of(parse_times(pa.array([text.encode()]), "iso8601")) == [(ticks, True)]
+    ticks_of, good = parse_times(pa.array([text.encode()]), "iso8601")
+    assert ticks_of.to_pylist() == [ticks]
+    assert good.tolist() == [1970 <= known.astimezone(datetime.UTC).year < 2100]
 
 
 def test_known_instants() -> None:
@@ -103,6 +111,26 @@ def test_known_instants() -> None:
     assert parse_times(pa.array(texts), "iso8601")[0].to_pylist() == expected
 
 
+def test_arrow_times_beyond_all_bounds_do_not_wrap_around() -> None:
+    for unit in ("s", "ms", "us", "ns"):
+        times = pa.array([2**62, -(2**62), 2**63 - 1, 5], pa.timestamp(unit))
+        for wanted in ("s", "ms", "us"):
+            ticks, good = parse_times(times, wanted)
+            low_end = unit == "ns"  # 2**62 ns is the year 2116
+            assert good.tolist() == [False, False, False, True]
+            assert low_end or ticks[0].as_py() > 4_102_444_800
+            assert ticks[1].as_py() < 0
+    assert parse_times(pa.array([2**31 - 1, -(2**31)], pa.date32()), "us")[1].tolist() == [False, False]
+
+
+def test_types_that_do_not_become_text_by_a_cast() -> None:
+    fixed = pa.array([b"ab", b"\xff\xff", None], pa.binary(2))
+    assert values_of(parse_text(fixed)) == [("ab", True), (None, False), (None, False)]
+    spans = pa.array([datetime.timedelta(seconds=5), None])
+    assert parse_text(spans)[1].tolist() == [True, False]
+    assert parse_integers(fixed)[1].tolist() == [False, False, False]
+
+
 @pytest.mark.parametrize(
     "text", ["2024-02-30T10:00:00Z", "2024-2-3T1:0:0Z", "2024-13-01", "1700000000", "", "noon"]
 )
@@ -112,9 +140,59 @@ def test_texts_that_are_no_time(text: str) -> None:
 
 @pytest.mark.parametrize("unit", ["s", "ms", "us"])
 def test_numbers_are_times_in_their_unit(unit: str) -> None:
-    expected = [(978300760, True), (-5, True), (None, False), (7, True)]
+    expected = [(978300760, True), (None, False), (None, False), (7, True)]
     assert values_of(parse_times(pa.array(["978300760", "-5", "7.5", "7.0"]), unit)) == expected
     assert values_of(parse_times(pa.array([978300760.0, -5.0, 7.5, 7.0]), unit)) == expected
+    assert parse_times(pa.array(["-5", "x"]), unit)[0].to_pylist() == [-5, None]
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("s", 1), ("ms", 10**3), ("us", 10**6), ("iso8601", 10**6)])
+def test_times_from_1970_up_to_2100_are_good(unit: str, factor: int) -> None:
+    first, last = 0, 4_102_444_800 * factor - 1
+    if unit == "iso8601":
+        texts = [
+            "1970-01-01T00:00:00Z",
+            "2099-12-31T23:59:59.999999Z",
+            "1969-12-31T23:59:59.999999Z",
+            "2100-01-01",
+        ]
+        array = pa.array(texts)
+    else:
+        array = pa.array([first, last, first - 1, last + 1])
+    ticks, good = parse_times(array, unit)
+    assert ticks.to_pylist() == [first, last, first - 1, last + 1]
+    assert good.tolist() == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "problem"),
+    [
+        (1_700_000_000_000, "s", "is out of range: the year 55,840 in s; is timestamp_unit right?"),
+        (1_700_000_000_000_000, "ms", "is out of range: the year 55,840 in ms; is timestamp_unit right?"),
+        (-1, "us", "is out of range: the year 1969 in us; is timestamp_unit right?"),
+        (4_102_444_800, "s", "is out of range: the year 2100 in s; is timestamp_unit right?"),
+        (4_102_444_800_000_000, "iso8601", "is out of range: the year 2100, not 1970 to 2099"),
+        (-(2**63), "s", "is out of range: the year -292,277,022,657 in s; is timestamp_unit right?"),
+        (2**63 - 1, "s", "is out of range: the year 292,277,026,596 in s; is timestamp_unit right?"),
+        (None, "s", "is not a whole number"),
+        (None, "iso8601", "is not an ISO 8601 time"),
+    ],
+)
+def test_what_is_wrong_with_a_time_in_words(value: int | None, unit: str, problem: str) -> None:
+    assert time_problem(value, unit) == problem
+
+
+def test_values_as_messages_show_them() -> None:
+    assert [shown(pa.array([b"a", b"\xff", b"", None]), row) for row in range(4)] == [
+        "'a'",
+        "'\\\\xff'",
+        "(empty)",
+        "(empty)",
+    ]
+    assert shown(pa.array([7]), 0) == "7"
+    assert len(shown(pa.array(["x" * 1000]), 0)) == 200
+    assert shown(pa.array([10**17], pa.timestamp("us")), 0).startswith("datetime.datetime(5138")
+    assert "out of range" in shown(pa.array([10**18], pa.timestamp("us")), 0)
 
 
 def test_arrow_timestamps_and_dates() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from behavior.vocabulary import IdCounts, Vocabulary
+from behavior.vocabulary import IdCounts, Vocabulary, extend
 from tests.behavior.logs import few
 from tests.behavior.test_partition import finalized, fnv1a
 
@@ -104,3 +104,63 @@ def test_an_empty_vocabulary() -> None:
     empty = Vocabulary.from_counts(IdCounts(pa.string()).create(), 2)
     assert len(empty) == 0
     assert set(empty.indices(pa.array(["a", "b", "c"])).tolist()) <= {1, 2}
+
+
+@pytest.mark.parametrize(
+    ("limits", "known"),
+    [
+        ({}, ["a", "c", "b", "d"]),
+        ({"min_count": 2}, ["a", "c"]),
+        ({"max_size": 3}, ["a", "c", "b"]),
+        ({"max_size": 3, "min_count": 3}, ["a"]),
+        ({"min_count": 9}, []),
+        ({"by": "train_count", "min_count": 2}, ["c"]),
+        ({"by": "train_count", "max_size": 2}, ["c", "a"]),
+    ],
+)
+def test_rare_ids_can_be_left_out(limits: dict, known: list[str]) -> None:
+    counts = IdCounts(pa.string()).count(pa.array(list("aaaccbd")), np.array([1, 0, 0, 1, 1, 0, 1], bool))
+    vocabulary = Vocabulary.from_counts(counts, 2, **limits)
+    assert vocabulary.ids.to_pylist() == known
+    assert vocabulary.table.column("index").to_pylist() == list(range(3, 3 + len(known)))
+    assert vocabulary.indices(pa.array(["nobody"])).tolist()[0] in (1, 2)
+
+
+counted = st.dictionaries(st.sampled_from(["1", "2", "10", "9", "-3", "b", "c"]), st.integers(1, 3))
+
+
+@few
+@given(counted, counted, st.integers(1, 3), st.none() | st.integers(1, 6), st.integers(1, 2))
+def test_extending_keeps_indices(
+    old: dict[str, int], added: dict[str, int], min_count: int, max_size: int | None, oov: int
+) -> None:
+    previous = vocabulary_of(old, oov)
+    total = dict(Counter(old) + Counter(added))
+    # Totals in any order; here an id that nobody counts any more, too.
+    gone = next(iter(old), None)
+    totals = {i: n for i, n in reversed(total.items()) if i != gone or i in added}
+    extended = extend(previous, vocabulary_of(totals).table, min_count=min_count, max_size=max_size)
+
+    before, after = previous.ids.to_pylist(), extended.ids.to_pylist()
+    assert after[: len(before)] == before
+    new = [i for i in totals if i not in old and totals[i] >= min_count]
+    numeric = all(i.lstrip("-").isdigit() for i in new)
+    new.sort(key=lambda i: (-totals[i], int(i) if numeric else 0, i))
+    room = len(new) if max_size is None else max(0, max_size - len(before))
+    assert after[len(before) :] == new[:room]
+    assert extended.oov == oov
+    assert extended.table.schema == previous.table.schema
+    assert extended.table.column("index").to_pylist() == list(range(oov + 1, oov + 1 + len(after)))
+    assert extended.table.column("count").to_pylist() == [totals.get(i, 0) for i in after]
+    assert extended.table.column("train_count").to_pylist() == [max(0, totals.get(i, 0) - 1) for i in after]
+    assert np.array_equal(extended.indices(previous.ids), previous.indices(previous.ids))
+
+
+def test_extending_by_the_training_part() -> None:
+    counter = IdCounts(pa.int64())
+    old = counter.count(pa.array([7, 7, 5]), np.array([0, 1, 1], bool))
+    new = counter.count(pa.array([3, 3, 2, 1]), np.array([0, 0, 1, 1], bool))
+    previous = Vocabulary.from_counts(old, 1, by="train_count")
+    extended = extend(previous, counter.merge([old, new]), by="train_count")
+    assert extended.ids.to_pylist() == [5, 7, 1, 2]
+    assert extended.indices(pa.array([3])).tolist() == [1]

@@ -109,6 +109,7 @@ def test_evaluate_shows_baselines_beside_the_model(lrm: Lrm, run: Path) -> None:
     text = lrm("evaluate", run, "--baselines").out
     assert "popularity" in text
     assert "time known" in text
+    assert f"{record['users']:,} users, {record['targets']:,} targets" in text
 
 
 def test_doctor_tells_why_kernels_do_not_work(lrm: Lrm) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -47,6 +48,7 @@ class World:
     targets: Sequence[str] = ("view",)
     timestamp_unit: str = "s"
     files: int = 1
+    split: dict[str, Any] = field(default_factory=lambda: {"kind": "leave_one_out"})
     item_features: Sequence[FeatureEntry] = ()
     item_columns: dict[str, pa.Array] = field(default_factory=dict)
 
@@ -118,7 +120,7 @@ def write_shards(folder: Path, users: Sequence[User] | Columns, world: World) ->
         targets=list(world.targets),
         domains=[],
         timestamp_unit=world.timestamp_unit,
-        split={"kind": "leave_one_out"},
+        split=world.split,
         oov=world.oov,
         packing={"tokens": 4096, "max_length": 200},
         item_features=list(world.item_features),

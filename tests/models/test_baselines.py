@@ -16,7 +16,7 @@ from behavior.errors import UserError
 from behavior.shards import open_shards
 from models.baselines import evaluate_baseline, markov_scorer, transition_counts
 from models.data import load_sequences
-from models.ranking import find_targets
+from models.ranking import EvaluationConfig, Targets, evaluate_scorer
 from tests.models.shards import Columns, User, World, leave_one_out, write_shards
 
 FIRST = 2
@@ -49,9 +49,8 @@ def test_markov_prefers_what_followed_then_what_is_popular(tmp_path: Path) -> No
     shards = open_shards(write_shards(tmp_path, users, World(num_items=6)))
     sequences = load_sequences(shards)
     score = markov_scorer(sequences, shards.items()["train_count"].to_numpy().astype(float))
-    targets = find_targets(sequences, "test")
     target = sequences.offsets[:5] + np.array([1, 1, 1, 1, 2])
-    scores = score(targets.sequence, target).numpy()
+    scores = score(Targets(np.arange(5), target, target)).numpy()
     # After 2: 3, then 4, then by popularity 6, 2, 5 and 7 (which tie, never trained on).
     assert np.argsort(-scores[0], kind="stable")[:4].tolist() == [1, 2, 4, 0]
     assert scores[0][3] == scores[0][5] == 0.0
@@ -68,6 +67,18 @@ def test_popularity_counts_the_training_part_only(tmp_path: Path) -> None:
     # The target 3 stands last of three each time: it is not trained on.
     assert metrics["mrr@10"] == pytest.approx(1 / 3)
     assert metrics["model"] == "popularity"
+
+
+def test_markov_asks_what_follows_the_event_before_the_basket(tmp_path: Path) -> None:
+    # 3 follows 2 in training. The last basket holds 5 and 3: after its first item nothing is known to follow.
+    row = User([2, 3, 2, 3, 4, 2, 5, 3], 5, 6, timestamp=[1, 2, 3, 4, 5, 6, 7, 7])
+    world = World(num_items=4, split={"kind": "next_basket"})
+    shards = open_shards(write_shards(tmp_path, [row], world))
+    popularity = np.zeros(4)
+    data = load_sequences(shards)
+    config = EvaluationConfig(cutoffs=[1], exclude_seen=False)
+    metrics = evaluate_scorer(data, markov_scorer(data, popularity), split="test", config=config)
+    assert (metrics["users"], metrics["targets"], metrics["hr@1"]) == (1, 2, 1 / 2)
 
 
 def test_an_unknown_baseline_names_the_nearest(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import chain, pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from behavior.shards import open_shards
 from models.batch import PackedBatch
 from models.data import SequenceData, dataset_digest, load_sequences, repeats_targets
 from models.loader import TrainLoader
-from models.windows import gather, training_windows
+from models.windows import gather, history_windows, training_windows
 from tests.models.shards import User, World, leave_one_out, write_shards
 
 USERS = [
@@ -118,6 +120,32 @@ def test_training_batches_against_lists(data: SequenceData, max_length: int, tim
             ]
             seen.add(number)
     assert seen == {0, 2, 3}
+
+
+@pytest.mark.parametrize("time", ["known", "unknown"])
+def test_the_last_input_predicts_a_target_that_may_stand_further_on(data: SequenceData, time: str) -> None:
+    """The history of all is the same three events, cut to the newest two; each asks for its own target."""
+    target = np.array([3, 4, 5])
+    windows = history_windows(data, np.zeros(3, dtype=np.int64), np.full(3, 3), target, 2)
+    for chosen in (windows, windows.take(np.arange(3))):
+        batch = gather(data, chosen, time=time).validate()  # type: ignore[arg-type]
+        assert rows(batch, "item") == [[3, 4]] * 3
+        assert rows(batch, "target") == [[4, item] for item in (5, 6, 7)]
+        assert rows(batch, "target_behavior") == [[1, 2]] * 3
+        known = [[20, stamp] for stamp in (30, 45, 50)]
+        assert rows(batch, "query_time") == (known if time == "known" else [[20, 20]] * 3)
+
+
+def test_the_manifest_tells_which_targets_are_evaluated(tmp_path: Path) -> None:
+    cases: list[tuple[dict[str, Any], tuple[str, bool]]] = [
+        ({"kind": "leave_one_out"}, ("first", False)),
+        ({"kind": "next_basket"}, ("all", True)),
+        ({"kind": "next_basket", "targets": "first"}, ("first", True)),
+        ({"kind": "temporal", "targets": "all", "valid_at": 1, "test_at": 2}, ("all", False)),
+    ]
+    for split, expected in cases:
+        data = load_sequences(open_shards(write_shards(tmp_path, USERS, replace(WORLD, split=split))))
+        assert (data.evaluated, data.in_baskets) == expected
 
 
 def order(loader: TrainLoader) -> list[list[int]]:

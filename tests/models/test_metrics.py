@@ -64,5 +64,19 @@ def test_metrics_worked_out_by_hand() -> None:
     assert metrics["ndcg@50"] == pytest.approx((1 + 1 / 2 + 1 / math.log2(11) + 1 / math.log2(12)) / 5)
 
 
-def test_nobody_to_evaluate_gives_zeros() -> None:
-    assert set(ranking_metrics(np.array([]), [10]).values()) == {0.0}
+def test_users_count_alike_however_many_targets_they_have() -> None:
+    ranks, user = np.array([1.0, 3.0, 4.0, INF, 11.0]), np.array([7, 2, 7, 7, 7])
+    metrics = ranking_metrics(ranks, [10], user)
+    assert metrics["hr@10"] == pytest.approx((2 / 4 + 1) / 2)
+    assert metrics["mrr@10"] == pytest.approx(((1 + 1 / 4) / 4 + 1 / 3) / 2)
+    assert metrics["ndcg@10"] == pytest.approx(((1 + 1 / math.log2(5)) / 4 + 1 / 2) / 2)
+
+
+def test_one_target_a_user_changes_nothing() -> None:
+    ranks = np.array([1.0, 3.0, 4.0, INF, 11.0])
+    assert ranking_metrics(ranks, [10], np.arange(5)) == ranking_metrics(ranks, [10])
+
+
+@pytest.mark.parametrize("user", [None, np.array([], dtype=np.int64)])
+def test_nobody_to_evaluate_gives_zeros(user: np.ndarray | None) -> None:
+    assert set(ranking_metrics(np.array([]), [10], user).values()) == {0.0}

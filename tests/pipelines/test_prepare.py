@@ -18,6 +18,7 @@ from behavior.dataset import prepare_tables
 from behavior.errors import UserError
 from behavior.shards import open_shards
 from behavior.spec import load_spec
+from behavior.storage import Folder
 from pipelines.job import JOB_FOLDER
 from pipelines.output import exclusive
 from pipelines.prepare import prepare
@@ -232,6 +233,7 @@ KILLED = """
 import sys
 from pathlib import Path
 from behavior.spec import load_spec
+from behavior.storage import Folder
 from pipelines.output import exclusive
 from pipelines.prepare import prepare
 import pipelines.buckets
@@ -277,7 +279,7 @@ def test_killed_half_way_it_is_no_data_set_and_is_completed_by_the_next_run(
 
 def test_one_job_at_a_time_in_a_folder(raw: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with exclusive(out), pytest.raises(UserError, match="another job is writing"):
+    with exclusive(Folder(str(out))), pytest.raises(UserError, match="another job is writing"):
         prepare(make_spec(), str(raw), out)
     assert not out.exists()  # nothing was written, so the lock leaves nothing
     prepare(make_spec(), str(raw), out)

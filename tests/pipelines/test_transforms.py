@@ -13,17 +13,19 @@ from apache_beam.internal import pickler
 
 from behavior.errors import UserError
 from behavior.sources.plan import plan_input
+from behavior.storage import Folder
 from behavior.vocabulary import IdCounts
 from pipelines.buckets import BuildBucket, CountBucket, FinishBucket, MergeIdCounts
-from pipelines.job import Job
-from pipelines.reading import FinishReading, ReadChunk
+from pipelines.job import Job, read_arrow, write_arrow
+from pipelines.reading import FinishReading, ReadTask
 from pipelines.shuffle import SPILL_BYTES, Buffer, EngineShuffle, FileShuffle, Piece, Shuffle, in_order
 from tests.pipelines.conftest import make_spec
 
 
 def make_job(raw: Path, work: Path, buckets: int = 3) -> Job:
     spec = make_spec()
-    return Job(spec, str(raw), plan_input(spec, str(raw)), str(work), buckets)
+    folder = Folder(str(work))
+    return Job(spec, str(raw), plan_input(spec, str(raw)), folder, folder, folder, buckets)
 
 
 def events(users: list[str], first: int) -> pa.RecordBatch:
@@ -63,29 +65,31 @@ def test_buffer_flushes_when_it_is_full(raw: Path, tmp_path: Path, monkeypatch: 
     assert list(buffer.flush()) == []
 
 
-def test_merging_counts_does_not_depend_on_the_order() -> None:
-    counts = IdCounts(pa.string())
-    batches = [
-        counts.count(pa.array(list(ids)), np.array([c.islower() for c in ids]))
-        for ids in ("abA", "bb", "Aab")
-    ]
-    combine = MergeIdCounts(counts)
+def test_merging_counts_does_not_depend_on_the_order(raw: Path, tmp_path: Path) -> None:
+    job, counts = make_job(raw, tmp_path), IdCounts(pa.string())
+    files = []
+    for ids in ("abA", "bb", "Aab"):
+        files.append(f"counts/{ids}.arrow")
+        batch = counts.count(pa.array(list(ids)), np.array([c.islower() for c in ids]))
+        write_arrow(job.work, files[-1], batch)
+    combine = MergeIdCounts(job, counts)
     results = []
-    for order in itertools.permutations(batches):
+    for order in itertools.permutations(files):
         first, second = combine.create_accumulator(), combine.create_accumulator()
         first = combine.add_input(first, order[0])
-        for batch in order[1:]:
-            second = combine.add_input(second, batch)
-        merged = combine.extract_output(combine.merge_accumulators([first, second]))
+        for name in order[1:]:
+            second = combine.add_input(second, name)
+        second = combine.compact(second)
+        merged = read_arrow(job.work, combine.extract_output(combine.merge_accumulators([first, second])))
         results.append({row["id"]: (row["count"], row["train_count"]) for row in merged.to_pylist()})
     assert all(result == {"a": (2, 2), "b": (4, 4), "A": (2, 0)} for result in results)
-    assert combine.extract_output(combine.create_accumulator()).num_rows == 0
+    assert read_arrow(job.work, combine.extract_output(combine.create_accumulator())).num_rows == 0
 
 
 def test_every_dofn_pickles(raw: Path, tmp_path: Path) -> None:
     job = make_job(raw, tmp_path / "work")
     for dofn in (
-        ReadChunk(job, FileShuffle()),
+        ReadTask(job, FileShuffle()),
         FinishReading(job),
         BuildBucket(job, EngineShuffle()),
         CountBucket(job),
@@ -98,7 +102,7 @@ def test_every_dofn_pickles(raw: Path, tmp_path: Path) -> None:
 
 def test_a_worker_keeps_the_users_error_for_the_launcher(raw: Path, tmp_path: Path) -> None:
     job = make_job(raw, tmp_path)
-    with pytest.raises(UserError), job.errors_kept():
+    with pytest.raises(UserError), job.stage("read"):
         raise UserError("what", where="where", fix="fix")
     kept = job.kept_error()
     assert kept is not None
@@ -111,6 +115,6 @@ def test_a_full_disk_is_an_error_for_the_user(raw: Path, tmp_path: Path) -> None
     import errno
 
     job = make_job(raw, tmp_path)
-    with pytest.raises(UserError, match="No space left"), job.errors_kept():
+    with pytest.raises(UserError, match="No space left"), job.stage("read"):
         raise OSError(errno.ENOSPC, "No space left on device", "/data/x")
     assert job.kept_error() is not None

@@ -1,0 +1,39 @@
+# syntax=docker/dockerfile:1
+#
+# The worker image for Dataflow, Flink and Spark; `docker run --entrypoint lrm IMAGE ...` makes it the command.
+# See docs/deploy.md.
+#
+#     python -m build --sdist
+#     docker build --build-arg EXTRAS=gcp --tag REGISTRY/lrm-kit:0.1.0 .
+
+# Beam and Python must have the versions of the machine that starts jobs.
+ARG BEAM=2.77.0
+FROM apache/beam_python3.11_sdk:${BEAM}
+
+# gcp for gs://, s3 for s3://, or both with a comma between.
+ARG EXTRAS=gcp
+# Preparing data needs none of these, and torch alone has gigabytes. With an empty list the image can train.
+ARG LEFT_OUT="lightning matplotlib safetensors tensorboard torch"
+
+COPY dist/lrm_kit-*.tar.gz /tmp/lrm-kit/
+RUN <<EOF
+set -e
+pip install --no-cache-dir --no-deps /tmp/lrm-kit/lrm_kit-*.tar.gz
+python -I - > /tmp/lrm-kit/requirements.txt <<END
+from importlib.metadata import requires
+
+from packaging.requirements import Requirement
+
+extras = ["", *"${EXTRAS}".split(",")]
+for need in map(Requirement, requires("lrm-kit")):
+    wanted = need.marker is None or any(need.marker.evaluate({"extra": extra}) for extra in extras)
+    if wanted and need.name not in "${LEFT_OUT}".split():
+        need.marker = None
+        print(need)
+END
+pip install --no-cache-dir -r /tmp/lrm-kit/requirements.txt
+rm -r /tmp/lrm-kit
+lrm --version
+EOF
+
+# The entry point stays that of the base image, /opt/apache/beam/boot: runners start workers by it.

@@ -1,0 +1,28 @@
+"""Features of items, users and events: raw columns become ids and numbers.
+
+columns     raw values in one form for each kind
+fit         what must be known of all values first: mergeable, so that Beam can run it
+encode      values into what the shards hold
+tables      all of it for the item and user tables
+"""
+
+from behavior.features.columns import canonical, domain_names
+from behavior.features.encode import FIRST_ID, MISSING, Encoder, restore
+from behavior.features.fit import Fitter
+from behavior.features.fitters import fitter_of
+from behavior.features.quantiles import priorities_of
+from behavior.features.tables import EncodedFeatures, encode_features
+
+__all__ = [
+    "FIRST_ID",
+    "MISSING",
+    "EncodedFeatures",
+    "Encoder",
+    "Fitter",
+    "canonical",
+    "domain_names",
+    "encode_features",
+    "fitter_of",
+    "priorities_of",
+    "restore",
+]

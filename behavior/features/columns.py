@@ -1,0 +1,125 @@
+"""Raw columns become canonical ones: what a feature counts and encodes, whatever the file held."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from behavior.errors import UserError
+from behavior.spec import Feature
+from behavior.values import parse_floats, parse_integers, parse_text
+
+DOMAIN_MARK = "\x1f"
+"""Unit separator: stands between domain and value in the keys of a feature that is `per_domain`."""
+Domains: TypeAlias = "pa.Array | str | None"
+"""Name of the domain of each value (string), of all values, or None where there are no domains."""
+
+# Marks are part of a word: without them accents written as two characters, and Hindi's vowels, would end one.
+_BETWEEN_WORDS = r"[^\p{L}\p{M}\p{N}]+"
+
+
+def canonical(feature: Feature, values: pa.Array) -> pa.Array:
+    """The values of a feature, in one form for each kind.
+
+    | kind | a value |
+    | --- | --- |
+    | categorical, hashed | string, null where missing or blank |
+    | multi_categorical | list of string without nulls and blanks; empty where missing |
+    | text | list of its lower-cased words: letters, marks and digits |
+    | numeric | float32, null where it is no finite number |
+
+    What is canonical already stays as it is.
+
+    Args:
+        feature: its kind and separator.
+        values: a raw column of any type.
+    """
+    if feature.kind == "numeric":
+        return parse_floats(values)[0]
+    if feature.kind == "multi_categorical":
+        return _without_blanks(_as_lists(values, feature.separator))
+    if feature.kind == "text":
+        return _without_blanks(_as_words(values))
+    return _blank_to_null(_as_text(values))
+
+
+def keyed(feature: Feature, values: pa.Array, domains: Domains) -> pa.Array:
+    """Canonical text, behind the domain's name and `DOMAIN_MARK` where the feature is `per_domain`.
+
+    Raises:
+        UserError: the feature is `per_domain`, but no domains are given.
+    """
+    column = canonical(feature, values)
+    if not feature.per_domain:
+        return column
+    if domains is None:
+        raise UserError(
+            f"feature '{feature.name}' is per_domain, but its rows have no domain",
+            fix="leave per_domain out, or give the table a 'domain' (domain_ids: separate)",
+        )
+    several = pa.types.is_list(column.type)
+    text = column.flatten() if several else column
+    if not isinstance(domains, str):
+        prefix = domains.cast(pa.string())
+        domains = prefix.take(pa.array(parents(column))) if several else prefix
+    joined = pc.binary_join_element_wise(domains, text, DOMAIN_MARK)
+    return pa.ListArray.from_arrays(column.offsets, joined) if several else joined
+
+
+def domain_names(domains: pa.Array, names: Sequence[str]) -> pa.Array:
+    """Domain ids as names.
+
+    Args:
+        domains: ids of the domains, the first being 1, as the events have them. int8
+        names: of the domains, in id order.
+    """
+    return pa.array([None, *names], pa.string()).take(domains)
+
+
+def parents(lists: pa.Array) -> np.ndarray:
+    """Row of each value of a list column; a null row has none. [values] int64"""
+    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
+    return np.repeat(np.arange(len(lists)), lengths)
+
+
+def _as_text(values: pa.Array) -> pa.Array:
+    if not pa.types.is_floating(values.type):
+        return parse_text(values)[0]
+    # A column of whole numbers with gaps often comes as floats: 3.0 and 3 are the same value.
+    whole, is_whole = parse_integers(values)
+    text = pc.if_else(pa.array(is_whole), whole.cast(pa.string()), values.cast(pa.string()))
+    return pc.if_else(pc.is_nan(values), pa.scalar(None, pa.string()), text)
+
+
+def _blank_to_null(text: pa.Array) -> pa.Array:
+    return pc.if_else(pc.equal(pc.binary_length(text), 0), pa.scalar(None, pa.string()), text)
+
+
+def _as_lists(values: pa.Array, separator: str) -> pa.Array:
+    if _is_list(values):
+        return values.cast(pa.list_(pa.string()))
+    return pc.split_pattern(_as_text(values), separator)
+
+
+def _as_words(values: pa.Array) -> pa.Array:
+    if _is_list(values):  # words already
+        return values.cast(pa.list_(pa.string()))
+    return pc.split_pattern_regex(pc.utf8_lower(_as_text(values)), _BETWEEN_WORDS)
+
+
+def _is_list(values: pa.Array) -> bool:
+    return pa.types.is_list(values.type) or pa.types.is_large_list(values.type)
+
+
+def _without_blanks(lists: pa.Array) -> pa.Array:
+    """Lists of trimmed text without nulls and blanks; nothing known is an empty list."""
+    words = pc.utf8_trim_whitespace(pc.list_flatten(lists))
+    good = pc.fill_null(pc.greater(pc.binary_length(words), 0), False)
+    counts = np.bincount(parents(lists)[good.to_numpy(zero_copy_only=False)], minlength=len(lists))
+    offsets = np.zeros(len(lists) + 1, np.int32)
+    np.cumsum(counts, out=offsets[1:])
+    return pa.ListArray.from_arrays(pa.array(offsets), words.filter(good))

@@ -1,0 +1,85 @@
+"""Globs become files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+import fsspec
+
+from behavior.errors import UserError
+from behavior.spec import FileFormat
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """One file of the input."""
+
+    path: str
+    name: str
+    """Relative to the input folder, for messages and digests."""
+    size: int
+    modified: str
+
+
+def expand(form: FileFormat, base: str) -> list[InputFile]:
+    """The files a list of paths and globs stands for: in the order of the list, globs sorted by name.
+
+    A glob is one listing, sizes and times included; no file is opened.
+
+    Raises:
+        UserError: a path or glob stands for nothing.
+    """
+    found: dict[str, InputFile] = {}
+    root = fsspec.core.url_to_fs(base)[1]
+    for pattern in form.files:
+        full = pattern if "://" in pattern or pattern.startswith("/") else f"{base.rstrip('/')}/{pattern}"
+        try:
+            filesystem, path = fsspec.core.url_to_fs(full)
+        except (ImportError, ValueError) as error:
+            raise UserError(f"'{full}' cannot be looked up: {error}", where="files of the spec") from None
+        is_glob = any(mark in path for mark in "*?[") and not filesystem.exists(path)
+        entries = _entries(filesystem, path, is_glob)
+        if not entries:
+            what = f"no file matches '{pattern}'" if is_glob else f"there is no file '{full}'"
+            raise UserError(
+                what, where=f"files of the spec, looked up in {base}", fix=_near_files(filesystem, path)
+            )
+        for each, info in entries:
+            modified = info.get("mtime") or info.get("updated") or info.get("LastModified") or ""
+            url = filesystem.unstrip_protocol(each) if "://" in full else each
+            found.setdefault(
+                url, InputFile(url, _relative(each, root) or url, int(info["size"] or 0), str(modified))
+            )
+    return list(found.values())
+
+
+def _entries(
+    filesystem: fsspec.AbstractFileSystem, path: str, is_glob: bool
+) -> list[tuple[str, dict[str, Any]]]:
+    """Path and description of each file."""
+    if is_glob:
+        entries = filesystem.glob(path, detail=True)
+        return [(name, info) for name, info in sorted(entries.items()) if info["type"] == "file"]
+    try:
+        info = filesystem.info(path)
+    except OSError:
+        return []
+    return [(path, info)] if info["type"] == "file" else []
+
+
+def _relative(path: str, root: str) -> str | None:
+    try:
+        return str(PurePosixPath(path).relative_to(root))
+    except ValueError:
+        return None
+
+
+def _near_files(filesystem: fsspec.AbstractFileSystem, path: str) -> str:
+    folder = path.rpartition("/")[0]
+    try:
+        there = [entry.rpartition("/")[2] for entry in filesystem.ls(folder, detail=False)]
+    except (OSError, ValueError):
+        return f"there is no folder '{folder}' either; check the paths, or --input"
+    return f"the folder has: {', '.join(sorted(there)[:10])}" if there else f"the folder '{folder}' is empty"

@@ -1,0 +1,408 @@
+"""Where data sets and intermediate files live: a local folder, or one of any `fsspec` file system.
+
+This is the one place that writes output. Every file appears under its name whole or not at all, and a job
+that is tried again replaces what its first attempt left.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, TypeAlias, cast
+
+import fsspec
+import pyarrow as pa
+
+from behavior.errors import UserError
+
+# Their uploads become visible when they are complete, so no temporary name is needed; they have no folders.
+_OBJECT_STORES = {"s3", "s3a", "gs", "gcs"}
+_EXTRAS = {"gs": "gcp", "gcs": "gcp", "s3": "s3", "s3a": "s3"}
+_LOCAL_PREFIXES = ("file://", "local://")
+# pyarrow writes page headers of a few bytes between pages of megabytes.
+_BUFFER_BYTES = 1 << 20
+_TEMPORARY = ".tmp"
+# Packages whose errors (no credentials, say) are none of the operating system's.
+_FOREIGN_ERRORS = {"aiobotocore", "aiohttp", "botocore", "gcsfs", "google"}
+
+
+@contextmanager
+def _storage_errors() -> Iterator[None]:
+    """Callers need to know one kind of error only: `OSError`, wherever the folder is.
+
+    Raises:
+        UserError: there are no credentials.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, OSError) or type(error).__module__.partition(".")[0] not in _FOREIGN_ERRORS:
+            raise
+        if "Credentials" in type(error).__name__:
+            fix = "set up the account, on this machine and on the workers, as the storage's own tools need it"
+            raise UserError(f"the storage cannot be used: {error}", fix=fix) from error
+        raise OSError(str(error)) from error
+
+
+class HashingFile:
+    """A writable binary file that computes checksum and size of what passes through, as pyarrow's sink.
+
+    Attributes:
+        bytes: bytes written so far.
+        closed: whether the writer is done with it. `Folder.create` closes the file behind it.
+    """
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._digest = hashlib.sha256()
+        self.bytes = 0
+        self.closed = False
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of what was written, in hexadecimal."""
+        return self._digest.hexdigest()
+
+    def write(self, data: Any) -> int:
+        """Write anything that has a buffer; returns its size in bytes."""
+        view = memoryview(data)
+        self._file.write(view)
+        self._digest.update(view)
+        self.bytes += view.nbytes
+        return view.nbytes
+
+    def tell(self) -> int:
+        """Position, which is the number of bytes written."""
+        return self.bytes
+
+    def flush(self) -> None:
+        """Nothing to do: the file is complete when `Folder.create` ends, and not seen before."""
+
+    def close(self) -> None:
+        """The writer is done."""
+        self.closed = True
+
+    def readable(self) -> bool:
+        """No."""
+        return False
+
+    def seekable(self) -> bool:
+        """No."""
+        return False
+
+    def writable(self) -> bool:
+        """Until closed."""
+        return not self.closed
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder for output, local or remote; small, so that it travels to workers.
+
+    Names within it are relative and have forward slashes. Folders between are made as they are needed.
+
+    Attributes:
+        url: an absolute local path without scheme, or `scheme://...` of a file system `fsspec` knows.
+
+    Raises:
+        UserError: the url is empty; from all methods: the file system is unknown, its package is not
+            installed, or there are no credentials. All else is an `OSError`.
+    """
+
+    url: str
+
+    def __post_init__(self) -> None:
+        url = str(self.url)
+        for prefix in _LOCAL_PREFIXES:
+            url = url.removeprefix(prefix)
+        if not url:
+            raise UserError("the path of a folder is empty", fix="name a folder")
+        if "://" not in url:
+            url = str(Path(url).absolute())
+        elif not url.endswith("://"):
+            url = url.rstrip("/")
+        object.__setattr__(self, "url", url)
+
+    def __str__(self) -> str:
+        return self.url
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is reached through the operating system (mounted folders too)."""
+        return "://" not in self.url
+
+    @property
+    def path(self) -> Path:
+        """The local folder.
+
+        Raises:
+            ValueError: it is not local.
+        """
+        if not self.is_local:
+            raise ValueError(f"'{self.url}' is not a local folder")
+        return Path(self.url)
+
+    def child(self, name: str) -> Folder:
+        """The folder `name` within this one."""
+        return Folder(self.where(name))
+
+    def where(self, name: str = "") -> str:
+        """How messages name a file."""
+        return f"{self.url.rstrip('/')}/{name}" if name else self.url
+
+    @_storage_errors()
+    def exists(self, name: str) -> bool:
+        """Whether there is a file (or folder) of this name."""
+        if self.is_local:
+            return (self.path / name).exists()
+        system, path = self._remote(name)
+        system.invalidate_cache()  # listings are remembered, and other processes write too
+        return bool(system.exists(path))
+
+    @_storage_errors()
+    def size(self, name: str) -> int:
+        """Size of a file in bytes.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        if self.is_local:
+            return (self.path / name).stat().st_size
+        system, path = self._remote(name)
+        system.invalidate_cache()
+        return int(system.size(path))
+
+    def names(self, prefix: str = "") -> list[str]:
+        """Names of all files, those in folders within included, that begin with a prefix; sorted."""
+        return list(self.sizes(prefix))
+
+    @_storage_errors()
+    def sizes(self, prefix: str = "") -> dict[str, int]:
+        """Name -> size in bytes of all files that begin with a prefix, sorted by name."""
+        top = prefix.rpartition("/")[0]
+        found = self._local_sizes(top) if self.is_local else self._remote_sizes(top)
+        return dict(sorted(pair for pair in found if pair[0].startswith(prefix)))
+
+    def _local_sizes(self, top: str) -> Iterator[tuple[str, int]]:
+        for folder, _, files in os.walk(self.path / top):
+            inner = Path(folder).relative_to(self.path).as_posix()
+            for file in files:
+                with suppress(FileNotFoundError):  # it may go, and be a dangling link
+                    size = os.stat(os.path.join(folder, file)).st_size
+                    yield (file if inner == "." else f"{inner}/{file}"), size
+
+    def _remote_sizes(self, top: str) -> Iterator[tuple[str, int]]:
+        system, root = self._remote()
+        system.invalidate_cache()
+        start = f"{root.rstrip('/')}/"
+        try:
+            for path, info in system.find(f"{start}{top}".rstrip("/"), detail=True).items():
+                # Some systems list a folder as an empty file, and answer with or without a leading slash.
+                outside, found, name = path.lstrip("/").partition(start.lstrip("/"))
+                if found and not outside and name and not name.endswith("/"):
+                    yield name, int(info["size"])
+        except FileNotFoundError:
+            return
+
+    @_storage_errors()
+    def remove(self, name: str) -> None:
+        """Remove a file; that it is not there is fine."""
+        with suppress(FileNotFoundError):
+            if self.is_local:
+                (self.path / name).unlink()
+            else:
+                system, path = self._remote(name)
+                system.rm_file(path)
+
+    @_storage_errors()
+    def remove_tree(self, name: str = "") -> None:
+        """Remove a file or a folder with all that is in it; that it is not there is fine."""
+        with suppress(FileNotFoundError):
+            if not self.is_local:
+                system, path = self._remote(name)
+                system.invalidate_cache()
+                _remove_all(system, path)
+            elif (self.path / name).is_dir():
+                shutil.rmtree(self.path / name)
+            else:
+                (self.path / name).unlink()
+
+    @_storage_errors()
+    def make(self) -> None:
+        """Make the folder and those above it, where the file system has folders."""
+        if self.is_local:
+            self.path.mkdir(parents=True, exist_ok=True)
+        elif not self._is_object_store:
+            system, path = self._remote()
+            system.makedirs(path, exist_ok=True)
+
+    @_storage_errors()
+    def rename(self, source: str, target: str) -> None:
+        """Rename a file within the folder; a file that has the new name is replaced.
+
+        On object stores this copies, so that for a moment both are there.
+        """
+        if self.is_local:
+            (self.path / target).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(self.path / source, self.path / target)
+            return
+        self._make_parent(target)
+        system, path = self._remote(source)
+        system.invalidate_cache()
+        _move(system, path, self._remote(target)[1])
+
+    @_storage_errors()
+    def read_bytes(self, name: str) -> bytes:
+        """The contents of a file."""
+        if self.is_local:
+            return (self.path / name).read_bytes()
+        system, path = self._remote(name)
+        return cast(bytes, system.cat_file(path))
+
+    def read_text(self, name: str) -> str:
+        """The contents of a UTF-8 file."""
+        return self.read_bytes(name).decode("utf-8")
+
+    @_storage_errors()
+    def open(self, name: str) -> BinaryIO:
+        """Open a file for reading; it can seek."""
+        if self.is_local:
+            return (self.path / name).open("rb")
+        system, path = self._remote(name)
+        return cast(BinaryIO, system.open(path, "rb"))
+
+    def input_file(self, name: str) -> Any:
+        """A file as pyarrow reads it best: a memory map of a local one. A context manager, like any file."""
+        return pa.memory_map(str(self.path / name)) if self.is_local else self.open(name)
+
+    def sha256(self, name: str) -> str:
+        """SHA-256 of a file's contents, in hexadecimal."""
+        if self.is_local:
+            with (self.path / name).open("rb") as local:
+                return hashlib.file_digest(local, "sha256").hexdigest()
+        digest = hashlib.sha256()
+        with self.open(name) as file:  # remote files cannot `readinto` everywhere, as `file_digest` does
+            while block := file.read(1 << 22):
+                digest.update(block)
+        return digest.hexdigest()
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a UTF-8 file whole or not at all, in place of one that is there."""
+        self.write_bytes(name, text.encode("utf-8"))
+
+    @_storage_errors()
+    def write_bytes(self, name: str, data: bytes) -> None:
+        """Write a file whole or not at all, in place of one that is there."""
+        if self._is_object_store:
+            system, path = self._remote(name)
+            system.pipe_file(path, data)  # one request
+            return
+        with self.create(name) as file:
+            file.write(data)
+
+    @contextmanager
+    def create(self, name: str) -> Iterator[HashingFile]:
+        """Write a file that appears, in place of one that is there, when the block ends without an exception.
+
+        Checksum and size are computed on the way and stand in the yielded file after the block.
+        """
+        if self._is_object_store:
+            yield from self._upload(name)
+            return
+        # A dot, an ending of its own, and nothing of the name: no glob finds it, no other attempt writes to
+        # it, and it is never too long.
+        head, slash, _ = name.rpartition("/")
+        temporary = f"{head}{slash}.{uuid.uuid4().hex}{_TEMPORARY}"
+        file = self._open_new(temporary)
+        sink = HashingFile(file)
+        try:
+            yield sink
+            file.close()
+            self.rename(temporary, name)
+        except BaseException:
+            # What went wrong is on its way; that the rest cannot be cleared away must not take its place.
+            with suppress(OSError):
+                file.close()
+            with suppress(OSError):
+                self.remove(temporary)
+            raise
+
+    def _open_new(self, name: str) -> Any:
+        if self.is_local:
+            local = self.path / name
+            local.parent.mkdir(parents=True, exist_ok=True)
+            return local.open("wb", buffering=_BUFFER_BYTES)
+        self._make_parent(name)
+        system, path = self._remote(name)
+        return system.open(path, "wb")
+
+    def _upload(self, name: str) -> Iterator[HashingFile]:
+        """`create` on an object store: closing completes the upload, discarding leaves no trace."""
+        system, path = self._remote(name)
+        with _storage_errors():
+            file = system.open(path, "wb")
+            try:
+                yield HashingFile(file)
+                file.close()
+            except BaseException:
+                with suppress(Exception):
+                    file.discard()
+                file.closed = True  # or the garbage collector would close, and so complete it
+                raise
+
+    @property
+    def _is_object_store(self) -> bool:
+        return self.url.partition("://")[0] in _OBJECT_STORES and not self.is_local
+
+    def _make_parent(self, name: str) -> None:
+        if not self._is_object_store:
+            self.child(name.rpartition("/")[0]).make()
+
+    def _remote(self, name: str = "") -> tuple[Any, str]:
+        """The file system, which `fsspec` keeps one of a process, and a path in it."""
+        try:
+            system, root = fsspec.core.url_to_fs(self.url)
+        except (ImportError, ValueError) as error:
+            scheme = self.url.partition("://")[0]
+            extra = _EXTRAS.get(scheme)
+            raise UserError(
+                f"the file system '{scheme}://' cannot be used: {error}",
+                where=self.url,
+                fix=f"pip install 'lrm-kit[{extra}]'"
+                if extra
+                else "install its package, or use another path",
+            ) from None
+        return system, f"{root.rstrip('/')}/{name}" if name else root
+
+
+def _move(system: Any, source: str, target: str) -> None:
+    if type(system).mv is not fsspec.AbstractFileSystem.mv:
+        system.mv(source, target)  # one that renames
+        return
+    # What `mv` would do, but that takes stars and brackets in a name for a glob.
+    system.cp_file(source, target)
+    system.rm_file(source)
+
+
+def _remove_all(system: Any, path: str) -> None:
+    if "/" in path.strip("/") and not any(mark in path for mark in "*?["):
+        system.rm(path, recursive=True)
+        return
+    # `rm` would remove a whole bucket itself, and take a star for a glob and remove what is not meant.
+    for file in system.find(path):
+        system.rm_file(file)
+
+
+FolderLike: TypeAlias = Folder | Path | str
+"""What functions that take a folder accept."""
+
+
+def as_folder(place: FolderLike) -> Folder:
+    """A `Folder` for a local path or a url."""
+    return place if isinstance(place, Folder) else Folder(str(place))

@@ -1,0 +1,1 @@
+"""What `benchmarks/prepare.py` compares `lrm prepare` with, and how it measures."""

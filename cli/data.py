@@ -1,0 +1,143 @@
+"""`lrm data`: the public data sets there are ready specs for, and their files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli.console import err, out, print_json, print_table, progress_bars
+
+app = typer.Typer(
+    name="data",
+    help="Public data sets: list those there are ready specs for, and fetch their files.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_CHECKED = {
+    "sha256": "SHA-256 right",
+    "md5": "MD5 right",
+    "size": "size right",
+    "none": "no checksum is published",
+}
+
+
+@app.command("list")
+def list_sets(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Show the data sets there are ready specs for.
+
+    Example:  lrm data list
+    """
+    from behavior import datasets
+
+    records = [_record(name) for name in datasets.names()]
+    if json:
+        print_json(records)
+        return
+    rows = [
+        (
+            r["name"],
+            r["description"],
+            _number(r["events"]),
+            _size(r["bytes"]),
+            _fetching(r),
+            r["license"],
+            r["homepage"],
+        )
+        for r in records
+    ]
+    header = ("name", "what", "events", "download", "lrm data fetch", "license", "home page")
+    print_table("ready data sets", header, rows)
+    out.print(
+        "variants and files of each: lrm data list --json; to fetch one: lrm data fetch NAME --out DIR",
+        markup=False,
+    )
+
+
+def _record(name: str) -> dict[str, Any]:
+    from behavior.datasets.sources import layout_of, source_of, spec_of
+
+    source, spec = source_of(name), spec_of(name)
+    sizes = {variant: source.bytes_of(variant) for variant in source.variants}
+    return {
+        "name": name,
+        "description": spec.description,
+        "events": source.events,
+        "bytes": sizes or (source.bytes_of() if source.files else None),
+        "license": spec.license,
+        "homepage": spec.homepage,
+        "fetchable": source.by_hand is None,
+        "by_hand": source.by_hand,
+        "variants": source.variants,
+        "files": layout_of(spec),
+    }
+
+
+def _fetching(record: dict[str, Any]) -> str:
+    if not record["fetchable"]:
+        return "by hand"
+    return f"{len(record['variants'])} variants" if record["variants"] else "yes"
+
+
+def _number(value: int | None) -> str:
+    return "" if value is None else f"{value:,}"
+
+
+def _size(value: int | dict[str, int | None] | None) -> str:
+    if isinstance(value, dict):
+        known = [size for size in value.values() if size is not None]
+        return f"{_size(min(known))} to {_size(max(known))}" if known else ""
+    if value is None:
+        return ""
+    return f"{value / 1e9:.1f} GB" if value >= 1e9 else f"{value / 1e6:.1f} MB"
+
+
+@app.command("fetch")
+def fetch_set(
+    name: Annotated[str, typer.Argument(help="Name of a data set; see 'lrm data list'.")],
+    folder: Annotated[Path, typer.Option("--out", help="Folder for its files.")],
+    variant: Annotated[str | None, typer.Option(help="Size or category, where there are several.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Download the files of a data set, check them and unpack what its ready spec reads.
+
+    A download that broke off goes on where it stopped when the command is run again.
+
+    Example:  lrm data fetch ml-1m --out ml-1m
+    """
+    from behavior.datasets.fetch import fetch
+    from behavior.datasets.sources import spec_of
+
+    spec = spec_of(name)
+    # Before anything is downloaded; on standard error, so that --json stays clean.
+    err.print(f"{name}: license: {spec.license}; see {spec.homepage}", markup=False, soft_wrap=True)
+    with progress_bars(quiet=json) as bars:
+        tasks: dict[str, Any] = {}
+
+        def progress(file: str, done: int, total: int | None) -> None:
+            if file not in tasks:
+                tasks[file] = bars.add_task(file, total=None, note="bytes")
+            bars.update(tasks[file], completed=done, total=total)
+
+        fetched = fetch(name, folder, variant=variant, progress=progress)
+    if json:
+        print_json({"out": str(folder), "name": name, "files": [_file_record(file) for file in fetched]})
+        return
+    for file in fetched:
+        what = f"{file.path}: {file.bytes:,} bytes, {_CHECKED[file.verified]}"
+        out.print(what + (", was there before" if file.was_there else ""), markup=False, soft_wrap=True)
+        for member in file.members:
+            out.print(f"  {member}", markup=False, soft_wrap=True)
+    out.print(f"next: lrm prepare {name} --input {folder} --out DIR", markup=False, soft_wrap=True)
+
+
+def _file_record(file: Any) -> dict[str, Any]:
+    return {
+        "path": str(file.path),
+        "bytes": file.bytes,
+        "verified": file.verified,
+        "was_there": file.was_there,
+        "members": [str(member) for member in file.members],
+    }

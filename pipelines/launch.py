@@ -1,0 +1,102 @@
+"""Running a job: on which runner, watched, and with its failures told apart."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import apache_beam as beam
+
+from behavior.errors import UserError
+from pipelines.job import Clock, Job
+from pipelines.quiet import quiet_beam
+from pipelines.reading import Task
+from pipelines.runner import RunnerOptions
+from pipelines.shuffle import EngineShuffle, FileShuffle, Shuffle
+from pipelines.transform import PrepareDataset
+
+Progress = Callable[[str, int, int], None]
+"""Called with a stage (`read`, `sort`, `write`), how many of its parts are done, and how many there are."""
+
+
+class JobCrashError(UserError):
+    """A failure that no worker explained: a worker that was killed, say. Its log is kept."""
+
+    def __init__(self, job: Job, error: Exception) -> None:
+        reason = str(error).strip().splitlines()
+        log = job.log if job.notes.is_local and job.log.exists() else None
+        super().__init__(
+            f"the job failed: {type(error).__name__}: {reason[-1] if reason else 'no reason given'}",
+            where=str(log) if log else None,
+            fix="run the same command again; if it fails again, look at the log, or add --debug",
+        )
+
+
+def run_job(job: Job, tasks: list[Task], runner: RunnerOptions, progress: Progress | None) -> dict[str, int]:
+    """Run the pipeline to its end.
+
+    Returns:
+        Beam's counters read, accepted, rejected, filtered, where the runner reports them.
+
+    Raises:
+        UserError: what a worker found wrong.
+        JobCrashError: a failure that no worker explained.
+        KeyboardInterrupt: the user interrupted it.
+    """
+    shuffle: Shuffle = FileShuffle() if runner.is_local else EngineShuffle()
+    with quiet_beam(), _watched(job, len(tasks), progress):
+        try:
+            runs_on = runner.runner(job.log) if runner.is_local else None
+            pipeline = beam.Pipeline(runs_on, options=runner.pipeline_options())
+            pipeline | "Prepare" >> PrepareDataset(job, tasks, shuffle)
+            result = pipeline.run()
+            result.wait_until_finish()
+        except Exception as error:
+            if _interrupted(error):
+                raise KeyboardInterrupt from error
+            raise (job.kept_error() or JobCrashError(job, error)) from error
+    return _counters(result)
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: Beam wraps it like any other."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt) or str(error).startswith("KeyboardInterrupt"):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _counters(result: Any) -> dict[str, int]:
+    found = result.metrics().query()["counters"]
+    return {entry.key.metric.name: entry.committed for entry in found if entry.key.metric.namespace == "lrm"}
+
+
+@contextmanager
+def _watched(job: Job, tasks: int, progress: Progress | None) -> Iterator[None]:
+    """Report the progress of a local run; a remote one has the engine's own pages for that."""
+    if progress is None or not job.notes.is_local:
+        yield
+        return
+    totals = {"read": tasks, "sort": job.buckets, "write": job.buckets}
+    clock, done = Clock(job.notes), threading.Event()
+
+    def report() -> None:
+        parts = clock.parts()
+        for stage, total in totals.items():
+            progress(stage, len(parts.get(stage, ())), total)
+
+    def watch() -> None:
+        while not done.wait(0.3):
+            report()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+        report()
+    finally:
+        done.set()
+        thread.join()
