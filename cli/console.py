@@ -42,8 +42,10 @@ def print_table(title: str, header: Iterable[str], rows: Iterable[Iterable[Any]]
     lines = [list(row) for row in rows]
     table = Table()
     for place, name in enumerate(header):
+        # Names are looked for and copied: the first column is not folded if that can be.
+        width = min(24, max((len(cell(line[0])) for line in lines), default=0)) if place == 0 else None
         right = bool(lines) and all(not isinstance(line[place], str) for line in lines)
-        table.add_column(name, justify="right" if right else "left", overflow="fold")
+        table.add_column(name, justify="right" if right else "left", overflow="fold", min_width=width)
     for line in lines:
         table.add_row(*(Text(cell(value)) for value in line))
     # Not as the table's own title, which would be wrapped to a narrow table's width.

@@ -36,20 +36,8 @@ def list_sets(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     if json:
         print_json(records)
         return
-    rows = [
-        (
-            r["name"],
-            r["description"],
-            _number(r["events"]),
-            _size(r["bytes"]),
-            _fetching(r),
-            r["license"],
-            r["homepage"],
-        )
-        for r in records
-    ]
-    header = ("name", "what", "events", "download", "lrm data fetch", "license", "home page")
-    print_table("ready data sets", header, rows)
+    rows = [(r["name"], _what(r), "\n".join(filter(None, _amount(r)))) for r in records]
+    print_table("ready data sets", ("name", "what, license, home page", "size, fetching"), rows)
     out.print(
         "variants and files of each: lrm data list --json; to fetch one: lrm data fetch NAME --out DIR",
         markup=False,
@@ -75,10 +63,19 @@ def _record(name: str) -> dict[str, Any]:
     }
 
 
+def _what(record: dict[str, Any]) -> str:
+    return f"{record['description']}\n{record['license']}\n{record['homepage']}"
+
+
+def _amount(record: dict[str, Any]) -> tuple[str, str, str]:
+    events = _number(record["events"])
+    return f"{events} events" if events else "", _size(record["bytes"]), _fetching(record)
+
+
 def _fetching(record: dict[str, Any]) -> str:
     if not record["fetchable"]:
-        return "by hand"
-    return f"{len(record['variants'])} variants" if record["variants"] else "yes"
+        return "to get by hand"
+    return f"{len(record['variants'])} variants" if record["variants"] else "lrm data fetch"
 
 
 def _number(value: int | None) -> str:
