@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from behavior.coded import codes_of
+from behavior.coded import codes_of, looked_up
 from behavior.errors import UserError
 from behavior.event_features import States, encode_column, fit_features
 from behavior.features import Encoder
@@ -154,7 +154,7 @@ def _event_columns(
         values = flat(cut, name)
         if name == "item":
             codes, keys = codes_of(values)
-            columns[name] = pa.array(vocabulary.indices(keys)[codes])
+            columns[name] = pa.array(looked_up(vocabulary.indices(keys), codes))
         else:
             columns[name] = values.cast(kind)
     if spec.sessions is not None:

@@ -16,7 +16,7 @@ def compiled(function: F) -> F:
     The result depends on nothing but the arguments: no fast-math, no parallel reductions.
     """
     try:
-        return cast(F, numba.njit(cache=True)(function))
+        return cast(F, numba.njit(cache=True, nogil=True)(function))
     except RuntimeError:
         # Neither the package's folder nor the user's cache can be written: compile anew each time.
-        return cast(F, numba.njit(function))
+        return cast(F, numba.njit(nogil=True)(function))

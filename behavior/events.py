@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from behavior.coded import codes_of
 from behavior.config import did_you_mean
 from behavior.event_features import EventFeatureReader, event_type
 from behavior.keys import as_key, key_type
@@ -240,18 +241,24 @@ class Canonicalizer:
         self, array: pa.Array, table: dict[str, str | None], names: list[str], role: str, verdict: _Verdict
     ) -> pa.Array:
         """Ids of names; names that the table sends to None are left out, others are unknown."""
-        text, good = parse_text(array)
+        distinct, codes = array, None
+        if pa.types.is_dictionary(array.type):
+            codes, distinct = codes_of(array)
+        text, good = parse_text(distinct)
         found = pc.index_in(text, value_set=pa.array(list(table), pa.string()))
         known = pc.fill_null(found, -1).to_numpy(zero_copy_only=False)
-        verdict.require(
-            good & (known >= 0),
-            lambda row: (
-                f"{role} {shown(array, row)} is not in the spec; {did_you_mean(str(text[row]), table)}"
-            ),
-        )
         # One extra entry at the end serves the unknown ones, whose index is -1.
         targets = [0 if name is None else names.index(name) + 1 for name in table.values()]
         ids = np.array([*targets, 1], np.int8)[known]
+        good = good & (known >= 0)
+        if codes is not None:  # the last entry is for null, whose code is -1
+            ids, good = np.append(ids, np.int8(1))[codes], np.append(good, False)[codes]
+        verdict.require(
+            good,
+            lambda row: (
+                f"{role} {shown(array, row)} is not in the spec; {did_you_mean(_text(array, row), table)}"
+            ),
+        )
         verdict.out |= ids == 0
         return pa.array(ids, pa.int8())
 
@@ -266,6 +273,11 @@ class Canonicalizer:
             ids[holds] = self.behaviors.index(rule.name) + 1
         verdict.out |= ids == 0
         return pa.array(ids, pa.int8())
+
+
+def _text(array: pa.Array, row: int) -> str:
+    value = array[row].as_py()
+    return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def _constant(value: int, rows: int) -> pa.Array:

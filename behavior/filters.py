@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from behavior.coded import codes_of
+from behavior.coded import codes_of, looked_up
 from behavior.compiled import compiled
 from behavior.sequences import flat, keep_events, offsets_of
 
@@ -37,7 +37,7 @@ def core_items(buckets: Iterable[pa.Table], min_user_events: int, min_item_event
         else:
             known = pa.concat_arrays([known, distinct.filter(pc.invert(pc.is_in(distinct, value_set=known)))])
         places = pc.index_in(distinct, value_set=known).to_numpy().astype(np.int32)
-        edges.append((offsets_of(bucket), places[codes]))
+        edges.append((offsets_of(bucket), looked_up(places, codes)))
     if known is None:
         raise ValueError("there are no sequences to filter")
     alive = np.ones(len(known), bool)
@@ -55,7 +55,7 @@ def keep_core(sequences: pa.Table, items: pa.Array, min_user_events: int) -> pa.
     """Drop events on items that did not survive, then users with too few events."""
     codes, distinct = codes_of(flat(sequences, "item"))
     alive = pc.is_in(distinct, value_set=items).to_numpy(zero_copy_only=False)
-    kept = keep_events(sequences, alive[codes])
+    kept = keep_events(sequences, looked_up(alive, codes))
     lengths = np.diff(offsets_of(kept))
     return kept.filter(pa.array(lengths >= min_user_events)).combine_chunks()
 

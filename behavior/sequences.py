@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from behavior.coded import codes_of, encoded
+from behavior.coded import codes_of, encoded, looked_up
 from behavior.compiled import compiled
 from behavior.spec import DatasetSpec
 
@@ -53,7 +53,7 @@ def _users_by_id(column: pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:
     order = pc.array_sort_indices(found)
     rank = np.empty(len(found), np.int32)
     rank[order.to_numpy()] = np.arange(len(found), dtype=np.int32)
-    return found.take(order), rank[codes]
+    return found.take(order), looked_up(rank, codes)
 
 
 @compiled

@@ -55,47 +55,56 @@ class DatasetSpec(Config):
     """Everything `prepare` must know about a log."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    """A short name, kept in the manifest."""
+    """A short name of letters, digits, dots, underscores and hyphens; kept in the manifest."""
     description: str = ""
-    """One line about the data."""
+    """One line about the data; nothing reads it but people."""
     homepage: str = ""
     """Where the data are published."""
     license: str = ""
     """Terms of use, in a few words."""
     events: Annotated[list[EventSource], OneOrMany]
-    """The event files; several groups where they are written differently."""
+    """The event files: one group, or a list of groups where files differ in format, columns, behavior or
+    domain. The groups are one log; where times tie, an earlier group comes first."""
     timestamp_unit: Literal["s", "ms", "us", "iso8601", "none"]
-    """Unit of the timestamps; none keeps the order of the log."""
+    """Unit of the timestamps: s, ms or us since 1970 (UTC), as whole numbers; iso8601 for text such as
+    2024-05-01T10:00:00Z (UTC where it names no zone), stored in microseconds; none for a log without times,
+    whose order counts. Times before 1970 or from 2100 on are rejected."""
     behaviors: list[str] | None = None
-    """Behaviors in id order; needed where a column names them. Others in the log are rejected."""
+    """Names of all behaviors; the first gets id 1. Needed where a column of the log names them: a row with
+    any other name is rejected. Default: those that the groups of events give, in their order."""
     targets: list[str] | None = None
-    """Behaviors to predict and evaluate; default: all."""
+    """The behaviors to predict and evaluate; the others are history only. Default: all that the filters
+    keep."""
     domains: list[str] | None = None
-    """Domains in id order; needed where a column names them."""
+    """Names of all domains (shops, apps, markets); the first gets id 1. Needed where a column of the log
+    names them. Default: those that the groups of events give, in their order."""
     domain_ids: DomainIds = DomainIds()
-    """Whether domains share their item and user ids."""
+    """Whether equal user or item ids of two domains are the same user or item."""
     id_types: IdTypes = IdTypes()
-    """Types of user and item ids."""
+    """Whether user and item ids are whole numbers or text."""
     items: Annotated[list[FeatureTable], OneOrMany] = []
-    """A table of items, or several with different features or for different domains."""
+    """A table of items, or several: with different features, or one a domain. Items without a row have
+    missing features; rows of items that the log does not have are left out."""
     users: Annotated[list[FeatureTable], OneOrMany] = []
-    """A table of users, or several."""
+    """A table of users, or several, under the same rules as `items`."""
     filters: Filters = Filters()
-    """What to leave out."""
+    """Which events, users and items to leave out."""
     max_events: int | None = Field(None, ge=1)
-    """Keep only the newest events of a user, after all filters (the others count as filtered)."""
+    """Keep only so many events of each user, the newest, after all filters; the others count as filtered."""
     split: Split = Split()
-    """How to cut sequences into training, validation and test parts."""
+    """How each user's sequence is cut into training, validation and test parts."""
     sessions: Sessions | None = None
-    """Number the sessions of each user, in a column `session`."""
+    """Numbers the sessions of each user in a column `session` of the sequences. Default: no such column."""
     vocabulary: Vocabulary = Vocabulary()
-    """How raw ids become indices."""
+    """How item ids of the log become the whole numbers that a model looks up."""
     packing: PackingSpec = PackingSpec()
-    """How sequences are packed."""
+    """How sequences are grouped into packs of about equal size for training."""
     max_rejects: Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, le=1)] = 0.01
-    """The job fails when more rows are rejected: a whole number counts rows, a fraction is a share."""
+    """How many rows may be rejected before the job fails: a whole number counts rows, a number with a point
+    is a share of all rows (1 is one row, 1.0 is all of them). It fails in any case where every row is
+    rejected."""
     shards: int | None = Field(None, ge=1, le=100_000)
-    """Number of sequence files; default: by the size of the input."""
+    """Number of sequence files, into which users are spread by hash. Default: one for about 32 MB of text."""
 
     @model_validator(mode="after")
     def _check(self) -> DatasetSpec:

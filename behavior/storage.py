@@ -58,22 +58,29 @@ class HashingFile:
         closed: whether the writer is done with it. `Folder.create` closes the file behind it.
     """
 
-    def __init__(self, file: Any) -> None:
+    def __init__(self, file: Any, *, checksum: bool = True) -> None:
         self._file = file
-        self._digest = hashlib.sha256()
+        self._digest = hashlib.sha256() if checksum else None
         self.bytes = 0
         self.closed = False
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of what was written, in hexadecimal."""
+        """SHA-256 of what was written, in hexadecimal.
+
+        Raises:
+            ValueError: the file was created without a checksum.
+        """
+        if self._digest is None:
+            raise ValueError("the file was created without a checksum")
         return self._digest.hexdigest()
 
     def write(self, data: Any) -> int:
         """Write anything that has a buffer; returns its size in bytes."""
         view = memoryview(data)
         self._file.write(view)
-        self._digest.update(view)
+        if self._digest is not None:
+            self._digest.update(view)
         self.bytes += view.nbytes
         return view.nbytes
 
@@ -307,20 +314,21 @@ class Folder:
             file.write(data)
 
     @contextmanager
-    def create(self, name: str) -> Iterator[HashingFile]:
+    def create(self, name: str, *, checksum: bool = True) -> Iterator[HashingFile]:
         """Write a file that appears, in place of one that is there, when the block ends without an exception.
 
-        Checksum and size are computed on the way and stand in the yielded file after the block.
+        Size and, unless it is not wanted, checksum are computed on the way: they stand in the yielded file
+        after the block.
         """
         if self._is_object_store:
-            yield from self._upload(name)
+            yield from self._upload(name, checksum)
             return
         # A dot, an ending of its own, and nothing of the name: no glob finds it, no other attempt writes to
         # it, and it is never too long.
         head, slash, _ = name.rpartition("/")
         temporary = f"{head}{slash}.{uuid.uuid4().hex}{_TEMPORARY}"
         file = self._open_new(temporary)
-        sink = HashingFile(file)
+        sink = HashingFile(file, checksum=checksum)
         try:
             yield sink
             file.close()
@@ -342,13 +350,13 @@ class Folder:
         system, path = self._remote(name)
         return system.open(path, "wb")
 
-    def _upload(self, name: str) -> Iterator[HashingFile]:
+    def _upload(self, name: str, checksum: bool) -> Iterator[HashingFile]:
         """`create` on an object store: closing completes the upload, discarding leaves no trace."""
         system, path = self._remote(name)
         with _storage_errors():
             file = system.open(path, "wb")
             try:
-                yield HashingFile(file)
+                yield HashingFile(file, checksum=checksum)
                 file.close()
             except BaseException:
                 with suppress(Exception):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -22,6 +23,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 fine, 1 something the user can put right, 2 wrong usage.",
 )
 
+_INTERRUPTED = 130  # what shells say of a command that Ctrl-C ended
 _state = {"debug": False}
 
 
@@ -53,7 +55,7 @@ app.add_typer(data_command.app, name="data")
 
 
 def main() -> None:
-    """Run `lrm`; exit with 0 (fine), 1 (the user's error) or 2 (usage)."""
+    """Run `lrm`; exit with 0 (fine), 1 (the user's error), 2 (usage) or 130 (interrupted)."""
     try:
         app()
     except UserError as error:
@@ -62,8 +64,19 @@ def main() -> None:
         print_error(error)
         sys.exit(1)
     except KeyboardInterrupt:
-        print_interrupted()
-        sys.exit(130)
+        _exit_interrupted()
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:  # typer makes this of Ctrl-C
+            _exit_interrupted()
+        raise
+
+
+def _exit_interrupted() -> NoReturn:
+    """End at once: compiled code may still run in threads, which Python would wait for or stumble over."""
+    print_interrupted()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(_INTERRUPTED)
 
 
 if __name__ == "__main__":

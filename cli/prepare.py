@@ -23,7 +23,7 @@ def prepare(
         typer.Option(help="Folder that paths in the spec are relative to; default: the spec's own."),
     ] = None,
     workers: Annotated[
-        int, typer.Option(help="Local processes; 0: one a core, but for small inputs one.")
+        int, typer.Option(help="Local processes; default: one, with a thread a core.")
     ] = 0,
     runner: Annotated[str, typer.Option(help="local, or a Beam runner such as FlinkRunner.")] = "local",
     append: Annotated[

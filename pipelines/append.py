@@ -71,7 +71,7 @@ def append(
         _check(spec, old, str(folder), full)
         groups = group_files(spec, files)
         added = _with_files(spec, groups)
-        plan, sized = make_plan(added, base, runner, skip_bad_files)
+        plan = make_plan(added, base, runner, skip_bad_files)
         plan = _with_stored_types(plan, added, shards)
         entry = HistoryEntry(
             version=old.version + 1,
@@ -85,7 +85,7 @@ def append(
         mark(folder, {"spec_digest": spec.digest(), "input_digest": digest})
         if full:
             everything = _with_files(spec, _all_groups(spec, old, groups))
-            plan, sized = make_plan(everything, base, runner, skip_bad_files)
+            plan = make_plan(everything, base, runner, skip_bad_files)
             buckets, previous = count_buckets(spec, plan), None
         else:
             assert old.buckets is not None
@@ -95,7 +95,7 @@ def append(
         def manifest_of(summary: Summary) -> Manifest:
             return _manifest(job, digest, old, entry, summary)
 
-        return execute(job, sized, progress, begin, manifest_of)
+        return execute(job, runner, progress, begin, manifest_of)
 
 
 def group_files(spec: DatasetSpec, files: Sequence[str]) -> dict[int, list[str]]:

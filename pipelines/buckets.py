@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -58,7 +59,13 @@ class BuildBucket(beam.DoFn):
             sequences = build_sequences(events, self.job.spec)
             sequences = sequences.replace_schema_metadata({_READ: str(read)})
             write_arrow(self.job.work, _sorted_name(bucket), sequences)
+        _at_hand.sequences = (self.job.work, bucket, sequences)
         yield bucket
+        _at_hand.sequences = None
+
+
+_at_hand = threading.local()
+"""What the bucket's next step, which runs in the same thread where it is fused, need not read back."""
 
 
 def _sorted_name(bucket: int) -> str:
@@ -67,6 +74,9 @@ def _sorted_name(bucket: int) -> str:
 
 def sorted_bucket(job: Job, bucket: int) -> pa.Table:
     """The sequences of one bucket, as `BuildBucket` left them."""
+    held = getattr(_at_hand, "sequences", None)
+    if held is not None and held[:2] == (job.work, bucket):
+        return held[2]
     return read_arrow(job.work, _sorted_name(bucket))
 
 

@@ -41,6 +41,7 @@ class Job:
         version: of the data set that the job makes.
         previous: the data set that is added to; None for a new one.
         skip_bad_files: set files aside that cannot be read at all.
+        timed: keep the times of stages, as local runs do.
     """
 
     spec: DatasetSpec
@@ -53,6 +54,7 @@ class Job:
     version: int = 1
     previous: Previous | None = None
     skip_bad_files: bool = False
+    timed: bool = True
 
     def file(self, name: str) -> str:
         """The path under which this job writes a file of the data set."""
@@ -93,7 +95,7 @@ class Job:
 
     @cached_property
     def _clock(self) -> Clock:
-        return Clock(self.notes)
+        return Clock(self.notes if self.timed else None)
 
     def _keep(self, error: UserError) -> None:
         record = {"what": error.what, "where": error.where, "fix": error.fix}
@@ -116,8 +118,8 @@ class Clock:
 
     _FOLDER = "clock"
 
-    def __init__(self, notes: Folder) -> None:
-        self.folder = notes.path / self._FOLDER if notes.is_local else None
+    def __init__(self, notes: Folder | None) -> None:
+        self.folder = None if notes is None else notes.path / self._FOLDER
 
     def tick(self, stage: str, begin: float) -> None:
         """One part of a stage is done."""
@@ -142,7 +144,7 @@ class Clock:
 
 def write_arrow(folder: Folder, name: str, table: pa.Table) -> None:
     """Write an Arrow IPC file whole or not at all."""
-    with folder.create(name) as sink, pa.ipc.new_file(sink, table.schema) as writer:
+    with folder.create(name, checksum=False) as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
 
 

@@ -4,31 +4,38 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import apache_beam as beam
 
 from behavior.errors import UserError
 from pipelines.job import Clock, Job
-from pipelines.quiet import quiet_beam
+from pipelines.quiet import quiet_beam, traces_kept
 from pipelines.reading import Task
 from pipelines.runner import RunnerOptions
 from pipelines.shuffle import EngineShuffle, FileShuffle, Shuffle
+from pipelines.threads import pools_restored
 from pipelines.transform import PrepareDataset
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage (`read`, `sort`, `write`), how many of its parts are done, and how many there are."""
+_WORKER_DIED = "Channel closed prematurely"
+"""All that Beam says of a worker process that was killed."""
 
 
 class JobCrashError(UserError):
     """A failure that no worker explained: a worker that was killed, say. Its log is kept."""
 
     def __init__(self, job: Job, error: Exception) -> None:
-        reason = str(error).strip().splitlines()
+        reason = (str(error).strip().splitlines() or ["no reason given"])[-1]
         log = job.log if job.notes.is_local and job.log.exists() else None
+        if _WORKER_DIED in reason:
+            what = "a worker process died; often the system ends one for want of memory"
+        else:
+            what = f"{type(error).__name__}: {reason}"
         super().__init__(
-            f"the job failed: {type(error).__name__}: {reason[-1] if reason else 'no reason given'}",
+            f"the job failed: {what}",
             where=str(log) if log else None,
             fix="run the same command again; if it fails again, look at the log, or add --debug",
         )
@@ -46,7 +53,8 @@ def run_job(job: Job, tasks: list[Task], runner: RunnerOptions, progress: Progre
         KeyboardInterrupt: the user interrupted it.
     """
     shuffle: Shuffle = FileShuffle() if runner.is_local else EngineShuffle()
-    with quiet_beam(), _watched(job, len(tasks), progress):
+    traces = traces_kept(job.log) if runner.is_local else nullcontext()
+    with quiet_beam(), traces, pools_restored(), _watched(job, len(tasks), progress):
         try:
             runs_on = runner.runner(job.log) if runner.is_local else None
             pipeline = beam.Pipeline(runs_on, options=runner.pipeline_options())
@@ -61,9 +69,12 @@ def run_job(job: Job, tasks: list[Task], runner: RunnerOptions, progress: Progre
 
 
 def _interrupted(error: BaseException | None) -> bool:
-    """Whether Ctrl-C is behind an error: Beam wraps it like any other."""
+    """Whether Ctrl-C is behind an error: Beam wraps it like any other, or passes on no more than its text."""
     while error is not None:
-        if isinstance(error, KeyboardInterrupt) or str(error).startswith("KeyboardInterrupt"):
+        last = (str(error).strip().splitlines() or [""])[-1]
+        if isinstance(error, KeyboardInterrupt) or last.partition(": ")[2].startswith("KeyboardInterrupt"):
+            return True
+        if last.startswith("KeyboardInterrupt"):
             return True
         error = error.__cause__ or error.__context__
     return False
@@ -77,7 +88,7 @@ def _counters(result: Any) -> dict[str, int]:
 @contextmanager
 def _watched(job: Job, tasks: int, progress: Progress | None) -> Iterator[None]:
     """Report the progress of a local run; a remote one has the engine's own pages for that."""
-    if progress is None or not job.notes.is_local:
+    if progress is None or not job.timed:
         yield
         return
     totals = {"read": tasks, "sort": job.buckets, "write": job.buckets}

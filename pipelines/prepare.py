@@ -6,6 +6,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from behavior.dataset import build_manifest
@@ -79,7 +80,7 @@ def prepare(
     begin = time.time()
     runner = runner or RunnerOptions()
     folder = output_folder(out, runner)
-    plan, runner = make_plan(spec, base, runner, skip_bad_files)
+    plan = make_plan(spec, base, runner, skip_bad_files)
     with exclusive(folder):
         digests = {"spec_digest": spec.digest(), "input_digest": plan.digest}
         finished = claim(folder, digests, overwrite)
@@ -94,6 +95,7 @@ def prepare(
             folder,
             count_buckets(spec, plan),
             version=version_of(folder) + 1,
+            skip_bad_files=skip_bad_files,
         )
 
         def manifest(summary: Summary) -> Manifest:
@@ -131,17 +133,23 @@ def execute(
     job, temporary = _with_folders(job, runner)
     try:
         counters = run_job(_slim(job), _tasks(job.plan), runner, progress)
-        manifest = manifest_of(Summary.from_json(job.work.read_text(SUMMARY)))
         committing = time.time()
-        commit(job.out, manifest)
+        with job.stage("commit"):
+            manifest = manifest_of(Summary.from_json(job.work.read_text(SUMMARY)))
+            commit(job.out, manifest)
     except JobCrashError:
+        _remove(temporary[1:])  # the notes stay: the error names the log
         raise
     except UserError:
         # The user will correct something and try again: the folder must not be in the way.
-        sweep(job.out)
+        with suppress(OSError):
+            sweep(job.out)
         _remove(temporary)
         raise
-    seconds = _seconds(Clock(job.notes), begin, planned)
+    except BaseException:
+        _remove(temporary)
+        raise
+    seconds = _seconds(Clock(job.notes if job.timed else None), begin, planned)
     seconds["commit"] = time.time() - committing
     _remove(temporary)
     return PrepareResult(manifest, False, counters, seconds)
@@ -154,7 +162,7 @@ def _with_folders(job: Job, runner: RunnerOptions) -> tuple[Job, list[str]]:
     """
     work = job.out.child(JOB_FOLDER)
     if not runner.is_local:
-        return replace(job, work=work, notes=work), []
+        return replace(job, work=work, notes=work, timed=False), []
     temporary = [tempfile.mkdtemp(prefix="lrm-prepare-")]
     notes = Folder(temporary[0])
     if not work.is_local:
@@ -192,29 +200,22 @@ def output_folder(out: FolderLike, runner: RunnerOptions) -> Folder:
     return as_folder(out)
 
 
-def make_plan(
-    spec: DatasetSpec, base: str, runner: RunnerOptions, skip_bad_files: bool
-) -> tuple[Plan, RunnerOptions]:
-    """The plan of the input, in chunks that keep all workers busy to the end, and how many those are."""
+def make_plan(spec: DatasetSpec, base: str, runner: RunnerOptions, skip_bad_files: bool) -> Plan:
+    """The plan of the input, in chunks that keep all workers busy to the end."""
     plan = plan_input(spec, base, skip_bad_files=skip_bad_files)
-    runner = runner.for_input(text_bytes(spec, plan))
-    wanted = max(MIN_CHUNK_BYTES, min(CHUNK_BYTES, plan.bytes // (4 * runner.processes)))
-    return plan.with_chunk_bytes(wanted), runner
+    return plan.with_chunk_bytes(max(MIN_CHUNK_BYTES, min(CHUNK_BYTES, plan.bytes // (4 * runner.at_once))))
 
 
 def count_buckets(spec: DatasetSpec, plan: Plan) -> int:
     """Number of buckets: by the input alone, so that the result depends on nothing else."""
-    return spec.shards or max(1, round(text_bytes(spec, plan) / BUCKET_BYTES))
-
-
-def text_bytes(spec: DatasetSpec, plan: Plan) -> int:
-    """Rough size of the event files as plain text."""
+    if spec.shards is not None:
+        return spec.shards
     expanded = 0
     for part in plan.parts:
         form = spec.events[part.source]
         packed = form.kind == "parquet" or compression_of(part.path, form.compression) is not None
         expanded += part.size * (COMPRESSION_FACTOR if packed else 1)
-    return expanded
+    return max(1, round(expanded / BUCKET_BYTES))
 
 
 def _seconds(clock: Clock, begin: float, planned: float) -> dict[str, float]:

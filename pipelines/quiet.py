@@ -1,10 +1,12 @@
-"""Beam's log, kept off the terminal."""
+"""Beam's log and stack traces, kept off the terminal."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -23,3 +25,24 @@ def quiet_beam() -> Iterator[None]:
     finally:
         root.handlers = before
         beam.setLevel(level)
+
+
+@contextmanager
+def traces_kept(log: Path) -> Iterator[None]:
+    """Send the stack traces that workers in threads of this process print to a file, not to the terminal.
+
+    Beam's worker prints them on standard error, where the user's own message is to stand alone. A name of its
+    module is the only place to catch that without catching what everybody else prints.
+    """
+    from apache_beam.runners.worker import sdk_worker
+
+    def keep(*parts: Any, **_: Any) -> None:
+        with suppress(OSError), log.open("a", encoding="utf-8") as file:
+            file.write(" ".join(map(str, parts)) + "\n")
+
+    module: Any = sdk_worker
+    module.print = keep
+    try:
+        yield
+    finally:
+        del module.print

@@ -6,20 +6,18 @@ import argparse
 import os
 import shlex
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineRunner
-from apache_beam.transforms.environments import SubprocessSDKEnvironment
+from apache_beam.transforms.environments import EmbeddedPythonGrpcEnvironment, SubprocessSDKEnvironment
 
 from behavior.config import did_you_mean
 from behavior.errors import UserError
 
 LOCAL = "local"
-PARALLEL_BYTES = 256 << 20
-"""Below this starting processes costs more than they save: each imports Beam and compiled code."""
 _LOCAL_NAMES = {"local", "fnapirunner", "directrunner"}
 _REMOTE = ["DataflowRunner", "FlinkRunner", "SparkRunner", "PortableRunner"]
 _REFUSED = {
@@ -34,7 +32,8 @@ class RunnerOptions:
 
     Attributes:
         name: local, or a Beam runner.
-        workers: processes of a local run; 0 for one a core, but one for a small input.
+        workers: processes of a local run; 0 for one process with a thread a core, which starts faster and
+            takes less memory: Arrow and compiled code run side by side there.
         beam: ordinary Beam options, such as `--flink_master=...`.
     """
 
@@ -47,18 +46,9 @@ class RunnerOptions:
         return self.name.lower() in _LOCAL_NAMES
 
     @property
-    def processes(self) -> int:
-        """Processes of a local run, at most."""
+    def at_once(self) -> int:
+        """How many parts of a stage a local run works on at once, in processes or threads."""
         return self.workers or os.cpu_count() or 1
-
-    def for_input(self, bytes_of_text: int) -> RunnerOptions:
-        """These options with the number of processes settled.
-
-        Args:
-            bytes_of_text: size of the input, unpacked.
-        """
-        small = self.workers == 0 and bytes_of_text < PARALLEL_BYTES
-        return replace(self, workers=1 if small else self.processes)
 
     def check(self) -> None:
         """Raises UserError: a runner that is unknown or refused, or a silly number of workers."""
@@ -76,9 +66,7 @@ class RunnerOptions:
             )
         self._check_beam_options()
         if self.workers < 0:
-            raise UserError(
-                "the number of workers is negative", where="--workers", fix="use 0 for one a core"
-            )
+            raise UserError("the number of workers is negative", where="--workers", fix="use 0 for all cores")
 
     def _check_beam_options(self) -> None:
         """Beam itself passes over options that it does not know."""
@@ -104,8 +92,10 @@ class RunnerOptions:
         """
         if not self.is_local:
             return None
-        if self.processes == 1:
+        if self.at_once == 1:
             return FnApiRunner()
+        if not self.workers:
+            return FnApiRunner(EmbeddedPythonGrpcEnvironment())
         command = f"{shlex.quote(sys.executable)} -m apache_beam.runners.worker.sdk_worker_main"
         command += f" >>{shlex.quote(str(log))} 2>&1"
         return FnApiRunner(SubprocessSDKEnvironment.from_command_string(command))
@@ -113,14 +103,18 @@ class RunnerOptions:
     def pipeline_options(self) -> PipelineOptions:
         """Options for `beam.Pipeline`."""
         name = "FnApiRunner" if self.is_local else self.name
-        local = [f"--direct_num_workers={self.processes}"] if self.is_local else []
+        local = [f"--direct_num_workers={self.at_once}"] if self.is_local else []
         return PipelineOptions([f"--runner={name}", *local, *self.beam])
 
 
 def known_runners() -> dict[str, str]:
     """Runner -> what there is to say about it, for `lrm doctor`."""
     remote = dict.fromkeys(_REMOTE, "passed to Beam; the working folder must be visible to all workers")
-    return {LOCAL: "in this process, or --workers N processes", **remote, **_refused_names()}
+    return {
+        LOCAL: "in this process with a thread a core, or --workers N processes",
+        **remote,
+        **_refused_names(),
+    }
 
 
 def _refused_names() -> dict[str, str]:

@@ -42,16 +42,18 @@ class PrepareDataset(beam.PTransform):
             | "Read" >> beam.ParDo(ReadTask(job, self.shuffle)).with_outputs(REPORTS, main="pieces")
         )
         reading = _single(one | "FinishReading" >> beam.ParDo(FinishReading(job), _all(read[REPORTS])))
-        buckets = (
+        built = (
             read.pieces
             | "GroupByBucket" >> beam.GroupByKey()
             | "BuildBucket" >> beam.ParDo(BuildBucket(job, self.shuffle), reading)
-            | "SpreadBuckets" >> beam.Reshuffle()
         )
+        buckets = built | "SpreadBuckets" >> beam.Reshuffle()
         core: list[Any] = []
         if job.spec.filters.minimum_counts != (1, 1):
             core = [_single(one | "FindCore" >> beam.ParDo(FindCore(job), _all(buckets)))]
-        counted = buckets | "CountBucket" >> beam.ParDo(CountBucket(job), *core).with_outputs(
+        # Without a core to wait for, a bucket is counted while it is at hand.
+        countable = buckets if core else built
+        counted = countable | "CountBucket" >> beam.ParDo(CountBucket(job), *core).with_outputs(
             COUNTED, main="items"
         )
         reports = _all(counted[COUNTED])

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.json as pajson
 
 from behavior.sources.delimited import to_utf8
@@ -18,6 +20,7 @@ from behavior.sources.rows import line_starts
 _SLOW_LINES = 512
 # Between these sizes Arrow and Python write a float as the same text, and a whole number is exact.
 _SAME_TEXT = (1e-3, 1e10)
+_SCALARS = {int: pa.int64(), float: pa.float64(), str: pa.string()}
 
 
 class JsonLinesReader:
@@ -27,12 +30,13 @@ class JsonLinesReader:
 
     Args:
         wanted: keys to read; one that a line lacks is null there.
-        lists: those of `wanted` that hold lists.
+        lists: those of `wanted` that come as lists, each with what separates the values where it is text.
         encoding: of the text.
     """
 
-    def __init__(self, wanted: list[str], lists: set[str], encoding: str) -> None:
+    def __init__(self, wanted: list[str], lists: Mapping[str, str], encoding: str) -> None:
         self.wanted = wanted
+        self.separators = lists
         self.types = {name: pa.list_(pa.string()) if name in lists else pa.string() for name in wanted}
         self.encoding = encoding
         self._schemas: list[pa.Schema] = [pa.schema(list(self.types.items()))]
@@ -100,8 +104,16 @@ class JsonLinesReader:
             except pa.ArrowException:
                 continue
             if table.num_rows == lines and _floats_write_alike(table):
-                return table.select(self.wanted).cast(pa.schema(list(self.types.items())))
+                columns = {name: self._as_wanted(name, table.column(name)) for name in self.wanted}
+                return pa.table(columns)
         return None
+
+    def _as_wanted(self, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+        """A column of the fast reader as text or as lists of text, as `as_text` gives its values."""
+        separator = self.separators.get(name)
+        if separator is None or pa.types.is_list(column.type):
+            return column.cast(self.types[name])
+        return pc.split_pattern(column.cast(pa.string()), separator)
 
     def _parse_slowly(
         self,
@@ -121,7 +133,10 @@ class JsonLinesReader:
                 record = json.loads(line)
                 if not isinstance(record, dict):
                     raise ValueError("not a JSON object")
-                texts = {name: as_text(record.get(name), self.types[name]) for name in self.wanted}
+                texts = {
+                    name: as_text(record.get(name), kind, self.separators.get(name))
+                    for name, kind in self.types.items()
+                }
             except (ValueError, RecursionError) as error:
                 rejects.append(
                     (number, f"not JSON: {error}", line.decode("utf-8", errors="replace").rstrip())
@@ -141,9 +156,7 @@ class JsonLinesReader:
         fields = []
         for name in self.wanted:
             kinds = seen[name] - {type(None)}
-            scalar = (
-                {int: pa.int64(), float: pa.float64()}.get(next(iter(kinds))) if len(kinds) == 1 else None
-            )
+            scalar = _SCALARS.get(next(iter(kinds))) if len(kinds) == 1 else None
             fields.append((name, scalar or self.types[name]))
         schema = pa.schema(fields)
         if schema not in self._schemas and len(self._schemas) < 4:
@@ -173,8 +186,13 @@ def _floats_write_alike(table: pa.Table) -> bool:
     return True
 
 
-def as_text(value: Any, kind: pa.DataType) -> Any:
+def as_text(value: Any, kind: pa.DataType, separator: str | None = None) -> Any:
     """A JSON value as text, or as a list of texts; null stays null.
+
+    Args:
+        value: as `json` gives it.
+        kind: string, or list of string.
+        separator: for lists: splits what is no list of JSON's own, as it splits text of other formats.
 
     Raises:
         ValueError: a string holds half of a surrogate pair, which is no text.
@@ -182,8 +200,9 @@ def as_text(value: Any, kind: pa.DataType) -> Any:
     if value is None:
         return None
     if pa.types.is_list(kind):
-        values = value if isinstance(value, list) else [value]
-        return [as_text(entry, pa.string()) for entry in values if entry is not None]
+        if not isinstance(value, list):
+            return as_text(value, pa.string()).split(separator)
+        return [as_text(entry, pa.string()) for entry in value if entry is not None]
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):

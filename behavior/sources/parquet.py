@@ -133,7 +133,9 @@ def _value(array: pa.Array, index: int) -> Any:
 
 
 def _plain(array: pa.Array) -> pa.Array:
-    """Without dictionaries and the types with which other libraries write text; text that is none as bytes.
+    """Without the types with which other libraries write text; text that is none as bytes.
+
+    Text in a dictionary stays there: what is asked of its few values need not be asked of every row.
 
     Raises:
         pyarrow.ArrowInvalid: the array is broken, so that looking at its values might crash.
@@ -143,6 +145,10 @@ def _plain(array: pa.Array) -> pa.Array:
     if pa.types.is_dictionary(array.type):
         array.validate()
         _check_indices(array)
+        if pa.types.is_string(array.type.value_type):
+            words = _plain(array.dictionary)
+            if pa.types.is_string(words.type):
+                return pa.DictionaryArray.from_arrays(array.indices, words)
         array = array.dictionary_decode()
     plain = {"large_string": pa.string(), "string_view": pa.string()}
     plain |= {"large_binary": pa.binary(), "binary_view": pa.binary()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Protocol
 
@@ -32,7 +32,7 @@ def read_chunk(
     form: FileFormat,
     chunk: Chunk,
     columns: list[str],
-    lists: set[str] | None = None,
+    lists: Mapping[str, str] | None = None,
     integers: set[str] | None = None,
 ) -> Iterator[RawBatch]:
     """Read one chunk in file order.
@@ -41,7 +41,7 @@ def read_chunk(
         form: how the file is written.
         chunk: which part of which file.
         columns: the columns to read (`sequences` always gives `user` and `item`).
-        lists: the columns that may hold lists (JSON lines and Parquet).
+        lists: the columns that may hold lists (JSON lines and Parquet), each with its feature's separator.
         integers: the columns that are wanted as whole numbers and as nothing else: delimited text gives them
             as int64 from the blocks in which all their values are, without how they were written (007).
 
@@ -54,16 +54,18 @@ def read_chunk(
     """
     try:
         if form.kind == "parquet":
-            yield from _read_parquet(form, chunk, columns, lists or set())
+            yield from _read_parquet(form, chunk, columns, lists or {})
         else:
-            yield from _read_text(form, chunk, columns, lists or set(), integers or set())
+            yield from _read_text(form, chunk, columns, lists or {}, integers or set())
     except UnreadableFileError as error:
         raise error.with_hint() from error
 
 
-def _read_parquet(form: FileFormat, chunk: Chunk, columns: list[str], lists: set[str]) -> Iterator[RawBatch]:
+def _read_parquet(
+    form: FileFormat, chunk: Chunk, columns: list[str], lists: Mapping[str, str]
+) -> Iterator[RawBatch]:
     with open_parquet(chunk.path) as file:
-        columns_of_parquet(file, form, columns, chunk.path, lists)
+        columns_of_parquet(file, form, columns, chunk.path, set(lists))
         groups = None if chunk.end is None else list(range(chunk.start, chunk.end))
         if chunk.end is not None and chunk.end > file.num_row_groups:
             raise unreadable(chunk.path, "it has fewer row groups than it had before", "run again")
@@ -71,7 +73,7 @@ def _read_parquet(form: FileFormat, chunk: Chunk, columns: list[str], lists: set
 
 
 def _read_text(
-    form: FileFormat, chunk: Chunk, columns: list[str], lists: set[str], integers: set[str]
+    form: FileFormat, chunk: Chunk, columns: list[str], lists: Mapping[str, str], integers: set[str]
 ) -> Iterator[RawBatch]:
     compression = compression_of(chunk.path, form.compression)
     with TextFile(chunk.path, compression) as file:
@@ -119,7 +121,7 @@ def _lost(columns: list[str], lines: int, reason: str, tail: str) -> RawBatch:
 
 
 def _text_reader(
-    form: FileFormat, names: list[str], columns: list[str], lists: set[str], integers: set[str]
+    form: FileFormat, names: list[str], columns: list[str], lists: Mapping[str, str], integers: set[str]
 ) -> _Reader:
     if form.kind == "sequences":
         return SequenceLinesReader(form.field_separator, form.encoding)
@@ -145,7 +147,7 @@ def read_whole_table(table: FeatureTable, base: str) -> tuple[pa.Table, list[Rej
     if table.kind == "json_map":
         return pa.concat_tables([_read_json_map(table, file.path) for file in files]), []
     assert table.id is not None
-    lists = {feature.source_column for feature in table.features if feature.kind == "multi_categorical"}
+    lists = _separators(table)
     columns = list(dict.fromkeys([table.id, *(feature.source_column for feature in table.features)]))
     parts: list[pa.Table] = []
     rejects: list[Reject] = []
@@ -164,8 +166,26 @@ def read_whole_table(table: FeatureTable, base: str) -> tuple[pa.Table, list[Rej
         raise UserError(f"the files of a table do not go together: {error}", where=where) from None
 
 
+def _separators(table: FeatureTable) -> dict[str, str]:
+    """Column -> what separates the values of its multi_categorical feature.
+
+    Raises:
+        UserError: two features read a column of JSON, which may be text here and a list there, in two ways.
+    """
+    ways: dict[str, str | None] = {}
+    for feature in table.features:
+        way = feature.separator if feature.kind == "multi_categorical" else None
+        if ways.setdefault(feature.source_column, way) != way and table.kind == "jsonl":
+            raise UserError(
+                f"two features read the column '{feature.source_column}' in two ways",
+                fix="give them the same kind and separator, or a column each",
+            )
+    several = [feature for feature in table.features if feature.kind == "multi_categorical"]
+    return {feature.source_column: feature.separator for feature in several}
+
+
 def _table_batches(
-    table: FeatureTable, chunk: Chunk, columns: list[str], lists: set[str]
+    table: FeatureTable, chunk: Chunk, columns: list[str], lists: Mapping[str, str]
 ) -> Iterator[RawBatch]:
     try:
         yield from read_chunk(table, chunk, columns, lists)
@@ -199,7 +219,7 @@ def _read_json_map(table: FeatureTable, path: str) -> pa.Table:
         if not isinstance(record, dict):
             raise UserError("one JSON object of id to list of attributes was expected", where=path)
         ids = [as_text(name, pa.string()) for name in record]
-        values = [as_text(value, kind) for value in record.values()]
+        values = [as_text(value, kind, table.features[0].separator) for value in record.values()]
     except UnreadableFileError as error:
         raise error.without_hint() from error
     except (ValueError, RecursionError) as error:

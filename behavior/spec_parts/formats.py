@@ -23,26 +23,31 @@ class FileFormat(Config):
     """How a set of files is written."""
 
     files: Annotated[list[str], OneOrMany]
-    """One path or glob, or a list of them, relative to the spec file; the order counts where times tie."""
+    """One path, glob or url, or a list of them; paths are relative to the spec file (or to `--input`). A glob
+    stands for its files sorted by name. Where times tie, the order of the files counts."""
     format: Literal["auto", "csv", "jsonl", "parquet", "sequences", "json_map"] = "auto"
-    """csv (any separator), jsonl, parquet, sequences (one user a line, then the items in order), json_map
-    (for tables: one JSON object of id to list of attributes); auto goes by the file name."""
+    """csv: delimited text with any separator. jsonl: one JSON object a line, columns being keys of its top
+    level. parquet. sequences: one user a line, then that user's items in order. json_map (tables only): one
+    JSON object from id to a list of attributes. auto goes by the name of the first file: .jsonl, .ndjson,
+    .json, .parquet, .pq, else csv."""
     separator: str | None = None
-    """What stands between fields; may have several characters. Default: tab for .tsv, else a comma; a space
-    for sequences."""
+    """What stands between fields; it may have several characters, such as `::`. Default: a tab for .tsv, a
+    space for sequences, else a comma."""
     header: bool = True
-    """Whether the first line of each file names the columns (csv only)."""
+    """Whether the first line of each file names its columns (csv only); files may have them in different
+    orders."""
     names: list[str] | None = None
-    """Names of the columns where no header does (csv only)."""
+    """Names of the columns, from left to right, for files without a header line (csv only)."""
     quote: str | None = '"'
-    """The quote character of csv; null for none. Separators of several characters do not allow quotes."""
+    """The character around csv fields that hold a separator; doubled, it stands for itself. null: no quoting.
+    With a separator of several characters nothing is quoted."""
     multiline: bool = False
-    """A quoted field of csv may hold line feeds; such files are not split for reading side by side. A row
-    has at most 16 MiB."""
+    """Whether a quoted field of csv may hold line feeds. Each such file is read by one worker from start to
+    end, and a row has at most 16 MiB. Without it a row is a line."""
     encoding: str = "utf-8"
-    """Text encoding; must be one in which a line feed is one byte (not UTF-16)."""
+    """Text encoding, by Python's name for it; one in which a line feed is one byte (not UTF-16)."""
     compression: Literal["auto", "none", "gzip", "zstd"] = "auto"
-    """auto goes by the file name (.gz, .zst)."""
+    """How the files are compressed; auto goes by each file's name (.gz, .zst)."""
 
     @model_validator(mode="after")
     def _check(self) -> FileFormat:

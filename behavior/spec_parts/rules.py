@@ -21,21 +21,25 @@ class Filters(Config):
     """What to leave out. Filters run before the split, as in the literature; so they look ahead."""
 
     k_core: int | None = Field(None, ge=1)
-    """Shorthand: min_user_events and min_item_events of this number."""
+    """Shorthand for min_user_events and min_item_events of this number; where those are larger, they
+    count."""
     min_user_events: int = Field(1, ge=1)
-    """Leave out users with fewer events; repeated with min_item_events until nothing changes."""
+    """Leave out users with fewer events; in turn with min_item_events, until nothing changes."""
     min_item_events: int = Field(1, ge=1)
-    """Leave out items with fewer events; repeated with min_user_events until nothing changes."""
+    """Leave out items with fewer events, and those events; in turn with min_user_events, until nothing
+    changes."""
     behaviors: list[str] | None = None
-    """Keep only events of these behaviors."""
+    """Keep only events of these behaviors. The others keep their ids, so that data sets of one log agree."""
     start: Annotated[int | str | None, BeforeValidator(_iso_as_text)] = None
-    """Keep only events from this instant on; a number in the log's unit, or ISO 8601 (UTC)."""
+    """Keep only events from this instant on: a whole number in the unit of the timestamps, or a date or time
+    in ISO 8601 (UTC where it names no zone)."""
     end: Annotated[int | str | None, BeforeValidator(_iso_as_text)] = None
-    """Keep only events before this instant."""
+    """Keep only events before this instant, written like `start`."""
     duplicates: bool = False
-    """Leave out exact copies: same user, item, behavior, timestamp and value (the first stays)."""
+    """Leave out exact copies, wherever they stand: events of a user that agree in everything that is kept
+    (item, behavior, timestamp, value, domain, features). The first stays."""
     repeats: bool = False
-    """Leave out an event on the same item as the user's event just before it."""
+    """Leave out an event on the same item as the user's event just before it, whatever its behavior."""
 
     @property
     def minimum_counts(self) -> tuple[int, int]:
@@ -53,16 +57,18 @@ class Split(Config):
     """Where sequences are cut into training, validation and test parts."""
 
     kind: Literal["leave_one_out", "next_basket", "temporal"] = "leave_one_out"
-    """leave_one_out: the last target event of a user is test, the one before it validation. next_basket: the
-    same with the target events of the last time stamp, all of them, and of the one before. temporal: two
-    instants cut every user."""
+    """leave_one_out: the last target event of a user is the test, the target event before it validation.
+    next_basket: the same with baskets, a basket being all events of a user with one time stamp. temporal: two
+    instants cut every user. Users with fewer than 3 events, or fewer than 2 targets (baskets with one), only
+    train under the first two."""
     targets: Literal["first", "all"] | None = None
-    """Which target events of a part are evaluated: the first, or all, each given everything before it (in a
-    basket: everything before the basket). Default: first, for next_basket all."""
+    """Which target events of a user's validation or test part are evaluated: the first, or all, each given
+    everything before it (in a basket: everything before the basket). Default: first, for next_basket all."""
     valid_at: Annotated[int | str | None, BeforeValidator(_iso_as_text)] = None
-    """temporal: the first instant of the validation part; a number in the log's unit, or ISO 8601 (UTC)."""
+    """temporal: the first instant of the validation part; what is before it trains. A whole number in the
+    unit of the timestamps, or a date or time in ISO 8601 (UTC where it names no zone)."""
     test_at: Annotated[int | str | None, BeforeValidator(_iso_as_text)] = None
-    """temporal: the first instant of the test part."""
+    """temporal: the first instant of the test part, written like `valid_at`."""
 
     @model_validator(mode="after")
     def _check(self) -> Split:
@@ -104,49 +110,58 @@ class Vocabulary(Config):
     """How raw ids become indices."""
 
     oov: int = Field(1, ge=1, le=1_000_000)
-    """Number of ids that unknown items share, by hash."""
+    """OOV ids: how many indices are kept for unknown items, which share them by hash. Features have as
+    many."""
     fit_on: Literal["all", "train"] = "all"
-    """Count all events (the literature's way), or those of the training part alone."""
+    """all: every item of the log is known, as is usual in the literature. train: only items with events in
+    the training parts are, and the test may hold unknown ones, as in production."""
     min_count: int = Field(1, ge=1)
-    """Items with fewer events share the OOV ids; their events stay (to leave them out: filters)."""
+    """Items with fewer events share the OOV ids. Their events stay; to leave those out, see
+    `filters.min_item_events`."""
     max_size: int | None = Field(None, ge=1)
-    """Known items at most, the most frequent; the others share the OOV ids."""
+    """Keep at most so many items, the most frequent; the others share the OOV ids."""
     hash_size: int | None = Field(None, ge=1, le=2**31 - 8)
-    """Hash item ids to this many numbers, for catalogs without bound; the numbers then are the items."""
+    """Replace item ids by a hash of 0 to this number less one, for catalogs without bound; items whose hashes
+    agree become one. Goes with neither item tables nor separate item ids."""
 
 
 class DomainIds(Config):
     """Whether the same id means the same in every domain."""
 
     items: Literal["shared", "separate"] = "shared"
-    """separate: item 7 of one domain is not item 7 of another; indices of a domain follow each other."""
+    """shared: item 7 is the same item in every domain. separate: it is another one in each; the indices of
+    one domain's items follow each other, and item tables name their domain."""
     users: Literal["shared", "separate"] = "shared"
-    """separate: one sequence a user and domain; shared: one sequence a user, domains interleaved by time."""
+    """shared: one sequence a user, with the events of all domains in order of time. separate: user 7 is
+    another user in every domain, with a sequence of its own in each; user tables name their domain."""
 
 
 class Sessions(Config):
     """A column that numbers the sessions of a user."""
 
     gap: float = Field(gt=0)
-    """Seconds without an event after which a new session begins."""
+    """Seconds: an event that comes more than this after the one before begins a new session."""
 
 
 class IdTypes(Config):
     """Types of the raw ids."""
 
     user: Literal["auto", "string", "integer"] = "auto"
-    """auto: integer where every source is Parquet with an integer column, else string."""
+    """Type of user ids. integer: whole numbers, which is faster; 007 and 7 are the same user, and a row with
+    anything else is rejected. string: text as it stands. auto: integer where every file is Parquet with a
+    column of integers, else string."""
     item: Literal["auto", "string", "integer"] = "auto"
-    """integer is faster; a value that is not a whole number is then rejected."""
+    """Type of item ids, in the same way."""
 
 
 class PackingSpec(Config):
     """How sequences are packed for training."""
 
     tokens: int = Field(4096, ge=1)
-    """Tokens in a pack."""
+    """Events that a pack holds at most, whatever number of sequences they are of."""
     max_length: int = Field(200, ge=1)
-    """Events of a sequence that count: what is packed is min(train_end, max_length)."""
+    """Events of a sequence that count: a sequence takes min(events to train on, max_length) of its pack. All
+    its events are stored in any case."""
 
     @model_validator(mode="after")
     def _check(self) -> PackingSpec:

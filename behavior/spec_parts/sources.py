@@ -18,24 +18,26 @@ class EventColumns(Config):
     """Which column of the files holds what."""
 
     user: str | None = None
-    """Who acted."""
+    """Who acted: the column with the user's id. Needed in all formats but sequences."""
     item: str | None = None
-    """What they acted on."""
+    """What they acted on: the column with the item's id. Needed in all formats but sequences."""
     timestamp: str | None = None
-    """When; leave out where timestamp_unit is none."""
+    """When: the column with the time, in `timestamp_unit`; left out where that is none."""
     value: str | None = None
-    """A number such as a rating; kept with the event and used by behavior rules."""
+    """A column with a number, such as a rating: kept with the event as float32, and what behavior rules look
+    at. It may be missing in a row."""
     domain: str | None = None
-    """The domain, one of the spec's `domains`."""
+    """The column that names the event's domain, one of the spec's `domains`."""
 
 
 class BehaviorRule(Config):
     """Derives a behavior from the value: `{when: "value >= 4", name: like}`."""
 
     when: str
-    """A comparison of `value` with a number."""
+    """A comparison of `value` with a number by >=, <=, ==, !=, > or <. It never holds where the value is
+    missing."""
     name: str
-    """The behavior where the comparison holds."""
+    """The behavior of events for which the comparison holds."""
 
     @model_validator(mode="after")
     def _check(self) -> BehaviorRule:
@@ -55,13 +57,14 @@ class BehaviorFrom(Config):
     """Where an event's behavior comes from: exactly one of constant, column or rules."""
 
     constant: str | None = None
-    """Every event of these files has this behavior."""
+    """One behavior for every event of these files; `behavior: buy` is short for it."""
     column: str | None = None
-    """The column that names the behavior."""
+    """The column that names each event's behavior; the spec's `behaviors` lists the names."""
     map: dict[str, str | None] = {}
-    """Renames values of the column; null leaves events with that value out (they count as filtered)."""
+    """Values of the column that stand for another name, such as codes; null leaves events with that value out
+    (they count as filtered). Values that are names already need no entry."""
     rules: list[BehaviorRule] = []
-    """Rules on the value; the first that holds gives the behavior."""
+    """Rules on `columns.value`; the first that holds gives the behavior."""
     otherwise: str | None = None
     """The behavior where no rule holds; without it such events are left out (they count as filtered)."""
 
@@ -95,14 +98,14 @@ class EventSource(FileFormat):
     """Files of events that are written alike."""
 
     columns: EventColumns = EventColumns()
-    """Which column holds what (not for `sequences`, whose lines have no columns)."""
+    """Which column of the files holds what (not for `sequences`, whose lines have no columns)."""
     behavior: Annotated[BehaviorFrom, BeforeValidator(_behavior)] = BehaviorFrom(constant="interact")
-    """A behavior for all events (a plain name), or where it comes from."""
+    """A plain name, which all events of these files get, or where an event's behavior comes from."""
     domain: str | None = None
-    """The domain of all events of these files."""
+    """The domain of all events of these files; in all groups or in none."""
     features: list[Feature] = []
-    """Columns kept with each event: where it happened, at what price, on which device. Groups may give
-    different ones; what a group lacks is missing there."""
+    """Columns kept with each event: where it happened, at what price, on which device. Kinds: categorical,
+    numeric or hashed. Groups may give different ones; what a group lacks is missing in its events."""
 
     @model_validator(mode="after")
     def _check_columns(self) -> EventSource:

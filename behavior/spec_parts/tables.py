@@ -24,30 +24,34 @@ class Feature(Config):
     """
 
     name: str
-    """Name in the shards; letters, digits and underscores."""
+    """Name of the column in the shards: letters, digits and underscores."""
     column: str | None = None
-    """Column in the files; default: the name."""
+    """Name of the column in the files; default: `name`."""
     kind: Literal["categorical", "multi_categorical", "numeric", "hashed", "text"] = "categorical"
-    """categorical: one value; multi_categorical: several; numeric: a number; hashed: one value of an
-    unbounded set, hashed instead of looked up; text: its words, hashed. Events have no several values: there
-    categorical, numeric and hashed go."""
+    """categorical: one of a set of values, which get ids by a vocabulary. multi_categorical: several of them.
+    numeric: a number. hashed: one value of a set without bound, whose id is its hash. text: its words,
+    hashed. An event has one value, so categorical, numeric or hashed."""
     separator: str = "|"
-    """Between the values of a multi_categorical feature, where the column is not a list already."""
+    """multi_categorical: what stands between the values, where the column is not a list already."""
     transform: Literal["standardize", "log", "buckets", "none"] = "standardize"
-    """numeric: to mean 0 and deviation 1 over the training part; the logarithm sign(x) ln(1 + |x|); the
-    number of a bucket, which makes it categorical; or the number as it is."""
+    """numeric: what is stored. standardize: the number less its mean, divided by its standard deviation, both
+    over the training part. log: sign(x) ln(1 + |x|). buckets: the id of the bucket it falls into, as for a
+    category. none: the number as it is."""
     boundaries: list[float] | None = None
-    """buckets: rising numbers; a value equal to a boundary belongs to the bucket above it."""
+    """buckets: the numbers between buckets, rising; a value equal to one belongs to the bucket above it."""
     quantiles: int | None = Field(None, ge=2, le=10_000)
-    """buckets: as many buckets as this, with equally many events of the training part in each."""
+    """buckets, instead of `boundaries`: so many buckets, with equally many events of the training part in
+    each."""
     min_count: int = Field(1, ge=1)
-    """Vocabularies: values that occur less often share the OOV ids."""
+    """categorical and multi_categorical: values that occur less often share the OOV ids."""
     max_size: int | None = Field(None, ge=1)
-    """Vocabularies: known values at most, the most frequent; the others share the OOV ids."""
+    """categorical and multi_categorical: keep at most so many values, the most frequent; the others share the
+    OOV ids."""
     hash_size: int | None = Field(None, ge=1, le=2**31 - 8)
-    """hashed and text: number of ids that the values share."""
+    """hashed and text, where it is needed: number of ids that the values share."""
     per_domain: bool = False
-    """The same value in two domains is two values (tables with a domain, and events with domains)."""
+    """Whether the same value in two domains is two values; for tables with a domain, and events with
+    domains."""
 
     @model_validator(mode="after")
     def _check(self) -> Feature:
@@ -89,12 +93,13 @@ class FeatureTable(FileFormat):
     """A table of items or users with their features."""
 
     id: str | None = None
-    """The column with the id, as it stands in the log (not for json_map)."""
+    """The column with the item's or user's id, as the log writes it. Where an id has several rows, the first
+    counts. Needed in all formats but json_map."""
     domain: str | None = None
-    """The domain whose ids these are, where domains have ids of their own; several tables may give the same
-    features for different domains."""
+    """The domain whose ids these are: given where `domain_ids` is separate, and only there. Several tables
+    may give the same features for different domains."""
     features: list[Feature]
-    """The features to keep."""
+    """The columns to keep, and how each becomes ids or numbers."""
 
     @model_validator(mode="after")
     def _check_table(self) -> FeatureTable:

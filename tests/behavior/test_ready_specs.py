@@ -575,7 +575,6 @@ def test_yelp(tmp_path: Path) -> None:
     assert feature(data, "item", "city") == cities
 
 
-@pytest.mark.xfail(strict=True, reason="JSON text under a multi_categorical feature is not split yet")
 def test_yelp_categories_are_split(tmp_path: Path) -> None:
     write_yelp(tmp_path)
     doctors = ["Doctors", "Traditional Chinese Medicine", "Naturopathic/Holistic"]

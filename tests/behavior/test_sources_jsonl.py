@@ -25,7 +25,7 @@ junk = st.sampled_from(["", "  ", "{", "[1]", "7", '{"user": 1}{"user": 2}', '{"
 
 
 def read(block: bytes, reader: JsonLinesReader | None = None) -> tuple[list[tuple], list[tuple]]:
-    raw = (reader or JsonLinesReader(["user", "item"], set(), "utf-8")).read(block)
+    raw = (reader or JsonLinesReader(["user", "item"], {}, "utf-8")).read(block)
     columns = (raw.columns[name].to_pylist() for name in ("user", "item"))
     return list(zip(raw.places.tolist(), *columns, strict=True)), sorted(raw.rejects)
 
@@ -57,7 +57,7 @@ def by_hand(lines: list[str]) -> tuple[list[tuple], list[int]]:
 @given(st.lists(st.lists(records.map(json.dumps) | junk, max_size=6), min_size=1, max_size=4))
 def test_blocks_read_as_json_loads_reads_their_lines(blocks: list[list[str]]) -> None:
     # One reader for all blocks: what it learns from one must not change the next.
-    reader = JsonLinesReader(["user", "item"], set(), "utf-8")
+    reader = JsonLinesReader(["user", "item"], {}, "utf-8")
     for lines in blocks:
         rows, rejects = read("\n".join(lines).encode(), reader)
         assert (rows, [place for place, _, _ in rejects]) == by_hand(lines)
@@ -66,7 +66,7 @@ def test_blocks_read_as_json_loads_reads_their_lines(blocks: list[list[str]]) ->
 @few
 @given(st.lists(st.tuples(scalars, scalars), min_size=1, max_size=5), st.sampled_from([1.5, 7, "7"]))
 def test_the_type_of_the_first_lines_does_not_change_the_text_of_later_ones(values: list, first: Any) -> None:
-    reader = JsonLinesReader(["user", "item"], set(), "utf-8")
+    reader = JsonLinesReader(["user", "item"], {}, "utf-8")
     read(json.dumps({"user": first, "item": first}).encode(), reader)
     lines = [json.dumps({"user": user, "item": item}) for user, item in values]
     assert read("\n".join(lines).encode(), reader)[0] == by_hand(lines)[0]
@@ -81,7 +81,7 @@ def test_numbers_and_text_are_the_same_id() -> None:
 
 
 def test_floats_of_milliseconds_and_large_ids_stay_exact() -> None:
-    reader = JsonLinesReader(["user", "item"], set(), "utf-8")
+    reader = JsonLinesReader(["user", "item"], {}, "utf-8")
     read(b'{"user": 1.5, "item": 1.5}\n', reader)
     rows, _ = read(b'{"user": 1700000000000.0, "item": 9007199254740993}\n', reader)
     assert rows == [(1, "1700000000000", "9007199254740993")]
@@ -126,12 +126,40 @@ def test_many_lines_with_one_bad_in_the_middle() -> None:
 
 
 def test_lists_become_lists_of_text() -> None:
-    reader = JsonLinesReader(["genres"], {"genres"}, "utf-8")
+    reader = JsonLinesReader(["genres"], {"genres": "|"}, "utf-8")
     raw = reader.read(
         b'{"genres": ["a", "b"]}\n{"genres": [1, null, 2.5]}\n{"genres": "c"}\n{}\n{"genres": []}\n'
     )
     assert raw.columns["genres"].type == pa.list_(pa.string())
     assert raw.columns["genres"].to_pylist() == [["a", "b"], ["1", "2.5"], ["c"], None, []]
+
+
+tags = st.sampled_from(["a", "b,c", ",", "", 7, 2.5, True, None])
+
+
+@few
+@given(st.lists(st.lists(tags | st.lists(tags, max_size=3), max_size=6), min_size=1, max_size=4))
+def test_text_is_split_where_lists_are_wanted_and_lists_are_not(blocks: list[list]) -> None:
+    reader = JsonLinesReader(["tags"], {"tags": ","}, "utf-8")
+    for values in blocks:
+        found = reader.read("\n".join(json.dumps({"tags": value}) for value in values).encode())
+        expected = []
+        for value in values:
+            if isinstance(value, list):
+                expected.append([text_of(entry) for entry in value if entry is not None])
+            else:
+                text = text_of(value)
+                expected.append(None if text is None else text.split(","))
+        lists = found.columns["tags"].to_pylist()
+        assert [v and [entry for entry in v if entry is not None] for v in lists] == expected
+
+
+@pytest.mark.parametrize("value", ["a,b", 7])
+def test_many_lines_of_one_value_under_a_list(value: Any) -> None:
+    lines = [json.dumps({"tags": None if n % 5 == 0 else value}) for n in range(2000)]
+    found = JsonLinesReader(["tags"], {"tags": ","}, "utf-8").read("\n".join(lines).encode())
+    split = str(value).split(",")
+    assert found.columns["tags"].to_pylist() == [None if n % 5 == 0 else split for n in range(2000)]
 
 
 def test_bytes_that_are_not_text_cost_their_own_line_only() -> None:

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import gzip
+import json
 import zlib
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from behavior.errors import UserError
-from behavior.sources import Chunk, RawBatch, UnreadableFileError, plan_input, read_chunk
-from behavior.spec import FileFormat
+from behavior.features import canonical
+from behavior.sources import Chunk, RawBatch, UnreadableFileError, plan_input, read_chunk, read_whole_table
+from behavior.spec import FeatureTable, FileFormat
 from tests.behavior.logs import folder_of, make_spec, read_log, untimed_spec
 
 LOG = b"user,item,time\n" + b"".join(b"%d,%d,%d\n" % (n, n * n * 7919 % 1_000_003, n) for n in range(4000))
@@ -192,3 +196,38 @@ def test_formats_that_cannot_be(changes: dict[str, Any], message: str) -> None:
 def test_no_quote_needs_no_separator_spelt_out() -> None:
     with folder_of(log__csv=b'user,item,time\n"1,2,3\n') as folder:
         assert read_log(make_spec({"quote": None}), folder).rows("user") == [('"1',)]
+
+
+TAGS = [{"name": "tags", "kind": "multi_categorical", "separator": ", "}]
+
+
+@pytest.mark.parametrize(
+    "name", ["text.csv", "text.jsonl", "text.parquet", "map.json", "map.jsonl", "map.parquet"]
+)
+def test_text_of_several_values_is_split_in_every_format_and_lists_are_not(name: str, tmp_path: Path) -> None:
+    rows = {"1": "a, b", "2": None, "3": "c"}
+    if name.startswith("map"):
+        rows = {"1": ["a, b", "c"], "2": None, "3": "d, e"} if name == "map.json" else {"1": ["a, b", "c"]}
+    table: dict[str, Any] = {"files": name, "id": "id", "features": TAGS}
+    if name.endswith("csv"):
+        lines = [f'{key},"{value or ""}"' for key, value in rows.items()]
+        (tmp_path / name).write_text("\n".join(["id,tags", *lines]))
+    elif name.endswith("jsonl"):
+        (tmp_path / name).write_text("\n".join(json.dumps({"id": k, "tags": v}) for k, v in rows.items()))
+    elif name.endswith("parquet"):
+        pq.write_table(pa.table({"id": list(rows), "tags": list(rows.values())}), tmp_path / name)
+    else:
+        (tmp_path / name).write_text(json.dumps(rows))
+        table = {"files": name, "format": "json_map", "features": TAGS}
+    form = FeatureTable(**table)
+    raw, rejects = read_whole_table(form, str(tmp_path))
+    found = canonical(form.features[0], raw.column("tags").combine_chunks()).to_pylist()
+    assert found == [v if isinstance(v, list) else v.split(", ") if v else [] for v in rows.values()]
+    assert rejects == []
+
+
+def test_a_column_of_json_read_in_two_ways_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "items.jsonl").write_text('{"id": 1, "tags": "a, b"}')
+    form = FeatureTable(files="items.jsonl", id="id", features=[*TAGS, {"name": "first", "column": "tags"}])
+    with pytest.raises(UserError, match="two features read the column 'tags' in two ways"):
+        read_whole_table(form, str(tmp_path))
