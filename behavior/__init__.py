@@ -7,6 +7,8 @@ The names below are loaded when they are first used, so that `import behavior` c
     data = prepare_tables("spec.yaml")          # or the name of a ready spec and the folder of its files
     data.sequences                              # a row a user: item[], behavior[], timestamp[], ...
     data.tables.items                           # index, id, count, train_count, features
+
+Every step stands alone, too; docs/library.md shows them at work.
 """
 
 from __future__ import annotations
@@ -15,76 +17,129 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from behavior.bucket import count_bucket, cut_sequences, finish_sequences
-    from behavior.dataset import PreparedTables, prepare_tables
+    from behavior.bucket import BucketCounts, count_bucket, cut_sequences, finish_sequences
+    from behavior.config import parse_config
+    from behavior.dataset import (
+        PreparedTables,
+        build_manifest,
+        check_rejects,
+        merge_stats,
+        prepare_tables,
+        stats_record,
+    )
     from behavior.errors import UserError
+    from behavior.event_features import finish_features
     from behavior.events import EventBatch, read_events
+    from behavior.features import Encoder, Fitter, fitter_of
     from behavior.filters import core_items
     from behavior.guess import guess_file
     from behavior.manifest import Manifest, load_manifest
     from behavior.packing import pack_lengths
+    from behavior.partition import stable_hash
     from behavior.sequences import build_sequences
-    from behavior.shards import ShardFolder, open_shards
-    from behavior.sources import plan_input
-    from behavior.spec import DatasetSpec, load_spec
+    from behavior.shards import ShardFolder, open_shards, write_table
+    from behavior.sources import Plan, Reject, UnreadableFileError, plan_input
+    from behavior.spec import DatasetSpec, Feature, load_spec
     from behavior.splits import split_offsets
+    from behavior.stats import SequenceStats, approximate_entropy, sequence_stats
+    from behavior.storage import Folder
     from behavior.tables import Tables, build_tables, fit_vocabulary
     from behavior.vocabulary import IdCounts, Vocabulary
 
 _HOMES = {
+    "BucketCounts": "bucket",
     "DatasetSpec": "spec",
+    "Encoder": "features",
     "EventBatch": "events",
+    "Feature": "spec",
+    "Fitter": "features",
+    "Folder": "storage",
     "IdCounts": "vocabulary",
     "Manifest": "manifest",
+    "Plan": "sources",
     "PreparedTables": "dataset",
+    "Reject": "sources",
+    "SequenceStats": "stats",
     "ShardFolder": "shards",
     "Tables": "tables",
+    "UnreadableFileError": "sources",
     "UserError": "errors",
     "Vocabulary": "vocabulary",
+    "approximate_entropy": "stats",
+    "build_manifest": "dataset",
     "build_sequences": "sequences",
     "build_tables": "tables",
+    "check_rejects": "dataset",
     "core_items": "filters",
     "count_bucket": "bucket",
     "cut_sequences": "bucket",
+    "finish_features": "event_features",
     "finish_sequences": "bucket",
     "fit_vocabulary": "tables",
+    "fitter_of": "features",
     "guess_file": "guess",
     "load_manifest": "manifest",
     "load_spec": "spec",
+    "merge_stats": "dataset",
     "open_shards": "shards",
     "pack_lengths": "packing",
+    "parse_config": "config",
     "plan_input": "sources",
     "prepare_tables": "dataset",
     "read_events": "events",
+    "sequence_stats": "stats",
     "split_offsets": "splits",
+    "stable_hash": "partition",
+    "stats_record": "dataset",
+    "write_table": "shards",
 }
 
 __all__ = [
+    "BucketCounts",
     "DatasetSpec",
+    "Encoder",
     "EventBatch",
+    "Feature",
+    "Fitter",
+    "Folder",
     "IdCounts",
     "Manifest",
+    "Plan",
     "PreparedTables",
+    "Reject",
+    "SequenceStats",
     "ShardFolder",
     "Tables",
+    "UnreadableFileError",
     "UserError",
     "Vocabulary",
+    "approximate_entropy",
+    "build_manifest",
     "build_sequences",
     "build_tables",
+    "check_rejects",
     "core_items",
     "count_bucket",
     "cut_sequences",
+    "finish_features",
     "finish_sequences",
     "fit_vocabulary",
+    "fitter_of",
     "guess_file",
     "load_manifest",
     "load_spec",
+    "merge_stats",
     "open_shards",
     "pack_lengths",
+    "parse_config",
     "plan_input",
     "prepare_tables",
     "read_events",
+    "sequence_stats",
     "split_offsets",
+    "stable_hash",
+    "stats_record",
+    "write_table",
 ]
 
 

@@ -58,7 +58,7 @@ items: {files: products.csv, id: product, features: [{name: brand}]}
 users: {files: customers.csv, id: customer, features: [{name: age, kind: numeric}]}
 filters: {k_core: 5}
 max_events: 1000
-split: {kind: leave_one_out}
+split: {kind: next_basket}
 sessions: {gap: 1800}
 vocabulary: {oov: 100}
 packing: {tokens: 8192, max_length: 512}
@@ -143,7 +143,7 @@ hash_size: 1048576
 """,
     DomainIds: """
 items: separate
-users: shared
+users: separate
 """,
     Sessions: """
 gap: 1800

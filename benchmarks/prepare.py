@@ -35,9 +35,11 @@ FILE_BYTES = 8 << 20
 """Parquet input that makes one sequence file of the peers."""
 GROWTH = (0.25, 1, 3)
 """Sizes of the growth table, in terms of --events."""
-LRM_1, LRM_2, POLARS, NAIVE = "lrm, 1 worker", "lrm, 2 workers", "polars", "Beam, an element an event"
-WORKERS = {LRM_1: 1, LRM_2: 2}
-STAGES = ("start", "read", "sort", "count", "vocabulary", "tables", "write", "commit")
+LRM, LRM_1, LRM_2 = "lrm", "lrm, 1 worker", "lrm, 2 workers"
+POLARS, WHOLE, NAIVE = "polars", "polars, log not dealt out", "Beam, an element an event"
+WORKERS = {LRM: 0, LRM_1: 1, LRM_2: 2}
+"""0 is the default: one process with a thread a core."""
+STAGES = ("plan", "start", "read", "sort", "count", "vocabulary", "tables", "write", "summary", "commit")
 """What `lrm prepare --json` tells the seconds of."""
 PARALLEL_STAGES = ("read", "sort", "count", "write")
 """Stages whose parts go to several workers; the others are one element."""
@@ -60,10 +62,10 @@ def lrm(spec: str, out: Path, workers: int, *arguments: str) -> list[str]:
     return [*command, "--workers", str(workers), "--json", *arguments]
 
 
-def peer(program: str, source: Path, out: Path) -> list[str]:
-    """A peer's command; it writes about as many sequence files as `lrm prepare` does."""
+def peer(program: str, source: Path, out: Path, files: int | None = None) -> list[str]:
+    """A peer's command; unless told, it writes about as many sequence files as `lrm prepare` does."""
     size = sum(path.stat().st_size for path in source.glob("*.parquet"))
-    files = max(1, round(size / FILE_BYTES))
+    files = files or max(1, round(size / FILE_BYTES))
     return [sys.executable, str(PEERS / f"{program}.py"), str(source), str(out), str(files)]
 
 
@@ -158,6 +160,8 @@ class Bench:
             return lrm(str(self.input(kind, size) / "spec.yaml"), out, WORKERS[system])
         if system == POLARS:
             return peer("polars_program", self.input("parquet", size), out)
+        if system == WHOLE:  # as one would write it first: all users in one partition
+            return peer("polars_program", self.input("parquet", size), out, files=1)
         return peer("naive_beam", self.input("parquet", min(size, NAIVE_EVENTS)), out)
 
     def take_turns(
@@ -201,7 +205,7 @@ def megabytes(size: int) -> str:
 
 def synthetic(bench: Bench, size: int) -> None:
     """All systems on one log, and whether lrm and polars found the same."""
-    results = bench.compare([LRM_1, LRM_2, POLARS, NAIVE], size)
+    results = bench.compare([*WORKERS, POLARS, WHOLE, NAIVE], size)
     found = check_outputs(bench)
     bench.clear()
     polars = next(result for result in results if result.system == POLARS)
@@ -240,19 +244,19 @@ def synthetic(bench: Bench, size: int) -> None:
 
 
 def check_outputs(bench: Bench) -> str:
-    """lrm with 1 and 2 workers must write the same bytes, and lrm and polars find the same."""
-    one, two = (json.loads((bench.out(name) / "manifest.json").read_text()) for name in (LRM_1, LRM_2))
-    if one != two:
-        sys.exit("lrm prepare wrote different data sets with 1 and with 2 workers")
+    """lrm must write the same bytes however many workers it has, and lrm and polars find the same."""
+    first, *others = (json.loads((bench.out(name) / "manifest.json").read_text()) for name in WORKERS)
+    if any(other != first for other in others):
+        sys.exit("lrm prepare wrote different data sets with threads, 1 and 2 workers")
     found = check.check_equal(bench.out(LRM_1), bench.out(POLARS))
-    return f"lrm with 1 and 2 workers: equal bytes. lrm and polars, {found}."
+    return f"lrm with threads, 1 and 2 workers: equal bytes. lrm and polars, {found}."
 
 
 def growth(bench: Bench, size: int) -> None:
     """Events a second and memory as the log grows."""
     rows = []
     for part in GROWTH:
-        for result in bench.compare([LRM_1, LRM_2, POLARS], int(size * part)):
+        for result in bench.compare([LRM, LRM_2, POLARS, WHOLE], int(size * part)):
             bench.emit("growth", result.record())
             memory = [megabytes(size) for size in (result.memory.peak, result.memory.peak_anonymous)]
             speed = [f"{result.seconds:.1f}", f"{result.rate:,.0f}"]
@@ -267,7 +271,7 @@ def csv(bench: Bench, size: int) -> None:
     rows = []
     base: dict[str, float] = {}
     for kind in ("parquet", "csv"):
-        for result in bench.compare(list(WORKERS), size, kind):
+        for result in bench.compare([LRM, LRM_1], size, kind):
             bench.emit("csv", {"kind": kind, **result.record()})
             ratio = result.seconds / base.setdefault(result.system, result.seconds)
             rows.append([kind, result.system, f"{result.seconds:.1f}", f"{ratio:.2f}"])
@@ -280,7 +284,7 @@ def csv(bench: Bench, size: int) -> None:
 
 def workers(bench: Bench, size: int) -> None:
     """Two workers against one: the whole, and each stage."""
-    one, two = bench.compare(list(WORKERS), size)
+    one, two = bench.compare([LRM_1, LRM_2], size)
     bench.clear()
     rows = [["whole process", f"{one.seconds:.2f}", f"{two.seconds:.2f}", f"{one.seconds / two.seconds:.2f}"]]
     stages = [name for name in one.stages if name in two.stages]
@@ -315,7 +319,7 @@ def public(bench: Bench, data: Path | None) -> None:
     listed = {name for name, _ in PUBLIC}
     if others := sorted(set(datasets.names()) - listed):
         print(f"skipped, ready specs whose data this benchmark does not look for: {', '.join(others)}")
-    header = ["data set", "events", "users", "items", "seconds, 1 worker", "from, to", "peak MB"]
+    header = ["data set", "events", "users", "items", "seconds", "from, to", "peak MB"]
     if rows:
         print_table("Public data sets by their ready specs, whole process", header, rows)
 
@@ -325,7 +329,7 @@ def _public_row(bench: Bench, name: str, source: Path) -> list[str]:
         if path.is_file():
             path.read_bytes()
     out = bench.out(name)
-    result = bench.take_turns({name: lrm(name, out, 1, "--input", str(source))}, {name: 0}, "public: ")[name]
+    result = bench.take_turns({name: lrm(name, out, 0, "--input", str(source))}, {name: 0}, "public: ")[name]
     counts = json.loads(result.memory.output)["counts"]
     result.events = counts["events"]
     bench.clear()

@@ -91,6 +91,8 @@ class Job:
             )
             self._keep(kept)
             raise kept from error
+        # Arrow keeps what it frees for later; several workers on one machine cannot all do that.
+        pa.default_memory_pool().release_unused()
         self._clock.tick(name, begin)
 
     @cached_property

@@ -43,7 +43,12 @@ def exclusive(out: Folder) -> Iterator[None]:
         UserError: another job is writing there, or it cannot be a folder of ours.
     """
     if not out.is_local:
-        yield
+        try:
+            yield
+        except OSError as error:
+            raise UserError(
+                f"'{out}' cannot be used: {error}", where="--out", fix="check the address and credentials"
+            ) from error
         return
     if out.path.exists() and not out.path.is_dir():
         raise UserError(f"'{out}' is a file, not a folder", where="--out", fix="name another folder")

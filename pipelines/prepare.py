@@ -16,7 +16,6 @@ from behavior.sources.blocks import compression_of
 from behavior.sources.plan import CHUNK_BYTES, Plan, plan_input
 from behavior.spec import DatasetSpec
 from behavior.storage import Folder, FolderLike, as_folder
-from pipelines.buckets import COUNT, SORT, WRITE
 from pipelines.job import JOB_FOLDER, Clock, Job
 from pipelines.launch import JobCrashError, Progress, run_job
 from pipelines.output import claim, commit, exclusive, sweep, version_of
@@ -40,9 +39,9 @@ class PrepareResult:
         done_before: whether the folder already held this very result, so that nothing was done.
         counters: Beam's counters read, accepted, rejected, filtered (empty where nothing was done, or where
             the runner does not report them).
-        seconds: of a local run, the wall time from the first part of each stage to the end of its last:
-            plan, start (until the first part is read), read, sort, core, count, vocabulary, tables, write,
-            commit. Stages may overlap.
+        seconds: of a local run, the wall time that each stage adds: plan, start (until the first part is
+            read), read, sort, core, count, vocabulary, tables, write, summary, commit. Buckets are counted
+            while others are sorted, unless there is a core to find: then count adds little.
     """
 
     manifest: Manifest
@@ -218,12 +217,19 @@ def count_buckets(spec: DatasetSpec, plan: Plan) -> int:
     return max(1, round(expanded / BUCKET_BYTES))
 
 
+_STAGES = ("read", "sort", "core", "count", "vocabulary", "tables", "write", "summary", "commit")
+
+
 def _seconds(clock: Clock, begin: float, planned: float) -> dict[str, float]:
+    """What each stage adds: from its first part, or the end of those before it, to its last's end."""
     parts = clock.parts()
     seconds = {"plan": planned - begin}
     if READ in parts:
         seconds["start"] = min(first for first, _ in parts[READ]) - planned
-    for stage in (READ, SORT, "core", COUNT, "vocabulary", "tables", WRITE):
+    reached = 0.0
+    for stage in _STAGES:
         if stage in parts:
-            seconds[stage] = max(end for _, end in parts[stage]) - min(first for first, _ in parts[stage])
+            end = max(last for _, last in parts[stage])
+            seconds[stage] = max(0.0, end - max(reached, min(first for first, _ in parts[stage])))
+            reached = max(reached, end)
     return seconds

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ def quiet_beam() -> Iterator[None]:
     before, level = list(root.handlers), beam.level
     root.handlers = [logging.NullHandler()]
     beam.setLevel(logging.CRITICAL)
+    if not isinstance(threading.excepthook, _PassOver):  # for good: Beam's threads may outlive the job
+        threading.excepthook = _PassOver(threading.excepthook)
     try:
         yield
     finally:
@@ -46,3 +49,16 @@ def traces_kept(log: Path) -> Iterator[None]:
         yield
     finally:
         del module.print
+
+
+class _PassOver:
+    """Passes over the failure of a thread that talks to a worker process which died: the launcher says so."""
+
+    THREADS = ("read_grpc_client_inputs", "beam_control_read", "run_worker")
+
+    def __init__(self, usual: Callable[[threading.ExceptHookArgs], object]) -> None:
+        self.usual = usual
+
+    def __call__(self, failure: threading.ExceptHookArgs) -> None:
+        if failure.thread is None or failure.thread.name not in self.THREADS:
+            self.usual(failure)

@@ -28,6 +28,7 @@ from tests.pipelines.content import content
 from tests.pipelines.test_prepare import contents
 
 COLUMNS = {"user": "user", "item": "item", "timestamp": "timestamp"}
+ONE = RunnerOptions(workers=1)
 START = 1_700_000_000
 TOKYO = timezone(timedelta(hours=9))
 
@@ -402,7 +403,8 @@ def test_everything_in_several_processes_and_through_the_engine_gives_the_same_b
     monkeypatch.setattr("pipelines.prepare.MIN_CHUNK_BYTES", 2048)
     spec, _ = everything(tmp_path)
     runners = {
-        "one": RunnerOptions(),
+        "one": ONE,
+        "threads": RunnerOptions(),
         "two": RunnerOptions(workers=2),
         "engine": RunnerOptions(
             "PortableRunner", beam=["--job_endpoint=embed", "--environment_type=LOOPBACK"]
@@ -411,8 +413,8 @@ def test_everything_in_several_processes_and_through_the_engine_gives_the_same_b
     for name, runner in runners.items():
         prepare(spec, str(tmp_path), tmp_path / name, runner=runner)
     one = contents(tmp_path / "one")
-    assert contents(tmp_path / "two") == one
-    assert contents(tmp_path / "engine") == one
+    for name in runners:
+        assert contents(tmp_path / name) == one, name
 
 
 @pytest.fixture
@@ -435,11 +437,11 @@ def test_a_remote_folder_is_written_and_added_to_like_a_local_one(tmp_path: Path
     write_log(tmp_path / "log2.csv", log[200:])
     spec = spec_of(**GROWING)
     for out in (remote, tmp_path / "local"):
-        assert not prepare(spec, str(tmp_path), out).done_before
+        assert not prepare(spec, str(tmp_path), out, runner=ONE).done_before
     check(remote, by_hand(spec, with_features(log[:200])))
-    assert prepare(spec, str(tmp_path), remote).done_before
+    assert prepare(spec, str(tmp_path), remote, runner=ONE).done_before
     for out in (remote, tmp_path / "local"):
-        append(spec, str(tmp_path), out, [str(tmp_path / "log2.csv")])
+        append(spec, str(tmp_path), out, [str(tmp_path / "log2.csv")], runner=ONE)
     there = {name: remote.sha256(name) for name in remote.names()}
     assert there == contents(tmp_path / "local")
     expected = by_hand(spec, with_features(log))
@@ -467,15 +469,15 @@ def test_an_interrupted_job_in_a_remote_folder_is_run_again(
             with pytest.raises(KeyboardInterrupt):
                 run()
 
-    interrupted(lambda: prepare(spec, str(tmp_path), remote))
+    interrupted(lambda: prepare(spec, str(tmp_path), remote, runner=ONE))
     with pytest.raises(UserError, match="is not a data set"):
         open_shards(remote)
-    prepare(spec, str(tmp_path), remote)
+    prepare(spec, str(tmp_path), remote, runner=ONE)
     before = content(remote)
     check(remote, by_hand(spec, with_features(log[:200])))
-    interrupted(lambda: append(spec, str(tmp_path), remote, new))
+    interrupted(lambda: append(spec, str(tmp_path), remote, new, runner=ONE))
     assert content(remote) == before
-    append(spec, str(tmp_path), remote, new)
+    append(spec, str(tmp_path), remote, new, runner=ONE)
     found = rounded(content(remote))
     assert found["sequences"] == rounded(by_hand(spec, with_features(log))["sequences"])
     assert not [name for name in remote.names() if JOB_FOLDER in name]

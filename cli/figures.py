@@ -1,0 +1,312 @@
+"""The picture of a data set that `lrm inspect --png` draws."""
+
+from __future__ import annotations
+
+import textwrap
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, PercentFormatter
+
+from behavior.errors import UserError
+from behavior.shards import ShardFolder
+from behavior.spec import TICKS_PER_SECOND
+
+MAX_FILES = 16
+"""Sequence files that are read for what stats.json does not tell; each fits memory, and one is read at a time."""
+
+_COLUMNS = 3
+_MAX_BINS = 100
+_SHOWN = 8
+"""Behaviors and domains with a bar of their own."""
+_POINTS = 1_000
+"""Points of a curve: more are not seen."""
+_LINE = 34
+"""Characters of a line in the panel of facts."""
+_COLORS = ("#3b6ea5", "#e08214", "#4d9221", "#b2456e", "#7b5ea7", "#8c6d46", "#2a9d8f", "#c9a227", "#999999")
+_UNITS = {
+    "minute": 60,
+    "10 minutes": 600,
+    "hour": 3_600,
+    "6 hours": 21_600,
+    "day": 86_400,
+    "week": 7 * 86_400,
+    "30 days": 30 * 86_400,
+    "year": 365 * 86_400,
+}
+
+
+@dataclass(frozen=True)
+class EventSample:
+    """Events counted by time, behavior and domain, in some of the sequence files.
+
+    Attributes:
+        files, of: number of files that were read, and of all.
+        edges: where bins of time begin, and the end of the last; empty for a log without times. [bins + 1] int64
+        width: name of a bin's length, such as day.
+        over_time: events of each behavior in each bin. [behaviors, bins] int64
+        domains: events of each domain. [domains] int64
+    """
+
+    files: int
+    of: int
+    edges: np.ndarray
+    width: str
+    over_time: np.ndarray
+    domains: np.ndarray
+
+    @property
+    def note(self) -> str:
+        """How titles say that not all was read; empty where it was."""
+        return "" if self.files == self.of else f" (in {self.files:,} of {self.of:,} files)"
+
+
+def sample_events(shards: ShardFolder, max_files: int = MAX_FILES) -> EventSample:
+    """Count events in at most `max_files` sequence files, spread evenly over all of them.
+
+    A user is in one file by hash, so that some of the files are a fair sample of the users. One file at a time is
+    in memory.
+    """
+    manifest = shards.manifest
+    entries = shards.sequence_files()
+    chosen = np.unique(np.linspace(0, len(entries) - 1, min(max_files, len(entries))).round().astype(int))
+    time = shards.stats()["time"]
+    edges, width = np.zeros(0, np.int64), ""
+    if time["unit"] != "none" and time["first"] is not None:
+        edges, width = time_bins(time["first"], time["last"], TICKS_PER_SECOND[time["unit"]])
+    over_time = np.zeros((len(manifest.behaviors), max(len(edges) - 1, 0)), np.int64)
+    domains = np.zeros(len(manifest.domains), np.int64)
+    columns = ["behavior", *(["timestamp"] if len(edges) else []), *(["domain"] if len(domains) else [])]
+    for place in chosen if len(columns) > 1 else []:
+        table = shards.read_sequences(entries[place], columns).combine_chunks()
+        flat = {name: table.column(name).combine_chunks().flatten().to_numpy() for name in columns}
+        if len(edges):
+            bins = np.searchsorted(edges, flat["timestamp"], side="right") - 1
+            cells = (flat["behavior"].astype(np.int64) - 1) * over_time.shape[1] + bins
+            over_time += np.bincount(cells, minlength=over_time.size).reshape(over_time.shape)
+        if len(domains):
+            domains += np.bincount(flat["domain"], minlength=len(domains) + 1)[1:]
+    return EventSample(len(chosen), len(entries), edges, width, over_time, domains)
+
+
+def time_bins(first: int, last: int, per_second: int) -> tuple[np.ndarray, str]:
+    """Bins of time that hold both ends, of a length people know, at most a hundred of them where that is possible.
+
+    Args:
+        first, last: in ticks since 1970.
+        per_second: ticks of a second.
+
+    Returns:
+        Edges [bins + 1] int64, whole multiples of the length, and the length's name.
+    """
+    for name, seconds in _UNITS.items():
+        width = seconds * per_second
+        begin = first // width * width
+        if (last - begin) // width < _MAX_BINS:
+            break
+    return np.arange(begin, last + width + 1, width, dtype=np.int64), name
+
+
+def shard_figure(shards: ShardFolder, sample: EventSample, facts: list[tuple[str, str]]) -> Figure:
+    """Draw a data set, a panel each: lengths, popularity, concentration, time, behaviors, domains, facts.
+
+    A log without times has no panel of time, one without domains none of domains; one with both has none of
+    concentration, so that there are never more than six.
+
+    Args:
+        shards: the data set.
+        sample: its events by time and domain, see `sample_events`.
+        facts: names and values that stand in the last panel.
+    """
+    stats = shards.stats()
+    counts = np.sort(shards.items().column("count").to_numpy())[::-1]
+    panels: list[Callable[[Axes], None]] = [
+        lambda axes: _draw_lengths(axes, stats["sequence_length"]),
+        lambda axes: _draw_popularity(axes, counts),
+    ]
+    timed, several = len(sample.edges) > 0, len(sample.domains) > 0
+    if not (timed and several):
+        panels.append(lambda axes: _draw_concentration(axes, counts))
+    if timed:
+        panels.append(lambda axes: _draw_time(axes, sample, shards.manifest.behaviors, stats["time"]["unit"]))
+    panels.append(lambda axes: _draw_shares(axes, "behaviors", stats["behaviors"], colored=timed))
+    if several:
+        domains = dict(zip(shards.manifest.domains, sample.domains.tolist(), strict=True))
+        panels.append(lambda axes: _draw_shares(axes, f"domains{sample.note}", domains))
+    panels.append(lambda axes: _draw_facts(axes, facts))
+    return _arranged(panels, f"{shards.manifest.name}: {shards.manifest.counts.events:,} events")
+
+
+def _arranged(panels: list[Callable[[Axes], None]], title: str) -> Figure:
+    rows = -(-len(panels) // _COLUMNS)
+    figure = Figure(figsize=(5 * _COLUMNS, 4 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(rows, _COLUMNS)
+    for number, draw in enumerate(panels):
+        row, column = divmod(number, _COLUMNS)
+        last = number == len(panels) - 1
+        draw(figure.add_subplot(grid[row, column:] if last else grid[row, column]))
+    figure.suptitle(title, fontsize=15, fontweight="bold")
+    return figure
+
+
+def save_png(figure: Figure, path: Path) -> None:
+    """Write a figure as a PNG file, in place of one that is there.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    try:
+        with warnings.catch_warnings():
+            # A name in a script that the font lacks is drawn as boxes; there is nothing to do about it.
+            warnings.filterwarnings("ignore", message="Glyph")
+            figure.savefig(path, format="png", dpi=100)
+    except OSError as error:
+        raise UserError(
+            f"cannot write '{path}': {error.strerror or error}", where="--png", fix="name another file"
+        ) from None
+
+
+def _draw_lengths(axes: Axes, lengths: dict[str, Any]) -> None:
+    """Bars over the bins of stats.json: each twice as wide as the one before, and so alike on a log axis."""
+    bins = lengths["histogram"]
+    left = [entry["from"] for entry in bins]
+    axes.bar(
+        left, [entry["number"] for entry in bins], width=left, align="edge", color=_COLORS[0], ec="white"
+    )
+    axes.set_xscale("log", base=2)
+    axes.axvline(lengths["mean"], color=_COLORS[1], ls="--", label=f"mean {lengths['mean']:,.1f}")
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.yaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.legend(frameon=False)
+    _label(axes, "sequence lengths", "events of a user (log scale)", "users")
+
+
+def _draw_popularity(axes: Axes, counts: np.ndarray) -> None:
+    """Events of each item by rank: a straight line is a power law."""
+    ranks = _spread(len(counts))
+    axes.loglog(ranks + 1, counts[ranks], color=_COLORS[0], lw=2)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(EngFormatter(sep=""))
+    axes.grid(alpha=0.3)
+    _label(axes, "item popularity", "rank of the item (log scale)", "events (log scale)")
+
+
+def _draw_concentration(axes: Axes, counts: np.ndarray) -> None:
+    """Share of events by share of items, most frequent first; on the diagonal all items are alike."""
+    shares = np.concatenate(([0.0], np.cumsum(counts) / max(counts.sum(), 1)))
+    places = np.unique(np.linspace(0, len(counts), min(_POINTS, len(counts) + 1)).astype(int))
+    axes.plot(places / max(len(counts), 1), shares[places], color=_COLORS[0], lw=2)
+    axes.plot([0, 1], [0, 1], color="#bbbbbb", ls=":")
+    tenth = shares[round(len(counts) / 10)]
+    axes.plot([0.1], [tenth], "o", color=_COLORS[1], label=f"top 10%: {tenth:.0%} of the events")
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.set(xlim=(0, 1), ylim=(0, 1.02))
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, loc="lower right")
+    _label(axes, "how events are spread", "share of items, most frequent first", "share of events")
+
+
+def _draw_time(axes: Axes, sample: EventSample, behaviors: list[str], unit: str) -> None:
+    """Events of each behavior over time, one upon the other; the most frequent behaviors by name."""
+    times = _as_dates(sample.edges, unit)
+    names, heights = _largest(behaviors, sample.over_time)
+    colors = [_COLORS[place] for place in range(len(names))]
+    below = np.zeros(sample.over_time.shape[1], np.int64)
+    for name, height, color in zip(names, heights, colors, strict=True):
+        axes.stairs(below + height, times, baseline=below, fill=True, color=color, label=_plain(name))
+        below = below + height
+    if isinstance(times[0], np.datetime64):
+        locator = AutoDateLocator(minticks=3, maxticks=7)
+        axes.xaxis.set_major_locator(locator)
+        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    axes.set_xlim(times[0], times[-1])
+    axes.yaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.set_ylim(0, max(below.max(), 1) * 1.05)
+    if len(names) > 1:
+        axes.legend(frameon=False, fontsize=8, ncols=2 if len(names) > 4 else 1)
+    _label(axes, f"events over time{sample.note}", "time (UTC)", f"events in each {sample.width}")
+
+
+def _as_dates(edges: np.ndarray, unit: str) -> np.ndarray:
+    """Times as dates, or as they are where dates end (in the year 9999)."""
+    dates = edges.astype(f"datetime64[{unit}]")
+    end = np.datetime64("9999-01-01").astype(dates.dtype)
+    return dates if dates[-1] < end and dates[0] > -end else edges
+
+
+def _draw_shares(axes: Axes, title: str, counts: dict[str, int], *, colored: bool = True) -> None:
+    """A bar for each name, with number and share."""
+    names, heights = _largest(list(counts), np.array(list(counts.values()), np.int64)[:, None])
+    numbers = heights[:, 0]
+    places = np.arange(len(names))
+    colors = [_COLORS[place if colored else 0] for place in range(len(names))]
+    axes.barh(places, numbers, color=colors)
+    axes.set_yticks(places, [_plain(name) for name in names])
+    axes.invert_yaxis()
+    most, total = max(int(numbers.max(initial=0)), 1), max(int(numbers.sum()), 1)
+    for place, number in enumerate(numbers.tolist()):
+        axes.text(number + most * 0.02, place, f"{number:,} ({number / total:.1%})", va="center", fontsize=9)
+    axes.set_xlim(0, most * 1.5)  # room for the numbers beside the bars
+    axes.set_ylim(max(len(names), 3) - 0.5, -0.5)  # two bars are not to fill the panel
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    _label(axes, title, "events", "")
+
+
+def _largest(names: list[str], counts: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """The names with most events, in their own order, and the rest as one: `others`. [names, ...]"""
+    if len(names) <= _SHOWN:
+        return names, counts
+    kept = np.sort(np.argsort(-counts.sum(axis=1), kind="stable")[:_SHOWN])
+    rest = counts.sum(axis=0) - counts[kept].sum(axis=0)
+    label = f"{len(names) - _SHOWN} others"
+    return [*(names[place] for place in kept), label], np.concatenate((counts[kept], rest[None]))
+
+
+def _draw_facts(axes: Axes, facts: list[tuple[str, str]]) -> None:
+    """Names and values as text, in two columns."""
+    axes.set_axis_off()
+    width = max((len(name) for name, _ in facts), default=0)
+    lines: list[str] = []
+    for name, value in facts:
+        first, *more = textwrap.wrap(value, _LINE) or [""]
+        lines += [f"{name:<{width}}  {first}", *(" " * (width + 2) + line for line in more)]
+    axes.text(
+        0.02,
+        0.98,
+        _plain("\n".join(lines)),
+        transform=axes.transAxes,
+        va="top",
+        family="monospace",
+        fontsize=9,
+        linespacing=1.5,
+        bbox={"boxstyle": "round,pad=0.8", "facecolor": "#f4f4f4", "edgecolor": "#cccccc"},
+    )
+
+
+def _spread(size: int) -> np.ndarray:
+    """Places from 0 to size - 1 that lie evenly on a log axis. int64"""
+    if size <= _POINTS:
+        return np.arange(size)
+    return np.unique(np.geomspace(1, size, _POINTS).round().astype(np.int64)) - 1
+
+
+def _label(axes: Axes, title: str, x: str, y: str) -> None:
+    axes.set_title(title, fontweight="bold")
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _plain(text: str) -> str:
+    """Text that Matplotlib does not take for mathematics."""
+    return text.replace("$", r"\$")

@@ -1,0 +1,74 @@
+"""docs/library.md runs from top to bottom and prints what it shows."""
+
+from __future__ import annotations
+
+import re
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+import behavior
+from behavior.dataset import prepare_tables
+from behavior.shards import open_shards
+from behavior.spec import load_spec
+from pipelines.prepare import prepare
+
+PATH = Path(__file__).parents[1] / "docs" / "library.md"
+TEXT = PATH.read_text(encoding="utf-8")
+# A block of Python, and the block of text after it, if any: what it prints.
+BLOCK = re.compile(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", re.DOTALL)
+
+
+def run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """Run the page in a folder: the names it leaves, and what each block printed beside what is shown."""
+    monkeypatch.chdir(folder)
+    names: dict[str, Any] = {"__name__": "library"}
+    outputs = []
+    for number, found in enumerate(BLOCK.finditer(TEXT), start=1):
+        printed = StringIO()
+        with redirect_stdout(printed):
+            exec(compile(found[1], f"library.md, block {number}", "exec"), names)
+        outputs.append((printed.getvalue(), found[2] or ""))
+    return names, outputs
+
+
+@pytest.fixture
+def _empty_memory() -> Any:
+    """A remote file system that is empty before and after."""
+    MemoryFileSystem.store.clear()
+    yield
+    MemoryFileSystem.store.clear()
+
+
+@pytest.mark.usefixtures("_empty_memory")
+def test_the_page_prints_what_it_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, outputs = run(tmp_path, monkeypatch)
+    assert len(outputs) >= 14
+    for printed, shown in outputs:
+        assert printed == shown
+
+
+@pytest.mark.usefixtures("_empty_memory")
+def test_the_folder_it_writes_is_that_of_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names, _ = run(tmp_path, monkeypatch)
+    spec, base = load_spec("spec.yaml")
+    prepare(spec.model_copy(update={"shards": 2}), base, tmp_path / "job")
+    own = open_shards(tmp_path / "job")
+    written = {entry.path: entry.sha256 for entry in names["manifest"].files}
+    for entry in own.manifest.files:
+        if entry.path.endswith(".parquet"):
+            assert written[entry.path] == entry.sha256, entry.path
+    assert names["manifest"].counts == own.manifest.counts
+    assert prepare_tables(spec, base).stats == own.stats()
+
+
+def test_every_function_of_the_table_of_steps_is_exported() -> None:
+    steps = re.findall(r"^\| \w+ \| (`.*?`) \|", TEXT, re.MULTILINE)
+    named = {name for step in steps for name in re.findall(r"`(\w+)`", step)}
+    assert len(named) == 11
+    # The module `behavior.partition` has the name of its function.
+    assert named - {"partition"} <= set(behavior.__all__)
