@@ -200,7 +200,7 @@ def examples_of(model: type[Config]) -> dict[str, str]:
 
 def type_words(field: FieldInfo) -> str:
     """What a field may be, in words."""
-    annotation = field.annotation
+    annotation: Any = field.annotation
     if field.default is None and type(None) in get_args(annotation):
         # That it may be left out is told by the default.
         annotation = Union[tuple(kind for kind in get_args(annotation) if kind is not type(None))]  # noqa: UP007

@@ -237,13 +237,6 @@ def _draw_time(axes: Axes, sample: EventSample, behaviors: list[str], unit: str)
     _label(axes, f"events over time{sample.note}", "time (UTC)", f"events in each {sample.width}")
 
 
-def _as_dates(edges: np.ndarray, unit: str) -> np.ndarray:
-    """Times as dates, or as they are where dates end (in the year 9999)."""
-    dates = edges.astype(f"datetime64[{unit}]")
-    end = np.datetime64("9999-01-01").astype(dates.dtype)
-    return dates if dates[-1] < end and dates[0] > -end else edges
-
-
 def _draw_shares(axes: Axes, title: str, counts: dict[str, int], *, colored: bool = True) -> None:
     """A bar for each name, with number and share."""
     names, heights = _largest(list(counts), np.array(list(counts.values()), np.int64)[:, None])

@@ -147,7 +147,7 @@ def _record(shards: ShardFolder, sample: EventSample | None, png: Path | None) -
 
 
 def facts_of(shards: ShardFolder) -> list[tuple[str, str]]:
-    """What there is to know of a data set in a few words: names and values; what does not apply is left out."""
+    """A data set in a few words: names and values; what does not apply is left out."""
     manifest, stats = shards.manifest, shards.stats()
     counts, lengths = manifest.counts, stats["sequence_length"]
     ids = ", ".join(f"{role} {kind}" for role, kind in manifest.domain_ids.items())

@@ -132,7 +132,6 @@ def execute(
     job, temporary = _with_folders(job, runner)
     try:
         counters = run_job(_slim(job), _tasks(job.plan), runner, progress)
-        committing = time.time()
         with job.stage("commit"):
             manifest = manifest_of(Summary.from_json(job.work.read_text(SUMMARY)))
             commit(job.out, manifest)
@@ -149,7 +148,6 @@ def execute(
         _remove(temporary)
         raise
     seconds = _seconds(Clock(job.notes if job.timed else None), begin, planned)
-    seconds["commit"] = time.time() - committing
     _remove(temporary)
     return PrepareResult(manifest, False, counters, seconds)
 

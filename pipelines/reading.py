@@ -138,7 +138,7 @@ class FinishReading(beam.DoFn):
             filtered = sum(report.filtered for report in reports)
             by_file = [[json.loads(file.reject.to_json())] for file in bad] + self._place(reports)
             check_rejects(self.job.spec, read, rejected, _examples(by_file))
-            if read == rejected + filtered and self.job.previous is None:
+            if read == rejected + filtered:
                 raise nothing_left(read, filtered)
             # A data set that is added to keeps the rejects it has.
             first = self.job.previous.rejected_files if self.job.previous else 0
