@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from behavior.guess import guess_file
     from behavior.manifest import Manifest, load_manifest
     from behavior.packing import pack_lengths
-    from behavior.partition import stable_hash
+    from behavior.partition import split_by_hash, stable_hash
     from behavior.sequences import build_sequences
     from behavior.shards import ShardFolder, open_shards, write_table
     from behavior.sources import Plan, Reject, UnreadableFileError, plan_input
@@ -89,6 +89,7 @@ _HOMES = {
     "read_events": "events",
     "sequence_stats": "stats",
     "split_offsets": "splits",
+    "split_by_hash": "partition",
     "stable_hash": "partition",
     "stats_record": "dataset",
     "write_table": "shards",
@@ -136,6 +137,7 @@ __all__ = [
     "prepare_tables",
     "read_events",
     "sequence_stats",
+    "split_by_hash",
     "split_offsets",
     "stable_hash",
     "stats_record",

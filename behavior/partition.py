@@ -27,7 +27,7 @@ def stable_hash(ids: pa.Array) -> np.ndarray:
     return _hash_text(content, positions)
 
 
-def partition(batch: pa.RecordBatch, column: str, parts: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+def split_by_hash(batch: pa.RecordBatch, column: str, parts: int) -> Iterator[tuple[int, pa.RecordBatch]]:
     """Split a batch by the hash of a column; rows keep their order within a part.
 
     Yields:

@@ -11,26 +11,36 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, PercentFormatter
+from matplotlib.ticker import (
+    EngFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    PercentFormatter,
+    StrMethodFormatter,
+)
 
 from behavior.errors import UserError
 from behavior.shards import ShardFolder
 from behavior.spec import TICKS_PER_SECOND
 
 MAX_FILES = 16
-"""Sequence files that are read for what stats.json does not tell; each fits memory, and one is read at a time."""
+"""Sequence files that are read for what stats.json does not tell; one at a time is in memory."""
 
 _COLUMNS = 3
 _MAX_BINS = 100
+_DATES_END = 60_000_000_000
+"""Seconds to the year 3871: Matplotlib's dates end not long after; later times are drawn as numbers."""
 _SHOWN = 8
 """Behaviors and domains with a bar of their own."""
 _POINTS = 1_000
 """Points of a curve: more are not seen."""
-_LINE = 34
-"""Characters of a line in the panel of facts."""
+_NAME, _LINE = 20, 40
+"""Characters of a behavior's or domain's name, and of a line in the panel of facts."""
 _COLORS = ("#3b6ea5", "#e08214", "#4d9221", "#b2456e", "#7b5ea7", "#8c6d46", "#2a9d8f", "#c9a227", "#999999")
 _UNITS = {
     "minute": 60,
@@ -40,6 +50,7 @@ _UNITS = {
     "day": 86_400,
     "week": 7 * 86_400,
     "30 days": 30 * 86_400,
+    "90 days": 90 * 86_400,
     "year": 365 * 86_400,
 }
 
@@ -50,7 +61,7 @@ class EventSample:
 
     Attributes:
         files, of: number of files that were read, and of all.
-        edges: where bins of time begin, and the end of the last; empty for a log without times. [bins + 1] int64
+        edges: where bins of time begin, and the end of the last; empty without times. [bins + 1] int64
         width: name of a bin's length, such as day.
         over_time: events of each behavior in each bin. [behaviors, bins] int64
         domains: events of each domain. [domains] int64
@@ -72,8 +83,8 @@ class EventSample:
 def sample_events(shards: ShardFolder, max_files: int = MAX_FILES) -> EventSample:
     """Count events in at most `max_files` sequence files, spread evenly over all of them.
 
-    A user is in one file by hash, so that some of the files are a fair sample of the users. One file at a time is
-    in memory.
+    A user is in one file by hash, so that some of the files are a fair sample of users. One file at a time
+    is in memory.
     """
     manifest = shards.manifest
     entries = shards.sequence_files()
@@ -98,7 +109,7 @@ def sample_events(shards: ShardFolder, max_files: int = MAX_FILES) -> EventSampl
 
 
 def time_bins(first: int, last: int, per_second: int) -> tuple[np.ndarray, str]:
-    """Bins of time that hold both ends, of a length people know, at most a hundred of them where that is possible.
+    """Bins of time of a length that people know, about a hundred at most (but for spans of a century).
 
     Args:
         first, last: in ticks since 1970.
@@ -107,12 +118,11 @@ def time_bins(first: int, last: int, per_second: int) -> tuple[np.ndarray, str]:
     Returns:
         Edges [bins + 1] int64, whole multiples of the length, and the length's name.
     """
-    for name, seconds in _UNITS.items():
-        width = seconds * per_second
-        begin = first // width * width
-        if (last - begin) // width < _MAX_BINS:
-            break
-    return np.arange(begin, last + width + 1, width, dtype=np.int64), name
+    fitting = (name for name, unit in _UNITS.items() if (last - first) // (unit * per_second) < _MAX_BINS)
+    name = next(fitting, "year")
+    width = _UNITS[name] * per_second
+    begin = first // width
+    return np.arange(begin, last // width + 2, dtype=np.int64) * width, name
 
 
 def shard_figure(shards: ShardFolder, sample: EventSample, facts: list[tuple[str, str]]) -> Figure:
@@ -136,7 +146,7 @@ def shard_figure(shards: ShardFolder, sample: EventSample, facts: list[tuple[str
     if not (timed and several):
         panels.append(lambda axes: _draw_concentration(axes, counts))
     if timed:
-        panels.append(lambda axes: _draw_time(axes, sample, shards.manifest.behaviors, stats["time"]["unit"]))
+        panels.append(lambda axes: _draw_time(axes, sample, stats["behaviors"], stats["time"]["unit"]))
     panels.append(lambda axes: _draw_shares(axes, "behaviors", stats["behaviors"], colored=timed))
     if several:
         domains = dict(zip(shards.manifest.domains, sample.domains.tolist(), strict=True))
@@ -179,14 +189,15 @@ def _draw_lengths(axes: Axes, lengths: dict[str, Any]) -> None:
     """Bars over the bins of stats.json: each twice as wide as the one before, and so alike on a log axis."""
     bins = lengths["histogram"]
     left = [entry["from"] for entry in bins]
-    axes.bar(
-        left, [entry["number"] for entry in bins], width=left, align="edge", color=_COLORS[0], ec="white"
-    )
+    users = [entry["number"] for entry in bins]
+    axes.bar(left, users, width=left, align="edge", color=_COLORS[0], ec="white")
     axes.set_xscale("log", base=2)
     axes.axvline(lengths["mean"], color=_COLORS[1], ls="--", label=f"mean {lengths['mean']:,.1f}")
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.yaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.legend(frameon=False)
+    axes.xaxis.set_major_locator(LogLocator(base=2, numticks=8))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    _count_axis(axes.yaxis)
+    axes.set_ylim(0, max(users, default=1) * 1.2)  # room for the legend
+    axes.legend(frameon=False, loc="upper right")
     _label(axes, "sequence lengths", "events of a user (log scale)", "users")
 
 
@@ -196,6 +207,7 @@ def _draw_popularity(axes: Axes, counts: np.ndarray) -> None:
     axes.loglog(ranks + 1, counts[ranks], color=_COLORS[0], lw=2)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(EngFormatter(sep=""))
+        axis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.3)
     _label(axes, "item popularity", "rank of the item (log scale)", "events (log scale)")
 
@@ -206,63 +218,74 @@ def _draw_concentration(axes: Axes, counts: np.ndarray) -> None:
     places = np.unique(np.linspace(0, len(counts), min(_POINTS, len(counts) + 1)).astype(int))
     axes.plot(places / max(len(counts), 1), shares[places], color=_COLORS[0], lw=2)
     axes.plot([0, 1], [0, 1], color="#bbbbbb", ls=":")
-    tenth = shares[round(len(counts) / 10)]
-    axes.plot([0.1], [tenth], "o", color=_COLORS[1], label=f"top 10%: {tenth:.0%} of the events")
+    if len(counts):
+        top = max(1, round(len(counts) / 10))
+        label = f"top {top:,} of {len(counts):,}: {shares[top]:.0%} of the events"
+        axes.plot([top / len(counts)], [shares[top]], "o", color=_COLORS[1], label=label)
+        axes.legend(frameon=False, loc="lower right")
     axes.xaxis.set_major_formatter(PercentFormatter(1))
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.set(xlim=(0, 1), ylim=(0, 1.02))
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False, loc="lower right")
     _label(axes, "how events are spread", "share of items, most frequent first", "share of events")
 
 
-def _draw_time(axes: Axes, sample: EventSample, behaviors: list[str], unit: str) -> None:
-    """Events of each behavior over time, one upon the other; the most frequent behaviors by name."""
-    times = _as_dates(sample.edges, unit)
+def _draw_time(axes: Axes, sample: EventSample, behaviors: dict[str, int], unit: str) -> None:
+    """Events of each behavior over time, one upon the other, in the colors of the bars of behaviors."""
+    times = sample.edges.astype(float)
+    if abs(sample.edges).max() < _DATES_END * TICKS_PER_SECOND[unit]:
+        times = date2num(sample.edges.astype(f"datetime64[{unit}]"))
+        locator = AutoDateLocator(minticks=3, maxticks=7)
+        axes.xaxis.set_major_locator(locator)
+        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     names, heights = _largest(behaviors, sample.over_time)
     colors = [_COLORS[place] for place in range(len(names))]
     below = np.zeros(sample.over_time.shape[1], np.int64)
     for name, height, color in zip(names, heights, colors, strict=True):
-        axes.stairs(below + height, times, baseline=below, fill=True, color=color, label=_plain(name))
+        axes.stairs(below + height, times, baseline=below, fill=True, color=color, label=_short(name))
         below = below + height
-    if isinstance(times[0], np.datetime64):
-        locator = AutoDateLocator(minticks=3, maxticks=7)
-        axes.xaxis.set_major_locator(locator)
-        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     axes.set_xlim(times[0], times[-1])
-    axes.yaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.set_ylim(0, max(below.max(), 1) * 1.05)
+    _count_axis(axes.yaxis)
+    axes.set_ylim(0, max(below.max(), 1) * (1.05 if len(names) == 1 else 1.3))  # room for the legend
     if len(names) > 1:
-        axes.legend(frameon=False, fontsize=8, ncols=2 if len(names) > 4 else 1)
+        axes.legend(frameon=False, fontsize=8, loc="upper left", ncols=3)
     _label(axes, f"events over time{sample.note}", "time (UTC)", f"events in each {sample.width}")
 
 
-def _draw_shares(axes: Axes, title: str, counts: dict[str, int], *, colored: bool = True) -> None:
-    """A bar for each name, with number and share."""
-    names, heights = _largest(list(counts), np.array(list(counts.values()), np.int64)[:, None])
-    numbers = heights[:, 0]
+def _draw_shares(axes: Axes, title: str, counts: dict[str, int], *, colored: bool = False) -> None:
+    """A bar for each name, with number and share; where colored, as in the panel of time."""
+    names, numbers = _largest(counts, np.array(list(counts.values()), np.int64))
     places = np.arange(len(names))
     colors = [_COLORS[place if colored else 0] for place in range(len(names))]
     axes.barh(places, numbers, color=colors)
-    axes.set_yticks(places, [_plain(name) for name in names])
-    axes.invert_yaxis()
+    axes.set_yticks(places, [_short(name) for name in names])
     most, total = max(int(numbers.max(initial=0)), 1), max(int(numbers.sum()), 1)
     for place, number in enumerate(numbers.tolist()):
         axes.text(number + most * 0.02, place, f"{number:,} ({number / total:.1%})", va="center", fontsize=9)
     axes.set_xlim(0, most * 1.5)  # room for the numbers beside the bars
-    axes.set_ylim(max(len(names), 3) - 0.5, -0.5)  # two bars are not to fill the panel
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.set_ylim(max(len(names), 3) - 0.5, -0.5)  # downwards; and two bars are not to fill the panel
+    _count_axis(axes.xaxis)
     _label(axes, title, "events", "")
 
 
-def _largest(names: list[str], counts: np.ndarray) -> tuple[list[str], np.ndarray]:
-    """The names with most events, in their own order, and the rest as one: `others`. [names, ...]"""
+def _largest(totals: dict[str, int], counts: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """The names with most events, in their own order, and the rest as one.
+
+    Args:
+        totals: name -> events, by which the largest are chosen.
+        counts: what is drawn of each name. [names, ...] int64
+
+    Returns:
+        Names, and what is drawn of them.
+    """
+    names = list(totals)
     if len(names) <= _SHOWN:
         return names, counts
-    kept = np.sort(np.argsort(-counts.sum(axis=1), kind="stable")[:_SHOWN])
-    rest = counts.sum(axis=0) - counts[kept].sum(axis=0)
-    label = f"{len(names) - _SHOWN} others"
-    return [*(names[place] for place in kept), label], np.concatenate((counts[kept], rest[None]))
+    largest = sorted(names, key=lambda name: -totals[name])[:_SHOWN]
+    kept = np.array([name in largest for name in names])
+    rest = counts[~kept].sum(axis=0, keepdims=True)
+    shown = [name for name in names if name in largest]
+    return [*shown, f"{len(names) - _SHOWN} others"], np.concatenate((counts[kept], rest))
 
 
 def _draw_facts(axes: Axes, facts: list[tuple[str, str]]) -> None:
@@ -280,10 +303,16 @@ def _draw_facts(axes: Axes, facts: list[tuple[str, str]]) -> None:
         transform=axes.transAxes,
         va="top",
         family="monospace",
-        fontsize=9,
+        fontsize=8.5,
         linespacing=1.5,
         bbox={"boxstyle": "round,pad=0.8", "facecolor": "#f4f4f4", "edgecolor": "#cccccc"},
     )
+
+
+def _count_axis(axis: Axis) -> None:
+    """Whole numbers, in thousands (k) and millions (M) where they are large."""
+    axis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    axis.set_major_formatter(EngFormatter(sep=""))
 
 
 def _spread(size: int) -> np.ndarray:
@@ -298,6 +327,11 @@ def _label(axes: Axes, title: str, x: str, y: str) -> None:
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _short(name: str) -> str:
+    """A name that leaves room for the bars."""
+    return _plain(name if len(name) <= _NAME else f"{name[: _NAME - 3]}...")
 
 
 def _plain(text: str) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def inspect(
     path: Annotated[
-        str, typer.Argument(help="A raw file, or a folder made by 'lrm prepare'; gs:// and s3:// too.")
+        str, typer.Argument(help="A raw file, or a folder made by 'lrm prepare' (also at gs:// or s3://).")
     ],
     save: Annotated[Path | None, typer.Option(help="Raw files: save the proposed spec here.")] = None,
     png: Annotated[Path | None, typer.Option(help="Folders: draw the statistics into this file.")] = None,
@@ -156,13 +156,13 @@ def facts_of(shards: ShardFolder) -> list[tuple[str, str]]:
         ("items", f"{counts.items:,}"),
         ("events", f"{counts.events:,}"),
         ("events a user", f"{lengths['mean']:,.1f} (longest {lengths['longest']:,})"),
-        ("density", f"{stats['density']:.3%}"),
+        ("density", _percent(stats["density"])),
         ("time", _span(stats["time"])),
         ("split", manifest.split["kind"]),
-        ("validated", f"{stats['users_validated']:,} users"),
-        ("tested", f"{stats['users_tested']:,} users"),
-        ("targets", ", ".join(manifest.targets)),
-        ("domains", ", ".join(manifest.domains) + (f" (ids: {ids})" if ids else "")),
+        ("users validated", f"{stats['users_validated']:,}"),
+        ("users tested", f"{stats['users_tested']:,}"),
+        ("targets", _some(manifest.targets)),
+        ("domains", _some(manifest.domains) + (f" (ids: {ids})" if ids else "")),
         ("rows read", f"{counts.read:,}"),
         ("rejected", f"{counts.rejected:,}"),
         ("filtered", f"{counts.filtered:,}"),
@@ -179,8 +179,9 @@ def _print_shards(shards: ShardFolder, path: str) -> None:
     rows = [*counts, ("sequence files", len(shards.sequence_files()))]
     rows += [("users validated", stats["users_validated"]), ("users tested", stats["users_tested"])]
     print_table(f"{manifest.name} in {path} (checksums right)", ("", "number"), rows)
+    density = _percent(stats["density"])
     out.print(
-        f"time: {_span(stats['time'])}; split: {manifest.split['kind']}; density {stats['density']:.3%}",
+        f"time: {_span(stats['time'])}; split: {manifest.split['kind']}; density {density}",
         markup=False,
         soft_wrap=True,
     )
@@ -191,8 +192,22 @@ def _print_shards(shards: ShardFolder, path: str) -> None:
     print_table("behaviors", ("behavior", "events", "share", ""), behaviors)
     lengths = stats["sequence_length"]
     title = f"sequence lengths (mean {lengths['mean']:.1f}, longest {lengths['longest']:,})"
-    bins = {f"{entry['from']:,} to {entry['below'] - 1:,}": entry["number"] for entry in lengths["histogram"]}
+    bins = {_range(entry["from"], entry["below"] - 1): entry["number"] for entry in lengths["histogram"]}
     print_table(title, ("events", "users", "share"), _shares(bins))
+
+
+def _percent(share: float) -> str:
+    """Three digits that count: densities may be tiny."""
+    return f"{100 * share:.3g}%"
+
+
+def _some(names: list[str], most: int = 8) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _range(first: int, last: int) -> str:
+    return f"{first:,} to {last:,}" if first < last else f"{first:,}"
 
 
 def _shares(counts: dict[str, int]) -> list[tuple[str, int, str]]:
@@ -265,10 +280,8 @@ def _print_versions(manifest: Manifest) -> None:
     elif manifest.version > 1:
         out.print(f"version {manifest.version}, prepared as a whole", markup=False)
     if manifest.damaged_files:
-        shown = ", ".join(manifest.damaged_files[:10])
-        more = len(manifest.damaged_files) - 10
         out.print(
-            f"files that could not be read to their end: {shown}" + (f" and {more} more" if more > 0 else ""),
+            f"files that could not be read to their end: {_some(manifest.damaged_files)}",
             style="yellow",
             markup=False,
             soft_wrap=True,

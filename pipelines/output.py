@@ -35,7 +35,7 @@ _OWN_FOLDERS = (SEQUENCES, VOCABULARY, REJECTED, JOB_FOLDER)
 
 @contextmanager
 def exclusive(out: Folder) -> Iterator[None]:
-    """Hold an output folder for one job; it is made where it is not there, and goes again if left empty.
+    """Hold an output folder for one job; one that is made here goes again if it is left empty.
 
     Remote folders cannot be held: that two jobs never write to the same one is up to who starts them.
 
@@ -52,6 +52,7 @@ def exclusive(out: Folder) -> Iterator[None]:
         return
     if out.path.exists() and not out.path.is_dir():
         raise UserError(f"'{out}' is a file, not a folder", where="--out", fix="name another folder")
+    made = not out.path.exists()
     try:
         out.make()
         # The folder itself is locked: no file of ours lies about, and the lock goes with the process.
@@ -69,8 +70,9 @@ def exclusive(out: Folder) -> Iterator[None]:
         ) from None
     finally:
         os.close(handle)
-        with suppress(OSError):
-            out.path.rmdir()  # fails, as it should, where anything is in it
+        if made:
+            with suppress(OSError):
+                out.path.rmdir()  # fails, as it should, where anything is in it
 
 
 def claim(out: Folder, digests: dict[str, str], overwrite: bool) -> Manifest | None:

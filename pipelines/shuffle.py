@@ -16,7 +16,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from behavior.partition import partition
+from behavior.partition import split_by_hash
 from pipelines.job import Job
 
 SPILL_BYTES = 128 << 20
@@ -98,7 +98,7 @@ class Buffer:
 
     def add(self, events: pa.RecordBatch) -> Iterator[tuple[int, Piece]]:
         """Take events; flush where enough have come together."""
-        for bucket, rows in partition(events, "user", self.job.buckets):
+        for bucket, rows in split_by_hash(events, "user", self.job.buckets):
             self.parts.setdefault(bucket, []).append(rows)
         self.bytes += events.nbytes
         if self.bytes >= SPILL_BYTES:

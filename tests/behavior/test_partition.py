@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from behavior.partition import partition, stable_hash
+from behavior.partition import split_by_hash, stable_hash
 from tests.behavior.logs import few
 
 MASK = 2**64 - 1
@@ -71,7 +71,7 @@ def test_parts_hold_every_row_once_and_in_order(users: list[int], parts: int) ->
     batch = pa.RecordBatch.from_pydict(
         {"user": pa.array(users, pa.int64()), "row": pa.array(range(len(users)))}
     )
-    got = {part: rows.column("row").to_pylist() for part, rows in partition(batch, "user", parts)}
+    got = {part: rows.column("row").to_pylist() for part, rows in split_by_hash(batch, "user", parts)}
     expected = {
         part: own
         for part in range(parts)

@@ -211,6 +211,20 @@ def test_a_broken_footer_fails_by_name_or_is_set_aside(tmp_path: Path) -> None:
     assert prepare_tables(spec, tmp_path, skip_bad_files=True).counts == manifest.counts
 
 
+def test_a_later_text_file_of_other_columns_is_set_aside(tmp_path: Path) -> None:
+    """Only the first file of a group is looked at before the reading begins."""
+    log = make_log(27, 60)
+    write_log(tmp_path / "log1.csv", log)
+    (tmp_path / "log2.csv").write_text("who,what\nu1,1\nu2,2\n")
+    spec = spec_of(max_rejects=1)
+    with pytest.raises(UserError, match="no column 'user'"):
+        prepare(spec, str(tmp_path), tmp_path / "out", runner=ONE)
+    manifest = prepare(spec, str(tmp_path), tmp_path / "out", skip_bad_files=True).manifest
+    assert manifest.damaged_files == ["log2.csv"]
+    assert [(r["file"], r["line"], r["text"]) for r in rejected(tmp_path / "out")] == [("log2.csv", 0, "")]
+    check_log(tmp_path / "out", spec, log, 1)
+
+
 def test_a_file_that_breaks_after_the_plan_is_one_reject_however_many_chunks_it_has(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -396,7 +410,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> Any:
     return full
 
 
-@pytest.mark.parametrize("name", [".lrm-job/job.json", "sorted/", "sequences/", "summary", "manifest.json"])
+@pytest.mark.parametrize("name", [".lrm-job/job.json", "sorted/", "sequences/", "manifest.json"])
 def test_a_full_disk_is_said_so_and_leaves_what_was_there(
     name: str, logs: Path, tmp_path: Path, full_disk: Any
 ) -> None:
@@ -433,6 +447,15 @@ def test_a_spill_that_finds_the_disk_full(
             prepare(spec_of(), str(logs), tmp_path / "out")
     assert "make room" in str(error.value.fix)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_job_that_fails_leaves_an_empty_folder_of_the_users(logs: Path, tmp_path: Path) -> None:
+    """It may be a mount, or have permissions of its own."""
+    out = tmp_path / "out"
+    out.mkdir()
+    with pytest.raises(UserError, match="no event is left"):
+        prepare(spec_of(filters={"min_user_events": 1000}), str(logs), out)
+    assert list(out.iterdir()) == []
 
 
 def test_a_file_where_the_folder_should_be(logs: Path, tmp_path: Path) -> None:

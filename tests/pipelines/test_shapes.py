@@ -159,7 +159,7 @@ def test_rules_of_the_spec(changes: dict[str, Any], tmp_path: Path) -> None:
     spec = spec_of(**changes)
     expected = by_hand(spec, log)
     assert expected["counts"]["accepted"] > 0
-    result = prepare(spec, str(tmp_path), tmp_path / "out")
+    result = prepare(spec, str(tmp_path), tmp_path / "out", runner=ONE)
     check(tmp_path / "out", expected)
     library = prepare_tables(spec, tmp_path)
     assert library.counts == result.manifest.counts
@@ -321,7 +321,7 @@ def test_thousands_of_files_make_few_tasks(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(FileShuffle, "write", counting)
     spec = spec_of()
-    prepare(spec, str(tmp_path / "raw"), tmp_path / "out")
+    prepare(spec, str(tmp_path / "raw"), tmp_path / "out", runner=ONE)
     assert 1 <= len(spills) <= 15
     check(tmp_path / "out", by_hand(spec, log))
 
