@@ -22,7 +22,15 @@ from behavior.event_features import finish_features
 from behavior.events import read_events
 from behavior.features import Encoder
 from behavior.filters import core_items
-from behavior.manifest import FORMAT_VERSION, Counts, FeatureEntry, FileEntry, HistoryEntry, Manifest
+from behavior.manifest import (
+    FORMAT_VERSION,
+    Counts,
+    FeatureEntry,
+    FileEntry,
+    HistoryEntry,
+    InputRecord,
+    Manifest,
+)
 from behavior.sequences import build_sequences
 from behavior.sources.damage import UnreadableFileError
 from behavior.sources.plan import Plan, plan_input
@@ -200,6 +208,8 @@ def build_manifest(
     version: int = 1,
     damaged: Sequence[str] = (),
     history: Sequence[HistoryEntry] = (),
+    plan: Plan | None = None,
+    inputs: Sequence[InputRecord] = (),
 ) -> Manifest:
     """The manifest of a data set; it depends on the spec and the input alone.
 
@@ -213,7 +223,10 @@ def build_manifest(
         version: of the data set.
         damaged: names of input files that could not be read to their end.
         history: what was added to it.
+        plan: of the input; its event files and types of ids are kept for later additions.
+        inputs: event files that were read before those of the plan.
     """
+    read = list(inputs) + (input_records(plan) if plan is not None else [])
     return Manifest(
         format_version=FORMAT_VERSION,
         name=spec.name,
@@ -233,9 +246,22 @@ def build_manifest(
         buckets=buckets,
         version=version,
         damaged_files=list(damaged),
+        inputs=read,
+        id_types={} if plan is None else {"user": plan.user_type, "item": plan.item_type},
         history=list(history),
         **features,
     )
+
+
+def input_records(plan: Plan) -> list[InputRecord]:
+    """The event files of a plan, in the input's order."""
+    files = {file.path: file for file in plan.files}
+    places = [(part.source, part.file, part.path) for part in plan.parts]
+    places = sorted(places + [(bad.source, bad.file, bad.path) for bad in plan.bad_files])
+    return [
+        InputRecord(group=group + 1, path=files[p].name, size=files[p].size, modified=files[p].modified)
+        for group, _, p in places
+    ]
 
 
 def merge_stats(stats: list[SequenceStats]) -> SequenceStats:

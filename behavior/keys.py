@@ -11,11 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from behavior.features.columns import DOMAIN_MARK
 from behavior.partition import stable_hash
 from behavior.sources.plan import Plan
 from behavior.spec import DatasetSpec
-
-_MARK = "\x1f"
 
 
 def separate(spec: DatasetSpec, role: str) -> bool:
@@ -46,17 +45,17 @@ def as_key(ids: pa.Array, domains: pa.Array | None, spec: DatasetSpec, role: str
     if not separate(spec, role):
         return ids
     assert domains is not None
-    return pc.binary_join_element_wise(domains.cast(pa.string()), ids.cast(pa.string()), _MARK)
+    return join_keys(domains, ids)
 
 
 def split_keys(keys: pa.Array) -> tuple[pa.Array, pa.Array]:
     """Number of the domain (int8) and raw id (string) of keys of separate ids."""
-    parts = pc.split_pattern(keys, _MARK, max_splits=1)
     if not len(keys):
         return pa.array([], pa.int8()), pa.array([], pa.string())
+    parts = pc.split_pattern(keys, DOMAIN_MARK, max_splits=1)
     return pc.list_element(parts, 0).cast(pa.int8()), pc.list_element(parts, 1)
 
 
 def join_keys(domains: pa.Array, ids: pa.Array) -> pa.Array:
     """The inverse of `split_keys`."""
-    return pc.binary_join_element_wise(domains.cast(pa.string()), ids.cast(pa.string()), _MARK)
+    return pc.binary_join_element_wise(domains.cast(pa.string()), ids.cast(pa.string()), DOMAIN_MARK)

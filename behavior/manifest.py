@@ -93,6 +93,19 @@ class FeatureEntry(_Record):
         return data
 
 
+class InputRecord(_Record):
+    """One event file that was read."""
+
+    group: int
+    """Number of its group of events in the spec, from 1."""
+    path: str
+    """Relative to the input folder where it lies in there, else absolute, or a url."""
+    size: int
+    """Bytes."""
+    modified: str
+    """When it was last changed, as its file system says; empty where that does not."""
+
+
 class HistoryEntry(_Record):
     """What one `--append` added to a data set."""
 
@@ -103,7 +116,7 @@ class HistoryEntry(_Record):
     counts: Counts
     """What became of the events it read."""
     files: list[str]
-    """Names of the files it read."""
+    """The event files it read, each as GROUP=PATH, with the group and path of its `InputRecord`."""
 
 
 class Manifest(_Record):
@@ -139,6 +152,10 @@ class Manifest(_Record):
     """Rises by one with every `--append` and `--overwrite`."""
     buckets: int | None = None
     """Hash buckets of users, each of which has one sequence file; None where a job did not say."""
+    inputs: list[InputRecord] = []
+    """All event files that were read, in their order; empty where a job did not say."""
+    id_types: dict[str, str] = {}
+    """`user` and `item`: whether ids were read as integer or string; empty where a job did not say."""
     history: list[HistoryEntry] = []
     """What each `--append` added, oldest first."""
     damaged_files: list[str] = []

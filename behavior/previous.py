@@ -6,6 +6,8 @@ stay as they are whatever is added; `reasons_against` says where they would not.
 
 from __future__ import annotations
 
+import hashlib
+import threading
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -18,7 +20,7 @@ from behavior.event_features import States, fixed_encoder
 from behavior.features import MISSING, Encoder, restore
 from behavior.features.encode import VocabularyEncoder
 from behavior.keys import join_keys, separate
-from behavior.manifest import FeatureEntry
+from behavior.manifest import MANIFEST_NAME, FeatureEntry
 from behavior.sequences import USER, flat, nest, offsets_of
 from behavior.shards import REJECTED, ShardFolder, logical, open_shards
 from behavior.spec import DatasetSpec, Feature
@@ -73,18 +75,29 @@ class Previous:
 
     Attributes:
         folder: where it is.
-        input_digest: of its manifest: with the folder it tells one state of a data set from another.
+        state: SHA-256 of the text of its manifest, which names every file with its checksum: what is kept in
+            memory of one state is never taken for another's.
         spec: the spec it was made by.
     """
 
     folder: Folder
-    input_digest: str
+    state: str
     spec: DatasetSpec
+
+    @classmethod
+    def of(cls, folder: Folder, spec: DatasetSpec) -> Previous:
+        """The data set as it is now.
+
+        Raises:
+            OSError: its manifest cannot be read.
+        """
+        return cls(folder, hashlib.sha256(folder.read_bytes(MANIFEST_NAME)).hexdigest(), spec)
 
     @property
     def shards(self) -> ShardFolder:
         """The data set, opened once a process."""
-        return _opened(self.folder, self.input_digest)
+        with _loading:
+            return _opened(self.folder, self.state)
 
     @property
     def _first_item(self) -> pa.Scalar:
@@ -99,7 +112,8 @@ class Previous:
     def vocabulary(self, role: str) -> Vocabulary:
         """The item or user vocabulary, with keys in place of raw ids (see `behavior.keys`)."""
         domains = tuple(self.spec.domain_names) if separate(self.spec, role) else None
-        return _vocabulary(self.folder, self.input_digest, role, domains)
+        with _loading:
+            return _vocabulary(self.folder, self.state, role, domains)
 
     def user_counts(self, counts: pa.Table) -> pa.Table:
         """Counts of all users: `counts` of those with new events, the others as they are."""
@@ -204,14 +218,18 @@ def _event_columns(table: pa.Table) -> list[str]:
     return [name for name in lists if name != "session"]
 
 
+_loading = threading.RLock()
+"""Threads wait for what another one loads, rather than load it too."""
+
+
 @lru_cache(maxsize=2)
-def _opened(folder: Folder, input_digest: str) -> ShardFolder:
+def _opened(folder: Folder, state: str) -> ShardFolder:
     return open_shards(folder)
 
 
 @lru_cache(maxsize=4)
-def _vocabulary(folder: Folder, input_digest: str, role: str, domains: tuple[str, ...] | None) -> Vocabulary:
-    shards = _opened(folder, input_digest)
+def _vocabulary(folder: Folder, state: str, role: str, domains: tuple[str, ...] | None) -> Vocabulary:
+    shards = _opened(folder, state)
     table = shards.items() if role == "item" else shards.users()
     ids = table.column("id").combine_chunks()
     if domains is not None:

@@ -1,7 +1,7 @@
 """Reading and writing shard folders: Parquet files, one manifest, a checksum for every file.
 
 A finished data set is extended or replaced without ever being half: files that change are written under a
-new name with a version before the ending (`items.v2.parquet`), the manifest that names them is the commit,
+new name with a version before the ending (`items@2.parquet`), the manifest that names them is the commit,
 and the files it no longer names go afterwards. Readers ask for files by logical names, without a version.
 """
 
@@ -32,7 +32,8 @@ BUCKETS = "buckets.json"
 _COMPRESSION = "zstd"
 # Small enough that a reader can take a part of a file, large enough for good compression.
 _ROW_GROUP_EVENTS = 1_000_000
-_VERSION_MARK = re.compile(r"\.v[1-9][0-9]*(?=\.[^./]+$)")
+# No name of a feature, and so no logical name, has an at sign.
+_VERSION_MARK = re.compile(r"@([1-9][0-9]*)(?=\.[^./@]+$)")
 _RESTORE = "restore the file, or prepare the data again with --overwrite"
 
 
@@ -40,7 +41,7 @@ def versioned(name: str, version: int) -> str:
     """The path of a file as a version of the data set writes it.
 
     >>> versioned("items.parquet", 1), versioned("items.parquet", 2)
-    ('items.parquet', 'items.v2.parquet')
+    ('items.parquet', 'items@2.parquet')
 
     Args:
         name: logical name of the file.
@@ -49,16 +50,26 @@ def versioned(name: str, version: int) -> str:
     if version == 1:
         return name
     stem, dot, ending = name.rpartition(".")
-    return f"{stem}.v{version}{dot}{ending}"
+    return f"{stem}@{version}{dot}{ending}"
 
 
 def logical(path: str) -> str:
     """The name of a file without the mark of its version.
 
-    >>> logical("sequences/part-00003-of-00008.v2.parquet")
+    >>> logical("sequences/part-00003-of-00008@2.parquet")
     'sequences/part-00003-of-00008.parquet'
     """
     return _VERSION_MARK.sub("", path)
+
+
+def version_in(path: str) -> int:
+    """The version that a file's name says; 1 where it has no mark.
+
+    >>> version_in("items@12.parquet")
+    12
+    """
+    match = _VERSION_MARK.search(path)
+    return int(match.group(1)) if match else 1
 
 
 def write_table(table: pa.Table, folder: FolderLike, path: str, *, events: int = 0) -> FileEntry:
@@ -125,7 +136,7 @@ class ShardFolder:
     def __init__(self, folder: Folder, manifest: Manifest) -> None:
         self.folder = folder
         self.manifest = manifest
-        # An exact path wins: the name of a feature may look like a version.
+        # By either name: those who list the files ask by path.
         self._entries = {logical(entry.path): entry for entry in manifest.files}
         self._entries |= {entry.path: entry for entry in manifest.files}
         self._verified: set[str] = set()

@@ -279,7 +279,8 @@ class DatasetSpec(Config):
 
     def digest(self) -> str:
         """SHA-256 of the spec with its defaults filled in, but for what does not change the result."""
-        text = json.dumps(self.model_dump(exclude={"max_rejects"}), sort_keys=True, ensure_ascii=False)
+        without = {"max_rejects", "description", "homepage", "license"}
+        text = json.dumps(self.model_dump(exclude=without), sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
 

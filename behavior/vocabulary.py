@@ -55,7 +55,11 @@ class IdCounts:
         tables = [table for table in counts if table.num_rows]
         if not tables:
             return self.create()
-        merged = pa.concat_tables(tables).group_by("id").aggregate([(name, "sum") for name in COUNT_COLUMNS])
+        merged = (
+            pa.concat_tables(tables)
+            .group_by("id", use_threads=False)
+            .aggregate([(name, "sum") for name in COUNT_COLUMNS])
+        )
         renamed = {"id": merged.column("id"), **{n: merged.column(f"{n}_sum") for n in COUNT_COLUMNS}}
         return pa.table(renamed).cast(self.schema)
 

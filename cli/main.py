@@ -63,21 +63,42 @@ def main() -> None:
             raise
         print_error(error)
         sys.exit(1)
+    except OSError as error:
+        if _state["debug"]:
+            raise
+        where = str(error.filename) if error.filename else None
+        print_error(UserError(error.strerror or str(error), where=where, fix="--debug shows the stack trace"))
+        sys.exit(1)
     except KeyboardInterrupt:
-        _exit_interrupted()
+        _interrupted()
     except SystemExit as end:
         if end.code == _INTERRUPTED:  # typer makes this of Ctrl-C
-            _exit_interrupted()
+            _interrupted()
         raise
 
 
-def _exit_interrupted() -> NoReturn:
-    """End at once: compiled code may still run in threads, which Python would wait for or stumble over."""
+def _interrupted() -> NoReturn:
     print_interrupted()
+    sys.exit(_INTERRUPTED)
+
+
+def command() -> NoReturn:
+    """The command `lrm`: `main`, and an end without Python's way out where that would not do.
+
+    After Ctrl-C compiled code may still run in threads, which Python would wait for or stumble over; and
+    threads that Beam keeps make every end take a third of a second.
+    """
+    try:
+        main()
+        code: object = 0
+    except SystemExit as end:
+        code = end.code if end.code is not None else 0
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(_INTERRUPTED)
+    if isinstance(code, int) and (code == _INTERRUPTED or "apache_beam" in sys.modules):
+        os._exit(code)
+    sys.exit(code)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":
-    main()
+    command()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import re
 import time
 from collections.abc import Sequence
@@ -13,20 +15,20 @@ import pyarrow as pa
 
 from behavior.dataset import build_manifest
 from behavior.errors import UserError
-from behavior.manifest import Counts, FileEntry, HistoryEntry, Manifest
+from behavior.manifest import Counts, FileEntry, HistoryEntry, InputRecord, Manifest
 from behavior.previous import Previous, reasons_against
 from behavior.shards import REJECTED, ShardFolder, logical, open_shards
-from behavior.sources.plan import Plan
+from behavior.sources.plan import Plan, expand
 from behavior.spec import DatasetSpec
-from behavior.storage import FolderLike
+from behavior.storage import Folder, FolderLike
 from pipelines.job import Job
 from pipelines.launch import Progress
-from pipelines.output import exclusive, mark
-from pipelines.prepare import PrepareResult, count_buckets, execute, make_plan, output_folder
+from pipelines.output import commit, exclusive, mark, sweep
+from pipelines.prepare import PrepareResult, absolute, count_buckets, execute, make_plan, output_folder
 from pipelines.runner import RunnerOptions
 from pipelines.tables import Summary
 
-_NUMBERED = re.compile(r"^([1-9][0-9]*)=(.+)$")
+_NUMBERED = re.compile(r"^([1-9][0-9]*)=(.*)$")
 _ADDED_UP = ("read", "accepted", "rejected", "filtered", "events")
 
 
@@ -46,7 +48,11 @@ def append(
     Known users and items keep their indices and new ones follow; only sequence files of users with new events
     are written again, and the manifest moves to a new version at once. Item and user tables are read again.
     The result is what preparing old and new files together would give, up to the indices of new items and
-    values; where times tie, old events stay before new ones.
+    values. Where times tie, old events stay before new ones: where several groups of events share users, it
+    is thus the same up to the order of ties.
+
+    Each file is added once: the manifest knows all that were read by path, size and modification time, and
+    where all of these are there already, nothing is done. New files may hold no events, or none that stay.
 
     Args:
         spec: the spec that the data set was made by.
@@ -55,41 +61,42 @@ def append(
         files: paths or globs of the new files, written as the spec says; `2=PATH` for files of the second
             group of events where the spec has several.
         runner: where to run; default: in this process.
-        full: prepare everything afresh from the old and new files, for specs under which old rows change.
+        full: prepare everything afresh from the old and new files as they are now, for specs under which old
+            rows change.
         skip_bad_files: as for `prepare`.
         progress: told how far a local job is.
 
     Raises:
-        UserError: no such data set, another spec, one that does not allow it, or files that cannot be read.
+        UserError: no such data set, another spec, one that does not allow it, or files that cannot be read;
+            without `full` also files of which some are there already, or have changed since.
     """
     begin = time.time()
     runner = runner or RunnerOptions()
-    folder = output_folder(out, runner)
+    base, folder = absolute(base), output_folder(out, runner)
     with exclusive(folder):
         shards = open_shards(folder)
         old = shards.manifest
         _check(spec, old, str(folder), full)
-        groups = group_files(spec, files)
-        added = _with_files(spec, groups)
-        plan = make_plan(added, base, runner, skip_bad_files)
-        plan = _with_stored_types(plan, added, shards)
-        entry = HistoryEntry(
-            version=old.version + 1,
-            input_digest=plan.digest,
-            counts=old.counts,  # replaced when they are known
-            files=[f"{number + 1}={path}" for number, paths in groups.items() for path in paths],
-        )
-        if old.history and old.history[-1].input_digest == plan.digest:
+        added = _with_files(spec, group_files(spec, files))
+        new = _not_there_yet(_found(added, base), old, base, full)
+        if not new:
+            sweep(folder)
             return PrepareResult(old, True, {}, {})
-        digest = hashlib.sha256(f"{old.input_digest} {plan.digest}".encode()).hexdigest()
-        mark(folder, {"spec_digest": spec.digest(), "input_digest": digest})
         if full:
-            everything = _with_files(spec, _all_groups(spec, old, groups))
+            everything = _with_files(spec, _all_groups(spec, old, new, base))
             plan = make_plan(everything, base, runner, skip_bad_files)
             buckets, previous = count_buckets(spec, plan), None
+        elif not any(record.size for record in new):
+            return _add_nothing(folder, old, new, begin)
         else:
+            plan = _with_stored_types(make_plan(added, base, runner, skip_bad_files), spec, shards)
             assert old.buckets is not None
-            buckets, previous = old.buckets, Previous(folder, old.input_digest, spec)
+            buckets, previous = old.buckets, Previous.of(folder, spec)
+        if _added_before(old, plan.digest):
+            sweep(folder)
+            return PrepareResult(old, True, {}, {})
+        entry, digest = _entry(old, new, plan.digest)
+        mark(folder, {"spec_digest": spec.digest(), "input_digest": digest})
         job = Job(spec, base, plan, folder, folder, folder, buckets, entry.version, previous, skip_bad_files)
 
         def manifest_of(summary: Summary) -> Manifest:
@@ -102,12 +109,16 @@ def group_files(spec: DatasetSpec, files: Sequence[str]) -> dict[int, list[str]]
     """Files by the number of their group in the spec, counted from 0; local paths become absolute.
 
     Raises:
-        UserError: a group is not named, or is not in the spec.
+        UserError: no file is named, or its group is not named or not in the spec.
     """
     groups: dict[int, list[str]] = {}
+    if not files:
+        raise UserError("no file is named", where="--append", fix="name the files to add")
     for file in files:
         match = _NUMBERED.match(file)
         number, path = (int(match.group(1)), match.group(2)) if match else (1, file)
+        if not path:
+            raise UserError("the path is empty", where="--append", fix="name a file, or a glob in quotes")
         if match is None and len(spec.events) > 1:
             raise UserError(
                 f"the spec has {len(spec.events)} groups of events: which is '{file}' of?",
@@ -132,24 +143,121 @@ def _with_files(spec: DatasetSpec, groups: dict[int, list[str]]) -> DatasetSpec:
     return spec.model_copy(update={"events": events})
 
 
-def _all_groups(spec: DatasetSpec, old: Manifest, groups: dict[int, list[str]]) -> dict[int, list[str]]:
-    """All files of the data set: the spec's, those added before, and the new ones."""
-    everything = {number: list(source.files) for number, source in enumerate(spec.events)}
-    for entry in old.history:
-        for number, paths in group_files(spec, entry.files).items():
-            everything[number] += paths
-    for number, paths in groups.items():
-        everything[number] += paths
-    return everything
+def _found(added: DatasetSpec, base: str) -> list[InputRecord]:
+    """The event files that a spec stands for; none is opened."""
+    return [
+        InputRecord(group=number, path=file.name, size=file.size, modified=file.modified)
+        for number, source in enumerate(added.events, 1)
+        for file in (expand(source, base) if source.files else [])
+    ]
 
 
-def _with_stored_types(plan: Plan, added: DatasetSpec, shards: ShardFolder) -> Plan:
-    """The plan of the new files, with ids of the types that the data set has."""
-    user_type = _stored_type(shards.users())
-    # Where item ids are hashed the stored ids are the hashes.
-    hashed = added.vocabulary.hash_size is not None
-    item_type = plan.item_type if hashed else _stored_type(shards.items())
-    return replace(plan, user_type=user_type, item_type=item_type)
+def _not_there_yet(found: list[InputRecord], old: Manifest, base: str, full: bool) -> list[InputRecord]:
+    """The files that are to be added; none where all are in the data set as they are.
+
+    Raises:
+        UserError: some are there already, or have changed since; neither matters where all is redone.
+    """
+    known = {_place(record, base): record for record in old.inputs}
+    new: list[InputRecord] = []
+    same: list[InputRecord] = []
+    for record in found:
+        before = known.get(_place(record, base))
+        there = before is not None and (before.size, before.modified) == (record.size, record.modified)
+        (same if there else new).append(record)
+    if full or not new:
+        return new
+    for record in new:
+        if _place(record, base) in known:
+            raise UserError(
+                "this file is in the data set already, and has another size or modification time now",
+                where=record.path,
+                fix="leave it out, or add --full, which prepares old and new files together afresh",
+            )
+    if same:
+        raise UserError(
+            f"{len(same):,} of the {len(found):,} files to add are in the data set already",
+            where=", ".join(record.path for record in same[:3]),
+            fix="leave them out, or add --full, which prepares old and new files together afresh",
+        )
+    return new
+
+
+def _place(record: InputRecord, base: str) -> tuple[int, str]:
+    """What tells a file from others: its group and where it lies."""
+    path = record.path
+    if "://" not in path and not path.startswith("/"):
+        path = f"{base.rstrip('/')}/{path}"
+    return record.group, path if "://" in path else os.path.normpath(path)
+
+
+def _all_groups(spec: DatasetSpec, old: Manifest, new: list[InputRecord], base: str) -> dict[int, list[str]]:
+    """All files of the data set, each once, those that it has first."""
+    groups: dict[int, list[str]] = {number: [] for number in range(len(spec.events))}
+    if not old.inputs:  # of an earlier version, which kept what the spec and the command named
+        for number, source in enumerate(spec.events):
+            groups[number] += source.files
+        for entry in old.history:
+            for group, _, path in (file.partition("=") for file in entry.files):
+                groups[int(group) - 1].append(path)
+    there = {_place(record, base) for record in old.inputs}
+    for record in [*old.inputs, *(record for record in new if _place(record, base) not in there)]:
+        groups[record.group - 1].append(record.path)
+    return groups
+
+
+def _added_before(old: Manifest, digest: str) -> bool:
+    """Whether files were added to a data set of an earlier version, which does not name all it has."""
+    return not old.inputs and any(entry.input_digest == digest for entry in old.history)
+
+
+def _entry(old: Manifest, new: list[InputRecord], added_digest: str) -> tuple[HistoryEntry, str]:
+    """The entry of an addition, its counts still to come, and the digest of all input."""
+    files = [f"{record.group}={record.path}" for record in new]
+    entry = HistoryEntry(version=old.version + 1, input_digest=added_digest, counts=old.counts, files=files)
+    return entry, hashlib.sha256(f"{old.input_digest} {added_digest}".encode()).hexdigest()
+
+
+def _add_nothing(folder: Folder, old: Manifest, new: list[InputRecord], begin: float) -> PrepareResult:
+    """Add files without a byte: only the manifest changes."""
+    text = json.dumps([[record.path, record.size, record.modified] for record in new])
+    entry, digest = _entry(old, new, hashlib.sha256(text.encode()).hexdigest())
+    none = Counts(**dict.fromkeys(_ADDED_UP, 0), users=old.counts.users, items=old.counts.items)
+    changes = {
+        "version": entry.version,
+        "input_digest": digest,
+        "inputs": [*old.inputs, *new] if old.inputs else [],
+        "history": [*old.history, entry.model_copy(update={"counts": none})],
+    }
+    manifest = old.model_copy(update=changes)
+    commit(folder, manifest)
+    return PrepareResult(manifest, False, {}, {"commit": time.time() - begin})
+
+
+def _with_stored_types(plan: Plan, spec: DatasetSpec, shards: ShardFolder) -> Plan:
+    """The plan of the new files, with the types of ids under which the data set was read.
+
+    Raises:
+        UserError: it was made by an earlier version and does not tell.
+    """
+    return replace(plan, user_type=_id_type("user", spec, shards), item_type=_id_type("item", spec, shards))
+
+
+def _id_type(role: str, spec: DatasetSpec, shards: ShardFolder) -> str:
+    kept = shards.manifest.id_types.get(role)
+    if kept is not None:
+        return kept
+    # Made by an earlier version.
+    setting: str = getattr(spec.id_types, role)
+    if setting != "auto":
+        return setting
+    if role == "item" and spec.vocabulary.hash_size is not None:
+        raise UserError(
+            "the data set was made by an earlier version, which did not keep the type of its item ids",
+            where="--append",
+            fix="add --full, which prepares old and new files together afresh",
+        )
+    return _stored_type(shards.users() if role == "user" else shards.items())
 
 
 def _stored_type(table: pa.Table) -> str:
@@ -198,6 +306,9 @@ def _manifest(job: Job, digest: str, old: Manifest, entry: HistoryEntry, summary
         version=job.version,
         damaged=damaged,
         history=[*old.history, entry.model_copy(update={"counts": added})],
+        # One of an earlier version does not name its files; a part of them would be taken for all.
+        plan=None if job.previous is not None and not old.inputs else job.plan,
+        inputs=old.inputs if job.previous is not None else [],
     )
 
 

@@ -59,13 +59,16 @@ class BuildBucket(beam.DoFn):
             sequences = build_sequences(events, self.job.spec)
             sequences = sequences.replace_schema_metadata({_READ: str(read)})
             write_arrow(self.job.work, _sorted_name(bucket), sequences)
-        _at_hand.sequences = (self.job.work, bucket, sequences)
-        yield bucket
-        _at_hand.sequences = None
+        _at_hand.sequences = (self.job.run, bucket, sequences)
+        try:
+            yield bucket
+        finally:
+            _at_hand.sequences = None
 
 
 _at_hand = threading.local()
-"""What the bucket's next step, which runs in the same thread where it is fused, need not read back."""
+"""What the bucket's next step, which runs in the same thread where it is fused, need not read back. Threads
+outlive jobs, so it says of which run it is."""
 
 
 def _sorted_name(bucket: int) -> str:
@@ -75,7 +78,7 @@ def _sorted_name(bucket: int) -> str:
 def sorted_bucket(job: Job, bucket: int) -> pa.Table:
     """The sequences of one bucket, as `BuildBucket` left them."""
     held = getattr(_at_hand, "sequences", None)
-    if held is not None and held[:2] == (job.work, bucket):
+    if held is not None and held[:2] == (job.run, bucket):
         return held[2]
     return read_arrow(job.work, _sorted_name(bucket))
 

@@ -8,9 +8,10 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from uuid import uuid4
 
 import pyarrow as pa
 
@@ -22,7 +23,8 @@ from behavior.spec import DatasetSpec
 from behavior.storage import Folder
 
 JOB_FOLDER = ".lrm-job"
-_STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+_STORAGE_ERRORS = {*_NO_ROOM, errno.EACCES, errno.EPERM}
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Job:
         previous: the data set that is added to; None for a new one.
         skip_bad_files: set files aside that cannot be read at all.
         timed: keep the times of stages, as local runs do.
+        run: tells this run from all others.
     """
 
     spec: DatasetSpec
@@ -55,6 +58,7 @@ class Job:
     previous: Previous | None = None
     skip_bad_files: bool = False
     timed: bool = True
+    run: str = field(default_factory=lambda: uuid4().hex)
 
     def file(self, name: str) -> str:
         """The path under which this job writes a file of the data set."""
@@ -84,16 +88,25 @@ class Job:
         except OSError as error:
             if error.errno not in _STORAGE_ERRORS:
                 raise
-            kept = UserError(
-                f"cannot write: {error.strerror or error}",
-                where=str(error.filename or self.out),
-                fix="make room, or write to another folder with --out",
-            )
+            kept = self._explained(error)
             self._keep(kept)
             raise kept from error
         # Arrow keeps what it frees for later; several workers on one machine cannot all do that.
         pa.default_memory_pool().release_unused()
         self._clock.tick(name, begin)
+
+    def _explained(self, error: OSError) -> UserError:
+        """What the user can do about storage that is full or forbidden: an input, or where the job writes."""
+        problem, file = error.strerror or str(error), str(error.filename or "")
+        own = [_bare(str(folder)) for folder in (self.out, self.work, self.notes)]
+        inside = any(_bare(file).startswith(folder) for folder in own)
+        if error.errno not in _NO_ROOM and not inside:
+            return UserError(problem, where=file or None, fix="check the permissions")
+        return UserError(
+            f"cannot write: {problem}",
+            where=file or str(self.out),
+            fix="make room, or write to another folder with --out",
+        )
 
     @cached_property
     def _clock(self) -> Clock:
@@ -110,6 +123,11 @@ class Job:
         if not self.notes.exists("failure.json"):
             return None
         return UserError(**json.loads(self.notes.read_text("failure.json")))
+
+
+def _bare(path: str) -> str:
+    """A path as any system may write it in an error: without scheme or leading slash; ends with one."""
+    return f"{path.partition('://')[2] or path}/".lstrip("/")
 
 
 class Clock:

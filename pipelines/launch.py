@@ -24,6 +24,10 @@ _WORKER_DIED = "Channel closed prematurely"
 """All that Beam says of a worker process that was killed."""
 
 
+_ONE_AT_A_TIME = threading.Lock()
+"""Jobs of one process wait for each other: Beam's log and the pools of threads are the process's own."""
+
+
 class JobCrashError(UserError):
     """A failure that no worker explained: a worker that was killed, say. Its log is kept."""
 
@@ -54,7 +58,7 @@ def run_job(job: Job, tasks: list[Task], runner: RunnerOptions, progress: Progre
     """
     shuffle: Shuffle = FileShuffle() if runner.is_local else EngineShuffle()
     traces = traces_kept(job.log) if runner.is_local else nullcontext()
-    with quiet_beam(), traces, pools_restored(), _watched(job, len(tasks), progress):
+    with _ONE_AT_A_TIME, quiet_beam(), traces, pools_restored(), _watched(job, len(tasks), progress):
         try:
             runs_on = runner.runner(job.log) if runner.is_local else None
             pipeline = beam.Pipeline(runs_on, options=runner.pipeline_options())
@@ -81,7 +85,10 @@ def _interrupted(error: BaseException | None) -> bool:
 
 
 def _counters(result: Any) -> dict[str, int]:
-    found = result.metrics().query()["counters"]
+    try:
+        found = result.metrics().query()["counters"]
+    except Exception:  # whatever a runner raises that does not report them: the job itself is done
+        return {}
     return {entry.key.metric.name: entry.committed for entry in found if entry.key.metric.namespace == "lrm"}
 
 

@@ -2,15 +2,21 @@
 
 A job writes its files under their final names (with a version, see `behavior.shards`), where no reader looks
 for them: the manifest does not name them. Replacing the manifest is the commit; then the rest goes.
+
+Nothing that a manifest may name is removed on a guess: that there is no data set is what a missing
+`manifest.json` says, not one that cannot be read.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
 
 from behavior.errors import UserError
 from behavior.manifest import MANIFEST_NAME, Manifest, load_manifest
@@ -24,6 +30,7 @@ from behavior.shards import (
     VOCABULARY,
     logical,
     open_shards,
+    version_in,
 )
 from behavior.storage import Folder
 from pipelines.job import JOB_FOLDER
@@ -31,24 +38,23 @@ from pipelines.job import JOB_FOLDER
 _MARKER = f"{JOB_FOLDER}/job.json"
 _OWN_FILES = {BUCKETS, ITEMS, USERS, STATS}
 _OWN_FOLDERS = (SEQUENCES, VOCABULARY, REJECTED, JOB_FOLDER)
+# What `flock` says on mounts that know no locks.
+_NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
 
 @contextmanager
 def exclusive(out: Folder) -> Iterator[None]:
     """Hold an output folder for one job; one that is made here goes again if it is left empty.
 
-    Remote folders cannot be held: that two jobs never write to the same one is up to who starts them.
+    Remote folders, and those on mounts without locks, cannot be held: that two jobs never write to the same
+    one is up to who starts them.
 
     Raises:
         UserError: another job is writing there, or it cannot be a folder of ours.
     """
     if not out.is_local:
-        try:
-            yield
-        except OSError as error:
-            raise UserError(
-                f"'{out}' cannot be used: {error}", where="--out", fix="check the address and credentials"
-            ) from error
+        yield
         return
     if out.path.exists() and not out.path.is_dir():
         raise UserError(f"'{out}' is a file, not a folder", where="--out", fix="name another folder")
@@ -62,17 +68,41 @@ def exclusive(out: Folder) -> Iterator[None]:
             f"the folder '{out}' cannot be used: {error.strerror}", where="--out", fix="name another folder"
         ) from None
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(handle, out)
         yield
-    except BlockingIOError:
-        raise UserError(
-            f"another job is writing to '{out}'", where="--out", fix="wait for it, or name another folder"
-        ) from None
     finally:
         os.close(handle)
         if made:
             with suppress(OSError):
                 out.path.rmdir()  # fails, as it should, where anything is in it
+
+
+def _lock(handle: int, out: Folder) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(
+            f"another job is writing to '{out}'", where="--out", fix="wait for it, or name another folder"
+        ) from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise UserError(
+                f"the folder '{out}' cannot be locked: {error.strerror}",
+                where="--out",
+                fix="name another folder",
+            ) from error
+
+
+@contextmanager
+def _errors_told(out: Folder, what: str) -> Iterator[None]:
+    """Turn the errors of a folder, and of nothing else, into the user's."""
+    try:
+        yield
+    except OSError as error:
+        fix = "check the folder and its disk" if out.is_local else "check the address and credentials"
+        if error.errno in _NO_ROOM:
+            fix = "make room, or write to another folder with --out"
+        raise UserError(f"{what} '{out}': {error.strerror or error}", where="--out", fix=fix) from error
 
 
 def claim(out: Folder, digests: dict[str, str], overwrite: bool) -> Manifest | None:
@@ -90,13 +120,16 @@ def claim(out: Folder, digests: dict[str, str], overwrite: bool) -> Manifest | N
     Raises:
         UserError: the folder holds something else, or cannot be written.
     """
-    marked = _own_job(out) == digests
-    # A job of ours that was interrupted while it replaced a data set had leave to do so.
-    finished = None if overwrite else _finished(out, digests, replacing=marked)
+    with _errors_told(out, "cannot use"):
+        there = _look(out)
+        marked = _own_job(out) == digests
+        # A job of ours that was interrupted while it replaced a data set had leave to do so.
+        finished = None if overwrite else _finished(out, there, digests, replacing=marked)
+        if finished is None:
+            _refuse_foreign(out, there, digests, overwrite)
     if finished is not None:
-        out.remove_tree(JOB_FOLDER)
+        sweep(out)  # what a commit that was killed had still to do
         return finished
-    _refuse_foreign(out, digests, overwrite)
     mark(out, digests)
     return None
 
@@ -105,36 +138,81 @@ def mark(out: Folder, digests: dict[str, str]) -> None:
     """Clear away what an unfinished job left, and mark the folder as ours.
 
     Raises:
-        UserError: the folder cannot be written.
+        UserError: the folder cannot be read or written.
     """
-    try:
-        sweep(out)
+    sweep(out)
+    with _errors_told(out, "cannot write to"):
         out.write_text(_MARKER, json.dumps(digests))
-    except OSError as error:
-        raise UserError(f"cannot write to '{out}': {error.strerror or error}", where="--out") from None
 
 
 def version_of(out: Folder) -> int:
-    """Version of the data set that is there; 0 for none."""
+    """Version of the data set that is there; 0 for none.
+
+    Where its manifest cannot be used it is one that no file there goes beyond.
+
+    Raises:
+        UserError: the folder cannot be read.
+    """
+    with _errors_told(out, "cannot read"):
+        there = _look(out)
+        if there is None:
+            return 0
+        if there.manifest is not None:
+            return there.manifest.version
+        said = there.record.get("version") if isinstance(there.record, dict) else None
+        written = [version_in(name) for name in out.names() if _is_own(name)]
+    return max([1, *written, *([said] if isinstance(said, int) else [])])
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A `manifest.json` that is there.
+
+    Attributes:
+        record: its JSON; None where it is none.
+        manifest: what it says; None where it cannot be used.
+        error: why it cannot be used.
+    """
+
+    record: Any
+    manifest: Manifest | None
+    error: UserError | None = None
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is a manifest of ours, be it damaged or of a newer format."""
+        keys = {"format_version", "spec_digest", "files"}
+        return isinstance(self.record, dict) and keys <= set(self.record)
+
+
+def _look(out: Folder) -> _Found | None:
+    """The manifest; None where there certainly is none.
+
+    Raises:
+        OSError: whether there is one cannot be told.
+    """
     try:
-        return load_manifest(out).version
-    except UserError:
-        return _written_version(out)
-
-
-def _written_version(out: Folder) -> int:
-    """The version that a manifest which cannot be used says; 0 for none."""
-    try:
-        version = json.loads(out.read_text(MANIFEST_NAME)).get("version", 1)
-        return version if isinstance(version, int) else 1
-    except (OSError, ValueError, AttributeError):
-        return 0
-
-
-def _finished(out: Folder, digests: dict[str, str], *, replacing: bool) -> Manifest | None:
-    if not out.exists(MANIFEST_NAME):
+        data = out.read_bytes(MANIFEST_NAME)
+    except FileNotFoundError:
         return None
-    manifest = load_manifest(out)
+    record = None
+    with suppress(ValueError):
+        record = json.loads(data.decode("utf-8"))
+    try:
+        return _Found(record, load_manifest(out))
+    except UserError as error:
+        return _Found(record, None, error)
+
+
+def _finished(
+    out: Folder, there: _Found | None, digests: dict[str, str], *, replacing: bool
+) -> Manifest | None:
+    if there is None:
+        return None
+    if there.error is not None:
+        raise there.error
+    manifest = there.manifest
+    assert manifest is not None
     if {"spec_digest": manifest.spec_digest, "input_digest": manifest.input_digest} != digests:
         if replacing:
             return None
@@ -145,12 +223,12 @@ def _finished(out: Folder, digests: dict[str, str], *, replacing: bool) -> Manif
     return open_shards(out).manifest
 
 
-def _refuse_foreign(out: Folder, digests: dict[str, str], overwrite: bool) -> None:
+def _refuse_foreign(out: Folder, found: _Found | None, digests: dict[str, str], overwrite: bool) -> None:
     there = sorted({name.partition("/")[0] for name in out.names()})
     if not there:
         return
     job = _own_job(out)
-    ours = job is not None or _is_data_set(out)
+    ours = job is not None or (found is not None and found.is_ours)
     if overwrite and ours:
         return
     if overwrite:
@@ -170,49 +248,67 @@ def _refuse_foreign(out: Folder, digests: dict[str, str], overwrite: bool) -> No
         )
 
 
-def _is_data_set(out: Folder) -> bool:
-    """Whether a manifest of ours is there, be it damaged or of a newer format."""
-    try:
-        record = json.loads(out.read_text(MANIFEST_NAME))
-    except (OSError, ValueError):
-        return False
-    return isinstance(record, dict) and {"format_version", "spec_digest", "files"} <= set(record)
-
-
 def _own_job(out: Folder) -> dict[str, str] | None:
     try:
         record = json.loads(out.read_text(_MARKER))
-    except (OSError, ValueError):
+    except (FileNotFoundError, ValueError):
         return None
     return record if isinstance(record, dict) else None
 
 
-def sweep(out: Folder) -> None:
-    """Remove all files of ours that the manifest does not name: an unfinished job, or an older version."""
-    try:
-        kept = {entry.path for entry in load_manifest(out).files}
-    except UserError:
-        kept = set()
-    for name in out.names():
-        if name not in kept and _is_own(name):
-            out.remove(name)
-    for folder in _OWN_FOLDERS:
-        if not out.names(f"{folder}/"):
-            out.remove_tree(folder)
+def sweep(out: Folder, kept: Collection[str] | None = None) -> None:
+    """Remove all files of ours that the manifest does not name: an unfinished job, or an older version.
+
+    Where there is a manifest that cannot be used, only what certainly is a job's goes.
+
+    Args:
+        out: the folder.
+        kept: the files that the manifest names, where that is known; default: it is read.
+
+    Raises:
+        UserError: the folder cannot be read or written. Where the manifest cannot be read nothing is removed.
+    """
+    with _errors_told(out, "cannot clear"):
+        folders: tuple[str, ...] = _OWN_FOLDERS
+        whole = True
+        if kept is None:
+            there = _look(out)
+            manifest = there.manifest if there is not None else None
+            kept = {entry.path for entry in manifest.files} if manifest is not None else set()
+            if there is not None and manifest is None:
+                folders = (JOB_FOLDER,)
+                whole = there.is_ours  # else the mark alone says that the folder is ours
+        own = [name for name in out.names() if name not in kept and _is_own(name, folders)]
+        # The mark goes last: without it, what is left would be taken for something else.
+        for name in own:
+            if name != _MARKER:
+                out.remove(name)
+        if not whole:
+            return
+        if _MARKER in own:
+            out.remove(_MARKER)
+        for folder in folders:
+            inside = f"{folder}/"
+            if not any(name.startswith(inside) for name in kept) and not out.names(inside):
+                out.remove_tree(folder)
 
 
-def _is_own(name: str) -> bool:
-    if name.startswith(tuple(f"{folder}/" for folder in _OWN_FOLDERS)):
+def _is_own(name: str, folders: tuple[str, ...] = _OWN_FOLDERS) -> bool:
+    if name.startswith(tuple(f"{folder}/" for folder in folders)):
         return True
     # A file that was being written has a hidden name until it is whole.
     hidden = name.startswith(".") and name.endswith(".tmp")
-    return hidden or logical(name) in _OWN_FILES
+    return hidden or (folders == _OWN_FOLDERS and logical(name) in _OWN_FILES)
 
 
 def commit(out: Folder, manifest: Manifest) -> None:
     """Write the manifest: only that makes the files a data set. Then remove what it does not name.
 
     Killed at any point, it leaves what was there before and our job's mark, or the whole data set.
+
+    Raises:
+        UserError: the folder cannot be written.
     """
-    manifest.save(out)
-    sweep(out)
+    with _errors_told(out, "cannot write to"):
+        manifest.save(out)
+    sweep(out, {entry.path for entry in manifest.files})

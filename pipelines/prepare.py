@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from behavior.dataset import build_manifest
 from behavior.errors import UserError
@@ -78,7 +79,7 @@ def prepare(
     """
     begin = time.time()
     runner = runner or RunnerOptions()
-    folder = output_folder(out, runner)
+    base, folder = absolute(base), output_folder(out, runner)
     plan = make_plan(spec, base, runner, skip_bad_files)
     with exclusive(folder):
         digests = {"spec_digest": spec.digest(), "input_digest": plan.digest}
@@ -107,6 +108,7 @@ def prepare(
                 buckets=job.buckets,
                 version=job.version,
                 damaged=summary.damaged,
+                plan=plan,
             )
 
         return execute(job, runner, progress, begin, manifest)
@@ -140,7 +142,7 @@ def execute(
         raise
     except UserError:
         # The user will correct something and try again: the folder must not be in the way.
-        with suppress(OSError):
+        with suppress(OSError, UserError):
             sweep(job.out)
         _remove(temporary)
         raise
@@ -195,6 +197,11 @@ def output_folder(out: FolderLike, runner: RunnerOptions) -> Folder:
     if not str(out):
         raise UserError("the path is empty", where="--out", fix="name a folder")
     return as_folder(out)
+
+
+def absolute(base: str) -> str:
+    """The input folder as every worker finds it, wherever it runs."""
+    return base if "://" in base else str(Path(base).absolute())
 
 
 def make_plan(spec: DatasetSpec, base: str, runner: RunnerOptions, skip_bad_files: bool) -> Plan:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby, islice
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
@@ -50,7 +51,11 @@ class ChunkReport:
     damaged: bool = False
     """Whether the file could not be read to its end."""
     unreadable: bool = False
-    """Whether nothing of the file could be read; other chunks of it then say so too."""
+    """Whether the file proved to be of no use: it cannot be opened, lacks a column, has a line without end.
+
+    What was read of the chunk before that counts, and is in the shuffle. The last of the rejects stands for
+    the file; other chunks of it may say the same again.
+    """
 
 
 class ReadTask(beam.DoFn):
@@ -136,56 +141,72 @@ class FinishReading(beam.DoFn):
             read = len(bad) + sum(report.read for report in reports)
             rejected = len(bad) + sum(report.rejected for report in reports)
             filtered = sum(report.filtered for report in reports)
-            by_file = [[json.loads(file.reject.to_json())] for file in bad] + self._place(reports)
-            check_rejects(self.job.spec, read, rejected, _examples(by_file))
-            if read == rejected + filtered:
+            new = self.job.previous is None  # to a data set that is there, nothing may be added
+            if read or new:
+                check_rejects(self.job.spec, read, rejected, self._examples(reports))
+            if new and read == rejected + filtered:
                 raise nothing_left(read, filtered)
             # A data set that is added to keeps the rejects it has.
             first = self.job.previous.rejected_files if self.job.previous else 0
+            by_file = self._by_file(reports)
             files = [self._write(first + number, records) for number, records in enumerate(by_file)]
             names = [file.name for file in bad] + [report.name for report in reports if report.damaged]
             damaged = list(dict.fromkeys(names))
         yield Reading(read, rejected, filtered, files, damaged)
 
-    def _place(self, reports: list[ChunkReport]) -> list[list[dict]]:
-        """Rejects of each file that has any, lines counted from the file's start."""
-        # By place in the spec rather than by path: a file may stand in two groups.
-        before: dict[tuple[int, int], int] = defaultdict(int)
-        by_file: dict[tuple[int, int], list[dict]] = defaultdict(list)
-        for report in reports:
-            file = (report.chunk.source, report.chunk.file)
-            if report.rejects:
-                for line in self.job.work.read_text(report.rejects).split("\n")[:-1]:
-                    record = json.loads(line)
-                    if record.get("line"):  # 0 stands for the file as a whole
-                        record["line"] += before[file]
-                    by_file[file].append(record)
-            before[file] += report.lines
-        return list(by_file.values())
+    def _by_file(self, reports: list[ChunkReport]) -> Iterator[Iterator[dict[str, Any]]]:
+        """Rejects of each file that has any, read as they are asked for: they may be more than fit memory."""
+        for bad in self.job.plan.bad_files:
+            yield iter([json.loads(bad.reject.to_json())])
+        for _, chunks in groupby(reports, key=_file_of):
+            own = list(chunks)
+            if any(report.rejected for report in own):
+                yield self._placed(own)
 
-    def _write(self, number: int, records: list[dict]) -> FileEntry:
-        name = self.job.file(f"{REJECTED}/part-{number:05d}.jsonl")
+    def _placed(self, reports: list[ChunkReport]) -> Iterator[dict[str, Any]]:
+        """Rejects of one file, lines counted from its start."""
+        before = 0
+        for report in reports:
+            if report.rejected:
+                with self.job.work.open(report.rejects) as lines:
+                    for line in islice(lines, report.rejected):
+                        record = json.loads(line)
+                        if record.get("line"):  # 0 stands for the file as a whole
+                            record["line"] += before
+                        yield record
+            before += report.lines
+
+    def _examples(self, reports: list[ChunkReport]) -> list[Reject]:
+        records = islice((record for records in self._by_file(reports) for record in records), EXAMPLES)
+        return [
+            Reject(r["file"], r.get("line", r.get("row", 0)), r["reason"], r["text"], r.get("row_group"))
+            for r in records
+        ]
+
+    def _write(self, number: int, records: Iterator[dict[str, Any]]) -> FileEntry:
+        name, rows = self.job.file(f"{REJECTED}/part-{number:05d}.jsonl"), 0
         with self.job.out.create(name) as file:
             for record in records:
                 file.write((json.dumps(record, ensure_ascii=False) + "\n").encode())
-        return FileEntry(path=name, rows=len(records), events=0, bytes=file.bytes, sha256=file.sha256)
+                rows += 1
+        return FileEntry(path=name, rows=rows, events=0, bytes=file.bytes, sha256=file.sha256)
+
+
+def _file_of(report: ChunkReport) -> tuple[int, int]:
+    """By place in the spec rather than by path: a file may stand in two groups."""
+    return report.chunk.source, report.chunk.file
 
 
 def _once_a_bad_file(reports: list[ChunkReport]) -> list[ChunkReport]:
-    """Reports without those that say of a file again that nothing of it can be read."""
-    kept, seen = [], set()
+    """Reports of which only the first that finds a file unreadable counts a reject for it."""
+    kept: list[ChunkReport] = []
+    seen: set[tuple[int, int]] = set()
     for report in reports:
-        file = (report.chunk.source, report.chunk.file)
-        if not report.unreadable or file not in seen:
-            kept.append(report)
+        file = _file_of(report)
+        if report.unreadable and file in seen:
+            # The last of its rejects, which is not read then.
+            report = replace(report, read=report.read - 1, rejected=report.rejected - 1)
         if report.unreadable:
             seen.add(file)
+        kept.append(report)
     return kept
-
-
-def _examples(by_file: list[list[dict]]) -> list[Reject]:
-    records = [record for records in by_file for record in records[:EXAMPLES]][:EXAMPLES]
-    return [
-        Reject(r["file"], r.get("line", r.get("row", 0)), r["reason"], r["text"], r.get("row_group"))
-        for r in records
-    ]

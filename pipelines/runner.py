@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import shlex
 import sys
@@ -48,7 +49,7 @@ class RunnerOptions:
     @property
     def at_once(self) -> int:
         """How many parts of a stage a local run works on at once, in processes or threads."""
-        return self.workers or os.cpu_count() or 1
+        return self.workers or _cores()
 
     def check(self) -> None:
         """Raises UserError: a runner that is unknown or refused, or a silly number of workers."""
@@ -65,6 +66,12 @@ class RunnerOptions:
                 f"unknown runner '{self.name}'", where="--runner", fix=did_you_mean(self.name, known)
             )
         self._check_beam_options()
+        if self.workers and not self.is_local:
+            raise UserError(
+                "the number of workers is for local runs",
+                where="--workers",
+                fix=f"leave it out: {self.name} takes its own options, after --",
+            )
         if self.workers < 0:
             raise UserError("the number of workers is negative", where="--workers", fix="use 0 for all cores")
 
@@ -103,8 +110,21 @@ class RunnerOptions:
     def pipeline_options(self) -> PipelineOptions:
         """Options for `beam.Pipeline`."""
         name = "FnApiRunner" if self.is_local else self.name
-        local = [f"--direct_num_workers={self.at_once}"] if self.is_local else []
+        local = []
+        if self.is_local:
+            # The checks of types take as long as the rest of making the pipeline; remote runs keep them.
+            local = [f"--direct_num_workers={self.at_once}", "--no_pipeline_type_check"]
         return PipelineOptions([f"--runner={name}", *local, *self.beam])
+
+
+def _cores() -> int:
+    """Cores that this process may use: a container often may use few of many."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return allowed
+    return allowed if quota == "max" else max(1, min(allowed, math.ceil(int(quota) / int(period))))
 
 
 def known_runners() -> dict[str, str]:

@@ -10,10 +10,12 @@ import apache_beam as beam
 import pyarrow as pa
 
 from behavior.dataset import merge_stats, nothing_left, stats_record
+from behavior.keys import key_type
 from behavior.manifest import Counts, FeatureEntry, FileEntry
 from behavior.shards import BUCKETS, ITEMS, REJECTED, STATS, USERS, VOCABULARY, write_table
 from behavior.stats import SequenceStats
 from behavior.tables import build_tables, fit_vocabulary
+from behavior.vocabulary import IdCounts
 from pipelines.buckets import BucketReport, in_bucket_order, load_encoders, load_vocabulary
 from pipelines.job import Job, read_arrow
 from pipelines.reading import Reading
@@ -41,9 +43,10 @@ class WriteTables(beam.DoFn):
         with job.stage("tables"):
             spec, previous = job.spec, job.previous
             items = load_vocabulary(job.work, vocabulary, spec.vocabulary.oov)
-            counts = pa.concat_tables(
-                [read_arrow(job.work, report.users) for report in in_bucket_order(reports)]
-            )
+            # An addition may leave every bucket as it was.
+            none = IdCounts(key_type(spec, job.plan, "user")).create()
+            tables_of_users = [read_arrow(job.work, report.users) for report in in_bucket_order(reports)]
+            counts = pa.concat_tables(tables_of_users or [none])
             before = None
             if previous is not None:
                 before = previous.vocabulary("user")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -10,6 +11,7 @@ from typing import BinaryIO, cast
 
 import fsspec
 
+from behavior.errors import UserError
 from behavior.sources.compressed import Decompressed
 from behavior.sources.damage import SKIP_HINT, UnreadableFileError, damaged, unreadable
 
@@ -17,6 +19,11 @@ BLOCK_BYTES = 8 << 20
 MAX_LINE_BYTES = 64 << 20
 """A longer line is not text: reading it would fill the memory."""
 UTF8_BOM = b"\xef\xbb\xbf"
+# Of the machine or the network rather than of the file: another attempt may succeed.
+_PASSING = {
+    *(errno.EAGAIN, errno.EINTR, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ESTALE),
+    *(errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH),
+}
 
 
 def compression_of(path: str, setting: str) -> str | None:
@@ -39,7 +46,8 @@ class TextFile:
         compression: gzip, zstd or None.
 
     Raises:
-        UnreadableFileError: the file cannot be opened; or, from any method, not read.
+        UnreadableFileError: the file cannot be opened; or, from any method, nothing of it read.
+        UserError: from any method, reading fails in the middle of the file, or for a reason that may pass.
     """
 
     def __init__(self, path: str, compression: str | None) -> None:
@@ -49,7 +57,7 @@ class TextFile:
         self.lines = 0
         """Lines that `readline` gave."""
         self._compression = compression
-        self._begun = False  # whether anything came out of the file
+        self._begun = False  # whether anything came out of the file, or is known to be before what is read
         self._peeked = b""
         self._file: BinaryIO | Decompressed
         if compression is None:
@@ -100,7 +108,8 @@ class TextFile:
         try:
             line = file.readline(MAX_LINE_BYTES + 1)
         except OSError as error:
-            raise unreadable(self.path, error) from error
+            raise self._failed(error) from error
+        self._begun |= bool(line)
         if len(line) > MAX_LINE_BYTES:
             raise self._endless()
         return self._counted(line)
@@ -127,6 +136,7 @@ class TextFile:
     def seek(self, position: int) -> None:
         """Go elsewhere in a file that is not compressed."""
         self._peeked = b""
+        self._begun |= position > 0
         self.position = position
         cast(BinaryIO, self._file).seek(position)
 
@@ -134,12 +144,20 @@ class TextFile:
         try:
             data = self._file.read(size)
         except (OSError, ValueError, EOFError) as error:
-            raise unreadable(self.path, error) from error
+            raise self._failed(error) from error
         self._begun |= bool(data)
         if not self._begun and self.damage is not None:
             problem = f"{self.damage} (is it {self._compression}?)"
             raise unreadable(self.path, problem, "get the file again or correct 'compression' in the spec")
         return data
+
+    def _failed(self, error: Exception) -> UserError:
+        if self._begun:
+            # Rows of the file were given: it must not be set aside as one of which nothing can be read.
+            return _stopped(self.path, error, "cannot be read to its end")
+        if _may_pass(error):
+            return _stopped(self.path, error, "cannot be read now")
+        return unreadable(self.path, error)
 
 
 def iter_blocks(
@@ -161,7 +179,8 @@ def iter_blocks(
         block_bytes: rough size of the blocks.
 
     Raises:
-        UnreadableFileError: nothing of the file can be read.
+        UnreadableFileError: nothing of the file can be read, or it has a line that is too long.
+        UserError: reading fails in the middle of the file, or for a reason that may pass.
         DamagedFileError: the file is damaged; after all whole lines before the damage were given.
     """
     opened: AbstractContextManager[TextFile]
@@ -217,7 +236,20 @@ def _open(path: str) -> BinaryIO:
             f"there is no file '{path}'", fix=f"check the path in the spec; {SKIP_HINT}"
         ) from None
     except (OSError, ValueError) as error:
+        if _may_pass(error):
+            raise _stopped(path, error, "cannot be opened now") from error
         problem = getattr(error, "strerror", None) or error
         raise UnreadableFileError(
             f"'{path}' cannot be opened: {problem}", fix=f"check its permissions; {SKIP_HINT}"
         ) from error
+
+
+def _may_pass(error: Exception) -> bool:
+    if not isinstance(error, OSError):
+        return False
+    return isinstance(error, TimeoutError | ConnectionError) or error.errno in _PASSING
+
+
+def _stopped(path: str, error: Exception, what: str) -> UserError:
+    problem = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return UserError(f"'{path}' {what}: {problem}", fix="run the same command again")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,14 +16,37 @@ from behavior.sources.raw import RawBatch
 
 BATCH_ROWS = 1 << 19
 # What a damaged file may raise: Thrift, the codecs, text that is none, sizes that are nonsense.
-_ERRORS = (OSError, pa.ArrowException, ValueError, MemoryError, OverflowError, KeyError, IndexError)
+_ERRORS = (OSError, pa.ArrowException, ValueError, OverflowError, KeyError, IndexError)
+# Arrow has one error, without a number, for all that its Parquet reader finds wrong, and now and then for the
+# storage beneath; only words tell those from each other.
+_STORAGE = re.compile(
+    r"\[errno|input/output error|timed? ?out|connection|reset by peer|unavailable|throttl|slow ?down|busy|server|network"
+    r"|curl|http|credential|permission|access denied",
+    re.IGNORECASE,
+)
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether an error speaks of the file's content, rather than of reading it now (storage, memory)."""
+    if isinstance(error, MemoryError | pa.ArrowCancelled):
+        return False
+    if isinstance(error, OSError):
+        # Its subclasses are the system's: time-outs, connections, permissions.
+        return type(error) is OSError and error.errno is None and _STORAGE.search(str(error)) is None
+    return isinstance(error, _ERRORS)
+
+
+def _never_readable(error: Exception) -> bool:
+    forbidden = isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError)
+    return forbidden or str(error).endswith("is a directory")
 
 
 def open_parquet(path: str) -> pq.ParquetFile:
     """Open a local or remote Parquet file.
 
     Raises:
-        UnreadableFileError: there is no such file, or it is not Parquet.
+        UnreadableFileError: there is no such file, it may not be read, or it is not Parquet.
+        OSError, MemoryError: it cannot be read now; trying again may help.
     """
     try:
         file = pq.ParquetFile(path if "://" not in path else fsspec.open(path, "rb").open())
@@ -33,6 +57,8 @@ def open_parquet(path: str) -> pq.ParquetFile:
             f"there is no file '{path}'", fix=f"check the path in the spec; {SKIP_HINT}"
         ) from None
     except _ERRORS as error:
+        if not is_damage(error) and not _never_readable(error):
+            raise
         raise UnreadableFileError(
             f"'{path}' is not a Parquet file that can be read: {error}",
             fix=f"get the file again; {SKIP_HINT}",
@@ -44,6 +70,7 @@ def row_group_sizes(file: pq.ParquetFile, path: str) -> tuple[int, ...]:
 
     Raises:
         UnreadableFileError: the footer is nonsense.
+        MemoryError: there is no memory for it.
     """
     try:
         groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
@@ -51,6 +78,8 @@ def row_group_sizes(file: pq.ParquetFile, path: str) -> tuple[int, ...]:
         if min((*sizes, *(group.num_rows for group in groups)), default=0) < 0:
             raise ValueError("a size is negative")
     except _ERRORS as error:
+        if not is_damage(error):
+            raise
         raise UnreadableFileError(
             f"'{path}' has a footer that makes no sense: {error}", fix=f"get the file again; {SKIP_HINT}"
         ) from error
@@ -82,7 +111,10 @@ def read_row_groups(file: pq.ParquetFile, groups: list[int] | None, columns: lis
     """Raw batches of some row groups (all where `groups` is None); places are rows within a row group.
 
     A batch never spans two row groups; `RawBatch.lines` is 0, since rows are numbered absolutely. What
-    cannot be read of a row group becomes one reject, and the next row group is read.
+    is damaged of a row group becomes one reject, and the next row group is read.
+
+    Raises:
+        OSError, MemoryError: the file cannot be read now; trying again may help.
     """
     for group in range(file.num_row_groups) if groups is None else groups:
         row = 0
@@ -99,6 +131,8 @@ def read_row_groups(file: pq.ParquetFile, groups: list[int] | None, columns: lis
             if row < expected:
                 raise ValueError(f"there are {row:,} rows where the footer says {expected:,}")
         except _ERRORS as error:
+            if not is_damage(error):
+                raise
             yield _lost(columns, row, group, error)
 
 

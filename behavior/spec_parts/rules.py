@@ -130,7 +130,8 @@ class DomainIds(Config):
 
     items: Literal["shared", "separate"] = "shared"
     """shared: item 7 is the same item in every domain. separate: it is another one in each; the indices of
-    one domain's items follow each other, and item tables name their domain."""
+    one domain's items follow each other (until more is added by `--append`), and item tables name their
+    domain."""
     users: Literal["shared", "separate"] = "shared"
     """shared: one sequence a user, with the events of all domains in order of time. separate: user 7 is
     another user in every domain, with a sequence of its own in each; user tables name their domain."""

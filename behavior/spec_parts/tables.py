@@ -13,7 +13,7 @@ from behavior.spec_parts.formats import FileFormat
 
 _RESERVED = (
     "index", "id", "count", "train_count", "user", "item", "behavior", "timestamp", "value", "domain",
-    "session", "train_end", "valid_end", "pack",
+    "user_domain", "session", "train_end", "valid_end", "pack",
 )  # fmt: skip
 
 

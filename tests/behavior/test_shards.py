@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from behavior.errors import UserError
 from behavior.manifest import FORMAT_VERSION, Counts, FeatureEntry, HistoryEntry, Manifest, load_manifest
-from behavior.shards import file_entry, logical, open_shards, versioned, write_table
+from behavior.shards import file_entry, logical, open_shards, version_in, versioned, write_table
 from behavior.storage import Folder
 
 COUNTS = {"read": 9, "accepted": 6, "rejected": 1, "filtered": 2, "events": 6, "users": 2, "items": 3}
@@ -190,24 +190,28 @@ def test_a_column_that_is_not_there_is_an_error_and_not_left_out(folder: Path) -
 @pytest.mark.parametrize(
     ("name", "second", "twelfth"),
     [
-        ("items.parquet", "items.v2.parquet", "items.v12.parquet"),
-        ("stats.json", "stats.v2.json", "stats.v12.json"),
+        ("items.parquet", "items@2.parquet", "items@12.parquet"),
+        ("stats.json", "stats@2.json", "stats@12.json"),
         (
             "sequences/part-00003-of-00008.parquet",
-            "sequences/part-00003-of-00008.v2.parquet",
-            "sequences/part-00003-of-00008.v12.parquet",
+            "sequences/part-00003-of-00008@2.parquet",
+            "sequences/part-00003-of-00008@12.parquet",
         ),
-        ("vocabulary/a.v1.parquet", "vocabulary/a.v1.v2.parquet", "vocabulary/a.v1.v12.parquet"),
+        ("vocabulary/event.v2.parquet", "vocabulary/event.v2@2.parquet", "vocabulary/event.v2@12.parquet"),
     ],
 )
 def test_versions_of_a_file(name: str, second: str, twelfth: str) -> None:
     assert [versioned(name, version) for version in (1, 2, 12)] == [name, second, twelfth]
     assert logical(second) == logical(twelfth) == name
+    assert [version_in(path) for path in (name, second, twelfth)] == [1, 2, 12]
 
 
-@pytest.mark.parametrize("name", ["items.parquet", "a.v2/b.parquet", "x.v02.json", "x.v.json", "sub.v2"])
+@pytest.mark.parametrize(
+    "name", ["items.parquet", "a@2/b.parquet", "x@02.json", "x@.json", "sub@2", "a.v2.parquet"]
+)
 def test_what_has_no_mark_of_a_version(name: str) -> None:
     assert logical(name) == name
+    assert version_in(name) == 1
 
 
 def second_version(folder: Path) -> None:
@@ -231,10 +235,10 @@ def test_files_are_found_by_their_logical_names(folder: Path) -> None:
     shards = open_shards(folder)
     shards.verify()
     assert shards.items().column("id").to_pylist() == ["x", "y", "z"]
-    assert shards.where("items.parquet") == str(folder / "items.v2.parquet")
+    assert shards.where("items.parquet") == str(folder / "items@2.parquet")
     assert shards.vocabulary("color").num_rows == 1
     assert [entry.path for entry in shards.sequence_files()] == [
-        "sequences/part-00000.v2.parquet",
+        "sequences/part-00000@2.parquet",
         "sequences/part-00001.parquet",
     ]
     assert [table.column("user").to_pylist() for table in shards.iter_sequences()] == [[5], [2]]
@@ -249,12 +253,14 @@ def test_a_reader_of_the_old_version_keeps_what_it_opened_or_is_told(folder: Pat
 
 
 def test_a_feature_may_be_named_like_a_version(folder: Path) -> None:
-    words = pa.table({"index": [3], "value": ["blue"], "count": [1]})
-    entry = write_table(words, folder, "vocabulary/color.v2.parquet")
-    change(folder, lambda data: data["files"].append(entry.model_dump()))
-    shards = open_shards(folder)
-    assert shards.vocabulary("color").column("value").to_pylist() == ["red"]
-    assert shards.vocabulary("color.v2").column("value").to_pylist() == ["blue"]
+    for name, value in (("color.v2.parquet", "blue"), ("color.v2@3.parquet", "green")):
+        words = pa.table({"index": [3], "value": [value], "count": [1]})
+        entry = write_table(words, folder, f"vocabulary/{name}")
+        change(folder, lambda data, entry=entry: data["files"].append(entry.model_dump()))
+        shards = open_shards(folder)
+        assert shards.vocabulary("color").column("value").to_pylist() == ["red"]
+        assert shards.vocabulary("color.v2").column("value").to_pylist() == [value]
+        change(folder, lambda data: data["files"].pop())
 
 
 def test_a_manifest_of_the_first_release_opens(folder: Path) -> None:
@@ -312,8 +318,8 @@ def test_a_remote_data_set_is_checked(remote: Folder) -> None:
 
 
 def test_statistics_are_read(folder: Path) -> None:
-    (folder / "stats.v2.json").write_text('{"users": 2}')
-    entry = file_entry(folder, "stats.v2.json", rows=0)
+    (folder / "stats@2.json").write_text('{"users": 2}')
+    entry = file_entry(folder, "stats@2.json", rows=0)
     change(folder, lambda data: data["files"].append(entry.model_dump()))
     assert open_shards(folder).stats() == {"users": 2}
 

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import errno
 import gzip
+import io
+import os
 import zlib
 from pathlib import Path
+from typing import Any, cast
 from unittest import mock
 
 import pyarrow as pa
@@ -11,6 +15,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from behavior.errors import UserError
 from behavior.sources import blocks as blocks_module
 from behavior.sources.blocks import TextFile, compression_of, iter_blocks, read_bytes
 from behavior.sources.damage import DamagedFileError, UnreadableFileError
@@ -190,6 +195,72 @@ def test_a_line_without_end_is_refused_before_it_fills_the_memory(codec: str | N
         pytest.raises(UnreadableFileError, match="log' holds a line of more than"),
     ):
         list(iter_blocks(str(folder / "log"), codec, block_bytes=100))
+
+
+class Failing(io.BufferedReader):
+    """A file that fails at a place in it."""
+
+    def __init__(self, data: bytes, place: int, error: Exception) -> None:
+        super().__init__(cast(Any, io.BytesIO(data)))
+        self.place, self.error = place, error
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self.tell() + max(size or 0, 1) > self.place:
+            raise self.error
+        return super().read(size)
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        if self.tell() >= self.place:
+            raise self.error
+        return super().readline(size)
+
+
+DISK, TIME = OSError(errno.EIO, "Input/output error"), TimeoutError("too slow")
+BUSY, RESET = OSError(errno.EMFILE, "Too many open files"), ConnectionResetError(errno.ECONNRESET, "reset")
+
+
+@pytest.mark.parametrize("codec", [None, "gzip"])
+@pytest.mark.parametrize("error", [DISK, TIME, BUSY, RESET], ids=repr)
+def test_an_error_in_the_middle_of_a_file_does_not_make_it_unreadable(
+    error: Exception, codec: str | None
+) -> None:
+    data = os.urandom(150_000).hex().encode().replace(b"0", b"\n")
+    stored = data if codec is None else gzip.compress(data)
+    with mock.patch("builtins.open", return_value=Failing(stored, 100_000, error)):
+        blocks = iter_blocks("log", codec, block_bytes=1000)
+        assert data.startswith(next(blocks))
+        with pytest.raises(UserError, match="'log' cannot be read to its end: ") as raised:
+            list(blocks)
+    assert not isinstance(raised.value, UnreadableFileError)
+    assert "--skip-bad-files" not in str(raised.value)
+
+
+def test_an_error_behind_the_header_or_in_a_later_range_does_not_make_a_file_unreadable() -> None:
+    with mock.patch("builtins.open", return_value=Failing(b"a\nb\nc\n", 2, DISK)):
+        file = TextFile("log", None)
+        assert file.readline() == b"a\n"
+        for read in (file.readline, lambda: file.read(10)):
+            with pytest.raises(UserError, match="cannot be read to its end: Input/output error") as raised:
+                read()
+            assert not isinstance(raised.value, UnreadableFileError)
+        with pytest.raises(UserError, match="cannot be read to its end") as raised:
+            list(iter_blocks("log", None, 4, 6))
+        assert not isinstance(raised.value, UnreadableFileError)
+
+
+@pytest.mark.parametrize(("error", "gone"), [(DISK, True), (TIME, False), (BUSY, False), (RESET, False)])
+def test_an_error_at_the_start_makes_a_file_unreadable_unless_it_may_pass(
+    error: Exception, gone: bool
+) -> None:
+    for codec in (None, "gzip"):
+        for fails in ({"return_value": Failing(b"a\nb\n", 0, error)}, {"side_effect": error}):
+            with (
+                mock.patch("builtins.open", **fails),
+                pytest.raises(UserError, match="'log' cannot be") as raised,
+            ):
+                list(iter_blocks("log", codec))
+            assert isinstance(raised.value, UnreadableFileError) == gone
+            assert ("--skip-bad-files" in str(raised.value)) == gone
 
 
 @pytest.mark.parametrize("codec", [None, "gzip"])

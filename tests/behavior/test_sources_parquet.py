@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import datetime
+import errno
+import io
 from pathlib import Path
 from unittest import mock
 
@@ -9,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from behavior.errors import UserError
-from behavior.sources import parquet, plan_input, read_chunk
-from behavior.sources.parquet import open_parquet, read_row_groups
+from behavior.sources import UnreadableFileError, parquet, plan_input, read_chunk
+from behavior.sources.parquet import is_damage, open_parquet, read_row_groups
 from tests.behavior.logs import make_spec, read_log
 
 COLUMNS = {"user": "user", "item": "item", "timestamp": "time"}
@@ -179,6 +181,83 @@ def test_what_comes_before_a_damaged_page_is_read(tmp_path: Path, monkeypatch: p
     assert rows > 10_000
     assert [place for raw in raws for place, _, _ in raw.rejects] == [rows]
     assert [raw.damaged is not None for raw in raws] == [False] * (len(raws) - 1) + [True]
+
+
+class Failing(io.BytesIO):
+    """A file that fails with `error` once there is one."""
+
+    error: BaseException | None = None
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self.error is not None:
+            raise self.error
+        return super().read(size)
+
+
+PASSING = [
+    TimeoutError("the read timed out"),
+    ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"),
+    OSError(errno.EIO, "Input/output error"),
+    OSError("the server is busy"),
+    PermissionError("the token is no longer valid"),
+    MemoryError("malloc failed"),
+]
+
+
+@pytest.mark.parametrize("error", PASSING, ids=repr)
+def test_an_error_of_the_storage_is_no_damage(tmp_path: Path, error: Exception) -> None:
+    write(tmp_path, 3, x=pa.array(range(90)))
+    stored = Failing((tmp_path / "log.parquet").read_bytes())
+    raws = read_row_groups(pq.ParquetFile(stored), None, ["x"])
+    assert next(raws).num_rows == 30
+    stored.error = error
+    with pytest.raises(type(error), match=str(error.args[-1])):
+        next(raws)
+    # Another attempt reads everything.
+    stored.error = None
+    assert [raw.num_rows for raw in read_row_groups(pq.ParquetFile(stored), None, ["x"])] == [30] * 3
+
+
+def test_arrow_without_memory_is_no_damage() -> None:
+    assert not is_damage(pa.ArrowMemoryError("malloc of size 123 failed"))
+
+
+@pytest.mark.parametrize("compression", ["none", "snappy", "gzip", "brotli", "lz4", "zstd"])
+def test_whatever_bytes_are_damaged_is_damage(tmp_path: Path, compression: str) -> None:
+    table = pa.table({"x": range(300), "y": [f"u{n % 50}" for n in range(300)]})
+    pq.write_table(table, tmp_path / "x", compression=compression, row_group_size=100)
+    whole = (tmp_path / "x").read_bytes()
+    end = max(pq.ParquetFile(tmp_path / "x").metadata.row_group(2).column(c).data_page_offset for c in (0, 1))
+    lost = 0
+    for place in range(4, end, 29):
+        broken = whole[:place] + bytes(255 - byte for byte in whole[place : place + 3]) + whole[place + 3 :]
+        with pq.ParquetFile(io.BytesIO(broken)) as file:
+            lost += any(raw.damaged is not None for raw in read_row_groups(file, None, ["x", "y"]))
+    assert lost
+
+
+def test_a_file_that_grew_shorter_is_damaged(tmp_path: Path) -> None:
+    write(tmp_path, 2, x=pa.array(range(1000)))
+    with open_parquet(str(tmp_path / "log.parquet")) as file:
+        with (tmp_path / "log.parquet").open("r+b") as cut:
+            cut.truncate(100)
+        assert [raw.damaged is not None for raw in read_row_groups(file, None, ["x"])] == [True, True]
+
+
+@pytest.mark.parametrize(
+    "error", [error for error in PASSING if type(error) is not PermissionError], ids=repr
+)
+def test_a_file_that_cannot_be_opened_now_is_not_unreadable(error: Exception) -> None:
+    with mock.patch.object(pq, "ParquetFile", side_effect=error), pytest.raises(type(error)):
+        open_parquet("log.parquet")
+
+
+def test_a_file_that_may_not_be_opened_is_unreadable(tmp_path: Path) -> None:
+    denied = PermissionError(errno.EACCES, "Permission denied")
+    with mock.patch.object(pq, "ParquetFile", side_effect=denied), pytest.raises(UnreadableFileError):
+        open_parquet("log.parquet")
+    with pytest.raises(UnreadableFileError, match="is a directory"):
+        open_parquet(str(tmp_path))
 
 
 def test_bad_files_are_set_aside_on_request(tmp_path: Path) -> None:

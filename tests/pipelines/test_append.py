@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+import pipelines.prepare
 from behavior.config import parse_config
 from behavior.errors import UserError
 from behavior.shards import logical, open_shards
@@ -205,3 +210,222 @@ def test_a_job_that_fails_leaves_the_data_set_as_it_was(logs: Path, tmp_path: Pa
     assert json.loads((out / "manifest.json").read_text())["version"] == 1
     with pytest.raises(UserError, match="another spec"):
         append(spec_of(name="other"), str(logs), out, [str(logs / "new-1.csv")])
+
+
+HEADER = "user,item,action,time,device,price,shop\n"
+
+
+def files_of(out: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
+def change_manifest(out: Path, **changes: Any) -> None:
+    path = out / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_files_that_are_there_are_not_added_again(logs: Path, tmp_path: Path) -> None:
+    out, spec = tmp_path / "out", spec_of()
+    prepare(spec, str(logs), out)
+    for name in ("new-1.csv", "new-2.csv"):
+        append(spec, str(logs), out, [str(logs / name)])
+    (logs / "items.csv").write_text("item,brand\n1,b1\n")
+    (out / "sequences" / ".left.tmp").write_text("of a job that was killed")
+    before = open_shards(out).manifest
+    for names in (["new-1.csv"], ["new-2.csv", "new-1.csv"], ["old-*.csv"], ["../logs/new-?.csv"]):
+        again = append(spec, str(logs), out, [str(logs / name) for name in names])
+        assert again.done_before
+        assert open_shards(out).manifest == again.manifest == before
+    assert set(files_of(out)) == {entry.path for entry in before.files} | {"manifest.json"}
+    assert append(spec, str(logs), out, [str(logs / "new-1.csv")], full=True).done_before
+    (logs / "new-3.csv").write_text(HEADER)
+    kept = files_of(out)
+    with pytest.raises(UserError, match="2 of the 3 files to add are in the data set already") as error:
+        append(spec, str(logs), out, [str(logs / "new-*.csv")])
+    assert error.value.where == "new-1.csv, new-2.csv"
+    os.utime(logs / "new-1.csv", (5, 5))
+    with pytest.raises(UserError, match="another size or modification time") as error:
+        append(spec, str(logs), out, [str(logs / "new-1.csv")])
+    assert error.value.where == "new-1.csv"
+    assert "--full" in str(error.value.fix)
+    assert files_of(out) == kept
+
+
+def test_full_takes_each_file_once_and_as_it_is_now(logs: Path, tmp_path: Path) -> None:
+    out, fresh, spec = tmp_path / "out", tmp_path / "fresh", spec_of(filters={"k_core": 2})
+    shutil.copy(logs / "new-2.csv", tmp_path / "elsewhere.csv")
+    prepare(spec, str(logs), out)
+    append(spec, str(logs), out, [str(logs / "new-1.csv")], full=True)
+    write_events(logs / "new-1.csv", seed=9, users=40, items=60, events=100)
+    write_events(logs / "old-3.csv", seed=5, users=40, items=60, events=100)  # the glob's, but never named
+    changed = [str(logs / name) for name in ("new-1.csv", "old-2.csv")]
+    result = append(spec, str(logs), out, [*changed, str(tmp_path / "elsewhere.csv")], full=True)
+    assert result.manifest.history[-1].files == ["1=new-1.csv", f"1={tmp_path}/elsewhere.csv"]
+    names = ["old-1.csv", "old-2.csv", "new-1.csv", str(tmp_path / "elsewhere.csv")]
+    assert [record.path for record in result.manifest.inputs] == names
+    prepare(spec_of(filters={"k_core": 2}, events={**SPEC["events"], "files": names}), str(logs), fresh)
+    assert content(out) == content(fresh)
+
+
+def test_inputs_are_named_relative_to_their_folder(logs: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(logs, moved)
+    for folder in (logs, moved):
+        prepare(spec_of(), str(folder), tmp_path / f"of-{folder.name}")
+    assert files_of(tmp_path / "of-logs") == files_of(tmp_path / "of-moved")
+    for folder in (logs, moved):
+        append(spec_of(), str(folder), tmp_path / f"of-{folder.name}", [str(folder / "new-?.csv")])
+    assert files_of(tmp_path / "of-logs") == files_of(tmp_path / "of-moved")
+    manifest = open_shards(tmp_path / "of-logs").manifest
+    assert manifest.history[0].files == ["1=new-1.csv", "1=new-2.csv"]
+    assert [record.group for record in manifest.inputs] == [1] * 4
+    assert append(spec_of(), str(moved), tmp_path / "of-logs", [str(moved / "new-1.csv")]).done_before
+
+
+def test_a_data_set_that_does_not_name_its_inputs(logs: Path, tmp_path: Path) -> None:
+    out, fresh, spec = tmp_path / "out", tmp_path / "fresh", spec_of()
+    prepare(spec, str(logs), out)
+    change_manifest(out, inputs=[], id_types={})
+    for name in ("new-1.csv", "new-2.csv"):
+        append(spec, str(logs), out, [str(logs / name)])
+    assert append(spec, str(logs), out, [str(logs / "new-1.csv")]).done_before
+    assert open_shards(out).manifest.inputs == []
+    write_events(logs / "more.csv", seed=5, users=40, items=60, events=50)
+    append(spec, str(logs), out, [str(logs / "more.csv")], full=True)
+    names = ["old-1.csv", "old-2.csv", "new-1.csv", "new-2.csv", "more.csv"]
+    assert [record.path for record in open_shards(out).manifest.inputs] == names
+    prepare(spec_of(events={**SPEC["events"], "files": names}), str(logs), fresh)
+    assert content(out) == content(fresh)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_separate_ids_stay_whole_numbers(kept: bool, tmp_path: Path) -> None:
+    logs, out = tmp_path / "logs", tmp_path / "out"
+    logs.mkdir()
+    (logs / "old.csv").write_text("user,item,time\n7,1,1\n7,2,2\n8,1,3\n")
+    (logs / "new.csv").write_text("user,item,time\n007,01,4\nx,1,5\n8,y,6\n")
+    spec = parse_config(
+        DatasetSpec,
+        {
+            "name": "separate",
+            "events": {
+                "files": "old.csv",
+                "columns": {"user": "user", "item": "item", "timestamp": "time"},
+                "behavior": {"constant": "view"},
+                "domain": "shop",
+            },
+            "timestamp_unit": "s",
+            "domain_ids": {"items": "separate", "users": "separate"},
+            "id_types": {"user": "integer", "item": "integer"},
+            "max_rejects": 1.0,
+        },
+        where="test",
+    )
+    prepare(spec, str(logs), out)
+    assert open_shards(out).manifest.id_types == {"user": "integer", "item": "integer"}
+    if not kept:
+        change_manifest(out, id_types={})
+    manifest = append(spec, str(logs), out, [str(logs / "new.csv")]).manifest
+    assert (manifest.counts.rejected, manifest.counts.users, manifest.counts.items) == (2, 2, 2)
+    assert sorted(open_shards(out).users().column("id").to_pylist()) == ["7", "8"]
+
+
+@pytest.mark.parametrize("kind", ["integer", "string"])
+def test_hashed_items_keep_their_type(kind: str, tmp_path: Path) -> None:
+    logs, out, fresh = tmp_path / "logs", tmp_path / "out", tmp_path / "fresh"
+    logs.mkdir()
+    for name in ("old", "new"):
+        numbers = pa.array([1, 22, 333, 4444, 1, 22])
+        # Where the old items are text, so are the new ones, though their column holds whole numbers.
+        items = numbers if name == "new" or kind == "integer" else numbers.cast(pa.string())
+        columns = {"user": pa.array([1, 1, 1, 2, 2, 2]), "item": items, "time": pa.array([1, 2, 3, 4, 5, 6])}
+        pq.write_table(pa.table(columns), logs / f"{name}.parquet")
+    source = {
+        "columns": {"user": "user", "item": "item", "timestamp": "time"},
+        "behavior": {"constant": "view"},
+    }
+    common = {"name": "hashed", "timestamp_unit": "s", "vocabulary": {"hash_size": 1000}}
+    spec = parse_config(DatasetSpec, {**common, "events": {**source, "files": "old.parquet"}}, where="test")
+    prepare(spec, str(logs), out)
+    assert open_shards(out).manifest.id_types == {"user": "integer", "item": kind}
+    before = open_shards(out).items().column("id").to_pylist()
+    shutil.copytree(out, tmp_path / "earlier")
+    append(spec, str(logs), out, [str(logs / "new.parquet")])
+    assert open_shards(out).items().column("id").to_pylist() == before
+    both = {**common, "events": {**source, "files": ["old.parquet", "new.parquet"]}}
+    prepare(parse_config(DatasetSpec, both, where="test"), str(logs), fresh)
+    assert content(out) == content(fresh)
+    change_manifest(tmp_path / "earlier", id_types={})
+    with pytest.raises(UserError, match="did not keep the type of its item ids"):
+        append(spec, str(logs), tmp_path / "earlier", [str(logs / "new.parquet")])
+
+
+@pytest.mark.parametrize(
+    ("text", "read", "filtered"),
+    [
+        ("", 0, 0),
+        (HEADER, 0, 0),
+        (HEADER + "u1,7,view,5000,phone0,1.5,s1\nu99,7,view,5001,phone0,1.5,s1\n", 2, 2),
+    ],
+)
+def test_files_that_add_nothing(text: str, read: int, filtered: int, logs: Path, tmp_path: Path) -> None:
+    out, spec = tmp_path / "out", spec_of(filters={"end": 4000})
+    old = prepare(spec, str(logs), out).manifest
+    before = content(out)
+    (logs / "quiet.csv").write_text(text)
+    result = append(spec, str(logs), out, [str(logs / "quiet.csv")])
+    manifest = result.manifest
+    assert not result.done_before
+    assert manifest == open_shards(out).manifest
+    assert (manifest.version, manifest.inputs[-1].path) == (2, "quiet.csv")
+    assert manifest.input_digest != old.input_digest
+    added = manifest.history[0].counts
+    assert (added.read, added.filtered, added.accepted, added.users) == (read, filtered, 0, old.counts.users)
+    assert manifest.counts.read == old.counts.read + read
+    assert open_shards(out).sequence_files() == [e for e in old.files if e.path.startswith("sequences/")]
+    after = content(out)
+    assert {k: v for k, v in after.items() if k != "counts"} == {
+        k: v for k, v in before.items() if k != "counts"
+    }
+    assert append(spec, str(logs), out, [str(logs / "quiet.csv")]).done_before
+    append(spec, str(logs), out, [str(logs / "new-1.csv")])
+    assert open_shards(out).manifest.counts.read == old.counts.read + read + 201
+
+
+def test_copies_add_nothing(logs: Path, tmp_path: Path) -> None:
+    out, spec = tmp_path / "out", spec_of(filters={"duplicates": True})
+    old = prepare(spec, str(logs), out).manifest
+    before = content(out)
+    shutil.copy(logs / "old-1.csv", logs / "copy.csv")
+    manifest = append(spec, str(logs), out, [str(logs / "copy.csv")]).manifest
+    added = manifest.history[0].counts
+    assert (added.read, added.accepted, added.rejected, added.filtered) == (501, 0, 1, 500)
+    assert manifest.counts.events == old.counts.events
+    assert content(out)["sequences"] == before["sequences"]
+
+
+@pytest.mark.parametrize("files", [[""], ["1="], []])
+def test_an_empty_path_is_refused(files: list[str], logs: Path, tmp_path: Path) -> None:
+    prepare(spec_of(), str(logs), tmp_path / "out")
+    with pytest.raises(UserError, match=r"the path is empty|no file is named") as error:
+        append(spec_of(), str(logs), tmp_path / "out", files)
+    assert error.value.where == "--append"
+
+
+def test_the_input_folder_becomes_absolute(
+    logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bases = []
+    monkeypatch.setattr(pipelines.prepare, "_slim", lambda job: bases.append(job.base) or job)
+    monkeypatch.chdir(tmp_path)
+    prepare(spec_of(), "logs", "out")
+    append(spec_of(), "logs", "out", ["logs/new-1.csv"])
+    assert bases == [str(logs), str(logs)]
+    assert append(spec_of(), str(logs), "out", ["logs/new-1.csv"]).done_before
+
+
+def test_what_only_describes_a_log_may_change(logs: Path, tmp_path: Path) -> None:
+    prepare(spec_of(), str(logs), tmp_path / "out")
+    told = spec_of(description="ours", homepage="here", license="none")
+    assert told.digest() == spec_of().digest()
+    append(told, str(logs), tmp_path / "out", [str(logs / "new-1.csv")])

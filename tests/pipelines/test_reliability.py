@@ -11,6 +11,7 @@ import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,12 @@ import pytest
 from behavior.dataset import prepare_tables
 from behavior.errors import UserError
 from behavior.shards import open_shards
+from behavior.sources.blocks import iter_blocks
 from behavior.spec import DatasetSpec
 from behavior.storage import Folder
 from pipelines.append import append
 from pipelines.prepare import prepare
+from pipelines.reading import ChunkReport, FinishReading
 from pipelines.runner import RunnerOptions
 from tests.cli.conftest import Lrm, lrm
 from tests.pipelines.by_hand import Event, by_hand, rounded
@@ -266,6 +269,42 @@ def test_a_damaged_row_group_costs_no_other(tmp_path: Path) -> None:
     assert (record["file"], record["row_group"], record["row"]) == ("log.parquet", 1, 0)
     assert "the row group is damaged here" in record["reason"]
     check_log(tmp_path / "out", spec, log[:50] + log[100:], 1)
+
+
+def test_a_file_that_proves_unreadable_in_two_chunks_loses_no_event_that_was_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Events that were read before a line without end are in the shuffle already."""
+    log = make_log(28, 300)
+    write_log(tmp_path / "log1.csv", log)
+    lines = (tmp_path / "log1.csv").read_text().splitlines(keepends=True)
+    size = len("".join(lines))
+    for part in (1, 2):
+        lines.insert(len(lines) * part // 3, "x" * 3000 + "\n")
+    (tmp_path / "log2.csv").write_text("".join(lines))
+    monkeypatch.setattr("behavior.sources.blocks.MAX_LINE_BYTES", 2000)
+    monkeypatch.setattr("behavior.sources.read.iter_blocks", partial(iter_blocks, block_bytes=200))
+    monkeypatch.setattr("pipelines.prepare.MIN_CHUNK_BYTES", size // 8)
+    reports: list[ChunkReport] = []
+    process = FinishReading.process
+
+    def record(self: FinishReading, one: None, given: list[ChunkReport]) -> Any:
+        reports.extend(given)
+        return process(self, one, given)
+
+    monkeypatch.setattr(FinishReading, "process", record)
+    spec = spec_of(max_rejects=1)
+    manifest = prepare(spec, str(tmp_path), tmp_path / "out", skip_bad_files=True, runner=ONE).manifest
+    unreadable = [report for report in reports if report.unreadable]
+    assert len(unreadable) == 2
+    assert unreadable[1].read > 1
+    counts = manifest.counts
+    assert manifest.damaged_files == ["log2.csv"]
+    assert [(r["file"], r["line"]) for r in rejected(tmp_path / "out")] == [("log2.csv", 0)]
+    assert (counts.rejected, counts.filtered) == (1, 0)
+    assert counts.read == counts.accepted + 1 == sum(report.read for report in reports) - 1
+    sequences = content(tmp_path / "out")["sequences"].values()
+    assert counts.accepted == sum(len(events) for events, _, _ in sequences)
 
 
 needs_permissions = pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")

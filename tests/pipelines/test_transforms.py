@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,12 +16,13 @@ import pytest
 from apache_beam.internal import pickler
 
 from behavior.errors import UserError
-from behavior.sources.plan import plan_input
+from behavior.sources.plan import BadFile, Chunk, plan_input
+from behavior.sources.raw import Reject
 from behavior.storage import Folder
 from behavior.vocabulary import IdCounts
 from pipelines.buckets import BuildBucket, CountBucket, FinishBucket, MergeIdCounts
 from pipelines.job import Job, read_arrow, write_arrow
-from pipelines.reading import FinishReading, ReadTask
+from pipelines.reading import ChunkReport, FinishReading, Reading, ReadTask
 from pipelines.shuffle import SPILL_BYTES, Buffer, EngineShuffle, FileShuffle, Piece, Shuffle, in_order
 from tests.pipelines.conftest import make_spec
 
@@ -112,9 +117,132 @@ def test_a_worker_keeps_the_users_error_for_the_launcher(raw: Path, tmp_path: Pa
 
 
 def test_a_full_disk_is_an_error_for_the_user(raw: Path, tmp_path: Path) -> None:
-    import errno
-
     job = make_job(raw, tmp_path)
     with pytest.raises(UserError, match="No space left"), job.stage("read"):
         raise OSError(errno.ENOSPC, "No space left on device", "/data/x")
     assert job.kept_error() is not None
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM])
+def test_an_input_that_may_not_be_read_is_not_said_to_be_written(
+    number: int, raw: Path, tmp_path: Path
+) -> None:
+    job = make_job(raw, tmp_path / "out")
+    for file in (str(raw / "log.csv"), str(tmp_path / "outer"), None):
+        with pytest.raises(UserError) as error, job.stage("read"):
+            raise OSError(number, "Not allowed", file)
+        assert (error.value.what, error.value.where) == ("Not allowed", file)
+        assert job.kept_error() is not None
+    with pytest.raises(UserError, match="cannot write: Not allowed") as error, job.stage("read"):
+        raise OSError(number, "Not allowed", str(tmp_path / "out" / "sequences" / "part"))
+    assert "--out" in str(error.value.fix)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_storage_without_room_cannot_be_written_whatever_file_it_is(
+    number: int, raw: Path, tmp_path: Path
+) -> None:
+    job = make_job(raw, tmp_path / "out")
+    for file in ("/elsewhere/spill", None):
+        with pytest.raises(UserError, match="cannot write: No room") as error, job.stage("read"):
+            raise OSError(number, "No room", file)
+        assert error.value.where == (file or str(job.out))
+
+
+def test_a_remote_folder_that_is_forbidden_cannot_be_written(raw: Path, tmp_path: Path) -> None:
+    job = replace(make_job(raw, tmp_path), out=Folder("memory://bucket/out"))
+    for file in ("memory://bucket/out/x", "bucket/out/x", "/bucket/out/x"):
+        with pytest.raises(UserError, match="cannot write"), job.stage("read"):
+            raise OSError(errno.EACCES, "Forbidden", file)
+
+
+def finish(job: Job, reports: list[ChunkReport]) -> tuple[Reading, list[list[dict[str, Any]]]]:
+    """What all reports come to, and the files of rejects."""
+    [reading] = FinishReading(job).process(None, reports)
+    texts = [job.out.read_text(entry.path) for entry in reading.files]
+    records = [[json.loads(line) for line in text.split("\n")[:-1]] for text in texts]
+    assert [entry.rows for entry in reading.files] == [len(part) for part in records]
+    return reading, records
+
+
+def report_of(job: Job, file: int, number: int, places: list[int], **counts: Any) -> ChunkReport:
+    """A report of a chunk with rejects at some lines; line 0, the last, says that the file is unreadable."""
+    name = f"rejects/{file}-{number}.jsonl"
+    rejects = [Reject(f"{file}.csv", place, f"bad {number}\u2028", "x\r") for place in places]
+    job.work.write_text(name, "".join(reject.to_json() + "\n" for reject in rejects))
+    chunk = Chunk(0, file, number, f"/raw/{file}.csv", number, number + 1)
+    gone = 0 in places
+    read = counts.pop("good", 10) + len(places)
+    return ChunkReport(
+        chunk, read, len(places), 1, 20, name if places else "", f"{file}.csv", gone, gone, **counts
+    )
+
+
+def test_what_was_read_of_a_file_before_it_proved_unreadable_counts(raw: Path, tmp_path: Path) -> None:
+    job = make_job(raw, tmp_path / "out")
+    job = replace(job, spec=job.spec.model_copy(update={"max_rejects": 100}))
+    reports = [
+        report_of(job, 0, 0, [3]),
+        report_of(job, 0, 1, []),
+        report_of(job, 0, 2, [4, 0]),
+        report_of(job, 0, 3, [5, 0]),
+        report_of(job, 0, 4, [0], good=0),
+        report_of(job, 0, 5, [6]),
+        report_of(job, 1, 0, []),
+        report_of(job, 2, 0, [0]),
+        report_of(job, 2, 1, [0]),
+    ]
+    reading, records = finish(job, reports[::-1])
+    assert (reading.read, reading.rejected, reading.filtered) == (8 * 10 + 6, 6, 9)
+    assert reading.damaged == ["0.csv", "2.csv"]
+    lines = [[(record["line"], record["reason"][4:5]) for record in part] for part in records]
+    assert lines == [[(3, "0"), (44, "2"), (0, "2"), (65, "3"), (106, "5")], [(0, "0")]]
+    assert records[0][0] == {"file": "0.csv", "line": 3, "reason": "bad 0\u2028", "text": "x\r"}
+
+
+def test_rejects_are_judged_by_their_counts_and_copied_one_by_one(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job(raw, tmp_path / "out")
+    bad = BadFile("/raw/b.csv", "b.csv", 0, 9, "rubbish")
+    job = replace(job, plan=replace(job.plan, bad_files=[bad]))
+    reports = [report_of(job, file, 0, list(range(1, 1001)), good=1000) for file in range(3)]
+    opened: list[str] = []
+    made: list[str] = []
+    look, loads = Folder.open, json.loads
+
+    def record_open(self: Folder, name: str) -> Any:
+        opened.append(name)
+        return look(self, name)
+
+    def record_loads(text: Any) -> Any:
+        made.append(text)
+        return loads(text)
+
+    monkeypatch.setattr(Folder, "open", record_open)
+    monkeypatch.setattr("pipelines.reading.json.loads", record_loads)
+    strict = replace(job, spec=job.spec.model_copy(update={"max_rejects": 10}))
+    with pytest.raises(UserError, match="3,001 of 6,001 rows were rejected") as error:
+        list(FinishReading(strict).process(None, reports))
+    assert error.value.where == "b.csv: rubbish; " + "; ".join(
+        f"0.csv line {line}: bad 0\u2028" for line in (1, 2)
+    )
+    assert (opened, len(made)) == (["rejects/0-0.jsonl"], 3)
+
+    kept: list[str] = []
+
+    def forbid(*_: object) -> str:
+        kept.append("a file was read as a whole")
+        return ""
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "read_bytes", forbid)
+        loose = replace(job, spec=job.spec.model_copy(update={"max_rejects": 1.0}))
+        [reading] = FinishReading(loose).process(None, reports)
+    assert kept == []
+    assert [entry.rows for entry in reading.files] == [1, 1000, 1000, 1000]
+    for file, entry in enumerate(reading.files[1:]):
+        lines = job.out.read_text(entry.path).split("\n")[:-1]
+        assert [(loads(line)["file"], loads(line)["line"]) for line in lines] == [
+            (f"{file}.csv", line) for line in range(1, 1001)
+        ]
