@@ -20,8 +20,8 @@ _ERRORS = (OSError, pa.ArrowException, ValueError, OverflowError, KeyError, Inde
 # Arrow has one error, without a number, for all that its Parquet reader finds wrong, and now and then for the
 # storage beneath; only words tell those from each other.
 _STORAGE = re.compile(
-    r"\[errno|input/output error|timed? ?out|connection|reset by peer|unavailable|throttl|slow ?down|busy|server|network"
-    r"|curl|http|credential|permission|access denied",
+    r"\[errno|input/output error|timed? ?out|connection|reset by peer|unavailable|throttl|slow ?down|busy"
+    r"|server|network|curl|http|credential|permission|access denied",
     re.IGNORECASE,
 )
 
