@@ -18,7 +18,7 @@ from behavior.features.fit import Fixed
 from behavior.sequences import USER, first_events, flat, offsets_of
 from behavior.sources.raw import RawBatch
 from behavior.spec import DatasetSpec, EventSource, Feature
-from behavior.values import parse_floats, shown
+from behavior.values import mask, parse_floats, shown
 
 Require = Callable[[np.ndarray, Callable[[int], str]], None]
 """Marks the rows that are not good as bad, with a reason each."""
@@ -77,8 +77,8 @@ class EventFeatureReader:
         text = canonical(feature, array)
         if pa.types.is_binary(array.type) and text.null_count:
             # Nothing there is missing; something there that is no text is an error.
-            undecoded = _mask(array.is_valid()) & _mask(text.is_null())
-            undecoded &= _mask(pc.greater(pc.binary_length(array), 0))
+            undecoded = mask(array.is_valid()) & mask(text.is_null())
+            undecoded &= mask(pc.greater(pc.binary_length(array), 0))
             require(~undecoded, lambda row: f"{feature.name} {shown(array, row)} is not text")
         return text
 
@@ -137,7 +137,3 @@ def encode_column(cut: pa.Table, spec: DatasetSpec, encoder: Encoder) -> pa.Arra
 
 def _domains(cut: pa.Table, spec: DatasetSpec) -> pa.Array | None:
     return domain_names(flat(cut, "domain"), spec.domain_names) if spec.domain_names else None
-
-
-def _mask(array: pa.Array) -> np.ndarray:
-    return pc.fill_null(array, False).to_numpy(zero_copy_only=False)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -115,6 +115,25 @@ def _value_type(kind: pa.DataType) -> pa.DataType:
 def _leaf(field: pa.Field) -> str:
     """The name of a column within a Parquet file."""
     return f"{field.name}.list.element" if pa.types.is_list(field.type) else str(field.name)
+
+
+def write_lines(lines: Iterable[str], folder: FolderLike, path: str) -> FileEntry:
+    """Write one file of text lines, such as rejects, whole or not at all, line by line.
+
+    Args:
+        lines: without their line feeds.
+        folder: root of the data set.
+        path: file path relative to `folder`.
+
+    Returns:
+        The manifest's entry: a row is a line.
+    """
+    rows = 0
+    with as_folder(folder).create(path) as file:
+        for line in lines:
+            file.write(f"{line}\n".encode())
+            rows += 1
+    return FileEntry(path=path, rows=rows, events=0, bytes=file.bytes, sha256=file.sha256)
 
 
 def file_entry(folder: FolderLike, path: str, *, rows: int, events: int = 0) -> FileEntry:

@@ -63,6 +63,13 @@ def _is_target(targets: np.ndarray) -> np.ndarray:
 
 
 @compiled
+def _only_training(offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Cuts after the last event: what holds for sequences that only train. [users] int32, twice"""
+    lengths = np.diff(offsets).astype(np.int32)
+    return lengths, lengths.copy()
+
+
+@compiled
 def leave_one_out(
     offsets: np.ndarray, behaviors: np.ndarray, targets: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -79,12 +86,9 @@ def leave_one_out(
         train_end (index of the validation target) and valid_end (of the test target). [users] int32
     """
     is_target = _is_target(targets)
-    num_users = len(offsets) - 1
-    train_end = np.empty(num_users, np.int32)
-    valid_end = np.empty(num_users, np.int32)
-    for user in range(num_users):
+    train_end, valid_end = _only_training(offsets)
+    for user in range(len(train_end)):
         begin, end = offsets[user], offsets[user + 1]
-        train_end[user] = valid_end[user] = end - begin
         if end - begin < MIN_EVENTS:
             continue
         last = end
@@ -121,12 +125,9 @@ def next_basket(
         train_end (index of the validation basket) and valid_end (of the test basket). [users] int32
     """
     is_target = _is_target(targets)
-    num_users = len(offsets) - 1
-    train_end = np.empty(num_users, np.int32)
-    valid_end = np.empty(num_users, np.int32)
-    for user in range(num_users):
+    train_end, valid_end = _only_training(offsets)
+    for user in range(len(train_end)):
         begin, end = offsets[user], offsets[user + 1]
-        train_end[user] = valid_end[user] = end - begin
         if end - begin < MIN_EVENTS:
             continue
         last = end

@@ -38,7 +38,7 @@ def parse_text(array: pa.Array) -> tuple[pa.Array, np.ndarray]:
         text = pa.array([_decoded(value) for value in array.to_pylist()], pa.string())
     if text.null_count == 0 and len(text) and pc.min(pc.binary_length(text)).as_py() > 0:
         return text, np.ones(len(text), bool)
-    return text, _mask(pc.greater(pc.binary_length(text), 0))
+    return text, mask(pc.greater(pc.binary_length(text), 0))
 
 
 def parse_integers(array: pa.Array) -> tuple[pa.Array, np.ndarray]:
@@ -59,7 +59,7 @@ def parse_integers(array: pa.Array) -> tuple[pa.Array, np.ndarray]:
         if pa.types.is_string(plain.type) and _may_be_hexadecimal(plain):
             return _parse_integers_one_by_one(array)
         values = plain.cast(pa.int64())
-        return values, _mask(values.is_valid())
+        return values, mask(values.is_valid())
     except _REFUSED:
         return _parse_integers_one_by_one(array)
 
@@ -73,10 +73,10 @@ def _may_be_hexadecimal(text: pa.Array) -> bool:
 def _parse_integers_one_by_one(array: pa.Array) -> tuple[pa.Array, np.ndarray]:
     text, good = parse_text(array)
     text = pc.utf8_trim_whitespace(text)
-    likely = _mask(pc.match_substring_regex(text, _INTEGER)) & good
+    likely = mask(pc.match_substring_regex(text, _INTEGER)) & good
     digits = pc.replace_substring_regex(text, r"^\+|\.0*$", "")
     # So many digits always fit; the few longer ones are left to Python.
-    short = likely & _mask(pc.less_equal(pc.binary_length(digits), _SURE_DIGITS))
+    short = likely & mask(pc.less_equal(pc.binary_length(digits), _SURE_DIGITS))
     numbers = pc.if_else(pa.array(short), digits, pa.scalar(None, pa.string())).cast(pa.int64())
     long = np.flatnonzero(likely & ~short)
     if len(long):
@@ -84,7 +84,7 @@ def _parse_integers_one_by_one(array: pa.Array) -> tuple[pa.Array, np.ndarray]:
         for row, value in zip(long, digits.take(pa.array(long)).to_pylist(), strict=True):
             values[row] = int(value) if _INT64[0] <= int(value) <= _INT64[1] else None
         numbers = pa.array(values, pa.int64())
-    return numbers, _mask(numbers.is_valid())
+    return numbers, mask(numbers.is_valid())
 
 
 def parse_floats(array: pa.Array) -> tuple[pa.Array, np.ndarray]:
@@ -112,8 +112,8 @@ def _floats_of_text(array: pa.Array) -> tuple[pa.Array, np.ndarray]:
     if values is not None and np.isfinite(values.drop_null().to_numpy()).all():
         return values, np.ones(len(array), bool)
     text = pc.utf8_trim_whitespace(parse_text(array)[0])
-    number = _mask(pc.match_substring_regex(text, _FLOAT))
-    missing = _mask(array.is_null()) | _mask(pc.is_in(pc.utf8_lower(text), value_set=pa.array(["", "nan"])))
+    number = mask(pc.match_substring_regex(text, _FLOAT))
+    missing = mask(array.is_null()) | mask(pc.is_in(pc.utf8_lower(text), value_set=pa.array(["", "nan"])))
     values = pc.if_else(pa.array(number), text, pa.scalar(None, pa.string())).cast(pa.float32())
     return values, number | missing
 
@@ -183,7 +183,7 @@ def _ticks_of_arrow(array: pa.Array, per_second: int) -> pa.Array:
     limit = min(_CLIP_SECONDS * source // factor, _INT64[1])
     inside = np.clip(numbers, -limit, limit) * factor
     scaled = inside * (per_second // source) if per_second >= source else inside // (source // per_second)
-    return pa.array(scaled, mask=_mask(array.is_null()))
+    return pa.array(scaled, mask=mask(array.is_null()))
 
 
 def _ticks_of_text(text: pa.Array) -> pa.Array:
@@ -215,7 +215,8 @@ def _decoded(value: object) -> str | None:
         return None
 
 
-def _mask(array: pa.Array | pa.ChunkedArray) -> np.ndarray:
+def mask(array: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """A column of booleans for numpy; null is false. [rows] bool"""
     return pc.fill_null(array, False).to_numpy(zero_copy_only=False)
 
 

@@ -58,16 +58,10 @@ def main() -> None:
     """Run `lrm`; exit with 0 (fine), 1 (the user's error), 2 (usage) or 130 (interrupted)."""
     try:
         app()
-    except UserError as error:
+    except (UserError, OSError) as error:
         if _state["debug"]:
             raise
-        print_error(error)
-        sys.exit(1)
-    except OSError as error:
-        if _state["debug"]:
-            raise
-        where = str(error.filename) if error.filename else None
-        print_error(UserError(error.strerror or str(error), where=where, fix="--debug shows the stack trace"))
+        print_error(error if isinstance(error, UserError) else _explained(error))
         sys.exit(1)
     except KeyboardInterrupt:
         _interrupted()
@@ -75,6 +69,11 @@ def main() -> None:
         if end.code == _INTERRUPTED:  # typer makes this of Ctrl-C
             _interrupted()
         raise
+
+
+def _explained(error: OSError) -> UserError:
+    where = str(error.filename) if error.filename else None
+    return UserError(error.strerror or str(error), where=where, fix="--debug shows the stack trace")
 
 
 def _interrupted() -> NoReturn:

@@ -14,7 +14,7 @@ from apache_beam.metrics import Metrics
 from behavior.dataset import check_rejects, nothing_left
 from behavior.events import read_events
 from behavior.manifest import FileEntry
-from behavior.shards import REJECTED
+from behavior.shards import REJECTED, write_lines
 from behavior.sources.damage import UnreadableFileError
 from behavior.sources.plan import Chunk
 from behavior.sources.raw import Reject
@@ -184,12 +184,8 @@ class FinishReading(beam.DoFn):
         ]
 
     def _write(self, number: int, records: Iterator[dict[str, Any]]) -> FileEntry:
-        name, rows = self.job.file(f"{REJECTED}/part-{number:05d}.jsonl"), 0
-        with self.job.out.create(name) as file:
-            for record in records:
-                file.write((json.dumps(record, ensure_ascii=False) + "\n").encode())
-                rows += 1
-        return FileEntry(path=name, rows=rows, events=0, bytes=file.bytes, sha256=file.sha256)
+        lines = (json.dumps(record, ensure_ascii=False) for record in records)
+        return write_lines(lines, self.job.out, self.job.file(f"{REJECTED}/part-{number:05d}.jsonl"))
 
 
 def _file_of(report: ChunkReport) -> tuple[int, int]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from behavior.dataset import merge_stats, nothing_left, stats_record
 from behavior.keys import key_type
 from behavior.manifest import Counts, FeatureEntry, FileEntry
-from behavior.shards import BUCKETS, ITEMS, REJECTED, STATS, USERS, VOCABULARY, write_table
+from behavior.shards import BUCKETS, ITEMS, REJECTED, STATS, USERS, VOCABULARY, write_lines, write_table
 from behavior.stats import SequenceStats
 from behavior.tables import build_tables, fit_vocabulary
 from behavior.vocabulary import IdCounts
@@ -47,14 +47,12 @@ class WriteTables(beam.DoFn):
             none = IdCounts(key_type(spec, job.plan, "user")).create()
             tables_of_users = [read_arrow(job.work, report.users) for report in in_bucket_order(reports)]
             counts = pa.concat_tables(tables_of_users or [none])
-            before = None
+            known = encoded = None
             if previous is not None:
-                before = previous.vocabulary("user")
+                known, encoded = previous.vocabulary("user"), previous.encoders("table")
                 counts = previous.user_counts(counts)
-            users = fit_vocabulary(spec, "user", counts, before)
-            tables = build_tables(
-                spec, job.base, items, users, previous.encoders("table") if previous else None
-            )
+            users = fit_vocabulary(spec, "user", counts, known)
+            tables = build_tables(spec, job.base, items, users, encoded)
             encoders = load_encoders(job.work, vocabulary)
             files = [
                 write_table(tables.items, job.out, job.file(ITEMS)),
@@ -65,8 +63,8 @@ class WriteTables(beam.DoFn):
             for name, table in words.items():
                 files.append(write_table(table, job.out, job.file(f"{VOCABULARY}/{name}.parquet")))
             if tables.rejects:
-                text = "".join(reject.to_json() + "\n" for reject in tables.rejects)
-                files.append(_write_text(job, f"{REJECTED}/tables.jsonl", text, len(tables.rejects)))
+                lines = (reject.to_json() for reject in tables.rejects)
+                files.append(write_lines(lines, job.out, job.file(f"{REJECTED}/tables.jsonl")))
             features = {
                 "item_features": tables.item_features,
                 "user_features": tables.user_features,
@@ -75,11 +73,11 @@ class WriteTables(beam.DoFn):
         yield TablesReport(files, features)
 
 
-def _write_text(job: Job, name: str, text: str, rows: int = 0) -> FileEntry:
+def _write_text(job: Job, name: str, text: str) -> FileEntry:
     path = job.file(name)
     with job.out.create(path) as file:
         file.write(text.encode())
-    return FileEntry(path=path, rows=rows, events=0, bytes=file.bytes, sha256=file.sha256)
+    return FileEntry(path=path, rows=0, events=0, bytes=file.bytes, sha256=file.sha256)
 
 
 @dataclass(frozen=True)
