@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from behavior.balance import fill_packs, spread
     from behavior.bucket import BucketCounts, count_bucket, cut_sequences, finish_sequences
     from behavior.config import parse_config
     from behavior.dataset import (
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from behavior.manifest import Manifest, load_manifest
     from behavior.packing import pack_lengths
     from behavior.partition import split_by_hash, stable_hash
+    from behavior.sampling import Sampler, Units
+    from behavior.sampling_config import SamplingConfig, StochasticLength
+    from behavior.sampling_length import LengthRule, balance_lengths
     from behavior.sequences import build_sequences
     from behavior.shards import ShardFolder, open_shards, write_table
     from behavior.sources import Plan, Reject, UnreadableFileError, plan_input
@@ -55,17 +59,23 @@ _HOMES = {
     "Fitter": "features",
     "Folder": "storage",
     "IdCounts": "vocabulary",
+    "LengthRule": "sampling_length",
     "Manifest": "manifest",
     "Plan": "sources",
     "PreparedTables": "dataset",
     "Reject": "sources",
+    "Sampler": "sampling",
+    "SamplingConfig": "sampling_config",
     "SequenceStats": "stats",
     "ShardFolder": "shards",
+    "StochasticLength": "sampling_config",
     "Tables": "tables",
+    "Units": "sampling",
     "UnreadableFileError": "sources",
     "UserError": "errors",
     "Vocabulary": "vocabulary",
     "approximate_entropy": "stats",
+    "balance_lengths": "sampling_length",
     "build_manifest": "dataset",
     "build_sequences": "sequences",
     "build_tables": "tables",
@@ -73,6 +83,7 @@ _HOMES = {
     "core_items": "filters",
     "count_bucket": "bucket",
     "cut_sequences": "bucket",
+    "fill_packs": "balance",
     "finish_features": "event_features",
     "finish_sequences": "bucket",
     "fit_vocabulary": "tables",
@@ -89,6 +100,7 @@ _HOMES = {
     "read_events": "events",
     "sequence_stats": "stats",
     "split_offsets": "splits",
+    "spread": "balance",
     "split_by_hash": "partition",
     "stable_hash": "partition",
     "stats_record": "dataset",
@@ -104,17 +116,23 @@ __all__ = [
     "Fitter",
     "Folder",
     "IdCounts",
+    "LengthRule",
     "Manifest",
     "Plan",
     "PreparedTables",
     "Reject",
+    "Sampler",
+    "SamplingConfig",
     "SequenceStats",
     "ShardFolder",
+    "StochasticLength",
     "Tables",
+    "Units",
     "UnreadableFileError",
     "UserError",
     "Vocabulary",
     "approximate_entropy",
+    "balance_lengths",
     "build_manifest",
     "build_sequences",
     "build_tables",
@@ -122,6 +140,7 @@ __all__ = [
     "core_items",
     "count_bucket",
     "cut_sequences",
+    "fill_packs",
     "finish_features",
     "finish_sequences",
     "fit_vocabulary",
@@ -139,6 +158,7 @@ __all__ = [
     "sequence_stats",
     "split_by_hash",
     "split_offsets",
+    "spread",
     "stable_hash",
     "stats_record",
     "write_table",

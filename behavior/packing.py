@@ -1,107 +1,153 @@
-"""Packing: sequences are put together to a token budget, so that no token is padding."""
+"""Packing: sequences are put together to a budget, so that no token is padding and packs cost alike.
+
+    pack_sequences          pieces of sequences in packs, an object that packs Arrow lists
+    pack_lengths            the number of each sequence's pack: fewest packs
+    pack_in_order, NextFit  the same in input order, for an array and for a stream
+    Cost                    cost = linear * n + quadratic * n^2, in place of tokens
+    spread, fill_packs      items over parts, a loader's pool over the next packs
+    deal_packs              packs over ranks, step by step
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any, Literal
+
 import numpy as np
 
-from behavior.compiled import compiled
+from behavior.balance import RankedPacks, deal_packs, fill_packs, spread
+from behavior.cost import TOKENS, Cost
 from behavior.errors import UserError
+from behavior.lengths import checked, lengths_of
+from behavior.packing_kernels import best_fit_decreasing, grouped, next_fit
+from behavior.packs import Packs, pieces_of
+
+__all__ = [
+    "Cost",
+    "NextFit",
+    "Packs",
+    "RankedPacks",
+    "deal_packs",
+    "fill_packs",
+    "pack_in_order",
+    "pack_lengths",
+    "pack_sequences",
+    "spread",
+]
 
 
-def pack_lengths(lengths: np.ndarray, budget: int) -> np.ndarray:
-    """Put sequences into packs of at most `budget` tokens, by best fit in order of falling length.
+def pack_lengths(lengths: Any, budget: float, cost: Cost = TOKENS) -> np.ndarray:
+    """Put sequences into the fewest packs, by best fit in order of falling length.
 
     Best fit decreasing needs at most 11/9 of the fewest packs possible and four more (Johnson 1973), in
-    practice hardly one more. Equal lengths go in input order and packs are numbered as they are opened, so
-    the result depends on nothing but the arguments. Time is linear in the number of sequences, but for a
-    search over free space that takes budget/64 steps at worst.
+    practice hardly one more. Equal lengths go in input order, each into the pack with the least free space
+    that holds it, among equal ones into the lowest number; packs are numbered as they are opened. So the
+    result depends on nothing but the arguments. Time is linear in the number of sequences, and n log n in
+    that of different lengths.
 
     Args:
-        lengths: tokens of each sequence. [sequences] integer, 0 <= length <= budget
-        budget: tokens of a pack.
+        lengths: tokens of each sequence; or lists, whose lengths are taken. [sequences] integer; numpy or Arrow
+        budget: what a pack may cost: a number of tokens, unless there is a `cost`.
+        cost: of a sequence; its factors and budgets above 2^31 may be rounded, see `Cost.weights`.
 
     Returns:
         The number of each sequence's pack, counted from 0. [sequences] int32
 
     Raises:
-        UserError: a sequence is longer than the budget, or a length is negative.
+        UserError: a sequence is above the budget; a length is negative, null or not a whole number; a budget
+            is not above 0.
     """
-    lengths = np.ascontiguousarray(lengths, np.int64)
-    if budget < 1:
-        raise UserError(f"a pack of {budget} tokens can hold nothing", fix="use a larger budget")
-    if len(lengths) and (lengths.max() > budget or lengths.min() < 0):
-        worst = int(np.argmax((lengths > budget) | (lengths < 0)))
-        raise UserError(
-            f"sequence {worst} has {lengths[worst]:,} tokens, a pack holds 0 to {budget:,}",
-            fix="shorten it to a window first, or use a larger budget",
-        )
-    return _best_fit_decreasing(lengths, budget)
+    return best_fit_decreasing(*cost.weights(lengths, budget))
 
 
-@compiled
-def _best_fit_decreasing(lengths: np.ndarray, budget: int) -> np.ndarray:
-    order = _by_falling_length(lengths, budget)
-    # Packs with equal free space form a stack: `top[free]` is its newest pack, `below[pack]` the next one.
-    # A bit set of the stacks that are not empty finds the smallest free space that fits.
-    top = np.full(budget + 1, -1, np.int64)
-    below = np.empty(len(lengths), np.int64)
-    words = np.zeros(budget // 64 + 1, np.uint64)
-    packs = np.empty(len(lengths), np.int32)
-    opened = 0
-    for sequence in order:
-        length = lengths[sequence]
-        free = _next_bit(words, length)
-        if free < 0:
-            pack = opened
-            opened += 1
-            free = budget
-        else:
-            pack = top[free]
-            top[free] = below[pack]
-            if top[free] < 0:
-                words[free >> 6] &= ~(np.uint64(1) << np.uint64(free & 63))
-        packs[sequence] = pack
-        left = free - length
-        below[pack] = top[left]
-        top[left] = pack
-        words[left >> 6] |= np.uint64(1) << np.uint64(left & 63)
-    return packs
+def pack_in_order(lengths: Any, budget: float, cost: Cost = TOKENS) -> np.ndarray:
+    """Put sequences into packs in input order: each into the open pack, or where it does not fit into a new one.
+
+    Next fit needs less than twice the fewest packs possible (Johnson 1973). Arguments, result and errors are
+    those of `pack_lengths`; pack numbers never fall.
+    """
+    weights, capacity = cost.weights(lengths, budget)
+    return next_fit(weights, capacity, capacity)[0]
 
 
-@compiled
-def _by_falling_length(lengths: np.ndarray, budget: int) -> np.ndarray:
-    """A stable counting sort."""
-    starts = np.zeros(budget + 2, np.int64)
-    for length in lengths:
-        starts[budget - length + 1] += 1
-    for place in range(budget + 1):
-        starts[place + 1] += starts[place]
-    order = np.empty(len(lengths), np.int64)
-    for sequence in range(len(lengths)):
-        place = budget - lengths[sequence]
-        order[starts[place]] = sequence
-        starts[place] += 1
-    return order
+@dataclass
+class NextFit:
+    """`pack_in_order` for a stream: lengths come batch by batch, and the open pack is carried on.
+
+    However the stream is cut into batches, packs are the same. The state is `pack` and `used`.
+
+    Attributes:
+        budget: what a pack may cost.
+        cost: of a sequence.
+        pack: number of the open pack: no later sequence joins one below.
+        used: weight in the open pack (`Cost.weights`).
+    """
+
+    budget: float
+    cost: Cost = TOKENS
+    pack: int = 0
+    used: int = 0
+
+    def __post_init__(self) -> None:
+        self.cost.longest(self.budget)  # the budget is checked at once
+
+    def add(self, lengths: Any) -> np.ndarray:
+        """Pack the next sequences of the stream.
+
+        Args:
+            lengths: as in `pack_lengths`.
+
+        Returns:
+            The number of each sequence's pack, counted from the start of the stream. [sequences] int64
+
+        Raises:
+            UserError: as `pack_lengths` does; the batch is not packed then, and the stream can go on.
+        """
+        weights, capacity = self.cost.weights(lengths, self.budget)
+        packs, opened, free = next_fit(weights, capacity, capacity - self.used)
+        numbers = packs + np.int64(self.pack)
+        self.pack, self.used = self.pack + int(opened), capacity - int(free)
+        return numbers
 
 
-@compiled
-def _next_bit(words: np.ndarray, first: int) -> int:
-    """The lowest set bit at or above `first`, or -1."""
-    word = words[first >> 6] >> np.uint64(first & 63)
-    if word:
-        return first + _trailing_zeros(word)
-    for index in range((first >> 6) + 1, len(words)):
-        if words[index]:
-            return (index << 6) + _trailing_zeros(words[index])
-    return -1
+def pack_sequences(
+    lengths: Any,
+    budget: float,
+    cost: Cost = TOKENS,
+    *,
+    in_order: bool = False,
+    too_long: Literal["error", "window"] = "error",
+) -> Packs:
+    """Put sequences into packs, cut where they are longer than a pack if that is wished for.
 
+    Args:
+        lengths, budget, cost: as in `pack_lengths`.
+        in_order: pack in input order (`pack_in_order`) instead of into the fewest packs (`pack_lengths`).
+        too_long: what becomes of a sequence above the budget. `error`: it is one; `window`: it is cut into
+            pieces as long as the budget allows. They end with the newest event, so that the oldest piece is
+            the short one; every event is in exactly one piece.
 
-@compiled
-def _trailing_zeros(word: np.uint64) -> int:
-    count = 0
-    for step in (32, 16, 8, 4, 2, 1):
-        low = (np.uint64(1) << np.uint64(step)) - np.uint64(1)
-        if not word & low:
-            word >>= np.uint64(step)
-            count += step
-    return count
+    Returns:
+        The packs: pieces of each, and a method that packs Arrow lists.
+
+    Raises:
+        UserError: as `pack_lengths` does; not even one event fits into a pack.
+    """
+    if too_long not in ("error", "window"):
+        raise UserError(f"unknown too_long={too_long!r}", fix="use 'error' or 'window'")
+    longest = cost.longest(budget)
+    whole = lengths_of(lengths)
+    if too_long == "window":
+        whole = _not_negative(whole)
+        if longest == 0 and whole.any():
+            raise UserError(f"not even one event fits into a pack of {budget:,}", fix="use a larger budget")
+    if too_long == "window" and len(whole) and whole.max() > longest:
+        sequence, start, stop = pieces_of(whole, longest)
+    else:
+        whole = checked(whole, longest)
+        sequence = np.arange(len(whole), dtype=np.int32)
+        start, stop = np.zeros(len(whole), np.int64), whole.astype(np.int64)
+    pack = pack_in_order if in_order else pack_lengths
+    numbers = pack(stop - start, budget, cost)
+    order, offsets = grouped(numbers, int(numbers.max(initial=-1)) + 1)
+    return Packs(sequence[order], start[order], stop[order], offsets, budget, cost)

@@ -225,7 +225,7 @@ class ShardFolder:
             UserError: for the first file that is missing or differs.
         """
         for entry in self.manifest.files:
-            self._check(entry)
+            self.check(entry)
 
     def _entry(self, name: str) -> FileEntry:
         if name not in self._entries:
@@ -235,20 +235,13 @@ class ShardFolder:
     def _read(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
         with closing(self._open(self._entry(name))) as source:
             if columns is not None:
-                # Parquet's reader leaves out in silence what is not there.
-                there = pq.read_schema(source).names
-                for column in columns:
-                    if column not in there:
-                        raise UserError(
-                            f"there is no column '{column}'; there are: {', '.join(there)}",
-                            where=self.where(name),
-                        )
+                check_columns(pq.read_schema(source).names, columns, self.where(name))
             return pq.read_table(source, columns=columns and list(columns), partitioning=None)
 
     def _open(self, entry: FileEntry) -> Any:
         """A file for pyarrow, once its checksum is found right."""
         if self.folder.is_local or entry.path in self._verified:
-            self._check(entry)
+            self.check(entry)
             return self.folder.input_file(entry.path)
         # The whole file must come over the network to be checked: once is enough.
         _check_size(self.folder, entry, self._size(entry))
@@ -256,7 +249,12 @@ class ShardFolder:
         self._confirm(entry, hashlib.sha256(data).hexdigest())
         return pa.BufferReader(data)
 
-    def _check(self, entry: FileEntry) -> None:
+    def check(self, entry: FileEntry) -> None:
+        """Check a file's size and checksum, unless that was done before.
+
+        Raises:
+            UserError: it is missing or differs.
+        """
         if entry.path in self._verified:
             return
         _check_size(self.folder, entry, self._size(entry))
@@ -276,6 +274,14 @@ class ShardFolder:
                 fix=_RESTORE,
             )
         self._verified.add(entry.path)
+
+
+def check_columns(there: Iterable[str], wanted: Iterable[str], where: str) -> None:
+    """Raise UserError for a wanted column that is not there: Parquet's reader leaves it out in silence."""
+    there = list(there)
+    for column in wanted:
+        if column not in there:
+            raise UserError(f"there is no column '{column}'; there are: {', '.join(there)}", where=where)
 
 
 def open_shards(folder: FolderLike) -> ShardFolder:

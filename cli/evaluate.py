@@ -29,7 +29,7 @@ class CheckpointName(StrEnum):
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A run made by 'lrm train'.")],
     split: Annotated[SplitName, typer.Option(help="Which targets to rank.")] = SplitName.test,
-    data: Annotated[Path | None, typer.Option(help="The shard folder, where it has moved.")] = None,
+    data: Annotated[str | None, typer.Option(help="The shard folder, where it has moved.")] = None,
     checkpoint: Annotated[
         CheckpointName, typer.Option(help="best on validation, or last.")
     ] = CheckpointName.best,
@@ -69,9 +69,7 @@ def evaluate(
     )
 
 
-def _baselines(
-    run: Path, split: SplitName, data: Path | None, result: dict[str, Any]
-) -> list[dict[str, Any]]:
+def _baselines(run: Path, split: SplitName, data: str | None, result: dict[str, Any]) -> list[dict[str, Any]]:
     """The baselines under the protocol of the run."""
     from behavior.shards import open_shards
     from models.baselines import BASELINES, evaluate_baseline

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    data: Annotated[Path, typer.Option(help="A shard folder made by 'lrm prepare'.")],
+    data: Annotated[str, typer.Option(help="A shard folder made by 'lrm prepare'; gs:// and s3:// too.")],
     out: Annotated[Path, typer.Option(help="Folder for the run.")],
     backbone: Annotated[str | None, typer.Option(help="hstu or sasrec; default: the recipe's.")] = None,
     recipe: Annotated[
@@ -28,6 +28,12 @@ def train(
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training data.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, order, dropout and negatives.")] = None,
+    batch_sequences: Annotated[
+        int | None, typer.Option(help="Sequences in a step, on all devices together.")
+    ] = None,
+    batch_tokens: Annotated[
+        int | None, typer.Option(help="Instead: events in a step, filled with whole sequences.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     set: Annotated[
         list[str] | None, typer.Option("--set", help="A setting, such as model.blocks=4; may be repeated.")
@@ -45,7 +51,13 @@ def train(
     from models.run_folder import RunFolder
     from models.training import train as run
 
-    flags = {"model.kind": backbone, "train.epochs": epochs, "train.seed": seed}
+    flags = {
+        "model.kind": backbone,
+        "train.epochs": epochs,
+        "train.seed": seed,
+        "train.batch_sequences": batch_sequences,
+        "train.batch_tokens": batch_tokens,
+    }
     settings = [f"{key}={value}" for key, value in flags.items() if value is not None]
     if recipe is None:
         folder = RunFolder(out)

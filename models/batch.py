@@ -7,12 +7,18 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from models.attention.sequences import Sequences
 
-_TOKEN_COLUMNS = ("item", "behavior", "timestamp", "query_time", "position", "target", "target_behavior")
+# Columns of a common buffer begin at multiples of so many numbers: GPUs load aligned memory faster, and
+# compiled kernels are made for it.
+_ALIGNMENT = 16
+
+TOKEN_COLUMNS = ("item", "behavior", "timestamp", "query_time", "position", "target", "target_behavior")
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +69,57 @@ class PackedBatch:
         """Tokens of the longest sequence of this batch, 0 without sequences."""
         return self.sequences.max_length
 
+    @classmethod
+    def empty(cls, lengths: npt.NDArray[np.int64], *, has_time: bool, pin: bool = False) -> PackedBatch:
+        """A batch whose token columns and rows are to be filled in, all in one buffer.
+
+        One buffer goes to a device in one copy.
+
+        Args:
+            lengths: [sequences] tokens of each.
+            has_time: whether its timestamps will mean anything.
+            pin: whether the buffer is page-locked, so that copies to a GPU need not block.
+        """
+        size = len(TOKEN_COLUMNS) * _stride(int(lengths.sum())) + 2 * len(lengths) + 1
+        buffer = torch.empty(size, dtype=torch.int64, pin_memory=pin)
+        batch = cls._in(buffer, tuple(lengths.tolist()), has_time)
+        offsets = batch.offsets.numpy()
+        offsets[0] = 0
+        np.cumsum(lengths, out=offsets[1:])
+        return batch
+
+    @classmethod
+    def _in(cls, buffer: Tensor, lengths: tuple[int, ...], has_time: bool) -> PackedBatch:
+        """A batch of views into a buffer: token columns, offsets, sequence."""
+        tokens, rows = sum(lengths), len(lengths)
+        end = len(TOKEN_COLUMNS) * _stride(tokens)
+        columns = buffer[:end].view(len(TOKEN_COLUMNS), -1)[:, :tokens]
+        offsets = buffer[end : end + rows + 1]
+        batch = cls(
+            **dict(zip(TOKEN_COLUMNS, columns.unbind(), strict=True)),
+            offsets=offsets,
+            sequence=buffer[end + rows + 1 :],
+            has_time=has_time,
+        )
+        batch.__dict__["buffer"] = buffer
+        batch.__dict__["sequences"] = Sequences(offsets, lengths)
+        return batch
+
+    @property
+    def buffer(self) -> Tensor | None:
+        """What all columns are views of, where the batch was made by `empty`."""
+        return self.__dict__.get("buffer")
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of all tensors."""
+        return sum(tensor.nbytes for tensor in self._tensors().values())
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> PackedBatch:
-        """The same batch on another device."""
+        """The same batch on another device; in one copy, where the batch is one buffer."""
+        if self.buffer is not None:
+            buffer = self.buffer.to(device, non_blocking=non_blocking)
+            return self._in(buffer, self.sequences.lengths, self.has_time)
         moved = self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
         # Lengths are known here; reading them back from an accelerator would wait for it.
         moved.__dict__["sequences"] = Sequences(moved.offsets, self.sequences.lengths)
@@ -72,6 +127,8 @@ class PackedBatch:
 
     def pin_memory(self) -> PackedBatch:
         """The same batch in page-locked memory, from which copies to a GPU need not block."""
+        if self.buffer is not None:
+            return self._in(self.buffer.pin_memory(), self.sequences.lengths, self.has_time)
         pinned = self._map(lambda tensor: tensor.pin_memory())
         pinned.__dict__["sequences"] = Sequences(pinned.offsets, self.sequences.lengths)
         return pinned
@@ -87,7 +144,7 @@ class PackedBatch:
                 raise ValueError(f"{name} must be flat and int64, not {list(tensor.shape)} {tensor.dtype}")
             if tensor.device != self.item.device:
                 raise ValueError(f"{name} is on {tensor.device}, item on {self.item.device}")
-        for name in _TOKEN_COLUMNS:
+        for name in TOKEN_COLUMNS:
             if getattr(self, name).shape != self.item.shape:
                 raise ValueError(f"{name} and item differ in length")
         self._validate_offsets()
@@ -150,6 +207,11 @@ class PackedBatch:
             sequence=torch.arange(len(items)),
             has_time=timestamps is not None,
         ).validate()
+
+
+def _stride(tokens: int) -> int:
+    """Numbers from one column of a buffer to the next."""
+    return -(-tokens // _ALIGNMENT) * _ALIGNMENT
 
 
 def _next(row: Sequence[int], last: Sequence[int]) -> list[int]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from behavior.errors import UserError
 from behavior.shards import ShardFolder
 from models.backbones import build_backbone, check_time_bias
 from models.catalog import ItemCatalog
 from models.config import RunConfig
-from models.data import SequenceData, dataset_digest
+from models.data import About, about_sequences, dataset_digest
 from models.embedding import InputEmbedding
-from models.loader import TrainLoader
+from models.loading import Replica, SequenceSource, TrainLoader
 from models.losses import RetrievalLoss
 from models.negatives import NegativeSampler
 from models.tasks.retrieval import RetrievalModel, RetrievalObjective
@@ -27,31 +27,33 @@ def dataset_of(shards: ShardFolder) -> dict[str, Any]:
     }
 
 
-def time_setting(config: RunConfig, data: SequenceData) -> str:
+def time_setting(config: RunConfig, about: About) -> str:
     """Whether queries know the time of what they predict: `known`, `unknown`; `none` without timestamps."""
-    return config.model.time if data.has_time else "none"
+    return config.model.time if about.has_time else "none"
 
 
-def make_loader(config: RunConfig, data: SequenceData) -> TrainLoader:
-    """The training batches.
-
-    Raises:
-        UserError: no sequence has anything to predict.
-    """
-    loader = TrainLoader(
-        data,
+def make_loader(
+    config: RunConfig,
+    source: SequenceSource,
+    behaviors: Sequence[str],
+    *,
+    replica: Replica | None = None,
+    pin: bool = False,
+) -> TrainLoader:
+    """The training batches; `models.loading.TrainLoader` says what can be wrong."""
+    return TrainLoader(
+        source,
+        config.loader,
         max_length=config.model.max_length,
-        batch_size=config.train.batch_size,
+        batch_sequences=config.train.batch_sequences,
         batch_tokens=config.train.batch_tokens,
+        behaviors=tuple(behaviors),
         time=config.model.time,
         loss_on=config.loss.loss_on,
         seed=config.train.seed,
+        replica=replica,
+        pin=pin,
     )
-    if len(loader.windows) == 0:
-        raise UserError(
-            "no sequence has two training events: there is nothing to learn from", fix="check the split"
-        )
-    return loader
 
 
 def build_model(
@@ -77,9 +79,10 @@ def build_model(
     return RetrievalModel(embedding, backbone, first_item=catalog.first_item, num_items=num_items)
 
 
-def build_objective(config: RunConfig, shards: ShardFolder, data: SequenceData) -> RetrievalObjective:
+def build_objective(config: RunConfig, shards: ShardFolder) -> RetrievalObjective:
     """A model with fresh weights and its loss, on the CPU."""
     catalog = ItemCatalog.from_shards(shards)
-    model = build_model(config, catalog, num_behaviors=data.num_behaviors, has_time=data.has_time)
+    about = about_sequences(shards)
+    model = build_model(config, catalog, num_behaviors=about.num_behaviors, has_time=about.has_time)
     sampler = NegativeSampler(catalog.train_count, catalog.first_item, config.loss.negatives.popularity_power)
     return RetrievalObjective(model, RetrievalLoss(config.loss, sampler))

@@ -19,7 +19,7 @@ from safetensors.torch import save
 from behavior.errors import UserError
 
 FORMAT = "lrm-kit checkpoint"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _METADATA = "lrm-kit"
 _START_AGAIN = "use the settings and data of that run, or train into another folder"
 
@@ -67,7 +67,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint into CPU memory.
 
     Raises:
-        UserError: the file is missing, damaged, not a checkpoint of lrm-kit or of a newer format.
+        UserError: the file is missing, damaged, not a checkpoint of lrm-kit or of another format.
     """
     if not path.exists():
         raise UserError("there is no checkpoint", where=str(path), fix="train first, or check the path")
@@ -81,8 +81,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
         ) from None
     if about.get("format") != FORMAT:
         raise UserError("this is not a checkpoint of lrm-kit", where=str(path))
-    if about["format_version"] > FORMAT_VERSION:
-        raise UserError("the checkpoint is of a newer format", where=str(path), fix="update lrm-kit")
+    if about["format_version"] != FORMAT_VERSION:
+        newer = about["format_version"] > FORMAT_VERSION
+        raise UserError(
+            f"the checkpoint is of {'a newer' if newer else 'an older'} format",
+            where=str(path),
+            fix="update lrm-kit" if newer else "train again, or use the lrm-kit that made it",
+        )
     return Checkpoint(
         config=about["config"],
         dataset=about["dataset"],

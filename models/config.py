@@ -16,6 +16,7 @@ from behavior.errors import UserError
 from models.backbones.config import BackboneConfig
 from models.device import DeviceName
 from models.embedding import EmbeddingConfig
+from models.loading.config import LoaderConfig
 from models.losses import LossConfig
 from models.optimizer import OptimizerConfig
 from models.ranking import EvaluationConfig
@@ -40,9 +41,12 @@ class TrainConfig(Config):
     max_minutes: float | None = Field(
         None, gt=0.0, description="stop after so many minutes of training altogether"
     )
-    batch_size: int = Field(128, ge=1, description="sequences in a batch")
+    batch_sequences: int = Field(128, ge=1, description="sequences in a step, on all devices together")
     batch_tokens: int | None = Field(
-        None, ge=1, description="instead of batch_size: sequences while their events fit into so many tokens"
+        None,
+        ge=1,
+        description="instead of batch_sequences: events in a step, on all devices together, in whole "
+        "sequences",
     )
     seed: int = Field(0, ge=0, description="seed of weights, order, dropout and negatives")
     validate_every_epochs: int = Field(1, ge=1, description="epochs from one validation to the next")
@@ -67,6 +71,7 @@ class RunConfig(Config):
     loss: LossConfig = Field(LossConfig(), description="what is minimised")
     optimizer: OptimizerConfig = Field(OptimizerConfig(), description="how")
     train: TrainConfig = Field(TrainConfig(), description="for how long, and in what portions")
+    loader: LoaderConfig = Field(LoaderConfig(), description="how samples are cut, shuffled and read")
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="how rankings are judged")
 
     @model_validator(mode="after")

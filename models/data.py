@@ -1,8 +1,9 @@
-"""A shard folder in memory: every sequence end to end in flat columns, ready for cutting windows from."""
+"""Sequences in memory: end to end in flat columns, ready for cutting windows from."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,22 +24,16 @@ _COLUMNS = ("item", "behavior", "train_end", "valid_end")
 
 
 @dataclass(frozen=True)
-class SequenceData:
-    """All sequences of a data set, end to end.
+class About:
+    """What holds for all sequences of a data set."""
 
-    Sequence s holds events `offsets[s]` to `offsets[s + 1]`; events are in order of time.
-    """
-
-    item: Int32Array  # [events] item ids: 0 padding, 1..oov unknown, then known items
-    behavior: Int8Array  # [events] behavior ids from 1
-    timestamp: Int64Array  # [events] whole seconds; zeros where has_time is False
-    offsets: Int64Array  # [sequences + 1]
-    train_end: Int64Array  # [sequences] events of the training part, from the sequence's start
-    valid_end: Int64Array  # [sequences] events before the test part
     has_time: bool
     target_behaviors: tuple[int, ...]
+    """Behavior ids that are predicted and evaluated."""
     first_item: int
+    """The smallest id of a known item."""
     num_item_ids: int
+    """Padding, unknown and known items."""
     num_behaviors: int
     evaluated: Evaluated = "first"
     """Which target events of a part are evaluated."""
@@ -46,24 +41,51 @@ class SequenceData:
     """Whether the targets of a part are one basket: then a history ends where the part begins."""
 
     @property
-    def num_sequences(self) -> int:
-        return len(self.offsets) - 1
-
-    @property
     def num_items(self) -> int:
         """Known items: the candidates of every ranking."""
         return self.num_item_ids - self.first_item
+
+    def is_target(self) -> BoolArray:
+        """[behavior ids] whether a behavior is one that is predicted and evaluated."""
+        table = np.zeros(self.num_behaviors + 1, dtype=bool)
+        table[list(self.target_behaviors)] = True
+        return table
+
+
+@dataclass(frozen=True)
+class SequenceData:
+    """Some sequences of a data set, end to end.
+
+    Sequence s holds events `offsets[s]` to `offsets[s + 1]`; events are in order of time.
+    """
+
+    item: Int32Array  # [events] item ids: 0 padding, 1..oov unknown, then known items
+    behavior: Int8Array  # [events] behavior ids from 1
+    timestamp: Int64Array  # [events] whole seconds; zeros where the data set has no time
+    offsets: Int64Array  # [sequences + 1]
+    train_end: Int64Array  # [sequences] events of the training part, from the sequence's start
+    valid_end: Int64Array  # [sequences] events before the test part
+    row: Int64Array  # [sequences] number of the sequence in the data set
+    about: About
+
+    @property
+    def num_sequences(self) -> int:
+        return len(self.offsets) - 1
 
     @property
     def lengths(self) -> Int64Array:
         """[sequences] events of each sequence."""
         return np.diff(self.offsets)
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of the columns."""
+        columns = (self.item, self.behavior, self.timestamp, self.offsets, self.train_end, self.valid_end)
+        return sum(column.nbytes for column in (*columns, self.row))
+
     def is_target(self) -> BoolArray:
         """[events] whether an event's behavior is one that is predicted and evaluated."""
-        table = np.zeros(self.num_behaviors + 1, dtype=bool)
-        table[list(self.target_behaviors)] = True
-        return table[self.behavior]
+        return self.about.is_target()[self.behavior]
 
     def in_training(self) -> BoolArray:
         """[events] whether an event belongs to the training part."""
@@ -71,33 +93,46 @@ class SequenceData:
         return position < np.repeat(self.train_end, self.lengths)
 
 
-def load_sequences(shards: ShardFolder) -> SequenceData:
-    """Read every sequence file of a data set into memory.
+def decode_sequences(table: pa.Table, shards: ShardFolder, first_row: int) -> SequenceData:
+    """Sequences from rows of a sequence file, without a copy where types and units agree.
 
-    Rows are numbered through all files in the manifest's order. Timestamps become whole seconds.
+    Args:
+        table: the `stored_columns`, in one chunk each.
+        shards: the data set they are from.
+        first_row: number of the first row in the data set.
 
     Raises:
-        UserError: a file is damaged, or its cuts do not lie inside its sequences.
+        UserError: columns do not have the same lengths, or a cut lies outside its sequence.
     """
     manifest = shards.manifest
-    timed = manifest.timestamp_unit != "none"
-    columns = [*_COLUMNS, "timestamp"] if timed else list(_COLUMNS)
-    tables = [shards.read_sequences(entry, columns) for entry in shards.sequence_files()]
-    if sum(table.num_rows for table in tables) == 0:
-        raise UserError(
-            "the data set has no sequences", where=shards.where(), fix="check the filters of its spec"
-        )
-    table = pa.concat_tables(tables)
-    lengths = np.concatenate([_list_lengths(chunk) for chunk in table.column("item").chunks])
     item = _flat(table, "item", np.int32)
+    offsets = _offsets(table)
+    has_time = manifest.timestamp_unit != "none"
     data = SequenceData(
         item=item,
         behavior=_flat(table, "behavior", np.int8),
-        timestamp=_seconds(table, manifest.timestamp_unit) if timed else np.zeros(len(item), dtype=np.int64),
-        offsets=np.concatenate(([0], np.cumsum(lengths))).astype(np.int64),
-        train_end=table.column("train_end").to_numpy().astype(np.int64),
-        valid_end=table.column("valid_end").to_numpy().astype(np.int64),
-        has_time=timed,
+        timestamp=_seconds(table, manifest.timestamp_unit) if has_time else np.zeros(len(item), np.int64),
+        offsets=offsets,
+        train_end=_numbers(table, "train_end"),
+        valid_end=_numbers(table, "valid_end"),
+        row=np.arange(first_row, first_row + table.num_rows),
+        about=about_sequences(shards),
+    )
+    _check_cuts(data, shards)
+    return data
+
+
+def stored_columns(shards: ShardFolder) -> list[str]:
+    """The columns of a sequence file that `decode_sequences` takes."""
+    timed = shards.manifest.timestamp_unit != "none"
+    return [*_COLUMNS, "timestamp"] if timed else list(_COLUMNS)
+
+
+def about_sequences(shards: ShardFolder) -> About:
+    """What holds for all sequences of a data set."""
+    manifest = shards.manifest
+    return About(
+        has_time=manifest.timestamp_unit != "none",
         target_behaviors=tuple(manifest.target_ids),
         first_item=shards.first_item,
         num_item_ids=shards.num_item_ids,
@@ -105,8 +140,19 @@ def load_sequences(shards: ShardFolder) -> SequenceData:
         evaluated=evaluated_targets(manifest.split),
         in_baskets=manifest.split["kind"] == "next_basket",
     )
-    _check_cuts(data, shards)
-    return data
+
+
+def concat_sequences(parts: list[SequenceData]) -> SequenceData:
+    """Parts of one data set, end to end; a single part as it is."""
+    if len(parts) == 1:
+        return parts[0]
+    starts = np.cumsum([0, *(len(part.item) for part in parts)])
+    moved = [part.offsets[:-1] + start for part, start in zip(parts, starts, strict=False)]
+    joined = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in ("item", "behavior", "timestamp", "train_end", "valid_end", "row")
+    }
+    return SequenceData(offsets=np.concatenate([*moved, starts[-1:]]), about=parts[0].about, **joined)
 
 
 def dataset_digest(shards: ShardFolder) -> str:
@@ -118,29 +164,43 @@ def dataset_digest(shards: ShardFolder) -> str:
     return digest.hexdigest()
 
 
-def repeats_targets(data: SequenceData) -> bool:
+def repeats_targets(parts: Iterable[SequenceData]) -> bool:
     """Whether any user has the same known item twice among the target behaviors of the training part.
 
     Where nobody does, an item that was taken before cannot be the next one, and rankings leave it out.
     """
-    chosen = data.is_target() & data.in_training() & (data.item >= data.first_item)
+    return any(_repeats_targets(part) for part in parts)
+
+
+def _repeats_targets(data: SequenceData) -> bool:
+    chosen = data.is_target() & data.in_training() & (data.item >= data.about.first_item)
     user = np.repeat(np.arange(data.num_sequences), data.lengths)[chosen]
-    pairs = np.sort(user * data.num_item_ids + data.item[chosen])
+    pairs = np.sort(user * data.about.num_item_ids + data.item[chosen])
     return bool((pairs[1:] == pairs[:-1]).any())
 
 
-def _list_lengths(chunk: pa.Array) -> Int64Array:
-    return np.diff(chunk.offsets.to_numpy()).astype(np.int64)
+def _list(table: pa.Table, column: str) -> pa.ListArray:
+    chunks = table.column(column).chunks
+    return chunks[0] if len(chunks) == 1 else pa.concat_arrays(chunks)
+
+
+def _offsets(table: pa.Table) -> Int64Array:
+    offsets = _list(table, "item").offsets.to_numpy().astype(np.int64)
+    return offsets - offsets[0]
 
 
 def _flat(table: pa.Table, column: str, dtype: type[np.generic]) -> npt.NDArray:
-    parts = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in table.column(column).chunks]
-    return np.concatenate(parts).astype(dtype, copy=False)
+    return _list(table, column).flatten().to_numpy(zero_copy_only=False).astype(dtype, copy=False)
+
+
+def _numbers(table: pa.Table, column: str) -> Int64Array:
+    return table.column(column).to_numpy().astype(np.int64)
 
 
 def _seconds(table: pa.Table, unit: str) -> Int64Array:
     # Floor, so that two events never swap places.
-    return _flat(table, "timestamp", np.int64) // _UNITS_A_SECOND[unit]
+    ticks = _flat(table, "timestamp", np.int64)
+    return ticks if unit == "s" else ticks // _UNITS_A_SECOND[unit]
 
 
 def _check_cuts(data: SequenceData, shards: ShardFolder) -> None:

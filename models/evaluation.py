@@ -10,12 +10,14 @@ import torch
 from behavior.config import parse_config
 from behavior.errors import UserError
 from behavior.shards import ShardFolder, open_shards
+from behavior.storage import FolderLike
 from models.build import build_model, dataset_of, time_setting
 from models.catalog import ItemCatalog
 from models.checkpoint import load_checkpoint, load_weights
 from models.config import ModelConfig, RunConfig
-from models.data import SequenceData, load_sequences
+from models.data import SequenceData
 from models.device import DeviceName, pick_device
+from models.loading import ShardSource
 from models.ranking import EvaluationConfig, Scorer, Split, Targets, evaluate_scorer
 from models.run_folder import open_run
 from models.tasks.retrieval import RetrievalModel
@@ -28,7 +30,7 @@ def evaluate_run(
     run: Path,
     split: Split = "test",
     *,
-    data: Path | None = None,
+    data: FolderLike | None = None,
     checkpoint: Which = "best",
     exclude_seen: bool | None = None,
     device: DeviceName = "auto",
@@ -38,7 +40,7 @@ def evaluate_run(
     Args:
         run: the run's folder.
         split: valid or test.
-        data: the shard folder, where it has moved since the training.
+        data: the shard folder, where it has moved since the training; urls too.
         checkpoint: the best validation, or the last state.
         exclude_seen: overrides `evaluation.exclude_seen`.
         device: where to compute.
@@ -57,22 +59,22 @@ def evaluate_run(
     config = parse_config(RunConfig, saved.config, where=str(path))
     shards = open_shards(data or folder.data)
     _check_data(saved.dataset, shards)
-    sequences = load_sequences(shards)
+    sequences = ShardSource(shards)
     model = build_model(
         config,
         ItemCatalog.from_shards(shards),
-        num_behaviors=sequences.num_behaviors,
-        has_time=sequences.has_time,
+        num_behaviors=sequences.about.num_behaviors,
+        has_time=sequences.about.has_time,
     )
     load_weights(model, saved.model, path)
     model.to(pick_device(device))
     evaluation = config.evaluation
     if exclude_seen is not None:
         evaluation = EvaluationConfig(**{**evaluation.model_dump(), "exclude_seen": exclude_seen})
-    scorer = model_scorer(model, sequences, config.model)
+    scorer = model_scorer(model, config.model)
     return {
         **evaluate_scorer(sequences, scorer, split=split, config=evaluation),
-        "time": time_setting(config, sequences),
+        "time": time_setting(config, sequences.about),
         "checkpoint": checkpoint,
         "epoch": saved.progress["epoch"],
         "step": saved.progress["step"],
@@ -80,13 +82,13 @@ def evaluate_run(
     }
 
 
-def model_scorer(model: RetrievalModel, data: SequenceData, config: ModelConfig) -> Scorer:
+def model_scorer(model: RetrievalModel, config: ModelConfig) -> Scorer:
     """Score every known item by the query after the newest `max_length` events of the history.
 
     The scorer takes gradients and dropout out of the model while it scores, and puts its mode back.
     """
 
-    def score(targets: Targets) -> torch.Tensor:
+    def score(data: SequenceData, targets: Targets) -> torch.Tensor:
         windows = history_windows(data, targets.sequence, targets.stop, targets.event, config.max_length)
         batch = gather(data, windows, time=config.time).to(model.device)
         training = model.training

@@ -42,6 +42,8 @@ class StepProgress:
     """Mean over the steps since the last report."""
     tokens_per_second: float
     learning_rate: float
+    waiting: float
+    """Share of the time since the last report that was spent waiting for batches."""
     minutes: float
     """Of training so far, interruptions left out."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -34,7 +34,7 @@ class EvaluationConfig(Config):
 class Targets:
     """Events to predict, and the histories to predict them from."""
 
-    sequence: Int64Array  # [targets] global row numbers
+    sequence: Int64Array  # [targets] numbers within the data
     stop: Int64Array  # [targets] where the history ends, exclusive, in the flat columns
     event: Int64Array  # [targets] index of the target in the flat columns; at `stop` but for baskets
 
@@ -46,9 +46,9 @@ class Targets:
         return Targets(self.sequence[rows], self.stop[rows], self.event[rows])
 
 
-Scorer = Callable[[Targets], torch.Tensor]
-"""Scores of every known item, [targets, items], for targets that have a history. They may depend on the
-events before `stop` and on the time and behavior of the target, and on nothing else."""
+Scorer = Callable[[SequenceData, Targets], torch.Tensor]
+"""Scores of every known item, [targets, items], for targets that have a history in the data. They may depend
+on the events before `stop` and on the time and behavior of the target, and on nothing else."""
 
 
 def find_targets(data: SequenceData, split: Split) -> Targets:
@@ -64,10 +64,10 @@ def find_targets(data: SequenceData, split: Split) -> Targets:
     in_part = np.repeat(np.tile([False, True, False], data.num_sequences), pieces)  # [events]
     event = np.flatnonzero(in_part & data.is_target())
     sequence = np.searchsorted(data.offsets, event, side="right") - 1
-    if data.evaluated == "first":
+    if data.about.evaluated == "first":
         first = np.diff(sequence, prepend=-1) > 0
         sequence, event = sequence[first], event[first]
-    stop = (data.offsets[:-1] + cut)[sequence] if data.in_baskets else event
+    stop = (data.offsets[:-1] + cut)[sequence] if data.about.in_baskets else event
     return Targets(sequence, stop, event)
 
 
@@ -81,13 +81,14 @@ def seen_items(data: SequenceData, targets: Targets) -> tuple[Int64Array, Int64A
     lengths = targets.stop - begin
     rows = np.repeat(np.arange(len(targets)), lengths)
     event = np.arange(len(rows)) + np.repeat(begin - (np.cumsum(lengths) - lengths), lengths)
-    counts = np.isin(data.behavior[event], data.target_behaviors) & (data.item[event] >= data.first_item)
-    return rows[counts], data.item[event[counts]].astype(np.int64) - data.first_item
+    first_item = data.about.first_item
+    counts = data.about.is_target()[data.behavior[event]] & (data.item[event] >= first_item)
+    return rows[counts], data.item[event[counts]].astype(np.int64) - first_item
 
 
-def excludes_seen(data: SequenceData, setting: bool | Literal["auto"]) -> bool:
+def excludes_seen(parts: Iterable[SequenceData], setting: bool | Literal["auto"]) -> bool:
     """Resolve the setting: `auto` is on where nobody's target-behavior items repeat in the training part."""
-    return not repeats_targets(data) if setting == "auto" else setting
+    return not repeats_targets(parts) if setting == "auto" else setting
 
 
 @dataclass(frozen=True)
@@ -105,14 +106,14 @@ def rank_all(
     data: SequenceData, targets: Targets, scorer: Scorer, *, exclude_seen: bool, batch_size: int
 ) -> Ranks:
     """Rank every target among all known items; the other targets of its basket are candidates like any."""
-    batch_size = max(1, min(batch_size, _CELLS // max(1, data.num_items)))
+    batch_size = max(1, min(batch_size, _CELLS // max(1, data.about.num_items)))
     rank = np.empty(len(targets))
     oov = excluded = 0
     for first in range(0, len(rank), batch_size):
         part = slice(first, first + batch_size)
         batch = targets.take(part)
         scores = _score_once(data, batch, scorer)
-        column = torch.from_numpy(data.item[batch.event].astype(np.int64) - data.first_item)
+        column = torch.from_numpy(data.item[batch.event].astype(np.int64) - data.about.first_item)
         pairs = _excluded(data, batch, scores.device) if exclude_seen else None
         rank[part] = rank_targets(scores, column.to(scores.device), pairs).cpu().numpy()
         unknown = int((column < 0).sum())
@@ -122,7 +123,7 @@ def rank_all(
 
 
 def evaluate_scorer(
-    data: SequenceData,
+    parts: Iterable[SequenceData],
     scorer: Scorer,
     *,
     split: Split,
@@ -131,10 +132,10 @@ def evaluate_scorer(
 ) -> dict[str, Any]:
     """Rank a split and report.
 
-    Targets that nothing stands before are left out and counted.
+    Targets that nothing stands before are left out and counted. Memory follows the largest part.
 
     Args:
-        data: the sequences.
+        parts: the sequences; gone through once, and once before where `exclude_seen` is to be found out.
         scorer: what is judged.
         split: valid or test.
         config: cutoffs, exclusion, batch size.
@@ -146,23 +147,58 @@ def evaluate_scorer(
         a history) and `targets_without_history` (left out), `oov_targets` and `excluded_targets` (misses
         among the targets), `candidates`, `exclude_seen`.
     """
-    exclude = excludes_seen(data, config.exclude_seen) if exclude_seen is None else exclude_seen
-    found = find_targets(data, split)
-    targets = found.take(np.flatnonzero(found.stop > data.offsets[found.sequence]))
-    ranks = rank_all(data, targets, scorer, exclude_seen=exclude, batch_size=config.batch_size)
-    users = len(np.unique(targets.sequence))
+    exclude = excludes_seen(parts, config.exclude_seen) if exclude_seen is None else exclude_seen
+    judged = [
+        _judge(data, scorer, split=split, exclude_seen=exclude, batch_size=config.batch_size)
+        for data in parts
+    ]
+    if not judged:
+        raise UserError("there are no sequences to evaluate")
+
+    def total(name: str) -> int:
+        return sum(getattr(part, name) for part in judged)
+
+    rank = np.concatenate([part.ranks.rank for part in judged])
     return {
-        **ranking_metrics(ranks.rank, config.cutoffs, targets.sequence),
+        **ranking_metrics(rank, config.cutoffs, np.concatenate([part.user for part in judged])),
         "split": split,
-        "users": users,
-        "targets": len(targets),
-        "users_without_history": len(np.unique(found.sequence)) - users,
-        "targets_without_history": len(found) - len(targets),
-        "oov_targets": ranks.oov,
-        "excluded_targets": ranks.excluded,
-        "candidates": data.num_items,
+        "users": total("users"),
+        "targets": len(rank),
+        "users_without_history": total("users_without_history"),
+        "targets_without_history": total("targets_without_history"),
+        "oov_targets": sum(part.ranks.oov for part in judged),
+        "excluded_targets": sum(part.ranks.excluded for part in judged),
+        "candidates": judged[0].candidates,
         "exclude_seen": exclude,
     }
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """What one part of the data adds to an evaluation."""
+
+    ranks: Ranks
+    user: Int64Array  # [targets] number of the target's sequence in the data set
+    users: int
+    users_without_history: int
+    targets_without_history: int
+    candidates: int
+
+
+def _judge(
+    data: SequenceData, scorer: Scorer, *, split: Split, exclude_seen: bool, batch_size: int
+) -> _Judged:
+    found = find_targets(data, split)
+    targets = found.take(np.flatnonzero(found.stop > data.offsets[found.sequence]))
+    users = len(np.unique(targets.sequence))
+    return _Judged(
+        ranks=rank_all(data, targets, scorer, exclude_seen=exclude_seen, batch_size=batch_size),
+        user=data.row[targets.sequence],
+        users=users,
+        users_without_history=len(np.unique(found.sequence)) - users,
+        targets_without_history=len(found) - len(targets),
+        candidates=data.about.num_items,
+    )
 
 
 def _score_once(data: SequenceData, targets: Targets, scorer: Scorer) -> torch.Tensor:
@@ -170,8 +206,8 @@ def _score_once(data: SequenceData, targets: Targets, scorer: Scorer) -> torch.T
     asked = (targets.sequence, targets.stop, data.timestamp[targets.event], data.behavior[targets.event])
     _, first, question = np.unique(np.stack(asked), axis=1, return_index=True, return_inverse=True)
     if len(first) == len(targets):
-        return scorer(targets)
-    scores = scorer(targets.take(first))
+        return scorer(data, targets)
+    scores = scorer(data, targets.take(first))
     return scores[torch.from_numpy(question.reshape(-1)).to(scores.device)]
 
 

@@ -11,6 +11,7 @@ import yaml
 
 from behavior.config import parse_config, read_yaml
 from behavior.errors import UserError
+from behavior.storage import Folder
 from models.checkpoint import write_atomically
 from models.config import RunConfig
 
@@ -65,20 +66,20 @@ class RunFolder:
         return self.path / "checkpoints" / "best.safetensors"
 
     @property
-    def data(self) -> Path:
-        """The shard folder this run was trained on."""
-        return Path(self._about()["data"])
+    def data(self) -> str:
+        """The shard folder this run was trained on, or its url."""
+        return str(self._about()["data"])
 
     def config(self) -> RunConfig:
         """The settings of the run."""
         return parse_config(RunConfig, read_yaml(self.config_file), where=str(self.config_file))
 
-    def write(self, config: RunConfig, data: Path, dataset: dict[str, Any]) -> None:
+    def write(self, config: RunConfig, data: Folder, dataset: dict[str, Any]) -> None:
         """Write the settings down and mark the folder as a run."""
         about = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
-            "data": str(data.resolve()),
+            "data": data.url,
             "dataset": dataset,
         }
         text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import math
 import time
+from typing import NamedTuple
 
 import torch
 
 from behavior.errors import UserError
+
+
+class Stretch(NamedTuple):
+    """Some steps of a training, taken together."""
+
+    loss: float
+    """Mean over the steps."""
+    tokens_per_second: float
+    seconds: float
 
 
 class StepLosses:
@@ -32,8 +42,8 @@ class StepLosses:
         self.losses.append(loss.detach())
         self.tokens += tokens
 
-    def take(self) -> tuple[float, float]:
-        """The mean loss and the tokens a second of the steps since the last call.
+    def take(self) -> Stretch:
+        """What is to be said of the steps since the last call.
 
         Raises:
             UserError: a loss is not a number, or infinite; names its step.
@@ -45,6 +55,7 @@ class StepLosses:
                     f"the loss became {loss} at step {step}",
                     fix="lower optimizer.learning_rate or set optimizer.clip_norm; older checkpoints hold",
                 )
-        rate = self.tokens / max(time.monotonic() - self.since, 1e-9)
+        seconds = max(time.monotonic() - self.since, 1e-9)
+        stretch = Stretch(sum(losses) / len(losses), self.tokens / seconds, seconds)
         self.restart()
-        return sum(losses) / len(losses), rate
+        return stretch

@@ -10,6 +10,7 @@ from typing import Any
 from lightning.fabric import Fabric
 
 from behavior.shards import ShardFolder, open_shards
+from behavior.storage import FolderLike
 from models.batch import PackedBatch
 from models.build import build_objective, dataset_of, make_loader, time_setting
 from models.checkpoint import (
@@ -23,9 +24,9 @@ from models.checkpoint import (
 )
 from models.config import RunConfig
 from models.curves import draw_curves
-from models.data import load_sequences
 from models.device import pick_device, repeatable
 from models.evaluation import model_scorer
+from models.loading import Replica, ShardSource
 from models.metrics_log import MetricsLog, read_metrics
 from models.observer import Silent, StepProgress, TrainObserver, TrainResult, TrainStart, Validation
 from models.optimizer import build_optimizer, learning_rate
@@ -43,11 +44,18 @@ FREE_SETTINGS = {
     "train.validate_every_epochs",
     "train.device",
     "evaluation.batch_size",
+    "loader.threads",
+    "loader.prefetch",
+    "loader.cache_mib",
 }
 
 
 def train(
-    config: RunConfig, data: Path, out: Path, resume: bool = False, observer: TrainObserver | None = None
+    config: RunConfig,
+    data: FolderLike,
+    out: Path,
+    resume: bool = False,
+    observer: TrainObserver | None = None,
 ) -> TrainResult:
     """Train a model on a shard folder.
 
@@ -57,7 +65,7 @@ def train(
 
     Args:
         config: all settings.
-        data: the shard folder.
+        data: the shard folder; urls too.
         out: the run's folder; see `models.run_folder.RunFolder` for what it holds.
         resume: go on with the run in `out`.
         observer: told about the progress.
@@ -70,7 +78,7 @@ def train(
     run = claim_run(out, resume=resume)
     training = _Training(config, shards, run, observer or Silent())
     if training.loader.epoch < config.train.epochs:
-        run.write(config, Path(data), training.dataset)
+        run.write(config, shards.folder, training.dataset)
     with (
         MetricsLog(run.metrics, run.tensorboard, keep_bytes=training.state.metrics_bytes) as log,
         repeatable(training.fabric.device),
@@ -87,7 +95,7 @@ class _State:
 
     step: int = 0
     epoch: int = 0
-    seen: int = 0
+    loader: dict[str, Any] = field(default_factory=dict)
     minutes: float = 0.0
     metrics_bytes: int = 0
     best: float | None = None
@@ -103,13 +111,19 @@ class _Training:
         self.settings = config.model_dump(mode="json")
         self.dataset = dataset_of(shards)
         self.state = _State()
-        self.sequences = load_sequences(shards)
+        self.sequences = ShardSource(shards, cache_bytes=config.loader.cache_mib << 20)
         self.exclude_seen = excludes_seen(self.sequences, config.evaluation.exclude_seen)
-        self.loader = make_loader(config, self.sequences)
         device = pick_device(config.train.device)
         self.fabric = Fabric(accelerator=device.type, devices=1, precision=config.train.precision)
+        self.loader = make_loader(
+            config,
+            self.sequences,
+            shards.manifest.behaviors,
+            replica=Replica(self.fabric.global_rank, self.fabric.world_size),
+            pin=device.type == "cuda",
+        )
         self.fabric.seed_everything(config.train.seed, verbose=False)
-        self.objective = build_objective(config, shards, self.sequences)
+        self.objective = build_objective(config, shards)
         self.model = self.objective.model
         self.optimizer = build_optimizer(config.optimizer, self.objective.to(self.fabric.device))
         self.step_module, self.step_optimizer = self.fabric.setup(self.objective, self.optimizer)
@@ -117,6 +131,7 @@ class _Training:
             self._restore(load_checkpoint(run.last))
         self.started = monotonic() - 60.0 * self.state.minutes
         self.losses = StepLosses()
+        self.waited = 0.0
         self.last_loss: float | None = None
 
     def run_epochs(self, log: MetricsLog) -> TrainResult:
@@ -153,12 +168,12 @@ class _Training:
         self.step_module.train()
         epoch = self.loader.epoch
         self.losses.restart()
+        self.waited = self.loader.waited
         for batch in self.loader:
             self._step(batch)
-            at_end = self.loader.seen == len(self.loader.windows)
-            if state.step % config.log_every_steps == 0 or at_end:
+            if state.step % config.log_every_steps == 0 or self.loader.at_end:
                 self._report(log, epoch)
-            if at_end:
+            if self.loader.at_end:
                 continue
             if self._time_is_up():
                 self._report(log, epoch)
@@ -171,7 +186,7 @@ class _Training:
     def _step(self, batch: PackedBatch) -> None:
         step = LossBatch(batch)
         state, config = self.state, self.config.optimizer
-        done = (self.loader.epoch + self.loader.seen / len(self.loader.windows)) / self.config.train.epochs
+        done = (self.loader.epoch + self.loader.seen / self.loader.samples) / self.config.train.epochs
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(config, state.step, done)
         state.step += 1
@@ -187,11 +202,17 @@ class _Training:
     def _report(self, log: MetricsLog, epoch: int) -> None:
         if not self.losses:
             return
-        self.last_loss, rate = self.losses.take()
+        stretch = self.losses.take()
+        waiting = (self.loader.waited - self.waited) / stretch.seconds
+        self.last_loss, self.waited = stretch.loss, self.loader.waited
         self.state.minutes = self._minutes()
         learning = self.optimizer.param_groups[0]["lr"]
         record = {"epoch": epoch, "loss": self.last_loss, "learning_rate": learning}
-        speed = {"tokens_per_second": round(rate), "minutes": round(self.state.minutes, 4)}
+        speed = {
+            "tokens_per_second": round(stretch.tokens_per_second),
+            "waiting": round(waiting, 4),
+            "minutes": round(self.state.minutes, 4),
+        }
         log.write("train", self.state.step, record | speed)
         left = self.config.train.epochs - epoch - 1
         remaining = len(self.loader) * left + self.loader.batches_left
@@ -201,15 +222,16 @@ class _Training:
                 step=self.state.step,
                 total_steps=self.state.step + remaining,
                 loss=self.last_loss,
-                tokens_per_second=rate,
+                tokens_per_second=stretch.tokens_per_second,
                 learning_rate=learning,
+                waiting=waiting,
                 minutes=self.state.minutes,
             )
         )
 
     def _validate(self, log: MetricsLog, epoch: int) -> None:
         state = self.state
-        scorer = model_scorer(self.model, self.sequences, self.config.model)
+        scorer = model_scorer(self.model, self.config.model)
         metrics = evaluate_scorer(
             self.sequences,
             scorer,
@@ -217,7 +239,7 @@ class _Training:
             config=self.config.evaluation,
             exclude_seen=self.exclude_seen,
         )
-        metrics["time"] = time_setting(self.config, self.sequences)
+        metrics["time"] = time_setting(self.config, self.sequences.about)
         log.write("valid", state.step, {"epoch": epoch, **metrics})
         value = metrics[self.config.train.select_by]
         is_best = state.best is None or value > state.best
@@ -232,8 +254,7 @@ class _Training:
 
     def _save(self, log: MetricsLog) -> None:
         state = self.state
-        position = self.loader.state_dict()
-        state.epoch, state.seen = position["epoch"], position["seen"]
+        state.epoch, state.loader = self.loader.epoch, self.loader.state_dict()
         state.minutes = self._minutes()
         state.metrics_bytes = log.bytes
         save_checkpoint(
@@ -254,7 +275,7 @@ class _Training:
         assert checkpoint.optimizer is not None
         self.optimizer.load_state_dict(checkpoint.optimizer)
         self.state = _State(**checkpoint.progress)
-        self.loader.load_state_dict({"epoch": self.state.epoch, "seen": self.state.seen})
+        self.loader.load_state_dict(self.state.loader)
         set_random_state(checkpoint.random)
 
     def _time_is_up(self) -> bool:
@@ -270,13 +291,13 @@ class _Training:
                 run=self.run.path,
                 device=str(self.fabric.device),
                 parameters=sum(parameter.numel() for parameter in self.model.parameters()),
-                sequences=len(self.loader.windows),
+                sequences=self.loader.samples,
                 skipped_sequences=self.loader.skipped,
-                tokens_per_epoch=self.loader.tokens_an_epoch,
+                tokens_per_epoch=round(self.loader.tokens_an_epoch),
                 epochs=self.config.train.epochs,
                 steps_per_epoch=len(self.loader),
                 step=self.state.step,
-                time=time_setting(self.config, self.sequences),
+                time=time_setting(self.config, self.sequences.about),
                 exclude_seen=self.exclude_seen,
             )
         )

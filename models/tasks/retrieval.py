@@ -72,11 +72,12 @@ class LossBatch:
         self.positions = batch.target.nonzero().squeeze(1) if positions is None else positions  # [positions]
 
     def to(self, device: torch.device) -> LossBatch:
-        """The same on another device, copied in the background where that is a GPU."""
-        if device.type != "cuda":
-            return LossBatch(self.batch.to(device), self.positions.to(device))
-        positions = self.positions.pin_memory().to(device, non_blocking=True)
-        return LossBatch(self.batch.pin_memory().to(device, non_blocking=True), positions)
+        """The same on another device, copied in the background from page-locked memory."""
+        pinned = device.type == "cuda"
+        positions = self.positions.pin_memory() if pinned else self.positions
+        return LossBatch(
+            self.batch.to(device, non_blocking=True), positions.to(device, non_blocking=pinned)
+        )
 
 
 class RetrievalObjective(nn.Module):

@@ -69,7 +69,7 @@ def shards(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-SMALL = ("--set", "model.dim=8", "--set", "model.max_length=20", "--set", "train.batch_size=16")
+SMALL = ("--set", "model.dim=8", "--set", "model.max_length=20", "--set", "train.batch_sequences=16")
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,9 @@ import numpy as np
 import pyarrow as pa
 
 from behavior.manifest import FORMAT_VERSION, Counts, FeatureEntry, Manifest
-from behavior.shards import write_table
+from behavior.shards import open_shards, write_table
+from models.data import SequenceData, concat_sequences
+from models.loading import ShardSource
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,11 @@ def write_shards(folder: Path, users: Sequence[User] | Columns, world: World) ->
         files=files,
     ).save(folder)
     return folder
+
+
+def load(folder: Path) -> SequenceData:
+    """All sequences of a shard folder in one."""
+    return concat_sequences(list(ShardSource(open_shards(folder))))
 
 
 def _lists(offsets: np.ndarray, values: np.ndarray) -> pa.ListArray:

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from behavior.errors import UserError
 from behavior.shards import open_shards
 from models.baselines import evaluate_baseline, markov_scorer, transition_counts
-from models.data import load_sequences
+from models.loading import ShardSource
 from models.ranking import EvaluationConfig, Targets, evaluate_scorer
-from tests.models.shards import Columns, User, World, leave_one_out, write_shards
+from tests.models.shards import Columns, User, World, leave_one_out, load, write_shards
 
 FIRST = 2
 
@@ -34,7 +34,8 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_transitions_against_counting(scratch: Path, rows: list[list[int]], data: st.DataObject) -> None:
     cuts = [data.draw(st.integers(0, len(row))) for row in rows]
     users = [User(row, cut, len(row)) for row, cut in zip(rows, cuts, strict=True)]
-    sequences = load_sequences(open_shards(write_shards(scratch / "data", users, World(num_items=5))))
+    world = World(num_items=5, files=min(2, len(users)))
+    sequences = ShardSource(open_shards(write_shards(scratch / "data", users, world)))
     expected = Counter(pair for row, cut in zip(rows, cuts, strict=True) for pair in pairwise(row[:cut]))
     counts = transition_counts(sequences).toarray()
     for last in range(FIRST + 5):
@@ -47,10 +48,10 @@ def test_markov_prefers_what_followed_then_what_is_popular(tmp_path: Path) -> No
     rows = [[2, 3, 6, 5, 2], [2, 3, 6, 5, 2], [2, 4, 6, 5, 2], [6, 6, 6, 5, 2]]
     users = [*leave_one_out(*rows), User([3, 1, 5], 1, 2)]
     shards = open_shards(write_shards(tmp_path, users, World(num_items=6)))
-    sequences = load_sequences(shards)
-    score = markov_scorer(sequences, shards.items()["train_count"].to_numpy().astype(float))
+    sequences = load(tmp_path)
+    score = markov_scorer([sequences], shards.items()["train_count"].to_numpy().astype(float))
     target = sequences.offsets[:5] + np.array([1, 1, 1, 1, 2])
-    scores = score(Targets(np.arange(5), target, target)).numpy()
+    scores = score(sequences, Targets(np.arange(5), target, target)).numpy()
     # After 2: 3, then 4, then by popularity 6, 2, 5 and 7 (which tie, never trained on).
     assert np.argsort(-scores[0], kind="stable")[:4].tolist() == [1, 2, 4, 0]
     assert scores[0][3] == scores[0][5] == 0.0
@@ -75,7 +76,7 @@ def test_markov_asks_what_follows_the_event_before_the_basket(tmp_path: Path) ->
     world = World(num_items=4, split={"kind": "next_basket"})
     shards = open_shards(write_shards(tmp_path, [row], world))
     popularity = np.zeros(4)
-    data = load_sequences(shards)
+    data = ShardSource(shards)
     config = EvaluationConfig(cutoffs=[1], exclude_seen=False)
     metrics = evaluate_scorer(data, markov_scorer(data, popularity), split="test", config=config)
     assert (metrics["users"], metrics["targets"], metrics["hr@1"]) == (1, 2, 1 / 2)

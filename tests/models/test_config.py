@@ -30,7 +30,7 @@ def test_the_published_recipes_are_the_published_settings() -> None:
         assert (config.loss.kind, config.loss.temperature) == ("sampled_softmax", 0.05)
         assert (config.loss.negatives.count, config.loss.negatives.sharing) == (128, "position")
         assert (config.optimizer.learning_rate, config.optimizer.betas) == (1e-3, (0.9, 0.98))
-        assert (config.train.batch_size, config.train.epochs) == (128, 101)
+        assert (config.train.batch_sequences, config.train.epochs) == (128, 101)
 
 
 def test_the_default_recipe_is_the_defaults() -> None:

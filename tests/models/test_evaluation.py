@@ -23,11 +23,12 @@ from models.build import build_model
 from models.catalog import ItemCatalog
 from models.checkpoint import load_checkpoint
 from models.config import RunConfig, load_config
-from models.data import SequenceData, load_sequences
+from models.data import SequenceData
 from models.evaluation import evaluate_run, model_scorer
+from models.loading import ShardSource
 from models.ranking import EvaluationConfig, Targets, evaluate_scorer, find_targets
 from models.training import train
-from tests.models.shards import User, World, write_shards
+from tests.models.shards import User, World, load, write_shards
 
 FIRST, ITEMS = 2, 6
 WORLD = World(num_items=ITEMS, behaviors=("view", "buy"), targets=("buy",))
@@ -151,23 +152,23 @@ def test_protocol_against_one_candidate_at_a_time(
     """Unknown items, repeats, ties, several behaviors, users without target or history: all counted alike."""
     kind = basket_user() if protocol.startswith("basket") else user()
     users = data.draw(st.lists(kind, min_size=1, max_size=8))
-    world = replace(WORLD, split=SPLITS[protocol])
-    sequences = load_sequences(open_shards(write_shards(scratch / "data", users, world)))
+    world = replace(WORLD, split=SPLITS[protocol], files=min(2, len(users)))
+    source = ShardSource(open_shards(write_shards(scratch / "data", users, world)))
 
     def score(number: int, stop: int, index: int, item: int) -> float:
         return float((7 * number + 3 * stop + 5 * item) % 4)  # few values: many ties
 
-    def scorer(targets: Targets) -> torch.Tensor:
-        stops = targets.stop - sequences.offsets[targets.sequence]
+    def scorer(part: SequenceData, targets: Targets) -> torch.Tensor:
+        stops = targets.stop - part.offsets[targets.sequence]
         assert stops.min() > 0
         rows = [
             [score(number, stop, 0, item) for item in range(FIRST, FIRST + ITEMS)]
-            for number, stop in zip(targets.sequence, stops, strict=True)
+            for number, stop in zip(part.row[targets.sequence], stops, strict=True)
         ]
         return torch.tensor(rows)
 
     config = EvaluationConfig(cutoffs=[3], exclude_seen=exclude_seen, batch_size=batch_size)
-    metrics = evaluate_scorer(sequences, scorer, split=split, config=config)
+    metrics = evaluate_scorer(source, scorer, split=split, config=config)
     expected = slow_metrics(users, split, score, exclude_seen, protocol)
     assert {name: metrics[name] for name in expected} == pytest.approx(expected)
     assert (metrics["split"], metrics["exclude_seen"], metrics["candidates"]) == (split, exclude_seen, ITEMS)
@@ -184,17 +185,17 @@ def test_a_basket_by_hand(tmp_path: Path) -> None:
         User([2, 3], 2, 2, behavior=[2, 2], timestamp=[1, 1]),
     ]
     world = replace(WORLD, split={"kind": "next_basket"})
-    data = load_sequences(open_shards(write_shards(tmp_path, users, world)))
+    data = load(write_shards(tmp_path, users, world))
     asked: list[tuple[int, int]] = []
 
-    def scorer(targets: Targets) -> torch.Tensor:
+    def scorer(_: SequenceData, targets: Targets) -> torch.Tensor:
         asked.extend(zip(targets.sequence.tolist(), targets.stop.tolist(), strict=True))
         return torch.tensor([[9.0, 8.0, 7.0, 6.0, 5.0, 4.0]]).expand(len(targets), -1)  # items 2, 3, ...
 
     def mrr(exclude_seen: bool) -> float:
         asked.clear()
         config = EvaluationConfig(cutoffs=[3], exclude_seen=exclude_seen)
-        metrics = evaluate_scorer(data, scorer, split="test", config=config)
+        metrics = evaluate_scorer([data], scorer, split="test", config=config)
         assert asked == [(0, 2), (1, 9)]
         assert (metrics["users"], metrics["targets"], metrics["excluded_targets"]) == (
             2,
@@ -213,7 +214,7 @@ def test_baskets_are_told_apart_by_whole_time_stamps(tmp_path: Path) -> None:
     """Not by the seconds that models see: 2000 and 2001 ms are two baskets, and make a user's two parts."""
     users = [User([2, 3, 4], 1, 2, behavior=[2, 2, 2], timestamp=[1000, 2000, 2001])]
     world = replace(WORLD, timestamp_unit="ms", split={"kind": "next_basket"})
-    data = load_sequences(open_shards(write_shards(tmp_path, users, world)))
+    data = load(write_shards(tmp_path, users, world))
     for split, event in (("valid", 1), ("test", 2)):
         targets = find_targets(data, split)  # type: ignore[arg-type]
         assert (targets.stop.tolist(), targets.event.tolist()) == ([event], [event])
@@ -225,15 +226,15 @@ def test_seen_items_are_left_out_by_default_only_where_nobody_repeats(
 ) -> None:
     items = [3, 3, 4, 5] if repeats else [2, 3, 4, 5]
     users = [User(items, 2, 3, behavior=[2, 2, 2, 2])]
-    data = load_sequences(open_shards(write_shards(tmp_path, users, WORLD)))
+    data = load(write_shards(tmp_path, users, WORLD))
     metrics = evaluate_scorer(
-        data, lambda targets: torch.zeros(len(targets), ITEMS), split="test", config=EvaluationConfig()
+        [data], lambda _, targets: torch.zeros(len(targets), ITEMS), split="test", config=EvaluationConfig()
     )
     assert metrics["exclude_seen"] is excluded
 
 
 def test_an_unknown_split_is_an_error(tmp_path: Path) -> None:
-    data = load_sequences(open_shards(write_shards(tmp_path, [User([2, 3], 1, 1)], World(num_items=2))))
+    data = load(write_shards(tmp_path, [User([2, 3], 1, 1)], World(num_items=2)))
     with pytest.raises(UserError, match="no split 'train'"):
         find_targets(data, "train")  # type: ignore[arg-type]
 
@@ -279,7 +280,7 @@ SETTINGS = [
     "model.max_length=4",
     "embedding.behaviors=add",
     "train.epochs=2",
-    "train.batch_size=5",
+    "train.batch_sequences=5",
     "train.device=cpu",
     "evaluation.cutoffs=[3]",
     "train.select_by=ndcg@3",
@@ -359,12 +360,12 @@ def check_run(
 def test_scoring_leaves_the_model_as_it_was(shards: Path) -> None:
     config = load_config("default", SETTINGS)
     folder = open_shards(shards)
-    data: SequenceData = load_sequences(folder)
+    data = load(shards)
     model = build_model(config, ItemCatalog.from_shards(folder), num_behaviors=2, has_time=True)
     targets = find_targets(data, "test")
     state = torch.get_rng_state()
-    scorer = model_scorer(model.train(), data, config.model)
-    first, second = (scorer(targets) for _ in range(2))
+    scorer = model_scorer(model.train(), config.model)
+    first, second = (scorer(data, targets) for _ in range(2))
     assert torch.equal(first, second)
     assert model.training
     assert torch.equal(torch.get_rng_state(), state)

@@ -21,7 +21,7 @@ SETTINGS = (
     "model.dim=8",
     "model.max_length=20",
     "train.epochs=4",
-    "train.batch_size=16",
+    "train.batch_sequences=16",
     "train.log_every_steps=1",
     "train.checkpoint_every_steps=5",
 )
@@ -47,7 +47,7 @@ def losses(run: Path) -> list[dict]:
     """The curve, without what depends on the clock."""
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [
-        {k: v for k, v in record.items() if k not in ("minutes", "tokens_per_second")} for record in records
+        {k: v for k, v in record.items() if k not in ("minutes", "tokens_per_second", "waiting")} for record in records
     ]
 
 

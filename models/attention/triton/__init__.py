@@ -1,0 +1,57 @@
+"""HSTU's pointwise attention on the GPU, with the relative bias computed inside the kernel."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+
+import torch
+from torch import Tensor
+
+from models.attention.inputs import AttentionInputs
+from models.attention.masks import Causal, LocalWindow
+
+_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+_MAX_DIM = 256
+
+
+def unavailable() -> list[str]:
+    """Why the kernel cannot run on this machine."""
+    reasons = []
+    if importlib.util.find_spec("triton") is None:
+        reasons.append("triton is not installed")
+    if not torch.cuda.is_available() and not _interpreted():
+        reasons.append("no CUDA device")
+    return reasons
+
+
+def reasons_against(inputs: AttentionInputs) -> list[str]:
+    """Why it does not fit an input."""
+    reasons = []
+    if inputs.activation != "silu":
+        reasons.append(f"silu only, not {inputs.activation}")
+    if inputs.q.device.type != "cuda" and not (_interpreted() and inputs.q.device.type == "cpu"):
+        reasons.append(f"CUDA only, not {inputs.q.device.type}")
+    if inputs.q.dtype not in _DTYPES or len({inputs.q.dtype, inputs.k.dtype, inputs.v.dtype}) > 1:
+        reasons.append(f"q, k and v must all be float32, float16 or bfloat16, not {inputs.q.dtype}")
+    if max(inputs.q.shape[2], inputs.v.shape[2]) > _MAX_DIM:
+        reasons.append(f"head dimensions up to {_MAX_DIM}")
+    if not isinstance(inputs.mask, Causal | LocalWindow):
+        reasons.append(f"no counterpart of the mask {type(inputs.mask).__name__}")
+    for table in (inputs.bias.position, inputs.bias.time) if inputs.bias else ():
+        if table is not None and table.dtype != torch.float32:
+            reasons.append(f"the tables of a bias must be float32, not {table.dtype}")
+    return reasons
+
+
+def run(inputs: AttentionInputs) -> Tensor:
+    """Attention with gradients for q, k, v and both tables of the bias."""
+    # Not at the top of the file: without a GPU there need be no triton.
+    from models.attention.triton.operator import run as run_kernels
+
+    return run_kernels(inputs)
+
+
+def _interpreted() -> bool:
+    """Whether kernels run on the CPU, statement by statement: for tests."""
+    return os.environ.get("TRITON_INTERPRET") == "1"

@@ -1,0 +1,156 @@
+"""From tensors to launches: allocates results, rounds dimensions up, chooses tiles, and starts kernels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from models.attention.triton.backward import key_kernel, query_kernel
+from models.attention.triton.bias_gradient import TIME_COLUMNS, diagonal_kernel, reduce_kernel
+from models.attention.triton.forward import forward_kernel
+from models.attention.triton.times import Times
+from models.attention.triton.tuning import Shape, Shapes, shapes
+
+_REDUCED_ROWS = 16
+_REDUCED_COLUMNS = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Everything but q, k and v."""
+
+    tiles: dict[int, Tensor]
+    """`tile_list` by size of tile."""
+    position: Tensor | None
+    time: Tensor | None
+    times: Times | None
+    window: int | None
+    qk_scale: float
+    output_scale: float
+    shapes: Shapes
+
+    def bias_arguments(self) -> dict[str, object]:
+        """Kernel arguments that describe the bias."""
+        times = self.times
+        if self.time is None or times is None:
+            return {
+                "position": self.position, "time": None, "starts": None, "query_time": None, "timestamp": None,
+                "seconds": None, "bounds": None, "tokens": 0, "num_blocks": 0,
+            }  # fmt: skip
+        return {
+            "position": self.position, "time": self.time, "starts": times.starts,
+            "query_time": times.query_time, "timestamp": times.timestamp, "seconds": times.seconds,
+            "bounds": times.bounds, "tokens": times.seconds.shape[1], "num_blocks": times.bounds.shape[1],
+        }  # fmt: skip
+
+
+def choose_shapes(q: Tensor, v: Tensor, longest: int) -> Shapes:
+    """The tiles for these head dimensions and type."""
+    return shapes(width(q.shape[2]), width(v.shape[2]), q.element_size(), longest <= 256)
+
+
+def width(dim: int) -> int:
+    """A head dimension rounded up to what a kernel can hold: a power of two, 16 at least."""
+    return max(16, 1 << (dim - 1).bit_length())
+
+
+def forward(problem: Problem, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """[tokens, heads, v_dim]."""
+    tokens, heads, v_dim = v.shape
+    out = torch.empty((tokens, heads, v_dim), dtype=v.dtype, device=v.device)
+    shape = problem.shapes.forward
+    tiles = problem.tiles[shape.tile]
+    if out.numel():
+        forward_kernel[(heads, tiles.shape[1])](
+            q, k, v, out, tiles, tiles.shape[1],
+            q_stride=q.stride(0), q_head=q.stride(1), k_stride=k.stride(0), k_head=k.stride(1),
+            v_stride=v.stride(0), v_head=v.stride(1), out_stride=heads * v_dim,
+            half_scale=0.5 * problem.qk_scale, output_scale=problem.output_scale,
+            QUERIES=shape.tile, KEYS=shape.stream,
+            **problem.bias_arguments(), **_constants(problem, q, v), **_options(shape),
+        )  # fmt: skip
+    return out
+
+
+def backward(
+    problem: Problem, q: Tensor, k: Tensor, v: Tensor, given: Tensor, tables: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
+    """Gradients of q, k, v, and, with `tables`, of the tables that there are."""
+    tokens, heads, qk_dim = q.shape
+    v_dim = v.shape[2]
+    dq = torch.empty((tokens, heads, qk_dim), dtype=q.dtype, device=q.device)
+    dk = torch.empty((tokens, heads, qk_dim), dtype=k.dtype, device=k.device)
+    dv = torch.empty((tokens, heads, v_dim), dtype=v.dtype, device=v.device)
+    if not tokens:
+        empty = (None if t is None else torch.zeros_like(t) for t in (problem.position, problem.time))
+        return dq, dk, dv, *empty
+    strides = {
+        "q_stride": q.stride(0), "q_head": q.stride(1), "k_stride": k.stride(0), "k_head": k.stride(1),
+        "v_stride": v.stride(0), "v_head": v.stride(1), "given_stride": given.stride(0),
+        "given_head": given.stride(1), "half_scale": 0.5 * problem.qk_scale,
+    }  # fmt: skip
+    scales = {"qk_scale": problem.qk_scale, "output_scale": problem.output_scale}
+    shared = problem.bias_arguments() | _constants(problem, q, v) | strides
+    shape = problem.shapes.keys
+    tiles = problem.tiles[shape.tile]
+    key_kernel[(heads, tiles.shape[1])](
+        q, k, v, given, dk, dv, tiles, tiles.shape[1], dk_stride=heads * qk_dim, dv_stride=heads * v_dim,
+        KEYS=shape.tile, QUERIES=shape.stream, **shared, **scales, **_options(shape),
+    )  # fmt: skip
+    shape = problem.shapes.queries
+    tiles = problem.tiles[shape.tile]
+    query_kernel[(heads, tiles.shape[1])](
+        q, k, v, given, dq, tiles, tiles.shape[1], dq_stride=heads * qk_dim,
+        QUERIES=shape.tile, KEYS=shape.stream, **shared, **scales, **_options(shape),
+    )  # fmt: skip
+    if not tables:
+        return dq, dk, dv, None, None
+    return dq, dk, dv, *_table_gradients(problem, q, k, v, given, shared)
+
+
+def _table_gradients(
+    problem: Problem, q: Tensor, k: Tensor, v: Tensor, given: Tensor, shared: dict[str, object]
+) -> tuple[Tensor | None, Tensor | None]:
+    shape, shares = problem.shapes.diagonals, problem.shapes.shares
+    tiles = problem.tiles[shape.tile]
+    count = tiles.shape[1]
+    programs = shape.tile // shape.stream * shares
+    position_rows = time_rows = dposition = dtime = None
+    if problem.position is not None:
+        dposition = torch.empty_like(problem.position)
+        position_rows = torch.empty(
+            (count * programs, shape.tile + shape.stream), dtype=torch.float32, device=q.device
+        )
+    if problem.time is not None:
+        dtime = torch.empty_like(problem.time)
+        time_rows = torch.empty((count * programs, TIME_COLUMNS), dtype=torch.float32, device=q.device)
+    position_size = 0 if dposition is None else dposition.shape[0]
+    diagonal_kernel[(programs, count)](
+        q, k, v, given, position_rows, time_rows, tiles, count, position_size=position_size,
+        HEADS=q.shape[1], QUERIES=shape.tile, KEYS=shape.stream, SHARES=shares, **shared, **_options(shape),
+    )  # fmt: skip
+    position_blocks = -(-position_size // shape.tile)
+    time_size = 0 if dtime is None else dtime.shape[0]
+    reduce_kernel[(position_blocks + -(-time_size // _REDUCED_COLUMNS),)](
+        position_rows, time_rows, dposition, dtime, tiles, count, position_blocks, position_size, time_size,
+        problem.output_scale, QUERIES=shape.tile, KEYS=shape.stream, SHARES=shares, ROWS=_REDUCED_ROWS,
+        COLUMNS=_REDUCED_COLUMNS,
+    )  # fmt: skip
+    return dposition, dtime
+
+
+def _constants(problem: Problem, q: Tensor, v: Tensor) -> dict[str, object]:
+    fast = q.element_size() == 2 and q.is_cuda
+    # Three products of TF32 halves are float32 to its last bits or two, on the matrix units.
+    precise = q.dtype == torch.float32 and torch.get_float32_matmul_precision() == "highest"
+    return {
+        "QK_DIM": q.shape[2], "QK_WIDTH": width(q.shape[2]), "V_DIM": v.shape[2], "V_WIDTH": width(v.shape[2]),
+        "window": 0 if problem.window is None else problem.window, "HAS_WINDOW": problem.window is not None,
+        "FAST": fast, "PRECISION": "tf32x3" if precise else "tf32",
+    }  # fmt: skip
+
+
+def _options(shape: Shape) -> dict[str, int]:
+    return {"num_warps": shape.warps, "num_stages": shape.stages}

@@ -1,0 +1,118 @@
+"""The step that all kernels share: from dot products of one tile to weights and their slopes.
+
+Tiles are [queries, keys] or [keys, queries], as a kernel likes; places come as tensors that broadcast over
+them, `[queries, 1]` and `[1, keys]` or the other way round.
+"""
+# mypy: allow-untyped-defs
+# ruff: noqa: N803
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from models.attention.triton.tiles import BLOCK
+
+_BLOCK = tl.constexpr(BLOCK)
+
+
+@triton.jit
+def read_tile(tiles, num_tiles, row):
+    """First token (int64), length of the sequence, number of the tile, blocks before the sequence."""
+    start = tl.load(tiles + row).to(tl.int64)
+    length = tl.load(tiles + num_tiles + row)
+    number = tl.load(tiles + 2 * num_tiles + row)
+    blocks = tl.load(tiles + 3 * num_tiles + row)
+    return start, length, number, blocks
+
+
+@triton.jit
+def load_rows(
+    source, stride, first, length, ROWS: tl.constexpr, DIM: tl.constexpr, WIDTH: tl.constexpr, MASKED: tl.constexpr
+):
+    """[ROWS, WIDTH] of one head from row `first` on; zeros past column DIM and, if MASKED, past row `length`.
+
+    `source` is the sequence's first row. Only the step to the tile can pass 2^31 elements.
+    """
+    row = tl.arange(0, ROWS)
+    column = tl.arange(0, WIDTH)
+    places = source + tl.cast(first, tl.int64) * stride + row[:, None] * stride + column[None, :]
+    if MASKED:
+        if DIM == WIDTH:
+            return tl.load(places, mask=(first + row < length)[:, None], other=0.0)
+        else:
+            return tl.load(places, mask=(first + row < length)[:, None] & (column < DIM)[None, :], other=0.0)
+    else:
+        if DIM == WIDTH:
+            return tl.load(places)
+        else:
+            return tl.load(places, mask=(column < DIM)[None, :], other=0.0)
+
+
+@triton.jit
+def store_rows(target, stride, first, length, tile, ROWS: tl.constexpr, DIM: tl.constexpr, WIDTH: tl.constexpr):
+    """Write the rows and columns of a [ROWS, WIDTH] tile that exist."""
+    row = tl.arange(0, ROWS)
+    column = tl.arange(0, WIDTH)
+    places = target + tl.cast(first, tl.int64) * stride + row[:, None] * stride + column[None, :]
+    mask = (first + row < length)[:, None] & (column < DIM)[None, :]
+    tl.store(places, tile.to(target.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def visible(query_place, key_place, window, HAS_WINDOW: tl.constexpr):
+    """Whether a query sees a key."""
+    if HAS_WINDOW:
+        return (query_place >= key_place) & (query_place - key_place < window)
+    else:
+        return query_place >= key_place
+
+
+@triton.jit
+def tanh(x, FAST: tl.constexpr):
+    """FAST: one operation of the special-function unit, wrong by 2^-11 at most; otherwise two, exact."""
+    if FAST:
+        return tl.inline_asm_elementwise(
+            "tanh.approx.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1
+        )
+    else:
+        return 1.0 - 2.0 / (1.0 + tl.exp(2.0 * x))
+
+
+@triton.jit
+def silu(half, FAST: tl.constexpr):
+    """`silu(x)` for `half = x / 2`: `x / 2 * (1 + tanh(x / 2))`."""
+    if FAST:
+        return half * tanh(half, FAST) + half
+    else:
+        # Exact far below zero too, where 1 + tanh has no digits left.
+        return 2.0 * half / (1.0 + tl.exp(-2.0 * half))
+
+
+@triton.jit
+def silu_and_slope(half, FAST: tl.constexpr):
+    """`silu(x)` and its derivative `s + silu(x) (1 - s)`, s the sigmoid, for `half = x / 2`."""
+    if FAST:
+        t = tanh(half, FAST)
+        weight = half * t + half
+        sigmoid = 0.5 * t + 0.5
+        return weight, sigmoid + weight * (0.5 - 0.5 * t)
+    else:
+        sigmoid = 1.0 / (1.0 + tl.exp(-2.0 * half))
+        weight = 2.0 * half * sigmoid
+        return weight, sigmoid + weight * (1.0 - sigmoid)
+
+
+@triton.jit
+def block_bounds(bounds, num_blocks, first, length, SIZE: tl.constexpr):
+    """Least and greatest second of the blocks that hold places `first` to `first + SIZE - 1`."""
+    last = (length - 1) // _BLOCK
+    block = tl.minimum(first // _BLOCK, last)
+    least = tl.load(bounds + block)
+    most = tl.load(bounds + num_blocks + block)
+    for more in tl.static_range(1, SIZE // _BLOCK):
+        block = tl.minimum(first // _BLOCK + more, last)
+        least = tl.minimum(least, tl.load(bounds + block))
+        most = tl.maximum(most, tl.load(bounds + num_blocks + block))
+    return least, most
+

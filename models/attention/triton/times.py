@@ -1,0 +1,96 @@
+"""Times as the kernels want them, found once a batch: 32-bit seconds, and their bounds a block of 64 tokens.
+
+Seconds count from the first event of the sequence and stop at +-2^30 (34 years). Where that happens the
+bounds show it, and the kernels go back to the 64-bit times.
+"""
+# mypy: allow-untyped-defs
+# ruff: noqa: N803
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from weakref import WeakKeyDictionary
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from models.attention.bias import BUCKET_STARTS, RelativeTime
+from models.attention.triton.step import read_tile
+from models.attention.triton.tiles import BLOCK, tile_list
+
+LIMIT = 2**30
+
+
+@dataclass(frozen=True, eq=False)
+class Times:
+    """What the kernels need to know about the times of a batch."""
+
+    query_time: Tensor
+    """[tokens] int64"""
+    timestamp: Tensor
+    """[tokens] int64"""
+    seconds: Tensor
+    """[2, tokens] int32, of queries and keys."""
+    bounds: Tensor
+    """[4, blocks] int32: least and greatest second of a block's queries, then of its keys."""
+    starts: Tensor
+    """[130] int64: `BUCKET_STARTS` and an end that no difference reaches."""
+
+
+_times: WeakKeyDictionary[RelativeTime, Times] = WeakKeyDictionary()
+
+
+def times_of(relative_time: RelativeTime) -> Times:
+    """Found once a batch and shared by all layers."""
+    if relative_time not in _times:
+        blocks = tile_list(relative_time.sequences, BLOCK)
+        _times[relative_time] = find_times(relative_time.query_time, relative_time.timestamp, blocks)
+    return _times[relative_time]
+
+
+def find_times(query_time: Tensor, timestamp: Tensor, blocks: Tensor) -> Times:
+    """The same from a list of 64-token tiles."""
+    query_time, timestamp = query_time.contiguous(), timestamp.contiguous()
+    tokens, count = timestamp.shape[0], blocks.shape[1]
+    seconds = torch.empty((2, tokens), dtype=torch.int32, device=timestamp.device)
+    bounds = torch.empty((4, count), dtype=torch.int32, device=timestamp.device)
+    if count:
+        _find_times[(count,)](
+            query_time, timestamp, seconds, bounds, blocks, tokens, count, BLOCK, LIMIT, num_warps=1
+        )
+    return Times(query_time, timestamp, seconds, bounds, bucket_starts(timestamp.device))
+
+
+@lru_cache(maxsize=8)
+def bucket_starts(device: torch.device) -> Tensor:
+    """[130] int64."""
+    return torch.tensor((*BUCKET_STARTS, 2**63 - 1), dtype=torch.int64, device=device)
+
+
+@triton.jit
+def _find_times(
+    query_time, timestamp, seconds, bounds, blocks, tokens, num_blocks, BLOCK: tl.constexpr, LIMIT: tl.constexpr
+):
+    start, length, number, before = read_tile(blocks, num_blocks, tl.program_id(0))
+    if length == 0:
+        return
+    origin = tl.load(timestamp + start)
+    # Past the end stands the last event again: it changes no bound.
+    place = tl.minimum(number * BLOCK + tl.arange(0, BLOCK), length - 1)
+    queries = _relative(tl.load(query_time + start + place), origin, LIMIT)
+    keys = _relative(tl.load(timestamp + start + place), origin, LIMIT)
+    tl.store(seconds + start + place, queries)
+    tl.store(seconds + tokens + start + place, keys)
+    found = bounds + before + number
+    tl.store(found, tl.min(queries))
+    tl.store(found + num_blocks, tl.max(queries))
+    tl.store(found + 2 * num_blocks, tl.min(keys))
+    tl.store(found + 3 * num_blocks, tl.max(keys))
+
+
+@triton.jit
+def _relative(time, origin, LIMIT: tl.constexpr):
+    return tl.minimum(tl.maximum(time - origin, -LIMIT), LIMIT).to(tl.int32)
