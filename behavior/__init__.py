@@ -17,9 +17,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from behavior.balance import fill_packs, spread
+    from behavior.balance import RankedPacks, deal_packs, fill_packs, spread
     from behavior.bucket import BucketCounts, count_bucket, cut_sequences, finish_sequences
     from behavior.config import parse_config
+    from behavior.cost import Cost
     from behavior.dataset import (
         PreparedTables,
         build_manifest,
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
     from behavior.filters import core_items
     from behavior.guess import guess_file
     from behavior.manifest import Manifest, load_manifest
-    from behavior.packing import pack_lengths
+    from behavior.packing import NextFit, pack_in_order, pack_lengths, pack_sequences
+    from behavior.packs import Packs
     from behavior.partition import split_by_hash, stable_hash
     from behavior.sampling import Sampler, Units
     from behavior.sampling_config import SamplingConfig, StochasticLength
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "BucketCounts": "bucket",
+    "Cost": "cost",
     "DatasetSpec": "spec",
     "Encoder": "features",
     "EventBatch": "events",
@@ -61,8 +64,11 @@ _HOMES = {
     "IdCounts": "vocabulary",
     "LengthRule": "sampling_length",
     "Manifest": "manifest",
+    "NextFit": "packing",
+    "Packs": "packs",
     "Plan": "sources",
     "PreparedTables": "dataset",
+    "RankedPacks": "balance",
     "Reject": "sources",
     "Sampler": "sampling",
     "SamplingConfig": "sampling_config",
@@ -83,6 +89,7 @@ _HOMES = {
     "core_items": "filters",
     "count_bucket": "bucket",
     "cut_sequences": "bucket",
+    "deal_packs": "balance",
     "fill_packs": "balance",
     "finish_features": "event_features",
     "finish_sequences": "bucket",
@@ -93,15 +100,17 @@ _HOMES = {
     "load_spec": "spec",
     "merge_stats": "dataset",
     "open_shards": "shards",
+    "pack_in_order": "packing",
     "pack_lengths": "packing",
+    "pack_sequences": "packing",
     "parse_config": "config",
     "plan_input": "sources",
     "prepare_tables": "dataset",
     "read_events": "events",
     "sequence_stats": "stats",
+    "split_by_hash": "partition",
     "split_offsets": "splits",
     "spread": "balance",
-    "split_by_hash": "partition",
     "stable_hash": "partition",
     "stats_record": "dataset",
     "write_table": "shards",
@@ -109,6 +118,7 @@ _HOMES = {
 
 __all__ = [
     "BucketCounts",
+    "Cost",
     "DatasetSpec",
     "Encoder",
     "EventBatch",
@@ -118,8 +128,11 @@ __all__ = [
     "IdCounts",
     "LengthRule",
     "Manifest",
+    "NextFit",
+    "Packs",
     "Plan",
     "PreparedTables",
+    "RankedPacks",
     "Reject",
     "Sampler",
     "SamplingConfig",
@@ -140,6 +153,7 @@ __all__ = [
     "core_items",
     "count_bucket",
     "cut_sequences",
+    "deal_packs",
     "fill_packs",
     "finish_features",
     "finish_sequences",
@@ -150,7 +164,9 @@ __all__ = [
     "load_spec",
     "merge_stats",
     "open_shards",
+    "pack_in_order",
     "pack_lengths",
+    "pack_sequences",
     "parse_config",
     "plan_input",
     "prepare_tables",

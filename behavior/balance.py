@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from behavior.cost import Cost
 from behavior.errors import UserError
 from behavior.lengths import checked, whole_number
 from behavior.packing_kernels import falling_order, fill, least_loaded, spread_packs
@@ -124,14 +125,36 @@ def deal_packs(packs: Packs, ranks: int, cost: Cost | None = None) -> RankedPack
     ranks = whole_number(ranks, "ranks")
     cost = cost or packs.cost
     packs = _whole_steps(packs, ranks, cost)
-    costs = packs._sums(cost.of(packs.lengths))
-    order = np.argsort(-costs, kind="stable")
+    costs = packs.costs_by(cost)
+    steps = np.argsort(-costs, kind="stable").reshape(-1, ranks)
     total = np.zeros(ranks)
-    rank = np.empty((len(packs) // ranks, ranks), np.int32)
-    for step, now in enumerate(order.reshape(-1, ranks)):
-        rank[step] = np.argsort(total, kind="stable")
-        total[rank[step]] += costs[now]
-    by_rank = np.argsort(rank, axis=1, kind="stable")
-    order = np.take_along_axis(order.reshape(-1, ranks), by_rank, axis=1).ravel()
+    for now in steps:  # heaviest first
+        by_load = np.argsort(total, kind="stable")
+        total[by_load] += costs[now]
+        now[by_load] = now.copy()
     step, rank = np.divmod(np.arange(len(packs), dtype=np.int32), np.int32(ranks))
-    return RankedPacks(packs.take(order), rank, step)
+    return RankedPacks(packs.take(steps.ravel()), rank, step)
+
+
+def _whole_steps(packs: Packs, ranks: int, cost: Cost) -> Packs:
+    """As many packs as ranks, or a multiple: the lightest are spread over more where need be."""
+    few = len(packs) % ranks
+    if few == 0:
+        return packs
+    place = np.empty(len(packs), np.int32)
+    place[np.argsort(-packs.costs_by(cost), kind="stable")] = np.arange(len(packs))
+    numbers = place[packs.numbers]
+    pieces = np.bincount(numbers, minlength=len(packs))
+    want = ranks
+    while few < len(packs) and pieces[-few:].sum() < want:
+        few, want = few + ranks, want + ranks
+    if pieces[-few:].sum() < want:
+        raise UserError(
+            f"{len(numbers):,} sequences cannot make {want // ranks:,} packs for each of {ranks:,} ranks",
+            fix="use fewer ranks, or a smaller budget with too_long='window'",
+        )
+    kept = len(packs) - few
+    apart = numbers >= kept
+    weights, capacity = packs.cost.weights(packs.lengths[apart], packs.budget)
+    numbers[apart] = kept + spread_packs(weights, numbers[apart] - np.int32(kept), capacity, few, want)
+    return packs.regrouped(numbers, kept + want)

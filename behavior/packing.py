@@ -1,11 +1,11 @@
 """Packing: sequences are put together to a budget, so that no token is padding and packs cost alike.
 
-    pack_sequences          pieces of sequences in packs, an object that packs Arrow lists
-    pack_lengths            the number of each sequence's pack: fewest packs
-    pack_in_order, NextFit  the same in input order, for an array and for a stream
-    Cost                    cost = linear * n + quadratic * n^2, in place of tokens
-    spread, fill_packs      items over parts, a loader's pool over the next packs
-    deal_packs              packs over ranks, step by step
+pack_sequences          pieces of sequences in packs, an object that packs Arrow lists
+pack_lengths            the number of each sequence's pack: fewest packs
+pack_in_order, NextFit  the same in input order, for an array and for a stream
+Cost                    cost = linear * n + quadratic * n^2, in place of tokens
+spread, fill_packs      items over parts, a loader's pool over the next packs
+deal_packs              packs over ranks, step by step
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from behavior.balance import RankedPacks, deal_packs, fill_packs, spread
 from behavior.cost import TOKENS, Cost
 from behavior.errors import UserError
-from behavior.lengths import checked, lengths_of
+from behavior.lengths import LARGEST, checked
 from behavior.packing_kernels import best_fit_decreasing, grouped, next_fit
 from behavior.packs import Packs, pieces_of
 
@@ -46,9 +46,10 @@ def pack_lengths(lengths: Any, budget: float, cost: Cost = TOKENS) -> np.ndarray
     that of different lengths.
 
     Args:
-        lengths: tokens of each sequence; or lists, whose lengths are taken. [sequences] integer; numpy or Arrow
+        lengths: tokens of each sequence; or lists, whose lengths are taken. [sequences] integer; numpy or
+            Arrow
         budget: what a pack may cost: a number of tokens, unless there is a `cost`.
-        cost: of a sequence; its factors and budgets above 2^31 may be rounded, see `Cost.weights`.
+        cost: of a sequence. Costs that are no whole numbers are rounded up a little, see `Cost.weights`.
 
     Returns:
         The number of each sequence's pack, counted from 0. [sequences] int32
@@ -61,7 +62,7 @@ def pack_lengths(lengths: Any, budget: float, cost: Cost = TOKENS) -> np.ndarray
 
 
 def pack_in_order(lengths: Any, budget: float, cost: Cost = TOKENS) -> np.ndarray:
-    """Put sequences into packs in input order: each into the open pack, or where it does not fit into a new one.
+    """Put sequences into packs in input order: each into the open pack or, where it does not fit, a new one.
 
     Next fit needs less than twice the fewest packs possible (Johnson 1973). Arguments, result and errors are
     those of `pack_lengths`; pack numbers never fall.
@@ -128,7 +129,7 @@ def pack_sequences(
             the short one; every event is in exactly one piece.
 
     Returns:
-        The packs: pieces of each, and a method that packs Arrow lists.
+        The packs: pieces of each, in input order, and a method that packs Arrow lists.
 
     Raises:
         UserError: as `pack_lengths` does; not even one event fits into a pack.
@@ -136,17 +137,10 @@ def pack_sequences(
     if too_long not in ("error", "window"):
         raise UserError(f"unknown too_long={too_long!r}", fix="use 'error' or 'window'")
     longest = cost.longest(budget)
-    whole = lengths_of(lengths)
-    if too_long == "window":
-        whole = _not_negative(whole)
-        if longest == 0 and whole.any():
-            raise UserError(f"not even one event fits into a pack of {budget:,}", fix="use a larger budget")
-    if too_long == "window" and len(whole) and whole.max() > longest:
-        sequence, start, stop = pieces_of(whole, longest)
-    else:
-        whole = checked(whole, longest)
-        sequence = np.arange(len(whole), dtype=np.int32)
-        start, stop = np.zeros(len(whole), np.int64), whole.astype(np.int64)
+    if too_long == "window" and longest == 0:
+        raise UserError(f"not even one event fits into a pack of {budget:,}", fix="use a larger budget")
+    whole = checked(lengths, LARGEST if too_long == "window" else longest).astype(np.int64)
+    sequence, start, stop = pieces_of(whole, longest)
     pack = pack_in_order if in_order else pack_lengths
     numbers = pack(stop - start, budget, cost)
     order, offsets = grouped(numbers, int(numbers.max(initial=-1)) + 1)

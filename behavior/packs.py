@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -20,7 +19,7 @@ from behavior.packing_kernels import grouped, ranges
 class Packs:
     """Pieces of sequences, pack by pack; a piece is a whole sequence where that was not cut.
 
-    Pack p holds pieces `offsets[p]` to `offsets[p + 1]`, in the order of sequences; none is empty.
+    Pack p holds pieces `offsets[p]` to `offsets[p + 1]`; none is empty.
     """
 
     sequence: np.ndarray  # [pieces] int32 number of the sequence in the input
@@ -47,7 +46,11 @@ class Packs:
     @cached_property
     def costs(self) -> np.ndarray:
         """[packs] float64 cost of each pack, at most the budget."""
-        return self._sums(self.cost.of(self.lengths))
+        return self.costs_by(self.cost)
+
+    def costs_by(self, cost: Cost) -> np.ndarray:
+        """[packs] float64 what each pack costs by another measure."""
+        return self._sums(cost.of(self.lengths))
 
     @property
     def fill(self) -> float:
@@ -99,8 +102,8 @@ class Packs:
         those of one array are after `pack_sequences(..., in_order=True)`.
 
         Args:
-            lists: the sequences: an array of lists, or a table whose list columns have equal lengths; other
-                columns are left out.
+            lists: the sequences whose lengths were packed: an array of lists, or a table, of which list columns
+                are taken. Events beyond the lengths that were packed are left out.
 
         Returns:
             sequence, start, length: of each piece; then `tokens`, or the list columns by their names. Lists
@@ -115,18 +118,17 @@ class Packs:
         else:
             columns = {"tokens": lists}
         packed = {
-            "sequence": _nest(self.offsets, pa.array(self.sequence), pa.ListArray),
-            "start": _nest(self.offsets, pa.array(self.start), pa.ListArray),
-            "length": _nest(self.offsets, pa.array(self.lengths), pa.ListArray),
+            "sequence": _nest(self.offsets, pa.array(self.sequence)),
+            "start": _nest(self.offsets, pa.array(self.start)),
+            "length": _nest(self.offsets, pa.array(self.lengths)),
         }
         bounds = np.concatenate((np.zeros(1, np.int64), np.cumsum(self.tokens)))
         for name, column in columns.items():
-            values, kind = self._values(column, name)
-            packed[name] = _nest(bounds, values, kind)
+            packed[name] = _nest(bounds, *self._values(column, name))
         return pa.table(packed)
 
-    def _values(self, lists: Any, name: str) -> tuple[pa.Array, type]:
-        """All tokens in the order of the packs, and the kind of list that they came in."""
+    def _values(self, lists: Any, name: str) -> tuple[pa.Array, bool]:
+        """All tokens in the order of the packs, and whether they came in large lists."""
         if isinstance(lists, pa.ChunkedArray):
             lists = lists.chunk(0) if lists.num_chunks == 1 else lists.combine_chunks()
         if not isinstance(lists, pa.Array) or not is_list(lists.type):
@@ -135,16 +137,17 @@ class Packs:
             lists = lists.cast(pa.list_(lists.type.value_type))
         offsets = lists.offsets.to_numpy().astype(np.int64, copy=False)
         _check(lists, offsets, self, name)
+        large = pa.types.is_large_list(lists.type)
         first = offsets[self.sequence] + self.start
         beyond = first + self.lengths
         if len(first) == 0 or (first[1:] == beyond[:-1]).all():
             begin = int(first[0]) if len(first) else 0
-            return lists.values.slice(begin, int(self.tokens.sum())), type(lists)
-        return lists.values.take(pa.array(ranges(first, beyond))), type(lists)
+            return lists.values.slice(begin, int(self.tokens.sum())), large
+        return lists.values.take(pa.array(ranges(first, beyond))), large
 
 
-def _nest(offsets: np.ndarray, values: pa.Array, kind: type) -> pa.Array:
-    if kind is pa.ListArray and len(values) < 2**31:
+def _nest(offsets: np.ndarray, values: pa.Array, large: bool = False) -> pa.Array:
+    if not large and len(values) < 2**31:
         return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values)
     return pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), values)
 
@@ -164,7 +167,7 @@ def _check(lists: pa.Array, offsets: np.ndarray, packs: Packs, name: str) -> Non
         )
 
 
-def pieces_of(lengths: np.ndarray, longest: int) -> Iterable[np.ndarray]:
+def pieces_of(lengths: np.ndarray, longest: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Cut sequences into windows of at most `longest` events, in order.
 
     Windows end with the newest event: the oldest is the short one, where a history is short in any case.
@@ -172,8 +175,13 @@ def pieces_of(lengths: np.ndarray, longest: int) -> Iterable[np.ndarray]:
     Returns:
         sequence, start, stop: of each piece. [pieces] int32, int64, int64
     """
+    numbers = np.arange(len(lengths), dtype=np.int32)
+    if not (lengths > longest).any():
+        return numbers, np.zeros(len(lengths), np.int64), lengths
     counts = np.maximum(1, -(-lengths // longest))
-    sequence = np.repeat(np.arange(len(lengths), dtype=np.int32), counts)
-    after = np.cumsum(counts)[sequence] - np.arange(1, len(sequence) + 1)  # pieces of the sequence that follow
+    sequence = np.repeat(numbers, counts)
+    after = np.cumsum(counts)[sequence] - np.arange(
+        1, len(sequence) + 1
+    )  # pieces of the sequence that follow
     stop = lengths[sequence] - after * longest
     return sequence, np.maximum(0, stop - longest), stop

@@ -93,7 +93,7 @@ class PackedBatch:
         """A batch of views into a buffer: token columns, offsets, sequence."""
         tokens, rows = sum(lengths), len(lengths)
         end = len(TOKEN_COLUMNS) * _stride(tokens)
-        columns = buffer[:end].view(len(TOKEN_COLUMNS), -1)[:, :tokens]
+        columns = _rows_of(buffer, tokens)[:, :tokens]
         offsets = buffer[end : end + rows + 1]
         batch = cls(
             **dict(zip(TOKEN_COLUMNS, columns.unbind(), strict=True)),
@@ -109,6 +109,11 @@ class PackedBatch:
     def buffer(self) -> Tensor | None:
         """What all columns are views of, where the batch was made by `empty`."""
         return self.__dict__.get("buffer")
+
+    def token_rows(self) -> Tensor:
+        """[columns, tokens or a few more] the token columns of a batch made by `empty`, contiguous rows."""
+        assert self.buffer is not None
+        return _rows_of(self.buffer, self.num_tokens)
 
     @property
     def nbytes(self) -> int:
@@ -207,6 +212,11 @@ class PackedBatch:
             sequence=torch.arange(len(items)),
             has_time=timestamps is not None,
         ).validate()
+
+
+def _rows_of(buffer: Tensor, tokens: int) -> Tensor:
+    stride = _stride(tokens)
+    return buffer[: len(TOKEN_COLUMNS) * stride].view(len(TOKEN_COLUMNS), stride)
 
 
 def _stride(tokens: int) -> int:

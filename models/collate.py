@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from behavior.compiled import compiled
-from models.batch import TOKEN_COLUMNS, PackedBatch
+from models.batch import PackedBatch
 from models.data import Int64Array, SequenceData
 
 QueryTime = Literal["known", "unknown"]
@@ -34,7 +34,7 @@ class Collator:
     ) -> None:
         self.known, self.loss_on = time == "known", loss_on
         self.batch = PackedBatch.empty(lengths, has_time=has_time, pin=pin)
-        self.columns = [getattr(self.batch, name).numpy() for name in TOKEN_COLUMNS]  # each [tokens]
+        self.columns = self.batch.token_rows().numpy()  # [columns, tokens or a few more]
         self.starts = self.batch.offsets.numpy()
         self.rows = self.batch.sequence.numpy()
         self.filled = 0
@@ -50,15 +50,8 @@ class Collator:
         """
         begin, end = self.filled, self.filled + len(sequence)
         self.rows[begin:end] = sequence
-        item, behavior, timestamp, query_time, position, wanted, asked = self.columns
         _fill(
-            item,
-            behavior,
-            timestamp,
-            query_time,
-            position,
-            wanted,
-            asked,
+            self.columns,
             self.starts[begin : end + 1],
             event,
             target,
@@ -80,13 +73,7 @@ class Collator:
 
 @compiled
 def _fill(
-    item: np.ndarray,
-    behavior: np.ndarray,
-    timestamp: np.ndarray,
-    query_time: np.ndarray,
-    position: np.ndarray,
-    target: np.ndarray,
-    target_behavior: np.ndarray,
+    columns: np.ndarray,
     starts: np.ndarray,
     event: np.ndarray,
     last_target: np.ndarray,
@@ -98,47 +85,54 @@ def _fill(
     first_item: int,
     known: bool,
 ) -> None:
-    """The token columns of a batch from the columns of the data."""
+    """The token columns of a batch, in the order of TOKEN_COLUMNS, from the columns of the data."""
+    item, behavior, timestamp, query_time, position, target, target_behavior = (
+        columns[0],
+        columns[1],
+        columns[2],
+        columns[3],
+        columns[4],
+        columns[5],
+        columns[6],
+    )
     first = starts[0]
     for sequence in range(len(last_target)):
         begin, end = starts[sequence], starts[sequence + 1]
         if begin == end:
             continue
-        source, last = event[begin - first], event[end - first - 1]
-        if last - source == end - begin - 1:
-            # A window without gaps is copied column by column, many numbers at a time.
-            for token in range(begin, end):
-                item[token] = items[source + token - begin]
-            for token in range(begin, end):
-                behavior[token] = behaviors[source + token - begin]
-            for token in range(begin, end):
-                timestamp[token] = timestamps[source + token - begin]
-            for token in range(begin, end - 1):
-                target[token] = items[source + token - begin + 1]
-            for token in range(begin, end - 1):
-                target_behavior[token] = behaviors[source + token - begin + 1]
-            for token in range(begin, end - 1):
-                query_time[token] = timestamps[source + token - begin + 1]
+        count = end - begin
+        # Views without negative indices: these loops copy many numbers at a time.
+        to_item, to_behavior, to_time = item[begin:end], behavior[begin:end], timestamp[begin:end]
+        to_target, to_asked, to_query = target[begin:end], target_behavior[begin:end], query_time[begin:end]
+        source, final = event[begin - first], last_target[sequence]
+        if event[end - first - 1] - source == count - 1:
+            from_item, from_behavior = items[source : source + count], behaviors[source : source + count]
+            from_time = timestamps[source : source + count]
+            for token in range(count):
+                to_item[token] = from_item[token]
+            for token in range(count):
+                to_behavior[token] = from_behavior[token]
+            for token in range(count):
+                to_time[token] = from_time[token]
         else:
-            for token in range(begin, end):
-                here = event[token - first]
-                item[token] = items[here]
-                behavior[token] = behaviors[here]
-                timestamp[token] = timestamps[here]
-            for token in range(begin, end - 1):
-                target[token] = item[token + 1]
-                target_behavior[token] = behavior[token + 1]
-                query_time[token] = timestamp[token + 1]
-        target[end - 1] = items[last_target[sequence]]
-        target_behavior[end - 1] = behaviors[last_target[sequence]]
-        query_time[end - 1] = timestamps[last_target[sequence]]
-        for token in range(begin, end):
-            position[token] = token - begin
-        if not known:
-            query_time[begin:end] = timestamp[begin:end]
+            for token in range(count):
+                here = event[begin - first + token]
+                to_item[token] = items[here]
+                to_behavior[token] = behaviors[here]
+                to_time[token] = timestamps[here]
+        for token in range(count - 1):
+            to_target[token] = to_item[token + 1] if to_item[token + 1] >= first_item else 0
+        for token in range(count - 1):
+            to_asked[token] = to_behavior[token + 1]
+        for token in range(count - 1):
+            to_query[token] = to_time[token + 1 if known else token]
+        to_target[count - 1] = items[final] if items[final] >= first_item else 0
+        to_asked[count - 1] = behaviors[final]
+        to_query[count - 1] = timestamps[final] if known else to_time[count - 1]
+        to_position = position[begin:end]
+        for token in range(count):
+            to_position[token] = token
         if not all_carry_loss:
-            for token in range(begin, end):
-                if not carries_loss[target_behavior[token]]:
-                    target[token] = 0
-        for token in range(begin, end):
-            target[token] = target[token] if target[token] >= first_item else 0
+            for token in range(count):
+                if not carries_loss[to_asked[token]]:
+                    to_target[token] = 0

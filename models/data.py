@@ -20,7 +20,6 @@ Int64Array = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
 _UNITS_A_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000}
-_COLUMNS = ("item", "behavior", "train_end", "valid_end")
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ def decode_sequences(table: pa.Table, shards: ShardFolder, first_row: int) -> Se
     has_time = manifest.timestamp_unit != "none"
     data = SequenceData(
         item=item,
-        behavior=_flat(table, "behavior", np.int8),
+        behavior=_flat(table, "behavior", np.int8) if _several(shards) else np.ones(len(item), np.int8),
         timestamp=_seconds(table, manifest.timestamp_unit) if has_time else np.zeros(len(item), np.int64),
         offsets=offsets,
         train_end=_numbers(table, "train_end"),
@@ -124,8 +123,14 @@ def decode_sequences(table: pa.Table, shards: ShardFolder, first_row: int) -> Se
 
 def stored_columns(shards: ShardFolder) -> list[str]:
     """The columns of a sequence file that `decode_sequences` takes."""
-    timed = shards.manifest.timestamp_unit != "none"
-    return [*_COLUMNS, "timestamp"] if timed else list(_COLUMNS)
+    columns = ["item", "train_end", "valid_end"]
+    # A column that holds one value throughout is not worth reading.
+    columns += ["behavior"] if _several(shards) else []
+    return columns + (["timestamp"] if shards.manifest.timestamp_unit != "none" else [])
+
+
+def _several(shards: ShardFolder) -> bool:
+    return len(shards.manifest.behaviors) > 1
 
 
 def about_sequences(shards: ShardFolder) -> About:

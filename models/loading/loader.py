@@ -21,7 +21,7 @@ from models.loading.order import EpochOrder
 from models.loading.planner import EpochPlanner, Position, Step
 from models.loading.replica import Replica
 from models.loading.source import SequenceSource
-from models.loading.steps import BySequences, ByTokens, Cost, StepRule
+from models.loading.steps import BySequences, ByTokens, StepRule, sample_cost
 
 
 class TrainLoader:
@@ -232,7 +232,7 @@ class TrainLoader:
         return hashlib.sha256(numbers).hexdigest()[:16]
 
     def _make_rule(self) -> StepRule:
-        cost, count = Cost(self.config.balance_length), self.replica.count
+        cost, count = sample_cost(self.config.balance_length), self.replica.count
         if self.batch_tokens is None:
             return BySequences(self.batch_sequences, count, cost)
         stochastic = self.config.sampling.stochastic_length

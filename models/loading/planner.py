@@ -130,12 +130,14 @@ class EpochPlanner:
         """Ascending places, cut where the block changes."""
         if len(places) == 0:
             return []
-        numbers = self.order.block_at(places)
-        firsts = np.flatnonzero(np.diff(numbers, prepend=-1))
-        ends = [*firsts[1:].tolist(), len(places)]
+        first, last = self.order.block_at(places[[0, -1]]).tolist()
+        cuts = np.searchsorted(places, self.order.starts[first + 1 : last + 1]).tolist()
         return [
-            (self._block(int(numbers[first])), places[first:end])
-            for first, end in zip(firsts.tolist(), ends, strict=True)
+            (self._block(number), places[begin:end])
+            for number, begin, end in zip(
+                range(first, last + 1), [0, *cuts], [*cuts, len(places)], strict=True
+            )
+            if begin < end
         ]
 
     def _block(self, number: int) -> Block:
@@ -149,9 +151,7 @@ class EpochPlanner:
 
     def _release(self) -> None:
         """Let go of blocks of which nothing waits any more."""
-        if self.taken < len(self.order):
-            needed = set(self.order.block_at(np.append(self.place, self.taken)).tolist())
-        else:
-            needed = set(self.order.block_at(self.place).tolist())
-        for number in self.blocks.keys() - needed:
+        oldest = int(self.place[0]) if len(self.place) else min(self.taken, len(self.order) - 1)
+        needed = int(self.order.block_at(np.array([oldest]))[0])
+        for number in [number for number in self.blocks if number < needed]:
             del self.blocks[number]

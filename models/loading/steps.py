@@ -7,44 +7,22 @@ state, and a run goes on from it on any number of processes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from behavior.balance import fill_packs, spread
+from behavior.cost import Cost
 from models.data import Int64Array
 
-_MOST_UNITS = 1 << 30
 
+def sample_cost(balance_length: int | None) -> Cost:
+    """What a sample of n inputs costs: `n + n^2 / balance_length`, in units of 1 / balance_length.
 
-@dataclass(frozen=True)
-class Cost:
-    """What a sample of n inputs costs: `n + n^2 / balance_length`.
-
-    The second term is attention's. At `balance_length` inputs it costs as much as everything else does.
+    The second term is attention's: at `balance_length` inputs it costs as much as everything else does.
     Without it, cost is the number of inputs.
     """
-
-    balance_length: int | None = None
-
-    @property
-    def linear(self) -> float:
-        """Factor of n in units of `of`."""
-        return self.balance_length or 1
-
-    @property
-    def quadratic(self) -> float:
-        """Factor of n^2 in units of `of`."""
-        return 0 if self.balance_length is None else 1
-
-    def of(self, lengths: Int64Array) -> Int64Array:
-        """[samples] costs in units of 1 / balance_length, exact."""
-        return lengths if self.balance_length is None else lengths * (lengths + self.balance_length)
-
-    def budget(self, tokens: int) -> int:
-        """`tokens` in the units of `of`."""
-        return tokens * (self.balance_length or 1)
+    return Cost() if balance_length is None else Cost(linear=balance_length, quadratic=1)
 
 
 class StepRule(Protocol):
@@ -94,7 +72,8 @@ class ByTokens:
     """Samples that fill a budget of tokens on every process: the oldest of the pool, and what fits beside.
 
     Args:
-        batch_tokens: inputs (or, with a cost, what costs as much) of a step, of all processes together.
+        batch_tokens: inputs (or, with a quadratic cost, what costs as much) of a step, of all processes
+            together.
         replicas: processes; each has its share of the budget.
         lookahead: samples in the pool besides those that fill a step, to close the gaps with.
         cost: of a sample.
@@ -102,9 +81,9 @@ class ByTokens:
 
     def __init__(self, batch_tokens: int, replicas: int, lookahead: int, cost: Cost) -> None:
         self.replicas, self.lookahead, self.cost = replicas, lookahead, cost
-        self.budget = cost.budget(batch_tokens // replicas)
-        # Packing counts in 32 bits; rounded up, so that no budget is ever exceeded.
-        self.scale = max(1, -(-self.budget // _MOST_UNITS))
+        self.budget = batch_tokens // replicas * cost.linear
+        # What costs are counted in, and the budget of a process in that.
+        self._capacity = cost.weights(np.empty(0, dtype=np.int64), self.budget)[1]
 
     @property
     def fixed_size(self) -> None:
@@ -112,25 +91,19 @@ class ByTokens:
 
     def holds(self, length: int) -> bool:
         """Whether a sample of so many inputs fits into the share of a process."""
-        return int(self._weights(np.array([length]))[0]) <= self.budget // self.scale
+        return length <= self.cost.longest(self.budget)
 
     def missing(self, lengths: Int64Array) -> int:
-        ends = np.cumsum(self._weights(lengths))
-        total = int(ends[-1]) if len(ends) else 0
+        ends = np.cumsum(self._weights(lengths), dtype=np.int64)
+        total, step = int(ends[-1]) if len(ends) else 0, self._capacity * self.replicas
         # One more than fits, at least, or the pool may not be all that there is.
         lookahead = max(1, self.lookahead)
-        if total <= self._capacity:  # so many more of the mean weight fill a step
-            return lookahead + (self._capacity - total) * len(ends) // max(1, total)
-        filling = int(np.searchsorted(ends, self._capacity, side="right"))
-        return max(0, filling + lookahead - len(ends))
+        if total <= step:  # so many more of the mean weight fill it
+            return lookahead + (step - total) * len(ends) // max(1, total)
+        return max(0, int(np.searchsorted(ends, step, side="right")) + lookahead - len(ends))
 
     def choose(self, lengths: Int64Array) -> Int64Array:
-        weights = self._weights(lengths)
-        return fill_packs(weights, self.budget // self.scale, self.replicas).astype(np.int64)
-
-    @property
-    def _capacity(self) -> int:
-        return self.budget // self.scale * self.replicas
+        return fill_packs(self._weights(lengths), self._capacity, self.replicas).astype(np.int64)
 
     def _weights(self, lengths: Int64Array) -> Int64Array:
-        return -(-self.cost.of(lengths) // self.scale)
+        return self.cost.weights(lengths, self.budget)[0]

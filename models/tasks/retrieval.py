@@ -75,9 +75,7 @@ class LossBatch:
         """The same on another device, copied in the background from page-locked memory."""
         pinned = device.type == "cuda"
         positions = self.positions.pin_memory() if pinned else self.positions
-        return LossBatch(
-            self.batch.to(device, non_blocking=True), positions.to(device, non_blocking=pinned)
-        )
+        return LossBatch(self.batch.to(device, non_blocking=True), positions.to(device, non_blocking=pinned))
 
 
 class RetrievalObjective(nn.Module):

@@ -12,7 +12,14 @@ import triton
 import triton.language as tl
 
 from models.attention.triton.forward import count_tiles, half_scores, key_range, two_ranges
-from models.attention.triton.step import block_bounds, load_rows, read_tile, silu_and_slope, store_rows, visible
+from models.attention.triton.step import (
+    block_bounds,
+    load_rows,
+    read_tile,
+    silu_and_slope,
+    store_rows,
+    visible,
+)
 
 
 @triton.jit
@@ -32,7 +39,7 @@ def query_range(first, length, window, QUERIES: tl.constexpr, KEYS: tl.constexpr
 @triton.jit
 def _key_step(
     dk_tile, dv_tile, q, k_tile, v_tile, given, q_stride, given_stride, first_query, key_place, length, start,
-    window, half_scale, position, time, starts, times, key_least, key_most, query_bounds, num_blocks,
+    window, half_scale, position, time, times, key_least, key_most, query_bounds, num_blocks,
     QUERIES: tl.constexpr, QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr,
     V_WIDTH: tl.constexpr, HAS_WINDOW: tl.constexpr, MASKED: tl.constexpr, FAST: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -48,7 +55,7 @@ def _key_step(
     products = tl.dot(k_tile, tl.trans(q_tile), input_precision=PRECISION)
     dweights = tl.dot(v_tile, tl.trans(given_tile), input_precision=PRECISION)
     half = half_scores(
-        products, half_scale, query_place, key_place, length, start, position, time, starts, times, tile_bounds,
+        products, half_scale, query_place, key_place, length, start, position, time, times, tile_bounds,
         MASKED,
     )  # fmt: skip
     weights, slope = silu_and_slope(half, FAST)
@@ -64,8 +71,8 @@ def _key_step(
 
 @triton.jit
 def key_kernel(
-    q, k, v, given, dk, dv, tiles, num_tiles, position, time, starts, query_time, timestamp, seconds, bounds,
-    tokens, num_blocks, q_stride, q_head, k_stride, k_head, v_stride, v_head, given_stride, given_head,
+    q, k, v, given, dk, dv, tiles, num_tiles, position, time, query_time, timestamp, seconds, bounds,
+    borders, wide_borders, tokens, num_blocks, q_stride, q_head, k_stride, k_head, v_stride, v_head, given_stride, given_head,
     dk_stride, dv_stride, window, half_scale, qk_scale, output_scale,
     KEYS: tl.constexpr, QUERIES: tl.constexpr,
     QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr, V_WIDTH: tl.constexpr,
@@ -83,12 +90,12 @@ def key_kernel(
     given += start * given_stride + head * given_head
     dk += start * dk_stride + head * QK_DIM
     dv += start * dv_stride + head * V_DIM
-    times = (query_time, timestamp, seconds, seconds)
+    times = (seconds, seconds, query_time, timestamp, borders, wide_borders)
     key_least = 0
     key_most = 0
     query_bounds = bounds
     if time is not None:
-        times = (query_time, timestamp, seconds, seconds + tokens)
+        times = (seconds, seconds + tokens, query_time, timestamp, borders, wide_borders)
         key_least, key_most = block_bounds(bounds + 2 * num_blocks + blocks, num_blocks, first, length, KEYS)
         query_bounds = bounds + blocks
     key_place = (first + tl.arange(0, KEYS))[:, None]
@@ -100,14 +107,14 @@ def key_kernel(
     for first_query in tl.range(whole_begin, whole_end, QUERIES):
         dk_tile, dv_tile = _key_step(
             dk_tile, dv_tile, q, k_tile, v_tile, given, q_stride, given_stride, first_query, key_place, length,
-            start, window, half_scale, position, time, starts, times, key_least, key_most, query_bounds,
+            start, window, half_scale, position, time, times, key_least, key_most, query_bounds,
             num_blocks, QUERIES, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, HAS_WINDOW, False, FAST, PRECISION,
         )  # fmt: skip
     for step in tl.range(0, count_tiles(begin, whole_begin, QUERIES) + count_tiles(whole_end, end, QUERIES)):
         first_query = two_ranges(begin, whole_begin, whole_end, end, step, QUERIES)
         dk_tile, dv_tile = _key_step(
             dk_tile, dv_tile, q, k_tile, v_tile, given, q_stride, given_stride, first_query, key_place, length,
-            start, window, half_scale, position, time, starts, times, key_least, key_most, query_bounds,
+            start, window, half_scale, position, time, times, key_least, key_most, query_bounds,
             num_blocks, QUERIES, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, HAS_WINDOW, True, FAST, PRECISION,
         )  # fmt: skip
     store_rows(dk, dk_stride, first, length, dk_tile * (qk_scale * output_scale), KEYS, QK_DIM, QK_WIDTH)
@@ -117,7 +124,7 @@ def key_kernel(
 @triton.jit
 def _query_step(
     dq_tile, q_tile, k, v, given_tile, k_stride, v_stride, query_place, first_key, length, start, window,
-    half_scale, position, time, starts, times, query_least, query_most, key_bounds, num_blocks,
+    half_scale, position, time, times, query_least, query_most, key_bounds, num_blocks,
     KEYS: tl.constexpr, QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr,
     V_WIDTH: tl.constexpr, HAS_WINDOW: tl.constexpr, MASKED: tl.constexpr, FAST: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -133,7 +140,7 @@ def _query_step(
     products = tl.dot(q_tile, tl.trans(k_tile), input_precision=PRECISION)
     dweights = tl.dot(given_tile, tl.trans(v_tile), input_precision=PRECISION)
     half = half_scores(
-        products, half_scale, query_place, key_place, length, start, position, time, starts, times, tile_bounds,
+        products, half_scale, query_place, key_place, length, start, position, time, times, tile_bounds,
         MASKED,
     )  # fmt: skip
     _, slope = silu_and_slope(half, FAST)
@@ -145,8 +152,8 @@ def _query_step(
 
 @triton.jit
 def query_kernel(
-    q, k, v, given, dq, tiles, num_tiles, position, time, starts, query_time, timestamp, seconds, bounds,
-    tokens, num_blocks, q_stride, q_head, k_stride, k_head, v_stride, v_head, given_stride, given_head,
+    q, k, v, given, dq, tiles, num_tiles, position, time, query_time, timestamp, seconds, bounds,
+    borders, wide_borders, tokens, num_blocks, q_stride, q_head, k_stride, k_head, v_stride, v_head, given_stride, given_head,
     dq_stride, window, half_scale, qk_scale, output_scale,
     QUERIES: tl.constexpr, KEYS: tl.constexpr,
     QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr, V_WIDTH: tl.constexpr,
@@ -163,12 +170,12 @@ def query_kernel(
     v += start * v_stride + head * v_head
     given += start * given_stride + head * given_head
     dq += start * dq_stride + head * QK_DIM
-    times = (query_time, timestamp, seconds, seconds)
+    times = (seconds, seconds, query_time, timestamp, borders, wide_borders)
     query_least = 0
     query_most = 0
     key_bounds = bounds
     if time is not None:
-        times = (query_time, timestamp, seconds, seconds + tokens)
+        times = (seconds, seconds + tokens, query_time, timestamp, borders, wide_borders)
         query_least, query_most = block_bounds(bounds + blocks, num_blocks, first, length, QUERIES)
         key_bounds = bounds + 2 * num_blocks + blocks
     query_place = (first + tl.arange(0, QUERIES))[:, None]
@@ -179,14 +186,14 @@ def query_kernel(
     for first_key in tl.range(whole_begin, whole_end, KEYS):
         dq_tile = _query_step(
             dq_tile, q_tile, k, v, given_tile, k_stride, v_stride, query_place, first_key, length, start, window,
-            half_scale, position, time, starts, times, query_least, query_most, key_bounds, num_blocks,
+            half_scale, position, time, times, query_least, query_most, key_bounds, num_blocks,
             KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, HAS_WINDOW, False, FAST, PRECISION,
         )  # fmt: skip
     for step in tl.range(0, count_tiles(begin, whole_begin, KEYS) + count_tiles(whole_end, end, KEYS)):
         first_key = two_ranges(begin, whole_begin, whole_end, end, step, KEYS)
         dq_tile = _query_step(
             dq_tile, q_tile, k, v, given_tile, k_stride, v_stride, query_place, first_key, length, start, window,
-            half_scale, position, time, starts, times, query_least, query_most, key_bounds, num_blocks,
+            half_scale, position, time, times, query_least, query_most, key_bounds, num_blocks,
             KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, HAS_WINDOW, True, FAST, PRECISION,
         )  # fmt: skip
     store_rows(dq, dq_stride, first, length, dq_tile * (qk_scale * output_scale), QUERIES, QK_DIM, QK_WIDTH)

@@ -4,7 +4,6 @@ Far from the diagonal all differences of a tile fall into one time bucket or a f
 number, and one masked addition a bucket border. Otherwise each pair finds its bucket.
 """
 # mypy: allow-untyped-defs
-# ruff: noqa: N803
 
 from __future__ import annotations
 
@@ -26,27 +25,13 @@ _FEW = tl.constexpr(6)
 
 
 @triton.jit
-def position_bias(bias, position, query_place, key_place, length, MASKED: tl.constexpr):
-    """Add `position[i - j]`; rows past the end of the sequence read the last one's."""
-    distance = tl.minimum(query_place, length - 1) - key_place
-    if MASKED:
-        return bias + tl.load(position + distance, mask=distance >= 0, other=0.0)
-    else:
-        return bias + tl.load(position + distance)
-
-
-@triton.jit
-def time_bias(bias, time, starts, low, high, narrow, query_place, key_place, length, start, times):
-    """Add `time[bucket]`, given the range of buckets from `bucket_range`."""
-    if narrow & (high - low <= _FEW):
-        bias += tl.load(time + low)
-        if high > low:
-            difference = narrow_difference(query_place, key_place, length, start, times)
-            for bucket in range(low + 1, high + 1):
-                rise = tl.load(time + bucket) - tl.load(time + bucket - 1)
-                bias += tl.where(difference >= tl.load(starts + bucket).to(tl.int32), rise, 0.0)
-    else:
-        bias += tl.load(time + buckets(starts, narrow, query_place, key_place, length, start, times))
+def position_bias(bias, position, query_place, key_place, length):
+    """Add `position[i - j]`, zero where j > i; rows past the end of the sequence read the last one's."""
+    # Always true: within a branch the compiler does not copy these reads, which hit the cache, to shared
+    # memory ahead of time, four bytes each.
+    if length > 0:
+        distance = tl.minimum(query_place, length - 1) - key_place
+        bias += tl.load(position + distance, mask=distance >= 0, other=0.0)
     return bias
 
 
@@ -56,9 +41,7 @@ def bucket_range(query_least, query_most, key_least, key_most):
 
     The range may be wider than need be by a border next to it.
     """
-    narrow = (
-        (query_least > -_LIMIT) & (query_most < _LIMIT) & (key_least > -_LIMIT) & (key_most < _LIMIT)
-    )
+    narrow = (query_least > -_LIMIT) & (query_most < _LIMIT) & (key_least > -_LIMIT) & (key_most < _LIMIT)
     least = query_least - key_most
     most = query_most - key_least
     nearest = tl.maximum(tl.maximum(least, -most), 1)
@@ -69,34 +52,54 @@ def bucket_range(query_least, query_most, key_least, key_most):
 
 
 @triton.jit
+def time_bias(bias, time, low, high, narrow, query_place, key_place, length, start, times):
+    """Add `time[bucket]`, given the range of buckets from `bucket_range`."""
+    few = high - low <= _FEW
+    if narrow & (high - low > _FEW):
+        bucket = buckets(query_place, key_place, length, start, times)
+        bias += tl.load(time + bucket)
+    else:
+        bias += tl.load(time + low)
+        if high > low:
+            if few:
+                _, _, _, _, borders, _ = times
+                difference = narrow_difference(query_place, key_place, length, start, times)
+                for bucket in range(low + 1, high + 1):
+                    rise = tl.load(time + bucket) - tl.load(time + bucket - 1)
+                    bias += tl.where(difference >= tl.load(borders + bucket), rise, 0.0)
+            else:
+                # Slow, for sequences that span lifetimes.
+                _, _, _, _, _, wide_borders = times
+                for bucket in range(low + 1, high + 1):
+                    rise = tl.load(time + bucket) - tl.load(time + bucket - 1)
+                    difference = wide_difference(query_place, key_place, length, start, times)
+                    bias += tl.where(difference >= tl.load(wide_borders + bucket), rise, 0.0)
+    return bias
+
+
+@triton.jit
 def narrow_difference(query_place, key_place, length, start, times):
     """Absolute differences in int32 seconds, where the bounds of the tile allow them."""
-    _, _, query_seconds, key_seconds = times
+    query_seconds, key_seconds, _, _, _, _ = times
     query = tl.load(query_seconds + start + tl.minimum(query_place, length - 1))
     key = tl.load(key_seconds + start + tl.minimum(key_place, length - 1))
     return tl.abs(query - key)
 
 
 @triton.jit
-def buckets(starts, narrow, query_place, key_place, length, start, times):
-    """The bucket of each pair: a logarithm that is never too high, put right by one comparison."""
-    if narrow:
-        difference = narrow_difference(query_place, key_place, length, start, times)
-        bucket = _estimate(difference)
-        border = tl.load(starts + bucket + 1)
-        bucket += (difference.to(tl.int64) >= border).to(tl.int32)
-    else:
-        query_time, timestamp, _, _ = times
-        query = tl.load(query_time + start + tl.minimum(query_place, length - 1))
-        key = tl.load(timestamp + start + tl.minimum(key_place, length - 1))
-        difference = tl.abs(query - key)
-        bucket = _estimate(difference)
-        border = tl.load(starts + bucket + 1)
-        bucket += (difference >= border).to(tl.int32)
-    return bucket
+def wide_difference(query_place, key_place, length, start, times):
+    """Absolute differences in int64 seconds."""
+    _, _, query_time, timestamp, _, _ = times
+    query = tl.load(query_time + start + tl.minimum(query_place, length - 1))
+    key = tl.load(timestamp + start + tl.minimum(key_place, length - 1))
+    return tl.abs(query - key)
 
 
 @triton.jit
-def _estimate(difference):
+def buckets(query_place, key_place, length, start, times):
+    """The bucket of each pair of a narrow tile: a logarithm never too high, put right by one comparison."""
+    _, _, _, _, borders, _ = times
+    difference = narrow_difference(query_place, key_place, length, start, times)
     logarithm = tl.log2(tl.maximum(difference, 1).to(tl.float32)) * _BUCKETS_PER_OCTAVE - _SLACK
-    return tl.minimum(tl.maximum(logarithm, 0.0).to(tl.int32), _LAST_BUCKET)
+    estimate = logarithm.to(tl.int32)
+    return estimate + (difference >= tl.load(borders + estimate + 1)).to(tl.int32)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from models.attention.triton.bias import bucket_range, buckets, position_bias, time_bias
+from models.attention.triton.bias import bucket_range, buckets, time_bias, wide_difference
 from models.attention.triton.step import block_bounds, load_rows, read_tile, silu_and_slope, visible
 
 TIME_COLUMNS = 256
@@ -22,19 +22,23 @@ _TIME_COLUMNS = tl.constexpr(TIME_COLUMNS)
 
 
 @triton.jit
-def _add_buckets(
-    sums, dscores, starts, tile_bounds, query_place, key_place, length, start, times
-):
+def _add_buckets(sums, dscores, low, high, narrow, query_place, key_place, length, start, times):
     """sums [TIME_COLUMNS] plus the sum of dscores over each bucket."""
-    query_least, query_most, key_least, key_most = tile_bounds
-    low, high, narrow = bucket_range(query_least, query_most, key_least, key_most)
     column = tl.arange(0, _TIME_COLUMNS)
     if low == high:
         sums += tl.where(column == low, tl.sum(dscores), 0.0)
     else:
-        bucket = buckets(starts, narrow, query_place, key_place, length, start, times)
-        for number in range(low, high + 1):
-            sums += tl.where(column == number, tl.sum(tl.where(bucket == number, dscores, 0.0)), 0.0)
+        if narrow:
+            bucket = buckets(query_place, key_place, length, start, times)
+            for number in range(low, high + 1):
+                sums += tl.where(column == number, tl.sum(tl.where(bucket == number, dscores, 0.0)), 0.0)
+        else:
+            _, _, _, _, _, borders = times
+            for number in range(low, high + 1):
+                difference = tl.maximum(wide_difference(query_place, key_place, length, start, times), 1)
+                inside = difference >= tl.load(borders + number)
+                inside &= (number == high) | (difference < tl.load(borders + tl.minimum(number + 1, high)))
+                sums += tl.where(column == number, tl.sum(tl.where(inside, dscores, 0.0)), 0.0)
     return sums
 
 
@@ -52,8 +56,8 @@ def _store_diagonals(target, tile, QUERIES: tl.constexpr, KEYS: tl.constexpr):
 
 @triton.jit
 def diagonal_kernel(
-    q, k, v, given, position_rows, time_rows, tiles, num_tiles, position, position_size, time, starts,
-    query_time, timestamp, seconds, bounds, tokens, num_blocks, q_stride, q_head, k_stride, k_head, v_stride,
+    q, k, v, given, position_rows, time_rows, tiles, num_tiles, position, position_size, time, query_time,
+    timestamp, seconds, bounds, borders, wide_borders, tokens, num_blocks, q_stride, q_head, k_stride, k_head, v_stride,
     v_head, given_stride, given_head, window, half_scale,
     HEADS: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr, SHARES: tl.constexpr,
     QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr, V_WIDTH: tl.constexpr,
@@ -96,14 +100,14 @@ def diagonal_kernel(
         dweights = tl.dot(given_tile, tl.trans(v_tile), input_precision=PRECISION)
         full_bias = bias
         if time is not None:
-            times = (query_time, timestamp, seconds, seconds + tokens)
+            times = (seconds, seconds + tokens, query_time, timestamp, borders, wide_borders)
             query_least, query_most = block_bounds(bounds + blocks, num_blocks, first_query, length, QUERIES)
             key_least, key_most = block_bounds(
                 bounds + 2 * num_blocks + blocks, num_blocks, first_key, length, KEYS
             )
             low, high, narrow = bucket_range(query_least, query_most, key_least, key_most)
             full_bias = time_bias(
-                bias, time, starts, low, high, narrow, first_query + i, first_key + j, length, start, times
+                bias, time, low, high, narrow, first_query + i, first_key + j, length, start, times
             )
         _, slope = silu_and_slope(products * half_scale + 0.5 * full_bias, FAST)
         # Rows past the end have no given gradient: zeros.
@@ -112,9 +116,8 @@ def diagonal_kernel(
             if position is not None:
                 over_tiles += over_heads
             if time is not None:
-                tile_bounds = (query_least, query_most, key_least, key_most)
                 sums = _add_buckets(
-                    sums, over_heads, starts, tile_bounds, first_query + i, first_key + j, length, start, times
+                    sums, over_heads, low, high, narrow, first_query + i, first_key + j, length, start, times
                 )
             over_heads = tl.zeros((QUERIES, KEYS), tl.float32)
     row = (row * PARTS + part) * SHARES + share

@@ -42,7 +42,7 @@ def count_tiles(begin, end, SIZE: tl.constexpr):
 
 @triton.jit
 def half_scores(
-    products, half_scale, query_place, key_place, length, start, position, time, starts, times, bounds_of_tile,
+    products, half_scale, query_place, key_place, length, start, position, time, times, bounds_of_tile,
     MASKED: tl.constexpr,
 ):  # fmt: skip
     """`(qk_scale * products + bias) / 2` of one tile."""
@@ -50,13 +50,11 @@ def half_scores(
     if position is not None or time is not None:
         bias = tl.zeros(products.shape, tl.float32)
         if position is not None:
-            bias = position_bias(bias, position, query_place, key_place, length, MASKED)
+            bias = position_bias(bias, position, query_place, key_place, length)
         if time is not None:
             query_least, query_most, key_least, key_most = bounds_of_tile
             low, high, narrow = bucket_range(query_least, query_most, key_least, key_most)
-            bias = time_bias(
-                bias, time, starts, low, high, narrow, query_place, key_place, length, start, times
-            )
+            bias = time_bias(bias, time, low, high, narrow, query_place, key_place, length, start, times)
         half += 0.5 * bias
     return half
 
@@ -64,7 +62,7 @@ def half_scores(
 @triton.jit
 def _step(
     total, q_tile, k, v, k_stride, v_stride, query_place, first_key, length, start, window, half_scale,
-    position, time, starts, times, query_least, query_most, key_bounds, num_blocks,
+    position, time, times, query_least, query_most, key_bounds, num_blocks,
     KEYS: tl.constexpr, QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr, V_WIDTH: tl.constexpr,
     HAS_WINDOW: tl.constexpr, MASKED: tl.constexpr, FAST: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -77,7 +75,7 @@ def _step(
     k_tile = load_rows(k, k_stride, first_key, length, KEYS, QK_DIM, QK_WIDTH, MASKED)
     products = tl.dot(q_tile, tl.trans(k_tile), input_precision=PRECISION)
     half = half_scores(
-        products, half_scale, query_place, key_place, length, start, position, time, starts, times, tile_bounds,
+        products, half_scale, query_place, key_place, length, start, position, time, times, tile_bounds,
         MASKED,
     )  # fmt: skip
     weights = silu(half, FAST)
@@ -89,7 +87,8 @@ def _step(
 
 @triton.jit
 def forward_kernel(
-    q, k, v, out, tiles, num_tiles, position, time, starts, query_time, timestamp, seconds, bounds, tokens,
+    q, k, v, out, tiles, num_tiles, position, time, query_time, timestamp, seconds, bounds,
+    borders, wide_borders, tokens,
     num_blocks, q_stride, q_head, k_stride, k_head, v_stride, v_head, out_stride, window, half_scale, output_scale,
     QUERIES: tl.constexpr, KEYS: tl.constexpr,
     QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr, V_WIDTH: tl.constexpr,
@@ -105,12 +104,12 @@ def forward_kernel(
     k += start * k_stride + head * k_head
     v += start * v_stride + head * v_head
     out += start * out_stride + head * V_DIM
-    times = (query_time, timestamp, seconds, seconds)
+    times = (seconds, seconds, query_time, timestamp, borders, wide_borders)
     query_least = 0
     query_most = 0
     key_bounds = bounds
     if time is not None:
-        times = (query_time, timestamp, seconds, seconds + tokens)
+        times = (seconds, seconds + tokens, query_time, timestamp, borders, wide_borders)
         query_least, query_most = block_bounds(bounds + blocks, num_blocks, first, length, QUERIES)
         key_bounds = bounds + 2 * num_blocks + blocks
     query_place = (first + tl.arange(0, QUERIES))[:, None]
@@ -120,14 +119,14 @@ def forward_kernel(
     for first_key in tl.range(whole_begin, whole_end, KEYS):
         total = _step(
             total, q_tile, k, v, k_stride, v_stride, query_place, first_key, length, start, window, half_scale,
-            position, time, starts, times, query_least, query_most, key_bounds, num_blocks,
+            position, time, times, query_least, query_most, key_bounds, num_blocks,
             KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, HAS_WINDOW, False, FAST, PRECISION,
         )  # fmt: skip
     for step in tl.range(0, count_tiles(begin, whole_begin, KEYS) + count_tiles(whole_end, end, KEYS)):
         first_key = two_ranges(begin, whole_begin, whole_end, end, step, KEYS)
         total = _step(
             total, q_tile, k, v, k_stride, v_stride, query_place, first_key, length, start, window, half_scale,
-            position, time, starts, times, query_least, query_most, key_bounds, num_blocks,
+            position, time, times, query_least, query_most, key_bounds, num_blocks,
             KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, HAS_WINDOW, True, FAST, PRECISION,
         )  # fmt: skip
     store_rows(out, out_stride, first, length, total * output_scale, QUERIES, V_DIM, V_WIDTH)

@@ -36,12 +36,12 @@ class Problem:
         times = self.times
         if self.time is None or times is None:
             return {
-                "position": self.position, "time": None, "starts": None, "query_time": None, "timestamp": None,
-                "seconds": None, "bounds": None, "tokens": 0, "num_blocks": 0,
+                "position": self.position, "time": None, "query_time": None, "timestamp": None,
+                "seconds": None, "bounds": None, "borders": None, "wide_borders": None, "tokens": 0, "num_blocks": 0,
             }  # fmt: skip
         return {
-            "position": self.position, "time": self.time, "starts": times.starts,
-            "query_time": times.query_time, "timestamp": times.timestamp, "seconds": times.seconds,
+            "position": self.position, "time": self.time, "borders": times.borders,
+            "wide_borders": times.wide_borders, "query_time": times.query_time, "timestamp": times.timestamp, "seconds": times.seconds,
             "bounds": times.bounds, "tokens": times.seconds.shape[1], "num_blocks": times.bounds.shape[1],
         }  # fmt: skip
 

@@ -24,9 +24,7 @@ def run(inputs: AttentionInputs) -> Tensor:
 
 def _problem(inputs: AttentionInputs, position: Tensor | None, time: Tensor | None) -> launch.Problem:
     shapes = launch.choose_shapes(inputs.q, inputs.v, inputs.sequences.max_length)
-    sizes = {
-        shape.tile for shape in (shapes.forward, shapes.keys, shapes.queries, shapes.diagonals)
-    }
+    sizes = {shape.tile for shape in (shapes.forward, shapes.keys, shapes.queries, shapes.diagonals)}
     relative_time = inputs.bias.relative_time if inputs.bias and time is not None else None
     return launch.Problem(
         tiles={size: tile_list(inputs.sequences, size) for size in sizes},

@@ -28,7 +28,14 @@ def read_tile(tiles, num_tiles, row):
 
 @triton.jit
 def load_rows(
-    source, stride, first, length, ROWS: tl.constexpr, DIM: tl.constexpr, WIDTH: tl.constexpr, MASKED: tl.constexpr
+    source,
+    stride,
+    first,
+    length,
+    ROWS: tl.constexpr,
+    DIM: tl.constexpr,
+    WIDTH: tl.constexpr,
+    MASKED: tl.constexpr,
 ):
     """[ROWS, WIDTH] of one head from row `first` on; zeros past column DIM and, if MASKED, past row `length`.
 
@@ -50,7 +57,9 @@ def load_rows(
 
 
 @triton.jit
-def store_rows(target, stride, first, length, tile, ROWS: tl.constexpr, DIM: tl.constexpr, WIDTH: tl.constexpr):
+def store_rows(
+    target, stride, first, length, tile, ROWS: tl.constexpr, DIM: tl.constexpr, WIDTH: tl.constexpr
+):
     """Write the rows and columns of a [ROWS, WIDTH] tile that exist."""
     row = tl.arange(0, ROWS)
     column = tl.arange(0, WIDTH)
@@ -115,4 +124,3 @@ def block_bounds(bounds, num_blocks, first, length, SIZE: tl.constexpr):
         least = tl.minimum(least, tl.load(bounds + block))
         most = tl.maximum(most, tl.load(bounds + num_blocks + block))
     return least, most
-

@@ -1,7 +1,7 @@
 """Times as the kernels want them, found once a batch: 32-bit seconds, and their bounds a block of 64 tokens.
 
-Seconds count from the first event of the sequence and stop at +-2^30 (34 years). Where that happens the
-bounds show it, and the kernels go back to the 64-bit times.
+Seconds count from 17 years after the first event of the sequence and stop at +-2^30, 34 years. Where
+that happens the bounds show it, and the kernels go back to the 64-bit times.
 """
 # mypy: allow-untyped-defs
 # ruff: noqa: N803
@@ -36,8 +36,10 @@ class Times:
     """[2, tokens] int32, of queries and keys."""
     bounds: Tensor
     """[4, blocks] int32: least and greatest second of a block's queries, then of its keys."""
-    starts: Tensor
-    """[130] int64: `BUCKET_STARTS` and an end that no difference reaches."""
+    borders: Tensor
+    """[129] int32: the least difference of each bucket; those past 2^31 - 1, which int32 cannot reach, there."""
+    wide_borders: Tensor
+    """[129] int64: the same, all of them."""
 
 
 _times: WeakKeyDictionary[RelativeTime, Times] = WeakKeyDictionary()
@@ -61,23 +63,32 @@ def find_times(query_time: Tensor, timestamp: Tensor, blocks: Tensor) -> Times:
         _find_times[(count,)](
             query_time, timestamp, seconds, bounds, blocks, tokens, count, BLOCK, LIMIT, num_warps=1
         )
-    return Times(query_time, timestamp, seconds, bounds, bucket_starts(timestamp.device))
+    return Times(query_time, timestamp, seconds, bounds, *bucket_borders(timestamp.device))
 
 
 @lru_cache(maxsize=8)
-def bucket_starts(device: torch.device) -> Tensor:
-    """[130] int64."""
-    return torch.tensor((*BUCKET_STARTS, 2**63 - 1), dtype=torch.int64, device=device)
+def bucket_borders(device: torch.device) -> tuple[Tensor, Tensor]:
+    """[129] int32 and [129] int64."""
+    wide = torch.tensor(BUCKET_STARTS, dtype=torch.int64)
+    return wide.clamp(max=2**31 - 1).to(torch.int32).to(device), wide.to(device)
 
 
 @triton.jit
 def _find_times(
-    query_time, timestamp, seconds, bounds, blocks, tokens, num_blocks, BLOCK: tl.constexpr, LIMIT: tl.constexpr
+    query_time,
+    timestamp,
+    seconds,
+    bounds,
+    blocks,
+    tokens,
+    num_blocks,
+    BLOCK: tl.constexpr,
+    LIMIT: tl.constexpr,
 ):
     start, length, number, before = read_tile(blocks, num_blocks, tl.program_id(0))
     if length == 0:
         return
-    origin = tl.load(timestamp + start)
+    origin = tl.load(timestamp + start) + LIMIT // 2
     # Past the end stands the last event again: it changes no bound.
     place = tl.minimum(number * BLOCK + tl.arange(0, BLOCK), length - 1)
     queries = _relative(tl.load(query_time + start + place), origin, LIMIT)
