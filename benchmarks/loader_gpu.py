@@ -100,7 +100,7 @@ def run(config: RunConfig, shards: Path, device: torch.device, precision: str, e
     made = list(loader)
     tokens = sum(batch.num_tokens for batch in made)
     print(
-        f"{precision}: {len(made)} steps and {tokens:,} tokens an epoch; seconds an epoch, medians of {epochs}"
+        f"{precision}: {len(made)} steps, {tokens:,} tokens an epoch; seconds an epoch, medians of {epochs}"
     )
     print(f"  from the loader          {median(seconds):.3f}  waiting for it {median(waits):.2%} of the time")
     kinds: dict[str, list[PackedBatch]] = {

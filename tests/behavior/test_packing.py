@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -25,7 +27,7 @@ def inputs(lengths: list[int]) -> list[object]:
     chunks = pa.chunked_array([lengths[:2], [], lengths[2:]], pa.int64())
     same = [np.array(lengths, np.int32), np.array(lengths, np.uint64), lengths, pa.array(lengths, pa.int32())]
     if sum(lengths) < 10_000:
-        events = [list(range(length)) for length in lengths]
+        events = [[0] * length for length in lengths]
         same += [pa.array(events, pa.list_(pa.int8())), pa.array(events, pa.large_list(pa.int64()))]
     return [*same, chunks, np.repeat(np.array(lengths, np.int64), 2)[::2]]
 
@@ -61,9 +63,8 @@ def test_next_fit_against_plain_python(problem: tuple[list[int], int]) -> None:
 def test_a_stream_is_packed_as_a_whole(problem: tuple[list[int], int], cuts: list[int]) -> None:
     lengths, budget = problem
     stream = NextFit(budget)
-    bounds = [0, *sorted(cuts), len(lengths)]
-    packs = [stream.add(lengths[start:end]) for start, end in zip(bounds, bounds[1:], strict=False)]
-    packs.append(stream.add(lengths[bounds[-2] :] if bounds[-2] > len(lengths) else []))
+    bounds = [0, *sorted(min(cut, len(lengths)) for cut in cuts), len(lengths)]
+    packs = [stream.add(lengths[start:end]) for start, end in pairwise(bounds)]
     assert np.concatenate(packs).tolist() == next_fit_by_hand(lengths, budget)
     assert stream.pack == max(next_fit_by_hand(lengths, budget), default=0)
 

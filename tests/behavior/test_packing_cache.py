@@ -26,7 +26,7 @@ EXPECTED = f"{pack_lengths([5, 7, 3, 5, 10], 10).tolist()} {fill_packs([4, 8, 5,
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    """A copy of the package in a folder where no cache can be made, not even by root: a file is in its place."""
+    """A copy of the package where no cache can be made, not even by root: a file is in its place."""
     source = Path(behavior.__file__).parent
     copy = tmp_path / "site" / "behavior"
     shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))

@@ -10,8 +10,10 @@ from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -121,7 +123,7 @@ class Setting:
             seed=self.seed,
             replica=replica,
             behaviors=("view", "buy"),
-            **(batch or self.batch),  # type: ignore[arg-type]
+            **(batch or self.batch),
         )
 
 
@@ -391,3 +393,55 @@ def test_a_state_of_another_order_is_an_error() -> None:
     ):
         with pytest.raises(UserError, match="in another order"):
             other.load_state_dict(state)
+
+
+def test_batches_of_stochastic_length_that_are_cut_together_cost_alike() -> None:
+    """Each batch of 64 long samples stays within the mean of what it costs when each is cut on its own."""
+    source = source_of([[400] * 640])
+    costs = {}
+    for balanced in (False, True):
+        config = LoaderConfig(
+            threads=0,
+            balance_length=50,
+            sampling=SamplingConfig(stochastic_length={"alpha": 1.7, "balanced": balanced}),
+        )
+        loader = TrainLoader(source, config, max_length=399, batch_sequences=64)
+        costs[balanced] = np.array([float((b.lengths + b.lengths**2 / 50).sum()) for b in loader])
+        assert all(len(set(sample)) == len(sample) for b in loader for sample in samples(b))
+    keep = 399**1.7 / 399**2
+    cut = int(399**0.85)
+    expected = 64 * (keep * (399 + 399**2 / 50) + (1 - keep) * (cut + cut**2 / 50))
+    assert costs[True].max() <= expected * (1 + 1e-9)
+    assert costs[True].mean() > 0.999 * expected
+    assert costs[True].std() < 0.01 * costs[False].std()
+
+
+def test_cutting_together_needs_a_number_of_sequences() -> None:
+    config = LoaderConfig(sampling=SamplingConfig(stochastic_length={"balanced": True}))
+    with pytest.raises(UserError, match="a budget of tokens caps"):
+        TrainLoader(many(), config, max_length=5, batch_tokens=100)
+
+
+def test_a_batch_is_one_buffer_and_stays_one_on_its_way() -> None:
+    batch = next(iter(TrainLoader(many(), HERE, max_length=5, batch_sequences=7)))
+    moved = batch.to("meta")
+    assert batch.buffer is not None
+    for one in (batch, moved):
+        buffer = one.buffer
+        assert buffer is not None
+        for name in ("item", "query_time", "target_behavior", "offsets", "sequence"):
+            assert getattr(one, name)._base is buffer
+    assert moved.sequences.lengths == batch.sequences.lengths
+    assert torch.equal(replace(batch).to("cpu").item, batch.item)  # a changed copy has tensors of its own
+
+
+def test_training_data_may_be_remote(tmp_path: Path) -> None:
+    folder = write_shards(tmp_path / "data", USERS, WORLD)
+    system = fsspec.filesystem("memory")
+    system.put(str(folder), "/loader", recursive=True)
+    local, remote = (
+        TrainLoader(ShardSource(open_shards(place)), max_length=3, batch_sequences=2)
+        for place in (folder, "memory://loader")
+    )
+    assert [samples(batch) for batch in local] == [samples(batch) for batch in remote]
+    system.rm("/loader", recursive=True)

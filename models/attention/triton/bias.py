@@ -62,44 +62,44 @@ def time_bias(bias, time, low, high, narrow, query_place, key_place, length, sta
         bias += tl.load(time + low)
         if high > low:
             if few:
-                _, _, _, _, borders, _ = times
+                borders = times[4]
                 difference = narrow_difference(query_place, key_place, length, start, times)
                 for bucket in range(low + 1, high + 1):
                     rise = tl.load(time + bucket) - tl.load(time + bucket - 1)
                     bias += tl.where(difference >= tl.load(borders + bucket), rise, 0.0)
             else:
                 # Slow, for sequences that span lifetimes.
-                _, _, _, _, _, wide_borders = times
+                wide_borders = times[5]
                 for bucket in range(low + 1, high + 1):
                     rise = tl.load(time + bucket) - tl.load(time + bucket - 1)
-                    difference = wide_difference(query_place, key_place, length, start, times)
-                    bias += tl.where(difference >= tl.load(wide_borders + bucket), rise, 0.0)
+                    wide = wide_difference(query_place, key_place, length, start, times)
+                    bias += tl.where(wide >= tl.load(wide_borders + bucket), rise, 0.0)
     return bias
+
+
+# `times` is the tuple (seconds of queries, of keys, query times, timestamps, borders, wide borders).
 
 
 @triton.jit
 def narrow_difference(query_place, key_place, length, start, times):
     """Absolute differences in int32 seconds, where the bounds of the tile allow them."""
-    query_seconds, key_seconds, _, _, _, _ = times
-    query = tl.load(query_seconds + start + tl.minimum(query_place, length - 1))
-    key = tl.load(key_seconds + start + tl.minimum(key_place, length - 1))
+    query = tl.load(times[0] + start + tl.minimum(query_place, length - 1))
+    key = tl.load(times[1] + start + tl.minimum(key_place, length - 1))
     return tl.abs(query - key)
 
 
 @triton.jit
 def wide_difference(query_place, key_place, length, start, times):
     """Absolute differences in int64 seconds."""
-    _, _, query_time, timestamp, _, _ = times
-    query = tl.load(query_time + start + tl.minimum(query_place, length - 1))
-    key = tl.load(timestamp + start + tl.minimum(key_place, length - 1))
+    query = tl.load(times[2] + start + tl.minimum(query_place, length - 1))
+    key = tl.load(times[3] + start + tl.minimum(key_place, length - 1))
     return tl.abs(query - key)
 
 
 @triton.jit
 def buckets(query_place, key_place, length, start, times):
     """The bucket of each pair of a narrow tile: a logarithm never too high, put right by one comparison."""
-    _, _, _, _, borders, _ = times
     difference = narrow_difference(query_place, key_place, length, start, times)
     logarithm = tl.log2(tl.maximum(difference, 1).to(tl.float32)) * _BUCKETS_PER_OCTAVE - _SLACK
     estimate = logarithm.to(tl.int32)
-    return estimate + (difference >= tl.load(borders + estimate + 1)).to(tl.int32)
+    return estimate + (difference >= tl.load(times[4] + estimate + 1)).to(tl.int32)

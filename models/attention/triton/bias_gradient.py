@@ -33,7 +33,7 @@ def _add_buckets(sums, dscores, low, high, narrow, query_place, key_place, lengt
             for number in range(low, high + 1):
                 sums += tl.where(column == number, tl.sum(tl.where(bucket == number, dscores, 0.0)), 0.0)
         else:
-            _, _, _, _, _, borders = times
+            borders = times[5]
             for number in range(low, high + 1):
                 difference = tl.maximum(wide_difference(query_place, key_place, length, start, times), 1)
                 inside = difference >= tl.load(borders + number)
