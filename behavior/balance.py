@@ -11,8 +11,11 @@ import pyarrow as pa
 from behavior.cost import Cost
 from behavior.errors import UserError
 from behavior.lengths import checked, whole_number
-from behavior.packing_kernels import falling_order, fill, least_loaded, spread_packs
+from behavior.packing_kernels import falling_order, fill, fill_empty, least_loaded
 from behavior.packs import Packs
+
+NEARLY_EVEN = 1.01
+"""Largest cost over the mean, with which `deal_packs` contents itself where it makes packs anew."""
 
 
 def spread(costs: Any, parts: int) -> np.ndarray:
@@ -110,9 +113,9 @@ class RankedPacks:
 def deal_packs(packs: Packs, ranks: int, cost: Cost | None = None) -> RankedPacks:
     """Deal packs to ranks so that each gets as many, and those of one step cost nearly the same.
 
-    Packs are dealt in order of falling cost. Where their number is no multiple of `ranks`, the lightest ones,
-    too few to make a step, are taken apart and spread evenly over a pack for each rank. In every step the
-    rank with the least so far gets the heaviest. Steps therefore grow lighter: shuffle them for training.
+    Packs are dealt in order of falling cost; in every step the rank with the least so far gets the heaviest.
+    Where their number is no multiple of `ranks`, some of the lightest are taken apart and spread evenly
+    (`spread`) over as many packs as are missing more. Steps grow lighter: shuffle them for training.
 
     Args:
         packs: from `pack_sequences`.
@@ -138,23 +141,40 @@ def deal_packs(packs: Packs, ranks: int, cost: Cost | None = None) -> RankedPack
 
 def _whole_steps(packs: Packs, ranks: int, cost: Cost) -> Packs:
     """As many packs as ranks, or a multiple: the lightest are spread over more where need be."""
-    few = len(packs) % ranks
+    few, more = len(packs) % ranks, ranks
     if few == 0:
         return packs
-    place = np.empty(len(packs), np.int32)
-    place[np.argsort(-packs.costs_by(cost), kind="stable")] = np.arange(len(packs))
-    numbers = place[packs.numbers]
-    pieces = np.bincount(numbers, minlength=len(packs))
-    want = ranks
-    while few < len(packs) and pieces[-few:].sum() < want:
-        few, want = few + ranks, want + ranks
-    if pieces[-few:].sum() < want:
+    want = len(packs) - few + ranks
+    pieces = len(packs.sequence)
+    if pieces < want:
         raise UserError(
-            f"{len(numbers):,} sequences cannot make {want // ranks:,} packs for each of {ranks:,} ranks",
+            f"{pieces:,} sequences cannot make {want // ranks:,} packs for each of {ranks:,} ranks",
             fix="use fewer ranks, or a smaller budget with too_long='window'",
         )
-    kept = len(packs) - few
-    apart = numbers >= kept
-    weights, capacity = packs.cost.weights(packs.lengths[apart], packs.budget)
-    numbers[apart] = kept + spread_packs(weights, numbers[apart] - np.int32(kept), capacity, few, want)
-    return packs.regrouped(numbers, kept + want)
+    place = np.empty(len(packs), np.int32)
+    place[np.argsort(-packs.costs_by(cost), kind="stable")] = np.arange(len(packs))
+    numbers, chosen = place[packs.numbers], None
+    weights, capacity = packs.cost.weights(packs.lengths, packs.budget)
+    least = np.inf
+    while True:
+        # The more packs are spread, the more evenly; the fewer, the more stay full, which make whole steps.
+        kept = len(packs) - few
+        apart = np.flatnonzero(numbers >= kept)
+        parts, imbalance = _even_parts(weights[apart], want - kept, capacity)
+        if imbalance < least:
+            least, chosen = imbalance, numbers.copy()
+            chosen[apart] = kept + parts
+        if least <= NEARLY_EVEN or few == len(packs):
+            break
+        few, more = min(few + more, len(packs)), 2 * more
+    if chosen is None:
+        chosen = numbers
+        fill_empty(falling_order(weights), chosen, len(packs), want)
+    return packs.regrouped(chosen, want)
+
+
+def _even_parts(weights: np.ndarray, parts: int, most: int) -> tuple[np.ndarray, float]:
+    """As `spread`, and the largest total over the mean: infinite where one is above `most`, or empty."""
+    chosen, loads = np.zeros(len(weights), np.int32), np.zeros(parts, np.int64)
+    fits = len(weights) >= parts and least_loaded(falling_order(weights), weights, most, loads, chosen)
+    return chosen, loads.max() / max(1, loads.mean()) if fits else np.inf

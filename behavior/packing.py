@@ -16,11 +16,12 @@ from typing import Any, Literal
 import numpy as np
 
 from behavior.balance import RankedPacks, deal_packs, fill_packs, spread
-from behavior.cost import TOKENS, Cost
+from behavior.compiled import compiled
+from behavior.cost import TOKENS, Cost, checked_lengths
 from behavior.errors import UserError
 from behavior.lengths import LARGEST, checked
-from behavior.packing_kernels import best_fit_decreasing, grouped, next_fit
-from behavior.packs import Packs, pieces_of
+from behavior.packing_kernels import best_fit_decreasing
+from behavior.packs import Packs, grouped, pieces_of
 
 __all__ = [
     "Cost",
@@ -68,7 +69,7 @@ def pack_in_order(lengths: Any, budget: float, cost: Cost = TOKENS) -> np.ndarra
     those of `pack_lengths`; pack numbers never fall.
     """
     weights, capacity = cost.weights(lengths, budget)
-    return next_fit(weights, capacity, capacity)[0]
+    return _next_fit(weights, capacity, capacity)[0]
 
 
 @dataclass
@@ -105,7 +106,7 @@ class NextFit:
             UserError: as `pack_lengths` does; the batch is not packed then, and the stream can go on.
         """
         weights, capacity = self.cost.weights(lengths, self.budget)
-        packs, opened, free = next_fit(weights, capacity, capacity - self.used)
+        packs, opened, free = _next_fit(weights, capacity, capacity - self.used)
         numbers = packs + np.int64(self.pack)
         self.pack, self.used = self.pack + int(opened), capacity - int(free)
         return numbers
@@ -139,9 +140,36 @@ def pack_sequences(
     longest = cost.longest(budget)
     if too_long == "window" and longest == 0:
         raise UserError(f"not even one event fits into a pack of {budget:,}", fix="use a larger budget")
-    whole = checked(lengths, LARGEST if too_long == "window" else longest).astype(np.int64)
+    whole = checked(lengths, LARGEST) if too_long == "window" else checked_lengths(lengths, budget, cost)
     sequence, start, stop = pieces_of(whole, longest)
     pack = pack_in_order if in_order else pack_lengths
     numbers = pack(stop - start, budget, cost)
     order, offsets = grouped(numbers, int(numbers.max(initial=-1)) + 1)
-    return Packs(sequence[order], start[order], stop[order], offsets, budget, cost)
+    if len(sequence) == len(whole):  # none was cut, and so there is less to put in order
+        sequence, start = order, np.zeros(len(order), np.int32)
+    else:
+        sequence, start = sequence[order], start[order]
+    return Packs(sequence, start, stop[order], offsets, budget, cost)
+
+
+@compiled
+def _next_fit(weights: np.ndarray, budget: int, free: int) -> tuple[np.ndarray, int, int]:
+    """In input order, with one pack open; numbers count from the pack that is open at first.
+
+    Args:
+        weights: [items] int32
+        budget: of a pack.
+        free: what the open pack has left.
+
+    Returns:
+        The pack of each item ([items] int32), the number of the open pack and what it has left.
+    """
+    packs = np.empty(len(weights), np.int32)
+    number = 0
+    for item in range(len(weights)):
+        if weights[item] > free:
+            number += 1
+            free = budget
+        free -= weights[item]
+        packs[item] = number
+    return packs, number, free

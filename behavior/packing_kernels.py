@@ -1,4 +1,4 @@
-"""Packing's compiled loops: sort by falling weight, best fit, least loaded part, fill, next fit.
+"""Packing's compiled loops: sort by falling weight, best fit, least loaded part, fill.
 
 They call each other and therefore share a file: the cache of compiled code does not notice a change in
 another one. Weights are int32 from 0 to the budget; arguments are checked by the callers.
@@ -277,12 +277,12 @@ def fill(weights: np.ndarray, budget: int, packs: int) -> np.ndarray:
         waiting = order[(order < beyond) & (chosen[order] < 0)]
         place(waiting, weights, budget, packs, opened, chosen)
     if opened.sizes[2] < min(packs, pool):
-        _fill_empty(order, chosen, opened.sizes[2], min(packs, pool))
+        fill_empty(order, chosen, opened.sizes[2], min(packs, pool))
     return chosen
 
 
 @compiled
-def _fill_empty(order: np.ndarray, chosen: np.ndarray, used: int, packs: int) -> None:
+def fill_empty(order: np.ndarray, chosen: np.ndarray, used: int, packs: int) -> None:
     """Give a pack that none was opened for the lightest item that does not lie alone."""
     items = np.zeros(packs, np.int64)
     for pack in chosen:
@@ -294,69 +294,3 @@ def _fill_empty(order: np.ndarray, chosen: np.ndarray, used: int, packs: int) ->
             items[chosen[order[place]]] -= 1
             chosen[order[place]] = used
             used += 1
-
-
-@compiled
-def spread_packs(weights: np.ndarray, chosen: np.ndarray, budget: int, used: int, packs: int) -> np.ndarray:
-    """Take what lies in `used` packs apart and divide it evenly over more of them. [items] int32
-
-    Where even shares do not fit, packs stay as they are and each of the new ones gets one item.
-    """
-    order = falling_order(weights)
-    even = np.empty(len(weights), np.int32)
-    if least_loaded(order, weights, budget, np.zeros(packs, np.int64), even):
-        return even
-    kept = chosen.copy()
-    _fill_empty(order, kept, used, packs)
-    return kept
-
-
-@compiled
-def next_fit(weights: np.ndarray, budget: int, free: int) -> tuple[np.ndarray, int, int]:
-    """In input order, with one pack open; numbers count from the pack that is open at first.
-
-    Args:
-        weights: [items] int32
-        budget: of a pack.
-        free: what the open pack has left.
-
-    Returns:
-        The pack of each item ([items] int32), the number of the open pack and what it has left.
-    """
-    packs = np.empty(len(weights), np.int32)
-    number = 0
-    for item in range(len(weights)):
-        if weights[item] > free:
-            number += 1
-            free = budget
-        free -= weights[item]
-        packs[item] = number
-    return packs, number, free
-
-
-@compiled
-def grouped(packs: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Items by pack, in input order within each: their positions ([items] int32), and where packs begin."""
-    offsets = np.zeros(count + 1, np.int64)
-    for pack in packs:
-        offsets[pack + 1] += 1
-    for pack in range(count):
-        offsets[pack + 1] += offsets[pack]
-    fill = offsets[:-1].copy()
-    order = np.empty(len(packs), np.int32)
-    for item in range(len(packs)):
-        order[fill[packs[item]]] = item
-        fill[packs[item]] += 1
-    return order, offsets
-
-
-@compiled
-def ranges(first: np.ndarray, beyond: np.ndarray) -> np.ndarray:
-    """All numbers from each first one to the one before its end, one range after the other. int64"""
-    numbers = np.empty((beyond - first).sum(), np.int64)
-    at = 0
-    for place in range(len(first)):
-        for number in range(first[place], beyond[place]):
-            numbers[at] = number
-            at += 1
-    return numbers

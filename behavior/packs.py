@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from behavior.compiled import compiled
 from behavior.cost import TOKENS, Cost
 from behavior.errors import UserError
 from behavior.lengths import is_list
-from behavior.packing_kernels import grouped, ranges
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,8 +23,8 @@ class Packs:
     """
 
     sequence: np.ndarray  # [pieces] int32 number of the sequence in the input
-    start: np.ndarray  # [pieces] int64 its first event in the piece
-    stop: np.ndarray  # [pieces] int64 the event after its last one
+    start: np.ndarray  # [pieces] int32 its first event in the piece
+    stop: np.ndarray  # [pieces] int32 the event after its last one
     offsets: np.ndarray  # [packs + 1] int64
     budget: float  # of a pack, in units of `cost`
     cost: Cost = TOKENS
@@ -35,7 +35,7 @@ class Packs:
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        """[pieces] int64 tokens of each piece."""
+        """[pieces] int32 tokens of each piece."""
         return self.stop - self.start
 
     @cached_property
@@ -58,7 +58,8 @@ class Packs:
         return float(self.costs.sum() / (self.budget * max(1, len(self))))
 
     def _sums(self, values: np.ndarray) -> np.ndarray:
-        return np.add.reduceat(values, self.offsets[:-1]) if len(self) else values[:0]
+        kind = np.result_type(values, np.int64)
+        return np.add.reduceat(values, self.offsets[:-1], dtype=kind) if len(self) else np.zeros(0, kind)
 
     @property
     def numbers(self) -> np.ndarray:
@@ -72,7 +73,7 @@ class Packs:
             packs: their numbers. [taken] integer
         """
         packs = np.asarray(packs, np.int64)
-        pieces = ranges(self.offsets[packs], self.offsets[packs + 1])
+        pieces = _ranges(self.offsets[packs], self.offsets[packs + 1])
         offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(np.diff(self.offsets)[packs])))
         return self._of_pieces(pieces, offsets)
 
@@ -102,8 +103,8 @@ class Packs:
         those of one array are after `pack_sequences(..., in_order=True)`.
 
         Args:
-            lists: the sequences whose lengths were packed: an array of lists, or a table, of which list columns
-                are taken. Events beyond the lengths that were packed are left out.
+            lists: the sequences whose lengths were packed: an array of lists, or a table, of which the list
+                columns are taken. Events beyond the lengths that were packed are left out.
 
         Returns:
             sequence, start, length: of each piece; then `tokens`, or the list columns by their names. Lists
@@ -143,7 +144,7 @@ class Packs:
         if len(first) == 0 or (first[1:] == beyond[:-1]).all():
             begin = int(first[0]) if len(first) else 0
             return lists.values.slice(begin, int(self.tokens.sum())), large
-        return lists.values.take(pa.array(ranges(first, beyond))), large
+        return lists.values.take(pa.array(_ranges(first, beyond))), large
 
 
 def _nest(offsets: np.ndarray, values: pa.Array, large: bool = False) -> pa.Array:
@@ -172,16 +173,47 @@ def pieces_of(lengths: np.ndarray, longest: int) -> tuple[np.ndarray, np.ndarray
 
     Windows end with the newest event: the oldest is the short one, where a history is short in any case.
 
+    Args:
+        lengths: of the sequences. [sequences] int32
+        longest: events of a window.
+
     Returns:
-        sequence, start, stop: of each piece. [pieces] int32, int64, int64
+        sequence, start, stop: of each piece. [pieces] int32
     """
-    numbers = np.arange(len(lengths), dtype=np.int32)
+    sequence = np.arange(len(lengths), dtype=np.int32)
     if not (lengths > longest).any():
-        return numbers, np.zeros(len(lengths), np.int64), lengths
+        return sequence, np.zeros(len(lengths), np.int32), lengths
     counts = np.maximum(1, -(-lengths // longest))
-    sequence = np.repeat(numbers, counts)
-    after = np.cumsum(counts)[sequence] - np.arange(
-        1, len(sequence) + 1
-    )  # pieces of the sequence that follow
-    stop = lengths[sequence] - after * longest
-    return sequence, np.maximum(0, stop - longest), stop
+    sequence = np.repeat(sequence, counts)
+    beyond = np.cumsum(counts)[sequence]
+    later = beyond - np.arange(1, len(sequence) + 1)  # pieces of the same sequence
+    stop = (lengths[sequence] - later * longest).astype(np.int32)
+    return sequence, np.maximum(0, stop - np.int32(longest)), stop
+
+
+@compiled
+def grouped(packs: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Items by pack, in input order within each: their positions ([items] int32), and where packs begin."""
+    offsets = np.zeros(count + 1, np.int64)
+    for pack in packs:
+        offsets[pack + 1] += 1
+    for pack in range(count):
+        offsets[pack + 1] += offsets[pack]
+    fill = offsets[:-1].copy()
+    order = np.empty(len(packs), np.int32)
+    for item in range(len(packs)):
+        order[fill[packs[item]]] = item
+        fill[packs[item]] += 1
+    return order, offsets
+
+
+@compiled
+def _ranges(first: np.ndarray, beyond: np.ndarray) -> np.ndarray:
+    """All numbers from each first one to the one before its end, one range after the other. int64"""
+    numbers = np.empty((beyond - first).sum(), np.int64)
+    at = 0
+    for place in range(len(first)):
+        for number in range(first[place], beyond[place]):
+            numbers[at] = number
+            at += 1
+    return numbers

@@ -27,9 +27,10 @@ import numpy.typing as npt
 
 from behavior import sampling_kernels as kernels
 from behavior.config import did_you_mean
+from behavior.cost import Cost
 from behavior.errors import UserError
 from behavior.sampling_config import SamplingConfig
-from behavior.sampling_length import CostOfLength, Float64Array, Int64Array, LengthRule, balance_lengths
+from behavior.sampling_length import Float64Array, Int64Array, LengthRule, balance_lengths
 
 __all__ = ["Sampler", "SamplingConfig", "Units"]
 
@@ -185,7 +186,7 @@ class Sampler:
         return uncut if self.rule is None else self.rule.lengths(uncut, self._draws(units, epoch))
 
     def balance(
-        self, units: Units, uncut: Int64Array, epoch: int, cost: CostOfLength, cap: float | None = None
+        self, units: Units, uncut: Int64Array, epoch: int, cost: Cost, cap: float | None = None
     ) -> Int64Array:
         """Inputs of each sample of a batch whose cost is capped; see `balance_lengths`. [units]
 
@@ -193,11 +194,11 @@ class Sampler:
             units: of one batch.
             uncut: [units] from `uncut`.
             epoch: pass over the data.
-            cost: of a sample: linear * n + quadratic * n^2.
+            cost: of a sample with so many inputs.
             cap: most that the batch may cost; default: its expected cost with every sample on its own.
 
         Raises:
-            UserError: stochastic length is off.
+            UserError: stochastic length is off, or the cap is not above 0.
         """
         if self.rule is None:
             raise UserError("only stochastic length can be balanced", fix="set stochastic_length")

@@ -13,7 +13,7 @@ Select = Literal["random", "recency", "newest"]
 
 
 class StochasticLength(Config):
-    """Stochastic length (HSTU, arXiv 2402.17152, section 2.3): most long samples are cut, at random.
+    """Stochastic length (HSTU, arXiv 2402.17152): most long samples are cut, at random.
 
     With N the model's max_length, a sample of n inputs, more than int(N^(alpha/2)), is cut to so many with
     probability 1 - N^alpha/n^2, so that attention costs N^alpha rather than N^2.

@@ -38,7 +38,7 @@ def _mix(word: np.uint64) -> np.uint64:
 
 
 @compiled
-def _absorb(key: np.uint64, value: int) -> np.uint64:
+def _absorb(key: np.uint64, value: int | np.uint64) -> np.uint64:
     # The value is mixed first: keys of neighbors, say two epochs, must not differ by a constant.
     return _mix(key ^ _mix(np.uint64(value) + _GAMMA))
 

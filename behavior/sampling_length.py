@@ -7,30 +7,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from behavior.cost import Cost
 from behavior.errors import UserError
 
 Int64Array = npt.NDArray[np.int64]
 Float64Array = npt.NDArray[np.float64]
 
 
-class CostOfLength(Protocol):
-    """What a sample costs: linear * n + quadratic * n^2 (`behavior.packing.Cost`)."""
-
-    @property
-    def linear(self) -> float: ...
-
-    @property
-    def quadratic(self) -> float: ...
-
-
 @dataclass(frozen=True)
 class LengthRule:
-    """Stochastic length (HSTU, arXiv 2402.17152, equation 3).
+    """Stochastic length (HSTU, arXiv 2402.17152).
 
     A sample of n inputs, more than `threshold` = int(N^(alpha/2)), is cut to `threshold` with probability
     1 - N^alpha / n^2. N is the model's max_length.
@@ -63,11 +54,11 @@ class LengthRule:
         keep = self.keep_probability(uncut)
         return keep * uncut + (1 - keep) * np.minimum(uncut, self.threshold)
 
-    def expected_cost(self, uncut: Int64Array, cost: CostOfLength) -> float:
+    def expected_cost(self, uncut: Int64Array, cost: Cost) -> float:
         """Mean cost of all the samples together; the same whatever their order."""
         cut = np.minimum(uncut, self.threshold)
         at_stake = self.keep_probability(uncut) * _cost(uncut - cut, uncut**2 - cut**2, cost)
-        # Whole numbers and an exact sum, so that no order of adding up shows.
+        # An exact sum, so that no order of adding up shows.
         return float(_cost(cut.sum(), (cut**2).sum(), cost)) + math.fsum(at_stake.tolist())
 
 
@@ -76,13 +67,14 @@ def balance_lengths(
     draws: Float64Array,
     ties: tuple[Int64Array, ...],
     rule: LengthRule,
-    cost: CostOfLength,
+    cost: Cost,
     cap: float | None = None,
 ) -> Int64Array:
     """Inputs of each sample of a batch, where the cost of the whole batch is capped.
 
-    Load-balanced stochastic length, after ULTRA-HSTU (arXiv 2602.16986): with each sample cut on its own, the
-    cost of a batch is a sum of coin flips, and the device with the luckiest batch keeps all others waiting.
+    Load-balanced stochastic length, an idea of ULTRA-HSTU (arXiv 2602.16986); the algorithm is our own. With
+    each sample cut on its own, the cost of a batch is a sum of coin flips, and the device with the costliest
+    batch keeps all others waiting.
 
     Samples stand in line by draw / keep probability; on its own, a sample is kept whole where that is below
     1. From the front of the line samples are kept whole while the cap allows it, the next one gets what is
@@ -97,20 +89,17 @@ def balance_lengths(
         ties: numbers of the samples, such as those of sequence and window ([samples] each): they make the
             line, and so the result, independent of the order of the batch.
         rule: of stochastic length.
-        cost: of a sample.
+        cost: of a sample with so many inputs.
         cap: most that the batch may cost. Default: its expected cost where each is cut on its own.
 
     Returns:
         [samples] int64, at most `uncut`.
 
     Raises:
-        UserError: the cost falls with the length, or is nothing.
+        UserError: the cap is not above 0.
     """
-    if cost.linear < 0 or cost.quadratic < 0 or cost.linear + cost.quadratic == 0:
-        raise UserError(
-            f"a cost of {cost.linear} * n + {cost.quadratic} * n^2 does not rise with the length n",
-            fix="make both coefficients positive, or one of them 0",
-        )
+    if cap is not None and not cap > 0:
+        raise UserError(f"a batch cannot cost at most {cap}", fix="use a cap above 0, or none")
     most = rule.expected_cost(uncut, cost) if cap is None else cap
     level = _highest_level(uncut, rule.threshold, cost, most)
     if level == 0:
@@ -135,7 +124,7 @@ def balance_lengths(
     return result
 
 
-def _highest_level(uncut: Int64Array, threshold: int, cost: CostOfLength, cap: float) -> int:
+def _highest_level(uncut: Int64Array, threshold: int, cost: Cost, cap: float) -> int:
     """The most inputs, up to `threshold`, to which all samples may be cut within a cap; 0: not even 1."""
     counts = np.bincount(np.minimum(uncut, threshold), minlength=threshold + 1)
     at_least = counts[::-1].cumsum()[::-1][1:]  # [levels] samples of 1 input or more, 2 or more, ...
@@ -145,6 +134,6 @@ def _highest_level(uncut: Int64Array, threshold: int, cost: CostOfLength, cap: f
     return int(np.searchsorted(costs, cap, side="right"))
 
 
-def _cost(inputs: Any, squares: Any, cost: CostOfLength) -> Any:
-    """Cost of samples of so many inputs, and so many squared inputs, together; exact whole numbers."""
+def _cost(inputs: Any, squares: Any, cost: Cost) -> Any:
+    """Cost of samples of so many inputs, and so many squared inputs, together. Exact for whole factors."""
     return cost.linear * inputs + cost.quadratic * squares

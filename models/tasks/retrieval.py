@@ -73,7 +73,7 @@ class LossBatch:
 
     def to(self, device: torch.device) -> LossBatch:
         """The same on another device, copied in the background from page-locked memory."""
-        pinned = device.type == "cuda"
+        pinned = device.type == "cuda" and self.positions.device.type == "cpu"
         positions = self.positions.pin_memory() if pinned else self.positions
         return LossBatch(self.batch.to(device, non_blocking=True), positions.to(device, non_blocking=pinned))
 

@@ -69,7 +69,7 @@ def _key_step(
     return dk_tile, dv_tile
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def key_kernel(
     q, k, v, given, dk, dv, tiles, num_tiles, position, time, query_time, timestamp, seconds, bounds,
     borders, wide_borders, tokens, num_blocks, q_stride, q_head, k_stride, k_head, v_stride, v_head, given_stride, given_head,
@@ -150,7 +150,7 @@ def _query_step(
     return tl.dot(dscores.to(k_tile.dtype), k_tile, dq_tile, input_precision=PRECISION)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def query_kernel(
     q, k, v, given, dq, tiles, num_tiles, position, time, query_time, timestamp, seconds, bounds,
     borders, wide_borders, tokens, num_blocks, q_stride, q_head, k_stride, k_head, v_stride, v_head, given_stride, given_head,

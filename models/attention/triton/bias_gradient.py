@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 
 from models.attention.triton.bias import bucket_range, buckets, time_bias, wide_difference
-from models.attention.triton.step import block_bounds, load_rows, read_tile, silu_and_slope, visible
+from models.attention.triton.step import VARYING, block_bounds, load_rows, read_tile, silu_and_slope, visible
 
 TIME_COLUMNS = 256
 """Columns of a row of partial sums by bucket, of which 129 are used."""
@@ -54,7 +54,7 @@ def _store_diagonals(target, tile, QUERIES: tl.constexpr, KEYS: tl.constexpr):
         tl.store(target + number * KEYS + column, tl.sum(tl.where(turn == number, turned, 0.0), axis=0))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=(*VARYING, "position_size"))
 def diagonal_kernel(
     q, k, v, given, position_rows, time_rows, tiles, num_tiles, position, position_size, time, query_time,
     timestamp, seconds, bounds, borders, wide_borders, tokens, num_blocks, q_stride, q_head, k_stride, k_head, v_stride,
@@ -127,7 +127,7 @@ def diagonal_kernel(
         tl.store(time_rows + row * _TIME_COLUMNS + tl.arange(0, _TIME_COLUMNS), sums)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("num_tiles", "position_blocks", "position_size", "time_size"))
 def reduce_kernel(
     position_rows, time_rows, dposition, dtime, tiles, num_tiles, position_blocks, position_size, time_size,
     output_scale,

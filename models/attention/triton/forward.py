@@ -8,7 +8,15 @@ import triton
 import triton.language as tl
 
 from models.attention.triton.bias import bucket_range, position_bias, time_bias
-from models.attention.triton.step import block_bounds, load_rows, read_tile, silu, store_rows, visible
+from models.attention.triton.step import (
+    VARYING,
+    block_bounds,
+    load_rows,
+    read_tile,
+    silu,
+    store_rows,
+    visible,
+)
 
 
 @triton.jit
@@ -85,7 +93,7 @@ def _step(
     return tl.dot(weights.to(v_tile.dtype), v_tile, total, input_precision=PRECISION)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def forward_kernel(
     q, k, v, out, tiles, num_tiles, position, time, query_time, timestamp, seconds, bounds,
     borders, wide_borders, tokens,

@@ -74,63 +74,61 @@ def forward(problem: Problem, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return out
 
 
-def backward(
-    problem: Problem, q: Tensor, k: Tensor, v: Tensor, given: Tensor, tables: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
-    """Gradients of q, k, v, and, with `tables`, of the tables that there are."""
-    tokens, heads, qk_dim = q.shape
-    v_dim = v.shape[2]
-    dq = torch.empty((tokens, heads, qk_dim), dtype=q.dtype, device=q.device)
+def key_gradients(problem: Problem, q: Tensor, k: Tensor, v: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of k and v, given that of the result."""
+    (tokens, heads, qk_dim), v_dim = k.shape, v.shape[2]
     dk = torch.empty((tokens, heads, qk_dim), dtype=k.dtype, device=k.device)
     dv = torch.empty((tokens, heads, v_dim), dtype=v.dtype, device=v.device)
-    if not tokens:
-        empty = (None if t is None else torch.zeros_like(t) for t in (problem.position, problem.time))
-        return dq, dk, dv, *empty
-    strides = {
-        "q_stride": q.stride(0), "q_head": q.stride(1), "k_stride": k.stride(0), "k_head": k.stride(1),
-        "v_stride": v.stride(0), "v_head": v.stride(1), "given_stride": given.stride(0),
-        "given_head": given.stride(1), "half_scale": 0.5 * problem.qk_scale,
-    }  # fmt: skip
-    scales = {"qk_scale": problem.qk_scale, "output_scale": problem.output_scale}
-    shared = problem.bias_arguments() | _constants(problem, q, v) | strides
     shape = problem.shapes.keys
     tiles = problem.tiles[shape.tile]
-    key_kernel[(heads, tiles.shape[1])](
-        q, k, v, given, dk, dv, tiles, tiles.shape[1], dk_stride=heads * qk_dim, dv_stride=heads * v_dim,
-        KEYS=shape.tile, QUERIES=shape.stream, **shared, **scales, **_options(shape),
-    )  # fmt: skip
+    if tokens:
+        key_kernel[(heads, tiles.shape[1])](
+            q, k, v, given, dk, dv, tiles, tiles.shape[1], dk_stride=heads * qk_dim, dv_stride=heads * v_dim,
+            qk_scale=problem.qk_scale, output_scale=problem.output_scale,
+            KEYS=shape.tile, QUERIES=shape.stream,
+            **_shared(problem, q, k, v, given), **_options(shape),
+        )  # fmt: skip
+    return dk, dv
+
+
+def query_gradients(problem: Problem, q: Tensor, k: Tensor, v: Tensor, given: Tensor) -> Tensor:
+    """Gradient of q, given that of the result."""
+    tokens, heads, qk_dim = q.shape
+    dq = torch.empty((tokens, heads, qk_dim), dtype=q.dtype, device=q.device)
     shape = problem.shapes.queries
     tiles = problem.tiles[shape.tile]
-    query_kernel[(heads, tiles.shape[1])](
-        q, k, v, given, dq, tiles, tiles.shape[1], dq_stride=heads * qk_dim,
-        QUERIES=shape.tile, KEYS=shape.stream, **shared, **scales, **_options(shape),
-    )  # fmt: skip
-    if not tables:
-        return dq, dk, dv, None, None
-    return dq, dk, dv, *_table_gradients(problem, q, k, v, given, shared)
+    if tokens:
+        query_kernel[(heads, tiles.shape[1])](
+            q, k, v, given, dq, tiles, tiles.shape[1], dq_stride=heads * qk_dim,
+            qk_scale=problem.qk_scale, output_scale=problem.output_scale,
+            QUERIES=shape.tile, KEYS=shape.stream,
+            **_shared(problem, q, k, v, given), **_options(shape),
+        )  # fmt: skip
+    return dq
 
 
-def _table_gradients(
-    problem: Problem, q: Tensor, k: Tensor, v: Tensor, given: Tensor, shared: dict[str, object]
+def table_gradients(
+    problem: Problem, q: Tensor, k: Tensor, v: Tensor, given: Tensor
 ) -> tuple[Tensor | None, Tensor | None]:
+    """Gradients of the tables that there are, given that of the result."""
     shape, shares = problem.shapes.diagonals, problem.shapes.shares
     tiles = problem.tiles[shape.tile]
     count = tiles.shape[1]
-    programs = shape.tile // shape.stream * shares
+    rows = count * (shape.tile // shape.stream) * shares
     position_rows = time_rows = dposition = dtime = None
     if problem.position is not None:
         dposition = torch.empty_like(problem.position)
-        position_rows = torch.empty(
-            (count * programs, shape.tile + shape.stream), dtype=torch.float32, device=q.device
-        )
+        position_rows = torch.empty((rows, shape.tile + shape.stream), device=q.device)
     if problem.time is not None:
         dtime = torch.empty_like(problem.time)
-        time_rows = torch.empty((count * programs, TIME_COLUMNS), dtype=torch.float32, device=q.device)
+        time_rows = torch.empty((rows, TIME_COLUMNS), device=q.device)
     position_size = 0 if dposition is None else dposition.shape[0]
-    diagonal_kernel[(programs, count)](
-        q, k, v, given, position_rows, time_rows, tiles, count, position_size=position_size,
-        HEADS=q.shape[1], QUERIES=shape.tile, KEYS=shape.stream, SHARES=shares, **shared, **_options(shape),
-    )  # fmt: skip
+    if count:
+        diagonal_kernel[(rows // count, count)](
+            q, k, v, given, position_rows, time_rows, tiles, count, position_size=position_size,
+            HEADS=q.shape[1], QUERIES=shape.tile, KEYS=shape.stream, SHARES=shares,
+            **_shared(problem, q, k, v, given), **_options(shape),
+        )  # fmt: skip
     position_blocks = -(-position_size // shape.tile)
     time_size = 0 if dtime is None else dtime.shape[0]
     reduce_kernel[(position_blocks + -(-time_size // _REDUCED_COLUMNS),)](
@@ -139,6 +137,15 @@ def _table_gradients(
         COLUMNS=_REDUCED_COLUMNS,
     )  # fmt: skip
     return dposition, dtime
+
+
+def _shared(problem: Problem, q: Tensor, k: Tensor, v: Tensor, given: Tensor) -> dict[str, object]:
+    """What all kernels of backward are given."""
+    return problem.bias_arguments() | _constants(problem, q, v) | {
+        "q_stride": q.stride(0), "q_head": q.stride(1), "k_stride": k.stride(0), "k_head": k.stride(1),
+        "v_stride": v.stride(0), "v_head": v.stride(1), "given_stride": given.stride(0),
+        "given_head": given.stride(1), "half_scale": 0.5 * problem.qk_scale,
+    }  # fmt: skip
 
 
 def _constants(problem: Problem, q: Tensor, v: Tensor) -> dict[str, object]:

@@ -59,8 +59,13 @@ class _Attention(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, given: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, *_ = ctx.saved_tensors
-        tables = ctx.needs_input_grad[3] or ctx.needs_input_grad[4]
-        return *launch.backward(ctx.problem, q, k, v, _with_unit_stride(given), tables), None
+        given, problem = _with_unit_stride(given), ctx.problem
+        dq = launch.query_gradients(problem, q, k, v, given)
+        dk, dv = launch.key_gradients(problem, q, k, v, given)
+        dposition = dtime = None
+        if ctx.needs_input_grad[3] or ctx.needs_input_grad[4]:
+            dposition, dtime = launch.table_gradients(problem, q, k, v, given)
+        return dq, dk, dv, dposition, dtime, None
 
 
 def _with_unit_stride(tensor: Tensor) -> Tensor:

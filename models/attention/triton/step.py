@@ -14,6 +14,8 @@ import triton.language as tl
 from models.attention.triton.tiles import BLOCK
 
 _BLOCK = tl.constexpr(BLOCK)
+# Integers that differ from batch to batch: the compiler must not make a kernel for each of their kinds.
+VARYING = ("num_tiles", "tokens", "num_blocks", "window")
 
 
 @triton.jit

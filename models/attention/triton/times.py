@@ -73,7 +73,7 @@ def bucket_borders(device: torch.device) -> tuple[Tensor, Tensor]:
     return wide.clamp(max=2**31 - 1).to(torch.int32).to(device), wide.to(device)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("tokens", "num_blocks"))
 def _find_times(
     query_time,
     timestamp,
