@@ -17,9 +17,8 @@ from behavior.lengths import LARGEST, checked, lengths_of
 class Cost:
     """The cost of a sequence of n tokens: `linear * n + quadratic * n^2`, as attention and all else have it.
 
-    For a transformer of width d whose other layers cost as much as k multiplications of a token by a d x d
-    matrix, attention's two products make that about `Cost(k * d, 2)` in multiplications a unit of d. A pack
-    within a budget has at most `budget / linear` tokens.
+    An HSTU layer of width d takes 5 d^2 multiplications a token for its matrices and n^2 d for causal
+    attention; in units of d that is `Cost(5 * d, 1)`. A pack has at most `budget / linear` tokens.
 
     Raises:
         UserError: a factor is negative, not finite, or both are 0.

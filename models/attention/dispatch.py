@@ -7,12 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypedDict
 
-import torch
 from torch import Tensor
 
 from behavior.config import did_you_mean
 from behavior.errors import UserError
-from models.attention import blocked, reference, xformers
+from models.attention import blocked, reference, triton, xformers
 from models.attention.bias import RelativeBias
 from models.attention.inputs import Activation, AttentionInputs
 from models.attention.masks import Mask
@@ -39,7 +38,12 @@ class Kernel:
 # In order of preference.
 KERNELS = tuple(
     Kernel(name, module.unavailable, module.reasons_against, module.run)
-    for name, module in (("xformers", xformers), ("blocked", blocked), ("reference", reference))
+    for name, module in (
+        ("triton", triton),
+        ("xformers", xformers),
+        ("blocked", blocked),
+        ("reference", reference),
+    )
 )
 
 
@@ -126,24 +130,14 @@ def find_kernel(name: str, where: str) -> Kernel:
     for kernel in KERNELS:
         if kernel.name == name:
             return kernel
-    if name == "triton":
-        reasons = ", ".join(_triton_reasons())
-        raise UserError(f"the attention kernel 'triton' cannot be used: {reasons}", where=where)
     names = [kernel.name for kernel in KERNELS]
     raise UserError(f"there is no attention kernel '{name}'", where=where, fix=did_you_mean(name, names))
 
 
 def kernel_table() -> dict[str, KernelStatus]:
     """Which kernels this machine can run, in order of preference, and why not the others."""
-    table = {"triton": KernelStatus(usable=False, reasons=_triton_reasons())}
+    table = {}
     for kernel in KERNELS:
         reasons = kernel.unavailable()
         table[kernel.name] = KernelStatus(usable=not reasons, reasons=reasons)
     return table
-
-
-def _triton_reasons() -> list[str]:
-    reasons = ["HSTU attention in Triton is not part of this release"]
-    if not torch.cuda.is_available():
-        reasons.append("no CUDA device")
-    return reasons

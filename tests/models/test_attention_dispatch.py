@@ -88,7 +88,7 @@ def test_kernel_table_tells_what_this_machine_can_run() -> None:
     assert table["reference"] == {"usable": True, "reasons": []}
     assert table["blocked"]["usable"]
     assert all(row["usable"] != bool(row["reasons"]) for row in table.values())
-    assert "not part of this release" in table["triton"]["reasons"][0]
+    assert table["triton"]["usable"] or "no CUDA device" in table["triton"]["reasons"]
     if not torch.cuda.is_available():
         assert "no CUDA device" in table["xformers"]["reasons"]
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from models.attention.triton.forward import count_tiles, half_scores, key_range, two_ranges
+from models.attention.triton.forward import count_tiles, half_scores, key_range, outlook, two_ranges
 from models.attention.triton.step import (
+    VARYING,
     block_bounds,
     load_rows,
     read_tile,
@@ -38,26 +39,21 @@ def query_range(first, length, window, QUERIES: tl.constexpr, KEYS: tl.constexpr
 
 @triton.jit
 def _key_step(
-    dk_tile, dv_tile, q, k_tile, v_tile, given, q_stride, given_stride, first_query, key_place, length, start,
-    window, half_scale, position, time, times, key_least, key_most, query_bounds, num_blocks,
+    dk_tile, dv_tile, q, k_tile, v_tile, given, q_stride, given_stride, first_query, key_place, length, window,
+    half_scale, position, time, base, low, high, times,
     QUERIES: tl.constexpr, QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr,
     V_WIDTH: tl.constexpr, HAS_WINDOW: tl.constexpr, MASKED: tl.constexpr, FAST: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Add one tile of queries; tiles are [keys, queries]."""
     query_place = (first_query + tl.arange(0, QUERIES))[None, :]
-    tile_bounds = (0, 0, 0, 0)
-    if time is not None:
-        query_least, query_most = block_bounds(query_bounds, num_blocks, first_query, length, QUERIES)
-        tile_bounds = (query_least, query_most, key_least, key_most)
     q_tile = load_rows(q, q_stride, first_query, length, QUERIES, QK_DIM, QK_WIDTH, MASKED)
     given_tile = load_rows(given, given_stride, first_query, length, QUERIES, V_DIM, V_WIDTH, MASKED)
     products = tl.dot(k_tile, tl.trans(q_tile), input_precision=PRECISION)
     dweights = tl.dot(v_tile, tl.trans(given_tile), input_precision=PRECISION)
     half = half_scores(
-        products, half_scale, query_place, key_place, length, start, position, time, times, tile_bounds,
-        MASKED,
-    )  # fmt: skip
+        products, half_scale, query_place, key_place, length, position, time, base, low, high, times, MASKED
+    )
     weights, slope = silu_and_slope(half, FAST)
     dscores = dweights * slope
     if MASKED:
@@ -95,7 +91,10 @@ def key_kernel(
     key_most = 0
     query_bounds = bounds
     if time is not None:
-        times = (seconds, seconds + tokens, query_time, timestamp, borders, wide_borders)
+        times = (
+            seconds + start, seconds + tokens + start, query_time + start, timestamp + start, borders,
+            wide_borders,
+        )  # fmt: skip
         key_least, key_most = block_bounds(bounds + 2 * num_blocks + blocks, num_blocks, first, length, KEYS)
         query_bounds = bounds + blocks
     key_place = (first + tl.arange(0, KEYS))[:, None]
@@ -104,18 +103,24 @@ def key_kernel(
     dk_tile = tl.zeros((KEYS, QK_WIDTH), tl.float32)
     dv_tile = tl.zeros((KEYS, V_WIDTH), tl.float32)
     begin, whole_begin, whole_end, end = query_range(first, length, window, QUERIES, KEYS, HAS_WINDOW)
+    low, high, base = outlook(time, key_least, key_most, query_bounds, num_blocks, whole_begin, length, QUERIES)
     for first_query in tl.range(whole_begin, whole_end, QUERIES):
+        next_low, next_high, next_base = outlook(
+            time, key_least, key_most, query_bounds, num_blocks, first_query + QUERIES, length, QUERIES
+        )
         dk_tile, dv_tile = _key_step(
             dk_tile, dv_tile, q, k_tile, v_tile, given, q_stride, given_stride, first_query, key_place, length,
-            start, window, half_scale, position, time, times, key_least, key_most, query_bounds,
-            num_blocks, QUERIES, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, HAS_WINDOW, False, FAST, PRECISION,
+            window, half_scale, position, time, base, low, high, times,
+            QUERIES, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, HAS_WINDOW, False, FAST, PRECISION,
         )  # fmt: skip
+        low, high, base = next_low, next_high, next_base
     for step in tl.range(0, count_tiles(begin, whole_begin, QUERIES) + count_tiles(whole_end, end, QUERIES)):
         first_query = two_ranges(begin, whole_begin, whole_end, end, step, QUERIES)
+        low, high, base = outlook(time, key_least, key_most, query_bounds, num_blocks, first_query, length, QUERIES)
         dk_tile, dv_tile = _key_step(
             dk_tile, dv_tile, q, k_tile, v_tile, given, q_stride, given_stride, first_query, key_place, length,
-            start, window, half_scale, position, time, times, key_least, key_most, query_bounds,
-            num_blocks, QUERIES, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, HAS_WINDOW, True, FAST, PRECISION,
+            window, half_scale, position, time, base, low, high, times,
+            QUERIES, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, HAS_WINDOW, True, FAST, PRECISION,
         )  # fmt: skip
     store_rows(dk, dk_stride, first, length, dk_tile * (qk_scale * output_scale), KEYS, QK_DIM, QK_WIDTH)
     store_rows(dv, dv_stride, first, length, dv_tile * output_scale, KEYS, V_DIM, V_WIDTH)
@@ -123,26 +128,21 @@ def key_kernel(
 
 @triton.jit
 def _query_step(
-    dq_tile, q_tile, k, v, given_tile, k_stride, v_stride, query_place, first_key, length, start, window,
-    half_scale, position, time, times, query_least, query_most, key_bounds, num_blocks,
+    dq_tile, q_tile, k, v, given_tile, k_stride, v_stride, query_place, first_key, length, window,
+    half_scale, position, time, base, low, high, times,
     KEYS: tl.constexpr, QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr,
     V_WIDTH: tl.constexpr, HAS_WINDOW: tl.constexpr, MASKED: tl.constexpr, FAST: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Add one tile of keys; tiles are [queries, keys]."""
     key_place = (first_key + tl.arange(0, KEYS))[None, :]
-    tile_bounds = (0, 0, 0, 0)
-    if time is not None:
-        key_least, key_most = block_bounds(key_bounds, num_blocks, first_key, length, KEYS)
-        tile_bounds = (query_least, query_most, key_least, key_most)
     k_tile = load_rows(k, k_stride, first_key, length, KEYS, QK_DIM, QK_WIDTH, MASKED)
     v_tile = load_rows(v, v_stride, first_key, length, KEYS, V_DIM, V_WIDTH, MASKED)
     products = tl.dot(q_tile, tl.trans(k_tile), input_precision=PRECISION)
     dweights = tl.dot(given_tile, tl.trans(v_tile), input_precision=PRECISION)
     half = half_scores(
-        products, half_scale, query_place, key_place, length, start, position, time, times, tile_bounds,
-        MASKED,
-    )  # fmt: skip
+        products, half_scale, query_place, key_place, length, position, time, base, low, high, times, MASKED
+    )
     _, slope = silu_and_slope(half, FAST)
     dscores = dweights * slope
     if MASKED:
@@ -175,7 +175,10 @@ def query_kernel(
     query_most = 0
     key_bounds = bounds
     if time is not None:
-        times = (seconds, seconds + tokens, query_time, timestamp, borders, wide_borders)
+        times = (
+            seconds + start, seconds + tokens + start, query_time + start, timestamp + start, borders,
+            wide_borders,
+        )  # fmt: skip
         query_least, query_most = block_bounds(bounds + blocks, num_blocks, first, length, QUERIES)
         key_bounds = bounds + 2 * num_blocks + blocks
     query_place = (first + tl.arange(0, QUERIES))[:, None]
@@ -183,17 +186,23 @@ def query_kernel(
     given_tile = load_rows(given, given_stride, first, length, QUERIES, V_DIM, V_WIDTH, True)
     dq_tile = tl.zeros((QUERIES, QK_WIDTH), tl.float32)
     begin, whole_begin, whole_end, end = key_range(first, length, window, QUERIES, KEYS, HAS_WINDOW)
+    low, high, base = outlook(time, query_least, query_most, key_bounds, num_blocks, whole_begin, length, KEYS)
     for first_key in tl.range(whole_begin, whole_end, KEYS):
+        next_low, next_high, next_base = outlook(
+            time, query_least, query_most, key_bounds, num_blocks, first_key + KEYS, length, KEYS
+        )
         dq_tile = _query_step(
-            dq_tile, q_tile, k, v, given_tile, k_stride, v_stride, query_place, first_key, length, start, window,
-            half_scale, position, time, times, query_least, query_most, key_bounds, num_blocks,
+            dq_tile, q_tile, k, v, given_tile, k_stride, v_stride, query_place, first_key, length,
+            window, half_scale, position, time, base, low, high, times,
             KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, HAS_WINDOW, False, FAST, PRECISION,
         )  # fmt: skip
+        low, high, base = next_low, next_high, next_base
     for step in tl.range(0, count_tiles(begin, whole_begin, KEYS) + count_tiles(whole_end, end, KEYS)):
         first_key = two_ranges(begin, whole_begin, whole_end, end, step, KEYS)
+        low, high, base = outlook(time, query_least, query_most, key_bounds, num_blocks, first_key, length, KEYS)
         dq_tile = _query_step(
-            dq_tile, q_tile, k, v, given_tile, k_stride, v_stride, query_place, first_key, length, start, window,
-            half_scale, position, time, times, query_least, query_most, key_bounds, num_blocks,
+            dq_tile, q_tile, k, v, given_tile, k_stride, v_stride, query_place, first_key, length,
+            window, half_scale, position, time, base, low, high, times,
             KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, HAS_WINDOW, True, FAST, PRECISION,
         )  # fmt: skip
     store_rows(dq, dq_stride, first, length, dq_tile * (qk_scale * output_scale), QUERIES, QK_DIM, QK_WIDTH)

@@ -1,9 +1,10 @@
-"""The bias of one tile, from positions and times.
+"""The bias of one tile, from positions and times, added to halved scores.
 
 Far from the diagonal all differences of a tile fall into one time bucket or a few: the tile then takes one
 number, and one masked addition a bucket border. Otherwise each pair finds its bucket.
 """
 # mypy: allow-untyped-defs
+# ruff: noqa: N803
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ import triton
 import triton.language as tl
 
 from models.attention.bias import BUCKET_WIDTH, LAST_BUCKET
+from models.attention.triton.step import block_bounds, read_float, read_int
 from models.attention.triton.times import LIMIT
 
 _LIMIT = tl.constexpr(LIMIT)
@@ -23,83 +25,80 @@ _SLACK = tl.constexpr(1e-4)
 # Up to this many borders, comparing with each costs less than finding each pair's bucket.
 _FEW = tl.constexpr(6)
 
-
-@triton.jit
-def position_bias(bias, position, query_place, key_place, length):
-    """Add `position[i - j]`, zero where j > i; rows past the end of the sequence read the last one's."""
-    # Always true: within a branch the compiler does not copy these reads, which hit the cache, to shared
-    # memory ahead of time, four bytes each.
-    if length > 0:
-        distance = tl.minimum(query_place, length - 1) - key_place
-        bias += tl.load(position + distance, mask=distance >= 0, other=0.0)
-    return bias
+# Below, `times` is the tuple (seconds of queries, seconds of keys, query times, timestamps, borders, wide
+# borders), the first four from the sequence's first token on.
 
 
 @triton.jit
-def bucket_range(query_least, query_most, key_least, key_most):
-    """Buckets between which all pairs of a tile lie, and whether 32-bit seconds tell (else all buckets).
+def add_position(half, position, query_place, key_place, length, MASKED: tl.constexpr):
+    """Add `position[i - j] / 2`; where j > i, any entry, and past the end of the sequence that of its end."""
+    distance = tl.minimum(query_place, length - 1) - key_place
+    if MASKED:
+        distance = tl.maximum(distance, 0)
+    return half + 0.5 * read_float(position, distance)
 
-    The range may be wider than need be by a border next to it.
+
+@triton.jit
+def time_range(time, own_least, own_most, bounds, num_blocks, first, length, SIZE: tl.constexpr):
+    """Buckets `low` and `high` between which all pairs of a tile lie, and `time[low]`.
+
+    One side's least and greatest second are given, those of the other are those of its blocks; which side is
+    which does not matter to absolute differences. The range may be wider than need be by a border next to it,
+    and is all buckets where 32-bit seconds cannot tell.
     """
-    narrow = (query_least > -_LIMIT) & (query_most < _LIMIT) & (key_least > -_LIMIT) & (key_most < _LIMIT)
-    least = query_least - key_most
-    most = query_most - key_least
+    other_least, other_most = block_bounds(bounds, num_blocks, first, length, SIZE)
+    narrow = (own_least > -_LIMIT) & (own_most < _LIMIT) & (other_least > -_LIMIT) & (other_most < _LIMIT)
+    least = own_least - other_most
+    most = own_most - other_least
     nearest = tl.maximum(tl.maximum(least, -most), 1)
     farthest = tl.maximum(tl.maximum(most, -least), 1)
     low = (tl.log2(nearest.to(tl.float32)) * _BUCKETS_PER_OCTAVE - _SLACK).to(tl.int32)
     high = (tl.log2(farthest.to(tl.float32)) * _BUCKETS_PER_OCTAVE + _SLACK).to(tl.int32)
-    return tl.where(narrow, low, 0), tl.where(narrow, high, _LAST_BUCKET), narrow
+    low = tl.where(narrow, low, 0)
+    return low, tl.where(narrow, high, _LAST_BUCKET), tl.load(time + low)
 
 
 @triton.jit
-def time_bias(bias, time, low, high, narrow, query_place, key_place, length, start, times):
-    """Add `time[bucket]`, given the range of buckets from `bucket_range`."""
-    few = high - low <= _FEW
-    if narrow & (high - low > _FEW):
-        bucket = buckets(query_place, key_place, length, start, times)
-        bias += tl.load(time + bucket)
-    else:
-        bias += tl.load(time + low)
-        if high > low:
-            if few:
-                borders = times[4]
-                difference = narrow_difference(query_place, key_place, length, start, times)
-                for bucket in range(low + 1, high + 1):
-                    rise = tl.load(time + bucket) - tl.load(time + bucket - 1)
-                    bias += tl.where(difference >= tl.load(borders + bucket), rise, 0.0)
-            else:
-                # Slow, for sequences that span lifetimes.
-                wide_borders = times[5]
-                for bucket in range(low + 1, high + 1):
-                    rise = tl.load(time + bucket) - tl.load(time + bucket - 1)
-                    wide = wide_difference(query_place, key_place, length, start, times)
-                    bias += tl.where(wide >= tl.load(wide_borders + bucket), rise, 0.0)
-    return bias
-
-
-# `times` is the tuple (seconds of queries, of keys, query times, timestamps, borders, wide borders).
+def add_time(half, time, base, low, high, query_place, key_place, length, times):
+    """Add `(time[bucket] - base) / 2`, given the range of buckets and `base = time[low]`."""
+    if high > low:
+        if high - low <= _FEW:
+            difference = narrow_difference(query_place, key_place, length, times)
+            for bucket in tl.range(low + 1, high + 1, num_stages=1):
+                rise = 0.5 * (tl.load(time + bucket) - tl.load(time + bucket - 1))
+                half += tl.where(difference >= tl.load(times[4] + bucket), rise, 0.0)
+        elif high < _LAST_BUCKET:
+            found = buckets(query_place, key_place, length, times)
+            half += 0.5 * (read_float(time, found) - base)
+        else:
+            # Slow, for sequences that span lifetimes.
+            for bucket in tl.range(low + 1, high + 1, num_stages=1):
+                rise = 0.5 * (tl.load(time + bucket) - tl.load(time + bucket - 1))
+                wide = wide_difference(query_place, key_place, length, times)
+                half += tl.where(wide >= tl.load(times[5] + bucket), rise, 0.0)
+    return half
 
 
 @triton.jit
-def narrow_difference(query_place, key_place, length, start, times):
+def narrow_difference(query_place, key_place, length, times):
     """Absolute differences in int32 seconds, where the bounds of the tile allow them."""
-    query = tl.load(times[0] + start + tl.minimum(query_place, length - 1))
-    key = tl.load(times[1] + start + tl.minimum(key_place, length - 1))
+    query = read_int(times[0], tl.minimum(query_place, length - 1))
+    key = read_int(times[1], tl.minimum(key_place, length - 1))
     return tl.abs(query - key)
 
 
 @triton.jit
-def wide_difference(query_place, key_place, length, start, times):
+def wide_difference(query_place, key_place, length, times):
     """Absolute differences in int64 seconds."""
-    query = tl.load(times[2] + start + tl.minimum(query_place, length - 1))
-    key = tl.load(times[3] + start + tl.minimum(key_place, length - 1))
+    query = tl.load(times[2] + tl.minimum(query_place, length - 1))
+    key = tl.load(times[3] + tl.minimum(key_place, length - 1))
     return tl.abs(query - key)
 
 
 @triton.jit
-def buckets(query_place, key_place, length, start, times):
+def buckets(query_place, key_place, length, times):
     """The bucket of each pair of a narrow tile: a logarithm never too high, put right by one comparison."""
-    difference = narrow_difference(query_place, key_place, length, start, times)
+    difference = narrow_difference(query_place, key_place, length, times)
     logarithm = tl.log2(tl.maximum(difference, 1).to(tl.float32)) * _BUCKETS_PER_OCTAVE - _SLACK
     estimate = logarithm.to(tl.int32)
-    return estimate + (difference >= tl.load(times[4] + estimate + 1)).to(tl.int32)
+    return estimate + (difference >= read_int(times[4], estimate + 1)).to(tl.int32)

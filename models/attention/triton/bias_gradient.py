@@ -13,29 +13,32 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from models.attention.triton.bias import bucket_range, buckets, time_bias, wide_difference
+from models.attention.bias import LAST_BUCKET
+from models.attention.triton.bias import buckets, time_range, wide_difference
+from models.attention.triton.forward import half_scores
 from models.attention.triton.step import VARYING, block_bounds, load_rows, read_tile, silu_and_slope, visible
 
 TIME_COLUMNS = 256
 """Columns of a row of partial sums by bucket, of which 129 are used."""
 _TIME_COLUMNS = tl.constexpr(TIME_COLUMNS)
+_LAST_BUCKET = tl.constexpr(LAST_BUCKET)
 
 
 @triton.jit
-def _add_buckets(sums, dscores, low, high, narrow, query_place, key_place, length, start, times):
+def _add_buckets(sums, dscores, low, high, query_place, key_place, length, times):
     """sums [TIME_COLUMNS] plus the sum of dscores over each bucket."""
     column = tl.arange(0, _TIME_COLUMNS)
     if low == high:
         sums += tl.where(column == low, tl.sum(dscores), 0.0)
     else:
-        if narrow:
-            bucket = buckets(query_place, key_place, length, start, times)
-            for number in range(low, high + 1):
-                sums += tl.where(column == number, tl.sum(tl.where(bucket == number, dscores, 0.0)), 0.0)
+        if high < _LAST_BUCKET:
+            found = buckets(query_place, key_place, length, times)
+            for number in tl.range(low, high + 1, num_stages=1):
+                sums += tl.where(column == number, tl.sum(tl.where(found == number, dscores, 0.0)), 0.0)
         else:
             borders = times[5]
-            for number in range(low, high + 1):
-                difference = tl.maximum(wide_difference(query_place, key_place, length, start, times), 1)
+            for number in tl.range(low, high + 1, num_stages=1):
+                difference = tl.maximum(wide_difference(query_place, key_place, length, times), 1)
                 inside = difference >= tl.load(borders + number)
                 inside &= (number == high) | (difference < tl.load(borders + tl.minimum(number + 1, high)))
                 sums += tl.where(column == number, tl.sum(tl.where(inside, dscores, 0.0)), 0.0)
@@ -80,9 +83,6 @@ def diagonal_kernel(
     i = tl.arange(0, QUERIES)[:, None]
     j = tl.arange(0, KEYS)[None, :]
     distance = offset + i - j
-    bias = tl.zeros((QUERIES, KEYS), tl.float32)
-    if position is not None:
-        bias = tl.load(position + distance, mask=(distance >= 0) & (distance < position_size), other=0.0)
     over_tiles = tl.zeros((QUERIES, KEYS), tl.float32)
     over_heads = tl.zeros((QUERIES, KEYS), tl.float32)
     sums = tl.zeros((_TIME_COLUMNS,), tl.float32)
@@ -98,27 +98,31 @@ def diagonal_kernel(
         v_tile = load_rows(v + head * v_head, v_stride, first_key, length, KEYS, V_DIM, V_WIDTH, True)
         products = tl.dot(q_tile, tl.trans(k_tile), input_precision=PRECISION)
         dweights = tl.dot(given_tile, tl.trans(v_tile), input_precision=PRECISION)
-        full_bias = bias
+        query_place = first_query + i
+        key_place = first_key + j
+        low, high, base = tl.full((), 0, tl.int32), tl.full((), 0, tl.int32), tl.full((), 0.0, tl.float32)
+        times = (seconds, seconds, query_time, timestamp, borders, wide_borders)
         if time is not None:
-            times = (seconds, seconds + tokens, query_time, timestamp, borders, wide_borders)
+            times = (
+                seconds + start, seconds + tokens + start, query_time + start, timestamp + start, borders,
+                wide_borders,
+            )  # fmt: skip
             query_least, query_most = block_bounds(bounds + blocks, num_blocks, first_query, length, QUERIES)
-            key_least, key_most = block_bounds(
-                bounds + 2 * num_blocks + blocks, num_blocks, first_key, length, KEYS
+            key_bounds = bounds + 2 * num_blocks + blocks
+            low, high, base = time_range(
+                time, query_least, query_most, key_bounds, num_blocks, first_key, length, KEYS
             )
-            low, high, narrow = bucket_range(query_least, query_most, key_least, key_most)
-            full_bias = time_bias(
-                bias, time, low, high, narrow, first_query + i, first_key + j, length, start, times
-            )
-        _, slope = silu_and_slope(products * half_scale + 0.5 * full_bias, FAST)
+        half = half_scores(
+            products, half_scale, query_place, key_place, length, position, time, base, low, high, times, True
+        )
+        _, slope = silu_and_slope(half, FAST)
         # Rows past the end have no given gradient: zeros.
         over_heads += tl.where(visible(distance, 0, window, HAS_WINDOW), dweights * slope, 0.0)
         if head == HEADS - 1:
             if position is not None:
                 over_tiles += over_heads
             if time is not None:
-                sums = _add_buckets(
-                    sums, over_heads, low, high, narrow, first_query + i, first_key + j, length, start, times
-                )
+                sums = _add_buckets(sums, over_heads, low, high, query_place, key_place, length, times)
             over_heads = tl.zeros((QUERIES, KEYS), tl.float32)
     row = (row * PARTS + part) * SHARES + share
     if position is not None:

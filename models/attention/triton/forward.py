@@ -7,7 +7,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from models.attention.triton.bias import bucket_range, position_bias, time_bias
+from models.attention.triton.bias import add_position, add_time, time_range
 from models.attention.triton.step import (
     VARYING,
     block_bounds,
@@ -49,43 +49,43 @@ def count_tiles(begin, end, SIZE: tl.constexpr):
 
 
 @triton.jit
+def outlook(time, own_least, own_most, bounds, num_blocks, first, length, SIZE: tl.constexpr):
+    """`time_range` of a tile, or zeros without a time table. Asked one tile ahead, to hide its latency."""
+    if time is not None:
+        return time_range(time, own_least, own_most, bounds, num_blocks, first, length, SIZE)
+    else:
+        return tl.full((), 0, tl.int32), tl.full((), 0, tl.int32), tl.full((), 0.0, tl.float32)
+
+
+@triton.jit
 def half_scores(
-    products, half_scale, query_place, key_place, length, start, position, time, times, bounds_of_tile,
+    products, half_scale, query_place, key_place, length, position, time, base, low, high, times,
     MASKED: tl.constexpr,
 ):  # fmt: skip
     """`(qk_scale * products + bias) / 2` of one tile."""
     half = products * half_scale
-    if position is not None or time is not None:
-        bias = tl.zeros(products.shape, tl.float32)
-        if position is not None:
-            bias = position_bias(bias, position, query_place, key_place, length)
-        if time is not None:
-            query_least, query_most, key_least, key_most = bounds_of_tile
-            low, high, narrow = bucket_range(query_least, query_most, key_least, key_most)
-            bias = time_bias(bias, time, low, high, narrow, query_place, key_place, length, start, times)
-        half += 0.5 * bias
+    if position is not None:
+        half = add_position(half, position, query_place, key_place, length, MASKED)
+    if time is not None:
+        half += 0.5 * base
+        half = add_time(half, time, base, low, high, query_place, key_place, length, times)
     return half
 
 
 @triton.jit
 def _step(
-    total, q_tile, k, v, k_stride, v_stride, query_place, first_key, length, start, window, half_scale,
-    position, time, times, query_least, query_most, key_bounds, num_blocks,
+    total, q_tile, k, v, k_stride, v_stride, query_place, first_key, length, window, half_scale,
+    position, time, base, low, high, times,
     KEYS: tl.constexpr, QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr, V_WIDTH: tl.constexpr,
     HAS_WINDOW: tl.constexpr, MASKED: tl.constexpr, FAST: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Add one tile of keys."""
     key_place = (first_key + tl.arange(0, KEYS))[None, :]
-    tile_bounds = (0, 0, 0, 0)
-    if time is not None:
-        key_least, key_most = block_bounds(key_bounds, num_blocks, first_key, length, KEYS)
-        tile_bounds = (query_least, query_most, key_least, key_most)
     k_tile = load_rows(k, k_stride, first_key, length, KEYS, QK_DIM, QK_WIDTH, MASKED)
     products = tl.dot(q_tile, tl.trans(k_tile), input_precision=PRECISION)
     half = half_scores(
-        products, half_scale, query_place, key_place, length, start, position, time, times, tile_bounds,
-        MASKED,
-    )  # fmt: skip
+        products, half_scale, query_place, key_place, length, position, time, base, low, high, times, MASKED
+    )
     weights = silu(half, FAST)
     if MASKED:
         weights = tl.where(visible(query_place, key_place, window, HAS_WINDOW), weights, 0.0)
@@ -117,24 +117,33 @@ def forward_kernel(
     query_most = 0
     key_bounds = bounds
     if time is not None:
-        times = (seconds, seconds + tokens, query_time, timestamp, borders, wide_borders)
+        times = (
+            seconds + start, seconds + tokens + start, query_time + start, timestamp + start, borders,
+            wide_borders,
+        )  # fmt: skip
         query_least, query_most = block_bounds(bounds + blocks, num_blocks, first, length, QUERIES)
         key_bounds = bounds + 2 * num_blocks + blocks
     query_place = (first + tl.arange(0, QUERIES))[:, None]
     q_tile = load_rows(q, q_stride, first, length, QUERIES, QK_DIM, QK_WIDTH, True)
     begin, whole_begin, whole_end, end = key_range(first, length, window, QUERIES, KEYS, HAS_WINDOW)
     total = tl.zeros((QUERIES, V_WIDTH), tl.float32)
+    low, high, base = outlook(time, query_least, query_most, key_bounds, num_blocks, whole_begin, length, KEYS)
     for first_key in tl.range(whole_begin, whole_end, KEYS):
+        next_low, next_high, next_base = outlook(
+            time, query_least, query_most, key_bounds, num_blocks, first_key + KEYS, length, KEYS
+        )
         total = _step(
-            total, q_tile, k, v, k_stride, v_stride, query_place, first_key, length, start, window, half_scale,
-            position, time, times, query_least, query_most, key_bounds, num_blocks,
+            total, q_tile, k, v, k_stride, v_stride, query_place, first_key, length, window, half_scale,
+            position, time, base, low, high, times,
             KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, HAS_WINDOW, False, FAST, PRECISION,
         )  # fmt: skip
+        low, high, base = next_low, next_high, next_base
     for step in tl.range(0, count_tiles(begin, whole_begin, KEYS) + count_tiles(whole_end, end, KEYS)):
         first_key = two_ranges(begin, whole_begin, whole_end, end, step, KEYS)
+        low, high, base = outlook(time, query_least, query_most, key_bounds, num_blocks, first_key, length, KEYS)
         total = _step(
-            total, q_tile, k, v, k_stride, v_stride, query_place, first_key, length, start, window, half_scale,
-            position, time, times, query_least, query_most, key_bounds, num_blocks,
+            total, q_tile, k, v, k_stride, v_stride, query_place, first_key, length, window, half_scale,
+            position, time, base, low, high, times,
             KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, HAS_WINDOW, True, FAST, PRECISION,
         )  # fmt: skip
     store_rows(out, out_stride, first, length, total * output_scale, QUERIES, V_DIM, V_WIDTH)

@@ -10,6 +10,7 @@ from torch import Tensor
 from models.attention.triton.backward import key_kernel, query_kernel
 from models.attention.triton.bias_gradient import TIME_COLUMNS, diagonal_kernel, reduce_kernel
 from models.attention.triton.forward import forward_kernel
+from models.attention.triton.step import INTERPRETED
 from models.attention.triton.times import Times
 from models.attention.triton.tuning import Shape, Shapes, shapes
 
@@ -149,7 +150,7 @@ def _shared(problem: Problem, q: Tensor, k: Tensor, v: Tensor, given: Tensor) ->
 
 
 def _constants(problem: Problem, q: Tensor, v: Tensor) -> dict[str, object]:
-    fast = q.element_size() == 2 and q.is_cuda
+    fast = q.element_size() == 2 and not INTERPRETED
     # Three products of TF32 halves are float32 to its last bits or two, on the matrix units.
     precise = q.dtype == torch.float32 and torch.get_float32_matmul_precision() == "highest"
     return {

@@ -8,12 +8,17 @@ them, `[queries, 1]` and `[1, keys]` or the other way round.
 
 from __future__ import annotations
 
+import os
+
 import triton
 import triton.language as tl
 
 from models.attention.triton.tiles import BLOCK
 
 _BLOCK = tl.constexpr(BLOCK)
+# On the CPU, for tests, kernels are interpreted, and there is no assembly.
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+_NATIVE = tl.constexpr(not INTERPRETED)
 # Integers that differ from batch to batch: the compiler must not make a kernel for each of their kinds.
 VARYING = ("num_tiles", "tokens", "num_blocks", "window")
 
@@ -77,6 +82,42 @@ def visible(query_place, key_place, window, HAS_WINDOW: tl.constexpr):
         return (query_place >= key_place) & (query_place - key_place < window)
     else:
         return query_place >= key_place
+
+
+@triton.jit
+def read_float(table, place):
+    """table[place] of a float32 table that nothing writes, for a tile of int32 places.
+
+    The compiler would read in an order that suits memory and turn the tile around in shared memory; these
+    reads hit the cache, and want to stay in the order of the matrix units.
+    """
+    if _NATIVE:
+        return tl.inline_asm_elementwise(
+            "{ .reg .b64 a; mad.wide.s32 a, $2, 4, $1; ld.global.nc.f32 $0, [a]; }",
+            "=f,l,r",
+            [table.to(tl.int64), place],
+            dtype=tl.float32,
+            is_pure=True,
+            pack=1,
+        )
+    else:
+        return tl.load(table + place)
+
+
+@triton.jit
+def read_int(table, place):
+    """The same for int32."""
+    if _NATIVE:
+        return tl.inline_asm_elementwise(
+            "{ .reg .b64 a; mad.wide.s32 a, $2, 4, $1; ld.global.nc.u32 $0, [a]; }",
+            "=r,l,r",
+            [table.to(tl.int64), place],
+            dtype=tl.int32,
+            is_pure=True,
+            pack=1,
+        )
+    else:
+        return tl.load(table + place)
 
 
 @triton.jit
