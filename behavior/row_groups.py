@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import closing
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -50,8 +52,9 @@ class RowGroupReader:
         self.groups: list[RowGroup] = []
         self._footers: dict[str, pq.FileMetaData] = {}
         row = 0
+        self._locks = {entry.path: threading.Lock() for entry in shards.sequence_files()}
         for entry in shards.sequence_files():
-            with closing(shards.folder.input_file(entry.path)) as source:
+            with self._reading(entry, "its end"), closing(self._open(entry)) as source:
                 footer = self._footers[entry.path] = pq.read_metadata(source)
             column = _item_column(footer, shards.where(entry.path))
             for number in range(footer.num_row_groups):
@@ -68,20 +71,40 @@ class RowGroupReader:
             UserError: a column is missing, or the file is damaged.
         """
         shards, path = self.shards, group.entry.path
-        if shards.folder.is_local:
-            shards.check(group.entry)
-        with closing(shards.folder.input_file(path)) as source:
+        self._check(group.entry)
+        with (
+            self._reading(group.entry, f"row group {group.number}"),
+            closing(self._open(group.entry)) as source,
+        ):
             file = pq.ParquetFile(source, metadata=self._footers[path], pre_buffer=not shards.folder.is_local)
             check_columns(file.schema_arrow.names, columns, shards.where(path))
-            try:
-                table = file.read_row_group(group.number, columns=list(columns), use_threads=False)
-            except (pa.ArrowException, OSError) as error:
-                raise UserError(
-                    f"row group {group.number} cannot be read: {error}",
-                    where=shards.where(path),
-                    fix="check the connection, restore the file, or prepare the data again with --overwrite",
-                ) from error
-        return table.combine_chunks()
+            return file.read_row_group(
+                group.number, columns=list(columns), use_threads=False
+            ).combine_chunks()
+
+    def _open(self, entry: FileEntry) -> Any:
+        folder = self.shards.folder
+        # What is read is asked for in large ranges already: reading ahead would fetch what nobody wants.
+        return (
+            folder.input_file(entry.path) if folder.is_local else folder.open(entry.path, cache_type="none")
+        )
+
+    def _check(self, entry: FileEntry) -> None:
+        if self.shards.folder.is_local:
+            with self._locks[entry.path]:  # the other threads need not hash it, too
+                self.shards.check(entry)
+
+    @contextmanager
+    def _reading(self, entry: FileEntry, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (pa.ArrowException, OSError) as error:
+            self._check(entry)  # says so where the file has changed
+            raise UserError(
+                f"{what} cannot be read: {error}",
+                where=self.shards.where(entry.path),
+                fix="check the connection, restore the file, or prepare the data again with --overwrite",
+            ) from error
 
 
 def _item_column(footer: pq.FileMetaData, where: str) -> int:

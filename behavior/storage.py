@@ -277,12 +277,17 @@ class Folder:
         return self.read_bytes(name).decode("utf-8")
 
     @_storage_errors()
-    def open(self, name: str) -> BinaryIO:
-        """Open a file for reading; it can seek."""
+    def open(self, name: str, *, cache_type: str = "readahead") -> BinaryIO:
+        """Open a file for reading; it can seek.
+
+        Args:
+            name: of the file.
+            cache_type: fsspec's name for what of a remote file is fetched beyond what is asked for.
+        """
         if self.is_local:
             return (self.path / name).open("rb")
         system, path = self._remote(name)
-        return cast(BinaryIO, system.open(path, "rb"))
+        return cast(BinaryIO, system.open(path, "rb", cache_type=cache_type))
 
     def input_file(self, name: str) -> Any:
         """A file as pyarrow reads it best: a memory map of a local one. A context manager, like any file."""

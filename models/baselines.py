@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -76,8 +78,7 @@ def markov_scorer(parts: Iterable[SequenceData], popularity: npt.NDArray[np.floa
 
 def transition_counts(parts: Iterable[SequenceData]) -> sparse.csr_array:
     """[item ids, known items] how often each known item followed each item in the training parts."""
-    first, *others = (_transition_counts(data) for data in parts)
-    return sum(others, start=first)
+    return reduce(operator.add, map(_transition_counts, parts))
 
 
 def _transition_counts(data: SequenceData) -> sparse.csr_array:

@@ -51,6 +51,7 @@ def make_loader(
         time=config.model.time,
         loss_on=config.loss.loss_on,
         seed=config.train.seed,
+        epochs=config.train.epochs,
         replica=replica,
         pin=pin,
     )

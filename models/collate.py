@@ -22,10 +22,10 @@ class Collator:
     OOV (it can never be ranked) or, with `loss_on="targets"`, where that event has no target behavior.
 
     Args:
-        tokens: of the batch.
         lengths: [sequences] tokens of each.
         time: whether a query knows the time of what it predicts.
         loss_on: which events carry loss.
+        has_time: whether the times mean anything.
         pin: whether the batch is made in page-locked memory.
     """
 

@@ -105,7 +105,7 @@ def decode_sequences(table: pa.Table, shards: ShardFolder, first_row: int) -> Se
     """
     manifest = shards.manifest
     item = _flat(table, "item", np.int32)
-    offsets = _offsets(table)
+    offsets = _offsets(table, "item")
     has_time = manifest.timestamp_unit != "none"
     data = SequenceData(
         item=item,
@@ -117,7 +117,10 @@ def decode_sequences(table: pa.Table, shards: ShardFolder, first_row: int) -> Se
         row=np.arange(first_row, first_row + table.num_rows),
         about=about_sequences(shards),
     )
-    _check_cuts(data, shards)
+    lists = [name for name in ("behavior", "timestamp") if name in table.column_names]
+    if not all(np.array_equal(offsets, _offsets(table, name)) for name in lists):
+        raise _damaged("columns of different lengths", shards)
+    _check(data, shards)
     return data
 
 
@@ -189,8 +192,8 @@ def _list(table: pa.Table, column: str) -> pa.ListArray:
     return chunks[0] if len(chunks) == 1 else pa.concat_arrays(chunks)
 
 
-def _offsets(table: pa.Table) -> Int64Array:
-    offsets = _list(table, "item").offsets.to_numpy().astype(np.int64)
+def _offsets(table: pa.Table, column: str) -> Int64Array:
+    offsets = _list(table, column).offsets.to_numpy().astype(np.int64)
     return offsets - offsets[0]
 
 
@@ -208,12 +211,21 @@ def _seconds(table: pa.Table, unit: str) -> Int64Array:
     return ticks if unit == "s" else ticks // _UNITS_A_SECOND[unit]
 
 
-def _check_cuts(data: SequenceData, shards: ShardFolder) -> None:
+def _check(data: SequenceData, shards: ShardFolder) -> None:
     inside = (data.train_end >= 0) & (data.train_end <= data.valid_end) & (data.valid_end <= data.lengths)
-    columns_agree = len(data.behavior) == len(data.item) == len(data.timestamp) == data.offsets[-1]
-    if not columns_agree or not inside.all():
-        raise UserError(
-            "the sequences are damaged: columns of different lengths, or a cut outside its sequence",
-            where=shards.where(),
-            fix="prepare the data again with --overwrite",
-        )
+    if not inside.all():
+        raise _damaged("a cut outside its sequence", shards)
+    for name, ids, beyond in (
+        ("item", data.item, data.about.num_item_ids),
+        ("behavior", data.behavior, data.about.num_behaviors + 1),
+    ):
+        if len(ids) and not 1 <= ids.min() <= ids.max() < beyond:
+            raise _damaged(f"ids of column '{name}' that the data set does not have", shards)
+
+
+def _damaged(what: str, shards: ShardFolder) -> UserError:
+    return UserError(
+        f"the sequences are damaged: {what}",
+        where=shards.where(),
+        fix="prepare the data again with --overwrite",
+    )

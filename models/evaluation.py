@@ -59,7 +59,7 @@ def evaluate_run(
     config = parse_config(RunConfig, saved.config, where=str(path))
     shards = open_shards(data or folder.data)
     _check_data(saved.dataset, shards)
-    sequences = ShardSource(shards)
+    sequences = ShardSource(shards, cache_bytes=config.loader.cache_mib << 20)
     model = build_model(
         config,
         ItemCatalog.from_shards(shards),

@@ -44,6 +44,7 @@ FREE_SETTINGS = {
     "train.validate_every_epochs",
     "train.device",
     "evaluation.batch_size",
+    "loader.lookahead",
     "loader.threads",
     "loader.prefetch",
     "loader.cache_mib",
@@ -83,7 +84,10 @@ def train(
         MetricsLog(run.metrics, run.tensorboard, keep_bytes=training.state.metrics_bytes) as log,
         repeatable(training.fabric.device),
     ):
-        result = training.run_epochs(log)
+        try:
+            result = training.run_epochs(log)
+        finally:
+            training.loader.close()
     draw_curves(read_metrics(run.metrics), run.curves)
     training.observer.finished(result)
     return result

@@ -81,6 +81,12 @@ class BlockReader:
             future.cancel()
         self._ahead.clear()
 
+    def close(self) -> None:
+        """Stop reading; what is not begun is not read any more."""
+        self.forget()
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+
     def map(self, work: Callable[[int], T]) -> list[T]:
         """What `work` gives for every part, in order, with the threads there are."""
         parts = range(len(self.source.events))

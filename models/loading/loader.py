@@ -47,11 +47,13 @@ class TrainLoader:
         time: whether a query knows the time of what it predicts.
         loss_on: which events are predicted.
         seed: of order and sampling.
+        epochs: how many there will be, so that nothing is read ahead after the last; None: no end.
         replica: which of the training processes this is.
         pin: whether batches are made in page-locked memory.
 
     Raises:
-        UserError: no sequence has two training events, or the budget is too small for a sample.
+        UserError: no sequence has two training events, the budget is too small for a sample, or there are
+            more processes than samples in a batch.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class TrainLoader:
         time: QueryTime = "known",
         loss_on: LossOn = "all",
         seed: int = 0,
+        epochs: int | None = None,
         replica: Replica | None = None,
         pin: bool = False,
     ) -> None:
@@ -73,7 +76,7 @@ class TrainLoader:
         self.max_length = max_length
         self.batch_sequences, self.batch_tokens = batch_sequences, batch_tokens
         self.time, self.loss_on, self.pin = time, loss_on, pin
-        self.seed, self.replica = seed, replica or Replica()
+        self.seed, self.epochs, self.replica = seed, epochs, replica or Replica()
         self.rule = self._make_rule()
         self.sampler = Sampler(self.config.sampling, max_length=max_length, behaviors=behaviors, seed=seed)
         self._reader = BlockReader(source, self.sampler, threads=self.config.threads)
@@ -159,7 +162,17 @@ class TrainLoader:
                 "the state is of a loader that visits other samples, or in another order",
                 fix="use the data, seed, sampling and shuffle_events that it was made with",
             )
-        self._go_to(Position(state["epoch"], state["taken"], tuple(state["waiting"])))
+        position = Position(state["epoch"], state["taken"], tuple(state["waiting"]))
+        in_order = all(0 <= place < position.taken for place in position.waiting)
+        if not (in_order and 0 <= position.taken <= self.samples and position.epoch >= 0):
+            raise UserError("the state is damaged: it names samples that were not taken", fix="train again")
+        self._go_to(position)
+
+    def close(self) -> None:
+        """Stop what goes on in the background; the loader cannot be used any more."""
+        self._reader.close()
+        if self._maker is not None:
+            self._maker.shutdown(wait=False, cancel_futures=True)
 
     def _go_to(self, position: Position) -> None:
         for future in self._ahead:
@@ -177,18 +190,28 @@ class TrainLoader:
                 future.exception()
 
     def _next(self) -> tuple[PackedBatch | None, Position]:
-        if self._maker is None:
-            return self._make()
-        while len(self._ahead) < self.config.prefetch:
-            self._ahead.append(self._maker.submit(self._make))
-        return self._ahead.popleft().result()
+        try:
+            if self._maker is None:
+                return self._make()
+            while len(self._ahead) <= self.config.prefetch:
+                self._ahead.append(self._maker.submit(self._make))
+            made = self._ahead[0].result()
+        except BaseException:
+            # Whatever was made or half made beyond the last batch handed out is made again.
+            self._go_to(self.position)
+            raise
+        self._ahead.popleft()
+        return made
 
     def _make(self) -> tuple[PackedBatch | None, Position]:
         """The next batch, or None at the end of an epoch, and the position after it."""
+        epoch = self._made.epoch
+        if self._is_over(epoch):
+            return None, self._made
         if self._planner is None:
             self._planner = EpochPlanner(
-                self._order(self._made.epoch),
-                self._order(self._made.epoch + 1),
+                self._order(epoch),
+                None if self._is_over(epoch + 1) else self._order(epoch + 1),
                 reader=self._reader,
                 rule=self.rule,
                 replica=self.replica,
@@ -196,7 +219,7 @@ class TrainLoader:
             )
         step = self._planner.next()
         if step is None:
-            self._planner, self._made = None, Position(self._made.epoch + 1)
+            self._planner, self._made = None, Position(epoch + 1)
             return None, self._made
         self._made = step.after
         return self._collate(step), step.after
@@ -225,15 +248,33 @@ class TrainLoader:
             epoch=epoch,
         )
 
+    def _is_over(self, epoch: int) -> bool:
+        return self.epochs is not None and epoch >= self.epochs
+
     def _fingerprint(self) -> str:
-        """Follows all that decides the order of samples."""
-        parts = np.stack([self._samples, np.asarray(self.source.events)])
-        numbers = f"{self.seed} {self.config.shuffle_events} ".encode() + parts.tobytes()
-        return hashlib.sha256(numbers).hexdigest()[:16]
+        """Follows all that decides which samples there are, and their order."""
+        settings = self.config.sampling.model_dump_json()
+        decisive = (
+            f"{self.source.digest} {self.seed} {self.config.shuffle_events} {self.max_length} {settings}"
+        )
+        return hashlib.sha256(decisive.encode()).hexdigest()[:16]
+
+    def _costing(self) -> str:
+        balance = self.config.balance_length
+        if balance is None:
+            return ""
+        cost = self.max_length + self.max_length**2 // balance
+        return f", which costs as much as {cost:,} (loader.balance_length = {balance:,})"
 
     def _make_rule(self) -> StepRule:
         cost, count = sample_cost(self.config.balance_length), self.replica.count
         if self.batch_tokens is None:
+            if self.batch_sequences < count:
+                raise UserError(
+                    f"a batch of {self.batch_sequences} sequences is too few for {count} processes",
+                    where="train.batch_sequences",
+                    fix="set a larger one",
+                )
             return BySequences(self.batch_sequences, count, cost)
         stochastic = self.config.sampling.stochastic_length
         if stochastic is not None and stochastic.balanced:
@@ -242,11 +283,17 @@ class TrainLoader:
                 where="loader.sampling.stochastic_length.balanced",
                 fix="use batch_sequences, or leave out 'balanced'",
             )
+        if self.batch_tokens < count:
+            raise UserError(
+                f"a batch of {self.batch_tokens} tokens is too few for {count} processes",
+                where="train.batch_tokens",
+                fix="set a larger one",
+            )
         rule = ByTokens(self.batch_tokens, count, self.config.lookahead, cost)
         if not rule.holds(self.max_length):
             raise UserError(
                 f"a batch of {self.batch_tokens:,} tokens for {count} process(es) does not hold a sequence "
-                f"of {self.max_length:,} events",
+                f"of {self.max_length:,} events{self._costing()}",
                 where="train.batch_tokens",
                 fix="set a larger batch_tokens or a smaller model.max_length",
             )

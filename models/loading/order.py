@@ -10,15 +10,15 @@ from models.data import Int64Array
 class EpochOrder:
     """Parts of the data in random order, dealt into blocks, and the samples of each block in random order.
 
-    A block is what is in memory at a time. It takes parts until they have `shuffle_events` events, so that
-    a data set smaller than that is shuffled as a whole. The order depends on nothing but the arguments:
-    neither on processes, threads nor the batches that are made of it. Samples are numbered by their place
-    in it, from 0.
+    A block is what is in memory at a time. It takes parts until they have `shuffle_events` events (the last
+    one may have fewer), so that a data set smaller than that is shuffled as a whole. The order depends on
+    nothing but the arguments: neither on processes, threads nor the batches that are made of it. Samples are
+    numbered by their place in it, from 0.
 
     Args:
         samples: [parts] samples of each part.
         events: [parts] events of each part.
-        shuffle_events: events of a block, at least.
+        shuffle_events: events of a block, at least, but for the last.
         seed: of the run.
         epoch: from 0.
     """
@@ -27,7 +27,8 @@ class EpochOrder:
         self, samples: Int64Array, events: Int64Array, *, shuffle_events: int, seed: int, epoch: int
     ) -> None:
         self.seed, self.epoch = seed, epoch
-        shuffled = np.random.default_rng([seed, epoch]).permutation(len(samples))
+        # Parts without samples, such as users who came after the training ended, need not be read.
+        shuffled = np.random.default_rng([seed, epoch]).permutation(np.flatnonzero(samples))
         self.blocks: list[Int64Array] = []
         """Parts of each block, ascending: their order within it does not matter."""
         begin = gathered = 0

@@ -57,7 +57,7 @@ class EpochPlanner:
 
     Args:
         order: of the epoch.
-        following: of the next one, whose first block is read ahead.
+        following: of the next one, whose first block is read ahead, if there will be one.
         reader: of its blocks.
         rule: how steps are chosen.
         replica: whose shares are returned.
@@ -67,7 +67,7 @@ class EpochPlanner:
     def __init__(
         self,
         order: EpochOrder,
-        following: EpochOrder,
+        following: EpochOrder | None,
         *,
         reader: BlockReader,
         rule: StepRule,
@@ -84,6 +84,8 @@ class EpochPlanner:
     def next(self) -> Step | None:
         """The next step, or None at the end of the epoch."""
         while (missing := self.rule.missing(self.lengths)) and self.taken < len(self.order):
+            if self._is_far_ahead() and self.rule.enough(self.lengths):
+                break  # a fuller step is not worth a third block in memory
             self._take(missing)
         if len(self.place) == 0:
             return None
@@ -96,11 +98,20 @@ class EpochPlanner:
         return Step(shares, Position(self.order.epoch, self.taken, tuple(self.place.tolist())))
 
     def _take(self, count: int) -> None:
-        """Move samples from the order to the pool."""
-        places = np.arange(self.taken, min(self.taken + count, len(self.order)))
+        """Move samples from the order to the pool, none beyond the block that is begun."""
+        block = int(self.order.block_at(np.array([self.taken]))[0])
+        places = np.arange(self.taken, min(self.taken + count, int(self.order.starts[block + 1])))
+        lengths = self._lengths(places)  # may fail: nothing has changed then
         self.place = np.concatenate((self.place, places))
-        self.lengths = np.concatenate((self.lengths, self._lengths(places)))
+        self.lengths = np.concatenate((self.lengths, lengths))
         self.taken += len(places)
+
+    def _is_far_ahead(self) -> bool:
+        """Whether the next sample to take and the oldest that waits are more than a block apart."""
+        if len(self.place) == 0:
+            return False
+        oldest, following = self.order.block_at(np.array([self.place[0], self.taken])).tolist()
+        return following > oldest + 1
 
     def _lengths(self, places: Int64Array) -> Int64Array:
         parts = [block.lengths[block.at(here)] for block, here in self._by_block(places)]
@@ -145,7 +156,7 @@ class EpochPlanner:
             self.blocks[number] = self.reader.read(self.order, number)
             if number + 1 < len(self.order.blocks):
                 self.reader.read_ahead(self.order, number + 1)
-            else:
+            elif self.following is not None:
                 self.reader.read_ahead(self.following, 0)
         return self.blocks[number]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Protocol
@@ -14,6 +15,7 @@ from models.data import (
     Int64Array,
     SequenceData,
     about_sequences,
+    dataset_digest,
     decode_sequences,
     stored_columns,
 )
@@ -25,6 +27,10 @@ class SequenceSource(Protocol):
     @property
     def about(self) -> About:
         """What holds for all sequences."""
+
+    @property
+    def digest(self) -> str:
+        """Follows the contents."""
 
     @property
     def events(self) -> Sequence[int]:
@@ -62,6 +68,7 @@ class ShardSource:
                 "the data set has no sequences", where=shards.where(), fix="check the filters of its spec"
             )
         self.events: Sequence[int] = [group.events for group in self._reader.groups]
+        self.digest = dataset_digest(shards)
         self._columns = stored_columns(shards)
         self._free = cache_bytes
         self._kept: dict[int, SequenceData] = {}
@@ -103,6 +110,11 @@ class MemorySource:
     def __init__(self, parts: Sequence[SequenceData]) -> None:
         self.parts = list(parts)
         self.about = self.parts[0].about
+        digest = hashlib.sha256()
+        for part in self.parts:
+            for column in (part.row, part.train_end, part.item):
+                digest.update(column.tobytes())
+        self.digest = digest.hexdigest()
         self.events: Sequence[int] = [len(part.item) for part in self.parts]
 
     def read(self, part: int) -> SequenceData:

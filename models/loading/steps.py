@@ -41,6 +41,9 @@ class StepRule(Protocol):
             lengths: [pool] inputs of each sample, in the epoch's order.
         """
 
+    def enough(self, lengths: Int64Array) -> bool:
+        """Whether a full step can be chosen from such a pool, if not the best one."""
+
     def choose(self, lengths: Int64Array) -> Int64Array:
         """[pool] the process that gets each sample in this step, or -1 for those that wait."""
 
@@ -60,6 +63,9 @@ class BySequences:
 
     def missing(self, lengths: Int64Array) -> int:
         return max(0, self.batch_sequences - len(lengths))
+
+    def enough(self, lengths: Int64Array) -> bool:
+        return len(lengths) >= self.batch_sequences
 
     def choose(self, lengths: Int64Array) -> Int64Array:
         rank = np.full(len(lengths), -1, dtype=np.int64)
@@ -101,6 +107,9 @@ class ByTokens:
         if total <= step:  # so many more of the mean weight fill it
             return lookahead + (step - total) * len(ends) // max(1, total)
         return max(0, int(np.searchsorted(ends, step, side="right")) + lookahead - len(ends))
+
+    def enough(self, lengths: Int64Array) -> bool:
+        return int(self._weights(lengths).sum(dtype=np.int64)) >= self._capacity * self.replicas
 
     def choose(self, lengths: Int64Array) -> Int64Array:
         return fill_packs(self._weights(lengths), self._capacity, self.replicas).astype(np.int64)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import numpy as np
@@ -77,9 +79,41 @@ def test_a_remote_data_set_is_read_by_ranges(folder: Path, monkeypatch: pytest.M
     system.put(str(folder), "/row-groups", recursive=True)
     local, remote = (RowGroupReader(open_shards(place)) for place in (folder, "memory://row-groups"))
     monkeypatch.setattr(type(remote.shards.folder), "read_bytes", None)
+    opened: list[str] = []
+    open_file = type(system).open
+
+    def watched(self: Any, path: str, mode: str = "rb", **options: Any) -> Any:
+        opened.append(options["cache_type"])
+        return open_file(self, path, mode, **options)
+
+    monkeypatch.setattr(type(system), "open", watched)
     for here, there in zip(local.groups, remote.groups, strict=True):
         assert local.read(here, ["item"]) == remote.read(there, ["item"])
+    assert set(opened) == {"none"}  # nothing is fetched beyond what is asked for
     system.rm("/row-groups", recursive=True)
+
+
+def test_a_file_is_hashed_once_by_however_many_threads(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = RowGroupReader(open_shards(folder))
+    hashed: list[str] = []
+    sha256 = type(reader.shards.folder).sha256
+
+    def watched(self: Any, name: str) -> str:
+        hashed.append(name)
+        return sha256(self, name)
+
+    monkeypatch.setattr(type(reader.shards.folder), "sha256", watched)
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda group: reader.read(group, ["item"]), reader.groups))
+    assert len(hashed) == len(set(hashed)) == 3
+
+
+def test_a_damaged_end_of_a_file_is_named(folder: Path) -> None:
+    path = folder / "sequences/part-00002.parquet"
+    data = path.read_bytes()
+    path.write_bytes(data[:-20] + bytes(20))
+    with pytest.raises(UserError, match=r"(?s)checksum.*part-00002"):
+        RowGroupReader(open_shards(folder))
 
 
 def test_a_damaged_row_group_of_a_remote_data_set_is_named(folder: Path) -> None:
