@@ -47,7 +47,8 @@ def losses(run: Path) -> list[dict]:
     """The curve, without what depends on the clock."""
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [
-        {k: v for k, v in record.items() if k not in ("minutes", "tokens_per_second", "waiting")} for record in records
+        {k: v for k, v in record.items() if k not in ("minutes", "tokens_per_second", "waiting")}
+        for record in records
     ]
 
 
