@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from models.attention.bias import RelativeBias
@@ -36,6 +37,9 @@ class AttentionInputs:
             raise ValueError(f"the activation is 'silu' or 'softmax', not '{self.activation}'")
         if self.q.ndim != 3 or self.q.shape != self.k.shape or self.q.shape[:2] != self.v.shape[:2]:
             raise ValueError(f"shapes do not go together: {self.shapes()}")
+        if torch.compiler.is_compiling():
+            # What follows looks at lengths, and a graph would then hold for the lengths of one batch only.
+            return
         if self.sequences.num_tokens != self.q.shape[0]:
             raise ValueError(f"{self.sequences.num_tokens} tokens in sequences, {self.q.shape[0]} in q")
         if self.bias is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -38,11 +39,11 @@ class Sequences:
     def num_sequences(self) -> int:
         return len(self.lengths)
 
-    @property
+    @cached_property
     def num_tokens(self) -> int:
         return sum(self.lengths)
 
-    @property
+    @cached_property
     def max_length(self) -> int:
         """Length of the longest sequence, 0 without sequences."""
         return max(self.lengths, default=0)

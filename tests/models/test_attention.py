@@ -43,19 +43,29 @@ class Problem:
     window: int | None = None
     bias: str = "both"
     time_span: int = 10**6
+    sorted_times: bool = False
     seed: int = 0
     dtype: torch.dtype = torch.float64
+    rounded: torch.dtype = torch.float64
+    """The type through which q, k, v and the gradient go before they become `dtype`."""
+    device: str = "cpu"
 
     @property
     def mask(self) -> Mask:
         return Causal() if self.window is None else LocalWindow(self.window)
 
     def times(self) -> tuple[Tensor, Tensor]:
-        """Query times and timestamps in any order, so differences are negative, zero and large."""
+        """Query times and timestamps in any order, so differences are negative, zero and large.
+
+        Sorted as in a log, if so wished: the query time is that of the next event.
+        """
         generator = torch.Generator().manual_seed(self.seed + 1)
         tokens = sum(self.lengths)
         query_time, timestamp = torch.randint(0, self.time_span + 1, (2, tokens), generator=generator)
-        return query_time, timestamp
+        if self.sorted_times:
+            timestamp = timestamp.sort().values
+            query_time = torch.cat([timestamp[1:], timestamp[-1:]])
+        return query_time.to(self.device), timestamp.to(self.device)
 
     def tensors(self) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(self.seed)
@@ -74,15 +84,22 @@ class Problem:
             name: torch.randn(shape, generator=generator, dtype=torch.float64)
             for name, shape in shapes.items()
         }
+        for name in ("q", "k", "v", "gradient"):
+            drawn[name] = drawn[name].to(self.rounded)
+        # Tables stay in float32 when the rest is in half of it.
+        table = torch.promote_types(self.dtype, torch.float32)
         return {
-            name: tensor.to(self.dtype).requires_grad_(name != "gradient") for name, tensor in drawn.items()
+            name: tensor.to(
+                self.device, table if name in ("position", "time") else self.dtype
+            ).requires_grad_(name != "gradient")
+            for name, tensor in drawn.items()
         }
 
     def solve(self, kernel: str) -> dict[str, Tensor]:
         """The result of a kernel and all gradients, by name."""
         tensors = self.tensors()
         gradient = tensors.pop("gradient")
-        sequences = Sequences.from_lengths(self.lengths)
+        sequences = Sequences.from_lengths(self.lengths, self.device)
         bias = None
         if self.bias != "none":
             relative_time = RelativeTime(*self.times(), sequences)

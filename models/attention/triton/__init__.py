@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 
@@ -13,14 +14,16 @@ from models.attention.masks import Causal, LocalWindow
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _MAX_DIM = 256
+_INSTALLED = importlib.util.find_spec("triton") is not None
 
 
 def unavailable() -> list[str]:
     """Why the kernel cannot run on this machine."""
     reasons = []
-    if importlib.util.find_spec("triton") is None:
+    if not _INSTALLED:
         reasons.append("triton is not installed")
-    if not torch.cuda.is_available() and not _interpreted():
+    available = torch.cuda.is_available() if torch.compiler.is_compiling() else _cuda()
+    if not available and not _interpreted():
         reasons.append("no CUDA device")
     return reasons
 
@@ -50,6 +53,12 @@ def run(inputs: AttentionInputs) -> Tensor:
     from models.attention.triton.operator import run as run_kernels
 
     return run_kernels(inputs)
+
+
+@functools.cache
+def _cuda() -> bool:
+    """Asked once: the question takes longer than a small kernel."""
+    return torch.cuda.is_available()
 
 
 def _interpreted() -> bool:

@@ -39,7 +39,8 @@ def query_range(first, length, window, QUERIES: tl.constexpr, KEYS: tl.constexpr
 
 @triton.jit
 def _key_step(
-    dk_tile, dv_tile, q, k_tile, v_tile, given, q_stride, given_stride, first_query, key_place, length, window,
+    dk_tile, dv_tile, q, k_tile, v_tile, given, q_stride, given_stride, first_query, key_place, length,
+    window,
     half_scale, position, time, base, low, high, times,
     QUERIES: tl.constexpr, QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr,
     V_WIDTH: tl.constexpr, HAS_WINDOW: tl.constexpr, MASKED: tl.constexpr, FAST: tl.constexpr,
@@ -68,11 +69,12 @@ def _key_step(
 @triton.jit(do_not_specialize=VARYING)
 def key_kernel(
     q, k, v, given, dk, dv, tiles, num_tiles, position, time, query_time, timestamp, seconds, bounds,
-    borders, wide_borders, tokens, num_blocks, q_stride, q_head, k_stride, k_head, v_stride, v_head, given_stride, given_head,
+    borders, wide_borders, tokens, num_blocks, q_stride, q_head, k_stride, k_head, v_stride, v_head,
+    given_stride, given_head,
     dk_stride, dv_stride, window, half_scale, qk_scale, output_scale,
     KEYS: tl.constexpr, QUERIES: tl.constexpr,
     QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr, V_WIDTH: tl.constexpr,
-    HAS_WINDOW: tl.constexpr, FAST: tl.constexpr, PRECISION: tl.constexpr,
+    HAS_WINDOW: tl.constexpr, FAST: tl.constexpr, PRECISION: tl.constexpr, SPLIT: tl.constexpr,
 ):  # fmt: skip
     """Gradients of k and v: one program a tile of keys and a head. The first tile is seen the most."""
     head = tl.program_id(0)
@@ -103,25 +105,40 @@ def key_kernel(
     dk_tile = tl.zeros((KEYS, QK_WIDTH), tl.float32)
     dv_tile = tl.zeros((KEYS, V_WIDTH), tl.float32)
     begin, whole_begin, whole_end, end = query_range(first, length, window, QUERIES, KEYS, HAS_WINDOW)
-    low, high, base = outlook(time, key_least, key_most, query_bounds, num_blocks, whole_begin, length, QUERIES)
-    for first_query in tl.range(whole_begin, whole_end, QUERIES):
+    if SPLIT:
+        low, high, base = outlook(
+            time, key_least, key_most, query_bounds, num_blocks, whole_begin, length, QUERIES
+        )
+        for first_query in tl.range(whole_begin, whole_end, QUERIES):
+            next_low, next_high, next_base = outlook(
+                time, key_least, key_most, query_bounds, num_blocks, first_query + QUERIES, length, QUERIES
+            )
+            dk_tile, dv_tile = _key_step(
+                dk_tile, dv_tile, q, k_tile, v_tile, given, q_stride, given_stride, first_query, key_place,
+                length,
+                window, half_scale, position, time, base, low, high, times,
+                QUERIES, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, HAS_WINDOW, False, FAST, PRECISION,
+            )  # fmt: skip
+            low, high, base = next_low, next_high, next_base
+    else:
+        # One loop with the mask: half the code, compiled in half the time.
+        whole_begin = begin
+        whole_end = begin
+    place = two_ranges(begin, whole_begin, whole_end, end, 0, QUERIES)
+    low, high, base = outlook(time, key_least, key_most, query_bounds, num_blocks, place, length, QUERIES)
+    for step in tl.range(0, count_tiles(begin, whole_begin, QUERIES) + count_tiles(whole_end, end, QUERIES)):
+        next_place = two_ranges(begin, whole_begin, whole_end, end, step + 1, QUERIES)
         next_low, next_high, next_base = outlook(
-            time, key_least, key_most, query_bounds, num_blocks, first_query + QUERIES, length, QUERIES
+            time, key_least, key_most, query_bounds, num_blocks, next_place, length, QUERIES
         )
         dk_tile, dv_tile = _key_step(
-            dk_tile, dv_tile, q, k_tile, v_tile, given, q_stride, given_stride, first_query, key_place, length,
-            window, half_scale, position, time, base, low, high, times,
-            QUERIES, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, HAS_WINDOW, False, FAST, PRECISION,
-        )  # fmt: skip
-        low, high, base = next_low, next_high, next_base
-    for step in tl.range(0, count_tiles(begin, whole_begin, QUERIES) + count_tiles(whole_end, end, QUERIES)):
-        first_query = two_ranges(begin, whole_begin, whole_end, end, step, QUERIES)
-        low, high, base = outlook(time, key_least, key_most, query_bounds, num_blocks, first_query, length, QUERIES)
-        dk_tile, dv_tile = _key_step(
-            dk_tile, dv_tile, q, k_tile, v_tile, given, q_stride, given_stride, first_query, key_place, length,
+            dk_tile, dv_tile, q, k_tile, v_tile, given, q_stride, given_stride, place, key_place,
+            length,
             window, half_scale, position, time, base, low, high, times,
             QUERIES, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, HAS_WINDOW, True, FAST, PRECISION,
         )  # fmt: skip
+        place = next_place
+        low, high, base = next_low, next_high, next_base
     store_rows(dk, dk_stride, first, length, dk_tile * (qk_scale * output_scale), KEYS, QK_DIM, QK_WIDTH)
     store_rows(dv, dv_stride, first, length, dv_tile * output_scale, KEYS, V_DIM, V_WIDTH)
 
@@ -153,11 +170,12 @@ def _query_step(
 @triton.jit(do_not_specialize=VARYING)
 def query_kernel(
     q, k, v, given, dq, tiles, num_tiles, position, time, query_time, timestamp, seconds, bounds,
-    borders, wide_borders, tokens, num_blocks, q_stride, q_head, k_stride, k_head, v_stride, v_head, given_stride, given_head,
+    borders, wide_borders, tokens, num_blocks, q_stride, q_head, k_stride, k_head, v_stride, v_head,
+    given_stride, given_head,
     dq_stride, window, half_scale, qk_scale, output_scale,
     QUERIES: tl.constexpr, KEYS: tl.constexpr,
     QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr, V_WIDTH: tl.constexpr,
-    HAS_WINDOW: tl.constexpr, FAST: tl.constexpr, PRECISION: tl.constexpr,
+    HAS_WINDOW: tl.constexpr, FAST: tl.constexpr, PRECISION: tl.constexpr, SPLIT: tl.constexpr,
 ):  # fmt: skip
     """Gradient of q: one program a tile of queries and a head."""
     head = tl.program_id(0)
@@ -186,23 +204,36 @@ def query_kernel(
     given_tile = load_rows(given, given_stride, first, length, QUERIES, V_DIM, V_WIDTH, True)
     dq_tile = tl.zeros((QUERIES, QK_WIDTH), tl.float32)
     begin, whole_begin, whole_end, end = key_range(first, length, window, QUERIES, KEYS, HAS_WINDOW)
-    low, high, base = outlook(time, query_least, query_most, key_bounds, num_blocks, whole_begin, length, KEYS)
-    for first_key in tl.range(whole_begin, whole_end, KEYS):
+    if SPLIT:
+        low, high, base = outlook(
+            time, query_least, query_most, key_bounds, num_blocks, whole_begin, length, KEYS
+        )
+        for first_key in tl.range(whole_begin, whole_end, KEYS):
+            next_low, next_high, next_base = outlook(
+                time, query_least, query_most, key_bounds, num_blocks, first_key + KEYS, length, KEYS
+            )
+            dq_tile = _query_step(
+                dq_tile, q_tile, k, v, given_tile, k_stride, v_stride, query_place, first_key, length,
+                window, half_scale, position, time, base, low, high, times,
+                KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, HAS_WINDOW, False, FAST, PRECISION,
+            )  # fmt: skip
+            low, high, base = next_low, next_high, next_base
+    else:
+        # One loop with the mask: half the code, compiled in half the time.
+        whole_begin = begin
+        whole_end = begin
+    place = two_ranges(begin, whole_begin, whole_end, end, 0, KEYS)
+    low, high, base = outlook(time, query_least, query_most, key_bounds, num_blocks, place, length, KEYS)
+    for step in tl.range(0, count_tiles(begin, whole_begin, KEYS) + count_tiles(whole_end, end, KEYS)):
+        next_place = two_ranges(begin, whole_begin, whole_end, end, step + 1, KEYS)
         next_low, next_high, next_base = outlook(
-            time, query_least, query_most, key_bounds, num_blocks, first_key + KEYS, length, KEYS
+            time, query_least, query_most, key_bounds, num_blocks, next_place, length, KEYS
         )
         dq_tile = _query_step(
-            dq_tile, q_tile, k, v, given_tile, k_stride, v_stride, query_place, first_key, length,
-            window, half_scale, position, time, base, low, high, times,
-            KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, HAS_WINDOW, False, FAST, PRECISION,
-        )  # fmt: skip
-        low, high, base = next_low, next_high, next_base
-    for step in tl.range(0, count_tiles(begin, whole_begin, KEYS) + count_tiles(whole_end, end, KEYS)):
-        first_key = two_ranges(begin, whole_begin, whole_end, end, step, KEYS)
-        low, high, base = outlook(time, query_least, query_most, key_bounds, num_blocks, first_key, length, KEYS)
-        dq_tile = _query_step(
-            dq_tile, q_tile, k, v, given_tile, k_stride, v_stride, query_place, first_key, length,
+            dq_tile, q_tile, k, v, given_tile, k_stride, v_stride, query_place, place, length,
             window, half_scale, position, time, base, low, high, times,
             KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, HAS_WINDOW, True, FAST, PRECISION,
         )  # fmt: skip
+        place = next_place
+        low, high, base = next_low, next_high, next_base
     store_rows(dq, dq_stride, first, length, dq_tile * (qk_scale * output_scale), QUERIES, QK_DIM, QK_WIDTH)

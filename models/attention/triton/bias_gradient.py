@@ -57,16 +57,17 @@ def _store_diagonals(target, tile, QUERIES: tl.constexpr, KEYS: tl.constexpr):
         tl.store(target + number * KEYS + column, tl.sum(tl.where(turn == number, turned, 0.0), axis=0))
 
 
-@triton.jit(do_not_specialize=(*VARYING, "position_size"))
+@triton.jit(do_not_specialize=VARYING)
 def diagonal_kernel(
     q, k, v, given, position_rows, time_rows, tiles, num_tiles, position, position_size, time, query_time,
-    timestamp, seconds, bounds, borders, wide_borders, tokens, num_blocks, q_stride, q_head, k_stride, k_head, v_stride,
+    timestamp, seconds, bounds, borders, wide_borders, tokens, num_blocks, q_stride, q_head, k_stride,
+    k_head, v_stride,
     v_head, given_stride, given_head, window, half_scale,
     HEADS: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr, SHARES: tl.constexpr,
     QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr, V_WIDTH: tl.constexpr,
     HAS_WINDOW: tl.constexpr, FAST: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """One program a block diagonal and a share of its tiles: QUERIES // KEYS halves, each in SHARES shares."""
+    """One program a block diagonal (QUERIES // KEYS for each number of a tile) and a share of its tiles."""
     PARTS: tl.constexpr = QUERIES // KEYS  # noqa: N806
     row = tl.program_id(1)
     start, length, number, blocks = read_tile(tiles, num_tiles, row)
@@ -131,11 +132,12 @@ def diagonal_kernel(
         tl.store(time_rows + row * _TIME_COLUMNS + tl.arange(0, _TIME_COLUMNS), sums)
 
 
-@triton.jit(do_not_specialize=("num_tiles", "position_blocks", "position_size", "time_size"))
+@triton.jit(do_not_specialize=VARYING)
 def reduce_kernel(
     position_rows, time_rows, dposition, dtime, tiles, num_tiles, position_blocks, position_size, time_size,
     output_scale,
-    QUERIES: tl.constexpr, KEYS: tl.constexpr, SHARES: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    QUERIES: tl.constexpr, KEYS: tl.constexpr, SHARES: tl.constexpr, ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """Add up the rows: a program a block of QUERIES positions, then one for each COLUMNS buckets."""
     program = tl.program_id(0)

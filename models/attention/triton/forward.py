@@ -76,7 +76,8 @@ def half_scores(
 def _step(
     total, q_tile, k, v, k_stride, v_stride, query_place, first_key, length, window, half_scale,
     position, time, base, low, high, times,
-    KEYS: tl.constexpr, QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr, V_WIDTH: tl.constexpr,
+    KEYS: tl.constexpr, QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr,
+    V_WIDTH: tl.constexpr,
     HAS_WINDOW: tl.constexpr, MASKED: tl.constexpr, FAST: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Add one tile of keys."""
@@ -97,10 +98,11 @@ def _step(
 def forward_kernel(
     q, k, v, out, tiles, num_tiles, position, time, query_time, timestamp, seconds, bounds,
     borders, wide_borders, tokens,
-    num_blocks, q_stride, q_head, k_stride, k_head, v_stride, v_head, out_stride, window, half_scale, output_scale,
+    num_blocks, q_stride, q_head, k_stride, k_head, v_stride, v_head, out_stride, window, half_scale,
+    output_scale,
     QUERIES: tl.constexpr, KEYS: tl.constexpr,
     QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr, V_WIDTH: tl.constexpr,
-    HAS_WINDOW: tl.constexpr, FAST: tl.constexpr, PRECISION: tl.constexpr,
+    HAS_WINDOW: tl.constexpr, FAST: tl.constexpr, PRECISION: tl.constexpr, SPLIT: tl.constexpr,
 ):  # fmt: skip
     head = tl.program_id(0)
     start, length, number, blocks = read_tile(tiles, num_tiles, tl.program_id(1))
@@ -127,23 +129,36 @@ def forward_kernel(
     q_tile = load_rows(q, q_stride, first, length, QUERIES, QK_DIM, QK_WIDTH, True)
     begin, whole_begin, whole_end, end = key_range(first, length, window, QUERIES, KEYS, HAS_WINDOW)
     total = tl.zeros((QUERIES, V_WIDTH), tl.float32)
-    low, high, base = outlook(time, query_least, query_most, key_bounds, num_blocks, whole_begin, length, KEYS)
-    for first_key in tl.range(whole_begin, whole_end, KEYS):
+    if SPLIT:
+        low, high, base = outlook(
+            time, query_least, query_most, key_bounds, num_blocks, whole_begin, length, KEYS
+        )
+        for first_key in tl.range(whole_begin, whole_end, KEYS):
+            next_low, next_high, next_base = outlook(
+                time, query_least, query_most, key_bounds, num_blocks, first_key + KEYS, length, KEYS
+            )
+            total = _step(
+                total, q_tile, k, v, k_stride, v_stride, query_place, first_key, length, window, half_scale,
+                position, time, base, low, high, times,
+                KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, HAS_WINDOW, False, FAST, PRECISION,
+            )  # fmt: skip
+            low, high, base = next_low, next_high, next_base
+    else:
+        # One loop with the mask: half the code, compiled in half the time.
+        whole_begin = begin
+        whole_end = begin
+    place = two_ranges(begin, whole_begin, whole_end, end, 0, KEYS)
+    low, high, base = outlook(time, query_least, query_most, key_bounds, num_blocks, place, length, KEYS)
+    for step in tl.range(0, count_tiles(begin, whole_begin, KEYS) + count_tiles(whole_end, end, KEYS)):
+        next_place = two_ranges(begin, whole_begin, whole_end, end, step + 1, KEYS)
         next_low, next_high, next_base = outlook(
-            time, query_least, query_most, key_bounds, num_blocks, first_key + KEYS, length, KEYS
+            time, query_least, query_most, key_bounds, num_blocks, next_place, length, KEYS
         )
         total = _step(
-            total, q_tile, k, v, k_stride, v_stride, query_place, first_key, length, window, half_scale,
-            position, time, base, low, high, times,
-            KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, HAS_WINDOW, False, FAST, PRECISION,
-        )  # fmt: skip
-        low, high, base = next_low, next_high, next_base
-    for step in tl.range(0, count_tiles(begin, whole_begin, KEYS) + count_tiles(whole_end, end, KEYS)):
-        first_key = two_ranges(begin, whole_begin, whole_end, end, step, KEYS)
-        low, high, base = outlook(time, query_least, query_most, key_bounds, num_blocks, first_key, length, KEYS)
-        total = _step(
-            total, q_tile, k, v, k_stride, v_stride, query_place, first_key, length, window, half_scale,
+            total, q_tile, k, v, k_stride, v_stride, query_place, place, length, window, half_scale,
             position, time, base, low, high, times,
             KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, HAS_WINDOW, True, FAST, PRECISION,
         )  # fmt: skip
+        place = next_place
+        low, high, base = next_low, next_high, next_base
     store_rows(out, out_stride, first, length, total * output_scale, QUERIES, V_DIM, V_WIDTH)

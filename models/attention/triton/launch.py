@@ -10,9 +10,10 @@ from torch import Tensor
 from models.attention.triton.backward import key_kernel, query_kernel
 from models.attention.triton.bias_gradient import TIME_COLUMNS, diagonal_kernel, reduce_kernel
 from models.attention.triton.forward import forward_kernel
+from models.attention.triton.start import start
 from models.attention.triton.step import INTERPRETED
 from models.attention.triton.times import Times
-from models.attention.triton.tuning import Shape, Shapes, shapes
+from models.attention.triton.tuning import Shapes, shapes
 
 _REDUCED_ROWS = 16
 _REDUCED_COLUMNS = 16
@@ -38,18 +39,20 @@ class Problem:
         if self.time is None or times is None:
             return {
                 "position": self.position, "time": None, "query_time": None, "timestamp": None,
-                "seconds": None, "bounds": None, "borders": None, "wide_borders": None, "tokens": 0, "num_blocks": 0,
+                "seconds": None, "bounds": None, "borders": None, "wide_borders": None, "tokens": 0,
+                "num_blocks": 0,
             }  # fmt: skip
         return {
             "position": self.position, "time": self.time, "borders": times.borders,
-            "wide_borders": times.wide_borders, "query_time": times.query_time, "timestamp": times.timestamp, "seconds": times.seconds,
-            "bounds": times.bounds, "tokens": times.seconds.shape[1], "num_blocks": times.bounds.shape[1],
+            "wide_borders": times.wide_borders, "query_time": times.query_time,
+            "timestamp": times.timestamp, "seconds": times.seconds, "bounds": times.bounds,
+            "tokens": times.seconds.shape[1], "num_blocks": times.bounds.shape[1],
         }  # fmt: skip
 
 
-def choose_shapes(q: Tensor, v: Tensor, longest: int) -> Shapes:
-    """The tiles for these head dimensions and type."""
-    return shapes(width(q.shape[2]), width(v.shape[2]), q.element_size(), longest <= 256)
+def choose_shapes(q: Tensor, v: Tensor, timed: bool, longest: int) -> Shapes:
+    """The tiles for these head dimensions and type, and sequences of up to `longest` tokens."""
+    return shapes(width(q.shape[2]), width(v.shape[2]), q.element_size(), timed, longest <= 256)
 
 
 def width(dim: int) -> int:
@@ -63,15 +66,12 @@ def forward(problem: Problem, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     out = torch.empty((tokens, heads, v_dim), dtype=v.dtype, device=v.device)
     shape = problem.shapes.forward
     tiles = problem.tiles[shape.tile]
-    if out.numel():
-        forward_kernel[(heads, tiles.shape[1])](
-            q, k, v, out, tiles, tiles.shape[1],
-            q_stride=q.stride(0), q_head=q.stride(1), k_stride=k.stride(0), k_head=k.stride(1),
-            v_stride=v.stride(0), v_head=v.stride(1), out_stride=heads * v_dim,
-            half_scale=0.5 * problem.qk_scale, output_scale=problem.output_scale,
-            QUERIES=shape.tile, KEYS=shape.stream,
-            **problem.bias_arguments(), **_constants(problem, q, v), **_options(shape),
-        )  # fmt: skip
+    if tokens:
+        arguments = problem.bias_arguments() | _constants(problem, q, k, v) | {
+            "out": out, "tiles": tiles, "num_tiles": tiles.shape[1], "out_stride": heads * v_dim,
+            "QUERIES": shape.tile, "KEYS": shape.stream, "SPLIT": problem.shapes.split,
+        }  # fmt: skip
+        start(forward_kernel, (heads, tiles.shape[1]), shape, arguments)
     return out
 
 
@@ -83,12 +83,12 @@ def key_gradients(problem: Problem, q: Tensor, k: Tensor, v: Tensor, given: Tens
     shape = problem.shapes.keys
     tiles = problem.tiles[shape.tile]
     if tokens:
-        key_kernel[(heads, tiles.shape[1])](
-            q, k, v, given, dk, dv, tiles, tiles.shape[1], dk_stride=heads * qk_dim, dv_stride=heads * v_dim,
-            qk_scale=problem.qk_scale, output_scale=problem.output_scale,
-            KEYS=shape.tile, QUERIES=shape.stream,
-            **_shared(problem, q, k, v, given), **_options(shape),
-        )  # fmt: skip
+        arguments = _backward_arguments(problem, q, k, v, given) | {
+            "dk": dk, "dv": dv, "dk_stride": heads * qk_dim, "dv_stride": heads * v_dim,
+            "tiles": tiles, "num_tiles": tiles.shape[1],
+            "KEYS": shape.tile, "QUERIES": shape.stream, "SPLIT": problem.shapes.split,
+        }  # fmt: skip
+        start(key_kernel, (heads, tiles.shape[1]), shape, arguments)
     return dk, dv
 
 
@@ -99,12 +99,11 @@ def query_gradients(problem: Problem, q: Tensor, k: Tensor, v: Tensor, given: Te
     shape = problem.shapes.queries
     tiles = problem.tiles[shape.tile]
     if tokens:
-        query_kernel[(heads, tiles.shape[1])](
-            q, k, v, given, dq, tiles, tiles.shape[1], dq_stride=heads * qk_dim,
-            qk_scale=problem.qk_scale, output_scale=problem.output_scale,
-            QUERIES=shape.tile, KEYS=shape.stream,
-            **_shared(problem, q, k, v, given), **_options(shape),
-        )  # fmt: skip
+        arguments = _backward_arguments(problem, q, k, v, given) | {
+            "dq": dq, "dq_stride": heads * qk_dim, "tiles": tiles, "num_tiles": tiles.shape[1],
+            "QUERIES": shape.tile, "KEYS": shape.stream, "SPLIT": problem.shapes.split,
+        }  # fmt: skip
+        start(query_kernel, (heads, tiles.shape[1]), shape, arguments)
     return dq
 
 
@@ -115,50 +114,55 @@ def table_gradients(
     shape, shares = problem.shapes.diagonals, problem.shapes.shares
     tiles = problem.tiles[shape.tile]
     count = tiles.shape[1]
-    rows = count * (shape.tile // shape.stream) * shares
+    programs = shape.tile // shape.stream * shares
     position_rows = time_rows = dposition = dtime = None
+    position_blocks = time_blocks = 0
     if problem.position is not None:
         dposition = torch.empty_like(problem.position)
-        position_rows = torch.empty((rows, shape.tile + shape.stream), device=q.device)
+        position_rows = torch.empty((count * programs, shape.tile + shape.stream), device=q.device)
+        position_blocks = -(-dposition.shape[0] // shape.tile)
     if problem.time is not None:
         dtime = torch.empty_like(problem.time)
-        time_rows = torch.empty((rows, TIME_COLUMNS), device=q.device)
-    position_size = 0 if dposition is None else dposition.shape[0]
+        time_rows = torch.empty((count * programs, TIME_COLUMNS), device=q.device)
+        time_blocks = -(-dtime.shape[0] // _REDUCED_COLUMNS)
+    rows: dict[str, object] = {
+        "position_rows": position_rows, "time_rows": time_rows, "tiles": tiles, "num_tiles": count,
+        "position_size": 0 if dposition is None else dposition.shape[0],
+        "QUERIES": shape.tile, "KEYS": shape.stream, "SHARES": shares,
+    }  # fmt: skip
     if count:
-        diagonal_kernel[(rows // count, count)](
-            q, k, v, given, position_rows, time_rows, tiles, count, position_size=position_size,
-            HEADS=q.shape[1], QUERIES=shape.tile, KEYS=shape.stream, SHARES=shares,
-            **_shared(problem, q, k, v, given), **_options(shape),
-        )  # fmt: skip
-    position_blocks = -(-position_size // shape.tile)
-    time_size = 0 if dtime is None else dtime.shape[0]
-    reduce_kernel[(position_blocks + -(-time_size // _REDUCED_COLUMNS),)](
-        position_rows, time_rows, dposition, dtime, tiles, count, position_blocks, position_size, time_size,
-        problem.output_scale, QUERIES=shape.tile, KEYS=shape.stream, SHARES=shares, ROWS=_REDUCED_ROWS,
-        COLUMNS=_REDUCED_COLUMNS,
-    )  # fmt: skip
+        arguments = _backward_arguments(problem, q, k, v, given) | rows | {"HEADS": q.shape[1]}
+        start(diagonal_kernel, (programs, count), shape, arguments)
+    sums: dict[str, object] = {
+        "dposition": dposition, "dtime": dtime, "position_blocks": position_blocks,
+        "time_size": 0 if dtime is None else dtime.shape[0], "output_scale": problem.output_scale,
+        "ROWS": _REDUCED_ROWS, "COLUMNS": _REDUCED_COLUMNS,
+    }  # fmt: skip
+    start(reduce_kernel, (position_blocks + time_blocks, 1), None, rows | sums)
     return dposition, dtime
 
 
-def _shared(problem: Problem, q: Tensor, k: Tensor, v: Tensor, given: Tensor) -> dict[str, object]:
+def _backward_arguments(
+    problem: Problem, q: Tensor, k: Tensor, v: Tensor, given: Tensor
+) -> dict[str, object]:
     """What all kernels of backward are given."""
-    return problem.bias_arguments() | _constants(problem, q, v) | {
-        "q_stride": q.stride(0), "q_head": q.stride(1), "k_stride": k.stride(0), "k_head": k.stride(1),
-        "v_stride": v.stride(0), "v_head": v.stride(1), "given_stride": given.stride(0),
-        "given_head": given.stride(1), "half_scale": 0.5 * problem.qk_scale,
+    return problem.bias_arguments() | _constants(problem, q, k, v) | {
+        "given": given, "given_stride": given.stride(0), "given_head": given.stride(1),
+        "qk_scale": problem.qk_scale,
     }  # fmt: skip
 
 
-def _constants(problem: Problem, q: Tensor, v: Tensor) -> dict[str, object]:
-    fast = q.element_size() == 2 and not INTERPRETED
+def _constants(problem: Problem, q: Tensor, k: Tensor, v: Tensor) -> dict[str, object]:
+    """What all kernels but the last are given."""
     # Three products of TF32 halves are float32 to its last bits or two, on the matrix units.
     precise = q.dtype == torch.float32 and torch.get_float32_matmul_precision() == "highest"
     return {
-        "QK_DIM": q.shape[2], "QK_WIDTH": width(q.shape[2]), "V_DIM": v.shape[2], "V_WIDTH": width(v.shape[2]),
-        "window": 0 if problem.window is None else problem.window, "HAS_WINDOW": problem.window is not None,
-        "FAST": fast, "PRECISION": "tf32x3" if precise else "tf32",
+        "q": q, "q_stride": q.stride(0), "q_head": q.stride(1),
+        "k": k, "k_stride": k.stride(0), "k_head": k.stride(1),
+        "v": v, "v_stride": v.stride(0), "v_head": v.stride(1),
+        "QK_DIM": q.shape[2], "QK_WIDTH": width(q.shape[2]),
+        "V_DIM": v.shape[2], "V_WIDTH": width(v.shape[2]),
+        "window": problem.window or 0, "HAS_WINDOW": problem.window is not None,
+        "half_scale": 0.5 * problem.qk_scale, "output_scale": problem.output_scale,
+        "FAST": q.element_size() == 2 and not INTERPRETED, "PRECISION": "tf32x3" if precise else "tf32",
     }  # fmt: skip
-
-
-def _options(shape: Shape) -> dict[str, int]:
-    return {"num_warps": shape.warps, "num_stages": shape.stages}

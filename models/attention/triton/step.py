@@ -20,7 +20,15 @@ _BLOCK = tl.constexpr(BLOCK)
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 _NATIVE = tl.constexpr(not INTERPRETED)
 # Integers that differ from batch to batch: the compiler must not make a kernel for each of their kinds.
-VARYING = ("num_tiles", "tokens", "num_blocks", "window")
+VARYING = (
+    "num_tiles",
+    "tokens",
+    "num_blocks",
+    "window",
+    "position_size",
+    "position_blocks",
+    "time_size",
+)
 
 
 @triton.jit

@@ -37,7 +37,7 @@ class Times:
     bounds: Tensor
     """[4, blocks] int32: least and greatest second of a block's queries, then of its keys."""
     borders: Tensor
-    """[129] int32: the least difference of each bucket; those past 2^31 - 1, which int32 cannot reach, there."""
+    """[129] int32: the least difference of each bucket; 2^31 - 1 for those that int32 cannot reach."""
     wide_borders: Tensor
     """[129] int64: the same, all of them."""
 

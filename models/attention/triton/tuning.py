@@ -32,26 +32,34 @@ class Shapes:
     diagonals: Shape
     shares: int
     """Programs that share the tiles of a block diagonal."""
+    split: bool = True
+    """Whether tiles that need no mask have a loop of their own: faster when long, slower to compile."""
+
+    def tiles(self) -> set[int]:
+        """The sizes of tiles of all kernels."""
+        return {shape.tile for shape in (self.forward, self.keys, self.queries, self.diagonals)}
 
 
 @lru_cache(maxsize=256)
-def shapes(qk_width: int, v_width: int, element_size: int, short: bool) -> Shapes:
-    """Shapes for head dimensions rounded up to powers of two, and for `short` sequences (64 tokens or so)."""
+def shapes(qk_width: int, v_width: int, element_size: int, timed: bool, short: bool) -> Shapes:
+    """Shapes for head dimensions rounded up to powers of two, with or without a time bias.
+
+    Times need registers, and so smaller tiles. `short` says that no sequence passes 256 tokens.
+    """
     width = max(qk_width, v_width)
+    small = Shape(64, 64, 4, 2)
+    diagonals, shares = Shape(64, 32, 4, 2), 1 if short else 4
     if element_size == 4:
         small = Shape(64, 32, 4, 2) if width <= 64 else Shape(32, 32, 4, 1)
-        return Shapes(small, small, small, small, 2)
+        if width > 128:
+            small = Shape(32, 32, 8, 1)
+        return Shapes(small, small, small, small, shares)
     if width > 128:
-        return Shapes(
-            Shape(128, 64, 8, 2), Shape(64, 32, 8, 2), Shape(64, 32, 8, 2), Shape(64, 64, 8, 1), shares=2
-        )
-    if short:
-        small = Shape(64, 64, 4, 2)
-        return Shapes(small, small, small, Shape(64, 64, 4, 1), shares=1)
-    if width > 64:
-        return Shapes(
-            Shape(128, 64, 8, 3), Shape(128, 64, 8, 2), Shape(128, 64, 8, 2), Shape(128, 64, 8, 2), shares=2
-        )
-    return Shapes(
-        Shape(128, 64, 4, 3), Shape(128, 64, 8, 3), Shape(128, 64, 8, 3), Shape(128, 64, 8, 2), shares=2
-    )
+        small = Shape(64, 32, 8, 2)
+        return Shapes(Shape(128, 64, 8, 2), small, small, Shape(64, 64, 8, 1), shares)
+    if width <= 64 or short:
+        return Shapes(Shape(64, 64, 4, 3), small, small, diagonals, shares, split=not short)
+    if timed:
+        small = Shape(64, 32, 4, 3)
+        return Shapes(Shape(64, 64, 4, 3), small, small, diagonals, shares)
+    return Shapes(Shape(128, 32, 8, 4), Shape(128, 64, 8, 3), Shape(128, 64, 8, 3), diagonals, shares)

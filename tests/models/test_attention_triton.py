@@ -1,0 +1,258 @@
+"""The Triton kernels against the dense reference: interpreted on the CPU, compiled where there is a GPU."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.attention import Causal, LocalWindow, RelativeBias, RelativeTime, Sequences, attention
+from models.attention import triton as kernel
+from models.attention.inputs import AttentionInputs
+from models.attention.triton.tiles import BLOCK, tile_list, tile_list_on_device
+from tests.models.test_attention import Problem, assert_same, relaxed
+
+pytest.importorskip("triton", reason="triton is not installed")
+on_gpu = torch.cuda.is_available()
+DEVICE = "cuda" if on_gpu else "cpu"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _interpreted_modules() -> None:
+    """Import Triton and the kernels anew, interpreted: which of the two they are is decided at import."""
+    if on_gpu:
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_INTERPRET", "1")
+        for name in list(sys.modules):
+            compiled = name.startswith("triton._C")
+            if (name.split(".")[0] == "triton" and not compiled) or name.startswith(
+                "models.attention.triton."
+            ):
+                del sys.modules[name]
+        importlib.import_module("models.attention.triton.operator")
+
+
+@pytest.fixture(autouse=True)
+def _interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a GPU, kernels run statement by statement on the CPU."""
+    if not on_gpu:
+        monkeypatch.setenv("TRITON_INTERPRET", "1")
+
+
+def check(problem: Problem, tolerance: float, dtype: torch.dtype = torch.float32) -> None:
+    found = replace(problem, dtype=dtype, device=DEVICE).solve("triton")
+    # The truth of the rounded inputs, not of those before rounding.
+    expected = replace(problem, rounded=dtype, device=DEVICE).solve("reference")
+    assert_same(found, expected, tolerance)
+
+
+# All events at once, within minutes, years, a lifetime, and far beyond what a log holds.
+spans = st.sampled_from([0, 300, 10**8, 10**9, 10**15])
+
+
+@relaxed(12)
+@given(
+    st.builds(
+        Problem,
+        lengths=st.lists(st.integers(0, 150), min_size=1, max_size=3).map(tuple),
+        heads=st.integers(1, 2),
+        qk_dim=st.sampled_from([1, 16, 25, 50]),
+        v_dim=st.sampled_from([3, 16, 25, 50]),
+        window=st.one_of(st.none(), st.integers(1, 160)),
+        bias=st.sampled_from(["both", "time", "position", "none"]),
+        time_span=spans,
+        sorted_times=st.booleans(),
+        seed=st.integers(0, 1000),
+    )
+)
+def test_any_batch(problem: Problem) -> None:
+    check(problem, 1e-5)
+
+
+@pytest.mark.parametrize("length", [1, 31, 32, 33, 63, 64, 65, 128, 129])
+def test_the_edges_of_tiles(length: int) -> None:
+    check(Problem((length, 1, 0, length), sorted_times=True, time_span=10**7), 1e-5)
+
+
+@pytest.mark.parametrize("bias", ["both", "none"])
+def test_one_long_among_many_short(bias: str) -> None:
+    check(Problem((3, 1, 0, 400, 2, 7), heads=2, bias=bias, sorted_times=True, time_span=10**8), 1e-5)
+
+
+def test_float16() -> None:
+    check(Problem((90, 20), qk_dim=25, v_dim=16, sorted_times=True), 3e-3, torch.float16)
+
+
+@pytest.mark.parametrize("window", [1, 33, 64, 200])
+def test_local_windows(window: int) -> None:
+    check(Problem((150, 40), window=window, sorted_times=True), 1e-5)
+
+
+def test_views_of_one_projection_need_no_copy() -> None:
+    torch.manual_seed(0)
+    projection = torch.randn(70, 2 * (8 + 8 + 5), device=DEVICE)
+    q, k, v = (part.unflatten(1, (2, -1)) for part in projection.split([16, 16, 10], dim=1))
+    assert not q.is_contiguous()
+    sequences = Sequences.from_lengths([30, 40], DEVICE)
+    results = [
+        attention(q, k, v, sequences, activation="silu", mask=Causal(), kernel=name)
+        for name in ("triton", "reference")
+    ]
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-4)
+
+
+def test_gradients_are_the_same_bit_for_bit_in_every_run() -> None:
+    problem = Problem((130, 20), heads=2, sorted_times=True, dtype=torch.float32, device=DEVICE)
+    first, second = problem.solve("triton"), problem.solve("triton")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_tables_without_gradients_cost_no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    from models.attention.triton import launch
+
+    monkeypatch.setattr(launch, "table_gradients", None)
+    q, k, v = torch.randn(3, 20, 1, 4, device=DEVICE).unbind()
+    q.requires_grad_()
+    sequences = Sequences.from_lengths([20], DEVICE)
+    bias = RelativeBias(position=torch.randn(20, device=DEVICE))
+    out = attention(q, k, v, sequences, activation="silu", mask=Causal(), bias=bias, kernel="triton")
+    out.sum().backward()
+    assert q.grad is not None
+
+
+def test_one_compiled_graph_serves_batches_of_any_lengths() -> None:
+    graphs = []
+
+    def backend(graph: torch.fx.GraphModule, _: list[torch.Tensor]) -> object:
+        graphs.append(graph)
+        return graph
+
+    def layer(*tensors: torch.Tensor, sequences: Sequences, bias: RelativeBias) -> torch.Tensor:
+        q, k, v = tensors
+        arguments = {"activation": "silu", "mask": LocalWindow(50), "bias": bias, "qk_scale": 0.4}
+        return attention(2 * q, k, v, sequences, output_scale=0.7, kernel="triton", **arguments)  # type: ignore[arg-type]
+
+    compiled = torch.compile(layer, backend=backend, fullgraph=True, dynamic=True)
+    for lengths in ((60, 10), (30, 33, 3), (7, 0, 20, 90)):
+        problem = Problem(lengths, qk_dim=8, v_dim=8, dtype=torch.float32, device=DEVICE)
+        tensors = problem.tensors()
+        leaves = [tensors[name] for name in ("q", "k", "v", "position", "time")]
+        tensors["position"].data = torch.linspace(0, 1, 100, device=DEVICE)
+        sequences = Sequences.from_lengths(lengths, DEVICE)
+        bias = RelativeBias(leaves[3], leaves[4], RelativeTime(*problem.times(), sequences))
+        results = []
+        for call in (compiled, layer):
+            out = call(*leaves[:3], sequences=sequences, bias=bias)
+            results.append([out, *torch.autograd.grad(out, leaves, tensors["gradient"])])
+        for found, expected in zip(*results, strict=True):
+            torch.testing.assert_close(found, expected)
+    assert len(graphs) == 1
+
+
+def test_the_operator_has_a_shape_without_running() -> None:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    from models.attention.triton.operator import silu_attention
+
+    with FakeTensorMode():
+        q, v, offsets = torch.empty(9, 2, 4), torch.empty(9, 2, 6), torch.empty(3, dtype=torch.int64)
+        out = silu_attention(q, q, v, None, None, None, None, offsets, None, 1.0, 1.0)
+    assert out.shape == (9, 2, 6)
+
+
+@pytest.mark.parametrize("lengths", [(5,), (0, 200, 64, 1, 65), (0, 0), (300, 300)])
+@pytest.mark.parametrize("tile", [BLOCK, 128])
+def test_tiles_from_lengths_and_from_offsets_agree(lengths: tuple[int, ...], tile: int) -> None:
+    sequences = Sequences.from_lengths(lengths)
+    made = tile_list(sequences, tile)
+    found = tile_list_on_device(sequences.offsets, tile, sum(lengths))
+    count = made.shape[1]
+    assert found[1, count:].tolist() == [0] * (found.shape[1] - count)
+    assert torch.equal(found[:, :count], made)
+
+
+def test_the_longest_sequences_come_first() -> None:
+    tiles = tile_list(Sequences.from_lengths([70, 0, 10, 200]), 64)
+    # 200 tokens from token 80 on: tiles 0 to 3; then 70 from 0 on; then 10 from 70 on.
+    assert tiles.tolist() == [
+        [80, 80, 80, 80, 0, 0, 70],
+        [200, 200, 200, 200, 70, 70, 10],
+        [0, 1, 2, 3, 0, 1, 0],
+        [3, 3, 3, 3, 0, 0, 2],
+    ]
+
+
+def test_reasons_against() -> None:
+    q = torch.zeros(5, 1, 300, dtype=torch.float64, device="meta")
+    inputs = AttentionInputs(
+        q, q, q, Sequences.from_lengths([5]), "softmax", Causal(), RelativeBias(position=q[0, 0]), 1.0, 1.0
+    )
+    reasons = " ".join(kernel.reasons_against(inputs))
+    for part in ("silu only", "CUDA only, not meta", "not torch.float64", "up to 256", "tables of a bias"):
+        assert part in reasons
+
+
+GPU_CASES = [
+    Problem((700, 0, 1, 64, 129), heads=2, qk_dim=64, v_dim=64, sorted_times=True, time_span=10**7),
+    Problem((700, 300), heads=2, qk_dim=25, v_dim=50, window=100, sorted_times=True),
+    Problem((500, 700), heads=4, qk_dim=128, v_dim=128, time_span=10**15),
+    Problem((500, 300), qk_dim=256, v_dim=256, sorted_times=True),
+    Problem((200, 150), heads=2, qk_dim=50, v_dim=50, bias="none"),
+    Problem((1000, 150), qk_dim=200, v_dim=16, bias="position"),
+    Problem((3000,), heads=2, qk_dim=128, v_dim=128, sorted_times=True, time_span=10**9),
+]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not on_gpu, reason="no CUDA device")
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.bfloat16, 2e-2), (torch.float16, 3e-3), (torch.float32, 1e-4)]
+)
+@pytest.mark.parametrize("problem", GPU_CASES)
+def test_on_the_gpu(problem: Problem, dtype: torch.dtype, tolerance: float) -> None:
+    check(problem, tolerance, dtype)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not on_gpu, reason="no CUDA device")
+def test_offsets_past_two_to_the_31() -> None:
+    """The last of many sequences lies past 2^31 elements; alone it gives the same numbers."""
+    heads, dim, length = 16, 128, 1024
+    count = 2**31 // (heads * dim * length) + 2
+    torch.manual_seed(0)
+    q = torch.randn(count * length, heads, dim, device="cuda", dtype=torch.bfloat16).requires_grad_()
+    sequences = Sequences.from_lengths([length] * count, "cuda")
+    out = attention(q, q, q, sequences, activation="silu", mask=LocalWindow(64), qk_scale=0.1)
+    (gradient,) = torch.autograd.grad(out, q, out.detach())
+    alone = q[-length:].detach().clone().requires_grad_()
+    one = Sequences.from_lengths([length], "cuda")
+    out_alone = attention(alone, alone, alone, one, activation="silu", mask=LocalWindow(64), qk_scale=0.1)
+    (gradient_alone,) = torch.autograd.grad(out_alone, alone, out_alone.detach())
+    assert torch.equal(out[-length:], out_alone)
+    assert torch.equal(gradient[-length:], gradient_alone)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not on_gpu, reason="no CUDA device")
+def test_nothing_waits_for_the_gpu() -> None:
+    problem = Problem((130, 20), heads=2, dtype=torch.float32, device="cuda")
+    problem.solve("triton")
+    tensors = problem.tensors()
+    sequences = Sequences.from_lengths((130, 20), "cuda")
+    times = RelativeTime(*problem.times(), sequences)
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        out = attention(
+            tensors["q"], tensors["k"], tensors["v"], sequences, activation="silu", mask=Causal(),
+            bias=RelativeBias(tensors["position"], tensors["time"], times), kernel="triton",
+        )  # fmt: skip
+        out.backward(tensors["gradient"])
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
