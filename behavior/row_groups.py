@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -52,7 +51,6 @@ class RowGroupReader:
         self.groups: list[RowGroup] = []
         self._footers: dict[str, pq.FileMetaData] = {}
         row = 0
-        self._locks = {entry.path: threading.Lock() for entry in shards.sequence_files()}
         for entry in shards.sequence_files():
             with self._reading(entry, "its end"), closing(self._open(entry)) as source:
                 footer = self._footers[entry.path] = pq.read_metadata(source)
@@ -91,8 +89,7 @@ class RowGroupReader:
 
     def _check(self, entry: FileEntry) -> None:
         if self.shards.folder.is_local:
-            with self._locks[entry.path]:  # the other threads need not hash it, too
-                self.shards.check(entry)
+            self.shards.check(entry)
 
     @contextmanager
     def _reading(self, entry: FileEntry, what: str) -> Iterator[None]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import Any
@@ -159,6 +160,7 @@ class ShardFolder:
         self._entries = {logical(entry.path): entry for entry in manifest.files}
         self._entries |= {entry.path: entry for entry in manifest.files}
         self._verified: set[str] = set()
+        self._checking = {entry.path: threading.Lock() for entry in manifest.files}
 
     @property
     def num_items(self) -> int:
@@ -250,15 +252,16 @@ class ShardFolder:
         return pa.BufferReader(data)
 
     def check(self, entry: FileEntry) -> None:
-        """Check a file's size and checksum, unless that was done before.
+        """Check a file's size and checksum, once however many threads ask.
 
         Raises:
             UserError: it is missing or differs.
         """
-        if entry.path in self._verified:
-            return
-        _check_size(self.folder, entry, self._size(entry))
-        self._confirm(entry, self.folder.sha256(entry.path))
+        with self._checking[entry.path]:
+            if entry.path in self._verified:
+                return
+            _check_size(self.folder, entry, self._size(entry))
+            self._confirm(entry, self.folder.sha256(entry.path))
 
     def _size(self, entry: FileEntry) -> int | None:
         try:

@@ -176,18 +176,12 @@ class TrainLoader:
 
     def _go_to(self, position: Position) -> None:
         for future in self._ahead:
-            future.cancel()
-        if self._ahead:
-            self._wait_for_running()
+            if not future.cancel():
+                future.exception()  # waits for the one that is being made
         self._ahead.clear()
         self._reader.forget()
         self.position = self._made = position
         self._planner: EpochPlanner | None = None
-
-    def _wait_for_running(self) -> None:
-        for future in self._ahead:
-            if not future.cancelled():
-                future.exception()
 
     def _next(self) -> tuple[PackedBatch | None, Position]:
         try:

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from behavior.manifest import FORMAT_VERSION, Counts, FeatureEntry, Manifest
 from behavior.shards import open_shards, write_table
+from models.batch import PackedBatch
 from models.data import SequenceData, concat_sequences
 from models.loading import ShardSource
 
@@ -53,6 +54,17 @@ class World:
     split: dict[str, Any] = field(default_factory=lambda: {"kind": "leave_one_out"})
     item_features: Sequence[FeatureEntry] = ()
     item_columns: dict[str, pa.Array] = field(default_factory=dict)
+
+
+# Two behaviors, unknown items, ties, and sequences too short to train on; in two files.
+USERS = [
+    User([2, 3, 4, 5, 6, 7], 4, 5, behavior=[1, 2, 1, 2, 2, 2], timestamp=[10, 20, 20, 30, 45, 50]),
+    User([5], 1, 1),
+    User([3, 1, 2, 6], 3, 4, behavior=[2, 2, 2, 2], timestamp=[7, 8, 9, 11]),
+    User([4, 4], 2, 2),
+    User([6, 5, 2], 0, 1),
+]
+WORLD = World(num_items=6, behaviors=("view", "buy"), targets=("buy",), files=2)
 
 
 def leave_one_out(*items: Sequence[int]) -> list[User]:
@@ -135,6 +147,12 @@ def write_shards(folder: Path, users: Sequence[User] | Columns, world: World) ->
 def load(folder: Path) -> SequenceData:
     """All sequences of a shard folder in one."""
     return concat_sequences(list(ShardSource(open_shards(folder))))
+
+
+def rows(batch: PackedBatch, column: str) -> list[list[int]]:
+    """A column of a batch, one list a sequence."""
+    flat, cuts = getattr(batch, column).tolist(), batch.offsets.tolist()
+    return [flat[a:b] for a, b in pairwise(cuts)]
 
 
 def _lists(offsets: np.ndarray, values: np.ndarray) -> pa.ListArray:

@@ -12,31 +12,15 @@ import pytest
 
 from behavior.errors import UserError
 from behavior.shards import open_shards
-from models.batch import PackedBatch
 from models.data import SequenceData, dataset_digest, repeats_targets
 from models.loading import ShardSource
 from models.windows import gather, history_windows
-from tests.models.shards import User, World, leave_one_out, load, write_shards
-
-USERS = [
-    User([2, 3, 4, 5, 6, 7], 4, 5, behavior=[1, 2, 1, 2, 2, 2], timestamp=[10, 20, 20, 30, 45, 50]),
-    User([5], 1, 1),
-    User([3, 1, 2, 6], 3, 4, behavior=[2, 2, 2, 2], timestamp=[7, 8, 9, 11]),
-    User([4, 4], 2, 2),
-    User([6, 5, 2], 0, 1),
-]
-WORLD = World(num_items=6, behaviors=("view", "buy"), targets=("buy",), files=2)
+from tests.models.shards import USERS, WORLD, User, World, leave_one_out, load, rows, write_shards
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> SequenceData:
     return load(write_shards(tmp_path / "data", USERS, WORLD))
-
-
-def rows(batch: PackedBatch, column: str) -> list[list[int]]:
-    """A column of a batch, one list a sequence."""
-    flat, cuts = getattr(batch, column).tolist(), batch.offsets.tolist()
-    return [flat[a:b] for a, b in pairwise(cuts)]
 
 
 def test_files_are_read_in_order_and_whole(data: SequenceData) -> None:

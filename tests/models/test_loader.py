@@ -6,7 +6,7 @@ import weakref
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import chain, count, pairwise
+from itertools import chain, count
 from pathlib import Path
 from threading import Semaphore
 from typing import Any, ClassVar
@@ -27,23 +27,9 @@ from models.data import About, SequenceData
 from models.loading import LoaderConfig, MemorySource, Replica, ShardSource, TrainLoader
 from models.loading.blocks import Block, BlockReader
 from models.loading.order import EpochOrder
-from tests.models.shards import User, World, write_shards
+from tests.models.shards import USERS, WORLD, User, World, rows, write_shards
 
-USERS = [
-    User([2, 3, 4, 5, 6, 7], 4, 5, behavior=[1, 2, 1, 2, 2, 2], timestamp=[10, 20, 20, 30, 45, 50]),
-    User([5], 1, 1),
-    User([3, 1, 2, 6], 3, 4, behavior=[2, 2, 2, 2], timestamp=[7, 8, 9, 11]),
-    User([4, 4], 2, 2),
-    User([6, 5, 2], 0, 1),
-]
-WORLD = World(num_items=6, behaviors=("view", "buy"), targets=("buy",), files=2)
 HERE = LoaderConfig(threads=0)
-
-
-def rows(batch: PackedBatch, column: str) -> list[list[int]]:
-    """A column of a batch, one list a sequence."""
-    flat, cuts = getattr(batch, column).tolist(), batch.offsets.tolist()
-    return [flat[a:b] for a, b in pairwise(cuts)]
 
 
 @pytest.mark.parametrize("max_length", [1, 2, 3, 10])
