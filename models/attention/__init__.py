@@ -1,8 +1,9 @@
 """Attention on flat tokens: one function, several kernels, masks and biases that are not tensors."""
 
 from models.attention.bias import RelativeBias, RelativeTime, time_bucket
+from models.attention.decay import TimeDecay
 from models.attention.dispatch import attention, find_kernel, kernel_table
-from models.attention.masks import Causal, LocalWindow, Mask
+from models.attention.masks import Causal, LocalWindow, Mask, SemiLocal
 from models.attention.sequences import Sequences
 
 __all__ = [
@@ -11,7 +12,9 @@ __all__ = [
     "Mask",
     "RelativeBias",
     "RelativeTime",
+    "SemiLocal",
     "Sequences",
+    "TimeDecay",
     "attention",
     "find_kernel",
     "kernel_table",

@@ -1,4 +1,4 @@
-"""HSTU's relative attention bias: a table over position differences and one over time differences.
+"""The relative attention bias: a table over position differences, one over time differences, and a decay.
 
 Source: arXiv 2402.17152, and the bucket function of Meta's published research code.
 """
@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from models.attention.decay import TimeDecay
+from models.attention.masks import Causal, Mask, last_rows
 from models.attention.sequences import Sequences
 
 BUCKET_WIDTH = 0.301
@@ -37,58 +39,123 @@ class RelativeTime:
     """When each query asks and when each key happened; made once a batch and shared by all layers."""
 
     query_time: Tensor
-    """[tokens] int64 seconds."""
+    """[tokens] int64 seconds; [query tokens] where queries are only the last tokens of each sequence."""
     timestamp: Tensor
     """[tokens] int64 seconds."""
     sequences: Sequences
+    queries: Sequences | None = None
+    """Of the queries, where they are only the last tokens of each sequence."""
 
-    def materialize(self) -> Tensor:
-        """[sequences, max_length, max_length] int64 buckets (query, key), quadratic in length."""
-        index, _ = self.sequences.padded_index()
-        return time_bucket(self.query_time[index][:, :, None] - self.timestamp[index][:, None, :])
+    def differences(self) -> Tensor:
+        """[sequences, queries, max_length] int64 seconds (query, key), quadratic in length."""
+        keys, _ = self.sequences.padded_index()
+        queries, _ = (self.queries or self.sequences).padded_index()
+        return self.query_time[queries][:, :, None] - self.timestamp[keys][:, None, :]
 
 
 @dataclass(frozen=True, eq=False)
 class RelativeBias:
-    """`rab[i, j] = position[i - j] + time[bucket(query_time[i] - timestamp[j])]`, shared by all heads."""
+    """`rab[i, j] = position[p(i) - p(j)] + time[bucket(d)] + decay(d)`, `d = query_time[i] - timestamp[j]`.
+
+    p is where a token stands (`models.attention.masks.Mask`): its place in the sequence, if the mask has
+    neither context nor candidates. Each table is shared by all heads or has a row a head.
+    """
 
     position: Tensor | None = None
-    """[at least the longest sequence] float table over i - j, or None for no position bias."""
+    """[at least the longest sequence] or [heads, ...] float, or None for no position bias."""
     time: Tensor | None = None
-    """[129] float table over time buckets, or None for no time bias."""
+    """[129] or [heads, 129] float, over time buckets, or None for none."""
     relative_time: RelativeTime | None = None
-    """The times behind the time table; needed with it."""
+    """The times behind the time table and the decay; needed with them."""
+    decay: TimeDecay | None = None
 
     def __post_init__(self) -> None:
-        if self.position is None and self.time is None:
-            raise ValueError("a bias has a position table, a time table, or both")
-        if self.time is not None and (self.relative_time is None or self.time.shape != (NUM_BUCKETS,)):
-            raise ValueError(f"a time bias needs a table of {NUM_BUCKETS} and the times of the batch")
+        if self.position is None and self.time is None and self.decay is None:
+            raise ValueError("a bias has a position table, a time table, a decay, or several of these")
+        if self.time is not None and (self.time.ndim > 2 or self.time.shape[-1] != NUM_BUCKETS):
+            raise ValueError(f"a time bias needs a table of {NUM_BUCKETS}, for all heads or for each")
+        if (self.time is not None or self.decay is not None) and self.relative_time is None:
+            raise ValueError("a time bias or a decay needs the times of the batch")
 
-    def check(self, sequences: Sequences) -> None:
-        """Raise ValueError where the tables do not cover `sequences`."""
-        if self.position is not None and self.position.shape[0] < sequences.max_length:
+    def check(self, sequences: Sequences, queries: Sequences | None, heads: int) -> None:
+        """Raise ValueError where the bias does not cover `sequences`, or is for other heads or queries."""
+        if self.position is not None and self.position.shape[-1] < sequences.max_length:
             raise ValueError(
                 f"the longest sequence, {sequences.max_length} tokens, "
-                f"exceeds the position table, {len(self.position)}"
+                f"exceeds the position table, {self.position.shape[-1]}"
             )
-        if self.relative_time is not None and self.relative_time.sequences.lengths != sequences.lengths:
+        for name, rows in self._rows().items():
+            if rows not in (1, heads):
+                raise ValueError(f"the {name} bias is for {rows} heads, and there are {heads}")
+        times = self.relative_time
+        if times is None:
+            return
+        if times.sequences.lengths != sequences.lengths:
             raise ValueError("the times of the bias belong to other sequences")
+        if (times.queries or sequences).lengths != (queries or sequences).lengths:
+            raise ValueError("the times of the bias belong to other queries")
 
-    def materialize(self, sequences: Sequences) -> Tensor:
-        """[sequences, max_length, max_length] (query, key), differentiable and quadratic in length.
+    @property
+    def per_head(self) -> bool:
+        """Whether any part differs from head to head."""
+        return any(rows > 1 for rows in self._rows().values())
 
-        Entries that no causal query sees (i < j) hold the value of i = j for positions.
+    def tensors(self) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
+        """What has gradients: position, time, amount and rate of the decay."""
+        amount, rate = (self.decay.amount, self.decay.rate) if self.decay else (None, None)
+        return self.position, self.time, amount, rate
+
+    def materialize(
+        self, sequences: Sequences, mask: Mask | None = None, queries: Sequences | None = None
+    ) -> Tensor:
+        """[sequences, 1 or heads, queries, max_length] (query, key), differentiable, quadratic in length.
+
+        Args:
+            sequences: of the keys.
+            mask: says where tokens stand; causal by default.
+            queries: of the queries, where they are only the last tokens of each sequence.
+
+        Entries of pairs that the mask hides mean nothing.
         """
-        length = sequences.max_length
         total = torch.zeros((), dtype=torch.float32, device=sequences.offsets.device)
         if self.position is not None:
-            place = torch.arange(length, device=self.position.device)
-            total = total + self.position[(place[:, None] - place[None, :]).clamp(min=0)]
-        if self.time is not None and self.relative_time is not None:
-            buckets = self.relative_time.materialize()
-            # Gathered from a copy a query: the gradient is then a small histogram a query and their sum,
-            # where one table would have every pair of the batch add to the same few numbers.
-            copies = self.time.expand(buckets.shape[0] * length, NUM_BUCKETS)
-            total = total + copies.gather(1, buckets.flatten(0, 1)).view_as(buckets)
-        return total.expand(sequences.num_sequences, length, length)
+            distance = _distances(sequences, mask or Causal(), queries)
+            total = total + _rows(self.position)[:, distance].transpose(0, 1)
+        if self.relative_time is not None and (self.time is not None or self.decay is not None):
+            differences = self.relative_time.differences()
+            if self.time is not None:
+                total = total + _look_up(_rows(self.time), time_bucket(differences))
+            if self.decay is not None:
+                total = total + self.decay.materialize(differences).transpose(0, 1)
+        rows = max(self._rows().values())
+        lengths = ((queries or sequences).max_length, sequences.max_length)
+        return total.expand(sequences.num_sequences, rows, *lengths)
+
+    def _rows(self) -> dict[str, int]:
+        parts = {"position": self.position, "time": self.time}
+        rows = {name: len(_rows(table)) for name, table in parts.items() if table is not None}
+        return rows | ({"decay": len(self.decay.amount)} if self.decay else {})
+
+
+def _rows(table: Tensor) -> Tensor:
+    """[1 or heads, size]."""
+    return table if table.ndim == 2 else table[None]
+
+
+def _distances(sequences: Sequences, mask: Mask, queries: Sequences | None) -> Tensor:
+    """[1 or sequences, queries, max_length] between where query and key stand, 0 where the key is ahead."""
+    stands = mask.stands(sequences)
+    asking = stands if queries is None else last_rows(stands, sequences, queries)
+    return (asking[:, :, None] - stands[:, None, :]).clamp(min=0)
+
+
+def _look_up(table: Tensor, buckets: Tensor) -> Tensor:
+    """[sequences, rows, queries, keys] of a [rows, 129] table and buckets without rows.
+
+    Gathered from a copy a query: the gradient is then a small histogram a query and their sum, where one
+    table would have every pair of the batch add to the same few numbers.
+    """
+    flat = buckets.flatten(0, 1)
+    copies = table[:, None].expand(-1, len(flat), -1)
+    found = copies.gather(2, flat.expand(len(table), -1, -1))
+    return found.unflatten(1, buckets.shape[:2]).transpose(0, 1)

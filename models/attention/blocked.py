@@ -21,10 +21,9 @@ from torch.autograd.function import once_differentiable
 from models.attention import blocked_loops as loops
 from models.attention.bias import RelativeTime
 from models.attention.inputs import AttentionInputs
-from models.attention.masks import Mask
-from models.attention.sequences import Sequences
 
 _MAX_PARTS = 32
+_ACTIVATIONS = {"silu": loops.SILU, "softmax": loops.SOFTMAX, "identity": loops.IDENTITY}
 _NO_WINDOW = 1 << 62
 # Buckets of all pairs take a byte each. Up to this many they are found once a batch and shared by all layers
 # and heads; beyond, memory must not grow with the square of the length, and each tile finds its own.
@@ -44,9 +43,8 @@ def reasons_against(inputs: AttentionInputs) -> list[str]:
     reasons = []
     if inputs.q.device.type != "cpu":
         reasons.append(f"CPU only, not {inputs.q.device.type}")
-    tensors = [inputs.q, inputs.k, inputs.v]
-    if inputs.bias is not None:
-        tensors += [table for table in (inputs.bias.position, inputs.bias.time) if table is not None]
+    tables = inputs.bias.tensors() if inputs.bias else ()
+    tensors = [tensor for tensor in (inputs.q, inputs.k, inputs.v, *tables) if tensor is not None]
     dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors}
     if dtypes != {"float32"}:
         reasons.append(f"float32 only, not {', '.join(sorted(dtypes - {'float32'}))}")
@@ -54,35 +52,28 @@ def reasons_against(inputs: AttentionInputs) -> list[str]:
 
 
 def run(inputs: AttentionInputs) -> Tensor:
-    """Attention with gradients for q, k, v and both tables of the bias."""
-    position = inputs.bias.position if inputs.bias else None
-    time = inputs.bias.time if inputs.bias else None
-    return _BlockedAttention.apply(inputs.q, inputs.k, inputs.v, position, time, inputs)
+    """Attention with gradients for q, k, v and all parts of the bias."""
+    tables = inputs.bias.tensors() if inputs.bias else (None,) * 4
+    return _BlockedAttention.apply(inputs.q, inputs.k, inputs.v, *tables, inputs)
 
 
 class _BlockedAttention(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        position: Tensor | None,
-        time: Tensor | None,
-        inputs: AttentionInputs,
-    ) -> Tensor:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> Tensor:
+        *tables, inputs = rest
         q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
-        out = torch.empty_like(v)
-        normalizer = torch.empty(v.shape[:2] if inputs.activation == "softmax" else (0, 0))
-        problem = _problem(inputs, position, time)
+        out = torch.empty((*q.shape[:2], v.shape[2]))
+        normalizer = torch.empty(q.shape[:2] if inputs.activation == "softmax" else (0, 0))
+        problem = _problem(inputs, *tables)
         arrays = [tensor.numpy() for tensor in (q, k, v)]
-        parts = _parts(inputs.sequences.lengths, q.shape[1])
+        parts = _parts(inputs.query_sequences.lengths, inputs.sequences.lengths, q.shape[1])
         _in_parallel(
             lambda units: loops.forward(problem, *arrays, units, out.numpy(), normalizer.numpy()), parts
         )
         ctx.save_for_backward(q, k, v, out, normalizer)
         # Not `inputs`, which holds q, k and v with their history.
         ctx.problem, ctx.parts = problem, parts
+        ctx.shapes = [None if table is None else table.shape for table in tables]
         return out
 
     @staticmethod
@@ -92,41 +83,59 @@ class _BlockedAttention(torch.autograd.Function):
         problem: loops.Problem = ctx.problem
         gradients = [np.zeros_like(array) for array in (q, k, v)]
         given = out_gradient.contiguous().numpy()
+        tables = (problem.position, problem.time, problem.decay)
 
-        def work(units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            tables = np.zeros(len(problem.position)), np.zeros(len(problem.time))
-            loops.backward(problem, q, k, v, units, out, normalizer, given, *gradients, *tables)
-            return tables
+        def work(units: np.ndarray) -> list[np.ndarray]:
+            sums = [np.zeros(table.shape) for table in tables]
+            loops.backward(problem, q, k, v, units, out, normalizer, given, *gradients, *sums)
+            return sums
 
-        tables = _in_parallel(work, ctx.parts)
-        dposition = sum((position for position, _ in tables), np.zeros(len(problem.position)))
-        dtime = sum((time for _, time in tables), np.zeros(len(problem.time)))
-        return (
-            *map(torch.from_numpy, gradients),
-            torch.from_numpy(dposition[loops.FRAME : -loops.FRAME]).float() if len(dposition) else None,
-            torch.from_numpy(dtime).float() if len(dtime) else None,
-            None,
+        done = _in_parallel(work, ctx.parts)
+        position, time, decay = (
+            torch.from_numpy(sum((part[number] for part in done), np.zeros(table.shape))).float()
+            for number, table in enumerate(tables)
         )
+        amount, rate = decay.unbind(1) if ctx.shapes[2] else (decay, decay)
+        found = (position[:, loops.FRAME : -loops.FRAME], time, amount, rate)
+        shaped = [
+            None if shape is None else part.reshape(shape)
+            for part, shape in zip(found, ctx.shapes, strict=True)
+        ]
+        return *map(torch.from_numpy, gradients), *shaped, None
 
 
-def _problem(inputs: AttentionInputs, position: Tensor | None, time: Tensor | None) -> loops.Problem:
+def _problem(
+    inputs: AttentionInputs,
+    position: Tensor | None,
+    time: Tensor | None,
+    amount: Tensor | None,
+    rate: Tensor | None,
+) -> loops.Problem:
     query_time = timestamp = bucket_offsets = _NOTHING
     buckets = np.empty(0, np.uint8)
     relative_time = inputs.bias.relative_time if inputs.bias else None
-    if time is not None and relative_time is not None:
+    if relative_time is not None:
         query_time, timestamp = (
             np.ascontiguousarray(times) for times in (relative_time.query_time, relative_time.timestamp)
         )
-        buckets, bucket_offsets = _all_buckets(relative_time)
+        if time is not None:
+            buckets, bucket_offsets = _all_buckets(relative_time)
+    mask = inputs.mask
+    decay = None if amount is None or rate is None else torch.stack([amount, rate], dim=1)
     return loops.Problem(
         offsets=inputs.sequences.offsets.numpy(),
-        window=_window(inputs.mask),
-        softmax=inputs.activation == "softmax",
+        query_offsets=inputs.query_sequences.offsets.numpy(),
+        history=mask.history(inputs.sequences).numpy(),
+        window=_NO_WINDOW if mask.window is None else mask.window,
+        front=mask.front,
+        context=mask.context,
+        activation=_ACTIVATIONS[inputs.activation],
         qk_scale=np.float32(inputs.qk_scale),
         output_scale=np.float32(inputs.output_scale),
-        position=_table(0) if position is None else np.pad(position.detach().numpy(), loops.FRAME),
-        # A copy: the optimizer changes parameters in place, and backward may come after it.
-        time=_table(0) if time is None else time.detach().numpy().copy(),
+        position=_table(position, frame=loops.FRAME),
+        time=_table(time),
+        decay=_table(decay),
+        power=bool(inputs.bias and inputs.bias.decay and inputs.bias.decay.kind == "power"),
         query_time=query_time,
         timestamp=timestamp,
         buckets=buckets,
@@ -134,12 +143,11 @@ def _problem(inputs: AttentionInputs, position: Tensor | None, time: Tensor | No
     )
 
 
-def _table(size: int) -> np.ndarray:
-    return np.zeros(size, np.float32)
-
-
-def _window(mask: Mask) -> int:
-    return _NO_WINDOW if mask.window is None else mask.window
+def _table(table: Tensor | None, frame: int = 0) -> np.ndarray:
+    """[1 or heads, size], a copy: the optimizer changes parameters in place, maybe before backward."""
+    if table is None:
+        return np.zeros((1, 0), np.float32)
+    return np.pad(np.atleast_2d(table.detach().numpy()), ((0, 0), (frame, frame)))
 
 
 def _all_buckets(relative_time: RelativeTime) -> tuple[np.ndarray, np.ndarray]:
@@ -150,8 +158,9 @@ def _all_buckets(relative_time: RelativeTime) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _find_all_buckets(relative_time: RelativeTime) -> tuple[np.ndarray, np.ndarray]:
-    sequences: Sequences = relative_time.sequences
-    ends = np.cumsum(np.square(np.array(sequences.lengths, np.int64)))
+    sequences = relative_time.sequences
+    queries = relative_time.queries or sequences
+    ends = np.cumsum(np.array(sequences.lengths, np.int64) * np.array(queries.lengths, np.int64))
     pairs = int(ends[-1]) if len(ends) else 0
     if pairs > _MAX_CACHED_BUCKETS:
         return np.empty(0, np.uint8), _NOTHING
@@ -160,6 +169,7 @@ def _find_all_buckets(relative_time: RelativeTime) -> tuple[np.ndarray, np.ndarr
     buckets = np.zeros(pairs + loops.QUERIES, np.uint8)
     loops.find_all_buckets(
         sequences.offsets.numpy(),
+        queries.offsets.numpy(),
         np.ascontiguousarray(relative_time.query_time),
         np.ascontiguousarray(relative_time.timestamp),
         buckets,
@@ -169,21 +179,22 @@ def _find_all_buckets(relative_time: RelativeTime) -> tuple[np.ndarray, np.ndarr
 
 
 @lru_cache(maxsize=16)
-def _parts(lengths: tuple[int, ...], heads: int) -> tuple[np.ndarray, ...]:
+def _parts(queries: tuple[int, ...], keys: tuple[int, ...], heads: int) -> tuple[np.ndarray, ...]:
     """Deal (sequence, head) pairs into parts of like cost, the longest first to the least loaded part.
 
     Returns:
         [units, 2] int64 arrays.
     """
-    count = min(_MAX_PARTS, len(lengths) * heads)
+    count = min(_MAX_PARTS, len(queries) * heads)
     parts: list[list[tuple[int, int]]] = [[] for _ in range(count)]
     loads = [0] * count
-    filled = (number for number, length in enumerate(lengths) if length)
-    for sequence in sorted(filled, key=lambda number: -lengths[number]):
+    costs = [asked * (length + loops.QUERIES) for asked, length in zip(queries, keys, strict=True)]
+    filled = (number for number, cost in enumerate(costs) if cost)
+    for sequence in sorted(filled, key=lambda number: -costs[number]):
         for head in range(heads):
             least = loads.index(min(loads))
             parts[least].append((sequence, head))
-            loads[least] += lengths[sequence] * (lengths[sequence] + loops.QUERIES)
+            loads[least] += costs[sequence]
     return tuple(np.array(part, np.int64) for part in parts if part)
 
 

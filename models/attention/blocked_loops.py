@@ -35,19 +35,35 @@ FRAME = QUERIES
 
 
 class Problem(NamedTuple):
-    """What forward and backward both need, as arrays and numbers that Numba understands."""
+    """What forward and backward both need, as arrays and numbers that Numba understands.
+
+    Bias tables have one row, for all heads, or a row a head.
+    """
 
     offsets: Int64Array
     """[sequences + 1]"""
+    query_offsets: Int64Array
+    """[sequences + 1] of queries, which may be only the last tokens of each sequence."""
+    history: Int64Array
+    """[sequences] tokens before the candidates."""
     window: int
-    """A query sees itself and the `window - 1` events before it."""
-    softmax: bool
+    """A query sees what stands less than that before it."""
+    front: int
+    """Tokens at the front that a window does not hide."""
+    context: int
+    """Tokens at the front that all stand at 0 and see each other."""
+    activation: int
+    """SILU, SOFTMAX or IDENTITY."""
     qk_scale: np.float32
     output_scale: np.float32
     position: Float32Array
-    """[FRAME + table + FRAME], or empty without a position bias."""
+    """[rows, FRAME + table + FRAME], or without columns where there is no position bias."""
     time: Float32Array
-    """[129], or empty without a time bias."""
+    """[rows, 129], or without columns where there is no time bias."""
+    decay: Float32Array
+    """[rows, 2] amount and rate, or without columns where there is no decay."""
+    power: bool
+    """Whether the decay is a power of the difference, or else an exponential."""
     query_time: Int64Array
     timestamp: Int64Array
     buckets: npt.NDArray[np.uint8]
@@ -55,6 +71,27 @@ class Problem(NamedTuple):
     bucket_offsets: Int64Array
     """[sequences] where each sequence starts in `buckets`."""
 
+
+class Place(NamedTuple):
+    """Where a tile is."""
+
+    sequence: int
+    head: int
+    begin: int
+    """First token of the sequence."""
+    query_begin: int
+    """What is added to a query's place to get its row in q."""
+    length: int
+    history: int
+    query: int
+    """Place of the tile's first query."""
+    queries: int
+    key: int
+    """Place of the tile's first key."""
+    keys: int
+
+
+SILU, SOFTMAX, IDENTITY = 0, 1, 2
 
 compiled = njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
 _inlined = njit(nogil=True, cache=True, fastmath=True, error_model="numpy", inline="always")
@@ -233,18 +270,50 @@ def softmax_with_slope(tile, rows, normalizer, mean_gradient, gradient):  # type
             gradient[j, i] = tile[j, i] * (gradient[j, i] - mean_gradient[i])
 
 
-@compiled
-def hide(tile, rows, distance, window, value):  # type: ignore[no-untyped-def]
-    """tile[j, i] = value where query i does not see key j.
+@_inlined
+def _stand(problem, history, place):  # type: ignore[no-untyped-def]
+    """Where a token stands (models.attention.masks.Mask)."""
+    return max(min(place, history) - max(problem.context - 1, 0), 0)
 
-    `distance` is the place of the tile's first query minus that of its first key.
-    """
-    if distance >= rows - 1 and distance + QUERIES <= window:
+
+@compiled
+def _in_step(problem, at):  # type: ignore[no-untyped-def]
+    """Whether all of a tile stand at their places, less the same number: no context, no candidates."""
+    return at.key >= problem.context - 1 and at.query + at.queries - 1 <= at.history
+
+
+@compiled
+def _meet(problem, at):  # type: ignore[no-untyped-def]
+    """Whether any query of the tile may see any of its keys."""
+    if at.key + at.keys > at.query:
+        return True
+    if at.key >= at.history:
+        return False
+    last = _stand(problem, at.history, at.key + at.keys - 1)
+    return at.key < problem.front or _stand(problem, at.history, at.query) - last < problem.window
+
+
+@compiled
+def hide(problem, at, tile, value):  # type: ignore[no-untyped-def]
+    """tile[j, i] = value where query i does not see key j."""
+    distance = at.query - at.key
+    if _in_step(problem, at) and at.key >= problem.front:
+        if distance >= at.keys - 1 and distance + QUERIES <= problem.window:
+            return
+        for j in range(at.keys):
+            for i in range(QUERIES):
+                apart = distance + i - j
+                if apart < 0 or apart >= problem.window:
+                    tile[j, i] = value
         return
-    for j in range(rows):
+    for j in range(at.keys):
+        key = at.key + j
+        stand = _stand(problem, at.history, key)
         for i in range(QUERIES):
-            apart = distance + i - j
-            if apart < 0 or apart >= window:
+            query = at.query + i
+            apart = _stand(problem, at.history, query) - stand
+            near = apart > 0 and (apart < problem.window or key < problem.front)
+            if not (near or query == key or (query < problem.context and key < problem.context)):
                 tile[j, i] = value
 
 
@@ -275,55 +344,135 @@ def find_buckets(query_time, timestamp, buckets, start, stride):  # type: ignore
 
 
 @compiled
-def find_all_buckets(offsets, query_time, timestamp, buckets, bucket_offsets):  # type: ignore[no-untyped-def]
+def find_all_buckets(offsets, query_offsets, query_time, timestamp, buckets, bucket_offsets):  # type: ignore[no-untyped-def]
     """Fill `Problem.buckets` for whole sequences."""
     for sequence in range(bucket_offsets.shape[0]):
-        begin, end = offsets[sequence], offsets[sequence + 1]
-        start = bucket_offsets[sequence]
-        find_buckets(query_time[begin:end], timestamp[begin:end], buckets, start, end - begin)
+        begin, end = query_offsets[sequence], query_offsets[sequence + 1]
+        keys = timestamp[offsets[sequence] : offsets[sequence + 1]]
+        find_buckets(query_time[begin:end], keys, buckets, bucket_offsets[sequence], end - begin)
 
 
 @compiled
-def _buckets_of_tile(problem, sequence, query, key, rows, scratch):  # type: ignore[no-untyped-def]
+def _buckets_of_tile(problem, at, scratch):  # type: ignore[no-untyped-def]
     """Where the tile's buckets are, as array, start and stride; finds them if they were not found before."""
-    begin, end = problem.offsets[sequence], problem.offsets[sequence + 1]
-    length = end - begin
+    first = at.query_begin + at.query
     if problem.buckets.shape[0] > 0:
-        return problem.buckets, problem.bucket_offsets[sequence] + key * length + query, length
-    queries = problem.query_time[begin + query : min(begin + query + QUERIES, end)]
-    if problem.time.shape[0] > 0:
-        find_buckets(queries, problem.timestamp[begin + key : begin + key + rows], scratch, 0, QUERIES)
+        begin, end = problem.query_offsets[at.sequence], problem.query_offsets[at.sequence + 1]
+        stride = end - begin
+        start = problem.bucket_offsets[at.sequence] + at.key * stride + first - begin
+        return problem.buckets, start, stride
+    if problem.time.shape[1] > 0:
+        keys = problem.timestamp[at.begin + at.key : at.begin + at.key + at.keys]
+        find_buckets(problem.query_time[first : first + at.queries], keys, scratch, 0, QUERIES)
     return scratch, 0, QUERIES
 
 
 @compiled
-def _add_bias(problem, tile, distance, rows, buckets, start, stride):  # type: ignore[no-untyped-def]
-    """tile[j, i] += position[distance + i - j] + time[bucket]."""
-    if problem.position.shape[0] > 0:
-        for j in range(rows):
-            place = FRAME + distance - j
-            for i in range(QUERIES):
-                tile[j, i] += problem.position[place + i]
-    if problem.time.shape[0] > 0:
-        for j in range(rows):
-            place = start + j * stride
-            for i in range(QUERIES):
-                tile[j, i] += problem.time[buckets[place + i]]
+def _row(table, head):  # type: ignore[no-untyped-def]
+    """The row of a table that a head uses."""
+    return head if table.shape[0] > 1 else 0
 
 
 @compiled
-def _add_bias_gradient(gradient, distance, rows, buckets, start, stride, position, time):  # type: ignore[no-untyped-def]
-    """The counterpart of `_add_bias`: sums of the score gradient, in float64 since they are long."""
-    if position.shape[0] > 0:
-        for j in range(rows):
-            place = FRAME + distance - j
-            for i in range(QUERIES):
-                position[place + i] += gradient[j, i]
-    if time.shape[0] > 0:
-        for j in range(rows):
+def _add_bias(problem, at, tile, buckets, start, stride):  # type: ignore[no-untyped-def]
+    """tile[j, i] += position[p(i) - p(j)] + time[bucket] + decay."""
+    if problem.position.shape[1] > 0:
+        table = problem.position[_row(problem.position, at.head)]
+        if _in_step(problem, at):
+            for j in range(at.keys):
+                place = FRAME + at.query - at.key - j
+                for i in range(QUERIES):
+                    tile[j, i] += table[place + i]
+        else:
+            for j in range(at.keys):
+                stand = _stand(problem, at.history, at.key + j)
+                for i in range(QUERIES):
+                    apart = _stand(problem, at.history, at.query + i) - stand
+                    tile[j, i] += table[FRAME + max(apart, 0)]
+    if problem.time.shape[1] > 0:
+        table = problem.time[_row(problem.time, at.head)]
+        for j in range(at.keys):
             place = start + j * stride
             for i in range(QUERIES):
-                time[buckets[place + i]] += gradient[j, i]
+                tile[j, i] += table[buckets[place + i]]
+    if problem.decay.shape[1] > 0:
+        amount, rate = problem.decay[_row(problem.decay, at.head)]
+        for j in range(at.keys):
+            for i in range(at.queries):
+                tile[j, i] += amount * exp32(-rate * _exponent(problem, at, i, j))
+
+
+@compiled
+def _exponent(problem, at, i, j):  # type: ignore[no-untyped-def]
+    """What the rate of a decay is multiplied by: the time difference of a pair, or its logarithm."""
+    query_time = problem.query_time[at.query_begin + at.query + i]
+    apart = np.float32(abs(query_time - problem.timestamp[at.begin + at.key + j]))
+    return np.log(np.float32(1.0) + apart) if problem.power else apart
+
+
+@compiled
+def _add_bias_gradient(problem, at, gradient, buckets, start, stride, position, time, decay):  # type: ignore[no-untyped-def]
+    """The counterpart of `_add_bias`: sums of the score gradient, in float64 since they are long."""
+    if position.shape[1] > 0:
+        sums = position[_row(position, at.head)]
+        if _in_step(problem, at):
+            for j in range(at.keys):
+                place = FRAME + at.query - at.key - j
+                for i in range(QUERIES):
+                    sums[place + i] += gradient[j, i]
+        else:
+            for j in range(at.keys):
+                stand = _stand(problem, at.history, at.key + j)
+                for i in range(QUERIES):
+                    apart = _stand(problem, at.history, at.query + i) - stand
+                    sums[FRAME + max(apart, 0)] += gradient[j, i]
+    if time.shape[1] > 0:
+        sums = time[_row(time, at.head)]
+        for j in range(at.keys):
+            place = start + j * stride
+            for i in range(QUERIES):
+                sums[buckets[place + i]] += gradient[j, i]
+    if decay.shape[1] > 0:
+        sums = decay[_row(decay, at.head)]
+        amount, rate = problem.decay[_row(decay, at.head)]
+        for j in range(at.keys):
+            for i in range(at.queries):
+                exponent = _exponent(problem, at, i, j)
+                level = gradient[j, i] * exp32(-rate * exponent)
+                sums[0] += level
+                sums[1] -= amount * exponent * level
+
+
+@compiled
+def _first_tile(problem, sequence, head, query):  # type: ignore[no-untyped-def]
+    """The first tile of keys of a tile of queries, and where its keys end."""
+    begin = problem.offsets[sequence]
+    length = problem.offsets[sequence + 1] - begin
+    queries = min(QUERIES, length - query)
+    end = query + queries
+    if query < problem.context:
+        end = max(end, min(problem.context, length))
+    query_begin = problem.query_offsets[sequence + 1] - length
+    history = problem.history[sequence]
+    at = Place(sequence, head, begin, query_begin, length, history, query, queries, 0, min(KEYS, end))
+    return at, end
+
+
+@compiled
+def _at_key(at, key, end):  # type: ignore[no-untyped-def]
+    """The same queries with keys from `key` on."""
+    keys = min(KEYS, end - key)
+    return Place(
+        at.sequence, at.head, at.begin, at.query_begin, at.length, at.history, at.query, at.queries, key, keys
+    )
+
+
+@compiled
+def _queries(problem, sequence):  # type: ignore[no-untyped-def]
+    """Places of a sequence's first query and of its end."""
+    length = problem.offsets[sequence + 1] - problem.offsets[sequence]
+    asked = problem.query_offsets[sequence + 1] - problem.query_offsets[sequence]
+    return length - asked, length
 
 
 @compiled
@@ -332,10 +481,11 @@ def forward(problem, q, k, v, units, out, normalizer):  # type: ignore[no-untype
 
     Args:
         problem: a `Problem`.
-        q, k, v: [tokens, heads, dim] float32.
+        q: [query tokens, heads, qk_dim] float32.
+        k, v: [tokens, heads, dim] float32.
         units: [units, 2] (sequence, head) to compute.
-        out: [tokens, heads, v_dim], written.
-        normalizer: [tokens, heads], written by softmax: the logarithm of each query's normalizer.
+        out: [query tokens, heads, v_dim], written.
+        normalizer: [query tokens, heads], written by softmax: the logarithm of each query's normalizer.
     """
     columns = np.empty((q.shape[2], QUERIES), np.float32)
     result = np.empty((v.shape[2], QUERIES), np.float32)
@@ -346,45 +496,46 @@ def forward(problem, q, k, v, units, out, normalizer):  # type: ignore[no-untype
     scratch = np.zeros(KEYS * QUERIES, np.uint8)
     for unit in range(units.shape[0]):
         sequence, head = units[unit, 0], units[unit, 1]
-        begin = problem.offsets[sequence]
-        length = problem.offsets[sequence + 1] - begin
-        for query in range(0, length, QUERIES):
-            queries = min(QUERIES, length - query)
-            load_columns(q, head, begin + query, queries, problem.qk_scale, columns)
+        first, length = _queries(problem, sequence)
+        for query in range(first, length, QUERIES):
+            at, end = _first_tile(problem, sequence, head, query)
+            token = at.query_begin + query
+            load_columns(q, head, token, at.queries, problem.qk_scale, columns)
             result[:] = 0.0
             peak[:] = HIDDEN
             total[:] = 0.0
-            for key in range(max(0, query - problem.window + 1), query + queries, KEYS):
-                rows = min(KEYS, query + queries - key)
-                multiply(k, head, begin + key, rows, columns, tile)
-                buckets, start, stride = _buckets_of_tile(problem, sequence, query, key, rows, scratch)
-                _add_bias(problem, tile, query - key, rows, buckets, start, stride)
-                if problem.softmax:
-                    hide(tile, rows, query - key, problem.window, HIDDEN)
-                    softmax_step(tile, rows, peak, total, shrink, result)
-                else:
-                    silu(tile, rows)
-                hide(tile, rows, query - key, problem.window, np.float32(0.0))
-                accumulate_columns(v, head, begin + key, rows, tile, result)
-            if problem.softmax:
+            for key in range(0, end, KEYS):
+                at = _at_key(at, key, end)
+                if not _meet(problem, at):
+                    continue
+                multiply(k, head, at.begin + key, at.keys, columns, tile)
+                buckets, start, stride = _buckets_of_tile(problem, at, scratch)
+                _add_bias(problem, at, tile, buckets, start, stride)
+                if problem.activation == SOFTMAX:
+                    hide(problem, at, tile, HIDDEN)
+                    softmax_step(tile, at.keys, peak, total, shrink, result)
+                elif problem.activation == SILU:
+                    silu(tile, at.keys)
+                hide(problem, at, tile, np.float32(0.0))
+                accumulate_columns(v, head, at.begin + key, at.keys, tile, result)
+            if problem.activation == SOFTMAX:
                 result /= total
-                for i in range(queries):
-                    normalizer[begin + query + i, head] = peak[i] + np.log(total[i])
-            store_columns(result, head, begin + query, queries, problem.output_scale, out)
+                for i in range(at.queries):
+                    normalizer[token + i, head] = peak[i] + np.log(total[i])
+            store_columns(result, head, token, at.queries, problem.output_scale, out)
 
 
 @compiled
 def backward(  # type: ignore[no-untyped-def]
-    problem, q, k, v, units, out, normalizer, out_gradient, dq, dk, dv, dposition, dtime
+    problem, q, k, v, units, out, normalizer, out_gradient, dq, dk, dv, dposition, dtime, ddecay
 ):
     """Gradients of `forward`, for the same units.
 
     Args:
         problem, q, k, v, units, out, normalizer: as in `forward`, filled in.
-        out_gradient: [tokens, heads, v_dim].
+        out_gradient: like out.
         dq, dk, dv: like q, k, v, written; zeros before.
-        dposition: [FRAME + table + FRAME] float64, added to; empty without a position bias.
-        dtime: [129] float64, added to; empty without a time bias.
+        dposition, dtime, ddecay: like the problem's tables, but float64; added to.
     """
     columns = np.empty((q.shape[2], QUERIES), np.float32)
     dcolumns = np.empty((q.shape[2], QUERIES), np.float32)
@@ -396,35 +547,35 @@ def backward(  # type: ignore[no-untyped-def]
     scratch = np.zeros(KEYS * QUERIES, np.uint8)
     for unit in range(units.shape[0]):
         sequence, head = units[unit, 0], units[unit, 1]
-        begin = problem.offsets[sequence]
-        length = problem.offsets[sequence + 1] - begin
-        for query in range(0, length, QUERIES):
-            queries = min(QUERIES, length - query)
-            load_columns(q, head, begin + query, queries, problem.qk_scale, columns)
-            load_columns(out_gradient, head, begin + query, queries, problem.output_scale, dresult)
+        first, length = _queries(problem, sequence)
+        for query in range(first, length, QUERIES):
+            at, end = _first_tile(problem, sequence, head, query)
+            token = at.query_begin + query
+            load_columns(q, head, token, at.queries, problem.qk_scale, columns)
+            load_columns(out_gradient, head, token, at.queries, problem.output_scale, dresult)
             dcolumns[:] = 0.0
-            if problem.softmax:
+            if problem.activation == SOFTMAX:
                 level[:] = 0.0
                 mean_gradient[:] = 0.0
-                for i in range(queries):
-                    token = begin + query + i
-                    level[i] = normalizer[token, head]
-                    mean_gradient[i] = np.sum(out[token, head] * out_gradient[token, head])
-            for key in range(max(0, query - problem.window + 1), query + queries, KEYS):
-                rows = min(KEYS, query + queries - key)
-                distance = query - key
-                multiply(k, head, begin + key, rows, columns, tile)
-                multiply(v, head, begin + key, rows, dresult, dtile)
-                buckets, start, stride = _buckets_of_tile(problem, sequence, query, key, rows, scratch)
-                _add_bias(problem, tile, distance, rows, buckets, start, stride)
-                if problem.softmax:
-                    softmax_with_slope(tile, rows, level, mean_gradient, dtile)
-                else:
-                    silu_with_slope(tile, rows, dtile)
-                hide(tile, rows, distance, problem.window, np.float32(0.0))
-                hide(dtile, rows, distance, problem.window, np.float32(0.0))
-                accumulate_rows(tile, dresult, head, begin + key, rows, dv)
-                accumulate_rows(dtile, columns, head, begin + key, rows, dk)
-                accumulate_columns(k, head, begin + key, rows, dtile, dcolumns)
-                _add_bias_gradient(dtile, distance, rows, buckets, start, stride, dposition, dtime)
-            store_columns(dcolumns, head, begin + query, queries, problem.qk_scale, dq)
+                for i in range(at.queries):
+                    level[i] = normalizer[token + i, head]
+                    mean_gradient[i] = np.sum(out[token + i, head] * out_gradient[token + i, head])
+            for key in range(0, end, KEYS):
+                at = _at_key(at, key, end)
+                if not _meet(problem, at):
+                    continue
+                multiply(k, head, at.begin + key, at.keys, columns, tile)
+                multiply(v, head, at.begin + key, at.keys, dresult, dtile)
+                buckets, start, stride = _buckets_of_tile(problem, at, scratch)
+                _add_bias(problem, at, tile, buckets, start, stride)
+                if problem.activation == SOFTMAX:
+                    softmax_with_slope(tile, at.keys, level, mean_gradient, dtile)
+                elif problem.activation == SILU:
+                    silu_with_slope(tile, at.keys, dtile)
+                hide(problem, at, tile, np.float32(0.0))
+                hide(problem, at, dtile, np.float32(0.0))
+                accumulate_rows(tile, dresult, head, at.begin + key, at.keys, dv)
+                accumulate_rows(dtile, columns, head, at.begin + key, at.keys, dk)
+                accumulate_columns(k, head, at.begin + key, at.keys, dtile, dcolumns)
+                _add_bias_gradient(problem, at, dtile, buckets, start, stride, dposition, dtime, ddecay)
+            store_columns(dcolumns, head, token, at.queries, problem.qk_scale, dq)

@@ -65,34 +65,37 @@ def attention(
     bias: RelativeBias | None = None,
     qk_scale: float = 1.0,
     output_scale: float = 1.0,
+    queries: Sequences | None = None,
     kernel: str | None = None,
 ) -> Tensor:
     """Attention within each sequence of a flat batch.
 
     `silu`: `out[i] = output_scale * sum_j SiLU(qk_scale * <q_i, k_j> + bias[i, j]) v_j`, pointwise, without
-    normalization (HSTU, arXiv 2402.17152). `softmax`: the same with softmax over j. j runs over what the mask
-    lets i see.
+    normalization (HSTU, arXiv 2402.17152). `softmax`: the same with softmax over j. `identity`: the scores
+    themselves are the weights (FuXi's channels, whose weights are biases). j runs over what the mask lets i
+    see.
 
     Args:
-        q: [tokens, heads, qk_dim] queries.
+        q: [tokens, heads, qk_dim] queries; [query tokens, heads, qk_dim] with `queries`.
         k: [tokens, heads, qk_dim] keys.
         v: [tokens, heads, v_dim] values.
         sequences: where sequences start.
-        activation: `silu` or `softmax`.
+        activation: `silu`, `softmax` or `identity`.
         mask: which keys a query sees.
-        bias: added to the scores of all heads; gradients flow into its tables.
+        bias: added to the scores; gradients flow into its tables.
         qk_scale: factor of the dot products, before the bias.
         output_scale: factor of the result.
+        queries: where the queries of each sequence start, if q holds only its last tokens.
         kernel: name of the kernel to use; by default `$LRM_ATTENTION`, else the first that fits.
 
     Returns:
-        [tokens, heads, v_dim], of v's dtype.
+        [tokens of q, heads, v_dim], of v's dtype.
 
     Raises:
         UserError: the named kernel does not fit, or none does; with every reason.
         ValueError: shapes that do not go together.
     """
-    inputs = AttentionInputs(q, k, v, sequences, activation, mask, bias, qk_scale, output_scale)
+    inputs = AttentionInputs(q, k, v, sequences, activation, mask, bias, qk_scale, output_scale, queries)
     return choose_kernel(inputs, kernel).run(inputs)
 
 

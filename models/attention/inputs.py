@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from models.attention.bias import RelativeBias
 from models.attention.masks import Mask
 from models.attention.sequences import Sequences
 
-Activation = Literal["silu", "softmax"]
+Activation = Literal["silu", "softmax", "identity"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +20,7 @@ class AttentionInputs:
     """The arguments of `models.attention.attention`, checked."""
 
     q: Tensor
-    """[tokens, heads, qk_dim]"""
+    """[tokens, heads, qk_dim], or [query tokens, ...]"""
     k: Tensor
     """[tokens, heads, qk_dim]"""
     v: Tensor
@@ -31,19 +31,42 @@ class AttentionInputs:
     bias: RelativeBias | None
     qk_scale: float
     output_scale: float
+    queries: Sequences | None = None
+    """Of q, where it holds only the last tokens of each sequence."""
 
     def __post_init__(self) -> None:
-        if self.activation not in ("silu", "softmax"):
-            raise ValueError(f"the activation is 'silu' or 'softmax', not '{self.activation}'")
-        if self.q.ndim != 3 or self.q.shape != self.k.shape or self.q.shape[:2] != self.v.shape[:2]:
+        if self.activation not in get_args(Activation):
+            raise ValueError(
+                f"the activation is one of {', '.join(get_args(Activation))}, not '{self.activation}'"
+            )
+        q, k, v = self.q, self.k, self.v
+        if q.ndim != 3 or q.shape[1:] != k.shape[1:] or k.shape[:2] != v.shape[:2]:
             raise ValueError(f"shapes do not go together: {self.shapes()}")
         if torch.compiler.is_compiling():
             # What follows looks at lengths, and a graph would then hold for the lengths of one batch only.
             return
-        if self.sequences.num_tokens != self.q.shape[0]:
-            raise ValueError(f"{self.sequences.num_tokens} tokens in sequences, {self.q.shape[0]} in q")
+        if self.sequences.num_tokens != k.shape[0]:
+            raise ValueError(f"{self.sequences.num_tokens} tokens in sequences, {k.shape[0]} in k")
+        if self.query_sequences.num_tokens != q.shape[0]:
+            raise ValueError(f"{self.query_sequences.num_tokens} tokens in sequences, {q.shape[0]} in q")
+        self._check_queries()
+        candidates = self.mask.candidates
+        if candidates is not None and candidates.shape != (self.sequences.num_sequences,):
+            raise ValueError("a mask counts the candidates of each sequence")
         if self.bias is not None:
-            self.bias.check(self.sequences)
+            self.bias.check(self.sequences, self.queries, q.shape[1])
+
+    @property
+    def query_sequences(self) -> Sequences:
+        """Of q, whether it holds all tokens or the last ones."""
+        return self.queries or self.sequences
+
+    def _check_queries(self) -> None:
+        if self.queries is None:
+            return
+        lengths, kept = self.sequences.lengths, self.queries.lengths
+        if len(kept) != len(lengths) or any(few > all_ for few, all_ in zip(kept, lengths, strict=True)):
+            raise ValueError("queries are the last tokens of each sequence, no more than it has")
 
     def shapes(self) -> str:
         """Shapes, type and device, for messages."""

@@ -1,9 +1,8 @@
-"""Which keys a query may look at: small objects that know rules, not tensors."""
+"""Which keys a query may look at: small objects that know rules, not tensors of pairs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -11,52 +10,112 @@ from torch import Tensor
 from models.attention.sequences import Sequences
 
 
-class Mask(Protocol):
-    """What a query at one place of its sequence may see; never another sequence."""
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """What a query may see of its sequence; never another sequence. Without arguments: itself and all before.
 
-    @property
-    def window(self) -> int | None:
-        """A query sees itself and the `window - 1` events before it; None: all events before it."""
+    Every token *stands* somewhere: the first token at 0, each one after that one further. The tokens of a
+    context (features of a user, say) have no order: all stand at 0, the first event after them at 1. All
+    candidates stand where the first of them does, at the end of the history (M-FALCON, arXiv 2402.17152).
+    Windows and position biases measure between where tokens stand.
 
-    def materialize(self, sequences: Sequences) -> Tensor:
-        """[sequences, max_length, max_length] bool (query, key): the slow truth, quadratic in length."""
+    A query sees itself; context tokens see the whole context; and a query sees what stands before it, if that
+    is less than `window` away, or belongs to the context or to the `prefix` tokens after it. So candidates
+    see the history, but not each other.
+    """
 
-
-@dataclass(frozen=True)
-class Causal:
-    """Each query sees itself and everything before it in its sequence."""
-
-    @property
-    def window(self) -> int | None:
-        return None
-
-    def materialize(self, sequences: Sequences) -> Tensor:
-        return _visible(sequences, self.window)
-
-
-@dataclass(frozen=True)
-class LocalWindow:
-    """Each query sees itself and the `size - 1` events before it."""
-
-    size: int
+    window: int | None = None
+    """How near a key stands to be seen: itself and `window - 1` events before; None: any before."""
+    prefix: int = 0
+    """Tokens at the front, after the context, that a window does not hide."""
+    context: int = 0
+    """Tokens at the front of every sequence that all see, each other too."""
+    candidates: Tensor | None = None
+    """[sequences] int64: how many tokens at the end of each are candidates; context and candidates together
+    are no longer than the sequence."""
 
     def __post_init__(self) -> None:
-        if self.size < 1:
+        if self.window is not None and self.window < 1:
             raise ValueError("a window holds at least the query itself")
+        if self.prefix < 0 or self.context < 0:
+            raise ValueError("a prefix and a context hold no fewer than 0 tokens")
 
     @property
-    def window(self) -> int | None:
-        return self.size
+    def front(self) -> int:
+        """Tokens at the front that a window does not hide."""
+        return self.context + self.prefix
 
-    def materialize(self, sequences: Sequences) -> Tensor:
-        return _visible(sequences, self.window)
+    @property
+    def shift(self) -> int:
+        """How far before its place in the sequence an event of the history stands."""
+        return max(self.context - 1, 0)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether there is a window at most."""
+        return self.prefix == 0 and self.context == 0 and self.candidates is None
+
+    def history(self, sequences: Sequences) -> Tensor:
+        """[sequences] int64 tokens before the candidates."""
+        lengths = sequences.offsets.diff()
+        return lengths if self.candidates is None else lengths - self.candidates
+
+    def stands(self, sequences: Sequences) -> Tensor:
+        """[sequences, max_length] int64 where each token stands; [1, max_length] where all are alike."""
+        place = torch.arange(sequences.max_length, device=sequences.offsets.device)[None]
+        if self.candidates is not None:
+            place = torch.minimum(place, self.history(sequences)[:, None])
+        return (place - self.shift).clamp(min=0)
+
+    def materialize(self, sequences: Sequences, queries: Sequences | None = None) -> Tensor:
+        """[sequences, queries, max_length] bool (query, key): the slow truth, quadratic in length.
+
+        Args:
+            sequences: of the keys.
+            queries: of the queries, where they are only the last tokens of each sequence.
+        """
+        _, present = sequences.padded_index()
+        place = torch.arange(sequences.max_length, device=present.device)
+        stands = self.stands(sequences)
+        distance = stands[:, :, None] - stands[:, None, :]
+        near = distance > 0
+        if self.window is not None:
+            near &= (distance < self.window) | (place < self.front)
+        in_context = place < self.context
+        seen = near | (place[:, None] == place) | (in_context[:, None] & in_context)
+        seen = seen & present[:, :, None] & present[:, None, :]
+        return seen if queries is None else last_rows(seen, sequences, queries)
 
 
-def _visible(sequences: Sequences, window: int | None) -> Tensor:
-    _, present = sequences.padded_index()
-    place = torch.arange(sequences.max_length, device=present.device)
-    distance = place[:, None] - place[None, :]
-    seen = distance >= 0
-    if window is not None:
-        seen &= distance < window
-    return seen & present[:, :, None] & present[:, None, :]
+class Causal(Mask):
+    """A query sees itself and everything before it."""
+
+    def __init__(self, *, context: int = 0, candidates: Tensor | None = None) -> None:
+        super().__init__(context=context, candidates=candidates)
+
+
+class LocalWindow(Mask):
+    """A query sees itself and the `size - 1` events before it."""
+
+    def __init__(self, size: int, *, context: int = 0, candidates: Tensor | None = None) -> None:
+        super().__init__(window=size, context=context, candidates=candidates)
+
+
+class SemiLocal(Mask):
+    """A local window, and the first `prefix` events of the sequence (ULTRA-HSTU's semi-local attention)."""
+
+    def __init__(self, size: int, prefix: int, *, context: int = 0, candidates: Tensor | None = None) -> None:
+        super().__init__(window=size, prefix=prefix, context=context, candidates=candidates)
+
+
+def last_rows(square: Tensor, sequences: Sequences, queries: Sequences) -> Tensor:
+    """The rows of a [sequences, max_length, ...] tensor that belong to the last tokens of each sequence.
+
+    Returns:
+        [sequences, queries.max_length, ...]; where a sequence has fewer queries, any rows.
+    """
+    first = sequences.offsets.diff() - queries.offsets.diff()
+    row = first[:, None] + torch.arange(queries.max_length, device=first.device)
+    row = row.clamp(max=max(sequences.max_length - 1, 0))
+    number = torch.arange(len(first), device=first.device)[:, None]
+    return square.expand(len(first), *square.shape[1:])[number, row]

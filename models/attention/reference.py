@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.attention.inputs import AttentionInputs
+from models.attention.inputs import Activation, AttentionInputs
 
 
 def unavailable() -> list[str]:
@@ -22,18 +22,24 @@ def reasons_against(inputs: AttentionInputs) -> list[str]:
 def run(inputs: AttentionInputs) -> Tensor:
     """Pad every sequence to the longest, build all scores, mask, multiply; float32 or better inside."""
     precision = torch.promote_types(inputs.q.dtype, torch.float32)
-    index, present = inputs.sequences.padded_index()
+    index, _ = inputs.sequences.padded_index()
+    query_index, asked = inputs.query_sequences.padded_index()
     # [sequences, length, heads, dim]
-    q, k, v = (tensor[index].to(precision) for tensor in (inputs.q, inputs.k, inputs.v))
+    q, k, v = inputs.q[query_index].to(precision), *(t[index].to(precision) for t in (inputs.k, inputs.v))
     scores = torch.einsum("bihd,bjhd->bhij", q, k) * inputs.qk_scale
     if inputs.bias is not None:
-        scores = scores + inputs.bias.materialize(inputs.sequences)[:, None].to(precision)
-    visible = inputs.mask.materialize(inputs.sequences)[:, None]  # [sequences, 1, length, length]
-    if inputs.activation == "silu":
-        weights = F.silu(scores).masked_fill(~visible, 0.0)
-    else:
-        # The lowest finite score instead of minus infinity: rows that see nothing (padding) stay finite.
-        hidden = torch.finfo(precision).min
-        weights = torch.softmax(scores.masked_fill(~visible, hidden), dim=-1).masked_fill(~visible, 0.0)
+        bias = inputs.bias.materialize(inputs.sequences, inputs.mask, inputs.queries)
+        scores = scores + bias.to(precision)
+    visible = inputs.mask.materialize(inputs.sequences, inputs.queries)[:, None]
+    weights = _activate(scores, visible, inputs.activation)
     padded = torch.einsum("bhij,bjhd->bihd", weights, v) * inputs.output_scale
-    return padded[present].to(inputs.v.dtype)
+    return padded[asked].to(inputs.v.dtype)
+
+
+def _activate(scores: Tensor, visible: Tensor, activation: Activation) -> Tensor:
+    if activation == "softmax":
+        # The lowest finite score instead of minus infinity: rows that see nothing (padding) stay finite.
+        scores = scores.masked_fill(~visible, torch.finfo(scores.dtype).min).softmax(dim=-1)
+    elif activation == "silu":
+        scores = F.silu(scores)
+    return scores.masked_fill(~visible, 0.0)

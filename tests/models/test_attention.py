@@ -15,11 +15,11 @@ from torch import Tensor
 
 from models.attention import (
     Causal,
-    LocalWindow,
     Mask,
     RelativeBias,
     RelativeTime,
     Sequences,
+    TimeDecay,
     attention,
     blocked,
 )
@@ -41,7 +41,17 @@ class Problem:
     v_dim: int = 5
     activation: str = "silu"
     window: int | None = None
+    prefix: int = 0
+    context: int = 0
+    candidates: int | None = None
+    """Of each sequence, or as many as there is room for."""
+    last: int | None = None
+    """Queries are so many last tokens of each sequence, or all it has."""
     bias: str = "both"
+    """both, time, position or none; of the two tables."""
+    per_head: tuple[str, ...] = ()
+    """Which of position, time and decay have a row a head."""
+    decay: str | None = None
     time_span: int = 10**6
     sorted_times: bool = False
     seed: int = 0
@@ -51,8 +61,19 @@ class Problem:
     device: str = "cpu"
 
     @property
+    def candidate_counts(self) -> list[int]:
+        return [min(self.candidates or 0, max(length - self.context, 0)) for length in self.lengths]
+
+    @property
     def mask(self) -> Mask:
-        return Causal() if self.window is None else LocalWindow(self.window)
+        counts = None
+        if self.candidates is not None:
+            counts = torch.tensor(self.candidate_counts, dtype=torch.int64, device=self.device)
+        return Mask(self.window, self.prefix, self.context, counts)
+
+    @property
+    def query_lengths(self) -> list[int]:
+        return [length if self.last is None else min(self.last, length) for length in self.lengths]
 
     def times(self) -> tuple[Tensor, Tensor]:
         """Query times and timestamps in any order, so differences are negative, zero and large.
@@ -65,32 +86,38 @@ class Problem:
         if self.sorted_times:
             timestamp = timestamp.sort().values
             query_time = torch.cat([timestamp[1:], timestamp[-1:]])
-        return query_time.to(self.device), timestamp.to(self.device)
+        return query_time[: sum(self.query_lengths)].to(self.device), timestamp.to(self.device)
 
     def tensors(self) -> dict[str, Tensor]:
+        """All inputs by name, and the gradient of the result; leaves."""
         generator = torch.Generator().manual_seed(self.seed)
         tokens = sum(self.lengths)
-        shapes = {
-            "q": (tokens, self.heads, self.qk_dim),
+        shapes: dict[str, tuple[int, ...]] = {
+            "q": (sum(self.query_lengths), self.heads, self.qk_dim),
             "k": (tokens, self.heads, self.qk_dim),
             "v": (tokens, self.heads, self.v_dim),
-            "gradient": (tokens, self.heads, self.v_dim),
+            "gradient": (sum(self.query_lengths), self.heads, self.v_dim),
         }
+        rows = {name: (self.heads,) if name in self.per_head else () for name in ("position", "time")}
         if self.bias in ("both", "position"):
-            shapes["position"] = (max(self.lengths, default=0) + 3,)
+            shapes["position"] = (*rows["position"], max(self.lengths, default=0) + 3)
         if self.bias in ("both", "time"):
-            shapes["time"] = (129,)
+            shapes["time"] = (*rows["time"], 129)
+        if self.decay is not None:
+            shapes["amount"] = shapes["rate"] = (self.heads if "decay" in self.per_head else 1,)
         drawn = {
             name: torch.randn(shape, generator=generator, dtype=torch.float64)
             for name, shape in shapes.items()
         }
+        if self.decay is not None:
+            drawn["rate"] = drawn["rate"].abs() * (0.2 if self.decay == "power" else 1e-5)
         for name in ("q", "k", "v", "gradient"):
             drawn[name] = drawn[name].to(self.rounded)
-        # Tables stay in float32 when the rest is in half of it.
+        # What belongs to a bias stays in float32 when the rest is in half of it.
         table = torch.promote_types(self.dtype, torch.float32)
         return {
             name: tensor.to(
-                self.device, table if name in ("position", "time") else self.dtype
+                self.device, self.dtype if name in ("q", "k", "v", "gradient") else table
             ).requires_grad_(name != "gradient")
             for name, tensor in drawn.items()
         }
@@ -100,10 +127,14 @@ class Problem:
         tensors = self.tensors()
         gradient = tensors.pop("gradient")
         sequences = Sequences.from_lengths(self.lengths, self.device)
+        queries = None if self.last is None else Sequences.from_lengths(self.query_lengths, self.device)
         bias = None
-        if self.bias != "none":
-            relative_time = RelativeTime(*self.times(), sequences)
-            bias = RelativeBias(tensors.get("position"), tensors.get("time"), relative_time)
+        if self.bias != "none" or self.decay is not None:
+            decay = None
+            if self.decay is not None:
+                decay = TimeDecay(tensors["amount"], tensors["rate"], self.decay)  # type: ignore[arg-type]
+            relative_time = RelativeTime(*self.times(), sequences, queries)
+            bias = RelativeBias(tensors.get("position"), tensors.get("time"), relative_time, decay)
         out = attention(
             tensors["q"],
             tensors["k"],
@@ -114,6 +145,7 @@ class Problem:
             bias=bias,
             qk_scale=0.4,
             output_scale=0.7,
+            queries=queries,
             kernel=kernel,
         )
         return _with_gradients(out, tensors, gradient)
@@ -123,21 +155,27 @@ class Problem:
         tensors = self.tensors()
         gradient = tensors.pop("gradient")
         query_time, timestamp = self.times()
-        rows = []
-        for part in torch.arange(sum(self.lengths)).split(list(self.lengths)):
-            rows.append(
-                one_sequence(
-                    *(tensors[name][part] for name in ("q", "k", "v")),
-                    activation=self.activation,
-                    window=self.window,
-                    position=tensors.get("position"),
-                    time=tensors.get("time"),
-                    query_time=query_time[part].tolist(),
-                    timestamp=timestamp[part].tolist(),
-                    qk_scale=0.4,
-                    output_scale=0.7,
-                )
+        asked = torch.arange(sum(self.query_lengths)).split(self.query_lengths)
+        keys = torch.arange(sum(self.lengths)).split(list(self.lengths))
+        rows = [
+            one_sequence(
+                tensors["q"][asking],
+                tensors["k"][part],
+                tensors["v"][part],
+                activation=self.activation,
+                window=self.window,
+                prefix=self.prefix,
+                context=self.context,
+                candidates=candidates,
+                **{name: tensors.get(name) for name in ("position", "time", "amount", "rate")},
+                decay=self.decay,
+                query_time=query_time[asking].tolist(),
+                timestamp=timestamp[part].tolist(),
+                qk_scale=0.4,
+                output_scale=0.7,
             )
+            for asking, part, candidates in zip(asked, keys, self.candidate_counts, strict=True)
+        ]
         return _with_gradients(torch.cat(rows), tensors, gradient)
 
 
@@ -164,50 +202,89 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance
         )
 
 
-activations = st.sampled_from(["silu", "softmax"])
+activations = st.sampled_from(["silu", "softmax", "identity"])
 biases = st.sampled_from(["both", "time", "position", "none"])
 # All events at once, within minutes, within years, and far beyond what a log holds.
 spans = st.sampled_from([0, 300, 10**8, 10**15])
-windows = st.one_of(st.none(), st.integers(1, 40))
 
 
-@relaxed(25)
+def maybe(strategy: st.SearchStrategy[int]) -> st.SearchStrategy[int | None]:
+    return st.one_of(st.none(), strategy)
+
+
+def problems(**more: st.SearchStrategy[Any]) -> st.SearchStrategy[Problem]:
+    """Problems with every mask and bias; sizes are up to the caller."""
+    rows = st.sets(st.sampled_from(["position", "time", "decay"])).map(lambda names: tuple(sorted(names)))
+    settings = {
+        "activation": activations,
+        "window": maybe(st.integers(1, 40)),
+        "prefix": st.sampled_from([0, 0, 1, 70]),
+        "context": st.sampled_from([0, 0, 1, 2, 5]),
+        "candidates": maybe(st.integers(0, 70)),
+        "last": maybe(st.integers(0, 70)),
+        "bias": biases,
+        "per_head": rows,
+        "decay": st.sampled_from([None, None, "power", "exponential"]),
+        "time_span": spans,
+        "seed": st.integers(0, 1000),
+    }
+    return st.builds(Problem, **(settings | more))
+
+
+@relaxed(60)
 @given(
-    st.builds(
-        Problem,
-        lengths=st.lists(st.integers(0, 6), min_size=1, max_size=3).map(tuple),
+    problems(
+        lengths=st.lists(st.integers(0, 8), min_size=1, max_size=3).map(tuple),
         heads=st.integers(1, 2),
         qk_dim=st.integers(1, 3),
         v_dim=st.integers(1, 3),
-        activation=activations,
-        window=windows,
-        bias=biases,
-        time_span=spans,
-        seed=st.integers(0, 1000),
+        window=maybe(st.integers(1, 4)),
+        prefix=st.integers(0, 2),
+        context=st.integers(0, 3),
+        candidates=maybe(st.integers(0, 3)),
+        last=maybe(st.integers(0, 4)),
     )
 )
 def test_reference_is_the_formula(problem: Problem) -> None:
     assert_same(problem.solve("reference"), problem.solve_by_loops(), 1e-12)
 
 
-@relaxed(60)
+@relaxed(120)
 @given(
-    st.builds(
-        Problem,
+    problems(
         lengths=st.lists(st.integers(0, 140), min_size=1, max_size=4).map(tuple),
         heads=st.integers(1, 3),
         qk_dim=st.sampled_from([1, 7, 8, 25, 50]),
         v_dim=st.sampled_from([1, 3, 16, 25, 50]),
-        activation=activations,
-        window=windows,
-        bias=biases,
-        time_span=spans,
-        seed=st.integers(0, 1000),
     )
 )
 def test_blocked_agrees_with_reference(problem: Problem) -> None:
     truth = problem.solve("reference")
     assert_same(replace(problem, dtype=torch.float32).solve("blocked"), truth, 1e-4)
+
+
+def test_candidates_get_what_each_would_get_alone() -> None:
+    problem = Problem((50, 33), candidates=7, window=20, context=2, heads=2)
+    together = replace(problem, dtype=torch.float32).solve("blocked")["out"]
+    tensors = replace(problem, dtype=torch.float32).tensors()
+    query_time, timestamp = problem.times()
+    for number in range(7):
+        # The histories of 43 and 26 tokens, and one candidate each.
+        rows = torch.cat([torch.arange(43), torch.tensor([43 + number])])
+        rows = torch.cat([rows, torch.arange(50, 76), torch.tensor([76 + number])])
+        sequences = Sequences.from_lengths([44, 27])
+        times = RelativeTime(query_time[rows], timestamp[rows], sequences)
+        alone = attention(
+            *(tensors[name][rows] for name in ("q", "k", "v")),
+            sequences,
+            activation="silu",
+            mask=Mask(window=20, context=2),
+            bias=RelativeBias(tensors["position"], tensors["time"], times),
+            qk_scale=0.4,
+            output_scale=0.7,
+            kernel="blocked",
+        )
+        torch.testing.assert_close(alone[[43, 70]], together[[43 + number, 76 + number]])
 
 
 @pytest.mark.parametrize("activation", ["silu", "softmax"])

@@ -98,7 +98,7 @@ def test_shapes_that_do_not_go_together_are_an_error() -> None:
     arguments: dict[str, Any] = {"activation": "silu", "mask": Causal()}
     with pytest.raises(ValueError, match="do not go together"):
         attention(q, torch.zeros(5, 2, 3), q, Sequences.from_lengths([5]), **arguments)
-    with pytest.raises(ValueError, match="4 tokens in sequences, 5 in q"):
+    with pytest.raises(ValueError, match="4 tokens in sequences, 5 in k"):
         attention(q, q, q, Sequences.from_lengths([4]), **arguments)
     with pytest.raises(ValueError, match="not 'relu'"):
         attention(q, q, q, Sequences.from_lengths([5]), activation="relu", mask=Causal())  # type: ignore[arg-type]

@@ -69,13 +69,13 @@ def test_bias_is_the_sum_of_its_two_tables() -> None:
     sequences = Sequences.from_lengths([3])
     times = RelativeTime(torch.tensor([1, 61, 61]), torch.tensor([0, 1, 61]), sequences)
     position, time = torch.tensor([1.0, 2.0, 3.0]), torch.arange(129.0) * 100
-    rab = RelativeBias(position, time, times).materialize(sequences)[0]
+    rab = RelativeBias(position, time, times).materialize(sequences)[0, 0]
     # position[i - j] + 100 * bucket: differences 1; 61, 60; 61, 60, 0
     assert [rab[i, : i + 1].tolist() for i in range(3)] == [[1.0], [1302.0, 1301.0], [1303.0, 1302.0, 1.0]]
 
 
 def test_a_bias_needs_a_table_and_a_time_table_needs_times() -> None:
-    with pytest.raises(ValueError, match="a position table, a time table, or both"):
+    with pytest.raises(ValueError, match="a position table, a time table, a decay"):
         RelativeBias()
     with pytest.raises(ValueError, match="the times of the batch"):
         RelativeBias(time=torch.zeros(129))
@@ -83,4 +83,4 @@ def test_a_bias_needs_a_table_and_a_time_table_needs_times() -> None:
 
 def test_a_position_table_covers_the_longest_sequence() -> None:
     with pytest.raises(ValueError, match="longest sequence, 4 tokens, exceeds the position table, 3"):
-        RelativeBias(torch.zeros(3)).check(Sequences.from_lengths([2, 4]))
+        RelativeBias(torch.zeros(3)).check(Sequences.from_lengths([2, 4]), None, 1)

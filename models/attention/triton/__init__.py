@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from models.attention.inputs import AttentionInputs
-from models.attention.masks import Causal, LocalWindow
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _MAX_DIM = 256
@@ -39,8 +38,10 @@ def reasons_against(inputs: AttentionInputs) -> list[str]:
         reasons.append(f"q, k and v must all be float32, float16 or bfloat16, not {inputs.q.dtype}")
     if max(inputs.q.shape[2], inputs.v.shape[2]) > _MAX_DIM:
         reasons.append(f"head dimensions up to {_MAX_DIM}")
-    if not isinstance(inputs.mask, Causal | LocalWindow):
-        reasons.append(f"no counterpart of the mask {type(inputs.mask).__name__}")
+    if not inputs.mask.is_plain or inputs.queries is not None:
+        reasons.append("masks of a window at most, all queries")
+    if inputs.bias is not None and (inputs.bias.per_head or inputs.bias.decay is not None):
+        reasons.append("tables shared by all heads only")
     for table in (inputs.bias.position, inputs.bias.time) if inputs.bias else ():
         if table is not None and table.dtype != torch.float32:
             reasons.append(f"the tables of a bias must be float32, not {table.dtype}")
