@@ -279,7 +279,7 @@ def _stand(problem, history, place):  # type: ignore[no-untyped-def]
 @compiled
 def _in_step(problem, at):  # type: ignore[no-untyped-def]
     """Whether all of a tile stand at their places, less the same number: no context, no candidates."""
-    return at.key >= problem.context - 1 and at.query + at.queries - 1 <= at.history
+    return min(at.key, at.query) >= problem.context - 1 and at.query + at.queries - 1 <= at.history
 
 
 @compiled

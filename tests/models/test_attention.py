@@ -219,7 +219,7 @@ def problems(**more: st.SearchStrategy[Any]) -> st.SearchStrategy[Problem]:
         "activation": activations,
         "window": maybe(st.integers(1, 40)),
         "prefix": st.sampled_from([0, 0, 1, 70]),
-        "context": st.sampled_from([0, 0, 1, 2, 5]),
+        "context": st.sampled_from([0, 0, 1, 2, 5, 70]),
         "candidates": maybe(st.integers(0, 70)),
         "last": maybe(st.integers(0, 70)),
         "bias": biases,

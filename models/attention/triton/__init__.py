@@ -13,6 +13,8 @@ from models.attention.inputs import AttentionInputs
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _MAX_DIM = 256
+MAX_CONTEXT = 32
+"""Tokens of a context: they must fit into one tile."""
 _INSTALLED = importlib.util.find_spec("triton") is not None
 
 
@@ -30,30 +32,40 @@ def unavailable() -> list[str]:
 def reasons_against(inputs: AttentionInputs) -> list[str]:
     """Why it does not fit an input."""
     reasons = []
-    if inputs.activation != "silu":
-        reasons.append(f"silu only, not {inputs.activation}")
+    if inputs.activation == "softmax":
+        reasons.append("silu and identity, not softmax")
     if inputs.q.device.type != "cuda" and not (_interpreted() and inputs.q.device.type == "cpu"):
         reasons.append(f"CUDA only, not {inputs.q.device.type}")
     if inputs.q.dtype not in _DTYPES or len({inputs.q.dtype, inputs.k.dtype, inputs.v.dtype}) > 1:
         reasons.append(f"q, k and v must all be float32, float16 or bfloat16, not {inputs.q.dtype}")
     if max(inputs.q.shape[2], inputs.v.shape[2]) > _MAX_DIM:
         reasons.append(f"head dimensions up to {_MAX_DIM}")
-    if not inputs.mask.is_plain or inputs.queries is not None:
-        reasons.append("masks of a window at most, all queries")
-    if inputs.bias is not None and (inputs.bias.per_head or inputs.bias.decay is not None):
-        reasons.append("tables shared by all heads only")
-    for table in (inputs.bias.position, inputs.bias.time) if inputs.bias else ():
+    if inputs.mask.context > MAX_CONTEXT:
+        reasons.append(f"contexts of up to {MAX_CONTEXT} tokens")
+    for table in inputs.bias.tensors() if inputs.bias else ():
         if table is not None and table.dtype != torch.float32:
             reasons.append(f"the tables of a bias must be float32, not {table.dtype}")
+    if torch.compiler.is_compiling():
+        if inputs.queries is not None:
+            reasons.append("not while compiling where queries are only last tokens")
+    elif _adds_in_any_order(inputs) and torch.are_deterministic_algorithms_enabled():
+        reasons.append("position gradients of a context or of candidates are summed in any order")
     return reasons
 
 
 def run(inputs: AttentionInputs) -> Tensor:
-    """Attention with gradients for q, k, v and both tables of the bias."""
+    """Attention with gradients for q, k, v and all parts of the bias."""
     # Not at the top of the file: without a GPU there need be no triton.
     from models.attention.triton.operator import run as run_kernels
 
     return run_kernels(inputs)
+
+
+def _adds_in_any_order(inputs: AttentionInputs) -> bool:
+    """Whether a gradient takes atomics: that of a position table where many pairs stand equally far apart."""
+    crowded = inputs.mask.context > 1 or inputs.mask.candidates is not None
+    position = inputs.bias.position if inputs.bias else None
+    return crowded and position is not None and position.requires_grad
 
 
 @functools.cache

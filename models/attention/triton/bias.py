@@ -14,7 +14,8 @@ import triton
 import triton.language as tl
 
 from models.attention.bias import BUCKET_WIDTH, LAST_BUCKET
-from models.attention.triton.step import block_bounds, read_float, read_int
+from models.attention.triton.sight import RICH, stand
+from models.attention.triton.step import block_bounds, read
 from models.attention.triton.times import LIMIT
 
 _LIMIT = tl.constexpr(LIMIT)
@@ -24,18 +25,76 @@ _BUCKETS_PER_OCTAVE = tl.constexpr(math.log(2) / BUCKET_WIDTH)
 _SLACK = tl.constexpr(1e-4)
 # Up to this many borders, comparing with each costs less than finding each pair's bucket.
 _FEW = tl.constexpr(6)
+_RICH = tl.constexpr(RICH)
 
 # Below, `times` is the tuple (seconds of queries, seconds of keys, query times, timestamps, borders, wide
 # borders), the first four from the sequence's first token on.
 
 
 @triton.jit
-def add_position(half, position, query_place, key_place, length, MASKED: tl.constexpr):
-    """Add `position[i - j] / 2`; where j > i, any entry, and past the end of the sequence that of its end."""
-    distance = tl.minimum(query_place, length - 1) - key_place
-    if MASKED:
-        distance = tl.maximum(distance, 0)
-    return half + 0.5 * read_float(position, distance)
+def times_from(seconds, query_time, timestamp, borders, wide_borders, tokens, start):
+    """That tuple, for the sequence that starts at token `start`."""
+    if seconds is not None:
+        return (
+            seconds + start, seconds + tokens + start, query_time + start, timestamp + start, borders,
+            wide_borders,
+        )  # fmt: skip
+    else:
+        return (seconds, seconds, query_time, timestamp, borders, wide_borders)
+
+
+@triton.jit
+def of_head(table, head, stride):
+    """The row of a table that a head uses; the stride of a table that all share is 0."""
+    if table is not None:
+        return table + head * stride
+    else:
+        return table
+
+
+@triton.jit
+def half_scores(
+    products, half_scale, query_place, key_place, length, rule, position, time, base, low, high, amount, rate,
+    times,
+    POWER: tl.constexpr, MASK: tl.constexpr, MASKED: tl.constexpr,
+):  # fmt: skip
+    """`(qk_scale * products + bias) / 2` of one tile."""
+    half = products * half_scale
+    if position is not None:
+        half = add_position(half, position, query_place, key_place, length, rule, MASK, MASKED)
+    if time is not None:
+        half += 0.5 * base
+        half = add_time(half, time, base, low, high, query_place, key_place, length, times)
+    if amount is not None:
+        exponent = decay_exponent(query_place, key_place, length, times, POWER)
+        half += 0.5 * tl.load(amount) * tl.exp(-tl.load(rate) * exponent)
+    return half
+
+
+@triton.jit
+def add_position(
+    half, position, query_place, key_place, length, rule, MASK: tl.constexpr, MASKED: tl.constexpr
+):
+    """Add `position[p(i) - p(j)] / 2`; where j is ahead, any entry, and past the end of the sequence that of
+    its end."""
+    query_place = tl.minimum(query_place, length - 1)
+    if MASK == _RICH:
+        distance = tl.maximum(stand(query_place, rule) - stand(key_place, rule), 0)
+    else:
+        distance = query_place - key_place
+        if MASKED:
+            distance = tl.maximum(distance, 0)
+    return half + 0.5 * read(position, distance)
+
+
+@triton.jit
+def decay_exponent(query_place, key_place, length, times, POWER: tl.constexpr):
+    """What the rate of a decay is multiplied by: `ln(1 + |d|)` or `|d|`."""
+    difference = wide_difference(query_place, key_place, length, times).to(tl.float32)
+    if POWER:
+        return tl.log(1.0 + difference)
+    else:
+        return difference
 
 
 @triton.jit
@@ -59,6 +118,15 @@ def time_range(time, own_least, own_most, bounds, num_blocks, first, length, SIZ
 
 
 @triton.jit
+def outlook(time, own_least, own_most, bounds, num_blocks, first, length, SIZE: tl.constexpr):
+    """`time_range` of a tile, or zeros without a time table. Asked one tile ahead, to hide its latency."""
+    if time is not None:
+        return time_range(time, own_least, own_most, bounds, num_blocks, first, length, SIZE)
+    else:
+        return tl.full((), 0, tl.int32), tl.full((), 0, tl.int32), tl.full((), 0.0, tl.float32)
+
+
+@triton.jit
 def add_time(half, time, base, low, high, query_place, key_place, length, times):
     """Add `(time[bucket] - base) / 2`, given the range of buckets and `base = time[low]`."""
     if high > low:
@@ -69,7 +137,7 @@ def add_time(half, time, base, low, high, query_place, key_place, length, times)
                 half += tl.where(difference >= tl.load(times[4] + bucket), rise, 0.0)
         elif high < _LAST_BUCKET:
             found = buckets(query_place, key_place, length, times)
-            half += 0.5 * (read_float(time, found) - base)
+            half += 0.5 * (read(time, found) - base)
         else:
             # Slow, for sequences that span lifetimes.
             for bucket in tl.range(low + 1, high + 1, num_stages=1):
@@ -82,8 +150,8 @@ def add_time(half, time, base, low, high, query_place, key_place, length, times)
 @triton.jit
 def narrow_difference(query_place, key_place, length, times):
     """Absolute differences in int32 seconds, where the bounds of the tile allow them."""
-    query = read_int(times[0], tl.minimum(query_place, length - 1))
-    key = read_int(times[1], tl.minimum(key_place, length - 1))
+    query = read(times[0], tl.minimum(query_place, length - 1))
+    key = read(times[1], tl.minimum(key_place, length - 1))
     return tl.abs(query - key)
 
 
@@ -101,4 +169,4 @@ def buckets(query_place, key_place, length, times):
     difference = narrow_difference(query_place, key_place, length, times)
     logarithm = tl.log2(tl.maximum(difference, 1).to(tl.float32)) * _BUCKETS_PER_OCTAVE - _SLACK
     estimate = logarithm.to(tl.int32)
-    return estimate + (difference >= read_int(times[4], estimate + 1)).to(tl.int32)
+    return estimate + (difference >= read(times[4], estimate + 1)).to(tl.int32)

@@ -14,14 +14,24 @@ import triton
 import triton.language as tl
 
 from models.attention.bias import LAST_BUCKET
-from models.attention.triton.bias import buckets, time_range, wide_difference
-from models.attention.triton.forward import half_scores
-from models.attention.triton.step import VARYING, block_bounds, load_rows, read_tile, silu_and_slope, visible
+from models.attention.triton.bias import (
+    buckets,
+    half_scores,
+    of_head,
+    outlook,
+    times_from,
+    wide_difference,
+)
+from models.attention.triton.sight import CAUSAL, RICH, WINDOW, in_step, read_rule, stand, visible
+from models.attention.triton.step import VARYING, activate_with_slope, block_bounds, load_rows, read_tile
 
 TIME_COLUMNS = 256
 """Columns of a row of partial sums by bucket, of which 129 are used."""
 _TIME_COLUMNS = tl.constexpr(TIME_COLUMNS)
 _LAST_BUCKET = tl.constexpr(LAST_BUCKET)
+_CAUSAL = tl.constexpr(CAUSAL)
+_WINDOW = tl.constexpr(WINDOW)
+_RICH = tl.constexpr(RICH)
 
 
 @triton.jit
@@ -57,30 +67,65 @@ def _store_diagonals(target, tile, QUERIES: tl.constexpr, KEYS: tl.constexpr):
         tl.store(target + number * KEYS + column, tl.sum(tl.where(turn == number, turned, 0.0), axis=0))
 
 
+@triton.jit
+def _count_steps(offset, share, number, length, rule, QUERIES, KEYS, SHARES: tl.constexpr, MASK: tl.constexpr):
+    """How many tiles of a block diagonal a share has that any query may see."""
+    tiles = (length + QUERIES - 1) // QUERIES - number
+    if MASK == _WINDOW:
+        tiles = tl.where(offset - KEYS + 1 < rule[0], tiles, 0)
+    if MASK == _RICH:
+        # Candidates and context stand nearer than their places are. Far diagonals begin with the front.
+        near = offset - KEYS + 1 < rule[0] + length - rule[3] + rule[2]
+        tiles = tl.where(near, tiles, tl.minimum(tiles, (rule[1] + QUERIES - 1) // QUERIES))
+    return tl.maximum(tiles - share + SHARES - 1, 0) // SHARES
+
+
+@triton.jit
+def _add_out_of_step(crowded, dscores, query_place, key_place, rule):
+    """Add what candidates and context give to the position table, where many pairs share one distance.
+
+    `crowded` is the table's gradient over `p(i) - p(j)`. Sums along the tile first, then few atomics.
+    """
+    shift = rule[2] - 1
+    context = (query_place <= rule[3]) & ((key_place < shift) | (query_place < shift))
+    rows = tl.sum(tl.where(context, dscores, 0.0), axis=1, keep_dims=True)
+    tl.atomic_add(crowded + stand(query_place, rule), rows, mask=query_place <= rule[3])
+    candidate = query_place > rule[3]
+    own = query_place == key_place
+    columns = tl.sum(tl.where(candidate & (query_place != key_place), dscores, 0.0), axis=0, keep_dims=True)
+    history = key_place < rule[3]
+    end = stand(rule[3], rule)
+    tl.atomic_add(crowded + tl.maximum(end - stand(key_place, rule), 0), columns, mask=history)
+    tl.atomic_add(crowded, tl.sum(tl.where(candidate & own, dscores, 0.0)))
+
+
 @triton.jit(do_not_specialize=VARYING)
 def diagonal_kernel(
-    q, k, v, given, position_rows, time_rows, tiles, num_tiles, position, position_size, time, query_time,
-    timestamp, seconds, bounds, borders, wide_borders, tokens, num_blocks, q_stride, q_head, k_stride,
-    k_head, v_stride,
-    v_head, given_stride, given_head, window, half_scale,
-    HEADS: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr, SHARES: tl.constexpr,
-    QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr, V_WIDTH: tl.constexpr,
-    HAS_WINDOW: tl.constexpr, FAST: tl.constexpr, PRECISION: tl.constexpr,
+    q, k, v, given, position_rows, crowded, time_rows, tiles, num_tiles, rules, num_sequences, position,
+    position_head, position_size, time, time_head, amount, rate, decay_head, query_time, timestamp, seconds,
+    bounds, borders, wide_borders, tokens, num_blocks, q_stride, q_head, k_stride, k_head, v_stride, v_head,
+    given_stride, given_head, window, front, context, half_scale, output_scale,
+    TABLES: tl.constexpr, HEADS: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr,
+    SHARES: tl.constexpr, QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr,
+    V_WIDTH: tl.constexpr, MASK: tl.constexpr, POWER: tl.constexpr, IDENTITY: tl.constexpr,
+    FAST: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """One program a block diagonal (QUERIES // KEYS for each number of a tile) and a share of its tiles."""
+    """One program a block diagonal (QUERIES // KEYS for each number of a tile), a share of its tiles, and a
+    table: of all HEADS heads, or of one."""
     PARTS: tl.constexpr = QUERIES // KEYS  # noqa: N806
-    row = tl.program_id(1)
-    start, length, number, blocks = read_tile(tiles, num_tiles, row)
+    tile = tl.program_id(1)
+    start, length, number, blocks, sequence = read_tile(tiles, num_tiles, tile)
     part = tl.program_id(0) % PARTS
-    share = tl.program_id(0) // PARTS
+    share = tl.program_id(0) // PARTS % SHARES
+    table = tl.program_id(0) // (PARTS * SHARES)
     offset = number * QUERIES - part * KEYS  # i - j of the tiles' first query and key
-    count = tl.maximum((length + QUERIES - 1) // QUERIES - number - share + SHARES - 1, 0) // SHARES
-    if HAS_WINDOW:
-        count = tl.where(offset - KEYS + 1 < window, count, 0)
-    q += start * q_stride
+    rule, row = read_rule(rules, num_sequences, sequence, start, length, window, front, context, MASK)
+    count = _count_steps(offset, share, number, length, rule, QUERIES, KEYS, SHARES, MASK)
+    q += row * q_stride
     k += start * k_stride
     v += start * v_stride
-    given += start * given_stride
+    given += row * given_stride
+    times = times_from(seconds, query_time, timestamp, borders, wide_borders, tokens, start)
     i = tl.arange(0, QUERIES)[:, None]
     j = tl.arange(0, KEYS)[None, :]
     distance = offset + i - j
@@ -88,48 +133,64 @@ def diagonal_kernel(
     over_heads = tl.zeros((QUERIES, KEYS), tl.float32)
     sums = tl.zeros((_TIME_COLUMNS,), tl.float32)
     for step in tl.range(0, count * HEADS):
-        head = step % HEADS
+        head = table * HEADS + step % HEADS
         first_key = (share + step // HEADS * SHARES) * QUERIES + part * KEYS
         first_query = first_key + offset
-        q_tile = load_rows(q + head * q_head, q_stride, first_query, length, QUERIES, QK_DIM, QK_WIDTH, True)
+        q_tile = load_rows(
+            q + head * q_head, q_stride, first_query, length, QUERIES, QK_DIM, QK_WIDTH, True, rule[4]
+        )
         k_tile = load_rows(k + head * k_head, k_stride, first_key, length, KEYS, QK_DIM, QK_WIDTH, True)
         given_tile = load_rows(
-            given + head * given_head, given_stride, first_query, length, QUERIES, V_DIM, V_WIDTH, True
+            given + head * given_head, given_stride, first_query, length, QUERIES, V_DIM, V_WIDTH, True, rule[4]
         )
         v_tile = load_rows(v + head * v_head, v_stride, first_key, length, KEYS, V_DIM, V_WIDTH, True)
         products = tl.dot(q_tile, tl.trans(k_tile), input_precision=PRECISION)
         dweights = tl.dot(given_tile, tl.trans(v_tile), input_precision=PRECISION)
         query_place = first_query + i
         key_place = first_key + j
-        low, high, base = tl.full((), 0, tl.int32), tl.full((), 0, tl.int32), tl.full((), 0.0, tl.float32)
-        times = (seconds, seconds, query_time, timestamp, borders, wide_borders)
+        query_least = 0
+        query_most = 0
+        key_bounds = bounds
         if time is not None:
-            times = (
-                seconds + start, seconds + tokens + start, query_time + start, timestamp + start, borders,
-                wide_borders,
-            )  # fmt: skip
             query_least, query_most = block_bounds(bounds + blocks, num_blocks, first_query, length, QUERIES)
             key_bounds = bounds + 2 * num_blocks + blocks
-            low, high, base = time_range(
-                time, query_least, query_most, key_bounds, num_blocks, first_key, length, KEYS
-            )
-        half = half_scores(
-            products, half_scale, query_place, key_place, length, position, time, base, low, high, times, True
+        own_time = of_head(time, head, time_head)
+        low, high, base = outlook(
+            own_time, query_least, query_most, key_bounds, num_blocks, first_key, length, KEYS
         )
-        _, slope = silu_and_slope(half, FAST)
+        half = half_scores(
+            products, half_scale, query_place, key_place, length, rule,
+            of_head(position, head, position_head), own_time, base, low, high,
+            of_head(amount, head, decay_head), of_head(rate, head, decay_head), times, POWER, MASK, True,
+        )  # fmt: skip
+        _, slope = activate_with_slope(half, IDENTITY, FAST)
         # Rows past the end have no given gradient: zeros.
-        over_heads += tl.where(visible(distance, 0, window, HAS_WINDOW), dweights * slope, 0.0)
-        if head == HEADS - 1:
+        if MASK == _RICH:
+            seen = visible(query_place, key_place, rule, MASK)
+        else:
+            seen = visible(distance, 0, rule, MASK)
+        over_heads += tl.where(seen, dweights * slope, 0.0)
+        if step % HEADS == HEADS - 1:
             if position is not None:
-                over_tiles += over_heads
+                if MASK == _RICH:
+                    steady = in_step(query_place, key_place, rule)
+                    over_tiles += tl.where(steady, over_heads, 0.0)
+                    if (first_key < rule[2] - 1) | (first_query + QUERIES - 1 > rule[3]):
+                        _add_out_of_step(
+                            crowded + table * position_size, over_heads * output_scale, query_place,
+                            key_place, rule,
+                        )  # fmt: skip
+                else:
+                    over_tiles += over_heads
             if time is not None:
                 sums = _add_buckets(sums, over_heads, low, high, query_place, key_place, length, times)
             over_heads = tl.zeros((QUERIES, KEYS), tl.float32)
-    row = (row * PARTS + part) * SHARES + share
+    # Rows of a table lie together: [tables, tiles, parts, shares].
+    out = tl.cast(table * num_tiles + tile, tl.int64) * (PARTS * SHARES) + part * SHARES + share
     if position is not None:
-        _store_diagonals(position_rows + row * (QUERIES + KEYS), over_tiles, QUERIES, KEYS)
+        _store_diagonals(position_rows + out * (QUERIES + KEYS), over_tiles, QUERIES, KEYS)
     if time is not None:
-        tl.store(time_rows + row * _TIME_COLUMNS + tl.arange(0, _TIME_COLUMNS), sums)
+        tl.store(time_rows + out * _TIME_COLUMNS + tl.arange(0, _TIME_COLUMNS), sums)
 
 
 @triton.jit(do_not_specialize=VARYING)
@@ -139,8 +200,18 @@ def reduce_kernel(
     QUERIES: tl.constexpr, KEYS: tl.constexpr, SHARES: tl.constexpr, ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """Add up the rows: a program a block of QUERIES positions, then one for each COLUMNS buckets."""
+    """Add up the rows of each table: a program a block of QUERIES positions, then one for each COLUMNS
+    buckets."""
+    PARTS: tl.constexpr = QUERIES // KEYS  # noqa: N806
     program = tl.program_id(0)
+    num_rows = num_tiles * PARTS * SHARES
+    table = tl.program_id(1).to(tl.int64)
+    if position_rows is not None:
+        position_rows += table * num_rows * (QUERIES + KEYS)
+        dposition += table * position_size
+    if time_rows is not None:
+        time_rows += table * num_rows * _TIME_COLUMNS
+        dtime += table * time_size
     if program < position_blocks:
         if position_rows is not None:
             _reduce_positions(
@@ -149,10 +220,8 @@ def reduce_kernel(
             )  # fmt: skip
     else:
         if time_rows is not None:
-            PARTS: tl.constexpr = QUERIES // KEYS  # noqa: N806
             column = (program - position_blocks) * COLUMNS + tl.arange(0, COLUMNS)
             total = tl.zeros((COLUMNS,), tl.float32)
-            num_rows = num_tiles * PARTS * SHARES
             for first in tl.range(0, num_rows, 8 * ROWS):
                 row = first + tl.arange(0, 8 * ROWS)
                 places = time_rows + row[:, None] * _TIME_COLUMNS + column[None, :]

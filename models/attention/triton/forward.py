@@ -7,127 +7,72 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from models.attention.triton.bias import add_position, add_time, time_range
-from models.attention.triton.step import (
-    VARYING,
-    block_bounds,
-    load_rows,
-    read_tile,
-    silu,
-    store_rows,
-    visible,
-)
-
-
-@triton.jit
-def key_range(first, length, window, QUERIES: tl.constexpr, KEYS: tl.constexpr, HAS_WINDOW: tl.constexpr):
-    """Where keys of a tile of queries begin, are seen by all queries, cease to be, and end.
-
-    Tiles of keys in [begin, whole_begin) and [whole_end, end) need the mask.
-    """
-    end = tl.minimum(first + QUERIES, length)
-    whole_end = (first + 1) // KEYS * KEYS
-    begin = 0
-    whole_begin = 0
-    if HAS_WINDOW:
-        begin = tl.maximum(first - window + 1, 0) // KEYS * KEYS
-        whole_begin = tl.maximum(first + QUERIES - window + KEYS - 1, 0) // KEYS * KEYS
-        whole_begin = tl.minimum(whole_begin, whole_end)
-    return begin, whole_begin, whole_end, end
-
-
-@triton.jit
-def two_ranges(begin, whole_begin, whole_end, end, step, SIZE: tl.constexpr):
-    """The first place of a step's tile, going through [begin, whole_begin), then from whole_end on."""
-    before = (whole_begin - begin + SIZE - 1) // SIZE
-    return tl.where(step < before, begin + step * SIZE, whole_end + (step - before) * SIZE)
-
-
-@triton.jit
-def count_tiles(begin, end, SIZE: tl.constexpr):
-    return (tl.maximum(end - begin, 0) + SIZE - 1) // SIZE
-
-
-@triton.jit
-def outlook(time, own_least, own_most, bounds, num_blocks, first, length, SIZE: tl.constexpr):
-    """`time_range` of a tile, or zeros without a time table. Asked one tile ahead, to hide its latency."""
-    if time is not None:
-        return time_range(time, own_least, own_most, bounds, num_blocks, first, length, SIZE)
-    else:
-        return tl.full((), 0, tl.int32), tl.full((), 0, tl.int32), tl.full((), 0.0, tl.float32)
-
-
-@triton.jit
-def half_scores(
-    products, half_scale, query_place, key_place, length, position, time, base, low, high, times,
-    MASKED: tl.constexpr,
-):  # fmt: skip
-    """`(qk_scale * products + bias) / 2` of one tile."""
-    half = products * half_scale
-    if position is not None:
-        half = add_position(half, position, query_place, key_place, length, MASKED)
-    if time is not None:
-        half += 0.5 * base
-        half = add_time(half, time, base, low, high, query_place, key_place, length, times)
-    return half
+from models.attention.triton.bias import half_scores, of_head, outlook, times_from
+from models.attention.triton.sight import count_all, join, key_ranges, place_of, read_rule, visible
+from models.attention.triton.step import VARYING, activate, block_bounds, load_rows, read_tile, store_rows
 
 
 @triton.jit
 def _step(
-    total, q_tile, k, v, k_stride, v_stride, query_place, first_key, length, window, half_scale,
-    position, time, base, low, high, times,
+    total, q_tile, k, v, k_stride, v_stride, query_place, first_key, length, rule,
+    half_scale, position, time, base, low, high, amount, rate, times,
     KEYS: tl.constexpr, QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr,
     V_WIDTH: tl.constexpr,
-    HAS_WINDOW: tl.constexpr, MASKED: tl.constexpr, FAST: tl.constexpr, PRECISION: tl.constexpr,
+    MASK: tl.constexpr, MASKED: tl.constexpr, POWER: tl.constexpr, IDENTITY: tl.constexpr,
+    FAST: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Add one tile of keys."""
     key_place = (first_key + tl.arange(0, KEYS))[None, :]
     k_tile = load_rows(k, k_stride, first_key, length, KEYS, QK_DIM, QK_WIDTH, MASKED)
     products = tl.dot(q_tile, tl.trans(k_tile), input_precision=PRECISION)
     half = half_scores(
-        products, half_scale, query_place, key_place, length, position, time, base, low, high, times, MASKED
-    )
-    weights = silu(half, FAST)
+        products, half_scale, query_place, key_place, length, rule, position, time, base, low, high, amount,
+        rate, times, POWER, MASK, MASKED,
+    )  # fmt: skip
+    weights = activate(half, IDENTITY, FAST)
     if MASKED:
-        weights = tl.where(visible(query_place, key_place, window, HAS_WINDOW), weights, 0.0)
+        weights = tl.where(visible(query_place, key_place, rule, MASK), weights, 0.0)
     v_tile = load_rows(v, v_stride, first_key, length, KEYS, V_DIM, V_WIDTH, MASKED)
     return tl.dot(weights.to(v_tile.dtype), v_tile, total, input_precision=PRECISION)
 
 
 @triton.jit(do_not_specialize=VARYING)
 def forward_kernel(
-    q, k, v, out, tiles, num_tiles, position, time, query_time, timestamp, seconds, bounds,
+    q, k, v, out, tiles, num_tiles, rules, num_sequences, position, position_head,
+    time, time_head, amount, rate, decay_head, query_time, timestamp, seconds, bounds,
     borders, wide_borders, tokens,
-    num_blocks, q_stride, q_head, k_stride, k_head, v_stride, v_head, out_stride, window, half_scale,
-    output_scale,
+    num_blocks, q_stride, q_head, k_stride, k_head, v_stride, v_head, out_stride,
+    window, front, context, half_scale, output_scale,
     QUERIES: tl.constexpr, KEYS: tl.constexpr,
     QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr, V_WIDTH: tl.constexpr,
-    HAS_WINDOW: tl.constexpr, FAST: tl.constexpr, PRECISION: tl.constexpr, SPLIT: tl.constexpr,
+    MASK: tl.constexpr, POWER: tl.constexpr, IDENTITY: tl.constexpr,
+    FAST: tl.constexpr, PRECISION: tl.constexpr, SPLIT: tl.constexpr,
 ):  # fmt: skip
     head = tl.program_id(0)
-    start, length, number, blocks = read_tile(tiles, num_tiles, tl.program_id(1))
+    start, length, number, blocks, sequence = read_tile(tiles, num_tiles, tl.program_id(1))
     # The last tile of a sequence sees the most keys and goes first.
     first = ((length + QUERIES - 1) // QUERIES - 1 - number) * QUERIES
     if length == 0:
         return
-    q += start * q_stride + head * q_head
     k += start * k_stride + head * k_head
     v += start * v_stride + head * v_head
-    out += start * out_stride + head * V_DIM
-    times = (seconds, seconds, query_time, timestamp, borders, wide_borders)
+    rule, row = read_rule(rules, num_sequences, sequence, start, length, window, front, context, MASK)
+    times = times_from(seconds, query_time, timestamp, borders, wide_borders, tokens, start)
+    position = of_head(position, head, position_head)
+    time = of_head(time, head, time_head)
+    amount = of_head(amount, head, decay_head)
+    rate = of_head(rate, head, decay_head)
+    q += row * q_stride + head * q_head
+    out += row * out_stride + head * V_DIM
     query_least = 0
     query_most = 0
     key_bounds = bounds
     if time is not None:
-        times = (
-            seconds + start, seconds + tokens + start, query_time + start, timestamp + start, borders,
-            wide_borders,
-        )  # fmt: skip
         query_least, query_most = block_bounds(bounds + blocks, num_blocks, first, length, QUERIES)
         key_bounds = bounds + 2 * num_blocks + blocks
     query_place = (first + tl.arange(0, QUERIES))[:, None]
-    q_tile = load_rows(q, q_stride, first, length, QUERIES, QK_DIM, QK_WIDTH, True)
-    begin, whole_begin, whole_end, end = key_range(first, length, window, QUERIES, KEYS, HAS_WINDOW)
+    q_tile = load_rows(q, q_stride, first, length, QUERIES, QK_DIM, QK_WIDTH, True, rule[4])
+    whole_begin, whole_end, ranges = key_ranges(first, length, rule, QUERIES, KEYS, MASK)
     total = tl.zeros((QUERIES, V_WIDTH), tl.float32)
     if SPLIT:
         low, high, base = outlook(
@@ -138,27 +83,28 @@ def forward_kernel(
                 time, query_least, query_most, key_bounds, num_blocks, first_key + KEYS, length, KEYS
             )
             total = _step(
-                total, q_tile, k, v, k_stride, v_stride, query_place, first_key, length, window, half_scale,
-                position, time, base, low, high, times,
-                KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, HAS_WINDOW, False, FAST, PRECISION,
+                total, q_tile, k, v, k_stride, v_stride, query_place, first_key, length, rule,
+                half_scale, position, time, base, low, high, amount, rate, times,
+                KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, MASK, False, POWER, IDENTITY,
+                FAST, PRECISION,
             )  # fmt: skip
             low, high, base = next_low, next_high, next_base
     else:
         # One loop with the mask: half the code, compiled in half the time.
-        whole_begin = begin
-        whole_end = begin
-    place = two_ranges(begin, whole_begin, whole_end, end, 0, KEYS)
+        ranges = join(ranges, MASK)
+    place = place_of(ranges, 0, KEYS, MASK)
     low, high, base = outlook(time, query_least, query_most, key_bounds, num_blocks, place, length, KEYS)
-    for step in tl.range(0, count_tiles(begin, whole_begin, KEYS) + count_tiles(whole_end, end, KEYS)):
-        next_place = two_ranges(begin, whole_begin, whole_end, end, step + 1, KEYS)
+    for step in tl.range(0, count_all(ranges, KEYS, MASK)):
+        next_place = place_of(ranges, step + 1, KEYS, MASK)
         next_low, next_high, next_base = outlook(
             time, query_least, query_most, key_bounds, num_blocks, next_place, length, KEYS
         )
         total = _step(
-            total, q_tile, k, v, k_stride, v_stride, query_place, place, length, window, half_scale,
-            position, time, base, low, high, times,
-            KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, HAS_WINDOW, True, FAST, PRECISION,
+            total, q_tile, k, v, k_stride, v_stride, query_place, place, length, rule,
+            half_scale, position, time, base, low, high, amount, rate, times,
+            KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, MASK, True, POWER, IDENTITY,
+            FAST, PRECISION,
         )  # fmt: skip
         place = next_place
         low, high, base = next_low, next_high, next_base
-    store_rows(out, out_stride, first, length, total * output_scale, QUERIES, V_DIM, V_WIDTH)
+    store_rows(out, out_stride, first, length, total * output_scale, QUERIES, V_DIM, V_WIDTH, rule[4])

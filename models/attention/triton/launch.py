@@ -10,6 +10,7 @@ from torch import Tensor
 from models.attention.triton.backward import key_kernel, query_kernel
 from models.attention.triton.bias_gradient import TIME_COLUMNS, diagonal_kernel, reduce_kernel
 from models.attention.triton.forward import forward_kernel
+from models.attention.triton.sight import CAUSAL, RICH, WINDOW
 from models.attention.triton.start import start
 from models.attention.triton.step import INTERPRETED
 from models.attention.triton.times import Times
@@ -19,35 +20,68 @@ _REDUCED_ROWS = 16
 _REDUCED_COLUMNS = 16
 
 
+_FAR = 1 << 30
+
+
 @dataclass(frozen=True, eq=False)
 class Problem:
     """Everything but q, k and v."""
 
     tiles: dict[int, Tensor]
-    """`tile_list` by size of tile."""
+    """`tile_list` of the keys by size of tile."""
+    query_tiles: dict[int, Tensor]
+    """The same of the queries."""
+    window: int | None
+    front: int
+    context: int
+    rules: Tensor | None
+    """[3, sequences] int64: tokens before the candidates, row of q at which the sequence's place 0 would be,
+    and place of the first query; None where the mask is plain and all tokens are queries."""
     position: Tensor | None
     time: Tensor | None
+    amount: Tensor | None
+    rate: Tensor | None
+    power: bool
     times: Times | None
-    window: int | None
+    identity: bool
     qk_scale: float
     output_scale: float
     shapes: Shapes
 
-    def bias_arguments(self) -> dict[str, object]:
-        """Kernel arguments that describe the bias."""
+    @property
+    def mask(self) -> int:
+        """How much of a mask the kernels have to do with."""
+        if self.rules is not None:
+            return RICH
+        return CAUSAL if self.window is None else WINDOW
+
+    @property
+    def split(self) -> bool:
+        """Whether tiles that need no mask have a loop of their own."""
+        return self.shapes.split and self.mask != RICH
+
+    def arguments(self) -> dict[str, object]:
+        """Kernel arguments that describe the mask and the bias."""
         times = self.times
-        if self.time is None or times is None:
-            return {
-                "position": self.position, "time": None, "query_time": None, "timestamp": None,
-                "seconds": None, "bounds": None, "borders": None, "wide_borders": None, "tokens": 0,
-                "num_blocks": 0,
-            }  # fmt: skip
         return {
-            "position": self.position, "time": self.time, "borders": times.borders,
-            "wide_borders": times.wide_borders, "query_time": times.query_time,
-            "timestamp": times.timestamp, "seconds": times.seconds, "bounds": times.bounds,
-            "tokens": times.seconds.shape[1], "num_blocks": times.bounds.shape[1],
+            "rules": self.rules, "num_sequences": 0 if self.rules is None else self.rules.shape[1],
+            "window": _FAR if self.window is None else self.window, "front": self.front,
+            "context": self.context, "MASK": self.mask,
+            "position": self.position, "position_head": _head_stride(self.position, 2),
+            "time": self.time, "time_head": _head_stride(self.time, 2),
+            "amount": self.amount, "rate": self.rate, "decay_head": _head_stride(self.amount, 1),
+            "POWER": self.power, "IDENTITY": self.identity,
+            "query_time": times and times.query_time, "timestamp": times and times.timestamp,
+            "seconds": times and times.seconds, "bounds": times and times.bounds,
+            "borders": times and times.borders, "wide_borders": times and times.wide_borders,
+            "tokens": times.seconds.shape[1] if times else 0,
+            "num_blocks": times.bounds.shape[1] if times else 0,
         }  # fmt: skip
+
+
+def _head_stride(table: Tensor | None, dims: int) -> int:
+    """Numbers from a head's row of a table to the next; 0 where all share one."""
+    return 0 if table is None or table.ndim < dims or table.shape[0] == 1 else table.stride(0)
 
 
 def choose_shapes(q: Tensor, v: Tensor, timed: bool, longest: int) -> Shapes:
@@ -62,14 +96,14 @@ def width(dim: int) -> int:
 
 def forward(problem: Problem, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """[tokens, heads, v_dim]."""
-    tokens, heads, v_dim = v.shape
+    (tokens, heads, _), v_dim = q.shape, v.shape[2]
     out = torch.empty((tokens, heads, v_dim), dtype=v.dtype, device=v.device)
     shape = problem.shapes.forward
-    tiles = problem.tiles[shape.tile]
+    tiles = problem.query_tiles[shape.tile]
     if tokens:
-        arguments = problem.bias_arguments() | _constants(problem, q, k, v) | {
+        arguments = problem.arguments() | _constants(problem, q, k, v) | {
             "out": out, "tiles": tiles, "num_tiles": tiles.shape[1], "out_stride": heads * v_dim,
-            "QUERIES": shape.tile, "KEYS": shape.stream, "SPLIT": problem.shapes.split,
+            "QUERIES": shape.tile, "KEYS": shape.stream, "SPLIT": problem.split,
         }  # fmt: skip
         start(forward_kernel, (heads, tiles.shape[1]), shape, arguments)
     return out
@@ -86,67 +120,95 @@ def key_gradients(problem: Problem, q: Tensor, k: Tensor, v: Tensor, given: Tens
         arguments = _backward_arguments(problem, q, k, v, given) | {
             "dk": dk, "dv": dv, "dk_stride": heads * qk_dim, "dv_stride": heads * v_dim,
             "tiles": tiles, "num_tiles": tiles.shape[1],
-            "KEYS": shape.tile, "QUERIES": shape.stream, "SPLIT": problem.shapes.split,
+            "KEYS": shape.tile, "QUERIES": shape.stream, "SPLIT": problem.split,
         }  # fmt: skip
         start(key_kernel, (heads, tiles.shape[1]), shape, arguments)
     return dk, dv
 
 
-def query_gradients(problem: Problem, q: Tensor, k: Tensor, v: Tensor, given: Tensor) -> Tensor:
-    """Gradient of q, given that of the result."""
+def query_gradients(
+    problem: Problem, q: Tensor, k: Tensor, v: Tensor, given: Tensor
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Gradients of q, and of amount and rate of a decay, given that of the result."""
     tokens, heads, qk_dim = q.shape
     dq = torch.empty((tokens, heads, qk_dim), dtype=q.dtype, device=q.device)
     shape = problem.shapes.queries
-    tiles = problem.tiles[shape.tile]
+    tiles = problem.query_tiles[shape.tile]
+    amount = problem.amount
+    # Zeros: tiles of length 0 write nothing.
+    rows = None if amount is None else torch.zeros((tiles.shape[1], heads, 2), device=q.device)
     if tokens:
         arguments = _backward_arguments(problem, q, k, v, given) | {
-            "dq": dq, "dq_stride": heads * qk_dim, "tiles": tiles, "num_tiles": tiles.shape[1],
-            "QUERIES": shape.tile, "KEYS": shape.stream, "SPLIT": problem.shapes.split,
+            "dq": dq, "dq_stride": heads * qk_dim, "decay_rows": rows, "tiles": tiles, "num_tiles": tiles.shape[1],
+            "QUERIES": shape.tile, "KEYS": shape.stream, "SPLIT": problem.split,
         }  # fmt: skip
         start(query_kernel, (heads, tiles.shape[1]), shape, arguments)
-    return dq
+    if rows is None or amount is None:
+        return dq, None, None
+    sums = rows.sum(0) if amount.shape[0] == heads else rows.sum((0, 1))[None]
+    return dq, sums[:, 0], sums[:, 1]
 
 
 def table_gradients(
     problem: Problem, q: Tensor, k: Tensor, v: Tensor, given: Tensor
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients of the tables that there are, given that of the result."""
-    shape, shares = problem.shapes.diagonals, problem.shapes.shares
+    """Gradients of the position and time tables that there are, given that of the result."""
+    shape, shares, heads = problem.shapes.diagonals, problem.shapes.shares, q.shape[1]
     tiles = problem.tiles[shape.tile]
     count = tiles.shape[1]
     programs = shape.tile // shape.stream * shares
-    position_rows = time_rows = dposition = dtime = None
+    given_tables = (problem.position, problem.time)
+    # Tables of one row for all heads are summed over heads in the kernel.
+    tables = 1 if all(_head_stride(table, 2) == 0 for table in given_tables) else heads
+    position, time = (_gradient_rows(table, tables) for table in given_tables)
+    if position is None and time is None:
+        return None, None
+    crowded = torch.zeros_like(position) if position is not None and problem.mask == RICH else None
+    position_rows = time_rows = None
     position_blocks = time_blocks = 0
-    if problem.position is not None:
-        dposition = torch.empty_like(problem.position)
-        position_rows = torch.empty((count * programs, shape.tile + shape.stream), device=q.device)
-        position_blocks = -(-dposition.shape[0] // shape.tile)
-    if problem.time is not None:
-        dtime = torch.empty_like(problem.time)
-        time_rows = torch.empty((count * programs, TIME_COLUMNS), device=q.device)
-        time_blocks = -(-dtime.shape[0] // _REDUCED_COLUMNS)
+    if position is not None:
+        position_rows = position.new_empty((tables * count * programs, shape.tile + shape.stream))
+        position_blocks = -(-position.shape[1] // shape.tile)
+    if time is not None:
+        time_rows = time.new_empty((tables * count * programs, TIME_COLUMNS))
+        time_blocks = -(-time.shape[1] // _REDUCED_COLUMNS)
     rows: dict[str, object] = {
-        "position_rows": position_rows, "time_rows": time_rows, "tiles": tiles, "num_tiles": count,
-        "position_size": 0 if dposition is None else dposition.shape[0],
+        "position_rows": position_rows, "crowded": crowded, "time_rows": time_rows, "tiles": tiles,
+        "num_tiles": count, "position_size": 0 if position is None else position.shape[1],
         "QUERIES": shape.tile, "KEYS": shape.stream, "SHARES": shares,
     }  # fmt: skip
     if count:
-        arguments = _backward_arguments(problem, q, k, v, given) | rows | {"HEADS": q.shape[1]}
-        start(diagonal_kernel, (programs, count), shape, arguments)
+        sizes = {"TABLES": tables, "HEADS": heads // tables}
+        arguments = _backward_arguments(problem, q, k, v, given) | rows | sizes
+        start(diagonal_kernel, (programs * tables, count), shape, arguments)
     sums: dict[str, object] = {
-        "dposition": dposition, "dtime": dtime, "position_blocks": position_blocks,
-        "time_size": 0 if dtime is None else dtime.shape[0], "output_scale": problem.output_scale,
+        "dposition": position, "dtime": time, "position_blocks": position_blocks,
+        "time_size": 0 if time is None else time.shape[1], "output_scale": problem.output_scale,
         "ROWS": _REDUCED_ROWS, "COLUMNS": _REDUCED_COLUMNS,
     }  # fmt: skip
-    start(reduce_kernel, (position_blocks + time_blocks, 1), None, rows | sums)
-    return dposition, dtime
+    start(reduce_kernel, (position_blocks + time_blocks, tables), None, rows | sums)
+    if position is not None and crowded is not None:
+        position += crowded
+    return _like(position, problem.position), _like(time, problem.time)
+
+
+def _gradient_rows(table: Tensor | None, rows: int) -> Tensor | None:
+    return None if table is None else table.new_empty((rows, table.shape[-1]))
+
+
+def _like(rows: Tensor | None, table: Tensor | None) -> Tensor | None:
+    """A gradient of the table's own shape; one of many heads is summed where they share one row."""
+    if rows is None or table is None:
+        return None
+    shared = table.ndim == 1 or table.shape[0] == 1
+    return (rows.sum(0, keepdim=True) if shared and len(rows) > 1 else rows).view(table.shape)
 
 
 def _backward_arguments(
     problem: Problem, q: Tensor, k: Tensor, v: Tensor, given: Tensor
 ) -> dict[str, object]:
     """What all kernels of backward are given."""
-    return problem.bias_arguments() | _constants(problem, q, k, v) | {
+    return problem.arguments() | _constants(problem, q, k, v) | {
         "given": given, "given_stride": given.stride(0), "given_head": given.stride(1),
         "qk_scale": problem.qk_scale,
     }  # fmt: skip
@@ -162,7 +224,6 @@ def _constants(problem: Problem, q: Tensor, k: Tensor, v: Tensor) -> dict[str, o
         "v": v, "v_stride": v.stride(0), "v_head": v.stride(1),
         "QK_DIM": q.shape[2], "QK_WIDTH": width(q.shape[2]),
         "V_DIM": v.shape[2], "V_WIDTH": width(v.shape[2]),
-        "window": problem.window or 0, "HAS_WINDOW": problem.window is not None,
         "half_scale": 0.5 * problem.qk_scale, "output_scale": problem.output_scale,
         "FAST": q.element_size() == 2 and not INTERPRETED, "PRECISION": "tf32x3" if precise else "tf32",
     }  # fmt: skip

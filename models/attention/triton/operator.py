@@ -13,45 +13,28 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from models.attention.inputs import AttentionInputs
+from models.attention.sequences import Sequences
 from models.attention.triton import launch
 from models.attention.triton.tiles import BLOCK, tile_list, tile_list_on_device
 from models.attention.triton.times import find_times, times_of
 
 
 def run(inputs: AttentionInputs) -> Tensor:
-    """Attention with gradients for q, k, v and both tables of the bias."""
-    position = inputs.bias.position if inputs.bias else None
-    time = inputs.bias.time if inputs.bias else None
+    """Attention with gradients for q, k, v and all parts of the bias."""
+    tables = inputs.bias.tensors() if inputs.bias else (None,) * 4
+    tables = tuple(table if table is None else table.contiguous() for table in tables)
     if torch.compiler.is_compiling():
-        return _run_operator(inputs, position, time)
-    return _Attention.apply(inputs.q, inputs.k, inputs.v, position, time, inputs)
+        return _run_operator(inputs, tables)
+    return _Attention.apply(inputs.q, inputs.k, inputs.v, *tables, inputs)
 
 
 class _Attention(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        position: Tensor | None,
-        time: Tensor | None,
-        inputs: AttentionInputs,
-    ) -> Tensor:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> Tensor:
+        *tables, inputs = rest
         q, k, v = (_with_unit_stride(tensor) for tensor in (q, k, v))
-        shapes = launch.choose_shapes(q, v, time is not None, inputs.sequences.max_length)
-        relative_time = inputs.bias.relative_time if inputs.bias and time is not None else None
-        ctx.save_for_backward(q, k, v, position, time)
-        ctx.problem = launch.Problem(
-            tiles={size: tile_list(inputs.sequences, size) for size in shapes.tiles()},
-            position=position,
-            time=time,
-            times=times_of(relative_time) if relative_time else None,
-            window=inputs.mask.window,
-            qk_scale=inputs.qk_scale,
-            output_scale=inputs.output_scale,
-            shapes=shapes,
-        )
+        ctx.save_for_backward(q, k, v, *tables)
+        ctx.problem = _problem_of(inputs, q, v, *tables)
         return launch.forward(ctx.problem, q, k, v)
 
     @staticmethod
@@ -62,14 +45,56 @@ class _Attention(torch.autograd.Function):
         return *_gradients(ctx.problem, q, k, v, given, tables), None
 
 
+def _problem_of(
+    inputs: AttentionInputs,
+    q: Tensor,
+    v: Tensor,
+    position: Tensor | None,
+    time: Tensor | None,
+    amount: Tensor | None,
+    rate: Tensor | None,
+) -> launch.Problem:
+    mask, bias, sequences = inputs.mask, inputs.bias, inputs.sequences
+    shapes = launch.choose_shapes(q, v, time is not None, sequences.max_length)
+    plain = mask.is_plain and inputs.queries is None
+    timed = bias is not None and (time is not None or amount is not None)
+    return launch.Problem(
+        tiles={size: tile_list(sequences, size) for size in shapes.tiles()},
+        query_tiles={size: tile_list(sequences, size, inputs.queries) for size in shapes.tiles()},
+        window=mask.window,
+        front=mask.front,
+        context=mask.context,
+        rules=None if plain else _rules(mask.history(sequences), sequences.offsets, inputs.queries),
+        position=position,
+        time=time,
+        amount=amount,
+        rate=rate,
+        power=bool(bias and bias.decay and bias.decay.kind == "power"),
+        times=times_of(bias.relative_time) if timed and bias.relative_time else None,
+        identity=inputs.activation == "identity",
+        qk_scale=inputs.qk_scale,
+        output_scale=inputs.output_scale,
+        shapes=shapes,
+    )
+
+
+def _rules(history: Tensor, offsets: Tensor, queries: Sequences | None) -> Tensor:
+    """[3, sequences] int64, see `launch.Problem`."""
+    if queries is None:
+        return torch.stack([history, offsets[:-1], torch.zeros_like(history)])
+    skip = offsets.diff() - queries.offsets.diff()
+    return torch.stack([history, queries.offsets[:-1] - skip, skip])
+
+
 def _gradients(
     problem: launch.Problem, q: Tensor, k: Tensor, v: Tensor, given: Tensor, tables: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
+) -> tuple[Tensor | None, ...]:
+    """Of q, k, v, position, time, amount and rate."""
     given = _with_unit_stride(given)
-    dq = launch.query_gradients(problem, q, k, v, given)
+    dq, damount, drate = launch.query_gradients(problem, q, k, v, given)
     dk, dv = launch.key_gradients(problem, q, k, v, given)
     dposition, dtime = launch.table_gradients(problem, q, k, v, given) if tables else (None, None)
-    return dq, dk, dv, dposition, dtime
+    return dq, dk, dv, dposition, dtime, damount, drate
 
 
 def _with_unit_stride(tensor: Tensor) -> Tensor:
@@ -77,18 +102,23 @@ def _with_unit_stride(tensor: Tensor) -> Tensor:
     return tensor if tensor.stride(2) == 1 else tensor.contiguous()
 
 
-def _run_operator(inputs: AttentionInputs, position: Tensor | None, time: Tensor | None) -> Tensor:
-    relative_time = inputs.bias.relative_time if inputs.bias and time is not None else None
+def _run_operator(inputs: AttentionInputs, tables: tuple[Tensor | None, ...]) -> Tensor:
+    mask, bias = inputs.mask, inputs.bias
+    times = bias.relative_time if bias else None
     return silu_attention(
         inputs.q,
         inputs.k,
         inputs.v,
-        position,
-        time,
-        relative_time.query_time if relative_time else None,
-        relative_time.timestamp if relative_time else None,
+        *tables,
+        times.query_time if times else None,
+        times.timestamp if times else None,
         inputs.sequences.offsets,
-        inputs.mask.window,
+        mask.candidates,
+        mask.window,
+        mask.prefix,
+        mask.context,
+        bool(bias and bias.decay and bias.decay.kind == "power"),
+        inputs.activation == "identity",
         inputs.qk_scale,
         inputs.output_scale,
     )
@@ -99,23 +129,51 @@ def _problem(
     v: Tensor,
     position: Tensor | None,
     time: Tensor | None,
+    amount: Tensor | None,
+    rate: Tensor | None,
     query_time: Tensor | None,
     timestamp: Tensor | None,
     offsets: Tensor,
+    candidates: Tensor | None,
     window: int | None,
+    prefix: int,
+    context: int,
+    power: bool,
+    identity: bool,
     qk_scale: float,
     output_scale: float,
 ) -> launch.Problem:
     """What the operator finds on the device."""
     tokens = q.shape[0]
     # The longest sequence is not known without waiting; a position table is as long at least.
-    longest = tokens if position is None else position.shape[0]
+    longest = tokens if position is None else position.shape[-1]
     shapes = launch.choose_shapes(q, v, time is not None, longest)
     tiles = {size: tile_list_on_device(offsets, size, tokens) for size in {*shapes.tiles(), BLOCK}}
     times = None
-    if query_time is not None and timestamp is not None:
+    if query_time is not None and timestamp is not None and (time is not None or amount is not None):
         times = find_times(query_time, timestamp, tiles[BLOCK])
-    return launch.Problem(tiles, position, time, times, window, qk_scale, output_scale, shapes)
+    rules = None
+    if prefix or context or candidates is not None:
+        lengths = offsets.diff()
+        rules = _rules(lengths if candidates is None else lengths - candidates, offsets, None)
+    return launch.Problem(
+        tiles=tiles,
+        query_tiles=tiles,
+        window=window,
+        front=prefix + context,
+        context=context,
+        rules=rules,
+        position=position,
+        time=time,
+        amount=amount,
+        rate=rate,
+        power=power,
+        times=times,
+        identity=identity,
+        qk_scale=qk_scale,
+        output_scale=output_scale,
+        shapes=shapes,
+    )
 
 
 @torch.library.custom_op("lrm_kit::silu_attention", mutates_args=())
@@ -125,17 +183,25 @@ def silu_attention(
     v: Tensor,
     position: Tensor | None,
     time: Tensor | None,
+    amount: Tensor | None,
+    rate: Tensor | None,
     query_time: Tensor | None,
     timestamp: Tensor | None,
     offsets: Tensor,
+    candidates: Tensor | None,
     window: int | None,
+    prefix: int,
+    context: int,
+    power: bool,
+    identity: bool,
     qk_scale: float,
     output_scale: float,
 ) -> Tensor:
-    """`models.attention.attention` with `silu`, in tensors and numbers. [tokens, heads, v_dim]."""
+    """`models.attention.attention` with `silu` or `identity`, in tensors and numbers."""
     q, k, v = (_with_unit_stride(tensor) for tensor in (q, k, v))
-    rest = (position, time, query_time, timestamp, offsets, window, qk_scale, output_scale)
-    return launch.forward(_problem(q, v, *rest), q, k, v)
+    rest = (position, time, amount, rate, query_time, timestamp, offsets, candidates, window, prefix)
+    problem = _problem(q, v, *rest, context, power, identity, qk_scale, output_scale)
+    return launch.forward(problem, q, k, v)
 
 
 @torch.library.custom_op("lrm_kit::silu_attention_backward", mutates_args=())
@@ -146,44 +212,56 @@ def silu_attention_backward(
     v: Tensor,
     position: Tensor | None,
     time: Tensor | None,
+    amount: Tensor | None,
+    rate: Tensor | None,
     query_time: Tensor | None,
     timestamp: Tensor | None,
     offsets: Tensor,
+    candidates: Tensor | None,
     window: int | None,
+    prefix: int,
+    context: int,
+    power: bool,
+    identity: bool,
     qk_scale: float,
     output_scale: float,
 ) -> list[Tensor]:
-    """Gradients of q, k and v, then of position and of time: empty tensors where there are none."""
+    """Gradients of q, k, v, and of the parts of the bias: empty tensors where there are none."""
     q, k, v = (_with_unit_stride(tensor) for tensor in (q, k, v))
-    rest = (position, time, query_time, timestamp, offsets, window, qk_scale, output_scale)
+    rest = (position, time, amount, rate, query_time, timestamp, offsets, candidates, window, prefix)
+    problem = _problem(q, v, *rest, context, power, identity, qk_scale, output_scale)
     tables = position is not None or time is not None
-    gradients = _gradients(_problem(q, v, *rest), q, k, v, given, tables)
+    gradients = _gradients(problem, q, k, v, given, tables)
     return [q.new_empty(0) if gradient is None else gradient for gradient in gradients]
 
 
 @silu_attention.register_fake
 def _(q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> Tensor:
-    return v.new_empty(v.shape)
+    return v.new_empty((*q.shape[:2], v.shape[2]))
 
 
 @silu_attention_backward.register_fake
 def _(given: Tensor, q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> list[Tensor]:
-    tables = [q.new_empty(0) if table is None else table.new_empty(table.shape) for table in rest[:2]]
+    tables = [q.new_empty(0) if table is None else table.new_empty(table.shape) for table in rest[:4]]
     return [*(tensor.new_empty(tensor.shape) for tensor in (q, k, v)), *tables]
 
 
+_TENSORS = 11
+"""The operator's first arguments; numbers follow."""
+
+
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    *tensors, ctx.window, ctx.qk_scale, ctx.output_scale = inputs
-    ctx.save_for_backward(*tensors)
+    ctx.save_for_backward(*inputs[:_TENSORS])
+    ctx.numbers = inputs[_TENSORS:]
 
 
 def _differentiate(ctx: Any, given: Tensor) -> tuple[Tensor | None, ...]:
-    q, k, v, position, time, *rest = ctx.saved_tensors
-    dq, dk, dv, dposition, dtime = silu_attention_backward(
-        given, q, k, v, position, time, *rest, ctx.window, ctx.qk_scale, ctx.output_scale
-    )
-    tables = (None if position is None else dposition, None if time is None else dtime)
-    return dq, dk, dv, *tables, None, None, None, None, None, None
+    tensors = ctx.saved_tensors
+    gradients = silu_attention_backward(given, *tensors, *ctx.numbers)
+    found = [
+        None if tensor is None else gradient for tensor, gradient in zip(tensors[:7], gradients, strict=True)
+    ]
+    return *found, *(None,) * (_TENSORS - len(found) + len(ctx.numbers))
 
 
 silu_attention.register_autograd(_differentiate, setup_context=_save)

@@ -22,9 +22,15 @@ _NATIVE = tl.constexpr(not INTERPRETED)
 # Integers that differ from batch to batch: the compiler must not make a kernel for each of their kinds.
 VARYING = (
     "num_tiles",
+    "num_sequences",
     "tokens",
     "num_blocks",
     "window",
+    "front",
+    "context",
+    "position_head",
+    "time_head",
+    "decay_head",
     "position_size",
     "position_blocks",
     "time_size",
@@ -33,12 +39,14 @@ VARYING = (
 
 @triton.jit
 def read_tile(tiles, num_tiles, row):
-    """First token (int64), length of the sequence, number of the tile, blocks before the sequence."""
+    """First token (int64) and length of the sequence, number of the tile, blocks before the sequence, and the
+    number of the sequence."""
     start = tl.load(tiles + row).to(tl.int64)
     length = tl.load(tiles + num_tiles + row)
     number = tl.load(tiles + 2 * num_tiles + row)
     blocks = tl.load(tiles + 3 * num_tiles + row)
-    return start, length, number, blocks
+    sequence = tl.load(tiles + 4 * num_tiles + row)
+    return start, length, number, blocks, sequence
 
 
 @triton.jit
@@ -51,8 +59,10 @@ def load_rows(
     DIM: tl.constexpr,
     WIDTH: tl.constexpr,
     MASKED: tl.constexpr,
+    skip=0,
 ):
-    """[ROWS, WIDTH] of one head from row `first` on; zeros past column DIM and, if MASKED, past row `length`.
+    """[ROWS, WIDTH] of one head from row `first` on; zeros past column DIM and, if MASKED, outside of rows
+    `skip` to `length`.
 
     `source` is the sequence's first row. Only the step to the tile can pass 2^31 elements.
     """
@@ -60,10 +70,11 @@ def load_rows(
     column = tl.arange(0, WIDTH)
     places = source + tl.cast(first, tl.int64) * stride + row[:, None] * stride + column[None, :]
     if MASKED:
+        exists = (first + row < length) & (first + row >= skip)
         if DIM == WIDTH:
-            return tl.load(places, mask=(first + row < length)[:, None], other=0.0)
+            return tl.load(places, mask=exists[:, None], other=0.0)
         else:
-            return tl.load(places, mask=(first + row < length)[:, None] & (column < DIM)[None, :], other=0.0)
+            return tl.load(places, mask=exists[:, None] & (column < DIM)[None, :], other=0.0)
     else:
         if DIM == WIDTH:
             return tl.load(places)
@@ -73,33 +84,26 @@ def load_rows(
 
 @triton.jit
 def store_rows(
-    target, stride, first, length, tile, ROWS: tl.constexpr, DIM: tl.constexpr, WIDTH: tl.constexpr
+    target, stride, first, length, tile, ROWS: tl.constexpr, DIM: tl.constexpr, WIDTH: tl.constexpr, skip=0
 ):
-    """Write the rows and columns of a [ROWS, WIDTH] tile that exist."""
+    """Write the rows, `skip` to `length`, and columns of a [ROWS, WIDTH] tile that exist."""
     row = tl.arange(0, ROWS)
     column = tl.arange(0, WIDTH)
     places = target + tl.cast(first, tl.int64) * stride + row[:, None] * stride + column[None, :]
-    mask = (first + row < length)[:, None] & (column < DIM)[None, :]
+    mask = ((first + row < length) & (first + row >= skip))[:, None] & (column < DIM)[None, :]
     tl.store(places, tile.to(target.dtype.element_ty), mask=mask)
 
 
 @triton.jit
-def visible(query_place, key_place, window, HAS_WINDOW: tl.constexpr):
-    """Whether a query sees a key."""
-    if HAS_WINDOW:
-        return (query_place >= key_place) & (query_place - key_place < window)
-    else:
-        return query_place >= key_place
-
-
-@triton.jit
-def read_float(table, place):
-    """table[place] of a float32 table that nothing writes, for a tile of int32 places.
+def read(table, place):
+    """table[place] of a float32 or int32 table that nothing writes, for a tile of int32 places.
 
     The compiler would read in an order that suits memory and turn the tile around in shared memory; these
     reads hit the cache, and want to stay in the order of the matrix units.
     """
-    if _NATIVE:
+    if not _NATIVE:
+        return tl.load(table + place)
+    elif table.dtype.element_ty == tl.float32:
         return tl.inline_asm_elementwise(
             "{ .reg .b64 a; mad.wide.s32 a, $2, 4, $1; ld.global.nc.f32 $0, [a]; }",
             "=f,l,r",
@@ -109,13 +113,6 @@ def read_float(table, place):
             pack=1,
         )
     else:
-        return tl.load(table + place)
-
-
-@triton.jit
-def read_int(table, place):
-    """The same for int32."""
-    if _NATIVE:
         return tl.inline_asm_elementwise(
             "{ .reg .b64 a; mad.wide.s32 a, $2, 4, $1; ld.global.nc.u32 $0, [a]; }",
             "=r,l,r",
@@ -124,8 +121,6 @@ def read_int(table, place):
             is_pure=True,
             pack=1,
         )
-    else:
-        return tl.load(table + place)
 
 
 @triton.jit
@@ -140,9 +135,11 @@ def tanh(x, FAST: tl.constexpr):
 
 
 @triton.jit
-def silu(half, FAST: tl.constexpr):
-    """`silu(x)` for `half = x / 2`: `x / 2 * (1 + tanh(x / 2))`."""
-    if FAST:
+def activate(half, IDENTITY: tl.constexpr, FAST: tl.constexpr):
+    """`silu(x)` for `half = x / 2`: `x / 2 * (1 + tanh(x / 2))`; or x itself."""
+    if IDENTITY:
+        return 2.0 * half
+    elif FAST:
         return half * tanh(half, FAST) + half
     else:
         # Exact far below zero too, where 1 + tanh has no digits left.
@@ -150,9 +147,11 @@ def silu(half, FAST: tl.constexpr):
 
 
 @triton.jit
-def silu_and_slope(half, FAST: tl.constexpr):
-    """`silu(x)` and its derivative `s + silu(x) (1 - s)`, s the sigmoid, for `half = x / 2`."""
-    if FAST:
+def activate_with_slope(half, IDENTITY: tl.constexpr, FAST: tl.constexpr):
+    """`silu(x)` and its derivative `s + silu(x) (1 - s)`, s the sigmoid, for `half = x / 2`; or x and 1."""
+    if IDENTITY:
+        return 2.0 * half, half * 0.0 + 1.0
+    elif FAST:
         t = tanh(half, FAST)
         weight = half * t + half
         sigmoid = 0.5 * t + 0.5

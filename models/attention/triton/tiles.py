@@ -1,7 +1,7 @@
 """Lists of tiles: which piece of which sequence each program of a kernel works on.
 
-A list is an int32 tensor [4, tiles]: first token of the sequence, its length, number of the tile within the
-sequence, and the number of 64-token blocks before the sequence. The longest sequences come first, so that the
+A list is an int32 tensor [5, tiles]: first token of the sequence, its length, number of the tile within the
+sequence, the number of 64-token blocks before the sequence, and the number of the sequence. The longest sequences come first, so that the
 programs that start last are short ones. Made once a batch from lengths known on the host; nothing waits for
 the device.
 """
@@ -22,24 +22,33 @@ BLOCK = 64
 _lists: WeakKeyDictionary[Sequences, dict[int, Tensor]] = WeakKeyDictionary()
 
 
-def tile_list(sequences: Sequences, tile: int) -> Tensor:
-    """[4, tiles] int32 on the device of `sequences`, for tiles of `tile` tokens."""
-    made = _lists.setdefault(sequences, {})
+def tile_list(sequences: Sequences, tile: int, queries: Sequences | None = None) -> Tensor:
+    """[5, tiles] int32 on the device of `sequences`, for tiles of `tile` tokens.
+
+    With `queries`, which are the last tokens of each sequence, tiles count from the end of a sequence, and
+    only as many are listed as hold queries.
+    """
+    made = _lists.setdefault(queries or sequences, {})
     if tile not in made:
-        host = torch.from_numpy(_make(np.array(sequences.lengths, np.int64), tile))
+        kept = None if queries is None else np.array(queries.lengths, np.int64)
+        host = torch.from_numpy(_make(np.array(sequences.lengths, np.int64), tile, kept))
         made[tile] = host.to(sequences.offsets.device, non_blocking=True)
     return made[tile]
 
 
-def _make(lengths: np.ndarray, tile: int) -> np.ndarray:
+def _make(lengths: np.ndarray, tile: int, queries: np.ndarray | None) -> np.ndarray:
     order = np.argsort(-lengths, kind="stable")
     tiles = -(-lengths // tile)
+    if queries is not None:
+        tiles -= (lengths - queries) // tile
+        tiles[queries == 0] = 0
     starts = np.cumsum(lengths) - lengths
     blocks = np.cumsum(-(-lengths // BLOCK)) - (-(-lengths // BLOCK))
     sequence = np.repeat(order, tiles[order])
     before = np.cumsum(tiles[order]) - tiles[order]
     number = np.arange(len(sequence)) - np.repeat(before, tiles[order])
-    return np.stack([starts[sequence], lengths[sequence], number, blocks[sequence]]).astype(np.int32)
+    columns = [starts[sequence], lengths[sequence], number, blocks[sequence], sequence]
+    return np.stack(columns).astype(np.int32)
 
 
 def tile_list_on_device(offsets: Tensor, tile: int, tokens: int) -> Tensor:
@@ -58,4 +67,4 @@ def tile_list_on_device(offsets: Tensor, tile: int, tokens: int) -> Tensor:
     block_counts = (lengths + BLOCK - 1) // BLOCK
     blocks = block_counts.cumsum(0) - block_counts
     length = torch.where(place < ends[-1], lengths[sequence], 0)
-    return torch.stack([offsets[:-1][sequence], length, number, blocks[sequence]]).to(torch.int32)
+    return torch.stack([offsets[:-1][sequence], length, number, blocks[sequence], sequence]).to(torch.int32)

@@ -49,8 +49,20 @@ def times_of(relative_time: RelativeTime) -> Times:
     """Found once a batch and shared by all layers."""
     if relative_time not in _times:
         blocks = tile_list(relative_time.sequences, BLOCK)
-        _times[relative_time] = find_times(relative_time.query_time, relative_time.timestamp, blocks)
+        query_time = _at_places(relative_time)
+        _times[relative_time] = find_times(query_time, relative_time.timestamp, blocks)
     return _times[relative_time]
+
+
+def _at_places(relative_time: RelativeTime) -> Tensor:
+    """[tokens] the query time of each token; of those that do not ask, their timestamp."""
+    queries = relative_time.queries
+    if queries is None:
+        return relative_time.query_time
+    offsets, kept = relative_time.sequences.offsets, queries.offsets
+    behind = torch.repeat_interleave(offsets[1:] - kept[1:], kept.diff(), output_size=queries.num_tokens)
+    token = torch.arange(queries.num_tokens, device=kept.device) + behind
+    return relative_time.timestamp.index_copy(0, token, relative_time.query_time)
 
 
 def find_times(query_time: Tensor, timestamp: Tensor, blocks: Tensor) -> Times:
@@ -85,7 +97,7 @@ def _find_times(
     BLOCK: tl.constexpr,
     LIMIT: tl.constexpr,
 ):
-    start, length, number, before = read_tile(blocks, num_blocks, tl.program_id(0))
+    start, length, number, before, _ = read_tile(blocks, num_blocks, tl.program_id(0))
     if length == 0:
         return
     origin = tl.load(timestamp + start) + LIMIT // 2

@@ -1,0 +1,146 @@
+"""Which keys a query sees: for pairs, and as ranges of tiles worth looking at.
+
+MASK says how much of a mask there is: CAUSAL, a WINDOW too, or RICH: all that `models.attention.masks.Mask`
+and queries that are only last tokens can say. `rule` is the tuple (window, front, context, history, skip):
+what stands less than `window` before a query is near; `front` tokens are never hidden by a window; the first
+`context` stand together; from place `history` on stand candidates; the first query's place is `skip`.
+"""
+# mypy: allow-untyped-defs
+# ruff: noqa: N803
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+CAUSAL, WINDOW, RICH = 0, 1, 2
+_CAUSAL = tl.constexpr(CAUSAL)
+_WINDOW = tl.constexpr(WINDOW)
+_RICH = tl.constexpr(RICH)
+
+
+@triton.jit
+def read_rule(rules, num_sequences, sequence, start, length, window, front, context, MASK: tl.constexpr):
+    """The rule of a sequence, and the row of q (int64) at which its place 0 is, or would be."""
+    if MASK == _RICH:
+        history = tl.load(rules + sequence).to(tl.int32)
+        row = tl.load(rules + num_sequences + sequence)
+        skip = tl.load(rules + 2 * num_sequences + sequence).to(tl.int32)
+        return (window, front, context, history, skip), row
+    else:
+        return (window, front, context, length, length * 0), start
+
+
+@triton.jit
+def stand(place, rule):
+    """Where a token stands: at its place, but for context and candidates."""
+    return tl.maximum(tl.minimum(place, rule[3]) - tl.maximum(rule[2] - 1, 0), 0)
+
+
+@triton.jit
+def in_step(query_place, key_place, rule):
+    """Whether two tokens stand as far apart as their places are."""
+    shift = rule[2] - 1
+    return (key_place >= shift) & (query_place >= shift) & (query_place <= rule[3])
+
+
+@triton.jit
+def visible(query_place, key_place, rule, MASK: tl.constexpr):
+    """Whether a query sees a key."""
+    if MASK == _RICH:
+        apart = stand(query_place, rule) - stand(key_place, rule)
+        near = (apart > 0) & ((apart < rule[0]) | (key_place < rule[1]))
+        return near | (query_place == key_place) | ((query_place < rule[2]) & (key_place < rule[2]))
+    elif MASK == _WINDOW:
+        return (query_place >= key_place) & (query_place - key_place < rule[0])
+    else:
+        return query_place >= key_place
+
+
+# Tiles that some queries see and some do not lie in up to three ranges of places, (begin, end) each, and all
+# tiles in between are seen by all. With a rich mask every tile is looked at pair by pair.
+
+
+@triton.jit
+def key_ranges(first, length, rule, QUERIES: tl.constexpr, KEYS: tl.constexpr, MASK: tl.constexpr):
+    """Of a tile of queries: keys seen by all of it, begin and end; then the three ranges that need the mask."""
+    end = tl.minimum(first + QUERIES, length)
+    if MASK == _RICH:
+        window, front, context, history, _ = rule
+        # The first keys near the tile's first query; all before them that may be seen is the front.
+        shift = tl.maximum(context - 1, 0)
+        begin = tl.maximum(stand(first, rule) - window + 1 + shift, 0) // KEYS * KEYS
+        begin = tl.where(first < context, 0, begin)
+        front_end = tl.minimum((front + KEYS - 1) // KEYS * KEYS, begin)
+        end = tl.where(first < context, tl.maximum(end, tl.minimum(context, length)), end)
+        # Candidates see the history, then only themselves.
+        past = tl.where(first > history, (history + KEYS - 1) // KEYS * KEYS, end)
+        own = tl.where(first > history, tl.maximum(first // KEYS * KEYS, past), end)
+        return end, end, (0, front_end, begin, past, own, end)
+    else:
+        whole_end = (first + 1) // KEYS * KEYS
+        begin = 0
+        whole_begin = 0
+        if MASK == _WINDOW:
+            begin = tl.maximum(first - rule[0] + 1, 0) // KEYS * KEYS
+            whole_begin = tl.maximum(first + QUERIES - rule[0] + KEYS - 1, 0) // KEYS * KEYS
+            whole_begin = tl.minimum(whole_begin, whole_end)
+        return whole_begin, whole_end, (begin, whole_begin, whole_end, end, end, end)
+
+
+@triton.jit
+def query_ranges(first, length, rule, QUERIES: tl.constexpr, KEYS: tl.constexpr, MASK: tl.constexpr):
+    """Like `key_ranges`, of the queries that see a tile of keys; the sequence's end needs the mask as well."""
+    begin = first // QUERIES * QUERIES
+    if MASK == _RICH:
+        window, front, context, history, skip = rule
+        far = first + KEYS - 1 + window
+        end = tl.where((far > history) | (first < front), length, tl.minimum(far, length))
+        end = tl.where((first >= history) & (first >= context), tl.minimum(first + KEYS, length), end)
+        begin = tl.where(first < context, 0, begin)
+        begin = tl.maximum(begin, skip // QUERIES * QUERIES)
+        return end, end, (begin, end, end, end, end, end)
+    else:
+        end = length
+        whole_end = length // QUERIES * QUERIES
+        if MASK == _WINDOW:
+            end = tl.minimum(length, first + KEYS - 1 + rule[0])
+            whole_end = tl.minimum(whole_end, (first + rule[0]) // QUERIES * QUERIES)
+        whole_begin = tl.minimum((first + KEYS - 1 + QUERIES - 1) // QUERIES * QUERIES, end)
+        whole_begin = tl.where(whole_begin > whole_end, end, whole_begin)
+        whole_end = tl.maximum(whole_end, whole_begin)
+        return whole_begin, whole_end, (begin, whole_begin, whole_end, end, end, end)
+
+
+@triton.jit
+def count_tiles(begin, end, SIZE: tl.constexpr):
+    return (tl.maximum(end - begin, 0) + SIZE - 1) // SIZE
+
+
+@triton.jit
+def count_all(ranges, SIZE: tl.constexpr, MASK: tl.constexpr):
+    """Tiles in all ranges."""
+    total = count_tiles(ranges[0], ranges[1], SIZE) + count_tiles(ranges[2], ranges[3], SIZE)
+    if MASK == _RICH:
+        total += count_tiles(ranges[4], ranges[5], SIZE)
+    return total
+
+
+@triton.jit
+def place_of(ranges, step, SIZE: tl.constexpr, MASK: tl.constexpr):
+    """The first place of a step's tile, going through the ranges one after the other."""
+    before = count_tiles(ranges[0], ranges[1], SIZE)
+    place = tl.where(step < before, ranges[0] + step * SIZE, ranges[2] + (step - before) * SIZE)
+    if MASK == _RICH:
+        before += count_tiles(ranges[2], ranges[3], SIZE)
+        place = tl.where(step < before, place, ranges[4] + (step - before) * SIZE)
+    return place
+
+
+@triton.jit
+def join(ranges, MASK: tl.constexpr):
+    """The ranges with what lies between the first two, where no tile is spared the mask."""
+    if MASK == _RICH:
+        return ranges
+    else:
+        return (ranges[0], ranges[3], ranges[3], ranges[3], ranges[3], ranges[3])
