@@ -5,6 +5,7 @@ Source: arXiv 2402.17152, and the bucket function of Meta's published research c
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -30,8 +31,14 @@ BUCKET_STARTS: tuple[int, ...] = (
 
 def time_bucket(difference: Tensor) -> Tensor:
     """`floor(ln(max(1, |d|)) / 0.301)`, clamped to 0..128, of int64 differences in seconds."""
-    starts = torch.tensor(BUCKET_STARTS, dtype=torch.int64, device=difference.device)
+    starts = _bucket_starts(difference.device)
     return torch.bucketize(difference.abs().clamp(min=1), starts, right=True) - 1
+
+
+@functools.cache
+def _bucket_starts(device: torch.device) -> Tensor:
+    """Once a device: a copy to it waits for what runs there."""
+    return torch.tensor(BUCKET_STARTS, dtype=torch.int64, device=device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,9 +91,8 @@ class RelativeBias:
                 f"the longest sequence, {sequences.max_length} tokens, "
                 f"exceeds the position table, {self.position.shape[-1]}"
             )
-        for name, rows in self._rows().items():
-            if rows not in (1, heads):
-                raise ValueError(f"the {name} bias is for {rows} heads, and there are {heads}")
+        if self.rows not in (1, heads):
+            raise ValueError(f"the bias is for {self.rows} heads, and there are {heads}")
         times = self.relative_time
         if times is None:
             return
@@ -96,9 +102,13 @@ class RelativeBias:
             raise ValueError("the times of the bias belong to other queries")
 
     @property
-    def per_head(self) -> bool:
-        """Whether any part differs from head to head."""
-        return any(rows > 1 for rows in self._rows().values())
+    def rows(self) -> int:
+        """1, or the number of heads where any part differs from head to head."""
+        rows = 1
+        for table in (self.position, self.time):
+            if table is not None and table.ndim == 2:
+                rows = max(rows, table.shape[0])
+        return rows if self.decay is None else max(rows, self.decay.amount.shape[0])
 
     def tensors(self) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
         """What has gradients: position, time, amount and rate of the decay."""
@@ -127,14 +137,8 @@ class RelativeBias:
                 total = total + _look_up(_rows(self.time), time_bucket(differences))
             if self.decay is not None:
                 total = total + self.decay.materialize(differences).transpose(0, 1)
-        rows = max(self._rows().values())
         lengths = ((queries or sequences).max_length, sequences.max_length)
-        return total.expand(sequences.num_sequences, rows, *lengths)
-
-    def _rows(self) -> dict[str, int]:
-        parts = {"position": self.position, "time": self.time}
-        rows = {name: len(_rows(table)) for name, table in parts.items() if table is not None}
-        return rows | ({"decay": len(self.decay.amount)} if self.decay else {})
+        return total.expand(sequences.num_sequences, self.rows, *lengths)
 
 
 def _rows(table: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from behavior.config import did_you_mean
 from behavior.errors import UserError
-from models.attention import blocked, reference, triton, xformers
+from models.attention import blocked, reference, sdpa, triton, xformers
 from models.attention.bias import RelativeBias
 from models.attention.inputs import Activation, AttentionInputs
 from models.attention.masks import Mask
@@ -42,6 +42,7 @@ KERNELS = tuple(
         ("triton", triton),
         ("xformers", xformers),
         ("blocked", blocked),
+        ("sdpa", sdpa),
         ("reference", reference),
     )
 )

@@ -84,7 +84,7 @@ def test_xformers_says_what_it_cannot_do() -> None:
 
 def test_kernel_table_tells_what_this_machine_can_run() -> None:
     table = kernel_table()
-    assert list(table) == ["triton", "xformers", "blocked", "reference"]
+    assert list(table) == ["triton", "xformers", "blocked", "sdpa", "reference"]
     assert table["reference"] == {"usable": True, "reasons": []}
     assert table["blocked"]["usable"]
     assert all(row["usable"] != bool(row["reasons"]) for row in table.values())

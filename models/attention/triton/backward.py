@@ -11,7 +11,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from models.attention.triton.bias import decay_exponent, half_scores, of_head, outlook, times_from
+from models.attention.triton.bias import decay_exponent, half_scores, outlook
 from models.attention.triton.sight import (
     count_all,
     join,
@@ -83,11 +83,19 @@ def key_kernel(
     dk += start * dk_stride + head * QK_DIM
     dv += start * dv_stride + head * V_DIM
     rule, row = read_rule(rules, num_sequences, sequence, start, length, window, front, context, MASK)
-    times = times_from(seconds, query_time, timestamp, borders, wide_borders, tokens, start)
-    position = of_head(position, head, position_head)
-    time = of_head(time, head, time_head)
-    amount = of_head(amount, head, decay_head)
-    rate = of_head(rate, head, decay_head)
+    times = (seconds, seconds, query_time, timestamp, borders, wide_borders)
+    if seconds is not None:
+        times = (
+            seconds + start, seconds + tokens + start, query_time + start, timestamp + start, borders,
+            wide_borders,
+        )  # fmt: skip
+    if position is not None:
+        position += head * position_head
+    if time is not None:
+        time += head * time_head
+    if amount is not None:
+        amount += head * decay_head
+        rate += head * decay_head
     q += row * q_stride + head * q_head
     given += row * given_stride + head * given_head
     key_least = 0
@@ -191,11 +199,19 @@ def query_kernel(
     k += start * k_stride + head * k_head
     v += start * v_stride + head * v_head
     rule, row = read_rule(rules, num_sequences, sequence, start, length, window, front, context, MASK)
-    times = times_from(seconds, query_time, timestamp, borders, wide_borders, tokens, start)
-    position = of_head(position, head, position_head)
-    time = of_head(time, head, time_head)
-    amount = of_head(amount, head, decay_head)
-    rate = of_head(rate, head, decay_head)
+    times = (seconds, seconds, query_time, timestamp, borders, wide_borders)
+    if seconds is not None:
+        times = (
+            seconds + start, seconds + tokens + start, query_time + start, timestamp + start, borders,
+            wide_borders,
+        )  # fmt: skip
+    if position is not None:
+        position += head * position_head
+    if time is not None:
+        time += head * time_head
+    if amount is not None:
+        amount += head * decay_head
+        rate += head * decay_head
     q += row * q_stride + head * q_head
     given += row * given_stride + head * given_head
     dq += row * dq_stride + head * QK_DIM

@@ -32,27 +32,6 @@ _RICH = tl.constexpr(RICH)
 
 
 @triton.jit
-def times_from(seconds, query_time, timestamp, borders, wide_borders, tokens, start):
-    """That tuple, for the sequence that starts at token `start`."""
-    if seconds is not None:
-        return (
-            seconds + start, seconds + tokens + start, query_time + start, timestamp + start, borders,
-            wide_borders,
-        )  # fmt: skip
-    else:
-        return (seconds, seconds, query_time, timestamp, borders, wide_borders)
-
-
-@triton.jit
-def of_head(table, head, stride):
-    """The row of a table that a head uses; the stride of a table that all share is 0."""
-    if table is not None:
-        return table + head * stride
-    else:
-        return table
-
-
-@triton.jit
 def half_scores(
     products, half_scale, query_place, key_place, length, rule, position, time, base, low, high, amount, rate,
     times,

@@ -17,9 +17,7 @@ from models.attention.bias import LAST_BUCKET
 from models.attention.triton.bias import (
     buckets,
     half_scores,
-    of_head,
     outlook,
-    times_from,
     wide_difference,
 )
 from models.attention.triton.sight import CAUSAL, RICH, WINDOW, in_step, read_rule, stand, visible
@@ -68,7 +66,9 @@ def _store_diagonals(target, tile, QUERIES: tl.constexpr, KEYS: tl.constexpr):
 
 
 @triton.jit
-def _count_steps(offset, share, number, length, rule, QUERIES, KEYS, SHARES: tl.constexpr, MASK: tl.constexpr):
+def _count_steps(
+    offset, share, number, length, rule, QUERIES, KEYS, SHARES: tl.constexpr, MASK: tl.constexpr
+):
     """How many tiles of a block diagonal a share has that any query may see."""
     tiles = (length + QUERIES - 1) // QUERIES - number
     if MASK == _WINDOW:
@@ -125,7 +125,12 @@ def diagonal_kernel(
     k += start * k_stride
     v += start * v_stride
     given += row * given_stride
-    times = times_from(seconds, query_time, timestamp, borders, wide_borders, tokens, start)
+    times = (seconds, seconds, query_time, timestamp, borders, wide_borders)
+    if seconds is not None:
+        times = (
+            seconds + start, seconds + tokens + start, query_time + start, timestamp + start, borders,
+            wide_borders,
+        )  # fmt: skip
     i = tl.arange(0, QUERIES)[:, None]
     j = tl.arange(0, KEYS)[None, :]
     distance = offset + i - j
@@ -141,7 +146,15 @@ def diagonal_kernel(
         )
         k_tile = load_rows(k + head * k_head, k_stride, first_key, length, KEYS, QK_DIM, QK_WIDTH, True)
         given_tile = load_rows(
-            given + head * given_head, given_stride, first_query, length, QUERIES, V_DIM, V_WIDTH, True, rule[4]
+            given + head * given_head,
+            given_stride,
+            first_query,
+            length,
+            QUERIES,
+            V_DIM,
+            V_WIDTH,
+            True,
+            rule[4],
         )
         v_tile = load_rows(v + head * v_head, v_stride, first_key, length, KEYS, V_DIM, V_WIDTH, True)
         products = tl.dot(q_tile, tl.trans(k_tile), input_precision=PRECISION)
@@ -151,17 +164,22 @@ def diagonal_kernel(
         query_least = 0
         query_most = 0
         key_bounds = bounds
+        own_position, own_time, own_amount, own_rate = position, time, amount, rate
+        if position is not None:
+            own_position = position + head * position_head
         if time is not None:
+            own_time = time + head * time_head
             query_least, query_most = block_bounds(bounds + blocks, num_blocks, first_query, length, QUERIES)
             key_bounds = bounds + 2 * num_blocks + blocks
-        own_time = of_head(time, head, time_head)
+        if amount is not None:
+            own_amount = amount + head * decay_head
+            own_rate = rate + head * decay_head
         low, high, base = outlook(
             own_time, query_least, query_most, key_bounds, num_blocks, first_key, length, KEYS
         )
         half = half_scores(
             products, half_scale, query_place, key_place, length, rule,
-            of_head(position, head, position_head), own_time, base, low, high,
-            of_head(amount, head, decay_head), of_head(rate, head, decay_head), times, POWER, MASK, True,
+            own_position, own_time, base, low, high, own_amount, own_rate, times, POWER, MASK, True,
         )  # fmt: skip
         _, slope = activate_with_slope(half, IDENTITY, FAST)
         # Rows past the end have no given gradient: zeros.

@@ -7,7 +7,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from models.attention.triton.bias import half_scores, of_head, outlook, times_from
+from models.attention.triton.bias import half_scores, outlook
 from models.attention.triton.sight import count_all, join, key_ranges, place_of, read_rule, visible
 from models.attention.triton.step import VARYING, activate, block_bounds, load_rows, read_tile, store_rows
 
@@ -57,11 +57,19 @@ def forward_kernel(
     k += start * k_stride + head * k_head
     v += start * v_stride + head * v_head
     rule, row = read_rule(rules, num_sequences, sequence, start, length, window, front, context, MASK)
-    times = times_from(seconds, query_time, timestamp, borders, wide_borders, tokens, start)
-    position = of_head(position, head, position_head)
-    time = of_head(time, head, time_head)
-    amount = of_head(amount, head, decay_head)
-    rate = of_head(rate, head, decay_head)
+    times = (seconds, seconds, query_time, timestamp, borders, wide_borders)
+    if seconds is not None:
+        times = (
+            seconds + start, seconds + tokens + start, query_time + start, timestamp + start, borders,
+            wide_borders,
+        )  # fmt: skip
+    if position is not None:
+        position += head * position_head
+    if time is not None:
+        time += head * time_head
+    if amount is not None:
+        amount += head * decay_head
+        rate += head * decay_head
     q += row * q_stride + head * q_head
     out += row * out_stride + head * V_DIM
     query_least = 0

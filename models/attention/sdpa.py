@@ -1,0 +1,60 @@
+"""Softmax attention by torch's scaled_dot_product_attention on padded batches, for want of xformers.
+
+Which of torch's kernels runs is torch's choice: flash or cuDNN for causal masks, the memory-efficient one
+with a bias, plain products in float64.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.attention.inputs import AttentionInputs
+from models.attention.padded import pad_heads, score_bias, to_flat, to_rows
+
+_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
+
+def unavailable() -> list[str]:
+    """It runs wherever torch does."""
+    return []
+
+
+def reasons_against(inputs: AttentionInputs) -> list[str]:
+    """Why it does not fit an input."""
+    reasons = []
+    if inputs.activation != "softmax":
+        reasons.append(f"softmax only, not {inputs.activation}")
+    dtypes = {tensor.dtype for tensor in (inputs.q, inputs.k, inputs.v)}
+    if len(dtypes) > 1 or inputs.q.dtype not in _DTYPES:
+        names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in dtypes))
+        reasons.append(f"q, k and v must all be of one floating-point type, not {names}")
+    if inputs.q.shape[0] == 0:
+        reasons.append("there are no queries")
+    return reasons
+
+
+def run(inputs: AttentionInputs) -> Tensor:
+    """Attention with gradients for q, k, v and the bias."""
+    queries = inputs.query_sequences
+    q, k, v = pad_heads(inputs)
+    q, k, v = to_rows(q, queries), to_rows(k, inputs.sequences), to_rows(v, inputs.sequences)
+    causal = _is_causal(inputs)
+    out = F.scaled_dot_product_attention(
+        q.transpose(1, 2),
+        k.transpose(1, 2),
+        v.transpose(1, 2),
+        attn_mask=None if causal else score_bias(inputs),
+        is_causal=causal,
+        scale=inputs.qk_scale,
+    )
+    flat = to_flat(out.transpose(1, 2), queries)[:, :, : inputs.v.shape[2]]
+    return flat if inputs.output_scale == 1.0 else flat * inputs.output_scale
+
+
+def _is_causal(inputs: AttentionInputs) -> bool:
+    """Whether no more is to be said than that: padding comes after every token that is not."""
+    mask = inputs.mask
+    unbounded = mask.window is None or mask.window >= inputs.sequences.max_length
+    return inputs.bias is None and inputs.queries is None and mask.is_plain and unbounded
