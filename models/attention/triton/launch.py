@@ -139,7 +139,8 @@ def query_gradients(
     rows = None if amount is None else torch.zeros((tiles.shape[1], heads, 2), device=q.device)
     if tokens:
         arguments = _backward_arguments(problem, q, k, v, given) | {
-            "dq": dq, "dq_stride": heads * qk_dim, "decay_rows": rows, "tiles": tiles, "num_tiles": tiles.shape[1],
+            "dq": dq, "dq_stride": heads * qk_dim, "decay_rows": rows,
+            "tiles": tiles, "num_tiles": tiles.shape[1],
             "QUERIES": shape.tile, "KEYS": shape.stream, "SPLIT": problem.split,
         }  # fmt: skip
         start(query_kernel, (heads, tiles.shape[1]), shape, arguments)

@@ -21,8 +21,8 @@ from models.attention.triton.times import find_times, times_of
 
 def run(inputs: AttentionInputs) -> Tensor:
     """Attention with gradients for q, k, v and all parts of the bias."""
-    tables = inputs.bias.tensors() if inputs.bias else (None,) * 4
-    tables = tuple(table if table is None else table.contiguous() for table in tables)
+    given = inputs.bias.tensors() if inputs.bias else (None,) * 4
+    tables = tuple(table if table is None else table.contiguous() for table in given)
     if torch.compiler.is_compiling():
         return _run_operator(inputs, tables)
     return _Attention.apply(inputs.q, inputs.k, inputs.v, *tables, inputs)
@@ -57,7 +57,7 @@ def _problem_of(
     mask, bias, sequences = inputs.mask, inputs.bias, inputs.sequences
     shapes = launch.choose_shapes(q, v, time is not None, sequences.max_length)
     plain = mask.is_plain and inputs.queries is None
-    timed = bias is not None and (time is not None or amount is not None)
+    timed = time is not None or amount is not None
     return launch.Problem(
         tiles={size: tile_list(sequences, size) for size in shapes.tiles()},
         query_tiles={size: tile_list(sequences, size, inputs.queries) for size in shapes.tiles()},
@@ -70,7 +70,7 @@ def _problem_of(
         amount=amount,
         rate=rate,
         power=bool(bias and bias.decay and bias.decay.kind == "power"),
-        times=times_of(bias.relative_time) if timed and bias.relative_time else None,
+        times=times_of(bias.relative_time) if timed and bias and bias.relative_time else None,
         identity=inputs.activation == "identity",
         qk_scale=inputs.qk_scale,
         output_scale=inputs.output_scale,

@@ -63,7 +63,7 @@ def visible(query_place, key_place, rule, MASK: tl.constexpr):
 
 @triton.jit
 def key_ranges(first, length, rule, QUERIES: tl.constexpr, KEYS: tl.constexpr, MASK: tl.constexpr):
-    """Of a tile of queries: keys seen by all of it, begin and end; then the three ranges that need the mask."""
+    """Of a tile of queries: keys seen by all of it, begin and end; then three ranges that need the mask."""
     end = tl.minimum(first + QUERIES, length)
     if MASK == _RICH:
         window, front, context, history, _ = rule
@@ -90,7 +90,7 @@ def key_ranges(first, length, rule, QUERIES: tl.constexpr, KEYS: tl.constexpr, M
 
 @triton.jit
 def query_ranges(first, length, rule, QUERIES: tl.constexpr, KEYS: tl.constexpr, MASK: tl.constexpr):
-    """Like `key_ranges`, of the queries that see a tile of keys; the sequence's end needs the mask as well."""
+    """Like `key_ranges`, of the queries that see a tile of keys; a sequence's end needs the mask as well."""
     begin = first // QUERIES * QUERIES
     if MASK == _RICH:
         window, front, context, history, skip = rule

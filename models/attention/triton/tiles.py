@@ -1,9 +1,9 @@
 """Lists of tiles: which piece of which sequence each program of a kernel works on.
 
 A list is an int32 tensor [5, tiles]: first token of the sequence, its length, number of the tile within the
-sequence, the number of 64-token blocks before the sequence, and the number of the sequence. The longest sequences come first, so that the
-programs that start last are short ones. Made once a batch from lengths known on the host; nothing waits for
-the device.
+sequence, the number of 64-token blocks before the sequence, and the number of the sequence. The longest
+sequences come first, so that the programs that start last are short ones. Made once a batch from lengths
+known on the host; nothing waits for the device.
 """
 
 from __future__ import annotations
