@@ -1,0 +1,157 @@
+"""What each optimization of the Triton attention kernels brings: all off, then on one after the other.
+
+    PYTHONPATH=. python benchmarks/attention_steps.py
+
+One GPU; bf16, causal, both biases, all gradients, (16 sequences, 4 heads, length 2048, dimension 128),
+medians. Before them the dense reference, as it is and compiled; after them the two floors: arithmetic at the
+card's peak, and every operand read or written once. Each line is measured in a process of its own, since a
+compiled kernel keeps what it was compiled with. With $OUT set, numbers also go to $OUT/attention_steps.json.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+SHAPE = (16, 4, 2048, 128)
+PEAK_FLOPS = 989e12  # H100 SXM, dense bf16
+PEAK_BYTES = 3.35e12  # HBM3
+
+
+def _plain_tiles() -> None:
+    from models.attention.triton import launch
+    from models.attention.triton.tuning import Shape
+
+    choose, small = launch.choose_shapes, Shape(64, 32, 4, 2)
+
+    def patched(*arguments: Any) -> Any:
+        return replace(choose(*arguments), forward=small, keys=small, queries=small, diagonals=small)
+
+    launch.choose_shapes = patched
+
+
+def _mask_everywhere() -> None:
+    from models.attention.triton import launch
+
+    choose = launch.choose_shapes
+    launch.choose_shapes = lambda *arguments: replace(choose(*arguments), split=False)
+
+
+def _exact_sigmoid() -> None:
+    from models.attention.triton import launch
+
+    launch.INTERPRETED = True  # there, it only says whether tanh.approx is to be had
+
+
+def _plain_reads() -> None:
+    import triton.language as tl
+
+    from models.attention.triton import step
+
+    step._NATIVE = tl.constexpr(False)
+
+
+def _bucket_of_every_pair() -> None:
+    import triton.language as tl
+
+    from models.attention.triton import bias
+
+    bias._FEW = tl.constexpr(0)
+
+
+def _times_in_every_layer() -> None:
+    from models.attention.triton import operator, times
+    from models.attention.triton.tiles import BLOCK, tile_list
+
+    operator.times_of = lambda given: times.find_times(
+        given.query_time, given.timestamp, tile_list(given.sequences, BLOCK)
+    )
+
+
+# What turns each one off, in the order in which they come on.
+STEPS: dict[str, Callable[[], None]] = {
+    "silu by one tanh": _exact_sigmoid,
+    "no mask where all is seen": _mask_everywhere,
+    "table reads in the layout of the matrix units": _plain_reads,
+    "few bucket borders: compare instead of look up": _bucket_of_every_pair,
+    "times found once a batch": _times_in_every_layer,
+    "tuned tiles": _plain_tiles,
+}
+
+
+def measure(off: list[str]) -> tuple[float, float]:
+    """Milliseconds of forward and of both with some optimizations off."""
+    for name in off:
+        STEPS[name]()
+    from benchmarks.attention import Batch, milliseconds
+
+    count, heads, length, dim = SHAPE
+    batch = Batch([length] * count, heads, dim, "log-normal")
+    return milliseconds(batch.forward), milliseconds(batch.both)
+
+
+def measure_dense(compiled: bool) -> tuple[float, float]:
+    """The same of the dense reference."""
+    import torch
+
+    from benchmarks.attention import Batch, milliseconds
+
+    count, heads, length, dim = SHAPE
+    batch = Batch([length] * count, heads, dim, "log-normal")
+    forward = torch.compile(lambda: batch.forward("reference")) if compiled else None
+
+    def run() -> Any:
+        return forward() if forward else batch.forward("reference")
+
+    def both() -> Any:
+        return torch.autograd.grad(run(), batch.leaves, batch.given)
+
+    return milliseconds(run), milliseconds(both)
+
+
+def floors() -> dict[str, tuple[float, float]]:
+    """Milliseconds of forward and of both that arithmetic and memory allow."""
+    count, heads, length, dim = SHAPE
+    flops = 4 * count * heads * length**2 * dim / 2
+    operand = 2 * count * heads * length * dim
+    # Forward reads three and writes one; backward reads those three and the given gradient, writes three.
+    return {
+        "floor: arithmetic": (1e3 * flops / PEAK_FLOPS, 1e3 * 3.5 * flops / PEAK_FLOPS),
+        "floor: bytes": (1e3 * 4 * operand / PEAK_BYTES, 1e3 * 11 * operand / PEAK_BYTES),
+    }
+
+
+def main() -> None:
+    record: dict[str, tuple[float, float]] = {}
+    context = multiprocessing.get_context("spawn")
+
+    def show(name: str, call: Callable[..., tuple[float, float]], *arguments: Any) -> None:
+        with context.Pool(1) as pool:
+            try:
+                record[name] = pool.apply(call, arguments)
+            except Exception as error:  # a step may not compile on another card: the others still count
+                print(f"{name}: {error!r}"[:500], flush=True)
+                return
+        forward, both = record[name]
+        print(f"{name}: forward {forward:.3f} ms, both {both:.3f} ms", flush=True)
+
+    show("dense, plain torch", measure_dense, False)
+    show("dense, torch.compile", measure_dense, True)
+    names = list(STEPS)
+    show("fused kernels, nothing else", measure, names)
+    for number, name in enumerate(names, start=1):
+        show(f"+ {name}", measure, names[number:])
+    record |= floors()
+    for name, (forward, both) in floors().items():
+        print(f"{name}: forward {forward:.3f} ms, both {both:.3f} ms", flush=True)
+    if "OUT" in os.environ:
+        Path(os.environ["OUT"], "attention_steps.json").write_text(json.dumps(record, indent=1))
+
+
+if __name__ == "__main__":
+    main()

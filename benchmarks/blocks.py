@@ -1,0 +1,117 @@
+"""Blocks of equal width beside each other on one GPU: tokens a second and memory, forward and backward.
+
+    PYTHONPATH=. python benchmarks/blocks.py [--dim 512] [--heads 4] [--length 2048] [--sequences 16]
+
+bf16 autocast, full sequences, medians; HSTU with both biases and without, Llama, GPT, and HSTU with softmax
+(through xformers, and padded with a bias tensor). `kept` is what a block keeps for backward, in bytes a token
+and unit of width, measured as the memory that a stack of four blocks adds, divided by four; the HSTU paper
+(arXiv 2402.17152) states 14 for HSTU and 33 for a Transformer. With $OUT set, numbers go to $OUT/blocks.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from benchmarks.attention import milliseconds
+from models.backbones import BackboneConfig, build_backbone
+from models.batch import PackedBatch
+from models.training.compile import compile_blocks
+
+BLOCKS = 4
+CASES: dict[str, dict[str, Any]] = {
+    "HSTU, both biases": {"kind": "hstu"},
+    "HSTU, no bias": {"kind": "hstu", "bias": "none"},
+    "HSTU, softmax, no bias": {"kind": "hstu", "activation": "softmax", "bias": "none"},
+    "HSTU, softmax, both biases": {"kind": "hstu", "activation": "softmax"},
+    "Llama": {"kind": "llama"},
+    "GPT": {"kind": "gpt"},
+}
+
+
+def make_batch(lengths: list[int]) -> PackedBatch:
+    """Events an hour apart, on the GPU."""
+    batch = PackedBatch.empty(np.array(lengths, np.int64), has_time=True)
+    batch.token_rows().zero_()
+    batch.timestamp.copy_(torch.arange(sum(lengths)) * 3600)
+    batch.query_time.copy_(batch.timestamp + 3600)
+    batch.position.copy_(torch.cat([torch.arange(length) for length in lengths]))
+    return batch.to("cuda")
+
+
+def measure(
+    settings: dict[str, Any], options: argparse.Namespace, compiled: bool, recompute: bool
+) -> dict[str, float]:
+    torch.manual_seed(0)
+    config = BackboneConfig(
+        blocks=BLOCKS, dim=options.dim, heads=options.heads, recompute=recompute, **settings
+    )
+    backbone = build_backbone(config, max_length=options.length).cuda()
+    if compiled:
+        compile_blocks(backbone, torch.device("cuda"))
+    batch = make_batch([options.length] * options.sequences)
+    x = torch.randn(batch.num_tokens, options.dim, device="cuda", requires_grad=True)
+
+    def both() -> None:
+        with torch.autocast("cuda", torch.bfloat16):
+            out = backbone(x, batch)
+        out.sum().backward()
+
+    both()
+    time = milliseconds(both)
+    kept = _kept(backbone, x, batch)
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    both()
+    torch.cuda.synchronize()
+    peak = torch.cuda.max_memory_allocated() - before
+    return {
+        "tokens/s a block": batch.num_tokens * BLOCKS / time * 1e3,
+        "ms": time,
+        "kept": kept / batch.num_tokens / options.dim / BLOCKS,
+        "peak MiB": peak / 2**20,
+    }
+
+
+def _kept(backbone: nn.Module, x: torch.Tensor, batch: PackedBatch) -> float:
+    """Bytes that are held between forward and backward."""
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    with torch.autocast("cuda", torch.bfloat16):
+        out = backbone(x, batch)
+    held = torch.cuda.memory_allocated() - before
+    out.sum().backward()
+    return float(held)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name, default in (("dim", 512), ("heads", 4), ("length", 2048), ("sequences", 16)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    options = parser.parse_args()
+    record: dict[str, Any] = {"device": torch.cuda.get_device_name(), "options": vars(options)}
+    for name, settings in CASES.items():
+        for variant, compiled, recompute in (
+            ("eager", False, False),
+            ("compiled", True, False),
+            ("recompute", False, True),
+        ):
+            try:
+                row: Any = measure(settings, options, compiled, recompute)
+            except Exception as error:  # the others still count
+                row = repr(error)[:300]
+            record[f"{name}, {variant}"] = row
+            print(f"{name}, {variant}: {json.dumps(row)}", flush=True)
+    if "OUT" in os.environ:
+        Path(os.environ["OUT"], "blocks.json").write_text(json.dumps(record, indent=1))
+
+
+if __name__ == "__main__":
+    main()
