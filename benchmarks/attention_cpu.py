@@ -58,6 +58,7 @@ def cases() -> list[Case]:
         Case("ML-1M, softmax with bias, 2 layers", ml1m_lengths(), 1, 50, "softmax", 2),
         Case("2 x 2,048, HSTU", (2048, 2048), 4, 64, "silu", 1),
         Case("2 x 2,048, softmax with bias", (2048, 2048), 4, 64, "softmax", 1),
+        Case("8,192, HSTU", (8192,), 4, 64, "silu", 1),
     ]
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.attention.sequences import Sequences
+from models.attention.sequences import Room, Sequences
 
 # Columns of a common buffer begin at multiples of so many numbers: GPUs load aligned memory faster, and
 # compiled kernels are made for it.
@@ -80,18 +80,19 @@ class PackedBatch:
             has_time: whether its timestamps will mean anything.
             pin: whether the buffer is page-locked, so that copies to a GPU need not block.
         """
-        size = len(TOKEN_COLUMNS) * _stride(int(lengths.sum())) + 2 * len(lengths) + 1
-        buffer = torch.empty(size, dtype=torch.int64, pin_memory=pin)
-        batch = cls._in(buffer, tuple(lengths.tolist()), has_time)
+        tokens = int(lengths.sum())
+        buffer = torch.empty(_size(tokens, len(lengths)), dtype=torch.int64, pin_memory=pin)
+        batch = cls._in(buffer, tokens, len(lengths), has_time, tuple(lengths.tolist()))
         offsets = batch.offsets.numpy()
         offsets[0] = 0
         np.cumsum(lengths, out=offsets[1:])
         return batch
 
     @classmethod
-    def _in(cls, buffer: Tensor, lengths: tuple[int, ...], has_time: bool) -> PackedBatch:
-        """A batch of views into a buffer: token columns, offsets, sequence."""
-        tokens, rows = sum(lengths), len(lengths)
+    def _in(
+        cls, buffer: Tensor, tokens: int, rows: int, has_time: bool, known: tuple[int, ...] | Room
+    ) -> PackedBatch:
+        """A batch of views into a buffer: token columns, offsets, sequence; and what is known of lengths."""
         end = len(TOKEN_COLUMNS) * _stride(tokens)
         columns = _rows_of(buffer, tokens)[:, :tokens]
         offsets = buffer[end : end + rows + 1]
@@ -102,8 +103,16 @@ class PackedBatch:
             has_time=has_time,
         )
         batch.__dict__["buffer"] = buffer
-        batch.__dict__["sequences"] = Sequences(offsets, lengths)
+        batch.__dict__["sequences"] = (
+            Sequences(offsets, (), known) if isinstance(known, Room) else Sequences(offsets, known)
+        )
         return batch
+
+    def _with_buffer(self, buffer: Tensor) -> PackedBatch:
+        """The same batch in a buffer elsewhere."""
+        sequences = self.sequences
+        known = sequences.room or sequences.lengths
+        return self._in(buffer, self.num_tokens, self.num_sequences, self.has_time, known)
 
     @property
     def buffer(self) -> Tensor | None:
@@ -123,17 +132,46 @@ class PackedBatch:
     def to(self, device: torch.device | str, non_blocking: bool = False) -> PackedBatch:
         """The same batch on another device; in one copy, where the batch is one buffer."""
         if self.buffer is not None:
-            buffer = self.buffer.to(device, non_blocking=non_blocking)
-            return self._in(buffer, self.sequences.lengths, self.has_time)
+            return self._with_buffer(self.buffer.to(device, non_blocking=non_blocking))
         moved = self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
         # Lengths are known here; reading them back from an accelerator would wait for it.
         moved.__dict__["sequences"] = Sequences(moved.offsets, self.sequences.lengths)
         return moved
 
+    def padded(self, tokens: int, sequences: int, longest: int) -> PackedBatch:
+        """The same batch in a buffer of a given size, for steps that are recorded once and replayed.
+
+        Tokens after the last sequence are zeros and belong to none, sequences after the last are empty (their
+        row number is -1), and lengths are no longer known on the host.
+
+        Args:
+            tokens: room for so many, at least as many as there are.
+            sequences: likewise.
+            longest: no sequence of any batch has more tokens.
+
+        Raises:
+            ValueError: the batch does not fit.
+        """
+        if self.num_tokens > tokens or self.num_sequences > sequences or self.max_length > longest:
+            raise ValueError(
+                f"{self.num_tokens} tokens in {self.num_sequences} sequences of up to {self.max_length} do "
+                f"not fit into {tokens} in {sequences} of up to {longest}"
+            )
+        pinned = self.item.device.type == "cpu" and self.item.is_pinned()
+        buffer = torch.zeros(
+            _size(tokens, sequences), dtype=torch.int64, device=self.item.device, pin_memory=pinned
+        )
+        padded = self._in(buffer, tokens, sequences, self.has_time, Room(tokens, longest))
+        for name in TOKEN_COLUMNS:
+            getattr(padded, name)[: self.num_tokens] = getattr(self, name)
+        padded.offsets.fill_(self.num_tokens)[: self.num_sequences + 1] = self.offsets
+        padded.sequence.fill_(-1)[: self.num_sequences] = self.sequence
+        return padded
+
     def pin_memory(self) -> PackedBatch:
         """The same batch in page-locked memory, from which copies to a GPU need not block."""
         if self.buffer is not None:
-            return self._in(self.buffer.pin_memory(), self.sequences.lengths, self.has_time)
+            return self._with_buffer(self.buffer.pin_memory())
         pinned = self._map(lambda tensor: tensor.pin_memory())
         pinned.__dict__["sequences"] = Sequences(pinned.offsets, self.sequences.lengths)
         return pinned
@@ -217,6 +255,11 @@ class PackedBatch:
 def _rows_of(buffer: Tensor, tokens: int) -> Tensor:
     stride = _stride(tokens)
     return buffer[: len(TOKEN_COLUMNS) * stride].view(len(TOKEN_COLUMNS), stride)
+
+
+def _size(tokens: int, rows: int) -> int:
+    """Numbers in the buffer of a batch."""
+    return len(TOKEN_COLUMNS) * _stride(tokens) + 2 * rows + 1
 
 
 def _stride(tokens: int) -> int:

@@ -68,6 +68,12 @@ class AttentionInputs:
         if len(kept) != len(lengths) or any(few > all_ for few, all_ in zip(kept, lengths, strict=True)):
             raise ValueError("queries are the last tokens of each sequence, no more than it has")
 
+    @property
+    def unread(self) -> list[str]:
+        """The reason against kernels that need to know lengths, where only the device knows them."""
+        known = self.sequences.room is None and self.query_sequences.room is None
+        return [] if known else ["lengths are known to the device only"]
+
     def shapes(self) -> str:
         """Shapes, type and device, for messages."""
         q, k, v = (list(tensor.shape) for tensor in (self.q, self.k, self.v))

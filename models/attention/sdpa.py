@@ -23,7 +23,7 @@ def unavailable() -> list[str]:
 
 def reasons_against(inputs: AttentionInputs) -> list[str]:
     """Why it does not fit an input."""
-    reasons = []
+    reasons = inputs.unread
     if inputs.activation != "softmax":
         reasons.append(f"softmax only, not {inputs.activation}")
     dtypes = {tensor.dtype for tensor in (inputs.q, inputs.k, inputs.v)}

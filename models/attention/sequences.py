@@ -5,9 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+
+class Room(NamedTuple):
+    """What is known of sequences whose lengths are not."""
+
+    tokens: int
+    """Of the tensors; those past the last sequence belong to none."""
+    longest: int
+    """No sequence has more tokens."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +31,9 @@ class Sequences:
     offsets: Tensor
     """[sequences + 1] int64, from 0 to the number of tokens; sequence b is `offsets[b]:offsets[b + 1]`."""
     lengths: tuple[int, ...]
-    """Tokens of each sequence, on the host."""
+    """Tokens of each sequence, on the host; none where only the device knows them."""
+    room: Room | None = None
+    """Where only the device knows lengths: for steps that are recorded once and replayed with others."""
 
     @classmethod
     def from_offsets(cls, offsets: Tensor) -> Sequences:
@@ -35,21 +47,32 @@ class Sequences:
         offsets = torch.tensor((0, *lengths), dtype=torch.int64).cumsum(0)
         return cls(offsets.to(device), lengths)
 
+    @classmethod
+    def unread(cls, offsets: Tensor, *, tokens: int, longest: int) -> Sequences:
+        """Sequences whose lengths are never read from `offsets`; some of them may be empty.
+
+        Args:
+            offsets: [sequences + 1] int64.
+            tokens: size of the tensors.
+            longest: no sequence has more tokens.
+        """
+        return cls(offsets, (), Room(tokens, longest))
+
     @property
     def num_sequences(self) -> int:
-        return len(self.lengths)
+        return self.offsets.shape[0] - 1
 
     @cached_property
     def num_tokens(self) -> int:
-        return sum(self.lengths)
+        return sum(self.lengths) if self.room is None else self.room.tokens
 
     @cached_property
     def max_length(self) -> int:
-        """Length of the longest sequence, 0 without sequences."""
-        return max(self.lengths, default=0)
+        """Length of the longest sequence, 0 without sequences; where lengths are not known, their limit."""
+        return max(self.lengths, default=0) if self.room is None else self.room.longest
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Sequences:
-        return Sequences(self.offsets.to(device, non_blocking=non_blocking), self.lengths)
+        return Sequences(self.offsets.to(device, non_blocking=non_blocking), self.lengths, self.room)
 
     def padded_index(self) -> tuple[Tensor, Tensor]:
         """How to copy flat tokens into rows of equal length.

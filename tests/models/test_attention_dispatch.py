@@ -93,6 +93,14 @@ def test_kernel_table_tells_what_this_machine_can_run() -> None:
         assert "no CUDA device" in table["xformers"]["reasons"]
 
 
+@pytest.mark.parametrize("name", ["xformers", "blocked", "sdpa", "reference"])
+def test_lengths_that_are_not_known_are_a_reason(name: str) -> None:
+    sequences = Sequences.unread(torch.tensor([0, 3]), tokens=5, longest=4)
+    given = replace(inputs(activation="softmax"), sequences=sequences)
+    (kernel,) = (kernel for kernel in KERNELS if kernel.name == name)
+    assert "lengths are known to the device only" in kernel.reasons_against(given)
+
+
 def test_shapes_that_do_not_go_together_are_an_error() -> None:
     q = torch.zeros(5, 2, 4)
     arguments: dict[str, Any] = {"activation": "silu", "mask": Causal()}

@@ -211,6 +211,39 @@ def test_the_operator_has_a_shape_without_running() -> None:
     assert out.shape == (9, 2, 6)
 
 
+def test_lengths_that_only_the_device_knows() -> None:
+    """Tokens past the last sequence get zeros, whatever stands there, and all else is as usual."""
+    lengths, tokens = (60, 0, 75), 160
+    torch.manual_seed(0)
+    q, k, v, given = torch.randn(4, tokens, 2, 16, device=DEVICE).unbind()
+    for tensor in (q, k, v):
+        tensor[135:] = float("nan")
+        tensor.requires_grad_()
+    tables = (
+        torch.randn(100, device=DEVICE).requires_grad_(),
+        torch.randn(129, device=DEVICE).requires_grad_(),
+    )
+    timestamp = torch.randint(0, 10**6, (tokens,), device=DEVICE)
+    found = []
+    for size in (tokens, 135):
+        sequences = Sequences.from_lengths(lengths, DEVICE)
+        if size == tokens:
+            offsets = torch.cat([sequences.offsets, sequences.offsets[-1:].expand(3)])
+            sequences = Sequences.unread(offsets, tokens=tokens, longest=90)
+        times = RelativeTime(timestamp[:size], timestamp[:size], sequences)
+        leaves = [tensor[:size].detach().requires_grad_() for tensor in (q, k, v)]
+        out = attention(
+            *leaves, sequences, activation="silu", mask=LocalWindow(50), bias=RelativeBias(*tables, times),
+            kernel="triton",
+        )  # fmt: skip
+        found.append([out, *torch.autograd.grad(out, [*leaves, *tables], given[:size])])
+    for padded, plain in zip(*found, strict=True):
+        if padded.shape != plain.shape:
+            assert (padded[135:] == 0).all()
+            padded = padded[:135]
+        torch.testing.assert_close(padded, plain)
+
+
 @pytest.mark.parametrize("lengths", [(5,), (0, 200, 64, 1, 65), (0, 0), (300, 300)])
 @pytest.mark.parametrize("tile", [BLOCK, 128])
 def test_tiles_from_lengths_and_from_offsets_agree(lengths: tuple[int, ...], tile: int) -> None:

@@ -3,10 +3,11 @@ from __future__ import annotations
 import pickle
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
-from models.batch import PackedBatch
+from models.batch import TOKEN_COLUMNS, PackedBatch
 
 
 @pytest.fixture
@@ -78,3 +79,24 @@ def test_batches_can_be_sent_to_other_processes(batch: PackedBatch) -> None:
 def test_validate_names_the_broken_rule(batch: PackedBatch, changes: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(batch, **changes).validate()
+
+
+def test_a_padded_batch_holds_the_same_and_knows_no_lengths() -> None:
+    batch = PackedBatch.empty(np.array([3, 0, 2]), has_time=True)
+    for number, column in enumerate(TOKEN_COLUMNS):
+        getattr(batch, column).copy_(torch.arange(5) + 10 * number + 1)
+    batch.sequence.copy_(torch.tensor([7, 8, 9]))
+    padded = batch.padded(8, 5, longest=4).to("cpu")
+    for column in TOKEN_COLUMNS:
+        assert getattr(padded, column).tolist() == [*getattr(batch, column).tolist(), 0, 0, 0]
+    assert padded.offsets.tolist() == [0, 3, 3, 5, 5, 5]
+    assert padded.sequence.tolist() == [7, 8, 9, -1, -1]
+    assert (padded.num_tokens, padded.num_sequences, padded.max_length) == (8, 5, 4)
+    assert padded.sequences.lengths == ()
+    assert padded.buffer is not None
+    # All batches of this size lie alike in memory: one can be copied over another.
+    assert padded.buffer.shape == batch.padded(8, 5, longest=4).buffer.shape  # type: ignore[union-attr]
+    with pytest.raises(
+        ValueError, match="5 tokens in 3 sequences of up to 3 do not fit into 4 in 5 of up to 4"
+    ):
+        batch.padded(4, 5, longest=4)

@@ -40,6 +40,8 @@ def reasons_against(inputs: AttentionInputs) -> list[str]:
         reasons.append(f"q, k and v must all be float32, float16 or bfloat16, not {inputs.q.dtype}")
     if max(inputs.q.shape[2], inputs.v.shape[2]) > _MAX_DIM:
         reasons.append(f"head dimensions up to {_MAX_DIM}")
+    if inputs.queries is not None and inputs.unread:
+        reasons += inputs.unread
     if inputs.mask.context > MAX_CONTEXT:
         reasons.append(f"contexts of up to {MAX_CONTEXT} tokens")
     for table in inputs.bias.tensors() if inputs.bias else ():

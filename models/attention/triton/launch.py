@@ -47,6 +47,8 @@ class Problem:
     qk_scale: float
     output_scale: float
     shapes: Shapes
+    padded: bool = False
+    """Whether there may be tokens that belong to no sequence: their results and gradients are zero."""
 
     @property
     def mask(self) -> int:
@@ -59,6 +61,11 @@ class Problem:
     def split(self) -> bool:
         """Whether tiles that need no mask have a loop of their own."""
         return self.shapes.split and self.mask != RICH
+
+    def new(self, shape: tuple[int, int, int], like: Tensor) -> Tensor:
+        """A result that kernels write, but for tokens that belong to no sequence."""
+        make = torch.zeros if self.padded else torch.empty
+        return make(shape, dtype=like.dtype, device=like.device)
 
     def arguments(self) -> dict[str, object]:
         """Kernel arguments that describe the mask and the bias."""
@@ -97,7 +104,7 @@ def width(dim: int) -> int:
 def forward(problem: Problem, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """[tokens, heads, v_dim]."""
     (tokens, heads, _), v_dim = q.shape, v.shape[2]
-    out = torch.empty((tokens, heads, v_dim), dtype=v.dtype, device=v.device)
+    out = problem.new((tokens, heads, v_dim), v)
     shape = problem.shapes.forward
     tiles = problem.query_tiles[shape.tile]
     if tokens:
@@ -112,8 +119,7 @@ def forward(problem: Problem, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 def key_gradients(problem: Problem, q: Tensor, k: Tensor, v: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
     """Gradients of k and v, given that of the result."""
     (tokens, heads, qk_dim), v_dim = k.shape, v.shape[2]
-    dk = torch.empty((tokens, heads, qk_dim), dtype=k.dtype, device=k.device)
-    dv = torch.empty((tokens, heads, v_dim), dtype=v.dtype, device=v.device)
+    dk, dv = problem.new((tokens, heads, qk_dim), k), problem.new((tokens, heads, v_dim), v)
     shape = problem.shapes.keys
     tiles = problem.tiles[shape.tile]
     if tokens:
@@ -131,7 +137,7 @@ def query_gradients(
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Gradients of q, and of amount and rate of a decay, given that of the result."""
     tokens, heads, qk_dim = q.shape
-    dq = torch.empty((tokens, heads, qk_dim), dtype=q.dtype, device=q.device)
+    dq = problem.new((tokens, heads, qk_dim), q)
     shape = problem.shapes.queries
     tiles = problem.query_tiles[shape.tile]
     amount = problem.amount

@@ -75,6 +75,7 @@ def _problem_of(
         qk_scale=inputs.qk_scale,
         output_scale=inputs.output_scale,
         shapes=shapes,
+        padded=sequences.room is not None,
     )
 
 

@@ -29,6 +29,8 @@ def tile_list(sequences: Sequences, tile: int, queries: Sequences | None = None)
     only as many are listed as hold queries.
     """
     made = _lists.setdefault(queries or sequences, {})
+    if tile not in made and sequences.room is not None:
+        made[tile] = tile_list_on_device(sequences.offsets, tile, sequences.room.tokens)
     if tile not in made:
         kept = None if queries is None else np.array(queries.lengths, np.int64)
         host = torch.from_numpy(_make(np.array(sequences.lengths, np.int64), tile, kept))
