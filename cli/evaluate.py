@@ -8,8 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
+from behavior.errors import UserError
 from cli.console import out as console
-from cli.console import print_json, print_table
+from cli.console import print_json
+from cli.evaluate_tables import print_breakdown, print_comparison, print_means, protocol
 
 
 class SplitName(StrEnum):
@@ -39,45 +41,56 @@ def evaluate(
             "--exclude-seen/--keep-seen", help="Rank without items had before; default: the run's setting."
         ),
     ] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Break results down by behavior, domain, popularity, history or an item feature; may be "
+            "repeated; default: the run's setting."
+        ),
+    ] = None,
+    bootstrap: Annotated[
+        int | None,
+        typer.Option(min=0, help="Draws of users for the intervals; 0: none; default: the run's setting."),
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="Another run on the same data, to be compared user by user.")
+    ] = None,
+    per_user: Annotated[
+        Path | None, typer.Option(help="Write the rank of every target to this Parquet file.")
+    ] = None,
     baselines: Annotated[
         bool, typer.Option("--baselines", help="Rank popularity and a first-order Markov chain as well.")
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON.")] = False,
 ) -> None:
-    """Rank every item for every user of a split, and print HR, NDCG and MRR.
+    """Rank every item for every user of a split, and print HR, NDCG and MRR with their intervals.
 
     Users with several targets, where the data set's split asks for all, count as one: by the mean over them.
 
-    Example:  lrm evaluate runs/hstu --split test --baselines
+    Example:  lrm evaluate runs/hstu --split test --baselines --by popularity
     """
-    from models.evaluation import evaluate_run
-
-    result = evaluate_run(run, split.value, data=data, checkpoint=checkpoint.value, exclude_seen=exclude_seen)
-    others = _baselines(run, split, data, result) if baselines else []
-    if json:
-        print_json({**result, "baselines": {other["model"]: other for other in others}} if others else result)
-        return
-    names = [name for name in result if "@" in name]
-    table = [[name, *(row[name] for row in [result, *others])] for name in names]
-    title = f"{run}: {split.value}, {result['users']:,} users, {result['targets']:,} targets"
-    print_table(title, ["", *(row["model"] for row in [result, *others])], table)
-    seen = "removed" if result["exclude_seen"] else "kept"
-    console.print(
-        f"time {result['time']}; seen items {seen}; {result['checkpoint']} checkpoint, "
-        f"after {result['epoch']} epochs, {result['step']:,} steps",
-        highlight=False,
-    )
-
-
-def _baselines(run: Path, split: SplitName, data: str | None, result: dict[str, Any]) -> list[dict[str, Any]]:
-    """The baselines under the protocol of the run."""
-    from behavior.shards import open_shards
     from models.baselines import BASELINES, evaluate_baseline
-    from models.ranking import EvaluationConfig
-    from models.run_folder import open_run
+    from models.evaluation import judge_like, judge_run
+    from models.rankings_table import write_rankings
+    from models.report import compare
 
-    folder = open_run(run)
-    settings = folder.config().evaluation.model_dump() | {"exclude_seen": result["exclude_seen"]}
-    config = EvaluationConfig(**settings)
-    shards = open_shards(data or folder.data)
-    return [evaluate_baseline(name, shards, split.value, config) for name in BASELINES]
+    if per_user is not None and not per_user.absolute().parent.is_dir():
+        raise UserError(f"there is no folder '{per_user.parent}'", where="--per-user", fix="make it first")
+    settings: dict[str, Any] = {"exclude_seen": exclude_seen, "by": by or None, "bootstrap": bootstrap}
+    ours = judge_run(run, split.value, data=data, checkpoint=checkpoint.value, **settings)
+    result = ours.report()
+    if against is not None:
+        theirs = judge_like(ours, against, checkpoint.value)
+        result["comparison"] = {"against": str(against), **compare(ours, theirs)}
+    names = BASELINES if baselines else ()
+    others = [evaluate_baseline(name, ours.shards, split.value, ours.config) for name in names]
+    if per_user is not None:
+        write_rankings(ours, per_user)
+    if json:
+        print_json(result | ({"baselines": {other["model"]: other for other in others}} if others else {}))
+        return
+    print_means(str(run), result, others)
+    print_breakdown(result)
+    if against is not None:
+        print_comparison(str(run), result)
+    console.print(protocol(result), highlight=False, soft_wrap=True)

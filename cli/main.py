@@ -11,7 +11,7 @@ import typer
 from behavior.errors import UserError
 from cli import data as data_command
 from cli import demo as demo_command
-from cli import doctor, evaluate, inspect, prepare, train
+from cli import ablate, doctor, evaluate, inspect, prepare, train
 from cli.console import print_error, print_interrupted
 
 app = typer.Typer(
@@ -49,6 +49,7 @@ app.command("inspect")(inspect.inspect)
 app.command("prepare", context_settings={"allow_extra_args": True})(prepare.prepare)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("ablate")(ablate.ablate)
 app.command("demo")(demo_command.demo)
 app.command("doctor")(doctor.doctor)
 app.add_typer(data_command.app, name="data")

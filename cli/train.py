@@ -34,6 +34,12 @@ def train(
     batch_tokens: Annotated[
         int | None, typer.Option(help="Instead: events in a step, filled with whole sequences.")
     ] = None,
+    time: Annotated[
+        str | None, typer.Option(help="known or unknown: whether queries know the time of what they predict.")
+    ] = None,
+    devices: Annotated[
+        str | None, typer.Option(help="Devices of this machine to train on together; auto: every GPU.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     set: Annotated[
         list[str] | None, typer.Option("--set", help="A setting, such as model.blocks=4; may be repeated.")
@@ -49,6 +55,7 @@ def train(
     """
     from models.config import DEFAULT_RECIPE, load_config
     from models.run_folder import RunFolder
+    from models.training import is_first_process
     from models.training import train as run
 
     flags = {
@@ -57,6 +64,8 @@ def train(
         "train.seed": seed,
         "train.batch_sequences": batch_sequences,
         "train.batch_tokens": batch_tokens,
+        "train.devices": devices,
+        "model.time": time,
     }
     settings = [f"{key}={value}" for key, value in flags.items() if value is not None]
     if recipe is None:
@@ -66,6 +75,8 @@ def train(
     config = load_config(recipe, [*settings, *(set or [])])
     with progress_bars(quiet=json) as bars:
         result = run(config, data, out, resume, TrainProgress(bars, quiet=json))
+    if not is_first_process():
+        return
     if json:
         print_json(result_record(result))
         return
@@ -91,6 +102,14 @@ def result_record(result: TrainResult) -> dict[str, Any]:
     }
 
 
+def duration(minutes: float) -> str:
+    """Hours, minutes and seconds, the larger two of them."""
+    seconds = round(60 * minutes)
+    if seconds >= 3600:
+        return f"{seconds // 3600} h {seconds % 3600 // 60:02} min"
+    return f"{seconds // 60} min {seconds % 60:02} s"
+
+
 class TrainProgress:
     """Shows a training as it goes: a bar, and a line a validation."""
 
@@ -112,6 +131,9 @@ class TrainProgress:
 
     def stepped(self, progress: StepProgress) -> None:
         note = f"loss {progress.loss:.4f}, {progress.tokens_per_second:,.0f} tokens/s"
+        if progress.mfu is not None:
+            note += f", MFU {progress.mfu:.1%}"
+        note += f", {duration(progress.minutes_left)} left"
         self.bars.update(self.task, completed=progress.step, total=progress.total_steps, note=note)
 
     def validated(self, validation: Validation) -> None:
@@ -123,7 +145,9 @@ class TrainProgress:
         shown = ", ".join(
             f"{name.upper()}@{cutoff} {metrics[f'{name}@{cutoff}']:.4f}" for name in ("ndcg", "hr")
         )
-        self.bars.console.print(f"epoch {validation.epoch + 1}: valid {shown}{best}", highlight=False)
+        self.bars.console.print(
+            f"epoch {validation.epoch + 1}: valid {shown}, time {metrics['time']}{best}", highlight=False
+        )
 
     def finished(self, result: TrainResult) -> None:
         self.bars.update(self.task, visible=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
@@ -16,9 +17,13 @@ from behavior.config import did_you_mean
 from behavior.errors import UserError
 from behavior.shards import ShardFolder, open_shards
 from behavior.storage import FolderLike
+from models.breakdown import check_attributes
 from models.data import SequenceData
 from models.loading import ShardSource
-from models.ranking import EvaluationConfig, Scorer, Split, Targets, evaluate_scorer
+from models.ranking import EvaluationConfig, rank_split
+from models.report import Evaluation
+from models.scores import RowScores, Scorer, Scores
+from models.targets import Split, Targets
 
 BASELINES = ("popularity", "markov")
 
@@ -32,30 +37,32 @@ def evaluate_baseline(
         name: `popularity` (counts of the training part) or `markov` (first order, item to item).
         data: a shard folder.
         split: valid or test.
-        config: cutoffs and exclusion.
+        config: how rankings are judged.
 
     Returns:
-        As `models.ranking.evaluate_scorer`, and `model`, the name.
+        `model`, the name, then as `models.report.Evaluation.report`.
 
     Raises:
-        UserError: the name is not known.
+        UserError: the name is not known, or the data cannot be broken down as asked.
     """
     if name not in BASELINES:
         raise UserError(f"there is no baseline '{name}'", fix=did_you_mean(name, BASELINES))
     shards = data if isinstance(data, ShardFolder) else open_shards(data)
+    config = config or EvaluationConfig()
+    check_attributes(config.by, shards)
     sequences = ShardSource(shards)
     popularity = shards.items().column("train_count").to_numpy().astype(np.float64)
     scorer = popularity_scorer(popularity) if name == "popularity" else markov_scorer(sequences, popularity)
-    config = config or EvaluationConfig()
-    return {"model": name, **evaluate_scorer(sequences, scorer, split=split, config=config)}
+    rankings = rank_split(sequences, scorer, split=split, config=config)
+    return {"model": name, **Evaluation.of(rankings, config, shards).report()}
 
 
 def popularity_scorer(popularity: npt.NDArray[np.float64]) -> Scorer:
     """Score every item by its count, whoever asks."""
     scores = torch.from_numpy(popularity)
 
-    def score(data: SequenceData, targets: Targets) -> torch.Tensor:
-        return scores.expand(len(targets), -1)
+    def score(data: SequenceData, targets: Targets) -> Scores:
+        return RowScores(scores.expand(len(targets), -1))
 
     return score
 
@@ -69,11 +76,23 @@ def markov_scorer(parts: Iterable[SequenceData], popularity: npt.NDArray[np.floa
     # Below one, so that it never outweighs a transition.
     backoff = popularity / (popularity.max(initial=0.0) + 1.0)
 
-    def score(data: SequenceData, targets: Targets) -> torch.Tensor:
-        last = data.item[targets.stop - 1]
-        return torch.from_numpy(counts[last].toarray() + backoff)
+    def score(data: SequenceData, targets: Targets) -> Scores:
+        return _MarkovScores(counts[data.item[targets.stop - 1]], backoff)
 
     return score
+
+
+@dataclass(frozen=True)
+class _MarkovScores:
+    counts: sparse.csr_array  # [targets, items]
+    backoff: npt.NDArray[np.float64]  # [items]
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cpu")
+
+    def columns(self, first: int, stop: int) -> torch.Tensor:
+        return torch.from_numpy(self.counts[:, first:stop].toarray() + self.backoff[first:stop])
 
 
 def transition_counts(parts: Iterable[SequenceData]) -> sparse.csr_array:

@@ -40,13 +40,18 @@ def make_loader(
     replica: Replica | None = None,
     pin: bool = False,
 ) -> TrainLoader:
-    """The training batches; `models.loading.TrainLoader` says what can be wrong."""
+    """The training batches, `train.accumulate` of them a step.
+
+    Raises:
+        UserError: see `models.loading.TrainLoader`.
+    """
+    parts, tokens = config.train.accumulate, config.train.batch_tokens
     return TrainLoader(
         source,
         config.loader,
         max_length=config.model.max_length,
-        batch_sequences=config.train.batch_sequences,
-        batch_tokens=config.train.batch_tokens,
+        batch_sequences=config.train.batch_sequences // parts,
+        batch_tokens=None if tokens is None else tokens // parts,
         behaviors=tuple(behaviors),
         time=config.model.time,
         loss_on=config.loss.loss_on,

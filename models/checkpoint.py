@@ -148,20 +148,20 @@ def check_same(
         )
 
 
-def random_state() -> dict[str, torch.Tensor]:
-    """State of torch's random generators, of the CPU and of every CUDA device."""
+def random_state(device: torch.device) -> dict[str, torch.Tensor]:
+    """State of torch's random generators: the CPU's, and that of a GPU which is trained on."""
     states = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states |= {f"cuda.{number}": state for number, state in enumerate(torch.cuda.get_rng_state_all())}
+    if device.type == "cuda":
+        states[str(device).replace(":", ".")] = torch.cuda.get_rng_state(device)
     return states
 
 
-def set_random_state(states: dict[str, torch.Tensor]) -> None:
-    """Put the generators back; those of devices that are not here are left out."""
+def set_random_state(states: dict[str, torch.Tensor], device: torch.device) -> None:
+    """Put the generators back; the state of another device is left out."""
     torch.set_rng_state(states["cpu"])
-    for number in range(torch.cuda.device_count()):
-        if f"cuda.{number}" in states:
-            torch.cuda.set_rng_state(states[f"cuda.{number}"], number)
+    state = states.get(str(device).replace(":", "."))
+    if state is not None:
+        torch.cuda.set_rng_state(state, device)
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from importlib import resources
-from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, model_validator
@@ -19,6 +17,7 @@ from models.embedding import EmbeddingConfig
 from models.loading.config import LoaderConfig
 from models.losses import LossConfig
 from models.optimizer import OptimizerConfig
+from models.packaged import packaged_yaml
 from models.ranking import EvaluationConfig
 
 DEFAULT_RECIPE = "default"
@@ -48,19 +47,39 @@ class TrainConfig(Config):
         description="instead of batch_sequences: events in a step, on all devices together, in whole "
         "sequences",
     )
+    accumulate: int = Field(
+        1,
+        ge=1,
+        description="parts that a step is worked through in, one by one: less memory, same gradient",
+    )
     seed: int = Field(0, ge=0, description="seed of weights, order, dropout and negatives")
     validate_every_epochs: int = Field(1, ge=1, description="epochs from one validation to the next")
     select_by: str = Field(
         "ndcg@10", description="validation metric of the checkpoint that is kept as the best"
+    )
+    patience: int | None = Field(
+        None, ge=1, description="stop after so many validations without a better one; none: go on"
     )
     checkpoint_every_steps: int = Field(
         500, ge=1, description="steps between checkpoints; one is also made at every epoch's end"
     )
     log_every_steps: int = Field(10, ge=1, description="steps between reports of the loss")
     device: DeviceName = Field("auto", description="auto: a GPU where there is one")
+    devices: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        1, description="devices of this machine to train on together; auto: every GPU"
+    )
     precision: Literal["32-true", "bf16-mixed"] = Field(
         "32-true", description="number format of the forward pass"
     )
+    compile: bool = Field(False, description="whether torch.compile fuses what stands between attentions")
+
+    @model_validator(mode="after")
+    def _divides_into_parts(self) -> TrainConfig:
+        if self.batch_tokens is None and self.batch_sequences % self.accumulate:
+            raise ValueError(
+                f"batch_sequences ({self.batch_sequences}) is no multiple of accumulate ({self.accumulate})"
+            )
+        return self
 
 
 class RunConfig(Config):
@@ -86,7 +105,7 @@ class RunConfig(Config):
 
 def recipe_names() -> list[str]:
     """Names of the recipes in the package, such as `ml-1m/hstu`."""
-    return sorted(_recipes())
+    return sorted(packaged_yaml("recipes"))
 
 
 def load_recipe(name: str | Path) -> dict[str, Any]:
@@ -98,7 +117,7 @@ def load_recipe(name: str | Path) -> dict[str, Any]:
     Raises:
         UserError: there is neither; names the nearest recipe.
     """
-    recipes = _recipes()
+    recipes = packaged_yaml("recipes")
     if str(name) in recipes:
         data: dict[str, Any] = yaml.safe_load(recipes[str(name)].read_text(encoding="utf-8")) or {}
         return data
@@ -123,16 +142,3 @@ def load_config(recipe: str | Path = DEFAULT_RECIPE, overrides: Iterable[str] = 
     data = load_recipe(recipe)
     parse_config(RunConfig, data, where=f"recipe {recipe}")
     return parse_config(RunConfig, apply_overrides(data, overrides), where=" ".join(["--set", *overrides]))
-
-
-def _recipes() -> dict[str, Traversable]:
-    found: dict[str, Traversable] = {}
-    folders = [("", resources.files("models") / "recipes")]
-    while folders:
-        prefix, folder = folders.pop()
-        for entry in folder.iterdir():
-            if entry.is_dir():
-                folders.append((f"{prefix}{entry.name}/", entry))
-            elif entry.name.endswith(".yaml"):
-                found[prefix + entry.name.removesuffix(".yaml")] = entry
-    return found

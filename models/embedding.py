@@ -14,7 +14,7 @@ from behavior.config import Config
 from behavior.errors import UserError
 from models.batch import PackedBatch
 from models.catalog import ItemCatalog
-from models.layers.item_features import embed_feature, init_embedding
+from models.layers.item_features import INIT_STD, embed_feature, init_embedding
 
 
 class EmbeddingConfig(Config):
@@ -33,10 +33,11 @@ class EmbeddingConfig(Config):
 
 
 class InputEmbedding(nn.Module):
-    """`dropout(sqrt(dim) * (item [+ behavior] [+ asked behavior]) + position)` (HSTU's, arXiv 2402.17152).
+    """`dropout(sqrt(dim) * (item [+ behavior] [+ asked behavior]) + position)`.
 
-    Items: normal(0, 0.02) truncated at two standard deviations, positions: the same with `sqrt(1 / dim)`.
-    Position 0 is the oldest event of the window. Row 0 of every table but positions is zero and stays so.
+    That is the input of HSTU (arXiv 2402.17152) and of SASRec (arXiv 1808.09781). Items: normal(0, 0.02)
+    truncated at two standard deviations, positions: the same with `sqrt(1 / dim)`. Position 0 is the oldest
+    event of the window. Row 0 of every table but positions is zero and stays so.
 
     Args:
         config: what is embedded.
@@ -45,6 +46,9 @@ class InputEmbedding(nn.Module):
         dim: width of the vectors.
         max_length: number of positions.
         dropout: probability, on the sum.
+        learned_positions: whether positions are added; Llama has none.
+        scale_items: whether item vectors are multiplied by `sqrt(dim)`. Where not, as in GPT, positions are
+            as small as items at first.
 
     Raises:
         UserError: item features are asked for and there are none.
@@ -58,6 +62,9 @@ class InputEmbedding(nn.Module):
         dim: int,
         max_length: int,
         dropout: float,
+        *,
+        learned_positions: bool = True,
+        scale_items: bool = True,
     ) -> None:
         super().__init__()
         if config.features != "none" and not catalog.features:
@@ -67,16 +74,15 @@ class InputEmbedding(nn.Module):
                 fix="--set embedding.features=none, or prepare the data with an item table",
             )
         self.config = config
-        self.scale = math.sqrt(dim)
+        self.scale = math.sqrt(dim) if scale_items else 1.0
         self.item = nn.Embedding(catalog.num_item_ids, dim, padding_idx=0)
         init_embedding(self.item.weight)
         used = catalog.features if config.features != "none" else ()
         self.features = nn.ModuleList(embed_feature(feature, dim) for feature in used)
         self.behavior = _behavior_table(num_behaviors, dim) if config.behaviors == "add" else None
         self.query_behavior = _behavior_table(num_behaviors, dim) if config.query_behavior == "add" else None
-        self.position = nn.Parameter(torch.empty(max_length, dim))
-        std = 1.0 / self.scale
-        nn.init.trunc_normal_(self.position, std=std, a=-2 * std, b=2 * std)
+        position_std = math.sqrt(1.0 / dim) if scale_items else INIT_STD
+        self.position = _position_table(max_length, dim, position_std) if learned_positions else None
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, batch: PackedBatch) -> Tensor:
@@ -87,8 +93,11 @@ class InputEmbedding(nn.Module):
         if self.query_behavior is not None:
             # Like the known time: a property of the question, in training and evaluation alike.
             events = events + self.query_behavior(batch.target_behavior)
-        # Not `position[...]`, whose gradient depends on the order of threads.
-        return self.dropout(events * self.scale + F.embedding(batch.position, self.position))
+        events = events * self.scale
+        if self.position is not None:
+            # Not `position[...]`, whose gradient depends on the order of threads.
+            events = events + F.embedding(batch.position, self.position)
+        return self.dropout(events)
 
     def item_vectors(self, ids: Tensor | None = None) -> Tensor:
         """[n, dim] vectors of items, features included: the same for input and for scoring.
@@ -109,4 +118,10 @@ class InputEmbedding(nn.Module):
 def _behavior_table(num_behaviors: int, dim: int) -> nn.Embedding:
     table = nn.Embedding(num_behaviors + 1, dim, padding_idx=0)
     init_embedding(table.weight)
+    return table
+
+
+def _position_table(size: int, dim: int, std: float) -> nn.Parameter:
+    table = nn.Parameter(torch.empty(size, dim))
+    nn.init.trunc_normal_(table, std=std, a=-2 * std, b=2 * std)
     return table

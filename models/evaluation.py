@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +13,7 @@ from behavior.config import parse_config
 from behavior.errors import UserError
 from behavior.shards import ShardFolder, open_shards
 from behavior.storage import FolderLike
+from models.breakdown import check_attributes
 from models.build import build_model, dataset_of, time_setting
 from models.catalog import ItemCatalog
 from models.checkpoint import load_checkpoint, load_weights
@@ -18,8 +21,11 @@ from models.config import ModelConfig, RunConfig
 from models.data import SequenceData
 from models.device import DeviceName, pick_device
 from models.loading import ShardSource
-from models.ranking import EvaluationConfig, Scorer, Split, Targets, evaluate_scorer
+from models.ranking import EvaluationConfig, rank_split
+from models.report import Evaluation
 from models.run_folder import open_run
+from models.scores import ProductScores, Scorer, Scores
+from models.targets import Split, Targets
 from models.tasks.retrieval import RetrievalModel
 from models.windows import gather, history_windows
 
@@ -32,9 +38,22 @@ def evaluate_run(
     *,
     data: FolderLike | None = None,
     checkpoint: Which = "best",
-    exclude_seen: bool | None = None,
     device: DeviceName = "auto",
+    **settings: Any,
 ) -> dict[str, Any]:
+    """Judge a trained run; `judge_run` and `models.report.Evaluation.report` in one."""
+    return judge_run(run, split, data=data, checkpoint=checkpoint, device=device, **settings).report()
+
+
+def judge_run(
+    run: Path,
+    split: Split = "test",
+    *,
+    data: FolderLike | None = None,
+    checkpoint: Which = "best",
+    device: DeviceName = "auto",
+    **settings: Any,
+) -> Evaluation:
     """Judge a trained run by the settings it was trained with, in single precision.
 
     Args:
@@ -42,16 +61,16 @@ def evaluate_run(
         split: valid or test.
         data: the shard folder, where it has moved since the training; urls too.
         checkpoint: the best validation, or the last state.
-        exclude_seen: overrides `evaluation.exclude_seen`.
         device: where to compute.
+        settings: of `models.ranking.EvaluationConfig`, in place of the run's; None leaves one as it is.
 
     Returns:
-        As `models.ranking.evaluate_scorer`, and `time` (known, unknown, none), `checkpoint`, `epoch`, `step`,
+        The evaluation; its report also has `time` (known, unknown, none), `checkpoint`, `epoch`, `step`,
         `model` (the backbone's kind).
 
     Raises:
         UserError: the folder is not a run, it has no checkpoint yet, or the data is not what the model was
-            trained on.
+            trained on or cannot be broken down as asked.
     """
     folder = open_run(run)
     path = folder.best if checkpoint == "best" else folder.last
@@ -59,6 +78,9 @@ def evaluate_run(
     config = parse_config(RunConfig, saved.config, where=str(path))
     shards = open_shards(data or folder.data)
     _check_data(saved.dataset, shards)
+    changes = {name: value for name, value in settings.items() if value is not None}
+    evaluation = parse_config(EvaluationConfig, config.evaluation.model_dump() | changes, where="evaluation")
+    check_attributes(evaluation.by, shards)
     sequences = ShardSource(shards, cache_bytes=config.loader.cache_mib << 20)
     model = build_model(
         config,
@@ -68,37 +90,59 @@ def evaluate_run(
     )
     load_weights(model, saved.model, path)
     model.to(pick_device(device))
-    evaluation = config.evaluation
-    if exclude_seen is not None:
-        evaluation = EvaluationConfig(**{**evaluation.model_dump(), "exclude_seen": exclude_seen})
-    scorer = model_scorer(model, config.model)
-    return {
-        **evaluate_scorer(sequences, scorer, split=split, config=evaluation),
+    about = {
         "time": time_setting(config, sequences.about),
         "checkpoint": checkpoint,
         "epoch": saved.progress["epoch"],
         "step": saved.progress["step"],
         "model": config.model.kind,
     }
+    rankings = rank_split(sequences, model_scorer(model, config.model), split=split, config=evaluation)
+    return Evaluation.of(rankings, evaluation, shards, about)
+
+
+def judge_like(evaluation: Evaluation, run: Path, checkpoint: Which = "best") -> Evaluation:
+    """Judge a run on the data, the split and the protocol of another's evaluation; no slices."""
+    config = evaluation.config
+    return judge_run(
+        run,
+        evaluation.rankings.split,
+        data=evaluation.shards.folder,
+        checkpoint=checkpoint,
+        cutoffs=config.cutoffs,
+        exclude_seen=config.exclude_seen,
+        by=[],
+    )
 
 
 def model_scorer(model: RetrievalModel, config: ModelConfig) -> Scorer:
     """Score every known item by the query after the newest `max_length` events of the history.
 
-    The scorer takes gradients and dropout out of the model while it scores, and puts its mode back.
+    Item vectors are made here, once: a model that was trained on needs a new scorer. The scorer takes
+    gradients and dropout out of the model while it scores, and puts its mode back.
     """
+    with _scoring(model):
+        items = model.item_vectors()
+    pin = model.device.type == "cuda"
 
-    def score(data: SequenceData, targets: Targets) -> torch.Tensor:
+    def score(data: SequenceData, targets: Targets) -> Scores:
         windows = history_windows(data, targets.sequence, targets.stop, targets.event, config.max_length)
-        batch = gather(data, windows, time=config.time).to(model.device)
-        training = model.training
-        model.eval()
-        with torch.no_grad():
-            scores = model.scores(batch)
-        model.train(training)
-        return scores
+        batch = gather(data, windows, time=config.time, pin=pin).to(model.device, non_blocking=pin)
+        with _scoring(model):
+            return ProductScores(model(batch)[batch.offsets[1:] - 1], items)
 
     return score
+
+
+@contextmanager
+def _scoring(model: RetrievalModel) -> Iterator[None]:
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)
 
 
 def _check_data(dataset: dict[str, Any], shards: ShardFolder) -> None:

@@ -40,12 +40,19 @@ class StepProgress:
     """Expected until the last epoch ends."""
     loss: float
     """Mean over the steps since the last report."""
+    gradient_norm: float | None
+    """Likewise, before clipping; none where nothing is clipped."""
     tokens_per_second: float
+    """On all devices together."""
+    mfu: float | None
+    """Model FLOPs utilization, 0 to 1; none where the device's peak is not known."""
     learning_rate: float
     waiting: float
     """Share of the time since the last report that was spent waiting for batches."""
     minutes: float
     """Of training so far, interruptions left out."""
+    minutes_left: float
+    """Until the last epoch ends, at the pace so far."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +71,7 @@ class TrainResult:
 
     run: Path
     stopped_by: str
-    """`epochs` or `max_minutes`."""
+    """`epochs`, `max_minutes` or `patience`."""
     epochs: int
     """Whole epochs done."""
     step: int

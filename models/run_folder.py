@@ -33,6 +33,7 @@ class RunFolder:
     tensorboard/                  the same for TensorBoard
     checkpoints/last.safetensors  to go on from; best.safetensors: the best validation
     curves/                       pictures, drawn at the end
+    failed/                       the batches of a step that went wrong, if one did
     """
 
     path: Path
@@ -56,6 +57,10 @@ class RunFolder:
     @property
     def curves(self) -> Path:
         return self.path / "curves"
+
+    @property
+    def failed(self) -> Path:
+        return self.path / "failed"
 
     @property
     def last(self) -> Path:

@@ -50,11 +50,18 @@ def history_windows(
     return Windows(sequence, np.maximum(data.offsets[sequence], stop - max_length), stop, target)
 
 
-def gather(data: SequenceData, windows: Windows, *, time: QueryTime, loss_on: LossOn = "all") -> PackedBatch:
-    """Pack windows end to end; `models.collate.Collator` says what each column holds."""
+def gather(
+    data: SequenceData,
+    windows: Windows,
+    *,
+    time: QueryTime,
+    loss_on: LossOn = "all",
+    pin: bool = False,
+) -> PackedBatch:
+    """Pack windows end to end; `models.collate.Collator` says what each column holds, and what `pin` is."""
     lengths = windows.lengths
     offsets = np.cumsum(lengths) - lengths
     event = np.arange(int(lengths.sum())) + np.repeat(windows.start - offsets, lengths)
-    collator = Collator(lengths, time=time, loss_on=loss_on, has_time=data.about.has_time)
+    collator = Collator(lengths, time=time, loss_on=loss_on, has_time=data.about.has_time, pin=pin)
     collator.add(data, data.row[windows.sequence], event, windows.target)
     return collator.finish()

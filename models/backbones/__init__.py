@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from torch import nn
 
 from models.attention import find_kernel
-from models.backbones.config import BackboneConfig, check_time_bias
-from models.backbones.hstu import HSTU
-from models.backbones.sasrec import SASRec
+from models.backbones.backbone import Backbone
+from models.backbones.checks import check_time_bias
+from models.backbones.config import BackboneConfig
+from models.backbones.kinds import BACKBONES
 
 __all__ = ["BACKBONES", "BackboneConfig", "build_backbone", "check_time_bias"]
-
-BACKBONES: dict[str, Callable[[BackboneConfig, int], nn.Module]] = {"hstu": HSTU, "sasrec": SASRec}
 
 
 def build_backbone(config: BackboneConfig, *, max_length: int) -> nn.Module:
@@ -31,4 +28,9 @@ def build_backbone(config: BackboneConfig, *, max_length: int) -> nn.Module:
     """
     if config.kernel is not None:
         find_kernel(config.kernel, where="model.attention")
-    return BACKBONES[config.kind](config, max_length)
+    return Backbone(
+        config.block_settings(max_length),
+        blocks=config.blocks,
+        final_norm=config.has_final_norm,
+        recompute=config.recompute,
+    )

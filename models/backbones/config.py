@@ -1,4 +1,4 @@
-"""What a backbone is made of: the settings all kinds share."""
+"""What a backbone is made of: its kind, its sizes, and what may differ from the published kind."""
 
 from __future__ import annotations
 
@@ -7,34 +7,79 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from behavior.config import Config
-from behavior.errors import UserError
-from models.layers.relative_bias import BiasSetting, uses_time
-
-# What each paper has, where the setting is left open.
-_PUBLISHED_BIAS: dict[str, BiasSetting] = {"hstu": "both", "sasrec": "none"}
+from models.attention.decay import DecayKind
+from models.backbones.checks import problems
+from models.backbones.kinds import BACKBONES, BackboneKind
+from models.backbones.preset import DropoutPlace, Preset
+from models.layers.feed_forward import FeedForwardKind, published_width
+from models.layers.norm import NormKind
+from models.layers.relative_bias import BiasSetting
+from models.layers.residual import ResidualKind
+from models.layers.settings import BlockSettings
 
 
 class BackboneConfig(Config):
-    """A stack of equal blocks over [tokens, dim]."""
+    """A stack of equal blocks over [tokens, dim]. What is left empty is as published for the kind."""
 
-    kind: Literal["hstu", "sasrec"] = Field("hstu", description="backbone: hstu or sasrec")
+    kind: BackboneKind = Field("hstu", description="backbone: hstu, sasrec, gpt, llama, fuxi or ligr")
     blocks: int = Field(2, ge=1, description="number of blocks")
     dim: int = Field(50, ge=1, description="width of embeddings and hidden states")
     heads: int = Field(1, ge=1, description="attention heads")
     qk_dim: int | None = Field(None, ge=1, description="query and key width a head; empty: dim / heads")
     v_dim: int | None = Field(None, ge=1, description="value width a head; empty: dim / heads")
-    dropout: float = Field(0.2, ge=0.0, lt=1.0, description="dropout of hidden states and of the input")
+    dropout: float = Field(0.2, ge=0.0, lt=1.0, description="dropout wherever the kind has it")
+    input_dropout: float | None = Field(
+        None, ge=0.0, lt=1.0, description="dropout of the input; empty: dropout"
+    )
+    attention_dropout: float | None = Field(
+        None, ge=0.0, lt=1.0, description="dropout of attention's result, before the output projection"
+    )
+    hidden_dropout: float | None = Field(
+        None, ge=0.0, lt=1.0, description="dropout of what is added to the residual path"
+    )
+    feed_forward_dropout: float | None = Field(
+        None, ge=0.0, lt=1.0, description="dropout inside the feed-forward"
+    )
     bias: BiasSetting | None = Field(
-        None, description="relative attention bias: both, time, position or none; empty: as published"
+        None,
+        description="relative attention bias: both, time, position (tables), decay (a function of time), "
+        "rope or none",
+    )
+    bias_tables: Literal["shared", "per_head"] | None = Field(
+        None, description="bias shared by all heads of a block, or one a head; empty: shared"
+    )
+    decay: DecayKind | None = Field(
+        None, description="form of the decay with time, for bias decay: power or exponential; empty: power"
+    )
+    activation: Literal["silu", "softmax"] | None = Field(
+        None, description="of attention scores: silu (scores as they are, divided by N) or softmax"
+    )
+    gate: bool | None = Field(None, description="HSTU's U gate on attention's result")
+    pointwise: bool | None = Field(None, description="HSTU's pointwise transform: SiLU on all projections")
+    residual: ResidualKind | None = Field(
+        None, description="residual pattern: hstu, pre_norm (Llama's), post_norm, gated (LiGR's) or sasrec"
+    )
+    norm: NormKind | None = Field(
+        None, description="norms on the residual path: layer or rms, each also _without_affine, or none"
+    )
+    attention_norm: NormKind | None = Field(None, description="norm of attention's result, of the same kinds")
+    final_norm: bool | None = Field(None, description="a norm after the last block")
+    feed_forward: FeedForwardKind | None = Field(
+        None, description="feed-forward: none, relu, gelu, swiglu or multi_stage (FuXi's)"
+    )
+    feed_forward_width: int | None = Field(None, ge=1, description="hidden width of the feed-forward")
+    learned_positions: bool | None = Field(None, description="a learned vector a position in the input")
+    scale_input: bool | None = Field(None, description="item vectors times sqrt(dim) in the input")
+    recompute: bool = Field(
+        False, description="compute blocks twice instead of keeping their insides for the backward pass"
     )
     attention: str = Field("auto", description="attention kernel by name; auto: the first that fits")
 
     @model_validator(mode="after")
-    def _widths_fit(self) -> BackboneConfig:
-        if self.dim % self.heads and None in (self.qk_dim, self.v_dim):
-            raise ValueError(f"dim ({self.dim}) is not a multiple of heads ({self.heads})")
-        if self.kind == "sasrec" and self.heads * self.value_dim != self.dim:
-            raise ValueError("sasrec adds attention to its input: heads * v_dim must be dim; leave v_dim out")
+    def _fits_together(self) -> BackboneConfig:
+        problem = next(problems(self), None)
+        if problem is not None:
+            raise ValueError(problem)
         return self
 
     @property
@@ -48,31 +93,96 @@ class BackboneConfig(Config):
         return self.v_dim or self.dim // self.heads
 
     @property
+    def preset(self) -> Preset:
+        """The kind as published."""
+        return BACKBONES[self.kind]
+
+    @property
     def relative_bias(self) -> BiasSetting:
         """The bias setting, the published one where it was left open."""
-        return self.bias or _PUBLISHED_BIAS[self.kind]
+        return self.bias or self.preset.bias
+
+    @property
+    def has_final_norm(self) -> bool:
+        """Whether a norm follows the last block; blocks of the post-norm pattern end with one already."""
+        if self.final_norm is not None:
+            return self.final_norm
+        return self.preset.final_norm and self.residual != "post_norm"
+
+    @property
+    def input_dropout_rate(self) -> float:
+        """Of the sum of embeddings."""
+        return self.dropout if self.input_dropout is None else self.input_dropout
+
+    @property
+    def has_learned_positions(self) -> bool:
+        """Whether positions are part of the input."""
+        return _chosen(self.learned_positions, self.preset.learned_positions)
+
+    @property
+    def scales_input(self) -> bool:
+        """Whether item vectors are multiplied by sqrt(dim) in the input."""
+        return _chosen(self.scale_input, self.preset.scale_input)
 
     @property
     def kernel(self) -> str | None:
         """Name of the attention kernel, None to choose by input."""
         return None if self.attention == "auto" else self.attention
 
+    def block_settings(self, max_length: int) -> BlockSettings:
+        """Every setting of a block.
 
-def check_time_bias(config: BackboneConfig, *, has_time: bool, setting: str = "model.bias") -> None:
-    """Refuse a time bias on data without timestamps.
+        Args:
+            max_length: longest history in tokens.
+        """
+        preset = self.preset
+        feed_forward = self.feed_forward or preset.feed_forward
+        return BlockSettings(
+            dim=self.dim,
+            heads=self.heads,
+            query_dim=self.query_dim,
+            value_dim=self.value_dim,
+            max_length=max_length,
+            bias=self.relative_bias,
+            bias_per_head=self.bias_tables == "per_head",
+            decay=self.decay or "power",
+            channels=preset.channels,
+            activation=self.activation or preset.activation,
+            gate=_chosen(self.gate, preset.gate),
+            pointwise=_chosen(self.pointwise, preset.pointwise),
+            separate_projections=preset.separate_projections or self.residual == "sasrec",
+            output_projection=preset.output_projection,
+            attention_norm=self.attention_norm or preset.attention_norm,
+            residual=self.residual or preset.residual,
+            norm=self.norm or preset.norm,
+            norm_eps=preset.norm_eps,
+            feed_forward=feed_forward,
+            feed_forward_width=self.feed_forward_width or self._published_width(feed_forward),
+            attention_dropout=self._dropout("attention", self.attention_dropout),
+            hidden_dropout=self._dropout("hidden", self.hidden_dropout),
+            feed_forward_dropout=self._dropout("feed_forward", self.feed_forward_dropout),
+            projection_bias=preset.projection_bias,
+            output_bias=preset.output_bias,
+            feed_forward_bias=preset.feed_forward_bias,
+            projection_std=preset.projection_std,
+            feed_forward_std=preset.feed_forward_std,
+            output_std=self._output_std(),
+            kernel=self.kernel,
+        )
 
-    Args:
-        config: the backbone.
-        has_time: whether the data has timestamps.
-        setting: name of the bias setting, for the message.
+    def _published_width(self, feed_forward: FeedForwardKind) -> int:
+        multiple = self.preset.feed_forward_multiple
+        return multiple * self.dim if multiple else published_width(feed_forward, self.dim)
 
-    Raises:
-        UserError: the bias needs times that are not there.
-    """
-    if has_time or not uses_time(config.relative_bias):
-        return
-    raise UserError(
-        f"the relative time bias of '{config.kind}' needs timestamps, and this data set has none",
-        where=f"{setting} = {config.relative_bias}",
-        fix=f"--set {setting}={'position' if config.relative_bias == 'both' else 'none'}",
-    )
+    def _dropout(self, place: DropoutPlace, setting: float | None) -> float:
+        if setting is not None:
+            return setting
+        return self.dropout if place in self.preset.dropout else 0.0
+
+    def _output_std(self) -> float | None:
+        std = self.preset.output_std
+        return std / (2 * self.blocks) ** 0.5 if std and self.preset.output_std_by_depth else std
+
+
+def _chosen(setting: bool | None, published: bool) -> bool:
+    return published if setting is None else setting

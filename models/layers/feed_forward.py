@@ -2,26 +2,107 @@
 
 from __future__ import annotations
 
+import math
+from typing import Literal
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.layers.initialization import init_linear
 
-class PointwiseFeedForward(nn.Module):
-    """`dropout(f2(dropout(relu(f1(x)))))`, both layers as wide as the input.
+FeedForwardKind = Literal["none", "relu", "gelu", "swiglu", "multi_stage"]
 
-    SASRec, arXiv 1808.09781, eq. 6, whose own code writes the linear layers as convolutions of width 1.
-    Weights are Xavier uniform, biases zero.
+_WIDTH_MULTIPLE = 8
+
+
+def published_width(kind: FeedForwardKind, dim: int) -> int:
+    """The hidden width of a kind: `dim` for relu (SASRec) and multi_stage (FuXi), 4 `dim` for gelu (GPT).
+
+    SwiGLU has three matrices instead of two, so that 8/3 `dim` costs what 4 `dim` does (Llama); rounded up
+    to a multiple of 8.
+    """
+    if kind == "swiglu":
+        return math.ceil(8 * dim / 3 / _WIDTH_MULTIPLE) * _WIDTH_MULTIPLE
+    return 4 * dim if kind == "gelu" else dim
+
+
+class FeedForward(nn.Module):
+    """`f2(dropout(act(f1(x))))` with ReLU (SASRec, arXiv 1808.09781, eq. 6) or GELU by tanh (GPT).
+
+    SASRec's own code writes the linear layers as convolutions of width 1.
+
+    Args:
+        kind: `relu` or `gelu`.
+        dim: width of x.
+        width: hidden width.
+        dropout: probability, behind the activation.
+        bias: whether the linear layers have biases.
+        std: of their first weights; None for Xavier uniform.
+        output_std: the same of f2.
     """
 
-    def __init__(self, dim: int, dropout: float) -> None:
+    def __init__(
+        self,
+        kind: Literal["relu", "gelu"],
+        dim: int,
+        width: int,
+        dropout: float,
+        *,
+        bias: bool,
+        std: float | None,
+        output_std: float | None,
+    ) -> None:
         super().__init__()
-        self.f1 = nn.Linear(dim, dim)
-        self.f2 = nn.Linear(dim, dim)
+        self.kind = kind
+        self.f1 = nn.Linear(dim, width, bias=bias)
+        self.f2 = nn.Linear(width, dim, bias=bias)
         self.dropout = nn.Dropout(dropout)
-        for layer in (self.f1, self.f2):
-            nn.init.xavier_uniform_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        init_linear(self.f1, std)
+        init_linear(self.f2, output_std)
 
     def forward(self, x: Tensor) -> Tensor:
         """[tokens, dim] -> [tokens, dim]."""
-        return self.dropout(self.f2(self.dropout(F.relu(self.f1(x)))))
+        hidden = self.f1(x)
+        activated = F.relu(hidden) if self.kind == "relu" else F.gelu(hidden, approximate="tanh")
+        return self.f2(self.dropout(activated))
+
+
+class SwiGLU(nn.Module):
+    """`f2(SiLU(W1 x) * W3 x)` (arXiv 2002.05202), W1 and W3 stacked in one layer f1.
+
+    Args:
+        dim: width of x.
+        width: hidden width.
+        dropout: probability.
+        dropout_on_input: whether dropout falls on x (FuXi-alpha's second stage) or on the product.
+        bias: whether the linear layers have biases.
+        std: of their first weights; None for Xavier uniform.
+        output_std: the same of f2.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        width: int,
+        dropout: float,
+        *,
+        dropout_on_input: bool,
+        bias: bool,
+        std: float | None,
+        output_std: float | None,
+    ) -> None:
+        super().__init__()
+        self.dropout_on_input = dropout_on_input
+        self.f1 = nn.Linear(dim, 2 * width, bias=bias)
+        self.f2 = nn.Linear(width, dim, bias=bias)
+        self.dropout = nn.Dropout(dropout)
+        init_linear(self.f1, std, [width, width])
+        init_linear(self.f2, output_std)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[tokens, dim] -> [tokens, dim]."""
+        if self.dropout_on_input:
+            x = self.dropout(x)
+        gate, value = self.f1(x).chunk(2, dim=-1)
+        product = F.silu(gate) * value
+        return self.f2(product if self.dropout_on_input else self.dropout(product))

@@ -16,7 +16,8 @@ from behavior.errors import UserError
 from behavior.shards import open_shards
 from models.baselines import evaluate_baseline, markov_scorer, transition_counts
 from models.loading import ShardSource
-from models.ranking import EvaluationConfig, Targets, evaluate_scorer
+from models.ranking import EvaluationConfig, evaluate_scorer
+from models.targets import Targets
 from tests.models.shards import Columns, User, World, leave_one_out, load, write_shards
 
 FIRST = 2
@@ -51,7 +52,9 @@ def test_markov_prefers_what_followed_then_what_is_popular(tmp_path: Path) -> No
     sequences = load(tmp_path)
     score = markov_scorer([sequences], shards.items()["train_count"].to_numpy().astype(float))
     target = sequences.offsets[:5] + np.array([1, 1, 1, 1, 2])
-    scores = score(sequences, Targets(np.arange(5), target, target)).numpy()
+    asked = score(sequences, Targets(np.arange(5), target, target))
+    scores = asked.columns(0, 6).numpy()
+    assert np.array_equal(np.hstack([asked.columns(0, 4), asked.columns(4, 6)]), scores)
     # After 2: 3, then 4, then by popularity 6, 2, 5 and 7 (which tie, never trained on).
     assert np.argsort(-scores[0], kind="stable")[:4].tolist() == [1, 2, 4, 0]
     assert scores[0][3] == scores[0][5] == 0.0

@@ -20,6 +20,7 @@ from models.checkpoint import (
 )
 
 CONFIG = {"model": {"kind": "hstu", "blocks": 2}, "train": {"epochs": 3, "betas": [0.9, 0.98]}}
+CPU = torch.device("cpu")
 DATASET = {"name": "toy", "digest": "abc"}
 
 
@@ -42,7 +43,7 @@ def saved(path: Path) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
     progress = {"step": 1, "minutes": 0.5, "best": None}
     save_checkpoint(
         path,
-        Checkpoint(CONFIG, DATASET, progress, module.state_dict(), optimizer.state_dict(), random_state()),
+        Checkpoint(CONFIG, DATASET, progress, module.state_dict(), optimizer.state_dict(), random_state(CPU)),
     )
     return module, optimizer
 
@@ -57,7 +58,7 @@ def test_everything_comes_back_and_goes_on_alike(tmp_path: Path) -> None:
     again, other = trained()
     load_weights(again, loaded.model, path)
     other.load_state_dict(loaded.optimizer)
-    set_random_state(loaded.random)
+    set_random_state(loaded.random, CPU)
     step(again, other)
     assert all(torch.equal(a, b) for a, b in zip(module.parameters(), again.parameters(), strict=True))
 

@@ -37,6 +37,15 @@ def test_the_default_recipe_is_the_defaults() -> None:
     assert load_config() == RunConfig()
 
 
+def test_the_published_recipes_take_none_of_what_came_later() -> None:
+    for name in ("ml-1m/hstu", "ml-1m/sasrec"):
+        config = load_config(name)
+        assert (config.train.accumulate, config.train.devices, config.train.patience) == (1, 1, None)
+        assert (config.optimizer.item_table, config.optimizer.decay_on) == ("adamw", "all")
+        assert (config.optimizer.schedule, config.optimizer.warmup_steps) == ("constant", 0)
+        assert not config.train.compile
+
+
 def test_settings_are_changed_by_name() -> None:
     config = load_config(
         "demo/hstu", ["model.blocks=3", "loss.negatives.count=7", "evaluation.exclude_seen=false"]
@@ -68,6 +77,9 @@ def test_a_recipe_can_be_a_file(tmp_path: Path) -> None:
         ("train.select_by=ndcg@20", "ndcg@10"),
         ("train.epochs=0", "train.epochs"),
         ("model.kind=transformer", "hstu"),
+        ("train.devices=0", "train.devices"),
+        ("optimizer.schedule=exponential", "inverse_sqrt"),
+        ("train.accumulate=3", "multiple of accumulate"),
     ],
 )
 def test_a_wrong_setting_says_what_is_right(setting: str, hint: str) -> None:

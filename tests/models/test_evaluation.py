@@ -24,9 +24,11 @@ from models.catalog import ItemCatalog
 from models.checkpoint import load_checkpoint
 from models.config import RunConfig, load_config
 from models.data import SequenceData
-from models.evaluation import evaluate_run, model_scorer
+from models.evaluation import evaluate_run, judge_run, model_scorer
 from models.loading import ShardSource
-from models.ranking import EvaluationConfig, Targets, evaluate_scorer, find_targets
+from models.ranking import EvaluationConfig, evaluate_scorer
+from models.scores import RowScores, Scores
+from models.targets import Targets, find_targets
 from models.training import train
 from tests.models.shards import User, World, load, write_shards
 
@@ -158,14 +160,14 @@ def test_protocol_against_one_candidate_at_a_time(
     def score(number: int, stop: int, index: int, item: int) -> float:
         return float((7 * number + 3 * stop + 5 * item) % 4)  # few values: many ties
 
-    def scorer(part: SequenceData, targets: Targets) -> torch.Tensor:
+    def scorer(part: SequenceData, targets: Targets) -> Scores:
         stops = targets.stop - part.offsets[targets.sequence]
         assert stops.min() > 0
         rows = [
             [score(number, stop, 0, item) for item in range(FIRST, FIRST + ITEMS)]
             for number, stop in zip(part.row[targets.sequence], stops, strict=True)
         ]
-        return torch.tensor(rows)
+        return RowScores(torch.tensor(rows))
 
     config = EvaluationConfig(cutoffs=[3], exclude_seen=exclude_seen, batch_size=batch_size)
     metrics = evaluate_scorer(source, scorer, split=split, config=config)
@@ -188,9 +190,10 @@ def test_a_basket_by_hand(tmp_path: Path) -> None:
     data = load(write_shards(tmp_path, users, world))
     asked: list[tuple[int, int]] = []
 
-    def scorer(_: SequenceData, targets: Targets) -> torch.Tensor:
+    def scorer(_: SequenceData, targets: Targets) -> Scores:
         asked.extend(zip(targets.sequence.tolist(), targets.stop.tolist(), strict=True))
-        return torch.tensor([[9.0, 8.0, 7.0, 6.0, 5.0, 4.0]]).expand(len(targets), -1)  # items 2, 3, ...
+        # Items 2, 3, ...
+        return RowScores(torch.tensor([[9.0, 8.0, 7.0, 6.0, 5.0, 4.0]]).expand(len(targets), -1))
 
     def mrr(exclude_seen: bool) -> float:
         asked.clear()
@@ -228,7 +231,10 @@ def test_seen_items_are_left_out_by_default_only_where_nobody_repeats(
     users = [User(items, 2, 3, behavior=[2, 2, 2, 2])]
     data = load(write_shards(tmp_path, users, WORLD))
     metrics = evaluate_scorer(
-        [data], lambda _, targets: torch.zeros(len(targets), ITEMS), split="test", config=EvaluationConfig()
+        [data],
+        lambda _, targets: RowScores(torch.zeros(len(targets), ITEMS)),
+        split="test",
+        config=EvaluationConfig(),
     )
     assert metrics["exclude_seen"] is excluded
 
@@ -365,10 +371,34 @@ def test_scoring_leaves_the_model_as_it_was(shards: Path) -> None:
     targets = find_targets(data, "test")
     state = torch.get_rng_state()
     scorer = model_scorer(model.train(), config.model)
-    first, second = (scorer(data, targets) for _ in range(2))
+    first, second = (scorer(data, targets).columns(0, ITEMS) for _ in range(2))
     assert torch.equal(first, second)
     assert model.training
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_item_vectors_are_made_once_an_evaluation(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load_config("default", SETTINGS)
+    catalog = ItemCatalog.from_shards(open_shards(shards))
+    model = build_model(config, catalog, num_behaviors=2, has_time=True)
+    made = []
+    monkeypatch.setattr(model, "item_vectors", lambda make=model.item_vectors: made.append(make()) or made[0])
+    settings = EvaluationConfig(batch_size=1)
+    scorer = model_scorer(model, config.model)
+    metrics = evaluate_scorer([load(shards)], scorer, split="test", config=settings)
+    assert metrics["targets"] > len(made) == 1
+
+
+def test_settings_of_the_run_can_be_replaced(shards: Path, tmp_path: Path) -> None:
+    train(load_config("default", [*SETTINGS, "train.epochs=1"]), shards, tmp_path / "run")
+    found = judge_run(tmp_path / "run", device="cpu", cutoffs=[2], by=["behavior"], exclude_seen=None)
+    assert {"hr@2", "breakdown"} <= set(report := found.report())
+    assert "hr@3" not in report
+    assert found.config.batch_size == 256
+    with pytest.raises(UserError, match="bootstrap"):
+        judge_run(tmp_path / "run", device="cpu", bootstrap=-1)
+    with pytest.raises(UserError, match="cannot be broken down by 'color'"):
+        judge_run(tmp_path / "run", device="cpu", by=["color"])
 
 
 def test_a_run_is_judged_on_its_own_data_only(shards: Path, tmp_path: Path) -> None:

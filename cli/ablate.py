@@ -1,0 +1,134 @@
+"""`lrm ablate`: tables of settings, trained for several seeds and compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from behavior.errors import UserError
+from cli.console import out as console
+from cli.console import print_json, print_table
+
+if TYPE_CHECKING:
+    from models.ablation import RunRecord
+
+RESULTS = "results.csv"
+
+
+def ablate(
+    table: Annotated[str | None, typer.Argument(help="A table that ships with lrm, or a YAML file.")] = None,
+    data: Annotated[str | None, typer.Option(help="A shard folder made by 'lrm prepare'.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the runs.")] = Path("runs/ablations"),
+    seeds: Annotated[str | None, typer.Option(help="Instead of the table's seeds, such as 0,1,2.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at once, on the same device.")] = 1,
+    csv: Annotated[
+        Path | None, typer.Option(help=f"File to which results are appended; default: {RESULTS} in --out.")
+    ] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="A metric to show; may be repeated.")] = None,
+    set: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting of all lines; may be repeated.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Train every line of a table of settings for every seed, and compare them on the test split.
+
+    Each run is judged once, with the checkpoint that validation chose. Results are appended to a CSV file;
+    what stands there already is not run again, and a run that was cut off goes on. Without a table, lists
+    those that ship with lrm.
+
+    Example:  lrm ablate ml-1m/bias --data data/ml-1m --jobs 4
+    """
+    from models.ablation import (
+        METRICS,
+        append_record,
+        load_table,
+        plan_runs,
+        read_records,
+        run_all,
+        summarize,
+        table_names,
+    )
+
+    if table is None:
+        rows = [(name, load_table(name).title, len(load_table(name).lines())) for name in table_names()]
+        if json:
+            print_json([{"table": name, "title": title, "lines": lines} for name, title, lines in rows])
+        else:
+            print_table("tables", ("table", "shows", "lines"), rows)
+        return
+    if data is None:
+        raise UserError("there is no data to train on", where="--data", fix="name a shard folder")
+    loaded = load_table(table)
+    runs = plan_runs(
+        Path(table).stem if table.endswith((".yaml", ".yml")) else table,
+        loaded,
+        data,
+        out,
+        seeds=_seeds(seeds),
+        overrides=set or [],
+    )
+    metrics = metric or list(METRICS)
+    _check_metrics(metrics, runs[0].config.evaluation.cutoffs)
+    path = csv or out / RESULTS
+    known = {record.digest: record for record in read_records(path)}
+    todo = [run for run in runs if run.digest not in known]
+    if not json:
+        console.print(f"{len(runs)} runs, {len(runs) - len(todo)} of them done before", highlight=False)
+    for number, record in enumerate(run_all(todo, data, jobs), start=1):
+        append_record(path, record)
+        known[record.digest] = record
+        if not json:
+            console.print(_line(record, metrics, f"{number}/{len(todo)}"), highlight=False)
+    records = [known[run.digest] for run in runs]
+    summary = summarize(records, metrics)
+    if json:
+        print_json({"title": loaded.title, "results": str(path), "lines": summary})
+        return
+    _print(loaded.title or table, summary, metrics, records)
+    console.print(f"every run: {path}", highlight=False)
+
+
+def _line(record: RunRecord, metrics: list[str], count: str) -> str:
+    shown = ", ".join(f"{name.upper()} {record.test[name]:.4f}" for name in metrics)
+    return f"{count} {record.line}, seed {record.seed}: {shown}; {record.minutes:.1f} min"
+
+
+def _print(title: str, summary: list[dict[str, Any]], metrics: list[str], records: list[RunRecord]) -> None:
+    times = ", ".join(sorted({record.time for record in records}))
+    devices = ", ".join(sorted({record.device for record in records}))
+    rows = [
+        (
+            entry["line"],
+            *(_spread(entry[name], entry[f"{name} sd"]) for name in metrics),
+            entry["seeds"],
+            entry["parameters"],
+            f"{entry['minutes']:.1f}",
+        )
+        for entry in summary
+    ]
+    header = ("line", *(name.upper() for name in metrics), "seeds", "parameters", "minutes")
+    print_table(f"{title} (test split, time {times}, {devices})", header, rows)
+
+
+def _spread(mean: float, deviation: float | None) -> str:
+    return f"{mean:.4f}" if deviation is None else f"{mean:.4f} ± {deviation:.4f}"
+
+
+def _seeds(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"'{text}' are not seeds", where="--seeds", fix="write numbers: 0,1,2") from None
+
+
+def _check_metrics(metrics: list[str], cutoffs: list[int]) -> None:
+    known = [f"{name}@{cutoff}" for cutoff in cutoffs for name in ("ndcg", "hr", "mrr")]
+    for name in metrics:
+        if name not in known:
+            raise UserError(
+                f"there is no metric '{name}'", where="--metric", fix=f"known: {', '.join(known)}"
+            )

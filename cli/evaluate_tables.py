@@ -1,0 +1,92 @@
+"""What `lrm evaluate` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from cli.console import out as console
+from cli.console import print_table
+
+_SLICES = 20
+
+
+def print_means(run: str, result: dict[str, Any], others: Sequence[dict[str, Any]]) -> None:
+    """The means over users, with intervals, and those of baselines beside them."""
+    names = [name for name in result if "@" in name]
+    intervals = result.get("intervals")
+    header = ["", result["model"], *(["95 %"] if intervals else []), *(other["model"] for other in others)]
+    rows = [
+        [
+            name,
+            result[name],
+            *([_interval(intervals[name])] if intervals else []),
+            *(other[name] for other in others),
+        ]
+        for name in names
+    ]
+    title = f"{run}: {result['split']}, {result['users']:,} users, {result['targets']:,} targets"
+    print_table(title, header, rows)
+
+
+def print_breakdown(result: dict[str, Any]) -> None:
+    """HR and NDCG at the first cutoff of every slice: the 20 with the most targets, where there are more."""
+    names = [name for name in result if name.startswith(("ndcg@", "hr@"))]
+    shown = sorted(names[:2], reverse=True)
+    for attribute, parts in result.get("breakdown", {}).items():
+        largest = sorted(parts, key=lambda part: -parts[part]["targets"])[:_SLICES]
+        rows = []
+        for part in (part for part in parts if part in largest):
+            record, row = parts[part], [part, parts[part]["targets"]]
+            for name in shown:
+                row += [record[name]]
+                row += [_interval(record["intervals"][name])] if "intervals" in record else []
+            rows.append(row)
+        columns = [[name, *(["95 %"] if "intervals" in result else [])] for name in shown]
+        print_table(f"by {attribute}", ["", "targets", *(name for pair in columns for name in pair)], rows)
+        if len(parts) > len(largest):
+            console.print(f"and {len(parts) - len(largest):,} smaller ones: --json has them", highlight=False)
+
+
+def print_comparison(run: str, result: dict[str, Any]) -> None:
+    """The difference to another run."""
+    comparison = result["comparison"]
+    rows = [
+        [
+            name,
+            row["ours"],
+            row["theirs"],
+            f"{row['difference']:+.4f}",
+            _interval(row["interval"], sign="+"),
+            f"{row['share_below_zero']:.1%}",
+        ]
+        for name, row in comparison["metrics"].items()
+    ]
+    print_table(
+        f"{run} against {comparison['against']} ({comparison['model']}, time {comparison['time']})",
+        ["", "this run", "the other", "difference", "95 %", "draws below 0"],
+        rows,
+    )
+
+
+def protocol(result: dict[str, Any]) -> str:
+    """Under which protocol the numbers came about, in one line."""
+    seen = "removed" if result["exclude_seen"] else "kept"
+    cuts = [f"{name} {result[name]}" for name in ("valid_at", "test_at") if name in result]
+    targets = {"first": "the first target", "all": "all targets"}[result["split_targets"]]
+    split = ", ".join([result["split_kind"], f"{targets} of a user", *cuts])
+    left_out = (
+        f"; {result['users_without_history']:,} users without a history left out"
+        if result["users_without_history"]
+        else ""
+    )
+    return (
+        f"time {result['time']}; seen items {seen}; {result['candidates']:,} candidates, ties count against "
+        f"the target; split {split}{left_out}; {result['checkpoint']} checkpoint, after {result['epoch']} "
+        f"epochs, {result['step']:,} steps"
+    )
+
+
+def _interval(ends: Sequence[float], sign: str = "") -> str:
+    low, high = ends
+    return f"{low:{sign}.4f} to {high:{sign}.4f}"

@@ -1,0 +1,164 @@
+"""The runs of a table: which there are, which are done, and several at once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import re
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from behavior.shards import open_shards
+from behavior.storage import FolderLike
+from models.ablation.results import RunRecord
+from models.ablation.table import AblationTable
+from models.build import dataset_of
+from models.config import RunConfig
+from models.evaluation import evaluate_run
+from models.observer import Silent, TrainStart
+from models.training import FREE_SETTINGS, train
+
+# What says where and how fast, and not what is learned.
+_NO_PART_OF_A_RUN = FREE_SETTINGS - {"train.epochs", "train.max_minutes"}
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One line of a table with one seed."""
+
+    table: str
+    line: str
+    seed: int
+    recipe: str
+    settings: dict[str, Any]
+    config: RunConfig
+    digest: str
+    folder: Path
+
+
+def plan_runs(
+    name: str,
+    table: AblationTable,
+    data: FolderLike,
+    out: Path,
+    *,
+    seeds: Sequence[int] | None = None,
+    overrides: Sequence[str] = (),
+) -> list[PlannedRun]:
+    """Every run of a table, all seeds of a line one after the other.
+
+    Args:
+        name: of the table.
+        table: the lines.
+        data: the shard folder.
+        out: folder of the runs.
+        seeds: instead of the table's.
+        overrides: settings of all lines, such as `train.epochs=2`.
+
+    Raises:
+        UserError: the settings of a line are wrong, or the data cannot be used.
+    """
+    digest = dataset_of(open_shards(data))["digest"]
+    runs = []
+    for line, settings in table.lines().items():
+        for seed in seeds or table.seeds:
+            config = table.config(settings, seed, list(overrides))
+            identity = _digest(line, config, digest)
+            folder = out / f"{_slug(line)}-seed-{seed}-{identity[:6]}"
+            recipe = settings.get("recipe", table.recipe)
+            own = {key: value for key, value in settings.items() if key != "recipe"}
+            own |= {"--set": list(overrides)} if overrides else {}
+            runs.append(PlannedRun(name, line, seed, recipe, own, config, identity, folder))
+    return runs
+
+
+def run_all(runs: Sequence[PlannedRun], data: str, jobs: int) -> Iterator[RunRecord]:
+    """Train and judge; gives each record as soon as its run is done.
+
+    A run that was cut off goes on from its last checkpoint. With several jobs, each is a process of its own,
+    and takes one run after the other: small models leave most of a GPU idle.
+
+    Args:
+        runs: what to run.
+        data: the shard folder, or its url.
+        jobs: how many at once.
+    """
+    if jobs <= 1 or len(runs) <= 1:
+        yield from (run_one(run, data) for run in runs)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(jobs, len(runs)), mp_context=context) as pool:
+        waiting: set[Future[RunRecord]] = {pool.submit(run_one, run, data) for run in runs}
+        try:
+            while waiting:
+                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield future.result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def run_one(run: PlannedRun, data: str) -> RunRecord:
+    """Train one run, choose its checkpoint by validation, and read the test split for that one."""
+    start = _Start()
+    result = train(run.config, data, run.folder, resume=run.folder.exists(), observer=start)
+    test = evaluate_run(run.folder, "test", device=run.config.train.device)
+    return RunRecord(
+        table=run.table,
+        line=run.line,
+        seed=run.seed,
+        settings=run.settings,
+        recipe=run.recipe,
+        digest=run.digest,
+        data=dataset_of(open_shards(data))["name"],
+        time=test["time"],
+        test=_metrics(test),
+        valid=_metrics(result.best_metrics),
+        best_epoch=(result.best_epoch or 0) + 1,
+        epochs=result.epochs,
+        steps=result.step,
+        parameters=start.parameters,
+        minutes=round(result.minutes, 3),
+        device=start.device,
+        version=version("lrm-kit"),
+    )
+
+
+class _Start(Silent):
+    """Keeps what is told at the start."""
+
+    parameters = 0
+    device = ""
+
+    def started(self, start: TrainStart) -> None:
+        self.parameters = start.parameters
+        self.device = _device_name(start.device)
+
+
+def _device_name(device: str) -> str:
+    import torch
+
+    return torch.cuda.get_device_name() if device.startswith("cuda") else device
+
+
+def _metrics(result: dict[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in result.items() if "@" in name and isinstance(value, float)}
+
+
+def _digest(line: str, config: RunConfig, data: str) -> str:
+    settings = config.model_dump(mode="json")
+    for free in _NO_PART_OF_A_RUN:
+        section, _, key = free.partition(".")
+        settings.get(section, {}).pop(key, None)
+    text = json.dumps([line, settings, data], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _slug(line: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", line.lower()).strip("-") or "line"

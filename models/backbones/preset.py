@@ -1,0 +1,49 @@
+"""What a kind of backbone is where its settings are left open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from models.layers.feed_forward import FeedForwardKind
+from models.layers.norm import NormKind
+from models.layers.relative_bias import BiasSetting
+from models.layers.residual import ResidualKind
+
+DropoutPlace = Literal["attention", "hidden", "feed_forward"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """A published backbone. Fields up to `scale_input` can be set by users, the others go with the kind."""
+
+    bias: BiasSetting
+    activation: Literal["silu", "softmax"]
+    gate: bool = False
+    pointwise: bool = False
+    residual: ResidualKind
+    norm: NormKind
+    attention_norm: NormKind = "none"
+    final_norm: bool = False
+    """Whether a norm follows the last block."""
+    feed_forward: FeedForwardKind
+    feed_forward_multiple: int | None = None
+    """Hidden width over dim; None for what goes with the feed-forward."""
+    dropout: frozenset[DropoutPlace]
+    """Where dropout falls, besides the input."""
+    learned_positions: bool = True
+    scale_input: bool = True
+    """Whether item vectors are multiplied by sqrt(dim)."""
+
+    norm_eps: float
+    channels: bool = False
+    separate_projections: bool = False
+    output_projection: bool = True
+    projection_bias: bool = False
+    output_bias: bool = False
+    feed_forward_bias: bool = False
+    projection_std: float | None = None
+    feed_forward_std: float | None = None
+    output_std: float | None = None
+    output_std_by_depth: bool = False
+    """Whether `output_std` is divided by sqrt(2 blocks)."""

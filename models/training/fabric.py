@@ -1,0 +1,75 @@
+"""Lightning Fabric on one device, or on one of several that train together."""
+
+from __future__ import annotations
+
+from inspect import signature
+
+from lightning.fabric import Fabric
+from lightning.fabric.plugins.environments import ClusterEnvironment
+from lightning.fabric.strategies import DDPStrategy
+from torch.nn.parallel import DistributedDataParallel
+
+from models.config import TrainConfig
+from models.device import pick_device
+from models.training.processes import Processes
+
+
+def make_fabric(config: TrainConfig, processes: Processes) -> Fabric:
+    """Fabric for this process; with several, gradients are averaged over all of them."""
+    device = pick_device(config.device)
+    if processes.count == 1:
+        return Fabric(accelerator=device.type, devices=1, precision=config.precision)
+    # Buffers are tables of the catalog, alike everywhere and never written to. Newer torch has another name.
+    newer = "forward_sync_buffers" in signature(DistributedDataParallel.__init__).parameters
+    unchanged = {"forward_sync_buffers" if newer else "broadcast_buffers": False}
+    strategy = DDPStrategy(cluster_environment=_Joined(processes), gradient_as_bucket_view=True, **unchanged)
+    fabric = Fabric(
+        accelerator=device.type,
+        devices=processes.local_count,
+        num_nodes=processes.count // processes.local_count,
+        strategy=strategy,
+        precision=config.precision,
+    )
+    fabric.launch()
+    return fabric
+
+
+class _Joined(ClusterEnvironment):
+    """Processes that have met already."""
+
+    def __init__(self, processes: Processes) -> None:
+        self.processes = processes
+
+    @property
+    def creates_processes_externally(self) -> bool:
+        return True
+
+    @property
+    def main_address(self) -> str:
+        return ""
+
+    @property
+    def main_port(self) -> int:
+        return 0
+
+    @staticmethod
+    def detect() -> bool:
+        return False
+
+    def world_size(self) -> int:
+        return self.processes.count
+
+    def set_world_size(self, size: int) -> None:
+        pass
+
+    def global_rank(self) -> int:
+        return self.processes.rank
+
+    def set_global_rank(self, rank: int) -> None:
+        pass
+
+    def local_rank(self) -> int:
+        return self.processes.local_rank
+
+    def node_rank(self) -> int:
+        return self.processes.rank // self.processes.local_count

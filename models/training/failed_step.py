@@ -1,0 +1,56 @@
+"""A step that went wrong, kept in a file: what was in its batches, and what is known about it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from safetensors.torch import save
+
+from models.batch import TOKEN_COLUMNS, PackedBatch
+from models.checkpoint import write_atomically
+from models.training.step import TakenStep
+
+_METADATA = "lrm-kit failed step"
+_COLUMNS = (*TOKEN_COLUMNS, "offsets", "sequence")
+
+
+def save_failed_step(path: Path, step: TakenStep) -> None:
+    """Write a step's batches: tensors `<part>.<column>`, and a note in the file's metadata."""
+    tensors = {
+        f"{number}.{name}": getattr(part, name).clone()
+        for number, part in enumerate(step.parts)
+        for name in _COLUMNS
+    }
+    note = {
+        "step": step.number,
+        "epoch": step.epoch,
+        # As text: JSON has no word for what is not a number.
+        "losses": [str(loss.item()) for loss in step.losses],
+        "gradient_norm": None if step.gradient_norm is None else str(step.gradient_norm.item()),
+        "learning_rate": step.learning_rate,
+        "has_time": step.parts[0].has_time,
+    }
+    write_atomically(path, save(tensors, metadata={_METADATA: json.dumps(note)}))
+
+
+def load_failed_step(path: Path) -> tuple[list[PackedBatch], dict[str, Any]]:
+    """The batches of a step that went wrong, and the note about it.
+
+    Returns:
+        The batches, one a part of the step.
+        `step` (from 1), `epoch` (from 0), `losses` (of each part) and `gradient_norm` as text,
+        `learning_rate`, `has_time`.
+    """
+    with safe_open(path, framework="pt") as file:
+        note: dict[str, Any] = json.loads(file.metadata()[_METADATA])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    batches = [
+        PackedBatch(
+            **{name: tensors[f"{part}.{name}"] for name in _COLUMNS}, has_time=note["has_time"]
+        ).validate()
+        for part in range(len(note["losses"]))
+    ]
+    return batches, note

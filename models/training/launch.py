@@ -1,0 +1,175 @@
+"""Starting the processes of a training, one a device."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+from behavior.errors import UserError
+from models.config import RunConfig, TrainConfig
+from models.device import pick_device
+from models.training.processes import Processes, join_store, join_torchrun, launched_by_torchrun
+
+_HOST = "127.0.0.1"
+_ARRIVED = "arrived"
+# How long a process that breaks off may take to save what it has, to write its stack trace and to end.
+_LAST_WORDS = 5.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every process of a training is told."""
+
+    config: RunConfig
+    data: str
+    """Path or url of the shard folder."""
+    out: Path
+    resume: bool
+
+
+@contextmanager
+def processes_for(job: Job) -> Iterator[Processes]:
+    """The processes that `train.devices` asks for, of which this is the first; or those of `torchrun`.
+
+    Started processes end with the block: at once where it is left by an error.
+
+    Raises:
+        UserError: there are fewer devices, or `torchrun` started another number of processes.
+    """
+    config = job.config.train
+    backend = "nccl" if pick_device(config.device).type == "cuda" else "gloo"
+    count = count_devices(config)
+    if launched_by_torchrun():
+        processes = join_torchrun(backend)
+        try:
+            _check_torchrun(config, processes)
+            yield processes
+        finally:
+            processes.close()
+    elif count == 1:
+        yield Processes()
+    else:
+        with _started(job, count, backend) as processes:
+            yield processes
+
+
+def count_devices(config: TrainConfig) -> int:
+    """Devices of this machine that the settings ask for; `auto` is every GPU, or one CPU.
+
+    Raises:
+        UserError: there are not so many GPUs.
+    """
+    on_gpu = pick_device(config.device).type == "cuda"
+    there = torch.cuda.device_count() if on_gpu else 1
+    wanted = there if config.devices == "auto" else config.devices
+    if on_gpu and wanted > there:
+        raise UserError(
+            f"{wanted} GPUs are asked for and there are {there}",
+            where=f"train.devices = {wanted}",
+            fix=f"--devices {there}, or auto",
+        )
+    return wanted
+
+
+def meet(told: dict[str, Any]) -> tuple[Job, Processes]:
+    """In a started process: its job, and the others, as the first process told them."""
+    store = TCPStore(_HOST, told["port"], told["count"], is_master=False)
+    store.add(_ARRIVED, 1)
+    job = Job(RunConfig(**told["config"]), told["data"], Path(told["out"]), told["resume"])
+    return job, join_store(store, told["rank"], told["count"], told["backend"])
+
+
+@contextmanager
+def _started(job: Job, count: int, backend: str) -> Iterator[Processes]:
+    # Port 0: the system picks a free one.
+    store = TCPStore(_HOST, 0, count, is_master=True, wait_for_workers=False)
+    told = {
+        "config": job.config.model_dump(mode="json"),
+        "data": job.data,
+        "out": str(job.out),
+        "resume": job.resume,
+        "count": count,
+        "backend": backend,
+        "port": store.port,
+    }
+    others: list[subprocess.Popen[str]] = []
+    try:
+        for rank in range(1, count):
+            others.append(_start(json.dumps(told | {"rank": rank})))
+        _await(store, others)
+        processes = join_store(store, 0, count, backend)
+        try:
+            yield processes
+        except UserError:
+            _let_end(others)  # they have met it, too, and may have something to save
+            raise
+        except RuntimeError as error:  # what torch raises when a connection breaks, among other things
+            _let_end(others)
+            _tell_who_ended(others, error)
+            raise
+        finally:
+            processes.close()
+        for other in others:
+            other.wait()
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+
+
+def _start(told: str) -> subprocess.Popen[str]:
+    # In a session of its own, so that Ctrl-C reaches the first process alone, which ends the others.
+    process = subprocess.Popen(
+        [sys.executable, "-m", "models.training.worker"],
+        stdin=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdin is not None
+    with suppress(BrokenPipeError):  # it ended at once, which is found out when it is waited for
+        process.stdin.write(told)
+        process.stdin.close()
+    return process
+
+
+def _await(store: TCPStore, others: list[subprocess.Popen[str]]) -> None:
+    """Wait until all have found the store: joining would wait for those that never will, too."""
+    while store.add(_ARRIVED, 0) < len(others):
+        _tell_who_ended(others)
+        time.sleep(0.02)
+
+
+def _let_end(others: list[subprocess.Popen[str]]) -> None:
+    until = time.monotonic() + _LAST_WORDS
+    for other in others:
+        with suppress(subprocess.TimeoutExpired):
+            other.wait(max(0.0, until - time.monotonic()))
+
+
+def _tell_who_ended(others: list[subprocess.Popen[str]], cause: Exception | None = None) -> None:
+    for rank, other in enumerate(others, 1):
+        if other.poll():
+            raise UserError(
+                f"training process {rank} ended with exit code {other.returncode}",
+                fix="what it wrote stands above; killed (-9) often means that memory ran out",
+            ) from cause
+
+
+def _check_torchrun(config: TrainConfig, processes: Processes) -> None:
+    if config.devices not in ("auto", 1, processes.local_count):
+        raise UserError(
+            f"torchrun started {processes.local_count} processes on this machine, and the settings ask for "
+            f"{config.devices}",
+            where=f"train.devices = {config.devices}",
+            fix="leave train.devices out: torchrun decides",
+        )

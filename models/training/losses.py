@@ -1,0 +1,140 @@
+"""Losses since the last report, left on the device until somebody asks, and the guard over them."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+import torch
+
+from behavior.errors import UserError
+from models.training.failed_step import save_failed_step
+from models.training.processes import Processes
+from models.training.step import TakenStep
+
+# Batches are held until their losses have been read: so many tokens take some 250 MB.
+_MOST_TOKENS = 1 << 22
+_FIX = "lower optimizer.learning_rate or set optimizer.clip_norm; older checkpoints hold"
+
+
+class Stretch(NamedTuple):
+    """Some steps of a training, taken together."""
+
+    loss: float
+    """Mean over the steps."""
+    gradient_norm: float | None
+    """Mean over the steps, before clipping."""
+    tokens_per_second: float
+    """Of all processes together."""
+    flops_per_second: float
+    """Of all processes together; see `models.flops`."""
+    seconds: float
+
+
+class StepLosses:
+    """Collects what steps left behind; reading it waits for the device, so not each step does.
+
+    Args:
+        processes: their losses are averaged.
+        failed: folder for the batches of a step that goes wrong.
+    """
+
+    def __init__(self, processes: Processes, failed: Path) -> None:
+        self.processes, self.failed = processes, failed
+        self.latest: TakenStep | None = None
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget everything and start the clock."""
+        self.unread: list[TakenStep] = []
+        self.losses: list[float] = []
+        self.norms: list[float] = []
+        self.tokens, self.flops, self.unread_tokens = 0.0, 0.0, 0.0
+        self.since = time.monotonic()
+
+    def __len__(self) -> int:
+        return len(self.losses) + len(self.unread)
+
+    def add(self, step: TakenStep, flops: float) -> None:
+        """Note a step and its floating-point operations; now and then, look at the losses so far.
+
+        Raises:
+            UserError: see `check`.
+        """
+        self.unread.append(step)
+        self.latest = step
+        self.tokens += step.work.tokens
+        self.unread_tokens += step.work.tokens
+        self.flops += flops
+        if self.unread_tokens > _MOST_TOKENS:
+            self.check()
+
+    def check(self) -> None:
+        """Read the losses of steps not looked at yet, and let go of their batches.
+
+        Raises:
+            UserError: a loss or a gradient is not a number, or infinite; its batches are saved.
+        """
+        steps, self.unread, self.unread_tokens = self.unread, [], 0.0
+        if not steps:
+            return
+        values = iter(torch.stack([value for step in steps for value in _values(step)]).tolist())
+        sums, norms = [], []
+        for step in steps:
+            sums.append(sum(next(values) for _ in step.losses))
+            norms += [] if step.gradient_norm is None else [next(values)]
+        losses = [total / self.processes.count for total in self.processes.total(sums)]
+        for place, step in enumerate(steps):
+            if not math.isfinite(losses[place]):
+                self._fail(step, f"the loss became {losses[place]} at step {step.number}")
+            if norms and not math.isfinite(norms[place]):
+                self._fail(step, f"the gradient became {norms[place]} at step {step.number}")
+        self.losses += losses
+        self.norms += norms
+
+    def check_weights(self, weights: Iterable[torch.Tensor]) -> None:
+        """Make sure that what is about to be saved or judged are numbers.
+
+        Raises:
+            UserError: they are not; the batches of the latest step are saved.
+        """
+        self.check()
+        if self.latest is None:
+            return
+        # The largest magnitude, without a temporary of a table's size.
+        largest = torch.stack([torch.linalg.vector_norm(weight.detach(), ord=math.inf) for weight in weights])
+        if not bool(largest.isfinite().all()):
+            self._fail(
+                self.latest, f"the weights are no longer finite numbers after step {self.latest.number}"
+            )
+
+    def take(self) -> Stretch:
+        """What is to be said of the steps since the last call.
+
+        Raises:
+            UserError: see `check`.
+        """
+        self.check()
+        seconds = max(time.monotonic() - self.since, 1e-9)
+        stretch = Stretch(
+            loss=sum(self.losses) / len(self.losses),
+            gradient_norm=sum(self.norms) / len(self.norms) if self.norms else None,
+            tokens_per_second=self.tokens / seconds,
+            flops_per_second=self.flops / seconds,
+            seconds=seconds,
+        )
+        self.restart()
+        return stretch
+
+    def _fail(self, step: TakenStep, what: str) -> NoReturn:
+        rank = self.processes.rank
+        path = self.failed / f"step-{step.number}{f'-process-{rank}' if rank else ''}.safetensors"
+        save_failed_step(path, step)
+        raise UserError(f"{what}; its batches are saved", where=str(path), fix=_FIX)
+
+
+def _values(step: TakenStep) -> list[torch.Tensor]:
+    return [*step.losses, *([] if step.gradient_norm is None else [step.gradient_norm])]

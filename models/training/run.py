@@ -1,0 +1,77 @@
+"""Training a model, from settings and data to a run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from behavior.shards import open_shards
+from behavior.storage import FolderLike, as_folder
+from models.config import RunConfig
+from models.curves import draw_curves
+from models.device import repeatable
+from models.metrics_log import MetricsLog, read_metrics
+from models.observer import Silent, TrainObserver, TrainResult
+from models.run_folder import claim_run
+from models.training.launch import Job, count_devices, processes_for
+from models.training.loop import Training
+from models.training.processes import Processes, launched_by_torchrun
+
+
+def train(
+    config: RunConfig,
+    data: FolderLike,
+    out: Path,
+    resume: bool = False,
+    observer: TrainObserver | None = None,
+) -> TrainResult:
+    """Train a model on a shard folder.
+
+    Stops after `train.epochs`, after `train.max_minutes`, or after `train.patience` validations without a
+    better one, whichever comes first. With `resume` a run that exists goes on from its last checkpoint, to
+    the same losses as if it had never stopped; where there is none yet, it begins.
+
+    With `train.devices` above 1 this process starts the others, and is the first of them; under `torchrun` it
+    is one of those that were started.
+
+    Args:
+        config: all settings.
+        data: the shard folder; urls too.
+        out: the run's folder; see `models.run_folder.RunFolder` for what it holds.
+        resume: go on with the run in `out`.
+        observer: told about the progress, in the first process.
+
+    Returns:
+        What came of it, the same in every process.
+
+    Raises:
+        UserError: the data, the devices or the run's folder cannot be used, the checkpoint is of another
+            run, or the loss stopped being a number.
+    """
+    job = Job(config, as_folder(data).url, Path(out), resume)
+    if count_devices(config.train) > 1 and not launched_by_torchrun():
+        # What is wrong with the folders is said at once, not after the other processes have started.
+        open_shards(job.data)
+        claim_run(job.out, resume=resume)
+    with processes_for(job) as processes:
+        return train_in(job, processes, observer or Silent())
+
+
+def train_in(job: Job, processes: Processes, observer: TrainObserver) -> TrainResult:
+    """This process's part of a training; see `train`."""
+    shards = open_shards(job.data)
+    run = processes.on_first(lambda: claim_run(job.out, resume=job.resume))
+    training = Training(job.config, shards, run, observer, processes)
+    try:
+        with repeatable(training.device):
+            if not processes.is_first:
+                return training.run_epochs(None)
+            if training.loader.epoch < job.config.train.epochs:
+                run.write(job.config, shards.folder, training.dataset)
+            kept = training.state.metrics_bytes
+            with MetricsLog(run.metrics, run.tensorboard, keep_bytes=kept) as log:
+                result = training.run_epochs(log)
+    finally:
+        training.loader.close()
+    draw_curves(read_metrics(run.metrics), run.curves)
+    observer.finished(result)
+    return result

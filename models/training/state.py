@@ -1,0 +1,132 @@
+"""Where a training stands, and how that is written down and taken up again."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from behavior.config import parse_config
+from models.checkpoint import (
+    Checkpoint,
+    check_same,
+    load_checkpoint,
+    load_weights,
+    random_state,
+    save_checkpoint,
+    set_random_state,
+)
+from models.config import RunConfig
+from models.optimizer import OptimizerSet
+from models.tasks.retrieval import RetrievalModel
+from models.training.processes import Processes
+
+# May change when a run is taken up again: they say how long, how often and where, not what is learned.
+FREE_SETTINGS = {
+    "train.epochs",
+    "train.max_minutes",
+    "train.patience",
+    "train.accumulate",
+    "train.checkpoint_every_steps",
+    "train.log_every_steps",
+    "train.validate_every_epochs",
+    "train.device",
+    "train.devices",
+    "train.compile",
+    "evaluation.batch_size",
+    "evaluation.bootstrap",
+    "evaluation.by",
+    "loader.lookahead",
+    "loader.threads",
+    "loader.prefetch",
+    "loader.cache_mib",
+}
+
+_PROCESS = "process-"
+
+
+@dataclass
+class TrainState:
+    """Where a training stands; with the tensors, all that a checkpoint needs."""
+
+    step: int = 0
+    epoch: int = 0
+    loader: dict[str, Any] = field(default_factory=dict)
+    minutes: float = 0.0
+    metrics_bytes: int = 0
+    best: float | None = None
+    best_epoch: int | None = None
+    best_metrics: dict[str, Any] = field(default_factory=dict)
+    without_improvement: int = 0
+    """Validations of whole epochs since the best one."""
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What training changes: the weights, the optimizer's state, the random generators."""
+
+    config: RunConfig
+    dataset: dict[str, Any]
+    model: RetrievalModel
+    optimizer: OptimizerSet
+    processes: Processes
+    device: torch.device
+
+    def save(self, path: Path, state: TrainState) -> None:
+        """Write a checkpoint to go on from; all processes take part, the first one writes."""
+        random = self.processes.gather(random_state(self.device))
+        if not self.processes.is_first:
+            return
+        named = {
+            f"{_process(rank)}{name}": value
+            for rank, states in enumerate(random)
+            for name, value in states.items()
+        }
+        checkpoint = self._checkpoint(asdict(state))
+        save_checkpoint(path, replace(checkpoint, optimizer=self.optimizer.state_dict(), random=named))
+
+    def save_model(self, path: Path, progress: dict[str, Any]) -> None:
+        """Write a checkpoint of the weights alone; on the first process."""
+        save_checkpoint(path, self._checkpoint(progress))
+
+    def restore(self, path: Path) -> TrainState:
+        """Take everything up from a checkpoint, which may be of another number of processes.
+
+        Raises:
+            UserError: it is damaged, or of another run.
+        """
+        checkpoint = load_checkpoint(path)
+        # Settings that came later have their defaults, which is how the run was trained.
+        config = parse_config(RunConfig, checkpoint.config, where=str(path)).model_dump(mode="json")
+        saved = replace(checkpoint, config=config)
+        check_same(saved, self._settings(), self.dataset, FREE_SETTINGS, path)
+        load_weights(self.model, saved.model, path)
+        assert saved.optimizer is not None
+        self.optimizer.load_state_dict(saved.optimizer)
+        state = TrainState(**saved.progress)
+        random = _of_process(saved.random, self.processes.rank)
+        if random:
+            set_random_state(random, self.device)
+        else:  # There were fewer processes: a stream that none of them has had.
+            torch.manual_seed(hash((self.config.train.seed, self.processes.rank, state.step)))
+        return state
+
+    def _checkpoint(self, progress: dict[str, Any]) -> Checkpoint:
+        return Checkpoint(self._settings(), self.dataset, progress, self.model.state_dict())
+
+    def _settings(self) -> dict[str, Any]:
+        return self.config.model_dump(mode="json")
+
+
+def _process(rank: int) -> str:
+    """Prefix of a process's random state in a checkpoint; the first one has none."""
+    return f"{_PROCESS}{rank}." if rank else ""
+
+
+def _of_process(random: dict[str, torch.Tensor], rank: int) -> dict[str, torch.Tensor]:
+    if rank == 0:
+        return {name: value for name, value in random.items() if not name.startswith(_PROCESS)}
+    own = _process(rank)
+    return {name.removeprefix(own): value for name, value in random.items() if name.startswith(own)}

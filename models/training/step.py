@@ -1,0 +1,124 @@
+"""One optimizer step: its parts worked through one after the other, on one device or on each of several."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from lightning.fabric import Fabric
+from torch import nn
+
+from models.batch import PackedBatch
+from models.flops import StepWork
+from models.loading import TrainLoader
+from models.optimizer import OptimizerSet
+from models.tasks.retrieval import LossBatch, RetrievalObjective
+from models.training.processes import Processes
+
+
+@dataclass(frozen=True)
+class TakenStep:
+    """What a step left behind; tensors are on the device until somebody asks."""
+
+    number: int
+    """From 1."""
+    epoch: int
+    """From 0."""
+    parts: list[PackedBatch]
+    """This process's batches, on the host."""
+    losses: list[torch.Tensor]
+    """Of each part: scalars. Added up over parts and averaged over processes: the step's mean loss."""
+    gradient_norm: torch.Tensor | None
+    """Before clipping; none where nothing is clipped."""
+    learning_rate: float
+    work: StepWork
+    """Of all processes together."""
+
+
+class LossShare(nn.Module):
+    """What the positions of one part, of one process, add to the mean loss of a step."""
+
+    def __init__(self, objective: RetrievalObjective) -> None:
+        super().__init__()
+        self.objective = objective
+
+    def forward(self, part: LossBatch, positions: float) -> torch.Tensor:
+        """The sum of the losses over `positions`, a scalar.
+
+        Args:
+            part: a batch; one without targets gives 0, with zero gradients for all parameters, which
+                processes that average their gradients wait for.
+            positions: what the sum is divided by.
+        """
+        if len(part.positions) == 0:
+            return torch.stack([parameter.sum() for parameter in self.parameters()]).sum() * 0.0
+        mean: torch.Tensor = self.objective(part)
+        share = len(part.positions) / positions
+        return mean if share == 1.0 else mean * share
+
+
+class Stepper:
+    """Takes optimizer steps.
+
+    Args:
+        fabric: of this process.
+        processes: all of them.
+        objective: on the device.
+        optimizer: of its parameters.
+        clip_norm: longest gradient.
+    """
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        processes: Processes,
+        objective: RetrievalObjective,
+        optimizer: OptimizerSet,
+        clip_norm: float | None,
+    ) -> None:
+        self.fabric, self.processes = fabric, processes
+        self.optimizer, self.clip_norm = optimizer, clip_norm
+        self.module = fabric.setup_module(LossShare(objective))
+
+    def take(self, parts: list[PackedBatch], number: int, epoch: int) -> TakenStep | None:
+        """Update the weights by the gradient of the mean loss over all positions of all parts, everywhere.
+
+        Returns:
+            The step, or None where no position of any process has a target; nothing has changed then.
+        """
+        prepared = [LossBatch(part) for part in parts]
+        work = self._work(prepared)
+        if work.positions == 0:
+            return None
+        self.optimizer.zero_grad()
+        losses = []
+        for place, part in enumerate(prepared, 1):
+            with self.fabric.no_backward_sync(self.module, enabled=place < len(prepared)):
+                # Gradients are averaged over processes, so each divides by its share of the positions.
+                loss = self.module(part.to(self.fabric.device), work.positions / self.processes.count)
+                self.fabric.backward(loss)
+            losses.append(loss.detach())
+        norm = None
+        if self.clip_norm is not None:
+            # Not Fabric's, which waits for the device to see whether the norm is finite.
+            norm = nn.utils.clip_grad_norm_(self.optimizer.parameters, self.clip_norm)
+        self.optimizer.step()
+        return TakenStep(number, epoch, parts, losses, norm, self.optimizer.learning_rate, work)
+
+    def _work(self, parts: list[LossBatch]) -> StepWork:
+        """What all processes do in this step, from lengths that are known on the host."""
+        lengths = [length for part in parts for length in part.batch.sequences.lengths]
+        squares = sum(length * length for length in lengths)
+        positions = sum(len(part.positions) for part in parts)
+        return StepWork(*self.processes.total([sum(lengths), squares, positions]))
+
+
+def steps_of(loader: TrainLoader, accumulate: int) -> Iterator[list[PackedBatch]]:
+    """The rest of a loader's epoch, `accumulate` batches a step; the last step may have fewer."""
+    parts: list[PackedBatch] = []
+    for batch in loader:
+        parts.append(batch)
+        if len(parts) == accumulate or loader.at_end:
+            yield parts
+            parts = []

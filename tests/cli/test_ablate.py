@@ -1,0 +1,44 @@
+"""`lrm ablate`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.cli.conftest import SMALL, Lrm
+
+
+def table(folder: Path) -> Path:
+    path = folder / "mine.yaml"
+    path.write_text("title: two models\nseeds: [0, 1]\nrows:\n  hstu:\n  llama: {model.kind: llama}\n")
+    return path
+
+
+def test_runs_once_and_shows_the_table(lrm: Lrm, shards: Path, tmp_path: Path) -> None:
+    arguments = ("ablate", table(tmp_path), "--data", shards, "--out", tmp_path / "runs", *SMALL)
+    arguments = (*arguments, "--set", "train.epochs=1", "--metric", "mrr@10")
+    outcome = lrm(*arguments)
+    assert outcome.code == 0, outcome.err
+    assert "two models (test split" in outcome.out
+    assert "MRR@10" in outcome.out
+    assert "±" in outcome.out
+    lines = (tmp_path / "runs" / "results.csv").read_text().splitlines()
+    assert len(lines) == 1 + 4
+    again = lrm(*arguments, "--json")
+    assert (tmp_path / "runs" / "results.csv").read_text().splitlines() == lines
+    found = json.loads(again.out)["lines"]
+    assert [(line["line"], line["seeds"]) for line in found] == [("hstu", 2), ("llama", 2)]
+
+
+def test_lists_the_tables(lrm: Lrm) -> None:
+    assert "ml-1m/bias" in lrm("ablate").out
+
+
+def test_errors_say_what_to_do(lrm: Lrm, shards: Path, tmp_path: Path) -> None:
+    assert "--data" in lrm("ablate", "ml-1m/bias").err
+    wrong = lrm("ablate", table(tmp_path), "--data", shards, "--metric", "ndgc@10")
+    assert wrong.code == 1
+    assert "no metric 'ndgc@10'" in wrong.err
+    wrong = lrm("ablate", table(tmp_path), "--data", shards, "--seeds", "a")
+    assert wrong.code == 1
+    assert "are not seeds" in wrong.err
