@@ -9,9 +9,9 @@ from typing import Annotated, NoReturn
 import typer
 
 from behavior.errors import UserError
+from cli import ablate, doctor, evaluate, inspect, prepare, train
 from cli import data as data_command
 from cli import demo as demo_command
-from cli import ablate, doctor, evaluate, inspect, prepare, train
 from cli.console import print_error, print_interrupted
 
 app = typer.Typer(

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 def train(
     data: Annotated[str, typer.Option(help="A shard folder made by 'lrm prepare'; gs:// and s3:// too.")],
     out: Annotated[Path, typer.Option(help="Folder for the run.")],
-    backbone: Annotated[str | None, typer.Option(help="hstu or sasrec; default: the recipe's.")] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="hstu, sasrec, gpt, llama, fuxi or ligr; default: the recipe's.")
+    ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(

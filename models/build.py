@@ -78,11 +78,19 @@ def build_model(
         num_behaviors=num_behaviors,
         dim=model.dim,
         max_length=model.max_length,
-        dropout=model.dropout,
+        dropout=model.input_dropout_rate,
+        learned_positions=model.has_learned_positions,
+        scale_items=model.scales_input,
     )
     backbone = build_backbone(model, max_length=model.max_length)
     num_items = catalog.num_item_ids - catalog.first_item
-    return RetrievalModel(embedding, backbone, first_item=catalog.first_item, num_items=num_items)
+    return RetrievalModel(
+        embedding,
+        backbone,
+        first_item=catalog.first_item,
+        num_items=num_items,
+        normalize=config.loss.normalize,
+    )
 
 
 def build_objective(config: RunConfig, shards: ShardFolder) -> RetrievalObjective:

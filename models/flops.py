@@ -64,15 +64,16 @@ class TrainingFlops:
 def training_flops(model: RetrievalModel, config: RunConfig) -> TrainingFlops:
     """Operations of a model and its loss.
 
-    Embedding tables are looked up and count nothing, nor do biases that weigh values by themselves (FuXi). A
-    backbone that sees more tokens than the batch has events is counted as if it did not.
+    Embedding tables are looked up and count nothing. A backbone that sees more tokens than the batch has
+    events is counted as if it did not; negatives from the batch, as if they were all items.
     """
     matrices = sum(part.weight.numel() for part in model.modules() if isinstance(part, nn.Linear))
     backbone = config.model
     # Scores and their product with the values, each 2 * width a pair, and length^2 / 2 pairs.
-    attention = float(backbone.heads * (backbone.query_dim + backbone.value_dim))
+    settings = backbone.block_settings(backbone.max_length)
+    attention = float(settings.heads * (settings.query_dim + settings.num_channels * settings.value_dim))
     items = model.num_items
-    if config.loss.kind == "sampled_softmax":
+    if config.loss.kind != "full_softmax" and config.loss.negatives.source == "catalog":
         items = min(items, config.loss.negatives.count)
     return TrainingFlops(
         token=_FORWARD_AND_BACKWARD * 2.0 * matrices,

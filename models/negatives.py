@@ -6,15 +6,23 @@ from typing import Literal
 
 import torch
 from pydantic import Field
+from torch import Tensor, nn
 
 from behavior.config import Config
 
 
 class NegativesConfig(Config):
-    """How negatives are drawn for the sampled softmax."""
+    """Where negatives come from, for every loss but the full softmax."""
 
+    source: Literal["catalog", "in_batch", "mixed"] = Field(
+        "catalog",
+        description="catalog: drawn from all known items; in_batch: other targets of the batch; mixed: both",
+    )
     count: int = Field(
-        128, ge=1, description="negatives of a position (of the whole batch when shared by it)"
+        128,
+        ge=1,
+        description="negatives a position (or the whole batch, when shared) draws from the catalog; "
+        "in_batch draws none",
     )
     sharing: Literal["position", "batch"] = Field(
         "position",
@@ -30,7 +38,7 @@ class NegativesConfig(Config):
     )
 
 
-class NegativeSampler(torch.nn.Module):
+class NegativeSampler(nn.Module):
     """Draws known items with replacement, from torch's own random numbers.
 
     Items that never occur in the training part count as once, so that each of them can be drawn.
@@ -41,19 +49,22 @@ class NegativeSampler(torch.nn.Module):
         popularity_power: 0 draws uniformly, 1 in proportion to the counts.
     """
 
-    cumulative: torch.Tensor
-    log_odds: torch.Tensor
+    cumulative: Tensor
+    odds: Tensor
+    frequency: Tensor
 
-    def __init__(self, train_count: torch.Tensor, first_item: int, popularity_power: float = 0.0) -> None:
+    def __init__(self, train_count: Tensor, first_item: int, popularity_power: float = 0.0) -> None:
         super().__init__()
-        weight = train_count[first_item:].double().clamp(min=1.0) ** popularity_power
+        count = train_count[first_item:].double().clamp(min=1.0)
+        weight = count**popularity_power
         odds = weight / weight.sum()
         self.num_items = len(weight)
         self.uniform = popularity_power == 0.0
         self.register_buffer("cumulative", odds.cumsum(0), persistent=False)
-        self.register_buffer("log_odds", odds.log().float(), persistent=False)
+        self.register_buffer("odds", odds.float(), persistent=False)
+        self.register_buffer("frequency", (count / count.sum()).float(), persistent=False)
 
-    def draw(self, *shape: int) -> torch.Tensor:
+    def draw(self, *shape: int) -> Tensor:
         """Item ranks (id minus the first known id), int64, of the given shape."""
         device = self.cumulative.device
         if self.uniform:
@@ -61,3 +72,18 @@ class NegativeSampler(torch.nn.Module):
         uniform = torch.rand(shape, dtype=torch.float64, device=device)
         # Rounding can leave the last sum a hair below one.
         return torch.searchsorted(self.cumulative, uniform, right=True).clamp(max=self.num_items - 1)
+
+    def log_expected(self, ranks: Tensor, *, drawn: int, in_batch: int) -> Tensor:
+        """Logarithm of how often items are expected among the negatives of a position.
+
+        A target of the batch is an item with odds of its share of the training part.
+
+        Args:
+            ranks: item ranks, of any shape.
+            drawn: negatives drawn by `draw`.
+            in_batch: negatives that are targets of other positions.
+
+        Returns:
+            The shape of `ranks`, float32.
+        """
+        return (drawn * self.odds[ranks] + in_batch * self.frequency[ranks]).log()

@@ -112,6 +112,8 @@ class AttentionLayer(nn.Module):
         value, query, key = (part.unflatten(-1, (heads, -1)) for part in parts[-3:])
         return Projected(parts[0] if self.settings.gate else None, value, query, key)
 
+    # A kernel of its own, chosen by lengths that a compiled graph must not depend on.
+    @torch.compiler.disable
     def attend(self, projected: Projected, context: SequenceContext) -> Tensor:
         """[tokens, heads * channels * value_dim]; of each head first what positions, then times, then scores
         say."""

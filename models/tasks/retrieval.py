@@ -12,31 +12,39 @@ from models.losses import RetrievalLoss
 
 
 class RetrievalModel(nn.Module):
-    """Embedding, backbone, and cosine scores against item vectors (HSTU, arXiv 2402.17152, experiments).
+    """Embedding, backbone, and scores against item vectors (HSTU, arXiv 2402.17152, experiments).
 
     Args:
         embedding: turns events into vectors, and holds the items'.
         backbone: [tokens, dim] to [tokens, dim].
         first_item: the smallest id of a known item.
         num_items: known items.
+        normalize: queries and item vectors have unit length, so that scores are cosines; otherwise they are
+            as they come, and scores are plain dot products (SASRec, arXiv 1808.09781).
     """
 
     def __init__(
-        self, embedding: InputEmbedding, backbone: nn.Module, *, first_item: int, num_items: int
+        self,
+        embedding: InputEmbedding,
+        backbone: nn.Module,
+        *,
+        first_item: int,
+        num_items: int,
+        normalize: bool = True,
     ) -> None:
         super().__init__()
         self.embedding = embedding
         self.backbone = backbone
         self.first_item = first_item
         self.num_items = num_items
+        self.normalize = normalize
 
     def forward(self, batch: PackedBatch) -> torch.Tensor:
-        """Queries of unit length, [tokens, dim]: what is wanted after each event."""
-        hidden = self.backbone(self.embedding(batch), batch)
-        return F.normalize(hidden.float(), dim=-1)
+        """Queries, [tokens, dim] float32: what is wanted after each event."""
+        return self._scorable(self.backbone(self.embedding(batch), batch))
 
     def item_vectors(self, ranks: torch.Tensor | None = None) -> torch.Tensor:
-        """Vectors of unit length of known items.
+        """Vectors of known items, float32.
 
         Args:
             ranks: item ids minus the first known one, of any shape; None for all known items.
@@ -45,15 +53,19 @@ class RetrievalModel(nn.Module):
             [*ranks.shape, dim], or [num_items, dim].
         """
         if ranks is None:
-            return F.normalize(self.embedding.item_vectors()[self.first_item :].float(), dim=-1)
+            return self._scorable(self.embedding.item_vectors()[self.first_item :])
         if ranks.numel() >= self.num_items:
             return F.embedding(ranks, self.item_vectors())
         vectors = self.embedding.item_vectors(ranks.flatten() + self.first_item)
-        return F.normalize(vectors.float(), dim=-1).view(*ranks.shape, -1)
+        return self._scorable(vectors).view(*ranks.shape, -1)
 
     def scores(self, batch: PackedBatch) -> torch.Tensor:
-        """[sequences, num_items] cosines of known items with the query after each sequence's last event."""
+        """[sequences, num_items] scores of known items by the query after each sequence's last event."""
         return self(batch)[batch.offsets[1:] - 1] @ self.item_vectors().T
+
+    def _scorable(self, vectors: torch.Tensor) -> torch.Tensor:
+        precise = vectors.float()
+        return F.normalize(precise, dim=-1) if self.normalize else precise
 
     @property
     def device(self) -> torch.device:
@@ -86,11 +98,26 @@ class RetrievalObjective(nn.Module):
         self.model = model
         self.loss = loss
 
-    def forward(self, step: LossBatch) -> torch.Tensor:
-        """The mean loss, a scalar."""
-        query = self.model(step.batch)[step.positions]
+    def forward(self, step: LossBatch, denominator: torch.Tensor | float | None = None) -> torch.Tensor:
+        """The sum of the losses of all positions over `denominator`, a scalar.
+
+        Processes that train together average their gradients. Where each divides by the number of positions
+        on all of them over the number of processes, the average is that of the mean over all positions,
+        however they are spread. A step without positions is zero, with zero gradients for every parameter, so
+        that a process that has none still takes part.
+
+        Args:
+            step: the batch.
+            denominator: by default the number of positions in `step`, which gives their mean loss.
+        """
+        if len(step.positions) == 0:
+            return self._nothing()
+        query = self.model(step.batch).index_select(0, step.positions)
         target = step.batch.target[step.positions] - self.model.first_item
-        # Cosines over a small temperature need more digits than bfloat16 has.
-        with torch.autocast(query.device.type, enabled=False):
-            loss: torch.Tensor = self.loss(query, target, self.model.item_vectors)
+        loss: torch.Tensor = self.loss(query, target, self.model.item_vectors, denominator)
         return loss
+
+    def _nothing(self) -> torch.Tensor:
+        # Sums of no elements: zero even where a parameter is no number.
+        empty = [parameter.flatten()[:0].sum() for parameter in self.parameters() if parameter.requires_grad]
+        return torch.stack(empty).sum().float()

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from behavior.errors import UserError
-from models.layers.attention_layer import AttentionLayer
 
 
 def compile_blocks(backbone: nn.Module, device: torch.device, backend: str = "inductor") -> None:
@@ -30,9 +29,6 @@ def compile_blocks(backbone: nn.Module, device: torch.device, backend: str = "in
         _check_compiler(device)
     blocks = backbone.blocks
     assert isinstance(blocks, nn.ModuleList)
-    for part in backbone.modules():
-        if isinstance(part, AttentionLayer):
-            setattr(part, "attend", torch.compiler.disable(part.attend))  # noqa: B010 (a method, on purpose)
     for block in blocks:
         block.compile(dynamic=True, backend=backend)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -87,6 +88,8 @@ class Processes:
     def close(self) -> None:
         """Leave the others; none of them can be talked to any more."""
         if self.count > 1:
+            # A module that averages its gradients and is still alive can keep the group from ending.
+            gc.collect()
             dist.destroy_process_group()
 
 

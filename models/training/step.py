@@ -36,28 +36,6 @@ class TakenStep:
     """Of all processes together."""
 
 
-class LossShare(nn.Module):
-    """What the positions of one part, of one process, add to the mean loss of a step."""
-
-    def __init__(self, objective: RetrievalObjective) -> None:
-        super().__init__()
-        self.objective = objective
-
-    def forward(self, part: LossBatch, positions: float) -> torch.Tensor:
-        """The sum of the losses over `positions`, a scalar.
-
-        Args:
-            part: a batch; one without targets gives 0, with zero gradients for all parameters, which
-                processes that average their gradients wait for.
-            positions: what the sum is divided by.
-        """
-        if len(part.positions) == 0:
-            return torch.stack([parameter.sum() for parameter in self.parameters()]).sum() * 0.0
-        mean: torch.Tensor = self.objective(part)
-        share = len(part.positions) / positions
-        return mean if share == 1.0 else mean * share
-
-
 class Stepper:
     """Takes optimizer steps.
 
@@ -79,7 +57,7 @@ class Stepper:
     ) -> None:
         self.fabric, self.processes = fabric, processes
         self.optimizer, self.clip_norm = optimizer, clip_norm
-        self.module = fabric.setup_module(LossShare(objective))
+        self.module = fabric.setup_module(objective)
 
     def take(self, parts: list[PackedBatch], number: int, epoch: int) -> TakenStep | None:
         """Update the weights by the gradient of the mean loss over all positions of all parts, everywhere.

@@ -1,0 +1,91 @@
+"""Scores of a batch's negatives: those all positions share, and those each position drew for itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True, eq=False)
+class SharedNegatives:
+    """Items that stand against the target of every position."""
+
+    ranks: Tensor
+    """[count] item ranks."""
+    vectors: Tensor
+    """[count, dim]."""
+
+    def of(self, part: slice) -> Tensor:
+        """[1, count] item ranks for a slice of positions."""
+        return self.ranks[None]
+
+    def scores(self, part: slice, query: Tensor, vectors: Tensor) -> Tensor:
+        """[positions, count] dot products with the queries of a slice of positions."""
+        return query @ vectors.T
+
+
+@dataclass(frozen=True, eq=False)
+class OwnNegatives:
+    """Items that each position drew for itself."""
+
+    ranks: Tensor
+    """[positions, count] item ranks."""
+    rows: Tensor
+    """[positions, count] their rows in `vectors`."""
+    vectors: Tensor
+    """[rows, dim]."""
+
+    def of(self, part: slice) -> Tensor:
+        """[positions, count] item ranks for a slice of positions."""
+        return self.ranks[part]
+
+    def scores(self, part: slice, query: Tensor, vectors: Tensor) -> Tensor:
+        """[positions, count] dot products with the queries of a slice of positions."""
+        return scores_of_rows(query, vectors, self.rows[part])
+
+
+def scores_of_rows(query: Tensor, table: Tensor, rows: Tensor) -> Tensor:
+    """Dot products of each query with its own rows of a table; [positions, count, dim] is never made.
+
+    Can be differentiated once.
+
+    Args:
+        query: [positions, dim].
+        table: [items, dim].
+        rows: [positions, count] int64.
+
+    Returns:
+        [positions, count].
+    """
+    scores: Tensor = _ScoresOfRows.apply(query, table, rows)
+    return scores
+
+
+class _ScoresOfRows(torch.autograd.Function):
+    """A bag of rows, `sum_k weight[p, k] * table[rows[p, k]]`, is a sum over k that torch does in one kernel.
+
+    Its gradient for the weights is the score; that for the query is the bag weighted by the scores'
+    gradients, whose own gradient for the table, at the query, is that of the scores.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, table: Tensor, rows: Tensor) -> Tensor:
+        ctx.save_for_backward(query, table, rows)
+        with torch.enable_grad():
+            weight = query.new_zeros(rows.shape, requires_grad=True)
+            bags = F.embedding_bag(rows, table.detach(), per_sample_weights=weight, mode="sum")
+        return torch.autograd.grad(bags, weight, query)[0]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_scores: Tensor) -> tuple[Tensor, Tensor, None]:
+        query, table, rows = ctx.saved_tensors
+        with torch.enable_grad():
+            leaf = table.detach().requires_grad_()
+            bags = F.embedding_bag(rows, leaf, per_sample_weights=grad_scores.contiguous(), mode="sum")
+        return bags.detach(), torch.autograd.grad(bags, leaf, query)[0], None

@@ -1,0 +1,74 @@
+"""The losses of single positions, given the scores of the target and of its negatives."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def sampled_softmax(
+    positive: Tensor,
+    negative: Tensor,
+    collides: Tensor,
+    correction: Tensor | None = None,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Cross-entropy of each positive among its negatives.
+
+    With `correction` the logarithm of how often each negative is expected to be drawn, the sum over negatives
+    estimates that over all other items without bias (importance sampling: Bengio and Senecal, 2008). The
+    positive was not drawn, so it takes no correction. Smoothed labels too then estimate the full softmax's.
+
+    Args:
+        positive: [positions] scores, divided by the temperature.
+        negative: [positions, count] scores, divided by the temperature.
+        collides: [positions, count] true where a negative is the positive itself; it does not count.
+        correction: broadcast to [positions, count]; taken off the negatives' scores.
+        label_smoothing: share of the label that is spread evenly over the candidates, or with `correction`
+            over all items.
+
+    Returns:
+        [positions].
+    """
+    logits = negative if correction is None else negative - correction
+    # Not infinity, of which a position whose negatives all collide would get gradients that are no numbers.
+    logits = logits.masked_fill(collides, torch.finfo(logits.dtype).min)
+    losses = -F.logsigmoid(positive - logits.logsumexp(1))
+    if label_smoothing:
+        weight = torch.ones_like(negative) if correction is None else (-correction).exp().expand_as(negative)
+        weight = weight.masked_fill(collides, 0.0)
+        mean = (positive + (weight * negative).sum(1)) / (1.0 + weight.sum(1))
+        losses = losses + label_smoothing * (positive - mean)
+    return losses
+
+
+def binary_cross_entropy(positive: Tensor, negative: Tensor, collides: Tensor, power: float = 1.0) -> Tensor:
+    """Mean of `-power * log sigmoid(positive)` and, of each negative, `-log(1 - sigmoid(negative))`.
+
+    SASRec's loss (arXiv 1808.09781), which takes the sum of one negative and the positive, twice the mean;
+    gBCE (gSASRec, arXiv 2308.07192), where the power is below one.
+
+    Args:
+        positive: [positions] scores, divided by the temperature.
+        negative: [positions, count] scores, divided by the temperature.
+        collides: [positions, count] true where a negative is the positive itself; it does not count.
+        power: what the probability of the positive is raised to.
+
+    Returns:
+        [positions].
+    """
+    against = F.logsigmoid(-negative).masked_fill(collides, 0.0).sum(1)
+    return -(power * F.logsigmoid(positive) + against) / (collides.logical_not().sum(1) + 1)
+
+
+def gbce_power(count: int, num_items: int, calibration: float) -> float:
+    """The power of gBCE: `beta = alpha * (t * (1 - 1 / alpha) + 1 / alpha)` (gSASRec, arXiv 2308.07192).
+
+    Args:
+        count: negatives of a position.
+        num_items: known items; `alpha = count / (num_items - 1)` is the share of them that is drawn.
+        calibration: t; 0 gives 1, the plain loss, and 1 gives alpha.
+    """
+    alpha = count / (num_items - 1)
+    return calibration * (alpha - 1.0) + 1.0
