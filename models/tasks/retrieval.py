@@ -59,10 +59,6 @@ class RetrievalModel(nn.Module):
         vectors = self.embedding.item_vectors(ranks.flatten() + self.first_item)
         return self._scorable(vectors).view(*ranks.shape, -1)
 
-    def scores(self, batch: PackedBatch) -> torch.Tensor:
-        """[sequences, num_items] scores of known items by the query after each sequence's last event."""
-        return self(batch)[batch.offsets[1:] - 1] @ self.item_vectors().T
-
     def _scorable(self, vectors: torch.Tensor) -> torch.Tensor:
         precise = vectors.float()
         return F.normalize(precise, dim=-1) if self.normalize else precise
