@@ -2,7 +2,8 @@
 
 Users are drawn again, as many as there are, with replacement (Efron, 1979); an interval holds the middle 95 %
 of the means of the draws (percentile method). Users with equal metrics are one value drawn more often, which
-makes thousands of draws from a million users a matter of seconds, and is exact.
+is exact, and with one target a user makes thousands of draws from a million users a matter of seconds; where
+users have many targets and all differ, of minutes.
 """
 
 from __future__ import annotations

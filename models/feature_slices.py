@@ -62,5 +62,7 @@ def _value_names(entry: FeatureEntry, size: int, shards: ShardFolder) -> list[st
         ]
     names = ["", "missing", *(["unknown"] * (size - 2))]
     for row in shards.vocabulary(entry.name).to_pylist():
-        names[row["index"]] = f"{row['domain']}: {row['value']}" if "domain" in row else str(row["value"])
+        name = f"{row['domain']}: {row['value']}" if "domain" in row else str(row["value"])
+        # A value that is called as a slice of no value is.
+        names[row["index"]] = f"'{name}'" if name in ("", "missing", "unknown", "unknown item") else name
     return names

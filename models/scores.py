@@ -13,6 +13,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from models.data import Int64Array, SequenceData
 from models.targets import Targets
@@ -68,7 +69,10 @@ class ProductScores:
         return self.query.device
 
     def columns(self, first: int, stop: int) -> torch.Tensor:
-        return self.query @ self.items[first:stop].T
+        # Whole tiles: libraries round columns past the last whole one otherwise, and copies would not tie.
+        width = stop - first
+        items = F.pad(self.items[first:stop], (0, 0, 0, -width % 64))
+        return (self.query @ items.T)[:, :width]
 
 
 @dataclass(frozen=True)

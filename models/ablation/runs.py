@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,13 @@ from models.evaluation import evaluate_run
 from models.observer import Silent, TrainStart
 from models.training import FREE_SETTINGS, train
 
-# What says where and how fast, and not what is learned.
-_NO_PART_OF_A_RUN = FREE_SETTINGS - {"train.epochs", "train.max_minutes"}
+# What says where and how fast, and neither what is learned nor which checkpoint is judged.
+_NO_PART_OF_A_RUN = FREE_SETTINGS - {
+    "train.epochs",
+    "train.max_minutes",
+    "train.patience",
+    "train.validate_every_epochs",
+}
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,8 @@ def run_all(runs: Sequence[PlannedRun], data: str, jobs: int) -> Iterator[RunRec
     """Train and judge; gives each record as soon as its run is done.
 
     A run that was cut off goes on from its last checkpoint. With several jobs, each is a process of its own,
-    and takes one run after the other: small models leave most of a GPU idle.
+    and takes one run after the other: small models leave most of a GPU idle. Where one fails, those beside it
+    are still finished and given, no other begins, and its error is raised.
 
     Args:
         runs: what to run.
@@ -92,16 +99,21 @@ def run_all(runs: Sequence[PlannedRun], data: str, jobs: int) -> Iterator[RunRec
         yield from (run_one(run, data) for run in runs)
         return
     context = multiprocessing.get_context("spawn")
+    left, failure = iter(runs), None
     with ProcessPoolExecutor(min(jobs, len(runs)), mp_context=context) as pool:
-        waiting: set[Future[RunRecord]] = {pool.submit(run_one, run, data) for run in runs}
-        try:
-            while waiting:
-                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in done:
+        # No more than can run: what the pool has queued cannot be taken back after a failure.
+        waiting: set[Future[RunRecord]] = {pool.submit(run_one, run, data) for run in islice(left, jobs)}
+        while waiting:
+            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in done:
+                error = future.exception()
+                if error is None:
                     yield future.result()
-        finally:
-            for future in waiting:
-                future.cancel()
+                failure = failure or error
+            if failure is None:
+                waiting |= {pool.submit(run_one, run, data) for run in islice(left, len(done))}
+    if failure is not None:
+        raise failure
 
 
 def run_one(run: PlannedRun, data: str) -> RunRecord:
@@ -144,7 +156,8 @@ class _Start(Silent):
 def _device_name(device: str) -> str:
     import torch
 
-    return torch.cuda.get_device_name() if device.startswith("cuda") else device
+    several, cuda, _ = device.partition("cuda")
+    return several + torch.cuda.get_device_name() if cuda else device
 
 
 def _metrics(result: dict[str, Any]) -> dict[str, float]:

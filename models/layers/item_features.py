@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.catalog import CategoricalFeature, ItemFeature, MultiCategoricalFeature, NumericFeature
@@ -41,8 +42,10 @@ class MultiCategoricalEmbedding(nn.Module):
 
     def __init__(self, feature: MultiCategoricalFeature, dim: int) -> None:
         super().__init__()
-        self.register_buffer("values", feature.values, persistent=False)
+        # One more at the end, so that there is something to read where no item has a value.
+        self.register_buffer("values", F.pad(feature.values, (0, 1)), persistent=False)
         self.register_buffer("offsets", feature.offsets, persistent=False)
+        self.widest = max(1, int(feature.offsets.diff().max()))
         self.table = nn.EmbeddingBag(feature.vocabulary_size, dim, mode="mean", padding_idx=0)
         init_embedding(self.table.weight)
 
@@ -50,11 +53,10 @@ class MultiCategoricalEmbedding(nn.Module):
         """[n] item ids -> [n, dim]."""
         starts = self.offsets[items]
         lengths = self.offsets[items + 1] - starts
-        bags = lengths.cumsum(0) - lengths  # [n] where each item's values start in the flat list
-        total = int(lengths.sum())
-        place = torch.arange(total, device=items.device)
-        flat = place + torch.repeat_interleave(starts - bags, lengths, output_size=total)
-        return self.table(self.values[flat], bags)
+        place = torch.arange(self.widest, device=items.device)
+        at = (starts[:, None] + place).clamp(max=len(self.values) - 1)
+        # Zeros, padding, are left out of the mean. Rows of one width: their sum would have to be waited for.
+        return self.table(torch.where(place < lengths[:, None], self.values[at], 0))
 
 
 class NumericEmbedding(nn.Module):

@@ -157,12 +157,14 @@ def _let_end(others: list[subprocess.Popen[str]]) -> None:
 
 
 def _tell_who_ended(others: list[subprocess.Popen[str]], cause: Exception | None = None) -> None:
-    for rank, other in enumerate(others, 1):
-        if other.poll():
-            raise UserError(
-                f"training process {rank} ended with exit code {other.returncode}",
-                fix="what it wrote stands above; killed (-9) often means that memory ran out",
-            ) from cause
+    ended = [(other.returncode, rank) for rank, other in enumerate(others, 1) if other.poll()]
+    if ended:
+        # Those killed by a signal (negative) first: others end because of them, as connections break.
+        code, rank = min(ended)
+        raise UserError(
+            f"training process {rank} ended with exit code {code}",
+            fix="what it wrote stands above; killed (-9) often means that memory ran out",
+        ) from cause
 
 
 def _check_torchrun(config: TrainConfig, processes: Processes) -> None:

@@ -93,7 +93,11 @@ class Training:
             every = self.config.train.validate_every_epochs
             due = (epoch + 1) % every == 0 or epoch + 1 == self.config.train.epochs
             if due or not finished or self._time_is_up():
-                self._validate(log, epoch, whole=finished)
+                self._validate(log, epoch, counts=finished and due)
+            self._save(log)
+        if self.state.best is None and self.state.step:
+            # Gone on with where a limit, lowered since, had been reached: there is nothing to judge by yet.
+            self._validate(log, max(self.loader.epoch - 1, 0), counts=False)
             self._save(log)
         return TrainResult(
             run=self.run.path,
@@ -145,13 +149,13 @@ class Training:
         if taken is not None:
             self.losses.add(taken, self.flops.of(taken.work))
 
-    def _validate(self, log: MetricsLog | None, epoch: int, *, whole: bool) -> None:
+    def _validate(self, log: MetricsLog | None, epoch: int, *, counts: bool) -> None:
         """Judge the model; the first process does, the others wait.
 
         Args:
             log: where the metrics go.
             epoch: from 0.
-            whole: whether the epoch is done: an early look does not count for `train.patience`.
+            counts: for `train.patience`; a look before the epoch is done, or when none is due, does not.
         """
         self.losses.check_weights(self.optimizer.parameters)
         state = self.state
@@ -160,7 +164,7 @@ class Training:
         is_best = state.best is None or value > state.best
         if is_best:
             state.best, state.best_epoch, state.best_metrics = value, epoch, metrics
-        state.without_improvement = 0 if is_best else state.without_improvement + whole
+        state.without_improvement = 0 if is_best else state.without_improvement + counts
         if log is None:
             return
         log.write("valid", state.step, {"epoch": epoch, **metrics})

@@ -16,8 +16,10 @@ def main() -> None:
     job, processes = meet(json.load(sys.stdin))
     try:
         train_in(job, processes, Silent())
-    except UserError:
-        sys.exit(1)  # the first process meets the same error, and tells it
+    except UserError as error:
+        # The first process mostly meets the same error; what this one alone met is told nowhere else.
+        print(f"training process {processes.rank}: {error}", file=sys.stderr, flush=True)
+        sys.exit(1)
     finally:
         processes.close()
 

@@ -105,6 +105,16 @@ def test_several_jobs_give_what_one_gives(data: Path, tmp_path: Path) -> None:
     assert found[0] == found[1]
 
 
+def test_one_failed_run_does_not_lose_those_beside_it(data: Path, tmp_path: Path) -> None:
+    rows = {"wrong": {"embedding.features": "add"}, **{str(n): {"model.blocks": n} for n in range(1, 6)}}
+    runs = plan_runs("t", AblationTable(rows=rows), data, tmp_path, overrides=SMALL)
+    records: list[RunRecord] = []
+    with pytest.raises(UserError, match="no item features"):
+        records.extend(run_all(runs, str(data), jobs=2))
+    begun = [run for run in runs if run.folder.exists()]
+    assert len(records) == len(begun) - 1 < len(runs) - 1
+
+
 def test_what_only_says_where_to_run_does_not_make_another_run(data: Path, tmp_path: Path) -> None:
     table = AblationTable(rows={"hstu": {}})
 
@@ -113,6 +123,7 @@ def test_what_only_says_where_to_run_does_not_make_another_run(data: Path, tmp_p
 
     assert digest("train.log_every_steps=3") == digest()
     assert digest("train.epochs=7") != digest()
+    assert digest("train.patience=7") != digest()
 
 
 RECORD = RunRecord(

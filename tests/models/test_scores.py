@@ -73,13 +73,16 @@ def test_products_by_ranges_rank_as_sorting_does(width: int) -> None:
         assert found[row] == last
 
 
-@pytest.mark.parametrize("cells", [1, 64, 1000])
-def test_copies_of_an_item_tie_wherever_they_stand(cells: int) -> None:
-    """Also where the products are rounded, and the copies fall into different ranges."""
+@pytest.mark.parametrize("cells", [1, 64, 10_000])
+@pytest.mark.parametrize(("targets", "items"), [(1, 33), (3, 101), (3, 3706)])
+def test_copies_of_an_item_tie_wherever_they_stand(targets: int, items: int, cells: int) -> None:
+    """Also where products are rounded, and the copies fall into different ranges, or behind the last whole tile
+    of a matrix product."""
     torch.manual_seed(0)
-    vector = torch.randn(16)
-    scores = ProductScores(torch.randn(3, 16), vector.expand(101, -1).contiguous())
-    assert rank_targets(scores, np.array([0, 50, 100]), 101, cells=cells).tolist() == [101.0] * 3
+    vector = torch.randn(50)
+    scores = ProductScores(torch.randn(targets, 50), vector.expand(items, -1).contiguous())
+    target = np.linspace(0, items - 1, targets, dtype=np.int64)
+    assert rank_targets(scores, target, items, cells=cells).tolist() == [float(items)] * targets
 
 
 def test_targets_that_ask_the_same_have_the_scores_of_the_question() -> None:
