@@ -76,8 +76,7 @@ def test_products_by_ranges_rank_as_sorting_does(width: int) -> None:
 @pytest.mark.parametrize("cells", [1, 64, 10_000])
 @pytest.mark.parametrize(("targets", "items"), [(1, 33), (3, 101), (3, 3706)])
 def test_copies_of_an_item_tie_wherever_they_stand(targets: int, items: int, cells: int) -> None:
-    """Also where products are rounded, and copies fall into different ranges, or behind the last whole tile of
-    a matrix product."""
+    """Also where products are rounded, and copies fall into other ranges or behind the last whole tile."""
     torch.manual_seed(0)
     vector = torch.randn(50)
     scores = ProductScores(torch.randn(targets, 50), vector.expand(items, -1).contiguous())
