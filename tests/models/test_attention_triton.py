@@ -15,7 +15,7 @@ from models.attention import Causal, LocalWindow, RelativeBias, RelativeTime, Se
 from models.attention import triton as kernel
 from models.attention.inputs import AttentionInputs
 from models.attention.triton.tiles import BLOCK, tile_list, tile_list_on_device
-from tests.models.test_attention import Problem, assert_same, biases, maybe, problems, relaxed
+from tests.models.attention_problems import Problem, assert_same, biases, maybe, problems, relaxed
 
 pytest.importorskip("triton", reason="triton is not installed")
 on_gpu = torch.cuda.is_available()
