@@ -52,7 +52,8 @@ def ablate(
     )
 
     if table is None:
-        rows = [(name, load_table(name).title, len(load_table(name).lines())) for name in table_names()]
+        tables = {name: load_table(name) for name in table_names()}
+        rows = [(name, loaded.title, len(loaded.lines())) for name, loaded in tables.items()]
         if json:
             print_json([{"table": name, "title": title, "lines": lines} for name, title, lines in rows])
         else:
@@ -126,7 +127,9 @@ def _seeds(text: str | None) -> list[int] | None:
 
 
 def _check_metrics(metrics: list[str], cutoffs: list[int]) -> None:
-    known = [f"{name}@{cutoff}" for cutoff in cutoffs for name in ("ndcg", "hr", "mrr")]
+    from models.metrics import metric_names
+
+    known = metric_names(cutoffs)
     for name in metrics:
         if name not in known:
             raise UserError(

@@ -16,6 +16,7 @@ from models.device import DeviceName
 from models.embedding import EmbeddingConfig
 from models.loading.config import LoaderConfig
 from models.losses import LossConfig
+from models.metrics import metric_names
 from models.optimizer import OptimizerConfig
 from models.packaged import packaged_yaml
 from models.ranking import EvaluationConfig
@@ -95,7 +96,7 @@ class RunConfig(Config):
 
     @model_validator(mode="after")
     def _selects_by_a_metric(self) -> RunConfig:
-        known = [f"{name}@{cutoff}" for cutoff in self.evaluation.cutoffs for name in ("hr", "ndcg", "mrr")]
+        known = metric_names(self.evaluation.cutoffs)
         if self.train.select_by not in known:
             raise ValueError(
                 f"train.select_by is '{self.train.select_by}'; evaluation.cutoffs gives {', '.join(known)}"

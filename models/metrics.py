@@ -13,6 +13,11 @@ from models.data import Int64Array
 Float64Array = npt.NDArray[np.float64]
 
 
+def metric_names(cutoffs: Sequence[int]) -> list[str]:
+    """The names of all metrics: `hr@10`, `ndcg@10`, `mrr@10`, ..."""
+    return [f"{name}@{cutoff}" for cutoff in cutoffs for name in ("hr", "ndcg", "mrr")]
+
+
 @dataclass(frozen=True)
 class UserMetrics:
     """The metrics of every user: what means, intervals and comparisons are made of."""

@@ -43,6 +43,8 @@ class PlannedRun:
     recipe: str
     settings: dict[str, Any]
     config: RunConfig
+    data: str
+    """Name of the data set."""
     digest: str
     folder: Path
 
@@ -69,17 +71,17 @@ def plan_runs(
     Raises:
         UserError: the settings of a line are wrong, or the data cannot be used.
     """
-    digest = dataset_of(open_shards(data))["digest"]
+    dataset = dataset_of(open_shards(data))
     runs = []
     for line, settings in table.lines().items():
         for seed in seeds or table.seeds:
             config = table.config(settings, seed, list(overrides))
-            identity = _digest(line, config, digest)
+            identity = _digest(line, config, dataset["digest"])
             folder = out / f"{_slug(line)}-seed-{seed}-{identity[:6]}"
             recipe = settings.get("recipe", table.recipe)
             own = {key: value for key, value in settings.items() if key != "recipe"}
             own |= {"--set": list(overrides)} if overrides else {}
-            runs.append(PlannedRun(name, line, seed, recipe, own, config, identity, folder))
+            runs.append(PlannedRun(name, line, seed, recipe, own, config, dataset["name"], identity, folder))
     return runs
 
 
@@ -128,7 +130,7 @@ def run_one(run: PlannedRun, data: str) -> RunRecord:
         settings=run.settings,
         recipe=run.recipe,
         digest=run.digest,
-        data=dataset_of(open_shards(data))["name"],
+        data=run.data,
         time=test["time"],
         test=_metrics(test),
         valid=_metrics(result.best_metrics),

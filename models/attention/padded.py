@@ -20,6 +20,26 @@ ALIGNMENT = 8
 _places: WeakKeyDictionary[Sequences, Tensor] = WeakKeyDictionary()
 
 
+def softmax_reasons(inputs: AttentionInputs, dtypes: tuple[torch.dtype, ...], named: str) -> list[str]:
+    """Why no kernel for softmax with queries, keys and values of certain types fits an input.
+
+    Args:
+        inputs: of attention.
+        dtypes: the types that fit, all three alike.
+        named: what they are, for the reason.
+    """
+    reasons = inputs.unread
+    if inputs.activation != "softmax":
+        reasons.append(f"softmax only, not {inputs.activation}")
+    found = {tensor.dtype for tensor in (inputs.q, inputs.k, inputs.v)}
+    if len(found) > 1 or inputs.q.dtype not in dtypes:
+        names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in found))
+        reasons.append(f"q, k and v must all be {named}, not {names}")
+    if inputs.q.shape[0] == 0:
+        reasons.append("there are no queries")
+    return reasons
+
+
 def pad_heads(inputs: AttentionInputs) -> tuple[Tensor, Tensor, Tensor]:
     """q, k and v with one head dimension for all, a multiple of `ALIGNMENT`, laid out as kernels demand.
 

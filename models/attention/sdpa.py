@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.attention.inputs import AttentionInputs
-from models.attention.padded import pad_heads, score_bias, to_flat, to_rows
+from models.attention.padded import pad_heads, score_bias, softmax_reasons, to_flat, to_rows
 
 _DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
@@ -23,16 +23,7 @@ def unavailable() -> list[str]:
 
 def reasons_against(inputs: AttentionInputs) -> list[str]:
     """Why it does not fit an input."""
-    reasons = inputs.unread
-    if inputs.activation != "softmax":
-        reasons.append(f"softmax only, not {inputs.activation}")
-    dtypes = {tensor.dtype for tensor in (inputs.q, inputs.k, inputs.v)}
-    if len(dtypes) > 1 or inputs.q.dtype not in _DTYPES:
-        names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in dtypes))
-        reasons.append(f"q, k and v must all be of one floating-point type, not {names}")
-    if inputs.q.shape[0] == 0:
-        reasons.append("there are no queries")
-    return reasons
+    return softmax_reasons(inputs, _DTYPES, "of one floating-point type")
 
 
 def run(inputs: AttentionInputs) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from models.attention import xformers_library
 from models.attention.inputs import AttentionInputs
-from models.attention.padded import pad_heads, score_bias, to_flat, to_rows
+from models.attention.padded import pad_heads, score_bias, softmax_reasons, to_flat, to_rows
 from models.attention.sequences import Sequences
 
 MAX_BIAS_ELEMENTS = 1 << 30
@@ -50,15 +50,7 @@ def unavailable() -> list[str]:
 
 def reasons_against(inputs: AttentionInputs) -> list[str]:
     """Why it does not fit an input."""
-    reasons = inputs.unread
-    if inputs.activation != "softmax":
-        reasons.append(f"softmax only, not {inputs.activation}")
-    dtypes = {tensor.dtype for tensor in (inputs.q, inputs.k, inputs.v)}
-    if len(dtypes) > 1 or inputs.q.dtype not in _DTYPES:
-        names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in dtypes))
-        reasons.append(f"q, k and v must all be float32, float16 or bfloat16, not {names}")
-    if inputs.q.shape[0] == 0:
-        reasons.append("there are no queries")
+    reasons = softmax_reasons(inputs, _DTYPES, "float32, float16 or bfloat16")
     if inputs.q.device.type != "cuda":
         reasons.append(f"CUDA only, not {inputs.q.device.type}")
     if not reasons:

@@ -20,14 +20,13 @@ from models.attention.triton.bias import (
     outlook,
     wide_difference,
 )
-from models.attention.triton.sight import CAUSAL, RICH, WINDOW, in_step, read_rule, stand, visible
+from models.attention.triton.sight import RICH, WINDOW, in_step, read_rule, stand, visible
 from models.attention.triton.step import VARYING, activate_with_slope, block_bounds, load_rows, read_tile
 
 TIME_COLUMNS = 256
 """Columns of a row of partial sums by bucket, of which 129 are used."""
 _TIME_COLUMNS = tl.constexpr(TIME_COLUMNS)
 _LAST_BUCKET = tl.constexpr(LAST_BUCKET)
-_CAUSAL = tl.constexpr(CAUSAL)
 _WINDOW = tl.constexpr(WINDOW)
 _RICH = tl.constexpr(RICH)
 
@@ -105,7 +104,7 @@ def diagonal_kernel(
     position_head, position_size, time, time_head, amount, rate, decay_head, query_time, timestamp, seconds,
     bounds, borders, wide_borders, tokens, num_blocks, q_stride, q_head, k_stride, k_head, v_stride, v_head,
     given_stride, given_head, window, front, context, half_scale, output_scale,
-    TABLES: tl.constexpr, HEADS: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr,
+    HEADS: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr,
     SHARES: tl.constexpr, QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr,
     V_WIDTH: tl.constexpr, MASK: tl.constexpr, POWER: tl.constexpr, IDENTITY: tl.constexpr,
     FAST: tl.constexpr, PRECISION: tl.constexpr,

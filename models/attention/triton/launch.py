@@ -18,8 +18,6 @@ from models.attention.triton.tuning import Shapes, shapes
 
 _REDUCED_ROWS = 16
 _REDUCED_COLUMNS = 16
-
-
 _FAR = 1 << 30
 
 
@@ -185,8 +183,7 @@ def table_gradients(
         "QUERIES": shape.tile, "KEYS": shape.stream, "SHARES": shares,
     }  # fmt: skip
     if count:
-        sizes = {"TABLES": tables, "HEADS": heads // tables}
-        arguments = _backward_arguments(problem, q, k, v, given) | rows | sizes
+        arguments = _backward_arguments(problem, q, k, v, given) | rows | {"HEADS": heads // tables}
         start(diagonal_kernel, (programs * tables, count), shape, arguments)
     sums: dict[str, object] = {
         "dposition": position, "dtime": time, "position_blocks": position_blocks,

@@ -12,11 +12,14 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from models.attention.bias import RelativeBias, RelativeTime
+from models.attention.decay import TimeDecay
 from models.attention.inputs import AttentionInputs
+from models.attention.masks import Mask
 from models.attention.sequences import Sequences
 from models.attention.triton import launch
-from models.attention.triton.tiles import BLOCK, tile_list, tile_list_on_device
-from models.attention.triton.times import find_times, times_of
+from models.attention.triton.tiles import tile_list
+from models.attention.triton.times import times_of
 
 
 def run(inputs: AttentionInputs) -> Tensor:
@@ -127,6 +130,7 @@ def _run_operator(inputs: AttentionInputs, tables: tuple[Tensor | None, ...]) ->
 
 def _problem(
     q: Tensor,
+    k: Tensor,
     v: Tensor,
     position: Tensor | None,
     time: Tensor | None,
@@ -144,37 +148,30 @@ def _problem(
     qk_scale: float,
     output_scale: float,
 ) -> launch.Problem:
-    """What the operator finds on the device."""
-    tokens = q.shape[0]
+    """What the operator finds on the device, as for any sequences whose lengths are not known on the host."""
     # The longest sequence is not known without waiting; a position table is as long at least.
-    longest = tokens if position is None else position.shape[-1]
-    shapes = launch.choose_shapes(q, v, time is not None, longest)
-    tiles = {size: tile_list_on_device(offsets, size, tokens) for size in {*shapes.tiles(), BLOCK}}
-    times = None
-    if query_time is not None and timestamp is not None and (time is not None or amount is not None):
-        times = find_times(query_time, timestamp, tiles[BLOCK])
-    rules = None
-    if prefix or context or candidates is not None:
-        lengths = offsets.diff()
-        rules = _rules(lengths if candidates is None else lengths - candidates, offsets, None)
-    return launch.Problem(
-        tiles=tiles,
-        query_tiles=tiles,
-        window=window,
-        front=prefix + context,
-        context=context,
-        rules=rules,
-        position=position,
-        time=time,
-        amount=amount,
-        rate=rate,
-        power=power,
-        times=times,
-        identity=identity,
-        qk_scale=qk_scale,
-        output_scale=output_scale,
-        shapes=shapes,
+    longest = q.shape[0] if position is None else position.shape[-1]
+    sequences = Sequences.unread(offsets, tokens=q.shape[0], longest=longest)
+    bias = times = None
+    if query_time is not None and timestamp is not None:
+        times = RelativeTime(query_time, timestamp, sequences)
+    if position is not None or times is not None:
+        decay = None
+        if amount is not None and rate is not None:
+            decay = TimeDecay(amount, rate, "power" if power else "exponential")
+        bias = RelativeBias(position, time, times, decay)
+    inputs = AttentionInputs(
+        q,
+        k,
+        v,
+        sequences,
+        "identity" if identity else "silu",
+        Mask(window, prefix, context, candidates),
+        bias,
+        qk_scale,
+        output_scale,
     )
+    return _problem_of(inputs, q, v, position, time, amount, rate)
 
 
 @torch.library.custom_op("lrm_kit::silu_attention", mutates_args=())
@@ -201,7 +198,7 @@ def silu_attention(
     """`models.attention.attention` with `silu` or `identity`, in tensors and numbers."""
     q, k, v = (_with_unit_stride(tensor) for tensor in (q, k, v))
     rest = (position, time, amount, rate, query_time, timestamp, offsets, candidates, window, prefix)
-    problem = _problem(q, v, *rest, context, power, identity, qk_scale, output_scale)
+    problem = _problem(q, k, v, *rest, context, power, identity, qk_scale, output_scale)
     return launch.forward(problem, q, k, v)
 
 
@@ -230,7 +227,7 @@ def silu_attention_backward(
     """Gradients of q, k, v, and of the parts of the bias: empty tensors where there are none."""
     q, k, v = (_with_unit_stride(tensor) for tensor in (q, k, v))
     rest = (position, time, amount, rate, query_time, timestamp, offsets, candidates, window, prefix)
-    problem = _problem(q, v, *rest, context, power, identity, qk_scale, output_scale)
+    problem = _problem(q, k, v, *rest, context, power, identity, qk_scale, output_scale)
     tables = position is not None or time is not None
     gradients = _gradients(problem, q, k, v, given, tables)
     return [q.new_empty(0) if gradient is None else gradient for gradient in gradients]

@@ -14,7 +14,6 @@ import triton
 import triton.language as tl
 
 CAUSAL, WINDOW, RICH = 0, 1, 2
-_CAUSAL = tl.constexpr(CAUSAL)
 _WINDOW = tl.constexpr(WINDOW)
 _RICH = tl.constexpr(RICH)
 
