@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,17 +14,19 @@ from cli.console import out as console
 from cli.console import print_json, print_table
 
 if TYPE_CHECKING:
-    from models.ablation import RunRecord
+    from models.ablation import AblationTable, PlannedRun, RunRecord
 
 RESULTS = "results.csv"
 
 
 def ablate(
-    table: Annotated[str | None, typer.Argument(help="A table that ships with lrm, or a YAML file.")] = None,
+    tables: Annotated[
+        list[str] | None, typer.Argument(help="Tables that ship with lrm, or YAML files.")
+    ] = None,
     data: Annotated[str | None, typer.Option(help="A shard folder made by 'lrm prepare'.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the runs.")] = Path("runs/ablations"),
-    seeds: Annotated[str | None, typer.Option(help="Instead of the table's seeds, such as 0,1,2.")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Runs at once, on the same device.")] = 1,
+    seeds: Annotated[str | None, typer.Option(help="Instead of the tables' seeds, such as 0,1,2.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at once, spread over the GPUs.")] = 1,
     csv: Annotated[
         Path | None, typer.Option(help=f"File to which results are appended; default: {RESULTS} in --out.")
     ] = None,
@@ -32,62 +36,80 @@ def ablate(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Train every line of a table of settings for every seed, and compare them on the test split.
+    """Train every line of some tables of settings for every seed, and compare them on the test split.
 
     Each run is judged once, with the checkpoint that validation chose. Results are appended to a CSV file;
     what stands there already is not run again, and a run that was cut off goes on. Without a table, lists
     those that ship with lrm.
 
-    Example:  lrm ablate ml-1m/bias --data data/ml-1m --jobs 4
+    Example:  lrm ablate ml-1m/bias ml-1m/parts --data data/ml-1m --jobs 4
     """
-    from models.ablation import (
-        METRICS,
-        append_record,
-        load_table,
-        plan_runs,
-        read_records,
-        run_all,
-        summarize,
-        table_names,
-    )
+    from models.ablation import METRICS, append_record, load_table, plan_runs, read_records, run_all
 
-    if table is None:
-        tables = {name: load_table(name) for name in table_names()}
-        rows = [(name, loaded.title, len(loaded.lines())) for name, loaded in tables.items()]
-        if json:
-            print_json([{"table": name, "title": title, "lines": lines} for name, title, lines in rows])
-        else:
-            print_table("tables", ("table", "shows", "lines"), rows)
+    if not tables:
+        _list_tables(json)
         return
     if data is None:
         raise UserError("there is no data to train on", where="--data", fix="name a shard folder")
-    loaded = load_table(table)
-    runs = plan_runs(
-        Path(table).stem if table.endswith((".yaml", ".yml")) else table,
-        loaded,
-        data,
-        out,
-        seeds=_seeds(seeds),
-        overrides=set or [],
-    )
+    loaded = [load_table(name) for name in tables]
+    planned = [
+        plan_runs(_name(name), table, data, out, seeds=_seeds(seeds), overrides=set or [])
+        for name, table in zip(tables, loaded, strict=True)
+    ]
     metrics = metric or list(METRICS)
-    _check_metrics(metrics, runs[0].config.evaluation.cutoffs)
+    for run in chain(*planned):
+        _check_metrics(metrics, run.config.evaluation.cutoffs)
     path = csv or out / RESULTS
     known = {record.digest: record for record in read_records(path)}
-    todo = [run for run in runs if run.digest not in known]
+    asked = {run.digest: run for run in chain(*planned)}
+    todo = [run for digest, run in asked.items() if digest not in known]
     if not json:
-        console.print(f"{len(runs)} runs, {len(runs) - len(todo)} of them done before", highlight=False)
+        console.print(f"{len(asked)} runs, {len(asked) - len(todo)} of them done before", highlight=False)
     for number, record in enumerate(run_all(todo, data, jobs), start=1):
         append_record(path, record)
         known[record.digest] = record
         if not json:
             console.print(_line(record, metrics, f"{number}/{len(todo)}"), highlight=False)
-    records = [known[run.digest] for run in runs]
-    summary = summarize(records, metrics)
+    _show(loaded, planned, known, metrics, path, json)
+
+
+def _name(table: str) -> str:
+    return Path(table).stem if table.endswith((".yaml", ".yml")) else table
+
+
+def _list_tables(json: bool) -> None:
+    from models.ablation import load_table, table_names
+
+    tables = {name: load_table(name) for name in table_names()}
+    rows = [(name, loaded.title, len(loaded.lines())) for name, loaded in tables.items()]
     if json:
-        print_json({"title": loaded.title, "results": str(path), "lines": summary})
+        print_json([{"table": name, "title": title, "lines": lines} for name, title, lines in rows])
+    else:
+        print_table("tables", ("table", "shows", "lines"), rows)
+
+
+def _show(
+    tables: list[AblationTable],
+    planned: list[list[PlannedRun]],
+    known: dict[str, RunRecord],
+    metrics: list[str],
+    path: Path,
+    json: bool,
+) -> None:
+    from models.ablation import summarize
+
+    titles, entries = [], []
+    for table, runs in zip(tables, planned, strict=True):
+        # A run may have been made for a line of another name.
+        records = [replace(known[run.digest], table=run.table, line=run.line) for run in runs]
+        titles.append(table.title or runs[0].table)
+        entries.append((summarize(records, metrics), records))
+    if json:
+        shown = [{"title": title, "lines": lines} for title, (lines, _) in zip(titles, entries, strict=True)]
+        print_json({"results": str(path), "tables": shown})
         return
-    _print(loaded.title or table, summary, metrics, records)
+    for title, (lines, records) in zip(titles, entries, strict=True):
+        _print(title, lines, metrics, records)
     console.print(f"every run: {path}", highlight=False)
 
 

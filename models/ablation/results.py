@@ -27,7 +27,7 @@ class RunRecord:
     """Where the run differs from its recipe."""
     recipe: str
     digest: str
-    """Of the whole configuration, the data set and the line: the run's identity."""
+    """Of the whole configuration and the data set: the run's identity, whatever table asked."""
     data: str
     """Name of the data set."""
     time: str

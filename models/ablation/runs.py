@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
+import os
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import islice
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from behavior.shards import open_shards
 from behavior.storage import FolderLike
@@ -46,6 +50,7 @@ class PlannedRun:
     data: str
     """Name of the data set."""
     digest: str
+    """Of the whole configuration and the data set: runs of several lines or tables that agree are one."""
     folder: Path
 
 
@@ -76,7 +81,7 @@ def plan_runs(
     for line, settings in table.lines().items():
         for seed in seeds or table.seeds:
             config = table.config(settings, seed, list(overrides))
-            identity = _digest(line, config, dataset["digest"])
+            identity = _digest(config, dataset["digest"])
             folder = out / f"{_slug(line)}-seed-{seed}-{identity[:6]}"
             recipe = settings.get("recipe", table.recipe)
             own = {key: value for key, value in settings.items() if key != "recipe"}
@@ -89,8 +94,9 @@ def run_all(runs: Sequence[PlannedRun], data: str, jobs: int) -> Iterator[RunRec
     """Train and judge; gives each record as soon as its run is done.
 
     A run that was cut off goes on from its last checkpoint. With several jobs, each is a process of its own,
-    and takes one run after the other: small models leave most of a GPU idle. Where one fails, those beside it
-    are still finished and given, no other begins, and its error is raised.
+    and takes one run after the other: small models leave most of a GPU idle. Where there are several GPUs,
+    jobs are spread over them. Where one fails, those beside it are still finished and given, no other begins,
+    and its error is raised.
 
     Args:
         runs: what to run.
@@ -102,7 +108,11 @@ def run_all(runs: Sequence[PlannedRun], data: str, jobs: int) -> Iterator[RunRec
         return
     context = multiprocessing.get_context("spawn")
     left, failure = iter(runs), None
-    with ProcessPoolExecutor(min(jobs, len(runs)), mp_context=context) as pool:
+    jobs = min(jobs, len(runs))
+    places = context.SimpleQueue()
+    for place in gpus_of(jobs):
+        places.put(place)
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_settle, initargs=(places,)) as pool:
         # No more than can run: what the pool has queued cannot be taken back after a failure.
         waiting: set[Future[RunRecord]] = {pool.submit(run_one, run, data) for run in islice(left, jobs)}
         while waiting:
@@ -116,6 +126,23 @@ def run_all(runs: Sequence[PlannedRun], data: str, jobs: int) -> Iterator[RunRec
                 waiting |= {pool.submit(run_one, run, data) for run in islice(left, len(done))}
     if failure is not None:
         raise failure
+
+
+def gpus_of(jobs: int) -> list[str | None]:
+    """For each job the GPU it is to see, as CUDA_VISIBLE_DEVICES names it; none where there is no choice."""
+    count = torch.cuda.device_count()
+    if count < 2:
+        return [None] * jobs
+    names = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    names = names if len(names) == count else [str(number) for number in range(count)]
+    return [names[job % count] for job in range(jobs)]
+
+
+def _settle(places: SimpleQueue[str | None]) -> None:
+    """Have this process see one GPU; before it first asks for one."""
+    place = places.get()
+    if place is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = place
 
 
 def run_one(run: PlannedRun, data: str) -> RunRecord:
@@ -156,8 +183,6 @@ class _Start(Silent):
 
 
 def _device_name(device: str) -> str:
-    import torch
-
     several, cuda, _ = device.partition("cuda")
     return several + torch.cuda.get_device_name() if cuda else device
 
@@ -166,12 +191,12 @@ def _metrics(result: dict[str, Any]) -> dict[str, float]:
     return {name: value for name, value in result.items() if "@" in name and isinstance(value, float)}
 
 
-def _digest(line: str, config: RunConfig, data: str) -> str:
+def _digest(config: RunConfig, data: str) -> str:
     settings = config.model_dump(mode="json")
     for free in _NO_PART_OF_A_RUN:
         section, _, key = free.partition(".")
         settings.get(section, {}).pop(key, None)
-    text = json.dumps([line, settings, data], sort_keys=True)
+    text = json.dumps([settings, data], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -160,6 +160,13 @@ def _look_up(table: Tensor, buckets: Tensor) -> Tensor:
     table would have every pair of the batch add to the same few numbers.
     """
     flat = buckets.flatten(0, 1)
-    copies = table[:, None].expand(-1, len(flat), -1)
-    found = copies.gather(2, flat.expand(len(table), -1, -1))
+    if table.is_cuda:
+        # Neighbouring threads then take different queries. As neighbouring keys of one query, mostly of the
+        # same bucket, they would all wait for the same number.
+        copies = table[:, :, None].expand(-1, -1, len(flat))
+        found = copies.gather(1, flat.T.contiguous().expand(len(table), -1, -1))
+        found = found.transpose(1, 2).contiguous()
+    else:
+        copies = table[:, None].expand(-1, len(flat), -1)
+        found = copies.gather(2, flat.expand(len(table), -1, -1))
     return found.unflatten(1, buckets.shape[:2]).transpose(0, 1)

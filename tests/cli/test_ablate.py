@@ -26,8 +26,25 @@ def test_runs_once_and_shows_the_table(lrm: Lrm, shards: Path, tmp_path: Path) -
     assert len(lines) == 1 + 4
     again = lrm(*arguments, "--json")
     assert (tmp_path / "runs" / "results.csv").read_text().splitlines() == lines
-    found = json.loads(again.out)["lines"]
-    assert [(line["line"], line["seeds"]) for line in found] == [("hstu", 2), ("llama", 2)]
+    [found] = json.loads(again.out)["tables"]
+    assert [(line["line"], line["seeds"]) for line in found["lines"]] == [("hstu", 2), ("llama", 2)]
+
+
+def test_lines_that_agree_are_one_run(lrm: Lrm, shards: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text(
+        "title: the same\nseeds: [1]\nrows:\n  again: {model.kind: hstu}\n  gpt: {model.kind: gpt}\n"
+    )
+    outcome = lrm(
+        "ablate", table(tmp_path), other, "--data", shards, "--out", tmp_path / "runs", *SMALL,
+        "--set", "train.epochs=1", "--json",
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    assert len((tmp_path / "runs" / "results.csv").read_text().splitlines()) == 1 + 5
+    two, same = json.loads(outcome.out)["tables"]
+    assert [line["line"] for line in same["lines"]] == ["again", "gpt"]
+    assert [(line["seeds"], line["ndcg@10 sd"]) for line in same["lines"]] == [(1, None), (1, None)]
+    assert two["lines"][0]["parameters"] == same["lines"][0]["parameters"]
 
 
 def test_lists_the_tables(lrm: Lrm) -> None:

@@ -20,6 +20,7 @@ from models.ablation import (
     summarize,
     table_names,
 )
+from models.ablation.runs import gpus_of
 from tests.models.shards import World, leave_one_out, write_shards
 
 SMALL = [
@@ -124,6 +125,16 @@ def test_what_only_says_where_to_run_does_not_make_another_run(data: Path, tmp_p
     assert digest("train.log_every_steps=3") == digest()
     assert digest("train.epochs=7") != digest()
     assert digest("train.patience=7") != digest()
+
+
+def test_jobs_are_spread_over_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert gpus_of(3) == ["0", "1", "0"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-7")
+    assert gpus_of(3) == ["4", "GPU-7", "4"]
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    assert gpus_of(2) == [None, None]
 
 
 RECORD = RunRecord(

@@ -89,7 +89,9 @@ def test_the_bias_tensor_is_aligned_and_hides_what_the_mask_hides(longest: int, 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize(
-    ("dtype", "tolerance"), [(torch.float32, 1e-3), (torch.float16, 1e-2), (torch.bfloat16, 8e-2)]
+    # The gradient of a decay's rate is a small sum of large terms that cancel, each of them rounded.
+    ("dtype", "tolerance"),
+    [(torch.float32, 1e-3), (torch.float16, 3e-2), (torch.bfloat16, 8e-2)],
 )
 @pytest.mark.parametrize("bias", ["none", "all", "all a head"])
 @pytest.mark.parametrize("mask", MASKS)
