@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -15,6 +15,8 @@ from cli.console import print_json, print_table
 
 if TYPE_CHECKING:
     from models.ablation import AblationTable, PlannedRun, RunRecord
+
+SplitName = Literal["valid", "test"]
 
 RESULTS = "results.csv"
 
@@ -30,15 +32,19 @@ def ablate(
     csv: Annotated[
         Path | None, typer.Option(help=f"File to which results are appended; default: {RESULTS} in --out.")
     ] = None,
+    split: Annotated[
+        SplitName, typer.Option(help="What lines are compared on; valid: test is not even read.")
+    ] = "test",
     metric: Annotated[list[str] | None, typer.Option(help="A metric to show; may be repeated.")] = None,
     set: Annotated[
         list[str] | None, typer.Option("--set", help="A setting of all lines; may be repeated.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Train every line of some tables of settings for every seed, and compare them on the test split.
+    """Train every line of some tables of settings for every seed, and compare them.
 
-    Each run is judged once, with the checkpoint that validation chose. Results are appended to a CSV file;
+    Each run is judged once, with the checkpoint that validation chose. To search for settings, compare on
+    validation (--split valid), and read test for the one that is chosen. Results are appended to a CSV file;
     what stands there already is not run again, and a run that was cut off goes on. Without a table, lists
     those that ship with lrm.
 
@@ -60,17 +66,19 @@ def ablate(
     for run in chain(*planned):
         _check_metrics(metrics, run.config.evaluation.cutoffs)
     path = csv or out / RESULTS
-    known = {record.digest: record for record in read_records(path)}
+    known = {record.digest: record for record in read_records(path) if record.metrics(split)}
     asked = {run.digest: run for run in chain(*planned)}
     todo = [run for digest, run in asked.items() if digest not in known]
     if not json:
         console.print(f"{len(asked)} runs, {len(asked) - len(todo)} of them done before", highlight=False)
-    for number, record in enumerate(run_all(todo, data, jobs), start=1):
+    for number, record in enumerate(run_all(todo, data, jobs, split), start=1):
         append_record(path, record)
         known[record.digest] = record
         if not json:
-            console.print(_line(record, metrics, f"{number}/{len(todo)}"), highlight=False)
-    _show(loaded, planned, known, metrics, path, json)
+            console.print(
+                _line(record, record.metrics(split), metrics, f"{number}/{len(todo)}"), highlight=False
+            )
+    _show(loaded, planned, known, metrics, split, path, json)
 
 
 def _name(table: str) -> str:
@@ -93,6 +101,7 @@ def _show(
     planned: list[list[PlannedRun]],
     known: dict[str, RunRecord],
     metrics: list[str],
+    split: SplitName,
     path: Path,
     json: bool,
 ) -> None:
@@ -103,22 +112,28 @@ def _show(
         # A run may have been made for a line of another name.
         records = [replace(known[run.digest], table=run.table, line=run.line) for run in runs]
         titles.append(table.title or runs[0].table)
-        entries.append((summarize(records, metrics), records))
+        entries.append((summarize(records, metrics, split), records))
     if json:
         shown = [{"title": title, "lines": lines} for title, (lines, _) in zip(titles, entries, strict=True)]
-        print_json({"results": str(path), "tables": shown})
+        print_json({"results": str(path), "split": split, "tables": shown})
         return
     for title, (lines, records) in zip(titles, entries, strict=True):
-        _print(title, lines, metrics, records)
+        _print(title, split, lines, metrics, records)
     console.print(f"every run: {path}", highlight=False)
 
 
-def _line(record: RunRecord, metrics: list[str], count: str) -> str:
-    shown = ", ".join(f"{name.upper()} {record.test[name]:.4f}" for name in metrics)
+def _line(record: RunRecord, found: dict[str, float], metrics: list[str], count: str) -> str:
+    shown = ", ".join(f"{name.upper()} {found[name]:.4f}" for name in metrics)
     return f"{count} {record.line}, seed {record.seed}: {shown}; {record.minutes:.1f} min"
 
 
-def _print(title: str, summary: list[dict[str, Any]], metrics: list[str], records: list[RunRecord]) -> None:
+def _print(
+    title: str,
+    split: SplitName,
+    summary: list[dict[str, Any]],
+    metrics: list[str],
+    records: list[RunRecord],
+) -> None:
     times = ", ".join(sorted({record.time for record in records}))
     devices = ", ".join(sorted({record.device for record in records}))
     rows = [
@@ -132,7 +147,7 @@ def _print(title: str, summary: list[dict[str, Any]], metrics: list[str], record
         for entry in summary
     ]
     header = ("line", *(name.upper() for name in metrics), "seeds", "parameters", "minutes")
-    print_table(f"{title} (test split, time {times}, {devices})", header, rows)
+    print_table(f"{title} ({split} split, time {times}, {devices})", header, rows)
 
 
 def _spread(mean: float, deviation: float | None) -> str:

@@ -8,9 +8,11 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from behavior.errors import UserError
+
+SplitName = Literal["valid", "test"]
 
 METRICS = ("ndcg@10", "hr@10")
 """What is shown by default."""
@@ -33,6 +35,7 @@ class RunRecord:
     time: str
     """Whether queries knew the time of what they predict."""
     test: dict[str, float]
+    """Empty where runs were compared on the validation split."""
     valid: dict[str, float]
     best_epoch: int
     """From 1; of the checkpoint that was judged."""
@@ -44,6 +47,10 @@ class RunRecord:
     device: str
     version: str
     """Of lrm-kit."""
+
+    def metrics(self, split: SplitName) -> dict[str, float]:
+        """On one of the splits."""
+        return self.test if split == "test" else self.valid
 
 
 _JSON = ("settings", "test", "valid")
@@ -91,11 +98,13 @@ def read_records(path: Path) -> list[RunRecord]:
     return records
 
 
-def summarize(records: Sequence[RunRecord], metrics: Sequence[str]) -> list[dict[str, Any]]:
+def summarize(
+    records: Sequence[RunRecord], metrics: Sequence[str], split: SplitName = "test"
+) -> list[dict[str, Any]]:
     """One entry a line, in the order of the records.
 
     Returns:
-        `line`, `seeds`, the mean of each metric on the test split and, with several seeds, its standard
+        `line`, `seeds`, the mean of each metric on the split and, with several seeds, its standard
         deviation as `metric sd`; `parameters`, `minutes` (mean).
     """
     lines: dict[str, list[RunRecord]] = {}
@@ -105,7 +114,7 @@ def summarize(records: Sequence[RunRecord], metrics: Sequence[str]) -> list[dict
     for line, runs in lines.items():
         entry: dict[str, Any] = {"line": line, "seeds": len(runs)}
         for metric in metrics:
-            values = [run.test[metric] for run in runs]
+            values = [run.metrics(split)[metric] for run in runs]
             entry[metric] = statistics.fmean(values)
             entry[f"{metric} sd"] = statistics.stdev(values) if len(values) > 1 else None
         entry["parameters"] = runs[0].parameters

@@ -20,7 +20,7 @@ import torch
 
 from behavior.shards import open_shards
 from behavior.storage import FolderLike
-from models.ablation.results import RunRecord
+from models.ablation.results import RunRecord, SplitName
 from models.ablation.table import AblationTable
 from models.build import dataset_of
 from models.config import RunConfig
@@ -90,7 +90,9 @@ def plan_runs(
     return runs
 
 
-def run_all(runs: Sequence[PlannedRun], data: str, jobs: int) -> Iterator[RunRecord]:
+def run_all(
+    runs: Sequence[PlannedRun], data: str, jobs: int, split: SplitName = "test"
+) -> Iterator[RunRecord]:
     """Train and judge; gives each record as soon as its run is done.
 
     A run that was cut off goes on from its last checkpoint. With several jobs, each is a process of its own,
@@ -102,9 +104,10 @@ def run_all(runs: Sequence[PlannedRun], data: str, jobs: int) -> Iterator[RunRec
         runs: what to run.
         data: the shard folder, or its url.
         jobs: how many at once.
+        split: what runs are to be compared on; the test split is read for `test` only.
     """
     if jobs <= 1 or len(runs) <= 1:
-        yield from (run_one(run, data) for run in runs)
+        yield from (run_one(run, data, split) for run in runs)
         return
     context = multiprocessing.get_context("spawn")
     left, failure = iter(runs), None
@@ -114,7 +117,9 @@ def run_all(runs: Sequence[PlannedRun], data: str, jobs: int) -> Iterator[RunRec
         places.put(place)
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_settle, initargs=(places,)) as pool:
         # No more than can run: what the pool has queued cannot be taken back after a failure.
-        waiting: set[Future[RunRecord]] = {pool.submit(run_one, run, data) for run in islice(left, jobs)}
+        waiting: set[Future[RunRecord]] = {
+            pool.submit(run_one, run, data, split) for run in islice(left, jobs)
+        }
         while waiting:
             done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             for future in done:
@@ -123,7 +128,7 @@ def run_all(runs: Sequence[PlannedRun], data: str, jobs: int) -> Iterator[RunRec
                     yield future.result()
                 failure = failure or error
             if failure is None:
-                waiting |= {pool.submit(run_one, run, data) for run in islice(left, len(done))}
+                waiting |= {pool.submit(run_one, run, data, split) for run in islice(left, len(done))}
     if failure is not None:
         raise failure
 
@@ -145,11 +150,11 @@ def _settle(places: SimpleQueue[str | None]) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = place
 
 
-def run_one(run: PlannedRun, data: str) -> RunRecord:
-    """Train one run, choose its checkpoint by validation, and read the test split for that one."""
+def run_one(run: PlannedRun, data: str, split: SplitName) -> RunRecord:
+    """Train one run, choose its checkpoint by validation, and read test, if at all, for that one."""
     start = _Start()
     result = train(run.config, data, run.folder, resume=run.folder.exists(), observer=start)
-    test = evaluate_run(run.folder, "test", device=run.config.train.device)
+    test = evaluate_run(run.folder, "test", device=run.config.train.device) if split == "test" else {}
     return RunRecord(
         table=run.table,
         line=run.line,
@@ -158,7 +163,7 @@ def run_one(run: PlannedRun, data: str) -> RunRecord:
         recipe=run.recipe,
         digest=run.digest,
         data=run.data,
-        time=test["time"],
+        time=result.best_metrics["time"],
         test=_metrics(test),
         valid=_metrics(result.best_metrics),
         best_epoch=(result.best_epoch or 0) + 1,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -45,6 +46,23 @@ def test_lines_that_agree_are_one_run(lrm: Lrm, shards: Path, tmp_path: Path) ->
     assert [line["line"] for line in same["lines"]] == ["again", "gpt"]
     assert [(line["seeds"], line["ndcg@10 sd"]) for line in same["lines"]] == [(1, None), (1, None)]
     assert two["lines"][0]["parameters"] == same["lines"][0]["parameters"]
+
+
+def test_a_search_does_not_read_test(lrm: Lrm, shards: Path, tmp_path: Path) -> None:
+    arguments = ("ablate", table(tmp_path), "--data", shards, "--out", tmp_path / "runs", *SMALL)
+    arguments = (*arguments, "--set", "train.epochs=1", "--seeds", "0")
+    valid = lrm(*arguments, "--split", "valid", "--json")
+    assert valid.code == 0, valid.err
+    with (tmp_path / "runs" / "results.csv").open(newline="") as file:
+        assert [(row["test"], "ndcg@10" in row["valid"]) for row in csv.DictReader(file)] == [
+            ("{}", True)
+        ] * 2
+    found = json.loads(valid.out)
+    assert found["split"] == "valid"
+    read = json.loads(lrm(*arguments, "--json").out)
+    assert read["split"] == "test"
+    [valid_lines], [test_lines] = ([table["lines"] for table in answer["tables"]] for answer in (found, read))
+    assert [line["ndcg@10"] for line in valid_lines] != [line["ndcg@10"] for line in test_lines]
 
 
 def test_lists_the_tables(lrm: Lrm) -> None:
