@@ -35,7 +35,7 @@ class Kernel:
         return self.unavailable() or self.reasons_against(inputs)
 
 
-# In order of preference.
+# In order of preference, but for what `_by_preference` says.
 KERNELS = tuple(
     Kernel(name, module.unavailable, module.reasons_against, module.run)
     for name, module in (
@@ -109,7 +109,7 @@ def choose_kernel(inputs: AttentionInputs, name: str | None = None) -> Kernel:
     where = "the attention kernel setting"
     if name is None and ENVIRONMENT_VARIABLE in os.environ:
         name, where = os.environ[ENVIRONMENT_VARIABLE], f"environment variable {ENVIRONMENT_VARIABLE}"
-    candidates = KERNELS if name is None else (find_kernel(name, where),)
+    candidates = _by_preference(inputs) if name is None else [find_kernel(name, where)]
     objections = {}
     for candidate in candidates:
         objections[candidate.name] = candidate.objections(inputs)
@@ -123,6 +123,11 @@ def choose_kernel(inputs: AttentionInputs, name: str | None = None) -> Kernel:
         where=where,
         fix="name another kernel, or none: then the first that fits is used (`lrm doctor` lists them)",
     )
+
+
+def _by_preference(inputs: AttentionInputs) -> list[Kernel]:
+    first = sdpa.is_fastest(inputs)
+    return sorted(KERNELS, key=lambda kernel: not (first and kernel.name == "sdpa"))
 
 
 def find_kernel(name: str, where: str) -> Kernel:

@@ -1,4 +1,6 @@
-"""Softmax attention by torch's scaled_dot_product_attention on padded batches, for want of xformers.
+"""Softmax attention by torch's scaled_dot_product_attention on padded batches.
+
+For batches without much padding, and where xformers is missing.
 
 Which of torch's kernels runs is torch's choice: flash or cuDNN for causal masks, the memory-efficient one
 with a bias, plain products in float64.
@@ -13,6 +15,8 @@ from torch import Tensor
 from models.attention.inputs import AttentionInputs
 from models.attention.padded import pad_heads, score_bias, softmax_reasons, to_flat, to_rows
 
+MOST_PADDING = 1.25
+"""Padded tokens over tokens up to which torch's causal kernels are faster than packed ones, on an H100."""
 _DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -24,6 +28,16 @@ def unavailable() -> list[str]:
 def reasons_against(inputs: AttentionInputs) -> list[str]:
     """Why it does not fit an input."""
     return softmax_reasons(inputs, _DTYPES, "of one floating-point type")
+
+
+def is_fastest(inputs: AttentionInputs) -> bool:
+    """Whether it beats xformers where both can run: causal, in half precision, with little padding."""
+    if inputs.activation != "softmax" or inputs.unread or reasons_against(inputs) or not _is_causal(inputs):
+        return False
+    half = inputs.q.is_cuda and inputs.q.dtype in (torch.float16, torch.bfloat16)
+    sequences = inputs.sequences
+    padded = sequences.num_sequences * sequences.max_length
+    return half and padded <= MOST_PADDING * sequences.num_tokens
 
 
 def run(inputs: AttentionInputs) -> Tensor:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from models.attention import Sequences, reference, sdpa
 from models.attention.inputs import AttentionInputs
@@ -54,6 +56,29 @@ def test_sdpa_says_what_it_cannot_do() -> None:
     mixed = sdpa.reasons_against(replace(inputs, v=inputs.v.float()))
     assert mixed == ["q, k and v must all be of one floating-point type, not float32, float64"]
     assert sdpa.reasons_against(SoftmaxCase((0, 0)).inputs()[1]) == ["there are no queries"]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "changed", "expected"),
+    [
+        ((8, 8), {}, True),
+        ((8, 5, 7), {}, True),
+        ((8, 4), {}, False),
+        ((8, 8), {"bias": "position"}, False),
+        ((8, 8), {"mask": "window"}, False),
+        ((8, 8), {"last_queries": 1}, False),
+        ((8, 8), {"dtype": torch.float32}, False),
+    ],
+)
+def test_it_is_preferred_for_causal_half_precision_with_little_padding(
+    lengths: tuple[int, ...], changed: dict[str, Any], expected: bool
+) -> None:
+    _, inputs = SoftmaxCase(lengths, **{"dtype": torch.bfloat16, **changed}).inputs()
+    assert not sdpa.is_fastest(inputs)  # on the CPU
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        moved = {name: torch.empty_like(getattr(inputs, name), device="cuda") for name in "qkv"}
+        assert sdpa.is_fastest(replace(inputs, **moved)) == expected
+        assert not sdpa.is_fastest(replace(inputs, activation="silu", **moved))
 
 
 @pytest.mark.parametrize("lengths", [[2, 0, 3], [2, 2], [1]])

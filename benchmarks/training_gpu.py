@@ -1,0 +1,254 @@
+"""Training on one GPU: seconds an epoch, where they go, and utilization at a size that fills the card.
+
+    PYTHONPATH=. python benchmarks/training_gpu.py --shards data/ml-1m [--parts epochs profile whole filled]
+
+On MovieLens-1M prepared by `lrm prepare ml-1m`:
+
+- `epochs`: HSTU and HSTU-large as published (batches of 128 sequences), seconds of an epoch, validation left
+  out, in the ways that `lrm train` has; beside RecTools 0.19 with these settings on the same kind of card.
+- `profile`: of one step of HSTU-large, the kernels that take longest, and how long all take.
+- `whole`: 101 epochs of HSTU-large as `lrm train` runs them, each validated and saved; wall time.
+
+And `filled`: 8 blocks, width 512, 4 heads, full sequences of 2048 and bf16: tokens/s and model FLOPs
+utilization (models/flops.py, of 989 TFLOP/s) with and without bias, and what attention takes by itself.
+
+With $OUT set, numbers also go to $OUT/training_gpu.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from behavior.shards import open_shards
+from models.build import build_objective
+from models.config import RunConfig, load_config
+from models.observer import Silent, StepProgress, TrainStart
+from models.optimizer import build_optimizer
+from models.tasks.retrieval import LossBatch
+from models.training import train
+
+RECTOOLS = {"ml-1m/hstu": 2.56, "ml-1m/hstu-large": 4.90}
+"""Median seconds of an epoch: RecTools 0.19, fp32, dense padded attention, H100, same settings."""
+WAYS: dict[str, list[str]] = {
+    "as it is": [],
+    "recorded": ["train.cuda_graphs=true"],
+    "recorded, compiled": ["train.cuda_graphs=true", "train.compile=true"],
+    "recorded, bf16": ["train.cuda_graphs=true", "train.precision=bf16-mixed"],
+    "recorded, compiled, bf16": [
+        "train.cuda_graphs=true",
+        "train.compile=true",
+        "train.precision=bf16-mixed",
+    ],
+}
+FILLED = {"blocks": 8, "dim": 512, "heads": 4, "qk_dim": 128, "v_dim": 128, "max_length": 2048}
+Row = dict[str, Any]
+
+
+class Epochs(Silent):
+    """Notes when epochs' last reports came."""
+
+    def __init__(self) -> None:
+        self.begun: dict[int, float] = {}
+        self.ended: dict[int, tuple[float, int]] = {}
+        self.rates: dict[int, list[float]] = {}
+        self.first = 0.0
+
+    def started(self, start: TrainStart) -> None:
+        self.first, self.tokens = time.perf_counter(), start.tokens_per_epoch
+
+    def stepped(self, progress: StepProgress) -> None:
+        now = time.perf_counter()
+        self.begun.setdefault(progress.epoch, now)
+        self.ended[progress.epoch] = now, progress.step
+        self.rates.setdefault(progress.epoch, []).append(progress.tokens_per_second)
+
+    def seconds(self) -> float:
+        """Of an epoch: the median over all but the first two, by the tokens a second of its reports."""
+        means = [statistics.harmonic_mean(rates) for epoch, rates in self.rates.items() if epoch > 1]
+        return self.tokens / statistics.median(means)
+
+
+def epochs(shards: Path, count: int) -> list[Row]:
+    rows = []
+    for recipe, theirs in RECTOOLS.items():
+        for way, settings in WAYS.items():
+            observer = Epochs()
+            run = [*settings, f"train.epochs={count}", f"train.validate_every_epochs={count}"]
+            with tempfile.TemporaryDirectory() as folder:
+                begin = time.perf_counter()
+                train(load_config(recipe, run), shards, Path(folder) / "run", observer=observer)
+            seconds = observer.seconds()
+            row = {
+                "recipe": recipe,
+                "way": way,
+                "s an epoch": round(seconds, 4),
+                "tokens/s": round(observer.tokens / seconds),
+                "RecTools over this": round(theirs / seconds, 1),
+                "whole run s": round(time.perf_counter() - begin, 1),
+            }
+            print(row, flush=True)
+            rows.append(row)
+    return rows
+
+
+def whole(shards: Path, ways: list[str]) -> list[Row]:
+    rows = []
+    for way in ways:
+        with tempfile.TemporaryDirectory() as folder:
+            begin = time.perf_counter()
+            result = train(load_config("ml-1m/hstu-large", WAYS[way]), shards, Path(folder) / "run")
+            seconds = time.perf_counter() - begin
+        row = {
+            "way": way,
+            "epochs": result.epochs,
+            "wall s": round(seconds, 1),
+            "best epoch": result.best_epoch,
+            "valid ndcg@10": result.best_metrics["ndcg@10"],
+        }
+        print(row, flush=True)
+        rows.append(row)
+    return rows
+
+
+class Steps:
+    """Steps of a model on one batch that stays on the GPU, without reports."""
+
+    def __init__(self, config: RunConfig, shards: Path, batch: Any) -> None:
+        from models.training.compile import compile_blocks
+
+        torch.manual_seed(0)
+        device = torch.device("cuda")
+        self.bf16 = config.train.precision.startswith("bf16")
+        self.objective = build_objective(config, open_shards(shards)).to(device)
+        if config.train.compile:
+            compile_blocks(self.objective.model.backbone, device)
+        self.optimizer = build_optimizer(config.optimizer, self.objective)
+        self.batch = LossBatch(batch).to(device)
+
+    def __call__(self) -> None:
+        with torch.autocast("cuda", torch.bfloat16, enabled=self.bf16):
+            loss = self.objective(self.batch)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+
+
+def profile(shards: Path) -> Row:
+    from models.build import make_loader
+    from models.loading import ShardSource
+
+    config = load_config("ml-1m/hstu-large")
+    opened = open_shards(shards)
+    batch = next(iter(make_loader(config, ShardSource(opened), opened.manifest.behaviors)))
+    step = Steps(config, shards, batch)
+    for _ in range(5):
+        step()
+    torch.cuda.synchronize()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as found:
+        for _ in range(5):
+            step()
+        torch.cuda.synchronize()
+    kernels = sorted(found.key_averages(), key=lambda kernel: -kernel.self_device_time_total)
+    total = sum(kernel.self_device_time_total for kernel in kernels) / 5e3
+    print(f"HSTU-large, {batch.num_tokens} tokens: {total:.2f} ms of kernels a step", flush=True)
+    rows = []
+    for kernel in kernels[:25]:
+        row = (kernel.key[:90], kernel.self_device_time_total / 5e3, kernel.count / 5)
+        rows.append(row)
+        print(f"  {row[1]:.3f} ms {row[2]:5.0f} times  {row[0]}", flush=True)
+    return {"tokens": batch.num_tokens, "ms of kernels": total, "kernels": rows}
+
+
+def filled(shards: Path, sequences: int) -> list[Row]:
+    from benchmarks.attention import Batch, milliseconds
+    from benchmarks.blocks import make_batch
+    from models.flops import peak_flops, training_flops
+
+    length, rows = FILLED["max_length"], []
+    batch = make_batch([length] * sequences)
+    generator = torch.Generator().manual_seed(0)
+    items = torch.randint(2, 3000, (batch.num_tokens,), generator=generator)
+    batch.item.copy_(items)
+    batch.target.copy_(items.roll(-1))
+    batch.behavior.fill_(1)
+    batch.target_behavior.fill_(1)
+    for bias, recompute, compiled in (
+        ("none", None, False),
+        ("none", None, True),
+        ("both", None, True),
+        ("none", "pointwise", False),
+        ("both", "pointwise", False),
+    ):
+        settings = [f"model.{name}={value}" for name, value in FILLED.items()]
+        settings += [f"model.bias={bias}", "train.precision=bf16-mixed", f"train.compile={compiled}"]
+        settings += [] if recompute is None else [f"model.recompute={recompute}"]
+        settings += ["loss.negatives.sharing=batch", "loss.negatives.count=4096"]
+        config = load_config("ml-1m/hstu", settings)
+        step = Steps(config, shards, batch)
+        torch.cuda.reset_peak_memory_stats()
+        ms = milliseconds(step)
+        flops = training_flops(step.objective.model, config)
+        tokens = float(batch.num_tokens)
+        peak = peak_flops(torch.device("cuda"), "bf16-mixed")
+        assert peak is not None
+        alone = Batch([length] * sequences, 4, 128, "log-normal" if bias == "both" else "none")
+        attention = FILLED["blocks"] * milliseconds(alone.both)
+        products = flops.squared_length * sequences * length**2
+        all_flops = flops.token * tokens + products + flops.position * (tokens - sequences)
+        row = {
+            "bias": bias,
+            "compiled": compiled,
+            "recompute": recompute,
+            "sequences": sequences,
+            "ms": round(ms, 2),
+            "tokens/s": round(tokens / ms * 1e3),
+            "MFU": round(all_flops / ms / peak * 1e3, 4),
+            "attention alone ms": round(attention, 2),
+            "attention's own utilization": round(products / attention / peak * 1e3, 4),
+            "peak GiB": round(torch.cuda.max_memory_allocated() / 2**30, 2),
+        }
+        print(row, flush=True)
+        rows.append(row)
+        del step
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--shards", type=Path, required=True)
+    parser.add_argument("--parts", nargs="+", default=["epochs", "profile", "whole", "filled"])
+    parser.add_argument("--epochs", type=int, default=7)
+    parser.add_argument("--sequences", type=int, default=16, help="of `filled`")
+    parser.add_argument("--ways", nargs="+", default=["recorded"], help="of `whole`")
+    arguments = parser.parse_args()
+    parts: dict[str, Callable[[], Any]] = {
+        "epochs": lambda: epochs(arguments.shards, arguments.epochs),
+        "profile": lambda: profile(arguments.shards),
+        "whole": lambda: whole(arguments.shards, arguments.ways),
+        "filled": lambda: filled(arguments.shards, arguments.sequences),
+    }
+    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}")
+    found: Row = {"device": torch.cuda.get_device_name()}
+    for part in arguments.parts:
+        try:
+            found[part] = parts[part]()
+        except Exception as error:  # the other parts are worth having
+            print(part, repr(error), flush=True)
+        if "OUT" in os.environ:
+            Path(os.environ["OUT"], "training_gpu.json").write_text(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()
