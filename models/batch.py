@@ -81,7 +81,7 @@ class PackedBatch:
             pin: whether the buffer is page-locked, so that copies to a GPU need not block.
         """
         tokens = int(lengths.sum())
-        buffer = torch.empty(_size(tokens, len(lengths)), dtype=torch.int64, pin_memory=pin)
+        buffer = torch.empty(buffer_size(tokens, len(lengths)), dtype=torch.int64, pin_memory=pin)
         batch = cls._in(buffer, tokens, len(lengths), has_time, tuple(lengths.tolist()))
         offsets = batch.offsets.numpy()
         offsets[0] = 0
@@ -99,7 +99,7 @@ class PackedBatch:
         batch = cls(
             **dict(zip(TOKEN_COLUMNS, columns.unbind(), strict=True)),
             offsets=offsets,
-            sequence=buffer[end + rows + 1 :],
+            sequence=buffer[end + rows + 1 : end + 2 * rows + 1],
             has_time=has_time,
         )
         batch.__dict__["buffer"] = buffer
@@ -138,7 +138,22 @@ class PackedBatch:
         moved.__dict__["sequences"] = Sequences(moved.offsets, self.sequences.lengths)
         return moved
 
-    def padded(self, tokens: int, sequences: int, longest: int) -> PackedBatch:
+    @classmethod
+    def of_room(
+        cls, buffer: Tensor, tokens: int, sequences: int, longest: int, *, has_time: bool
+    ) -> PackedBatch:
+        """The batch of a given size that a buffer holds, or will hold: lengths are not known on the host.
+
+        Args:
+            buffer: [`buffer_size`] int64, as `padded` fills it.
+            tokens: of the columns; those after the last sequence belong to none.
+            sequences: some of them may be empty.
+            longest: no sequence has more tokens.
+            has_time: whether timestamps mean anything.
+        """
+        return cls._in(buffer, tokens, sequences, has_time, Room(tokens, longest))
+
+    def padded(self, tokens: int, sequences: int, longest: int, buffer: Tensor | None = None) -> PackedBatch:
         """The same batch in a buffer of a given size, for steps that are recorded once and replayed.
 
         Tokens after the last sequence are zeros and belong to none, sequences after the last are empty (their
@@ -148,6 +163,7 @@ class PackedBatch:
             tokens: room for so many, at least as many as there are.
             sequences: likewise.
             longest: no sequence of any batch has more tokens.
+            buffer: [`buffer_size`] int64 to be filled; a new one by default.
 
         Raises:
             ValueError: the batch does not fit.
@@ -157,11 +173,13 @@ class PackedBatch:
                 f"{self.num_tokens} tokens in {self.num_sequences} sequences of up to {self.max_length} do "
                 f"not fit into {tokens} in {sequences} of up to {longest}"
             )
-        pinned = self.item.device.type == "cpu" and self.item.is_pinned()
-        buffer = torch.zeros(
-            _size(tokens, sequences), dtype=torch.int64, device=self.item.device, pin_memory=pinned
-        )
-        padded = self._in(buffer, tokens, sequences, self.has_time, Room(tokens, longest))
+        if buffer is None:
+            pinned = self.item.device.type == "cpu" and self.item.is_pinned()
+            buffer = torch.empty(
+                buffer_size(tokens, sequences), dtype=torch.int64, device=self.item.device, pin_memory=pinned
+            )
+        padded = self.of_room(buffer, tokens, sequences, longest, has_time=self.has_time)
+        padded.token_rows()[:, self.num_tokens :] = 0
         for name in TOKEN_COLUMNS:
             getattr(padded, name)[: self.num_tokens] = getattr(self, name)
         padded.offsets.fill_(self.num_tokens)[: self.num_sequences + 1] = self.offsets
@@ -257,8 +275,8 @@ def _rows_of(buffer: Tensor, tokens: int) -> Tensor:
     return buffer[: len(TOKEN_COLUMNS) * stride].view(len(TOKEN_COLUMNS), stride)
 
 
-def _size(tokens: int, rows: int) -> int:
-    """Numbers in the buffer of a batch."""
+def buffer_size(tokens: int, rows: int) -> int:
+    """Numbers in the buffer of a batch of so many tokens and sequences."""
     return len(TOKEN_COLUMNS) * _stride(tokens) + 2 * rows + 1
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from behavior.shards import ShardFolder
@@ -10,10 +10,11 @@ from models.backbones import build_backbone, check_time_bias
 from models.catalog import ItemCatalog
 from models.config import RunConfig
 from models.data import About, about_sequences, dataset_digest
-from models.embedding import InputEmbedding
+from models.embedding import InputEmbedding, ItemTable, item_table
 from models.loading import Replica, SequenceSource, TrainLoader
 from models.losses import RetrievalLoss
 from models.negatives import NegativeSampler
+from models.sharding import Exchange, HeldItems, ShardedEmbedding
 from models.tasks.retrieval import RetrievalModel, RetrievalObjective
 
 
@@ -63,9 +64,21 @@ def make_loader(
 
 
 def build_model(
-    config: RunConfig, catalog: ItemCatalog, *, num_behaviors: int, has_time: bool
+    config: RunConfig,
+    catalog: ItemCatalog,
+    *,
+    num_behaviors: int,
+    has_time: bool,
+    make_items: Callable[[int, int], ItemTable] = item_table,
 ) -> RetrievalModel:
     """A model with fresh weights, on the CPU.
+
+    Args:
+        config: all settings.
+        catalog: the items.
+        num_behaviors: ids 1..num_behaviors.
+        has_time: whether events have timestamps.
+        make_items: makes the table of items, of the number of item ids and a width.
 
     Raises:
         UserError: a time bias on data without time, or a setting that does not fit the data.
@@ -81,6 +94,7 @@ def build_model(
         dropout=model.input_dropout_rate,
         learned_positions=model.has_learned_positions,
         scale_items=model.scales_input,
+        make_items=make_items,
     )
     backbone = build_backbone(model, max_length=model.max_length)
     num_items = catalog.num_item_ids - catalog.first_item
@@ -93,10 +107,30 @@ def build_model(
     )
 
 
-def build_objective(config: RunConfig, shards: ShardFolder) -> RetrievalObjective:
-    """A model with fresh weights and its loss, on the CPU."""
+def build_objective(
+    config: RunConfig, shards: ShardFolder, exchange: Exchange | None = None
+) -> RetrievalObjective:
+    """A model with fresh weights and its loss, on the CPU.
+
+    Args:
+        config: all settings.
+        shards: the data.
+        exchange: to the processes among which rows of the table of items are divided; None: all are here.
+    """
     catalog = ItemCatalog.from_shards(shards)
     about = about_sequences(shards)
-    model = build_model(config, catalog, num_behaviors=about.num_behaviors, has_time=about.has_time)
+
+    def make_items(num_item_ids: int, dim: int) -> ItemTable:
+        return (
+            item_table(num_item_ids, dim)
+            if exchange is None
+            else ShardedEmbedding(num_item_ids, dim, exchange)
+        )
+
+    model = build_model(
+        config, catalog, num_behaviors=about.num_behaviors, has_time=about.has_time, make_items=make_items
+    )
     sampler = NegativeSampler(catalog.train_count, catalog.first_item, config.loss.negatives.popularity_power)
-    return RetrievalObjective(model, RetrievalLoss(config.loss, sampler))
+    table = model.embedding.sharded_items
+    held = None if table is None else HeldItems(table.exchange, table.shards, catalog.first_item)
+    return RetrievalObjective(model, RetrievalLoss(config.loss, sampler, held))

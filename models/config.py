@@ -69,10 +69,19 @@ class TrainConfig(Config):
     devices: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         1, description="devices of this machine to train on together; auto: every GPU"
     )
+    item_table: Literal["replicated", "sharded"] = Field(
+        "replicated",
+        description="where the table of items is: whole on every device, or its rows divided among devices",
+    )
     precision: Literal["32-true", "bf16-mixed"] = Field(
         "32-true", description="number format of the forward pass"
     )
     compile: bool = Field(False, description="whether torch.compile fuses what stands between attentions")
+    cuda_graphs: bool | Literal["auto"] = Field(
+        False,
+        description="whether steps are recorded, once for each size, and replayed on the GPU without Python: "
+        "for models that are bound by launches; auto: where that is possible",
+    )
 
     @model_validator(mode="after")
     def _divides_into_parts(self) -> TrainConfig:

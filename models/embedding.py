@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -15,6 +16,7 @@ from behavior.errors import UserError
 from models.batch import PackedBatch
 from models.catalog import ItemCatalog
 from models.layers.item_features import INIT_STD, embed_feature, init_embedding
+from models.sharding import ShardedEmbedding
 
 
 class EmbeddingConfig(Config):
@@ -30,6 +32,16 @@ class EmbeddingConfig(Config):
     features: Literal["none", "add", "mean"] = Field(
         "none", description="item features: none, add their vectors to the item's, or take the mean of all"
     )
+
+
+ItemTable = nn.Embedding | ShardedEmbedding
+
+
+def item_table(num_item_ids: int, dim: int) -> ItemTable:
+    """A table of items in one place, with fresh weights."""
+    table = nn.Embedding(num_item_ids, dim, padding_idx=0)
+    init_embedding(table.weight)
+    return table
 
 
 class InputEmbedding(nn.Module):
@@ -49,6 +61,7 @@ class InputEmbedding(nn.Module):
         learned_positions: whether positions are added; Llama has none.
         scale_items: whether item vectors are multiplied by `sqrt(dim)`. Where not, as in GPT, positions are
             as small as items at first.
+        make_items: makes the table of items, of the number of item ids and a width.
 
     Raises:
         UserError: item features are asked for and there are none.
@@ -65,6 +78,7 @@ class InputEmbedding(nn.Module):
         *,
         learned_positions: bool = True,
         scale_items: bool = True,
+        make_items: Callable[[int, int], ItemTable] = item_table,
     ) -> None:
         super().__init__()
         if config.features != "none" and not catalog.features:
@@ -75,8 +89,7 @@ class InputEmbedding(nn.Module):
             )
         self.config = config
         self.scale = math.sqrt(dim) if scale_items else 1.0
-        self.item = nn.Embedding(catalog.num_item_ids, dim, padding_idx=0)
-        init_embedding(self.item.weight)
+        self.item = make_items(catalog.num_item_ids, dim)
         used = catalog.features if config.features != "none" else ()
         self.features = nn.ModuleList(embed_feature(feature, dim) for feature in used)
         self.behavior = _behavior_table(num_behaviors, dim) if config.behaviors == "add" else None
@@ -99,6 +112,11 @@ class InputEmbedding(nn.Module):
             events = events + F.embedding(batch.position, self.position)
         return self.dropout(events)
 
+    @property
+    def sharded_items(self) -> ShardedEmbedding | None:
+        """The table of items, where it is divided among processes."""
+        return self.item if isinstance(self.item, ShardedEmbedding) else None
+
     def item_vectors(self, ids: Tensor | None = None) -> Tensor:
         """[n, dim] vectors of items, features included: the same for input and for scoring.
 
@@ -108,9 +126,27 @@ class InputEmbedding(nn.Module):
         if ids is None:
             # Looked up rather than the table itself, so that padding gets no gradient.
             ids = torch.arange(self.item.num_embeddings, device=self.item.weight.device)
+        return self._with_features(self.item(ids), ids)
+
+    def held_vectors(self, first: int) -> Tensor:
+        """[n, dim] vectors of the items from id `first` on that this process holds, in order."""
+        table = self.sharded_items
+        assert table is not None
+        ids = table.shards.held(first, table.weight.device)
+        return self._with_features(table.held(ids), ids)
+
+    def vectors_between(self, first: int, stop: int) -> Tensor:
+        """[stop - first, dim] vectors of a range of item ids; no gradients."""
+        ids = torch.arange(first, stop, device=self.item.weight.device)
+        with torch.no_grad():
+            table = self.sharded_items
+            rows = self.item(ids) if table is None else table.rows(first, stop)
+            return self._with_features(rows, ids)
+
+    def _with_features(self, rows: Tensor, ids: Tensor) -> Tensor:
         if not self.features:
-            return self.item(ids)
-        vectors = [self.item(ids), *(embed(ids) for embed in self.features)]
+            return rows
+        vectors = [rows, *(embed(ids) for embed in self.features)]
         total = torch.stack(vectors).sum(0)
         return total / len(vectors) if self.config.features == "mean" else total
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -122,16 +123,35 @@ def model_scorer(model: RetrievalModel, config: ModelConfig) -> Scorer:
     gradients and dropout out of the model while it scores, and puts its mode back.
     """
     with _scoring(model):
-        items = model.item_vectors()
+        # Not all of them where they are divided among processes because they are too many for one.
+        items = None if model.embedding.sharded_items is not None else model.item_vectors()
     pin = model.device.type == "cuda"
 
     def score(data: SequenceData, targets: Targets) -> Scores:
         windows = history_windows(data, targets.sequence, targets.stop, targets.event, config.max_length)
         batch = gather(data, windows, time=config.time, pin=pin).to(model.device, non_blocking=pin)
         with _scoring(model):
-            return ProductScores(model(batch)[batch.offsets[1:] - 1], items)
+            query = model(batch)[batch.offsets[1:] - 1]
+            return ShardedScores(query, model) if items is None else ProductScores(query, items)
 
     return score
+
+
+@dataclass(frozen=True)
+class ShardedScores:
+    """Inner products with item vectors that are fetched from all processes, a range of items at a time."""
+
+    query: torch.Tensor
+    """[targets, dim]."""
+    model: RetrievalModel
+
+    @property
+    def device(self) -> torch.device:
+        return self.query.device
+
+    def columns(self, first: int, stop: int) -> torch.Tensor:
+        """See `models.scores.Scores`; all processes ask for the same range together."""
+        return ProductScores(self.query, self.model.vectors_between(first, stop)).columns(0, stop - first)
 
 
 @contextmanager

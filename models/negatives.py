@@ -73,7 +73,7 @@ class NegativeSampler(nn.Module):
         # Rounding can leave the last sum a hair below one.
         return torch.searchsorted(self.cumulative, uniform, right=True).clamp(max=self.num_items - 1)
 
-    def log_expected(self, ranks: Tensor, *, drawn: int, in_batch: int) -> Tensor:
+    def log_expected(self, ranks: Tensor, *, drawn: int, in_batch: Tensor | int) -> Tensor:
         """Logarithm of how often items are expected among the negatives of a position.
 
         A target of the batch is an item with odds of its share of the training part.
@@ -81,7 +81,7 @@ class NegativeSampler(nn.Module):
         Args:
             ranks: item ranks, of any shape.
             drawn: negatives drawn by `draw`.
-            in_batch: negatives that are targets of other positions.
+            in_batch: negatives that are targets of other positions; a scalar.
 
         Returns:
             The shape of `ranks`, float32.

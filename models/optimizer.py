@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -12,6 +13,7 @@ from torch import nn
 from behavior.config import Config
 from models.rowwise_adagrad import RowwiseAdagrad
 from models.schedule import Schedule
+from models.sharding import ShardedEmbedding
 
 
 class OptimizerConfig(Config):
@@ -52,8 +54,11 @@ class OptimizerSet:
 
     def __init__(self, *optimizers: torch.optim.Optimizer) -> None:
         self.optimizers = optimizers
-        self.highest = [group["lr"] for group in self.param_groups]
+        self.highest: list[float] = [group["lr"] for group in self.param_groups]
         """Learning rate of each group that the schedule scales."""
+        self.rates = list(self.highest)
+        """Learning rate of each group, now."""
+        self._on_device: list[torch.Tensor] = []
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
@@ -68,13 +73,36 @@ class OptimizerSet:
     @property
     def learning_rate(self) -> float:
         """The rate of the first group, now."""
-        rate: float = self.param_groups[0]["lr"]
-        return rate
+        return self.rates[0]
 
     def scale_learning_rates(self, factor: float) -> None:
         """Set every group's learning rate to `factor` times its highest."""
-        for group, highest in zip(self.param_groups, self.highest, strict=True):
-            group["lr"] = highest * factor
+        self._set_rates([highest * factor for highest in self.highest])
+
+    def keep_rates_on(self, device: torch.device) -> None:
+        """Hold learning rates in tensors, of which a recorded step reads what they are when replayed."""
+        self._on_device = [torch.tensor(rate, device=device) for rate in self.rates]
+        self._set_rates(self.rates)
+
+    def _set_rates(self, rates: list[float]) -> None:
+        self.rates = rates
+        held: Iterable[Any] = rates
+        if self._on_device:
+            held = [tensor.fill_(rate) for tensor, rate in zip(self._on_device, rates, strict=True)]
+        for group, rate in zip(self.param_groups, held, strict=True):
+            group["lr"] = rate
+
+    @contextmanager
+    def capturable(self) -> Iterator[None]:
+        """While a CUDA graph is recorded; AdamW takes no step in it otherwise."""
+        groups = [group for group in self.param_groups if "capturable" in group]
+        for group in groups:
+            group["capturable"] = True
+        try:
+            yield
+        finally:
+            for group in groups:
+                group["capturable"] = False
 
     def zero_grad(self) -> None:
         for optimizer in self.optimizers:
@@ -87,12 +115,13 @@ class OptimizerSet:
     def state_dict(self) -> dict[str, Any]:
         state: dict[int, Any] = {}
         groups: list[dict[str, Any]] = []
+        rates = iter(self.rates)
         begin = 0
         for optimizer in self.optimizers:
             own = optimizer.state_dict()
             state |= {begin + number: values for number, values in own["state"].items()}
             groups += [
-                group | {"params": [begin + number for number in group["params"]]}
+                group | {"lr": next(rates), "params": [begin + number for number in group["params"]]}
                 for group in own["param_groups"]
             ]
             begin += _count(optimizer)
@@ -116,6 +145,7 @@ class OptimizerSet:
                 }
             )
             begin += count
+        self._set_rates([group["lr"] for group in saved["param_groups"]])
 
 
 def build_optimizer(config: OptimizerConfig, module: nn.Module) -> OptimizerSet:
@@ -145,7 +175,7 @@ def item_tables(module: nn.Module) -> list[nn.Parameter]:
 
     def is_item_table(name: str, part: nn.Module) -> bool:
         named = f".{name}.".endswith(".embedding.item.") or ".embedding.features." in f".{name}."
-        return named and isinstance(part, nn.Embedding | nn.EmbeddingBag)
+        return named and isinstance(part, nn.Embedding | nn.EmbeddingBag | ShardedEmbedding)
 
     return _weights_of(module, is_item_table)
 

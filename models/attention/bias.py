@@ -130,7 +130,7 @@ class RelativeBias:
         total = torch.zeros((), dtype=torch.float32, device=sequences.offsets.device)
         if self.position is not None:
             distance = _distances(sequences, mask or Causal(), queries)
-            total = total + _rows(self.position)[:, distance].transpose(0, 1)
+            total = total + _look_up(_rows(self.position), distance)
         if self.relative_time is not None and (self.time is not None or self.decay is not None):
             differences = self.relative_time.differences()
             if self.time is not None:
@@ -153,13 +153,13 @@ def _distances(sequences: Sequences, mask: Mask, queries: Sequences | None) -> T
     return (asking[:, :, None] - stands[:, None, :]).clamp(min=0)
 
 
-def _look_up(table: Tensor, buckets: Tensor) -> Tensor:
-    """[sequences, rows, queries, keys] of a [rows, 129] table and buckets without rows.
+def _look_up(table: Tensor, places: Tensor) -> Tensor:
+    """[sequences, rows, queries, keys] of a [rows, size] table and places without rows.
 
     Gathered from a copy a query: the gradient is then a small histogram a query and their sum, where one
     table would have every pair of the batch add to the same few numbers.
     """
-    flat = buckets.flatten(0, 1)
+    flat = places.flatten(0, 1)
     if table.is_cuda:
         # Neighbouring threads then take different queries. As neighbouring keys of one query, mostly of the
         # same bucket, they would all wait for the same number.
@@ -169,4 +169,4 @@ def _look_up(table: Tensor, buckets: Tensor) -> Tensor:
     else:
         copies = table[:, None].expand(-1, len(flat), -1)
         found = copies.gather(2, flat.expand(len(table), -1, -1))
-    return found.unflatten(1, buckets.shape[:2]).transpose(0, 1)
+    return found.unflatten(1, places.shape[:2]).transpose(0, 1)

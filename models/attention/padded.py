@@ -28,7 +28,7 @@ def softmax_reasons(inputs: AttentionInputs, dtypes: tuple[torch.dtype, ...], na
         dtypes: the types that fit, all three alike.
         named: what they are, for the reason.
     """
-    reasons = inputs.unread
+    reasons = []
     if inputs.activation != "softmax":
         reasons.append(f"softmax only, not {inputs.activation}")
     found = {tensor.dtype for tensor in (inputs.q, inputs.k, inputs.v)}
@@ -62,29 +62,36 @@ def _pad_head(tensor: Tensor, dim: int) -> Tensor:
 def to_rows(flat: Tensor, sequences: Sequences) -> Tensor:
     """[sequences, max_length, ...] of [tokens, ...]; zeros where there is no token."""
     shape = (sequences.num_sequences, sequences.max_length)
-    if sequences.num_tokens == shape[0] * shape[1]:
+    size = shape[0] * shape[1]
+    if sequences.num_tokens == size and sequences.room is None:
         return flat.unflatten(0, shape)
     # Not by indices into `flat`: their gradient would add up all the padding into one token.
-    rows = flat.new_zeros(shape[0] * shape[1], *flat.shape[1:])
-    return rows.index_copy(0, _places_in_rows(sequences), flat).unflatten(0, shape)
+    rows = flat.new_zeros(size + (sequences.room is not None), *flat.shape[1:])
+    return rows.index_copy(0, _places_in_rows(sequences), flat)[:size].unflatten(0, shape)
 
 
 def to_flat(rows: Tensor, sequences: Sequences) -> Tensor:
     """[tokens, ...] of [sequences, max_length, ...]: the inverse."""
     flat = rows.flatten(0, 1)
-    if sequences.num_tokens == flat.shape[0]:
-        return flat
-    return flat.index_select(0, _places_in_rows(sequences))
+    if sequences.room is None:
+        all_are_tokens = sequences.num_tokens == len(flat)
+        return flat if all_are_tokens else flat.index_select(0, _places_in_rows(sequences))
+    place = _places_in_rows(sequences)
+    strays = (place == len(flat)).view(-1, *[1] * (flat.ndim - 1))
+    return flat.index_select(0, place.clamp(max=len(flat) - 1)).masked_fill(strays, 0.0)
 
 
 def _places_in_rows(sequences: Sequences) -> Tensor:
-    """[tokens] int64: where each token goes in [sequences * max_length] rows; found once for all layers."""
+    """[tokens] int64: where each token goes in [sequences * max_length] rows; found once for all layers.
+
+    Tokens that belong to no sequence go to one place behind all rows.
+    """
     if sequences not in _places:
         offsets = sequences.offsets
-        number = torch.arange(sequences.num_sequences, device=offsets.device)
-        row = number.repeat_interleave(offsets.diff(), output_size=sequences.num_tokens)
-        place = torch.arange(sequences.num_tokens, device=offsets.device) - offsets[row]
-        _places[sequences] = row * sequences.max_length + place
+        token = torch.arange(sequences.num_tokens, device=offsets.device)
+        row = torch.searchsorted(offsets[1:], token, right=True)
+        behind = sequences.num_sequences * sequences.max_length
+        _places[sequences] = (row * sequences.max_length + token - offsets[row]).clamp(max=behind)
     return _places[sequences]
 
 

@@ -50,7 +50,7 @@ def unavailable() -> list[str]:
 
 def reasons_against(inputs: AttentionInputs) -> list[str]:
     """Why it does not fit an input."""
-    reasons = softmax_reasons(inputs, _DTYPES, "float32, float16 or bfloat16")
+    reasons = inputs.unread + softmax_reasons(inputs, _DTYPES, "float32, float16 or bfloat16")
     if inputs.q.device.type != "cuda":
         reasons.append(f"CUDA only, not {inputs.q.device.type}")
     if not reasons:

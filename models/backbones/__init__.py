@@ -32,5 +32,4 @@ def build_backbone(config: BackboneConfig, *, max_length: int) -> nn.Module:
         config.block_settings(max_length),
         blocks=config.blocks,
         final_norm=config.has_final_norm,
-        recompute=config.recompute,
     )

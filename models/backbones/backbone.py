@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -36,11 +37,9 @@ class Backbone(nn.Module):
         settings: of every block.
         blocks: their number.
         final_norm: whether a norm follows the last block.
-        recompute: keep only the input of each block for the backward pass and compute the block once more
-            there (arXiv 1604.06174): memory of one block, a third more arithmetic, equal gradients.
     """
 
-    def __init__(self, settings: BlockSettings, *, blocks: int, final_norm: bool, recompute: bool) -> None:
+    def __init__(self, settings: BlockSettings, *, blocks: int, final_norm: bool) -> None:
         super().__init__()
         # HSTU's block is attention alone.
         make_block = AttentionLayer if settings.feed_forward == "none" else Block
@@ -48,13 +47,13 @@ class Backbone(nn.Module):
         self.norm = make_norm(settings.norm if final_norm else "none", settings.dim, settings.norm_eps)
         rotates = settings.bias == "rope"
         self.rope = RotaryEmbedding(settings.query_dim, settings.max_length) if rotates else None
-        self.recompute = recompute
+        self.recompute = settings.recompute
 
     def forward(self, x: Tensor, batch: PackedBatch) -> Tensor:
         """[tokens, dim] -> [tokens, dim]; sequences of `batch` do not see each other."""
         context = self._context(x, batch)
         for block in self.blocks:
-            if self.recompute and self.training:
+            if self.recompute == "block" and torch.is_grad_enabled():
                 x = checkpoint(block, x, context, use_reentrant=False)
             else:
                 x = block(x, context)

@@ -13,6 +13,7 @@ from models.backbones.kinds import BACKBONES, BackboneKind
 from models.backbones.preset import DropoutPlace, Preset
 from models.layers.feed_forward import FeedForwardKind, published_width
 from models.layers.norm import NormKind
+from models.layers.recompute import RecomputeMode
 from models.layers.relative_bias import BiasSetting
 from models.layers.residual import ResidualKind
 from models.layers.settings import BlockSettings
@@ -70,8 +71,10 @@ class BackboneConfig(Config):
     feed_forward_width: int | None = Field(None, ge=1, description="hidden width of the feed-forward")
     learned_positions: bool | None = Field(None, description="a learned vector a position in the input")
     scale_input: bool | None = Field(None, description="item vectors times sqrt(dim) in the input")
-    recompute: bool = Field(
-        False, description="compute blocks twice instead of keeping their insides for the backward pass"
+    recompute: RecomputeMode = Field(
+        "none",
+        description="what is computed again for the backward pass instead of being kept: none, pointwise "
+        "(all but matrix products and attention) or block (everything)",
     )
     attention: str = Field("auto", description="attention kernel by name; auto: the first that fits")
 
@@ -168,6 +171,7 @@ class BackboneConfig(Config):
             feed_forward_std=preset.feed_forward_std,
             output_std=self._output_std(),
             kernel=self.kernel,
+            recompute=self.recompute,
         )
 
     def _published_width(self, feed_forward: FeedForwardKind) -> int:

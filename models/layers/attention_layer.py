@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.attention import attention
 from models.layers.context import SequenceContext
+from models.layers.dropout import Dropout
 from models.layers.initialization import init_linear
 from models.layers.norm import make_norm
+from models.layers.recompute import Ingredients, keep_inputs_only
 from models.layers.relative_bias import RelativeBiasTables
 from models.layers.residual import Residual
-from models.layers.rope import rotate
+from models.layers.rope import Rotation, rotate
 from models.layers.settings import BlockSettings
-
-
-class Projected(NamedTuple):
-    """What attention is given."""
-
-    gate: Tensor | None
-    """[tokens, heads * channels * value_dim] U, or None."""
-    value: Tensor
-    """[tokens, heads, value_dim]"""
-    query: Tensor
-    """[tokens, heads, query_dim]"""
-    key: Tensor
-    """[tokens, heads, query_dim]"""
 
 
 class SeparateProjections(nn.Module):
@@ -76,7 +63,7 @@ class AttentionLayer(nn.Module):
         heads = settings.heads if settings.bias_per_head else None
         self.bias = RelativeBiasTables(settings.bias, settings.max_length, heads, settings.decay)
         self.attention_norm = make_norm(settings.attention_norm, settings.attended_dim, settings.norm_eps)
-        self.dropout = nn.Dropout(settings.attention_dropout)
+        self.dropout = Dropout(settings.attention_dropout)
         self.f2: nn.Module = (
             nn.Linear(settings.attended_dim, settings.dim, bias=settings.output_bias)
             if settings.output_projection
@@ -89,38 +76,55 @@ class AttentionLayer(nn.Module):
 
     def forward(self, x: Tensor, context: SequenceContext) -> Tensor:
         """[tokens, dim] -> [tokens, dim]."""
+        if self.settings.recompute == "pointwise" and torch.is_grad_enabled():
+            return self._forward_keeping_little(x, context)
+        entered, projected = self.project(x)
+        gate, (value, query, key) = self.split([self.activate(part) for part in projected])
+        query, key = self.shape(query, context.rotation), self.shape(key, context.rotation)
+        attended = self.attend(query, key, self.shape(value), context)
+        return self.residual.leave(x, entered, self.combine(attended, gate))
+
+    def _forward_keeping_little(self, x: Tensor, context: SequenceContext) -> Tensor:
+        """The same, of which x, f1's result, attention's result and dropout's mask are kept."""
+        entered, projected = keep_inputs_only(self.project, x)
+        gate, (value, query, key) = self.split(projected)
+        attended = self.attend_keeping_little(query, key, value, context)
+        mask = self.dropout.draw(*attended.shape, device=x.device)
+        combined = keep_inputs_only(self.activate_and_combine, attended, gate, mask)
+        return self.residual.leave(x, entered, combined)
+
+    def project(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """What the residual pattern lets in; of it, before SiLU, one joint projection, or [U,] V, Q, K."""
         entered = self.residual.enter(x)
-        projected = self.project(entered, x)
-        attended = self.attend(projected, context)
-        gated = self.gate(attended, projected.gate)
-        return self.residual.leave(x, entered, self.f2(gated))
-
-    def project(self, entered: Tensor, x: Tensor) -> Projected:
-        """U, V, Q, K of each token.
-
-        Args:
-            entered: [tokens, dim] what the residual pattern lets in.
-            x: [tokens, dim] input of the layer; in SASRec's pattern, keys and values come from it.
-        """
-        heads = self.settings.heads
         if isinstance(self.f1, SeparateProjections):
-            parts = self.f1(entered, x if self.settings.residual == "sasrec" else entered)
-            parts = [F.silu(part) for part in parts] if self.settings.pointwise else parts
-        else:
-            joint = self.f1(entered)
-            parts = list((F.silu(joint) if self.settings.pointwise else joint).split(self.widths, dim=-1))
-        value, query, key = (part.unflatten(-1, (heads, -1)) for part in parts[-3:])
-        return Projected(parts[0] if self.settings.gate else None, value, query, key)
+            # In SASRec's pattern, keys and values come from the input itself.
+            return entered, self.f1(entered, x if self.settings.residual == "sasrec" else entered)
+        return entered, [self.f1(entered)]
+
+    def split(self, projected: list[Tensor]) -> tuple[Tensor | None, list[Tensor]]:
+        """U or None, and V, Q, K: [tokens, width] each."""
+        parts = projected if len(projected) > 1 else list(projected[0].split(self.widths, dim=-1))
+        return (parts[0] if self.settings.gate else None), parts[-3:]
+
+    def activate(self, projected: Tensor) -> Tensor:
+        """SiLU, where the kind has it."""
+        return F.silu(projected) if self.settings.pointwise else projected
+
+    def shape(self, part: Tensor, rotation: Rotation | None = None) -> Tensor:
+        """[tokens, heads, width] of [tokens, heads * width], rotated if it is to be."""
+        part = part.unflatten(-1, (self.settings.heads, -1))
+        return part if rotation is None else rotate(part, rotation)
+
+    def activate_and_shape(self, part: Tensor, rotation: Rotation | None = None) -> Tensor:
+        """Both."""
+        return self.shape(self.activate(part), rotation)
 
     # A kernel of its own, chosen by lengths that a compiled graph must not depend on.
     @torch.compiler.disable
-    def attend(self, projected: Projected, context: SequenceContext) -> Tensor:
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, context: SequenceContext) -> Tensor:
         """[tokens, heads * channels * value_dim]; of each head first what positions, then times, then scores
         say."""
         settings = self.settings
-        query, key, value = projected.query, projected.key, projected.value
-        if context.rotation is not None:
-            query, key = rotate(query, context.rotation), rotate(key, context.rotation)
         qk_scale, output_scale = settings.scales
         attended = attention(
             query,
@@ -138,10 +142,33 @@ class AttentionLayer(nn.Module):
             attended = torch.cat([*self._bias_channels(value, context), attended], dim=-1)
         return attended.flatten(1)
 
-    def gate(self, attended: Tensor, gate: Tensor | None) -> Tensor:
-        """`dropout(norm(attended) * U)`, [tokens, heads * channels * value_dim]."""
+    @torch.compiler.disable
+    def attend_keeping_little(
+        self, query: Tensor, key: Tensor, value: Tensor, context: SequenceContext
+    ) -> Tensor:
+        """The same of projections before SiLU and rotation, both of which the backward pass repeats."""
+        ingredients = Ingredients()
+        query, key = (
+            ingredients.make(self.activate_and_shape, part, context.rotation) for part in (query, key)
+        )
+        value = ingredients.make(self.activate_and_shape, value)
+        with ingredients.saving():
+            return self.attend(query, key, value, context)
+
+    def combine(self, attended: Tensor, gate: Tensor | None, mask: Tensor | None = None) -> Tensor:
+        """`f2(dropout(norm(attended) * U))`, [tokens, dim].
+
+        Args:
+            attended: [tokens, heads * channels * value_dim].
+            gate: U, of the same shape, or None.
+            mask: of dropout, of the same shape; None to draw one.
+        """
         normed = self.attention_norm(attended)
-        return self.dropout(normed if gate is None else normed * gate)
+        return self.f2(self.dropout(normed if gate is None else normed * gate, mask))
+
+    def activate_and_combine(self, attended: Tensor, gate: Tensor | None, mask: Tensor | None) -> Tensor:
+        """The same of U before SiLU."""
+        return self.combine(attended, None if gate is None else self.activate(gate), mask)
 
     def _bias_channels(self, value: Tensor, context: SequenceContext) -> list[Tensor]:
         """[tokens, heads, value_dim] a part of the bias: sums of values whose weights are that part alone."""

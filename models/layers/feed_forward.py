@@ -8,6 +8,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.layers.dropout import Dropout
 from models.layers.initialization import init_linear
 
 FeedForwardKind = Literal["none", "relu", "gelu", "swiglu", "multi_stage"]
@@ -56,15 +57,26 @@ class FeedForward(nn.Module):
         self.kind = kind
         self.f1 = nn.Linear(dim, width, bias=bias)
         self.f2 = nn.Linear(width, dim, bias=bias)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         init_linear(self.f1, std)
         init_linear(self.f2, output_std)
 
     def forward(self, x: Tensor) -> Tensor:
         """[tokens, dim] -> [tokens, dim]."""
-        hidden = self.f1(x)
+        return self.narrow(self.widen(x))
+
+    def draw(self, x: Tensor) -> Tensor | None:
+        """A mask of dropout for both halves, see `Dropout`."""
+        return self.dropout.draw(len(x), self.f2.in_features, device=x.device)
+
+    def widen(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """[tokens, dim] -> [tokens, width], before the activation; nothing is dropped here."""
+        return self.f1(x)
+
+    def narrow(self, hidden: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The rest, [tokens, dim]."""
         activated = F.relu(hidden) if self.kind == "relu" else F.gelu(hidden, approximate="tanh")
-        return self.f2(self.dropout(activated))
+        return self.f2(self.dropout(activated, mask))
 
 
 class SwiGLU(nn.Module):
@@ -95,14 +107,25 @@ class SwiGLU(nn.Module):
         self.dropout_on_input = dropout_on_input
         self.f1 = nn.Linear(dim, 2 * width, bias=bias)
         self.f2 = nn.Linear(width, dim, bias=bias)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         init_linear(self.f1, std, [width, width])
         init_linear(self.f2, output_std)
 
     def forward(self, x: Tensor) -> Tensor:
         """[tokens, dim] -> [tokens, dim]."""
-        if self.dropout_on_input:
-            x = self.dropout(x)
-        gate, value = self.f1(x).chunk(2, dim=-1)
+        return self.narrow(self.widen(x))
+
+    def draw(self, x: Tensor) -> Tensor | None:
+        """A mask of dropout for both halves, see `Dropout`."""
+        width = self.f1.in_features if self.dropout_on_input else self.f2.in_features
+        return self.dropout.draw(len(x), width, device=x.device)
+
+    def widen(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """[tokens, dim] -> [tokens, 2 width], before the activation."""
+        return self.f1(self.dropout(x, mask) if self.dropout_on_input else x)
+
+    def narrow(self, hidden: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The rest, [tokens, dim]."""
+        gate, value = hidden.chunk(2, dim=-1)
         product = F.silu(gate) * value
-        return self.f2(product if self.dropout_on_input else self.dropout(product))
+        return self.f2(product if self.dropout_on_input else self.dropout(product, mask))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from models.layers.feed_forward import FeedForward, SwiGLU
+from models.layers.recompute import keep_inputs_only
 from models.layers.residual import Residual
 from models.layers.settings import BlockSettings
 
@@ -14,6 +16,7 @@ class FeedForwardLayer(nn.Module):
 
     def __init__(self, settings: BlockSettings) -> None:
         super().__init__()
+        self.recompute = settings.recompute
         self.residual = Residual(
             settings.residual, settings.dim, settings.norm, settings.norm_eps, settings.hidden_dropout
         )
@@ -21,11 +24,22 @@ class FeedForwardLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[tokens, dim] -> [tokens, dim]."""
+        if self.recompute == "pointwise" and torch.is_grad_enabled():
+            # Kept: x, the hidden layer before its activation, and the mask.
+            mask = self.network.draw(x)
+            entered, hidden = keep_inputs_only(self._widen, x, mask)
+            result = keep_inputs_only(self.network.narrow, hidden, mask)
+        else:
+            entered = self.residual.enter(x)
+            result = self.network(entered)
+        return self.residual.leave(x, entered, result)
+
+    def _widen(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         entered = self.residual.enter(x)
-        return self.residual.leave(x, entered, self.network(entered))
+        return entered, self.network.widen(entered, mask)
 
 
-def _network(settings: BlockSettings) -> nn.Module:
+def _network(settings: BlockSettings) -> FeedForward | SwiGLU:
     sizes = settings.dim, settings.feed_forward_width, settings.feed_forward_dropout
     bias, std, output_std = settings.feed_forward_bias, settings.feed_forward_std, settings.output_std
     kind = settings.feed_forward

@@ -6,6 +6,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from models.layers.dropout import Dropout
 from models.layers.initialization import init_linear
 from models.layers.norm import NormKind, make_norm
 
@@ -34,7 +35,7 @@ class Residual(nn.Module):
         super().__init__()
         self.kind = kind
         self.norm = make_norm(norm, dim, eps)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.gate = nn.Linear(dim, dim) if kind == "gated" else None
         if self.gate is not None:
             init_linear(self.gate, std=None)

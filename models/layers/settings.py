@@ -8,6 +8,7 @@ from typing import Literal
 from models.attention.decay import DecayKind
 from models.layers.feed_forward import FeedForwardKind
 from models.layers.norm import NormKind
+from models.layers.recompute import RecomputeMode
 from models.layers.relative_bias import BiasSetting
 from models.layers.residual import ResidualKind
 
@@ -65,6 +66,7 @@ class BlockSettings:
     """The same of what adds to the residual path."""
     kernel: str | None
     """Attention kernel by name, None for the first that fits."""
+    recompute: RecomputeMode
 
     @property
     def num_channels(self) -> int:

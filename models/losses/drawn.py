@@ -19,10 +19,17 @@ class SharedNegatives:
     """[count] item ranks."""
     vectors: Tensor
     """[count, dim]."""
+    mask: Tensor | None = None
+    """[count] bool, false for those that stand against nobody; None: all do."""
 
     def of(self, part: slice) -> Tensor:
         """[1, count] item ranks for a slice of positions."""
         return self.ranks[None]
+
+    def excluded(self, part: slice, target: Tensor) -> Tensor:
+        """[positions, count] whether a negative does not count: masked, or the target itself."""
+        own = self.ranks == target[part, None]
+        return own if self.mask is None else own | ~self.mask
 
     def scores(self, part: slice, query: Tensor, vectors: Tensor) -> Tensor:
         """[positions, count] dot products with the queries of a slice of positions."""
@@ -43,6 +50,10 @@ class OwnNegatives:
     def of(self, part: slice) -> Tensor:
         """[positions, count] item ranks for a slice of positions."""
         return self.ranks[part]
+
+    def excluded(self, part: slice, target: Tensor) -> Tensor:
+        """[positions, count] whether a negative does not count, being the target itself."""
+        return self.ranks[part] == target[part, None]
 
     def scores(self, part: slice, query: Tensor, vectors: Tensor) -> Tensor:
         """[positions, count] dot products with the queries of a slice of positions."""

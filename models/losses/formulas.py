@@ -23,7 +23,7 @@ def sampled_softmax(
     Args:
         positive: [positions] scores, divided by the temperature.
         negative: [positions, count] scores, divided by the temperature.
-        collides: [positions, count] true where a negative is the positive itself; it does not count.
+        collides: [positions, count] true where a negative does not count, being the positive itself.
         correction: broadcast to [positions, count]; taken off the negatives' scores.
         label_smoothing: share of the label that is spread evenly over the candidates, or with `correction`
             over all items.
@@ -52,7 +52,7 @@ def binary_cross_entropy(positive: Tensor, negative: Tensor, collides: Tensor, p
     Args:
         positive: [positions] scores, divided by the temperature.
         negative: [positions, count] scores, divided by the temperature.
-        collides: [positions, count] true where a negative is the positive itself; it does not count.
+        collides: [positions, count] true where a negative does not count, being the positive itself.
         power: what the probability of the positive is raised to.
 
     Returns:

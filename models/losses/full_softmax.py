@@ -18,6 +18,7 @@ def full_softmax(
     temperature: float,
     label_smoothing: float = 0.0,
     chunk: int | None = None,
+    mask: Tensor | None = None,
 ) -> Tensor:
     """Sum over positions of the cross-entropy of each target among all items.
 
@@ -32,6 +33,7 @@ def full_softmax(
         temperature: what scores are divided by.
         label_smoothing: share of the label that is spread evenly over all items.
         chunk: positions at a time; by default, what suits the device.
+        mask: [positions] bool, false for those that do not count; None: all do.
     """
     if chunk is None:
         chunk = positions_at_a_time(len(items), query.device)
@@ -39,7 +41,10 @@ def full_softmax(
     with torch.autocast(query.device.type, enabled=False):
         # Scaling queries and gradients, not scores, spares passes over what is by far the largest.
         scaled, items = query.to(precise) / temperature, items.to(precise)
-        loss: Tensor = _FullSoftmax.apply(scaled, items, target, chunk)
+        if mask is not None:
+            # Of queries of zeros, all gradients are zero but their own, which do not pass here.
+            scaled = scaled.masked_fill(~mask[:, None], 0.0)
+        loss: Tensor = _FullSoftmax.apply(scaled, items, target, mask, chunk)
         if label_smoothing:
             # -sum(label * log p) with smoothed labels, less that without: scores are linear in items.
             apart = F.embedding(target, items) - items.mean(0)
@@ -49,7 +54,9 @@ def full_softmax(
 
 class _FullSoftmax(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, query: Tensor, items: Tensor, target: Tensor, chunk: int) -> Tensor:
+    def forward(
+        ctx: Any, query: Tensor, items: Tensor, target: Tensor, mask: Tensor | None, chunk: int
+    ) -> Tensor:
         grad_query = torch.empty_like(query)
         grad_items = torch.zeros_like(items)
         loss = query.new_zeros(())
@@ -57,7 +64,8 @@ class _FullSoftmax(torch.autograd.Function):
             part = slice(first, first + chunk)
             log_odds = F.linear(query[part], items).log_softmax(1)  # [chunk, items]
             positions = torch.arange(len(log_odds), device=query.device)
-            loss -= log_odds[positions, target[part]].sum()
+            of_target = log_odds[positions, target[part]]
+            loss -= (of_target if mask is None else of_target.masked_fill(~mask[part], 0.0)).sum()
             grad = log_odds.exp_()
             grad[positions, target[part]] -= 1.0
             grad_query[part] = grad @ items
@@ -66,7 +74,7 @@ class _FullSoftmax(torch.autograd.Function):
         return loss
 
     @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         refuse_second_derivative()
         grad_query, grad_items = ctx.saved_tensors
-        return grad_query * grad_output, grad_items * grad_output, None, None
+        return grad_query * grad_output, grad_items * grad_output, None, None, None

@@ -14,10 +14,13 @@ from models.losses.config import LossConfig
 from models.losses.drawn import OwnNegatives, SharedNegatives
 from models.losses.formulas import binary_cross_entropy, gbce_power, sampled_softmax
 from models.losses.full_softmax import full_softmax
+from models.losses.sharded_softmax import sharded_full_softmax
 from models.negatives import NegativeSampler
+from models.sharding import HeldItems
 
 ItemVectors = Callable[[Tensor | None], Tensor]
-"""Vectors of known items: of the given ranks (id minus first known id; any shape), or of all of them."""
+"""Vectors of known items: of the given ranks (id minus first known id; any shape), or of all of them; where
+items are divided among processes, of all that this one holds."""
 
 
 class RetrievalLoss(nn.Module):
@@ -26,15 +29,17 @@ class RetrievalLoss(nn.Module):
     Args:
         config: what is minimised.
         sampler: where negatives come from.
+        held: which items this process holds, where it does not hold all.
 
     Raises:
         UserError: gBCE with as many negatives as there are items, or more.
     """
 
-    def __init__(self, config: LossConfig, sampler: NegativeSampler) -> None:
+    def __init__(self, config: LossConfig, sampler: NegativeSampler, held: HeldItems | None = None) -> None:
         super().__init__()
         self.config = config
         self.sampler = sampler
+        self.held = held
         self.power = 1.0
         if config.kind == "gbce":
             count, num_items = config.negatives.count, sampler.num_items
@@ -52,57 +57,69 @@ class RetrievalLoss(nn.Module):
         target: Tensor,
         items: ItemVectors,
         denominator: Tensor | float | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
         """The loss, a scalar; zero where there are no positions.
+
+        With a mask, shapes do not tell how many positions there are. Those that it leaves out add nothing to
+        the loss and have no gradients, and their targets are nobody's negatives.
 
         Args:
             query: [positions, dim].
             target: [positions] item ranks (id minus the first known id).
             items: gives item vectors.
             denominator: what the sum over positions is divided by; the number of positions by default.
+            mask: [positions] bool, false for those that do not count; None: all do.
         """
+        config = self.config
         # Scores over a small temperature need more digits than bfloat16 has; so do the vectors.
         with torch.autocast(query.device.type, enabled=False):
-            if self.config.kind == "full_softmax":
-                total = full_softmax(
-                    query, items(None), target, self.config.temperature, self.config.label_smoothing
-                )
+            if config.kind == "full_softmax":
+                total = self._full(query, target, items, mask)
             else:
-                total = self._sampled(query, target, items)
-            return total / (max(len(target), 1) if denominator is None else denominator)
+                total = self._sampled(query, target, items, mask)
+            return total / (_at_least_one(target, mask) if denominator is None else denominator)
 
-    def _sampled(self, query: Tensor, target: Tensor, items: ItemVectors) -> Tensor:
-        taken, sources = self._draw(target, items)
+    def _full(self, query: Tensor, target: Tensor, items: ItemVectors, mask: Tensor | None) -> Tensor:
+        temperature, smoothing = self.config.temperature, self.config.label_smoothing
+        if self.held is None:
+            return full_softmax(query, items(None), target, temperature, smoothing, mask=mask)
+        assert mask is None
+        return sharded_full_softmax(query, items(None), target, self.held, temperature, smoothing)
+
+    def _sampled(self, query: Tensor, target: Tensor, items: ItemVectors, mask: Tensor | None) -> Tensor:
+        taken, sources = self._draw(target, items, mask)
         query = query / self.config.temperature
         positive = (query * taken).sum(-1)
+        others = _at_least_one(target, mask, less=1)
 
         def losses(part: slice, query: Tensor, positive: Tensor, *vectors: Tensor) -> Tensor:
-            ranks = [source.of(part) for source in sources]
             scores = [
                 source.scores(part, query, table) for source, table in zip(sources, vectors, strict=True)
             ]
-            collides = [drawn == target[part, None] for drawn in ranks]
+            excluded = [source.excluded(part, target) for source in sources]
             correction = None
             if self.config.negatives.logq:
-                found = [self._log_expected(drawn, len(target)) for drawn in ranks]
+                found = [self._log_expected(source.of(part), others) for source in sources]
                 correction = _side_by_side(
                     [log.expand_as(score) for log, score in zip(found, scores, strict=True)]
                 )
-            return self._formula(positive, _side_by_side(scores), _side_by_side(collides), correction)
+            values = self._formula(positive, _side_by_side(scores), _side_by_side(excluded), correction)
+            return values if mask is None else values.masked_fill(~mask[part], 0.0)
 
         width = sum(source.ranks.shape[-1] for source in sources)
         chunk = positions_at_a_time(width, query.device)
         return sum_over_chunks(losses, (query, positive), [source.vectors for source in sources], chunk)
 
     def _formula(
-        self, positive: Tensor, negative: Tensor, collides: Tensor, correction: Tensor | None
+        self, positive: Tensor, negative: Tensor, excluded: Tensor, correction: Tensor | None
     ) -> Tensor:
         if self.config.kind == "sampled_softmax":
-            return sampled_softmax(positive, negative, collides, correction, self.config.label_smoothing)
-        return binary_cross_entropy(positive, negative, collides, self.power)
+            return sampled_softmax(positive, negative, excluded, correction, self.config.label_smoothing)
+        return binary_cross_entropy(positive, negative, excluded, self.power)
 
     def _draw(
-        self, target: Tensor, items: ItemVectors
+        self, target: Tensor, items: ItemVectors, mask: Tensor | None
     ) -> tuple[Tensor, list[SharedNegatives | OwnNegatives]]:
         """Vectors of the targets, [positions, dim], and their negatives."""
         config, sampler = self.config.negatives, self.sampler
@@ -115,7 +132,7 @@ class RetrievalLoss(nn.Module):
             sources.append(SharedNegatives(ranks, items(ranks)))
         else:
             ranks = sampler.draw(len(target), config.count)
-            if ranks.numel() >= sampler.num_items:
+            if ranks.numel() >= sampler.num_items and self.held is None:
                 table, rows = items(None), ranks
                 taken = F.embedding(target, table)
             else:
@@ -123,17 +140,22 @@ class RetrievalLoss(nn.Module):
                 taken = items(target)
             sources.append(OwnNegatives(ranks, rows.view_as(ranks), table))
         if config.source != "catalog":
-            sources.append(SharedNegatives(target, taken))
+            sources.append(SharedNegatives(target, taken, mask))
         return taken, sources
 
-    def _log_expected(self, ranks: Tensor, positions: int) -> Tensor:
+    def _log_expected(self, ranks: Tensor, others: Tensor | int) -> Tensor:
         config = self.config.negatives
         return self.sampler.log_expected(
             ranks,
             drawn=0 if config.source == "in_batch" else config.count,
             # A position is no negative of its own.
-            in_batch=0 if config.source == "catalog" else max(positions - 1, 1),
+            in_batch=0 if config.source == "catalog" else others,
         )
+
+
+def _at_least_one(target: Tensor, mask: Tensor | None, less: int = 0) -> Tensor | int:
+    """The number of positions that count, less some, but 1 at least."""
+    return max(len(target) - less, 1) if mask is None else (mask.sum() - less).clamp(min=1)
 
 
 def _side_by_side(parts: list[Tensor]) -> Tensor:

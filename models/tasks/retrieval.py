@@ -47,17 +47,35 @@ class RetrievalModel(nn.Module):
         """Vectors of known items, float32.
 
         Args:
-            ranks: item ids minus the first known one, of any shape; None for all known items.
+            ranks: item ids minus the first known one, of any shape; None for all known items, or, where the
+                table is divided among processes, for those that this one holds.
 
         Returns:
             [*ranks.shape, dim], or [num_items, dim].
         """
+        sharded = self.embedding.sharded_items is not None
+        if ranks is None and sharded:
+            return self._scorable(self.embedding.held_vectors(self.first_item))
         if ranks is None:
             return self._scorable(self.embedding.item_vectors()[self.first_item :])
-        if ranks.numel() >= self.num_items:
+        if ranks.numel() >= self.num_items and not sharded:
             return F.embedding(ranks, self.item_vectors())
         vectors = self.embedding.item_vectors(ranks.flatten() + self.first_item)
-        return self._scorable(vectors).view(*ranks.shape, -1)
+        return self._scorable(vectors).view(*ranks.shape, vectors.shape[1])
+
+    def vectors_between(self, first: int, stop: int) -> torch.Tensor:
+        """[stop - first, dim] vectors of a range of ranks, without gradients.
+
+        Where the table is divided among processes, all of them ask for the same range together.
+        """
+        return self._scorable(self.embedding.vectors_between(first + self.first_item, stop + self.first_item))
+
+    @property
+    def num_parameters(self) -> int:
+        """Parameters, with those that other processes hold."""
+        table = self.embedding.sharded_items
+        elsewhere = 0 if table is None else (table.num_embeddings - len(table.weight)) * table.embedding_dim
+        return elsewhere + sum(parameter.numel() for parameter in self.parameters())
 
     def _scorable(self, vectors: torch.Tensor) -> torch.Tensor:
         precise = vectors.float()
@@ -71,19 +89,27 @@ class RetrievalModel(nn.Module):
 class LossBatch:
     """A batch, and which of its tokens have a target.
 
+    A mask, [positions] bool, is false for positions that only fill up a list of fixed length.
+
     Made while the batch is still in CPU memory: the number of targets decides shapes, and an accelerator
     would be waited for. Not a dataclass, because Fabric takes those apart.
     """
 
-    def __init__(self, batch: PackedBatch, positions: torch.Tensor | None = None) -> None:
-        self.batch = batch
+    def __init__(
+        self, batch: PackedBatch, positions: torch.Tensor | None = None, mask: torch.Tensor | None = None
+    ) -> None:
+        self.batch, self.mask = batch, mask
         self.positions = batch.target.nonzero().squeeze(1) if positions is None else positions  # [positions]
 
     def to(self, device: torch.device) -> LossBatch:
         """The same on another device, copied in the background from page-locked memory."""
         pinned = device.type == "cuda" and self.positions.device.type == "cpu"
         positions = self.positions.pin_memory() if pinned else self.positions
-        return LossBatch(self.batch.to(device, non_blocking=True), positions.to(device, non_blocking=pinned))
+        return LossBatch(
+            self.batch.to(device, non_blocking=True),
+            positions.to(device, non_blocking=pinned),
+            None if self.mask is None else self.mask.to(device),
+        )
 
 
 class RetrievalObjective(nn.Module):
@@ -107,13 +133,23 @@ class RetrievalObjective(nn.Module):
             denominator: by default the number of positions in `step`, which gives their mean loss.
         """
         if len(step.positions) == 0:
-            return self._nothing()
+            return self._nothing(step.batch, denominator)
         query = self.model(step.batch).index_select(0, step.positions)
         target = step.batch.target[step.positions] - self.model.first_item
-        loss: torch.Tensor = self.loss(query, target, self.model.item_vectors, denominator)
+        if step.mask is not None:
+            target = target.clamp(min=0)  # no item where there is no target, but one that can be looked up
+        loss: torch.Tensor = self.loss(query, target, self.model.item_vectors, denominator, step.mask)
         return loss
 
-    def _nothing(self) -> torch.Tensor:
+    def _nothing(self, batch: PackedBatch, denominator: torch.Tensor | float | None) -> torch.Tensor:
         # Sums of no elements: zero even where a parameter is no number.
         empty = [parameter.flatten()[:0].sum() for parameter in self.parameters() if parameter.requires_grad]
-        return torch.stack(empty).sum().float()
+        nothing = torch.stack(empty).sum().float()
+        table = self.model.embedding.sharded_items
+        if table is None:
+            return nothing
+        # Other processes look items up in the rows that this one holds, at these same places.
+        self.model.embedding.item_vectors(batch.item)
+        query = table.weight.new_zeros(0, table.embedding_dim)
+        loss: torch.Tensor = self.loss(query, batch.item[:0], self.model.item_vectors, denominator)
+        return nothing + loss

@@ -7,6 +7,7 @@ from inspect import signature
 from lightning.fabric import Fabric
 from lightning.fabric.plugins.environments import ClusterEnvironment
 from lightning.fabric.strategies import DDPStrategy
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from models.config import TrainConfig
@@ -32,6 +33,17 @@ def make_fabric(config: TrainConfig, processes: Processes) -> Fabric:
     )
     fabric.launch()
     return fabric
+
+
+def leave_to_its_process(module: nn.Module, weight: nn.Parameter) -> None:
+    """Keep a parameter that differs from process to process out of the averaging of gradients.
+
+    Args:
+        module: not set up by Fabric yet.
+        weight: one of its parameters.
+    """
+    names = [name for name, parameter in module.named_parameters() if parameter is weight]
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, names)
 
 
 class _Joined(ClusterEnvironment):

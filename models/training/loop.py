@@ -17,11 +17,15 @@ from models.optimizer import build_optimizer
 from models.ranking import evaluate_scorer, excludes_seen
 from models.run_folder import RunFolder
 from models.schedule import learning_rate_factor
+from models.tasks.retrieval import RetrievalObjective
 from models.training.clock import Clock
 from models.training.compile import compile_blocks
+from models.training.cuda_graph import CudaGraphs
+from models.training.exchange import DeviceExchange
 from models.training.fabric import make_fabric
 from models.training.losses import StepLosses
 from models.training.processes import Processes
+from models.training.recorded_step import RecordedStepper, records_steps
 from models.training.report import Reporter
 from models.training.state import Learned, TrainState
 from models.training.step import Stepper, steps_of
@@ -52,6 +56,7 @@ class Training:
         self.exclude_seen = excludes_seen(self.sequences, config.evaluation.exclude_seen)
         self.fabric = make_fabric(config.train, processes)
         self.device = self.fabric.device
+        recorded = records_steps(config, self.device, processes)
         self.loader = make_loader(
             config,
             self.sequences,
@@ -60,14 +65,16 @@ class Training:
             pin=self.device.type == "cuda",
         )
         self.fabric.seed_everything(config.train.seed, verbose=False)
-        objective = build_objective(config, shards).to(self.device)
+        sharded = config.train.item_table == "sharded" and processes.count > 1
+        exchange = DeviceExchange(processes) if sharded else None
+        objective = build_objective(config, shards, exchange).to(self.device)
         self.model = objective.model
         if processes.rank:  # weights are alike everywhere, dropout and negatives are not
             self.fabric.seed_everything(config.train.seed + processes.rank, verbose=False)
         self.optimizer = build_optimizer(config.optimizer, objective)
         if config.train.compile:
             compile_blocks(self.model.backbone, self.device)
-        self.stepper = Stepper(self.fabric, processes, objective, self.optimizer, config.optimizer.clip_norm)
+        self.stepper = self._make_stepper(objective, recorded)
         self.learned = Learned(config, self.dataset, self.model, self.optimizer, processes, self.device)
         self.state = TrainState()
         if processes.from_first(run.last.exists()):
@@ -76,6 +83,13 @@ class Training:
         self.flops = training_flops(self.model, config)
         self.losses = StepLosses(processes, run.failed)
         self.clock = Clock(self.state.minutes, self.state.step)
+
+    def _make_stepper(self, objective: RetrievalObjective, recorded: bool) -> Stepper:
+        clip_norm = self.config.optimizer.clip_norm
+        if not recorded:
+            return Stepper(self.fabric, self.processes, objective, self.optimizer, clip_norm)
+        graphs, longest = CudaGraphs(self.device, self.optimizer), self.config.model.max_length
+        return RecordedStepper(self.fabric, objective, self.optimizer, clip_norm, longest, graphs)
 
     def run_epochs(self, log: MetricsLog | None) -> TrainResult:
         """Train until something ends it.
@@ -150,7 +164,7 @@ class Training:
             self.losses.add(taken, self.flops.of(taken.work))
 
     def _validate(self, log: MetricsLog | None, epoch: int, *, counts: bool) -> None:
-        """Judge the model; the first process does, the others wait.
+        """Judge the model; the first process does, the others wait, or take part where it needs their items.
 
         Args:
             log: where the metrics go.
@@ -159,20 +173,23 @@ class Training:
         """
         self.losses.check_weights(self.optimizer.parameters)
         state = self.state
-        metrics = self.processes.on_first(self._evaluate)
+        if self.model.embedding.sharded_items is None:
+            metrics = self.processes.on_first(self._evaluate)
+        else:
+            metrics = self.processes.from_first(self._evaluate())
         value = metrics[self.config.train.select_by]
         is_best = state.best is None or value > state.best
         if is_best:
             state.best, state.best_epoch, state.best_metrics = value, epoch, metrics
         state.without_improvement = 0 if is_best else state.without_improvement + counts
-        if log is None:
-            return
-        log.write("valid", state.step, {"epoch": epoch, **metrics})
+        if log is not None:
+            log.write("valid", state.step, {"epoch": epoch, **metrics})
         if is_best:
             # Whole epochs done, as in the last checkpoint.
             progress = {"step": state.step, "epoch": self.loader.epoch, "metrics": metrics}
             self.learned.save_model(self.run.best, progress)
-        self.observer.validated(Validation(epoch, state.step, metrics, is_best))
+        if log is not None:
+            self.observer.validated(Validation(epoch, state.step, metrics, is_best))
 
     def _evaluate(self) -> dict[str, Any]:
         metrics = evaluate_scorer(
@@ -204,7 +221,7 @@ class Training:
             TrainStart(
                 run=self.run.path,
                 device=f"{several}{self.device}",
-                parameters=sum(parameter.numel() for parameter in self.model.parameters()),
+                parameters=self.model.num_parameters,
                 sequences=self.loader.samples,
                 skipped_sequences=self.loader.skipped,
                 tokens_per_epoch=round(self.loader.tokens_an_epoch),

@@ -106,7 +106,8 @@ class StepLosses:
             return
         # The largest magnitude, without a temporary of a table's size.
         largest = torch.stack([torch.linalg.vector_norm(weight.detach(), ord=math.inf) for weight in weights])
-        if not bool(largest.isfinite().all()):
+        # Those of a divided table may be numbers in one process and not in another.
+        if self.processes.total([float(not bool(largest.isfinite().all()))])[0]:
             self._fail(
                 self.latest, f"the weights are no longer finite numbers after step {self.latest.number}"
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from models.checkpoint import (
 )
 from models.config import RunConfig
 from models.optimizer import OptimizerSet
+from models.sharding import StateShards
 from models.tasks.retrieval import RetrievalModel
 from models.training.processes import Processes
 
@@ -34,7 +36,9 @@ FREE_SETTINGS = {
     "train.validate_every_epochs",
     "train.device",
     "train.devices",
+    "train.item_table",
     "train.compile",
+    "train.cuda_graphs",
     "evaluation.batch_size",
     "evaluation.bootstrap",
     "evaluation.by",
@@ -77,6 +81,10 @@ class Learned:
     def save(self, path: Path, state: TrainState) -> None:
         """Write a checkpoint to go on from; all processes take part, the first one writes."""
         random = self.processes.gather(random_state(self.device))
+        checkpoint = self._checkpoint(asdict(state))
+        optimizer = self.optimizer.state_dict()
+        if self._shards is not None:
+            optimizer = self._shards.whole_optimizer(optimizer)
         if not self.processes.is_first:
             return
         named = {
@@ -84,12 +92,13 @@ class Learned:
             for rank, states in enumerate(random)
             for name, value in states.items()
         }
-        checkpoint = self._checkpoint(asdict(state))
-        save_checkpoint(path, replace(checkpoint, optimizer=self.optimizer.state_dict(), random=named))
+        save_checkpoint(path, replace(checkpoint, optimizer=optimizer, random=named))
 
     def save_model(self, path: Path, progress: dict[str, Any]) -> None:
-        """Write a checkpoint of the weights alone; on the first process."""
-        save_checkpoint(path, self._checkpoint(progress))
+        """Write a checkpoint of the weights alone; all processes take part, the first one writes."""
+        checkpoint = self._checkpoint(progress)
+        if self.processes.is_first:
+            save_checkpoint(path, checkpoint)
 
     def restore(self, path: Path) -> TrainState:
         """Take everything up from a checkpoint, which may be of another number of processes.
@@ -102,9 +111,12 @@ class Learned:
         config = parse_config(RunConfig, checkpoint.config, where=str(path)).model_dump(mode="json")
         saved = replace(checkpoint, config=config)
         check_same(saved, self._settings(), self.dataset, FREE_SETTINGS, path)
-        load_weights(self.model, saved.model, path)
-        assert saved.optimizer is not None
-        self.optimizer.load_state_dict(saved.optimizer)
+        weights, optimizer = saved.model, saved.optimizer
+        assert optimizer is not None
+        if self._shards is not None:
+            weights, optimizer = self._shards.own_weights(weights), self._shards.own_optimizer(optimizer)
+        load_weights(self.model, weights, path)
+        self.optimizer.load_state_dict(optimizer)
         state = TrainState(**saved.progress)
         random = _of_process(saved.random, self.processes.rank)
         if random:
@@ -114,7 +126,14 @@ class Learned:
         return state
 
     def _checkpoint(self, progress: dict[str, Any]) -> Checkpoint:
-        return Checkpoint(self._settings(), self.dataset, progress, self.model.state_dict())
+        weights = self.model.state_dict()
+        if self._shards is not None:
+            weights = self._shards.whole_weights(weights)
+        return Checkpoint(self._settings(), self.dataset, progress, weights)
+
+    @cached_property
+    def _shards(self) -> StateShards | None:
+        return StateShards.find(self.model, self.optimizer.parameters)
 
     def _settings(self) -> dict[str, Any]:
         return self.config.model_dump(mode="json")

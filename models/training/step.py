@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import torch
 from lightning.fabric import Fabric
-from torch import nn
 
 from models.batch import PackedBatch
 from models.flops import StepWork
 from models.loading import TrainLoader
 from models.optimizer import OptimizerSet
+from models.sharding import clip_gradients
 from models.tasks.retrieval import LossBatch, RetrievalObjective
+from models.training.fabric import leave_to_its_process
 from models.training.processes import Processes
 
 
@@ -57,6 +58,9 @@ class Stepper:
     ) -> None:
         self.fabric, self.processes = fabric, processes
         self.optimizer, self.clip_norm = optimizer, clip_norm
+        self.sharded_items = objective.model.embedding.sharded_items
+        if self.sharded_items is not None:
+            leave_to_its_process(objective, self.sharded_items.weight)
         self.module = fabric.setup_module(objective)
 
     def take(self, parts: list[PackedBatch], number: int, epoch: int) -> TakenStep | None:
@@ -66,7 +70,7 @@ class Stepper:
             The step, or None where no position of any process has a target; nothing has changed then.
         """
         prepared = [LossBatch(part) for part in parts]
-        work = self._work(prepared)
+        work = self.work_of(prepared)
         if work.positions == 0:
             return None
         self.optimizer.zero_grad()
@@ -76,15 +80,21 @@ class Stepper:
                 # Gradients are averaged over processes, so each divides by its share of the positions.
                 loss = self.module(part.to(self.fabric.device), work.positions / self.processes.count)
                 self.fabric.backward(loss)
+            if self.sharded_items is not None:
+                self.sharded_items.send_gradients()
             losses.append(loss.detach())
-        norm = None
-        if self.clip_norm is not None:
-            # Not Fabric's, which waits for the device to see whether the norm is finite.
-            norm = nn.utils.clip_grad_norm_(self.optimizer.parameters, self.clip_norm)
-        self.optimizer.step()
+        norm = self.descend()
         return TakenStep(number, epoch, parts, losses, norm, self.optimizer.learning_rate, work)
 
-    def _work(self, parts: list[LossBatch]) -> StepWork:
+    def descend(self) -> torch.Tensor | None:
+        """Update the weights by the gradients there are; returns their norm where they are clipped."""
+        norm = None
+        if self.clip_norm is not None:
+            norm = clip_gradients(self.optimizer.parameters, self.clip_norm, self.sharded_items)
+        self.optimizer.step()
+        return norm
+
+    def work_of(self, parts: list[LossBatch]) -> StepWork:
         """What all processes do in this step, from lengths that are known on the host."""
         lengths = [length for part in parts for length in part.batch.sequences.lengths]
         squares = sum(length * length for length in lengths)

@@ -71,7 +71,7 @@ VARIATIONS: list[dict[str, Any]] = [
     {"feed_forward": "swiglu", "feed_forward_width": 5, "residual": "pre_norm"},
     {"heads": 4, "qk_dim": 6},
     {"attention_dropout": 0.5, "hidden_dropout": 0.5},
-    {"recompute": True},
+    *({"recompute": mode} for mode in ("pointwise", "block")),
 ]
 
 
@@ -138,7 +138,7 @@ def test_parameter_counts_are_those_of_the_formulas(settings: dict[str, Any], ex
 def test_recomputing_changes_no_loss_and_no_gradient(kind: Any) -> None:
     settings: dict[str, Any] = {"kind": kind, "dim": 8, "heads": 2, "blocks": 3, "dropout": 0.3}
     found = []
-    for recompute in (False, True):
+    for recompute in ("none", "block"):
         torch.manual_seed(0)
         backbone = build_backbone(BackboneConfig(**settings, recompute=recompute), max_length=N).train()
         loss, gradients = step(backbone, 8, seed=1)
@@ -148,7 +148,7 @@ def test_recomputing_changes_no_loss_and_no_gradient(kind: Any) -> None:
 
 def test_recomputing_keeps_less_for_the_backward_pass() -> None:
     kept = []
-    for recompute in (False, True):
+    for recompute in ("none", "block"):
         config = BackboneConfig(kind="llama", dim=8, heads=2, blocks=4, recompute=recompute)
         backbone = build_backbone(config, max_length=N).train()
         sizes: list[int] = []

@@ -1,0 +1,48 @@
+"""Dropout that keeps a byte a number, and can be told what to drop."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Dropout(nn.Module):
+    """Zeros with a probability, in training, and the rest divided by what is left of one.
+
+    Args:
+        probability: of a zero, below 1.
+    """
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+
+    @property
+    def _active(self) -> bool:
+        return self.training and self.probability > 0
+
+    def draw(self, *shape: int, device: torch.device) -> Tensor | None:
+        """What to keep, bool of a shape, or None if all of it: for a `forward` that is repeated."""
+        if not self._active:
+            return None
+        return torch.empty(shape, dtype=torch.bool, device=device).bernoulli_(1 - self.probability)
+
+    def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Of x's shape.
+
+        Args:
+            x: anything.
+            keep: from `draw`, of x's shape; drawn here if None.
+        """
+        if not self._active:
+            return x
+        if keep is None:
+            # Not F.dropout, which on the CPU keeps a float a number.
+            dropped: Tensor = torch.native_dropout(x, self.probability, True)[0]
+            return dropped
+        # The multiplication by a mask and a factor, as one operation.
+        masked: Tensor = torch.ops.aten.native_dropout_backward(x, keep, 1 / (1 - self.probability))
+        return masked
+
+    def extra_repr(self) -> str:
+        return f"probability={self.probability}"

@@ -1,0 +1,30 @@
+"""Which of the known items a process holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from models.sharding.exchange import Exchange
+from models.sharding.rows import RowShards
+
+
+@dataclass(frozen=True)
+class HeldItems:
+    """Which of the known items this process holds."""
+
+    exchange: Exchange
+    shards: RowShards
+    """Of the table of all item ids."""
+    first_item: int
+    """The smallest id of a known item."""
+
+    @property
+    def num_items(self) -> int:
+        """Known items, wherever they are."""
+        return self.shards.num_rows - self.first_item
+
+    def place(self, ranks: Tensor) -> Tensor:
+        """Places of item ranks (ids minus the first known one) among known items held here; -1: elsewhere."""
+        return self.shards.place(ranks + self.first_item, self.first_item)

@@ -1,0 +1,85 @@
+"""The input of a step that is recorded once: of one of few sizes, always in the same place."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from models.batch import PackedBatch, buffer_size
+from models.tasks.retrieval import LossBatch
+
+_PARTS = 8
+"""Sizes between a power of two and the next: less than an eighth is padding."""
+_SMALLEST = 64
+
+
+class StepSize(NamedTuple):
+    """What a recorded step has room for; all steps that round up to it are replayed alike."""
+
+    tokens: int
+    sequences: int
+    positions: int
+    """Tokens that predict something."""
+
+    @classmethod
+    def holding(cls, step: LossBatch) -> StepSize:
+        """The smallest size that holds a step."""
+        batch = step.batch
+        return cls(*map(round_up, (batch.num_tokens, batch.num_sequences, len(step.positions))))
+
+
+def round_up(count: int) -> int:
+    """The next of few sizes: multiples of 64, and from 512 on eight between powers of two.
+
+    >>> [round_up(count) for count in (0, 65, 1024, 1025, 14_000, 20_000)]
+    [64, 128, 1024, 1152, 14336, 20480]
+    """
+    octave = 1 << max(count - 1, 0).bit_length() >> 1
+    unit = max(octave // _PARTS, _SMALLEST)
+    return max(-(-count // unit), 1) * unit
+
+
+class RecordedInput:
+    """Where the steps of one size are put, one after the other.
+
+    Args:
+        size: room.
+        longest: no sequence has more tokens.
+        has_time: whether timestamps mean anything.
+        device: where the step is taken.
+    """
+
+    def __init__(self, size: StepSize, *, longest: int, has_time: bool, device: torch.device) -> None:
+        self.size, self.longest, self.has_time = size, longest, has_time
+        self._batch_size = buffer_size(size.tokens, size.sequences)
+        # The batch, positions, and how many of them there are: one buffer is filled by one copy.
+        total = self._batch_size + size.positions + 1
+        self.buffer = torch.zeros(total, dtype=torch.int64, device=device)
+
+    def put(self, step: LossBatch) -> None:
+        """Put a step in, from the host; nothing is waited for."""
+        host = torch.empty(self.buffer.shape, dtype=torch.int64, pin_memory=self.buffer.device.type == "cuda")
+        batch, positions = host[: self._batch_size], host[self._batch_size : -1]
+        step.batch.padded(self.size.tokens, self.size.sequences, self.longest, batch)
+        count = len(step.positions)
+        positions[:count] = step.positions
+        # Others do not count, but are looked up. Not one token for all: their gradients would queue for it.
+        positions[count:] = torch.arange(count, self.size.positions)
+        host[-1] = count
+        self.buffer.copy_(host, non_blocking=True)
+
+    def step(self) -> LossBatch:
+        """The step that is in. To be asked for within the recording, once a recording.
+
+        What is found out once a batch, such as where attention's tiles are, is then replayed as well.
+        """
+        batch = PackedBatch.of_room(
+            self.buffer[: self._batch_size],
+            self.size.tokens,
+            self.size.sequences,
+            self.longest,
+            has_time=self.has_time,
+        )
+        place = torch.arange(self.size.positions, device=self.buffer.device)
+        return LossBatch(batch, self.buffer[self._batch_size : -1], place < self.buffer[-1])

@@ -1,0 +1,109 @@
+"""Optimizer steps that are recorded once for each size, and replayed: for models that launches hold up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from lightning.fabric import Fabric
+
+from behavior.errors import UserError
+from models.batch import PackedBatch
+from models.config import RunConfig
+from models.optimizer import OptimizerSet
+from models.tasks.retrieval import LossBatch, RetrievalObjective
+from models.training.cuda_graph import Work
+from models.training.processes import Processes
+from models.training.recorded_input import RecordedInput, StepSize
+from models.training.step import Stepper, TakenStep
+
+_OFF = "set train.cuda_graphs=false"
+
+
+def records_steps(config: RunConfig, device: torch.device, processes: Processes) -> bool:
+    """Whether steps are to be recorded, as `train.cuda_graphs` says.
+
+    Raises:
+        UserError: they are, and cannot be; says which other setting is in the way.
+    """
+    wanted = config.train.cuda_graphs
+    problem = next(_problems(config, device, processes), None)
+    if problem is not None and wanted is True:
+        where, what, fix = problem
+        raise UserError(f"train.cuda_graphs needs {what}", where=where, fix=f"{fix}, or {_OFF}")
+    return problem is None and wanted is not False
+
+
+def _problems(
+    config: RunConfig, device: torch.device, processes: Processes
+) -> Iterator[tuple[str, str, str]]:
+    """Where, what is needed, and what to do."""
+    train, model = config.train, config.model
+    if device.type != "cuda":
+        yield "train.device", f"a CUDA device, and this is {device.type}", "train on a GPU"
+    if processes.count > 1:
+        yield "train.devices", f"one process, and there are {processes.count}", "use one device"
+    if train.accumulate > 1:
+        yield "train.accumulate", "steps of one part", "set train.accumulate=1"
+    if model.recompute == "block":  # it saves and restores the state of random generators
+        yield "model.recompute", "blocks that are computed once", "set model.recompute=pointwise"
+
+
+class RecordedStepper(Stepper):
+    """Takes steps as `Stepper` does, of one part each, from input of a few fixed sizes.
+
+    Random numbers are others than those of `Stepper`, since padding takes its share of them.
+
+    Args:
+        fabric: of this process, the only one.
+        objective: on the device.
+        optimizer: of its parameters.
+        clip_norm: longest gradient.
+        longest: no sequence has more tokens.
+        record: makes of a step one that is replayed (`models.training.cuda_graph.CudaGraphs`).
+    """
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        objective: RetrievalObjective,
+        optimizer: OptimizerSet,
+        clip_norm: float | None,
+        longest: int,
+        record: Callable[[Work], Work],
+    ) -> None:
+        super().__init__(fabric, Processes(), objective, optimizer, clip_norm)
+        optimizer.keep_rates_on(fabric.device)
+        self.longest, self.record = longest, record
+        self.steps: dict[StepSize, tuple[RecordedInput, Work]] = {}
+
+    def take(self, parts: list[PackedBatch], number: int, epoch: int) -> TakenStep | None:
+        """See `Stepper.take`."""
+        (part,) = parts
+        prepared = LossBatch(part)
+        work = self.work_of([prepared])
+        if work.positions == 0:
+            return None
+        put_in, update = self._step_for(prepared)
+        put_in.put(prepared)
+        loss, *norms = update()
+        norm = norms[0] if norms else None
+        return TakenStep(number, epoch, parts, [loss], norm, self.optimizer.learning_rate, work)
+
+    def _step_for(self, step: LossBatch) -> tuple[RecordedInput, Work]:
+        size = StepSize.holding(step)
+        if size not in self.steps:
+            fixed = RecordedInput(
+                size, longest=self.longest, has_time=step.batch.has_time, device=self.fabric.device
+            )
+            self.steps[size] = fixed, self.record(lambda: self._update(fixed))
+        return self.steps[size]
+
+    def _update(self, fixed: RecordedInput) -> list[torch.Tensor]:
+        """The loss, and the norm of the gradients where they are clipped."""
+        # Gradients of the last step of another size are let go of, so that recordings can share the memory.
+        self.optimizer.zero_grad()
+        loss = self.module(fixed.step())
+        self.fabric.backward(loss)
+        norm = self.descend()
+        return [loss.detach()] if norm is None else [loss.detach(), norm]
