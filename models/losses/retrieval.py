@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -73,7 +74,7 @@ class RetrievalLoss(nn.Module):
         """
         config = self.config
         # Scores over a small temperature need more digits than bfloat16 has; so do the vectors.
-        with torch.autocast(query.device.type, enabled=False):
+        with _tf32_under_autocast(query.device), torch.autocast(query.device.type, enabled=False):
             if config.kind == "full_softmax":
                 total = self._full(query, target, items, mask)
             else:
@@ -107,7 +108,7 @@ class RetrievalLoss(nn.Module):
             values = self._formula(positive, _side_by_side(scores), _side_by_side(excluded), correction)
             return values if mask is None else values.masked_fill(~mask[part], 0.0)
 
-        width = sum(source.ranks.shape[-1] for source in sources)
+        width = sum(source.width for source in sources)
         chunk = positions_at_a_time(width, query.device)
         return sum_over_chunks(losses, (query, positive), [source.vectors for source in sources], chunk)
 
@@ -151,6 +152,21 @@ class RetrievalLoss(nn.Module):
             # A position is no negative of its own.
             in_batch=0 if config.source == "catalog" else others,
         )
+
+
+@contextmanager
+def _tf32_under_autocast(device: torch.device) -> Iterator[None]:
+    """Where the rest is in half precision, have a GPU round what it multiplies to TF32; gradients as well,
+    since they are worked out along with the loss."""
+    if device.type != "cuda" or not torch.is_autocast_enabled("cuda"):
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def _at_least_one(target: Tensor, mask: Tensor | None, less: int = 0) -> Tensor | int:
