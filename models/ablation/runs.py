@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
@@ -172,7 +172,7 @@ def run_one(run: PlannedRun, data: str, split: SplitName) -> RunRecord:
         parameters=start.parameters,
         minutes=round(result.minutes, 3),
         device=start.device,
-        version=version("lrm-kit"),
+        version=_own_version(),
     )
 
 
@@ -185,6 +185,13 @@ class _Start(Silent):
     def started(self, start: TrainStart) -> None:
         self.parameters = start.parameters
         self.device = _device_name(start.device)
+
+
+def _own_version() -> str:
+    try:
+        return version("lrm-kit")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "not installed"
 
 
 def _device_name(device: str) -> str:

@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 _ROWS_A_DRAW = 64
-"""Products with so many rows take a GPU about as long as fetching one: measured at a width of 50, float32."""
+"""With up to so many rows for each draw, the product was faster (H100, float32, widths 50 and 256)."""
 
 
 @dataclass(frozen=True, eq=False)
