@@ -121,10 +121,11 @@ def whole(shards: Path, ways: list[str]) -> list[Row]:
 
 
 class Steps:
-    """Steps of a model on one batch that stays on the GPU, without reports."""
+    """Steps of a model on one batch that stays on the GPU, without reports; recorded if settings say so."""
 
     def __init__(self, config: RunConfig, shards: Path, batch: Any) -> None:
         from models.training.compile import compile_blocks
+        from models.training.cuda_graph import CudaGraphs
 
         torch.manual_seed(0)
         device = torch.device("cuda")
@@ -134,13 +135,21 @@ class Steps:
             compile_blocks(self.objective.model.backbone, device)
         self.optimizer = build_optimizer(config.optimizer, self.objective)
         self.batch = LossBatch(batch).to(device)
+        self.take: Callable[[], Any] = self._step
+        if config.train.cuda_graphs:
+            self.optimizer.keep_rates_on(device)
+            self.take = CudaGraphs(device, self.optimizer)(self._step)
 
     def __call__(self) -> None:
-        with torch.autocast("cuda", torch.bfloat16, enabled=self.bf16):
-            loss = self.objective(self.batch)
+        self.take()
+
+    def _step(self) -> list[torch.Tensor]:
         self.optimizer.zero_grad()
+        with torch.autocast("cuda", torch.bfloat16, enabled=self.bf16, cache_enabled=False):
+            loss = self.objective(self.batch)
         loss.backward()
         self.optimizer.step()
+        return [loss.detach()]
 
 
 def profile(shards: Path) -> Row:
@@ -150,7 +159,11 @@ def profile(shards: Path) -> Row:
     config = load_config("ml-1m/hstu-large")
     opened = open_shards(shards)
     batch = next(iter(make_loader(config, ShardSource(opened), opened.manifest.behaviors)))
-    step = Steps(config, shards, batch)
+    return kernels_of(f"HSTU-large, {batch.num_tokens} tokens", Steps(config, shards, batch))
+
+
+def kernels_of(name: str, step: Steps) -> Row:
+    """What a step's time on the GPU goes into."""
     for _ in range(5):
         step()
     torch.cuda.synchronize()
@@ -160,13 +173,13 @@ def profile(shards: Path) -> Row:
         torch.cuda.synchronize()
     kernels = sorted(found.key_averages(), key=lambda kernel: -kernel.self_device_time_total)
     total = sum(kernel.self_device_time_total for kernel in kernels) / 5e3
-    print(f"HSTU-large, {batch.num_tokens} tokens: {total:.2f} ms of kernels a step", flush=True)
+    print(f"{name}: {total:.2f} ms of kernels a step", flush=True)
     rows = []
     for kernel in kernels[:25]:
         row = (kernel.key[:90], kernel.self_device_time_total / 5e3, kernel.count / 5)
         rows.append(row)
         print(f"  {row[1]:.3f} ms {row[2]:5.0f} times  {row[0]}", flush=True)
-    return {"tokens": batch.num_tokens, "ms of kernels": total, "kernels": rows}
+    return {"ms of kernels": total, "kernels": rows}
 
 
 def filled(shards: Path, sequences: int) -> list[Row]:
@@ -182,16 +195,17 @@ def filled(shards: Path, sequences: int) -> list[Row]:
     batch.target.copy_(items.roll(-1))
     batch.behavior.fill_(1)
     batch.target_behavior.fill_(1)
-    for bias, recompute, compiled in (
-        ("none", None, False),
-        ("none", None, True),
-        ("both", None, True),
-        ("none", "pointwise", False),
-        ("both", "pointwise", False),
+    for bias, recompute, compiled, recorded in (
+        ("none", "none", True, True),
+        ("none", "none", False, True),
+        ("both", "none", True, True),
+        ("none", "pointwise", False, True),
+        ("both", "pointwise", False, True),
+        ("none", "none", False, False),
     ):
         settings = [f"model.{name}={value}" for name, value in FILLED.items()]
         settings += [f"model.bias={bias}", "train.precision=bf16-mixed", f"train.compile={compiled}"]
-        settings += [] if recompute is None else [f"model.recompute={recompute}"]
+        settings += [f"model.recompute={recompute}", f"train.cuda_graphs={recorded}"]
         settings += ["loss.negatives.sharing=batch", "loss.negatives.count=4096"]
         config = load_config("ml-1m/hstu", settings)
         step = Steps(config, shards, batch)
@@ -209,6 +223,7 @@ def filled(shards: Path, sequences: int) -> list[Row]:
             "bias": bias,
             "compiled": compiled,
             "recompute": recompute,
+            "recorded": recorded,
             "sequences": sequences,
             "ms": round(ms, 2),
             "tokens/s": round(tokens / ms * 1e3),
@@ -218,7 +233,7 @@ def filled(shards: Path, sequences: int) -> list[Row]:
             "peak GiB": round(torch.cuda.max_memory_allocated() / 2**30, 2),
         }
         print(row, flush=True)
-        rows.append(row)
+        rows.append(row | kernels_of("the same", step))
         del step
     return rows
 

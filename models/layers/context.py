@@ -8,9 +8,11 @@ from models.attention import Mask, RelativeTime, Sequences
 from models.layers.rope import Rotation
 
 
-@dataclass(frozen=True, eq=False)
+# Not frozen: of a frozen one, torch.compile in torch 2.11 looks into every field, and compiles again for every
+# number of sequences.
+@dataclass(eq=False)
 class SequenceContext:
-    """Made once a batch."""
+    """Made once a batch, and not changed."""
 
     sequences: Sequences
     relative_time: RelativeTime
