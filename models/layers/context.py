@@ -8,7 +8,7 @@ from models.attention import Mask, RelativeTime, Sequences
 from models.layers.rope import Rotation
 
 
-# Not frozen: of a frozen one, torch.compile in torch 2.11 looks into every field, and compiles again for every
+# Not frozen: of a frozen one, torch.compile in torch 2.11 looks into every field, and compiles again for each
 # number of sequences.
 @dataclass(eq=False)
 class SequenceContext:
