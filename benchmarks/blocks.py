@@ -1,11 +1,13 @@
 """Blocks of equal width beside each other on one GPU: tokens a second and memory, forward and backward.
 
     PYTHONPATH=. python benchmarks/blocks.py [--dim 512] [--heads 4] [--length 2048] [--sequences 16]
+        [--dropout 0.2] [--only "HSTU, both biases"]
 
 bf16 autocast, full sequences, medians; HSTU with both biases and without, Llama, GPT, and HSTU with softmax
-(through xformers, and padded with a bias tensor). `kept` is what a block keeps for backward, in bytes a token
-and unit of width, measured as the memory that a stack of four blocks adds, divided by four; the HSTU paper
-(arXiv 2402.17152) states 14 for HSTU and 33 for a Transformer. With $OUT set, numbers go to $OUT/blocks.json.
+(through xformers, and padded with a bias tensor); as they are, with `recompute` pointwise or block, and compiled.
+`kept` is what a block keeps for backward, in bytes a token and unit of width, measured as the memory that a
+stack of four blocks adds, divided by four; the HSTU paper (arXiv 2402.17152) states 14 for HSTU and 33 for a
+Transformer. With $OUT set, numbers go to $OUT/blocks.json.
 """
 
 from __future__ import annotations
@@ -23,16 +25,24 @@ from torch import nn
 from benchmarks.attention import milliseconds
 from models.backbones import BackboneConfig, build_backbone
 from models.batch import PackedBatch
+from models.layers.recompute import RecomputeMode
 from models.training.compile import compile_blocks
 
 BLOCKS = 4
-CASES: dict[str, dict[str, Any]] = {
-    "HSTU, both biases": {"kind": "hstu"},
-    "HSTU, no bias": {"kind": "hstu", "bias": "none"},
-    "HSTU, softmax, no bias": {"kind": "hstu", "activation": "softmax", "bias": "none"},
-    "HSTU, softmax, both biases": {"kind": "hstu", "activation": "softmax"},
-    "Llama": {"kind": "llama"},
-    "GPT": {"kind": "gpt"},
+VARIANTS: dict[str, tuple[bool, RecomputeMode]] = {
+    "eager": (False, "none"),
+    "pointwise": (False, "pointwise"),
+    "block": (False, "block"),
+    "compiled": (True, "none"),
+    "compiled, pointwise": (True, "pointwise"),
+}
+CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "HSTU, both biases": ({"kind": "hstu"}, [*VARIANTS]),
+    "HSTU, no bias": ({"kind": "hstu", "bias": "none"}, ["eager", "pointwise"]),
+    "HSTU, softmax, no bias": ({"kind": "hstu", "activation": "softmax", "bias": "none"}, ["eager"]),
+    "HSTU, softmax, both biases": ({"kind": "hstu", "activation": "softmax"}, ["eager"]),
+    "Llama": ({"kind": "llama"}, [*VARIANTS]),
+    "GPT": ({"kind": "gpt"}, ["eager", "pointwise"]),
 }
 
 
@@ -47,14 +57,14 @@ def make_batch(lengths: list[int]) -> PackedBatch:
 
 
 def measure(
-    settings: dict[str, Any], options: argparse.Namespace, compiled: bool, recompute: bool
+    settings: dict[str, Any], options: argparse.Namespace, compiled: bool, recompute: RecomputeMode
 ) -> dict[str, float]:
     torch.manual_seed(0)
-    config = BackboneConfig(
-        blocks=BLOCKS, dim=options.dim, heads=options.heads, recompute=recompute, **settings
-    )
+    sizes = {name: getattr(options, name) for name in ("dim", "heads", "dropout")}
+    config = BackboneConfig(blocks=BLOCKS, recompute=recompute, **sizes, **settings)
     backbone = build_backbone(config, max_length=options.length).cuda()
     if compiled:
+        torch.compiler.reset()
         compile_blocks(backbone, torch.device("cuda"))
     batch = make_batch([options.length] * options.sequences)
     x = torch.randn(batch.num_tokens, options.dim, device="cuda", requires_grad=True)
@@ -95,20 +105,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     for name, default in (("dim", 512), ("heads", 4), ("length", 2048), ("sequences", 16)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--dropout", type=float, default=0.2)
+    parser.add_argument("--only", default="", help="cases and variants whose name contains this")
     options = parser.parse_args()
     record: dict[str, Any] = {"device": torch.cuda.get_device_name(), "options": vars(options)}
-    for name, settings in CASES.items():
-        for variant, compiled, recompute in (
-            ("eager", False, False),
-            ("compiled", True, False),
-            ("recompute", False, True),
-        ):
+    for case, (settings, variants) in CASES.items():
+        for name in (f"{case}, {variant}" for variant in variants if options.only in f"{case}, {variant}"):
             try:
-                row: Any = measure(settings, options, compiled, recompute)
+                row: Any = measure(settings, options, *VARIANTS[name.removeprefix(f"{case}, ")])
             except Exception as error:  # the others still count
                 row = repr(error)[:300]
-            record[f"{name}, {variant}"] = row
-            print(f"{name}, {variant}: {json.dumps(row)}", flush=True)
+            record[name] = row
+            print(f"{name}: {json.dumps(row)}", flush=True)
     if "OUT" in os.environ:
         Path(os.environ["OUT"], "blocks.json").write_text(json.dumps(record, indent=1))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from inspect import signature
 
 from lightning.fabric import Fabric
@@ -18,6 +19,8 @@ from models.training.processes import Processes
 def make_fabric(config: TrainConfig, processes: Processes) -> Fabric:
     """Fabric for this process; with several, gradients are averaged over all of them."""
     device = pick_device(config.device)
+    # Its hints on number formats are meant for programs that do not choose them.
+    logging.getLogger("lightning.fabric.utilities.rank_zero").setLevel(logging.WARNING)
     if processes.count == 1:
         return Fabric(accelerator=device.type, devices=1, precision=config.precision)
     # Buffers are tables of the catalog, alike everywhere and never written to. Newer torch has another name.

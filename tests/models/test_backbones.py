@@ -17,6 +17,7 @@ from tests.models.backbone_oracle import N, oracle
 RAGGED = [5, 1, 0, 8]
 
 CONFIGS: list[dict[str, Any]] = [
+    *({"kind": kind, "blocks": 1, "dim": 8, "heads": 2, "recompute": "pointwise"} for kind in BACKBONES),
     {"kind": "hstu", "blocks": 1, "dim": 50, "heads": 1},
     {"kind": "hstu", "blocks": 2, "dim": 50, "heads": 2},  # two heads of 25
     {"kind": "hstu", "blocks": 1, "dim": 10, "heads": 3, "qk_dim": 4, "v_dim": 7},
