@@ -8,6 +8,7 @@ from inspect import signature
 from lightning.fabric import Fabric
 from lightning.fabric.plugins.environments import ClusterEnvironment
 from lightning.fabric.strategies import DDPStrategy
+from lightning.fabric.utilities.rank_zero import rank_zero_module
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -20,7 +21,7 @@ def make_fabric(config: TrainConfig, processes: Processes) -> Fabric:
     """Fabric for this process; with several, gradients are averaged over all of them."""
     device = pick_device(config.device)
     # Its hints on number formats are meant for programs that do not choose them.
-    logging.getLogger("lightning.fabric.utilities.rank_zero").setLevel(logging.WARNING)
+    rank_zero_module.log.setLevel(logging.WARNING)
     if processes.count == 1:
         return Fabric(accelerator=device.type, devices=1, precision=config.precision)
     # Buffers are tables of the catalog, alike everywhere and never written to. Newer torch has another name.
