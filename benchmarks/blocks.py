@@ -4,7 +4,7 @@
         [--dropout 0.2] [--only "HSTU, both biases"]
 
 bf16 autocast, full sequences, medians; HSTU with both biases and without, Llama, GPT, and HSTU with softmax
-(through xformers, and padded with a bias tensor); as they are, with `recompute` pointwise or block, and compiled.
+(through xformers, and padded with a bias tensor); eager, with `recompute` pointwise or block, and compiled.
 `kept` is what a block keeps for backward, in bytes a token and unit of width, measured as the memory that a
 stack of four blocks adds, divided by four; the HSTU paper (arXiv 2402.17152) states 14 for HSTU and 33 for a
 Transformer. With $OUT set, numbers go to $OUT/blocks.json.
