@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from behavior.errors import UserError
 from cli.console import out as console
 from cli.console import print_json, print_table
+from cli.evaluate import SplitName
 
 if TYPE_CHECKING:
     from models.ablation import AblationTable, PlannedRun, RunRecord
-
-SplitName = Literal["valid", "test"]
+    from models.targets import Split
 
 RESULTS = "results.csv"
 
@@ -34,7 +34,7 @@ def ablate(
     ] = None,
     split: Annotated[
         SplitName, typer.Option(help="What lines are compared on; valid: test is not even read.")
-    ] = "test",
+    ] = SplitName.test,
     metric: Annotated[list[str] | None, typer.Option(help="A metric to show; may be repeated.")] = None,
     set: Annotated[
         list[str] | None, typer.Option("--set", help="A setting of all lines; may be repeated.")
@@ -66,19 +66,17 @@ def ablate(
     for run in chain(*planned):
         _check_metrics(metrics, run.config.evaluation.cutoffs)
     path = csv or out / RESULTS
-    known = {record.digest: record for record in read_records(path) if record.metrics(split)}
+    known = {record.digest: record for record in read_records(path) if record.metrics(split.value)}
     asked = {run.digest: run for run in chain(*planned)}
     todo = [run for digest, run in asked.items() if digest not in known]
     if not json:
         console.print(f"{len(asked)} runs, {len(asked) - len(todo)} of them done before", highlight=False)
-    for number, record in enumerate(run_all(todo, data, jobs, split), start=1):
+    for number, record in enumerate(run_all(todo, data, jobs, split.value), start=1):
         append_record(path, record)
         known[record.digest] = record
         if not json:
-            console.print(
-                _line(record, record.metrics(split), metrics, f"{number}/{len(todo)}"), highlight=False
-            )
-    _show(loaded, planned, known, metrics, split, path, json)
+            console.print(_line(record, split.value, metrics, f"{number}/{len(todo)}"), highlight=False)
+    _show(loaded, planned, known, metrics, split.value, path, json)
 
 
 def _name(table: str) -> str:
@@ -101,7 +99,7 @@ def _show(
     planned: list[list[PlannedRun]],
     known: dict[str, RunRecord],
     metrics: list[str],
-    split: SplitName,
+    split: Split,
     path: Path,
     json: bool,
 ) -> None:
@@ -122,14 +120,15 @@ def _show(
     console.print(f"every run: {path}", highlight=False)
 
 
-def _line(record: RunRecord, found: dict[str, float], metrics: list[str], count: str) -> str:
+def _line(record: RunRecord, split: Split, metrics: list[str], count: str) -> str:
+    found = record.metrics(split)
     shown = ", ".join(f"{name.upper()} {found[name]:.4f}" for name in metrics)
     return f"{count} {record.line}, seed {record.seed}: {shown}; {record.minutes:.1f} min"
 
 
 def _print(
     title: str,
-    split: SplitName,
+    split: Split,
     summary: list[dict[str, Any]],
     metrics: list[str],
     records: list[RunRecord],

@@ -1,6 +1,6 @@
 """Ablations: tables of settings, every line trained for some seeds and judged on the test split once."""
 
-from models.ablation.results import METRICS, RunRecord, SplitName, append_record, read_records, summarize
+from models.ablation.results import METRICS, RunRecord, append_record, read_records, summarize
 from models.ablation.runs import PlannedRun, plan_runs, run_all
 from models.ablation.table import AblationTable, load_table, table_names
 
@@ -9,7 +9,6 @@ __all__ = [
     "AblationTable",
     "PlannedRun",
     "RunRecord",
-    "SplitName",
     "append_record",
     "load_table",
     "plan_runs",

@@ -8,11 +8,10 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from behavior.errors import UserError
-
-SplitName = Literal["valid", "test"]
+from models.targets import Split
 
 METRICS = ("ndcg@10", "hr@10")
 """What is shown by default."""
@@ -48,7 +47,7 @@ class RunRecord:
     version: str
     """Of lrm-kit."""
 
-    def metrics(self, split: SplitName) -> dict[str, float]:
+    def metrics(self, split: Split) -> dict[str, float]:
         """On one of the splits."""
         return self.test if split == "test" else self.valid
 
@@ -99,7 +98,7 @@ def read_records(path: Path) -> list[RunRecord]:
 
 
 def summarize(
-    records: Sequence[RunRecord], metrics: Sequence[str], split: SplitName = "test"
+    records: Sequence[RunRecord], metrics: Sequence[str], split: Split = "test"
 ) -> list[dict[str, Any]]:
     """One entry a line, in the order of the records.
 

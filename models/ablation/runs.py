@@ -20,12 +20,13 @@ import torch
 
 from behavior.shards import open_shards
 from behavior.storage import FolderLike
-from models.ablation.results import RunRecord, SplitName
+from models.ablation.results import RunRecord
 from models.ablation.table import AblationTable
 from models.build import dataset_of
 from models.config import RunConfig
 from models.evaluation import evaluate_run
 from models.observer import Silent, TrainStart
+from models.targets import Split
 from models.training import FREE_SETTINGS, train
 
 # What says where and how fast, and neither what is learned nor which checkpoint is judged.
@@ -90,9 +91,7 @@ def plan_runs(
     return runs
 
 
-def run_all(
-    runs: Sequence[PlannedRun], data: str, jobs: int, split: SplitName = "test"
-) -> Iterator[RunRecord]:
+def run_all(runs: Sequence[PlannedRun], data: str, jobs: int, split: Split = "test") -> Iterator[RunRecord]:
     """Train and judge; gives each record as soon as its run is done.
 
     A run that was cut off goes on from its last checkpoint. With several jobs, each is a process of its own,
@@ -150,7 +149,7 @@ def _settle(places: SimpleQueue[str | None]) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = place
 
 
-def run_one(run: PlannedRun, data: str, split: SplitName) -> RunRecord:
+def run_one(run: PlannedRun, data: str, split: Split) -> RunRecord:
     """Train one run, choose its checkpoint by validation, and read test, if at all, for that one."""
     start = _Start()
     result = train(run.config, data, run.folder, resume=run.folder.exists(), observer=start)

@@ -109,7 +109,7 @@ def choose_kernel(inputs: AttentionInputs, name: str | None = None) -> Kernel:
     where = "the attention kernel setting"
     if name is None and ENVIRONMENT_VARIABLE in os.environ:
         name, where = os.environ[ENVIRONMENT_VARIABLE], f"environment variable {ENVIRONMENT_VARIABLE}"
-    candidates = _by_preference(inputs) if name is None else [find_kernel(name, where)]
+    candidates = _by_preference(inputs) if name is None else (find_kernel(name, where),)
     objections = {}
     for candidate in candidates:
         objections[candidate.name] = candidate.objections(inputs)
@@ -125,9 +125,10 @@ def choose_kernel(inputs: AttentionInputs, name: str | None = None) -> Kernel:
     )
 
 
-def _by_preference(inputs: AttentionInputs) -> list[Kernel]:
-    first = sdpa.is_fastest(inputs)
-    return sorted(KERNELS, key=lambda kernel: not (first and kernel.name == "sdpa"))
+def _by_preference(inputs: AttentionInputs) -> tuple[Kernel, ...]:
+    if not sdpa.is_fastest(inputs):
+        return KERNELS
+    return tuple(sorted(KERNELS, key=lambda kernel: kernel.name != "sdpa"))
 
 
 def find_kernel(name: str, where: str) -> Kernel:
