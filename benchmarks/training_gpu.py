@@ -1,11 +1,14 @@
 """Training on one GPU: seconds an epoch, where they go, and utilization at a size that fills the card.
 
-    PYTHONPATH=. python benchmarks/training_gpu.py --shards data/ml-1m [--parts epochs profile whole filled]
+    PYTHONPATH=. python benchmarks/training_gpu.py --shards data/ml-1m
+        [--parts epochs softmax profile whole filled]
 
 On MovieLens-1M prepared by `lrm prepare ml-1m`:
 
 - `epochs`: HSTU and HSTU-large as published (batches of 128 sequences), seconds of an epoch, validation left
   out, in the ways that `lrm train` has; beside RecTools 0.19 with these settings on the same kind of card.
+- `softmax`: the same of HSTU with softmax instead of SiLU, with and without bias, through xformers and
+  through torch's own attention.
 - `profile`: of one step of HSTU-large, the kernels that take longest, and how long all take.
 - `whole`: 101 epochs of HSTU-large as `lrm train` runs them, each validated and saved; wall time.
 
@@ -50,6 +53,11 @@ WAYS: dict[str, list[str]] = {
         "train.precision=bf16-mixed",
     ],
 }
+SOFTMAX = {
+    f"{bias} bias, {kernel}": ["model.activation=softmax", f"model.bias={bias}", f"model.attention={kernel}"]
+    for bias in ("none", "both")
+    for kernel in ("xformers", "sdpa")
+}
 FILLED = {"blocks": 8, "dim": 512, "heads": 4, "qk_dim": 128, "v_dim": 128, "max_length": 2048}
 Row = dict[str, Any]
 
@@ -78,10 +86,10 @@ class Epochs(Silent):
         return self.tokens / statistics.median(means)
 
 
-def epochs(shards: Path, count: int) -> list[Row]:
+def epochs(shards: Path, count: int, recipes: list[str], ways: dict[str, list[str]]) -> list[Row]:
     rows = []
-    for recipe, theirs in RECTOOLS.items():
-        for way, settings in WAYS.items():
+    for recipe in recipes:
+        for way, settings in ways.items():
             observer = Epochs()
             run = [*settings, f"train.epochs={count}", f"train.validate_every_epochs={count}"]
             with tempfile.TemporaryDirectory() as folder:
@@ -93,7 +101,7 @@ def epochs(shards: Path, count: int) -> list[Row]:
                 "way": way,
                 "s an epoch": round(seconds, 4),
                 "tokens/s": round(observer.tokens / seconds),
-                "RecTools over this": round(theirs / seconds, 1),
+                "RecTools over this": round(RECTOOLS[recipe] / seconds, 1),
                 "whole run s": round(time.perf_counter() - begin, 1),
             }
             print(row, flush=True)
@@ -243,13 +251,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--shards", type=Path, required=True)
-    parser.add_argument("--parts", nargs="+", default=["epochs", "profile", "whole", "filled"])
+    parser.add_argument("--parts", nargs="+", default=["epochs", "softmax", "profile", "whole", "filled"])
     parser.add_argument("--epochs", type=int, default=7)
     parser.add_argument("--sequences", type=int, default=16, help="of `filled`")
     parser.add_argument("--ways", nargs="+", default=["recorded"], help="of `whole`")
     arguments = parser.parse_args()
     parts: dict[str, Callable[[], Any]] = {
-        "epochs": lambda: epochs(arguments.shards, arguments.epochs),
+        "epochs": lambda: epochs(arguments.shards, arguments.epochs, [*RECTOOLS], WAYS),
+        "softmax": lambda: epochs(arguments.shards, arguments.epochs, ["ml-1m/hstu"], SOFTMAX),
         "profile": lambda: profile(arguments.shards),
         "whole": lambda: whole(arguments.shards, arguments.ways),
         "filled": lambda: filled(arguments.shards, arguments.sequences),
