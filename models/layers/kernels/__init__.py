@@ -1,0 +1,79 @@
+"""What stands around attention in a block, fused for the GPU: norm, gate and dropout in one kernel.
+
+Where the kernel does not run, and in graphs of torch.compile, which fuses by itself, layers use torch's own
+operations.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sysconfig
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from models.attention import triton
+
+_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+_MAX_DIM = 4096
+
+
+def fits(x: Tensor, *others: Tensor | None) -> bool:
+    """Whether `norm_gate_dropout` takes x and such others (gate, weight, bias) here."""
+    if torch.compiler.is_compiling() or not (x.is_cuda or triton.interpreted()):
+        return False
+    if x.shape[-1] > _MAX_DIM or any(part is not None and part.dtype not in _DTYPES for part in (x, *others)):
+        return False
+    return not triton.unavailable() and (not x.is_cuda or _compiles())
+
+
+@cache
+def _compiles() -> bool:
+    """Whether Triton finds what it compiles the launch of a kernel with: not every machine has that."""
+    compilers = [os.environ["CC"]] if "CC" in os.environ else ["gcc", "clang"]
+    header = Path(sysconfig.get_paths()["include"], "Python.h")
+    return header.exists() and any(shutil.which(name) for name in compilers)
+
+
+def norm_gate_dropout(
+    x: Tensor,
+    *,
+    centered: bool,
+    eps: float,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    gate: Tensor | None = None,
+    keep: Tensor | None = None,
+    keep_scale: float = 1.0,
+) -> Tensor:
+    """`dropout(norm(x) * gate)` over the last axis; of tensors that `fits`.
+
+    Sums are in float32, whatever the tensors are in, and in a fixed order. What is kept for the backward pass
+    is the tensors given, and nothing else.
+
+    Args:
+        x: [..., dim]; numbers of a row next to each other, or it is copied.
+        centered: LayerNorm (arXiv 1607.06450); False: RMSNorm (arXiv 1910.07467).
+        eps: added to the variance, or to the mean square.
+        weight: [dim], a factor; None for 1.
+        bias: [dim], added, with a weight only; None for 0.
+        gate: of x's shape, a factor; None for 1. Rows may be a part of longer ones.
+        keep: bool, of x's shape: what dropout keeps; None for all.
+        keep_scale: factor of what is kept.
+
+    Returns:
+        Of x's shape and dtype, also under autocast.
+    """
+    # Not at the top of the file: without a GPU there need be no triton.
+    from models.layers.kernels.operator import NormGateDropout, Numbers
+
+    shape = x.shape
+    x, gate, keep = (
+        part if part is None or part.ndim == 2 else part.reshape(-1, shape[-1]) for part in (x, gate, keep)
+    )
+    assert x is not None
+    out: Tensor = NormGateDropout.apply(x, weight, bias, gate, keep, Numbers(centered, eps, keep_scale))
+    return out if out.shape == shape else out.view(shape)
