@@ -4,9 +4,44 @@ from __future__ import annotations
 
 from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
+
+from models.layers.dropout import Dropout
+from models.layers.kernels import fits, norm_gate_dropout
 
 NormKind = Literal["layer", "layer_without_affine", "rms", "rms_without_affine", "none"]
+
+
+class LayerNorm(nn.LayerNorm):
+    """torch's, over the last axis, and in the kernel where one fits."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Of x's shape."""
+        return _fused(self, x) if fits(x, self.weight, self.bias) else super().forward(x)
+
+
+class RMSNorm(nn.RMSNorm):
+    """The same of torch's RMSNorm."""
+
+    eps: float
+    bias = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Of x's shape."""
+        return _fused(self, x) if fits(x, self.weight) else super().forward(x)
+
+
+def _fused(
+    norm: LayerNorm | RMSNorm,
+    x: Tensor,
+    gate: Tensor | None = None,
+    keep: Tensor | None = None,
+    keep_scale: float = 1.0,
+) -> Tensor:
+    centered = isinstance(norm, LayerNorm)
+    return norm_gate_dropout(
+        x, norm.weight, norm.bias, gate, keep, keep_scale, centered=centered, eps=norm.eps
+    )
 
 
 def make_norm(kind: NormKind, dim: int, eps: float) -> nn.Module:
@@ -23,5 +58,28 @@ def make_norm(kind: NormKind, dim: int, eps: float) -> nn.Module:
     if kind == "none":
         return nn.Identity()
     if kind.startswith("layer"):
-        return nn.LayerNorm(dim, eps=eps, elementwise_affine=affine)
-    return nn.RMSNorm(dim, eps=eps, elementwise_affine=affine)
+        return LayerNorm(dim, eps=eps, elementwise_affine=affine)
+    return RMSNorm(dim, eps=eps, elementwise_affine=affine)
+
+
+def norm_gate_drop(
+    norm: nn.Module, gate: Tensor | None, dropout: Dropout, x: Tensor, keep: Tensor | None = None
+) -> Tensor:
+    """`dropout(norm(x) * gate)`, in one kernel where it fits.
+
+    Args:
+        norm: from `make_norm`.
+        gate: of x's shape, or None for 1.
+        dropout: of the product.
+        x: [..., dim].
+        keep: from `dropout.draw`, of x's shape; drawn here if None.
+
+    Returns:
+        Of x's shape.
+    """
+    if isinstance(norm, (LayerNorm, RMSNorm)) and fits(x, gate, norm.weight, norm.bias):
+        if keep is None:
+            keep = dropout.draw(*x.shape, device=x.device)
+        return _fused(norm, x, gate, keep, dropout.scale)
+    normed = norm(x)
+    return dropout(normed if gate is None else normed * gate, keep)

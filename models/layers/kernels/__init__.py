@@ -40,14 +40,14 @@ def _compiles() -> bool:
 
 def norm_gate_dropout(
     x: Tensor,
-    *,
-    centered: bool,
-    eps: float,
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     gate: Tensor | None = None,
     keep: Tensor | None = None,
     keep_scale: float = 1.0,
+    *,
+    centered: bool,
+    eps: float,
 ) -> Tensor:
     """`dropout(norm(x) * gate)` over the last axis; of tensors that `fits`.
 
@@ -56,13 +56,13 @@ def norm_gate_dropout(
 
     Args:
         x: [..., dim]; numbers of a row next to each other, or it is copied.
-        centered: LayerNorm (arXiv 1607.06450); False: RMSNorm (arXiv 1910.07467).
-        eps: added to the variance, or to the mean square.
         weight: [dim], a factor; None for 1.
         bias: [dim], added, with a weight only; None for 0.
         gate: of x's shape, a factor; None for 1. Rows may be a part of longer ones.
         keep: bool, of x's shape: what dropout keeps; None for all.
         keep_scale: factor of what is kept.
+        centered: LayerNorm (arXiv 1607.06450); False: RMSNorm (arXiv 1910.07467).
+        eps: added to the variance, or to the mean square.
 
     Returns:
         Of x's shape and dtype, also under autocast.
@@ -70,10 +70,12 @@ def norm_gate_dropout(
     # Not at the top of the file: without a GPU there need be no triton.
     from models.layers.kernels.operator import NormGateDropout, Numbers
 
-    shape = x.shape
-    x, gate, keep = (
-        part if part is None or part.ndim == 2 else part.reshape(-1, shape[-1]) for part in (x, gate, keep)
+    out: Tensor = NormGateDropout.apply(
+        _rows(x), weight, bias, _rows(gate), _rows(keep), Numbers(centered, eps, keep_scale)
     )
-    assert x is not None
-    out: Tensor = NormGateDropout.apply(x, weight, bias, gate, keep, Numbers(centered, eps, keep_scale))
-    return out if out.shape == shape else out.view(shape)
+    return out if x.ndim == 2 else out.view(x.shape)
+
+
+def _rows(tensor: Tensor | None) -> Tensor | None:
+    """[tokens, dim]"""
+    return tensor if tensor is None or tensor.ndim == 2 else tensor.reshape(-1, tensor.shape[-1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from math import gcd
 from typing import Any, NamedTuple
 
 import torch
@@ -13,9 +14,9 @@ from models.attention.triton.start import start
 from models.attention.triton.tuning import Shape
 from models.layers.kernels.norm import backward_kernel, forward_kernel, sum_kernel
 
-_SUM_ROWS, _SUM_COLUMNS = 64, 16
-_PROGRAMS_OF_A_PROCESSOR = 4
-"""In the backward pass, whose programs each leave a row of sums behind."""
+_SUM_ROWS, _SUM_COLUMNS = 256, 8
+_VECTOR_BYTES = 16
+"""What a thread reads at a time at most."""
 
 
 class Numbers(NamedTuple):
@@ -47,7 +48,7 @@ class NormGateDropout(torch.autograd.Function):
         tokens, dim = x.shape
         out = x.new_empty(tokens, dim)
         if tokens:
-            shape = cut(_width(dim))
+            shape = cut(_width(dim), False, False)
             arguments = _arguments(shape, x, weight, bias, gate, keep, numbers) | {"out": out}
             start(forward_kernel, (-(-tokens // shape.tile), 1), shape, arguments)
         return out
@@ -59,10 +60,13 @@ class NormGateDropout(torch.autograd.Function):
         tokens, dim = x.shape
         dx = x.new_empty(tokens, dim)
         dgate = None if gate is None else gate.new_empty(tokens, dim)
-        shape = cut(_width(dim))
-        programs = min(-(-tokens // shape.tile), _most_programs(x.device))
         parts = (weight is not None) + (bias is not None)
-        sums = x.new_empty((parts, programs, dim), dtype=torch.float32) if parts else None
+        shape = cut(_width(dim), True, parts > 0)
+        programs = -(-tokens // shape.tile)
+        sums = None
+        if parts:
+            programs = min(programs, _programs_at_once(x.device, shape.warps))
+            sums = x.new_empty((parts, programs, dim), dtype=torch.float32)
         if tokens:
             arguments = _arguments(shape, x, weight, bias, gate, keep, ctx.numbers) | {
                 "given": given.contiguous(), "dx": dx, "dgate": dgate, "sums": sums,
@@ -94,12 +98,13 @@ def _arguments(
     numbers: Numbers,
 ) -> dict[str, object]:
     """What both passes are given."""
-    dim = x.shape[1]
+    dim, x_stride, gate_stride = x.shape[1], x.stride(0), 0 if gate is None else gate.stride(0)
+    size = x.element_size() if gate is None else max(x.element_size(), gate.element_size())
     return {
         "x": x, "weight": weight, "bias": bias, "gate": gate, "keep": keep, "tokens": x.shape[0],
         "eps": numbers.eps, "keep_scale": numbers.keep_scale, "CENTERED": numbers.centered,
-        "X_STRIDE": x.stride(0), "GATE_STRIDE": 0 if gate is None else gate.stride(0),
-        "DIM": dim, "WIDTH": _width(dim), "ROWS": shape.tile,
+        "X_STRIDE": x_stride, "GATE_STRIDE": gate_stride, "DIM": dim, "WIDTH": _width(dim),
+        "ROWS": shape.tile, "VECTOR": gcd(_VECTOR_BYTES // size, dim, x_stride, gate_stride),
     }  # fmt: skip
 
 
@@ -109,22 +114,24 @@ def _width(dim: int) -> int:
 
 
 @cache
-def cut(width: int) -> Shape:
+def cut(width: int, backward: bool, summed: bool) -> Shape:
     """How many rows of a width a program holds, and with how many warps.
 
-    Few warps, so that a row lies within one, and its sums need no shared memory.
+    A row that lies within one warp needs no shared memory for its sums along; but where programs leave rows
+    of sums behind (`summed`), they should be few.
     """
-    rows = max(1, 2048 // width)
-    warps = 4 if width <= 128 else 2 if width <= 512 else 4 if width <= 2048 else 8
+    warps = 8 if width > 2048 else 4 if summed or width <= 128 or width > 512 else 1
+    numbers = 32 * warps * (8 if backward else 16)
+    rows = max(1, numbers // width)
     return Shape(rows, rows, warps, 1)
 
 
 @cache
-def _most_programs(device: torch.device) -> int:
-    """As many as run at once; on the CPU some, so that tests meet programs of several turns."""
+def _programs_at_once(device: torch.device, warps: int) -> int:
+    """As many as run side by side; on the CPU some, so that tests meet programs of several turns."""
     if device.type != "cuda":
         return 3
-    return _PROGRAMS_OF_A_PROCESSOR * torch.cuda.get_device_properties(device).multi_processor_count
+    return 16 // warps * torch.cuda.get_device_properties(device).multi_processor_count
 
 
 def _with_unit_stride(rows: Tensor) -> Tensor:
