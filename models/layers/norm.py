@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeGuard
 
+import torch
 from torch import Tensor, nn
 
 from models.layers.dropout import Dropout
@@ -37,10 +38,11 @@ def _fused(
     gate: Tensor | None = None,
     keep: Tensor | None = None,
     keep_scale: float = 1.0,
+    dtype: torch.dtype | None = None,
 ) -> Tensor:
     centered = isinstance(norm, LayerNorm)
     return norm_gate_dropout(
-        x, norm.weight, norm.bias, gate, keep, keep_scale, centered=centered, eps=norm.eps
+        x, norm.weight, norm.bias, gate, keep, keep_scale, centered=centered, eps=norm.eps, dtype=dtype
     )
 
 
@@ -62,6 +64,23 @@ def make_norm(kind: NormKind, dim: int, eps: float) -> nn.Module:
     return RMSNorm(dim, eps=eps, elementwise_affine=affine)
 
 
+def norm_for_product(norm: nn.Module, x: Tensor) -> Tensor:
+    """`norm(x)` for a linear layer: under autocast of the type that it multiplies, so that nothing is cast.
+
+    Args:
+        norm: from `make_norm`.
+        x: [..., dim].
+
+    Returns:
+        Of x's shape.
+    """
+    if not (_has_kernel(norm) and fits(x, norm.weight, norm.bias)):
+        return norm(x)
+    device = x.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+    return _fused(norm, x, dtype=dtype)
+
+
 def norm_gate_drop(
     norm: nn.Module, gate: Tensor | None, dropout: Dropout, x: Tensor, keep: Tensor | None = None
 ) -> Tensor:
@@ -77,9 +96,13 @@ def norm_gate_drop(
     Returns:
         Of x's shape.
     """
-    if isinstance(norm, (LayerNorm, RMSNorm)) and fits(x, gate, norm.weight, norm.bias):
+    if _has_kernel(norm) and fits(x, gate, norm.weight, norm.bias):
         if keep is None:
             keep = dropout.draw(*x.shape, device=x.device)
         return _fused(norm, x, gate, keep, dropout.scale)
     normed = norm(x)
     return dropout(normed if gate is None else normed * gate, keep)
+
+
+def _has_kernel(norm: nn.Module) -> TypeGuard[LayerNorm | RMSNorm]:
+    return isinstance(norm, (LayerNorm, RMSNorm))

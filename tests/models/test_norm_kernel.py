@@ -13,7 +13,7 @@ from models.backbones import BackboneConfig, build_backbone
 from models.batch import PackedBatch
 from models.layers.dropout import Dropout
 from models.layers.kernels import fits, norm_gate_dropout
-from models.layers.norm import make_norm, norm_gate_drop
+from models.layers.norm import make_norm, norm_for_product, norm_gate_drop
 from tests.models.interpreted import DEVICE, import_interpreted, interpret, on_gpu
 
 pytest.importorskip("triton", reason="triton is not installed")
@@ -155,6 +155,19 @@ def test_number_formats_can_differ() -> None:
     assert types == {"out": half, "x": half, "weight": full, "bias": full, "gate": full}
     for name, value in expected.items():
         torch.testing.assert_close(found[name].double(), value, rtol=1e-3, atol=2e-3)
+
+
+def test_what_enters_a_linear_layer_has_its_type() -> None:
+    """The numbers and gradients are those of a cast behind the norm."""
+    norm = make_norm("layer", 50, 1e-6).to(DEVICE)
+    x = torch.randn(9, 50, device=DEVICE, requires_grad=True)
+    given = torch.randn(9, 50, device=DEVICE).half()
+    assert norm_for_product(norm, x).dtype == torch.float32
+    with torch.autocast(DEVICE, torch.float16):
+        found, cast = norm_for_product(norm, x), norm(x).half()
+    assert torch.equal(found, cast)
+    gradients = (torch.autograd.grad(out, [x, *norm.parameters()], given) for out in (found, cast))
+    assert all(torch.equal(*pair) for pair in zip(*gradients, strict=True))
 
 
 def test_a_constant_row_has_no_deviation() -> None:

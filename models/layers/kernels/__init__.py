@@ -23,19 +23,24 @@ _MAX_DIM = 4096
 
 def fits(x: Tensor, *others: Tensor | None) -> bool:
     """Whether `norm_gate_dropout` takes x and such others (gate, weight, bias) here."""
-    if torch.compiler.is_compiling() or not (x.is_cuda or triton.interpreted()):
+    if torch.compiler.is_compiling() or x.shape[-1] > _MAX_DIM or not _runs_on(x):
         return False
-    if x.shape[-1] > _MAX_DIM or any(part is not None and part.dtype not in _DTYPES for part in (x, *others)):
-        return False
-    return not triton.unavailable() and (not x.is_cuda or _compiles())
+    return all(tensor is None or tensor.dtype in _DTYPES for tensor in (x, *others))
+
+
+def _runs_on(x: Tensor) -> bool:
+    if x.is_cuda:
+        return _runs_on_gpu()
+    return triton.interpreted() and not triton.unavailable()
 
 
 @cache
-def _compiles() -> bool:
-    """Whether Triton finds what it compiles the launch of a kernel with: not every machine has that."""
+def _runs_on_gpu() -> bool:
+    """Whether there is Triton, and what it compiles a kernel's start with: not every machine has that."""
     compilers = [os.environ["CC"]] if "CC" in os.environ else ["gcc", "clang"]
     header = Path(sysconfig.get_paths()["include"], "Python.h")
-    return header.exists() and any(shutil.which(name) for name in compilers)
+    builds = header.exists() and any(shutil.which(name) for name in compilers)
+    return builds and not triton.unavailable()
 
 
 def norm_gate_dropout(
@@ -48,6 +53,7 @@ def norm_gate_dropout(
     *,
     centered: bool,
     eps: float,
+    dtype: torch.dtype | None = None,
 ) -> Tensor:
     """`dropout(norm(x) * gate)` over the last axis; of tensors that `fits`.
 
@@ -63,15 +69,16 @@ def norm_gate_dropout(
         keep_scale: factor of what is kept.
         centered: LayerNorm (arXiv 1607.06450); False: RMSNorm (arXiv 1910.07467).
         eps: added to the variance, or to the mean square.
+        dtype: of the result; None for x's, also under autocast.
 
     Returns:
-        Of x's shape and dtype, also under autocast.
+        Of x's shape.
     """
     # Not at the top of the file: without a GPU there need be no triton.
     from models.layers.kernels.operator import NormGateDropout, Numbers
 
     out: Tensor = NormGateDropout.apply(
-        _rows(x), weight, bias, _rows(gate), _rows(keep), Numbers(centered, eps, keep_scale)
+        _rows(x), weight, bias, _rows(gate), _rows(keep), Numbers(centered, eps, keep_scale, dtype or x.dtype)
     )
     return out if x.ndim == 2 else out.view(x.shape)
 

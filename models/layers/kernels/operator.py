@@ -25,6 +25,8 @@ class Numbers(NamedTuple):
     centered: bool
     eps: float
     keep_scale: float
+    dtype: torch.dtype
+    """Of the result."""
 
 
 class NormGateDropout(torch.autograd.Function):
@@ -46,7 +48,7 @@ class NormGateDropout(torch.autograd.Function):
         ctx.save_for_backward(x, weight, bias, gate, keep)
         ctx.numbers = numbers
         tokens, dim = x.shape
-        out = x.new_empty(tokens, dim)
+        out = x.new_empty((tokens, dim), dtype=numbers.dtype)
         if tokens:
             shape = cut(_width(dim), False, False)
             arguments = _arguments(shape, x, weight, bias, gate, keep, numbers) | {"out": out}
