@@ -15,14 +15,39 @@ import triton.language as tl
 
 
 @triton.jit
-def _places(first, STRIDE: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr, VECTOR: tl.constexpr):
-    """[ROWS, WIDTH] offsets from row `first` on. Only the step to the first can pass 2^31 elements.
+def _places(
+    tensor, first, STRIDE: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr, VECTOR: tl.constexpr
+):
+    """[ROWS, WIDTH] from row `first` on. Only the step to the first can pass 2^31 elements.
 
     A thread reads VECTOR numbers at a time of every tensor, those of one byte too: otherwise the compiler
     gives each tensor threads of its own, and moves tiles between them through shared memory.
     """
     inside = tl.arange(0, ROWS)[:, None] * STRIDE + tl.arange(0, WIDTH)[None, :]
-    return tl.cast(first, tl.int64) * STRIDE + tl.max_contiguous(inside, [1, VECTOR])
+    return tl.max_contiguous(tensor + tl.cast(first, tl.int64) * STRIDE + inside, [1, VECTOR])
+
+
+@triton.jit
+def _load(
+    tensor, first, exists, STRIDE: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr, VECTOR: tl.constexpr
+):
+    """float32 [ROWS, WIDTH], zeros outside of `exists`."""
+    return tl.load(_places(tensor, first, STRIDE, ROWS, WIDTH, VECTOR), mask=exists, other=0).to(tl.float32)
+
+
+@triton.jit
+def _store(
+    tensor,
+    first,
+    exists,
+    tile,
+    DIM: tl.constexpr,
+    ROWS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    VECTOR: tl.constexpr,
+):
+    """Into rows that lie dense."""
+    tl.store(_places(tensor, first, DIM, ROWS, WIDTH, VECTOR), tile.to(tensor.dtype.element_ty), mask=exists)
 
 
 @triton.jit
@@ -47,19 +72,17 @@ def forward_kernel(
     first = tl.program_id(0) * ROWS
     column = tl.arange(0, WIDTH)
     exists = (first + tl.arange(0, ROWS) < tokens)[:, None] & (column < DIM)[None, :]
-    dense = _places(first, DIM, ROWS, WIDTH, VECTOR)
-    found = tl.load(x + _places(first, X_STRIDE, ROWS, WIDTH, VECTOR), mask=exists, other=0.0).to(tl.float32)
+    found = _load(x, first, exists, X_STRIDE, ROWS, WIDTH, VECTOR)
     result, _ = _standardize(found, exists, eps, DIM, CENTERED)
     if weight is not None:
         result *= tl.load(weight + column, mask=column < DIM, other=0.0).to(tl.float32)[None, :]
     if bias is not None:
         result += tl.load(bias + column, mask=column < DIM, other=0.0).to(tl.float32)[None, :]
     if gate is not None:
-        places = gate + _places(first, GATE_STRIDE, ROWS, WIDTH, VECTOR)
-        result *= tl.load(places, mask=exists, other=0.0).to(tl.float32)
+        result *= _load(gate, first, exists, GATE_STRIDE, ROWS, WIDTH, VECTOR)
     if keep is not None:
-        result = tl.where(tl.load(keep + dense, mask=exists, other=0) != 0, result * keep_scale, 0.0)
-    tl.store(out + dense, result.to(out.dtype.element_ty), mask=exists)
+        result *= _load(keep, first, exists, DIM, ROWS, WIDTH, VECTOR) * keep_scale
+    _store(out, first, exists, result, DIM, ROWS, WIDTH, VECTOR)
 
 
 @triton.jit(do_not_specialize=("tokens",))
@@ -81,23 +104,19 @@ def backward_kernel(
         dbias = tl.zeros((ROWS, WIDTH), tl.float32)
     for first in tl.range(tl.program_id(0) * ROWS, tokens, tl.num_programs(0) * ROWS):
         exists = (first + tl.arange(0, ROWS) < tokens)[:, None] & (column < DIM)[None, :]
-        dense = _places(first, DIM, ROWS, WIDTH, VECTOR)
-        found = tl.load(x + _places(first, X_STRIDE, ROWS, WIDTH, VECTOR), mask=exists, other=0.0).to(
-            tl.float32
-        )
-        slope = tl.load(given + dense, mask=exists, other=0.0).to(tl.float32)
+        found = _load(x, first, exists, X_STRIDE, ROWS, WIDTH, VECTOR)
+        slope = _load(given, first, exists, DIM, ROWS, WIDTH, VECTOR)
         standard, factor = _standardize(found, exists, eps, DIM, CENTERED)
         if keep is not None:
-            slope = tl.where(tl.load(keep + dense, mask=exists, other=0) != 0, slope * keep_scale, 0.0)
+            slope *= _load(keep, first, exists, DIM, ROWS, WIDTH, VECTOR) * keep_scale
         if gate is not None:
-            places = gate + _places(first, GATE_STRIDE, ROWS, WIDTH, VECTOR)
-            opened = tl.load(places, mask=exists, other=0.0).to(tl.float32)
+            opened = _load(gate, first, exists, GATE_STRIDE, ROWS, WIDTH, VECTOR)
             normed = standard
             if weight is not None:
                 normed *= scale
             if bias is not None:
                 normed += shift
-            tl.store(dgate + dense, (slope * normed).to(dgate.dtype.element_ty), mask=exists)
+            _store(dgate, first, exists, slope * normed, DIM, ROWS, WIDTH, VECTOR)
             slope *= opened
         if bias is not None:
             dbias += slope
@@ -109,7 +128,7 @@ def backward_kernel(
         result = slope - standard * along
         if CENTERED:
             result -= tl.sum(slope, axis=1, keep_dims=True) * (1.0 / DIM)
-        tl.store(dx + dense, (result * factor).to(dx.dtype.element_ty), mask=exists)
+        _store(dx, first, exists, result * factor, DIM, ROWS, WIDTH, VECTOR)
     row = sums
     if weight is not None:
         row = sums + tl.program_id(0) * DIM + column
