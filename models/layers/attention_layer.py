@@ -10,7 +10,7 @@ from models.attention import attention
 from models.layers.context import SequenceContext
 from models.layers.dropout import Dropout
 from models.layers.initialization import init_linear
-from models.layers.norm import make_norm
+from models.layers.norm import make_norm, norm_gate_drop
 from models.layers.recompute import Ingredients, keep_inputs_only
 from models.layers.relative_bias import RelativeBiasTables
 from models.layers.residual import Residual
@@ -163,8 +163,7 @@ class AttentionLayer(nn.Module):
             gate: U, of the same shape, or None.
             mask: of dropout, of the same shape; None to draw one.
         """
-        normed = self.attention_norm(attended)
-        return self.f2(self.dropout(normed if gate is None else normed * gate, mask))
+        return self.f2(norm_gate_drop(self.attention_norm, gate, self.dropout, attended, mask))
 
     def activate_and_combine(self, attended: Tensor, gate: Tensor | None, mask: Tensor | None) -> Tensor:
         """The same of U before SiLU."""

@@ -21,6 +21,11 @@ class Dropout(nn.Module):
     def _active(self) -> bool:
         return self.training and self.probability > 0
 
+    @property
+    def scale(self) -> float:
+        """Factor of what is kept."""
+        return 1 / (1 - self.probability)
+
     def draw(self, *shape: int, device: torch.device) -> Tensor | None:
         """What to keep, bool of a shape, or None if all of it: for a `forward` that is repeated."""
         if not self._active:
@@ -41,7 +46,7 @@ class Dropout(nn.Module):
             dropped: Tensor = torch.native_dropout(x, self.probability, True)[0]
             return dropped
         # The multiplication by a mask and a factor, as one operation.
-        masked: Tensor = torch.ops.aten.native_dropout_backward(x, keep, 1 / (1 - self.probability))
+        masked: Tensor = torch.ops.aten.native_dropout_backward(x, keep, self.scale)
         return masked
 
     def extra_repr(self) -> str:

@@ -2,11 +2,48 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeGuard
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+
+from models.layers.dropout import Dropout
+from models.layers.kernels import fits, norm_gate_dropout
 
 NormKind = Literal["layer", "layer_without_affine", "rms", "rms_without_affine", "none"]
+
+
+class LayerNorm(nn.LayerNorm):
+    """torch's, over the last axis, and in the kernel where one fits."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Of x's shape."""
+        return _fused(self, x) if fits(x, self.weight, self.bias) else super().forward(x)
+
+
+class RMSNorm(nn.RMSNorm):
+    """The same of torch's RMSNorm."""
+
+    eps: float
+    bias = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Of x's shape."""
+        return _fused(self, x) if fits(x, self.weight) else super().forward(x)
+
+
+def _fused(
+    norm: LayerNorm | RMSNorm,
+    x: Tensor,
+    gate: Tensor | None = None,
+    keep: Tensor | None = None,
+    keep_scale: float = 1.0,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    centered = isinstance(norm, LayerNorm)
+    return norm_gate_dropout(
+        x, norm.weight, norm.bias, gate, keep, keep_scale, centered=centered, eps=norm.eps, dtype=dtype
+    )
 
 
 def make_norm(kind: NormKind, dim: int, eps: float) -> nn.Module:
@@ -23,5 +60,49 @@ def make_norm(kind: NormKind, dim: int, eps: float) -> nn.Module:
     if kind == "none":
         return nn.Identity()
     if kind.startswith("layer"):
-        return nn.LayerNorm(dim, eps=eps, elementwise_affine=affine)
-    return nn.RMSNorm(dim, eps=eps, elementwise_affine=affine)
+        return LayerNorm(dim, eps=eps, elementwise_affine=affine)
+    return RMSNorm(dim, eps=eps, elementwise_affine=affine)
+
+
+def norm_for_product(norm: nn.Module, x: Tensor) -> Tensor:
+    """`norm(x)` for a linear layer: under autocast of the type that it multiplies, so that nothing is cast.
+
+    Args:
+        norm: from `make_norm`.
+        x: [..., dim].
+
+    Returns:
+        Of x's shape.
+    """
+    if not (_has_kernel(norm) and fits(x, norm.weight, norm.bias)):
+        return norm(x)
+    device = x.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+    return _fused(norm, x, dtype=dtype)
+
+
+def norm_gate_drop(
+    norm: nn.Module, gate: Tensor | None, dropout: Dropout, x: Tensor, keep: Tensor | None = None
+) -> Tensor:
+    """`dropout(norm(x) * gate)`, in one kernel where it fits.
+
+    Args:
+        norm: from `make_norm`.
+        gate: of x's shape, or None for 1.
+        dropout: of the product.
+        x: [..., dim].
+        keep: from `dropout.draw`, of x's shape; drawn here if None.
+
+    Returns:
+        Of x's shape.
+    """
+    if _has_kernel(norm) and fits(x, gate, norm.weight, norm.bias):
+        if keep is None:
+            keep = dropout.draw(*x.shape, device=x.device)
+        return _fused(norm, x, gate, keep, dropout.scale)
+    normed = norm(x)
+    return dropout(normed if gate is None else normed * gate, keep)
+
+
+def _has_kernel(norm: nn.Module) -> TypeGuard[LayerNorm | RMSNorm]:
+    return isinstance(norm, (LayerNorm, RMSNorm))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from models.layers.dropout import Dropout
 from models.layers.initialization import init_linear
-from models.layers.norm import NormKind, make_norm
+from models.layers.norm import NormKind, make_norm, norm_for_product
 
 ResidualKind = Literal["hstu", "pre_norm", "post_norm", "gated", "sasrec"]
 
@@ -42,7 +42,10 @@ class Residual(nn.Module):
 
     def enter(self, x: Tensor) -> Tensor:
         """What f is given, [tokens, dim]."""
-        return x if self.kind == "post_norm" else self.norm(x)
+        if self.kind == "post_norm":
+            return x
+        # In SASRec's pattern, the residual path begins here.
+        return self.norm(x) if self.kind == "sasrec" else norm_for_product(self.norm, x)
 
     def leave(self, x: Tensor, entered: Tensor, result: Tensor) -> Tensor:
         """The end of the sublayer.

@@ -1,0 +1,88 @@
+"""What stands around attention in a block, fused for the GPU: norm, gate and dropout in one kernel.
+
+Where the kernel does not run, and in graphs of torch.compile, which fuses by itself, layers use torch's own
+operations.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sysconfig
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from models.attention import triton
+
+_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+_MAX_DIM = 4096
+
+
+def fits(x: Tensor, *others: Tensor | None) -> bool:
+    """Whether `norm_gate_dropout` takes x and such others (gate, weight, bias) here."""
+    if torch.compiler.is_compiling() or x.shape[-1] > _MAX_DIM or not _runs_on(x):
+        return False
+    return all(tensor is None or tensor.dtype in _DTYPES for tensor in (x, *others))
+
+
+def _runs_on(x: Tensor) -> bool:
+    if x.is_cuda:
+        return _runs_on_gpu()
+    return triton.interpreted() and not triton.unavailable()
+
+
+@cache
+def _runs_on_gpu() -> bool:
+    """Whether there is Triton, and what it compiles a kernel's start with: not every machine has that."""
+    compilers = [os.environ["CC"]] if "CC" in os.environ else ["gcc", "clang"]
+    header = Path(sysconfig.get_paths()["include"], "Python.h")
+    builds = header.exists() and any(shutil.which(name) for name in compilers)
+    return builds and not triton.unavailable()
+
+
+def norm_gate_dropout(
+    x: Tensor,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    gate: Tensor | None = None,
+    keep: Tensor | None = None,
+    keep_scale: float = 1.0,
+    *,
+    centered: bool,
+    eps: float,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    """`dropout(norm(x) * gate)` over the last axis; of tensors that `fits`.
+
+    Sums are in float32, whatever the tensors are in, and in a fixed order. What is kept for the backward pass
+    is the tensors given, and nothing else.
+
+    Args:
+        x: [..., dim]; numbers of a row next to each other, or it is copied.
+        weight: [dim], a factor; None for 1.
+        bias: [dim], added, with a weight only; None for 0.
+        gate: of x's shape, a factor; None for 1. Rows may be a part of longer ones.
+        keep: bool, of x's shape: what dropout keeps; None for all.
+        keep_scale: factor of what is kept.
+        centered: LayerNorm (arXiv 1607.06450); False: RMSNorm (arXiv 1910.07467).
+        eps: added to the variance, or to the mean square.
+        dtype: of the result; None for x's, also under autocast.
+
+    Returns:
+        Of x's shape.
+    """
+    # Not at the top of the file: without a GPU there need be no triton.
+    from models.layers.kernels.operator import NormGateDropout, Numbers
+
+    out: Tensor = NormGateDropout.apply(
+        _rows(x), weight, bias, _rows(gate), _rows(keep), Numbers(centered, eps, keep_scale, dtype or x.dtype)
+    )
+    return out if x.ndim == 2 else out.view(x.shape)
+
+
+def _rows(tensor: Tensor | None) -> Tensor | None:
+    """[tokens, dim]"""
+    return tensor if tensor is None or tensor.ndim == 2 else tensor.reshape(-1, tensor.shape[-1])

@@ -1,0 +1,141 @@
+"""From tensors to launches, and the gradients: allocates results, chooses how many rows a program holds."""
+
+from __future__ import annotations
+
+from functools import cache
+from math import gcd
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from models.attention.triton.start import start
+from models.attention.triton.tuning import Shape
+from models.layers.kernels.norm import backward_kernel, forward_kernel, sum_kernel
+
+_SUM_ROWS, _SUM_COLUMNS = 256, 8
+_VECTOR_BYTES = 16
+"""What a thread reads at a time at most."""
+
+
+class Numbers(NamedTuple):
+    """What is no tensor."""
+
+    centered: bool
+    eps: float
+    keep_scale: float
+    dtype: torch.dtype
+    """Of the result."""
+
+
+class NormGateDropout(torch.autograd.Function):
+    """See `models.layers.kernels.norm_gate_dropout`; of x [tokens, dim]."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        gate: Tensor | None,
+        keep: Tensor | None,
+        numbers: Numbers,
+    ) -> Tensor:
+        x = _with_unit_stride(x)
+        gate = None if gate is None else _with_unit_stride(gate)
+        keep = None if keep is None else keep.contiguous()
+        ctx.save_for_backward(x, weight, bias, gate, keep)
+        ctx.numbers = numbers
+        tokens, dim = x.shape
+        out = x.new_empty((tokens, dim), dtype=numbers.dtype)
+        if tokens:
+            shape = cut(_width(dim), False, False)
+            arguments = _arguments(shape, x, weight, bias, gate, keep, numbers) | {"out": out}
+            start(forward_kernel, (-(-tokens // shape.tile), 1), shape, arguments)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, given: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, bias, gate, keep = ctx.saved_tensors
+        tokens, dim = x.shape
+        dx = x.new_empty(tokens, dim)
+        dgate = None if gate is None else gate.new_empty(tokens, dim)
+        parts = (weight is not None) + (bias is not None)
+        shape = cut(_width(dim), True, parts > 0)
+        programs = -(-tokens // shape.tile)
+        sums = None
+        if parts:
+            programs = min(programs, _programs_at_once(x.device, shape.warps))
+            sums = x.new_empty((parts, programs, dim), dtype=torch.float32)
+        if tokens:
+            arguments = _arguments(shape, x, weight, bias, gate, keep, ctx.numbers) | {
+                "given": given.contiguous(), "dx": dx, "dgate": dgate, "sums": sums,
+            }  # fmt: skip
+            start(backward_kernel, (programs, 1), shape, arguments)
+        dweight, dbias = (None, None) if weight is None or sums is None else _sum(sums, weight)
+        return dx, dweight, dbias, dgate, None, None
+
+
+def _sum(sums: Tensor, weight: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Gradients of weight and bias of the sums that programs left, [1 or 2, programs, dim]."""
+    parts, programs, dim = sums.shape
+    out = weight.new_empty(parts, dim)
+    arguments: dict[str, object] = {
+        "sums": sums, "out": out, "num_blocks": programs,
+        "DIM": dim, "ROWS": _SUM_ROWS, "COLUMNS": _SUM_COLUMNS,
+    }  # fmt: skip
+    start(sum_kernel, (-(-dim // _SUM_COLUMNS), parts), None, arguments)
+    return out[0], out[1] if parts > 1 else None
+
+
+def _arguments(
+    shape: Shape,
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    gate: Tensor | None,
+    keep: Tensor | None,
+    numbers: Numbers,
+) -> dict[str, object]:
+    """What both passes are given."""
+    dim, x_stride, gate_stride = x.shape[1], x.stride(0), 0 if gate is None else gate.stride(0)
+    size = x.element_size() if gate is None else max(x.element_size(), gate.element_size())
+    return {
+        "x": x, "weight": weight, "bias": bias, "gate": gate, "keep": keep, "tokens": x.shape[0],
+        "eps": numbers.eps, "keep_scale": numbers.keep_scale, "CENTERED": numbers.centered,
+        "X_STRIDE": x_stride, "GATE_STRIDE": gate_stride, "DIM": dim, "WIDTH": _width(dim),
+        "ROWS": shape.tile, "VECTOR": gcd(_VECTOR_BYTES // size, dim, x_stride, gate_stride),
+    }  # fmt: skip
+
+
+def _width(dim: int) -> int:
+    """Up to a power of two."""
+    return 1 << (dim - 1).bit_length()
+
+
+@cache
+def cut(width: int, backward: bool, summed: bool) -> Shape:
+    """How many rows of a width a program holds, and with how many warps.
+
+    A row that lies within one warp needs no shared memory for its sums along; but where programs leave rows
+    of sums behind (`summed`), they should be few.
+    """
+    warps = 8 if width > 2048 else 4 if summed or width <= 128 or width > 512 else 1
+    numbers = 32 * warps * (8 if backward else 16)
+    rows = max(1, numbers // width)
+    return Shape(rows, rows, warps, 1)
+
+
+@cache
+def _programs_at_once(device: torch.device, warps: int) -> int:
+    """As many as run side by side; on the CPU some, so that tests meet programs of several turns."""
+    if device.type != "cuda":
+        return 3
+    return 16 // warps * torch.cuda.get_device_properties(device).multi_processor_count
+
+
+def _with_unit_stride(rows: Tensor) -> Tensor:
+    """Numbers of a row must be contiguous; rows may lie as they like."""
+    return rows if rows.stride(1) == 1 else rows.contiguous()
