@@ -10,8 +10,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from models.losses import triton
+
 _ROWS_A_DRAW = 64
-"""With up to so many rows for each draw, the product was faster (H100, float32, widths 50 and 256)."""
+"""Without the kernel: with up to so many rows for each draw, the product was faster (H100, float32, widths 50
+and 256)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +81,9 @@ class OwnNegatives:
     @property
     def _takes_all(self) -> bool:
         """Whether the product of all queries and rows takes less time than fetching rows one by one."""
-        return self.vectors.is_cuda and len(self.vectors) <= _ROWS_A_DRAW * self.rows.shape[1]
+        if not self.vectors.is_cuda or triton.fits(self.rows, self.vectors):
+            return False
+        return len(self.vectors) <= _ROWS_A_DRAW * self.rows.shape[1]
 
 
 def scores_of_rows(query: Tensor, table: Tensor, rows: Tensor) -> Tensor:
@@ -94,6 +99,8 @@ def scores_of_rows(query: Tensor, table: Tensor, rows: Tensor) -> Tensor:
     Returns:
         [positions, count].
     """
+    if triton.fits(rows, query, table):
+        return triton.scores_of_rows(query, table, rows)
     scores: Tensor = _ScoresOfRows.apply(query, table, rows)
     return scores
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
+import shutil
+import sysconfig
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -24,7 +27,7 @@ def unavailable() -> list[str]:
     if not _INSTALLED:
         reasons.append("triton is not installed")
     available = torch.cuda.is_available() if torch.compiler.is_compiling() else _cuda()
-    if not available and not _interpreted():
+    if not available and not interpreted():
         reasons.append("no CUDA device")
     return reasons
 
@@ -34,7 +37,7 @@ def reasons_against(inputs: AttentionInputs) -> list[str]:
     reasons = []
     if inputs.activation == "softmax":
         reasons.append("silu and identity, not softmax")
-    if inputs.q.device.type != "cuda" and not (_interpreted() and inputs.q.device.type == "cpu"):
+    if inputs.q.device.type != "cuda" and not (interpreted() and inputs.q.device.type == "cpu"):
         reasons.append(f"CUDA only, not {inputs.q.device.type}")
     if inputs.q.dtype not in _DTYPES or len({inputs.q.dtype, inputs.k.dtype, inputs.v.dtype}) > 1:
         reasons.append(f"q, k and v must all be float32, float16 or bfloat16, not {inputs.q.dtype}")
@@ -76,6 +79,14 @@ def _cuda() -> bool:
     return torch.cuda.is_available()
 
 
-def _interpreted() -> bool:
+def interpreted() -> bool:
     """Whether kernels run on the CPU, statement by statement: for tests."""
     return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+@functools.cache
+def has_compiler() -> bool:
+    """Whether Triton finds what it compiles the launch of a kernel with: not every machine has that."""
+    compilers = [os.environ["CC"]] if "CC" in os.environ else ["gcc", "clang"]
+    header = Path(sysconfig.get_paths()["include"], "Python.h")
+    return header.exists() and any(shutil.which(name) for name in compilers)
