@@ -1,4 +1,4 @@
-"""Scores of drawn rows on the GPU: rows are read where they lie, and neither copied nor scored for nothing."""
+"""Scores of drawn rows on the GPU: rows are read where they lie, neither copied nor scored for nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from models.attention import triton
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-_MAX_DRAWS = 2**31 - 1
+_MAX_DRAWS = 1 << 30  # places of draws are int32
 ENABLED = True
 """False: torch's own operations everywhere, to compare with."""
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+_PIECES = tl.constexpr(8)  # that are read at once
+
 
 @triton.jit
 def scores_kernel(
@@ -44,7 +46,7 @@ def query_gradient_kernel(
     position = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     inside = column < DIM
-    total = tl.zeros((DRAWS, COLUMNS), tl.float32)
+    total = tl.zeros((COLUMNS,), tl.float32)
     for first in tl.range(0, COUNT, DRAWS):
         draw = first + tl.arange(0, DRAWS)
         exists = draw < COUNT
@@ -52,16 +54,17 @@ def query_gradient_kernel(
         weight = tl.load(grad + position * COUNT + draw, mask=exists, other=0.0).to(tl.float32)
         places = table + row[:, None] * TABLE_STRIDE + column[None, :]
         found = tl.load(places, mask=exists[:, None] & inside[None, :], other=0.0).to(tl.float32)
-        total += weight[:, None] * found
-    tl.store(grad_query + position * DIM + column, tl.sum(total, axis=0), mask=inside)
+        total += tl.sum(weight[:, None] * found, axis=0)
+    tl.store(grad_query + position * DIM + column, total, mask=inside)
 
 
 @triton.jit
-def _add_draws(
-    total, order, first, last, grad, query, column, inside,
-    COUNT: tl.constexpr, QUERY_STRIDE: tl.constexpr, DRAWS: tl.constexpr,
+def _sum_of_draws(
+    order, first, last, grad, query, column, inside,
+    COUNT: tl.constexpr, QUERY_STRIDE: tl.constexpr, DRAWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """total [DRAWS, columns] plus the queries of draws `order[first:last]`, weighted by their gradients."""
+    """[COLUMNS] of the queries of draws `order[first:last]`, weighted by their gradients."""
+    total = tl.zeros((COLUMNS,), tl.float32)
     for start in tl.range(first, last, DRAWS):
         place = start + tl.arange(0, DRAWS)
         exists = place < last
@@ -70,7 +73,7 @@ def _add_draws(
         position = (draw // COUNT).to(tl.int64)
         places = query + position[:, None] * QUERY_STRIDE + column[None, :]
         found = tl.load(places, mask=exists[:, None] & inside[None, :], other=0.0).to(tl.float32)
-        total += weight[:, None] * found
+        total += tl.sum(weight[:, None] * found, axis=0)
     return total
 
 
@@ -91,12 +94,10 @@ def further_pieces_kernel(
         last = tl.minimum(tl.load(starts + row + 1), first + BLOCK)
         column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
         inside = column < DIM
-        total = tl.zeros((DRAWS, COLUMNS), tl.float32)
-        total = _add_draws(
-            total, order, first, last, grad, query, column, inside, COUNT, QUERY_STRIDE, DRAWS
+        total = _sum_of_draws(
+            order, first, last, grad, query, column, inside, COUNT, QUERY_STRIDE, DRAWS, COLUMNS
         )
-        pieces += (block - 1).to(tl.int64) * DIM
-        tl.store(pieces + column, tl.sum(total, axis=0), mask=inside)
+        tl.store(pieces + (block - 1).to(tl.int64) * DIM + column, total, mask=inside)
 
 
 @triton.jit
@@ -112,13 +113,12 @@ def table_gradient_kernel(
     first = tl.load(starts + row)
     last = tl.load(starts + row + 1)
     block = first // BLOCK
-    total = tl.zeros((DRAWS, COLUMNS), tl.float32)
     end = tl.minimum(last, (block + 1) * BLOCK)
-    total = _add_draws(total, order, first, end, grad, query, column, inside, COUNT, QUERY_STRIDE, DRAWS)
+    total = _sum_of_draws(order, first, end, grad, query, column, inside, COUNT, QUERY_STRIDE, DRAWS, COLUMNS)
     num_blocks = (last + BLOCK - 1) // BLOCK
-    for start in tl.range(block, num_blocks - 1, DRAWS):
-        piece = start + tl.arange(0, DRAWS)
+    for start in tl.range(block, num_blocks - 1, _PIECES):
+        piece = start + tl.arange(0, _PIECES)
         exists = piece < num_blocks - 1
         places = pieces + piece.to(tl.int64)[:, None] * DIM + column[None, :]
-        total += tl.load(places, mask=exists[:, None] & inside[None, :], other=0.0)
-    tl.store(grad_table + row * DIM + column, tl.sum(total, axis=0), mask=inside)
+        total += tl.sum(tl.load(places, mask=exists[:, None] & inside[None, :], other=0.0), axis=0)
+    tl.store(grad_table + row * DIM + column, total, mask=inside)

@@ -20,11 +20,14 @@ from models.losses.triton.kernels import (
 
 _LANES = 8
 """Threads that read a row side by side for a score: few, since they add up their sums by shuffles."""
-_TILE = 4096
-"""Numbers of a tile."""
-_BLOCK = 256
+_SCORED = 128
+"""Scores that a program works out at most."""
+_SUMMED = Shape(tile=1, stream=32, warps=1, stages=1)
+"""Programs that add rows up: a warp, of which each thread finds the place of one row and its weight."""
+_COLUMNS = 128
+"""Columns that such a program adds up at most."""
+_BLOCK = 128
 """Sorted draws that one program adds up at most, so that popular rows are shared out."""
-_WARPS = 4
 
 
 class ScoresOfRows(torch.autograd.Function):
@@ -38,7 +41,8 @@ class ScoresOfRows(torch.autograd.Function):
         if rows.numel():
             count, dim = rows.shape[1], query.shape[1]
             columns = min(_LANES * _vector(table), triton.next_power_of_2(dim))
-            shape = _shape(min(_TILE // columns, triton.next_power_of_2(count)))
+            draws = min(_SCORED, triton.next_power_of_2(count))
+            shape = Shape(tile=1, stream=draws, warps=max(1, draws // 32), stages=1)
             sizes = {"COUNT": count, "DIM": dim, "DRAWS": shape.stream, "COLUMNS": columns}
             strides = {"QUERY_STRIDE": query.stride(0), "TABLE_STRIDE": table.stride(0)}
             tensors = {"query": query, "table": table, "rows": rows, "scores": scores}
@@ -65,11 +69,10 @@ def _query_gradient(grad: Tensor, query: Tensor, table: Tensor, rows: Tensor) ->
         return torch.zeros_like(query)
     result = query.new_empty(query.shape)
     columns = _columns(query)
-    shape = _shape(min(_TILE // columns, triton.next_power_of_2(rows.shape[1])))
-    sizes = {"COUNT": rows.shape[1], "DIM": query.shape[1], "DRAWS": shape.stream, "COLUMNS": columns}
+    sizes = {"COUNT": rows.shape[1], "DIM": query.shape[1], "DRAWS": _SUMMED.stream, "COLUMNS": columns}
     tensors = {"grad": grad, "table": table, "rows": rows, "grad_query": result}
     grid = (len(rows), triton.cdiv(query.shape[1], columns))
-    start(query_gradient_kernel, grid, shape, {**tensors, **sizes, "TABLE_STRIDE": table.stride(0)})
+    start(query_gradient_kernel, grid, _SUMMED, {**tensors, **sizes, "TABLE_STRIDE": table.stride(0)})
     return result
 
 
@@ -85,28 +88,23 @@ def _table_gradient(grad: Tensor, query: Tensor, table: Tensor, rows: Tensor) ->
     bounds = torch.arange(num_items + 1, dtype=row_of.dtype, device=rows.device)
     starts = torch.searchsorted(row_of, bounds, out_int32=True)  # [items + 1]
     columns = _columns(query)
-    shape = _shape(_TILE // columns)
     num_further = triton.cdiv(rows.numel(), _BLOCK) - 1
     pieces = grad.new_empty(num_further, dim, dtype=torch.float32)
     result = table.new_empty(table.shape)
     tensors = {"order": order, "starts": starts, "grad": grad, "query": query, "pieces": pieces}
     sizes = {"COUNT": rows.shape[1], "DIM": dim, "QUERY_STRIDE": query.stride(0)}
-    cut = {"DRAWS": shape.stream, "COLUMNS": columns, "BLOCK": _BLOCK}
+    cut = {"DRAWS": _SUMMED.stream, "COLUMNS": columns, "BLOCK": _BLOCK}
     arguments = {**tensors, **sizes, **cut}
     across = triton.cdiv(dim, columns)
     if num_further:
-        start(further_pieces_kernel, (num_further, across), shape, {**arguments, "row_of": row_of})
-    start(table_gradient_kernel, (num_items, across), shape, {**arguments, "grad_table": result})
+        start(further_pieces_kernel, (num_further, across), _SUMMED, {**arguments, "row_of": row_of})
+    start(table_gradient_kernel, (num_items, across), _SUMMED, {**arguments, "grad_table": result})
     return result
-
-
-def _shape(draws: int) -> Shape:
-    return Shape(tile=1, stream=draws, warps=_WARPS, stages=1)
 
 
 def _columns(vectors: Tensor) -> int:
     """Columns that a program adds up."""
-    return min(triton.next_power_of_2(vectors.shape[1]), 256)
+    return min(triton.next_power_of_2(vectors.shape[1]), _COLUMNS)
 
 
 def _vector(vectors: Tensor) -> int:
