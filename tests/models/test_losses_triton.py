@@ -59,6 +59,10 @@ class Problem:
     query_type: torch.dtype = torch.float32
     table_type: torch.dtype = torch.float32
 
+    def __str__(self) -> str:
+        sizes = f"{self.positions}-{self.items}-{self.dim}-{self.count}"
+        return f"{sizes}-{self.draw.__name__}-{self.query_type}-{self.table_type}".replace("torch.", "")
+
     def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Query, table, rows, and the scores' gradient."""
         torch.manual_seed(4)
@@ -148,7 +152,7 @@ def test_views_are_taken_as_they_are() -> None:
     )
 
 
-@pytest.mark.parametrize("problem", [Problem(0, 5, 8, 7), Problem(3, 5, 8, 0)])
+@pytest.mark.parametrize("problem", [Problem(0, 5, 8, 7), Problem(3, 5, 8, 0)], ids=str)
 def test_without_draws_there_is_nothing(problem: Problem) -> None:
     query, table, rows, grad = problem.tensors()
     for found, like in zip(solve(query, table, rows, grad), (grad, query, table), strict=True):

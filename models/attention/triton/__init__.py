@@ -88,5 +88,5 @@ def interpreted() -> bool:
 def has_compiler() -> bool:
     """Whether Triton finds what it compiles the launch of a kernel with: not every machine has that."""
     compilers = [os.environ["CC"]] if "CC" in os.environ else ["gcc", "clang"]
-    header = Path(sysconfig.get_paths()["include"], "Python.h")
+    header = Path(sysconfig.get_path("include", "posix_prefix"), "Python.h")
     return header.exists() and any(shutil.which(name) for name in compilers)
