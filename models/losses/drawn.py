@@ -57,6 +57,8 @@ class OwnNegatives:
     """[positions, count] their rows in `vectors`."""
     vectors: Tensor
     """[rows, dim]."""
+    mask: None = None
+    """All of them count."""
 
     def of(self, part: slice) -> Tensor:
         """[positions, count] item ranks for a slice of positions."""

@@ -1,4 +1,4 @@
-"""Scores of drawn rows on the GPU: rows are read where they lie, neither copied nor scored for nothing."""
+"""Kernels of losses on the GPU: scores of drawn rows, read where they lie, and the sampled softmax."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ENABLED = True
 
 
 def fits(rows: Tensor, *vectors: Tensor) -> bool:
-    """Whether `scores_of_rows` takes such rows, and queries and tables of such types, here."""
+    """Whether the kernels take such rows, or ranks, and numbers of such types, here."""
     if not ENABLED or torch.compiler.is_compiling() or rows.numel() > _MAX_DRAWS:
         return False
     if not (rows.is_cuda or triton.interpreted()) or triton.unavailable():
@@ -41,3 +41,27 @@ def scores_of_rows(query: Tensor, table: Tensor, rows: Tensor) -> Tensor:
 
     scores: Tensor = ScoresOfRows.apply(query, table, rows)
     return scores
+
+
+def sampled_softmax(
+    positive: Tensor, negative: Tensor, ranks: Tensor, target: Tensor, correction: Tensor | None = None
+) -> Tensor:
+    """`models.losses.formulas.sampled_softmax` without smoothing, for tensors that `fits`.
+
+    Scores are read once forward, and read and written once backward. A negative that is the target itself
+    does not count. Can be differentiated once.
+
+    Args:
+        positive: [positions] scores, divided by the temperature.
+        negative: [positions, count] scores, divided by the temperature.
+        ranks: [positions, count] or [1, count] int64 ranks of the negatives.
+        target: [positions] int64 ranks of the positives.
+        correction: [positions, count] or [1, count], taken off the negatives' scores; without gradients.
+
+    Returns:
+        [positions].
+    """
+    from models.losses.triton.softmax import SampledSoftmax
+
+    losses: Tensor = SampledSoftmax.apply(positive, negative, ranks, target, correction)
+    return losses
