@@ -91,11 +91,11 @@ class OwnNegatives:
 def scores_of_rows(query: Tensor, table: Tensor, rows: Tensor) -> Tensor:
     """Dot products of each query with its own rows of a table; [positions, count, dim] is never made.
 
-    Can be differentiated once.
+    On a GPU by kernels of our own where those fit (`models.losses.triton`). Can be differentiated once.
 
     Args:
         query: [positions, dim].
-        table: [items, dim].
+        table: [items, dim], of the same type; the kernels also take float32 beside half precision.
         rows: [positions, count] int64.
 
     Returns:

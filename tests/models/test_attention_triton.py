@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from dataclasses import replace
 
 import pytest
@@ -16,33 +14,19 @@ from models.attention import triton as kernel
 from models.attention.inputs import AttentionInputs
 from models.attention.triton.tiles import BLOCK, tile_list, tile_list_on_device
 from tests.models.attention_problems import Problem, assert_same, biases, maybe, problems, relaxed
+from tests.models.interpreted import DEVICE, import_interpreted, interpret, on_gpu
 
 pytest.importorskip("triton", reason="triton is not installed")
-on_gpu = torch.cuda.is_available()
-DEVICE = "cuda" if on_gpu else "cpu"
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _interpreted_modules() -> None:
-    """Import Triton and the kernels anew, interpreted: which of the two they are is decided at import."""
-    if on_gpu:
-        return
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TRITON_INTERPRET", "1")
-        for name in list(sys.modules):
-            compiled = name.startswith("triton._C")
-            if (name.split(".")[0] == "triton" and not compiled) or name.startswith(
-                "models.attention.triton."
-            ):
-                del sys.modules[name]
-        importlib.import_module("models.attention.triton.operator")
+    import_interpreted()
 
 
 @pytest.fixture(autouse=True)
 def _interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a GPU, kernels run statement by statement on the CPU."""
-    if not on_gpu:
-        monkeypatch.setenv("TRITON_INTERPRET", "1")
+    interpret(monkeypatch)
 
 
 def check(problem: Problem, tolerance: float, dtype: torch.dtype = torch.float32) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,23 +12,21 @@ from torch import Tensor
 
 from models.losses import chunks, triton
 from models.losses.drawn import OwnNegatives, scores_of_rows
-from tests.models.interpreted_triton import interpreted
+from tests.models.interpreted import DEVICE, import_interpreted, interpret, on_gpu
 from tests.models.test_losses import lookup, make_loss
 
 pytest.importorskip("triton", reason="triton is not installed")
-on_gpu = torch.cuda.is_available()
-DEVICE = "cuda" if on_gpu else "cpu"
 needs_gpu = pytest.mark.skipif(not on_gpu, reason="no CUDA device")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _kernels() -> Iterator[None]:
-    """Without a GPU, kernels run statement by statement on the CPU."""
-    if on_gpu:
-        yield
-        return
-    with interpreted("models.attention.triton.start", "models.losses.triton.operator"):
-        yield
+def _interpreted_modules() -> None:
+    import_interpreted()
+
+
+@pytest.fixture(autouse=True)
+def _interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
+    interpret(monkeypatch)
 
 
 def uniform(positions: int, items: int, count: int) -> Tensor:
@@ -184,13 +182,14 @@ def test_what_kernels_do_not_take_goes_another_way(monkeypatch: pytest.MonkeyPat
     query, table, rows, grad = Problem(4, 6, 8, 7).tensors()
     expected = truth(query, table, rows, grad)
     assert not triton.fits(rows, query.double(), table.double())
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.compiler, "is_compiling", lambda: True)
+        assert not triton.fits(rows, query, table)
+    assert triton.fits(rows, query, table)
     monkeypatch.setattr(triton, "ENABLED", False)
     assert not triton.fits(rows, query, table)
     scores = scores_of_rows(query, table, rows)
     assert_close([scores, *torch.autograd.grad(scores, (query, table), grad)], expected, 1e-6)
-    monkeypatch.undo()
-    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-    assert not triton.fits(rows, query, table)
 
 
 def test_the_smallest_keys_are_sorted() -> None:
@@ -220,6 +219,7 @@ def test_the_whole_loss(config: dict[str, Any], items: int, monkeypatch: pytest.
     mask = torch.tensor([True, True, False, True, True, True], device=DEVICE)
     counts = [0, 0, *range(items, 0, -1)]
     loss = make_loss(counts=counts, **config).to(DEVICE)
+    assert triton.fits(target[:, None], query, table)
     monkeypatch.setattr(chunks, "_CHUNK_SCORES", {DEVICE: 3 * config["negatives"]["count"]})
     results = []
     for enabled, precise in ((True, False), (False, True)):

@@ -65,10 +65,11 @@ def _sum_of_draws(
 ):  # fmt: skip
     """[COLUMNS] of the queries of draws `order[first:last]`, weighted by their gradients."""
     total = tl.zeros((COLUMNS,), tl.float32)
+    number = tl.arange(0, DRAWS)
     for start in tl.range(first, last, DRAWS):
-        place = start + tl.arange(0, DRAWS)
-        exists = place < last
-        draw = tl.load(order + place, mask=exists, other=0).to(tl.int32)
+        # Not `start + number < last`, for which the compiler keeps a 64-bit counter of each number.
+        exists = number < last - start
+        draw = tl.load(order + start + number, mask=exists, other=0).to(tl.int32)
         weight = tl.load(grad + draw, mask=exists, other=0.0).to(tl.float32)
         position = (draw // COUNT).to(tl.int64)
         places = query + position[:, None] * QUERY_STRIDE + column[None, :]
@@ -116,9 +117,9 @@ def table_gradient_kernel(
     end = tl.minimum(last, (block + 1) * BLOCK)
     total = _sum_of_draws(order, first, end, grad, query, column, inside, COUNT, QUERY_STRIDE, DRAWS, COLUMNS)
     num_blocks = (last + BLOCK - 1) // BLOCK
+    number = tl.arange(0, _PIECES)
     for start in tl.range(block, num_blocks - 1, _PIECES):
-        piece = start + tl.arange(0, _PIECES)
-        exists = piece < num_blocks - 1
-        places = pieces + piece.to(tl.int64)[:, None] * DIM + column[None, :]
+        exists = number < num_blocks - 1 - start
+        places = pieces + tl.cast(start, tl.int64) * DIM + number[:, None] * DIM + column[None, :]
         total += tl.sum(tl.load(places, mask=exists[:, None] & inside[None, :], other=0.0), axis=0)
     tl.store(grad_table + row * DIM + column, total, mask=inside)
