@@ -55,7 +55,9 @@ class _SumOverChunks(torch.autograd.Function):
         ctx: Any, losses: Callable[..., Tensor], num_rows: int, chunk: int, *tensors: Tensor
     ) -> Tensor:
         wanted = [index for index, tensor in enumerate(tensors) if tensor.requires_grad]
-        gradients = {index: torch.zeros_like(tensors[index]) for index in wanted}
+        gradients: dict[int, Tensor] = {}
+        if not 0 < len(tensors[0]) <= chunk:
+            gradients = {index: torch.zeros_like(tensors[index]) for index in wanted}
         whole = [_leaf(tensor) for tensor in tensors[num_rows:]]
         total = tensors[0].new_zeros(())
         for first in range(0, len(tensors[0]), chunk):
@@ -67,6 +69,9 @@ class _SumOverChunks(torch.autograd.Function):
             if not wanted:
                 continue
             found = torch.autograd.grad(value, [leaves[index] for index in wanted])
+            if not gradients:  # one part is all
+                gradients = dict(zip(wanted, found, strict=True))
+                break
             for index, gradient in zip(wanted, found, strict=True):
                 target = gradients[index]
                 (target[part] if index < num_rows else target).add_(gradient)

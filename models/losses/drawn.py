@@ -10,8 +10,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from models.losses import triton
+
 _ROWS_A_DRAW = 64
-"""With up to so many rows for each draw, the product was faster (H100, float32, widths 50 and 256)."""
+"""Without the kernel: with up to so many rows for each draw, the product was faster (H100, float32, widths 50
+and 256)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +57,8 @@ class OwnNegatives:
     """[positions, count] their rows in `vectors`."""
     vectors: Tensor
     """[rows, dim]."""
+    mask: None = None
+    """All of them count."""
 
     def of(self, part: slice) -> Tensor:
         """[positions, count] item ranks for a slice of positions."""
@@ -78,22 +83,26 @@ class OwnNegatives:
     @property
     def _takes_all(self) -> bool:
         """Whether the product of all queries and rows takes less time than fetching rows one by one."""
-        return self.vectors.is_cuda and len(self.vectors) <= _ROWS_A_DRAW * self.rows.shape[1]
+        if not self.vectors.is_cuda or triton.fits(self.rows, self.vectors):
+            return False
+        return len(self.vectors) <= _ROWS_A_DRAW * self.rows.shape[1]
 
 
 def scores_of_rows(query: Tensor, table: Tensor, rows: Tensor) -> Tensor:
     """Dot products of each query with its own rows of a table; [positions, count, dim] is never made.
 
-    Can be differentiated once.
+    On a GPU by kernels of our own where those fit (`models.losses.triton`). Can be differentiated once.
 
     Args:
         query: [positions, dim].
-        table: [items, dim].
+        table: [items, dim], of the same type; the kernels also take float32 beside half precision.
         rows: [positions, count] int64.
 
     Returns:
         [positions, count].
     """
+    if triton.fits(rows, query, table):
+        return triton.scores_of_rows(query, table, rows)
     scores: Tensor = _ScoresOfRows.apply(query, table, rows)
     return scores
 

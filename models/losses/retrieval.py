@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from behavior.errors import UserError
+from models.losses import triton
 from models.losses.chunks import positions_at_a_time, sum_over_chunks
 from models.losses.config import LossConfig
 from models.losses.drawn import OwnNegatives, SharedNegatives
@@ -98,14 +99,13 @@ class RetrievalLoss(nn.Module):
             scores = [
                 source.scores(part, query, table) for source, table in zip(sources, vectors, strict=True)
             ]
-            excluded = [source.excluded(part, target) for source in sources]
             correction = None
             if self.config.negatives.logq:
                 found = [self._log_expected(source.of(part), others) for source in sources]
                 correction = _side_by_side(
                     [log.expand_as(score) for log, score in zip(found, scores, strict=True)]
                 )
-            values = self._formula(positive, _side_by_side(scores), _side_by_side(excluded), correction)
+            values = self._formula(part, target, sources, positive, _side_by_side(scores), correction)
             return values if mask is None else values.masked_fill(~mask[part], 0.0)
 
         width = sum(source.width for source in sources)
@@ -113,10 +113,23 @@ class RetrievalLoss(nn.Module):
         return sum_over_chunks(losses, (query, positive), [source.vectors for source in sources], chunk)
 
     def _formula(
-        self, positive: Tensor, negative: Tensor, excluded: Tensor, correction: Tensor | None
+        self,
+        part: slice,
+        target: Tensor,
+        sources: list[SharedNegatives | OwnNegatives],
+        positive: Tensor,
+        negative: Tensor,
+        correction: Tensor | None,
     ) -> Tensor:
-        if self.config.kind == "sampled_softmax":
-            return sampled_softmax(positive, negative, excluded, correction, self.config.label_smoothing)
+        """[positions of the part], of scores [positions] and [positions, count] of all sources."""
+        smoothing, softmax = self.config.label_smoothing, self.config.kind == "sampled_softmax"
+        if softmax and not smoothing and len(sources) == 1 and sources[0].mask is None:
+            ranks = sources[0].of(part)
+            if triton.fits(ranks, negative):
+                return triton.sampled_softmax(positive, negative, ranks, target[part], correction)
+        excluded = _side_by_side([source.excluded(part, target) for source in sources])
+        if softmax:
+            return sampled_softmax(positive, negative, excluded, correction, smoothing)
         return binary_cross_entropy(positive, negative, excluded, self.power)
 
     def _draw(

@@ -11,7 +11,7 @@ import torch
 on_gpu = torch.cuda.is_available()
 DEVICE = "cuda" if on_gpu else "cpu"
 
-_KERNELS = ("models.attention.triton.", "models.layers.kernels.")
+_KERNELS = ("models.attention.triton.", "models.layers.kernels.", "models.losses.triton.")
 
 
 def import_interpreted() -> None:
@@ -26,6 +26,8 @@ def import_interpreted() -> None:
                 del sys.modules[name]
         importlib.import_module("models.attention.triton.operator")
         importlib.import_module("models.layers.kernels.operator")
+        importlib.import_module("models.losses.triton.operator")
+        importlib.import_module("models.losses.triton.softmax")
 
 
 def interpret(monkeypatch: pytest.MonkeyPatch) -> None:

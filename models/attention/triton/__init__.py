@@ -5,6 +5,9 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
+import shutil
+import sysconfig
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -79,3 +82,11 @@ def _cuda() -> bool:
 def interpreted() -> bool:
     """Whether kernels run on the CPU, statement by statement: for tests."""
     return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+@functools.cache
+def has_compiler() -> bool:
+    """Whether Triton finds what it compiles the launch of a kernel with: not every machine has that."""
+    compilers = [os.environ["CC"]] if "CC" in os.environ else ["gcc", "clang"]
+    header = Path(sysconfig.get_path("include", "posix_prefix"), "Python.h")
+    return header.exists() and any(shutil.which(name) for name in compilers)
