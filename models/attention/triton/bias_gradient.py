@@ -13,8 +13,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from models.attention.bias import LAST_BUCKET
 from models.attention.triton.bias import (
+    ONE,
+    WIDE,
     buckets,
     half_scores,
     outlook,
@@ -26,19 +27,20 @@ from models.attention.triton.step import VARYING, activate_with_slope, block_bou
 TIME_COLUMNS = 256
 """Columns of a row of partial sums by bucket, of which 129 are used."""
 _TIME_COLUMNS = tl.constexpr(TIME_COLUMNS)
-_LAST_BUCKET = tl.constexpr(LAST_BUCKET)
+_ONE, _WIDE = tl.constexpr(ONE), tl.constexpr(WIDE)
 _WINDOW = tl.constexpr(WINDOW)
 _RICH = tl.constexpr(RICH)
 
 
 @triton.jit
-def _add_buckets(sums, dscores, low, high, query_place, key_place, length, times):
+def _add_buckets(sums, dscores, span, query_place, key_place, length, times):
     """sums [TIME_COLUMNS] plus the sum of dscores over each bucket."""
     column = tl.arange(0, _TIME_COLUMNS)
-    if low == high:
+    way, low, high, _ = span
+    if way == _ONE:
         sums += tl.where(column == low, tl.sum(dscores), 0.0)
     else:
-        if high < _LAST_BUCKET:
+        if way != _WIDE:
             found = buckets(query_place, key_place, length, times)
             for number in tl.range(low, high + 1, num_stages=1):
                 sums += tl.where(column == number, tl.sum(tl.where(found == number, dscores, 0.0)), 0.0)
@@ -173,12 +175,12 @@ def diagonal_kernel(
         if amount is not None:
             own_amount = amount + head * decay_head
             own_rate = rate + head * decay_head
-        low, high, base = outlook(
-            own_time, query_least, query_most, key_bounds, num_blocks, first_key, length, KEYS
+        span = outlook(
+            own_time, query_least, query_most, key_bounds, num_blocks, first_key, length, True, KEYS
         )
         half = half_scores(
             products, half_scale, query_place, key_place, length, rule,
-            own_position, own_time, base, low, high, own_amount, own_rate, times, POWER, MASK, True,
+            own_position, own_time, span, own_amount, own_rate, times, POWER, MASK, True,
         )  # fmt: skip
         _, slope = activate_with_slope(half, IDENTITY, FAST)
         # Rows past the end have no given gradient: zeros.
@@ -200,7 +202,7 @@ def diagonal_kernel(
                 else:
                     over_tiles += over_heads
             if time is not None:
-                sums = _add_buckets(sums, over_heads, low, high, query_place, key_place, length, times)
+                sums = _add_buckets(sums, over_heads, span, query_place, key_place, length, times)
             over_heads = tl.zeros((QUERIES, KEYS), tl.float32)
     # Rows of a table lie together: [tables, tiles, parts, shares].
     out = tl.cast(table * num_tiles + tile, tl.int64) * (PARTS * SHARES) + part * SHARES + share
