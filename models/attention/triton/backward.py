@@ -33,7 +33,7 @@ from models.attention.triton.step import (
 
 @triton.jit
 def _key_step(
-    dk_tile, dv_tile, q, k_tile, v_tile, given, q_stride, given_stride, first_query, key_place, length,
+    dk_tile, dv_tile, q, k_tile, v_tile, given, q_stride, given_stride, first_query, first_key, length,
     rule, half_scale, position, time, span, amount, rate, times,
     QUERIES: tl.constexpr, QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr,
     V_WIDTH: tl.constexpr, MASK: tl.constexpr, MASKED: tl.constexpr,
@@ -41,13 +41,14 @@ def _key_step(
 ):  # fmt: skip
     """Add one tile of queries; tiles are [keys, queries]."""
     query_place = (first_query + tl.arange(0, QUERIES))[None, :]
+    key_place = (first_key + tl.arange(0, k_tile.shape[0]))[:, None]
     q_tile = load_rows(q, q_stride, first_query, length, QUERIES, QK_DIM, QK_WIDTH, MASKED, rule[4])
     given_tile = load_rows(given, given_stride, first_query, length, QUERIES, V_DIM, V_WIDTH, MASKED, rule[4])
     products = tl.dot(k_tile, tl.trans(q_tile), input_precision=PRECISION)
     dweights = tl.dot(v_tile, tl.trans(given_tile), input_precision=PRECISION)
     half = half_scores(
-        products, half_scale, query_place, key_place, length, rule, position, time, span, amount,
-        rate, times, POWER, MASK, MASKED,
+        products, half_scale, first_query, first_key, query_place, key_place, length, rule, position,
+        time, span, amount, rate, times, POWER, MASK, MASKED,
     )  # fmt: skip
     weights, slope = activate_with_slope(half, IDENTITY, FAST)
     dscores = dweights * slope
@@ -104,7 +105,6 @@ def key_kernel(
     if time is not None:
         key_least, key_most = block_bounds(bounds + 2 * num_blocks + blocks, num_blocks, first, length, KEYS)
         query_bounds = bounds + blocks
-    key_place = (first + tl.arange(0, KEYS))[:, None]
     k_tile = load_rows(k, k_stride, first, length, KEYS, QK_DIM, QK_WIDTH, True)
     v_tile = load_rows(v, v_stride, first, length, KEYS, V_DIM, V_WIDTH, True)
     dk_tile = tl.zeros((KEYS, QK_WIDTH), tl.float32)
@@ -127,7 +127,7 @@ def key_kernel(
                 QUERIES,
             )
             dk_tile, dv_tile = _key_step(
-                dk_tile, dv_tile, q, k_tile, v_tile, given, q_stride, given_stride, first_query, key_place,
+                dk_tile, dv_tile, q, k_tile, v_tile, given, q_stride, given_stride, first_query, first,
                 length, rule, half_scale, position, time, span, amount, rate, times,
                 QUERIES, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, MASK, False, POWER, IDENTITY,
                 FAST, PRECISION,
@@ -144,7 +144,7 @@ def key_kernel(
             time, key_least, key_most, query_bounds, num_blocks, next_place, length, False, QUERIES
         )
         dk_tile, dv_tile = _key_step(
-            dk_tile, dv_tile, q, k_tile, v_tile, given, q_stride, given_stride, place, key_place,
+            dk_tile, dv_tile, q, k_tile, v_tile, given, q_stride, given_stride, place, first,
             length, rule, half_scale, position, time, span, amount, rate, times,
             QUERIES, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, MASK, True, POWER, IDENTITY,
             FAST, PRECISION,
@@ -157,21 +157,22 @@ def key_kernel(
 
 @triton.jit
 def _query_step(
-    dq_tile, damount, drate, q_tile, k, v, given_tile, k_stride, v_stride, query_place, first_key,
+    dq_tile, damount, drate, q_tile, k, v, given_tile, k_stride, v_stride, first_query, first_key,
     length, rule, half_scale, position, time, span, amount, rate, times,
     KEYS: tl.constexpr, QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr,
     V_WIDTH: tl.constexpr, MASK: tl.constexpr, MASKED: tl.constexpr,
     POWER: tl.constexpr, IDENTITY: tl.constexpr, FAST: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Add one tile of keys; tiles are [queries, keys]."""
+    query_place = (first_query + tl.arange(0, q_tile.shape[0]))[:, None]
     key_place = (first_key + tl.arange(0, KEYS))[None, :]
     k_tile = load_rows(k, k_stride, first_key, length, KEYS, QK_DIM, QK_WIDTH, MASKED)
     v_tile = load_rows(v, v_stride, first_key, length, KEYS, V_DIM, V_WIDTH, MASKED)
     products = tl.dot(q_tile, tl.trans(k_tile), input_precision=PRECISION)
     dweights = tl.dot(given_tile, tl.trans(v_tile), input_precision=PRECISION)
     half = half_scores(
-        products, half_scale, query_place, key_place, length, rule, position, time, span, amount,
-        rate, times, POWER, MASK, MASKED,
+        products, half_scale, first_query, first_key, query_place, key_place, length, rule, position,
+        time, span, amount, rate, times, POWER, MASK, MASKED,
     )  # fmt: skip
     _, slope = activate_with_slope(half, IDENTITY, FAST)
     dscores = dweights * slope
@@ -229,7 +230,6 @@ def query_kernel(
     if time is not None:
         query_least, query_most = block_bounds(bounds + blocks, num_blocks, first, length, QUERIES)
         key_bounds = bounds + 2 * num_blocks + blocks
-    query_place = (first + tl.arange(0, QUERIES))[:, None]
     q_tile = load_rows(q, q_stride, first, length, QUERIES, QK_DIM, QK_WIDTH, True, rule[4])
     given_tile = load_rows(given, given_stride, first, length, QUERIES, V_DIM, V_WIDTH, True, rule[4])
     dq_tile = tl.zeros((QUERIES, QK_WIDTH), tl.float32)
@@ -243,7 +243,7 @@ def query_kernel(
                 time, query_least, query_most, key_bounds, num_blocks, first_key + KEYS, length, True, KEYS
             )
             dq_tile, damount, drate = _query_step(
-                dq_tile, damount, drate, q_tile, k, v, given_tile, k_stride, v_stride, query_place,
+                dq_tile, damount, drate, q_tile, k, v, given_tile, k_stride, v_stride, first,
                 first_key, length, rule, half_scale, position, time, span, amount, rate, times,
                 KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, MASK, False, POWER, IDENTITY,
                 FAST, PRECISION,
@@ -260,7 +260,7 @@ def query_kernel(
             time, query_least, query_most, key_bounds, num_blocks, next_place, length, True, KEYS
         )
         dq_tile, damount, drate = _query_step(
-            dq_tile, damount, drate, q_tile, k, v, given_tile, k_stride, v_stride, query_place,
+            dq_tile, damount, drate, q_tile, k, v, given_tile, k_stride, v_stride, first,
             place, length, rule, half_scale, position, time, span, amount, rate, times,
             KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, MASK, True, POWER, IDENTITY,
             FAST, PRECISION,

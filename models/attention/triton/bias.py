@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 
 from models.attention.bias import BUCKET_WIDTH, LAST_BUCKET
-from models.attention.triton.reads import fast_log2, read, read_diagonals
+from models.attention.triton.reads import fast_log2, read, read_column, read_diagonals, read_row
 from models.attention.triton.sight import RICH, stand
 from models.attention.triton.step import block_bounds
 from models.attention.triton.times import LIMIT
@@ -27,6 +27,9 @@ _SLACK = tl.constexpr(1e-4)
 # Up to this many borders, comparing with each costs less than finding each pair's bucket.
 _FEW = tl.constexpr(6)
 _RICH = tl.constexpr(RICH)
+# A float32 whose last bit is worth 1.
+_ROUND = tl.constexpr(1.5 * 2**23)
+_ROUND_BITS = tl.constexpr(0x4B400000)
 # How the pairs of a tile find their buckets: all lie in one; some borders lie between; each for itself; each
 # for itself in 64 bits.
 ONE, BORDERS, PAIRS, WIDE = 0, 1, 2, 3
@@ -45,19 +48,23 @@ _ONE, _BORDERS, _PAIRS, _WIDE = (
 
 @triton.jit
 def half_scores(
-    products, half_scale, query_place, key_place, length, rule, position, time, span, amount, rate, times,
+    products, half_scale, first_query, first_key, query_place, key_place, length, rule, position, time, span, amount, rate, times,
     POWER: tl.constexpr, MASK: tl.constexpr, MASKED: tl.constexpr,
 ):  # fmt: skip
     """`(qk_scale * products + bias) / 2` of one tile."""
     half = products * half_scale
     if position is not None:
         # What is the same all over the tile is added to the few different positions, not to all pairs.
-        found = read_position(position, query_place, key_place, length, rule, MASK, MASKED)
+        found = read_position(
+            position, first_query - first_key, query_place, key_place, length, rule, MASK, MASKED
+        )
         half += 0.5 * found + 0.5 * span[3]
     elif time is not None:
         half += 0.5 * span[3]
     if time is not None:
-        half = add_time(half, time, span, query_place, key_place, length, times)
+        half = add_time(
+            half, time, span, first_query, first_key, query_place, key_place, length, times, MASKED
+        )
     if amount is not None:
         exponent = decay_exponent(query_place, key_place, length, times, POWER)
         half += 0.5 * tl.load(amount) * tl.exp(-tl.load(rate) * exponent)
@@ -65,8 +72,13 @@ def half_scores(
 
 
 @triton.jit
-def read_position(position, query_place, key_place, length, rule, MASK: tl.constexpr, MASKED: tl.constexpr):
-    """`position[p(i) - p(j)]`; where j is ahead, any entry, and past the end of the sequence that of its end."""
+def read_position(
+    position, apart, query_place, key_place, length, rule, MASK: tl.constexpr, MASKED: tl.constexpr
+):
+    """`position[p(i) - p(j)]`; where j is ahead, any entry, and past the sequence that of its end.
+
+    `apart` is the place of the tile's first query less that of its first key.
+    """
     if MASKED:
         query_place = tl.minimum(query_place, length - 1)
         if MASK == _RICH:
@@ -75,9 +87,9 @@ def read_position(position, query_place, key_place, length, rule, MASK: tl.const
             distance = query_place - key_place
         return read(position, tl.maximum(distance, 0))
     elif query_place.shape[1] == 1:
-        return read_diagonals(position, query_place, key_place)
+        return read_diagonals(position, apart, query_place.shape[0], key_place.shape[1], 1)
     else:
-        return read_diagonals(position, -key_place, -query_place)
+        return read_diagonals(position, apart, key_place.shape[0], query_place.shape[1], -1)
 
 
 @triton.jit
@@ -126,7 +138,7 @@ def find_span(
     low = tl.where(narrow, low, 0)
     high = tl.where(narrow, high, _LAST_BUCKET)
     way = tl.where(narrow, way, _WIDE)
-    return way, low, high, tl.where(way == _PAIRS, 0.0, tl.load(time + low))
+    return way, low, high, tl.where(way >= _PAIRS, 0.0, tl.load(time + low))
 
 
 @triton.jit
@@ -150,34 +162,46 @@ def outlook(
 
 
 @triton.jit
-def add_time(half, time, span, query_place, key_place, length, times):
+def add_time(
+    half, time, span, first_query, first_key, query_place, key_place, length, times, MASKED: tl.constexpr
+):
     """Add `(time[bucket] - base) / 2`."""
     way, low, high, base = span
-    if way != _ONE:
-        if way == _BORDERS:
-            query, key = read_seconds(query_place, key_place, length, times)
+    # In order of size, not each by name: that would become a jump through a table.
+    if way > _ONE:
+        if way < _PAIRS:
+            # Border and entry of the next bucket are read while one is compared with.
+            border = tl.load(times[4] + low + 1)
+            above = tl.load(time + low + 1)
+            query, key = read_seconds(first_query, first_key, query_place, key_place, length, times, MASKED)
             below = base
-            for bucket in tl.range(low + 1, high + 1, num_stages=1):
-                above = tl.load(time + bucket)
+            for bucket in tl.range(low + 2, high + 2, num_stages=1):
+                reached = reach(query, key, border)
                 rise = 0.5 * (above - below)
-                half = tl.where(reach(query, key, tl.load(times[4] + bucket)), half + rise, half)
                 below = above
-        elif way == _PAIRS:
-            half += 0.5 * read(time, buckets(query_place, key_place, length, times))
+                border = tl.load(times[4] + bucket)
+                above = tl.load(time + bucket)
+                half = tl.where(reached, half + rise, half)
+        elif way < _WIDE:
+            found = buckets(first_query, first_key, query_place, key_place, length, times, MASKED)
+            half += 0.5 * read(time, found)
         else:
-            # Slow, for sequences that span lifetimes.
-            for bucket in tl.range(low + 1, high + 1, num_stages=1):
-                rise = 0.5 * (tl.load(time + bucket) - tl.load(time + bucket - 1))
-                wide = wide_difference(query_place, key_place, length, times)
-                half += tl.where(wide >= tl.load(times[5] + bucket), rise, 0.0)
+            half += 0.5 * read(time, wide_buckets(query_place, key_place, length, times))
     return half
 
 
 @triton.jit
-def read_seconds(query_place, key_place, length, times):
+def read_seconds(first_query, first_key, query_place, key_place, length, times, MASKED: tl.constexpr):
     """32-bit seconds of queries and keys, where the bounds of the tile allow them."""
-    query = read(times[0], tl.minimum(query_place, length - 1))
-    return query, read(times[1], tl.minimum(key_place, length - 1))
+    if MASKED:
+        query = read(times[0], tl.minimum(query_place, length - 1))
+        return query, read(times[1], tl.minimum(key_place, length - 1))
+    elif query_place.shape[1] == 1:
+        query = read_column(times[0], first_query, query_place.shape[0])
+        return query, read_row(times[1], first_key, key_place.shape[1])
+    else:
+        query = read_row(times[0], first_query, query_place.shape[1])
+        return query, read_column(times[1], first_key, key_place.shape[0])
 
 
 @triton.jit
@@ -192,16 +216,31 @@ def reach(query, key, border):
 @triton.jit
 def wide_difference(query_place, key_place, length, times):
     """Absolute differences in int64 seconds."""
-    query = tl.load(times[2] + tl.minimum(query_place, length - 1))
-    key = tl.load(times[3] + tl.minimum(key_place, length - 1))
+    query = read(times[2], tl.minimum(query_place, length - 1))
+    key = read(times[3], tl.minimum(key_place, length - 1))
     return tl.abs(query - key)
 
 
 @triton.jit
-def buckets(query_place, key_place, length, times):
-    """The bucket of each pair of a narrow tile: a logarithm never too high, put right by one comparison."""
-    query, key = read_seconds(query_place, key_place, length, times)
-    difference = tl.abs(query - key)
-    logarithm = fast_log2(tl.maximum(difference, 1).to(tl.float32)) * _BUCKETS_PER_OCTAVE - _SLACK
-    estimate = logarithm.to(tl.int32)
+def buckets(first_query, first_key, query_place, key_place, length, times, MASKED: tl.constexpr):
+    """The bucket of each pair, by 32-bit seconds: an estimate, and one comparison with a border."""
+    query, key = read_seconds(first_query, first_key, query_place, key_place, length, times, MASKED)
+    difference = tl.maximum(tl.abs(query - key), 1)
+    estimate = estimate_bucket(difference)
     return estimate + (difference >= read(times[4], estimate + 1)).to(tl.int32)
+
+
+@triton.jit
+def wide_buckets(query_place, key_place, length, times):
+    """The same by 64-bit seconds: slow, for sequences that span lifetimes."""
+    difference = tl.maximum(wide_difference(query_place, key_place, length, times), 1)
+    estimate = tl.minimum(estimate_bucket(difference), _LAST_BUCKET - 1)
+    return estimate + (difference >= read(times[5], estimate + 1)).to(tl.int32)
+
+
+@triton.jit
+def estimate_bucket(difference):
+    """The bucket of differences from 1 on, or that before it."""
+    below = fast_log2(difference.to(tl.float32)) * _BUCKETS_PER_OCTAVE - (0.5 + _SLACK)
+    # To the nearest whole number, in the last bits: cheaper than the conversion, which tanh's unit does.
+    return tl.cast(below + _ROUND, tl.int32, bitcast=True) - _ROUND_BITS

@@ -19,7 +19,7 @@ from models.attention.triton.bias import (
     buckets,
     half_scores,
     outlook,
-    wide_difference,
+    wide_buckets,
 )
 from models.attention.triton.sight import RICH, WINDOW, in_step, read_rule, stand, visible
 from models.attention.triton.step import VARYING, activate_with_slope, block_bounds, load_rows, read_tile
@@ -33,24 +33,19 @@ _RICH = tl.constexpr(RICH)
 
 
 @triton.jit
-def _add_buckets(sums, dscores, span, query_place, key_place, length, times):
+def _add_buckets(sums, dscores, span, first_query, first_key, query_place, key_place, length, times):
     """sums [TIME_COLUMNS] plus the sum of dscores over each bucket."""
     column = tl.arange(0, _TIME_COLUMNS)
     way, low, high, _ = span
     if way == _ONE:
         sums += tl.where(column == low, tl.sum(dscores), 0.0)
     else:
-        if way != _WIDE:
-            found = buckets(query_place, key_place, length, times)
-            for number in tl.range(low, high + 1, num_stages=1):
-                sums += tl.where(column == number, tl.sum(tl.where(found == number, dscores, 0.0)), 0.0)
+        if way < _WIDE:
+            found = buckets(first_query, first_key, query_place, key_place, length, times, True)
         else:
-            borders = times[5]
-            for number in tl.range(low, high + 1, num_stages=1):
-                difference = tl.maximum(wide_difference(query_place, key_place, length, times), 1)
-                inside = difference >= tl.load(borders + number)
-                inside &= (number == high) | (difference < tl.load(borders + tl.minimum(number + 1, high)))
-                sums += tl.where(column == number, tl.sum(tl.where(inside, dscores, 0.0)), 0.0)
+            found = wide_buckets(query_place, key_place, length, times)
+        for number in tl.range(low, high + 1, num_stages=1):
+            sums += tl.where(column == number, tl.sum(tl.where(found == number, dscores, 0.0)), 0.0)
     return sums
 
 
@@ -179,7 +174,7 @@ def diagonal_kernel(
             own_time, query_least, query_most, key_bounds, num_blocks, first_key, length, True, KEYS
         )
         half = half_scores(
-            products, half_scale, query_place, key_place, length, rule,
+            products, half_scale, first_query, first_key, query_place, key_place, length, rule,
             own_position, own_time, span, own_amount, own_rate, times, POWER, MASK, True,
         )  # fmt: skip
         _, slope = activate_with_slope(half, IDENTITY, FAST)
@@ -202,7 +197,9 @@ def diagonal_kernel(
                 else:
                     over_tiles += over_heads
             if time is not None:
-                sums = _add_buckets(sums, over_heads, span, query_place, key_place, length, times)
+                sums = _add_buckets(
+                    sums, over_heads, span, first_query, first_key, query_place, key_place, length, times
+                )
             over_heads = tl.zeros((QUERIES, KEYS), tl.float32)
     # Rows of a table lie together: [tables, tiles, parts, shares].
     out = tl.cast(table * num_tiles + tile, tl.int64) * (PARTS * SHARES) + part * SHARES + share

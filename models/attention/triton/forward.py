@@ -14,7 +14,7 @@ from models.attention.triton.step import VARYING, activate, block_bounds, load_r
 
 @triton.jit
 def _step(
-    total, q_tile, k, v, k_stride, v_stride, query_place, first_key, length, rule,
+    total, q_tile, k, v, k_stride, v_stride, first_query, first_key, length, rule,
     half_scale, position, time, span, amount, rate, times,
     KEYS: tl.constexpr, QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr,
     V_WIDTH: tl.constexpr,
@@ -22,12 +22,13 @@ def _step(
     FAST: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Add one tile of keys."""
+    query_place = (first_query + tl.arange(0, q_tile.shape[0]))[:, None]
     key_place = (first_key + tl.arange(0, KEYS))[None, :]
     k_tile = load_rows(k, k_stride, first_key, length, KEYS, QK_DIM, QK_WIDTH, MASKED)
     products = tl.dot(q_tile, tl.trans(k_tile), input_precision=PRECISION)
     half = half_scores(
-        products, half_scale, query_place, key_place, length, rule, position, time, span, amount,
-        rate, times, POWER, MASK, MASKED,
+        products, half_scale, first_query, first_key, query_place, key_place, length, rule, position,
+        time, span, amount, rate, times, POWER, MASK, MASKED,
     )  # fmt: skip
     weights = activate(half, IDENTITY, FAST)
     if MASKED:
@@ -78,7 +79,6 @@ def forward_kernel(
     if time is not None:
         query_least, query_most = block_bounds(bounds + blocks, num_blocks, first, length, QUERIES)
         key_bounds = bounds + 2 * num_blocks + blocks
-    query_place = (first + tl.arange(0, QUERIES))[:, None]
     q_tile = load_rows(q, q_stride, first, length, QUERIES, QK_DIM, QK_WIDTH, True, rule[4])
     whole_begin, whole_end, ranges = key_ranges(first, length, rule, QUERIES, KEYS, MASK)
     total = tl.zeros((QUERIES, V_WIDTH), tl.float32)
@@ -89,7 +89,7 @@ def forward_kernel(
                 time, query_least, query_most, key_bounds, num_blocks, first_key + KEYS, length, True, KEYS
             )
             total = _step(
-                total, q_tile, k, v, k_stride, v_stride, query_place, first_key, length, rule,
+                total, q_tile, k, v, k_stride, v_stride, first, first_key, length, rule,
                 half_scale, position, time, span, amount, rate, times,
                 KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, MASK, False, POWER, IDENTITY,
                 FAST, PRECISION,
@@ -106,7 +106,7 @@ def forward_kernel(
             time, query_least, query_most, key_bounds, num_blocks, next_place, length, True, KEYS
         )
         total = _step(
-            total, q_tile, k, v, k_stride, v_stride, query_place, place, length, rule,
+            total, q_tile, k, v, k_stride, v_stride, first, place, length, rule,
             half_scale, position, time, span, amount, rate, times,
             KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, MASK, True, POWER, IDENTITY,
             FAST, PRECISION,

@@ -19,38 +19,68 @@ _NATIVE = tl.constexpr(not INTERPRETED)
 
 @triton.jit
 def read(table, place):
-    """table[place] of a float32 or int32 table, for a tile of int32 places."""
+    """table[place] of a float32, int32 or int64 table, for a tile of int32 places."""
     if _NATIVE:
-        return _read_native(table.to(tl.int64) + 4 * place.to(tl.int64), table.dtype.element_ty)
+        size: tl.constexpr = table.dtype.element_ty.primitive_bitwidth // 8
+        return _read_native(table.to(tl.int64) + size * place.to(tl.int64), table.dtype.element_ty)
     else:
         return tl.load(table + place)
 
 
-@triton.jit
-def read_diagonals(table, row, column):
-    """table[row - column] of a float32 table, for int32 `[rows, 1]` and `[1, columns]`.
+# A thread of the matrix units holds rows 8 apart, and pairs of columns 8 apart. Below, bits of rows and columns
+# that are constant in a thread stand apart from those that are not: the compiler then sees that addresses
+# differ by constants, which cost no instruction, and which of them are the same. In any other layout this is
+# right too, but slower.
+_ROW = tl.constexpr(8)
+_COLUMN = tl.constexpr(~6)
 
-    A thread of the matrix units holds rows 8 apart and columns 8 apart, and so few different diagonals.
-    Addresses that are one of the row less one of the column let the compiler see which are the same, and
-    that they differ by constants, which cost no instruction.
-    """
+
+@triton.jit
+def read_diagonals(table, start, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SIGN: tl.constexpr):
+    """[ROWS, COLUMNS] `table[start + SIGN * (row - column)]`, SIGN 1 or -1: few of them differ in a thread."""
+    row = tl.arange(0, ROWS)[:, None]
+    column = tl.arange(0, COLUMNS)[None, :]
+    varying = start + SIGN * ((row & ~_ROW) - (column & ~_COLUMN))
+    return _read_near(table, varying, SIGN * ((row & _ROW) - (column & _COLUMN)))
+
+
+@triton.jit
+def read_row(table, start, COLUMNS: tl.constexpr):
+    """[1, COLUMNS] of a table from `start` on."""
+    column = tl.arange(0, COLUMNS)[None, :]
+    return _read_near(table, start + (column & ~_COLUMN), column & _COLUMN)
+
+
+@triton.jit
+def read_column(table, start, ROWS: tl.constexpr):
+    """[ROWS, 1] of a table from `start` on."""
+    row = tl.arange(0, ROWS)[:, None]
+    return _read_near(table, start + (row & ~_ROW), row & _ROW)
+
+
+@triton.jit
+def _read_near(table, varying, constant):
     if _NATIVE:
-        place = table.to(tl.int64) + 4 * row.to(tl.int64) - 4 * column.to(tl.int64)
-        return _read_native(place, tl.float32)
+        place = (table.to(tl.int64) + 4 * varying.to(tl.int64)) + 4 * constant.to(tl.int64)
+        return _read_native(place, table.dtype.element_ty)
     else:
-        return tl.load(table + (row - column))
+        return tl.load(table + (varying + constant))
 
 
 @triton.jit
 def _read_native(place, TYPE: tl.constexpr):
-    """The float32 or int32 at each address."""
-    if TYPE == tl.float32:
+    """The float32, int32 or int64 at each address."""
+    if TYPE.is_floating():
         return tl.inline_asm_elementwise(
             "ld.global.nc.f32 $0, [$1];", "=f,l", [place], dtype=tl.float32, is_pure=True, pack=1
         )
-    else:
+    elif TYPE.primitive_bitwidth == 32:
         return tl.inline_asm_elementwise(
             "ld.global.nc.u32 $0, [$1];", "=r,l", [place], dtype=tl.int32, is_pure=True, pack=1
+        )
+    else:
+        return tl.inline_asm_elementwise(
+            "ld.global.nc.u64 $0, [$1];", "=l,l", [place], dtype=tl.int64, is_pure=True, pack=1
         )
 
 
