@@ -45,11 +45,11 @@ def _key_step(
     q_tile = load_rows(q, q_stride, first_query, length, QUERIES, QK_DIM, QK_WIDTH, MASKED, rule[4])
     given_tile = load_rows(given, given_stride, first_query, length, QUERIES, V_DIM, V_WIDTH, MASKED, rule[4])
     products = tl.dot(k_tile, tl.trans(q_tile), input_precision=PRECISION)
-    dweights = tl.dot(v_tile, tl.trans(given_tile), input_precision=PRECISION)
     half = half_scores(
         products, half_scale, first_query, first_key, query_place, key_place, length, rule, position,
         time, span, amount, rate, times, POWER, MASK, MASKED,
     )  # fmt: skip
+    dweights = tl.dot(v_tile, tl.trans(given_tile), input_precision=PRECISION)
     weights, slope = activate_with_slope(half, IDENTITY, FAST)
     dscores = dweights * slope
     if MASKED:
@@ -169,11 +169,11 @@ def _query_step(
     k_tile = load_rows(k, k_stride, first_key, length, KEYS, QK_DIM, QK_WIDTH, MASKED)
     v_tile = load_rows(v, v_stride, first_key, length, KEYS, V_DIM, V_WIDTH, MASKED)
     products = tl.dot(q_tile, tl.trans(k_tile), input_precision=PRECISION)
-    dweights = tl.dot(given_tile, tl.trans(v_tile), input_precision=PRECISION)
     half = half_scores(
         products, half_scale, first_query, first_key, query_place, key_place, length, rule, position,
         time, span, amount, rate, times, POWER, MASK, MASKED,
     )  # fmt: skip
+    dweights = tl.dot(given_tile, tl.trans(v_tile), input_precision=PRECISION)
     _, slope = activate_with_slope(half, IDENTITY, FAST)
     dscores = dweights * slope
     if MASKED:
