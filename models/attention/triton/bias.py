@@ -48,7 +48,8 @@ _ONE, _BORDERS, _PAIRS, _WIDE = (
 
 @triton.jit
 def half_scores(
-    products, half_scale, first_query, first_key, query_place, key_place, length, rule, position, time, span, amount, rate, times,
+    products, half_scale, first_query, first_key, query_place, key_place, length, rule, position, time, span,
+    amount, rate, times,
     POWER: tl.constexpr, MASK: tl.constexpr, MASKED: tl.constexpr,
 ):  # fmt: skip
     """`(qk_scale * products + bias) / 2` of one tile."""

@@ -27,17 +27,17 @@ def read(table, place):
         return tl.load(table + place)
 
 
-# A thread of the matrix units holds rows 8 apart, and pairs of columns 8 apart. Below, bits of rows and columns
-# that are constant in a thread stand apart from those that are not: the compiler then sees that addresses
-# differ by constants, which cost no instruction, and which of them are the same. In any other layout this is
-# right too, but slower.
+# A thread of the matrix units holds rows 8 apart, and pairs of columns 8 apart. Below, bits of rows and of
+# columns that are constant in a thread stand apart from those that are not: the compiler then sees that
+# addresses differ by constants, which cost no instruction, and which of them are the same. In any other layout
+# this is right too, but slower.
 _ROW = tl.constexpr(8)
 _COLUMN = tl.constexpr(~6)
 
 
 @triton.jit
 def read_diagonals(table, start, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SIGN: tl.constexpr):
-    """[ROWS, COLUMNS] `table[start + SIGN * (row - column)]`, SIGN 1 or -1: few of them differ in a thread."""
+    """[ROWS, COLUMNS] `table[start + SIGN * (row - column)]`, SIGN 1 or -1; few differ in a thread."""
     row = tl.arange(0, ROWS)[:, None]
     column = tl.arange(0, COLUMNS)[None, :]
     varying = start + SIGN * ((row & ~_ROW) - (column & ~_COLUMN))

@@ -52,7 +52,8 @@ class Shapes:
 def shapes(qk_width: int, v_width: int, element_size: int, timed: bool, short: bool) -> Shapes:
     """Shapes for head dimensions rounded up to powers of two, with or without a time bias.
 
-    Times need registers: tiles must be smaller, or fewer programs share a multiprocessor. `short` says that no sequence passes 256 tokens.
+    Times need registers: tiles must be smaller, or fewer programs share a multiprocessor. `short` says that
+    no sequence passes 256 tokens.
     """
     width = max(qk_width, v_width)
     small = Shape(64, 64, 4, 2)
