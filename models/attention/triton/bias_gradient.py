@@ -15,10 +15,13 @@ import triton.language as tl
 
 from models.attention.triton.bias import (
     ONE,
+    PAIRS,
     WIDE,
     buckets,
     half_scores,
     outlook,
+    reach,
+    read_seconds,
     wide_buckets,
 )
 from models.attention.triton.sight import RICH, WINDOW, in_step, read_rule, stand, visible
@@ -27,7 +30,7 @@ from models.attention.triton.step import VARYING, activate_with_slope, block_bou
 TIME_COLUMNS = 256
 """Columns of a row of partial sums by bucket, of which 129 are used."""
 _TIME_COLUMNS = tl.constexpr(TIME_COLUMNS)
-_ONE, _WIDE = tl.constexpr(ONE), tl.constexpr(WIDE)
+_ONE, _PAIRS, _WIDE = tl.constexpr(ONE), tl.constexpr(PAIRS), tl.constexpr(WIDE)
 _WINDOW = tl.constexpr(WINDOW)
 _RICH = tl.constexpr(RICH)
 
@@ -38,6 +41,15 @@ def _add_buckets(sums, dscores, span, first_query, first_key, query_place, key_p
     column = tl.arange(0, _TIME_COLUMNS)
     way, low, high, _ = span
     if way == _ONE:
+        sums += tl.where(column == low, tl.sum(dscores), 0.0)
+    elif way < _PAIRS:
+        query, key = read_seconds(first_query, first_key, query_place, key_place, length, times, True)
+        # From the greatest bucket down, each takes what its border reaches of the rest.
+        for below in tl.range(0, high - low, num_stages=1):
+            number = high - below
+            reached = reach(query, key, tl.load(times[4] + number))
+            sums += tl.where(column == number, tl.sum(tl.where(reached, dscores, 0.0)), 0.0)
+            dscores = tl.where(reached, 0.0, dscores)
         sums += tl.where(column == low, tl.sum(dscores), 0.0)
     else:
         if way < _WIDE:

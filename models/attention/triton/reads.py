@@ -29,8 +29,8 @@ def read(table, place):
 
 # A thread of the matrix units holds rows 8 apart, and pairs of columns 8 apart. Below, bits of rows and of
 # columns that are constant in a thread stand apart from those that are not: the compiler then sees that
-# addresses differ by constants, which cost no instruction, and which of them are the same. In any other layout
-# this is right too, but slower.
+# addresses differ by constants, which cost no instruction, and which of them are the same. In any other
+# layout this is right too, but slower.
 _ROW = tl.constexpr(8)
 _COLUMN = tl.constexpr(~6)
 
