@@ -33,22 +33,23 @@ from models.attention.triton.step import (
 
 @triton.jit
 def _key_step(
-    dk_tile, dv_tile, q, k_tile, v_tile, given, q_stride, given_stride, first_query, key_place, length,
-    rule, half_scale, position, time, base, low, high, amount, rate, times,
+    dk_tile, dv_tile, q, k_tile, v_tile, given, q_stride, given_stride, first_query, first_key, length,
+    rule, half_scale, position, time, span, amount, rate, times,
     QUERIES: tl.constexpr, QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr,
     V_WIDTH: tl.constexpr, MASK: tl.constexpr, MASKED: tl.constexpr,
     POWER: tl.constexpr, IDENTITY: tl.constexpr, FAST: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Add one tile of queries; tiles are [keys, queries]."""
     query_place = (first_query + tl.arange(0, QUERIES))[None, :]
+    key_place = (first_key + tl.arange(0, k_tile.shape[0]))[:, None]
     q_tile = load_rows(q, q_stride, first_query, length, QUERIES, QK_DIM, QK_WIDTH, MASKED, rule[4])
     given_tile = load_rows(given, given_stride, first_query, length, QUERIES, V_DIM, V_WIDTH, MASKED, rule[4])
     products = tl.dot(k_tile, tl.trans(q_tile), input_precision=PRECISION)
-    dweights = tl.dot(v_tile, tl.trans(given_tile), input_precision=PRECISION)
     half = half_scores(
-        products, half_scale, query_place, key_place, length, rule, position, time, base, low, high, amount,
-        rate, times, POWER, MASK, MASKED,
+        products, half_scale, first_query, first_key, query_place, key_place, length, rule, position,
+        time, span, amount, rate, times, POWER, MASK, MASKED,
     )  # fmt: skip
+    dweights = tl.dot(v_tile, tl.trans(given_tile), input_precision=PRECISION)
     weights, slope = activate_with_slope(half, IDENTITY, FAST)
     dscores = dweights * slope
     if MASKED:
@@ -104,67 +105,75 @@ def key_kernel(
     if time is not None:
         key_least, key_most = block_bounds(bounds + 2 * num_blocks + blocks, num_blocks, first, length, KEYS)
         query_bounds = bounds + blocks
-    key_place = (first + tl.arange(0, KEYS))[:, None]
     k_tile = load_rows(k, k_stride, first, length, KEYS, QK_DIM, QK_WIDTH, True)
     v_tile = load_rows(v, v_stride, first, length, KEYS, V_DIM, V_WIDTH, True)
     dk_tile = tl.zeros((KEYS, QK_WIDTH), tl.float32)
     dv_tile = tl.zeros((KEYS, V_WIDTH), tl.float32)
     whole_begin, whole_end, ranges = query_ranges(first, length, rule, QUERIES, KEYS, MASK)
     if SPLIT:
-        low, high, base = outlook(
-            time, key_least, key_most, query_bounds, num_blocks, whole_begin, length, QUERIES
+        span = outlook(
+            time, key_least, key_most, query_bounds, num_blocks, whole_begin, length, False, QUERIES
         )
         for first_query in tl.range(whole_begin, whole_end, QUERIES):
-            next_low, next_high, next_base = outlook(
-                time, key_least, key_most, query_bounds, num_blocks, first_query + QUERIES, length, QUERIES
+            next_span = outlook(
+                time,
+                key_least,
+                key_most,
+                query_bounds,
+                num_blocks,
+                first_query + QUERIES,
+                length,
+                False,
+                QUERIES,
             )
             dk_tile, dv_tile = _key_step(
-                dk_tile, dv_tile, q, k_tile, v_tile, given, q_stride, given_stride, first_query, key_place,
-                length, rule, half_scale, position, time, base, low, high, amount, rate, times,
+                dk_tile, dv_tile, q, k_tile, v_tile, given, q_stride, given_stride, first_query, first,
+                length, rule, half_scale, position, time, span, amount, rate, times,
                 QUERIES, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, MASK, False, POWER, IDENTITY,
                 FAST, PRECISION,
             )  # fmt: skip
-            low, high, base = next_low, next_high, next_base
+            span = next_span
     else:
         # One loop with the mask: half the code, compiled in half the time.
         ranges = join(ranges, MASK)
     place = place_of(ranges, 0, QUERIES, MASK)
-    low, high, base = outlook(time, key_least, key_most, query_bounds, num_blocks, place, length, QUERIES)
+    span = outlook(time, key_least, key_most, query_bounds, num_blocks, place, length, False, QUERIES)
     for step in tl.range(0, count_all(ranges, QUERIES, MASK)):
         next_place = place_of(ranges, step + 1, QUERIES, MASK)
-        next_low, next_high, next_base = outlook(
-            time, key_least, key_most, query_bounds, num_blocks, next_place, length, QUERIES
+        next_span = outlook(
+            time, key_least, key_most, query_bounds, num_blocks, next_place, length, False, QUERIES
         )
         dk_tile, dv_tile = _key_step(
-            dk_tile, dv_tile, q, k_tile, v_tile, given, q_stride, given_stride, place, key_place,
-            length, rule, half_scale, position, time, base, low, high, amount, rate, times,
+            dk_tile, dv_tile, q, k_tile, v_tile, given, q_stride, given_stride, place, first,
+            length, rule, half_scale, position, time, span, amount, rate, times,
             QUERIES, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, MASK, True, POWER, IDENTITY,
             FAST, PRECISION,
         )  # fmt: skip
         place = next_place
-        low, high, base = next_low, next_high, next_base
+        span = next_span
     store_rows(dk, dk_stride, first, length, dk_tile * (qk_scale * output_scale), KEYS, QK_DIM, QK_WIDTH)
     store_rows(dv, dv_stride, first, length, dv_tile * output_scale, KEYS, V_DIM, V_WIDTH)
 
 
 @triton.jit
 def _query_step(
-    dq_tile, damount, drate, q_tile, k, v, given_tile, k_stride, v_stride, query_place, first_key,
-    length, rule, half_scale, position, time, base, low, high, amount, rate, times,
+    dq_tile, damount, drate, q_tile, k, v, given_tile, k_stride, v_stride, first_query, first_key,
+    length, rule, half_scale, position, time, span, amount, rate, times,
     KEYS: tl.constexpr, QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr,
     V_WIDTH: tl.constexpr, MASK: tl.constexpr, MASKED: tl.constexpr,
     POWER: tl.constexpr, IDENTITY: tl.constexpr, FAST: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Add one tile of keys; tiles are [queries, keys]."""
+    query_place = (first_query + tl.arange(0, q_tile.shape[0]))[:, None]
     key_place = (first_key + tl.arange(0, KEYS))[None, :]
     k_tile = load_rows(k, k_stride, first_key, length, KEYS, QK_DIM, QK_WIDTH, MASKED)
     v_tile = load_rows(v, v_stride, first_key, length, KEYS, V_DIM, V_WIDTH, MASKED)
     products = tl.dot(q_tile, tl.trans(k_tile), input_precision=PRECISION)
-    dweights = tl.dot(given_tile, tl.trans(v_tile), input_precision=PRECISION)
     half = half_scores(
-        products, half_scale, query_place, key_place, length, rule, position, time, base, low, high, amount,
-        rate, times, POWER, MASK, MASKED,
+        products, half_scale, first_query, first_key, query_place, key_place, length, rule, position,
+        time, span, amount, rate, times, POWER, MASK, MASKED,
     )  # fmt: skip
+    dweights = tl.dot(given_tile, tl.trans(v_tile), input_precision=PRECISION)
     _, slope = activate_with_slope(half, IDENTITY, FAST)
     dscores = dweights * slope
     if MASKED:
@@ -221,7 +230,6 @@ def query_kernel(
     if time is not None:
         query_least, query_most = block_bounds(bounds + blocks, num_blocks, first, length, QUERIES)
         key_bounds = bounds + 2 * num_blocks + blocks
-    query_place = (first + tl.arange(0, QUERIES))[:, None]
     q_tile = load_rows(q, q_stride, first, length, QUERIES, QK_DIM, QK_WIDTH, True, rule[4])
     given_tile = load_rows(given, given_stride, first, length, QUERIES, V_DIM, V_WIDTH, True, rule[4])
     dq_tile = tl.zeros((QUERIES, QK_WIDTH), tl.float32)
@@ -229,38 +237,36 @@ def query_kernel(
     drate = tl.zeros((QUERIES,), tl.float32)
     whole_begin, whole_end, ranges = key_ranges(first, length, rule, QUERIES, KEYS, MASK)
     if SPLIT:
-        low, high, base = outlook(
-            time, query_least, query_most, key_bounds, num_blocks, whole_begin, length, KEYS
-        )
+        span = outlook(time, query_least, query_most, key_bounds, num_blocks, whole_begin, length, True, KEYS)
         for first_key in tl.range(whole_begin, whole_end, KEYS):
-            next_low, next_high, next_base = outlook(
-                time, query_least, query_most, key_bounds, num_blocks, first_key + KEYS, length, KEYS
+            next_span = outlook(
+                time, query_least, query_most, key_bounds, num_blocks, first_key + KEYS, length, True, KEYS
             )
             dq_tile, damount, drate = _query_step(
-                dq_tile, damount, drate, q_tile, k, v, given_tile, k_stride, v_stride, query_place,
-                first_key, length, rule, half_scale, position, time, base, low, high, amount, rate, times,
+                dq_tile, damount, drate, q_tile, k, v, given_tile, k_stride, v_stride, first,
+                first_key, length, rule, half_scale, position, time, span, amount, rate, times,
                 KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, MASK, False, POWER, IDENTITY,
                 FAST, PRECISION,
             )  # fmt: skip
-            low, high, base = next_low, next_high, next_base
+            span = next_span
     else:
         # One loop with the mask: half the code, compiled in half the time.
         ranges = join(ranges, MASK)
     place = place_of(ranges, 0, KEYS, MASK)
-    low, high, base = outlook(time, query_least, query_most, key_bounds, num_blocks, place, length, KEYS)
+    span = outlook(time, query_least, query_most, key_bounds, num_blocks, place, length, True, KEYS)
     for step in tl.range(0, count_all(ranges, KEYS, MASK)):
         next_place = place_of(ranges, step + 1, KEYS, MASK)
-        next_low, next_high, next_base = outlook(
-            time, query_least, query_most, key_bounds, num_blocks, next_place, length, KEYS
+        next_span = outlook(
+            time, query_least, query_most, key_bounds, num_blocks, next_place, length, True, KEYS
         )
         dq_tile, damount, drate = _query_step(
-            dq_tile, damount, drate, q_tile, k, v, given_tile, k_stride, v_stride, query_place,
-            place, length, rule, half_scale, position, time, base, low, high, amount, rate, times,
+            dq_tile, damount, drate, q_tile, k, v, given_tile, k_stride, v_stride, first,
+            place, length, rule, half_scale, position, time, span, amount, rate, times,
             KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, MASK, True, POWER, IDENTITY,
             FAST, PRECISION,
         )  # fmt: skip
         place = next_place
-        low, high, base = next_low, next_high, next_base
+        span = next_span
     dq_tile *= qk_scale * output_scale
     store_rows(dq, dq_stride, first, length, dq_tile, QUERIES, QK_DIM, QK_WIDTH, rule[4])
     if amount is not None:

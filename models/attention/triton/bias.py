@@ -14,8 +14,9 @@ import triton
 import triton.language as tl
 
 from models.attention.bias import BUCKET_WIDTH, LAST_BUCKET
+from models.attention.triton.reads import fast_log2, read, read_column, read_diagonals, read_row
 from models.attention.triton.sight import RICH, stand
-from models.attention.triton.step import block_bounds, read
+from models.attention.triton.step import block_bounds
 from models.attention.triton.times import LIMIT
 
 _LIMIT = tl.constexpr(LIMIT)
@@ -26,24 +27,45 @@ _SLACK = tl.constexpr(1e-4)
 # Up to this many borders, comparing with each costs less than finding each pair's bucket.
 _FEW = tl.constexpr(6)
 _RICH = tl.constexpr(RICH)
+# A float32 whose last bit is worth 1.
+_ROUND = tl.constexpr(1.5 * 2**23)
+_ROUND_BITS = tl.constexpr(0x4B400000)
+# How the pairs of a tile find their buckets: all lie in one; some borders lie between; each for itself; each
+# for itself in 64 bits.
+ONE, BORDERS, PAIRS, WIDE = 0, 1, 2, 3
+_ONE, _BORDERS, _PAIRS, _WIDE = (
+    tl.constexpr(ONE),
+    tl.constexpr(BORDERS),
+    tl.constexpr(PAIRS),
+    tl.constexpr(WIDE),
+)
 
 # Below, `times` is the tuple (seconds of queries, seconds of keys, query times, timestamps, borders, wide
 # borders), the first four from the sequence's first token on.
+# `span` is the tuple (way, low, high, base): how the pairs of a tile find their buckets, the buckets between
+# which all lie, and what to add to all their biases: `time[low]` if the way adds but differences from there.
 
 
 @triton.jit
 def half_scores(
-    products, half_scale, query_place, key_place, length, rule, position, time, base, low, high, amount, rate,
-    times,
+    products, half_scale, first_query, first_key, query_place, key_place, length, rule, position, time, span,
+    amount, rate, times,
     POWER: tl.constexpr, MASK: tl.constexpr, MASKED: tl.constexpr,
 ):  # fmt: skip
     """`(qk_scale * products + bias) / 2` of one tile."""
     half = products * half_scale
     if position is not None:
-        half = add_position(half, position, query_place, key_place, length, rule, MASK, MASKED)
+        # What is the same all over the tile is added to the few different positions, not to all pairs.
+        found = read_position(
+            position, first_query - first_key, query_place, key_place, length, rule, MASK, MASKED
+        )
+        half += 0.5 * found + 0.5 * span[3]
+    elif time is not None:
+        half += 0.5 * span[3]
     if time is not None:
-        half += 0.5 * base
-        half = add_time(half, time, base, low, high, query_place, key_place, length, times)
+        half = add_time(
+            half, time, span, first_query, first_key, query_place, key_place, length, times, MASKED
+        )
     if amount is not None:
         exponent = decay_exponent(query_place, key_place, length, times, POWER)
         half += 0.5 * tl.load(amount) * tl.exp(-tl.load(rate) * exponent)
@@ -51,19 +73,24 @@ def half_scores(
 
 
 @triton.jit
-def add_position(
-    half, position, query_place, key_place, length, rule, MASK: tl.constexpr, MASKED: tl.constexpr
+def read_position(
+    position, apart, query_place, key_place, length, rule, MASK: tl.constexpr, MASKED: tl.constexpr
 ):
-    """Add `position[p(i) - p(j)] / 2`; where j is ahead, any entry, and past the end of the sequence that of
-    its end."""
-    query_place = tl.minimum(query_place, length - 1)
-    if MASK == _RICH:
-        distance = tl.maximum(stand(query_place, rule) - stand(key_place, rule), 0)
+    """`position[p(i) - p(j)]`; where j is ahead, any entry, and past the sequence that of its end.
+
+    `apart` is the place of the tile's first query less that of its first key.
+    """
+    if MASKED:
+        query_place = tl.minimum(query_place, length - 1)
+        if MASK == _RICH:
+            distance = stand(query_place, rule) - stand(key_place, rule)
+        else:
+            distance = query_place - key_place
+        return read(position, tl.maximum(distance, 0))
+    elif query_place.shape[1] == 1:
+        return read_diagonals(position, apart, query_place.shape[0], key_place.shape[1], 1)
     else:
-        distance = query_place - key_place
-        if MASKED:
-            distance = tl.maximum(distance, 0)
-    return half + 0.5 * read(position, distance)
+        return read_diagonals(position, apart, key_place.shape[0], query_place.shape[1], -1)
 
 
 @triton.jit
@@ -77,75 +104,144 @@ def decay_exponent(query_place, key_place, length, times, POWER: tl.constexpr):
 
 
 @triton.jit
-def time_range(time, own_least, own_most, bounds, num_blocks, first, length, SIZE: tl.constexpr):
-    """Buckets `low` and `high` between which all pairs of a tile lie, and `time[low]`.
+def find_span(
+    time,
+    own_least,
+    own_most,
+    bounds,
+    num_blocks,
+    first,
+    length,
+    OWN_QUERIES: tl.constexpr,
+    SIZE: tl.constexpr,
+):
+    """The span of a tile with a time table.
 
-    One side's least and greatest second are given, those of the other are those of its blocks; which side is
-    which does not matter to absolute differences. The range may be wider than need be by a border next to it,
-    and is all buckets where 32-bit seconds cannot tell.
+    One side's least and greatest second are given, of the queries if OWN_QUERIES, and those of the other are
+    those of its blocks. The buckets may be more than need be by one next to them, and are all where 32-bit
+    seconds cannot tell.
     """
     other_least, other_most = block_bounds(bounds, num_blocks, first, length, SIZE)
     narrow = (own_least > -_LIMIT) & (own_most < _LIMIT) & (other_least > -_LIMIT) & (other_most < _LIMIT)
-    least = own_least - other_most
-    most = own_most - other_least
+    if OWN_QUERIES:
+        least = own_least - other_most
+        most = own_most - other_least
+    else:
+        least = other_least - own_most
+        most = other_most - own_least
     nearest = tl.maximum(tl.maximum(least, -most), 1)
     farthest = tl.maximum(tl.maximum(most, -least), 1)
-    low = (tl.log2(nearest.to(tl.float32)) * _BUCKETS_PER_OCTAVE - _SLACK).to(tl.int32)
-    high = (tl.log2(farthest.to(tl.float32)) * _BUCKETS_PER_OCTAVE + _SLACK).to(tl.int32)
+    low = (fast_log2(nearest.to(tl.float32)) * _BUCKETS_PER_OCTAVE - _SLACK).to(tl.int32)
+    high = (fast_log2(farthest.to(tl.float32)) * _BUCKETS_PER_OCTAVE + _SLACK).to(tl.int32)
+    # Comparing with borders takes differences of one sign, and seconds plus a border that fit into 32 bits.
+    few = (high - low <= _FEW) & (least >= 0) & (most < _LIMIT // 2)
+    way = tl.where(high == low, _ONE, tl.where(few, _BORDERS, _PAIRS))
     low = tl.where(narrow, low, 0)
-    return low, tl.where(narrow, high, _LAST_BUCKET), tl.load(time + low)
+    high = tl.where(narrow, high, _LAST_BUCKET)
+    way = tl.where(narrow, way, _WIDE)
+    return way, low, high, tl.where(way >= _PAIRS, 0.0, tl.load(time + low))
 
 
 @triton.jit
-def outlook(time, own_least, own_most, bounds, num_blocks, first, length, SIZE: tl.constexpr):
-    """`time_range` of a tile, or zeros without a time table. Asked one tile ahead, to hide its latency."""
+def outlook(
+    time,
+    own_least,
+    own_most,
+    bounds,
+    num_blocks,
+    first,
+    length,
+    OWN_QUERIES: tl.constexpr,
+    SIZE: tl.constexpr,
+):
+    """The span of a tile, zeros without a time table. Asked one tile ahead, to hide its latency."""
     if time is not None:
-        return time_range(time, own_least, own_most, bounds, num_blocks, first, length, SIZE)
+        return find_span(time, own_least, own_most, bounds, num_blocks, first, length, OWN_QUERIES, SIZE)
     else:
-        return tl.full((), 0, tl.int32), tl.full((), 0, tl.int32), tl.full((), 0.0, tl.float32)
+        zero = tl.full((), 0, tl.int32)
+        return zero, zero, zero, tl.full((), 0.0, tl.float32)
 
 
 @triton.jit
-def add_time(half, time, base, low, high, query_place, key_place, length, times):
-    """Add `(time[bucket] - base) / 2`, given the range of buckets and `base = time[low]`."""
-    if high > low:
-        if high - low <= _FEW:
-            difference = narrow_difference(query_place, key_place, length, times)
-            for bucket in tl.range(low + 1, high + 1, num_stages=1):
-                rise = 0.5 * (tl.load(time + bucket) - tl.load(time + bucket - 1))
-                half += tl.where(difference >= tl.load(times[4] + bucket), rise, 0.0)
-        elif high < _LAST_BUCKET:
-            found = buckets(query_place, key_place, length, times)
-            half += 0.5 * (read(time, found) - base)
+def add_time(
+    half, time, span, first_query, first_key, query_place, key_place, length, times, MASKED: tl.constexpr
+):
+    """Add `(time[bucket] - base) / 2`."""
+    way, low, high, base = span
+    # In order of size, not each by name: that would become a jump through a table.
+    if way > _ONE:
+        if way < _PAIRS:
+            # Border and entry of the next bucket are read while one is compared with.
+            border = tl.load(times[4] + low + 1)
+            above = tl.load(time + low + 1)
+            query, key = read_seconds(first_query, first_key, query_place, key_place, length, times, MASKED)
+            below = base
+            for bucket in tl.range(low + 2, high + 2, num_stages=1):
+                reached = reach(query, key, border)
+                rise = 0.5 * (above - below)
+                below = above
+                border = tl.load(times[4] + bucket)
+                above = tl.load(time + bucket)
+                half = tl.where(reached, half + rise, half)
+        elif way < _WIDE:
+            found = buckets(first_query, first_key, query_place, key_place, length, times, MASKED)
+            half += 0.5 * read(time, found)
         else:
-            # Slow, for sequences that span lifetimes.
-            for bucket in tl.range(low + 1, high + 1, num_stages=1):
-                rise = 0.5 * (tl.load(time + bucket) - tl.load(time + bucket - 1))
-                wide = wide_difference(query_place, key_place, length, times)
-                half += tl.where(wide >= tl.load(times[5] + bucket), rise, 0.0)
+            half += 0.5 * read(time, wide_buckets(query_place, key_place, length, times))
     return half
 
 
 @triton.jit
-def narrow_difference(query_place, key_place, length, times):
-    """Absolute differences in int32 seconds, where the bounds of the tile allow them."""
-    query = read(times[0], tl.minimum(query_place, length - 1))
-    key = read(times[1], tl.minimum(key_place, length - 1))
-    return tl.abs(query - key)
+def read_seconds(first_query, first_key, query_place, key_place, length, times, MASKED: tl.constexpr):
+    """32-bit seconds of queries and keys, where the bounds of the tile allow them."""
+    if MASKED:
+        query = read(times[0], tl.minimum(query_place, length - 1))
+        return query, read(times[1], tl.minimum(key_place, length - 1))
+    elif query_place.shape[1] == 1:
+        query = read_column(times[0], first_query, query_place.shape[0])
+        return query, read_row(times[1], first_key, key_place.shape[1])
+    else:
+        query = read_row(times[0], first_query, query_place.shape[1])
+        return query, read_column(times[1], first_key, key_place.shape[0])
+
+
+@triton.jit
+def reach(query, key, border):
+    """Whether `query - key >= border`: one comparison a pair, and a subtraction a row."""
+    if query.shape[1] == 1:
+        return query - border >= key
+    else:
+        return query >= key + border
 
 
 @triton.jit
 def wide_difference(query_place, key_place, length, times):
     """Absolute differences in int64 seconds."""
-    query = tl.load(times[2] + tl.minimum(query_place, length - 1))
-    key = tl.load(times[3] + tl.minimum(key_place, length - 1))
+    query = read(times[2], tl.minimum(query_place, length - 1))
+    key = read(times[3], tl.minimum(key_place, length - 1))
     return tl.abs(query - key)
 
 
 @triton.jit
-def buckets(query_place, key_place, length, times):
-    """The bucket of each pair of a narrow tile: a logarithm never too high, put right by one comparison."""
-    difference = narrow_difference(query_place, key_place, length, times)
-    logarithm = tl.log2(tl.maximum(difference, 1).to(tl.float32)) * _BUCKETS_PER_OCTAVE - _SLACK
-    estimate = logarithm.to(tl.int32)
+def buckets(first_query, first_key, query_place, key_place, length, times, MASKED: tl.constexpr):
+    """The bucket of each pair, by 32-bit seconds: an estimate, and one comparison with a border."""
+    query, key = read_seconds(first_query, first_key, query_place, key_place, length, times, MASKED)
+    difference = tl.maximum(tl.abs(query - key), 1)
+    estimate = estimate_bucket(difference)
     return estimate + (difference >= read(times[4], estimate + 1)).to(tl.int32)
+
+
+@triton.jit
+def wide_buckets(query_place, key_place, length, times):
+    """The same by 64-bit seconds: slow, for sequences that span lifetimes."""
+    difference = tl.maximum(wide_difference(query_place, key_place, length, times), 1)
+    estimate = tl.minimum(estimate_bucket(difference), _LAST_BUCKET - 1)
+    return estimate + (difference >= read(times[5], estimate + 1)).to(tl.int32)
+
+
+@triton.jit
+def estimate_bucket(difference):
+    """The bucket of differences from 1 on, or that before it."""
+    below = fast_log2(difference.to(tl.float32)) * _BUCKETS_PER_OCTAVE - (0.5 + _SLACK)
+    # To the nearest whole number, in the last bits: cheaper than the conversion, which tanh's unit does.
+    return tl.cast(below + _ROUND, tl.int32, bitcast=True) - _ROUND_BITS

@@ -13,12 +13,16 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from models.attention.bias import LAST_BUCKET
 from models.attention.triton.bias import (
+    ONE,
+    PAIRS,
+    WIDE,
     buckets,
     half_scores,
     outlook,
-    wide_difference,
+    reach,
+    read_seconds,
+    wide_buckets,
 )
 from models.attention.triton.sight import RICH, WINDOW, in_step, read_rule, stand, visible
 from models.attention.triton.step import VARYING, activate_with_slope, block_bounds, load_rows, read_tile
@@ -26,29 +30,34 @@ from models.attention.triton.step import VARYING, activate_with_slope, block_bou
 TIME_COLUMNS = 256
 """Columns of a row of partial sums by bucket, of which 129 are used."""
 _TIME_COLUMNS = tl.constexpr(TIME_COLUMNS)
-_LAST_BUCKET = tl.constexpr(LAST_BUCKET)
+_ONE, _PAIRS, _WIDE = tl.constexpr(ONE), tl.constexpr(PAIRS), tl.constexpr(WIDE)
 _WINDOW = tl.constexpr(WINDOW)
 _RICH = tl.constexpr(RICH)
 
 
 @triton.jit
-def _add_buckets(sums, dscores, low, high, query_place, key_place, length, times):
+def _add_buckets(sums, dscores, span, first_query, first_key, query_place, key_place, length, times):
     """sums [TIME_COLUMNS] plus the sum of dscores over each bucket."""
     column = tl.arange(0, _TIME_COLUMNS)
-    if low == high:
+    way, low, high, _ = span
+    if way == _ONE:
+        sums += tl.where(column == low, tl.sum(dscores), 0.0)
+    elif way < _PAIRS:
+        query, key = read_seconds(first_query, first_key, query_place, key_place, length, times, True)
+        # From the greatest bucket down, each takes what its border reaches of the rest.
+        for below in tl.range(0, high - low, num_stages=1):
+            number = high - below
+            reached = reach(query, key, tl.load(times[4] + number))
+            sums += tl.where(column == number, tl.sum(tl.where(reached, dscores, 0.0)), 0.0)
+            dscores = tl.where(reached, 0.0, dscores)
         sums += tl.where(column == low, tl.sum(dscores), 0.0)
     else:
-        if high < _LAST_BUCKET:
-            found = buckets(query_place, key_place, length, times)
-            for number in tl.range(low, high + 1, num_stages=1):
-                sums += tl.where(column == number, tl.sum(tl.where(found == number, dscores, 0.0)), 0.0)
+        if way < _WIDE:
+            found = buckets(first_query, first_key, query_place, key_place, length, times, True)
         else:
-            borders = times[5]
-            for number in tl.range(low, high + 1, num_stages=1):
-                difference = tl.maximum(wide_difference(query_place, key_place, length, times), 1)
-                inside = difference >= tl.load(borders + number)
-                inside &= (number == high) | (difference < tl.load(borders + tl.minimum(number + 1, high)))
-                sums += tl.where(column == number, tl.sum(tl.where(inside, dscores, 0.0)), 0.0)
+            found = wide_buckets(query_place, key_place, length, times)
+        for number in tl.range(low, high + 1, num_stages=1):
+            sums += tl.where(column == number, tl.sum(tl.where(found == number, dscores, 0.0)), 0.0)
     return sums
 
 
@@ -173,12 +182,12 @@ def diagonal_kernel(
         if amount is not None:
             own_amount = amount + head * decay_head
             own_rate = rate + head * decay_head
-        low, high, base = outlook(
-            own_time, query_least, query_most, key_bounds, num_blocks, first_key, length, KEYS
+        span = outlook(
+            own_time, query_least, query_most, key_bounds, num_blocks, first_key, length, True, KEYS
         )
         half = half_scores(
-            products, half_scale, query_place, key_place, length, rule,
-            own_position, own_time, base, low, high, own_amount, own_rate, times, POWER, MASK, True,
+            products, half_scale, first_query, first_key, query_place, key_place, length, rule,
+            own_position, own_time, span, own_amount, own_rate, times, POWER, MASK, True,
         )  # fmt: skip
         _, slope = activate_with_slope(half, IDENTITY, FAST)
         # Rows past the end have no given gradient: zeros.
@@ -200,7 +209,9 @@ def diagonal_kernel(
                 else:
                     over_tiles += over_heads
             if time is not None:
-                sums = _add_buckets(sums, over_heads, low, high, query_place, key_place, length, times)
+                sums = _add_buckets(
+                    sums, over_heads, span, first_query, first_key, query_place, key_place, length, times
+                )
             over_heads = tl.zeros((QUERIES, KEYS), tl.float32)
     # Rows of a table lie together: [tables, tiles, parts, shares].
     out = tl.cast(table * num_tiles + tile, tl.int64) * (PARTS * SHARES) + part * SHARES + share

@@ -14,20 +14,21 @@ from models.attention.triton.step import VARYING, activate, block_bounds, load_r
 
 @triton.jit
 def _step(
-    total, q_tile, k, v, k_stride, v_stride, query_place, first_key, length, rule,
-    half_scale, position, time, base, low, high, amount, rate, times,
+    total, q_tile, k, v, k_stride, v_stride, first_query, first_key, length, rule,
+    half_scale, position, time, span, amount, rate, times,
     KEYS: tl.constexpr, QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr,
     V_WIDTH: tl.constexpr,
     MASK: tl.constexpr, MASKED: tl.constexpr, POWER: tl.constexpr, IDENTITY: tl.constexpr,
     FAST: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Add one tile of keys."""
+    query_place = (first_query + tl.arange(0, q_tile.shape[0]))[:, None]
     key_place = (first_key + tl.arange(0, KEYS))[None, :]
     k_tile = load_rows(k, k_stride, first_key, length, KEYS, QK_DIM, QK_WIDTH, MASKED)
     products = tl.dot(q_tile, tl.trans(k_tile), input_precision=PRECISION)
     half = half_scores(
-        products, half_scale, query_place, key_place, length, rule, position, time, base, low, high, amount,
-        rate, times, POWER, MASK, MASKED,
+        products, half_scale, first_query, first_key, query_place, key_place, length, rule, position,
+        time, span, amount, rate, times, POWER, MASK, MASKED,
     )  # fmt: skip
     weights = activate(half, IDENTITY, FAST)
     if MASKED:
@@ -78,41 +79,38 @@ def forward_kernel(
     if time is not None:
         query_least, query_most = block_bounds(bounds + blocks, num_blocks, first, length, QUERIES)
         key_bounds = bounds + 2 * num_blocks + blocks
-    query_place = (first + tl.arange(0, QUERIES))[:, None]
     q_tile = load_rows(q, q_stride, first, length, QUERIES, QK_DIM, QK_WIDTH, True, rule[4])
     whole_begin, whole_end, ranges = key_ranges(first, length, rule, QUERIES, KEYS, MASK)
     total = tl.zeros((QUERIES, V_WIDTH), tl.float32)
     if SPLIT:
-        low, high, base = outlook(
-            time, query_least, query_most, key_bounds, num_blocks, whole_begin, length, KEYS
-        )
+        span = outlook(time, query_least, query_most, key_bounds, num_blocks, whole_begin, length, True, KEYS)
         for first_key in tl.range(whole_begin, whole_end, KEYS):
-            next_low, next_high, next_base = outlook(
-                time, query_least, query_most, key_bounds, num_blocks, first_key + KEYS, length, KEYS
+            next_span = outlook(
+                time, query_least, query_most, key_bounds, num_blocks, first_key + KEYS, length, True, KEYS
             )
             total = _step(
-                total, q_tile, k, v, k_stride, v_stride, query_place, first_key, length, rule,
-                half_scale, position, time, base, low, high, amount, rate, times,
+                total, q_tile, k, v, k_stride, v_stride, first, first_key, length, rule,
+                half_scale, position, time, span, amount, rate, times,
                 KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, MASK, False, POWER, IDENTITY,
                 FAST, PRECISION,
             )  # fmt: skip
-            low, high, base = next_low, next_high, next_base
+            span = next_span
     else:
         # One loop with the mask: half the code, compiled in half the time.
         ranges = join(ranges, MASK)
     place = place_of(ranges, 0, KEYS, MASK)
-    low, high, base = outlook(time, query_least, query_most, key_bounds, num_blocks, place, length, KEYS)
+    span = outlook(time, query_least, query_most, key_bounds, num_blocks, place, length, True, KEYS)
     for step in tl.range(0, count_all(ranges, KEYS, MASK)):
         next_place = place_of(ranges, step + 1, KEYS, MASK)
-        next_low, next_high, next_base = outlook(
-            time, query_least, query_most, key_bounds, num_blocks, next_place, length, KEYS
+        next_span = outlook(
+            time, query_least, query_most, key_bounds, num_blocks, next_place, length, True, KEYS
         )
         total = _step(
-            total, q_tile, k, v, k_stride, v_stride, query_place, place, length, rule,
-            half_scale, position, time, base, low, high, amount, rate, times,
+            total, q_tile, k, v, k_stride, v_stride, first, place, length, rule,
+            half_scale, position, time, span, amount, rate, times,
             KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, MASK, True, POWER, IDENTITY,
             FAST, PRECISION,
         )  # fmt: skip
         place = next_place
-        low, high, base = next_low, next_high, next_base
+        span = next_span
     store_rows(out, out_stride, first, length, total * output_scale, QUERIES, V_DIM, V_WIDTH, rule[4])

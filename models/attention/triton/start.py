@@ -21,7 +21,7 @@ def start(kernel: Any, grid: tuple[int, int], shape: Shape | None, arguments: di
     if device.type == "cuda" and device.index != torch.cuda.current_device():
         with torch.cuda.device(device):
             return start(kernel, grid, shape, arguments)
-    options = {} if shape is None else {"num_warps": shape.warps, "num_stages": shape.stages}
+    options = {} if shape is None else shape.options()
     if INTERPRETED:
         kernel[grid](*ordered, **options)
         return

@@ -18,7 +18,6 @@ from models.attention.triton.tiles import BLOCK
 _BLOCK = tl.constexpr(BLOCK)
 # On the CPU, for tests, kernels are interpreted, and there is no assembly.
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-_NATIVE = tl.constexpr(not INTERPRETED)
 # Integers that differ from batch to batch: the compiler must not make a kernel for each of their kinds.
 VARYING = (
     "num_tiles",
@@ -92,35 +91,6 @@ def store_rows(
     places = target + tl.cast(first, tl.int64) * stride + row[:, None] * stride + column[None, :]
     mask = ((first + row < length) & (first + row >= skip))[:, None] & (column < DIM)[None, :]
     tl.store(places, tile.to(target.dtype.element_ty), mask=mask)
-
-
-@triton.jit
-def read(table, place):
-    """table[place] of a float32 or int32 table that nothing writes, for a tile of int32 places.
-
-    The compiler would read in an order that suits memory and turn the tile around in shared memory; these
-    reads hit the cache, and want to stay in the order of the matrix units.
-    """
-    if not _NATIVE:
-        return tl.load(table + place)
-    elif table.dtype.element_ty == tl.float32:
-        return tl.inline_asm_elementwise(
-            "{ .reg .b64 a; mad.wide.s32 a, $2, 4, $1; ld.global.nc.f32 $0, [a]; }",
-            "=f,l,r",
-            [table.to(tl.int64), place],
-            dtype=tl.float32,
-            is_pure=True,
-            pack=1,
-        )
-    else:
-        return tl.inline_asm_elementwise(
-            "{ .reg .b64 a; mad.wide.s32 a, $2, 4, $1; ld.global.nc.u32 $0, [a]; }",
-            "=r,l,r",
-            [table.to(tl.int64), place],
-            dtype=tl.int32,
-            is_pure=True,
-            pack=1,
-        )
 
 
 @triton.jit

@@ -20,6 +20,14 @@ class Shape:
     warps: int
     stages: int
     """Depth of the pipeline of reads."""
+    registers: int | None = None
+    """Most registers of a thread; None leaves it to the compiler. 128 let two programs of 8 warps share a
+    multiprocessor. 255, all there are, where the compiler would settle for 32 and keep the rest in memory."""
+
+    def options(self) -> dict[str, int]:
+        """How Triton is told."""
+        options = {"num_warps": self.warps, "num_stages": self.stages}
+        return options if self.registers is None else options | {"maxnreg": self.registers}
 
 
 @dataclass(frozen=True)
@@ -44,7 +52,8 @@ class Shapes:
 def shapes(qk_width: int, v_width: int, element_size: int, timed: bool, short: bool) -> Shapes:
     """Shapes for head dimensions rounded up to powers of two, with or without a time bias.
 
-    Times need registers, and so smaller tiles. `short` says that no sequence passes 256 tokens.
+    Times need registers: tiles must be smaller, or fewer programs share a multiprocessor. `short` says that
+    no sequence passes 256 tokens.
     """
     width = max(qk_width, v_width)
     small = Shape(64, 64, 4, 2)
@@ -52,14 +61,15 @@ def shapes(qk_width: int, v_width: int, element_size: int, timed: bool, short: b
     if element_size == 4:
         small = Shape(64, 32, 4, 2) if width <= 64 else Shape(32, 32, 4, 1)
         if width > 128:
-            small = Shape(32, 32, 8, 1)
+            small = Shape(32, 32, 8, 1, registers=255)
         return Shapes(small, small, small, small, shares)
     if width > 128:
         small = Shape(64, 32, 8, 2)
         return Shapes(Shape(128, 64, 8, 2), small, small, Shape(64, 64, 8, 1), shares)
     if width <= 64 or short:
         return Shapes(Shape(64, 64, 4, 3), small, small, diagonals, shares, split=not short)
+    diagonals = Shape(128, 64, 8, 2)
     if timed:
-        small = Shape(64, 32, 4, 3)
-        return Shapes(Shape(64, 64, 4, 3), small, small, diagonals, shares)
+        forward = Shape(128, 32, 8, 4, registers=128)
+        return Shapes(forward, Shape(128, 64, 8, 2), Shape(128, 64, 8, 2), diagonals, shares)
     return Shapes(Shape(128, 32, 8, 4), Shape(128, 64, 8, 3), Shape(128, 64, 8, 3), diagonals, shares)

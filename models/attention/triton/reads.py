@@ -1,0 +1,95 @@
+"""Reads of small tables that nothing writes, and logarithms, in the layout of the matrix units.
+
+Left to itself, the compiler would read a tile in an order that suits memory and turn it around in shared
+memory; these reads hit the cache, and want to stay where scores are. On the CPU, for tests, kernels are
+interpreted, and there is no assembly.
+"""
+# mypy: allow-untyped-defs
+# ruff: noqa: N803
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from models.attention.triton.step import INTERPRETED
+
+_NATIVE = tl.constexpr(not INTERPRETED)
+
+
+@triton.jit
+def read(table, place):
+    """table[place] of a float32, int32 or int64 table, for a tile of int32 places."""
+    if _NATIVE:
+        size: tl.constexpr = table.dtype.element_ty.primitive_bitwidth // 8
+        return _read_native(table.to(tl.int64) + size * place.to(tl.int64), table.dtype.element_ty)
+    else:
+        return tl.load(table + place)
+
+
+# A thread of the matrix units holds rows 8 apart, and pairs of columns 8 apart. Below, bits of rows and of
+# columns that are constant in a thread stand apart from those that are not: the compiler then sees that
+# addresses differ by constants, which cost no instruction, and which of them are the same. In any other
+# layout this is right too, but slower.
+_ROW = tl.constexpr(8)
+_COLUMN = tl.constexpr(~6)
+
+
+@triton.jit
+def read_diagonals(table, start, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SIGN: tl.constexpr):
+    """[ROWS, COLUMNS] `table[start + SIGN * (row - column)]`, SIGN 1 or -1; few differ in a thread."""
+    row = tl.arange(0, ROWS)[:, None]
+    column = tl.arange(0, COLUMNS)[None, :]
+    varying = start + SIGN * ((row & ~_ROW) - (column & ~_COLUMN))
+    return _read_near(table, varying, SIGN * ((row & _ROW) - (column & _COLUMN)))
+
+
+@triton.jit
+def read_row(table, start, COLUMNS: tl.constexpr):
+    """[1, COLUMNS] of a table from `start` on."""
+    column = tl.arange(0, COLUMNS)[None, :]
+    return _read_near(table, start + (column & ~_COLUMN), column & _COLUMN)
+
+
+@triton.jit
+def read_column(table, start, ROWS: tl.constexpr):
+    """[ROWS, 1] of a table from `start` on."""
+    row = tl.arange(0, ROWS)[:, None]
+    return _read_near(table, start + (row & ~_ROW), row & _ROW)
+
+
+@triton.jit
+def _read_near(table, varying, constant):
+    if _NATIVE:
+        place = (table.to(tl.int64) + 4 * varying.to(tl.int64)) + 4 * constant.to(tl.int64)
+        return _read_native(place, table.dtype.element_ty)
+    else:
+        return tl.load(table + (varying + constant))
+
+
+@triton.jit
+def _read_native(place, TYPE: tl.constexpr):
+    """The float32, int32 or int64 at each address."""
+    if TYPE.is_floating():
+        return tl.inline_asm_elementwise(
+            "ld.global.nc.f32 $0, [$1];", "=f,l", [place], dtype=tl.float32, is_pure=True, pack=1
+        )
+    elif TYPE.primitive_bitwidth == 32:
+        return tl.inline_asm_elementwise(
+            "ld.global.nc.u32 $0, [$1];", "=r,l", [place], dtype=tl.int32, is_pure=True, pack=1
+        )
+    else:
+        return tl.inline_asm_elementwise(
+            "ld.global.nc.u64 $0, [$1];", "=l,l", [place], dtype=tl.int64, is_pure=True, pack=1
+        )
+
+
+@triton.jit
+def fast_log2(x):
+    """log2 of a float32 from 1 on, wrong by 1e-5 at most: one operation of the special-function unit."""
+    if _NATIVE:
+        return tl.inline_asm_elementwise(
+            "lg2.approx.ftz.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1
+        )
+    else:
+        return tl.log2(x)
