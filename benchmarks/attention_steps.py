@@ -62,6 +62,17 @@ def _plain_reads() -> None:
 
 
 @triton.jit
+def _unsettled(tile):
+    return tile
+
+
+def _products_under_way() -> None:
+    from models.attention.triton import backward, forward
+
+    backward.settled = forward.settled = _unsettled
+
+
+@triton.jit
 def _read_every_pair(table, start, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SIGN: tl.constexpr):
     return read(table, start + SIGN * (tl.arange(0, ROWS)[:, None] - tl.arange(0, COLUMNS)[None, :]))
 
@@ -102,6 +113,7 @@ def _times_in_every_layer() -> None:
 STEPS: dict[str, Callable[[], None]] = {
     "silu by one tanh": _exact_sigmoid,
     "no mask where all is seen": _mask_everywhere,
+    "no product under way into the next step": _products_under_way,
     "table reads in the layout of the matrix units": _plain_reads,
     "positions read by diagonals": _position_of_every_pair,
     "logarithms by the hardware": _exact_logarithm,

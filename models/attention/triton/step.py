@@ -98,8 +98,8 @@ def store_rows(
 def settled(tile):
     """A sum of products, waited for before the next step begins.
 
-    Otherwise the compiler leaves the last product of a step under way into the next one, and then, for want of
-    proof that nobody touches its registers, lets every product wait for the one before.
+    Otherwise the compiler leaves the last product of a step under way into the next one, and then, for want
+    of proof that nobody touches its registers, lets every product wait for the one before.
     """
     if _NATIVE:
         # No instruction at all, but a use.
