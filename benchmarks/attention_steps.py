@@ -7,6 +7,8 @@ medians. Before them the dense reference, as it is and compiled; after them the 
 card's peak, and every operand read or written once. Each line is measured in a process of its own, since a
 compiled kernel keeps what it was compiled with. With $OUT set, numbers also go to $OUT/attention_steps.json.
 """
+# mypy: allow-untyped-defs
+# ruff: noqa: N803
 
 from __future__ import annotations
 
@@ -17,6 +19,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import triton
+import triton.language as tl
+
+from models.attention.triton.reads import read
 
 SHAPE = (16, 4, 2048, 128)
 PEAK_FLOPS = 989e12  # H100 SXM, dense bf16
@@ -49,16 +56,45 @@ def _exact_sigmoid() -> None:
 
 
 def _plain_reads() -> None:
-    import triton.language as tl
+    from models.attention.triton import reads
 
-    from models.attention.triton import step
+    reads._NATIVE = tl.constexpr(False)
 
-    step._NATIVE = tl.constexpr(False)
+
+@triton.jit
+def _unsettled(tile):
+    return tile
+
+
+def _products_under_way() -> None:
+    from models.attention.triton import backward, forward
+
+    backward.settled = forward.settled = _unsettled
+
+
+@triton.jit
+def _read_every_pair(table, start, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SIGN: tl.constexpr):
+    return read(table, start + SIGN * (tl.arange(0, ROWS)[:, None] - tl.arange(0, COLUMNS)[None, :]))
+
+
+def _position_of_every_pair() -> None:
+    from models.attention.triton import bias
+
+    bias.read_diagonals = _read_every_pair
+
+
+@triton.jit
+def _exact_log2(x):
+    return tl.log2(x)
+
+
+def _exact_logarithm() -> None:
+    from models.attention.triton import bias
+
+    bias.fast_log2 = _exact_log2
 
 
 def _bucket_of_every_pair() -> None:
-    import triton.language as tl
-
     from models.attention.triton import bias
 
     bias._FEW = tl.constexpr(0)
@@ -77,7 +113,10 @@ def _times_in_every_layer() -> None:
 STEPS: dict[str, Callable[[], None]] = {
     "silu by one tanh": _exact_sigmoid,
     "no mask where all is seen": _mask_everywhere,
+    "no product under way into the next step": _products_under_way,
     "table reads in the layout of the matrix units": _plain_reads,
+    "positions read by diagonals": _position_of_every_pair,
+    "logarithms by the hardware": _exact_logarithm,
     "few bucket borders: compare instead of look up": _bucket_of_every_pair,
     "times found once a batch": _times_in_every_layer,
     "tuned tiles": _plain_tiles,

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from models.attention import Causal, LocalWindow, RelativeBias, RelativeTime, Sequences, attention
 from models.attention import triton as kernel
+from models.attention.bias import BUCKET_STARTS, time_bucket
 from models.attention.inputs import AttentionInputs
 from models.attention.triton.tiles import BLOCK, tile_list, tile_list_on_device
 from tests.models.attention_problems import Problem, assert_same, biases, maybe, problems, relaxed
@@ -119,6 +120,29 @@ def test_float16() -> None:
 @pytest.mark.parametrize("window", [1, 33, 64, 200])
 def test_local_windows(window: int) -> None:
     check(Problem((150, 40), window=window, sorted_times=True), 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("copies", "limit", "sign"), [(5, 2**29, 1), (1, 2**31, 1), (1, 2**31, -1), (1, 2**62, 1)]
+)
+def test_differences_at_the_borders_of_buckets(copies: int, limit: int, sign: int) -> None:
+    """A second before each border, on it and a second after: in tiles of few borders, in others, and in tiles
+    whose seconds need 64 bits."""
+    borders = [start for start in BUCKET_STARTS if start < limit]
+    difference = torch.tensor([start + step for start in borders for step in (-1, 0, 1)] * copies)
+    difference = difference.sort().values
+    length = difference.numel()
+    sequences = Sequences.from_lengths([length], DEVICE)
+    query_time = torch.full((length,), 10**9)
+    times = RelativeTime(query_time.to(DEVICE), (query_time - sign * difference).to(DEVICE), sequences)
+    torch.manual_seed(0)
+    # Weights are the biases themselves: whole numbers, whose sums are exact.
+    bias = RelativeBias(time=torch.randperm(129, device=DEVICE).float(), relative_time=times)
+    q = torch.zeros(length, 1, 16, device=DEVICE)
+    v = torch.randint(0, 2, (length, 1, 16), device=DEVICE).float()
+    found = attention(q, q, v, sequences, activation="identity", mask=Causal(), bias=bias, kernel="triton")
+    weights = bias.time[time_bucket(sign * difference.to(DEVICE))]
+    torch.testing.assert_close(found, (weights[:, None, None] * v).cumsum(0), rtol=0, atol=0)
 
 
 def test_views_of_one_projection_need_no_copy() -> None:

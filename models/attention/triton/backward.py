@@ -27,6 +27,7 @@ from models.attention.triton.step import (
     block_bounds,
     load_rows,
     read_tile,
+    settled,
     store_rows,
 )
 
@@ -183,7 +184,7 @@ def _query_step(
         level = dscores * tl.exp(-tl.load(rate) * exponent)
         damount += tl.sum(level, axis=1)
         drate -= tl.sum(level * exponent, axis=1)
-    dq_tile = tl.dot(dscores.to(k_tile.dtype), k_tile, dq_tile, input_precision=PRECISION)
+    dq_tile = settled(tl.dot(dscores.to(k_tile.dtype), k_tile, dq_tile, input_precision=PRECISION))
     return dq_tile, damount, drate
 
 

@@ -9,7 +9,15 @@ import triton.language as tl
 
 from models.attention.triton.bias import half_scores, outlook
 from models.attention.triton.sight import count_all, join, key_ranges, place_of, read_rule, visible
-from models.attention.triton.step import VARYING, activate, block_bounds, load_rows, read_tile, store_rows
+from models.attention.triton.step import (
+    VARYING,
+    activate,
+    block_bounds,
+    load_rows,
+    read_tile,
+    settled,
+    store_rows,
+)
 
 
 @triton.jit
@@ -34,7 +42,7 @@ def _step(
     if MASKED:
         weights = tl.where(visible(query_place, key_place, rule, MASK), weights, 0.0)
     v_tile = load_rows(v, v_stride, first_key, length, KEYS, V_DIM, V_WIDTH, MASKED)
-    return tl.dot(weights.to(v_tile.dtype), v_tile, total, input_precision=PRECISION)
+    return settled(tl.dot(weights.to(v_tile.dtype), v_tile, total, input_precision=PRECISION))
 
 
 @triton.jit(do_not_specialize=VARYING)

@@ -21,8 +21,8 @@ _NATIVE = tl.constexpr(not INTERPRETED)
 def read(table, place):
     """table[place] of a float32, int32 or int64 table, for a tile of int32 places."""
     if _NATIVE:
-        size: tl.constexpr = table.dtype.element_ty.primitive_bitwidth // 8
-        return _read_native(table.to(tl.int64) + size * place.to(tl.int64), table.dtype.element_ty)
+        bytes_each = table.dtype.element_ty.primitive_bitwidth // 8
+        return _read_native(table.to(tl.int64) + bytes_each * place.to(tl.int64), table.dtype.element_ty)
     else:
         return tl.load(table + place)
 

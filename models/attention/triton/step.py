@@ -18,6 +18,7 @@ from models.attention.triton.tiles import BLOCK
 _BLOCK = tl.constexpr(BLOCK)
 # On the CPU, for tests, kernels are interpreted, and there is no assembly.
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+_NATIVE = tl.constexpr(not INTERPRETED)
 # Integers that differ from batch to batch: the compiler must not make a kernel for each of their kinds.
 VARYING = (
     "num_tiles",
@@ -91,6 +92,20 @@ def store_rows(
     places = target + tl.cast(first, tl.int64) * stride + row[:, None] * stride + column[None, :]
     mask = ((first + row < length) & (first + row >= skip))[:, None] & (column < DIM)[None, :]
     tl.store(places, tile.to(target.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def settled(tile):
+    """A sum of products, waited for before the next step begins.
+
+    Otherwise the compiler leaves the last product of a step under way into the next one, and then, for want
+    of proof that nobody touches its registers, lets every product wait for the one before.
+    """
+    if _NATIVE:
+        # No instruction at all, but a use.
+        return tl.inline_asm_elementwise("", "=r,0", [tile], dtype=tl.float32, is_pure=True, pack=1)
+    else:
+        return tile
 
 
 @triton.jit
