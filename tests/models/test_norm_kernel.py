@@ -310,25 +310,27 @@ def test_a_compiler_is_given_torch_s_operations() -> None:
 @pytest.mark.parametrize("dim", [50, 64, 256, 512, 1024, 4096])
 @pytest.mark.parametrize("affine", [True, False])
 def test_on_the_gpu(dim: int, dtype: torch.dtype, tolerance: float, affine: bool) -> None:
-    case = Case(5000, dim, weight=affine, bias=affine, gate=True, keep=True, strided=True, dtype=dtype)
+    tokens = 5000 if dim <= 512 else 1500
+    case = Case(tokens, dim, weight=affine, bias=affine, gate=True, keep=True, strided=True, dtype=dtype)
     check(case, tolerance)
     check(replace(case, gate=False, keep=False, strided=False, centered=False, bias=False), tolerance)
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not on_gpu, reason="no CUDA device")
-def test_it_can_be_recorded_and_waits_for_nothing() -> None:
+def test_it_waits_for_nothing_and_can_be_recorded() -> None:
     case = Case(3000, 50, weight=True, bias=True, gate=True, keep=True)
     given = case.tensors()
     solve(case.kernel, given)
-    graph = torch.cuda.CUDAGraph()
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        with torch.cuda.graph(graph):
-            recorded = solve(case.kernel, given)
+        solve(case.kernel, given)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        recorded = solve(case.kernel, given)
     for tensor in (given["x"], given["gate"], given["given"]):
         tensor.normal_()
     graph.replay()
