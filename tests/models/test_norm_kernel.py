@@ -244,13 +244,13 @@ def test_dropout_is_drawn_in_training_only() -> None:
     x = torch.randn(200, 50, device=DEVICE)
     gate = torch.randn(200, 50, device=DEVICE)
     plain = norm(x) * gate
-    found = norm_gate_drop(norm, gate, dropout, x)
+    found = norm_gate_drop(norm, dropout, x, gate)
     dropped = found == 0
     assert 0.4 < float(dropped.float().mean()) < 0.6
     torch.testing.assert_close(found, torch.where(dropped, 0.0, 2 * plain))
     keep = torch.rand(200, 50, device=DEVICE) < 0.5
-    torch.testing.assert_close(norm_gate_drop(norm, gate, dropout, x, keep), 2 * plain * keep)
-    torch.testing.assert_close(norm_gate_drop(norm, gate, dropout.eval(), x), plain)
+    torch.testing.assert_close(norm_gate_drop(norm, dropout, x, gate, keep), 2 * plain * keep)
+    torch.testing.assert_close(norm_gate_drop(norm, dropout.eval(), x, gate), plain)
 
 
 def backbone_step(settings: dict[str, Any]) -> dict[str, Tensor]:
@@ -298,8 +298,8 @@ def test_a_compiler_is_given_torch_s_operations() -> None:
     norm = make_norm("layer", 50, 1e-6).to(DEVICE)
     x, gate = (torch.randn(9, 50, device=DEVICE) for _ in range(2))
     compiled = torch.compile(norm_gate_drop, fullgraph=True, backend="inductor" if on_gpu else "aot_eager")
-    expected = norm_gate_drop(norm, gate, Dropout(0.0), x)
-    torch.testing.assert_close(compiled(norm, gate, Dropout(0.0), x), expected)
+    expected = norm_gate_drop(norm, Dropout(0.0), x, gate)
+    torch.testing.assert_close(compiled(norm, Dropout(0.0), x, gate), expected)
 
 
 @pytest.mark.gpu
