@@ -163,7 +163,7 @@ class AttentionLayer(nn.Module):
             gate: U, of the same shape, or None.
             mask: of dropout, of the same shape; None to draw one.
         """
-        return self.f2(norm_gate_drop(self.attention_norm, gate, self.dropout, attended, mask))
+        return self.f2(norm_gate_drop(self.attention_norm, self.dropout, attended, gate, mask))
 
     def activate_and_combine(self, attended: Tensor, gate: Tensor | None, mask: Tensor | None) -> Tensor:
         """The same of U before SiLU."""

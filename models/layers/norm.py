@@ -82,15 +82,15 @@ def norm_for_product(norm: nn.Module, x: Tensor) -> Tensor:
 
 
 def norm_gate_drop(
-    norm: nn.Module, gate: Tensor | None, dropout: Dropout, x: Tensor, keep: Tensor | None = None
+    norm: nn.Module, dropout: Dropout, x: Tensor, gate: Tensor | None, keep: Tensor | None = None
 ) -> Tensor:
     """`dropout(norm(x) * gate)`, in one kernel where it fits.
 
     Args:
         norm: from `make_norm`.
-        gate: of x's shape, or None for 1.
         dropout: of the product.
         x: [..., dim].
+        gate: of x's shape, or None for 1.
         keep: from `dropout.draw`, of x's shape; drawn here if None.
 
     Returns:

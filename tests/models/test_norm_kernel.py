@@ -115,7 +115,7 @@ def check(case: Case, tolerance: float) -> None:
     ids=lambda parts: " ".join(parts) or "plain",
 )
 def test_it_is_the_formula(dim: int, parts: dict[str, bool]) -> None:
-    check(Case(37 if dim <= 100 else 7, dim, **parts), 1e-5)
+    check(Case(70, dim, **parts), 1e-5)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_parts_can_be_left_out(parts: dict[str, bool]) -> None:
     check(Case(5, 50, **parts), 1e-5)
 
 
-@pytest.mark.parametrize("tokens", [0, 1, 15, 16, 17, 200])
+@pytest.mark.parametrize("tokens", [0, 1, 63, 64, 65, 300])
 def test_any_number_of_rows(tokens: int) -> None:
     check(Case(tokens, 50, weight=True, bias=True, gate=True, keep=True), 1e-5)
 
@@ -203,7 +203,7 @@ def test_only_what_is_given_is_kept() -> None:
 
 
 def test_sums_over_rows_are_the_same_bits_every_time() -> None:
-    case = Case(3000 if on_gpu else 200, 50, weight=True, bias=True)
+    case = Case(3000 if on_gpu else 300, 50, weight=True, bias=True)
     given = case.tensors()
     first = solve(case.kernel, given)
     for _ in range(5):
@@ -244,13 +244,13 @@ def test_dropout_is_drawn_in_training_only() -> None:
     x = torch.randn(200, 50, device=DEVICE)
     gate = torch.randn(200, 50, device=DEVICE)
     plain = norm(x) * gate
-    found = norm_gate_drop(norm, gate, dropout, x)
+    found = norm_gate_drop(norm, dropout, x, gate)
     dropped = found == 0
     assert 0.4 < float(dropped.float().mean()) < 0.6
     torch.testing.assert_close(found, torch.where(dropped, 0.0, 2 * plain))
     keep = torch.rand(200, 50, device=DEVICE) < 0.5
-    torch.testing.assert_close(norm_gate_drop(norm, gate, dropout, x, keep), 2 * plain * keep)
-    torch.testing.assert_close(norm_gate_drop(norm, gate, dropout.eval(), x), plain)
+    torch.testing.assert_close(norm_gate_drop(norm, dropout, x, gate, keep), 2 * plain * keep)
+    torch.testing.assert_close(norm_gate_drop(norm, dropout.eval(), x, gate), plain)
 
 
 def backbone_step(settings: dict[str, Any]) -> dict[str, Tensor]:
@@ -298,8 +298,8 @@ def test_a_compiler_is_given_torch_s_operations() -> None:
     norm = make_norm("layer", 50, 1e-6).to(DEVICE)
     x, gate = (torch.randn(9, 50, device=DEVICE) for _ in range(2))
     compiled = torch.compile(norm_gate_drop, fullgraph=True, backend="inductor" if on_gpu else "aot_eager")
-    expected = norm_gate_drop(norm, gate, Dropout(0.0), x)
-    torch.testing.assert_close(compiled(norm, gate, Dropout(0.0), x), expected)
+    expected = norm_gate_drop(norm, Dropout(0.0), x, gate)
+    torch.testing.assert_close(compiled(norm, Dropout(0.0), x, gate), expected)
 
 
 @pytest.mark.gpu
@@ -310,25 +310,27 @@ def test_a_compiler_is_given_torch_s_operations() -> None:
 @pytest.mark.parametrize("dim", [50, 64, 256, 512, 1024, 4096])
 @pytest.mark.parametrize("affine", [True, False])
 def test_on_the_gpu(dim: int, dtype: torch.dtype, tolerance: float, affine: bool) -> None:
-    case = Case(5000, dim, weight=affine, bias=affine, gate=True, keep=True, strided=True, dtype=dtype)
+    tokens = 5000 if dim <= 512 else 1500
+    case = Case(tokens, dim, weight=affine, bias=affine, gate=True, keep=True, strided=True, dtype=dtype)
     check(case, tolerance)
     check(replace(case, gate=False, keep=False, strided=False, centered=False, bias=False), tolerance)
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not on_gpu, reason="no CUDA device")
-def test_it_can_be_recorded_and_waits_for_nothing() -> None:
+def test_it_waits_for_nothing_and_can_be_recorded() -> None:
     case = Case(3000, 50, weight=True, bias=True, gate=True, keep=True)
     given = case.tensors()
     solve(case.kernel, given)
-    graph = torch.cuda.CUDAGraph()
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        with torch.cuda.graph(graph):
-            recorded = solve(case.kernel, given)
+        solve(case.kernel, given)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        recorded = solve(case.kernel, given)
     for tensor in (given["x"], given["gate"], given["given"]):
         tensor.normal_()
     graph.replay()

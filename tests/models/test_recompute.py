@@ -206,14 +206,16 @@ def test_nothing_is_dropped_or_drawn_in_evaluation_or_without_a_probability() ->
 def test_a_block_keeps_the_bytes_of_the_formula() -> None:
     """Bytes a token and unit of width, without dropout. The residual path is fp32, the rest bf16.
 
-    HSTU: x 4, f1's result 8, attention's result 2. GPT: x 4, Q K V 6, attention 2; x 4, hidden layer 4 * 2.
+    HSTU: x 4, f1's result 8, attention's result 2; without recomputing also f1's input 2, SiLU's result 8 and
+    f2's input 2. GPT: x 4, Q K V 6, attention 2; x 4, hidden layer 4 * 2.
     Llama: the same with a hidden layer of 2 * 1368 / 512 * 2. A softmax keeps a normalizer a head too.
     """
     script = (
         "import json; from benchmarks.activation_memory import kept_by_a_block as kept; "
         "kinds = {'hstu': 'none', 'gpt': 'none', 'llama': 'rope'}; "
         "settings = {k: {'kind': k, 'bias': b, 'dropout': 0.0} for k, b in kinds.items()}; "
-        "print(json.dumps({k: kept({**s, 'recompute': 'pointwise'}) for k, s in settings.items()}))"
+        "found = {k: kept({**s, 'recompute': 'pointwise'}) for k, s in settings.items()}; "
+        "print(json.dumps({**found, 'hstu, none': kept(settings['hstu'])}))"
     )
     found = subprocess.run(
         [sys.executable, "-c", script],
@@ -225,5 +227,6 @@ def test_a_block_keeps_the_bytes_of_the_formula() -> None:
     )
     kept = json.loads(found.stdout.splitlines()[-1])
     assert kept["hstu"] == pytest.approx(14, abs=0.2)
+    assert kept["hstu, none"] == pytest.approx(26, abs=0.2)
     assert kept["gpt"] == pytest.approx(24, abs=0.2)
     assert kept["llama"] == pytest.approx(16 + 4 * 1368 / 512, abs=0.2)
