@@ -42,8 +42,8 @@ _ONE, _BORDERS, _PAIRS, _WIDE = (
 
 # Below, `times` is the tuple (seconds of queries, seconds of keys, query times, timestamps, borders, wide
 # borders), the first four from the sequence's first token on.
-# `span` is the tuple (way, low, high, base): how the pairs of a tile find their buckets, the buckets between
-# which all lie, and what to add to all their biases: `time[low]` if the way adds but differences from there.
+# `span` is the tuple (way, ends, base): how the pairs of a tile find their buckets, the buckets between which
+# all lie, and what to add to all their biases: `time[low]` if the way adds but differences from there.
 
 
 @triton.jit
@@ -59,9 +59,9 @@ def half_scores(
         found = read_position(
             position, first_query - first_key, query_place, key_place, length, rule, MASK, MASKED
         )
-        half += 0.5 * found + 0.5 * span[3]
+        half += 0.5 * found + 0.5 * span[2]
     elif time is not None:
-        half += 0.5 * span[3]
+        half += 0.5 * span[2]
     if time is not None:
         half = add_time(
             half, time, span, first_query, first_key, query_place, key_place, length, times, MASKED
@@ -139,7 +139,17 @@ def find_span(
     low = tl.where(narrow, low, 0)
     high = tl.where(narrow, high, _LAST_BUCKET)
     way = tl.where(narrow, way, _WIDE)
-    return way, low, high, tl.where(way >= _PAIRS, 0.0, tl.load(time + low))
+    return way, (low << 8) + high, tl.where(way >= _PAIRS, 0.0, tl.load(time + low))
+
+
+@triton.jit
+def lowest_and_highest(ends):
+    """The buckets between which all pairs of a tile lie.
+
+    They travel from step to step as one number: Triton 3.6 forgets to carry one that is nothing but the end
+    of an inner loop, and all steps see that of the first.
+    """
+    return ends >> 8, ends & 255
 
 
 @triton.jit
@@ -159,7 +169,7 @@ def outlook(
         return find_span(time, own_least, own_most, bounds, num_blocks, first, length, OWN_QUERIES, SIZE)
     else:
         zero = tl.full((), 0, tl.int32)
-        return zero, zero, zero, tl.full((), 0.0, tl.float32)
+        return zero, zero, tl.full((), 0.0, tl.float32)
 
 
 @triton.jit
@@ -167,7 +177,8 @@ def add_time(
     half, time, span, first_query, first_key, query_place, key_place, length, times, MASKED: tl.constexpr
 ):
     """Add `(time[bucket] - base) / 2`."""
-    way, low, high, base = span
+    way, ends, base = span
+    low, high = lowest_and_highest(ends)
     # In order of size, not each by name: that would become a jump through a table.
     if way > _ONE:
         if way < _PAIRS:

@@ -19,6 +19,7 @@ from models.attention.triton.bias import (
     WIDE,
     buckets,
     half_scores,
+    lowest_and_highest,
     outlook,
     reach,
     read_seconds,
@@ -39,7 +40,8 @@ _RICH = tl.constexpr(RICH)
 def _add_buckets(sums, dscores, span, first_query, first_key, query_place, key_place, length, times):
     """sums [TIME_COLUMNS] plus the sum of dscores over each bucket."""
     column = tl.arange(0, _TIME_COLUMNS)
-    way, low, high, _ = span
+    way, ends, _ = span
+    low, high = lowest_and_highest(ends)
     if way == _ONE:
         sums += tl.where(column == low, tl.sum(dscores), 0.0)
     elif way < _PAIRS:
