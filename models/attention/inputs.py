@@ -13,6 +13,7 @@ from models.attention.masks import Mask
 from models.attention.sequences import Sequences
 
 Activation = Literal["silu", "softmax", "identity"]
+_ACTIVATIONS = get_args(Activation)
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,10 +36,8 @@ class AttentionInputs:
     """Of q, where it holds only the last tokens of each sequence."""
 
     def __post_init__(self) -> None:
-        if self.activation not in get_args(Activation):
-            raise ValueError(
-                f"the activation is one of {', '.join(get_args(Activation))}, not '{self.activation}'"
-            )
+        if self.activation not in _ACTIVATIONS:
+            raise ValueError(f"the activation is one of {', '.join(_ACTIVATIONS)}, not '{self.activation}'")
         q, k, v = self.q, self.k, self.v
         if q.ndim != 3 or q.shape[1:] != k.shape[1:] or k.shape[:2] != v.shape[:2]:
             raise ValueError(f"shapes do not go together: {self.shapes()}")

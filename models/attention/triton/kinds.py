@@ -20,6 +20,14 @@ _REDUCED_COLUMNS = 16
 _MOST_KINDS = 512
 """A model has a few, with and without gradients."""
 
+# What kernels are given where there is no such thing.
+_WITHOUT_BIAS: dict[str, object] = {
+    "rules": None, "num_sequences": 0,
+    "position": None, "time": None, "amount": None, "rate": None,
+    "query_time": None, "timestamp": None, "seconds": None, "bounds": None, "borders": None,
+    "wide_borders": None, "tokens": 0, "num_blocks": 0,
+}  # fmt: skip
+
 Strides = tuple[tuple[int, ...], ...]
 """Of q, k and v; and of the result's gradient, where there is one."""
 
@@ -152,7 +160,7 @@ class Launchers:
     def _constants(self) -> dict[str, object]:
         """What all kernels but the last are given."""
         kind, (q, k, v) = self.kind, self._strides[:3]
-        return {
+        return _WITHOUT_BIAS | {
             "q_stride": q[0], "q_head": q[1],
             "k_stride": k[0], "k_head": k[1],
             "v_stride": v[0], "v_head": v[1],

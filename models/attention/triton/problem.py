@@ -18,8 +18,9 @@ Tables = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]
 """What has gradients of a bias: position, time, amount and rate of a decay."""
 
 NO_TABLES: Tables = (None, None, None, None)
+_TABLES = ("position", "time", "amount", "rate")
 _TIMES = ("query_time", "timestamp", "seconds", "bounds", "borders", "wide_borders")
-"""Kernel arguments of `Times`, of the same names there."""
+"""Names of kernel arguments, of `Times` those of its fields."""
 _FAR = 1 << 30
 """A window that hides nothing."""
 _SHORT = 256
@@ -62,22 +63,26 @@ class Problem(NamedTuple):
         return like.new_empty((rows, *like.shape[1:]))
 
     def tensors(self) -> dict[str, Tensor | None]:
-        """Kernel arguments that describe the mask and the bias: tensors."""
-        named = {
-            "rules": self.rules,
-            "position": self.position, "time": self.time, "amount": self.amount, "rate": self.rate,
-        }  # fmt: skip
-        return named | {name: self.times and getattr(self.times, name) for name in _TIMES}
+        """Kernel arguments that describe the mask and the bias: tensors, those that there are."""
+        tables = zip(_TABLES, self.tables, strict=True)
+        named: dict[str, Tensor | None] = {name: table for name, table in tables if table is not None}
+        if self.rules is not None:
+            named["rules"] = self.rules
+        if self.times is not None:
+            named |= {name: getattr(self.times, name) for name in _TIMES}
+        return named
 
     def numbers(self) -> dict[str, int | float]:
-        """Kernel arguments that describe the mask and the bias: numbers that differ by the batch."""
-        rules, times = self.rules, self.times
-        return {
-            "num_sequences": 0 if rules is None else rules.shape[1],
-            "tokens": 0 if times is None else times.seconds.shape[1],
-            "num_blocks": 0 if times is None else times.bounds.shape[1],
-            "half_scale": 0.5 * self.qk_scale, "output_scale": self.output_scale,
+        """Kernel arguments that differ by the batch: numbers, those that are not 0."""
+        numbers: dict[str, int | float] = {
+            "half_scale": 0.5 * self.qk_scale, "output_scale": self.output_scale
         }  # fmt: skip
+        if self.rules is not None:
+            numbers["num_sequences"] = self.rules.shape[1]
+        if self.times is not None:
+            numbers["tokens"] = self.times.seconds.shape[1]
+            numbers["num_blocks"] = self.times.bounds.shape[1]
+        return numbers
 
 
 def problem_of(inputs: AttentionInputs, q: Tensor, k: Tensor, v: Tensor, tables: Tables) -> Problem:

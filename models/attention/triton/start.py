@@ -43,6 +43,8 @@ class _Compiled(NamedTuple):
     run: Any
     function: Any
     metadata: Any
+    stream: Any
+    """Gives the current stream of a device."""
 
 
 _put_off: ContextVar[list[Call] | None] = ContextVar("put_off", default=None)
@@ -67,7 +69,7 @@ class Launcher:
         shape: its warps and stages; None for Triton's own choice.
         device: where it runs.
         fixed: arguments by name, in any order, more than the kernel has if need be. Calls give the others,
-            and those of one launcher always the same ones, of the same types.
+            and may give these: always the same ones, of the same types.
     """
 
     def __init__(
@@ -111,9 +113,9 @@ class Launcher:
         if compiled is None or _watched():
             self._start_by_triton(grid, tensors, numbers)
             return
-        stream = driver.active.get_current_stream(device)
-        nobody = None, None, None  # Who watches launches, see `_watched`.
-        compiled.run(*grid, 1, stream, compiled.function, compiled.metadata, *nobody, *row)
+        run, function, metadata, stream = compiled
+        # Nobody watches: no metadata of the launch, and no hooks before and after it.
+        run(*grid, 1, stream(device), function, metadata, None, None, None, *row)
 
     def compile(self, grid: tuple[int, int], tensors: Tensors, numbers: Numbers) -> None:
         """Compile and load what a call starts whose tensors have the types of these, and all are aligned."""
@@ -151,7 +153,11 @@ def _alignment(tensors: Tensors) -> tuple[bool, ...]:
 
 def _loaded(kernel: Any) -> _Compiled | None:
     """With its code on the device; None where a hook of Triton's kept it from being compiled."""
-    return None if kernel is None else _Compiled(kernel.run, kernel.function, kernel.packed_metadata)
+    if kernel is None:
+        return None
+    stream = driver.active.get_current_stream
+    # To ask for `run` loads the kernel: only then there is a function.
+    return _Compiled(kernel.run, kernel.function, kernel.packed_metadata, stream)
 
 
 def _watched() -> bool:
