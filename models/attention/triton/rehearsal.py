@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor
+from triton.runtime import driver
 
 from models.attention.triton import launch
 from models.attention.triton.problem import Problem
@@ -48,6 +49,7 @@ def rehearse(problem: Problem, q: Tensor, k: Tensor, v: Tensor, tables: bool) ->
         launch.key_gradients(shared, k, v)
         if tables:
             launch.table_gradients(shared)
+    _ = driver.active  # Made here, or each thread would make one.
     with ThreadPoolExecutor(max_workers=len(calls) or 1) as threads:
         for call in calls:
             threads.submit(call.compile)
