@@ -136,18 +136,18 @@ class Launchers:
             "ROWS": _REDUCED_ROWS, "COLUMNS": _REDUCED_COLUMNS,
         })  # fmt: skip
 
-    @property
+    @cached_property
     def tables(self) -> int:
         """Rows of the tables' gradients: what all heads share is summed over heads in the kernel."""
         position, time = self.kind.position, self.kind.time
         return 1 if _head_stride(position, 2) == _head_stride(time, 2) == 0 else self.kind.heads
 
-    @property
+    @cached_property
     def position_blocks(self) -> int:
         """Programs that add up the gradient of positions."""
         return -(-_size(self.kind.position) // self.shapes.diagonals.tile)
 
-    @property
+    @cached_property
     def time_blocks(self) -> int:
         """Programs that add up the gradient of time buckets."""
         return -(-_size(self.kind.time) // _REDUCED_COLUMNS)
