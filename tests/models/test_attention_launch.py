@@ -100,32 +100,36 @@ class Gpu:
         yield
 
 
+def _take_out() -> dict[str, ModuleType]:
+    """Forget Triton and the kernels: out of the list of modules, and out of the packages that they are in."""
+    taken = {
+        name: module
+        for name, module in sys.modules.items()
+        if (name.split(".")[0] == "triton" and not name.startswith("triton._C"))
+        or name.startswith("models.attention.triton.")
+    }
+    for name in taken:
+        del sys.modules[name]
+        package, _, child = name.rpartition(".")
+        if package in sys.modules and hasattr(sys.modules[package], child):
+            delattr(sys.modules[package], child)
+    return taken
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _compiled_modules() -> Iterator[None]:
     """Import Triton and the kernels anew, not interpreted, and put back afterwards what was there."""
-
-    def ours() -> dict[str, ModuleType]:
-        return {
-            name: module
-            for name, module in sys.modules.items()
-            if (name.split(".")[0] == "triton" and not name.startswith("triton._C"))
-            or name.startswith("models.attention.triton.")
-        }
-
-    before = ours()
+    before = _take_out()
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("TRITON_INTERPRET", raising=False)
-        for name in before:
-            del sys.modules[name]
         importlib.import_module("models.attention.triton.operator")
         yield
-    for name in ours():
-        del sys.modules[name]
+    _take_out()
     sys.modules.update(before)
     for name, module in before.items():
-        parent, _, child = name.rpartition(".")
-        if parent in sys.modules:
-            setattr(sys.modules[parent], child, module)
+        package, _, child = name.rpartition(".")
+        if package in sys.modules:
+            setattr(sys.modules[package], child, module)
 
 
 @pytest.fixture
