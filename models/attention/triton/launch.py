@@ -65,7 +65,7 @@ def query_gradients(shared: Backward, q: Tensor) -> tuple[Tensor, Tensor | None,
     count = tiles.shape[1]
     amount = problem.amount
     # Zeros: tiles of length 0 write nothing.
-    rows = None if amount is None else torch.zeros((count, heads, 2), device=q.device)
+    rows = None if amount is None else amount.new_zeros((count, heads, 2))
     if tokens:
         numbers = numbers | {"qk_scale": problem.qk_scale, "num_tiles": count}
         ready.queries((heads, count), tensors | {"dq": dq, "decay_rows": rows, "tiles": tiles}, numbers)

@@ -1,11 +1,12 @@
 """Compile the kernels of a forward and a backward pass before they start, side by side.
 
 As they come they would compile one after the other, those of backward only once forward has run. Most of the
-work is done outside of Python's lock: by LLVM, by the assembler, and by a C compiler.
+work is done without Python's lock, by Triton's passes, LLVM, the assembler, and a C compiler.
 """
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -50,7 +51,7 @@ def rehearse(problem: Problem, q: Tensor, k: Tensor, v: Tensor, tables: bool) ->
         if tables:
             launch.table_gradients(shared)
     _ = driver.active  # Made here, or each thread would make one.
-    with ThreadPoolExecutor(max_workers=len(calls) or 1) as threads:
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
         for call in calls:
             threads.submit(call.compile)
 
