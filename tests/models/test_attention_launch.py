@@ -76,11 +76,14 @@ class Gpu:
         self.launches: list[Launch] = []
         self.entered: list[object] = []
         self.broken: set[str] = set()
+        self.kernels: list[Any] = []
+        self.unnamed: set[str] = set()
         self.target = target
 
     def compile(self, source: Any, target: Any = None, options: Any = None, **_: Any) -> Kernel:
         name = source.fn.__name__
         self.compiled.append(name)
+        self.unnamed |= {kernel.__name__ for kernel in self.kernels if kernel.hash is None}
         if name in self.broken:
             raise RuntimeError(f"{name} does not compile")
         return Kernel(self, source, options)
@@ -149,6 +152,9 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
         for kernel in vars(module).values():
             if hasattr(kernel, "device_caches"):
                 kernel.device_caches.clear()
+                kernel.hash = None
+                if kernel.__name__ in ALL_KERNELS:
+                    gpu.kernels.append(kernel)
     kinds.launchers.cache_clear()
     monkeypatch.setattr(driver, "_active", gpu)
     return gpu
@@ -291,6 +297,13 @@ def run_forward(one: Case) -> Tensor:
     from models.attention.triton.operator import run
 
     return run(one.inputs)
+
+
+def test_kernels_are_named_in_a_fixed_order(gpu: Gpu) -> None:
+    """Named in threads, they would have other names in the next process, and be compiled again."""
+    run_forward(case(bias="position"))
+    assert len(gpu.kernels) == 5
+    assert gpu.unnamed == set()
 
 
 def test_without_gradients_only_forward_is_compiled(gpu: Gpu) -> None:

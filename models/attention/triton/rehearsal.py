@@ -51,6 +51,9 @@ def rehearse(problem: Problem, q: Tensor, k: Tensor, v: Tensor, tables: bool) ->
         if tables:
             launch.table_gradients(shared)
     _ = driver.active  # Made here, or each thread would make one.
+    for call in calls:
+        # A kernel's name in Triton's cache depends on which others were named before it: always the same.
+        _ = call.launcher.kernel.cache_key
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
         for call in calls:
             threads.submit(call.compile)

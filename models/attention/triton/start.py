@@ -75,7 +75,7 @@ class Launcher:
     def __init__(
         self, kernel: Any, shape: Shape | None, device: torch.device, fixed: Mapping[str, object]
     ) -> None:
-        self._kernel = kernel
+        self.kernel = kernel
         self._options = {} if shape is None else {"num_warps": shape.warps, "num_stages": shape.stages}
         self._device = device
         self._places = {name: place for place, name in enumerate(kernel.arg_names)}
@@ -95,7 +95,7 @@ class Launcher:
             calls.append(Call(self, grid, tensors, numbers))
             return
         if INTERPRETED:
-            self._kernel[grid](*self._ordered(tensors, numbers), **self._options)
+            self.kernel[grid](*self._ordered(tensors, numbers), **self._options)
             return
         device = self._device.index
         if device != torch.cuda.current_device():
@@ -123,12 +123,12 @@ class Launcher:
             # Triton takes a type for an aligned tensor.
             types = {name: None if tensor is None else tensor.dtype for name, tensor in tensors.items()}
             with torch.cuda.device(self._device):
-                kernel = self._kernel.warmup(*self._ordered(types, numbers), grid=grid, **self._options)
+                kernel = self.kernel.warmup(*self._ordered(types, numbers), grid=grid, **self._options)
                 self._aligned = _loaded(kernel)
 
     def _start_by_triton(self, grid: tuple[int, int], tensors: Tensors, numbers: Numbers) -> None:
         """Let Triton inspect all arguments, compile where it has not yet, and tell who watches launches."""
-        kernel = self._kernel[grid](*self._ordered(tensors, numbers), **self._options)
+        kernel = self.kernel[grid](*self._ordered(tensors, numbers), **self._options)
         alignment = _alignment(tensors)
         if all(alignment):
             self._aligned = _loaded(kernel)
@@ -142,7 +142,7 @@ class Launcher:
             row[self._places[name]] = value
             missing.discard(name)
         if missing:
-            raise KeyError(f"{', '.join(sorted(missing))} of {self._kernel.__name__}")
+            raise KeyError(f"{', '.join(sorted(missing))} of {self.kernel.__name__}")
         return row
 
 
