@@ -31,28 +31,28 @@ PEAK_BYTES = 3.35e12  # HBM3
 
 
 def _plain_tiles() -> None:
-    from models.attention.triton import launch
+    from models.attention.triton import kinds
     from models.attention.triton.tuning import Shape
 
-    choose, small = launch.choose_shapes, Shape(64, 32, 4, 2)
+    choose, small = kinds.choose_shapes, Shape(64, 32, 4, 2)
 
     def patched(*arguments: Any) -> Any:
         return replace(choose(*arguments), forward=small, keys=small, queries=small, diagonals=small)
 
-    launch.choose_shapes = patched
+    kinds.choose_shapes = patched
 
 
 def _mask_everywhere() -> None:
-    from models.attention.triton import launch
+    from models.attention.triton import kinds
 
-    choose = launch.choose_shapes
-    launch.choose_shapes = lambda *arguments: replace(choose(*arguments), split=False)
+    choose = kinds.choose_shapes
+    kinds.choose_shapes = lambda *arguments: replace(choose(*arguments), split=False)
 
 
 def _exact_sigmoid() -> None:
-    from models.attention.triton import launch
+    from models.attention.triton import kinds
 
-    launch.INTERPRETED = True  # there, it only says whether tanh.approx is to be had
+    kinds.INTERPRETED = True  # there, it only says whether tanh.approx is to be had
 
 
 def _plain_reads() -> None:
@@ -101,10 +101,10 @@ def _bucket_of_every_pair() -> None:
 
 
 def _times_in_every_layer() -> None:
-    from models.attention.triton import operator, times
+    from models.attention.triton import problem, times
     from models.attention.triton.tiles import BLOCK, tile_list
 
-    operator.times_of = lambda given: times.find_times(
+    problem.times_of = lambda given: times.find_times(
         given.query_time, given.timestamp, tile_list(given.sequences, BLOCK)
     )
 

@@ -158,6 +158,45 @@ def test_views_of_one_projection_need_no_copy() -> None:
     torch.testing.assert_close(*results, rtol=1e-4, atol=1e-4)
 
 
+IN_TURN = [
+    Problem((40, 9), bias="none"),
+    Problem((70,), bias="none"),
+    Problem((40, 9), bias="none", window=8),
+    Problem((40, 9), bias="both"),
+    Problem((40, 9), bias="position"),
+    Problem((40, 9), bias="time", heads=2, per_head=("time",)),
+    Problem((40, 9), bias="none", qk_dim=16),
+    Problem((40, 9), bias="none", decay="power"),
+    Problem((40, 9), bias="none", context=3),
+]
+
+
+def test_kinds_of_calls_in_turn() -> None:
+    """What is kept of one kind of calls is not used for another, nor of one batch for the next."""
+    for problem in IN_TURN * 2:
+        check(problem, 1e-5)
+
+
+@pytest.mark.parametrize("layout", [(0, 8), (3, 8), (0, 11), (1, 24)])
+def test_rows_may_lie_anywhere(layout: tuple[int, int]) -> None:
+    """From addresses that are no multiples of 16 bytes on, with gaps, heads inside or outside."""
+    offset, columns = layout
+    torch.manual_seed(0)
+    sequences = Sequences.from_lengths([30, 40], DEVICE)
+    tensors = [torch.randn(70 * 2 * columns + offset, device=DEVICE)[offset:] for _ in range(4)]
+    for heads_outside in (False, True):
+        shape = (2, 70, columns) if heads_outside else (70, 2, columns)
+        views = [tensor.view(shape)[:, :, :8] for tensor in tensors]
+        views = [view.transpose(0, 1) if heads_outside else view for view in views]
+        q, k, v = (view.detach().requires_grad_() for view in views[:3])
+        results = []
+        for name in ("triton", "reference"):
+            out = attention(q, k, v, sequences, activation="silu", mask=Causal(), kernel=name)
+            results.append([out, *torch.autograd.grad(out, [q, k, v], views[3])])
+        for found, expected in zip(*results, strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_gradients_are_the_same_bit_for_bit_in_every_run() -> None:
     problem = Problem((130, 20), heads=2, sorted_times=True, dtype=torch.float32, device=DEVICE)
     first, second = problem.solve("triton"), problem.solve("triton")
@@ -335,6 +374,52 @@ def test_offsets_past_two_to_the_31() -> None:
     (gradient_alone,) = torch.autograd.grad(out_alone, alone, out_alone.detach())
     assert torch.equal(out[-length:], out_alone)
     assert torch.equal(gradient[-length:], gradient_alone)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one CUDA device at most")
+def test_kernels_run_on_the_device_of_their_tensors() -> None:
+    problem = Problem((130, 20), heads=2, sorted_times=True, dtype=torch.float32)
+    expected = replace(problem, device="cuda:0").solve("triton")
+    found = replace(problem, device="cuda:1").solve("triton")
+    assert torch.cuda.current_device() == 0
+    assert all(tensor.get_device() == 1 for tensor in found.values())
+    assert_same({name: tensor.cpu() for name, tensor in found.items()},
+                {name: tensor.cpu() for name, tensor in expected.items()}, 1e-6)  # fmt: skip
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not on_gpu, reason="no CUDA device")
+def test_sequences_left_on_the_cpu_are_an_error() -> None:
+    q = torch.zeros(5, 1, 16, device="cuda")
+    with pytest.raises(ValueError, match="on one device"):
+        attention(q, q, q, Sequences.from_lengths([5]), activation="silu", mask=Causal(), kernel="triton")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not on_gpu, reason="no CUDA device")
+def test_a_recorded_call_does_what_the_call_did() -> None:
+    q, k, v, given = torch.randn(4, 150, 2, 16, device="cuda").unbind()
+    leaves = [tensor.requires_grad_() for tensor in (q, k, v)]
+    sequences = Sequences.from_lengths([130, 20], "cuda")
+
+    def both() -> list[torch.Tensor]:
+        out = attention(*leaves, sequences, activation="silu", mask=Causal(), kernel="triton")
+        return [out.detach(), *torch.autograd.grad(out, leaves, given)]
+
+    aside = torch.cuda.Stream()
+    aside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(aside):
+        expected = both()
+    torch.cuda.current_stream().wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        found = both()
+    for tensor in found:
+        tensor.zero_()
+    graph.replay()
+    torch.cuda.synchronize()
+    assert all(torch.equal(ours, truth) for ours, truth in zip(found, expected, strict=True))
 
 
 @pytest.mark.gpu

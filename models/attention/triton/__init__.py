@@ -37,11 +37,12 @@ def reasons_against(inputs: AttentionInputs) -> list[str]:
     reasons = []
     if inputs.activation == "softmax":
         reasons.append("silu and identity, not softmax")
-    if inputs.q.device.type != "cuda" and not (interpreted() and inputs.q.device.type == "cpu"):
-        reasons.append(f"CUDA only, not {inputs.q.device.type}")
-    if inputs.q.dtype not in _DTYPES or len({inputs.q.dtype, inputs.k.dtype, inputs.v.dtype}) > 1:
-        reasons.append(f"q, k and v must all be float32, float16 or bfloat16, not {inputs.q.dtype}")
-    if max(inputs.q.shape[2], inputs.v.shape[2]) > _MAX_DIM:
+    q, k, v = inputs.q, inputs.k, inputs.v
+    if not q.is_cuda and not (interpreted() and q.device.type == "cpu"):
+        reasons.append(f"CUDA only, not {q.device.type}")
+    if q.dtype not in _DTYPES or not q.dtype == k.dtype == v.dtype:
+        reasons.append(f"q, k and v must all be float32, float16 or bfloat16, not {q.dtype}")
+    if max(q.shape[2], v.shape[2]) > _MAX_DIM:
         reasons.append(f"head dimensions up to {_MAX_DIM}")
     if inputs.queries is not None and inputs.unread:
         reasons += inputs.unread

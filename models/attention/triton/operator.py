@@ -18,86 +18,75 @@ from models.attention.inputs import AttentionInputs
 from models.attention.masks import Mask
 from models.attention.sequences import Sequences
 from models.attention.triton import launch
-from models.attention.triton.tiles import tile_list
-from models.attention.triton.times import times_of
+from models.attention.triton.problem import NO_TABLES, Problem, Tables, problem_of
+from models.attention.triton.rehearsal import rehearse
 
 
 def run(inputs: AttentionInputs) -> Tensor:
-    """Attention with gradients for q, k, v and all parts of the bias."""
-    given = inputs.bias.tensors() if inputs.bias else (None,) * 4
-    tables = tuple(table if table is None else table.contiguous() for table in given)
+    """Attention with gradients for q, k, v and all parts of the bias.
+
+    Raises:
+        ValueError: tensors are on several devices.
+    """
+    tables = inputs.bias.tensors() if inputs.bias else NO_TABLES
     if torch.compiler.is_compiling():
         return _run_operator(inputs, tables)
-    return _Attention.apply(inputs.q, inputs.k, inputs.v, *tables, inputs)
+    if not torch.is_grad_enabled():
+        return _forward(inputs, tables)[0]
+    # Those that are there: each argument of a function of autograd's costs something, None too.
+    return _Attention.apply(inputs, inputs.q, inputs.k, inputs.v, *[t for t in tables if t is not None])
 
 
 class _Attention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> Tensor:
-        *tables, inputs = rest
-        q, k, v = (_with_unit_stride(tensor) for tensor in (q, k, v))
-        ctx.save_for_backward(q, k, v, *tables)
-        ctx.problem = _problem_of(inputs, q, v, *tables)
-        return launch.forward(ctx.problem, q, k, v)
+    def forward(ctx: Any, inputs: AttentionInputs, q: Tensor, k: Tensor, v: Tensor, *given: Tensor) -> Tensor:
+        tables = inputs.bias.tensors() if inputs.bias else NO_TABLES
+        ctx.tables = _want_gradients(tables)
+        out, ctx.problem, rows = _forward(inputs, tables, rehearsed=any(ctx.needs_input_grad))
+        ctx.save_for_backward(*rows, *given)
+        return out
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, given: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, *_ = ctx.saved_tensors
-        tables = ctx.needs_input_grad[3] or ctx.needs_input_grad[4]
-        return *_gradients(ctx.problem, q, k, v, given, tables), None
+        # Whoever may differentiate twice is told that it cannot be done; to see to that takes long.
+        return (_backward_once if torch.is_grad_enabled() else _backward)(ctx, given)
 
 
-def _problem_of(
-    inputs: AttentionInputs,
-    q: Tensor,
-    v: Tensor,
-    position: Tensor | None,
-    time: Tensor | None,
-    amount: Tensor | None,
-    rate: Tensor | None,
-) -> launch.Problem:
-    mask, bias, sequences = inputs.mask, inputs.bias, inputs.sequences
-    shapes = launch.choose_shapes(q, v, time is not None, sequences.max_length)
-    plain = mask.is_plain and inputs.queries is None
-    timed = time is not None or amount is not None
-    return launch.Problem(
-        tiles={size: tile_list(sequences, size) for size in shapes.tiles()},
-        query_tiles={size: tile_list(sequences, size, inputs.queries) for size in shapes.tiles()},
-        window=mask.window,
-        front=mask.front,
-        context=mask.context,
-        rules=None if plain else _rules(mask.history(sequences), sequences.offsets, inputs.queries),
-        position=position,
-        time=time,
-        amount=amount,
-        rate=rate,
-        power=bool(bias and bias.decay and bias.decay.kind == "power"),
-        times=times_of(bias.relative_time) if timed and bias and bias.relative_time else None,
-        identity=inputs.activation == "identity",
-        qk_scale=inputs.qk_scale,
-        output_scale=inputs.output_scale,
-        shapes=shapes,
-        padded=sequences.room is not None,
-    )
+def _backward(ctx: Any, given: Tensor) -> tuple[Tensor | None, ...]:
+    problem, (q, k, v, *_) = ctx.problem, ctx.saved_tensors
+    dq, dk, dv, *of_bias = _gradients(problem, q, k, v, given, ctx.tables)
+    there = [found for found, table in zip(of_bias, problem.tables, strict=True) if table is not None]
+    return None, dq, dk, dv, *there
 
 
-def _rules(history: Tensor, offsets: Tensor, queries: Sequences | None) -> Tensor:
-    """[3, sequences] int64, see `launch.Problem`."""
-    if queries is None:
-        return torch.stack([history, offsets[:-1], torch.zeros_like(history)])
-    skip = offsets.diff() - queries.offsets.diff()
-    return torch.stack([history, queries.offsets[:-1] - skip, skip])
+_backward_once = once_differentiable(_backward)
+
+
+def _forward(
+    inputs: AttentionInputs, tables: Tables, rehearsed: bool = False
+) -> tuple[Tensor, Problem, tuple[Tensor, Tensor, Tensor]]:
+    """The result, and what the backward pass needs: the problem, and q, k and v with contiguous rows."""
+    rows = _with_unit_stride(inputs.q), _with_unit_stride(inputs.k), _with_unit_stride(inputs.v)
+    problem = problem_of(inputs, *rows, tables)
+    if rehearsed and not problem.launchers.rehearsed:
+        rehearse(problem, *rows, _want_gradients(tables))
+    return launch.forward(problem, *rows), problem, rows
+
+
+def _want_gradients(tables: Tables) -> bool:
+    """Whether the position or the time table does."""
+    position, time, _, _ = tables
+    return (position is not None and position.requires_grad) or (time is not None and time.requires_grad)
 
 
 def _gradients(
-    problem: launch.Problem, q: Tensor, k: Tensor, v: Tensor, given: Tensor, tables: bool
+    problem: Problem, q: Tensor, k: Tensor, v: Tensor, given: Tensor, tables: bool
 ) -> tuple[Tensor | None, ...]:
     """Of q, k, v, position, time, amount and rate."""
-    given = _with_unit_stride(given)
-    dq, damount, drate = launch.query_gradients(problem, q, k, v, given)
-    dk, dv = launch.key_gradients(problem, q, k, v, given)
-    dposition, dtime = launch.table_gradients(problem, q, k, v, given) if tables else (None, None)
+    shared = launch.backward(problem, q, k, v, _with_unit_stride(given))
+    dq, damount, drate = launch.query_gradients(shared, q)
+    dk, dv = launch.key_gradients(shared, k, v)
+    dposition, dtime = launch.table_gradients(shared) if tables else (None, None)
     return dq, dk, dv, dposition, dtime, damount, drate
 
 
@@ -106,7 +95,7 @@ def _with_unit_stride(tensor: Tensor) -> Tensor:
     return tensor if tensor.stride(2) == 1 else tensor.contiguous()
 
 
-def _run_operator(inputs: AttentionInputs, tables: tuple[Tensor | None, ...]) -> Tensor:
+def _run_operator(inputs: AttentionInputs, tables: Tables) -> Tensor:
     mask, bias = inputs.mask, inputs.bias
     times = bias.relative_time if bias else None
     return silu_attention(
@@ -147,7 +136,7 @@ def _problem(
     identity: bool,
     qk_scale: float,
     output_scale: float,
-) -> launch.Problem:
+) -> Problem:
     """What the operator finds on the device, as for any sequences whose lengths are not known on the host."""
     # The longest sequence is not known without waiting; a position table is as long at least.
     longest = q.shape[0] if position is None else position.shape[-1]
@@ -171,7 +160,7 @@ def _problem(
         qk_scale,
         output_scale,
     )
-    return _problem_of(inputs, q, v, position, time, amount, rate)
+    return problem_of(inputs, q, k, v, (position, time, amount, rate))
 
 
 @torch.library.custom_op("lrm_kit::silu_attention", mutates_args=())

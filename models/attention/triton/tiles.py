@@ -8,6 +8,7 @@ known on the host; nothing waits for the device.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -22,20 +23,35 @@ BLOCK = 64
 _lists: WeakKeyDictionary[Sequences, dict[int, Tensor]] = WeakKeyDictionary()
 
 
+def tile_lists(
+    sequences: Sequences, sizes: Iterable[int], queries: Sequences | None = None
+) -> dict[int, Tensor]:
+    """`tile_list` of each of `sizes`, and of any others that were made for this batch."""
+    key = queries or sequences
+    made = _lists.get(key)
+    if made is None:
+        made = _lists[key] = {}
+    for size in sizes:
+        if size not in made:
+            made[size] = _tile_list(sequences, size, queries)
+    return made
+
+
 def tile_list(sequences: Sequences, tile: int, queries: Sequences | None = None) -> Tensor:
-    """[5, tiles] int32 on the device of `sequences`, for tiles of `tile` tokens.
+    """[5, tiles] int32 on the device of `sequences`, for tiles of `tile` tokens; made once a batch.
 
     With `queries`, which are the last tokens of each sequence, tiles count from the end of a sequence, and
     only as many are listed as hold queries.
     """
-    made = _lists.setdefault(queries or sequences, {})
-    if tile not in made and sequences.room is not None:
-        made[tile] = tile_list_on_device(sequences.offsets, tile, sequences.room.tokens)
-    if tile not in made:
-        kept = None if queries is None else np.array(queries.lengths, np.int64)
-        host = torch.from_numpy(_make(np.array(sequences.lengths, np.int64), tile, kept))
-        made[tile] = host.to(sequences.offsets.device, non_blocking=True)
-    return made[tile]
+    return tile_lists(sequences, (tile,), queries)[tile]
+
+
+def _tile_list(sequences: Sequences, tile: int, queries: Sequences | None) -> Tensor:
+    if sequences.room is not None:
+        return tile_list_on_device(sequences.offsets, tile, sequences.room.tokens)
+    kept = None if queries is None else np.array(queries.lengths, np.int64)
+    host = torch.from_numpy(_make(np.array(sequences.lengths, np.int64), tile, kept))
+    return host.to(sequences.offsets.device, non_blocking=True)
 
 
 def _make(lengths: np.ndarray, tile: int, queries: np.ndarray | None) -> np.ndarray:

@@ -1,0 +1,398 @@
+"""How the Triton kernels are started: by a launcher of the right kind, with what Triton itself would pass.
+
+Without a GPU: Triton inspects arguments as ever, but what it would compile and run is only noted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+from models.attention import Causal, LocalWindow, RelativeBias, RelativeTime, Sequences, TimeDecay
+from models.attention.inputs import AttentionInputs
+
+pytest.importorskip("triton", reason="triton is not installed")
+
+ALL_KERNELS = ["diagonal_kernel", "forward_kernel", "key_kernel", "query_kernel", "reduce_kernel"]
+# What a call allocates itself; addresses differ from call to call.
+OWN = {
+    "out",
+    "dq",
+    "dk",
+    "dv",
+    "decay_rows",
+    "position_rows",
+    "time_rows",
+    "crowded",
+    "dposition",
+    "dtime",
+    "rules",
+}
+
+
+class Launch(NamedTuple):
+    """One start of a kernel."""
+
+    kernel: Kernel
+    grid: tuple[int, ...]
+    stream: int
+    arguments: dict[str, object]
+
+
+class Kernel:
+    """In place of a compiled kernel."""
+
+    function, packed_metadata = "function", "metadata"
+
+    def __init__(self, gpu: Gpu, source: Any, options: Any) -> None:
+        self.name = source.fn.__name__
+        # What it was compiled for: types, constants, and what is known of addresses and numbers.
+        self.seen = (source.signature, source.constants, source.attrs, options["num_warps"])
+        self._gpu, self._names = gpu, source.fn.arg_names
+
+    def launch_metadata(self, *_: object) -> None:
+        return None
+
+    def run(self, x: int, y: int, z: int, stream: int, function: str, metadata: str, *rest: Any) -> None:
+        assert (function, metadata) == ("function", "metadata")
+        values = [a.data_ptr() if isinstance(a, Tensor) else a for a in rest[3:]]
+        named = dict(zip(self._names, values, strict=True))
+        self._gpu.launches.append(Launch(self, (x, y, z), stream, named))
+
+
+class Gpu:
+    """A device that compiles and runs nothing, and notes what it was to do."""
+
+    def __init__(self, target: Any) -> None:
+        self.compiled: list[str] = []
+        self.launches: list[Launch] = []
+        self.entered: list[object] = []
+        self.broken: set[str] = set()
+        self.kernels: list[Any] = []
+        self.unnamed: set[str] = set()
+        self.target = target
+
+    def compile(self, source: Any, target: Any = None, options: Any = None, **_: Any) -> Kernel:
+        name = source.fn.__name__
+        self.compiled.append(name)
+        self.unnamed |= {kernel.__name__ for kernel in self.kernels if kernel.hash is None}
+        if name in self.broken:
+            raise RuntimeError(f"{name} does not compile")
+        return Kernel(self, source, options)
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, device: object) -> int:
+        return 7
+
+    def get_current_target(self) -> Any:
+        return self.target
+
+    @contextlib.contextmanager
+    def device(self, device: object) -> Iterator[None]:
+        self.entered.append(device)
+        yield
+
+
+def _take_out() -> dict[str, ModuleType]:
+    """Forget Triton and the kernels: out of the list of modules, and out of the packages that they are in."""
+    taken = {
+        name: module
+        for name, module in sys.modules.items()
+        if (name.split(".")[0] == "triton" and not name.startswith("triton._C"))
+        or name.startswith("models.attention.triton.")
+    }
+    for name in taken:
+        del sys.modules[name]
+        package, _, child = name.rpartition(".")
+        if package in sys.modules and hasattr(sys.modules[package], child):
+            delattr(sys.modules[package], child)
+    return taken
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled_modules() -> Iterator[None]:
+    """Import Triton and the kernels anew, not interpreted, and put back afterwards what was there."""
+    before = _take_out()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("TRITON_INTERPRET", raising=False)
+        importlib.import_module("models.attention.triton.operator")
+        yield
+    _take_out()
+    sys.modules.update(before)
+    for name, module in before.items():
+        package, _, child = name.rpartition(".")
+        if package in sys.modules:
+            setattr(sys.modules[package], child, module)
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
+    from triton import compiler
+    from triton.backends.compiler import GPUTarget
+    from triton.runtime import driver
+
+    from models.attention.triton import backward, bias_gradient, forward, kinds, times
+
+    gpu = Gpu(GPUTarget("cuda", 90, 32))
+    monkeypatch.setattr(compiler, "compile", gpu.compile)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: None)  # the index of the CPU
+    monkeypatch.setattr(torch.cuda, "device", gpu.device)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    for module in (backward, bias_gradient, forward, times):
+        for kernel in vars(module).values():
+            if hasattr(kernel, "device_caches"):
+                kernel.device_caches.clear()
+                kernel.hash = None
+                if kernel.__name__ in ALL_KERNELS:
+                    gpu.kernels.append(kernel)
+    kinds.launchers.cache_clear()
+    monkeypatch.setattr(driver, "_active", gpu)
+    return gpu
+
+
+@contextlib.contextmanager
+def watched() -> Iterator[None]:
+    """A hook of Triton's, for which all launches go through Triton."""
+    from triton import knobs
+
+    knobs.runtime.launch_enter_hook.add(print)
+    try:
+        yield
+    finally:
+        knobs.runtime.launch_enter_hook.remove(print)
+
+
+class Case(NamedTuple):
+    """A call of attention, and its tensors with gradients."""
+
+    inputs: AttentionInputs
+    leaves: list[Tensor]
+    given: Tensor
+
+    def both(self) -> None:
+        """Forward and backward."""
+        from models.attention.triton.operator import run
+
+        torch.autograd.grad(run(self.inputs), self.leaves, self.given)
+
+
+def rows(tokens: int, dtype: torch.dtype, columns: int = 16, offset: int = 0) -> Tensor:
+    """[tokens, 2, 16], 2 * columns numbers from row to row, `offset` numbers past a multiple of 16 bytes."""
+    flat = torch.zeros(tokens * 2 * columns + offset, dtype=dtype)
+    assert flat.data_ptr() % 16 == 0
+    return flat[offset:].view(tokens, 2, columns)[:, :, :16].detach().requires_grad_()
+
+
+def case(
+    lengths: tuple[int, ...] = (70, 3),
+    dtype: torch.dtype = torch.bfloat16,
+    columns: int = 16,
+    offset: int = 0,
+    bias: str = "",
+    **more: Any,
+) -> Case:
+    """A call; `bias` names its parts."""
+    tokens = sum(lengths)
+    sequences = Sequences.from_lengths(lengths)
+    queries = more.pop("queries", None)
+    asking = tokens if queries is None else queries.num_tokens
+    q, k, v = rows(asking, dtype, columns, offset), rows(tokens, dtype), rows(tokens, dtype)
+    leaves, relative, table = [q, k, v], None, {}
+    if bias:
+        stamps = torch.arange(tokens)
+        asked = stamps[:asking]
+        times = RelativeTime(asked, stamps, sequences, queries)
+        heads = (2,) if "heads" in bias else ()
+        table = {
+            "position": torch.zeros(*heads, 80, requires_grad=True) if "position" in bias else None,
+            "time": torch.zeros(*heads, 129, requires_grad=True) if "time" in bias else None,
+        }
+        amount, rate = torch.zeros(1, requires_grad=True), torch.ones(1, requires_grad=True)
+        decay = TimeDecay(amount, rate) if "decay" in bias else None
+        relative = RelativeBias(table["position"], table["time"], times, decay)
+        leaves += [tensor for tensor in relative.tensors() if tensor is not None]
+    mask = more.pop("mask", Causal())
+    scales = more.pop("scales", (0.5, 1.0))
+    inputs = AttentionInputs(q, k, v, sequences, "silu", mask, relative, *scales, queries)
+    return Case(inputs, leaves, torch.zeros(asking, 2, 16, dtype=dtype))
+
+
+CASES = {
+    "plain": {},
+    "other lengths": {"lengths": (5, 130, 1)},
+    "long": {"lengths": (300,)},
+    "float32": {"dtype": torch.float32},
+    "strides": {"columns": 24},
+    "odd strides": {"columns": 17},
+    "unaligned": {"offset": 3},
+    "window": {"mask": LocalWindow(9)},
+    "other window": {"mask": LocalWindow(1)},
+    "whole scales": {"scales": (1, 1)},
+    "other scales": {"scales": (0.25, 0.125)},
+    "position": {"bias": "position"},
+    "time": {"bias": "time"},
+    "both": {"bias": "position time"},
+    "tables of heads": {"bias": "position time heads"},
+    "decay": {"bias": "decay position"},
+    "context": {"mask": Causal(context=3), "bias": "position"},
+    "candidates": {"mask": LocalWindow(9, candidates=torch.tensor([3, 1]))},
+    "last tokens": {"queries": Sequences.from_lengths([4, 2]), "bias": "time"},
+}
+
+
+def launches_of(gpu: Gpu, one: Case) -> list[Launch]:
+    gpu.launches.clear()
+    one.both()
+    return list(gpu.launches)
+
+
+def test_kernels_get_what_triton_would_give_them(gpu: Gpu) -> None:
+    """One kind after the other, and all once more: no call takes another's kernel or arguments."""
+    for _ in range(2):
+        for name, settings in CASES.items():
+            one = case(**settings)  # type: ignore[arg-type]
+            one.both()  # what is found once a batch, and what has to be compiled
+            fast = launches_of(gpu, one)
+            with watched():
+                slow = launches_of(gpu, one)
+            assert len(fast) == len(slow) >= 3, name
+            for ours, truth in zip(fast, slow, strict=True):
+                assert (ours.kernel.name, ours.grid, ours.stream) == (truth.kernel.name, truth.grid, 7), name
+                assert ours.kernel.seen == truth.kernel.seen, name
+                for argument, value in truth.arguments.items():
+                    if argument not in OWN:
+                        assert ours.arguments[argument] == value, (name, argument)
+                    assert (ours.arguments[argument] is None) == (value is None), (name, argument)
+            # Every launch but those that Triton made is without its inspection of arguments.
+            assert all(isinstance(value, int | float | str | None) for value in fast[0].arguments.values())
+
+
+def test_all_kernels_are_compiled_before_the_first_starts(gpu: Gpu) -> None:
+    one = case(bias="position time")
+    out = run_forward(one)
+    found = [name for name in gpu.compiled if name in ALL_KERNELS]
+    assert sorted(found) == ALL_KERNELS
+    assert [launch.kernel.name for launch in gpu.launches if launch.kernel.name in ALL_KERNELS] == [
+        "forward_kernel"
+    ]
+    before = len(gpu.compiled)
+    torch.autograd.grad(out, one.leaves, one.given)
+    one.both()
+    with watched():
+        one.both()
+    assert len(gpu.compiled) == before
+
+
+def run_forward(one: Case) -> Tensor:
+    from models.attention.triton.operator import run
+
+    return run(one.inputs)
+
+
+def test_kernels_are_named_in_a_fixed_order(gpu: Gpu) -> None:
+    """Named in threads, they would have other names in the next process, and be compiled again."""
+    run_forward(case(bias="position"))
+    assert len(gpu.kernels) == 5
+    assert gpu.unnamed == set()
+
+
+def test_without_gradients_only_forward_is_compiled(gpu: Gpu) -> None:
+    with torch.no_grad():
+        run_forward(case())
+    assert gpu.compiled == ["forward_kernel"]
+
+
+def test_tables_without_gradients_are_not_rehearsed(gpu: Gpu) -> None:
+    one = case(bias="position")
+    one.leaves.pop().requires_grad_(False)
+    one.both()
+    assert sorted(gpu.compiled) == ["forward_kernel", "key_kernel", "query_kernel"]
+
+
+def test_nothing_is_rehearsed_while_a_graph_is_recorded(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    run_forward(case())
+    assert gpu.compiled == ["forward_kernel"]
+
+
+def test_what_does_not_compile_fails_where_it_starts(gpu: Gpu) -> None:
+    gpu.broken.add("key_kernel")
+    one = case()
+    out = run_forward(one)
+    with pytest.raises(RuntimeError, match="key_kernel does not compile"):
+        torch.autograd.grad(out, one.leaves, one.given)
+
+
+def test_saved_tensors_may_come_back_with_other_strides(gpu: Gpu) -> None:
+    def unpack(tensor: Tensor) -> Tensor:
+        return tensor.contiguous()
+
+    one = case(columns=24)
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, unpack):
+        one.both()
+    strides = {launch.kernel.name: launch.arguments["q_stride"] for launch in gpu.launches}
+    assert strides == {"forward_kernel": 48, "query_kernel": 32, "key_kernel": 32}
+
+
+def test_kernels_start_on_their_own_device(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = case()
+    one.both()
+    current = [1]
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: current[0])
+
+    @contextlib.contextmanager
+    def device(wanted: torch.device) -> Iterator[None]:
+        current[0] = wanted.index
+        yield
+        current[0] = 1
+
+    monkeypatch.setattr(torch.cuda, "device", device)
+    launches = launches_of(gpu, one)
+    assert len(launches) == 3
+    assert current == [1]
+
+
+def test_tensors_on_several_devices_are_an_error(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a kernel would read from an address that is another device's."""
+    from models.attention.triton import kinds, problem
+
+    seen: list[Any] = []
+    monkeypatch.setattr(
+        problem,
+        "launchers",
+        lambda kind, strides: seen.append((kind, strides)) or kinds.launchers(kind, strides),
+    )
+    run_forward(case())
+    kind, strides = seen[0]
+    assert kind.devices == (-1, -1, -1, -1)
+    with pytest.raises(ValueError, match="on one device"):
+        kinds.launchers(kind._replace(devices=(0, 0, 0, -1)), strides)
+
+
+def test_a_missing_or_unknown_argument_is_an_error(gpu: Gpu) -> None:
+    from models.attention.triton.bias_gradient import reduce_kernel
+    from models.attention.triton.start import Launcher
+
+    launcher = Launcher(reduce_kernel, None, torch.device("cpu"), {"ROWS": 16})
+    with pytest.raises(KeyError, match="COLUMNS, KEYS, QUERIES, SHARES"):
+        launcher((1, 1), {"tiles": torch.zeros(1)}, {"num_tiles": 1})
+    with pytest.raises(KeyError, match="tilse"):
+        launcher((1, 1), {"tilse": torch.zeros(1)}, {})
+
+
+def test_differentiating_twice_is_an_error(gpu: Gpu) -> None:
+    one = case()
+    out = run_forward(one)
+    found = torch.autograd.grad(out, one.leaves, one.given.requires_grad_(), create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        found[0].sum().backward()
