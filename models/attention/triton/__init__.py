@@ -85,9 +85,14 @@ def interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
+def runs_on(tensor: Tensor) -> bool:
+    """Whether Triton's kernels take tensors where this one is."""
+    return _runs_on_gpu() if tensor.is_cuda else interpreted() and not unavailable()
+
+
 @functools.cache
-def has_compiler() -> bool:
-    """Whether Triton finds what it compiles the launch of a kernel with: not every machine has that."""
+def _runs_on_gpu() -> bool:
+    """Whether there is Triton, and what it compiles the start of a kernel with: not every machine has that."""
     compilers = [os.environ["CC"]] if "CC" in os.environ else ["gcc", "clang"]
     header = Path(sysconfig.get_path("include", "posix_prefix"), "Python.h")
-    return header.exists() and any(shutil.which(name) for name in compilers)
+    return not unavailable() and header.exists() and any(shutil.which(name) for name in compilers)

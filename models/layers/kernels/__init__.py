@@ -6,12 +6,6 @@ operations.
 
 from __future__ import annotations
 
-import os
-import shutil
-import sysconfig
-from functools import cache
-from pathlib import Path
-
 import torch
 from torch import Tensor
 
@@ -23,24 +17,9 @@ _MAX_DIM = 4096
 
 def fits(x: Tensor, *others: Tensor | None) -> bool:
     """Whether `norm_gate_dropout` takes x and such others (gate, weight, bias) here."""
-    if torch.compiler.is_compiling() or x.shape[-1] > _MAX_DIM or not _runs_on(x):
+    if torch.compiler.is_compiling() or x.shape[-1] > _MAX_DIM or not triton.runs_on(x):
         return False
     return all(tensor is None or tensor.dtype in _DTYPES for tensor in (x, *others))
-
-
-def _runs_on(x: Tensor) -> bool:
-    if x.is_cuda:
-        return _runs_on_gpu()
-    return triton.interpreted() and not triton.unavailable()
-
-
-@cache
-def _runs_on_gpu() -> bool:
-    """Whether there is Triton, and what it compiles a kernel's start with: not every machine has that."""
-    compilers = [os.environ["CC"]] if "CC" in os.environ else ["gcc", "clang"]
-    header = Path(sysconfig.get_paths()["include"], "Python.h")
-    builds = header.exists() and any(shutil.which(name) for name in compilers)
-    return builds and not triton.unavailable()
 
 
 def norm_gate_dropout(

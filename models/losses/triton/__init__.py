@@ -17,9 +17,7 @@ def fits(rows: Tensor, *vectors: Tensor) -> bool:
     """Whether the kernels take such rows, or ranks, and numbers of such types, here."""
     if not ENABLED or torch.compiler.is_compiling() or rows.numel() > _MAX_DRAWS:
         return False
-    if not (rows.is_cuda or triton.interpreted()) or triton.unavailable():
-        return False
-    return all(vector.dtype in _DTYPES for vector in vectors) and (not rows.is_cuda or triton.has_compiler())
+    return triton.runs_on(rows) and all(vector.dtype in _DTYPES for vector in vectors)
 
 
 def scores_of_rows(query: Tensor, table: Tensor, rows: Tensor) -> Tensor:
