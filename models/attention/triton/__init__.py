@@ -92,7 +92,7 @@ def runs_on(tensor: Tensor) -> bool:
 
 @functools.cache
 def _runs_on_gpu() -> bool:
-    """Whether there is Triton, and what it compiles the start of a kernel with: not every machine has that."""
+    """Whether there is Triton, and what it compiles starts of kernels with; not all machines have that."""
     compilers = [os.environ["CC"]] if "CC" in os.environ else ["gcc", "clang"]
     header = Path(sysconfig.get_path("include", "posix_prefix"), "Python.h")
     return not unavailable() and header.exists() and any(shutil.which(name) for name in compilers)
