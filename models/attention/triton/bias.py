@@ -228,7 +228,7 @@ def buckets(first_query, first_key, query_place, key_place, length, times, MASKE
     query, key = read_seconds(first_query, first_key, query_place, key_place, length, times, MASKED)
     difference = tl.maximum(tl.abs(query - key), 1)
     estimate = estimate_bucket(difference)
-    return estimate + (difference >= read(times[4], estimate + 1)).to(tl.int32)
+    return estimate + (difference >= read(times[4] + 1, estimate)).to(tl.int32)
 
 
 @triton.jit
@@ -236,7 +236,7 @@ def wide_buckets(query_place, key_place, length, times):
     """The same by 64-bit seconds: slow, for sequences that span lifetimes."""
     difference = tl.maximum(wide_difference(query_place, key_place, length, times), 1)
     estimate = tl.minimum(estimate_bucket(difference), _LAST_BUCKET - 1)
-    return estimate + (difference >= read(times[5], estimate + 1)).to(tl.int32)
+    return estimate + (difference >= read(times[5] + 1, estimate)).to(tl.int32)
 
 
 @triton.jit

@@ -51,13 +51,20 @@ def _add_buckets(sums, dscores, span, first_query, first_key, query_place, key_p
             sums += tl.where(column == number, tl.sum(tl.where(reached, dscores, 0.0)), 0.0)
             dscores = tl.where(reached, 0.0, dscores)
         sums += tl.where(column == low, tl.sum(dscores), 0.0)
+    elif way < _WIDE:
+        found = buckets(first_query, first_key, query_place, key_place, length, times, True)
+        sums = _add_pairs(sums, dscores, found, low, high)
     else:
-        if way < _WIDE:
-            found = buckets(first_query, first_key, query_place, key_place, length, times, True)
-        else:
-            found = wide_buckets(query_place, key_place, length, times)
-        for number in tl.range(low, high + 1, num_stages=1):
-            sums += tl.where(column == number, tl.sum(tl.where(found == number, dscores, 0.0)), 0.0)
+        sums = _add_pairs(sums, dscores, wide_buckets(query_place, key_place, length, times), low, high)
+    return sums
+
+
+@triton.jit
+def _add_pairs(sums, dscores, found, low, high):
+    """sums plus the sum of dscores over each bucket from low to high, given the bucket of each pair."""
+    column = tl.arange(0, _TIME_COLUMNS)
+    for number in tl.range(low, high + 1, num_stages=1):
+        sums += tl.where(column == number, tl.sum(tl.where(found == number, dscores, 0.0)), 0.0)
     return sums
 
 
