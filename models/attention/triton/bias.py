@@ -104,23 +104,14 @@ def decay_exponent(query_place, key_place, length, times, POWER: tl.constexpr):
 
 
 @triton.jit
-def find_span(
-    time,
-    own_least,
-    own_most,
-    bounds,
-    num_blocks,
-    first,
-    length,
-    OWN_QUERIES: tl.constexpr,
-    SIZE: tl.constexpr,
-):
+def find_span(time, sides, first, length, OWN_QUERIES: tl.constexpr, SIZE: tl.constexpr):
     """The span of a tile with a time table.
 
-    One side's least and greatest second are given, of the queries if OWN_QUERIES, and those of the other are
-    those of its blocks. The buckets may be more than need be by one next to them, and are all where 32-bit
-    seconds cannot tell.
+    `sides` is the tuple (own_least, own_most, bounds, num_blocks): one side's least and greatest second, of
+    the queries if OWN_QUERIES, and the bounds of the other side's blocks. The buckets may be more than need
+    be by one next to them, and are all where 32-bit seconds cannot tell.
     """
+    own_least, own_most, bounds, num_blocks = sides
     other_least, other_most = block_bounds(bounds, num_blocks, first, length, SIZE)
     narrow = (own_least > -_LIMIT) & (own_most < _LIMIT) & (other_least > -_LIMIT) & (other_most < _LIMIT)
     if OWN_QUERIES:
@@ -153,20 +144,13 @@ def lowest_and_highest(ends):
 
 
 @triton.jit
-def outlook(
-    time,
-    own_least,
-    own_most,
-    bounds,
-    num_blocks,
-    first,
-    length,
-    OWN_QUERIES: tl.constexpr,
-    SIZE: tl.constexpr,
-):
-    """The span of a tile, zeros without a time table. Asked one tile ahead, to hide its latency."""
+def outlook(time, sides, first, length, OWN_QUERIES: tl.constexpr, SIZE: tl.constexpr):
+    """The span of a tile, zeros without a time table.
+
+    Asked one tile ahead, amid work that does not wait for it: the answer takes long.
+    """
     if time is not None:
-        return find_span(time, own_least, own_most, bounds, num_blocks, first, length, OWN_QUERIES, SIZE)
+        return find_span(time, sides, first, length, OWN_QUERIES, SIZE)
     else:
         zero = tl.full((), 0, tl.int32)
         return zero, zero, tl.full((), 0.0, tl.float32)
@@ -239,7 +223,7 @@ def buckets(first_query, first_key, query_place, key_place, length, times, MASKE
     query, key = read_seconds(first_query, first_key, query_place, key_place, length, times, MASKED)
     difference = tl.maximum(tl.abs(query - key), 1)
     estimate = estimate_bucket(difference)
-    return estimate + (difference >= read(times[4], estimate + 1)).to(tl.int32)
+    return estimate + (difference >= read(times[4] + 1, estimate)).to(tl.int32)
 
 
 @triton.jit
@@ -247,7 +231,7 @@ def wide_buckets(query_place, key_place, length, times):
     """The same by 64-bit seconds: slow, for sequences that span lifetimes."""
     difference = tl.maximum(wide_difference(query_place, key_place, length, times), 1)
     estimate = tl.minimum(estimate_bucket(difference), _LAST_BUCKET - 1)
-    return estimate + (difference >= read(times[5], estimate + 1)).to(tl.int32)
+    return estimate + (difference >= read(times[5] + 1, estimate)).to(tl.int32)
 
 
 @triton.jit

@@ -53,13 +53,20 @@ def _add_buckets(sums, dscores, span, first_query, first_key, query_place, key_p
             sums += tl.where(column == number, tl.sum(tl.where(reached, dscores, 0.0)), 0.0)
             dscores = tl.where(reached, 0.0, dscores)
         sums += tl.where(column == low, tl.sum(dscores), 0.0)
+    elif way < _WIDE:
+        found = buckets(first_query, first_key, query_place, key_place, length, times, True)
+        sums = _add_pairs(sums, dscores, found, low, high)
     else:
-        if way < _WIDE:
-            found = buckets(first_query, first_key, query_place, key_place, length, times, True)
-        else:
-            found = wide_buckets(query_place, key_place, length, times)
-        for number in tl.range(low, high + 1, num_stages=1):
-            sums += tl.where(column == number, tl.sum(tl.where(found == number, dscores, 0.0)), 0.0)
+        sums = _add_pairs(sums, dscores, wide_buckets(query_place, key_place, length, times), low, high)
+    return sums
+
+
+@triton.jit
+def _add_pairs(sums, dscores, found, low, high):
+    """sums plus the sum of dscores over each bucket from low to high, given the bucket of each pair."""
+    column = tl.arange(0, _TIME_COLUMNS)
+    for number in tl.range(low, high + 1, num_stages=1):
+        sums += tl.where(column == number, tl.sum(tl.where(found == number, dscores, 0.0)), 0.0)
     return sums
 
 
@@ -171,22 +178,18 @@ def diagonal_kernel(
         dweights = tl.dot(given_tile, tl.trans(v_tile), input_precision=PRECISION)
         query_place = first_query + i
         key_place = first_key + j
-        query_least = 0
-        query_most = 0
-        key_bounds = bounds
+        sides = (0, 0, bounds, num_blocks)
         own_position, own_time, own_amount, own_rate = position, time, amount, rate
         if position is not None:
             own_position = position + head * position_head
         if time is not None:
             own_time = time + head * time_head
             query_least, query_most = block_bounds(bounds + blocks, num_blocks, first_query, length, QUERIES)
-            key_bounds = bounds + 2 * num_blocks + blocks
+            sides = (query_least, query_most, bounds + 2 * num_blocks + blocks, num_blocks)
         if amount is not None:
             own_amount = amount + head * decay_head
             own_rate = rate + head * decay_head
-        span = outlook(
-            own_time, query_least, query_most, key_bounds, num_blocks, first_key, length, True, KEYS
-        )
+        span = outlook(own_time, sides, first_key, length, True, KEYS)
         half = half_scores(
             products, half_scale, first_query, first_key, query_place, key_place, length, rule,
             own_position, own_time, span, own_amount, own_rate, times, POWER, MASK, True,

@@ -79,11 +79,13 @@ def key_ranges(first, length, rule, QUERIES: tl.constexpr, KEYS: tl.constexpr, M
     else:
         whole_end = (first + 1) // KEYS * KEYS
         begin = 0
-        whole_begin = 0
+        # Rows past the end of the sequence are farther from the first keys than any position table reaches.
+        near = length
         if MASK == _WINDOW:
             begin = tl.maximum(first - rule[0] + 1, 0) // KEYS * KEYS
-            whole_begin = tl.maximum(first + QUERIES - rule[0] + KEYS - 1, 0) // KEYS * KEYS
-            whole_begin = tl.minimum(whole_begin, whole_end)
+            near = tl.minimum(near, rule[0])
+        whole_begin = tl.maximum(first + QUERIES - near + KEYS - 1, 0) // KEYS * KEYS
+        whole_begin = tl.minimum(whole_begin, whole_end)
         return whole_begin, whole_end, (begin, whole_begin, whole_end, end, end, end)
 
 

@@ -19,6 +19,8 @@ from models.attention.sequences import Sequences
 
 BLOCK = 64
 """Tokens a block; each block of a sequence has its own bounds of time."""
+LARGEST_TILE = 128
+"""No kernel's tile has more tokens."""
 
 _lists: WeakKeyDictionary[Sequences, dict[int, Tensor]] = WeakKeyDictionary()
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from models.attention.bias import BUCKET_STARTS, RelativeTime
 from models.attention.triton.step import read_tile
-from models.attention.triton.tiles import BLOCK, tile_list
+from models.attention.triton.tiles import BLOCK, LARGEST_TILE, tile_list
 
 LIMIT = 2**30
 
@@ -69,7 +69,9 @@ def find_times(query_time: Tensor, timestamp: Tensor, blocks: Tensor) -> Times:
     """The same from a list of 64-token tiles."""
     query_time, timestamp = query_time.contiguous(), timestamp.contiguous()
     tokens, count = timestamp.shape[0], blocks.shape[1]
-    seconds = torch.empty((2, tokens), dtype=torch.int32, device=timestamp.device)
+    # Tiles of queries are read whole, though the last one may end past the last token.
+    room = torch.empty(2 * tokens + LARGEST_TILE, dtype=torch.int32, device=timestamp.device)
+    seconds = room[: 2 * tokens].view(2, tokens)
     bounds = torch.empty((4, count), dtype=torch.int32, device=timestamp.device)
     if count:
         _find_times[(count,)](

@@ -69,7 +69,6 @@ def shapes(qk_width: int, v_width: int, element_size: int, timed: bool, short: b
     if width <= 64 or short:
         return Shapes(Shape(64, 64, 4, 3), small, small, diagonals, shares, split=not short)
     diagonals = Shape(128, 64, 8, 2)
-    if timed:
-        forward = Shape(128, 32, 8, 4, registers=128)
-        return Shapes(forward, Shape(128, 64, 8, 2), Shape(128, 64, 8, 2), diagonals, shares)
-    return Shapes(Shape(128, 32, 8, 4), Shape(128, 64, 8, 3), Shape(128, 64, 8, 3), diagonals, shares)
+    forward = Shape(128, 32, 8, 4, registers=128)
+    small = Shape(128, 64, 8, 2 if timed else 3)
+    return Shapes(forward, small, small, diagonals, shares)
