@@ -34,13 +34,13 @@ from models.attention.triton.step import (
 
 @triton.jit
 def _key_step(
-    dk_tile, dv_tile, q, k_tile, v_tile, given, q_stride, given_stride, first_query, next_query, first_key,
-    length, rule, half_scale, position, time, span, sides, amount, rate, times,
+    dk_tile, dv_tile, q, k_tile, v_tile, given, q_stride, given_stride, first_query, first_key, length,
+    rule, half_scale, position, time, span, amount, rate, times,
     QUERIES: tl.constexpr, QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr,
     V_WIDTH: tl.constexpr, MASK: tl.constexpr, MASKED: tl.constexpr,
     POWER: tl.constexpr, IDENTITY: tl.constexpr, FAST: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Add one tile of queries; tiles are [keys, queries]. Also gives the span of the next."""
+    """Add one tile of queries; tiles are [keys, queries]."""
     query_place = (first_query + tl.arange(0, QUERIES))[None, :]
     key_place = (first_key + tl.arange(0, k_tile.shape[0]))[:, None]
     q_tile = load_rows(q, q_stride, first_query, length, QUERIES, QK_DIM, QK_WIDTH, MASKED, rule[4])
@@ -50,7 +50,6 @@ def _key_step(
         products, half_scale, first_query, first_key, query_place, key_place, length, rule, position,
         time, span, amount, rate, times, POWER, MASK, MASKED,
     )  # fmt: skip
-    next_span = outlook(time, sides, next_query, length, False, QUERIES)
     dweights = tl.dot(v_tile, tl.trans(given_tile), input_precision=PRECISION)
     weights, slope = activate_with_slope(half, IDENTITY, FAST)
     dscores = dweights * slope
@@ -60,7 +59,7 @@ def _key_step(
         dscores = tl.where(seen, dscores, 0.0)
     dv_tile = tl.dot(weights.to(given_tile.dtype), given_tile, dv_tile, input_precision=PRECISION)
     dk_tile = tl.dot(dscores.to(q_tile.dtype), q_tile, dk_tile, input_precision=PRECISION)
-    return dk_tile, dv_tile, next_span
+    return dk_tile, dv_tile
 
 
 @triton.jit(do_not_specialize=VARYING)
@@ -101,52 +100,71 @@ def key_kernel(
         rate += head * decay_head
     q += row * q_stride + head * q_head
     given += row * given_stride + head * given_head
-    sides = (0, 0, bounds, num_blocks)
+    key_least = 0
+    key_most = 0
+    query_bounds = bounds
     if time is not None:
         key_least, key_most = block_bounds(bounds + 2 * num_blocks + blocks, num_blocks, first, length, KEYS)
-        sides = (key_least, key_most, bounds + blocks, num_blocks)
+        query_bounds = bounds + blocks
     k_tile = load_rows(k, k_stride, first, length, KEYS, QK_DIM, QK_WIDTH, True)
     v_tile = load_rows(v, v_stride, first, length, KEYS, V_DIM, V_WIDTH, True)
     dk_tile = tl.zeros((KEYS, QK_WIDTH), tl.float32)
     dv_tile = tl.zeros((KEYS, V_WIDTH), tl.float32)
     whole_begin, whole_end, ranges = query_ranges(first, length, rule, QUERIES, KEYS, MASK)
     if SPLIT:
-        span = outlook(time, sides, whole_begin, length, False, QUERIES)
+        span = outlook(
+            time, key_least, key_most, query_bounds, num_blocks, whole_begin, length, False, QUERIES
+        )
         for first_query in tl.range(whole_begin, whole_end, QUERIES):
-            dk_tile, dv_tile, span = _key_step(
-                dk_tile, dv_tile, q, k_tile, v_tile, given, q_stride, given_stride, first_query,
-                first_query + QUERIES, first, length, rule, half_scale, position, time, span, sides, amount,
-                rate, times,
+            next_span = outlook(
+                time,
+                key_least,
+                key_most,
+                query_bounds,
+                num_blocks,
+                first_query + QUERIES,
+                length,
+                False,
+                QUERIES,
+            )
+            dk_tile, dv_tile = _key_step(
+                dk_tile, dv_tile, q, k_tile, v_tile, given, q_stride, given_stride, first_query, first,
+                length, rule, half_scale, position, time, span, amount, rate, times,
                 QUERIES, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, MASK, False, POWER, IDENTITY,
                 FAST, PRECISION,
             )  # fmt: skip
+            span = next_span
     else:
         # One loop with the mask: half the code, compiled in half the time.
         ranges = join(ranges, MASK)
     place = place_of(ranges, 0, QUERIES, MASK)
-    span = outlook(time, sides, place, length, False, QUERIES)
+    span = outlook(time, key_least, key_most, query_bounds, num_blocks, place, length, False, QUERIES)
     for step in tl.range(0, count_all(ranges, QUERIES, MASK)):
         next_place = place_of(ranges, step + 1, QUERIES, MASK)
-        dk_tile, dv_tile, span = _key_step(
-            dk_tile, dv_tile, q, k_tile, v_tile, given, q_stride, given_stride, place, next_place, first,
-            length, rule, half_scale, position, time, span, sides, amount, rate, times,
+        next_span = outlook(
+            time, key_least, key_most, query_bounds, num_blocks, next_place, length, False, QUERIES
+        )
+        dk_tile, dv_tile = _key_step(
+            dk_tile, dv_tile, q, k_tile, v_tile, given, q_stride, given_stride, place, first,
+            length, rule, half_scale, position, time, span, amount, rate, times,
             QUERIES, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, MASK, True, POWER, IDENTITY,
             FAST, PRECISION,
         )  # fmt: skip
         place = next_place
+        span = next_span
     store_rows(dk, dk_stride, first, length, dk_tile * (qk_scale * output_scale), KEYS, QK_DIM, QK_WIDTH)
     store_rows(dv, dv_stride, first, length, dv_tile * output_scale, KEYS, V_DIM, V_WIDTH)
 
 
 @triton.jit
 def _query_step(
-    dq_tile, damount, drate, q_tile, k, v, given_tile, k_stride, v_stride, first_query, first_key, next_key,
-    length, rule, half_scale, position, time, span, sides, amount, rate, times,
+    dq_tile, damount, drate, q_tile, k, v, given_tile, k_stride, v_stride, first_query, first_key,
+    length, rule, half_scale, position, time, span, amount, rate, times,
     KEYS: tl.constexpr, QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr,
     V_WIDTH: tl.constexpr, MASK: tl.constexpr, MASKED: tl.constexpr,
     POWER: tl.constexpr, IDENTITY: tl.constexpr, FAST: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Add one tile of keys; tiles are [queries, keys]. Also gives the span of the next."""
+    """Add one tile of keys; tiles are [queries, keys]."""
     query_place = (first_query + tl.arange(0, q_tile.shape[0]))[:, None]
     key_place = (first_key + tl.arange(0, KEYS))[None, :]
     k_tile = load_rows(k, k_stride, first_key, length, KEYS, QK_DIM, QK_WIDTH, MASKED)
@@ -156,7 +174,6 @@ def _query_step(
         products, half_scale, first_query, first_key, query_place, key_place, length, rule, position,
         time, span, amount, rate, times, POWER, MASK, MASKED,
     )  # fmt: skip
-    next_span = outlook(time, sides, next_key, length, True, KEYS)
     dweights = tl.dot(given_tile, tl.trans(v_tile), input_precision=PRECISION)
     _, slope = activate_with_slope(half, IDENTITY, FAST)
     dscores = dweights * slope
@@ -168,7 +185,7 @@ def _query_step(
         damount += tl.sum(level, axis=1)
         drate -= tl.sum(level * exponent, axis=1)
     dq_tile = settled(tl.dot(dscores.to(k_tile.dtype), k_tile, dq_tile, input_precision=PRECISION))
-    return dq_tile, damount, drate, next_span
+    return dq_tile, damount, drate
 
 
 @triton.jit(do_not_specialize=VARYING)
@@ -208,10 +225,12 @@ def query_kernel(
     q += row * q_stride + head * q_head
     given += row * given_stride + head * given_head
     dq += row * dq_stride + head * QK_DIM
-    sides = (0, 0, bounds, num_blocks)
+    query_least = 0
+    query_most = 0
+    key_bounds = bounds
     if time is not None:
         query_least, query_most = block_bounds(bounds + blocks, num_blocks, first, length, QUERIES)
-        sides = (query_least, query_most, bounds + 2 * num_blocks + blocks, num_blocks)
+        key_bounds = bounds + 2 * num_blocks + blocks
     q_tile = load_rows(q, q_stride, first, length, QUERIES, QK_DIM, QK_WIDTH, True, rule[4])
     given_tile = load_rows(given, given_stride, first, length, QUERIES, V_DIM, V_WIDTH, True, rule[4])
     dq_tile = tl.zeros((QUERIES, QK_WIDTH), tl.float32)
@@ -219,29 +238,36 @@ def query_kernel(
     drate = tl.zeros((QUERIES,), tl.float32)
     whole_begin, whole_end, ranges = key_ranges(first, length, rule, QUERIES, KEYS, MASK)
     if SPLIT:
-        span = outlook(time, sides, whole_begin, length, True, KEYS)
+        span = outlook(time, query_least, query_most, key_bounds, num_blocks, whole_begin, length, True, KEYS)
         for first_key in tl.range(whole_begin, whole_end, KEYS):
-            dq_tile, damount, drate, span = _query_step(
+            next_span = outlook(
+                time, query_least, query_most, key_bounds, num_blocks, first_key + KEYS, length, True, KEYS
+            )
+            dq_tile, damount, drate = _query_step(
                 dq_tile, damount, drate, q_tile, k, v, given_tile, k_stride, v_stride, first,
-                first_key, first_key + KEYS, length, rule, half_scale, position, time, span, sides, amount,
-                rate, times,
+                first_key, length, rule, half_scale, position, time, span, amount, rate, times,
                 KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, MASK, False, POWER, IDENTITY,
                 FAST, PRECISION,
             )  # fmt: skip
+            span = next_span
     else:
         # One loop with the mask: half the code, compiled in half the time.
         ranges = join(ranges, MASK)
     place = place_of(ranges, 0, KEYS, MASK)
-    span = outlook(time, sides, place, length, True, KEYS)
+    span = outlook(time, query_least, query_most, key_bounds, num_blocks, place, length, True, KEYS)
     for step in tl.range(0, count_all(ranges, KEYS, MASK)):
         next_place = place_of(ranges, step + 1, KEYS, MASK)
-        dq_tile, damount, drate, span = _query_step(
+        next_span = outlook(
+            time, query_least, query_most, key_bounds, num_blocks, next_place, length, True, KEYS
+        )
+        dq_tile, damount, drate = _query_step(
             dq_tile, damount, drate, q_tile, k, v, given_tile, k_stride, v_stride, first,
-            place, next_place, length, rule, half_scale, position, time, span, sides, amount, rate, times,
+            place, length, rule, half_scale, position, time, span, amount, rate, times,
             KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, MASK, True, POWER, IDENTITY,
             FAST, PRECISION,
         )  # fmt: skip
         place = next_place
+        span = next_span
     dq_tile *= qk_scale * output_scale
     store_rows(dq, dq_stride, first, length, dq_tile, QUERIES, QK_DIM, QK_WIDTH, rule[4])
     if amount is not None:

@@ -104,14 +104,23 @@ def decay_exponent(query_place, key_place, length, times, POWER: tl.constexpr):
 
 
 @triton.jit
-def find_span(time, sides, first, length, OWN_QUERIES: tl.constexpr, SIZE: tl.constexpr):
+def find_span(
+    time,
+    own_least,
+    own_most,
+    bounds,
+    num_blocks,
+    first,
+    length,
+    OWN_QUERIES: tl.constexpr,
+    SIZE: tl.constexpr,
+):
     """The span of a tile with a time table.
 
-    `sides` is the tuple (own_least, own_most, bounds, num_blocks): one side's least and greatest second, of
-    the queries if OWN_QUERIES, and the bounds of the other side's blocks. The buckets may be more than need
-    be by one next to them, and are all where 32-bit seconds cannot tell.
+    One side's least and greatest second are given, of the queries if OWN_QUERIES, and those of the other are
+    those of its blocks. The buckets may be more than need be by one next to them, and are all where 32-bit
+    seconds cannot tell.
     """
-    own_least, own_most, bounds, num_blocks = sides
     other_least, other_most = block_bounds(bounds, num_blocks, first, length, SIZE)
     narrow = (own_least > -_LIMIT) & (own_most < _LIMIT) & (other_least > -_LIMIT) & (other_most < _LIMIT)
     if OWN_QUERIES:
@@ -144,13 +153,20 @@ def lowest_and_highest(ends):
 
 
 @triton.jit
-def outlook(time, sides, first, length, OWN_QUERIES: tl.constexpr, SIZE: tl.constexpr):
-    """The span of a tile, zeros without a time table.
-
-    Asked one tile ahead, amid work that does not wait for it: the answer takes long.
-    """
+def outlook(
+    time,
+    own_least,
+    own_most,
+    bounds,
+    num_blocks,
+    first,
+    length,
+    OWN_QUERIES: tl.constexpr,
+    SIZE: tl.constexpr,
+):
+    """The span of a tile, zeros without a time table. Asked one tile ahead, to hide its latency."""
     if time is not None:
-        return find_span(time, sides, first, length, OWN_QUERIES, SIZE)
+        return find_span(time, own_least, own_most, bounds, num_blocks, first, length, OWN_QUERIES, SIZE)
     else:
         zero = tl.full((), 0, tl.int32)
         return zero, zero, tl.full((), 0.0, tl.float32)

@@ -178,18 +178,22 @@ def diagonal_kernel(
         dweights = tl.dot(given_tile, tl.trans(v_tile), input_precision=PRECISION)
         query_place = first_query + i
         key_place = first_key + j
-        sides = (0, 0, bounds, num_blocks)
+        query_least = 0
+        query_most = 0
+        key_bounds = bounds
         own_position, own_time, own_amount, own_rate = position, time, amount, rate
         if position is not None:
             own_position = position + head * position_head
         if time is not None:
             own_time = time + head * time_head
             query_least, query_most = block_bounds(bounds + blocks, num_blocks, first_query, length, QUERIES)
-            sides = (query_least, query_most, bounds + 2 * num_blocks + blocks, num_blocks)
+            key_bounds = bounds + 2 * num_blocks + blocks
         if amount is not None:
             own_amount = amount + head * decay_head
             own_rate = rate + head * decay_head
-        span = outlook(own_time, sides, first_key, length, True, KEYS)
+        span = outlook(
+            own_time, query_least, query_most, key_bounds, num_blocks, first_key, length, True, KEYS
+        )
         half = half_scores(
             products, half_scale, first_query, first_key, query_place, key_place, length, rule,
             own_position, own_time, span, own_amount, own_rate, times, POWER, MASK, True,

@@ -22,14 +22,14 @@ from models.attention.triton.step import (
 
 @triton.jit
 def _step(
-    total, q_tile, k, v, k_stride, v_stride, first_query, first_key, next_key, length, rule,
-    half_scale, position, time, span, sides, amount, rate, times,
+    total, q_tile, k, v, k_stride, v_stride, first_query, first_key, length, rule,
+    half_scale, position, time, span, amount, rate, times,
     KEYS: tl.constexpr, QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr,
     V_WIDTH: tl.constexpr,
     MASK: tl.constexpr, MASKED: tl.constexpr, POWER: tl.constexpr, IDENTITY: tl.constexpr,
     FAST: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Add one tile of keys; also gives the span of the next."""
+    """Add one tile of keys."""
     query_place = (first_query + tl.arange(0, q_tile.shape[0]))[:, None]
     key_place = (first_key + tl.arange(0, KEYS))[None, :]
     k_tile = load_rows(k, k_stride, first_key, length, KEYS, QK_DIM, QK_WIDTH, MASKED)
@@ -38,13 +38,11 @@ def _step(
         products, half_scale, first_query, first_key, query_place, key_place, length, rule, position,
         time, span, amount, rate, times, POWER, MASK, MASKED,
     )  # fmt: skip
-    next_span = outlook(time, sides, next_key, length, True, KEYS)
     weights = activate(half, IDENTITY, FAST)
     if MASKED:
         weights = tl.where(visible(query_place, key_place, rule, MASK), weights, 0.0)
     v_tile = load_rows(v, v_stride, first_key, length, KEYS, V_DIM, V_WIDTH, MASKED)
-    total = settled(tl.dot(weights.to(v_tile.dtype), v_tile, total, input_precision=PRECISION))
-    return total, next_span
+    return settled(tl.dot(weights.to(v_tile.dtype), v_tile, total, input_precision=PRECISION))
 
 
 @triton.jit(do_not_specialize=VARYING)
@@ -83,34 +81,44 @@ def forward_kernel(
         rate += head * decay_head
     q += row * q_stride + head * q_head
     out += row * out_stride + head * V_DIM
-    sides = (0, 0, bounds, num_blocks)
+    query_least = 0
+    query_most = 0
+    key_bounds = bounds
     if time is not None:
         query_least, query_most = block_bounds(bounds + blocks, num_blocks, first, length, QUERIES)
-        sides = (query_least, query_most, bounds + 2 * num_blocks + blocks, num_blocks)
+        key_bounds = bounds + 2 * num_blocks + blocks
     q_tile = load_rows(q, q_stride, first, length, QUERIES, QK_DIM, QK_WIDTH, True, rule[4])
     whole_begin, whole_end, ranges = key_ranges(first, length, rule, QUERIES, KEYS, MASK)
     total = tl.zeros((QUERIES, V_WIDTH), tl.float32)
     if SPLIT:
-        span = outlook(time, sides, whole_begin, length, True, KEYS)
+        span = outlook(time, query_least, query_most, key_bounds, num_blocks, whole_begin, length, True, KEYS)
         for first_key in tl.range(whole_begin, whole_end, KEYS):
-            total, span = _step(
-                total, q_tile, k, v, k_stride, v_stride, first, first_key, first_key + KEYS, length, rule,
-                half_scale, position, time, span, sides, amount, rate, times,
+            next_span = outlook(
+                time, query_least, query_most, key_bounds, num_blocks, first_key + KEYS, length, True, KEYS
+            )
+            total = _step(
+                total, q_tile, k, v, k_stride, v_stride, first, first_key, length, rule,
+                half_scale, position, time, span, amount, rate, times,
                 KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, MASK, False, POWER, IDENTITY,
                 FAST, PRECISION,
             )  # fmt: skip
+            span = next_span
     else:
         # One loop with the mask: half the code, compiled in half the time.
         ranges = join(ranges, MASK)
     place = place_of(ranges, 0, KEYS, MASK)
-    span = outlook(time, sides, place, length, True, KEYS)
+    span = outlook(time, query_least, query_most, key_bounds, num_blocks, place, length, True, KEYS)
     for step in tl.range(0, count_all(ranges, KEYS, MASK)):
         next_place = place_of(ranges, step + 1, KEYS, MASK)
-        total, span = _step(
-            total, q_tile, k, v, k_stride, v_stride, first, place, next_place, length, rule,
-            half_scale, position, time, span, sides, amount, rate, times,
+        next_span = outlook(
+            time, query_least, query_most, key_bounds, num_blocks, next_place, length, True, KEYS
+        )
+        total = _step(
+            total, q_tile, k, v, k_stride, v_stride, first, place, length, rule,
+            half_scale, position, time, span, amount, rate, times,
             KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, MASK, True, POWER, IDENTITY,
             FAST, PRECISION,
         )  # fmt: skip
         place = next_place
+        span = next_span
     store_rows(out, out_stride, first, length, total * output_scale, QUERIES, V_DIM, V_WIDTH, rule[4])
