@@ -53,13 +53,26 @@ def half_scores(
     POWER: tl.constexpr, MASK: tl.constexpr, MASKED: tl.constexpr,
 ):  # fmt: skip
     """`(qk_scale * products + bias) / 2` of one tile."""
-    half = products * half_scale
+    placed = None
     if position is not None:
-        # What is the same all over the tile is added to the few different positions, not to all pairs.
-        found = read_position(
+        placed = read_position(
             position, first_query - first_key, query_place, key_place, length, rule, MASK, MASKED
         )
-        half += 0.5 * found + 0.5 * span[2]
+    return add_bias(
+        products * half_scale, placed, first_query, first_key, query_place, key_place, length, time, span,
+        amount, rate, times, POWER, MASKED,
+    )  # fmt: skip
+
+
+@triton.jit
+def add_bias(
+    half, placed, first_query, first_key, query_place, key_place, length, time, span, amount, rate, times,
+    POWER: tl.constexpr, MASKED: tl.constexpr,
+):  # fmt: skip
+    """Add half the bias to halved scores, given what positions add, or None."""
+    if placed is not None:
+        # What is the same all over the tile is added to the few different positions, not to all pairs.
+        half += 0.5 * placed + 0.5 * span[2]
     elif time is not None:
         half += 0.5 * span[2]
     if time is not None:

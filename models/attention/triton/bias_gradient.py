@@ -17,6 +17,7 @@ from models.attention.triton.bias import (
     ONE,
     PAIRS,
     WIDE,
+    add_bias,
     buckets,
     half_scores,
     lowest_and_highest,
@@ -25,6 +26,7 @@ from models.attention.triton.bias import (
     read_seconds,
     wide_buckets,
 )
+from models.attention.triton.reads import read
 from models.attention.triton.sight import RICH, WINDOW, in_step, read_rule, stand, visible
 from models.attention.triton.step import VARYING, activate_with_slope, block_bounds, load_rows, read_tile
 
@@ -151,6 +153,12 @@ def diagonal_kernel(
     i = tl.arange(0, QUERIES)[:, None]
     j = tl.arange(0, KEYS)[None, :]
     distance = offset + i - j
+    placed = None
+    if position is not None:  # noqa: SIM102
+        # Read once: the tiles share `i - j`, and heads have a table each only where a program has one head.
+        if MASK != _RICH:
+            within = tl.maximum(tl.minimum(distance, length - 1), 0)
+            placed = read(position + table * HEADS * position_head, within)
     over_tiles = tl.zeros((QUERIES, KEYS), tl.float32)
     over_heads = tl.zeros((QUERIES, KEYS), tl.float32)
     sums = tl.zeros((_TIME_COLUMNS,), tl.float32)
@@ -194,10 +202,16 @@ def diagonal_kernel(
         span = outlook(
             own_time, query_least, query_most, key_bounds, num_blocks, first_key, length, True, KEYS
         )
-        half = half_scores(
-            products, half_scale, first_query, first_key, query_place, key_place, length, rule,
-            own_position, own_time, span, own_amount, own_rate, times, POWER, MASK, True,
-        )  # fmt: skip
+        if MASK == _RICH:
+            half = half_scores(
+                products, half_scale, first_query, first_key, query_place, key_place, length, rule,
+                own_position, own_time, span, own_amount, own_rate, times, POWER, MASK, True,
+            )  # fmt: skip
+        else:
+            half = add_bias(
+                products * half_scale, placed, first_query, first_key, query_place, key_place, length,
+                own_time, span, own_amount, own_rate, times, POWER, True,
+            )  # fmt: skip
         _, slope = activate_with_slope(half, IDENTITY, FAST)
         # Rows past the end have no given gradient: zeros.
         if MASK == _RICH:

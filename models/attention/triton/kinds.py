@@ -15,7 +15,7 @@ from models.attention.triton.start import Launcher
 from models.attention.triton.step import INTERPRETED
 from models.attention.triton.tuning import Shapes, shapes
 
-_REDUCED_ROWS = 16
+_REDUCED_ROWS = 64
 _REDUCED_COLUMNS = 16
 _MOST_KINDS = 512
 """A model has a few, with and without gradients."""
