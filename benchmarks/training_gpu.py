@@ -254,13 +254,14 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", default=["epochs", "softmax", "profile", "whole", "filled"])
     parser.add_argument("--epochs", type=int, default=7)
     parser.add_argument("--sequences", type=int, default=16, help="of `filled`")
-    parser.add_argument("--ways", nargs="+", default=["recorded"], help="of `whole`")
+    parser.add_argument("--ways", nargs="+", choices=[*WAYS], help="of `epochs` (all) and `whole` (recorded)")
     arguments = parser.parse_args()
+    ways = {way: WAYS[way] for way in arguments.ways or WAYS}
     parts: dict[str, Callable[[], Any]] = {
-        "epochs": lambda: epochs(arguments.shards, arguments.epochs, [*RECTOOLS], WAYS),
+        "epochs": lambda: epochs(arguments.shards, arguments.epochs, [*RECTOOLS], ways),
         "softmax": lambda: epochs(arguments.shards, arguments.epochs, ["ml-1m/hstu"], SOFTMAX),
         "profile": lambda: profile(arguments.shards),
-        "whole": lambda: whole(arguments.shards, arguments.ways),
+        "whole": lambda: whole(arguments.shards, arguments.ways or ["recorded"]),
         "filled": lambda: filled(arguments.shards, arguments.sequences),
     }
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}")

@@ -251,8 +251,7 @@ def reduce_kernel(
     QUERIES: tl.constexpr, KEYS: tl.constexpr, SHARES: tl.constexpr, ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """Add up the rows of each table: a program a block of QUERIES positions, then one for each COLUMNS
-    buckets."""
+    """Add up the rows of each table: a program for each COLUMNS positions, then one for as many buckets."""
     PARTS: tl.constexpr = QUERIES // KEYS  # noqa: N806
     program = tl.program_id(0)
     num_rows = num_tiles * PARTS * SHARES
@@ -267,14 +266,14 @@ def reduce_kernel(
         if position_rows is not None:
             _reduce_positions(
                 position_rows, dposition, tiles, num_tiles, program, position_size, output_scale,
-                QUERIES, KEYS, SHARES, ROWS,
+                QUERIES, KEYS, SHARES, ROWS, COLUMNS,
             )  # fmt: skip
     else:
         if time_rows is not None:
             column = (program - position_blocks) * COLUMNS + tl.arange(0, COLUMNS)
             total = tl.zeros((COLUMNS,), tl.float32)
-            for first in tl.range(0, num_rows, 8 * ROWS):
-                row = first + tl.arange(0, 8 * ROWS)
+            for first in tl.range(0, num_rows, ROWS):
+                row = first + tl.arange(0, ROWS)
                 places = time_rows + row[:, None] * _TIME_COLUMNS + column[None, :]
                 total += tl.sum(tl.load(places, mask=(row < num_rows)[:, None], other=0.0), axis=0)
             tl.store(dtime + column, total * output_scale, mask=column < time_size)
@@ -282,13 +281,15 @@ def reduce_kernel(
 
 @triton.jit
 def _reduce_positions(
-    rows, dposition, tiles, num_tiles, block, position_size, output_scale,
+    rows, dposition, tiles, num_tiles, program, position_size, output_scale,
     QUERIES: tl.constexpr, KEYS: tl.constexpr, SHARES: tl.constexpr, ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """Positions of one block meet the block diagonals of that number and of the next."""
+    """Positions of one block of QUERIES meet the block diagonals of that number and of the next."""
     PARTS: tl.constexpr = QUERIES // KEYS  # noqa: N806
-    place = tl.arange(0, QUERIES)
-    total = tl.zeros((QUERIES,), tl.float32)
+    block = program * COLUMNS // QUERIES
+    place = program * COLUMNS % QUERIES + tl.arange(0, COLUMNS)
+    total = tl.zeros((COLUMNS,), tl.float32)
     for first in tl.range(0, num_tiles, ROWS):
         row = first + tl.arange(0, ROWS)
         exists = row < num_tiles

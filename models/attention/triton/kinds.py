@@ -15,7 +15,7 @@ from models.attention.triton.start import Launcher
 from models.attention.triton.step import INTERPRETED
 from models.attention.triton.tuning import Shapes, shapes
 
-_REDUCED_ROWS = 64
+_REDUCED_ROWS = 256
 _REDUCED_COLUMNS = 16
 _MOST_KINDS = 512
 """A model has a few, with and without gradients."""
@@ -145,7 +145,7 @@ class Launchers:
     @cached_property
     def position_blocks(self) -> int:
         """Programs that add up the gradient of positions."""
-        return -(-_size(self.kind.position) // self.shapes.diagonals.tile)
+        return -(-_size(self.kind.position) // _REDUCED_COLUMNS)
 
     @cached_property
     def time_blocks(self) -> int:

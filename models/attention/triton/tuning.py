@@ -67,8 +67,12 @@ def shapes(qk_width: int, v_width: int, element_size: int, timed: bool, short: b
         small = Shape(64, 32, 8, 2)
         return Shapes(Shape(128, 64, 8, 2), small, small, Shape(64, 64, 8, 1), shares)
     if width <= 64 or short:
-        return Shapes(Shape(64, 64, 4, 3), small, small, diagonals, shares, split=not short)
-    diagonals = Shape(128, 64, 8, 2)
-    forward = Shape(128, 32, 8, 4, registers=128)
-    small = Shape(128, 64, 8, 2 if timed else 3)
-    return Shapes(forward, small, small, diagonals, shares)
+        split = not short
+        if timed and split:
+            forward, queries = Shape(64, 32, 4, 3, registers=128), Shape(64, 64, 4, 2, registers=168)
+            return Shapes(forward, small, queries, diagonals, shares)
+        return Shapes(Shape(64, 64, 4, 3), small, small, diagonals, shares, split=split)
+    if timed:
+        return Shapes(Shape(64, 64, 4, 3), Shape(128, 64, 8, 2), small, diagonals, shares)
+    forward, backward = Shape(128, 32, 8, 4, registers=128), Shape(128, 64, 8, 3)
+    return Shapes(forward, backward, backward, diagonals, shares)
