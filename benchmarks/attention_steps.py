@@ -1,6 +1,6 @@
 """What each optimization of the Triton attention kernels brings: all off, then on one after the other.
 
-    PYTHONPATH=. python benchmarks/attention_steps.py
+    PYTHONPATH=. python benchmarks/attention_steps.py [--only "tuned|dense"]
 
 One GPU; bf16, causal, both biases, all gradients, (16 sequences, 4 heads, length 2048, dimension 128),
 medians. Before them the dense reference, as it is and compiled; after them the two floors: arithmetic at the
@@ -12,9 +12,11 @@ compiled kernel keeps what it was compiled with. With $OUT set, numbers also go 
 
 from __future__ import annotations
 
+import argparse
 import json
 import multiprocessing
 import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -176,6 +178,9 @@ def floors() -> dict[str, tuple[float, float]]:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help="lines whose name this regular expression finds")
+    only = re.compile(parser.parse_args().only)
     record: dict[str, tuple[float, float]] = {}
     context = multiprocessing.get_context("spawn")
 
@@ -189,18 +194,19 @@ def main() -> None:
         forward, both = record[name]
         print(f"{name}: forward {forward:.3f} ms, both {both:.3f} ms", flush=True)
 
-    show("dense, plain torch", measure_dense, False)
-    show("dense, torch.compile", measure_dense, True)
+    for name, compiled in (("dense, plain torch", False), ("dense, torch.compile", True)):
+        if only.search(name):
+            show(name, measure_dense, compiled)
     names = list(STEPS)
+    lines = {"fused kernels, nothing else": names}
+    lines |= {f"+ {name}": names[number:] for number, name in enumerate(names, start=1)}
+    chosen = {name: off for name, off in lines.items() if only.search(name)}
     with context.Pool() as pool:
         # Side by side; what does not compile is told of below.
-        for waiting in [
-            pool.apply_async(compile_kernels, (names[number:],)) for number in range(len(names) + 1)
-        ]:
+        for waiting in [pool.apply_async(compile_kernels, (off,)) for off in chosen.values()]:
             waiting.wait()
-    show("fused kernels, nothing else", measure, names)
-    for number, name in enumerate(names, start=1):
-        show(f"+ {name}", measure, names[number:])
+    for name, off in chosen.items():
+        show(name, measure, off)
     record |= floors()
     for name, (forward, both) in floors().items():
         print(f"{name}: forward {forward:.3f} ms, both {both:.3f} ms", flush=True)

@@ -26,7 +26,7 @@ class EvaluationConfig(Config):
         "auto",
         description="rank without what a user had under a target behavior before; auto: if nobody repeats",
     )
-    batch_size: int = Field(256, ge=1, description="targets ranked at a time")
+    batch_size: int = Field(1024, ge=1, description="targets ranked at a time")
     by: list[str] = Field(
         [],
         description="what 'lrm evaluate' breaks results down by: behavior, domain, popularity, history, or "
