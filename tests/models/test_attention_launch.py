@@ -141,7 +141,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
     from triton.backends.compiler import GPUTarget
     from triton.runtime import driver
 
-    from models.attention.triton import backward, bias_gradient, forward, kinds, times
+    from models.attention.triton import backward, bias_gradient, forward, kinds, start, times
 
     gpu = Gpu(GPUTarget("cuda", 90, 32))
     monkeypatch.setattr(compiler, "compile", gpu.compile)
@@ -156,6 +156,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
                 if kernel.__name__ in ALL_KERNELS:
                     gpu.kernels.append(kernel)
     kinds.launchers.cache_clear()
+    monkeypatch.setattr(start, "_launchers", {})
     monkeypatch.setattr(driver, "_active", gpu)
     return gpu
 

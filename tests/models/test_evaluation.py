@@ -394,7 +394,7 @@ def test_settings_of_the_run_can_be_replaced(shards: Path, tmp_path: Path) -> No
     found = judge_run(tmp_path / "run", device="cpu", cutoffs=[2], by=["behavior"], exclude_seen=None)
     assert {"hr@2", "breakdown"} <= set(report := found.report())
     assert "hr@3" not in report
-    assert found.config.batch_size == 256
+    assert found.config.batch_size == EvaluationConfig().batch_size
     with pytest.raises(UserError, match="bootstrap"):
         judge_run(tmp_path / "run", device="cpu", bootstrap=-1)
     with pytest.raises(UserError, match="cannot be broken down by 'color'"):

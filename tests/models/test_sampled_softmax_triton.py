@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -95,6 +97,49 @@ def test_scores_far_apart_overflow_nowhere() -> None:
     assert negative.grad is not None
     assert positive.grad.tolist() == [-1.0, 0.0]
     assert negative.grad.tolist() == [[1.0, 0.0], [0.0, 0.0]]
+
+
+def test_small_losses_keep_their_digits_whatever_the_size_of_scores() -> None:
+    """Moving all scores by the same number changes nothing."""
+    positive = torch.tensor([1000.0, 12.0, 0.0], device=DEVICE, requires_grad=True)
+    negative = torch.tensor([[988.0, 987.0], [0.0, -1.0], [-12.0, -13.0]], device=DEVICE, requires_grad=True)
+    ranks = torch.tensor([[1, 2]], device=DEVICE)
+    losses = triton.sampled_softmax(
+        positive, negative, ranks, torch.zeros(3, dtype=torch.int64, device=DEVICE)
+    )
+    expected = math.log1p(math.exp(-12) + math.exp(-13))
+    torch.testing.assert_close(losses.cpu(), torch.full((3,), expected), rtol=1e-5, atol=0)
+    of_positive, of_negative = torch.autograd.grad(losses.sum(), [positive, negative])
+    torch.testing.assert_close(of_positive, -of_negative.sum(1), rtol=1e-5, atol=0)
+    share = 1 - math.exp(-expected)
+    torch.testing.assert_close(of_positive.cpu(), torch.full((3,), -share), rtol=1e-5, atol=0)
+
+
+def test_strided_positives_and_targets() -> None:
+    torch.manual_seed(0)
+    positive, negative = torch.randn(8, device=DEVICE), torch.randn(4, 6, device=DEVICE)
+    target, ranks = torch.randint(3, (8,), device=DEVICE), torch.randint(3, (1, 6), device=DEVICE)
+    found = triton.sampled_softmax(positive[::2], negative, ranks, target[::2])
+    wanted = sampled_softmax(positive[::2], negative, ranks == target[::2, None])
+    torch.testing.assert_close(found, wanted)
+
+
+def test_numbers_that_differ_from_batch_to_batch_need_no_launcher_each() -> None:
+    from models.attention.triton import start
+
+    def launchers(counts: list[int]) -> int:
+        for count in counts:
+            target = torch.arange(count, device=DEVICE)
+            triton.sampled_softmax(
+                torch.randn(count, device=DEVICE),
+                target.new_zeros(count, count).float(),
+                target[None],
+                target,
+            )
+        return len(start._launchers)
+
+    before = launchers([5, 33])
+    assert launchers([6, 7, 9, 21, 35]) == before
 
 
 @pytest.mark.parametrize("sharing", ["batch", "position"])

@@ -16,6 +16,7 @@ from models.attention.inputs import AttentionInputs
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _MAX_DIM = 256
+_MAX_TILES = 65_535  # along the second axis of a grid
 MAX_CONTEXT = 32
 """Tokens of a context: they must fit into one tile."""
 _INSTALLED = importlib.util.find_spec("triton") is not None
@@ -26,9 +27,12 @@ def unavailable() -> list[str]:
     reasons = []
     if not _INSTALLED:
         reasons.append("triton is not installed")
-    available = torch.cuda.is_available() if torch.compiler.is_compiling() else _cuda()
+    compiling = torch.compiler.is_compiling()
+    available = torch.cuda.is_available() if compiling else _cuda()
     if not available and not interpreted():
         reasons.append("no CUDA device")
+    if available and not compiling and not _builds():
+        reasons.append("no C compiler, or no Python.h, with which Triton builds the start of a kernel")
     return reasons
 
 
@@ -46,6 +50,9 @@ def reasons_against(inputs: AttentionInputs) -> list[str]:
         reasons.append(f"head dimensions up to {_MAX_DIM}")
     if inputs.queries is not None and inputs.unread:
         reasons += inputs.unread
+    tile = 32 if q.dtype == torch.float32 else 64
+    if len(inputs.sequences.offsets) + q.shape[0] // tile > _MAX_TILES:
+        reasons.append(f"batches of up to {_MAX_TILES:,} tiles of {tile} tokens")
     if inputs.mask.context > MAX_CONTEXT:
         reasons.append(f"contexts of up to {MAX_CONTEXT} tokens")
     for table in inputs.bias.tensors() if inputs.bias else ():
@@ -87,12 +94,20 @@ def interpreted() -> bool:
 
 def runs_on(tensor: Tensor) -> bool:
     """Whether Triton's kernels take tensors where this one is."""
-    return _runs_on_gpu() if tensor.is_cuda else interpreted() and not unavailable()
+    if tensor.is_cuda:
+        return not unavailable() and _recent(tensor.device)
+    return interpreted() and not unavailable()
 
 
 @functools.cache
-def _runs_on_gpu() -> bool:
-    """Whether there is Triton, and what it compiles starts of kernels with; not all machines have that."""
+def _recent(device: torch.device) -> bool:
+    """Whether a GPU is of a generation that Triton compiles for."""
+    return torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+@functools.cache
+def _builds() -> bool:
+    """Whether there is what Triton builds the start of a kernel with: not all machines have it."""
     compilers = [os.environ["CC"]] if "CC" in os.environ else ["gcc", "clang"]
     header = Path(sysconfig.get_path("include", "posix_prefix"), "Python.h")
-    return not unavailable() and header.exists() and any(shutil.which(name) for name in compilers)
+    return header.exists() and any(shutil.which(name) for name in compilers)

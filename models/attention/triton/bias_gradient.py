@@ -1,4 +1,4 @@
-"""Gradients of the two bias tables, without atomics and without a tensor that grows with pairs.
+"""Gradients of the two bias tables, without atomics but where a mask has a context or candidates.
 
 A program goes down one block diagonal of one sequence: all its tiles share `i - j`, so their score gradients
 are summed tile on tile, over all heads, and along the diagonals once at the end. Times differ from tile to

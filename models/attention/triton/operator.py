@@ -91,8 +91,10 @@ def _gradients(
 
 
 def _with_unit_stride(tensor: Tensor) -> Tensor:
-    """Heads' rows must be contiguous; tokens and heads may lie as they like."""
-    return tensor if tensor.stride(2) == 1 else tensor.contiguous()
+    """With contiguous rows of heads, and heads of a token nearer than tokens: otherwise their distance would
+    change with the batch, and kernels would be looked for anew in each."""
+    tokens, heads, unit = tensor.stride()
+    return tensor if unit == 1 and heads <= tokens else tensor.contiguous()
 
 
 def _run_operator(inputs: AttentionInputs, tables: Tables) -> Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 from triton import knobs
 from triton.runtime import driver
 
-from models.attention.triton.step import INTERPRETED, VARYING
+from models.attention.triton.step import INTERPRETED
 from models.attention.triton.tuning import Shape
 
 Tensors = dict[str, Tensor | None]
@@ -89,7 +90,7 @@ class Launcher:
         """Run the kernel on a grid.
 
         Raises:
-            KeyError: an argument is missing, or one is not the kernel's.
+            KeyError: an argument is not the kernel's; where it is not compiled yet, also: one is missing.
         """
         calls = _put_off.get()
         if calls is not None:
@@ -155,16 +156,46 @@ def start(kernel: Any, grid: tuple[int, int], shape: Shape | None, arguments: Ma
         grid: programs along both axes.
         shape: its warps and stages; None for Triton's own choice.
         arguments: all of them by name, in any order.
+
+    Raises:
+        ValueError: tensors are on several devices.
     """
-    tensors = {name: value for name, value in arguments.items() if isinstance(value, Tensor)}
-    numbers: dict[str, Any] = {name: value for name, value in arguments.items() if name in VARYING}
-    fixed = {name: value for name, value in arguments.items() if name not in tensors and name not in numbers}
-    device = next(iter(tensors.values())).device
-    types = tuple((name, tensor.dtype) for name, tensor in tensors.items())
-    key = (kernel, shape, device, types, *fixed.items())
-    if key not in _launchers:
-        _launchers[key] = Launcher(kernel, shape, device, fixed)
-    _launchers[key](grid, {**tensors}, numbers)
+    constants, unlooked_at = _declared(kernel)
+    tensors: Tensors = {}
+    numbers: Numbers = {}
+    fixed: dict[str, object] = {}
+    key: list[object] = [kernel, shape]
+    for name, value in arguments.items():
+        if isinstance(value, Tensor):
+            tensors[name] = value
+            key += name, value.dtype, value.device
+        elif isinstance(value, (int, float)) and name not in constants:
+            numbers[name] = value
+            key += name, None if name in unlooked_at else _looked_at(value)
+        else:
+            fixed[name] = value
+            key += name, value
+    launcher = _launchers.get(tuple(key))
+    if launcher is None:
+        device, *others = {tensor.device for tensor in tensors.values() if tensor is not None}
+        if others:
+            raise ValueError(f"the tensors of {kernel.__name__} must be on one device")
+        launcher = _launchers[tuple(key)] = Launcher(kernel, shape, device, fixed)
+    launcher(grid, tensors, numbers)
+
+
+@lru_cache(maxsize=64)
+def _declared(kernel: Any) -> tuple[frozenset[str], frozenset[str]]:
+    """Arguments that are part of a kernel's code, and those at whose values the compiler does not look."""
+    names = [parameter.name for parameter in getattr(kernel, "params", ()) if parameter.is_constexpr]
+    return frozenset(names), frozenset(getattr(kernel, "do_not_specialize", None) or ())
+
+
+def _looked_at(number: float) -> object:
+    """What of a number the compiler looks at."""
+    if isinstance(number, float):
+        return float
+    return number == 1, number % 16 == 0, number.bit_length() > 31
 
 
 def _alignment(tensors: Tensors) -> tuple[bool, ...]:

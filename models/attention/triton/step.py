@@ -19,7 +19,7 @@ _BLOCK = tl.constexpr(BLOCK)
 # On the CPU, for tests, kernels are interpreted, and there is no assembly.
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 _NATIVE = tl.constexpr(not INTERPRETED)
-# Integers that differ from batch to batch: the compiler must not make a kernel for each of their kinds.
+# Integers of whose kinds the compiler must not make a kernel each: many differ from batch to batch.
 VARYING = (
     "num_tiles",
     "num_sequences",

@@ -18,10 +18,13 @@ import triton.language as tl
 from torch import Tensor
 
 from models.attention.bias import BUCKET_STARTS, RelativeTime
+from models.attention.triton.start import start
 from models.attention.triton.step import read_tile
 from models.attention.triton.tiles import BLOCK, LARGEST_TILE, tile_list
+from models.attention.triton.tuning import Shape
 
 LIMIT = 2**30
+_ONE_WARP = Shape(BLOCK, BLOCK, warps=1, stages=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,9 +77,10 @@ def find_times(query_time: Tensor, timestamp: Tensor, blocks: Tensor) -> Times:
     seconds = room[: 2 * tokens].view(2, tokens)
     bounds = torch.empty((4, count), dtype=torch.int32, device=timestamp.device)
     if count:
-        _find_times[(count,)](
-            query_time, timestamp, seconds, bounds, blocks, tokens, count, BLOCK, LIMIT, num_warps=1
-        )
+        start(_find_times, (count, 1), _ONE_WARP, {
+            "query_time": query_time, "timestamp": timestamp, "seconds": seconds, "bounds": bounds,
+            "blocks": blocks, "tokens": tokens, "num_blocks": count, "BLOCK": BLOCK, "LIMIT": LIMIT,
+        })  # fmt: skip
     return Times(query_time, timestamp, seconds, bounds, *bucket_borders(timestamp.device))
 
 

@@ -19,7 +19,11 @@ def fits(x: Tensor, *others: Tensor | None) -> bool:
     """Whether `norm_gate_dropout` takes x and such others (gate, weight, bias) here."""
     if torch.compiler.is_compiling() or x.shape[-1] > _MAX_DIM or not triton.runs_on(x):
         return False
-    return all(tensor is None or tensor.dtype in _DTYPES for tensor in (x, *others))
+    # Others have a row for each of x, or one for all; torch tells of any other shape.
+    shapes = (x.shape, x.shape[-1:]) if x.shape[-1] else ()
+    return x.dtype in _DTYPES and all(
+        other is None or (other.dtype in _DTYPES and other.shape in shapes) for other in others
+    )
 
 
 def norm_gate_dropout(

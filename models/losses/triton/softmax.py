@@ -30,12 +30,13 @@ class SampledSoftmax(torch.autograd.Function):
         correction: Tensor | None,
     ) -> Tensor:
         negative = negative if negative.stride(1) == 1 else negative.contiguous()
-        ranks = ranks.contiguous()
-        correction = None if correction is None else correction.contiguous()
-        losses, totals = torch.empty_like(positive), positive.new_empty(positive.shape, dtype=torch.float32)
-        ctx.save_for_backward(positive, negative, ranks, target, correction, totals)
+        positive, target, ranks = positive.contiguous(), target.contiguous(), ranks.contiguous()
+        if correction is not None and correction.stride(1) != 1:
+            correction = correction.contiguous()
+        losses, gaps = torch.empty_like(positive), positive.new_empty(positive.shape, dtype=torch.float32)
+        ctx.save_for_backward(positive, negative, ranks, target, correction, gaps)
         if len(positive):
-            arguments = _arguments(positive, negative, ranks, target, correction, totals)
+            arguments = _arguments(positive, negative, ranks, target, correction, gaps)
             shape = _cut(negative.shape[1])
             start(loss_kernel, (len(positive), 1), shape, {**arguments, "losses": losses})
         return losses
@@ -43,10 +44,10 @@ class SampledSoftmax(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, given: Tensor) -> tuple[Tensor | None, ...]:
-        positive, negative, ranks, target, correction, totals = ctx.saved_tensors
+        positive, negative, ranks, target, correction, gaps = ctx.saved_tensors
         dpositive, dnegative = torch.empty_like(positive), negative.new_empty(negative.shape)
         if len(positive):
-            arguments = _arguments(positive, negative, ranks, target, correction, totals)
+            arguments = _arguments(positive, negative, ranks, target, correction, gaps)
             arguments |= {"given": given.contiguous(), "dpositive": dpositive, "dscores": dnegative}
             start(gradient_kernel, (len(positive), 1), _cut(negative.shape[1]), arguments)
         return dpositive, dnegative, None, None, None
@@ -58,11 +59,11 @@ def _arguments(
     ranks: Tensor,
     target: Tensor,
     correction: Tensor | None,
-    totals: Tensor,
+    gaps: Tensor,
 ) -> dict[str, object]:
     """What both kernels are given."""
     return {
-        "positive": positive, "scores": negative, "ranks": ranks, "target": target, "totals": totals,
+        "positive": positive, "scores": negative, "ranks": ranks, "target": target, "gaps": gaps,
         # Where there is no correction, something that can be pointed at.
         "correction": negative if correction is None else correction, "CORRECTED": correction is not None,
         "count": negative.shape[1], "score_stride": negative.stride(0), "rank_stride": _stride(ranks),

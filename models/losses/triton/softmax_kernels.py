@@ -28,11 +28,19 @@ def _candidates(
 
 
 @triton.jit
+def _log_1p(x):
+    """`log(1 + x)` of a number from 0 on, also where 1 + x is 1."""
+    rounded = 1.0 + x
+    # Goldberg's: what rounding takes from x it takes from the divisor too.
+    return tl.where(rounded == 1.0, x, tl.log(rounded) * (x / (rounded - 1.0)))
+
+
+@triton.jit
 def loss_kernel(
-    positive, scores, ranks, correction, target, losses, totals, count,
+    positive, scores, ranks, correction, target, losses, gaps, count,
     score_stride, rank_stride, correction_stride, CORRECTED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """`losses[p] = totals[p] - positive[p]`, `totals` being the logarithm of the sum of exponentials."""
+    """The logarithm of the sum of exponentials less the positive, as a loss and in float32."""
     position = tl.program_id(0).to(tl.int64)
     scores += position * score_stride
     ranks += position * rank_stride
@@ -48,15 +56,17 @@ def loss_kernel(
         total = total * tl.exp(most - higher) + tl.where(counts, tl.exp(score - higher), 0.0)
         most = higher
     highest = tl.maximum(tl.max(most), score_of_own)
-    all_of_it = tl.sum(total * tl.exp(most - highest)) + tl.exp(score_of_own - highest)
-    logarithm = highest + tl.log(all_of_it)
-    tl.store(totals + position, logarithm)
-    tl.store(losses + position, logarithm - score_of_own)
+    # What little the negatives add must not be lost in the digits of 1, nor in those of a large score.
+    others = tl.sum(total * tl.exp(most - highest))
+    own_share = tl.exp(score_of_own - highest)
+    gap = (highest - score_of_own) + tl.where(own_share == 1.0, _log_1p(others), tl.log(own_share + others))
+    tl.store(gaps + position, gap)
+    tl.store(losses + position, gap)
 
 
 @triton.jit
 def gradient_kernel(
-    positive, scores, ranks, correction, target, totals, given, dpositive, dscores, count,
+    positive, scores, ranks, correction, target, gaps, given, dpositive, dscores, count,
     score_stride, rank_stride, correction_stride, CORRECTED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Of the loss by `positive` and by `scores`, times `given`."""
@@ -67,11 +77,14 @@ def gradient_kernel(
     correction += position * correction_stride
     own = tl.load(target + position)
     factor = tl.load(given + position).to(tl.float32)
-    logarithm = tl.load(totals + position)
-    share = tl.exp(tl.load(positive + position).to(tl.float32) - logarithm)
-    tl.store(dpositive + position, factor * (share - 1.0))
+    gap = tl.load(gaps + position)
+    score_of_own = tl.load(positive + position).to(tl.float32)
+    others = tl.full((), 0.0, tl.float32)
     for first in tl.range(0, count, BLOCK):
         score, counts = _candidates(scores, ranks, correction, own, first, count, CORRECTED, BLOCK)
-        slope = tl.where(counts, factor * tl.exp(score - logarithm), 0.0)
+        share = tl.where(counts, tl.exp((score - score_of_own) - gap), 0.0)
+        others += tl.sum(share)
         column = first + tl.arange(0, BLOCK)
-        tl.store(dscores + column, slope, mask=column < count)
+        tl.store(dscores + column, factor * share, mask=column < count)
+    # Shares add up to 1: a small one that the negatives have is not the difference of two large ones.
+    tl.store(dpositive + position, -factor * others)
