@@ -211,7 +211,8 @@ def test_a_block_keeps_the_bytes_of_the_formula() -> None:
     Llama: the same with a hidden layer of 2 * 1368 / 512 * 2. A softmax keeps a normalizer a head too.
     """
     script = (
-        "import json; from benchmarks.activation_memory import kept_by_a_block as kept; "
+        "import json; from benchmarks import activation_memory; activation_memory.SEQUENCES = 1; "
+        "kept = activation_memory.kept_by_a_block; "
         "kinds = {'hstu': 'none', 'gpt': 'none', 'llama': 'rope'}; "
         "settings = {k: {'kind': k, 'bias': b, 'dropout': 0.0} for k, b in kinds.items()}; "
         "found = {k: kept({**s, 'recompute': 'pointwise'}) for k, s in settings.items()}; "
