@@ -15,19 +15,10 @@ from models.attention.bias import BUCKET_STARTS, time_bucket
 from models.attention.inputs import AttentionInputs
 from models.attention.triton.tiles import BLOCK, tile_list, tile_list_on_device
 from tests.models.attention_problems import Problem, assert_same, biases, maybe, problems, relaxed
-from tests.models.interpreted import DEVICE, import_interpreted, interpret, on_gpu
+from tests.models.interpreted import DEVICE, on_gpu
 
 pytest.importorskip("triton", reason="triton is not installed")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _interpreted_modules() -> None:
-    import_interpreted()
-
-
-@pytest.fixture(autouse=True)
-def _interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
-    interpret(monkeypatch)
+pytestmark = pytest.mark.usefixtures("interpreted")
 
 
 def check(problem: Problem, tolerance: float, dtype: torch.dtype = torch.float32) -> None:

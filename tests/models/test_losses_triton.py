@@ -12,21 +12,12 @@ from torch import Tensor
 
 from models.losses import chunks, triton
 from models.losses.drawn import OwnNegatives, scores_of_rows
-from tests.models.interpreted import DEVICE, import_interpreted, interpret, on_gpu
+from tests.models.interpreted import DEVICE, on_gpu
 from tests.models.test_losses import lookup, make_loss
 
 pytest.importorskip("triton", reason="triton is not installed")
+pytestmark = pytest.mark.usefixtures("interpreted")
 needs_gpu = pytest.mark.skipif(not on_gpu, reason="no CUDA device")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _interpreted_modules() -> None:
-    import_interpreted()
-
-
-@pytest.fixture(autouse=True)
-def _interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
-    interpret(monkeypatch)
 
 
 def uniform(positions: int, items: int, count: int) -> Tensor:

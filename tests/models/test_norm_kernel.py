@@ -14,21 +14,12 @@ from models.batch import PackedBatch
 from models.layers.dropout import Dropout
 from models.layers.kernels import fits, norm_gate_dropout
 from models.layers.norm import make_norm, norm_for_product, norm_gate_drop
-from tests.models.interpreted import DEVICE, import_interpreted, interpret, on_gpu
+from tests.models.interpreted import DEVICE, on_gpu
 
 pytest.importorskip("triton", reason="triton is not installed")
+pytestmark = pytest.mark.usefixtures("interpreted")
 
 WIDTHS = [1, 25, 50, 64, 100, 512, 1000]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _interpreted_modules() -> None:
-    import_interpreted()
-
-
-@pytest.fixture(autouse=True)
-def _interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
-    interpret(monkeypatch)
 
 
 @dataclass(frozen=True)

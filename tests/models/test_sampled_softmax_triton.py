@@ -10,21 +10,12 @@ from torch import Tensor
 
 from models.losses import triton
 from models.losses.formulas import sampled_softmax
-from tests.models.interpreted import DEVICE, import_interpreted, interpret
+from tests.models.interpreted import DEVICE
 from tests.models.test_losses import lookup, make_loss
 
 pytest.importorskip("triton", reason="triton is not installed")
+pytestmark = pytest.mark.usefixtures("interpreted")
 ITEMS = 20
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _interpreted_modules() -> None:
-    import_interpreted()
-
-
-@pytest.fixture(autouse=True)
-def _interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
-    interpret(monkeypatch)
 
 
 def expected(

@@ -94,15 +94,16 @@ def interpreted() -> bool:
 
 def runs_on(tensor: Tensor) -> bool:
     """Whether Triton's kernels take tensors where this one is."""
-    if tensor.is_cuda:
-        return not unavailable() and _recent(tensor.device)
-    return interpreted() and not unavailable()
+    return _runs_on_gpu(tensor.device) if tensor.is_cuda else interpreted() and not unavailable()
 
 
 @functools.cache
-def _recent(device: torch.device) -> bool:
-    """Whether a GPU is of a generation that Triton compiles for."""
-    return torch.cuda.get_device_capability(device) >= (8, 0)
+def _runs_on_gpu(device: torch.device) -> bool:
+    """Whether there is all that Triton needs, and the GPU is of a generation that it compiles for.
+
+    Asked once: small kernels ask at each call.
+    """
+    return not unavailable() and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 @functools.cache

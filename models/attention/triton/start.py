@@ -198,6 +198,11 @@ def _looked_at(number: float) -> object:
     return number == 1, number % 16 == 0, number.bit_length() > 31
 
 
+def with_whole_rows(tensor: Tensor) -> Tensor:
+    """With the numbers of the last axis next to each other, as they mostly are; copied where not."""
+    return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
+
+
 def _alignment(tensors: Tensors) -> tuple[bool, ...]:
     """What of their addresses the compiler looks at."""
     return tuple(tensor is None or tensor.data_ptr() % 16 == 0 for tensor in tensors.values())

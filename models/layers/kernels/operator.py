@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from models.attention.triton.start import start
+from models.attention.triton.start import start, with_whole_rows
 from models.attention.triton.step import INTERPRETED
 from models.attention.triton.tuning import Shape
 from models.layers.kernels.norm import backward_kernel, forward_kernel, sum_kernel
@@ -43,8 +43,8 @@ class NormGateDropout(torch.autograd.Function):
         keep: Tensor | None,
         numbers: Numbers,
     ) -> Tensor:
-        x = _with_unit_stride(x)
-        gate = None if gate is None else _with_unit_stride(gate)
+        x = with_whole_rows(x)
+        gate = None if gate is None else with_whole_rows(gate)
         keep = None if keep is None else keep.contiguous()
         ctx.save_for_backward(x, weight, bias, gate, keep)
         ctx.numbers = numbers
@@ -136,8 +136,3 @@ def _programs_at_once(device: torch.device, warps: int) -> int:
     if device.type != "cuda":
         return 3
     return 16 // warps * torch.cuda.get_device_properties(device).multi_processor_count
-
-
-def _with_unit_stride(rows: Tensor) -> Tensor:
-    """Numbers of a row must be contiguous; rows may lie as they like."""
-    return rows if rows.stride(1) == 1 else rows.contiguous()

@@ -9,7 +9,7 @@ import triton
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from models.attention.triton.start import start
+from models.attention.triton.start import start, with_whole_rows
 from models.attention.triton.tuning import Shape
 from models.losses.triton.kernels import (
     further_pieces_kernel,
@@ -35,7 +35,7 @@ class ScoresOfRows(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, table: Tensor, rows: Tensor) -> Tensor:
-        query, table, rows = _with_whole_rows(query), _with_whole_rows(table), rows.contiguous()
+        query, table, rows = with_whole_rows(query), with_whole_rows(table), rows.contiguous()
         ctx.save_for_backward(query, table, rows)
         scores = query.new_empty(rows.shape, dtype=torch.promote_types(query.dtype, table.dtype))
         if rows.numel():
@@ -117,8 +117,3 @@ def _key_type(num_items: int) -> torch.dtype:
     """The smallest integers that hold 0 to `num_items`: sorting takes as many passes as they have bytes."""
     types = (torch.int16, torch.int32, torch.int64)
     return next(dtype for dtype in types if num_items <= torch.iinfo(dtype).max)
-
-
-def _with_whole_rows(vectors: Tensor) -> Tensor:
-    """With the numbers of a row next to each other, as they mostly are."""
-    return vectors if vectors.stride(1) == 1 else vectors.contiguous()

@@ -9,7 +9,7 @@ import triton
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from models.attention.triton.start import start
+from models.attention.triton.start import start, with_whole_rows
 from models.attention.triton.tuning import Shape
 from models.losses.triton.softmax_kernels import gradient_kernel, loss_kernel
 
@@ -29,10 +29,9 @@ class SampledSoftmax(torch.autograd.Function):
         target: Tensor,
         correction: Tensor | None,
     ) -> Tensor:
-        negative = negative if negative.stride(1) == 1 else negative.contiguous()
+        negative = with_whole_rows(negative)
         positive, target, ranks = positive.contiguous(), target.contiguous(), ranks.contiguous()
-        if correction is not None and correction.stride(1) != 1:
-            correction = correction.contiguous()
+        correction = None if correction is None else with_whole_rows(correction)
         losses, gaps = torch.empty_like(positive), positive.new_empty(positive.shape, dtype=torch.float32)
         ctx.save_for_backward(positive, negative, ranks, target, correction, gaps)
         if len(positive):

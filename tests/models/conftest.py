@@ -1,0 +1,19 @@
+"""Fixtures of several test files."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.models.interpreted import import_interpreted, interpret
+
+
+@pytest.fixture(scope="module")
+def interpreted_modules() -> None:
+    """Without a GPU, Triton and the kernels of a module's tests are imported anew, interpreted."""
+    import_interpreted()
+
+
+@pytest.fixture
+def interpreted(interpreted_modules: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a GPU, the kernels take tensors of the CPU."""
+    interpret(monkeypatch)
