@@ -1,7 +1,8 @@
 """Backward: scores again tile by tile, once by tiles of keys (for k and v), once by tiles of queries (for q).
 
-Recomputing twice costs two matrix products in seven and saves all atomics: every gradient is written once, in
-a fixed order, so results are the same bit for bit in every run.
+Recomputing twice costs two matrix products in seven and saves all atomics on gradients of tokens: each is
+written once. Those of the tables are summed in whole numbers (`table_gradient`). So results are the same bit
+for bit in every run.
 """
 # mypy: allow-untyped-defs
 # ruff: noqa: N803
@@ -29,6 +30,14 @@ from models.attention.triton.step import (
     read_tile,
     settled,
     store_rows,
+)
+from models.attention.triton.table_gradient import (
+    add_tile,
+    find_scale,
+    hold_nothing,
+    note_longest,
+    send_held,
+    send_last,
 )
 
 
@@ -64,7 +73,7 @@ def _key_step(
 
 @triton.jit(do_not_specialize=VARYING)
 def key_kernel(
-    q, k, v, given, dk, dv, tiles, num_tiles, rules, num_sequences, position, position_head,
+    q, k, v, given, dk, dv, most, tiles, num_tiles, rules, num_sequences, position, position_head,
     time, time_head, amount, rate, decay_head, query_time, timestamp, seconds, bounds,
     borders, wide_borders, tokens, num_blocks, q_stride, q_head, k_stride, k_head, v_stride, v_head,
     given_stride, given_head,
@@ -74,7 +83,10 @@ def key_kernel(
     MASK: tl.constexpr, POWER: tl.constexpr, IDENTITY: tl.constexpr,
     FAST: tl.constexpr, PRECISION: tl.constexpr, SPLIT: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of k and v: one program a tile of keys and a head. The first tile is seen the most."""
+    """Gradients of k and v: one program a tile of keys and a head. The first tile is seen the most.
+
+    `most`, if any, is raised to what `find_scale` wants to know.
+    """
     head = tl.program_id(0)
     start, length, number, blocks, sequence = read_tile(tiles, num_tiles, tl.program_id(1))
     first = number * KEYS
@@ -108,6 +120,10 @@ def key_kernel(
         query_bounds = bounds + blocks
     k_tile = load_rows(k, k_stride, first, length, KEYS, QK_DIM, QK_WIDTH, True)
     v_tile = load_rows(v, v_stride, first, length, KEYS, V_DIM, V_WIDTH, True)
+    if most is not None:
+        own = load_rows(given, given_stride, first, length, KEYS, V_DIM, V_WIDTH, True, rule[4])
+        note_longest(most, own)
+        note_longest(most + 1, v_tile)
     dk_tile = tl.zeros((KEYS, QK_WIDTH), tl.float32)
     dv_tile = tl.zeros((KEYS, V_WIDTH), tl.float32)
     whole_begin, whole_end, ranges = query_ranges(first, length, rule, QUERIES, KEYS, MASK)
@@ -158,11 +174,12 @@ def key_kernel(
 
 @triton.jit
 def _query_step(
-    dq_tile, damount, drate, q_tile, k, v, given_tile, k_stride, v_stride, first_query, first_key,
-    length, rule, half_scale, position, time, span, amount, rate, times,
+    dq_tile, damount, drate, held, q_tile, k, v, given_tile, k_stride, v_stride, first_query, first_key,
+    length, rule, half_scale, position, time, span, amount, rate, times, sums,
     KEYS: tl.constexpr, QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr,
     V_WIDTH: tl.constexpr, MASK: tl.constexpr, MASKED: tl.constexpr,
     POWER: tl.constexpr, IDENTITY: tl.constexpr, FAST: tl.constexpr, PRECISION: tl.constexpr,
+    SUMMED: tl.constexpr,
 ):  # fmt: skip
     """Add one tile of keys; tiles are [queries, keys]."""
     query_place = (first_query + tl.arange(0, q_tile.shape[0]))[:, None]
@@ -184,13 +201,20 @@ def _query_step(
         level = dscores * tl.exp(-tl.load(rate) * exponent)
         damount += tl.sum(level, axis=1)
         drate -= tl.sum(level * exponent, axis=1)
-    dq_tile = settled(tl.dot(dscores.to(k_tile.dtype), k_tile, dq_tile, input_precision=PRECISION))
-    return dq_tile, damount, drate
+    dq_tile = tl.dot(dscores.to(k_tile.dtype), k_tile, dq_tile, input_precision=PRECISION)
+    if SUMMED:
+        held = add_tile(
+            held, dscores, first_query, first_key, query_place, key_place, length, rule, span, times, sums,
+            MASK, MASKED,
+        )  # fmt: skip
+    dq_tile = settled(dq_tile)
+    return dq_tile, damount, drate, held
 
 
 @triton.jit(do_not_specialize=VARYING)
 def query_kernel(
-    q, k, v, given, dq, decay_rows, tiles, num_tiles, rules, num_sequences, position, position_head,
+    q, k, v, given, dq, decay_rows, position_sums, position_row, time_sums, time_row, most, limit, tiles,
+    num_tiles, rules, num_sequences, position, position_head,
     time, time_head, amount, rate, decay_head, query_time, timestamp, seconds, bounds,
     borders, wide_borders, tokens, num_blocks, q_stride, q_head, k_stride, k_head, v_stride, v_head,
     given_stride, given_head,
@@ -200,7 +224,9 @@ def query_kernel(
     MASK: tl.constexpr, POWER: tl.constexpr, IDENTITY: tl.constexpr,
     FAST: tl.constexpr, PRECISION: tl.constexpr, SPLIT: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of q and of the decay: one program a tile of queries and a head."""
+    """Gradients of q and of the decay, and sums for those of the tables: one program a tile of queries and a
+    head."""
+    SUMMED: tl.constexpr = (position_sums is not None) or (time_sums is not None)  # noqa: N806
     head = tl.program_id(0)
     start, length, number, blocks, sequence = read_tile(tiles, num_tiles, tl.program_id(1))
     first = ((length + QUERIES - 1) // QUERIES - 1 - number) * QUERIES
@@ -236,6 +262,15 @@ def query_kernel(
     dq_tile = tl.zeros((QUERIES, QK_WIDTH), tl.float32)
     damount = tl.zeros((QUERIES,), tl.float32)
     drate = tl.zeros((QUERIES,), tl.float32)
+    scale = 0.0
+    if SUMMED:
+        scale = find_scale(most, limit)
+    if position_sums is not None:
+        position_sums += head.to(tl.int64) * position_row
+    if time_sums is not None:
+        time_sums += head * time_row
+    sums = (position_sums, time_sums, scale)
+    held = hold_nothing(sums, QUERIES)
     whole_begin, whole_end, ranges = key_ranges(first, length, rule, QUERIES, KEYS, MASK)
     if SPLIT:
         span = outlook(time, query_least, query_most, key_bounds, num_blocks, whole_begin, length, True, KEYS)
@@ -243,13 +278,15 @@ def query_kernel(
             next_span = outlook(
                 time, query_least, query_most, key_bounds, num_blocks, first_key + KEYS, length, True, KEYS
             )
-            dq_tile, damount, drate = _query_step(
-                dq_tile, damount, drate, q_tile, k, v, given_tile, k_stride, v_stride, first,
-                first_key, length, rule, half_scale, position, time, span, amount, rate, times,
+            dq_tile, damount, drate, held = _query_step(
+                dq_tile, damount, drate, held, q_tile, k, v, given_tile, k_stride, v_stride, first,
+                first_key, length, rule, half_scale, position, time, span, amount, rate, times, sums,
                 KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, MASK, False, POWER, IDENTITY,
-                FAST, PRECISION,
+                FAST, PRECISION, SUMMED,
             )  # fmt: skip
             span = next_span
+        if SUMMED:
+            held = send_held(held, first - whole_end, sums)
     else:
         # One loop with the mask: half the code, compiled in half the time.
         ranges = join(ranges, MASK)
@@ -260,14 +297,16 @@ def query_kernel(
         next_span = outlook(
             time, query_least, query_most, key_bounds, num_blocks, next_place, length, True, KEYS
         )
-        dq_tile, damount, drate = _query_step(
-            dq_tile, damount, drate, q_tile, k, v, given_tile, k_stride, v_stride, first,
-            place, length, rule, half_scale, position, time, span, amount, rate, times,
+        dq_tile, damount, drate, held = _query_step(
+            dq_tile, damount, drate, held, q_tile, k, v, given_tile, k_stride, v_stride, first,
+            place, length, rule, half_scale, position, time, span, amount, rate, times, sums,
             KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, MASK, True, POWER, IDENTITY,
-            FAST, PRECISION,
+            FAST, PRECISION, SUMMED,
         )  # fmt: skip
         place = next_place
         span = next_span
+    if SUMMED:
+        send_last(held, sums)
     dq_tile *= qk_scale * output_scale
     store_rows(dq, dq_stride, first, length, dq_tile, QUERIES, QK_DIM, QK_WIDTH, rule[4])
     if amount is not None:

@@ -1,0 +1,274 @@
+"""Gradients of the position and time tables, summed while the queries' gradients are computed.
+
+Sums are whole numbers of 64 bits: they are added in any order, by all programs at once, and come out the same
+bit for bit. What one is worth follows from how large a sum can be: no score's gradient is larger than 1.1
+times the product of the lengths of the longest given gradient and the longest value (Cauchy and Schwarz; the
+slope of silu is below 1.1), and as many are added at most as there are pairs. A tile of 64 x 64 sends 64 sums
+a stripe of 16 rows to the position table, and to the time table one whenever the time bucket changes.
+"""
+# mypy: allow-untyped-defs
+# ruff: noqa: N803, N806
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from models.attention.bias import NUM_BUCKETS
+from models.attention.triton.bias import (
+    BORDERS,
+    PAIRS,
+    WIDE,
+    lowest_and_highest,
+    read_seconds,
+    reach,
+    wide_buckets,
+)
+from models.attention.triton.diagonals import STRIPE, add_rows, block_diagonals, diagonals
+from models.attention.triton.sight import RICH, in_step, stand
+
+BEFORE = 136
+"""Numbers of a row of position sums before that of the nearest tokens, `i - j = 1`: tiles send sums, zeros all,
+for pairs whose key is ahead; and a multiple of 8, so that pairs of numbers lie well."""
+BEHIND = 144
+"""Numbers after that of the farthest tokens: tiles reach past the end of a sequence."""
+COPIES = 8
+"""Sums of each time bucket and stripe: as many threads add at once."""
+STEEPEST = 1.2
+"""Above the slope of silu, by a tanh that is wrong by 2^-11 too."""
+LEAST = 1e-15
+"""Bounds of a score's gradient below it are taken for it: squares of lengths so small are 0."""
+_LEAST = tl.constexpr(LEAST)
+_BEFORE, _COPIES, _STEEPEST = tl.constexpr(BEFORE), tl.constexpr(COPIES), tl.constexpr(STEEPEST)
+_STRIPE, _BUCKETS = tl.constexpr(STRIPE), tl.constexpr(NUM_BUCKETS)
+_BORDERS, _PAIRS, _WIDE = tl.constexpr(BORDERS), tl.constexpr(PAIRS), tl.constexpr(WIDE)
+_RICH = tl.constexpr(RICH)
+
+# Below, `sums` is the tuple (position sums, time sums, scale), of a head: rows of int64 or None, and how many
+# an amount of 1 is. `held` is what a program has not sent yet: the tuple (two parts of `diagonals` that the next
+# tile of keys adds to, sum of the current time bucket in parts `[stripes, 8, 8]`, that bucket).
+
+
+@triton.jit
+def find_scale(most, limit):
+    """How many whole numbers an amount of 1 is, given `most`: the bits of the squared lengths of the longest
+    given gradient and of the longest value. NaN, and so are the gradients, where one of them is not finite."""
+    given = tl.load(most).to(tl.float32, bitcast=True)
+    value = tl.load(most + 1).to(tl.float32, bitcast=True)
+    bound = _STEEPEST * tl.sqrt(given) * tl.sqrt(value)
+    # Zeros have any scale. 0 * inf is NaN, as wanted.
+    return limit / tl.maximum(bound, _LEAST) + 0.0 * bound
+
+
+@triton.jit
+def hold_nothing(sums, QUERIES: tl.constexpr):
+    zero = tl.full((), 0, tl.int32)
+    first, second, rest = zero, zero, zero
+    if sums[0] is not None:
+        first = tl.zeros((QUERIES // _STRIPE, 8, 8), tl.float32)
+        second = tl.zeros((QUERIES // _STRIPE, 8, 8), tl.float32)
+    if sums[1] is not None:
+        rest = tl.zeros((QUERIES // _STRIPE, 8, 8), tl.float32)
+    return first, second, rest, zero
+
+
+@triton.jit
+def add_tile(
+    held, dscores, first_query, first_key, query_place, key_place, length, rule, span, times, sums,
+    MASK: tl.constexpr, MASKED: tl.constexpr,
+):  # fmt: skip
+    """Add a tile's score gradients, zeros where a query does not see a key, and return what is held.
+
+    Tiles that need no mask must follow each other without a gap, until `send_held`.
+    """
+    first, second, rest, bucket = held
+    blocks = block_diagonals(dscores)
+    if sums[1] is not None:
+        rest, bucket = _add_times(
+            rest, bucket, dscores, blocks, first_query, first_key, query_place, key_place, length, span,
+            times, sums, MASKED,
+        )  # fmt: skip
+    if sums[0] is not None:
+        if MASK == _RICH:
+            steady = in_step(query_place, key_place, rule)
+            blocks = block_diagonals(tl.where(steady, dscores, 0.0))
+            if (first_key < rule[2] - 1) | (first_query + query_place.shape[0] - 1 > rule[3]):
+                _add_out_of_step(sums, dscores, query_place, key_place, rule)
+        first, second = _add_positions(first, second, blocks, first_query - first_key, sums)
+        if MASKED:
+            _send_two(first, second, first_query - first_key - key_place.shape[1], sums)
+            first = tl.zeros_like(first)
+            second = tl.zeros_like(second)
+    return first, second, rest, bucket
+
+
+@triton.jit
+def send_held(held, apart, sums):
+    """Send what is held of positions after tiles that need no mask; `apart` is `i - j` of the first query, and
+    of the first key past those tiles."""
+    if sums[0] is not None:
+        _send_two(held[0], held[1], apart, sums)
+        return tl.zeros_like(held[0]), tl.zeros_like(held[1]), held[2], held[3]
+    else:
+        return held
+
+
+@triton.jit
+def send_last(held, sums):
+    """Send what is held of times."""
+    if sums[1] is not None:
+        _send_time(sums, held[3], held[2])
+
+
+@triton.jit
+def _add_positions(first, second, blocks, apart, sums):
+    """Send all sums but the last two, which lie where the next tile of keys begins."""
+    parts = diagonals(blocks)
+    BLOCKS: tl.constexpr = len(parts) - 2
+    ready = (parts[0] + first, parts[1] + second)
+    for number in tl.static_range(2, BLOCKS):
+        ready = ready + (parts[number],)
+    _send(ready, apart, sums)
+    return parts[BLOCKS], parts[BLOCKS + 1]
+
+
+@triton.jit
+def _send_two(first, second, apart, sums):
+    _send((first, second), apart, sums)
+
+
+@triton.jit
+def _send(parts, apart, sums):
+    """Send 2, 4 or 8 parts of `diagonals`."""
+    COUNT: tl.constexpr = len(parts)
+    EACH: tl.constexpr = 8 // COUNT
+    total = add_rows(parts)
+    stripe = tl.arange(0, total.shape[0])[:, None, None]
+    row = tl.arange(0, 8)[None, :, None]
+    column = tl.arange(0, 8)[None, None, :]
+    place = sums[0] + tl.multiple_of(apart + _BEFORE, 8) + (_STRIPE * stripe + 8 * (1 - row // EACH) + column)
+    if COUNT == 8:
+        tl.atomic_add(place, (total * sums[2]).to(tl.int64), sem="relaxed")
+    else:
+        tl.atomic_add(place, (total * sums[2]).to(tl.int64), mask=row % EACH == 0, sem="relaxed")
+
+
+@triton.jit
+def _add_times(
+    rest, bucket, dscores, blocks, first_query, first_key, query_place, key_place, length, span, times, sums,
+    MASKED: tl.constexpr,
+):  # fmt: skip
+    """Add all to the tile's lowest bucket; where there are higher ones, move what reaches each border on."""
+    way, ends, _ = span
+    low, high = lowest_and_highest(ends)
+    if low != bucket:
+        _send_time(sums, bucket, rest)
+    rest = tl.where(low == bucket, rest, 0.0)
+    for number in tl.static_range(len(blocks)):
+        rest += blocks[number]
+    if way >= _BORDERS:
+        if way < _PAIRS:
+            query, key = read_seconds(first_query, first_key, query_place, key_place, length, times, MASKED)
+            for above in tl.range(low + 1, high + 1, num_stages=1):
+                _move(sums, above, tl.where(reach(query, key, tl.load(times[4] + above)), dscores, 0.0))
+        elif way < _WIDE:
+            query, key = read_seconds(first_query, first_key, query_place, key_place, length, times, MASKED)
+            difference = tl.maximum(tl.abs(query - key), 1)
+            for above in tl.range(low + 1, high + 1, num_stages=1):
+                reached = difference >= tl.load(times[4] + above)
+                _move(sums, above, tl.where(reached, dscores, 0.0))
+        else:
+            found = wide_buckets(query_place, key_place, length, times)
+            for above in tl.range(low + 1, high + 1, num_stages=1):
+                _move(sums, above, tl.where(found >= above, dscores, 0.0))
+    return rest, low
+
+
+@triton.jit
+def _move(sums, number, dscores):
+    """Move a sum from one bucket to the next, exactly: whole numbers."""
+    BLOCKS: tl.constexpr = dscores.shape[1] // 8
+    apart = tl.reshape(dscores, (dscores.shape[0] // _STRIPE, 2, 8, BLOCKS, 8))
+    amount = _in_whole_numbers(tl.sum(tl.sum(apart, axis=3), axis=1), sums[2])
+    _add_to_bucket(sums, number, amount)
+    _add_to_bucket(sums, number - 1, -amount)
+
+
+@triton.jit
+def _send_time(sums, bucket, part):
+    _add_to_bucket(sums, bucket, _in_whole_numbers(part, sums[2]))
+
+
+@triton.jit
+def _in_whole_numbers(part, scale):
+    """`[stripes, 8, 8]` int64: sums over rows, the same in all."""
+    both = tl.sum(part, axis=1, keep_dims=True)
+    return ((tl.zeros_like(part) + both) * scale).to(tl.int64)
+
+
+@triton.jit
+def _add_to_bucket(sums, bucket, amount):
+    stripe = tl.arange(0, amount.shape[0])[:, None, None]
+    row = tl.arange(0, 8)[None, :, None]
+    copy = tl.arange(0, 8)[None, None, :]
+    place = sums[1] + bucket * _COPIES + (stripe * (_BUCKETS * _COPIES) + copy + row * 0)
+    tl.atomic_add(place, amount, mask=row == 0, sem="relaxed")
+
+
+@triton.jit
+def _add_out_of_step(sums, dscores, query_place, key_place, rule):
+    """Add what candidates and context give to the position table, where many pairs share one distance: sums
+    along the tile first, then few additions."""
+    nearest = sums[0] + (_BEFORE - 1)  # of `i - j = 0`
+    shift = rule[2] - 1
+    context = (query_place <= rule[3]) & ((key_place < shift) | (query_place < shift))
+    rows = tl.sum(tl.where(context, dscores, 0.0), axis=1, keep_dims=True) * sums[2]
+    tl.atomic_add(
+        nearest + stand(query_place, rule), rows.to(tl.int64), mask=query_place <= rule[3], sem="relaxed"
+    )
+    candidate = query_place > rule[3]
+    own = query_place == key_place
+    columns = tl.sum(tl.where(candidate & ~own, dscores, 0.0), axis=0, keep_dims=True) * sums[2]
+    apart = tl.maximum(stand(rule[3], rule) - stand(key_place, rule), 0)
+    tl.atomic_add(nearest + apart, columns.to(tl.int64), mask=key_place < rule[3], sem="relaxed")
+    total = tl.sum(tl.where(candidate & own, dscores, 0.0)) * sums[2]
+    tl.atomic_add(nearest, total.to(tl.int64), sem="relaxed")
+
+
+@triton.jit
+def note_longest(most, rows):
+    """Raise `most`, the bits of a number from 0 on, to the square of the longest of the rows `[rows, width]`.
+
+    Bits of numbers from 0 on are in the order of the numbers, NaN above them all.
+    """
+    rows = rows.to(tl.float32)
+    square = tl.sum(rows * rows, axis=1)
+    tl.atomic_max(most, tl.max(square.to(tl.int32, bitcast=True) & 0x7FFFFFFF), sem="relaxed")
+
+
+@triton.jit(do_not_specialize=("position_row", "position_size"))
+def settle_kernel(
+    position_sums, time_sums, most, dposition, dtime, position_row, position_size, limit, output_scale,
+    POSITION_ROWS: tl.constexpr, STRIPES: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """From whole numbers to gradients: a program for each BLOCK positions of a row, then one a bucket."""
+    worth = output_scale / find_scale(most, limit)
+    blocks = (position_size + BLOCK - 1) // BLOCK
+    program = tl.program_id(0)
+    if program < POSITION_ROWS * blocks:
+        if position_sums is not None:
+            row = (program // blocks).to(tl.int64)
+            place = program % blocks * BLOCK + tl.arange(0, BLOCK)
+            exists = place < position_size
+            found = position_sums + row * position_row + (_BEFORE - 1) + place
+            found = tl.load(found, mask=exists, other=0).to(tl.float32)
+            tl.store(dposition + row * position_size + place, found * worth, mask=exists)
+    else:
+        if time_sums is not None:
+            bucket = program - POSITION_ROWS * blocks  # of all rows, one after the other
+            stripe = tl.arange(0, STRIPES)[:, None]
+            copy = tl.arange(0, _COPIES)[None, :]
+            place = bucket // _BUCKETS * STRIPES + stripe
+            place = (place * _BUCKETS + bucket % _BUCKETS) * _COPIES + copy
+            total = tl.sum(tl.sum(tl.load(time_sums + place), axis=1), axis=0).to(tl.float32)
+            tl.store(dtime + bucket, total * worth)
