@@ -26,26 +26,26 @@ def block_diagonals(tile):
     """keys // 8 + 1 sums `[stripes, 8, 8]` of blocks: number k of those that lie `k - 1` blocks before a
     stripe's first block, so that `i - j = 8 (1 - k) + row - column` from the first of both on."""
     BLOCKS: tl.constexpr = tile.shape[1] // 8
-    apart = tl.reshape(tile, (tile.shape[0] // _STRIPE, 2, 8, BLOCKS, 8))
-    upper, lower = tl.split(tl.permute(apart, (0, 2, 4, 3, 1)))
-    above = _one_by_one(upper, BLOCKS)
-    below = _one_by_one(lower, BLOCKS)
-    sums = (below[0],)
+    STRIPES: tl.constexpr = tile.shape[0] // _STRIPE
+    apart = tl.permute(tl.reshape(tile, (STRIPES, 2, 8, BLOCKS, 8)), (0, 2, 4, 3, 1))
+    upper, lower = tl.split(tl.reshape(apart, (STRIPES * 64, BLOCKS, 2)))
+    above = one_by_one(upper, BLOCKS)
+    below = one_by_one(lower, BLOCKS)
+    sums = (tl.reshape(below[0], (STRIPES, 8, 8)),)
     for number in tl.static_range(1, BLOCKS):
-        sums = sums + (above[number - 1] + below[number],)
-    return sums + (above[BLOCKS - 1],)
+        sums = sums + (tl.reshape(above[number - 1] + below[number], (STRIPES, 8, 8)),)
+    return sums + (tl.reshape(above[BLOCKS - 1], (STRIPES, 8, 8)),)
 
 
 @triton.jit
-def _one_by_one(tensor, COUNT: tl.constexpr):
-    """The COUNT tensors of which a tensor consists along its last axis."""
-    STRIPES: tl.constexpr = tensor.shape[0]
+def one_by_one(tensor, COUNT: tl.constexpr):
+    """The COUNT tensors `[size]`, a power of two of them, that are the columns of `[size, COUNT]`."""
+    SIZE: tl.constexpr = tensor.shape[0]
     if COUNT == 1:
-        return (tl.reshape(tensor, (STRIPES, 8, 8)),)
+        return (tl.reshape(tensor, (SIZE,)),)
     else:
-        halves = tl.permute(tl.reshape(tensor, (STRIPES, 8, 8, 2, COUNT // 2)), (0, 1, 2, 4, 3))
-        first, second = tl.split(halves)
-        return _one_by_one(first, COUNT // 2) + _one_by_one(second, COUNT // 2)
+        first, second = tl.split(tl.permute(tl.reshape(tensor, (SIZE, 2, COUNT // 2)), (0, 2, 1)))
+        return one_by_one(first, COUNT // 2) + one_by_one(second, COUNT // 2)
 
 
 @triton.jit

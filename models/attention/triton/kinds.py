@@ -12,7 +12,7 @@ from models.attention.triton.forward import forward_kernel
 from models.attention.triton.sight import RICH
 from models.attention.triton.start import Launcher
 from models.attention.triton.step import INTERPRETED
-from models.attention.triton.table_gradient import BEFORE, BEHIND, COPIES, settle_kernel
+from models.attention.triton.table_gradient import BEFORE, BEHIND, STRIPE_BUCKETS, settle_kernel
 from models.attention.triton.diagonals import STRIPE
 from models.attention.triton.tuning import Shapes, shapes
 
@@ -150,7 +150,7 @@ class Launchers:
     @cached_property
     def time_sums(self) -> tuple[int, int]:
         """The same of the time table."""
-        return _rows(self.kind.time), self.shapes.queries.tile // STRIPE * _size(self.kind.time) * COPIES
+        return _rows(self.kind.time), self.shapes.queries.tile // STRIPE * STRIPE_BUCKETS
 
     def _backward_constants(self) -> dict[str, object]:
         """What the kernels of backward are given, but the last."""

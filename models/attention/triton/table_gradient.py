@@ -19,13 +19,15 @@ from models.attention.triton.bias import (
     BORDERS,
     PAIRS,
     WIDE,
+    buckets,
     lowest_and_highest,
     read_seconds,
     reach,
     wide_buckets,
 )
-from models.attention.triton.diagonals import STRIPE, add_rows, block_diagonals, diagonals
+from models.attention.triton.diagonals import STRIPE, add_rows, block_diagonals, diagonals, one_by_one
 from models.attention.triton.sight import RICH, in_step, stand
+from models.attention.triton.step import beside
 
 BEFORE = 136
 """Numbers of a row of position sums before that of the nearest tokens, `i - j = 1`: tiles send sums, zeros all,
@@ -34,6 +36,8 @@ BEHIND = 144
 """Numbers after that of the farthest tokens: tiles reach past the end of a sequence."""
 COPIES = 8
 """Sums of each time bucket and stripe: as many threads add at once."""
+STRIPE_BUCKETS = (NUM_BUCKETS + 1) * COPIES
+"""Numbers of a stripe's time sums: of all buckets, and of one that is sent along with the last."""
 STEEPEST = 1.2
 """Above the slope of silu, by a tanh that is wrong by 2^-11 too."""
 LEAST = 1e-15
@@ -41,6 +45,7 @@ LEAST = 1e-15
 _LEAST = tl.constexpr(LEAST)
 _BEFORE, _COPIES, _STEEPEST = tl.constexpr(BEFORE), tl.constexpr(COPIES), tl.constexpr(STEEPEST)
 _STRIPE, _BUCKETS = tl.constexpr(STRIPE), tl.constexpr(NUM_BUCKETS)
+_STRIPE_BUCKETS = tl.constexpr(STRIPE_BUCKETS)
 _BORDERS, _PAIRS, _WIDE = tl.constexpr(BORDERS), tl.constexpr(PAIRS), tl.constexpr(WIDE)
 _RICH = tl.constexpr(RICH)
 
@@ -117,7 +122,7 @@ def send_held(held, apart, sums):
 def send_last(held, sums):
     """Send what is held of times."""
     if sums[1] is not None:
-        _send_time(sums, held[3], held[2])
+        _send_buckets(sums, held[3], (held[2], tl.zeros_like(held[2])))
 
 
 @triton.jit
@@ -142,15 +147,27 @@ def _send(parts, apart, sums):
     """Send 2, 4 or 8 parts of `diagonals`."""
     COUNT: tl.constexpr = len(parts)
     EACH: tl.constexpr = 8 // COUNT
-    total = add_rows(parts)
-    stripe = tl.arange(0, total.shape[0])[:, None, None]
-    row = tl.arange(0, 8)[None, :, None]
-    column = tl.arange(0, 8)[None, None, :]
+    total, row, stripe, column = _totals(parts)
     place = sums[0] + tl.multiple_of(apart + _BEFORE, 8) + (_STRIPE * stripe + 8 * (1 - row // EACH) + column)
     if COUNT == 8:
-        tl.atomic_add(place, (total * sums[2]).to(tl.int64), sem="relaxed")
+        tl.atomic_add(place, _whole(total, sums), sem="relaxed")
     else:
-        tl.atomic_add(place, (total * sums[2]).to(tl.int64), mask=row % EACH == 0, sem="relaxed")
+        tl.atomic_add(place, _whole(total, sums), mask=row % EACH == 0, sem="relaxed")
+
+
+@triton.jit
+def _totals(parts):
+    """`[8, stripes, 8]`, the sums of `add_rows`, and places along each axis. The compiler takes the first axis
+    for that of neighbouring threads, as here it is: otherwise it would turn the numbers around in memory."""
+    total = tl.permute(add_rows(parts), (1, 0, 2))
+    row = tl.arange(0, 8)[:, None, None]
+    stripe = tl.arange(0, total.shape[1])[None, :, None]
+    return total, row, stripe, tl.arange(0, 8)[None, None, :]
+
+
+@triton.jit
+def _whole(amount, sums):
+    return (amount * sums[2]).to(tl.int64)
 
 
 @triton.jit
@@ -161,58 +178,108 @@ def _add_times(
     """Add all to the tile's lowest bucket; where there are higher ones, move what reaches each border on."""
     way, ends, _ = span
     low, high = lowest_and_highest(ends)
-    if low != bucket:
-        _send_time(sums, bucket, rest)
-    rest = tl.where(low == bucket, rest, 0.0)
-    for number in tl.static_range(len(blocks)):
-        rest += blocks[number]
-    if way >= _BORDERS:
-        if way < _PAIRS:
+    if way < _PAIRS:
+        if low != bucket:
+            _send_buckets(sums, bucket, (rest, tl.zeros_like(rest)))
+            rest = tl.zeros_like(rest)
+            bucket = low
+        for number in tl.static_range(len(blocks)):
+            rest += blocks[number]
+        if way == _BORDERS:
             query, key = read_seconds(first_query, first_key, query_place, key_place, length, times, MASKED)
             for above in tl.range(low + 1, high + 1, num_stages=1):
-                _move(sums, above, tl.where(reach(query, key, tl.load(times[4] + above)), dscores, 0.0))
-        elif way < _WIDE:
-            query, key = read_seconds(first_query, first_key, query_place, key_place, length, times, MASKED)
-            difference = tl.maximum(tl.abs(query - key), 1)
-            for above in tl.range(low + 1, high + 1, num_stages=1):
-                reached = difference >= tl.load(times[4] + above)
-                _move(sums, above, tl.where(reached, dscores, 0.0))
+                moved = _sum_blocks(tl.where(reach(query, key, tl.load(times[4] + above)), dscores, 0.0))
+                _send_buckets(sums, above - 1, (-moved, moved))
+    else:
+        if way < _WIDE:
+            found = buckets(first_query, first_key, query_place, key_place, length, times, MASKED)
+            then = buckets(first_query, first_key + 1, query_place, key_place + 1, length, times, MASKED)
         else:
             found = wide_buckets(query_place, key_place, length, times)
-            for above in tl.range(low + 1, high + 1, num_stages=1):
-                _move(sums, above, tl.where(found >= above, dscores, 0.0))
-    return rest, low
+            then = wide_buckets(query_place, key_place + 1, length, times)
+        _add_pairs(sums, dscores, found, then)
+    return rest, bucket
 
 
 @triton.jit
-def _move(sums, number, dscores):
-    """Move a sum from one bucket to the next, exactly: whole numbers."""
+def _add_pairs(sums, dscores, found, then):
+    """Add a tile where each pair has its own bucket, `found`, and that with the next key is `then`.
+
+    Along a row the bucket seldom changes. So what is added is not each pair but, where it changes, the sum of the
+    row up to there: to this bucket, and from the next one it is taken, whatever the order of buckets is.
+    """
     BLOCKS: tl.constexpr = dscores.shape[1] // 8
-    apart = tl.reshape(dscores, (dscores.shape[0] // _STRIPE, 2, 8, BLOCKS, 8))
-    amount = _in_whole_numbers(tl.sum(tl.sum(apart, axis=3), axis=1), sums[2])
-    _add_to_bucket(sums, number, amount)
-    _add_to_bucket(sums, number - 1, -amount)
+    STRIPES: tl.constexpr = dscores.shape[0] // _STRIPE
+    found = _columns(beside(found, dscores))
+    then = _columns(beside(then, dscores))
+    dscores = _columns(dscores)
+    lane = tl.zeros((2 * STRIPES, 8, 4), tl.int32) + tl.arange(0, 4)[None, None, :]
+    before = tl.zeros_like(lane).to(tl.float32)
+    for number in tl.static_range(BLOCKS):
+        even, odd = _even_and_odd(dscores[number])
+        own, own_odd = _even_and_odd(found[number])
+        after, after_odd = _even_and_odd(then[number])
+        upto = even + odd
+        upto += tl.where(lane >= 1, tl.gather(upto, (lane - 1) & 3, axis=2), 0.0)
+        upto += tl.where(lane >= 2, tl.gather(upto, (lane - 2) & 3, axis=2), 0.0)
+        last = (lane == 3) & (number == BLOCKS - 1)
+        _send_where_it_changes(sums, before + upto - odd, own, after, lane < 0)
+        _send_where_it_changes(sums, before + upto, own_odd, after_odd, last)
+        before += tl.gather(upto, lane | 3, axis=2)
 
 
 @triton.jit
-def _send_time(sums, bucket, part):
-    _add_to_bucket(sums, bucket, _in_whole_numbers(part, sums[2]))
+def _columns(tile):
+    """Blocks of 8 columns of a tile, `[rows * 8]` each."""
+    BLOCKS: tl.constexpr = tile.shape[1] // 8
+    apart = tl.permute(tl.reshape(tile, (tile.shape[0] // _STRIPE, 2, 8, BLOCKS, 8)), (1, 0, 2, 4, 3))
+    return one_by_one(tl.reshape(apart, (tile.shape[0] * 8, BLOCKS)), BLOCKS)
 
 
 @triton.jit
-def _in_whole_numbers(part, scale):
-    """`[stripes, 8, 8]` int64: sums over rows, the same in all."""
-    both = tl.sum(part, axis=1, keep_dims=True)
-    return ((tl.zeros_like(part) + both) * scale).to(tl.int64)
+def _even_and_odd(columns):
+    """`[2 * stripes, 8, 4]` each, of upper and then of lower halves: columns of a block of 8."""
+    return tl.split(tl.reshape(columns, (columns.shape[0] // 64, 8, 4, 2)))
 
 
 @triton.jit
-def _add_to_bucket(sums, bucket, amount):
-    stripe = tl.arange(0, amount.shape[0])[:, None, None]
+def _send_where_it_changes(sums, amount, bucket, then, last):
+    """Amounts `[2 * stripes, 8, 4]`, to one bucket and from another; at the end of a row, but to one."""
+    amount = _whole(_by_threads(amount), sums)
+    bucket = _by_threads(bucket)
+    then = _by_threads(then)
+    last = _by_threads(last)
     row = tl.arange(0, 8)[None, :, None]
-    copy = tl.arange(0, 8)[None, None, :]
-    place = sums[1] + bucket * _COPIES + (stripe * (_BUCKETS * _COPIES) + copy + row * 0)
-    tl.atomic_add(place, amount, mask=row == 0, sem="relaxed")
+    stripe = tl.arange(0, amount.shape[2])[None, None, :] % (amount.shape[2] // 2)
+    place = sums[1] + (stripe * _STRIPE_BUCKETS + row)
+    changes = bucket != then
+    tl.atomic_add(place + bucket * _COPIES, amount, mask=changes | last, sem="relaxed")
+    tl.atomic_add(place + then * _COPIES, -amount, mask=changes & ~last, sem="relaxed")
+
+
+@triton.jit
+def _by_threads(tensor):
+    """With the axes of threads first, see `_totals`."""
+    return tl.permute(tensor, (2, 1, 0))
+
+
+@triton.jit
+def _sum_blocks(tile):
+    """`[stripes, 8, 8]`: the sum of all 8 x 8 blocks of each stripe."""
+    apart = tl.reshape(tile, (tile.shape[0] // _STRIPE, 2, 8, tile.shape[1] // 8, 8))
+    return tl.sum(tl.sum(apart, axis=3), axis=1)
+
+
+@triton.jit
+def _send_buckets(sums, bucket, parts):
+    """Add 2 or 8 parts `[stripes, 8, 8]` to as many buckets from one on, those past the last zeros all."""
+    EACH: tl.constexpr = 8 // len(parts)
+    total, row, stripe, column = _totals(parts)
+    place = sums[1] + bucket * _COPIES + (stripe * _STRIPE_BUCKETS + row // EACH * _COPIES + column)
+    if EACH == 1:
+        tl.atomic_add(place, _whole(total, sums), sem="relaxed")
+    else:
+        tl.atomic_add(place, _whole(total, sums), mask=row % EACH == 0, sem="relaxed")
 
 
 @triton.jit
@@ -258,17 +325,16 @@ def settle_kernel(
     if program < POSITION_ROWS * blocks:
         if position_sums is not None:
             row = (program // blocks).to(tl.int64)
-            place = program % blocks * BLOCK + tl.arange(0, BLOCK)
-            exists = place < position_size
-            found = position_sums + row * position_row + (_BEFORE - 1) + place
+            position = program % blocks * BLOCK + tl.arange(0, BLOCK)
+            exists = position < position_size
+            found = position_sums + row * position_row + (_BEFORE - 1) + position
             found = tl.load(found, mask=exists, other=0).to(tl.float32)
-            tl.store(dposition + row * position_size + place, found * worth, mask=exists)
+            tl.store(dposition + row * position_size + position, found * worth, mask=exists)
     else:
         if time_sums is not None:
             bucket = program - POSITION_ROWS * blocks  # of all rows, one after the other
             stripe = tl.arange(0, STRIPES)[:, None]
             copy = tl.arange(0, _COPIES)[None, :]
-            place = bucket // _BUCKETS * STRIPES + stripe
-            place = (place * _BUCKETS + bucket % _BUCKETS) * _COPIES + copy
+            place = (bucket // _BUCKETS * STRIPES + stripe) * _STRIPE_BUCKETS + bucket % _BUCKETS * _COPIES + copy
             total = tl.sum(tl.sum(tl.load(time_sums + place), axis=1), axis=0).to(tl.float32)
             tl.store(dtime + bucket, total * worth)
