@@ -8,14 +8,12 @@ import triton
 import triton.language as tl
 
 from models.attention.triton.bias import half_scores, outlook
-from models.attention.triton.reads import read_column, read_row
+from models.attention.triton.reads import read_column
 from models.attention.triton.runs import (
     find_run,
-    first_rise,
     half_run_scores,
     no_spans,
-    pick,
-    run_position,
+    read_ahead,
     spans_from,
 )
 from models.attention.triton.sight import count_all, join, key_ranges, place_of, read_rule, visible
@@ -31,27 +29,26 @@ from models.attention.triton.step import (
 
 
 @triton.jit
-def _step(
+def _add_tile(
     total, q_tile, k, v, k_stride, v_stride, first_query, first_key, length, rule,
     half_scale, position, time, span, amount, rate, times,
     KEYS: tl.constexpr, QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr,
     V_WIDTH: tl.constexpr,
-    MASK: tl.constexpr, MASKED: tl.constexpr, POWER: tl.constexpr, IDENTITY: tl.constexpr,
-    FAST: tl.constexpr, PRECISION: tl.constexpr,
+    MASK: tl.constexpr, POWER: tl.constexpr, IDENTITY: tl.constexpr, FAST: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Add one tile of keys."""
+    """Add one tile of keys, with the mask."""
     query_place = (first_query + tl.arange(0, q_tile.shape[0]))[:, None]
     key_place = (first_key + tl.arange(0, KEYS))[None, :]
-    k_tile = load_rows(k, k_stride, first_key, length, KEYS, QK_DIM, QK_WIDTH, MASKED)
+    k_tile = load_rows(k, k_stride, first_key, length, KEYS, QK_DIM, QK_WIDTH, True)
     products = tl.dot(q_tile, tl.trans(k_tile), input_precision=PRECISION)
     half = half_scores(
         products, half_scale, first_query, first_key, query_place, key_place, length, rule, position,
-        time, span, amount, rate, times, POWER, MASK, MASKED,
+        time, span, amount, rate, times, POWER, MASK, True,
     )  # fmt: skip
     weights = activate(half, IDENTITY, FAST)
-    if MASKED:
-        weights = tl.where(visible(query_place, key_place, rule, MASK), weights, 0.0)
-    v_tile = load_rows(v, v_stride, first_key, length, KEYS, V_DIM, V_WIDTH, MASKED)
+    weights = tl.where(visible(query_place, key_place, rule, MASK), weights, 0.0)
+    v_tile = load_rows(v, v_stride, first_key, length, KEYS, V_DIM, V_WIDTH, True)
     return settled(tl.dot(weights.to(v_tile.dtype), v_tile, total, input_precision=PRECISION))
 
 
@@ -63,28 +60,26 @@ def _add_run(
     V_WIDTH: tl.constexpr,
     POWER: tl.constexpr, IDENTITY: tl.constexpr, FAST: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Add a run of tiles of keys, at least one."""
+    """Add a run of tiles of keys, see `runs`."""
     QUERIES: tl.constexpr = q_tile.shape[0]  # noqa: N806
     query_place = (first_query + tl.arange(0, QUERIES))[:, None]
-    query_seconds = read_column(times[0], first_query, QUERIES)
-    placed = run_position(position, first_query - begin, QUERIES, KEYS)
+    query_seconds = None
+    if time is not None:
+        query_seconds = read_column(times[0], first_query, QUERIES)
     spans = no_spans()
     for first_key in tl.range(begin, end, KEYS):
         ahead = first_key - begin
         spans = spans_from(
             spans, ahead, time, query_least, query_most, key_bounds, num_blocks, first_key, length, KEYS
         )
-        ends, base = pick(spans, ahead, KEYS)
-        key_seconds = read_row(times[1], first_key, KEYS)
-        rise = first_rise(time, ends, times)
+        reads = read_ahead(position, time, spans, ahead, first_query, first_key, times, QUERIES, KEYS)
         k_tile = load_rows(k, k_stride, first_key, length, KEYS, QK_DIM, QK_WIDTH, False)
         products = tl.dot(q_tile, tl.trans(k_tile), input_precision=PRECISION)
         key_place = (first_key + tl.arange(0, KEYS))[None, :]
         half = half_run_scores(
-            products, half_scale, placed, time, ends, base, query_seconds, key_seconds, rise, query_place,
-            key_place, length, amount, rate, times, POWER,
+            products, half_scale, reads, position, time, query_seconds, query_place, key_place, length,
+            amount, rate, times, POWER,
         )  # fmt: skip
-        placed = run_position(position, first_query - first_key - KEYS, QUERIES, KEYS)
         weights = activate(half, IDENTITY, FAST)
         v_tile = load_rows(v, v_stride, first_key, length, KEYS, V_DIM, V_WIDTH, False)
         total = settled(tl.dot(weights.to(v_tile.dtype), v_tile, total, input_precision=PRECISION))
@@ -107,11 +102,10 @@ def _add_tiles(
         next_span = outlook(
             time, query_least, query_most, key_bounds, num_blocks, next_place, length, True, KEYS
         )
-        total = _step(
+        total = _add_tile(
             total, q_tile, k, v, k_stride, v_stride, first_query, place, length, rule,
             half_scale, position, time, span, amount, rate, times,
-            KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, MASK, True, POWER, IDENTITY,
-            FAST, PRECISION,
+            KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, MASK, POWER, IDENTITY, FAST, PRECISION,
         )  # fmt: skip
         place = next_place
         span = next_span
@@ -185,16 +179,11 @@ def forward_kernel(
             place = again
     else:
         if SPLIT:
-            span = outlook(
-                time, query_least, query_most, key_bounds, num_blocks, whole_begin, length, True, KEYS
-            )
-            for first_key in tl.range(whole_begin, whole_end, KEYS):
-                total = _step(
-                    total, q_tile, k, v, k_stride, v_stride, first, first_key, length, rule,
-                    half_scale, position, time, span, amount, rate, times,
-                    KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, MASK, False, POWER, IDENTITY,
-                    FAST, PRECISION,
-                )  # fmt: skip
+            total = _add_run(
+                total, q_tile, k, v, k_stride, v_stride, first, whole_begin, whole_end, length, half_scale,
+                position, time, query_least, query_most, key_bounds, num_blocks, amount, rate, times,
+                KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, POWER, IDENTITY, FAST, PRECISION,
+            )  # fmt: skip
         else:
             # One loop with the mask: half the code, compiled in half the time.
             ranges = join(ranges, MASK)

@@ -1,8 +1,7 @@
-"""Runs of tiles far from the diagonal, which need neither a mask nor a bucket found pair by pair.
+"""Runs of tiles that need neither a mask nor a bucket found pair by pair: those far from the diagonal.
 
-They have a loop of their own, in which what one tile's bias needs from memory is asked for a tile or two
-ahead. Without the code for the other tiles a program takes so few registers that more of them run side by
-side.
+They have a loop of their own. In it, all that a tile's bias needs from memory is asked for before its first
+product, and arrives meanwhile; and without the code for other tiles, there are registers for that.
 """
 # mypy: allow-untyped-defs
 # ruff: noqa: N803
@@ -14,17 +13,16 @@ import triton.language as tl
 
 from models.attention.triton.bias import (
     BORDERS,
-    ONE,
     add_decay,
     add_rises,
     bucket_range,
     find_way,
     lowest_and_highest,
 )
-from models.attention.triton.reads import read_diagonals
+from models.attention.triton.reads import read_diagonals, read_row
 from models.attention.triton.step import block_bounds
 
-_ONE, _BORDERS = tl.constexpr(ONE), tl.constexpr(BORDERS)
+_BORDERS = tl.constexpr(BORDERS)
 # Tiles that a program looks at at once, to see how far a run goes.
 _TILES = tl.constexpr(256)
 # Threads of a warp.
@@ -65,52 +63,58 @@ def spans_from(
     Those of the next tiles at a time, one in each thread of a warp: packed ends, and bits of the least
     bucket's entry. Tiles past the run find some buckets.
     """
-    if ahead % (_WARP * SIZE) == 0:
-        tile = first + SIZE * tl.arange(0, _WARP)
-        least, most = block_bounds(bounds, num_blocks, tile, length, SIZE)
-        low, high = bucket_range(query_least - most, query_most - least)
-        spans = ((low << 8) + high, tl.cast(tl.load(time + low), tl.int32, bitcast=True))
+    if time is not None:  # noqa: SIM102
+        if ahead % (_WARP * SIZE) == 0:
+            tile = first + SIZE * tl.arange(0, _WARP)
+            least, most = block_bounds(bounds, num_blocks, tile, length, SIZE)
+            low, high = bucket_range(query_least - most, query_most - least)
+            spans = ((low << 8) + high, tl.cast(tl.load(time + low), tl.int32, bitcast=True))
     return spans
 
 
 @triton.jit
-def pick(spans, ahead, SIZE: tl.constexpr):
-    """Ends and entry of the tile `ahead` places from the run's begin: a sum over a warp is one instruction."""
-    here = tl.arange(0, _WARP) * SIZE == ahead % (_WARP * SIZE)
-    ends, bits = spans
-    base = tl.cast(tl.sum(tl.where(here, bits, 0)), tl.float32, bitcast=True)
-    return tl.sum(tl.where(here, ends, 0)), base
+def read_ahead(
+    position, time, spans, ahead, first_query, first_key, times, QUERIES: tl.constexpr, KEYS: tl.constexpr
+):
+    """What the bias of a tile takes from memory, but for its third bucket and more: what positions add,
+    seconds of keys, packed ends, and the least bucket's entry, the next one's border and entry. Read before
+    the product, to arrive meanwhile.
 
-
-@triton.jit
-def run_position(position, apart, QUERIES: tl.constexpr, KEYS: tl.constexpr):
-    """[QUERIES, KEYS] what positions add to a tile of a run; past the last, to one nearer to the diagonal."""
+    `ahead` is the first key's place from the run's begin on. Of what there is not, zeros.
+    """
+    zero, nothing = tl.full((), 0, tl.int32), tl.full((), 0.0, tl.float32)
+    placed = nothing
     if position is not None:
-        return read_diagonals(position, tl.maximum(apart, KEYS - 1), QUERIES, KEYS, 1)
-    else:
-        return tl.full((), 0.0, tl.float32)
-
-
-@triton.jit
-def first_rise(time, ends, times):
-    """Border and entry of the second bucket, if the tile has one: read before the product, to arrive
-    meanwhile."""
-    low, high = lowest_and_highest(ends)
-    border, above = tl.full((), 0, tl.int32), tl.full((), 0.0, tl.float32)
-    if high > low:
-        border, above = tl.load(times[4] + low + 1), tl.load(time + low + 1)
-    return border, above
+        placed = read_diagonals(position, first_query - first_key, QUERIES, KEYS, 1)
+    seconds, ends, base, border, above = zero, zero, nothing, zero, nothing
+    if time is not None:
+        here = tl.arange(0, _WARP) * KEYS == ahead % (_WARP * KEYS)
+        # A sum of integers over a warp is one instruction.
+        ends = tl.sum(tl.where(here, spans[0], 0))
+        base = tl.cast(tl.sum(tl.where(here, spans[1], 0)), tl.float32, bitcast=True)
+        seconds = read_row(times[1], first_key, KEYS)
+        low, high = lowest_and_highest(ends)
+        if high > low:
+            border, above = tl.load(times[4] + low + 1), tl.load(time + low + 1)
+    return placed, seconds, ends, base, border, above
 
 
 @triton.jit
 def half_run_scores(
-    products, half_scale, placed, time, ends, base, query_seconds, key_seconds, rise, query_place, key_place, length,
-    amount, rate, times, POWER: tl.constexpr,
+    products, half_scale, reads, position, time, query_seconds, query_place, key_place, length, amount, rate,
+    times, POWER: tl.constexpr,
 ):  # fmt: skip
-    """`(qk_scale * products + bias) / 2` of one tile of a run."""
-    half = products * half_scale + (0.5 * placed + 0.5 * base)
-    low, high = lowest_and_highest(ends)
-    if high > low:
-        border, above = rise
-        half = add_rises(half, time, times[4], query_seconds, key_seconds, low, high, base, border, above)
+    """`(qk_scale * products + bias) / 2` of one tile of a run, given what was read ahead."""
+    placed, key_seconds, ends, base, border, above = reads
+    half = products * half_scale
+    if time is not None:
+        half += 0.5 * base
+    if position is not None:
+        # Added to the base first, once for each different position, it would hold up the product: the
+        # compiler puts those sums, and with them the wait for memory, before the product's last part.
+        half += 0.5 * placed
+    if time is not None:
+        low, high = lowest_and_highest(ends)
+        if high > low:
+            half = add_rises(half, time, times[4], query_seconds, key_seconds, low, high, base, border, above)
     return add_decay(half, query_place, key_place, length, amount, rate, times, POWER)
