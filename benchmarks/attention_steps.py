@@ -80,9 +80,9 @@ def _read_every_pair(table, start, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SI
 
 
 def _position_of_every_pair() -> None:
-    from models.attention.triton import bias
+    from models.attention.triton import bias, runs
 
-    bias.read_diagonals = _read_every_pair
+    bias.read_diagonals = runs.read_diagonals = _read_every_pair
 
 
 @triton.jit

@@ -79,6 +79,12 @@ def add_bias(
         half = add_time(
             half, time, span, first_query, first_key, query_place, key_place, length, times, MASKED
         )
+    return add_decay(half, query_place, key_place, length, amount, rate, times, POWER)
+
+
+@triton.jit
+def add_decay(half, query_place, key_place, length, amount, rate, times, POWER: tl.constexpr):
+    """Add half the decay, where there is one."""
     if amount is not None:
         exponent = decay_exponent(query_place, key_place, length, times, POWER)
         half += 0.5 * tl.load(amount) * tl.exp(-tl.load(rate) * exponent)
@@ -135,6 +141,14 @@ def find_span(
     seconds cannot tell.
     """
     other_least, other_most = block_bounds(bounds, num_blocks, first, length, SIZE)
+    way, low, high = find_way(own_least, own_most, other_least, other_most, OWN_QUERIES)
+    return way, (low << 8) + high, tl.where(way >= _PAIRS, 0.0, tl.load(time + low))
+
+
+@triton.jit
+def find_way(own_least, own_most, other_least, other_most, OWN_QUERIES: tl.constexpr):
+    """The way of a tile, or of many, and the buckets between which all pairs lie, from the least and greatest
+    second of both sides."""
     narrow = (own_least > -_LIMIT) & (own_most < _LIMIT) & (other_least > -_LIMIT) & (other_most < _LIMIT)
     if OWN_QUERIES:
         least = own_least - other_most
@@ -142,17 +156,23 @@ def find_span(
     else:
         least = other_least - own_most
         most = other_most - own_least
-    nearest = tl.maximum(tl.maximum(least, -most), 1)
-    farthest = tl.maximum(tl.maximum(most, -least), 1)
-    low = (fast_log2(nearest.to(tl.float32)) * _BUCKETS_PER_OCTAVE - _SLACK).to(tl.int32)
-    high = (fast_log2(farthest.to(tl.float32)) * _BUCKETS_PER_OCTAVE + _SLACK).to(tl.int32)
+    low, high = bucket_range(least, most)
     # Comparing with borders takes differences of one sign, and seconds plus a border that fit into 32 bits.
     few = (high - low <= _FEW) & (least >= 0) & (most < _LIMIT // 2)
     way = tl.where(high == low, _ONE, tl.where(few, _BORDERS, _PAIRS))
     low = tl.where(narrow, low, 0)
     high = tl.where(narrow, high, _LAST_BUCKET)
-    way = tl.where(narrow, way, _WIDE)
-    return way, (low << 8) + high, tl.where(way >= _PAIRS, 0.0, tl.load(time + low))
+    return tl.where(narrow, way, _WIDE), low, high
+
+
+@triton.jit
+def bucket_range(least, most):
+    """The least and greatest bucket of differences in a range; they may be off by one, outwards."""
+    nearest = tl.maximum(tl.maximum(least, -most), 1)
+    farthest = tl.maximum(tl.maximum(most, -least), 1)
+    low = (fast_log2(nearest.to(tl.float32)) * _BUCKETS_PER_OCTAVE - _SLACK).to(tl.int32)
+    high = (fast_log2(farthest.to(tl.float32)) * _BUCKETS_PER_OCTAVE + _SLACK).to(tl.int32)
+    return low, high
 
 
 @triton.jit
@@ -195,23 +215,29 @@ def add_time(
     # In order of size, not each by name: that would become a jump through a table.
     if way > _ONE:
         if way < _PAIRS:
-            # Border and entry of the next bucket are read while one is compared with.
-            border = tl.load(times[4] + low + 1)
-            above = tl.load(time + low + 1)
             query, key = read_seconds(first_query, first_key, query_place, key_place, length, times, MASKED)
-            below = base
-            for bucket in tl.range(low + 2, high + 2, num_stages=1):
-                reached = reach(query, key, border)
-                rise = 0.5 * (above - below)
-                below = above
-                border = tl.load(times[4] + bucket)
-                above = tl.load(time + bucket)
-                half = tl.where(reached, half + rise, half)
+            border, above = tl.load(times[4] + low + 1), tl.load(time + low + 1)
+            half = add_rises(half, time, times[4], query, key, low, high, base, border, above)
         elif way < _WIDE:
             found = buckets(first_query, first_key, query_place, key_place, length, times, MASKED)
             half += 0.5 * read(time, found)
         else:
             half += 0.5 * read(time, wide_buckets(query_place, key_place, length, times))
+    return half
+
+
+@triton.jit
+def add_rises(half, time, borders, query, key, low, high, below, border, above):
+    """Add `(time[bucket] - below) / 2` for buckets from low to high, `below` the entry of low, `above` and
+    `border` those of the next."""
+    # Border and entry of the next bucket are read while one is compared with.
+    for bucket in tl.range(low + 2, high + 2, num_stages=1):
+        reached = reach(query, key, border)
+        rise = 0.5 * (above - below)
+        below = above
+        border = tl.load(borders + bucket)
+        above = tl.load(time + bucket)
+        half = tl.where(reached, half + rise, half)
     return half
 
 
