@@ -16,7 +16,6 @@ import triton.language as tl
 
 from models.attention.bias import NUM_BUCKETS
 from models.attention.triton.bias import (
-    BORDERS,
     PAIRS,
     WIDE,
     buckets,
@@ -46,7 +45,7 @@ _LEAST = tl.constexpr(LEAST)
 _BEFORE, _COPIES, _STEEPEST = tl.constexpr(BEFORE), tl.constexpr(COPIES), tl.constexpr(STEEPEST)
 _STRIPE, _BUCKETS = tl.constexpr(STRIPE), tl.constexpr(NUM_BUCKETS)
 _STRIPE_BUCKETS = tl.constexpr(STRIPE_BUCKETS)
-_BORDERS, _PAIRS, _WIDE = tl.constexpr(BORDERS), tl.constexpr(PAIRS), tl.constexpr(WIDE)
+_PAIRS, _WIDE = tl.constexpr(PAIRS), tl.constexpr(WIDE)
 _RICH = tl.constexpr(RICH)
 
 # Below, `sums` is the tuple (position sums, time sums, scale), of a head: rows of int64 or None, and how many
@@ -78,21 +77,43 @@ def hold_nothing(sums, QUERIES: tl.constexpr):
 
 
 @triton.jit
-def add_tile(
-    held, dscores, first_query, first_key, query_place, key_place, length, rule, span, times, sums,
-    MASK: tl.constexpr, MASKED: tl.constexpr,
-):  # fmt: skip
-    """Add a tile's score gradients, zeros where a query does not see a key, and return what is held.
+def add_run_tile(held, dscores, apart, ends, query_seconds, key_seconds, times, sums):
+    """Add a tile's score gradients, one of a run (see `runs`), and return what is held.
 
-    Tiles that need no mask must follow each other without a gap, until `send_held`.
+    Tiles of keys must follow each other without a gap, until `send_held`; `apart` is the place of the tile's
+    first query less that of its first key.
     """
     first, second, rest, bucket = held
     blocks = block_diagonals(dscores)
     if sums[1] is not None:
-        rest, bucket = _add_times(
-            rest, bucket, dscores, blocks, first_query, first_key, query_place, key_place, length, span,
-            times, sums, MASKED,
-        )  # fmt: skip
+        rest, bucket = _add_few(rest, bucket, dscores, blocks, ends, query_seconds, key_seconds, times, sums)
+    if sums[0] is not None:
+        first, second = _add_positions(first, second, blocks, apart, sums)
+    return first, second, rest, bucket
+
+
+@triton.jit
+def add_tile(
+    held, dscores, first_query, first_key, query_place, key_place, length, rule, span, times, sums,
+    MASK: tl.constexpr,
+):  # fmt: skip
+    """Add any tile's score gradients, zeros where a query does not see a key, and return what is held: of
+    positions nothing."""
+    first, second, rest, bucket = held
+    blocks = block_diagonals(dscores)
+    if sums[1] is not None:
+        way, ends, _ = span
+        if way < _PAIRS:
+            query, key = read_seconds(first_query, first_key, query_place, key_place, length, times, True)
+            rest, bucket = _add_few(rest, bucket, dscores, blocks, ends, query, key, times, sums)
+        elif way < _WIDE:
+            found = buckets(first_query, first_key, query_place, key_place, length, times, True)
+            then = buckets(first_query, first_key + 1, query_place, key_place + 1, length, times, True)
+            _add_pairs(sums, dscores, beside(found, dscores), beside(then, dscores))
+        else:
+            found = wide_buckets(query_place, key_place, length, times)
+            then = wide_buckets(query_place, key_place + 1, length, times)
+            _add_pairs(sums, dscores, beside(found, dscores), beside(then, dscores))
     if sums[0] is not None:
         if MASK == _RICH:
             steady = in_step(query_place, key_place, rule)
@@ -100,19 +121,18 @@ def add_tile(
             if (first_key < rule[2] - 1) | (first_query + query_place.shape[0] - 1 > rule[3]):
                 _add_out_of_step(sums, dscores, query_place, key_place, rule)
         first, second = _add_positions(first, second, blocks, first_query - first_key, sums)
-        if MASKED:
-            _send_two(first, second, first_query - first_key - key_place.shape[1], sums)
-            first = tl.zeros_like(first)
-            second = tl.zeros_like(second)
+        _send((first, second), first_query - first_key - key_place.shape[1], sums)
+        first = tl.zeros_like(first)
+        second = tl.zeros_like(second)
     return first, second, rest, bucket
 
 
 @triton.jit
 def send_held(held, apart, sums):
-    """Send what is held of positions after tiles that need no mask; `apart` is `i - j` of the first query, and
-    of the first key past those tiles."""
+    """Send what is held of positions after a run; `apart` is the place of the first query less that of the
+    first key past the run."""
     if sums[0] is not None:
-        _send_two(held[0], held[1], apart, sums)
+        _send((held[0], held[1]), apart, sums)
         return tl.zeros_like(held[0]), tl.zeros_like(held[1]), held[2], held[3]
     else:
         return held
@@ -135,11 +155,6 @@ def _add_positions(first, second, blocks, apart, sums):
         ready = ready + (parts[number],)
     _send(ready, apart, sums)
     return parts[BLOCKS], parts[BLOCKS + 1]
-
-
-@triton.jit
-def _send_two(first, second, apart, sums):
-    _send((first, second), apart, sums)
 
 
 @triton.jit
@@ -171,33 +186,21 @@ def _whole(amount, sums):
 
 
 @triton.jit
-def _add_times(
-    rest, bucket, dscores, blocks, first_query, first_key, query_place, key_place, length, span, times, sums,
-    MASKED: tl.constexpr,
-):  # fmt: skip
+def _add_few(rest, bucket, dscores, blocks, ends, query_seconds, key_seconds, times, sums):
     """Add all to the tile's lowest bucket; where there are higher ones, move what reaches each border on."""
-    way, ends, _ = span
     low, high = lowest_and_highest(ends)
-    if way < _PAIRS:
-        if low != bucket:
-            _send_buckets(sums, bucket, (rest, tl.zeros_like(rest)))
-            rest = tl.zeros_like(rest)
-            bucket = low
-        for number in tl.static_range(len(blocks)):
-            rest += blocks[number]
-        if way == _BORDERS:
-            query, key = read_seconds(first_query, first_key, query_place, key_place, length, times, MASKED)
-            for above in tl.range(low + 1, high + 1, num_stages=1):
-                moved = _sum_blocks(tl.where(reach(query, key, tl.load(times[4] + above)), dscores, 0.0))
-                _send_buckets(sums, above - 1, (-moved, moved))
-    else:
-        if way < _WIDE:
-            found = buckets(first_query, first_key, query_place, key_place, length, times, MASKED)
-            then = buckets(first_query, first_key + 1, query_place, key_place + 1, length, times, MASKED)
-        else:
-            found = wide_buckets(query_place, key_place, length, times)
-            then = wide_buckets(query_place, key_place + 1, length, times)
-        _add_pairs(sums, dscores, found, then)
+    if low != bucket:
+        _send_buckets(sums, bucket, (rest, tl.zeros_like(rest)))
+        rest = tl.zeros_like(rest)
+        bucket = low
+    for number in tl.static_range(len(blocks)):
+        rest += blocks[number]
+    # Not without this: the compiler reads no tiles ahead in a loop with another right in it.
+    if high > low:
+        for above in tl.range(low + 1, high + 1, num_stages=1):
+            reached = reach(query_seconds, key_seconds, tl.load(times[4] + above))
+            moved = _sum_blocks(tl.where(reached, dscores, 0.0))
+            _send_buckets(sums, above - 1, (-moved, moved))
     return rest, bucket
 
 
@@ -210,8 +213,8 @@ def _add_pairs(sums, dscores, found, then):
     """
     BLOCKS: tl.constexpr = dscores.shape[1] // 8
     STRIPES: tl.constexpr = dscores.shape[0] // _STRIPE
-    found = _columns(beside(found, dscores))
-    then = _columns(beside(then, dscores))
+    found = _columns(found)
+    then = _columns(then)
     dscores = _columns(dscores)
     lane = tl.zeros((2 * STRIPES, 8, 4), tl.int32) + tl.arange(0, 4)[None, None, :]
     before = tl.zeros_like(lane).to(tl.float32)
