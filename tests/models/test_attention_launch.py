@@ -382,6 +382,7 @@ def test_tensors_on_several_devices_are_an_error(gpu: Gpu, monkeypatch: pytest.M
 
 def test_a_missing_or_unknown_argument_is_an_error(gpu: Gpu) -> None:
     from models.attention.triton.bias_gradient import reduce_kernel
+
     from models.attention.triton.start import Launcher
 
     launcher = Launcher(reduce_kernel, None, torch.device("cpu"), {"ROWS": 16})

@@ -7,13 +7,14 @@ from typing import NamedTuple
 
 import torch
 
-from models.attention.triton.backward import key_kernel, query_kernel
+from models.attention.triton.diagonals import STRIPE
 from models.attention.triton.forward import forward_kernel
+from models.attention.triton.keys import key_kernel
+from models.attention.triton.queries import query_kernel
 from models.attention.triton.sight import RICH
 from models.attention.triton.start import Launcher
 from models.attention.triton.step import INTERPRETED
 from models.attention.triton.table_gradient import BEFORE, BEHIND, STRIPE_BUCKETS, settle_kernel
-from models.attention.triton.diagonals import STRIPE
 from models.attention.triton.tuning import Shapes, shapes
 
 _SETTLED = 256

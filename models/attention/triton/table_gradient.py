@@ -20,8 +20,8 @@ from models.attention.triton.bias import (
     WIDE,
     buckets,
     lowest_and_highest,
-    read_seconds,
     reach,
+    read_seconds,
     wide_buckets,
 )
 from models.attention.triton.diagonals import STRIPE, add_rows, block_diagonals, diagonals, one_by_one
@@ -338,6 +338,8 @@ def settle_kernel(
             bucket = program - POSITION_ROWS * blocks  # of all rows, one after the other
             stripe = tl.arange(0, STRIPES)[:, None]
             copy = tl.arange(0, _COPIES)[None, :]
-            place = (bucket // _BUCKETS * STRIPES + stripe) * _STRIPE_BUCKETS + bucket % _BUCKETS * _COPIES + copy
+            place = (
+                (bucket // _BUCKETS * STRIPES + stripe) * _STRIPE_BUCKETS + bucket % _BUCKETS * _COPIES + copy
+            )
             total = tl.sum(tl.sum(tl.load(time_sums + place), axis=1), axis=0).to(tl.float32)
             tl.store(dtime + bucket, total * worth)
