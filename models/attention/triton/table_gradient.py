@@ -24,7 +24,7 @@ from models.attention.triton.bias import (
     read_seconds,
     wide_buckets,
 )
-from models.attention.triton.diagonals import STRIPE, add_rows, block_diagonals, diagonals, one_by_one
+from models.attention.triton.diagonals import STRIPE, add_rows, block_diagonals, diagonals, one_by_one, together
 from models.attention.triton.sight import RICH, in_step, stand
 from models.attention.triton.step import beside
 
@@ -106,14 +106,13 @@ def add_tile(
         if way < _PAIRS:
             query, key = read_seconds(first_query, first_key, query_place, key_place, length, times, True)
             rest, bucket = _add_few(rest, bucket, dscores, blocks, ends, query, key, times, sums)
-        elif way < _WIDE:
-            found = buckets(first_query, first_key, query_place, key_place, length, times, True)
-            then = buckets(first_query, first_key + 1, query_place, key_place + 1, length, times, True)
-            _add_pairs(sums, dscores, beside(found, dscores), beside(then, dscores))
         else:
-            found = wide_buckets(query_place, key_place, length, times)
-            then = wide_buckets(query_place, key_place + 1, length, times)
-            _add_pairs(sums, dscores, beside(found, dscores), beside(then, dscores))
+            if way < _WIDE:
+                found = buckets(first_query, first_key, query_place, key_place, length, times, True)
+                found = beside(found, dscores)
+            else:
+                found = beside(wide_buckets(query_place, key_place, length, times), dscores)
+            _add_pairs(sums, dscores, found)
     if sums[0] is not None:
         if MASK == _RICH:
             steady = in_step(query_place, key_place, rule)
@@ -199,36 +198,50 @@ def _add_few(rest, bucket, dscores, blocks, ends, query_seconds, key_seconds, ti
     if high > low:
         for above in tl.range(low + 1, high + 1, num_stages=1):
             reached = reach(query_seconds, key_seconds, tl.load(times[4] + above))
-            moved = _sum_blocks(tl.where(reached, dscores, 0.0))
+            moved = _sum_reached(reached, dscores)
             _send_buckets(sums, above - 1, (-moved, moved))
     return rest, bucket
 
 
 @triton.jit
-def _add_pairs(sums, dscores, found, then):
-    """Add a tile where each pair has its own bucket, `found`, and that with the next key is `then`.
+def _add_pairs(sums, dscores, found):
+    """Add a tile where each pair has its own bucket, `found`.
 
-    Along a row the bucket seldom changes. So what is added is not each pair but, where it changes, the sum of the
-    row up to there: to this bucket, and from the next one it is taken, whatever the order of buckets is.
+    Along a row the bucket seldom changes. So what is added is not each pair but, where it changes, the sum of
+    the row up to there: to this bucket, and from the next one it is taken, whatever the order of buckets is.
     """
     BLOCKS: tl.constexpr = dscores.shape[1] // 8
     STRIPES: tl.constexpr = dscores.shape[0] // _STRIPE
     found = _columns(found)
-    then = _columns(then)
     dscores = _columns(dscores)
     lane = tl.zeros((2 * STRIPES, 8, 4), tl.int32) + tl.arange(0, 4)[None, None, :]
     before = tl.zeros_like(lane).to(tl.float32)
+    next_even, next_odd = _even_and_odd(found[0])
+    amounts, owns, thens = (), (), ()
     for number in tl.static_range(BLOCKS):
         even, odd = _even_and_odd(dscores[number])
-        own, own_odd = _even_and_odd(found[number])
-        after, after_odd = _even_and_odd(then[number])
+        own, own_odd = next_even, next_odd
+        # Of the last column: none, which is another one, too.
+        first = own * 0 - 1
+        if number < BLOCKS - 1:
+            next_even, next_odd = _even_and_odd(found[number + 1])
+            first = next_even
+        # The bucket after an odd column is that of the even one of the next thread, or of the first.
+        after = tl.gather(tl.where(lane == 0, first, own), (lane + 1) & 3, axis=2)
         upto = even + odd
         upto += tl.where(lane >= 1, tl.gather(upto, (lane - 1) & 3, axis=2), 0.0)
         upto += tl.where(lane >= 2, tl.gather(upto, (lane - 2) & 3, axis=2), 0.0)
-        last = (lane == 3) & (number == BLOCKS - 1)
-        _send_where_it_changes(sums, before + upto - odd, own, after, lane < 0)
-        _send_where_it_changes(sums, before + upto, own_odd, after_odd, last)
+        amounts = amounts + (_flat(before + upto - odd), _flat(before + upto))
+        owns = owns + (_flat(own), _flat(own_odd))
+        thens = thens + (_flat(own_odd), _flat(after))
         before += tl.gather(upto, lane | 3, axis=2)
+    _send_where_it_changes(sums, together(amounts), together(owns), together(thens), STRIPES)
+
+
+@triton.jit
+def _flat(tensor):
+    SIZE: tl.constexpr = tensor.shape[0] * 32
+    return tl.reshape(tensor, (SIZE,))
 
 
 @triton.jit
@@ -246,31 +259,45 @@ def _even_and_odd(columns):
 
 
 @triton.jit
-def _send_where_it_changes(sums, amount, bucket, then, last):
-    """Amounts `[2 * stripes, 8, 4]`, to one bucket and from another; at the end of a row, but to one."""
-    amount = _whole(_by_threads(amount), sums)
-    bucket = _by_threads(bucket)
-    then = _by_threads(then)
-    last = _by_threads(last)
-    row = tl.arange(0, 8)[None, :, None]
-    stripe = tl.arange(0, amount.shape[2])[None, None, :] % (amount.shape[2] // 2)
+def _send_where_it_changes(sums, amount, bucket, then, STRIPES: tl.constexpr):
+    """Amounts `[2 * stripes * 32, columns]`, to one bucket and from another; where that is -1, but to one."""
+    amount = _whole(_by_threads(amount, STRIPES), sums)
+    bucket = _by_threads(bucket, STRIPES)
+    then = _by_threads(then, STRIPES)
+    row = tl.arange(0, 8)[None, :, None, None]
+    stripe = tl.arange(0, 2 * STRIPES)[None, None, :, None] % STRIPES
     place = sums[1] + (stripe * _STRIPE_BUCKETS + row)
-    changes = bucket != then
-    tl.atomic_add(place + bucket * _COPIES, amount, mask=changes | last, sem="relaxed")
-    tl.atomic_add(place + then * _COPIES, -amount, mask=changes & ~last, sem="relaxed")
+    tl.atomic_add(place + bucket * _COPIES, amount, mask=bucket != then, sem="relaxed")
+    tl.atomic_add(place + then * _COPIES, -amount, mask=(bucket != then) & (then >= 0), sem="relaxed")
 
 
 @triton.jit
-def _by_threads(tensor):
+def _by_threads(tensor, STRIPES: tl.constexpr):
     """With the axes of threads first, see `_totals`."""
-    return tl.permute(tensor, (2, 1, 0))
+    return tl.permute(tl.reshape(tensor, (2 * STRIPES, 8, 4, tensor.shape[1])), (2, 1, 0, 3))
 
 
 @triton.jit
-def _sum_blocks(tile):
-    """`[stripes, 8, 8]`: the sum of all 8 x 8 blocks of each stripe."""
-    apart = tl.reshape(tile, (tile.shape[0] // _STRIPE, 2, 8, tile.shape[1] // 8, 8))
-    return tl.sum(tl.sum(apart, axis=3), axis=1)
+def _sum_reached(reached, tile):
+    """`[stripes, 8, 8]`: the sum of all 8 x 8 blocks of each stripe, where a tile of bool is true."""
+    BLOCKS: tl.constexpr = tile.shape[1] // 4
+    STRIPES: tl.constexpr = tile.shape[0] // _STRIPE
+    reached = _blocks(reached)
+    tile = _blocks(tile)
+    total = tl.where(reached[0], tile[0], 0.0)
+    for number in tl.static_range(1, BLOCKS):
+        # One addition, done or not: two instructions with the comparison.
+        total = tl.where(reached[number], total + tile[number], total)
+    return tl.reshape(total, (STRIPES, 8, 8))
+
+
+@triton.jit
+def _blocks(tile):
+    """The 8 x 8 blocks of all stripes, `[stripes * 64]` each."""
+    BLOCKS: tl.constexpr = tile.shape[1] // 8
+    STRIPES: tl.constexpr = tile.shape[0] // _STRIPE
+    apart = tl.permute(tl.reshape(tile, (STRIPES, 2, 8, BLOCKS, 8)), (0, 2, 4, 1, 3))
+    return one_by_one(tl.reshape(apart, (STRIPES * 64, 2 * BLOCKS)), 2 * BLOCKS)
 
 
 @triton.jit
