@@ -242,8 +242,11 @@ def add_rises(half, time, borders, query, key, low, high, below, border, above):
 
 @triton.jit
 def read_seconds(first_query, first_key, query_place, key_place, length, times, MASKED: tl.constexpr):
-    """32-bit seconds of queries and keys, where the bounds of the tile allow them. Past the sequence stand any
-    others: there is room behind the last, and whatever they are, they have a bucket."""
+    """32-bit seconds of queries and keys, where the bounds of the tile allow them.
+
+    Past the sequence stand any others: there is room behind the last, and whatever they are, they have a
+    bucket.
+    """
     if query_place.shape[1] == 1:
         query = read_column(times[0], first_query, query_place.shape[0])
         return query, read_row(times[1], first_key, key_place.shape[1])
