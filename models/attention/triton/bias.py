@@ -95,21 +95,18 @@ def add_decay(half, query_place, key_place, length, amount, rate, times, POWER: 
 def read_position(
     position, apart, query_place, key_place, length, rule, MASK: tl.constexpr, MASKED: tl.constexpr
 ):
-    """`position[p(i) - p(j)]`; where j is ahead, any entry, and past the sequence that of its end.
+    """`position[p(i) - p(j)]`; where j is ahead, and past the sequence, any entry.
 
     `apart` is the place of the tile's first query less that of its first key.
     """
-    if MASKED:
-        query_place = tl.minimum(query_place, length - 1)
-        if MASK == _RICH:
-            distance = stand(query_place, rule) - stand(key_place, rule)
-        else:
-            distance = query_place - key_place
+    if MASK == _RICH:
+        distance = stand(tl.minimum(query_place, length - 1), rule) - stand(key_place, rule)
         return read(position, tl.maximum(distance, 0))
-    elif query_place.shape[1] == 1:
-        return read_diagonals(position, apart, query_place.shape[0], key_place.shape[1], 1)
+    most = length - 1 if MASKED else None
+    if query_place.shape[1] == 1:
+        return read_diagonals(position, apart, query_place.shape[0], key_place.shape[1], 1, most)
     else:
-        return read_diagonals(position, apart, key_place.shape[0], query_place.shape[1], -1)
+        return read_diagonals(position, apart, key_place.shape[0], query_place.shape[1], -1, most)
 
 
 @triton.jit
@@ -141,14 +138,16 @@ def find_span(
     seconds cannot tell.
     """
     other_least, other_most = block_bounds(bounds, num_blocks, first, length, SIZE)
-    way, low, high = find_way(own_least, own_most, other_least, other_most, OWN_QUERIES)
+    way, low, high = find_way(own_least, own_most, other_least, other_most, OWN_QUERIES, _FEW)
     return way, (low << 8) + high, tl.where(way >= _PAIRS, 0.0, tl.load(time + low))
 
 
 @triton.jit
-def find_way(own_least, own_most, other_least, other_most, OWN_QUERIES: tl.constexpr):
+def find_way(
+    own_least, own_most, other_least, other_most, OWN_QUERIES: tl.constexpr, FEW: tl.constexpr
+):  # fmt: skip
     """The way of a tile, or of many, and the buckets between which all pairs lie, from the least and greatest
-    second of both sides."""
+    second of both sides. FEW borders are the most that are compared with."""
     narrow = (own_least > -_LIMIT) & (own_most < _LIMIT) & (other_least > -_LIMIT) & (other_most < _LIMIT)
     if OWN_QUERIES:
         least = own_least - other_most
@@ -158,7 +157,7 @@ def find_way(own_least, own_most, other_least, other_most, OWN_QUERIES: tl.const
         most = other_most - own_least
     low, high = bucket_range(least, most)
     # Comparing with borders takes differences of one sign, and seconds plus a border that fit into 32 bits.
-    few = (high - low <= _FEW) & (least >= 0) & (most < _LIMIT // 2)
+    few = (high - low <= FEW) & (least >= 0) & (most < _LIMIT // 2)
     way = tl.where(high == low, _ONE, tl.where(few, _BORDERS, _PAIRS))
     low = tl.where(narrow, low, 0)
     high = tl.where(narrow, high, _LAST_BUCKET)
@@ -243,11 +242,12 @@ def add_rises(half, time, borders, query, key, low, high, below, border, above):
 
 @triton.jit
 def read_seconds(first_query, first_key, query_place, key_place, length, times, MASKED: tl.constexpr):
-    """32-bit seconds of queries and keys, where the bounds of the tile allow them."""
-    if MASKED:
-        query = read(times[0], tl.minimum(query_place, length - 1))
-        return query, read(times[1], tl.minimum(key_place, length - 1))
-    elif query_place.shape[1] == 1:
+    """32-bit seconds of queries and keys, where the bounds of the tile allow them.
+
+    Past the sequence stand any others: there is room behind the last, and whatever they are, they have a
+    bucket.
+    """
+    if query_place.shape[1] == 1:
         query = read_column(times[0], first_query, query_place.shape[0])
         return query, read_row(times[1], first_key, key_place.shape[1])
     else:

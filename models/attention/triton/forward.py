@@ -40,7 +40,7 @@ def _add_tile(
     """Add one tile of keys, with the mask."""
     query_place = (first_query + tl.arange(0, q_tile.shape[0]))[:, None]
     key_place = (first_key + tl.arange(0, KEYS))[None, :]
-    k_tile = load_rows(k, k_stride, first_key, length, KEYS, QK_DIM, QK_WIDTH, True)
+    k_tile = load_rows(k, k_stride, first_key, length, KEYS, QK_DIM, QK_WIDTH, True, KNOWN=True)
     products = tl.dot(q_tile, tl.trans(k_tile), input_precision=PRECISION)
     half = half_scores(
         products, half_scale, first_query, first_key, query_place, key_place, length, rule, position,
@@ -48,7 +48,7 @@ def _add_tile(
     )  # fmt: skip
     weights = activate(half, IDENTITY, FAST)
     weights = tl.where(visible(query_place, key_place, rule, MASK), weights, 0.0)
-    v_tile = load_rows(v, v_stride, first_key, length, KEYS, V_DIM, V_WIDTH, True)
+    v_tile = load_rows(v, v_stride, first_key, length, KEYS, V_DIM, V_WIDTH, True, KNOWN=True)
     return settled(tl.dot(weights.to(v_tile.dtype), v_tile, total, input_precision=PRECISION))
 
 
@@ -73,7 +73,7 @@ def _add_run(
             spans, ahead, time, query_least, query_most, key_bounds, num_blocks, first_key, length, KEYS
         )
         reads = read_ahead(position, time, spans, ahead, first_query, first_key, times, QUERIES, KEYS)
-        k_tile = load_rows(k, k_stride, first_key, length, KEYS, QK_DIM, QK_WIDTH, False)
+        k_tile = load_rows(k, k_stride, first_key, length, KEYS, QK_DIM, QK_WIDTH, False, KNOWN=True)
         products = tl.dot(q_tile, tl.trans(k_tile), input_precision=PRECISION)
         key_place = (first_key + tl.arange(0, KEYS))[None, :]
         half = half_run_scores(
@@ -81,7 +81,7 @@ def _add_run(
             amount, rate, times, POWER,
         )  # fmt: skip
         weights = activate(half, IDENTITY, FAST)
-        v_tile = load_rows(v, v_stride, first_key, length, KEYS, V_DIM, V_WIDTH, False)
+        v_tile = load_rows(v, v_stride, first_key, length, KEYS, V_DIM, V_WIDTH, False, KNOWN=True)
         total = settled(tl.dot(weights.to(v_tile.dtype), v_tile, total, input_precision=PRECISION))
     return total
 
@@ -117,7 +117,7 @@ def forward_kernel(
     q, k, v, out, tiles, num_tiles, rules, num_sequences, position, position_head,
     time, time_head, amount, rate, decay_head, query_time, timestamp, seconds, bounds,
     borders, wide_borders, tokens,
-    num_blocks, q_stride, q_head, k_stride, k_head, v_stride, v_head, out_stride,
+    num_blocks, q_stride, q_head, k_stride: tl.constexpr, k_head, v_stride: tl.constexpr, v_head, out_stride,
     window, front, context, half_scale, output_scale,
     QUERIES: tl.constexpr, KEYS: tl.constexpr,
     QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr, V_WIDTH: tl.constexpr,

@@ -23,6 +23,8 @@ from models.attention.triton.reads import read_diagonals, read_row
 from models.attention.triton.step import block_bounds
 
 _BORDERS = tl.constexpr(BORDERS)
+# With more borders a tile costs more in a run than outside.
+_FEW = tl.constexpr(12)
 # Tiles that a program looks at at once, to see how far a run goes.
 _TILES = tl.constexpr(256)
 # Threads of a warp.
@@ -41,7 +43,7 @@ def find_run(
     tile = begin + SIZE * tl.arange(0, _TILES)
     past = begin + SIZE * _TILES
     least, most = block_bounds(bounds, num_blocks, tile, length, SIZE)
-    way, _, _ = find_way(query_least, query_most, least, most, True)
+    way, _, _ = find_way(query_least, query_most, least, most, True, _FEW)
     simple = (way <= _BORDERS) & (tile >= whole_begin) & (tile < whole_end)
     stop = tl.min(tl.where(simple, past, tile))
     again = tl.min(tl.where(simple & (tile > stop), tile, past))
