@@ -43,8 +43,8 @@ def _add_keys(
     dq_tile, decays, held = gradients
     query_place = (first_query + tl.arange(0, q_tile.shape[0]))[:, None]
     key_place = (first_key + tl.arange(0, KEYS))[None, :]
-    k_tile = load_rows(k, k_stride, first_key, length, KEYS, QK_DIM, QK_WIDTH, True)
-    v_tile = load_rows(v, v_stride, first_key, length, KEYS, V_DIM, V_WIDTH, True)
+    k_tile = load_rows(k, k_stride, first_key, length, KEYS, QK_DIM, QK_WIDTH, True, KNOWN=True)
+    v_tile = load_rows(v, v_stride, first_key, length, KEYS, V_DIM, V_WIDTH, True, KNOWN=True)
     products = tl.dot(q_tile, tl.trans(k_tile), input_precision=PRECISION)
     half = half_scores(
         products, half_scale, first_query, first_key, query_place, key_place, length, rule, position,
@@ -107,8 +107,8 @@ def _add_run_of_keys(
             spans, ahead, time, query_least, query_most, key_bounds, num_blocks, first_key, length, KEYS
         )
         reads = read_ahead(position, time, spans, ahead, first_query, first_key, times, QUERIES, KEYS)
-        k_tile = load_rows(k, k_stride, first_key, length, KEYS, QK_DIM, QK_WIDTH, False)
-        v_tile = load_rows(v, v_stride, first_key, length, KEYS, V_DIM, V_WIDTH, False)
+        k_tile = load_rows(k, k_stride, first_key, length, KEYS, QK_DIM, QK_WIDTH, False, KNOWN=True)
+        v_tile = load_rows(v, v_stride, first_key, length, KEYS, V_DIM, V_WIDTH, False, KNOWN=True)
         products = tl.dot(q_tile, tl.trans(k_tile), input_precision=PRECISION)
         key_place = (first_key + tl.arange(0, KEYS))[None, :]
         half = half_run_scores(
@@ -160,7 +160,8 @@ def query_kernel(
     q, k, v, given, dq, decay_rows, position_sums, position_row, time_sums, time_row, most, limit, tiles,
     num_tiles, rules, num_sequences, position, position_head,
     time, time_head, amount, rate, decay_head, query_time, timestamp, seconds, bounds,
-    borders, wide_borders, tokens, num_blocks, q_stride, q_head, k_stride, k_head, v_stride, v_head,
+    borders, wide_borders, tokens, num_blocks, q_stride, q_head, k_stride: tl.constexpr, k_head,
+    v_stride: tl.constexpr, v_head,
     given_stride, given_head,
     dq_stride, window, front, context, half_scale, qk_scale, output_scale,
     QUERIES: tl.constexpr, KEYS: tl.constexpr,

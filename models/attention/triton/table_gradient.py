@@ -24,7 +24,14 @@ from models.attention.triton.bias import (
     read_seconds,
     wide_buckets,
 )
-from models.attention.triton.diagonals import STRIPE, add_rows, block_diagonals, diagonals, one_by_one, together
+from models.attention.triton.diagonals import (
+    STRIPE,
+    add_rows,
+    block_diagonals,
+    diagonals,
+    one_by_one,
+    together,
+)
 from models.attention.triton.sight import RICH, in_step, stand
 from models.attention.triton.step import beside
 
