@@ -16,7 +16,7 @@ import triton.language as tl
 from models.attention.bias import BUCKET_WIDTH, LAST_BUCKET
 from models.attention.triton.reads import fast_log2, read, read_column, read_diagonals, read_row
 from models.attention.triton.sight import RICH, stand
-from models.attention.triton.step import block_bounds
+from models.attention.triton.step import beside, block_bounds
 from models.attention.triton.times import LIMIT
 
 _LIMIT = tl.constexpr(LIMIT)
@@ -52,34 +52,22 @@ def half_scores(
     amount, rate, times,
     POWER: tl.constexpr, MASK: tl.constexpr, MASKED: tl.constexpr,
 ):  # fmt: skip
-    """`(qk_scale * products + bias) / 2` of one tile."""
-    placed = None
+    """`(qk_scale * products + bias) / 2` of one tile, and the pairs' buckets, where each pair finds its own."""
+    half = products * half_scale
+    found = None
     if position is not None:
         placed = read_position(
             position, first_query - first_key, query_place, key_place, length, rule, MASK, MASKED
         )
-    return add_bias(
-        products * half_scale, placed, first_query, first_key, query_place, key_place, length, time, span,
-        amount, rate, times, POWER, MASKED,
-    )  # fmt: skip
-
-
-@triton.jit
-def add_bias(
-    half, placed, first_query, first_key, query_place, key_place, length, time, span, amount, rate, times,
-    POWER: tl.constexpr, MASKED: tl.constexpr,
-):  # fmt: skip
-    """Add half the bias to halved scores, given what positions add, or None."""
-    if placed is not None:
         # What is the same all over the tile is added to the few different positions, not to all pairs.
         half += 0.5 * placed + 0.5 * span[2]
     elif time is not None:
         half += 0.5 * span[2]
     if time is not None:
-        half = add_time(
+        half, found = add_time(
             half, time, span, first_query, first_key, query_place, key_place, length, times, MASKED
         )
-    return add_decay(half, query_place, key_place, length, amount, rate, times, POWER)
+    return add_decay(half, query_place, key_place, length, amount, rate, times, POWER), found
 
 
 @triton.jit
@@ -208,21 +196,23 @@ def outlook(
 def add_time(
     half, time, span, first_query, first_key, query_place, key_place, length, times, MASKED: tl.constexpr
 ):
-    """Add `(time[bucket] - base) / 2`."""
+    """`half + (time[bucket] - base) / 2`, and the pairs' buckets, where each pair finds its own, or zeros."""
     way, ends, base = span
     low, high = lowest_and_highest(ends)
-    # In order of size, not each by name: that would become a jump through a table.
+    found = tl.zeros(half.shape, tl.int32)
     if way > _ONE:
         if way < _PAIRS:
             query, key = read_seconds(first_query, first_key, query_place, key_place, length, times, MASKED)
             border, above = tl.load(times[4] + low + 1), tl.load(time + low + 1)
             half = add_rises(half, time, times[4], query, key, low, high, base, border, above)
-        elif way < _WIDE:
-            found = buckets(first_query, first_key, query_place, key_place, length, times, MASKED)
-            half += 0.5 * read(time, found)
         else:
-            half += 0.5 * read(time, wide_buckets(query_place, key_place, length, times))
-    return half
+            if way < _WIDE:
+                found = buckets(first_query, first_key, query_place, key_place, length, times, MASKED)
+                found = beside(found, half)
+            else:
+                found = beside(wide_buckets(query_place, key_place, length, times), half)
+            half += 0.5 * read(time, found)
+    return half, found
 
 
 @triton.jit

@@ -42,7 +42,7 @@ def _add_tile(
     key_place = (first_key + tl.arange(0, KEYS))[None, :]
     k_tile = load_rows(k, k_stride, first_key, length, KEYS, QK_DIM, QK_WIDTH, True, KNOWN=True)
     products = tl.dot(q_tile, tl.trans(k_tile), input_precision=PRECISION)
-    half = half_scores(
+    half, _ = half_scores(
         products, half_scale, first_query, first_key, query_place, key_place, length, rule, position,
         time, span, amount, rate, times, POWER, MASK, True,
     )  # fmt: skip

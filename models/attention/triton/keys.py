@@ -38,7 +38,7 @@ def _key_step(
     q_tile = load_rows(q, q_stride, first_query, length, QUERIES, QK_DIM, QK_WIDTH, MASKED, rule[4])
     given_tile = load_rows(given, given_stride, first_query, length, QUERIES, V_DIM, V_WIDTH, MASKED, rule[4])
     products = tl.dot(k_tile, tl.trans(q_tile), input_precision=PRECISION)
-    half = half_scores(
+    half, _ = half_scores(
         products, half_scale, first_query, first_key, query_place, key_place, length, rule, position,
         time, span, amount, rate, times, POWER, MASK, MASKED,
     )  # fmt: skip

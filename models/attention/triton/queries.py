@@ -46,7 +46,7 @@ def _add_keys(
     k_tile = load_rows(k, k_stride, first_key, length, KEYS, QK_DIM, QK_WIDTH, True, KNOWN=True)
     v_tile = load_rows(v, v_stride, first_key, length, KEYS, V_DIM, V_WIDTH, True, KNOWN=True)
     products = tl.dot(q_tile, tl.trans(k_tile), input_precision=PRECISION)
-    half = half_scores(
+    half, found = half_scores(
         products, half_scale, first_query, first_key, query_place, key_place, length, rule, position,
         time, span, amount, rate, times, POWER, MASK, True,
     )  # fmt: skip
@@ -57,19 +57,9 @@ def _add_keys(
     dq_tile = settled(tl.dot(dscores.to(k_tile.dtype), k_tile, dq_tile, input_precision=PRECISION))
     if SUMMED:
         held = add_tile(
-            held,
-            dscores,
-            first_query,
-            first_key,
-            query_place,
-            key_place,
-            length,
-            rule,
-            span,
-            times,
-            sums,
-            MASK,
-        )
+            held, dscores, found, first_query, first_key, query_place, key_place, length, rule, span, times,
+            sums, MASK,
+        )  # fmt: skip
     return dq_tile, decays, held
 
 

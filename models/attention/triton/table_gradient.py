@@ -17,12 +17,9 @@ import triton.language as tl
 from models.attention.bias import NUM_BUCKETS
 from models.attention.triton.bias import (
     PAIRS,
-    WIDE,
-    buckets,
     lowest_and_highest,
     reach,
     read_seconds,
-    wide_buckets,
 )
 from models.attention.triton.diagonals import (
     STRIPE,
@@ -33,7 +30,6 @@ from models.attention.triton.diagonals import (
     together,
 )
 from models.attention.triton.sight import RICH, in_step, stand
-from models.attention.triton.step import beside
 
 BEFORE = 136
 """Numbers of a row of position sums before that of the nearest tokens, `i - j = 1`: tiles send sums, zeros all,
@@ -52,7 +48,7 @@ _LEAST = tl.constexpr(LEAST)
 _BEFORE, _COPIES, _STEEPEST = tl.constexpr(BEFORE), tl.constexpr(COPIES), tl.constexpr(STEEPEST)
 _STRIPE, _BUCKETS = tl.constexpr(STRIPE), tl.constexpr(NUM_BUCKETS)
 _STRIPE_BUCKETS = tl.constexpr(STRIPE_BUCKETS)
-_PAIRS, _WIDE = tl.constexpr(PAIRS), tl.constexpr(WIDE)
+_PAIRS = tl.constexpr(PAIRS)
 _RICH = tl.constexpr(RICH)
 
 # Below, `sums` is the tuple (position sums, time sums, scale), of a head: rows of int64 or None, and how many
@@ -101,11 +97,11 @@ def add_run_tile(held, dscores, apart, ends, query_seconds, key_seconds, times, 
 
 @triton.jit
 def add_tile(
-    held, dscores, first_query, first_key, query_place, key_place, length, rule, span, times, sums,
+    held, dscores, found, first_query, first_key, query_place, key_place, length, rule, span, times, sums,
     MASK: tl.constexpr,
 ):  # fmt: skip
     """Add any tile's score gradients, zeros where a query does not see a key, and return what is held: of
-    positions nothing."""
+    positions nothing. `found` are the pairs' buckets where each pair has its own."""
     first, second, rest, bucket = held
     blocks = block_diagonals(dscores)
     if sums[1] is not None:
@@ -114,11 +110,6 @@ def add_tile(
             query, key = read_seconds(first_query, first_key, query_place, key_place, length, times, True)
             rest, bucket = _add_few(rest, bucket, dscores, blocks, ends, query, key, times, sums)
         else:
-            if way < _WIDE:
-                found = buckets(first_query, first_key, query_place, key_place, length, times, True)
-                found = beside(found, dscores)
-            else:
-                found = beside(wide_buckets(query_place, key_place, length, times), dscores)
             _add_pairs(sums, dscores, found)
     if sums[0] is not None:
         if MASK == _RICH:
