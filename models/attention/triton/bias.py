@@ -54,7 +54,7 @@ def half_scores(
 ):  # fmt: skip
     """`(qk_scale * products + bias) / 2` of one tile, and the pairs' buckets, where each pair finds its own."""
     half = products * half_scale
-    found = None
+    found = tl.full((), 0, tl.int32)
     if position is not None:
         placed = read_position(
             position, first_query - first_key, query_place, key_place, length, rule, MASK, MASKED
