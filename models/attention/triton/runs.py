@@ -101,8 +101,6 @@ def read_ahead(
         base = tl.cast(tl.sum(tl.where(here, spans[1], 0)), tl.float32, bitcast=True)
         if OWN_QUERIES:
             seconds = read_row(times[1], first_key, SIZE)
-        else:
-            seconds = read_row(times[0], first_query, SIZE)
         low, high = lowest_and_highest(ends)
         if high > low:
             border, above = tl.load(times[4] + low + 1), tl.load(time + low + 1)
@@ -111,7 +109,7 @@ def read_ahead(
 
 @triton.jit
 def half_run_scores(
-    products, half_scale, reads, position, time, own_seconds, query_place, key_place, length, amount, rate,
+    products, half_scale, reads, position, time, own_seconds, first_query, query_place, key_place, length, amount, rate,
     times, OWN_QUERIES: tl.constexpr, POWER: tl.constexpr,
 ):  # fmt: skip
     """`(qk_scale * products + bias) / 2` of one tile of a run, given what was read ahead."""
@@ -129,5 +127,6 @@ def half_run_scores(
             if OWN_QUERIES:
                 half = add_rises(half, time, times[4], own_seconds, seconds, low, high, base, border, above)
             else:
-                half = add_rises(half, time, times[4], seconds, own_seconds, low, high, base, border, above)
+                query_seconds = read_row(times[0], first_query, products.shape[1])
+                half = add_rises(half, time, times[4], query_seconds, own_seconds, low, high, base, border, above)
     return add_decay(half, query_place, key_place, length, amount, rate, times, POWER)
