@@ -77,8 +77,8 @@ def _add_run(
         products = tl.dot(q_tile, tl.trans(k_tile), input_precision=PRECISION)
         key_place = (first_key + tl.arange(0, KEYS))[None, :]
         half = half_run_scores(
-            products, half_scale, reads, position, time, query_seconds, first_query, query_place, key_place, length,
-            amount, rate, times, True, POWER,
+            products, half_scale, reads, position, time, query_seconds, first_query, query_place, key_place,
+            length, amount, rate, times, True, POWER,
         )  # fmt: skip
         weights = activate(half, IDENTITY, FAST)
         v_tile = load_rows(v, v_stride, first_key, length, KEYS, V_DIM, V_WIDTH, False)

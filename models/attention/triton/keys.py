@@ -83,8 +83,8 @@ def _add_run_of_queries(
         products = tl.dot(k_tile, tl.trans(q_tile), input_precision=PRECISION)
         query_place = (first_query + tl.arange(0, QUERIES))[None, :]
         half = half_run_scores(
-            products, half_scale, reads, position, time, key_seconds, first_query, query_place, key_place, length,
-            amount, rate, times, False, POWER,
+            products, half_scale, reads, position, time, key_seconds, first_query, query_place, key_place,
+            length, amount, rate, times, False, POWER,
         )  # fmt: skip
         dweights = tl.dot(v_tile, tl.trans(given_tile), input_precision=PRECISION)
         weights, slope = activate_with_slope(half, IDENTITY, FAST)

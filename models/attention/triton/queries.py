@@ -112,8 +112,8 @@ def _add_run_of_keys(
         products = tl.dot(q_tile, tl.trans(k_tile), input_precision=PRECISION)
         key_place = (first_key + tl.arange(0, KEYS))[None, :]
         half = half_run_scores(
-            products, half_scale, reads, position, time, query_seconds, first_query, query_place, key_place, length,
-            amount, rate, times, True, POWER,
+            products, half_scale, reads, position, time, query_seconds, first_query, query_place, key_place,
+            length, amount, rate, times, True, POWER,
         )  # fmt: skip
         dweights = tl.dot(given_tile, tl.trans(v_tile), input_precision=PRECISION)
         _, slope = activate_with_slope(half, IDENTITY, FAST)

@@ -22,7 +22,8 @@ def read(table, place):
     """table[place] of a float32, int32 or int64 table, for a tile of int32 places."""
     if _NATIVE:
         bytes_each = table.dtype.element_ty.primitive_bitwidth // 8
-        return _read_native(table.to(tl.int64) + bytes_each * place.to(tl.int64), table.dtype.element_ty, ".nc")
+        place = table.to(tl.int64) + bytes_each * place.to(tl.int64)
+        return _read_native(place, table.dtype.element_ty, ".nc")
     else:
         return tl.load(table + place)
 

@@ -84,36 +84,38 @@ def read_ahead(
     OWN_QUERIES: tl.constexpr, OWN: tl.constexpr, SIZE: tl.constexpr,
 ):  # fmt: skip
     """What the bias of a tile takes from memory, but for its third bucket and more: what positions add,
-    seconds of what the program does not own, packed ends, and the least bucket's entry, the next one's border
-    and entry. Read before the product, to arrive meanwhile.
+    seconds of keys, packed ends, and the least bucket's entry, the next one's border and entry. Read before
+    the product, to arrive meanwhile.
 
     The tile is [OWN, SIZE], and begins `ahead` places from the run's begin. Of what there is not, zeros.
+    Seconds of queries, where they are not the program's own, are left for tiles that need them: programs that
+    own keys hold two sums, and have no registers to spare.
     """
     zero, nothing = tl.full((), 0, tl.int32), tl.full((), 0.0, tl.float32)
     placed = nothing
     if position is not None:
         placed = read_diagonals(position, first_query - first_key, OWN, SIZE, 1 if OWN_QUERIES else -1)
-    seconds, ends, base, border, above = zero, zero, nothing, zero, nothing
+    key_seconds, ends, base, border, above = zero, zero, nothing, zero, nothing
     if time is not None:
         here = tl.arange(0, _WARP) * SIZE == ahead % (_WARP * SIZE)
         # A sum of integers over a warp is one instruction.
         ends = tl.sum(tl.where(here, spans[0], 0))
         base = tl.cast(tl.sum(tl.where(here, spans[1], 0)), tl.float32, bitcast=True)
         if OWN_QUERIES:
-            seconds = read_row(times[1], first_key, SIZE)
+            key_seconds = read_row(times[1], first_key, SIZE)
         low, high = lowest_and_highest(ends)
         if high > low:
             border, above = tl.load(times[4] + low + 1), tl.load(time + low + 1)
-    return placed, seconds, ends, base, border, above
+    return placed, key_seconds, ends, base, border, above
 
 
 @triton.jit
 def half_run_scores(
-    products, half_scale, reads, position, time, own_seconds, first_query, query_place, key_place, length, amount, rate,
-    times, OWN_QUERIES: tl.constexpr, POWER: tl.constexpr,
+    products, half_scale, reads, position, time, own_seconds, first_query, query_place, key_place, length,
+    amount, rate, times, OWN_QUERIES: tl.constexpr, POWER: tl.constexpr,
 ):  # fmt: skip
     """`(qk_scale * products + bias) / 2` of one tile of a run, given what was read ahead."""
-    placed, seconds, ends, base, border, above = reads
+    placed, key_seconds, ends, base, border, above = reads
     half = products * half_scale
     if time is not None:
         half += 0.5 * base
@@ -125,8 +127,8 @@ def half_run_scores(
         low, high = lowest_and_highest(ends)
         if high > low:
             if OWN_QUERIES:
-                half = add_rises(half, time, times[4], own_seconds, seconds, low, high, base, border, above)
+                query, key = own_seconds, key_seconds
             else:
-                query_seconds = read_row(times[0], first_query, products.shape[1])
-                half = add_rises(half, time, times[4], query_seconds, own_seconds, low, high, base, border, above)
+                query, key = read_row(times[0], first_query, products.shape[1]), own_seconds
+            half = add_rises(half, time, times[4], query, key, low, high, base, border, above)
     return add_decay(half, query_place, key_place, length, amount, rate, times, POWER)
