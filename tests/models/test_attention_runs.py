@@ -1,4 +1,4 @@
-"""Runs of tiles that find no bucket pair by pair, between tiles that do: forward against the reference."""
+"""Runs of tiles that find no bucket pair by pair, between tiles that do, against the reference."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ def _gaps(kind: str) -> Tensor:
     return gaps
 
 
-def _solve(kernel: str, kind: str, window: int | None, decay: bool) -> Tensor:
+def _solve(kernel: str, kind: str, window: int | None, decay: bool) -> list[Tensor]:
+    """The output, and the gradients of q, k and v."""
     torch.manual_seed(0)
     sequences = Sequences.from_lengths(_LENGTHS, DEVICE)
     timestamp = _gaps(kind).cumsum(0).to(DEVICE)
@@ -49,10 +50,13 @@ def _solve(kernel: str, kind: str, window: int | None, decay: bool) -> Tensor:
     tables = [torch.randn(count, device=DEVICE) for count in (max(_LENGTHS), NUM_BUCKETS)]
     amount, rate = torch.full((1,), 0.7, device=DEVICE), torch.full((1,), 1e-5, device=DEVICE)
     bias = RelativeBias(*tables, times, TimeDecay(amount, rate, "exponential") if decay else None)
-    q, k, v = torch.randn(3, sum(_LENGTHS), 2, 16, device=DEVICE)
+    q, k, v, given = torch.randn(4, sum(_LENGTHS), 1, 16, device=DEVICE)
+    for tensor in (q, k, v):
+        tensor.requires_grad_()
     mask = Causal() if window is None else LocalWindow(window)
     scales = {"qk_scale": 0.25, "output_scale": 0.01}
-    return attention(q, k, v, sequences, activation="silu", mask=mask, bias=bias, kernel=kernel, **scales)
+    out = attention(q, k, v, sequences, activation="silu", mask=mask, bias=bias, kernel=kernel, **scales)
+    return [out, *torch.autograd.grad(out, [q, k, v], given)]
 
 
 @pytest.mark.parametrize("kind", ["sessions", "hourly", "at once", "lifetimes"])
