@@ -12,7 +12,12 @@ import torch
 on_gpu = torch.cuda.is_available()
 DEVICE = "cuda" if on_gpu else "cpu"
 
-_KERNELS = ("models.attention.triton.", "models.layers.kernels.", "models.losses.triton.")
+_KERNELS = (
+    "models.attention.triton.",
+    "models.layers.kernels.",
+    "models.losses.triton.",
+    "tests.models.table_kernels",
+)
 
 
 def import_interpreted() -> None:
