@@ -22,8 +22,7 @@ def read(table, place):
     """table[place] of a float32, int32 or int64 table, for a tile of int32 places."""
     if _NATIVE:
         bytes_each = table.dtype.element_ty.primitive_bitwidth // 8
-        place = table.to(tl.int64) + bytes_each * place.to(tl.int64)
-        return _read_native(place, table.dtype.element_ty, ".nc")
+        return _read_native(table.to(tl.int64) + bytes_each * place.to(tl.int64), table.dtype.element_ty)
     else:
         return tl.load(table + place)
 
@@ -70,27 +69,25 @@ def read_column(table, start, ROWS: tl.constexpr):
 def _read_near(table, varying, constant):
     if _NATIVE:
         place = (table.to(tl.int64) + 4 * varying.to(tl.int64)) + 4 * constant.to(tl.int64)
-        # Not by way of the cache for constants: such reads the compiler would put off past the barrier, and
-        # the product, that they are to arrive during.
-        return _read_native(place, table.dtype.element_ty, "")
+        return _read_native(place, table.dtype.element_ty)
     else:
         return tl.load(table + (varying + constant))
 
 
 @triton.jit
-def _read_native(place, TYPE: tl.constexpr, CACHE: tl.constexpr):
-    """The float32, int32 or int64 at each address; CACHE is "" or, for what nothing writes, ".nc"."""
+def _read_native(place, TYPE: tl.constexpr):
+    """The float32, int32 or int64 at each address."""
     if TYPE.is_floating():
         return tl.inline_asm_elementwise(
-            "ld.global" + CACHE + ".f32 $0, [$1];", "=f,l", [place], dtype=tl.float32, is_pure=True, pack=1
+            "ld.global.nc.f32 $0, [$1];", "=f,l", [place], dtype=tl.float32, is_pure=True, pack=1
         )
     elif TYPE.primitive_bitwidth == 32:
         return tl.inline_asm_elementwise(
-            "ld.global" + CACHE + ".u32 $0, [$1];", "=r,l", [place], dtype=tl.int32, is_pure=True, pack=1
+            "ld.global.nc.u32 $0, [$1];", "=r,l", [place], dtype=tl.int32, is_pure=True, pack=1
         )
     else:
         return tl.inline_asm_elementwise(
-            "ld.global" + CACHE + ".u64 $0, [$1];", "=l,l", [place], dtype=tl.int64, is_pure=True, pack=1
+            "ld.global.nc.u64 $0, [$1];", "=l,l", [place], dtype=tl.int64, is_pure=True, pack=1
         )
 
 
