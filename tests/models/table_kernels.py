@@ -12,6 +12,7 @@ import triton
 import triton.language as tl
 
 from models.attention.triton.diagonals import add_rows, block_diagonals, diagonals
+from models.attention.triton.step import beside
 from models.attention.triton.table_gradient import (
     add_run_tile,
     add_tile,
@@ -96,13 +97,11 @@ def run_kernel(
 
 @triton.jit(do_not_specialize=("context", "history", "way"))
 def tiles_kernel(
-    scores, position_sums, time_sums, most, limit, seconds, stamps, borders, wide_borders, length,
-    context, history, way,
+    scores, buckets, position_sums, time_sums, most, limit, length, context, history, way,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, MASK: tl.constexpr,
 ):  # fmt: skip
-    """Adds `scores`, [length, length], tile by tile; times of queries, then of keys, 32-bit and 64-bit."""
+    """Adds `scores`, [length, length], tile by tile, each pair with its own of `buckets`."""
     sums = (position_sums, time_sums, find_scale(most, limit))
-    times = (seconds, seconds + length, stamps, stamps + length, borders, wide_borders)
     rule = (1 << 30, 0, context, history, 0)
     first_query = tl.program_id(0) * ROWS
     query_place = (first_query + tl.arange(0, ROWS))[:, None]
@@ -110,8 +109,11 @@ def tiles_kernel(
     for first_key in tl.range(0, length, COLUMNS):
         key_place = (first_key + tl.arange(0, COLUMNS))[None, :]
         tile = _load_tile(scores, length, first_query, first_key, ROWS, COLUMNS)
+        found = beside(tl.load(buckets + query_place * length + key_place), tile)
+        # With a bucket each, nothing is asked of times.
+        times = (buckets, buckets, buckets, buckets, buckets, buckets)
         held = add_tile(
-            held, tile, first_query, first_key, query_place, key_place, length, rule, (way, 128, 0.0), times,
-            sums, MASK,
+            held, tile, found, first_query, first_key, query_place, key_place, length, rule, (way, 128, 0.0),
+            times, sums, MASK,
         )  # fmt: skip
     send_last(held, sums)

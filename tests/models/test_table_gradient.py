@@ -58,7 +58,9 @@ class Sums:
         self.position = torch.zeros(size, dtype=torch.int64, device=DEVICE)
         time = self._stripes * table_gradient.STRIPE_BUCKETS
         self.time = torch.zeros(time, dtype=torch.int64, device=DEVICE)
-        self._worth = table_gradient.STEEPEST * given * value / limit
+        scale = empty(1)
+        importlib.import_module("tests.models.table_kernels").scale_kernel[(1,)](self.most, limit, scale)
+        self._worth = 1 / float(scale)
 
     def arguments(self) -> tuple[Tensor, Tensor, Tensor, float]:
         return self.position, self.time, self.most, self.limit
@@ -80,9 +82,8 @@ def by_number(amounts: Tensor, numbers: Tensor, size: int) -> Tensor:
     return torch.from_numpy(found)
 
 
-def borders() -> tuple[Tensor, Tensor]:
-    wide = torch.tensor(BUCKET_STARTS)
-    return wide.clamp(max=2**31 - 1).int().to(DEVICE), wide.to(DEVICE)
+def borders() -> Tensor:
+    return torch.tensor(BUCKET_STARTS).clamp(max=2**31 - 1).int().to(DEVICE)
 
 
 @pytest.mark.parametrize(("rows", "columns"), TILES)
@@ -130,7 +131,7 @@ def test_a_run_of_tiles(kernels: ModuleType, rows: int, columns: int) -> None:
     apart = count * columns
     sums = Sums(rows)
     kernels.run_kernel[(1,)](
-        scores, *sums.arguments(), torch.cat([seconds, stamps]).int().to(DEVICE), borders()[0], ends, apart,
+        scores, *sums.arguments(), torch.cat([seconds, stamps]).int().to(DEVICE), borders(), ends, apart,
         count, ROWS=rows, COLUMNS=columns,
     )  # fmt: skip
     place = apart + torch.arange(rows)[:, None] - torch.arange(count * columns)[None, :]
@@ -140,54 +141,45 @@ def test_a_run_of_tiles(kernels: ModuleType, rows: int, columns: int) -> None:
 
 
 def add_tiles(
-    kernels: ModuleType, sums: Sums, scores: Tensor, stamps: Tensor, way: int, mask: int = 0,
-    context: int = 0, history: int = 128,
+    kernels: ModuleType, sums: Sums, scores: Tensor, buckets: Tensor, mask: int = 0, context: int = 0,
+    history: int = 128,
 ) -> None:  # fmt: skip
-    """Add `scores`, [128, 128], zeros above the diagonal, by tiles of [64, 64]; `stamps` are [2, 128]."""
-    small, wide = borders()
-    room = torch.zeros(128, dtype=torch.int32)  # tiles of queries may be read past the last token
-    seconds = torch.cat([stamps.flatten().clamp(-(2**31), 2**31 - 1).int(), room]).to(DEVICE)
+    """Add `scores`, [128, 128], zeros where a query does not see a key, by tiles of [64, 64]."""
+    from models.attention.triton.bias import PAIRS
+
     kernels.tiles_kernel[(2,)](
-        scores, *sums.arguments(), seconds, stamps.to(DEVICE), small, wide, 128, context,
-        history, way, ROWS=64, COLUMNS=64, MASK=mask,
+        scores, buckets.int().to(DEVICE), *sums.arguments(), 128, context, history, PAIRS,
+        ROWS=64, COLUMNS=64, MASK=mask,
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("wide", [False, True])
-@pytest.mark.parametrize("ordered", [False, True])
-def test_pairs_with_a_bucket_each(kernels: ModuleType, ordered: bool, wide: bool) -> None:
-    from models.attention.triton.bias import PAIRS, WIDE
-
+@pytest.mark.parametrize("longest", [1, 3, 40, 128])
+def test_pairs_with_a_bucket_each(kernels: ModuleType, longest: int) -> None:
+    """Along a row, in any order, up to `longest` pairs after each other have the same bucket."""
     scores = whole_numbers(128, 128).tril()
-    generator = torch.Generator().manual_seed(1)
-    # From seconds to years, before and after.
-    stamps = (18 * torch.rand(2, 128, generator=generator)).exp().long()
-    stamps = 10**12 * stamps if wide else stamps
-    if ordered:
-        stamps = stamps.sort().values
+    generator = torch.Generator().manual_seed(longest)
+    changes = torch.randint(0, longest, (128, 128), generator=generator) == 0
+    drawn = torch.randint(0, NUM_BUCKETS, (128, 128), generator=generator)
+    last_change = torch.where(changes, torch.arange(128), 0).cummax(1).values
+    buckets = drawn.gather(1, last_change)
     sums = Sums(64)
-    add_tiles(kernels, sums, scores, stamps, WIDE if wide else PAIRS)
+    add_tiles(kernels, sums, scores, buckets)
     place = torch.arange(128)
     apart = (place[:, None] - place[None, :]).clamp(min=0)
     assert torch.equal(sums.positions().round(), by_number(scores.cpu(), apart, POSITIONS))
-    bucket = time_bucket(stamps[0][:, None] - stamps[1][None, :])
-    assert len(bucket.unique()) > 20
-    assert torch.equal(sums.buckets().round(), by_number(scores.cpu(), bucket, NUM_BUCKETS))
+    assert torch.equal(sums.buckets().round(), by_number(scores.cpu(), buckets, NUM_BUCKETS))
 
 
 @pytest.mark.parametrize(("context", "candidates"), [(0, 0), (5, 0), (1, 20), (32, 70)])
 def test_positions_of_context_and_candidates(kernels: ModuleType, context: int, candidates: int) -> None:
-    from models.attention.triton.bias import PAIRS
     from models.attention.triton.sight import RICH
 
     history = 128 - candidates
     counts = torch.tensor([candidates]) if candidates else None
-    sequences = Sequences.from_lengths([128])
     mask = Mask(None, 0, context, counts)
-    scores = whole_numbers(128, 128) * mask.materialize(sequences)[0].to(DEVICE)
-    stamps = torch.zeros(2, 128, dtype=torch.int64)
+    scores = whole_numbers(128, 128) * mask.materialize(Sequences.from_lengths([128]))[0].to(DEVICE)
     sums = Sums(64)
-    add_tiles(kernels, sums, scores, stamps, PAIRS, RICH, context, history)
+    add_tiles(kernels, sums, scores, torch.zeros(128, 128), RICH, context, history)
     # Context stands together at 0, the rest follows, and all candidates stand where the first of them does.
     stand = (torch.arange(128).clamp(max=history) - max(context - 1, 0)).clamp(min=0)
     apart = (stand[:, None] - stand[None, :]).clamp(min=0)
@@ -240,7 +232,7 @@ def test_the_largest_sum_there_can_be_does_not_overflow(kernels: ModuleType, sig
     seconds = torch.zeros(64 + 64 * count, dtype=torch.int32, device=DEVICE)
     ends = torch.zeros(count, dtype=torch.int32, device=DEVICE)
     kernels.run_kernel[(1,)](
-        scores, *sums.arguments(), seconds, borders()[0], ends, 64 * count, count, ROWS=64, COLUMNS=64
+        scores, *sums.arguments(), seconds, borders(), ends, 64 * count, count, ROWS=64, COLUMNS=64
     )
     total = pairs * sign * 1.2 * given * value
     # A product with the identity in TF32 rounds to 2^-11.
