@@ -52,7 +52,7 @@ def half_scores(
     amount, rate, times,
     POWER: tl.constexpr, MASK: tl.constexpr, MASKED: tl.constexpr,
 ):  # fmt: skip
-    """`(qk_scale * products + bias) / 2` of one tile, and the pairs' buckets, where each pair finds its own."""
+    """`(qk_scale * products + bias) / 2` of one tile, and the buckets of pairs where each finds its own."""
     half = products * half_scale
     found = tl.full((), 0, tl.int32)
     if position is not None:
@@ -65,7 +65,7 @@ def half_scores(
         half += 0.5 * span[2]
     if time is not None:
         half, found = add_time(
-            half, time, span, first_query, first_key, query_place, key_place, length, times, MASKED
+            half, time, span, first_query, first_key, query_place, key_place, length, times
         )
     return add_decay(half, query_place, key_place, length, amount, rate, times, POWER), found
 
@@ -193,21 +193,19 @@ def outlook(
 
 
 @triton.jit
-def add_time(
-    half, time, span, first_query, first_key, query_place, key_place, length, times, MASKED: tl.constexpr
-):
+def add_time(half, time, span, first_query, first_key, query_place, key_place, length, times):
     """`half + (time[bucket] - base) / 2`, and the pairs' buckets, where each pair finds its own, or zeros."""
     way, ends, base = span
     low, high = lowest_and_highest(ends)
     found = tl.zeros(half.shape, tl.int32)
     if way > _ONE:
         if way < _PAIRS:
-            query, key = read_seconds(first_query, first_key, query_place, key_place, length, times, MASKED)
+            query, key = read_seconds(first_query, first_key, query_place, key_place, times)
             border, above = tl.load(times[4] + low + 1), tl.load(time + low + 1)
             half = add_rises(half, time, times[4], query, key, low, high, base, border, above)
         else:
             if way < _WIDE:
-                found = buckets(first_query, first_key, query_place, key_place, length, times, MASKED)
+                found = buckets(first_query, first_key, query_place, key_place, times)
                 found = beside(found, half)
             else:
                 found = beside(wide_buckets(query_place, key_place, length, times), half)
@@ -231,7 +229,7 @@ def add_rises(half, time, borders, query, key, low, high, below, border, above):
 
 
 @triton.jit
-def read_seconds(first_query, first_key, query_place, key_place, length, times, MASKED: tl.constexpr):
+def read_seconds(first_query, first_key, query_place, key_place, times):
     """32-bit seconds of queries and keys, where the bounds of the tile allow them.
 
     Past the sequence stand any others: there is room behind the last, and whatever they are, they have a
@@ -263,9 +261,9 @@ def wide_difference(query_place, key_place, length, times):
 
 
 @triton.jit
-def buckets(first_query, first_key, query_place, key_place, length, times, MASKED: tl.constexpr):
+def buckets(first_query, first_key, query_place, key_place, times):
     """The bucket of each pair, by 32-bit seconds: an estimate, and one comparison with a border."""
-    query, key = read_seconds(first_query, first_key, query_place, key_place, length, times, MASKED)
+    query, key = read_seconds(first_query, first_key, query_place, key_place, times)
     difference = tl.maximum(tl.abs(query - key), 1)
     estimate = estimate_bucket(difference)
     return estimate + (difference >= read(times[4] + 1, estimate)).to(tl.int32)

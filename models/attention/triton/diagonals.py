@@ -9,7 +9,7 @@ layout this is right too, but slower.
 A tile of [queries, keys] is seen as stripes of 16 rows; `[stripes, 8, 8]` is one block of each stripe.
 """
 # mypy: allow-untyped-defs
-# ruff: noqa: N803, N806
+# ruff: noqa: N803, N806, RUF005 (Triton's tuples can be added, not unpacked into one)
 
 from __future__ import annotations
 
@@ -101,13 +101,13 @@ def add_rows(parts):
 def _add_rows(parts, APART: tl.constexpr):
     """Add rows APART from each other: where the first of two had them, those of the first half of the parts,
     where the second had them, those of the second half."""
-    if len(parts) == 1:
+    HALF: tl.constexpr = len(parts) // 2
+    if HALF == 0:
         return (_add_halves(parts[0], APART),)
     else:
-        HALF: tl.constexpr = len(parts) // 2
-        sums = (_exchange(parts[0], parts[HALF], APART),)
-        for number in tl.static_range(1, HALF):
-            sums = sums + (_exchange(parts[number], parts[number + HALF], APART),)
+        sums = ()
+        for number in tl.static_range(HALF):
+            sums = sums + (_exchange(parts[number], parts[number + HALF], APART),)  # type: ignore[assignment]
         return sums
 
 

@@ -70,15 +70,15 @@ def _add_run(
     for first_key in tl.range(begin, end, KEYS):
         ahead = first_key - begin
         spans = spans_from(
-            spans, ahead, time, query_least, query_most, key_bounds, num_blocks, first_key, length, True, KEYS
+            spans, ahead, time, query_least, query_most, key_bounds, num_blocks, first_key, length, KEYS
         )
-        reads = read_ahead(position, time, spans, ahead, first_query, first_key, times, True, QUERIES, KEYS)
+        reads = read_ahead(position, time, spans, ahead, first_query, first_key, times, QUERIES, KEYS)
         k_tile = load_rows(k, k_stride, first_key, length, KEYS, QK_DIM, QK_WIDTH, False, KNOWN=True)
         products = tl.dot(q_tile, tl.trans(k_tile), input_precision=PRECISION)
         key_place = (first_key + tl.arange(0, KEYS))[None, :]
         half = half_run_scores(
-            products, half_scale, reads, position, time, query_seconds, first_query, query_place, key_place,
-            length, amount, rate, times, True, POWER,
+            products, half_scale, reads, position, time, query_seconds, query_place, key_place, length,
+            amount, rate, times, POWER,
         )  # fmt: skip
         weights = activate(half, IDENTITY, FAST)
         v_tile = load_rows(v, v_stride, first_key, length, KEYS, V_DIM, V_WIDTH, False, KNOWN=True)
@@ -162,7 +162,7 @@ def forward_kernel(
         while place < end:
             stop, again = find_run(
                 query_least, query_most, key_bounds, num_blocks, place, whole_begin, whole_end, end, length,
-                True, KEYS,
+                KEYS,
             )  # fmt: skip
             if place < stop:
                 total = _add_run(

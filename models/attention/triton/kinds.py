@@ -133,7 +133,8 @@ class Launchers:
         return Launcher(settle_kernel, None, self.device, {
             "position_sums": None, "time_sums": None, "dposition": None, "dtime": None,
             "position_row": self.position_sums[1], "position_size": _size(self.kind.position),
-            "POSITION_ROWS": _rows(self.kind.position), "STRIPES": self.shapes.queries.tile // STRIPE, "BLOCK": _SETTLED,
+            "POSITION_ROWS": _rows(self.kind.position),
+            "STRIPES": self.shapes.queries.tile // STRIPE, "BLOCK": _SETTLED,
         })  # fmt: skip
 
     @cached_property

@@ -108,8 +108,8 @@ def query_gradients(shared: Backward, q: Tensor) -> tuple[Tensor, Tensor | None,
         ready.queries((heads, count), tensors, numbers)
     if rows is None or amount is None:
         return dq, None, None
-    sums = rows.sum(0) if amount.shape[0] == heads else rows.sum((0, 1))[None]
-    return dq, sums[:, 0], sums[:, 1]
+    decays = rows.sum(0) if amount.shape[0] == heads else rows.sum((0, 1))[None]
+    return dq, decays[:, 0], decays[:, 1]
 
 
 def table_gradients(shared: Backward) -> tuple[Tensor | None, Tensor | None]:

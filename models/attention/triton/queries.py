@@ -94,16 +94,16 @@ def _add_run_of_keys(
     for first_key in tl.range(begin, end, KEYS):
         ahead = first_key - begin
         spans = spans_from(
-            spans, ahead, time, query_least, query_most, key_bounds, num_blocks, first_key, length, True, KEYS
+            spans, ahead, time, query_least, query_most, key_bounds, num_blocks, first_key, length, KEYS
         )
-        reads = read_ahead(position, time, spans, ahead, first_query, first_key, times, True, QUERIES, KEYS)
+        reads = read_ahead(position, time, spans, ahead, first_query, first_key, times, QUERIES, KEYS)
         k_tile = load_rows(k, k_stride, first_key, length, KEYS, QK_DIM, QK_WIDTH, False, KNOWN=True)
         v_tile = load_rows(v, v_stride, first_key, length, KEYS, V_DIM, V_WIDTH, False, KNOWN=True)
         products = tl.dot(q_tile, tl.trans(k_tile), input_precision=PRECISION)
         key_place = (first_key + tl.arange(0, KEYS))[None, :]
         half = half_run_scores(
-            products, half_scale, reads, position, time, query_seconds, first_query, query_place, key_place,
-            length, amount, rate, times, True, POWER,
+            products, half_scale, reads, position, time, query_seconds, query_place, key_place, length,
+            amount, rate, times, POWER,
         )  # fmt: skip
         dweights = tl.dot(given_tile, tl.trans(v_tile), input_precision=PRECISION)
         _, slope = activate_with_slope(half, IDENTITY, FAST)
@@ -210,7 +210,7 @@ def query_kernel(
         while place < end:
             stop, again = find_run(
                 query_least, query_most, key_bounds, num_blocks, place, whole_begin, whole_end, end, length,
-                True, KEYS,
+                KEYS,
             )  # fmt: skip
             if place < stop:
                 gradients = _add_run_of_keys(
@@ -229,9 +229,10 @@ def query_kernel(
     else:
         if SPLIT:
             gradients = _add_run_of_keys(
-                gradients, q_tile, k, v, given_tile, k_stride, v_stride, first, whole_begin, whole_end, length,
-                half_scale, position, time, query_least, query_most, key_bounds, num_blocks, amount, rate,
-                times, sums, KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, POWER, IDENTITY, FAST, PRECISION, SUMMED,
+                gradients, q_tile, k, v, given_tile, k_stride, v_stride, first, whole_begin, whole_end,
+                length, half_scale, position, time, query_least, query_most, key_bounds, num_blocks, amount,
+                rate, times, sums, KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, POWER, IDENTITY, FAST, PRECISION,
+                SUMMED,
             )  # fmt: skip
         else:
             # One loop with the mask: half the code, compiled in half the time.

@@ -33,19 +33,17 @@ _WARP = tl.constexpr(32)
 
 @triton.jit
 def find_run(
-    own_least, own_most, bounds, num_blocks, begin, whole_begin, whole_end, end, length,
-    OWN_QUERIES: tl.constexpr, SIZE: tl.constexpr,
+    query_least, query_most, bounds, num_blocks, begin, whole_begin, whole_end, end, length,
+    SIZE: tl.constexpr,
 ):  # fmt: skip
-    """From `begin` to `end`: the place where the run that begins there stops, and where the next begins.
+    """Keys from `begin` to `end`: the place where the run that begins there stops, and where the next begins.
 
-    The places are those of keys if the program owns queries, else those of queries; the least and greatest
-    second are those of what it owns. Only tiles from `whole_begin` to `whole_end` need no mask. Either part
-    may be empty, not both.
+    Only tiles from `whole_begin` to `whole_end` need no mask. Either part may be empty, not both.
     """
     tile = begin + SIZE * tl.arange(0, _TILES)
     past = begin + SIZE * _TILES
     least, most = block_bounds(bounds, num_blocks, tile, length, SIZE)
-    way, _, _ = find_way(own_least, own_most, least, most, OWN_QUERIES, _FEW)
+    way, _, _ = find_way(query_least, query_most, least, most, True, _FEW)
     simple = (way <= _BORDERS) & (tile >= whole_begin) & (tile < whole_end)
     stop = tl.min(tl.where(simple, past, tile))
     again = tl.min(tl.where(simple & (tile > stop), tile, past))
@@ -60,9 +58,8 @@ def no_spans():
 
 @triton.jit
 def spans_from(
-    spans, ahead, time, own_least, own_most, bounds, num_blocks, first, length,
-    OWN_QUERIES: tl.constexpr, SIZE: tl.constexpr,
-):  # fmt: skip
+    spans, ahead, time, query_least, query_most, bounds, num_blocks, first, length, SIZE: tl.constexpr
+):
     """The spans of a run's tiles, looked up where the tile `ahead` places from its begin needs new ones.
 
     Those of the next tiles at a time, one in each thread of a warp: packed ends, and bits of the least
@@ -72,49 +69,42 @@ def spans_from(
         if ahead % (_WARP * SIZE) == 0:
             tile = first + SIZE * tl.arange(0, _WARP)
             least, most = block_bounds(bounds, num_blocks, tile, length, SIZE)
-            if OWN_QUERIES:
-                low, high = bucket_range(own_least - most, own_most - least)
-            else:
-                low, high = bucket_range(least - own_most, most - own_least)
+            low, high = bucket_range(query_least - most, query_most - least)
             spans = ((low << 8) + high, tl.cast(tl.load(time + low), tl.int32, bitcast=True))
     return spans
 
 
 @triton.jit
 def read_ahead(
-    position, time, spans, ahead, first_query, first_key, times,
-    OWN_QUERIES: tl.constexpr, OWN: tl.constexpr, SIZE: tl.constexpr,
-):  # fmt: skip
+    position, time, spans, ahead, first_query, first_key, times, QUERIES: tl.constexpr, KEYS: tl.constexpr
+):
     """What the bias of a tile takes from memory, but for its third bucket and more: what positions add,
     seconds of keys, packed ends, and the least bucket's entry, the next one's border and entry. Read before
     the product, to arrive meanwhile.
 
-    The tile is [OWN, SIZE], and begins `ahead` places from the run's begin. Of what there is not, zeros.
-    Seconds of queries, where they are not the program's own, are left for tiles that need them: programs that
-    own keys hold two sums, and have no registers to spare.
+    `ahead` is the first key's place from the run's begin on. Of what there is not, zeros.
     """
     zero, nothing = tl.full((), 0, tl.int32), tl.full((), 0.0, tl.float32)
     placed = nothing
     if position is not None:
-        placed = read_diagonals(position, first_query - first_key, OWN, SIZE, 1 if OWN_QUERIES else -1)
-    key_seconds, ends, base, border, above = zero, zero, nothing, zero, nothing
+        placed = read_diagonals(position, first_query - first_key, QUERIES, KEYS, 1)
+    seconds, ends, base, border, above = zero, zero, nothing, zero, nothing
     if time is not None:
-        here = tl.arange(0, _WARP) * SIZE == ahead % (_WARP * SIZE)
+        here = tl.arange(0, _WARP) * KEYS == ahead % (_WARP * KEYS)
         # A sum of integers over a warp is one instruction.
         ends = tl.sum(tl.where(here, spans[0], 0))
         base = tl.cast(tl.sum(tl.where(here, spans[1], 0)), tl.float32, bitcast=True)
-        if OWN_QUERIES:
-            key_seconds = read_row(times[1], first_key, SIZE)
+        seconds = read_row(times[1], first_key, KEYS)
         low, high = lowest_and_highest(ends)
         if high > low:
             border, above = tl.load(times[4] + low + 1), tl.load(time + low + 1)
-    return placed, key_seconds, ends, base, border, above
+    return placed, seconds, ends, base, border, above
 
 
 @triton.jit
 def half_run_scores(
-    products, half_scale, reads, position, time, own_seconds, first_query, query_place, key_place, length,
-    amount, rate, times, OWN_QUERIES: tl.constexpr, POWER: tl.constexpr,
+    products, half_scale, reads, position, time, query_seconds, query_place, key_place, length, amount, rate,
+    times, POWER: tl.constexpr,
 ):  # fmt: skip
     """`(qk_scale * products + bias) / 2` of one tile of a run, given what was read ahead."""
     placed, key_seconds, ends, base, border, above = reads
@@ -128,9 +118,5 @@ def half_run_scores(
     if time is not None:
         low, high = lowest_and_highest(ends)
         if high > low:
-            if OWN_QUERIES:
-                query, key = own_seconds, key_seconds
-            else:
-                query, key = read_row(times[0], first_query, products.shape[1]), own_seconds
-            half = add_rises(half, time, times[4], query, key, low, high, base, border, above)
+            half = add_rises(half, time, times[4], query_seconds, key_seconds, low, high, base, border, above)
     return add_decay(half, query_place, key_place, length, amount, rate, times, POWER)

@@ -119,7 +119,7 @@ def settled(tile):
 
 @triton.jit
 def beside(tile, scores):
-    """A tile of int32, computed where the numbers of a tile of scores are: in the layout of the matrix units."""
+    """A tile of int32, computed where a tile of scores is: in the layout of the matrix units."""
     if _NATIVE:
         return tl.inline_asm_elementwise("", "=r,0,f", [tile, scores], dtype=tl.int32, is_pure=True, pack=1)
     else:

@@ -7,7 +7,7 @@ slope of silu is below 1.1), and as many are added at most as there are pairs. A
 a stripe of 16 rows to the position table, and to the time table one whenever the time bucket changes.
 """
 # mypy: allow-untyped-defs
-# ruff: noqa: N803, N806
+# ruff: noqa: N803, N806, RUF005 (Triton's tuples can be added, not unpacked into one)
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from models.attention.triton.diagonals import (
     one_by_one,
     together,
 )
-from models.attention.triton.sight import RICH, in_step, stand
+from models.attention.triton.sight import RICH, in_step, stand, visible
 
 BEFORE = 136
-"""Numbers of a row of position sums before that of the nearest tokens, `i - j = 1`: tiles send sums, zeros all,
-for pairs whose key is ahead; and a multiple of 8, so that pairs of numbers lie well."""
+"""Numbers of a row of position sums before that of the nearest tokens, `i - j = 1`: tiles send sums, zeros
+all, for pairs whose key is ahead; and a multiple of 8, so that pairs of numbers lie well."""
 BEHIND = 144
 """Numbers after that of the farthest tokens: tiles reach past the end of a sequence."""
 COPIES = 8
@@ -52,19 +52,22 @@ _PAIRS = tl.constexpr(PAIRS)
 _RICH = tl.constexpr(RICH)
 
 # Below, `sums` is the tuple (position sums, time sums, scale), of a head: rows of int64 or None, and how many
-# an amount of 1 is. `held` is what a program has not sent yet: the tuple (two parts of `diagonals` that the next
-# tile of keys adds to, sum of the current time bucket in parts `[stripes, 8, 8]`, that bucket).
+# an amount of 1 is. `held` is what a program has not sent yet: the tuple (two parts of `diagonals` that the
+# next tile of keys adds to, sum of the current time bucket in parts `[stripes, 8, 8]`, that bucket).
 
 
 @triton.jit
 def find_scale(most, limit):
-    """How many whole numbers an amount of 1 is, given `most`: the bits of the squared lengths of the longest
-    given gradient and of the longest value. NaN, and so are the gradients, where one of them is not finite."""
+    """How many whole numbers an amount of 1 is, given the bits of the squared lengths of the longest given
+    gradient and of the longest value. NaN, and so are the gradients, where one of them is not finite."""
     given = tl.load(most).to(tl.float32, bitcast=True)
     value = tl.load(most + 1).to(tl.float32, bitcast=True)
     bound = _STEEPEST * tl.sqrt(given) * tl.sqrt(value)
-    # Zeros have any scale. 0 * inf is NaN, as wanted.
-    return limit / tl.maximum(bound, _LEAST) + 0.0 * bound
+    scale = limit / tl.maximum(bound, _LEAST)
+    # A power of two: whole numbers then do not depend on the bound, but for the digits that are cut off.
+    power = (scale.to(tl.int32, bitcast=True) & 0x7F800000).to(tl.float32, bitcast=True)
+    # 0 * inf is NaN, as wanted.
+    return power + 0.0 * bound
 
 
 @triton.jit
@@ -107,10 +110,11 @@ def add_tile(
     if sums[1] is not None:
         way, ends, _ = span
         if way < _PAIRS:
-            query, key = read_seconds(first_query, first_key, query_place, key_place, length, times, True)
+            query, key = read_seconds(first_query, first_key, query_place, key_place, times)
             rest, bucket = _add_few(rest, bucket, dscores, blocks, ends, query, key, times, sums)
         else:
-            _add_pairs(sums, dscores, found)
+            seen = visible(query_place, key_place, rule, MASK)
+            _add_pairs(sums, dscores, tl.where(seen, found, -1))
     if sums[0] is not None:
         if MASK == _RICH:
             steady = in_step(query_place, key_place, rule)
@@ -169,8 +173,8 @@ def _send(parts, apart, sums):
 
 @triton.jit
 def _totals(parts):
-    """`[8, stripes, 8]`, the sums of `add_rows`, and places along each axis. The compiler takes the first axis
-    for that of neighbouring threads, as here it is: otherwise it would turn the numbers around in memory."""
+    """`[8, stripes, 8]`, the sums of `add_rows`, and places along each axis. The compiler takes the first
+    axis for that of neighbouring threads, as here it is: else it would turn the numbers around in memory."""
     total = tl.permute(add_rows(parts), (1, 0, 2))
     row = tl.arange(0, 8)[:, None, None]
     stripe = tl.arange(0, total.shape[1])[None, :, None]
@@ -203,7 +207,7 @@ def _add_few(rest, bucket, dscores, blocks, ends, query_seconds, key_seconds, ti
 
 @triton.jit
 def _add_pairs(sums, dscores, found):
-    """Add a tile where each pair has its own bucket, `found`.
+    """Add a tile where each pair has its own bucket, `found`, -1 where a query does not see a key.
 
     Along a row the bucket seldom changes. So what is added is not each pair but, where it changes, the sum of
     the row up to there: to this bucket, and from the next one it is taken, whatever the order of buckets is.
@@ -258,15 +262,16 @@ def _even_and_odd(columns):
 
 @triton.jit
 def _send_where_it_changes(sums, amount, bucket, then, STRIPES: tl.constexpr):
-    """Amounts `[2 * stripes * 32, columns]`, to one bucket and from another; where that is -1, but to one."""
+    """Amounts `[2 * stripes * 32, columns]`, to one bucket and from another, -1 for none."""
     amount = _whole(_by_threads(amount, STRIPES), sums)
     bucket = _by_threads(bucket, STRIPES)
     then = _by_threads(then, STRIPES)
     row = tl.arange(0, 8)[None, :, None, None]
     stripe = tl.arange(0, 2 * STRIPES)[None, None, :, None] % STRIPES
     place = sums[1] + (stripe * _STRIPE_BUCKETS + row)
-    tl.atomic_add(place + bucket * _COPIES, amount, mask=bucket != then, sem="relaxed")
-    tl.atomic_add(place + then * _COPIES, -amount, mask=(bucket != then) & (then >= 0), sem="relaxed")
+    changes = bucket != then
+    tl.atomic_add(place + bucket * _COPIES, amount, mask=changes & (bucket >= 0), sem="relaxed")
+    tl.atomic_add(place + then * _COPIES, -amount, mask=changes & (then >= 0), sem="relaxed")
 
 
 @triton.jit

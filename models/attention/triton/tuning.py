@@ -65,8 +65,7 @@ def shapes(qk_width: int, v_width: int, element_size: int, timed: bool, short: b
     if width <= 64 or short:
         split = not short
         if timed and split:
-            forward, queries = Shape(64, 32, 4, 3, registers=128), Shape(64, 64, 4, 2, registers=168)
-            return Shapes(forward, small, queries)
+            return Shapes(Shape(64, 32, 4, 3, registers=128), small, small)
         return Shapes(Shape(64, 64, 4, 3), small, small, split=split)
     if timed:
         return Shapes(Shape(64, 64, 4, 3), Shape(128, 64, 8, 2), small)
