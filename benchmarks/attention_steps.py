@@ -39,7 +39,7 @@ def _plain_tiles() -> None:
     choose, small = kinds.choose_shapes, Shape(64, 32, 4, 2)
 
     def patched(*arguments: Any) -> Any:
-        return replace(choose(*arguments), forward=small, keys=small, queries=small, diagonals=small)
+        return replace(choose(*arguments), forward=small, keys=small, queries=small)
 
     kinds.choose_shapes = patched
 
@@ -69,9 +69,9 @@ def _unsettled(tile):
 
 
 def _products_under_way() -> None:
-    from models.attention.triton import backward, forward
+    from models.attention.triton import forward, queries
 
-    backward.settled = forward.settled = _unsettled
+    queries.settled = forward.settled = _unsettled
 
 
 @triton.jit
@@ -80,9 +80,9 @@ def _read_every_pair(table, start, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SI
 
 
 def _position_of_every_pair() -> None:
-    from models.attention.triton import bias
+    from models.attention.triton import bias, runs
 
-    bias.read_diagonals = _read_every_pair
+    bias.read_diagonals = runs.read_diagonals = _read_every_pair
 
 
 @triton.jit

@@ -21,7 +21,7 @@ from models.attention.inputs import AttentionInputs
 
 pytest.importorskip("triton", reason="triton is not installed")
 
-ALL_KERNELS = ["diagonal_kernel", "forward_kernel", "key_kernel", "query_kernel", "reduce_kernel"]
+ALL_KERNELS = ["forward_kernel", "key_kernel", "query_kernel", "settle_kernel"]
 # What a call allocates itself; addresses differ from call to call.
 OWN = {
     "out",
@@ -29,9 +29,9 @@ OWN = {
     "dk",
     "dv",
     "decay_rows",
-    "position_rows",
-    "time_rows",
-    "crowded",
+    "position_sums",
+    "time_sums",
+    "most",
     "dposition",
     "dtime",
     "rules",
@@ -141,14 +141,14 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
     from triton.backends.compiler import GPUTarget
     from triton.runtime import driver
 
-    from models.attention.triton import backward, bias_gradient, forward, kinds, start, times
+    from models.attention.triton import forward, keys, kinds, queries, start, table_gradient, times
 
     gpu = Gpu(GPUTarget("cuda", 90, 32))
     monkeypatch.setattr(compiler, "compile", gpu.compile)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: None)  # the index of the CPU
     monkeypatch.setattr(torch.cuda, "device", gpu.device)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
-    for module in (backward, bias_gradient, forward, times):
+    for module in (forward, keys, queries, table_gradient, times):
         for kernel in vars(module).values():
             if hasattr(kernel, "device_caches"):
                 kernel.device_caches.clear()
@@ -303,7 +303,7 @@ def run_forward(one: Case) -> Tensor:
 def test_kernels_are_named_in_a_fixed_order(gpu: Gpu) -> None:
     """Named in threads, they would have other names in the next process, and be compiled again."""
     run_forward(case(bias="position"))
-    assert len(gpu.kernels) == 5
+    assert len(gpu.kernels) == len(ALL_KERNELS)
     assert gpu.unnamed == set()
 
 
@@ -313,11 +313,13 @@ def test_without_gradients_only_forward_is_compiled(gpu: Gpu) -> None:
     assert gpu.compiled == ["forward_kernel"]
 
 
-def test_tables_without_gradients_are_not_rehearsed(gpu: Gpu) -> None:
+def test_tables_without_gradients_are_not_summed(gpu: Gpu) -> None:
     one = case(bias="position")
     one.leaves.pop().requires_grad_(False)
     one.both()
     assert sorted(gpu.compiled) == ["forward_kernel", "key_kernel", "query_kernel"]
+    keys, queries = (launch.arguments for launch in gpu.launches[-2:])
+    assert keys["most"] is queries["most"] is queries["position_sums"] is queries["time_sums"] is None
 
 
 def test_nothing_is_rehearsed_while_a_graph_is_recorded(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -381,14 +383,15 @@ def test_tensors_on_several_devices_are_an_error(gpu: Gpu, monkeypatch: pytest.M
 
 
 def test_a_missing_or_unknown_argument_is_an_error(gpu: Gpu) -> None:
-    from models.attention.triton.bias_gradient import reduce_kernel
     from models.attention.triton.start import Launcher
+    from models.attention.triton.table_gradient import settle_kernel
 
-    launcher = Launcher(reduce_kernel, None, torch.device("cpu"), {"ROWS": 16})
-    with pytest.raises(KeyError, match="COLUMNS, KEYS, QUERIES, SHARES"):
-        launcher((1, 1), {"tiles": torch.zeros(1)}, {"num_tiles": 1})
-    with pytest.raises(KeyError, match="tilse"):
-        launcher((1, 1), {"tilse": torch.zeros(1)}, {})
+    tables = dict.fromkeys(("position_sums", "time_sums", "dposition", "dtime"))
+    launcher = Launcher(settle_kernel, None, torch.device("cpu"), {"BLOCK": 16} | tables)
+    with pytest.raises(KeyError, match="POSITION_ROWS, STRIPES, limit, output_scale, position_row"):
+        launcher((1, 1), {"most": torch.zeros(1)}, {"position_size": 1})
+    with pytest.raises(KeyError, match="mots"):
+        launcher((1, 1), {"mots": torch.zeros(1)}, {})
 
 
 def test_differentiating_twice_is_an_error(gpu: Gpu) -> None:

@@ -58,11 +58,8 @@ def reasons_against(inputs: AttentionInputs) -> list[str]:
     for table in inputs.bias.tensors() if inputs.bias else ():
         if table is not None and table.dtype != torch.float32:
             reasons.append(f"the tables of a bias must be float32, not {table.dtype}")
-    if torch.compiler.is_compiling():
-        if inputs.queries is not None:
-            reasons.append("not while compiling where queries are only last tokens")
-    elif _adds_in_any_order(inputs) and torch.are_deterministic_algorithms_enabled():
-        reasons.append("position gradients of a context or of candidates are summed in any order")
+    if torch.compiler.is_compiling() and inputs.queries is not None:
+        reasons.append("not while compiling where queries are only last tokens")
     return reasons
 
 
@@ -72,13 +69,6 @@ def run(inputs: AttentionInputs) -> Tensor:
     from models.attention.triton.operator import run as run_kernels
 
     return run_kernels(inputs)
-
-
-def _adds_in_any_order(inputs: AttentionInputs) -> bool:
-    """Whether a gradient takes atomics: that of a position table where many pairs stand equally far apart."""
-    crowded = inputs.mask.context > 1 or inputs.mask.candidates is not None
-    position = inputs.bias.position if inputs.bias else None
-    return crowded and position is not None and position.requires_grad
 
 
 @functools.cache

@@ -16,7 +16,7 @@ import triton.language as tl
 from models.attention.bias import BUCKET_WIDTH, LAST_BUCKET
 from models.attention.triton.reads import fast_log2, read, read_column, read_diagonals, read_row
 from models.attention.triton.sight import RICH, stand
-from models.attention.triton.step import block_bounds
+from models.attention.triton.step import beside, block_bounds
 from models.attention.triton.times import LIMIT
 
 _LIMIT = tl.constexpr(LIMIT)
@@ -52,33 +52,27 @@ def half_scores(
     amount, rate, times,
     POWER: tl.constexpr, MASK: tl.constexpr, MASKED: tl.constexpr,
 ):  # fmt: skip
-    """`(qk_scale * products + bias) / 2` of one tile."""
-    placed = None
+    """`(qk_scale * products + bias) / 2` of one tile, and the buckets of pairs where each finds its own."""
+    half = products * half_scale
+    found = tl.full((), 0, tl.int32)
     if position is not None:
         placed = read_position(
             position, first_query - first_key, query_place, key_place, length, rule, MASK, MASKED
         )
-    return add_bias(
-        products * half_scale, placed, first_query, first_key, query_place, key_place, length, time, span,
-        amount, rate, times, POWER, MASKED,
-    )  # fmt: skip
-
-
-@triton.jit
-def add_bias(
-    half, placed, first_query, first_key, query_place, key_place, length, time, span, amount, rate, times,
-    POWER: tl.constexpr, MASKED: tl.constexpr,
-):  # fmt: skip
-    """Add half the bias to halved scores, given what positions add, or None."""
-    if placed is not None:
         # What is the same all over the tile is added to the few different positions, not to all pairs.
         half += 0.5 * placed + 0.5 * span[2]
     elif time is not None:
         half += 0.5 * span[2]
     if time is not None:
-        half = add_time(
-            half, time, span, first_query, first_key, query_place, key_place, length, times, MASKED
+        half, found = add_time(
+            half, time, span, first_query, first_key, query_place, key_place, length, times
         )
+    return add_decay(half, query_place, key_place, length, amount, rate, times, POWER), found
+
+
+@triton.jit
+def add_decay(half, query_place, key_place, length, amount, rate, times, POWER: tl.constexpr):
+    """Add half the decay, where there is one."""
     if amount is not None:
         exponent = decay_exponent(query_place, key_place, length, times, POWER)
         half += 0.5 * tl.load(amount) * tl.exp(-tl.load(rate) * exponent)
@@ -89,21 +83,18 @@ def add_bias(
 def read_position(
     position, apart, query_place, key_place, length, rule, MASK: tl.constexpr, MASKED: tl.constexpr
 ):
-    """`position[p(i) - p(j)]`; where j is ahead, any entry, and past the sequence that of its end.
+    """`position[p(i) - p(j)]`; where j is ahead, and past the sequence, any entry.
 
     `apart` is the place of the tile's first query less that of its first key.
     """
-    if MASKED:
-        query_place = tl.minimum(query_place, length - 1)
-        if MASK == _RICH:
-            distance = stand(query_place, rule) - stand(key_place, rule)
-        else:
-            distance = query_place - key_place
+    if MASK == _RICH:
+        distance = stand(tl.minimum(query_place, length - 1), rule) - stand(key_place, rule)
         return read(position, tl.maximum(distance, 0))
-    elif query_place.shape[1] == 1:
-        return read_diagonals(position, apart, query_place.shape[0], key_place.shape[1], 1)
+    most = length - 1 if MASKED else None
+    if query_place.shape[1] == 1:
+        return read_diagonals(position, apart, query_place.shape[0], key_place.shape[1], 1, most)
     else:
-        return read_diagonals(position, apart, key_place.shape[0], query_place.shape[1], -1)
+        return read_diagonals(position, apart, key_place.shape[0], query_place.shape[1], -1, most)
 
 
 @triton.jit
@@ -135,6 +126,16 @@ def find_span(
     seconds cannot tell.
     """
     other_least, other_most = block_bounds(bounds, num_blocks, first, length, SIZE)
+    way, low, high = find_way(own_least, own_most, other_least, other_most, OWN_QUERIES, _FEW)
+    return way, (low << 8) + high, tl.where(way >= _PAIRS, 0.0, tl.load(time + low))
+
+
+@triton.jit
+def find_way(
+    own_least, own_most, other_least, other_most, OWN_QUERIES: tl.constexpr, FEW: tl.constexpr
+):  # fmt: skip
+    """The way of a tile, or of many, and the buckets between which all pairs lie, from the least and greatest
+    second of both sides. FEW borders are the most that are compared with."""
     narrow = (own_least > -_LIMIT) & (own_most < _LIMIT) & (other_least > -_LIMIT) & (other_most < _LIMIT)
     if OWN_QUERIES:
         least = own_least - other_most
@@ -142,17 +143,23 @@ def find_span(
     else:
         least = other_least - own_most
         most = other_most - own_least
+    low, high = bucket_range(least, most)
+    # Comparing with borders takes differences of one sign, and seconds plus a border that fit into 32 bits.
+    few = (high - low <= FEW) & (least >= 0) & (most < _LIMIT // 2)
+    way = tl.where(high == low, _ONE, tl.where(few, _BORDERS, _PAIRS))
+    low = tl.where(narrow, low, 0)
+    high = tl.where(narrow, high, _LAST_BUCKET)
+    return tl.where(narrow, way, _WIDE), low, high
+
+
+@triton.jit
+def bucket_range(least, most):
+    """The least and greatest bucket of differences in a range; they may be off by one, outwards."""
     nearest = tl.maximum(tl.maximum(least, -most), 1)
     farthest = tl.maximum(tl.maximum(most, -least), 1)
     low = (fast_log2(nearest.to(tl.float32)) * _BUCKETS_PER_OCTAVE - _SLACK).to(tl.int32)
     high = (fast_log2(farthest.to(tl.float32)) * _BUCKETS_PER_OCTAVE + _SLACK).to(tl.int32)
-    # Comparing with borders takes differences of one sign, and seconds plus a border that fit into 32 bits.
-    few = (high - low <= _FEW) & (least >= 0) & (most < _LIMIT // 2)
-    way = tl.where(high == low, _ONE, tl.where(few, _BORDERS, _PAIRS))
-    low = tl.where(narrow, low, 0)
-    high = tl.where(narrow, high, _LAST_BUCKET)
-    way = tl.where(narrow, way, _WIDE)
-    return way, (low << 8) + high, tl.where(way >= _PAIRS, 0.0, tl.load(time + low))
+    return low, high
 
 
 @triton.jit
@@ -186,42 +193,49 @@ def outlook(
 
 
 @triton.jit
-def add_time(
-    half, time, span, first_query, first_key, query_place, key_place, length, times, MASKED: tl.constexpr
-):
-    """Add `(time[bucket] - base) / 2`."""
+def add_time(half, time, span, first_query, first_key, query_place, key_place, length, times):
+    """`half + (time[bucket] - base) / 2`, and the pairs' buckets, where each pair finds its own, or zeros."""
     way, ends, base = span
     low, high = lowest_and_highest(ends)
-    # In order of size, not each by name: that would become a jump through a table.
+    found = tl.zeros(half.shape, tl.int32)
     if way > _ONE:
         if way < _PAIRS:
-            # Border and entry of the next bucket are read while one is compared with.
-            border = tl.load(times[4] + low + 1)
-            above = tl.load(time + low + 1)
-            query, key = read_seconds(first_query, first_key, query_place, key_place, length, times, MASKED)
-            below = base
-            for bucket in tl.range(low + 2, high + 2, num_stages=1):
-                reached = reach(query, key, border)
-                rise = 0.5 * (above - below)
-                below = above
-                border = tl.load(times[4] + bucket)
-                above = tl.load(time + bucket)
-                half = tl.where(reached, half + rise, half)
-        elif way < _WIDE:
-            found = buckets(first_query, first_key, query_place, key_place, length, times, MASKED)
-            half += 0.5 * read(time, found)
+            query, key = read_seconds(first_query, first_key, query_place, key_place, times)
+            border, above = tl.load(times[4] + low + 1), tl.load(time + low + 1)
+            half = add_rises(half, time, times[4], query, key, low, high, base, border, above)
         else:
-            half += 0.5 * read(time, wide_buckets(query_place, key_place, length, times))
+            if way < _WIDE:
+                found = buckets(first_query, first_key, query_place, key_place, times)
+                found = beside(found, half)
+            else:
+                found = beside(wide_buckets(query_place, key_place, length, times), half)
+            half += 0.5 * read(time, found)
+    return half, found
+
+
+@triton.jit
+def add_rises(half, time, borders, query, key, low, high, below, border, above):
+    """Add `(time[bucket] - below) / 2` for buckets from low to high, `below` the entry of low, `above` and
+    `border` those of the next."""
+    # Border and entry of the next bucket are read while one is compared with.
+    for bucket in tl.range(low + 2, high + 2, num_stages=1):
+        reached = reach(query, key, border)
+        rise = 0.5 * (above - below)
+        below = above
+        border = tl.load(borders + bucket)
+        above = tl.load(time + bucket)
+        half = tl.where(reached, half + rise, half)
     return half
 
 
 @triton.jit
-def read_seconds(first_query, first_key, query_place, key_place, length, times, MASKED: tl.constexpr):
-    """32-bit seconds of queries and keys, where the bounds of the tile allow them."""
-    if MASKED:
-        query = read(times[0], tl.minimum(query_place, length - 1))
-        return query, read(times[1], tl.minimum(key_place, length - 1))
-    elif query_place.shape[1] == 1:
+def read_seconds(first_query, first_key, query_place, key_place, times):
+    """32-bit seconds of queries and keys, where the bounds of the tile allow them.
+
+    Past the sequence stand any others: there is room behind the last, and whatever they are, they have a
+    bucket.
+    """
+    if query_place.shape[1] == 1:
         query = read_column(times[0], first_query, query_place.shape[0])
         return query, read_row(times[1], first_key, key_place.shape[1])
     else:
@@ -247,9 +261,9 @@ def wide_difference(query_place, key_place, length, times):
 
 
 @triton.jit
-def buckets(first_query, first_key, query_place, key_place, length, times, MASKED: tl.constexpr):
+def buckets(first_query, first_key, query_place, key_place, times):
     """The bucket of each pair, by 32-bit seconds: an estimate, and one comparison with a border."""
-    query, key = read_seconds(first_query, first_key, query_place, key_place, length, times, MASKED)
+    query, key = read_seconds(first_query, first_key, query_place, key_place, times)
     difference = tl.maximum(tl.abs(query - key), 1)
     estimate = estimate_bucket(difference)
     return estimate + (difference >= read(times[4] + 1, estimate)).to(tl.int32)

@@ -8,6 +8,14 @@ import triton
 import triton.language as tl
 
 from models.attention.triton.bias import half_scores, outlook
+from models.attention.triton.reads import read_column
+from models.attention.triton.runs import (
+    find_run,
+    half_run_scores,
+    no_spans,
+    read_ahead,
+    spans_from,
+)
 from models.attention.triton.sight import count_all, join, key_ranges, place_of, read_rule, visible
 from models.attention.triton.step import (
     VARYING,
@@ -21,28 +29,87 @@ from models.attention.triton.step import (
 
 
 @triton.jit
-def _step(
+def _add_tile(
     total, q_tile, k, v, k_stride, v_stride, first_query, first_key, length, rule,
     half_scale, position, time, span, amount, rate, times,
     KEYS: tl.constexpr, QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr,
     V_WIDTH: tl.constexpr,
-    MASK: tl.constexpr, MASKED: tl.constexpr, POWER: tl.constexpr, IDENTITY: tl.constexpr,
-    FAST: tl.constexpr, PRECISION: tl.constexpr,
+    MASK: tl.constexpr, POWER: tl.constexpr, IDENTITY: tl.constexpr, FAST: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Add one tile of keys."""
+    """Add one tile of keys, with the mask."""
     query_place = (first_query + tl.arange(0, q_tile.shape[0]))[:, None]
     key_place = (first_key + tl.arange(0, KEYS))[None, :]
-    k_tile = load_rows(k, k_stride, first_key, length, KEYS, QK_DIM, QK_WIDTH, MASKED)
+    k_tile = load_rows(k, k_stride, first_key, length, KEYS, QK_DIM, QK_WIDTH, True, KNOWN=True)
     products = tl.dot(q_tile, tl.trans(k_tile), input_precision=PRECISION)
-    half = half_scores(
+    half, _ = half_scores(
         products, half_scale, first_query, first_key, query_place, key_place, length, rule, position,
-        time, span, amount, rate, times, POWER, MASK, MASKED,
+        time, span, amount, rate, times, POWER, MASK, True,
     )  # fmt: skip
     weights = activate(half, IDENTITY, FAST)
-    if MASKED:
-        weights = tl.where(visible(query_place, key_place, rule, MASK), weights, 0.0)
-    v_tile = load_rows(v, v_stride, first_key, length, KEYS, V_DIM, V_WIDTH, MASKED)
+    weights = tl.where(visible(query_place, key_place, rule, MASK), weights, 0.0)
+    v_tile = load_rows(v, v_stride, first_key, length, KEYS, V_DIM, V_WIDTH, True, KNOWN=True)
     return settled(tl.dot(weights.to(v_tile.dtype), v_tile, total, input_precision=PRECISION))
+
+
+@triton.jit
+def _add_run(
+    total, q_tile, k, v, k_stride, v_stride, first_query, begin, end, length, half_scale, position, time,
+    query_least, query_most, key_bounds, num_blocks, amount, rate, times,
+    KEYS: tl.constexpr, QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr,
+    V_WIDTH: tl.constexpr,
+    POWER: tl.constexpr, IDENTITY: tl.constexpr, FAST: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Add a run of tiles of keys, see `runs`."""
+    QUERIES: tl.constexpr = q_tile.shape[0]  # noqa: N806
+    query_place = (first_query + tl.arange(0, QUERIES))[:, None]
+    query_seconds = None
+    if time is not None:
+        query_seconds = read_column(times[0], first_query, QUERIES)
+    spans = no_spans()
+    for first_key in tl.range(begin, end, KEYS):
+        ahead = first_key - begin
+        spans = spans_from(
+            spans, ahead, time, query_least, query_most, key_bounds, num_blocks, first_key, length, KEYS
+        )
+        reads = read_ahead(position, time, spans, ahead, first_query, first_key, times, QUERIES, KEYS)
+        k_tile = load_rows(k, k_stride, first_key, length, KEYS, QK_DIM, QK_WIDTH, False, KNOWN=True)
+        products = tl.dot(q_tile, tl.trans(k_tile), input_precision=PRECISION)
+        key_place = (first_key + tl.arange(0, KEYS))[None, :]
+        half = half_run_scores(
+            products, half_scale, reads, position, time, query_seconds, query_place, key_place, length,
+            amount, rate, times, POWER,
+        )  # fmt: skip
+        weights = activate(half, IDENTITY, FAST)
+        v_tile = load_rows(v, v_stride, first_key, length, KEYS, V_DIM, V_WIDTH, False, KNOWN=True)
+        total = settled(tl.dot(weights.to(v_tile.dtype), v_tile, total, input_precision=PRECISION))
+    return total
+
+
+@triton.jit
+def _add_tiles(
+    total, q_tile, k, v, k_stride, v_stride, first_query, ranges, length, rule, half_scale, position, time,
+    query_least, query_most, key_bounds, num_blocks, amount, rate, times,
+    KEYS: tl.constexpr, QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr,
+    V_WIDTH: tl.constexpr, MASK: tl.constexpr,
+    POWER: tl.constexpr, IDENTITY: tl.constexpr, FAST: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Add all tiles of some ranges, with the mask."""
+    place = place_of(ranges, 0, KEYS, MASK)
+    span = outlook(time, query_least, query_most, key_bounds, num_blocks, place, length, True, KEYS)
+    for step in tl.range(0, count_all(ranges, KEYS, MASK)):
+        next_place = place_of(ranges, step + 1, KEYS, MASK)
+        next_span = outlook(
+            time, query_least, query_most, key_bounds, num_blocks, next_place, length, True, KEYS
+        )
+        total = _add_tile(
+            total, q_tile, k, v, k_stride, v_stride, first_query, place, length, rule,
+            half_scale, position, time, span, amount, rate, times,
+            KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, MASK, POWER, IDENTITY, FAST, PRECISION,
+        )  # fmt: skip
+        place = next_place
+        span = next_span
+    return total
 
 
 @triton.jit(do_not_specialize=VARYING)
@@ -50,7 +117,7 @@ def forward_kernel(
     q, k, v, out, tiles, num_tiles, rules, num_sequences, position, position_head,
     time, time_head, amount, rate, decay_head, query_time, timestamp, seconds, bounds,
     borders, wide_borders, tokens,
-    num_blocks, q_stride, q_head, k_stride, k_head, v_stride, v_head, out_stride,
+    num_blocks, q_stride, q_head, k_stride: tl.constexpr, k_head, v_stride: tl.constexpr, v_head, out_stride,
     window, front, context, half_scale, output_scale,
     QUERIES: tl.constexpr, KEYS: tl.constexpr,
     QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr, V_WIDTH: tl.constexpr,
@@ -90,35 +157,39 @@ def forward_kernel(
     q_tile = load_rows(q, q_stride, first, length, QUERIES, QK_DIM, QK_WIDTH, True, rule[4])
     whole_begin, whole_end, ranges = key_ranges(first, length, rule, QUERIES, KEYS, MASK)
     total = tl.zeros((QUERIES, V_WIDTH), tl.float32)
-    if SPLIT:
-        span = outlook(time, query_least, query_most, key_bounds, num_blocks, whole_begin, length, True, KEYS)
-        for first_key in tl.range(whole_begin, whole_end, KEYS):
-            next_span = outlook(
-                time, query_least, query_most, key_bounds, num_blocks, first_key + KEYS, length, True, KEYS
-            )
-            total = _step(
-                total, q_tile, k, v, k_stride, v_stride, first, first_key, length, rule,
-                half_scale, position, time, span, amount, rate, times,
-                KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, MASK, False, POWER, IDENTITY,
-                FAST, PRECISION,
+    if SPLIT and time is not None:
+        place, end = ranges[0], ranges[3]
+        while place < end:
+            stop, again = find_run(
+                query_least, query_most, key_bounds, num_blocks, place, whole_begin, whole_end, end, length,
+                KEYS,
             )  # fmt: skip
-            span = next_span
+            if place < stop:
+                total = _add_run(
+                    total, q_tile, k, v, k_stride, v_stride, first, place, stop, length, half_scale,
+                    position, time, query_least, query_most, key_bounds, num_blocks, amount, rate, times,
+                    KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, POWER, IDENTITY, FAST, PRECISION,
+                )  # fmt: skip
+            total = _add_tiles(
+                total, q_tile, k, v, k_stride, v_stride, first, (stop, again, again, again, again, again),
+                length, rule, half_scale, position, time, query_least, query_most, key_bounds, num_blocks,
+                amount, rate, times, KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, MASK, POWER, IDENTITY, FAST,
+                PRECISION,
+            )  # fmt: skip
+            place = again
     else:
-        # One loop with the mask: half the code, compiled in half the time.
-        ranges = join(ranges, MASK)
-    place = place_of(ranges, 0, KEYS, MASK)
-    span = outlook(time, query_least, query_most, key_bounds, num_blocks, place, length, True, KEYS)
-    for step in tl.range(0, count_all(ranges, KEYS, MASK)):
-        next_place = place_of(ranges, step + 1, KEYS, MASK)
-        next_span = outlook(
-            time, query_least, query_most, key_bounds, num_blocks, next_place, length, True, KEYS
-        )
-        total = _step(
-            total, q_tile, k, v, k_stride, v_stride, first, place, length, rule,
-            half_scale, position, time, span, amount, rate, times,
-            KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, MASK, True, POWER, IDENTITY,
-            FAST, PRECISION,
+        if SPLIT:
+            total = _add_run(
+                total, q_tile, k, v, k_stride, v_stride, first, whole_begin, whole_end, length, half_scale,
+                position, time, query_least, query_most, key_bounds, num_blocks, amount, rate, times,
+                KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, POWER, IDENTITY, FAST, PRECISION,
+            )  # fmt: skip
+        else:
+            # One loop with the mask: half the code, compiled in half the time.
+            ranges = join(ranges, MASK)
+        total = _add_tiles(
+            total, q_tile, k, v, k_stride, v_stride, first, ranges, length, rule, half_scale, position, time,
+            query_least, query_most, key_bounds, num_blocks, amount, rate, times, KEYS, QK_DIM, QK_WIDTH,
+            V_DIM, V_WIDTH, MASK, POWER, IDENTITY, FAST, PRECISION,
         )  # fmt: skip
-        place = next_place
-        span = next_span
     store_rows(out, out_stride, first, length, total * output_scale, QUERIES, V_DIM, V_WIDTH, rule[4])

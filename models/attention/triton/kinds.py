@@ -7,16 +7,19 @@ from typing import NamedTuple
 
 import torch
 
-from models.attention.triton.backward import key_kernel, query_kernel
-from models.attention.triton.bias_gradient import diagonal_kernel, reduce_kernel
+from models.attention.triton.diagonals import STRIPE
 from models.attention.triton.forward import forward_kernel
+from models.attention.triton.keys import key_kernel
+from models.attention.triton.queries import query_kernel
 from models.attention.triton.sight import RICH
 from models.attention.triton.start import Launcher
 from models.attention.triton.step import INTERPRETED
+from models.attention.triton.table_gradient import BEFORE, BEHIND, STRIPE_BUCKETS, settle_kernel
 from models.attention.triton.tuning import Shapes, shapes
 
-_REDUCED_ROWS = 256
-_REDUCED_COLUMNS = 16
+_SETTLED = 256
+"""Positions a program."""
+_ALIGNED = 16
 _MOST_KINDS = 512
 """A model has a few, with and without gradients."""
 
@@ -27,6 +30,9 @@ _WITHOUT_BIAS: dict[str, object] = {
     "query_time": None, "timestamp": None, "seconds": None, "bounds": None, "borders": None,
     "wide_borders": None, "tokens": 0, "num_blocks": 0,
 }  # fmt: skip
+
+_WITHOUT_SUMS: dict[str, object] = {"position_sums": None, "time_sums": None, "most": None, "limit": 0.0}
+"""The same where tables want no gradients."""
 
 Strides = tuple[tuple[int, ...], ...]
 """Of q, k and v; and of the result's gradient, where there is one."""
@@ -79,12 +85,13 @@ class Launchers:
     Args:
         kind: of the calls.
         strides: of q, k and v, and for the kernels of backward of the given gradient too.
+        summed: whether backward gives the gradients of the tables too.
 
     Raises:
         ValueError: the inputs are on several devices.
     """
 
-    def __init__(self, kind: Kind, strides: Strides) -> None:
+    def __init__(self, kind: Kind, strides: Strides, summed: bool = False) -> None:
         self.kind = kind
         self.device = kind.device
         self.shapes = choose_shapes(kind)
@@ -92,6 +99,7 @@ class Launchers:
         self.rehearsed = False
         """Whether all kernels, those of backward too, are compiled already, or could not be."""
         self._strides = strides
+        self._summed = summed
         self._split = self.shapes.split and kind.mask != RICH
 
     @cached_property
@@ -112,50 +120,45 @@ class Launchers:
 
     @cached_property
     def queries(self) -> Launcher:
-        shape = self.shapes.queries
+        kind, shape = self.kind, self.shapes.queries
         return Launcher(query_kernel, shape, self.device, self._backward_constants() | {
-            "dq_stride": self.kind.heads * self.kind.qk_dim,
+            "dq_stride": kind.heads * kind.qk_dim,
             "QUERIES": shape.tile, "KEYS": shape.stream, "SPLIT": self._split,
+            "position_row": self.position_sums[1] if _head_stride(kind.position, 2) else 0,
+            "time_row": self.time_sums[1] if _head_stride(kind.time, 2) else 0,
         })  # fmt: skip
 
     @cached_property
-    def diagonals(self) -> Launcher:
-        kind, shape = self.kind, self.shapes.diagonals
-        return Launcher(diagonal_kernel, shape, self.device, self._backward_constants() | {
-            "position_size": _size(kind.position), "HEADS": kind.heads // self.tables,
-            "QUERIES": shape.tile, "KEYS": shape.stream, "SHARES": self.shapes.shares,
+    def settle(self) -> Launcher:
+        return Launcher(settle_kernel, None, self.device, {
+            "position_sums": None, "time_sums": None, "dposition": None, "dtime": None,
+            "position_row": self.position_sums[1], "position_size": _size(self.kind.position),
+            "POSITION_ROWS": _rows(self.kind.position),
+            "STRIPES": self.shapes.queries.tile // STRIPE, "BLOCK": _SETTLED,
         })  # fmt: skip
 
     @cached_property
-    def reduce(self) -> Launcher:
-        kind, shape = self.kind, self.shapes.diagonals
-        return Launcher(reduce_kernel, None, self.device, {
-            "position_blocks": self.position_blocks, "position_size": _size(kind.position),
-            "time_size": _size(kind.time),
-            "QUERIES": shape.tile, "KEYS": shape.stream, "SHARES": self.shapes.shares,
-            "ROWS": _REDUCED_ROWS, "COLUMNS": _REDUCED_COLUMNS,
-        })  # fmt: skip
-
-    @cached_property
-    def tables(self) -> int:
-        """Rows of the tables' gradients: what all heads share is summed over heads in the kernel."""
+    def settling(self) -> int:
+        """Programs that settle all positions, then all buckets."""
         position, time = self.kind.position, self.kind.time
-        return 1 if _head_stride(position, 2) == _head_stride(time, 2) == 0 else self.kind.heads
+        return _rows(position) * -(-_size(position) // _SETTLED) + _rows(time) * _size(time)
 
     @cached_property
-    def position_blocks(self) -> int:
-        """Programs that add up the gradient of positions."""
-        return -(-_size(self.kind.position) // _REDUCED_COLUMNS)
+    def position_sums(self) -> tuple[int, int]:
+        """Rows, and whole numbers in a row, in which the position table's gradient is summed."""
+        size = _size(self.kind.position)
+        return _rows(self.kind.position), -(-(BEFORE + size + BEHIND) // _ALIGNED) * _ALIGNED if size else 0
 
     @cached_property
-    def time_blocks(self) -> int:
-        """Programs that add up the gradient of time buckets."""
-        return -(-_size(self.kind.time) // _REDUCED_COLUMNS)
+    def time_sums(self) -> tuple[int, int]:
+        """The same of the time table."""
+        return _rows(self.kind.time), self.shapes.queries.tile // STRIPE * STRIPE_BUCKETS
 
     def _backward_constants(self) -> dict[str, object]:
-        """What all kernels of backward but the last are given."""
+        """What the kernels of backward are given, but the last."""
         given = self._strides[3]
-        return self._constants() | {"given_stride": given[0], "given_head": given[1]}
+        sums = {} if self._summed else _WITHOUT_SUMS
+        return self._constants() | sums | {"given_stride": given[0], "given_head": given[1]}
 
     def _constants(self) -> dict[str, object]:
         """What all kernels but the last are given."""
@@ -177,12 +180,17 @@ class Launchers:
 
 
 launchers = lru_cache(maxsize=_MOST_KINDS)(Launchers)
-"""`Launchers` of a kind and strides, made once."""
+"""`Launchers`, made once for the same arguments."""
 
 
 def _head_stride(table: torch.Size | None, dims: int) -> int:
     """Numbers from a head's row of a table to the next; 0 where all share one."""
     return 0 if table is None or len(table) < dims or table[0] == 1 else table[1:].numel()
+
+
+def _rows(table: torch.Size | None) -> int:
+    """Rows of a table; 0 without one."""
+    return 0 if table is None else table[:-1].numel()
 
 
 def _size(table: torch.Size | None) -> int:

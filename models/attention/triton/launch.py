@@ -7,10 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from models.attention.triton.bias_gradient import TIME_COLUMNS
 from models.attention.triton.kinds import Launchers, launchers
 from models.attention.triton.problem import Problem
-from models.attention.triton.sight import RICH
 from models.attention.triton.start import Numbers, Tensors
 
 
@@ -27,6 +25,18 @@ def forward(problem: Problem, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return out
 
 
+class Sums(NamedTuple):
+    """In which the gradients of tables are summed; see `table_gradient`."""
+
+    position_sums: Tensor | None
+    """[rows, numbers] int64, for a table of as many rows."""
+    time_sums: Tensor | None
+    most: Tensor
+    """[2] int32"""
+    limit: float
+    """How many whole numbers the largest amount there can be is."""
+
+
 class Backward(NamedTuple):
     """What the kernels of one backward pass share."""
 
@@ -34,31 +44,52 @@ class Backward(NamedTuple):
     launchers: Launchers
     tensors: Tensors
     numbers: Numbers
+    sums: Sums | None
 
 
-def backward(problem: Problem, q: Tensor, k: Tensor, v: Tensor, given: Tensor) -> Backward:
-    """Get ready for gradients, given that of the result; `given` has contiguous rows, as q, k and v have."""
+def backward(problem: Problem, q: Tensor, k: Tensor, v: Tensor, given: Tensor, tables: bool) -> Backward:
+    """Get ready for gradients, given that of the result; `given` has contiguous rows, as q, k and v have.
+
+    `tables` says whether position and time tables want theirs.
+    """
     strides = q.stride(), k.stride(), v.stride(), given.stride()
+    ready = launchers(problem.launchers.kind, strides, tables)
     tensors = problem.tensors() | {"q": q, "k": k, "v": v, "given": given}
-    return Backward(problem, launchers(problem.launchers.kind, strides), tensors, problem.numbers())
+    sums = _sums(problem, ready, k) if tables else None
+    return Backward(problem, ready, tensors, problem.numbers(), sums)
+
+
+def _sums(problem: Problem, ready: Launchers, k: Tensor) -> Sums:
+    rows, times = ready.position_sums, ready.time_sums
+    position, time = rows[0] * rows[1], times[0] * times[1]
+    zeros = k.new_zeros(position + time + 1, dtype=torch.int64)
+    return Sums(
+        zeros[:position].view(rows) if position else None,
+        zeros[position:-1].view(times) if time else None,
+        zeros[-1:].view(torch.int32),
+        2.0**62 / max(problem.pairs, 1),
+    )
 
 
 def key_gradients(shared: Backward, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients of k and v."""
-    problem, ready, tensors, numbers = shared
+    """Gradients of k and v; first, since they find out how large the gradients of tables may be."""
+    problem, ready, tensors, numbers, sums = shared
     tokens, heads, _ = k.shape
     dk, dv = problem.new(k, tokens), problem.new(v, tokens)
     tiles = problem.tiles[ready.shapes.keys.tile]
     if tokens:
         count = tiles.shape[1]
         numbers = numbers | {"qk_scale": problem.qk_scale, "num_tiles": count}
-        ready.keys((heads, count), tensors | {"dk": dk, "dv": dv, "tiles": tiles}, numbers)
+        tensors = tensors | {"dk": dk, "dv": dv, "tiles": tiles}
+        if sums is not None:
+            tensors["most"] = sums.most
+        ready.keys((heads, count), tensors, numbers)
     return dk, dv
 
 
 def query_gradients(shared: Backward, q: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Gradients of q, and of amount and rate of a decay."""
-    problem, ready, tensors, numbers = shared
+    """Gradients of q, and of amount and rate of a decay; and the sums for those of tables."""
+    problem, ready, tensors, numbers, sums = shared
     tokens, heads, _ = q.shape
     dq = problem.new(q, tokens)
     tiles = problem.query_tiles[ready.shapes.queries.tile]
@@ -68,51 +99,31 @@ def query_gradients(shared: Backward, q: Tensor) -> tuple[Tensor, Tensor | None,
     rows = None if amount is None else amount.new_zeros((count, heads, 2))
     if tokens:
         numbers = numbers | {"qk_scale": problem.qk_scale, "num_tiles": count}
-        ready.queries((heads, count), tensors | {"dq": dq, "decay_rows": rows, "tiles": tiles}, numbers)
+        tensors = tensors | {"dq": dq, "decay_rows": rows, "tiles": tiles}
+        if sums is not None:
+            tensors |= {
+                "position_sums": sums.position_sums, "time_sums": sums.time_sums, "most": sums.most
+            }  # fmt: skip
+            numbers["limit"] = sums.limit
+        ready.queries((heads, count), tensors, numbers)
     if rows is None or amount is None:
         return dq, None, None
-    sums = rows.sum(0) if amount.shape[0] == heads else rows.sum((0, 1))[None]
-    return dq, sums[:, 0], sums[:, 1]
+    decays = rows.sum(0) if amount.shape[0] == heads else rows.sum((0, 1))[None]
+    return dq, decays[:, 0], decays[:, 1]
 
 
 def table_gradients(shared: Backward) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients of the position and time tables that there are."""
-    problem, ready, tensors, numbers = shared
-    position, time = (_gradient_rows(table, ready.tables) for table in (problem.position, problem.time))
-    if position is None and time is None:
+    """Gradients of the position and time tables that there are, from the sums of `query_gradients`."""
+    problem, ready, _, _, sums = shared
+    if sums is None:
         return None, None
-    shape, shares = ready.shapes.diagonals, ready.shapes.shares
-    tiles = problem.tiles[shape.tile]
-    count = tiles.shape[1]
-    programs = shape.tile // shape.stream * shares
-    crowded = None
-    if position is not None and ready.kind.mask == RICH:
-        crowded = torch.zeros_like(position)
-    position_rows = time_rows = None
-    if position is not None:
-        columns = shape.tile + shape.stream
-        position_rows = position.new_empty((ready.tables * count * programs, columns))
-    if time is not None:
-        time_rows = time.new_empty((ready.tables * count * programs, TIME_COLUMNS))
-    rows = {"position_rows": position_rows, "time_rows": time_rows, "tiles": tiles}
-    if count:
-        given = tensors | rows | {"crowded": crowded}
-        ready.diagonals((programs * ready.tables, count), given, numbers | {"num_tiles": count})
-    sums = {"output_scale": problem.output_scale, "num_tiles": count}
-    blocks = ready.position_blocks + ready.time_blocks
-    ready.reduce((blocks, ready.tables), rows | {"dposition": position, "dtime": time}, sums)
-    if position is not None and crowded is not None:
-        position += crowded
-    return _like(position, problem.position), _like(time, problem.time)
-
-
-def _gradient_rows(table: Tensor | None, rows: int) -> Tensor | None:
-    return None if table is None else table.new_empty((rows, table.shape[-1]))
-
-
-def _like(rows: Tensor | None, table: Tensor | None) -> Tensor | None:
-    """A gradient of the table's own shape; one of many heads is summed where they share one row."""
-    if rows is None or table is None:
-        return None
-    shared = table.ndim == 1 or table.shape[0] == 1
-    return (rows.sum(0, keepdim=True) if shared and len(rows) > 1 else rows).view(table.shape)
+    dposition, dtime = (
+        None if table is None else torch.empty_like(table) for table in (problem.position, problem.time)
+    )
+    tensors = {
+        "position_sums": sums.position_sums, "time_sums": sums.time_sums, "most": sums.most,
+        "dposition": dposition, "dtime": dtime,
+    }  # fmt: skip
+    numbers: Numbers = {"limit": sums.limit, "output_scale": problem.output_scale}
+    ready.settle((ready.settling, 1), tensors, numbers)
+    return dposition, dtime

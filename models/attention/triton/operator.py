@@ -83,10 +83,10 @@ def _gradients(
     problem: Problem, q: Tensor, k: Tensor, v: Tensor, given: Tensor, tables: bool
 ) -> tuple[Tensor | None, ...]:
     """Of q, k, v, position, time, amount and rate."""
-    shared = launch.backward(problem, q, k, v, _with_unit_stride(given))
-    dq, damount, drate = launch.query_gradients(shared, q)
+    shared = launch.backward(problem, q, k, v, _with_unit_stride(given), tables)
     dk, dv = launch.key_gradients(shared, k, v)
-    dposition, dtime = launch.table_gradients(shared) if tables else (None, None)
+    dq, damount, drate = launch.query_gradients(shared, q)
+    dposition, dtime = launch.table_gradients(shared)
     return dq, dk, dv, dposition, dtime, damount, drate
 
 

@@ -46,6 +46,8 @@ class Problem(NamedTuple):
     times: Times | None
     qk_scale: float
     output_scale: float
+    pairs: int
+    """At most so many pairs of a query and a key, of all heads."""
     padded: bool
     """Whether there may be tokens that belong to no sequence: their results and gradients are zero."""
 
@@ -112,6 +114,7 @@ def problem_of(inputs: AttentionInputs, q: Tensor, k: Tensor, v: Tensor, tables:
         # Whole numbers would be compiled into a kernel.
         qk_scale=float(inputs.qk_scale),
         output_scale=float(inputs.output_scale),
+        pairs=q.shape[0] * q.shape[1] * sequences.max_length,
         padded=sequences.room is not None,
     )
 

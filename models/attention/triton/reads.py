@@ -36,12 +36,19 @@ _COLUMN = tl.constexpr(~6)
 
 
 @triton.jit
-def read_diagonals(table, start, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SIGN: tl.constexpr):
-    """[ROWS, COLUMNS] `table[start + SIGN * (row - column)]`, SIGN 1 or -1; few differ in a thread."""
+def read_diagonals(table, start, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SIGN: tl.constexpr, most=None):
+    """[ROWS, COLUMNS] `table[start + SIGN * (row - column)]`, SIGN 1 or -1; few differ in a thread.
+
+    With `most`, places below 0 and above it are read there.
+    """
     row = tl.arange(0, ROWS)[:, None]
     column = tl.arange(0, COLUMNS)[None, :]
     varying = start + SIGN * ((row & ~_ROW) - (column & ~_COLUMN))
-    return _read_near(table, varying, SIGN * ((row & _ROW) - (column & _COLUMN)))
+    constant = SIGN * ((row & _ROW) - (column & _COLUMN))
+    if most is None:
+        return _read_near(table, varying, constant)
+    else:
+        return read(table, tl.maximum(tl.minimum(varying + constant, most), 0))
 
 
 @triton.jit

@@ -45,11 +45,10 @@ def rehearse(problem: Problem, q: Tensor, k: Tensor, v: Tensor, tables: bool) ->
     )
     with put_off() as calls:
         given = launch.forward(problem, q, k, v)
-        shared = launch.backward(problem, q, k, v, given)
-        launch.query_gradients(shared, q)
+        shared = launch.backward(problem, q, k, v, given, tables)
         launch.key_gradients(shared, k, v)
-        if tables:
-            launch.table_gradients(shared)
+        launch.query_gradients(shared, q)
+        launch.table_gradients(shared)
     _ = driver.active  # Made here, or each thread would make one.
     for call in calls:
         # A kernel's name in Triton's cache depends on which others were named before it: always the same.

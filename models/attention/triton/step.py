@@ -16,6 +16,8 @@ import triton.language as tl
 from models.attention.triton.tiles import BLOCK
 
 _BLOCK = tl.constexpr(BLOCK)
+# Bits of a row's number that are constant in a thread, or may be.
+_FAR_ROWS = tl.constexpr(8 + 16 + 32)
 # On the CPU, for tests, kernels are interpreted, and there is no assembly.
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 _NATIVE = tl.constexpr(not INTERPRETED)
@@ -60,15 +62,22 @@ def load_rows(
     WIDTH: tl.constexpr,
     MASKED: tl.constexpr,
     skip=0,
+    KNOWN: tl.constexpr = False,
 ):
     """[ROWS, WIDTH] of one head from row `first` on; zeros past column DIM and, if MASKED, outside of rows
     `skip` to `length`.
 
-    `source` is the sequence's first row. Only the step to the tile can pass 2^31 elements.
+    `source` is the sequence's first row. Only the step to the tile can pass 2^31 elements. KNOWN says that
+    the stride is a constant: then so are the steps between a thread's rows, and one place serves them all.
     """
     row = tl.arange(0, ROWS)
     column = tl.arange(0, WIDTH)
-    places = source + tl.cast(first, tl.int64) * stride + row[:, None] * stride + column[None, :]
+    places = source + tl.cast(first, tl.int64) * stride
+    if KNOWN:
+        own = (row & ~_FAR_ROWS)[:, None] * stride + column[None, :]
+        places = (places + own) + (row & _FAR_ROWS)[:, None] * stride
+    else:
+        places = places + row[:, None] * stride + column[None, :]
     if MASKED:
         exists = (first + row < length) & (first + row >= skip)
         if DIM == WIDTH:
@@ -104,6 +113,15 @@ def settled(tile):
     if _NATIVE:
         # No instruction at all, but a use.
         return tl.inline_asm_elementwise("", "=r,0", [tile], dtype=tl.float32, is_pure=True, pack=1)
+    else:
+        return tile
+
+
+@triton.jit
+def beside(tile, scores):
+    """A tile of int32, computed where a tile of scores is: in the layout of the matrix units."""
+    if _NATIVE:
+        return tl.inline_asm_elementwise("", "=r,0,f", [tile, scores], dtype=tl.int32, is_pure=True, pack=1)
     else:
         return tile
 

@@ -37,15 +37,12 @@ class Shapes:
     forward: Shape
     keys: Shape
     queries: Shape
-    diagonals: Shape
-    shares: int
-    """Programs that share the tiles of a block diagonal."""
     split: bool = True
     """Whether tiles that need no mask have a loop of their own: faster when long, slower to compile."""
 
     def tiles(self) -> set[int]:
         """The sizes of tiles of all kernels."""
-        return {shape.tile for shape in (self.forward, self.keys, self.queries, self.diagonals)}
+        return {shape.tile for shape in (self.forward, self.keys, self.queries)}
 
 
 @lru_cache(maxsize=256)
@@ -57,22 +54,20 @@ def shapes(qk_width: int, v_width: int, element_size: int, timed: bool, short: b
     """
     width = max(qk_width, v_width)
     small = Shape(64, 64, 4, 2)
-    diagonals, shares = Shape(64, 32, 4, 2), 1 if short else 4
     if element_size == 4:
         small = Shape(64, 32, 4, 2) if width <= 64 else Shape(32, 32, 4, 1)
         if width > 128:
             small = Shape(32, 32, 8, 1, registers=255)
-        return Shapes(small, small, small, small, shares)
+        return Shapes(small, small, small)
     if width > 128:
         small = Shape(64, 32, 8, 2)
-        return Shapes(Shape(128, 64, 8, 2), small, small, Shape(64, 64, 8, 1), shares)
+        return Shapes(Shape(128, 64, 8, 2), small, small)
     if width <= 64 or short:
         split = not short
         if timed and split:
-            forward, queries = Shape(64, 32, 4, 3, registers=128), Shape(64, 64, 4, 2, registers=168)
-            return Shapes(forward, small, queries, diagonals, shares)
-        return Shapes(Shape(64, 64, 4, 3), small, small, diagonals, shares, split=split)
+            return Shapes(Shape(64, 32, 4, 3, registers=128), small, small)
+        return Shapes(Shape(64, 64, 4, 3), small, small, split=split)
     if timed:
-        return Shapes(Shape(64, 64, 4, 3), Shape(128, 64, 8, 2), small, diagonals, shares)
+        return Shapes(Shape(64, 64, 4, 3), Shape(128, 64, 8, 2), small)
     forward, backward = Shape(128, 32, 8, 4, registers=128), Shape(128, 64, 8, 3)
-    return Shapes(forward, backward, backward, diagonals, shares)
+    return Shapes(forward, backward, backward)

@@ -1,0 +1,155 @@
+"""Gradients of k and v: scores again, by tiles of keys.
+
+Scores are computed once more for the queries (`queries`). That costs two matrix products in seven and saves
+all atomics on gradients of tokens: each is written once, in a fixed order.
+"""
+# mypy: allow-untyped-defs
+# ruff: noqa: N803
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from models.attention.triton.bias import half_scores, outlook
+from models.attention.triton.sight import count_all, join, place_of, query_ranges, read_rule, visible
+from models.attention.triton.step import (
+    VARYING,
+    activate_with_slope,
+    block_bounds,
+    load_rows,
+    read_tile,
+    store_rows,
+)
+from models.attention.triton.table_gradient import note_longest
+
+
+@triton.jit
+def _key_step(
+    dk_tile, dv_tile, q, k_tile, v_tile, given, q_stride, given_stride, first_query, first_key, length,
+    rule, half_scale, position, time, span, amount, rate, times,
+    QUERIES: tl.constexpr, QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr,
+    V_WIDTH: tl.constexpr, MASK: tl.constexpr, MASKED: tl.constexpr,
+    POWER: tl.constexpr, IDENTITY: tl.constexpr, FAST: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Add one tile of queries; tiles are [keys, queries]."""
+    query_place = (first_query + tl.arange(0, QUERIES))[None, :]
+    key_place = (first_key + tl.arange(0, k_tile.shape[0]))[:, None]
+    q_tile = load_rows(q, q_stride, first_query, length, QUERIES, QK_DIM, QK_WIDTH, MASKED, rule[4])
+    given_tile = load_rows(given, given_stride, first_query, length, QUERIES, V_DIM, V_WIDTH, MASKED, rule[4])
+    products = tl.dot(k_tile, tl.trans(q_tile), input_precision=PRECISION)
+    half, _ = half_scores(
+        products, half_scale, first_query, first_key, query_place, key_place, length, rule, position,
+        time, span, amount, rate, times, POWER, MASK, MASKED,
+    )  # fmt: skip
+    dweights = tl.dot(v_tile, tl.trans(given_tile), input_precision=PRECISION)
+    weights, slope = activate_with_slope(half, IDENTITY, FAST)
+    dscores = dweights * slope
+    if MASKED:
+        seen = visible(query_place, key_place, rule, MASK)
+        weights = tl.where(seen, weights, 0.0)
+        dscores = tl.where(seen, dscores, 0.0)
+    dv_tile = tl.dot(weights.to(given_tile.dtype), given_tile, dv_tile, input_precision=PRECISION)
+    dk_tile = tl.dot(dscores.to(q_tile.dtype), q_tile, dk_tile, input_precision=PRECISION)
+    return dk_tile, dv_tile
+
+
+@triton.jit(do_not_specialize=VARYING)
+def key_kernel(
+    q, k, v, given, dk, dv, most, tiles, num_tiles, rules, num_sequences, position, position_head,
+    time, time_head, amount, rate, decay_head, query_time, timestamp, seconds, bounds,
+    borders, wide_borders, tokens, num_blocks, q_stride, q_head, k_stride, k_head, v_stride, v_head,
+    given_stride, given_head,
+    dk_stride, dv_stride, window, front, context, half_scale, qk_scale, output_scale,
+    KEYS: tl.constexpr, QUERIES: tl.constexpr,
+    QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr, V_WIDTH: tl.constexpr,
+    MASK: tl.constexpr, POWER: tl.constexpr, IDENTITY: tl.constexpr,
+    FAST: tl.constexpr, PRECISION: tl.constexpr, SPLIT: tl.constexpr,
+):  # fmt: skip
+    """Gradients of k and v: one program a tile of keys and a head. The first tile is seen the most.
+
+    `most`, if any, is raised to what `find_scale` wants to know.
+    """
+    head = tl.program_id(0)
+    start, length, number, blocks, sequence = read_tile(tiles, num_tiles, tl.program_id(1))
+    first = number * KEYS
+    if length == 0:
+        return
+    k += start * k_stride + head * k_head
+    v += start * v_stride + head * v_head
+    dk += start * dk_stride + head * QK_DIM
+    dv += start * dv_stride + head * V_DIM
+    rule, row = read_rule(rules, num_sequences, sequence, start, length, window, front, context, MASK)
+    times = (seconds, seconds, query_time, timestamp, borders, wide_borders)
+    if seconds is not None:
+        times = (
+            seconds + start, seconds + tokens + start, query_time + start, timestamp + start, borders,
+            wide_borders,
+        )  # fmt: skip
+    if position is not None:
+        position += head * position_head
+    if time is not None:
+        time += head * time_head
+    if amount is not None:
+        amount += head * decay_head
+        rate += head * decay_head
+    q += row * q_stride + head * q_head
+    given += row * given_stride + head * given_head
+    key_least = 0
+    key_most = 0
+    query_bounds = bounds
+    if time is not None:
+        key_least, key_most = block_bounds(bounds + 2 * num_blocks + blocks, num_blocks, first, length, KEYS)
+        query_bounds = bounds + blocks
+    k_tile = load_rows(k, k_stride, first, length, KEYS, QK_DIM, QK_WIDTH, True)
+    v_tile = load_rows(v, v_stride, first, length, KEYS, V_DIM, V_WIDTH, True)
+    if most is not None:
+        own = load_rows(given, given_stride, first, length, KEYS, V_DIM, V_WIDTH, True, rule[4])
+        note_longest(most, own)
+        note_longest(most + 1, v_tile)
+    dk_tile = tl.zeros((KEYS, QK_WIDTH), tl.float32)
+    dv_tile = tl.zeros((KEYS, V_WIDTH), tl.float32)
+    whole_begin, whole_end, ranges = query_ranges(first, length, rule, QUERIES, KEYS, MASK)
+    if SPLIT:
+        span = outlook(
+            time, key_least, key_most, query_bounds, num_blocks, whole_begin, length, False, QUERIES
+        )
+        for first_query in tl.range(whole_begin, whole_end, QUERIES):
+            next_span = outlook(
+                time,
+                key_least,
+                key_most,
+                query_bounds,
+                num_blocks,
+                first_query + QUERIES,
+                length,
+                False,
+                QUERIES,
+            )
+            dk_tile, dv_tile = _key_step(
+                dk_tile, dv_tile, q, k_tile, v_tile, given, q_stride, given_stride, first_query, first,
+                length, rule, half_scale, position, time, span, amount, rate, times,
+                QUERIES, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, MASK, False, POWER, IDENTITY,
+                FAST, PRECISION,
+            )  # fmt: skip
+            span = next_span
+    else:
+        # One loop with the mask: half the code, compiled in half the time.
+        ranges = join(ranges, MASK)
+    place = place_of(ranges, 0, QUERIES, MASK)
+    span = outlook(time, key_least, key_most, query_bounds, num_blocks, place, length, False, QUERIES)
+    for step in tl.range(0, count_all(ranges, QUERIES, MASK)):
+        next_place = place_of(ranges, step + 1, QUERIES, MASK)
+        next_span = outlook(
+            time, key_least, key_most, query_bounds, num_blocks, next_place, length, False, QUERIES
+        )
+        dk_tile, dv_tile = _key_step(
+            dk_tile, dv_tile, q, k_tile, v_tile, given, q_stride, given_stride, place, first,
+            length, rule, half_scale, position, time, span, amount, rate, times,
+            QUERIES, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, MASK, True, POWER, IDENTITY,
+            FAST, PRECISION,
+        )  # fmt: skip
+        place = next_place
+        span = next_span
+    store_rows(dk, dk_stride, first, length, dk_tile * (qk_scale * output_scale), KEYS, QK_DIM, QK_WIDTH)
+    store_rows(dv, dv_stride, first, length, dv_tile * output_scale, KEYS, V_DIM, V_WIDTH)

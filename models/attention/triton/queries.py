@@ -1,0 +1,254 @@
+"""Gradients of q, of the decay and of the tables: scores again, by tiles of queries."""
+# mypy: allow-untyped-defs
+# ruff: noqa: N803
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from models.attention.triton.bias import decay_exponent, half_scores, outlook
+from models.attention.triton.reads import read_column
+from models.attention.triton.runs import find_run, half_run_scores, no_spans, read_ahead, spans_from
+from models.attention.triton.sight import count_all, join, key_ranges, place_of, read_rule, visible
+from models.attention.triton.step import (
+    VARYING,
+    activate_with_slope,
+    block_bounds,
+    load_rows,
+    read_tile,
+    settled,
+    store_rows,
+)
+from models.attention.triton.table_gradient import (
+    add_run_tile,
+    add_tile,
+    find_scale,
+    hold_nothing,
+    send_held,
+    send_last,
+)
+
+
+@triton.jit
+def _add_keys(
+    gradients, q_tile, k, v, given_tile, k_stride, v_stride, first_query, first_key,
+    length, rule, half_scale, position, time, span, amount, rate, times, sums,
+    KEYS: tl.constexpr, QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr,
+    V_WIDTH: tl.constexpr, MASK: tl.constexpr,
+    POWER: tl.constexpr, IDENTITY: tl.constexpr, FAST: tl.constexpr, PRECISION: tl.constexpr,
+    SUMMED: tl.constexpr,
+):  # fmt: skip
+    """Add one tile of keys, with the mask; tiles are [queries, keys]."""
+    dq_tile, decays, held = gradients
+    query_place = (first_query + tl.arange(0, q_tile.shape[0]))[:, None]
+    key_place = (first_key + tl.arange(0, KEYS))[None, :]
+    k_tile = load_rows(k, k_stride, first_key, length, KEYS, QK_DIM, QK_WIDTH, True, KNOWN=True)
+    v_tile = load_rows(v, v_stride, first_key, length, KEYS, V_DIM, V_WIDTH, True, KNOWN=True)
+    products = tl.dot(q_tile, tl.trans(k_tile), input_precision=PRECISION)
+    half, found = half_scores(
+        products, half_scale, first_query, first_key, query_place, key_place, length, rule, position,
+        time, span, amount, rate, times, POWER, MASK, True,
+    )  # fmt: skip
+    dweights = tl.dot(given_tile, tl.trans(v_tile), input_precision=PRECISION)
+    _, slope = activate_with_slope(half, IDENTITY, FAST)
+    dscores = tl.where(visible(query_place, key_place, rule, MASK), dweights * slope, 0.0)
+    decays = _add_decays(decays, dscores, query_place, key_place, length, amount, rate, times, POWER)
+    dq_tile = settled(tl.dot(dscores.to(k_tile.dtype), k_tile, dq_tile, input_precision=PRECISION))
+    if SUMMED:
+        held = add_tile(
+            held, dscores, found, first_query, first_key, query_place, key_place, length, rule, span, times,
+            sums, MASK,
+        )  # fmt: skip
+    return dq_tile, decays, held
+
+
+@triton.jit
+def _add_decays(decays, dscores, query_place, key_place, length, amount, rate, times, POWER: tl.constexpr):
+    """Add to the sums over each query for the gradients of a decay's amount and rate, where there is one."""
+    damount, drate = decays
+    if amount is not None:
+        exponent = decay_exponent(query_place, key_place, length, times, POWER)
+        level = dscores * tl.exp(-tl.load(rate) * exponent)
+        damount += tl.sum(level, axis=1)
+        drate -= tl.sum(level * exponent, axis=1)
+    return damount, drate
+
+
+@triton.jit
+def _add_run_of_keys(
+    gradients, q_tile, k, v, given_tile, k_stride, v_stride, first_query, begin, end, length, half_scale,
+    position, time, query_least, query_most, key_bounds, num_blocks, amount, rate, times, sums,
+    KEYS: tl.constexpr, QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr,
+    V_WIDTH: tl.constexpr, POWER: tl.constexpr, IDENTITY: tl.constexpr, FAST: tl.constexpr,
+    PRECISION: tl.constexpr, SUMMED: tl.constexpr,
+):  # fmt: skip
+    """Add a run of tiles of keys, see `runs`."""
+    QUERIES: tl.constexpr = q_tile.shape[0]  # noqa: N806
+    dq_tile, decays, held = gradients
+    query_place = (first_query + tl.arange(0, QUERIES))[:, None]
+    query_seconds = None
+    if time is not None:
+        query_seconds = read_column(times[0], first_query, QUERIES)
+    spans = no_spans()
+    for first_key in tl.range(begin, end, KEYS):
+        ahead = first_key - begin
+        spans = spans_from(
+            spans, ahead, time, query_least, query_most, key_bounds, num_blocks, first_key, length, KEYS
+        )
+        reads = read_ahead(position, time, spans, ahead, first_query, first_key, times, QUERIES, KEYS)
+        k_tile = load_rows(k, k_stride, first_key, length, KEYS, QK_DIM, QK_WIDTH, False, KNOWN=True)
+        v_tile = load_rows(v, v_stride, first_key, length, KEYS, V_DIM, V_WIDTH, False, KNOWN=True)
+        products = tl.dot(q_tile, tl.trans(k_tile), input_precision=PRECISION)
+        key_place = (first_key + tl.arange(0, KEYS))[None, :]
+        half = half_run_scores(
+            products, half_scale, reads, position, time, query_seconds, query_place, key_place, length,
+            amount, rate, times, POWER,
+        )  # fmt: skip
+        dweights = tl.dot(given_tile, tl.trans(v_tile), input_precision=PRECISION)
+        _, slope = activate_with_slope(half, IDENTITY, FAST)
+        dscores = dweights * slope
+        decays = _add_decays(decays, dscores, query_place, key_place, length, amount, rate, times, POWER)
+        dq_tile = settled(tl.dot(dscores.to(k_tile.dtype), k_tile, dq_tile, input_precision=PRECISION))
+        if SUMMED:
+            held = add_run_tile(
+                held, dscores, first_query - first_key, reads[2], query_seconds, reads[1], times, sums
+            )
+    if SUMMED:
+        held = send_held(held, first_query - end, sums)
+    return dq_tile, decays, held
+
+
+@triton.jit
+def _add_all_keys(
+    gradients, q_tile, k, v, given_tile, k_stride, v_stride, first_query, ranges, length, rule, half_scale,
+    position, time, query_least, query_most, key_bounds, num_blocks, amount, rate, times, sums,
+    KEYS: tl.constexpr, QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr,
+    V_WIDTH: tl.constexpr, MASK: tl.constexpr, POWER: tl.constexpr, IDENTITY: tl.constexpr,
+    FAST: tl.constexpr, PRECISION: tl.constexpr, SUMMED: tl.constexpr,
+):  # fmt: skip
+    """Add all tiles of some ranges, with the mask."""
+    place = place_of(ranges, 0, KEYS, MASK)
+    span = outlook(time, query_least, query_most, key_bounds, num_blocks, place, length, True, KEYS)
+    for step in tl.range(0, count_all(ranges, KEYS, MASK)):
+        next_place = place_of(ranges, step + 1, KEYS, MASK)
+        next_span = outlook(
+            time, query_least, query_most, key_bounds, num_blocks, next_place, length, True, KEYS
+        )
+        gradients = _add_keys(
+            gradients, q_tile, k, v, given_tile, k_stride, v_stride, first_query, place,
+            length, rule, half_scale, position, time, span, amount, rate, times, sums,
+            KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, MASK, POWER, IDENTITY, FAST, PRECISION, SUMMED,
+        )  # fmt: skip
+        place = next_place
+        span = next_span
+    return gradients
+
+
+@triton.jit(do_not_specialize=VARYING)
+def query_kernel(
+    q, k, v, given, dq, decay_rows, position_sums, position_row, time_sums, time_row, most, limit, tiles,
+    num_tiles, rules, num_sequences, position, position_head,
+    time, time_head, amount, rate, decay_head, query_time, timestamp, seconds, bounds,
+    borders, wide_borders, tokens, num_blocks, q_stride, q_head, k_stride: tl.constexpr, k_head,
+    v_stride: tl.constexpr, v_head,
+    given_stride, given_head,
+    dq_stride, window, front, context, half_scale, qk_scale, output_scale,
+    QUERIES: tl.constexpr, KEYS: tl.constexpr,
+    QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr, V_WIDTH: tl.constexpr,
+    MASK: tl.constexpr, POWER: tl.constexpr, IDENTITY: tl.constexpr,
+    FAST: tl.constexpr, PRECISION: tl.constexpr, SPLIT: tl.constexpr,
+):  # fmt: skip
+    """Gradients of q and of the decay, and sums for those of the tables: one program a tile of queries and a
+    head."""
+    SUMMED: tl.constexpr = (position_sums is not None) or (time_sums is not None)  # noqa: N806
+    head = tl.program_id(0)
+    start, length, number, blocks, sequence = read_tile(tiles, num_tiles, tl.program_id(1))
+    first = ((length + QUERIES - 1) // QUERIES - 1 - number) * QUERIES
+    if length == 0:
+        return
+    k += start * k_stride + head * k_head
+    v += start * v_stride + head * v_head
+    rule, row = read_rule(rules, num_sequences, sequence, start, length, window, front, context, MASK)
+    times = (seconds, seconds, query_time, timestamp, borders, wide_borders)
+    if seconds is not None:
+        times = (
+            seconds + start, seconds + tokens + start, query_time + start, timestamp + start, borders,
+            wide_borders,
+        )  # fmt: skip
+    if position is not None:
+        position += head * position_head
+    if time is not None:
+        time += head * time_head
+    if amount is not None:
+        amount += head * decay_head
+        rate += head * decay_head
+    q += row * q_stride + head * q_head
+    given += row * given_stride + head * given_head
+    dq += row * dq_stride + head * QK_DIM
+    query_least = 0
+    query_most = 0
+    key_bounds = bounds
+    if time is not None:
+        query_least, query_most = block_bounds(bounds + blocks, num_blocks, first, length, QUERIES)
+        key_bounds = bounds + 2 * num_blocks + blocks
+    q_tile = load_rows(q, q_stride, first, length, QUERIES, QK_DIM, QK_WIDTH, True, rule[4])
+    given_tile = load_rows(given, given_stride, first, length, QUERIES, V_DIM, V_WIDTH, True, rule[4])
+    scale = 0.0
+    if SUMMED:
+        scale = find_scale(most, limit)
+    if position_sums is not None:
+        position_sums += head.to(tl.int64) * position_row
+    if time_sums is not None:
+        time_sums += head * time_row
+    sums = (position_sums, time_sums, scale)
+    decays = (tl.zeros((QUERIES,), tl.float32), tl.zeros((QUERIES,), tl.float32))
+    gradients = (tl.zeros((QUERIES, QK_WIDTH), tl.float32), decays, hold_nothing(sums, QUERIES))
+    whole_begin, whole_end, ranges = key_ranges(first, length, rule, QUERIES, KEYS, MASK)
+    if SPLIT and time is not None:
+        place, end = ranges[0], ranges[3]
+        while place < end:
+            stop, again = find_run(
+                query_least, query_most, key_bounds, num_blocks, place, whole_begin, whole_end, end, length,
+                KEYS,
+            )  # fmt: skip
+            if place < stop:
+                gradients = _add_run_of_keys(
+                    gradients, q_tile, k, v, given_tile, k_stride, v_stride, first, place, stop, length,
+                    half_scale, position, time, query_least, query_most, key_bounds, num_blocks, amount, rate,
+                    times, sums, KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, POWER, IDENTITY, FAST, PRECISION,
+                    SUMMED,
+                )  # fmt: skip
+            gradients = _add_all_keys(
+                gradients, q_tile, k, v, given_tile, k_stride, v_stride, first,
+                (stop, again, again, again, again, again), length, rule, half_scale, position, time,
+                query_least, query_most, key_bounds, num_blocks, amount, rate, times, sums,
+                KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, MASK, POWER, IDENTITY, FAST, PRECISION, SUMMED,
+            )  # fmt: skip
+            place = again
+    else:
+        if SPLIT:
+            gradients = _add_run_of_keys(
+                gradients, q_tile, k, v, given_tile, k_stride, v_stride, first, whole_begin, whole_end,
+                length, half_scale, position, time, query_least, query_most, key_bounds, num_blocks, amount,
+                rate, times, sums, KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, POWER, IDENTITY, FAST, PRECISION,
+                SUMMED,
+            )  # fmt: skip
+        else:
+            # One loop with the mask: half the code, compiled in half the time.
+            ranges = join(ranges, MASK)
+        gradients = _add_all_keys(
+            gradients, q_tile, k, v, given_tile, k_stride, v_stride, first, ranges, length, rule, half_scale,
+            position, time, query_least, query_most, key_bounds, num_blocks, amount, rate, times, sums,
+            KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, MASK, POWER, IDENTITY, FAST, PRECISION, SUMMED,
+        )  # fmt: skip
+    dq_tile, decays, held = gradients
+    if SUMMED:
+        send_last(held, sums)
+    dq_tile *= qk_scale * output_scale
+    store_rows(dq, dq_stride, first, length, dq_tile, QUERIES, QK_DIM, QK_WIDTH, rule[4])
+    if amount is not None:
+        # One pair of sums a tile and head, added up in a fixed order.
+        row = decay_rows + 2 * (tl.program_id(1) * tl.num_programs(0) + head)
+        tl.store(row, tl.sum(decays[0]) * output_scale)
+        tl.store(row + 1, tl.sum(decays[1]) * tl.load(amount) * output_scale)

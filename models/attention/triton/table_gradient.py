@@ -1,0 +1,375 @@
+"""Gradients of the position and time tables, summed while the queries' gradients are computed.
+
+Sums are whole numbers of 64 bits: they are added in any order, by all programs at once, and come out the same
+bit for bit. What one is worth follows from how large a sum can be: no score's gradient is larger than 1.1
+times the product of the lengths of the longest given gradient and the longest value (Cauchy and Schwarz; the
+slope of silu is below 1.1), and as many are added at most as there are pairs. A tile of 64 x 64 sends 64 sums
+a stripe of 16 rows to the position table, and to the time table one whenever the time bucket changes.
+"""
+# mypy: allow-untyped-defs
+# ruff: noqa: N803, N806, RUF005 (Triton's tuples can be added, not unpacked into one)
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from models.attention.bias import NUM_BUCKETS
+from models.attention.triton.bias import (
+    PAIRS,
+    lowest_and_highest,
+    reach,
+    read_seconds,
+)
+from models.attention.triton.diagonals import (
+    STRIPE,
+    add_rows,
+    block_diagonals,
+    diagonals,
+    one_by_one,
+    together,
+)
+from models.attention.triton.sight import RICH, in_step, stand, visible
+
+BEFORE = 136
+"""Numbers of a row of position sums before that of the nearest tokens, `i - j = 1`: tiles send sums, zeros
+all, for pairs whose key is ahead; and a multiple of 8, so that pairs of numbers lie well."""
+BEHIND = 144
+"""Numbers after that of the farthest tokens: tiles reach past the end of a sequence."""
+COPIES = 8
+"""Sums of each time bucket and stripe: as many threads add at once."""
+STRIPE_BUCKETS = (NUM_BUCKETS + 1) * COPIES
+"""Numbers of a stripe's time sums: of all buckets, and of one that is sent along with the last."""
+STEEPEST = 1.2
+"""Above the slope of silu, by a tanh that is wrong by 2^-11 too."""
+LEAST = 1e-15
+"""Bounds of a score's gradient below it are taken for it: squares of lengths so small are 0."""
+_LEAST = tl.constexpr(LEAST)
+_BEFORE, _COPIES, _STEEPEST = tl.constexpr(BEFORE), tl.constexpr(COPIES), tl.constexpr(STEEPEST)
+_STRIPE, _BUCKETS = tl.constexpr(STRIPE), tl.constexpr(NUM_BUCKETS)
+_STRIPE_BUCKETS = tl.constexpr(STRIPE_BUCKETS)
+_PAIRS = tl.constexpr(PAIRS)
+_RICH = tl.constexpr(RICH)
+
+# Below, `sums` is the tuple (position sums, time sums, scale), of a head: rows of int64 or None, and how many
+# an amount of 1 is. `held` is what a program has not sent yet: the tuple (two parts of `diagonals` that the
+# next tile of keys adds to, sum of the current time bucket in parts `[stripes, 8, 8]`, that bucket).
+
+
+@triton.jit
+def find_scale(most, limit):
+    """How many whole numbers an amount of 1 is, given the bits of the squared lengths of the longest given
+    gradient and of the longest value. NaN, and so are the gradients, where one of them is not finite."""
+    given = tl.load(most).to(tl.float32, bitcast=True)
+    value = tl.load(most + 1).to(tl.float32, bitcast=True)
+    bound = _STEEPEST * tl.sqrt(given) * tl.sqrt(value)
+    scale = limit / tl.maximum(bound, _LEAST)
+    # A power of two: whole numbers then do not depend on the bound, but for the digits that are cut off.
+    power = (scale.to(tl.int32, bitcast=True) & 0x7F800000).to(tl.float32, bitcast=True)
+    # 0 * inf is NaN, as wanted.
+    return power + 0.0 * bound
+
+
+@triton.jit
+def hold_nothing(sums, QUERIES: tl.constexpr):
+    zero = tl.full((), 0, tl.int32)
+    first, second, rest = zero, zero, zero
+    if sums[0] is not None:
+        first = tl.zeros((QUERIES // _STRIPE, 8, 8), tl.float32)
+        second = tl.zeros((QUERIES // _STRIPE, 8, 8), tl.float32)
+    if sums[1] is not None:
+        rest = tl.zeros((QUERIES // _STRIPE, 8, 8), tl.float32)
+    return first, second, rest, zero
+
+
+@triton.jit
+def add_run_tile(held, dscores, apart, ends, query_seconds, key_seconds, times, sums):
+    """Add a tile's score gradients, one of a run (see `runs`), and return what is held.
+
+    Tiles of keys must follow each other without a gap, until `send_held`; `apart` is the place of the tile's
+    first query less that of its first key.
+    """
+    first, second, rest, bucket = held
+    blocks = block_diagonals(dscores)
+    if sums[1] is not None:
+        rest, bucket = _add_few(rest, bucket, dscores, blocks, ends, query_seconds, key_seconds, times, sums)
+    if sums[0] is not None:
+        first, second = _add_positions(first, second, blocks, apart, sums)
+    return first, second, rest, bucket
+
+
+@triton.jit
+def add_tile(
+    held, dscores, found, first_query, first_key, query_place, key_place, length, rule, span, times, sums,
+    MASK: tl.constexpr,
+):  # fmt: skip
+    """Add any tile's score gradients, zeros where a query does not see a key, and return what is held: of
+    positions nothing. `found` are the pairs' buckets where each pair has its own."""
+    first, second, rest, bucket = held
+    blocks = block_diagonals(dscores)
+    if sums[1] is not None:
+        way, ends, _ = span
+        if way < _PAIRS:
+            query, key = read_seconds(first_query, first_key, query_place, key_place, times)
+            rest, bucket = _add_few(rest, bucket, dscores, blocks, ends, query, key, times, sums)
+        else:
+            seen = visible(query_place, key_place, rule, MASK)
+            _add_pairs(sums, dscores, tl.where(seen, found, -1))
+    if sums[0] is not None:
+        if MASK == _RICH:
+            steady = in_step(query_place, key_place, rule)
+            blocks = block_diagonals(tl.where(steady, dscores, 0.0))
+            if (first_key < rule[2] - 1) | (first_query + query_place.shape[0] - 1 > rule[3]):
+                _add_out_of_step(sums, dscores, query_place, key_place, rule)
+        first, second = _add_positions(first, second, blocks, first_query - first_key, sums)
+        _send((first, second), first_query - first_key - key_place.shape[1], sums)
+        first = tl.zeros_like(first)
+        second = tl.zeros_like(second)
+    return first, second, rest, bucket
+
+
+@triton.jit
+def send_held(held, apart, sums):
+    """Send what is held of positions after a run; `apart` is the place of the first query less that of the
+    first key past the run."""
+    if sums[0] is not None:
+        _send((held[0], held[1]), apart, sums)
+        return tl.zeros_like(held[0]), tl.zeros_like(held[1]), held[2], held[3]
+    else:
+        return held
+
+
+@triton.jit
+def send_last(held, sums):
+    """Send what is held of times."""
+    if sums[1] is not None:
+        _send_buckets(sums, held[3], (held[2], tl.zeros_like(held[2])))
+
+
+@triton.jit
+def _add_positions(first, second, blocks, apart, sums):
+    """Send all sums but the last two, which lie where the next tile of keys begins."""
+    parts = diagonals(blocks)
+    BLOCKS: tl.constexpr = len(parts) - 2
+    ready = (parts[0] + first, parts[1] + second)
+    for number in tl.static_range(2, BLOCKS):
+        ready = ready + (parts[number],)
+    _send(ready, apart, sums)
+    return parts[BLOCKS], parts[BLOCKS + 1]
+
+
+@triton.jit
+def _send(parts, apart, sums):
+    """Send 2, 4 or 8 parts of `diagonals`."""
+    COUNT: tl.constexpr = len(parts)
+    EACH: tl.constexpr = 8 // COUNT
+    total, row, stripe, column = _totals(parts)
+    place = sums[0] + tl.multiple_of(apart + _BEFORE, 8) + (_STRIPE * stripe + 8 * (1 - row // EACH) + column)
+    if COUNT == 8:
+        tl.atomic_add(place, _whole(total, sums), sem="relaxed")
+    else:
+        tl.atomic_add(place, _whole(total, sums), mask=row % EACH == 0, sem="relaxed")
+
+
+@triton.jit
+def _totals(parts):
+    """`[8, stripes, 8]`, the sums of `add_rows`, and places along each axis. The compiler takes the first
+    axis for that of neighbouring threads, as here it is: else it would turn the numbers around in memory."""
+    total = tl.permute(add_rows(parts), (1, 0, 2))
+    row = tl.arange(0, 8)[:, None, None]
+    stripe = tl.arange(0, total.shape[1])[None, :, None]
+    return total, row, stripe, tl.arange(0, 8)[None, None, :]
+
+
+@triton.jit
+def _whole(amount, sums):
+    return (amount * sums[2]).to(tl.int64)
+
+
+@triton.jit
+def _add_few(rest, bucket, dscores, blocks, ends, query_seconds, key_seconds, times, sums):
+    """Add all to the tile's lowest bucket; where there are higher ones, move what reaches each border on."""
+    low, high = lowest_and_highest(ends)
+    if low != bucket:
+        _send_buckets(sums, bucket, (rest, tl.zeros_like(rest)))
+        rest = tl.zeros_like(rest)
+        bucket = low
+    for number in tl.static_range(len(blocks)):
+        rest += blocks[number]
+    # Not without this: the compiler reads no tiles ahead in a loop with another right in it.
+    if high > low:
+        for above in tl.range(low + 1, high + 1, num_stages=1):
+            reached = reach(query_seconds, key_seconds, tl.load(times[4] + above))
+            moved = _sum_reached(reached, dscores)
+            _send_buckets(sums, above - 1, (-moved, moved))
+    return rest, bucket
+
+
+@triton.jit
+def _add_pairs(sums, dscores, found):
+    """Add a tile where each pair has its own bucket, `found`, -1 where a query does not see a key.
+
+    Along a row the bucket seldom changes. So what is added is not each pair but, where it changes, the sum of
+    the row up to there: to this bucket, and from the next one it is taken, whatever the order of buckets is.
+    """
+    BLOCKS: tl.constexpr = dscores.shape[1] // 8
+    STRIPES: tl.constexpr = dscores.shape[0] // _STRIPE
+    found = _columns(found)
+    dscores = _columns(dscores)
+    lane = tl.zeros((2 * STRIPES, 8, 4), tl.int32) + tl.arange(0, 4)[None, None, :]
+    before = tl.zeros_like(lane).to(tl.float32)
+    next_even, next_odd = _even_and_odd(found[0])
+    amounts, owns, thens = (), (), ()
+    for number in tl.static_range(BLOCKS):
+        even, odd = _even_and_odd(dscores[number])
+        own, own_odd = next_even, next_odd
+        # Of the last column: none, which is another one, too.
+        first = own * 0 - 1
+        if number < BLOCKS - 1:
+            next_even, next_odd = _even_and_odd(found[number + 1])
+            first = next_even
+        # The bucket after an odd column is that of the even one of the next thread, or of the first.
+        after = tl.gather(tl.where(lane == 0, first, own), (lane + 1) & 3, axis=2)
+        upto = even + odd
+        upto += tl.where(lane >= 1, tl.gather(upto, (lane - 1) & 3, axis=2), 0.0)
+        upto += tl.where(lane >= 2, tl.gather(upto, (lane - 2) & 3, axis=2), 0.0)
+        amounts = amounts + (_flat(before + upto - odd), _flat(before + upto))
+        owns = owns + (_flat(own), _flat(own_odd))
+        thens = thens + (_flat(own_odd), _flat(after))
+        before += tl.gather(upto, lane | 3, axis=2)
+    _send_where_it_changes(sums, together(amounts), together(owns), together(thens), STRIPES)
+
+
+@triton.jit
+def _flat(tensor):
+    SIZE: tl.constexpr = tensor.shape[0] * 32
+    return tl.reshape(tensor, (SIZE,))
+
+
+@triton.jit
+def _columns(tile):
+    """Blocks of 8 columns of a tile, `[rows * 8]` each."""
+    BLOCKS: tl.constexpr = tile.shape[1] // 8
+    apart = tl.permute(tl.reshape(tile, (tile.shape[0] // _STRIPE, 2, 8, BLOCKS, 8)), (1, 0, 2, 4, 3))
+    return one_by_one(tl.reshape(apart, (tile.shape[0] * 8, BLOCKS)), BLOCKS)
+
+
+@triton.jit
+def _even_and_odd(columns):
+    """`[2 * stripes, 8, 4]` each, of upper and then of lower halves: columns of a block of 8."""
+    return tl.split(tl.reshape(columns, (columns.shape[0] // 64, 8, 4, 2)))
+
+
+@triton.jit
+def _send_where_it_changes(sums, amount, bucket, then, STRIPES: tl.constexpr):
+    """Amounts `[2 * stripes * 32, columns]`, to one bucket and from another, -1 for none."""
+    amount = _whole(_by_threads(amount, STRIPES), sums)
+    bucket = _by_threads(bucket, STRIPES)
+    then = _by_threads(then, STRIPES)
+    row = tl.arange(0, 8)[None, :, None, None]
+    stripe = tl.arange(0, 2 * STRIPES)[None, None, :, None] % STRIPES
+    place = sums[1] + (stripe * _STRIPE_BUCKETS + row)
+    changes = bucket != then
+    tl.atomic_add(place + bucket * _COPIES, amount, mask=changes & (bucket >= 0), sem="relaxed")
+    tl.atomic_add(place + then * _COPIES, -amount, mask=changes & (then >= 0), sem="relaxed")
+
+
+@triton.jit
+def _by_threads(tensor, STRIPES: tl.constexpr):
+    """With the axes of threads first, see `_totals`."""
+    return tl.permute(tl.reshape(tensor, (2 * STRIPES, 8, 4, tensor.shape[1])), (2, 1, 0, 3))
+
+
+@triton.jit
+def _sum_reached(reached, tile):
+    """`[stripes, 8, 8]`: the sum of all 8 x 8 blocks of each stripe, where a tile of bool is true."""
+    BLOCKS: tl.constexpr = tile.shape[1] // 4
+    STRIPES: tl.constexpr = tile.shape[0] // _STRIPE
+    reached = _blocks(reached)
+    tile = _blocks(tile)
+    total = tl.where(reached[0], tile[0], 0.0)
+    for number in tl.static_range(1, BLOCKS):
+        # One addition, done or not: two instructions with the comparison.
+        total = tl.where(reached[number], total + tile[number], total)
+    return tl.reshape(total, (STRIPES, 8, 8))
+
+
+@triton.jit
+def _blocks(tile):
+    """The 8 x 8 blocks of all stripes, `[stripes * 64]` each."""
+    BLOCKS: tl.constexpr = tile.shape[1] // 8
+    STRIPES: tl.constexpr = tile.shape[0] // _STRIPE
+    apart = tl.permute(tl.reshape(tile, (STRIPES, 2, 8, BLOCKS, 8)), (0, 2, 4, 1, 3))
+    return one_by_one(tl.reshape(apart, (STRIPES * 64, 2 * BLOCKS)), 2 * BLOCKS)
+
+
+@triton.jit
+def _send_buckets(sums, bucket, parts):
+    """Add 2 or 8 parts `[stripes, 8, 8]` to as many buckets from one on, those past the last zeros all."""
+    EACH: tl.constexpr = 8 // len(parts)
+    total, row, stripe, column = _totals(parts)
+    place = sums[1] + bucket * _COPIES + (stripe * _STRIPE_BUCKETS + row // EACH * _COPIES + column)
+    if EACH == 1:
+        tl.atomic_add(place, _whole(total, sums), sem="relaxed")
+    else:
+        tl.atomic_add(place, _whole(total, sums), mask=row % EACH == 0, sem="relaxed")
+
+
+@triton.jit
+def _add_out_of_step(sums, dscores, query_place, key_place, rule):
+    """Add what candidates and context give to the position table, where many pairs share one distance: sums
+    along the tile first, then few additions."""
+    nearest = sums[0] + (_BEFORE - 1)  # of `i - j = 0`
+    shift = rule[2] - 1
+    context = (query_place <= rule[3]) & ((key_place < shift) | (query_place < shift))
+    rows = tl.sum(tl.where(context, dscores, 0.0), axis=1, keep_dims=True) * sums[2]
+    tl.atomic_add(
+        nearest + stand(query_place, rule), rows.to(tl.int64), mask=query_place <= rule[3], sem="relaxed"
+    )
+    candidate = query_place > rule[3]
+    own = query_place == key_place
+    columns = tl.sum(tl.where(candidate & ~own, dscores, 0.0), axis=0, keep_dims=True) * sums[2]
+    apart = tl.maximum(stand(rule[3], rule) - stand(key_place, rule), 0)
+    tl.atomic_add(nearest + apart, columns.to(tl.int64), mask=key_place < rule[3], sem="relaxed")
+    total = tl.sum(tl.where(candidate & own, dscores, 0.0)) * sums[2]
+    tl.atomic_add(nearest, total.to(tl.int64), sem="relaxed")
+
+
+@triton.jit
+def note_longest(most, rows):
+    """Raise `most`, the bits of a number from 0 on, to the square of the longest of the rows `[rows, width]`.
+
+    Bits of numbers from 0 on are in the order of the numbers, NaN above them all.
+    """
+    rows = rows.to(tl.float32)
+    square = tl.sum(rows * rows, axis=1)
+    tl.atomic_max(most, tl.max(square.to(tl.int32, bitcast=True) & 0x7FFFFFFF), sem="relaxed")
+
+
+@triton.jit(do_not_specialize=("position_row", "position_size"))
+def settle_kernel(
+    position_sums, time_sums, most, dposition, dtime, position_row, position_size, limit, output_scale,
+    POSITION_ROWS: tl.constexpr, STRIPES: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """From whole numbers to gradients: a program for each BLOCK positions of a row, then one a bucket."""
+    worth = output_scale / find_scale(most, limit)
+    blocks = (position_size + BLOCK - 1) // BLOCK
+    program = tl.program_id(0)
+    if program < POSITION_ROWS * blocks:
+        if position_sums is not None:
+            row = (program // blocks).to(tl.int64)
+            position = program % blocks * BLOCK + tl.arange(0, BLOCK)
+            exists = position < position_size
+            found = position_sums + row * position_row + (_BEFORE - 1) + position
+            found = tl.load(found, mask=exists, other=0).to(tl.float32)
+            tl.store(dposition + row * position_size + position, found * worth, mask=exists)
+    else:
+        if time_sums is not None:
+            bucket = program - POSITION_ROWS * blocks  # of all rows, one after the other
+            stripe = tl.arange(0, STRIPES)[:, None]
+            copy = tl.arange(0, _COPIES)[None, :]
+            place = (
+                (bucket // _BUCKETS * STRIPES + stripe) * _STRIPE_BUCKETS + bucket % _BUCKETS * _COPIES + copy
+            )
+            total = tl.sum(tl.sum(tl.load(time_sums + place), axis=1), axis=0).to(tl.float32)
+            tl.store(dtime + bucket, total * worth)

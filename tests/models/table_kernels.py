@@ -1,0 +1,119 @@
+"""Kernels that do nothing but call one function of `diagonals` or `table_gradient`, for tests of these.
+
+Tiles go through a product with the identity, for the layout of the matrix units: whole numbers below 2^11
+stay what they are.
+"""
+# mypy: allow-untyped-defs
+# ruff: noqa: N803
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from models.attention.triton.diagonals import add_rows, block_diagonals, diagonals
+from models.attention.triton.step import beside
+from models.attention.triton.table_gradient import (
+    add_run_tile,
+    add_tile,
+    find_scale,
+    hold_nothing,
+    note_longest,
+    send_held,
+    send_last,
+)
+
+
+@triton.jit
+def _load_tile(scores, stride, first_query, first_key, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    row = tl.arange(0, ROWS)[:, None]
+    tile = tl.load(scores + (first_query + row) * stride + first_key + tl.arange(0, COLUMNS)[None, :])
+    identity = (row == tl.arange(0, ROWS)[None, :]).to(tl.float32)
+    return tl.dot(identity, tile)
+
+
+@triton.jit
+def _block_places(number, STRIPES: tl.constexpr):
+    """Where the number-th of `[count, stripes, 8, 8]` lies."""
+    stripe = tl.arange(0, STRIPES)[:, None, None]
+    row = tl.arange(0, 8)[None, :, None]
+    return ((number * STRIPES + stripe) * 8 + row) * 8 + tl.arange(0, 8)[None, None, :]
+
+
+@triton.jit
+def diagonals_kernel(tile, blocks, turned, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """`block_diagonals` of a tile, and `diagonals` of these."""
+    found = block_diagonals(_load_tile(tile, COLUMNS, 0, 0, ROWS, COLUMNS))
+    for number in tl.static_range(len(found)):
+        tl.store(blocks + _block_places(number, ROWS // 16), found[number])
+    parts = diagonals(found)
+    for number in tl.static_range(len(parts)):
+        tl.store(turned + _block_places(number, ROWS // 16), parts[number])
+
+
+@triton.jit
+def add_rows_kernel(parts, total, STRIPES: tl.constexpr, COUNT: tl.constexpr):
+    """`add_rows` of `[COUNT, STRIPES, 8, 8]`."""
+    found = (tl.load(parts + _block_places(0, STRIPES)),)
+    for number in tl.static_range(1, COUNT):
+        found = found + (tl.load(parts + _block_places(number, STRIPES)),)  # noqa: RUF005
+    tl.store(total + _block_places(0, STRIPES), add_rows(found))
+
+
+@triton.jit
+def scale_kernel(most, limit, scale):
+    """`find_scale`."""
+    tl.store(scale, find_scale(most, limit))
+
+
+@triton.jit
+def longest_kernel(most, rows, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """`note_longest` of `[ROWS, COLUMNS]`."""
+    row = tl.arange(0, ROWS)[:, None]
+    note_longest(most, tl.load(rows + row * COLUMNS + tl.arange(0, COLUMNS)[None, :]))
+
+
+@triton.jit
+def run_kernel(
+    scores, position_sums, time_sums, most, limit, seconds, borders, ends, apart, count,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """Adds `scores`, [ROWS, count * COLUMNS], as a run of tiles of keys, the first `apart` places before the
+    queries. `seconds` are of the ROWS queries and then of all keys, and `ends` of each tile."""
+    sums = (position_sums, time_sums, find_scale(most, limit))
+    times = (borders, borders, borders, borders, borders, borders)
+    query_seconds = tl.load(seconds + tl.arange(0, ROWS)[:, None])
+    held = hold_nothing(sums, ROWS)
+    for number in tl.range(0, count):
+        first = number * COLUMNS
+        tile = _load_tile(scores, count * COLUMNS, 0, first, ROWS, COLUMNS)
+        key_seconds = tl.load(seconds + ROWS + first + tl.arange(0, COLUMNS)[None, :])
+        held = add_run_tile(
+            held, tile, apart - first, tl.load(ends + number), query_seconds, key_seconds, times, sums
+        )
+    held = send_held(held, apart - count * COLUMNS, sums)
+    send_last(held, sums)
+
+
+@triton.jit(do_not_specialize=("context", "history", "way"))
+def tiles_kernel(
+    scores, buckets, position_sums, time_sums, most, limit, length, context, history, way,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, MASK: tl.constexpr,
+):  # fmt: skip
+    """Adds `scores`, [length, length], tile by tile, each pair with its own of `buckets`."""
+    sums = (position_sums, time_sums, find_scale(most, limit))
+    rule = (1 << 30, 0, context, history, 0)
+    first_query = tl.program_id(0) * ROWS
+    query_place = (first_query + tl.arange(0, ROWS))[:, None]
+    held = hold_nothing(sums, ROWS)
+    for first_key in tl.range(0, length, COLUMNS):
+        key_place = (first_key + tl.arange(0, COLUMNS))[None, :]
+        tile = _load_tile(scores, length, first_query, first_key, ROWS, COLUMNS)
+        found = beside(tl.load(buckets + query_place * length + key_place), tile)
+        # With a bucket each, nothing is asked of times.
+        times = (buckets, buckets, buckets, buckets, buckets, buckets)
+        held = add_tile(
+            held, tile, found, first_query, first_key, query_place, key_place, length, rule, (way, 128, 0.0),
+            times, sums, MASK,
+        )  # fmt: skip
+    send_last(held, sums)
