@@ -135,14 +135,6 @@ class InputEmbedding(nn.Module):
         ids = table.shards.held(first, table.weight.device)
         return self._with_features(table.held(ids), ids)
 
-    def vectors_between(self, first: int, stop: int) -> Tensor:
-        """[stop - first, dim] vectors of a range of item ids; no gradients."""
-        ids = torch.arange(first, stop, device=self.item.weight.device)
-        with torch.no_grad():
-            table = self.sharded_items
-            rows = self.item(ids) if table is None else table.rows(first, stop)
-            return self._with_features(rows, ids)
-
     def _with_features(self, rows: Tensor, ids: Tensor) -> Tensor:
         if not self.features:
             return rows

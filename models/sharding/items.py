@@ -25,6 +25,16 @@ class HeldItems:
         """Known items, wherever they are."""
         return self.shards.num_rows - self.first_item
 
+    @property
+    def count(self) -> int:
+        """Known items that this process holds."""
+        return self.shards.count_held(self.first_item)
+
+    @property
+    def most(self) -> int:
+        """Known items that a process holds at most; each holds as many, or one less."""
+        return -(-self.num_items // self.shards.count)
+
     def place(self, ranks: Tensor) -> Tensor:
         """Places of item ranks (ids minus the first known one) among known items held here; -1: elsewhere."""
         return self.shards.place(ranks + self.first_item, self.first_item)
