@@ -45,17 +45,12 @@ class DividedScores:
     query: Tensor
     """[questions, dim], of this process's own number."""
     items: Tensor
-    """[most, dim] vectors of the items held here, then zeros up to what the process with the most holds."""
+    """[held.most, dim] vectors of the items held here, filled up by `HeldItems.filled`."""
     held: HeldItems
 
     @property
     def device(self) -> torch.device:
         return self.query.device
-
-    @classmethod
-    def of(cls, query: Tensor, vectors: Tensor, held: HeldItems) -> DividedScores:
-        """With the vectors of the items held here, [held, dim]."""
-        return cls(query, F.pad(vectors, (0, 0, 0, held.most - len(vectors))), held)
 
     def rank(
         self, question: Int64Array, target: Int64Array, excluded: Pairs | None = None, *, cells: int = CELLS

@@ -125,6 +125,8 @@ def model_scorer(model: RetrievalModel, config: ModelConfig) -> Scorer:
     with _scoring(model):
         items = model.item_vectors()
     held = model.held_items
+    if held is not None:
+        items = held.filled(items)
     pin = model.device.type == "cuda"
 
     def score(data: SequenceData, targets: Targets) -> Scores | DividedScores:
@@ -135,7 +137,7 @@ def model_scorer(model: RetrievalModel, config: ModelConfig) -> Scorer:
         batch = gather(data, windows, time=config.time, pin=pin).to(model.device, non_blocking=pin)
         with _scoring(model):
             query = model(batch)[batch.offsets[1:] - 1]
-            return ProductScores(query, items) if held is None else DividedScores.of(query, items, held)
+            return ProductScores(query, items) if held is None else DividedScores(query, items, held)
 
     return score
 

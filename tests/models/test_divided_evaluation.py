@@ -33,7 +33,8 @@ def divided(exchange: Exchange, query: torch.Tensor, vectors: torch.Tensor, firs
     """Scores where each process takes its items out of a whole list of vectors."""
     shards = RowShards(first + len(vectors), exchange.rank, exchange.count)
     own = shards.held(first, torch.device("cpu")) - first
-    return DividedScores.of(query, vectors[own], HeldItems(exchange, shards, first))
+    held = HeldItems(exchange, shards, first)
+    return DividedScores(query, held.filled(vectors[own]), held)
 
 
 @settings(max_examples=60, deadline=None)

@@ -144,7 +144,7 @@ def test_rankings_are_those_of_whole_tables(features: str, cells: int, count: in
         assert held is not None
         with torch.no_grad():
             query = model(batch)[batch.offsets[1:] - 1]
-            scores = DividedScores.of(query, model.item_vectors(), held)
+            scores = DividedScores(query, held.filled(model.item_vectors()), held)
             return scores.rank(np.arange(len(target)), target, cells=cells)
 
     model = make_objective(None, 0, features).model
