@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import random
 import time
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ from behavior.spec import load_spec
 from behavior.synthetic import SyntheticConfig, generate
 from models.config import load_config
 from models.training import train
+from tests.models.warm import start
 
 SETTINGS = (
     "model.dim=8",
@@ -26,8 +25,6 @@ SETTINGS = (
     "train.checkpoint_every_steps=5",
     "train.device=cpu",
 )
-# Processes that begin where this module has been imported, which takes longer than to train.
-PROCESSES = multiprocessing.get_context("forkserver")
 
 
 def run(shards: Path, out: Path) -> None:
@@ -35,14 +32,8 @@ def run(shards: Path, out: Path) -> None:
     train(load_config("default", SETTINGS), shards, out, resume=True)
 
 
-def start(shards: Path, out: Path) -> BaseProcess:
-    process = PROCESSES.Process(target=run, args=(shards, out))
-    process.start()
-    return process
-
-
 def finish(shards: Path, out: Path) -> None:
-    process = start(shards, out)
+    process = start(run, shards, out)
     process.join()
     assert process.exitcode == 0
 
@@ -69,14 +60,13 @@ def test_killed_at_random_it_resumes_to_the_same_curve_and_weights(tmp_path: Pat
     shards = tmp_path / "shards"
     prepare(spec, base, shards)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    PROCESSES.set_forkserver_preload([__name__])
     finish(shards, whole)
     rng = random.Random(0)
     killed = 0
     for _ in range(2):
         # Killed a few records further than it was: importing and compiling take no part in the lottery.
         wanted = logged(broken) + rng.randrange(1, 12)
-        process = start(shards, broken)
+        process = start(run, shards, broken)
         while process.is_alive() and logged(broken) < wanted:
             time.sleep(0.01)
         process.kill()
