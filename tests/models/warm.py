@@ -15,7 +15,7 @@ _SERVER = multiprocessing.get_context("forkserver")
 
 def start(work: Callable[..., None], *arguments: Any) -> BaseProcess:
     """Have a new process call a function of a module; it does not outlive this one."""
-    _SERVER.set_forkserver_preload(["models.training.worker", "tests.models.warm"])
+    _SERVER.set_forkserver_preload(["models.training.worker", "behavior.synthetic", "pytest"])
     process = _SERVER.Process(target=work, args=arguments, daemon=True)
     process.start()
     return process
