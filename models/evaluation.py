@@ -70,8 +70,8 @@ def judge_run(
         `model` (the backbone's kind).
 
     Raises:
-        UserError: the folder is not a run, it has no checkpoint yet, or the data is not what the model was
-            trained on or cannot be broken down as asked.
+        UserError: the folder is not a run, it has no checkpoint yet, the data is not what the model was
+            trained on or cannot be broken down as asked, or the model does not fit on the device.
     """
     folder = open_run(run)
     path = folder.best if checkpoint == "best" else folder.last
@@ -90,7 +90,6 @@ def judge_run(
         has_time=sequences.about.has_time,
     )
     load_weights(model, saved.model, path)
-    model.to(pick_device(device))
     about = {
         "time": time_setting(config, sequences.about),
         "checkpoint": checkpoint,
@@ -98,8 +97,21 @@ def judge_run(
         "step": saved.progress["step"],
         "model": config.model.kind,
     }
-    rankings = rank_split(sequences, model_scorer(model, config.model), split=split, config=evaluation)
+    with _memory_errors_told(model):
+        scorer = model_scorer(model.to(pick_device(device)), config.model)
+        rankings = rank_split(sequences, scorer, split=split, config=evaluation)
     return Evaluation.of(rankings, evaluation, shards, about)
+
+
+@contextmanager
+def _memory_errors_told(model: RetrievalModel) -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"{model.num_parameters:,} parameters, item vectors and scores do not fit on the GPU",
+            fix="use a GPU with more free memory, or the CPU: CUDA_VISIBLE_DEVICES= before the command",
+        ) from error
 
 
 def judge_like(evaluation: Evaluation, run: Path, checkpoint: Which = "best") -> Evaluation:
