@@ -36,6 +36,8 @@ class FileEntry(_Record):
     """Size of the file."""
     sha256: str
     """Checksum of the file's bytes, in hexadecimal."""
+    content: str = ""
+    """Digest of a table's values (`behavior.content`); empty for other files, and where a job did not say."""
 
 
 class Counts(_Record):

@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from behavior.content import content_digest
 from behavior.errors import UserError
 from behavior.manifest import FileEntry, Manifest, load_manifest
 from behavior.storage import Folder, FolderLike, as_folder
@@ -83,12 +84,19 @@ def write_table(table: pa.Table, folder: FolderLike, path: str, *, events: int =
         events: events in the table, for the manifest.
 
     Returns:
-        The manifest's entry, with the checksum.
+        The manifest's entry, with the checksum and the digest of the content.
     """
     rows_a_group = max(1, table.num_rows * _ROW_GROUP_EVENTS // max(events, _ROW_GROUP_EVENTS))
     with as_folder(folder).create(path) as file:
         pq.write_table(table, file, row_group_size=rows_a_group, **_encoding(table.schema))
-    return FileEntry(path=path, rows=table.num_rows, events=events, bytes=file.bytes, sha256=file.sha256)
+    return FileEntry(
+        path=path,
+        rows=table.num_rows,
+        events=events,
+        bytes=file.bytes,
+        sha256=file.sha256,
+        content=content_digest(table),
+    )
 
 
 def _encoding(schema: pa.Schema) -> dict[str, Any]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Any
 
 import typer
 
+from behavior.versions import NOT_INSTALLED, OWN, installed_version
 from cli.console import out, print_json, print_table
 
 _PACKAGES = (
-    "lrm-kit",
+    OWN,
     "torch",
     "apache-beam",
     "pyarrow",
@@ -36,7 +36,7 @@ def doctor(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = F
     record: dict[str, Any] = {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "versions": {name: _version(name) for name in _PACKAGES},
+        "versions": {name: installed_version(name) for name in _PACKAGES},
         "device": _device(),
         "kernels": kernel_table(),
         "runners": known_runners(),
@@ -49,7 +49,7 @@ def doctor(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = F
     where = ", ".join(device["cuda"]) if device["cuda"] else "no CUDA device"
     out.print(f"{device['cores']} cores, {device['torch_threads']} torch threads; {where}", highlight=False)
     print_table(
-        "packages", ("package", "version"), [(n, v or "not installed") for n, v in record["versions"].items()]
+        "packages", ("package", "version"), [(n, v or NOT_INSTALLED) for n, v in record["versions"].items()]
     )
     kernels = [(name, row["usable"], "; ".join(row["reasons"])) for name, row in record["kernels"].items()]
     print_table(
@@ -58,13 +58,6 @@ def doctor(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = F
         [(n, "yes" if u else "no", r) for n, u, r in kernels],
     )
     print_table("Beam runners", ("runner", ""), list(record["runners"].items()))
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _device() -> dict[str, Any]:

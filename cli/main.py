@@ -9,6 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from behavior.errors import UserError
+from behavior.versions import NOT_INSTALLED, OWN, installed_version
 from cli import ablate, doctor, evaluate, inspect, prepare, train
 from cli import data as data_command
 from cli import demo as demo_command
@@ -29,9 +30,7 @@ _state = {"debug": False}
 
 def _version(show: bool) -> None:
     if show:
-        from importlib.metadata import version
-
-        typer.echo(f"lrm-kit {version('lrm-kit')}")
+        typer.echo(f"{OWN} {installed_version() or NOT_INSTALLED}")
         raise typer.Exit
 
 

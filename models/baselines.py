@@ -20,9 +20,9 @@ from behavior.storage import FolderLike
 from models.breakdown import check_attributes
 from models.data import SequenceData
 from models.loading import ShardSource
-from models.ranking import EvaluationConfig, rank_split
+from models.ranking import EvaluationConfig, Scorer, rank_split
 from models.report import Evaluation
-from models.scores import RowScores, Scorer, Scores
+from models.scores import RowScores, Scores
 from models.targets import Split, Targets
 
 BASELINES = ("popularity", "markov")

@@ -14,7 +14,7 @@ from models.embedding import InputEmbedding, ItemTable, item_table
 from models.loading import Replica, SequenceSource, TrainLoader
 from models.losses import RetrievalLoss
 from models.negatives import NegativeSampler
-from models.sharding import Exchange, HeldItems, ShardedEmbedding
+from models.sharding import Exchange, ShardedEmbedding
 from models.tasks.retrieval import RetrievalModel, RetrievalObjective
 
 
@@ -131,6 +131,4 @@ def build_objective(
         config, catalog, num_behaviors=about.num_behaviors, has_time=about.has_time, make_items=make_items
     )
     sampler = NegativeSampler(catalog.train_count, catalog.first_item, config.loss.negatives.popularity_power)
-    table = model.embedding.sharded_items
-    held = None if table is None else HeldItems(table.exchange, table.shards, catalog.first_item)
-    return RetrievalObjective(model, RetrievalLoss(config.loss, sampler, held))
+    return RetrievalObjective(model, RetrievalLoss(config.loss, sampler, model.held_items))

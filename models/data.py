@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -164,12 +166,27 @@ def concat_sequences(parts: list[SequenceData]) -> SequenceData:
 
 
 def dataset_digest(shards: ShardFolder) -> str:
-    """SHA-256 over the checksums of sequences and items: it follows the content, not the place."""
-    digest = hashlib.sha256()
-    for name, sha256 in sorted((logical(entry.path), entry.sha256) for entry in shards.manifest.files):
-        if name == ITEMS or name.startswith(f"{SEQUENCES}/"):
-            digest.update(f"{name} {sha256}\n".encode())
-    return digest.hexdigest()
+    """SHA-256 of what models learn from: sequences, items, and what the manifest says that they mean.
+
+    It follows the content of files, not their bytes, which another version of pyarrow may write otherwise.
+    Where the manifest lacks the content of one of them, as those of earlier versions do, it is taken over the
+    checksums of their bytes.
+    """
+    named = {logical(entry.path): entry for entry in shards.manifest.files}
+    files = {n: named[n] for n in sorted(named) if n == ITEMS or n.startswith(f"{SEQUENCES}/")}
+    if all(entry.content for entry in files.values()):
+        text = json.dumps([_meaning(shards), {name: entry.content for name, entry in files.items()}])
+    else:
+        text = "".join(f"{name} {entry.sha256}\n" for name, entry in files.items())
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _meaning(shards: ShardFolder) -> list[Any]:
+    """What the values in the files stand for; spelled out: manifests may get more keys."""
+    manifest = shards.manifest
+    features = [(entry.name, entry.kind, entry.vocabulary_size) for entry in manifest.item_features]
+    split = (manifest.split["kind"], evaluated_targets(manifest.split))
+    return [manifest.behaviors, manifest.targets, manifest.timestamp_unit, manifest.oov, split, features]
 
 
 def repeats_targets(parts: Iterable[SequenceData]) -> bool:

@@ -15,6 +15,7 @@ from behavior.config import Config
 from behavior.errors import UserError
 from models.batch import PackedBatch
 from models.catalog import ItemCatalog
+from models.layers.dropout import Dropout
 from models.layers.item_features import INIT_STD, embed_feature, init_embedding
 from models.sharding import ShardedEmbedding
 
@@ -96,7 +97,7 @@ class InputEmbedding(nn.Module):
         self.query_behavior = _behavior_table(num_behaviors, dim) if config.query_behavior == "add" else None
         position_std = math.sqrt(1.0 / dim) if scale_items else INIT_STD
         self.position = _position_table(max_length, dim, position_std) if learned_positions else None
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, batch: PackedBatch) -> Tensor:
         """[tokens, dim] from the item, behavior and position of each event."""
@@ -134,14 +135,6 @@ class InputEmbedding(nn.Module):
         assert table is not None
         ids = table.shards.held(first, table.weight.device)
         return self._with_features(table.held(ids), ids)
-
-    def vectors_between(self, first: int, stop: int) -> Tensor:
-        """[stop - first, dim] vectors of a range of item ids; no gradients."""
-        ids = torch.arange(first, stop, device=self.item.weight.device)
-        with torch.no_grad():
-            table = self.sharded_items
-            rows = self.item(ids) if table is None else table.rows(first, stop)
-            return self._with_features(rows, ids)
 
     def _with_features(self, rows: Tensor, ids: Tensor) -> Tensor:
         if not self.features:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,11 +20,12 @@ from models.checkpoint import load_checkpoint, load_weights
 from models.config import ModelConfig, RunConfig
 from models.data import SequenceData
 from models.device import DeviceName, pick_device
+from models.divided_scores import DividedScores
 from models.loading import ShardSource
-from models.ranking import EvaluationConfig, rank_split
+from models.ranking import EvaluationConfig, Scorer, rank_split
 from models.report import Evaluation
 from models.run_folder import open_run
-from models.scores import ProductScores, Scorer, Scores
+from models.scores import ProductScores, Scores
 from models.targets import Split, Targets
 from models.tasks.retrieval import RetrievalModel
 from models.windows import gather, history_windows
@@ -70,8 +70,8 @@ def judge_run(
         `model` (the backbone's kind).
 
     Raises:
-        UserError: the folder is not a run, it has no checkpoint yet, or the data is not what the model was
-            trained on or cannot be broken down as asked.
+        UserError: the folder is not a run, it has no checkpoint yet, the data is not what the model was
+            trained on or cannot be broken down as asked, or the model does not fit on the device.
     """
     folder = open_run(run)
     path = folder.best if checkpoint == "best" else folder.last
@@ -90,7 +90,6 @@ def judge_run(
         has_time=sequences.about.has_time,
     )
     load_weights(model, saved.model, path)
-    model.to(pick_device(device))
     about = {
         "time": time_setting(config, sequences.about),
         "checkpoint": checkpoint,
@@ -98,8 +97,21 @@ def judge_run(
         "step": saved.progress["step"],
         "model": config.model.kind,
     }
-    rankings = rank_split(sequences, model_scorer(model, config.model), split=split, config=evaluation)
+    with _memory_errors_told(model):
+        scorer = model_scorer(model.to(pick_device(device)), config.model)
+        rankings = rank_split(sequences, scorer, split=split, config=evaluation)
     return Evaluation.of(rankings, evaluation, shards, about)
+
+
+@contextmanager
+def _memory_errors_told(model: RetrievalModel) -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"{model.num_parameters:,} parameters, item vectors and scores do not fit on the GPU",
+            fix="use a GPU with more free memory, or the CPU: CUDA_VISIBLE_DEVICES= before the command",
+        ) from error
 
 
 def judge_like(evaluation: Evaluation, run: Path, checkpoint: Which = "best") -> Evaluation:
@@ -123,35 +135,23 @@ def model_scorer(model: RetrievalModel, config: ModelConfig) -> Scorer:
     gradients and dropout out of the model while it scores, and puts its mode back.
     """
     with _scoring(model):
-        # Not all of them where they are divided among processes because they are too many for one.
-        items = None if model.embedding.sharded_items is not None else model.item_vectors()
+        items = model.item_vectors()
+    held = model.held_items
+    if held is not None:
+        items = held.filled(items)
     pin = model.device.type == "cuda"
 
-    def score(data: SequenceData, targets: Targets) -> Scores:
+    def score(data: SequenceData, targets: Targets) -> Scores | DividedScores:
+        if held is None and not len(targets):
+            return ProductScores(items[:0], items)
+        # Without targets, too, where items are divided: all processes look them up together.
         windows = history_windows(data, targets.sequence, targets.stop, targets.event, config.max_length)
         batch = gather(data, windows, time=config.time, pin=pin).to(model.device, non_blocking=pin)
         with _scoring(model):
             query = model(batch)[batch.offsets[1:] - 1]
-            return ShardedScores(query, model) if items is None else ProductScores(query, items)
+            return ProductScores(query, items) if held is None else DividedScores(query, items, held)
 
     return score
-
-
-@dataclass(frozen=True)
-class ShardedScores:
-    """Inner products with item vectors that are fetched from all processes, a range of items at a time."""
-
-    query: torch.Tensor
-    """[targets, dim]."""
-    model: RetrievalModel
-
-    @property
-    def device(self) -> torch.device:
-        return self.query.device
-
-    def columns(self, first: int, stop: int) -> torch.Tensor:
-        """See `models.scores.Scores`; all processes ask for the same range together."""
-        return ProductScores(self.query, self.model.vectors_between(first, stop)).columns(0, stop - first)
 
 
 @contextmanager

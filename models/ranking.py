@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,9 +13,15 @@ from pydantic import Field
 from behavior.config import Config
 from behavior.errors import UserError
 from models.data import About, Int8Array, Int32Array, Int64Array, SequenceData, repeats_targets
+from models.divided_scores import DividedScores
 from models.metrics import Float64Array, ranking_metrics
-from models.scores import Scorer, Scores, SharedScores, rank_targets, to_device
+from models.peers import ALONE, Peers, share_of
+from models.scores import Scores, SharedScores, rank_targets, to_device
 from models.targets import Split, Targets, find_targets, seen_items
+
+Scorer = Callable[[SequenceData, Targets], Scores | DividedScores]
+"""Scores for targets that have a history in the data. They may depend on the events before `stop` and on the
+time and behavior of the target, and on nothing else. One of several processes may have no targets."""
 
 
 class EvaluationConfig(Config):
@@ -84,6 +90,7 @@ def evaluate_scorer(
     split: Split,
     config: EvaluationConfig,
     exclude_seen: bool | None = None,
+    peers: Peers = ALONE,
 ) -> dict[str, Any]:
     """Rank a split and report means.
 
@@ -93,6 +100,7 @@ def evaluate_scorer(
         split: valid or test.
         config: cutoffs, exclusion, batch size.
         exclude_seen: the setting already resolved, where that is known.
+        peers: the processes among which targets are divided.
 
     Returns:
         `hr@k`, `ndcg@k`, `mrr@k` for each cutoff, means over users of the means over their targets; `split`,
@@ -100,7 +108,7 @@ def evaluate_scorer(
         a history) and `targets_without_history` (left out), `oov_targets` and `excluded_targets` (misses
         among the targets), `candidates`, `exclude_seen`.
     """
-    rankings = rank_split(parts, scorer, split=split, config=config, exclude_seen=exclude_seen)
+    rankings = rank_split(parts, scorer, split=split, config=config, exclude_seen=exclude_seen, peers=peers)
     return rankings.summary(config.cutoffs)
 
 
@@ -111,12 +119,14 @@ def rank_split(
     split: Split,
     config: EvaluationConfig,
     exclude_seen: bool | None = None,
+    peers: Peers = ALONE,
 ) -> Rankings:
     """Rank every target of a split among all known items; the others of its basket are candidates like any.
 
     Targets that nothing stands before are left out and counted. Memory follows the largest part, and takes 37
     bytes a target besides. Ranks stay on the scorer's device to the end, so that the next batch is made
-    while one is ranked.
+    while one is ranked. Of several processes each goes through all parts, ranks its share of the targets of
+    each, and gets the rankings of all.
 
     Args:
         parts: the sequences; gone through once, and once before where `exclude_seen` is to be found out.
@@ -124,13 +134,15 @@ def rank_split(
         split: valid or test.
         config: exclusion, batch size.
         exclude_seen: the setting already resolved, where that is known.
+        peers: the processes among which targets are divided.
 
     Raises:
         UserError: there are no sequences.
     """
     exclude = excludes_seen(parts, config.exclude_seen) if exclude_seen is None else exclude_seen
     ranked = [
-        _rank_part(data, scorer, split, exclude_seen=exclude, batch_size=config.batch_size) for data in parts
+        _rank_part(data, scorer, split, peers, exclude_seen=exclude, batch_size=config.batch_size)
+        for data in parts
     ]
     if not ranked:
         raise UserError("there are no sequences to evaluate")
@@ -138,14 +150,13 @@ def rank_split(
     def joined(name: str) -> Any:
         return np.concatenate([getattr(part, name) for part in ranked])
 
-    ranks = [rank for part in ranked for rank in part.ranks]
     return Rankings(
         user=joined("user"),
         position=joined("position"),
         history=joined("history"),
         item=joined("item"),
         behavior=joined("behavior"),
-        rank=torch.cat(ranks).cpu().numpy() if ranks else np.empty(0),
+        rank=_all_ranks(ranked, peers),
         split=split,
         exclude_seen=exclude,
         users_without_history=sum(part.users_without_history for part in ranked),
@@ -163,20 +174,24 @@ class _Part:
     history: Int32Array
     item: Int32Array
     behavior: Int8Array
-    ranks: list[torch.Tensor]  # one a batch, on the scorer's device
+    ranks: list[torch.Tensor]  # one a batch, on the scorer's device; of this process's share of the targets
     users_without_history: int
     targets_without_history: int
     about: About
 
 
 def _rank_part(
-    data: SequenceData, scorer: Scorer, split: Split, *, exclude_seen: bool, batch_size: int
+    data: SequenceData, scorer: Scorer, split: Split, peers: Peers, *, exclude_seen: bool, batch_size: int
 ) -> _Part:
     found = find_targets(data, split)
     begin = data.offsets[found.sequence]
     kept = np.flatnonzero(found.stop > begin)
     targets, begin = found.take(kept), begin[kept]
-    batches = [targets.take(slice(at, at + batch_size)) for at in range(0, len(targets), batch_size)]
+    share = share_of(len(targets), peers.rank, peers.count)
+    # As many batches in every process: some have to rank theirs together.
+    most = -(-len(targets) // peers.count)
+    starts = [share.start + done for done in range(0, most, batch_size)]
+    batches = [targets.take(slice(start, min(start + batch_size, share.stop))) for start in starts]
     return _Part(
         user=data.row[targets.sequence],
         position=(targets.event - begin).astype(np.int32),
@@ -190,17 +205,40 @@ def _rank_part(
     )
 
 
+def _all_ranks(ranked: list[_Part], peers: Peers) -> Float64Array:
+    """[targets] in the order of parts, of what each process found for its share of each part."""
+    batches = [ranks for part in ranked for ranks in part.ranks]
+    own = torch.cat(batches).cpu().numpy() if batches else np.empty(0)
+    whose = np.concatenate([_whose(len(part.item), peers.count) for part in ranked])
+    ranks = np.empty(len(whose))
+    for rank, found in enumerate(peers.gather(own)):
+        ranks[whose == rank] = found
+    return ranks
+
+
+def _whose(targets: int, count: int) -> Int64Array:
+    """[targets] the process that each target of a part is with."""
+    shares = [share_of(targets, rank, count) for rank in range(count)]
+    return np.repeat(np.arange(count), [share.stop - share.start for share in shares])
+
+
 def _rank_batch(data: SequenceData, targets: Targets, scorer: Scorer, *, exclude_seen: bool) -> torch.Tensor:
     item = data.item[targets.event].astype(np.int64) - data.about.first_item
     seen = seen_items(data, targets) if exclude_seen else None
-    return rank_targets(_scores(data, targets, scorer), item, data.about.num_items, seen)
+    # Targets that ask the same, as those of a basket do, are scored once.
+    first, question = _questions(data, targets)
+    scores = scorer(data, targets if len(first) == len(targets) else targets.take(first))
+    if isinstance(scores, DividedScores):
+        return scores.rank(question, item, seen)
+    if len(first) < len(targets):
+        scores = SharedScores(scores, to_device(question, scores.device))
+    return rank_targets(scores, item, data.about.num_items, seen)
 
 
-def _scores(data: SequenceData, targets: Targets, scorer: Scorer) -> Scores:
-    """Scores of every target; those that ask the same, as those of a basket do, are scored once."""
+def _questions(data: SequenceData, targets: Targets) -> tuple[Int64Array, Int64Array]:
+    """The first target of each question; and which of them each target asks, in order where all differ."""
     asked = (targets.sequence, targets.stop, data.timestamp[targets.event], data.behavior[targets.event])
     _, first, question = np.unique(np.stack(asked), axis=1, return_index=True, return_inverse=True)
     if len(first) == len(targets):
-        return scorer(data, targets)
-    scores = scorer(data, targets.take(first))
-    return SharedScores(scores, to_device(question.reshape(-1), scores.device))
+        return np.arange(len(targets)), np.arange(len(targets))
+    return first, question.reshape(-1)

@@ -15,8 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from models.data import Int64Array, SequenceData
-from models.targets import Targets
+from models.data import Int64Array
 
 CELLS = 1 << 25
 """Scores made at once."""
@@ -33,11 +32,6 @@ class Scores(Protocol):
 
     def columns(self, first: int, stop: int) -> torch.Tensor:
         """[targets, stop - first] scores of items `first` to `stop`, always the same for the same range."""
-
-
-Scorer = Callable[[SequenceData, Targets], Scores]
-"""Scores for targets that have a history in the data. They may depend on the events before `stop` and on the
-time and behavior of the target, and on nothing else."""
 
 
 @dataclass(frozen=True)
@@ -117,34 +111,73 @@ def rank_targets(
     Returns:
         [targets] float64 on the scores' device.
     """
-    row, device = np.arange(len(target)), scores.device
-    known = target >= 0
-    if excluded is None:
-        out, miss = (row[known], target[known]), ~known
-    else:
+    row, known = np.arange(len(target)), target >= 0
+    own = row[known], target[known]
+    left_out = own if excluded is None else joined_pairs(excluded, own)
+    ahead = rivals_ahead(scores, len(target), own, left_out, num_items, cells=cells)
+    return ranks_of(ahead, target, excluded)
+
+
+def ranks_of(ahead: torch.Tensor, target: Int64Array, excluded: Pairs | None) -> torch.Tensor:
+    """[targets] float64 ranks from the rivals ahead of each target; infinite where it is no candidate."""
+    miss = target < 0
+    if excluded is not None:
         rows, columns = excluded
-        out = np.concatenate([rows, row[known]]), np.concatenate([columns, target[known]])
-        miss = ~known
         miss[rows[columns == target[rows]]] = True
-    ranges = item_ranges(num_items, cells // max(1, len(target)))
-    asked = _Cells(row[known], target[known], device, len(ranges) > 1)
-    left_out = _Cells(*out, device, len(ranges) > 1)
+    return (1.0 + ahead.double()).masked_fill(to_device(miss, ahead.device), float("inf"))
+
+
+def joined_pairs(*pairs: Pairs) -> Pairs:
+    """All pairs in one."""
+    rows, columns = zip(*pairs, strict=True)
+    return np.concatenate(rows), np.concatenate(columns)
+
+
+def rivals_ahead(
+    scores: Scores,
+    num_targets: int,
+    own: Pairs,
+    left_out: Pairs,
+    num_items: int,
+    *,
+    cells: int = CELLS,
+    total: Callable[[torch.Tensor], torch.Tensor] = lambda part: part,
+) -> torch.Tensor:
+    """Count the items that do not score below each target.
+
+    Args:
+        scores: of the targets with every item that is here.
+        num_targets: rows of the scores.
+        own: rows, and items of the targets, of those whose item is here.
+        left_out: rows and items that are not counted; `own` among them.
+        num_items: columns of the scores.
+        cells: scores made at once, at most, but for a target that has more.
+        total: sums over the processes among which the items are divided.
+
+    Returns:
+        [num_targets] int64 on the scores' device.
+    """
+    device = scores.device
+    ranges = item_ranges(num_items, cells // max(1, num_targets))
+    asked, ignored = (_Cells(*pairs, device, len(ranges) > 1) for pairs in (own, left_out))
     # Kept for what is asked for next: the last range of the first pass is the first of the second.
     columns_of = lru_cache(maxsize=1)(scores.columns)
-    own: torch.Tensor | None = None
+    score: torch.Tensor | None = None
     for first, stop, fresh in ranges:
         rows_here, columns_here = asked.between(fresh, stop, first)
-        if own is None or len(rows_here):
+        if score is None or len(rows_here):
             found = columns_of(first, stop)
-            own = torch.zeros(len(target), dtype=found.dtype, device=device) if own is None else own
-            own[rows_here] = found[rows_here, columns_here]
-    ahead = torch.zeros(len(target), dtype=torch.int64, device=device)
+            score = torch.zeros(num_targets, dtype=found.dtype, device=device) if score is None else score
+            score[rows_here] = found[rows_here, columns_here]
+    ahead = torch.zeros(num_targets, dtype=torch.int64, device=device)
+    if score is None:
+        return ahead
+    score = total(score)
     for first, stop, fresh in reversed(ranges):
-        assert own is not None
-        not_below = (columns_of(first, stop)[:, fresh - first :] < own[:, None]).logical_not_()
-        not_below[left_out.between(fresh, stop, fresh)] = False
+        not_below = (columns_of(first, stop)[:, fresh - first :] < score[:, None]).logical_not_()
+        not_below[ignored.between(fresh, stop, fresh)] = False
         ahead += not_below.sum(1, dtype=torch.int32)
-    return (1.0 + ahead.double()).masked_fill(to_device(miss, device), float("inf"))
+    return total(ahead)
 
 
 def item_ranges(num_items: int, most: int) -> list[tuple[int, int, int]]:

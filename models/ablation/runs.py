@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch
 
 from behavior.shards import open_shards
 from behavior.storage import FolderLike
+from behavior.versions import NOT_INSTALLED, installed_version
 from models.ablation.results import RunRecord
 from models.ablation.table import AblationTable
 from models.build import dataset_of
@@ -171,7 +171,7 @@ def run_one(run: PlannedRun, data: str, split: Split) -> RunRecord:
         parameters=start.parameters,
         minutes=round(result.minutes, 3),
         device=start.device,
-        version=_own_version(),
+        version=installed_version() or NOT_INSTALLED,
     )
 
 
@@ -184,13 +184,6 @@ class _Start(Silent):
     def started(self, start: TrainStart) -> None:
         self.parameters = start.parameters
         self.device = _device_name(start.device)
-
-
-def _own_version() -> str:
-    try:
-        return version("lrm-kit")
-    except PackageNotFoundError:  # run from a checkout that is not installed
-        return "not installed"
 
 
 def _device_name(device: str) -> str:

@@ -247,9 +247,11 @@ class TrainLoader:
 
     def _fingerprint(self) -> str:
         """Follows all that decides which samples there are, and their order."""
-        settings = self.config.sampling.model_dump_json()
+        source, settings = self.source, self.config.sampling.model_dump_json()
+        # Parts are shuffled whole: the same sequences in other parts come in another order.
+        parts = " ".join(map(str, source.events))
         decisive = (
-            f"{self.source.digest} {self.seed} {self.config.shuffle_events} {self.max_length} {settings}"
+            f"{source.digest} {parts} {self.seed} {self.config.shuffle_events} {self.max_length} {settings}"
         )
         return hashlib.sha256(decisive.encode()).hexdigest()[:16]
 

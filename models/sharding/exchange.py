@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 class Exchange(Protocol):
@@ -15,6 +17,9 @@ class Exchange(Protocol):
 
     def longest(self, length: int) -> int:
         """The largest of the lengths that the processes name; the device is not waited for."""
+
+    def collect(self, value: T) -> list[T]:
+        """[count] values of any kind of all processes, by rank; the device is not waited for."""
 
     def gather(self, own: Tensor) -> Tensor:
         """[count, *shape] the tensors of all processes, by rank, of `own` of any shape."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from torch import Tensor
+from torch.nn import functional as F
 
 from models.sharding.exchange import Exchange
 from models.sharding.rows import RowShards
@@ -24,6 +25,20 @@ class HeldItems:
     def num_items(self) -> int:
         """Known items, wherever they are."""
         return self.shards.num_rows - self.first_item
+
+    @property
+    def count(self) -> int:
+        """Known items that this process holds."""
+        return self.shards.count_held(self.first_item)
+
+    @property
+    def most(self) -> int:
+        """Known items that a process holds at most; each holds as many, or one less."""
+        return -(-self.num_items // self.shards.count)
+
+    def filled(self, vectors: Tensor) -> Tensor:
+        """[most, dim] vectors of the items held here, [count, dim], with zeros after them."""
+        return F.pad(vectors, (0, 0, 0, self.most - self.count))
 
     def place(self, ranks: Tensor) -> Tensor:
         """Places of item ranks (ids minus the first known one) among known items held here; -1: elsewhere."""

@@ -42,6 +42,10 @@ class RowShards:
         begin = 1 + self.rank + self._held_before(first) * self.count
         return torch.arange(begin, max(begin, self.num_rows), self.count, device=device)
 
+    def count_held(self, first: int) -> int:
+        """How many rows of the whole table, from `first` on, this process holds."""
+        return self.own - 1 - self._held_before(first)
+
     def place(self, rows: Tensor, first: int) -> Tensor:
         """Places of rows of the whole table, all from `first` on, in `held(first)`; -1: not here."""
         local = self.local(rows)

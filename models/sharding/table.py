@@ -99,11 +99,6 @@ class ShardedEmbedding(nn.Module):
         return vectors
 
     @torch.no_grad()
-    def rows(self, first: int, stop: int) -> Tensor:
-        """[stop - first, dim] rows of the whole table, without gradient. All processes ask for the same."""
-        return self._joined(self.weight, first, stop)
-
-    @torch.no_grad()
     def whole(self, own: Tensor) -> Tensor:
         """Gather what belongs to the rows of all processes in host memory. All processes take part.
 

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from models.batch import PackedBatch
 from models.embedding import InputEmbedding
 from models.losses import RetrievalLoss
+from models.sharding import HeldItems
 
 
 class RetrievalModel(nn.Module):
@@ -63,12 +64,11 @@ class RetrievalModel(nn.Module):
         vectors = self.embedding.item_vectors(ranks.flatten() + self.first_item)
         return self._scorable(vectors).view(*ranks.shape, vectors.shape[1])
 
-    def vectors_between(self, first: int, stop: int) -> torch.Tensor:
-        """[stop - first, dim] vectors of a range of ranks, without gradients.
-
-        Where the table is divided among processes, all of them ask for the same range together.
-        """
-        return self._scorable(self.embedding.vectors_between(first + self.first_item, stop + self.first_item))
+    @property
+    def held_items(self) -> HeldItems | None:
+        """Which known items this process holds, where the table is divided among processes."""
+        table = self.embedding.sharded_items
+        return None if table is None else HeldItems(table.exchange, table.shards, self.first_item)
 
     @property
     def num_parameters(self) -> int:

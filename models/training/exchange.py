@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import torch.distributed as dist
 from torch import Tensor
 
 from models.training.processes import Processes
+
+T = TypeVar("T")
 
 # Newer torch has other names for them.
 _all_gather: Any = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
@@ -29,6 +31,9 @@ class DeviceExchange:
         lengths = [0.0] * self.count
         lengths[self.rank] = length
         return int(max(self.processes.total(lengths)))
+
+    def collect(self, value: T) -> list[T]:
+        return self.processes.gather(value)
 
     def gather(self, own: Tensor) -> Tensor:
         gathered = own.new_empty(self.count, *own.shape)

@@ -164,7 +164,7 @@ class Training:
             self.losses.add(taken, self.flops.of(taken.work))
 
     def _validate(self, log: MetricsLog | None, epoch: int, *, counts: bool) -> None:
-        """Judge the model; the first process does, the others wait, or take part where it needs their items.
+        """Judge the model; all processes do, each by a share of the targets.
 
         Args:
             log: where the metrics go.
@@ -173,10 +173,7 @@ class Training:
         """
         self.losses.check_weights(self.optimizer.parameters)
         state = self.state
-        if self.model.embedding.sharded_items is None:
-            metrics = self.processes.on_first(self._evaluate)
-        else:
-            metrics = self.processes.from_first(self._evaluate())
+        metrics = self.processes.from_first(self._evaluate())
         value = metrics[self.config.train.select_by]
         is_best = state.best is None or value > state.best
         if is_best:
@@ -198,6 +195,7 @@ class Training:
             split="valid",
             config=self.config.evaluation,
             exclude_seen=self.exclude_seen,
+            peers=self.processes,
         )
         return metrics | {"time": time_setting(self.config, self.sequences.about)}
 

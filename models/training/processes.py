@@ -17,7 +17,7 @@ from behavior.errors import UserError
 
 T = TypeVar("T")
 
-# The first process evaluates and writes checkpoints while the others wait for it.
+# The first process writes checkpoints while the others wait for it.
 PATIENCE = timedelta(hours=24)
 
 
@@ -38,7 +38,7 @@ class Processes:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the process that writes, logs and evaluates."""
+        """Whether this is the process that writes and logs."""
         return self.rank == 0
 
     def total(self, values: Sequence[float]) -> list[float]:
@@ -59,7 +59,7 @@ class Processes:
         return values[0]
 
     def gather(self, value: T) -> list[T]:
-        """The values of all processes, by rank; meant for small ones."""
+        """The values of all processes, by rank; a host must have room for all of them."""
         if self.count == 1:
             return [value]
         values: list[Any] = [None] * self.count

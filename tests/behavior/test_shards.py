@@ -101,7 +101,8 @@ def test_entries_describe_their_files(folder: Path) -> None:
     for entry in load_manifest(folder).files:
         assert entry.bytes == (folder / entry.path).stat().st_size
         assert entry.sha256 == hashlib.sha256((folder / entry.path).read_bytes()).hexdigest()
-        assert entry == file_entry(folder, entry.path, rows=entry.rows, events=entry.events)
+        there = file_entry(folder, entry.path, rows=entry.rows, events=entry.events)
+        assert there == entry.model_copy(update={"content": ""})
 
 
 def test_no_folder_and_no_manifest(tmp_path: Path) -> None:
@@ -327,6 +328,7 @@ def test_statistics_are_read(folder: Path) -> None:
 def test_a_table_written_far_away(remote: Folder) -> None:
     table = pa.table({"user": range(10)})
     entry = write_table(table, remote, "sequences/a.parquet", events=5_000_000)
-    assert entry == file_entry(remote, "sequences/a.parquet", rows=10, events=5_000_000)
+    there = file_entry(remote, "sequences/a.parquet", rows=10, events=5_000_000)
+    assert there == entry.model_copy(update={"content": ""})
     with remote.input_file("sequences/a.parquet") as file:
         assert pq.ParquetFile(file).num_row_groups == 5

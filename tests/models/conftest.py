@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.models.interpreted import import_interpreted, interpret
+from tests.models.warm import WarmWorker
 
 
 @pytest.fixture(scope="module")
@@ -17,3 +18,9 @@ def interpreted_modules() -> None:
 def interpreted(interpreted_modules: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a GPU, the kernels take tensors of the CPU."""
     interpret(monkeypatch)
+
+
+@pytest.fixture
+def warm_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training's other processes begin where all has been imported; see `tests.models.warm`."""
+    monkeypatch.setattr("models.training.launch._start", WarmWorker)

@@ -11,6 +11,7 @@ import pytest
 from behavior.errors import UserError
 from models.ablation import (
     AblationTable,
+    PlannedRun,
     RunRecord,
     append_record,
     load_table,
@@ -96,24 +97,35 @@ def test_runs_are_recorded_and_the_record_can_be_read(data: Path, tmp_path: Path
     assert first.device == "cpu"
 
 
-def test_several_jobs_give_what_one_gives(data: Path, tmp_path: Path) -> None:
-    table = AblationTable(rows={"hstu": {}}, seeds=[0, 1])
-    found = []
-    for jobs in (1, 2):
-        runs = plan_runs("t", table, data, tmp_path / str(jobs), overrides=SMALL)
-        done = {record.seed: record for record in run_all(runs, str(data), jobs)}
-        found.append([(done[seed].test, done[seed].valid, done[seed].steps) for seed in (0, 1)])
-    assert found[0] == found[1]
+def test_several_jobs_give_what_one_gives_up_to_one_that_fails(data: Path, tmp_path: Path) -> None:
+    """What runs beside it is still finished and given, and no other begins."""
+    rows = {
+        "hstu": {},
+        "wrong": {"embedding.features": "add"},
+        **{str(n): {"model.blocks": n} for n in (1, 3, 4)},
+    }
 
+    def plan(name: str) -> list[PlannedRun]:
+        return plan_runs("t", AblationTable(rows=rows, seeds=[0, 1]), data, tmp_path / name, overrides=SMALL)
 
-def test_one_failed_run_does_not_lose_those_beside_it(data: Path, tmp_path: Path) -> None:
-    rows = {"wrong": {"embedding.features": "add"}, **{str(n): {"model.blocks": n} for n in range(1, 6)}}
-    runs = plan_runs("t", AblationTable(rows=rows), data, tmp_path, overrides=SMALL)
+    alone = {
+        run.digest: record
+        for run, record in zip(plan("1"), run_all(plan("1")[:2], str(data), 1), strict=False)
+    }
+    runs = plan("2")
+    del runs[3]
     records: list[RunRecord] = []
     with pytest.raises(UserError, match="no item features"):
         records.extend(run_all(runs, str(data), jobs=2))
     begun = [run for run in runs if run.folder.exists()]
     assert len(records) == len(begun) - 1 < len(runs) - 1
+    done = {record.digest: record for record in records}
+    for digest, record in alone.items():
+        assert (done[digest].test, done[digest].valid, done[digest].steps) == (
+            record.test,
+            record.valid,
+            record.steps,
+        )
 
 
 def test_what_only_says_where_to_run_does_not_make_another_run(data: Path, tmp_path: Path) -> None:

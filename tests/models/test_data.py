@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from behavior.errors import UserError
+from behavior.manifest import load_manifest
 from behavior.shards import open_shards
 from models.data import SequenceData, dataset_digest, repeats_targets
 from models.loading import ShardSource
@@ -62,12 +67,64 @@ def test_a_cut_outside_its_sequence_is_an_error(tmp_path: Path) -> None:
         load(folder)
 
 
+def digest_of(folder: Path, users: Sequence[User] = USERS, world: World = WORLD) -> str:
+    return dataset_digest(open_shards(write_shards(folder, users, world)))
+
+
 def test_the_digest_follows_the_content_not_the_place(tmp_path: Path) -> None:
-    digests = [
-        dataset_digest(open_shards(write_shards(tmp_path / name, users, WORLD)))
-        for name, users in [("a", USERS), ("b", USERS), ("c", USERS[:-1])]
+    other = [*USERS[:-1], replace(USERS[-1], timestamp=[0, 60, 121])]
+    cases = [USERS, USERS, USERS[:-1], other]
+    digests = [digest_of(tmp_path / str(number), users) for number, users in enumerate(cases)]
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 3
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"compression": "none"}, {"row_group_size": 1}, {"version": "1.0", "use_dictionary": True}],
+    ids=str,
+)
+def test_the_digest_does_not_follow_the_encoding(
+    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = digest_of(tmp_path / "a")
+    write = pq.write_table
+    monkeypatch.setattr(pq, "write_table", lambda table, file, **_: write(table, file, **options))
+    assert digest_of(tmp_path / "b") == expected
+    first, second = (load_manifest(tmp_path / name).files[0].sha256 for name in "ab")
+    assert first != second
+
+
+def test_the_digest_follows_what_the_values_mean(tmp_path: Path) -> None:
+    """The files are the same; what is learned from them is not."""
+    changes: list[dict[str, Any]] = [
+        {},
+        {"targets": ("view",)},
+        {"behaviors": ("look", "buy")},
+        {"timestamp_unit": "ms"},
+        {"split": {"kind": "next_basket"}},
+        {"split": {"kind": "next_basket", "targets": "first"}},
     ]
-    assert digests[0] == digests[1] != digests[2]
+    worlds = [replace(WORLD, **change) for change in changes]
+    digests = {digest_of(tmp_path / str(number), world=world) for number, world in enumerate(worlds)}
+    assert len(digests) == len(changes)
+
+
+def test_data_sets_whose_manifest_lacks_contents_keep_the_digest_they_had(tmp_path: Path) -> None:
+    """Runs of theirs are found and go on; it was made of the checksums of items and sequences."""
+    folder = write_shards(tmp_path, USERS, WORLD)
+    path, text = folder / "manifest.json", (folder / "manifest.json").read_text()
+    lines = [
+        f"{name} {hashlib.sha256((folder / name).read_bytes()).hexdigest()}\n"
+        for name in ("items.parquet", "sequences/part-00000.parquet", "sequences/part-00001.parquet")
+    ]
+    # Of every file, or, as after --append, of some.
+    for count in (3, 1):
+        manifest = json.loads(text)
+        for entry in manifest["files"][:count]:
+            del entry["content"]
+        path.write_text(json.dumps(manifest))
+        assert dataset_digest(open_shards(folder)) == hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 @pytest.mark.parametrize("time", ["known", "unknown"])

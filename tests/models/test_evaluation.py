@@ -389,7 +389,9 @@ def test_item_vectors_are_made_once_an_evaluation(shards: Path, monkeypatch: pyt
     assert metrics["targets"] > len(made) == 1
 
 
-def test_settings_of_the_run_can_be_replaced(shards: Path, tmp_path: Path) -> None:
+def test_settings_of_the_run_can_be_replaced_and_what_cannot_be_done_is_told(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     train(load_config("default", [*SETTINGS, "train.epochs=1"]), shards, tmp_path / "run")
     found = judge_run(tmp_path / "run", device="cpu", cutoffs=[2], by=["behavior"], exclude_seen=None)
     assert {"hr@2", "breakdown"} <= set(report := found.report())
@@ -399,6 +401,13 @@ def test_settings_of_the_run_can_be_replaced(shards: Path, tmp_path: Path) -> No
         judge_run(tmp_path / "run", device="cpu", bootstrap=-1)
     with pytest.raises(UserError, match="cannot be broken down by 'color'"):
         judge_run(tmp_path / "run", device="cpu", by=["color"])
+
+    def too_large(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("models.evaluation.rank_split", too_large)
+    with pytest.raises(UserError, match="parameters, item vectors and scores do not fit on the GPU"):
+        judge_run(tmp_path / "run", device="cpu")
 
 
 def test_a_run_is_judged_on_its_own_data_only(shards: Path, tmp_path: Path) -> None:

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,6 +12,9 @@ from safetensors.torch import load_file
 
 from behavior.spec import load_spec
 from behavior.synthetic import SyntheticConfig, generate
+from models.config import load_config
+from models.training import train
+from tests.models.warm import start
 
 SETTINGS = (
     "model.dim=8",
@@ -24,23 +23,19 @@ SETTINGS = (
     "train.batch_sequences=16",
     "train.log_every_steps=1",
     "train.checkpoint_every_steps=5",
+    "train.device=cpu",
 )
 
 
-def command(shards: Path, out: Path) -> list[str]:
-    settings = [part for setting in SETTINGS for part in ("--set", setting)]
-    return [
-        sys.executable,
-        "-m",
-        "cli.main",
-        "train",
-        "--data",
-        str(shards),
-        "--out",
-        str(out),
-        *settings,
-        "--resume",
-    ]
+def run(shards: Path, out: Path) -> None:
+    """Begin a training, or go on with it."""
+    train(load_config("default", SETTINGS), shards, out, resume=True)
+
+
+def finish(shards: Path, out: Path) -> None:
+    process = start(run, shards, out)
+    process.join()
+    assert process.exitcode == 0
 
 
 def losses(run: Path) -> list[dict]:
@@ -48,6 +43,12 @@ def losses(run: Path) -> list[dict]:
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     clock = ("minutes", "minutes_left", "tokens_per_second", "flops_per_second", "waiting")
     return [{k: v for k, v in record.items() if k not in clock} for record in records]
+
+
+def logged(run: Path) -> int:
+    """Records so far; the last one may be half written."""
+    path = run / "metrics.jsonl"
+    return path.read_text().count("\n") if path.exists() else 0
 
 
 @pytest.mark.slow
@@ -59,27 +60,20 @@ def test_killed_at_random_it_resumes_to_the_same_curve_and_weights(tmp_path: Pat
     shards = tmp_path / "shards"
     prepare(spec, base, shards)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    subprocess.run(command(shards, whole), check=True, capture_output=True)
+    finish(shards, whole)
     rng = random.Random(0)
+    killed = 0
     for _ in range(2):
-        before = len(losses(broken)) if (broken / "metrics.jsonl").exists() else 0
-        process = subprocess.Popen(
-            command(shards, broken), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
-        )
         # Killed a few records further than it was: importing and compiling take no part in the lottery.
-        wanted = before + rng.randrange(1, 12)
-        while process.poll() is None:
-            lines = (
-                (broken / "metrics.jsonl").read_text().count("\n")
-                if (broken / "metrics.jsonl").exists()
-                else 0
-            )
-            if lines >= wanted:
-                os.killpg(process.pid, signal.SIGKILL)
-                break
+        wanted = logged(broken) + rng.randrange(1, 12)
+        process = start(run, shards, broken)
+        while process.is_alive() and logged(broken) < wanted:
             time.sleep(0.01)
-        process.communicate()
-    subprocess.run(command(shards, broken), check=True, capture_output=True)
+        process.kill()
+        process.join()
+        killed += process.exitcode != 0
+    assert killed
+    finish(shards, broken)
     assert losses(broken) == losses(whole)
     for name in ("last", "best"):
         weights = [load_file(run / "checkpoints" / f"{name}.safetensors") for run in (whole, broken)]

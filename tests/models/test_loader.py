@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import fsspec
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import given, settings
@@ -510,6 +511,27 @@ def test_a_state_of_another_order_is_an_error() -> None:
         same.load_state_dict(state | {"taken": 41})
     with pytest.raises(UserError, match="damaged"):
         same.load_state_dict(state | {"waiting": [0]})
+
+
+def test_the_same_data_in_other_row_groups_are_in_another_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loader(name: str) -> TrainLoader:
+        source = ShardSource(open_shards(write_shards(tmp_path / name, USERS, WORLD)))
+        return TrainLoader(source, HERE, max_length=5)
+
+    before, again = loader("a"), loader("b")
+    again.load_state_dict(before.state_dict())
+    write = pq.write_table
+    monkeypatch.setattr(
+        pq,
+        "write_table",
+        lambda table, file, **options: write(table, file, **options | {"row_group_size": 1}),
+    )
+    other = loader("c")
+    assert other.source.digest == before.source.digest
+    with pytest.raises(UserError, match="in another order"):
+        other.load_state_dict(before.state_dict())
 
 
 def test_batches_of_stochastic_length_that_are_cut_together_cost_alike() -> None:

@@ -19,6 +19,7 @@ from models.embedding import EmbeddingConfig, InputEmbedding
 from models.losses import LossConfig, RetrievalLoss
 from models.negatives import NegativeSampler
 from models.tasks.retrieval import LossBatch, RetrievalModel, RetrievalObjective
+from tests.models.warm import start
 
 FIRST, ITEMS, DIM, LENGTH = 2, 6, 4, 5
 
@@ -137,7 +138,10 @@ def test_processes_with_unequal_shares_get_the_gradient_of_one() -> None:
     objective = make_objective(kind="full_softmax", temperature=1.0)
     objective(LossBatch(make_batch(*BATCH))).backward()
     with tempfile.TemporaryDirectory() as folder:
-        torch.multiprocessing.spawn(train_one_step, (folder,), nprocs=2)
+        processes = [start(train_one_step, number, folder) for number in range(2)]
+        for process in processes:
+            process.join(100)
+            assert process.exitcode == 0
         for number in range(2):
             found = torch.load(Path(folder) / f"{number}.pt")
             for a, b in zip(found, gradients(objective), strict=True):

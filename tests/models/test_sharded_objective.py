@@ -14,12 +14,12 @@ from torch import Tensor
 from models.backbones import build_backbone
 from models.backbones.config import BackboneConfig
 from models.batch import PackedBatch
+from models.divided_scores import DividedScores
 from models.embedding import EmbeddingConfig, InputEmbedding, item_table
-from models.evaluation import ShardedScores
 from models.losses import LossConfig, RetrievalLoss
 from models.negatives import NegativeSampler
 from models.scores import ProductScores, rank_targets
-from models.sharding import Exchange, HeldItems, ShardedEmbedding
+from models.sharding import Exchange, ShardedEmbedding
 from models.tasks.retrieval import LossBatch, RetrievalModel, RetrievalObjective
 from tests.models.test_embedding import make_catalog
 from tests.models.threads import together
@@ -64,9 +64,7 @@ def make_objective(
     random = torch.Generator().manual_seed(rank)
     draw: Callable[..., Tensor] = lambda *shape: torch.randint(3, shape, generator=random)  # noqa: E731
     sampler.draw = draw  # type: ignore[method-assign]
-    table = embedding.sharded_items
-    held = None if table is None else HeldItems(table.exchange, table.shards, 2)
-    return RetrievalObjective(model, RetrievalLoss(LossConfig(**loss), sampler, held))
+    return RetrievalObjective(model, RetrievalLoss(LossConfig(**loss), sampler, model.held_items))
 
 
 def negatives(source: str, sharing: str, count: int = 2) -> dict[str, Any]:
@@ -134,25 +132,29 @@ def averaged(objectives: list[RetrievalObjective]) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("features", ["none", "add"])
 @pytest.mark.parametrize("cells", [1 << 20, 8])
-def test_rankings_are_those_of_whole_tables(features: str, cells: int) -> None:
-    """All items at once, or a range at a time; items are fetched for a range alone."""
-    batch = make_batch([[2, 3, 4, 2], [1, 3, 2], [4, 4], [2, 2]], False)
-    target = np.array([0, 2, 1, -1])
+@pytest.mark.parametrize("count", [2, 4])
+def test_rankings_are_those_of_whole_tables(features: str, cells: int, count: int) -> None:
+    """Each process has targets of its own; the third one has none, and the fourth one no item."""
+    batches = [make_batch(sequences, False) for sequences, _ in BATCHES]
+    targets = [np.array(items, np.int64) for items in ([0, -1], [0], [], [1, 2])]
 
     def work(exchange: Exchange) -> Tensor:
-        model = make_objective(exchange, exchange.rank, features).model
+        model, batch = make_objective(exchange, exchange.rank, features).model, batches[exchange.rank]
+        held, target = model.held_items, targets[exchange.rank]
+        assert held is not None
         with torch.no_grad():
-            scores = ShardedScores(model(batch)[batch.offsets[1:] - 1], model)
-            return rank_targets(scores, target, 3, cells=cells)
+            query = model(batch)[batch.offsets[1:] - 1]
+            scores = DividedScores(query, held.filled(model.item_vectors()), held)
+            return scores.rank(np.arange(len(target)), target, cells=cells)
 
     model = make_objective(None, 0, features).model
-    with torch.no_grad():
-        whole = ProductScores(model(batch)[batch.offsets[1:] - 1], model.item_vectors())
-    wanted = rank_targets(whole, target, 3)
-    assert wanted.isinf().tolist() == [False, False, False, True]
-    assert len(set(wanted.tolist())) > 2
-    for ranks in together(2, work):
-        assert torch.equal(ranks, wanted)
+    seen = set()
+    for ranks, batch, target in zip(together(count, work), batches, targets, strict=False):
+        with torch.no_grad():
+            whole = ProductScores(model(batch)[batch.offsets[1:] - 1], model.item_vectors())
+        assert torch.equal(ranks, rank_targets(whole, target, 3))
+        seen.update(ranks.tolist())
+    assert len(seen) > 2
 
 
 def test_parameters_are_counted_wherever_they_are() -> None:

@@ -20,6 +20,8 @@ from models.training.step import TakenStep
 from tests.models.test_training_processes import EXACT, TWO, check_alike
 from tests.models.training_runs import circle, records, settings, weights
 
+pytestmark = pytest.mark.usefixtures("warm_workers")
+
 SHARDED = (*TWO, "train.item_table=sharded")
 ROWWISE = ("optimizer.item_table=rowwise_adagrad", "optimizer.item_learning_rate=0.1")
 

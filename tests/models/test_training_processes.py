@@ -69,6 +69,7 @@ def test_two_processes_give_the_losses_of_one(shards: Path, alone: Path, tmp_pat
     check_alike(tmp_path / "run", alone)
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_a_run_goes_on_with_fewer_processes(shards: Path, alone: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     train(settings(*EXACT, *TWO, "train.epochs=1"), shards, run)
@@ -78,6 +79,7 @@ def test_a_run_goes_on_with_fewer_processes(shards: Path, alone: Path, tmp_path:
     check_alike(run, alone)
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_a_step_that_goes_wrong_stops_all_and_each_saves_its_part(shards: Path, tmp_path: Path) -> None:
     config = settings(*EXACT, *TWO, "optimizer.learning_rate=1e38", "optimizer.clip_norm=null")
     run = tmp_path / "run"

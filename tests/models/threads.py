@@ -49,6 +49,9 @@ class ThreadExchange:
     def longest(self, length: int) -> int:
         return max(self.meeting.all_of(self.rank, length))
 
+    def collect(self, value: T) -> list[T]:
+        return self.meeting.all_of(self.rank, value)
+
     def gather(self, own: Tensor) -> Tensor:
         return self._stacked(own)
 
@@ -65,6 +68,24 @@ class ThreadExchange:
         values = self.meeting.all_of(self.rank, own.detach().clone())
         assert len({value.shape for value in values}) == 1
         return torch.stack(values)
+
+
+@dataclass(frozen=True)
+class ThreadPeers:
+    """`models.peers.Peers`, who meet where threads exchange tensors."""
+
+    exchange: Exchange
+
+    @property
+    def rank(self) -> int:
+        return self.exchange.rank
+
+    @property
+    def count(self) -> int:
+        return self.exchange.count
+
+    def gather(self, value: T) -> list[T]:
+        return self.exchange.collect(value)
 
 
 def together(count: int, work: Callable[[Exchange], T]) -> list[T]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
+from behavior.content import content_digest
 from behavior.manifest import FeatureEntry
 from behavior.shards import ShardFolder, open_shards
 from behavior.storage import Folder
@@ -57,6 +60,10 @@ def content(folder: Path | Folder | str) -> dict[str, Any]:
     shards = open_shards(folder)
     shards.verify()
     manifest = shards.manifest
+    for entry in manifest.files:
+        if entry.path.endswith(".parquet"):
+            with shards.folder.input_file(entry.path) as file:
+                assert entry.content == content_digest(pq.read_table(file))
     items = read_items(shards)
     decoders = {entry.name: decoder(shards, entry, "event.") for entry in manifest.event_features}
     decoders["item"] = lambda index: items.get(index, "(oov)")

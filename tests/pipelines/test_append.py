@@ -24,6 +24,8 @@ from pipelines.prepare import prepare
 from pipelines.runner import RunnerOptions
 from tests.pipelines.content import content
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 DEVICES = ("phone", "tablet", "desk", "")
 
 
@@ -69,9 +71,11 @@ def spec_of(**changes: Any) -> DatasetSpec:
     return parse_config(DatasetSpec, SPEC | changes, where="test")
 
 
-@pytest.fixture
-def logs(tmp_path: Path) -> Path:
-    folder = tmp_path / "logs"
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with raw `logs`, and `out`, a data set of the old ones; not to be changed."""
+    whole = tmp_path_factory.mktemp("made")
+    folder = whole / "logs"
     folder.mkdir()
     write_events(folder / "old-1.csv", seed=1, users=30, items=40, events=500)
     write_events(folder / "old-2.csv", seed=2, users=30, items=40, events=300)
@@ -79,13 +83,24 @@ def logs(tmp_path: Path) -> Path:
     write_events(folder / "new-2.csv", seed=4, users=3, items=90, events=40)
     items = "\n".join(f"{item},b{item % 7}" for item in range(0, 90, 2))
     (folder / "items.csv").write_text(f"item,brand\n{items}\n")
-    return folder
+    prepare(spec_of(), str(folder), whole / "out")
+    return whole
 
 
-def test_adding_twice_equals_preparing_everything(logs: Path, tmp_path: Path) -> None:
-    out, fresh = tmp_path / "out", tmp_path / "fresh"
-    spec = spec_of()
-    prepare(spec, str(logs), out)
+@pytest.fixture
+def logs(made: Path, tmp_path: Path) -> Path:
+    """Copies with the times of the originals, by which a data set knows them."""
+    return shutil.copytree(made / "logs", tmp_path / "logs")
+
+
+@pytest.fixture
+def out(made: Path, tmp_path: Path) -> Path:
+    """What `prepare` makes of `spec_of()` and the old logs."""
+    return shutil.copytree(made / "out", tmp_path / "out")
+
+
+def test_adding_twice_equals_preparing_everything(logs: Path, out: Path, tmp_path: Path) -> None:
+    fresh, spec = tmp_path / "fresh", spec_of()
     before = {row["id"]: row["index"] for row in open_shards(out).items().to_pylist()}
     for name in ("new-1.csv", "new-2.csv"):
         append(spec, str(logs), out, [str(logs / name)])
@@ -134,10 +149,8 @@ def test_adding_to_domains(changes: dict, tmp_path: Path) -> None:
     assert found == expected
 
 
-def test_only_buckets_with_new_events_are_written(logs: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
+def test_only_buckets_with_new_events_are_written(logs: Path, out: Path) -> None:
     spec = spec_of()
-    prepare(spec, str(logs), out)
     before = {entry.path: entry.sha256 for entry in open_shards(out).sequence_files()}
     (logs / "one.csv").write_text("user,item,action,time,device,price,shop\nu1,7,buy,2000,phone0,1.5,s1\n")
     append(spec, str(logs), out, [str(logs / "one.csv")], runner=RunnerOptions(workers=1))
@@ -150,9 +163,7 @@ def test_only_buckets_with_new_events_are_written(logs: Path, tmp_path: Path) ->
     assert on_disk == {entry.path for entry in open_shards(out).manifest.files} | {"manifest.json"}
 
 
-def test_the_same_files_are_not_added_twice(logs: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    prepare(spec_of(), str(logs), out)
+def test_the_same_files_are_not_added_twice(logs: Path, out: Path) -> None:
     first = append(spec_of(), str(logs), out, [str(logs / "new-1.csv")])
     again = append(spec_of(), str(logs), out, [str(logs / "new-1.csv")])
     assert not first.done_before
@@ -160,48 +171,60 @@ def test_the_same_files_are_not_added_twice(logs: Path, tmp_path: Path) -> None:
     assert again.manifest == first.manifest
 
 
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({"filters": {"k_core": 2}}, "k_core"),
-        ({"filters": {"repeats": True}}, "filters.repeats"),
-        ({"max_events": 9}, "max_events"),
-        ({"vocabulary": {"max_size": 5}}, "vocabulary.max_size"),
-        ({"vocabulary": {"min_count": 2}}, "vocabulary.min_count"),
-        ({"vocabulary": {"fit_on": "train"}}, "fit_on: train"),
-        (
-            {"items": {"files": "items.csv", "id": "item", "features": [{"name": "brand", "max_size": 3}]}},
-            "feature 'brand' of items",
-        ),
-        (
-            {"events": {**SPEC["events"], "features": [{"name": "price", "kind": "numeric"}]}},
-            "feature 'price' of events: transform: standardize",
-        ),
-    ],
-)
-def test_specs_under_which_old_rows_change_are_refused_unless_full(
-    changes: dict, reason: str, logs: Path, tmp_path: Path
+# Under any of them, a new event may change rows that are there.
+AGAINST: list[tuple[str, dict[str, Any]]] = [
+    ("k_core", {"filters": {"k_core": 2}}),
+    ("filters.repeats", {"filters": {"repeats": True}}),
+    ("max_events", {"max_events": 9}),
+    ("vocabulary.max_size", {"vocabulary": {"max_size": 5}}),
+    ("vocabulary.min_count", {"vocabulary": {"min_count": 2}}),
+    ("fit_on: train", {"vocabulary": {"fit_on": "train"}}),
+    (
+        "feature 'brand' of items",
+        {"items": {"files": "items.csv", "id": "item", "features": [{"name": "brand", "max_size": 3}]}},
+    ),
+    (
+        "feature 'price' of events: transform: standardize",
+        {"events": {**SPEC["events"], "features": [{"name": "price", "kind": "numeric"}]}},
+    ),
+]
+
+
+@pytest.mark.parametrize(("reason", "changes"), AGAINST, ids=[reason for reason, _ in AGAINST])
+def test_specs_under_which_old_rows_change_are_refused(
+    reason: str, changes: dict, logs: Path, out: Path
 ) -> None:
-    out, fresh = tmp_path / "out", tmp_path / "fresh"
+    """Before anything of the data set is looked at but its manifest."""
     spec = spec_of(**changes)
-    prepare(spec, str(logs), out)
-    before = {str(p): p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    change_manifest(out, spec_digest=spec.digest())
+    before = files_of(out)
     with pytest.raises(UserError) as error:
         append(spec, str(logs), out, [str(logs / "new-1.csv")])
     assert reason in error.value.what
     assert "--full" in str(error.value.fix)
-    assert {str(p): p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
+    assert files_of(out) == before
+
+
+@pytest.mark.parametrize("without", [["fit_on: train"], ["k_core", "vocabulary.min_count"]], ids=str)
+def test_full_takes_specs_under_which_old_rows_change(without: list[str], logs: Path, tmp_path: Path) -> None:
+    """All changes at once that go together."""
+    merged: dict[str, Any] = {}
+    for reason, changes in AGAINST:
+        for key, value in changes.items() if reason not in without else ():
+            merged[key] = merged.get(key, {}) | value if isinstance(value, dict) else value
+    merged["vocabulary"]["max_size"], merged["max_events"] = 30, 30
+    out, fresh, spec = tmp_path / "old", tmp_path / "fresh", spec_of(**merged)
+    prepare(spec, str(logs), out)
     append(spec, str(logs), out, [str(logs / "new-1.csv")], full=True)
     append(spec, str(logs), out, [str(logs / "new-2.csv")], full=True)
-    source = {**spec.model_dump()["events"][0], "files": ["old-1.csv", "old-2.csv", "new-1.csv", "new-2.csv"]}
-    prepare(parse_config(DatasetSpec, {**spec.model_dump(), "events": [source]}, where="t"), str(logs), fresh)
+    names = ["old-1.csv", "old-2.csv", "new-1.csv", "new-2.csv"]
+    prepare(spec_of(**merged | {"events": {**merged["events"], "files": names}}), str(logs), fresh)
     assert content(out) == content(fresh)
+    assert open_shards(out).manifest.counts.events > 500
     assert [entry.counts.read for entry in open_shards(out).manifest.history] == [201, 41]
 
 
-def test_a_job_that_fails_leaves_the_data_set_as_it_was(logs: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    prepare(spec_of(), str(logs), out)
+def test_a_job_that_fails_leaves_the_data_set_as_it_was(logs: Path, out: Path) -> None:
     before = content(out)
     (logs / "bad.csv").write_text("user,item,action,time,device,price,shop\n" + "u1,1,view,soon,a,1,s\n" * 9)
     with pytest.raises(UserError, match="rejected"):
@@ -224,9 +247,8 @@ def change_manifest(out: Path, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def test_files_that_are_there_are_not_added_again(logs: Path, tmp_path: Path) -> None:
-    out, spec = tmp_path / "out", spec_of()
-    prepare(spec, str(logs), out)
+def test_files_that_are_there_are_not_added_again(logs: Path, out: Path) -> None:
+    spec = spec_of()
     for name in ("new-1.csv", "new-2.csv"):
         append(spec, str(logs), out, [str(logs / name)])
     (logs / "items.csv").write_text("item,brand\n1,b1\n")
@@ -282,9 +304,8 @@ def test_inputs_are_named_relative_to_their_folder(logs: Path, tmp_path: Path) -
     assert append(spec_of(), str(moved), tmp_path / "of-logs", [str(moved / "new-1.csv")]).done_before
 
 
-def test_a_data_set_that_does_not_name_its_inputs(logs: Path, tmp_path: Path) -> None:
-    out, fresh, spec = tmp_path / "out", tmp_path / "fresh", spec_of()
-    prepare(spec, str(logs), out)
+def test_a_data_set_that_does_not_name_its_inputs(logs: Path, out: Path, tmp_path: Path) -> None:
+    fresh, spec = tmp_path / "fresh", spec_of()
     change_manifest(out, inputs=[], id_types={})
     for name in ("new-1.csv", "new-2.csv"):
         append(spec, str(logs), out, [str(logs / name)])
@@ -405,10 +426,9 @@ def test_copies_add_nothing(logs: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("files", [[""], ["1="], []])
-def test_an_empty_path_is_refused(files: list[str], logs: Path, tmp_path: Path) -> None:
-    prepare(spec_of(), str(logs), tmp_path / "out")
+def test_an_empty_path_is_refused(files: list[str], logs: Path, out: Path) -> None:
     with pytest.raises(UserError, match=r"the path is empty|no file is named") as error:
-        append(spec_of(), str(logs), tmp_path / "out", files)
+        append(spec_of(), str(logs), out, files)
     assert error.value.where == "--append"
 
 
@@ -424,8 +444,7 @@ def test_the_input_folder_becomes_absolute(
     assert append(spec_of(), str(logs), "out", ["logs/new-1.csv"]).done_before
 
 
-def test_what_only_describes_a_log_may_change(logs: Path, tmp_path: Path) -> None:
-    prepare(spec_of(), str(logs), tmp_path / "out")
+def test_what_only_describes_a_log_may_change(logs: Path, out: Path) -> None:
     told = spec_of(description="ours", homepage="here", license="none")
     assert told.digest() == spec_of().digest()
-    append(told, str(logs), tmp_path / "out", [str(logs / "new-1.csv")])
+    append(told, str(logs), out, [str(logs / "new-1.csv")])

@@ -149,6 +149,7 @@ def test_features_of_events_stay_beside_their_events(tmp_path: Path) -> None:
     ],
     ids=str,
 )  # fmt: skip
+@pytest.mark.usefixtures("one_thread")
 def test_rules_of_the_spec(changes: dict[str, Any], tmp_path: Path) -> None:
     log = make_log(3, 300)
     write_log(tmp_path / "log1.csv", log[:170])
@@ -226,6 +227,7 @@ ITEM_FEATURES = [
 
 @pytest.mark.parametrize("users", ["shared", "separate"])
 @pytest.mark.parametrize("changes", [{}, {"filters": {"k_core": 4}, "vocabulary": {"min_count": 5}}], ids=str)
+@pytest.mark.usefixtures("one_thread")
 def test_domains_with_items_of_their_own(users: str, changes: dict, tmp_path: Path) -> None:
     log, table, common = write_domains(tmp_path)
     tables = [
@@ -282,6 +284,7 @@ FORMS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("form", FORMS)
+@pytest.mark.usefixtures("one_thread")
 def test_forms_of_times(form: str, tmp_path: Path) -> None:
     unit, per_second, written = FORMS[form]
     log = [{**event, "timestamp": event["timestamp"] * per_second} for event in make_log(8, 120)]
