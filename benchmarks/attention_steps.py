@@ -75,8 +75,11 @@ def _products_under_way() -> None:
 
 
 @triton.jit
-def _read_every_pair(table, start, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SIGN: tl.constexpr):
-    return read(table, start + SIGN * (tl.arange(0, ROWS)[:, None] - tl.arange(0, COLUMNS)[None, :]))
+def _read_every_pair(table, start, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SIGN: tl.constexpr, most=None):
+    place = start + SIGN * (tl.arange(0, ROWS)[:, None] - tl.arange(0, COLUMNS)[None, :])
+    if most is not None:
+        place = tl.maximum(tl.minimum(place, most), 0)
+    return read(table, place)
 
 
 def _position_of_every_pair() -> None:
