@@ -44,7 +44,7 @@ def _column_digest(column: pa.ChunkedArray) -> str:
         said += f" list {_values_digest(_lengths(column))} {_column_digest(elements)}"
     elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
         said += f" string {_values_digest(_lengths(column))} {_text_digest(column)}"
-    elif pa.types.is_primitive(kind):
+    elif pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind):
         said += f" {kind} {_values_digest(column)}"
     else:
         raise TypeError(f"the content of a column of type {kind} has no digest")

@@ -126,6 +126,8 @@ def _by_hand(name: str, kind: str, data: bytes, rows: int) -> str:
 def test_a_type_without_a_digest_is_an_error() -> None:
     with pytest.raises(TypeError, match="dictionary"):
         content_digest(pa.table({"a": pa.array(["x"]).dictionary_encode()}))
+    with pytest.raises(TypeError, match="timestamp"):
+        content_digest(pa.table({"a": pa.array([1], pa.timestamp("s"))}))
 
 
 def test_files_of_a_data_set_are_entered_with_it(tmp_path: Path) -> None:

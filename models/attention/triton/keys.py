@@ -68,7 +68,7 @@ def key_kernel(
 ):  # fmt: skip
     """Gradients of k and v: one program a tile of keys and a head. The first tile is seen the most.
 
-    `most`, if any, is raised to what `find_scale` wants to know.
+    `most`, if any, is raised to what `table_gradient.find_scale` wants to know.
     """
     head = tl.program_id(0)
     start, length, number, blocks, sequence = read_tile(tiles, num_tiles, tl.program_id(1))

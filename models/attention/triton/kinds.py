@@ -155,13 +155,13 @@ class Launchers:
         return _rows(self.kind.time), self.shapes.queries.tile // STRIPE * STRIPE_BUCKETS
 
     def _backward_constants(self) -> dict[str, object]:
-        """What the kernels of backward are given, but the last."""
+        """What `key_kernel` and `query_kernel` are given alike."""
         given = self._strides[3]
         sums = {} if self._summed else _WITHOUT_SUMS
         return self._constants() | sums | {"given_stride": given[0], "given_head": given[1]}
 
     def _constants(self) -> dict[str, object]:
-        """What all kernels but the last are given."""
+        """What all kernels but `settle_kernel` are given alike."""
         kind, (q, k, v) = self.kind, self._strides[:3]
         return _WITHOUT_BIAS | {
             "q_stride": q[0], "q_head": q[1],

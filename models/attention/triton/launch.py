@@ -31,10 +31,11 @@ class Sums(NamedTuple):
     position_sums: Tensor | None
     """[rows, numbers] int64, for a table of as many rows."""
     time_sums: Tensor | None
+    """[rows, numbers] int64: of each stripe of a tile, `COPIES` sums of each bucket."""
     most: Tensor
     """[2] int32"""
     limit: float
-    """How many whole numbers the largest amount there can be is."""
+    """How many whole numbers the largest amount that one pair can give is."""
 
 
 class Backward(NamedTuple):
@@ -109,7 +110,8 @@ def query_gradients(shared: Backward, q: Tensor) -> tuple[Tensor, Tensor | None,
     if rows is None or amount is None:
         return dq, None, None
     decays = rows.sum(0) if amount.shape[0] == heads else rows.sum((0, 1))[None]
-    return dq, decays[:, 0], decays[:, 1]
+    # Results of an operator must not share memory.
+    return dq, decays[:, 0].clone(), decays[:, 1].clone()
 
 
 def table_gradients(shared: Backward) -> tuple[Tensor | None, Tensor | None]:

@@ -74,7 +74,7 @@ def _forward(
 
 
 def _want_gradients(tables: Tables) -> bool:
-    """Whether the position or the time table does."""
+    """Whether the position or the time table wants gradients."""
     position, time, _, _ = tables
     return (position is not None and position.requires_grad) or (time is not None and time.requires_grad)
 

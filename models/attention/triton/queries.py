@@ -31,7 +31,7 @@ from models.attention.triton.table_gradient import (
 
 
 @triton.jit
-def _add_keys(
+def _add_tile(
     gradients, q_tile, k, v, given_tile, k_stride, v_stride, first_query, first_key,
     length, rule, half_scale, position, time, span, amount, rate, times, sums,
     KEYS: tl.constexpr, QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr,
@@ -76,7 +76,7 @@ def _add_decays(decays, dscores, query_place, key_place, length, amount, rate, t
 
 
 @triton.jit
-def _add_run_of_keys(
+def _add_run(
     gradients, q_tile, k, v, given_tile, k_stride, v_stride, first_query, begin, end, length, half_scale,
     position, time, query_least, query_most, key_bounds, num_blocks, amount, rate, times, sums,
     KEYS: tl.constexpr, QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr,
@@ -120,7 +120,7 @@ def _add_run_of_keys(
 
 
 @triton.jit
-def _add_all_keys(
+def _add_tiles(
     gradients, q_tile, k, v, given_tile, k_stride, v_stride, first_query, ranges, length, rule, half_scale,
     position, time, query_least, query_most, key_bounds, num_blocks, amount, rate, times, sums,
     KEYS: tl.constexpr, QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr,
@@ -135,7 +135,7 @@ def _add_all_keys(
         next_span = outlook(
             time, query_least, query_most, key_bounds, num_blocks, next_place, length, True, KEYS
         )
-        gradients = _add_keys(
+        gradients = _add_tile(
             gradients, q_tile, k, v, given_tile, k_stride, v_stride, first_query, place,
             length, rule, half_scale, position, time, span, amount, rate, times, sums,
             KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, MASK, POWER, IDENTITY, FAST, PRECISION, SUMMED,
@@ -160,7 +160,7 @@ def query_kernel(
     FAST: tl.constexpr, PRECISION: tl.constexpr, SPLIT: tl.constexpr,
 ):  # fmt: skip
     """Gradients of q and of the decay, and sums for those of the tables: one program a tile of queries and a
-    head."""
+    head. `most` is what `key_kernel` left there."""
     SUMMED: tl.constexpr = (position_sums is not None) or (time_sums is not None)  # noqa: N806
     head = tl.program_id(0)
     start, length, number, blocks, sequence = read_tile(tiles, num_tiles, tl.program_id(1))
@@ -213,13 +213,13 @@ def query_kernel(
                 KEYS,
             )  # fmt: skip
             if place < stop:
-                gradients = _add_run_of_keys(
+                gradients = _add_run(
                     gradients, q_tile, k, v, given_tile, k_stride, v_stride, first, place, stop, length,
                     half_scale, position, time, query_least, query_most, key_bounds, num_blocks, amount, rate,
                     times, sums, KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, POWER, IDENTITY, FAST, PRECISION,
                     SUMMED,
                 )  # fmt: skip
-            gradients = _add_all_keys(
+            gradients = _add_tiles(
                 gradients, q_tile, k, v, given_tile, k_stride, v_stride, first,
                 (stop, again, again, again, again, again), length, rule, half_scale, position, time,
                 query_least, query_most, key_bounds, num_blocks, amount, rate, times, sums,
@@ -228,7 +228,7 @@ def query_kernel(
             place = again
     else:
         if SPLIT:
-            gradients = _add_run_of_keys(
+            gradients = _add_run(
                 gradients, q_tile, k, v, given_tile, k_stride, v_stride, first, whole_begin, whole_end,
                 length, half_scale, position, time, query_least, query_most, key_bounds, num_blocks, amount,
                 rate, times, sums, KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, POWER, IDENTITY, FAST, PRECISION,
@@ -237,7 +237,7 @@ def query_kernel(
         else:
             # One loop with the mask: half the code, compiled in half the time.
             ranges = join(ranges, MASK)
-        gradients = _add_all_keys(
+        gradients = _add_tiles(
             gradients, q_tile, k, v, given_tile, k_stride, v_stride, first, ranges, length, rule, half_scale,
             position, time, query_least, query_most, key_bounds, num_blocks, amount, rate, times, sums,
             KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, MASK, POWER, IDENTITY, FAST, PRECISION, SUMMED,

@@ -82,7 +82,7 @@ def read_ahead(
     seconds of keys, packed ends, and the least bucket's entry, the next one's border and entry. Read before
     the product, to arrive meanwhile.
 
-    `ahead` is the first key's place from the run's begin on. Of what there is not, zeros.
+    `ahead` is the first key's place from the run's begin on. Zeros for what there is not.
     """
     zero, nothing = tl.full((), 0, tl.int32), tl.full((), 0.0, tl.float32)
     placed = nothing

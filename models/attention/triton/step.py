@@ -33,9 +33,6 @@ VARYING = (
     "position_head",
     "time_head",
     "decay_head",
-    "position_size",
-    "position_blocks",
-    "time_size",
 )
 
 

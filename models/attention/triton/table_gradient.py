@@ -3,8 +3,8 @@
 Sums are whole numbers of 64 bits: they are added in any order, by all programs at once, and come out the same
 bit for bit. What one is worth follows from how large a sum can be: no score's gradient is larger than 1.1
 times the product of the lengths of the longest given gradient and the longest value (Cauchy and Schwarz; the
-slope of silu is below 1.1), and as many are added at most as there are pairs. A tile of 64 x 64 sends 64 sums
-a stripe of 16 rows to the position table, and to the time table one whenever the time bucket changes.
+slope of silu is below 1.1), and no more of them are added than there are pairs. A tile of 64 x 64 sends 64
+sums a stripe of 16 rows to the position table, and to the time table one whenever the time bucket changes.
 """
 # mypy: allow-untyped-defs
 # ruff: noqa: N803, N806, RUF005 (Triton's tuples can be added, not unpacked into one)
@@ -32,18 +32,19 @@ from models.attention.triton.diagonals import (
 from models.attention.triton.sight import RICH, in_step, stand, visible
 
 BEFORE = 136
-"""Numbers of a row of position sums before that of the nearest tokens, `i - j = 1`: tiles send sums, zeros
-all, for pairs whose key is ahead; and a multiple of 8, so that pairs of numbers lie well."""
+"""Numbers of a row of position sums before that of the nearest tokens, `i - j = 1`: tiles send sums, all of
+them zero, for pairs whose key is ahead. A multiple of 8, so that each 8 sums lie in one piece of memory."""
 BEHIND = 144
 """Numbers after that of the farthest tokens: tiles reach past the end of a sequence."""
 COPIES = 8
-"""Sums of each time bucket and stripe: as many threads add at once."""
+"""Sums of each time bucket and stripe: so many threads add at once, each to its own."""
 STRIPE_BUCKETS = (NUM_BUCKETS + 1) * COPIES
 """Numbers of a stripe's time sums: of all buckets, and of one that is sent along with the last."""
 STEEPEST = 1.2
-"""Above the slope of silu, by a tanh that is wrong by 2^-11 too."""
+"""Above the slope of silu, also where tanh is wrong by 2^-11."""
 LEAST = 1e-15
-"""Bounds of a score's gradient below it are taken for it: squares of lengths so small are 0."""
+"""Bounds of a score's gradient below it are taken for it. Squares of lengths below 1e-19 lose digits or are
+0: beside a value longer than 10,000 such a gradient may overflow."""
 _LEAST = tl.constexpr(LEAST)
 _BEFORE, _COPIES, _STEEPEST = tl.constexpr(BEFORE), tl.constexpr(COPIES), tl.constexpr(STEEPEST)
 _STRIPE, _BUCKETS = tl.constexpr(STRIPE), tl.constexpr(NUM_BUCKETS)
@@ -59,7 +60,11 @@ _RICH = tl.constexpr(RICH)
 @triton.jit
 def find_scale(most, limit):
     """How many whole numbers an amount of 1 is, given the bits of the squared lengths of the longest given
-    gradient and of the longest value. NaN, and so are the gradients, where one of them is not finite."""
+    gradient and of the longest value.
+
+    NaN, and so are the gradients of tables, where one of these squares is not finite. What else is not
+    finite, q say, is not seen here; it makes the result NaN, and so the gradient given by any loss of it.
+    """
     given = tl.load(most).to(tl.float32, bitcast=True)
     value = tl.load(most + 1).to(tl.float32, bitcast=True)
     bound = _STEEPEST * tl.sqrt(given) * tl.sqrt(value)
@@ -196,7 +201,7 @@ def _add_few(rest, bucket, dscores, blocks, ends, query_seconds, key_seconds, ti
         bucket = low
     for number in tl.static_range(len(blocks)):
         rest += blocks[number]
-    # Not without this: the compiler reads no tiles ahead in a loop with another right in it.
+    # Within an `if`: the compiler reads no tiles ahead in a loop that holds another loop directly.
     if high > low:
         for above in tl.range(low + 1, high + 1, num_stages=1):
             reached = reach(query_seconds, key_seconds, tl.load(times[4] + above))
@@ -223,7 +228,7 @@ def _add_pairs(sums, dscores, found):
     for number in tl.static_range(BLOCKS):
         even, odd = _even_and_odd(dscores[number])
         own, own_odd = next_even, next_odd
-        # Of the last column: none, which is another one, too.
+        # After the last column comes -1, no bucket, which counts as a change.
         first = own * 0 - 1
         if number < BLOCKS - 1:
             next_even, next_odd = _even_and_odd(found[number + 1])
