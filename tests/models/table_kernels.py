@@ -113,7 +113,7 @@ def tiles_kernel(
         # With a bucket each, nothing is asked of times.
         times = (buckets, buckets, buckets, buckets, buckets, buckets)
         held = add_tile(
-            held, tile, found, first_query, first_key, query_place, key_place, length, rule, (way, 128, 0.0),
-            times, sums, MASK,
+            held, tile, found, first_query, first_key, query_place, key_place, rule, (way, 128, 0.0), times,
+            sums, MASK,
         )  # fmt: skip
     send_last(held, sums)

@@ -47,6 +47,16 @@ _ONE, _BORDERS, _PAIRS, _WIDE = (
 
 
 @triton.jit
+def from_token(times, start, tokens):
+    """`times`, from a sequence's start on, given those of a batch of `tokens`, its seconds twice."""
+    seconds, _, query_time, timestamp, borders, wide_borders = times
+    return (
+        seconds + start, seconds + tokens + start, query_time + start, timestamp + start, borders,
+        wide_borders,
+    )  # fmt: skip
+
+
+@triton.jit
 def half_scores(
     products, half_scale, first_query, first_key, query_place, key_place, length, rule, position, time, span,
     amount, rate, times,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from models.attention.triton.bias import half_scores, outlook
+from models.attention.triton.bias import from_token, half_scores, outlook
 from models.attention.triton.sight import count_all, join, place_of, query_ranges, read_rule, visible
 from models.attention.triton.step import (
     VARYING,
@@ -82,10 +82,7 @@ def key_kernel(
     rule, row = read_rule(rules, num_sequences, sequence, start, length, window, front, context, MASK)
     times = (seconds, seconds, query_time, timestamp, borders, wide_borders)
     if seconds is not None:
-        times = (
-            seconds + start, seconds + tokens + start, query_time + start, timestamp + start, borders,
-            wide_borders,
-        )  # fmt: skip
+        times = from_token(times, start, tokens)
     if position is not None:
         position += head * position_head
     if time is not None:

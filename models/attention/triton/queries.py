@@ -7,9 +7,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from models.attention.triton.bias import decay_exponent, half_scores, outlook
+from models.attention.triton.bias import decay_exponent, from_token, half_scores, outlook
 from models.attention.triton.reads import read_column
-from models.attention.triton.runs import find_run, half_run_scores, no_spans, read_ahead, spans_from
+from models.attention.triton.runs import find_run, half_run_scores, no_spans, read_ahead
 from models.attention.triton.sight import count_all, join, key_ranges, place_of, read_rule, visible
 from models.attention.triton.step import (
     VARYING,
@@ -57,8 +57,8 @@ def _add_tile(
     dq_tile = settled(tl.dot(dscores.to(k_tile.dtype), k_tile, dq_tile, input_precision=PRECISION))
     if SUMMED:
         held = add_tile(
-            held, dscores, found, first_query, first_key, query_place, key_place, length, rule, span, times,
-            sums, MASK,
+            held, dscores, found, first_query, first_key, query_place, key_place, rule, span, times, sums,
+            MASK,
         )  # fmt: skip
     return dq_tile, decays, held
 
@@ -92,11 +92,10 @@ def _add_run(
         query_seconds = read_column(times[0], first_query, QUERIES)
     spans = no_spans()
     for first_key in tl.range(begin, end, KEYS):
-        ahead = first_key - begin
-        spans = spans_from(
-            spans, ahead, time, query_least, query_most, key_bounds, num_blocks, first_key, length, KEYS
-        )
-        reads = read_ahead(position, time, spans, ahead, first_query, first_key, times, QUERIES, KEYS)
+        spans, reads = read_ahead(
+            spans, begin, position, time, query_least, query_most, key_bounds, num_blocks, first_query,
+            first_key, length, times, QUERIES, KEYS,
+        )  # fmt: skip
         k_tile = load_rows(k, k_stride, first_key, length, KEYS, QK_DIM, QK_WIDTH, False, KNOWN=True)
         v_tile = load_rows(v, v_stride, first_key, length, KEYS, V_DIM, V_WIDTH, False, KNOWN=True)
         products = tl.dot(q_tile, tl.trans(k_tile), input_precision=PRECISION)
@@ -172,10 +171,7 @@ def query_kernel(
     rule, row = read_rule(rules, num_sequences, sequence, start, length, window, front, context, MASK)
     times = (seconds, seconds, query_time, timestamp, borders, wide_borders)
     if seconds is not None:
-        times = (
-            seconds + start, seconds + tokens + start, query_time + start, timestamp + start, borders,
-            wide_borders,
-        )  # fmt: skip
+        times = from_token(times, start, tokens)
     if position is not None:
         position += head * position_head
     if time is not None:

@@ -52,12 +52,12 @@ def find_run(
 
 @triton.jit
 def no_spans():
-    """What `spans_from` is given before the first tile of a run."""
+    """What `read_ahead` is given before the first tile of a run."""
     return tl.zeros((_WARP,), tl.int32), tl.zeros((_WARP,), tl.int32)
 
 
 @triton.jit
-def spans_from(
+def _spans_from(
     spans, ahead, time, query_least, query_most, bounds, num_blocks, first, length, SIZE: tl.constexpr
 ):
     """The spans of a run's tiles, looked up where the tile `ahead` places from its begin needs new ones.
@@ -76,14 +76,20 @@ def spans_from(
 
 @triton.jit
 def read_ahead(
-    position, time, spans, ahead, first_query, first_key, times, QUERIES: tl.constexpr, KEYS: tl.constexpr
-):
-    """What the bias of a tile takes from memory, but for its third bucket and more: what positions add,
-    seconds of keys, packed ends, and the least bucket's entry, the next one's border and entry. Read before
-    the product, to arrive meanwhile.
+    spans, begin, position, time, query_least, query_most, bounds, num_blocks, first_query, first_key, length,
+    times, QUERIES: tl.constexpr, KEYS: tl.constexpr,
+):  # fmt: skip
+    """The spans of the next tiles of a run from `begin` on, given those before; and what the bias of a tile
+    takes from memory, but for its third bucket and more: what positions add, seconds of keys, packed ends,
+    and the least bucket's entry, the next one's border and entry. Read before the product, to arrive
+    meanwhile.
 
-    `ahead` is the first key's place from the run's begin on. Zeros for what there is not.
+    Zeros for what there is not.
     """
+    ahead = first_key - begin
+    spans = _spans_from(
+        spans, ahead, time, query_least, query_most, bounds, num_blocks, first_key, length, KEYS
+    )
     zero, nothing = tl.full((), 0, tl.int32), tl.full((), 0.0, tl.float32)
     placed = nothing
     if position is not None:
@@ -98,7 +104,7 @@ def read_ahead(
         low, high = lowest_and_highest(ends)
         if high > low:
             border, above = tl.load(times[4] + low + 1), tl.load(time + low + 1)
-    return placed, seconds, ends, base, border, above
+    return spans, (placed, seconds, ends, base, border, above)
 
 
 @triton.jit

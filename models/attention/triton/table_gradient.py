@@ -105,7 +105,7 @@ def add_run_tile(held, dscores, apart, ends, query_seconds, key_seconds, times, 
 
 @triton.jit
 def add_tile(
-    held, dscores, found, first_query, first_key, query_place, key_place, length, rule, span, times, sums,
+    held, dscores, found, first_query, first_key, query_place, key_place, rule, span, times, sums,
     MASK: tl.constexpr,
 ):  # fmt: skip
     """Add any tile's score gradients, zeros where a query does not see a key, and return what is held: of
@@ -310,14 +310,10 @@ def _blocks(tile):
 
 @triton.jit
 def _send_buckets(sums, bucket, parts):
-    """Add 2 or 8 parts `[stripes, 8, 8]` to as many buckets from one on, those past the last zeros all."""
-    EACH: tl.constexpr = 8 // len(parts)
+    """Add two parts `[stripes, 8, 8]` to a bucket and the next; past the last one, zeros."""
     total, row, stripe, column = _totals(parts)
-    place = sums[1] + bucket * _COPIES + (stripe * _STRIPE_BUCKETS + row // EACH * _COPIES + column)
-    if EACH == 1:
-        tl.atomic_add(place, _whole(total, sums), sem="relaxed")
-    else:
-        tl.atomic_add(place, _whole(total, sums), mask=row % EACH == 0, sem="relaxed")
+    place = sums[1] + bucket * _COPIES + (stripe * _STRIPE_BUCKETS + row // 4 * _COPIES + column)
+    tl.atomic_add(place, _whole(total, sums), mask=row % 4 == 0, sem="relaxed")
 
 
 @triton.jit
@@ -327,17 +323,15 @@ def _add_out_of_step(sums, dscores, query_place, key_place, rule):
     nearest = sums[0] + (_BEFORE - 1)  # of `i - j = 0`
     shift = rule[2] - 1
     context = (query_place <= rule[3]) & ((key_place < shift) | (query_place < shift))
-    rows = tl.sum(tl.where(context, dscores, 0.0), axis=1, keep_dims=True) * sums[2]
-    tl.atomic_add(
-        nearest + stand(query_place, rule), rows.to(tl.int64), mask=query_place <= rule[3], sem="relaxed"
-    )
+    rows = _whole(tl.sum(tl.where(context, dscores, 0.0), axis=1, keep_dims=True), sums)
+    tl.atomic_add(nearest + stand(query_place, rule), rows, mask=query_place <= rule[3], sem="relaxed")
     candidate = query_place > rule[3]
     own = query_place == key_place
-    columns = tl.sum(tl.where(candidate & ~own, dscores, 0.0), axis=0, keep_dims=True) * sums[2]
+    columns = _whole(tl.sum(tl.where(candidate & ~own, dscores, 0.0), axis=0, keep_dims=True), sums)
     apart = tl.maximum(stand(rule[3], rule) - stand(key_place, rule), 0)
-    tl.atomic_add(nearest + apart, columns.to(tl.int64), mask=key_place < rule[3], sem="relaxed")
-    total = tl.sum(tl.where(candidate & own, dscores, 0.0)) * sums[2]
-    tl.atomic_add(nearest, total.to(tl.int64), sem="relaxed")
+    tl.atomic_add(nearest + apart, columns, mask=key_place < rule[3], sem="relaxed")
+    total = _whole(tl.sum(tl.where(candidate & own, dscores, 0.0)), sums)
+    tl.atomic_add(nearest, total, sem="relaxed")
 
 
 @triton.jit
