@@ -125,10 +125,14 @@ def _started(job: Job, count: int, backend: str) -> Iterator[Processes]:
         for other in others:
             other.kill()
             other.wait()
+            if other.stdin is not None:
+                with suppress(BrokenPipeError):
+                    other.stdin.close()
 
 
 def _start(told: str) -> subprocess.Popen[str]:
-    # In a session of its own, so that Ctrl-C reaches the first process alone, which ends the others.
+    # In a session of its own, so that Ctrl-C reaches the first process alone, which ends the others. The pipe
+    # stays open: it breaks when the first process ends, however that happens, and ends the others, too.
     process = subprocess.Popen(
         [sys.executable, "-m", "models.training.worker"],
         stdin=subprocess.PIPE,
@@ -137,8 +141,8 @@ def _start(told: str) -> subprocess.Popen[str]:
     )
     assert process.stdin is not None
     with suppress(BrokenPipeError):  # it ended at once, which is found out when it is waited for
-        process.stdin.write(told)
-        process.stdin.close()
+        process.stdin.write(told + "\n")
+        process.stdin.flush()
     return process
 
 

@@ -17,8 +17,11 @@ from behavior.errors import UserError
 
 T = TypeVar("T")
 
-# The first process writes checkpoints while the others wait for it.
+# Between hosts: the first process writes checkpoints while the others wait for it.
 PATIENCE = timedelta(hours=24)
+# Between GPUs nobody is waited for who has not just been heard of, host to host. A GPU does not notice that
+# another process is gone: after this time NCCL ends the one that waits.
+GPU_PATIENCE = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ def is_first_process() -> bool:
 
 def join_torchrun(backend: str) -> Processes:
     """Meet the processes that `torchrun` started."""
-    dist.init_process_group(backend, init_method="env://", timeout=PATIENCE)
+    dist.init_process_group(backend, init_method="env://", timeout=_patience(backend))
     local = int(os.environ.get("LOCAL_RANK", "0"))
     local_count = int(os.environ.get("LOCAL_WORLD_SIZE", dist.get_world_size()))
     return _here(local, local_count, backend)
@@ -113,8 +116,12 @@ def join_torchrun(backend: str) -> Processes:
 
 def join_store(store: Store, rank: int, count: int, backend: str) -> Processes:
     """Meet `count` processes of this machine at a store."""
-    dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=PATIENCE)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=_patience(backend))
     return _here(rank, count, backend)
+
+
+def _patience(backend: str) -> timedelta:
+    return GPU_PATIENCE if backend == "nccl" else PATIENCE
 
 
 def _here(local_rank: int, local_count: int, backend: str) -> Processes:

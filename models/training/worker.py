@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+from threading import Thread
+from typing import Any
 
 from behavior.errors import UserError
 from models.observer import Silent
@@ -12,8 +15,15 @@ from models.training.run import train_in
 
 
 def main() -> None:
-    """Take part in the training that standard input tells of."""
-    job, processes = meet(json.load(sys.stdin))
+    """Take part in the training that the first line of standard input tells of, while that stays open."""
+    told = json.loads(sys.stdin.readline())
+    Thread(target=_end_with_the_first, daemon=True).start()
+    take_part(told)
+
+
+def take_part(told: dict[str, Any]) -> None:
+    """This process's part in a training, as the first process told it."""
+    job, processes = meet(told)
     try:
         train_in(job, processes, Silent())
     except UserError as error:
@@ -22,6 +32,14 @@ def main() -> None:
         sys.exit(1)
     finally:
         processes.close()
+
+
+def _end_with_the_first() -> None:
+    """End this process as soon as the first one is gone, for which a GPU would wait in vain."""
+    # Not through `sys.stdin`, whose lock a thread must not hold when Python ends.
+    while os.read(sys.stdin.fileno(), 1):
+        pass
+    os._exit(1)
 
 
 if __name__ == "__main__":

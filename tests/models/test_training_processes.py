@@ -2,38 +2,38 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from behavior.errors import UserError
 from models.build import make_loader
-from models.checkpoint import load_checkpoint
 from models.data import SequenceData
 from models.loading import MemorySource
-from models.observer import Silent, StepProgress
 from models.training import launch, train
 from models.training.failed_step import load_failed_step
 from models.training.launch import count_devices
 from models.training.processes import Processes
-from tests.models.shards import load
-from tests.models.training_runs import circle, records, settings, weights
-
-# 31 sequences in steps of 6: the last step of an epoch has one, and one of two processes has nothing to do.
-EXACT = (
-    "loss.kind=full_softmax",
-    "model.dropout=0",
-    "train.epochs=2",
-    "train.batch_sequences=6",
-    "train.log_every_steps=1",
-    "optimizer.clip_norm=1",
+from tests.models.several_processes import (
+    EXACT,
+    TWO,
+    check_alike,
+    check_an_early_end,
+    check_bfloat16,
+    check_fewer_processes,
+    check_losses,
+    train_alone,
 )
-TWO = ("train.devices=2",)
+from tests.models.shards import load
+from tests.models.training_runs import circle, settings
 
 
 @pytest.fixture(scope="module")
@@ -45,38 +45,22 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def alone(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of one process."""
     run = tmp_path_factory.mktemp("alone") / "run"
-    train(settings(*EXACT), shards, run)
+    train_alone(shards, run, "cpu")
     return run
 
 
-def check_alike(run: Path, other: Path) -> None:
-    """Equal but for the order in which numbers are added up."""
-    assert len(records(run)) == len(records(other))
-    for mine, theirs in zip(records(run), records(other), strict=True):
-        assert mine == {
-            key: pytest.approx(value, rel=1e-4) if isinstance(value, float) else value
-            for key, value in theirs.items()
-        }
-    theirs = weights(other)
-    for name, weight in weights(run).items():
-        torch.testing.assert_close(weight, theirs[name], rtol=1e-4, atol=1e-5, msg=name)
-
-
 def test_two_processes_give_the_losses_of_one(shards: Path, alone: Path, tmp_path: Path) -> None:
-    """In two parts a step, besides."""
-    result = train(settings(*EXACT, *TWO, "train.accumulate=2"), shards, tmp_path / "run")
-    assert (result.epochs, result.step, result.stopped_by) == (2, 12, "epochs")
-    check_alike(tmp_path / "run", alone)
+    check_losses(shards, alone, tmp_path / "run", "cpu")
 
 
 @pytest.mark.usefixtures("warm_workers")
 def test_a_run_goes_on_with_fewer_processes(shards: Path, alone: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    train(settings(*EXACT, *TWO, "train.epochs=1"), shards, run)
-    random = load_checkpoint(run / "checkpoints" / "last.safetensors").random
-    assert not torch.equal(random["cpu"], random["process-1.cpu"])
-    train(settings(*EXACT), shards, run, resume=True)
-    check_alike(run, alone)
+    check_fewer_processes(shards, alone, tmp_path / "run", "cpu")
+
+
+@pytest.mark.usefixtures("warm_workers")
+def test_in_bfloat16_two_processes_give_the_losses_of_one(shards: Path, tmp_path: Path) -> None:
+    check_bfloat16(shards, tmp_path, "cpu")
 
 
 @pytest.mark.usefixtures("warm_workers")
@@ -110,7 +94,7 @@ def test_started_by_torchrun_a_run_goes_on_with_more_processes(
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
     assert done.stdout.count('"stopped_by": "epochs"') == 1
-    check_alike(run, alone)
+    check_alike(run, alone, "cpu")
 
 
 def test_a_wrong_folder_is_an_error_before_anything_starts(
@@ -134,23 +118,24 @@ def test_a_process_that_does_not_start_is_an_error(
         train(settings(*EXACT, *TWO), shards, tmp_path / "run")
 
 
-def test_a_process_that_ends_early_is_an_error(
-    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    started: list[subprocess.Popen[str]] = []
-    start = launch._start
+def test_a_process_that_ends_early_is_an_error(shards: Path, tmp_path: Path) -> None:
+    check_an_early_end(shards, tmp_path / "run", "cpu")
 
-    def start_noted(told: str) -> subprocess.Popen[str]:
-        started.append(start(told))
-        return started[-1]
 
-    class Killer(Silent):
-        def stepped(self, progress: StepProgress) -> None:
-            started[0].kill()
-
-    monkeypatch.setattr(launch, "_start", start_noted)
-    with pytest.raises(UserError, match="training process 1 ended with exit code -9"):
-        train(settings(*EXACT, *TWO), shards, tmp_path / "run", observer=Killer())
+def test_a_process_ends_with_the_first_one_even_while_it_waits(shards: Path, tmp_path: Path) -> None:
+    """It would wait for a day until the first one, which has started it, joins it."""
+    store = TCPStore("127.0.0.1", 0, 2, is_master=True, wait_for_workers=False)
+    config = settings(*EXACT, *TWO).model_dump(mode="json")
+    told = {"config": config, "data": str(shards), "out": str(tmp_path / "run"), "resume": False}
+    told |= {"count": 2, "backend": "gloo", "port": store.port, "rank": 1}
+    process = launch._start(json.dumps(told))
+    assert process.stdin is not None
+    while store.add(launch._ARRIVED, 0) < 1:
+        assert process.poll() is None
+        time.sleep(0.02)
+    assert process.poll() is None
+    process.stdin.close()
+    assert process.wait(timeout=60) == 1
 
 
 def test_the_devices_of_this_machine_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import io
+import faulthandler
+import json
 import multiprocessing
 import subprocess
-import sys
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -21,8 +21,31 @@ def start(work: Callable[..., None], *arguments: Any) -> BaseProcess:
     return process
 
 
+def run_apart(work: Callable[..., None], *arguments: Any, limit: float = 240.0) -> None:
+    """Have a fresh process, which may use GPUs and start others, call a function of a module.
+
+    Raises:
+        AssertionError: it raised, or ended otherwise, or took longer than so many seconds. Its traceback, or
+            where it hung, is on standard error.
+    """
+    process = multiprocessing.get_context("spawn").Process(target=_within, args=(limit, work, *arguments))
+    process.start()
+    process.join(limit + 60)
+    process.kill()
+    process.join()
+    assert process.exitcode == 0, f"{work.__name__} ended with exit code {process.exitcode}"
+
+
+def _within(limit: float, work: Callable[..., None], *arguments: Any) -> None:
+    # By a thread that needs nothing of Python, which may be waiting for a device.
+    faulthandler.dump_traceback_later(limit, exit=True)
+    work(*arguments)
+
+
 class WarmWorker:
     """What `models.training.launch` starts, as far as it asks of a `subprocess.Popen`."""
+
+    stdin = None
 
     def __init__(self, told: str) -> None:
         self.process = start(_work, told)
@@ -45,7 +68,6 @@ class WarmWorker:
 
 
 def _work(told: str) -> None:
-    from models.training.worker import main
+    from models.training.worker import take_part
 
-    sys.stdin = io.StringIO(told)
-    main()
+    take_part(json.loads(told))
