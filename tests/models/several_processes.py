@@ -1,7 +1,7 @@
 """What a training by two processes has to give, be it on CPUs through gloo or on GPUs through NCCL.
 
-Checks take the shards of `tests.models.training_runs.circle`, a folder to work in, and the device; some also a
-run of one process by `train_alone`.
+Checks take the shards of `tests.models.training_runs.circle`, a folder to work in, and the device; some also
+a run of one process by `train_alone`.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class Tolerance:
 
 
 # On a GPU kernels cut their products by the shape of the batch, and float32 is multiplied as three TF32.
-# AdamW moves a weight by up to its rate of 0.001, whatever the size of the gradient: where that is little more
-# than rounding, two runs may go different ways in the first steps.
+# AdamW moves a weight by up to its rate of 0.001, whatever the size of the gradient: where that is little
+# more than rounding, two runs may go different ways in the first steps.
 TOLERANCES = {"cpu": Tolerance(1e-4, 1e-4, 1e-5), "cuda": Tolerance(1e-3, 1e-3, 2e-3)}
 
 
