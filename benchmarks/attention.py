@@ -1,10 +1,20 @@
 """HSTU attention on one GPU: the Triton kernels beside published speeds, with and without bias, and jagged.
 
-    PYTHONPATH=. python benchmarks/attention.py [--quick]
+    PYTHONPATH=. python benchmarks/attention.py
+        [--parts small errors speeds dense long jagged kernels first-call]
+
+- `small`: a layer of MovieLens-1M.
+- `errors`: results and gradients against the dense reference in float64.
+- `speeds`: full sequences, without a bias and with both.
+- `dense`: both biases in plain torch.
+- `long`: one sequence of 65,536 tokens, and the memory that it takes.
+- `jagged`: sequences of different lengths, over what the sum of their squares predicts.
+- `kernels`: each kernel of forward and backward by the profiler, without a bias, with each, and with both.
+- `first-call`: seconds of the first forward and backward where no compiled kernel is on disk.
 
 Work is counted as is usual: half of the square, and backward as 2.5 times forward. Times are medians of calls
-as a model makes them; `graph` numbers replay a CUDA graph, which leaves out what Python costs. Results are
-compared with the dense reference in float64 first. With $OUT set, numbers also go to $OUT/attention.json.
+as a model makes them, but for those of `kernels`, which are means; `graph` numbers replay a CUDA graph, which
+leaves out what Python costs. With $OUT set, numbers also go to $OUT/attention.json.
 """
 
 from __future__ import annotations
@@ -12,8 +22,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +38,15 @@ from models.attention import Causal, RelativeBias, RelativeTime, Sequences, atte
 
 # Meta's Triton HSTU kernel without a bias, same card and rules: TFLOP/s forward, forward + backward.
 PUBLISHED = {(8, 4, 8192, 128): (385, 206), (16, 4, 2048, 128): (310, 159), (32, 4, 1024, 64): (199, 63)}
+PROFILED = [(16, 4, 2048, 128), (8, 4, 8192, 128)]
+BIASES = {
+    "none": ("none", "both"),
+    "position": ("log-normal", "position"),
+    "time": ("log-normal", "time"),
+    "both": ("log-normal", "both"),
+    "both, worst gaps": ("worst", "both"),
+}
+"""Gaps and tables of `Batch`."""
 TARGETS = {(8, 4, 8192, 128): (440, 270), (16, 4, 2048, 128): (350, 210), (32, 4, 1024, 64): (220, 100)}
 
 
@@ -36,8 +58,11 @@ class Batch:
     heads: int
     dim: int
     gaps: str = "none"
-    """`log-normal` (median an hour, a tenth ties), `wide` (log-uniform, 1 s to 12 days), `none`: no bias."""
+    """`log-normal` (median an hour, a tenth ties), `wide` (log-uniform, 1 s to 12 days), `worst` (times in no
+    order: each pair has to find its bucket), `none`: no bias."""
     dtype: torch.dtype = torch.bfloat16
+    tables: str = "both"
+    """Of the bias: `position`, `time` or `both`."""
 
     def __post_init__(self) -> None:
         generator = torch.Generator("cuda").manual_seed(0)
@@ -59,13 +84,14 @@ class Batch:
         else:
             gaps = torch.exp(torch.rand(tokens, device="cuda", generator=generator).double() * 13.85)
         ends = self.sequences.offsets[1:]
-        timestamp = gaps.long().cumsum(0)
+        timestamp = gaps.long() if self.gaps == "worst" else gaps.long().cumsum(0)
         query_time = timestamp.roll(-1)
         query_time[ends - 1] = timestamp[ends - 1]
-        position = (0.1 * normal(max(self.lengths))).requires_grad_()
-        table = (0.1 * normal(129)).requires_grad_()
-        self.bias = RelativeBias(position, table, RelativeTime(query_time, timestamp, self.sequences))
-        self.leaves += [position, table]
+        position = (0.1 * normal(max(self.lengths))).requires_grad_() if self.tables != "time" else None
+        table = (0.1 * normal(129)).requires_grad_() if self.tables != "position" else None
+        times = None if table is None else RelativeTime(query_time, timestamp, self.sequences)
+        self.bias = RelativeBias(position, table, times)
+        self.leaves += [leaf for leaf in (position, table) if leaf is not None]
 
     def forward(self, kernel: str = "triton") -> Tensor:
         return attention(
@@ -87,6 +113,24 @@ def milliseconds(call: Callable[[], object]) -> float:
 
 def graph_milliseconds(call: Callable[[], object]) -> float:
     return triton.testing.do_bench_cudagraph(call, rep=40, return_mode="median")
+
+
+def kernel_milliseconds(call: Callable[[], object], calls: int = 20) -> dict[str, float]:
+    """Of each Triton kernel that a call runs, of all `others`, and the `sum`: means by the profiler."""
+    for _ in range(3):
+        call()
+    torch.cuda.synchronize()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as found:
+        for _ in range(calls):
+            call()
+        torch.cuda.synchronize()
+    taken = {"others": 0.0, "sum": 0.0}
+    for event in found.key_averages():
+        ms = event.self_device_time_total / 1e3 / calls
+        name = event.key if event.key.endswith("_kernel") else "others"
+        taken[name] = taken.get(name, 0.0) + ms
+        taken["sum"] += ms
+    return taken
 
 
 def check(gaps: str) -> dict[str, float]:
@@ -162,44 +206,103 @@ def small() -> dict[str, object]:
     generator = torch.Generator().manual_seed(0)
     lengths = torch.randint(20, 201, (128,), generator=generator).tolist()
     batch = Batch(lengths, 2, 25, "log-normal")
-    start = time.perf_counter()
-    batch.both()
-    torch.cuda.synchronize()
-    first = time.perf_counter() - start
     return {
-        "first call s": first, "forward ms": milliseconds(batch.forward), "both ms": milliseconds(batch.both),
+        "forward ms": milliseconds(batch.forward), "both ms": milliseconds(batch.both),
         "forward graph ms": graph_milliseconds(batch.forward),
         "both graph ms": graph_milliseconds(batch.both),
     }  # fmt: skip
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="only the first shapes, with and without bias")
-    quick = parser.parse_args().quick
-    record: dict[str, object] = {"device": torch.cuda.get_device_name(), "torch": torch.__version__}
+def kernels(shape: tuple[int, int, int, int]) -> dict[str, dict[str, object]]:
+    """Milliseconds of each kernel with each bias, and what its sum is times that without one."""
+    count, heads, length, dim = shape
+    rows: dict[str, dict[str, object]] = {}
+    plain = 0.0
+    for name, (gaps, tables) in BIASES.items():
+        found = kernel_milliseconds(Batch([length] * count, heads, dim, gaps, tables=tables).both)
+        plain = plain or found["sum"]
+        rows[name] = {**found, "times no bias": found["sum"] / plain}
+    return rows
 
-    def show(name: str, row: object) -> None:
-        record[name] = row
-        print(name, json.dumps(row, default=str), flush=True)
 
-    show("small", small())
-    for gaps in ("none", "log-normal"):
-        show(f"error {gaps}", check(gaps))
-    for shape in PUBLISHED:
-        plain = no_bias(shape)
-        show(f"no bias {shape}", plain)
-        for gaps in ("log-normal", "wide"):
-            show(f"bias {gaps} {shape}", with_bias(shape, gaps, plain))
-    if not quick:
-        show("dense", dense())
-        show("long", long())
+FIRST_CALLS: dict[str, Callable[[], Batch]] = {
+    "bf16, heads of 128, length 2048": lambda: Batch([2048] * 4, 4, 128, "log-normal"),
+    "bf16, heads of 25, length 200": lambda: Batch([200] * 128, 2, 25, "log-normal"),
+    "float32, heads of 25, length 200": lambda: Batch([200] * 128, 2, 25, "log-normal", torch.float32),
+}
+"""Both biases; the last is what `ml-1m/hstu-large` needs."""
+
+
+def seconds_of_first_call(name: str) -> float:
+    """In this process, with the kernels on disk that there are."""
+    batch = FIRST_CALLS[name]()
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    batch.both()
+    torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def first_call(name: str) -> dict[str, object]:
+    """In a process of its own without any kernel on disk, nor the helpers that Triton compiles for itself."""
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [sys.executable, __file__, "--first-call", name],
+            env=os.environ | {"TRITON_CACHE_DIR": folder},
+            stdout=subprocess.PIPE, text=True, check=True,
+        )  # fmt: skip
+    return {"seconds": float(done.stdout), "cores": os.cpu_count()}
+
+
+def rows_of(part: str) -> Iterator[tuple[str, object]]:
+    """What a part measures, by name."""
+    if part == "small":
+        yield "small", small()
+    elif part == "errors":
+        for gaps in ("none", "log-normal"):
+            yield f"error {gaps}", check(gaps)
+    elif part == "speeds":
+        for shape in PUBLISHED:
+            plain = no_bias(shape)
+            yield f"no bias {shape}", plain
+            for gaps in ("log-normal", "wide"):
+                yield f"bias {gaps} {shape}", with_bias(shape, gaps, plain)
+    elif part == "dense":
+        yield "dense", dense()
+    elif part == "long":
+        yield "long", long()
+    elif part == "jagged":
         zipf = [max(1, int(8192 / rank)) for rank in range(1, 65)]
         uniform = torch.randint(1843, 2049, (16,), generator=torch.Generator().manual_seed(0)).tolist()
-        show("zipf", jagged("8192 / rank, 64 sequences", zipf))
-        show("uniform", jagged("uniform, 0.9 N to N", uniform))
-    if "OUT" in os.environ:
-        Path(os.environ["OUT"], "attention.json").write_text(json.dumps(record, default=str, indent=1))
+        yield "zipf", jagged("8192 / rank, 64 sequences", zipf)
+        yield "uniform", jagged("uniform, 0.9 N to N", uniform)
+    elif part == "kernels":
+        for shape in PROFILED:
+            for name, row in kernels(shape).items():
+                yield f"kernels {shape}, bias {name}", row
+    else:
+        for name in FIRST_CALLS:
+            yield f"first call, {name}", first_call(name)
+
+
+def main() -> None:
+    parts = ["small", "errors", "speeds", "dense", "long", "jagged", "kernels", "first-call"]
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
+    parser.add_argument("--first-call", choices=[*FIRST_CALLS], help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.first_call is not None:
+        print(seconds_of_first_call(options.first_call))
+        return
+    record: dict[str, object] = {"device": torch.cuda.get_device_name(), "torch": torch.__version__}
+    for part in options.parts:
+        for name, row in rows_of(part):
+            record[name] = row
+            print(name, json.dumps(row, default=str), flush=True)
+        if "OUT" in os.environ:
+            Path(os.environ["OUT"], "attention.json").write_text(json.dumps(record, default=str, indent=1))
 
 
 if __name__ == "__main__":
