@@ -63,8 +63,8 @@ class Stepper:
             leave_to_its_process(objective, self.sharded_items.weight)
         self.module = fabric.setup_module(objective)
         if fabric.device.type == "cuda":
-            # Fabric sends the first process's weights on a stream of its own, and nothing that comes next, such
-            # as those of a checkpoint, would wait for them.
+            # Fabric sends the first process's weights on a stream of its own, and nothing that comes next,
+            # such as those of a checkpoint, would wait for them.
             torch.cuda.synchronize(fabric.device)
 
     def take(self, parts: list[PackedBatch], number: int, epoch: int) -> TakenStep | None:
