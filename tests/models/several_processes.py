@@ -150,7 +150,7 @@ def check_bfloat16(shards: Path, folder: Path, device: DeviceName) -> None:
     for name, several in (("whole", TWO), ("sharded", SHARDED)):
         train(settings(*config, *several), shards, folder / name)
         losses = [line["loss"] for line in records(folder / name) if "loss" in line]
-        assert losses == pytest.approx(wanted, rel=0.02), name
+        assert losses == pytest.approx(wanted, rel=0.05), name
 
 
 def check_an_early_end(shards: Path, run: Path, device: DeviceName) -> None:

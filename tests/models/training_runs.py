@@ -26,7 +26,7 @@ SETTINGS = [
     "evaluation.cutoffs=[1, 10]",
 ]
 STEPS_A_EPOCH = 4
-TIMINGS = ("minutes", "minutes_left", "tokens_per_second", "flops_per_second", "waiting")
+TIMINGS = ("minutes", "minutes_left", "tokens_per_second", "flops_per_second", "mfu", "waiting")
 
 
 class Killed(BaseException):
