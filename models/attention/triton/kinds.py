@@ -14,7 +14,8 @@ from models.attention.triton.queries import query_kernel
 from models.attention.triton.sight import RICH
 from models.attention.triton.start import Launcher
 from models.attention.triton.step import INTERPRETED
-from models.attention.triton.table_gradient import BEFORE, BEHIND, STRIPE_BUCKETS, settle_kernel
+from models.attention.triton.table_gradient import BEFORE, BEHIND, settle_kernel
+from models.attention.triton.time_gradient import STRIPE_SUMS
 from models.attention.triton.tuning import Shapes, shapes
 
 _SETTLED = 256
@@ -31,7 +32,9 @@ _WITHOUT_BIAS: dict[str, object] = {
     "wide_borders": None, "tokens": 0, "num_blocks": 0,
 }  # fmt: skip
 
-_WITHOUT_SUMS: dict[str, object] = {"position_sums": None, "time_sums": None, "most": None, "limit": 0.0}
+_WITHOUT_SUMS: dict[str, object] = {
+    "position_sums": None, "time_sums": None, "older": None, "most": None, "limit": 0.0
+}  # fmt: skip
 """The same where tables want no gradients."""
 
 Strides = tuple[tuple[int, ...], ...]
@@ -152,7 +155,7 @@ class Launchers:
     @cached_property
     def time_sums(self) -> tuple[int, int]:
         """The same of the time table."""
-        return _rows(self.kind.time), self.shapes.queries.tile // STRIPE * STRIPE_BUCKETS
+        return _rows(self.kind.time), self.shapes.queries.tile // STRIPE * STRIPE_SUMS
 
     def _backward_constants(self) -> dict[str, object]:
         """What `key_kernel` and `query_kernel` are given alike."""

@@ -31,7 +31,9 @@ class Sums(NamedTuple):
     position_sums: Tensor | None
     """[rows, numbers] int64, for a table of as many rows."""
     time_sums: Tensor | None
-    """[rows, numbers] int64: of each stripe of a tile, `COPIES` sums of each bucket."""
+    """[rows, numbers] int64: of each stripe of a tile, see `time_gradient`."""
+    older: Tensor | None
+    """Where there is a time table: `Times.older`."""
     most: Tensor
     """[2] int32"""
     limit: float
@@ -67,6 +69,7 @@ def _sums(problem: Problem, ready: Launchers, k: Tensor) -> Sums:
     return Sums(
         zeros[:position].view(rows) if position else None,
         zeros[position:-1].view(times) if time else None,
+        problem.times.older() if time and problem.times else None,
         zeros[-1:].view(torch.int32),
         2.0**62 / max(problem.pairs, 1),
     )
@@ -103,7 +106,8 @@ def query_gradients(shared: Backward, q: Tensor) -> tuple[Tensor, Tensor | None,
         tensors = tensors | {"dq": dq, "decay_rows": rows, "tiles": tiles}
         if sums is not None:
             tensors |= {
-                "position_sums": sums.position_sums, "time_sums": sums.time_sums, "most": sums.most
+                "position_sums": sums.position_sums, "time_sums": sums.time_sums, "older": sums.older,
+                "most": sums.most,
             }  # fmt: skip
             numbers["limit"] = sums.limit
         ready.queries((heads, count), tensors, numbers)
