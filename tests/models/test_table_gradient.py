@@ -50,13 +50,14 @@ class Sums:
 
     def __init__(self, rows: int, limit: float = LIMIT, given: float = 1.0, value: float = 1.0) -> None:
         from models.attention.triton import table_gradient
+        from models.attention.triton.time_gradient import STRIPE_SUMS
 
         self._module = table_gradient
         self._stripes = rows // table_gradient.STRIPE
         self.limit, self.most = limit, bits(given, value)
         size = table_gradient.BEFORE + POSITIONS + table_gradient.BEHIND
         self.position = torch.zeros(size, dtype=torch.int64, device=DEVICE)
-        time = self._stripes * table_gradient.STRIPE_BUCKETS
+        time = self._stripes * STRIPE_SUMS
         self.time = torch.zeros(time, dtype=torch.int64, device=DEVICE)
         scale = empty(1)
         importlib.import_module("tests.models.table_kernels").scale_kernel[(1,)](self.most, limit, scale)
@@ -71,9 +72,9 @@ class Sums:
         return found.double().cpu() * self._worth
 
     def buckets(self) -> Tensor:
-        """[129] by bucket."""
-        each = self.time.view(self._stripes, -1, self._module.COPIES).double().sum((0, 2))
-        return each[:NUM_BUCKETS].cpu() * self._worth
+        """[129] by bucket: all of tiles whose lowest it is, and what lies beyond its border but not the next."""
+        lowest, beyond = self.time.view(self._stripes, 2, -1).double().sum(0).cpu()
+        return (lowest[:NUM_BUCKETS] - beyond.diff()[:NUM_BUCKETS]) * self._worth
 
 
 def by_number(amounts: Tensor, numbers: Tensor, size: int) -> Tensor:
@@ -140,34 +141,32 @@ def test_a_run_of_tiles(kernels: ModuleType, rows: int, columns: int) -> None:
     assert torch.equal(sums.buckets().round(), by_number(scores.cpu(), bucket, NUM_BUCKETS))
 
 
-def add_tiles(
-    kernels: ModuleType, sums: Sums, scores: Tensor, buckets: Tensor, mask: int = 0, context: int = 0,
-    history: int = 128,
-) -> None:  # fmt: skip
-    """Add `scores`, [128, 128], zeros where a query does not see a key, by tiles of [64, 64]."""
-    from models.attention.triton.bias import PAIRS
-
-    kernels.tiles_kernel[(2,)](
-        scores, buckets.int().to(DEVICE), *sums.arguments(), 128, context, history, PAIRS,
-        ROWS=64, COLUMNS=64, MASK=mask,
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize("longest", [1, 3, 40, 128])
-def test_pairs_with_a_bucket_each(kernels: ModuleType, longest: int) -> None:
-    """Along a row, in any order, up to `longest` pairs after each other have the same bucket."""
-    scores = whole_numbers(128, 128).tril()
-    generator = torch.Generator().manual_seed(longest)
-    changes = torch.randint(0, longest, (128, 128), generator=generator) == 0
-    drawn = torch.randint(0, NUM_BUCKETS, (128, 128), generator=generator)
-    last_change = torch.where(changes, torch.arange(128), 0).cummax(1).values
-    buckets = drawn.gather(1, last_change)
+@pytest.mark.parametrize("order", ["sorted", "equal", "any", "lifetimes"])
+def test_tiles_before_the_band(kernels: ModuleType, order: str) -> None:
+    """Pairs of any buckets, of queries at places from 256 on and of keys 128 places before and farther."""
+    scores = whole_numbers(64, 128)
+    queries, keys = times_of_tiles(order, 64), times_of_tiles(order, 128)
+    query_time, timestamp = torch.cat([torch.zeros(256, dtype=torch.int64), queries]), keys
+    wide = torch.tensor(BUCKET_STARTS).to(DEVICE)
     sums = Sums(64)
-    add_tiles(kernels, sums, scores, buckets)
-    place = torch.arange(128)
-    apart = (place[:, None] - place[None, :]).clamp(min=0)
+    kernels.tiles_kernel[(1,)](
+        scores, sums.position, sums.time, None, sums.most, sums.limit, query_time.to(DEVICE),
+        torch.cat([timestamp, torch.zeros(192, dtype=torch.int64)]).to(DEVICE), wide, 256, 128, 0, 1 << 30,
+        ROWS=64, COLUMNS=64, MASK=0,
+    )  # fmt: skip
+    bucket = time_bucket(queries[:, None] - keys[None, :])
+    apart = 256 + torch.arange(64)[:, None] - torch.arange(128)[None, :]
     assert torch.equal(sums.positions().round(), by_number(scores.cpu(), apart, POSITIONS))
-    assert torch.equal(sums.buckets().round(), by_number(scores.cpu(), buckets, NUM_BUCKETS))
+    assert torch.equal(sums.buckets().round(), by_number(scores.cpu(), bucket, NUM_BUCKETS))
+
+
+def times_of_tiles(order: str, count: int) -> Tensor:
+    generator = torch.Generator().manual_seed(count)
+    span = 10**16 if order == "lifetimes" else 10**7
+    if order == "equal":
+        return torch.full((count,), 12345)
+    times = torch.randint(0, span, (count,), generator=generator)
+    return times.sort().values if order == "sorted" else times
 
 
 @pytest.mark.parametrize(("context", "candidates"), [(0, 0), (5, 0), (1, 20), (32, 70)])
@@ -179,7 +178,10 @@ def test_positions_of_context_and_candidates(kernels: ModuleType, context: int, 
     mask = Mask(None, 0, context, counts)
     scores = whole_numbers(128, 128) * mask.materialize(Sequences.from_lengths([128]))[0].to(DEVICE)
     sums = Sums(64)
-    add_tiles(kernels, sums, scores, torch.zeros(128, 128), RICH, context, history)
+    kernels.tiles_kernel[(2,)](
+        scores, sums.position, None, None, sums.most, sums.limit, None, None, None, 0, 128, context, history,
+        ROWS=64, COLUMNS=64, MASK=RICH,
+    )  # fmt: skip
     # Context stands together at 0, the rest follows, and all candidates stand where the first of them does.
     stand = (torch.arange(128).clamp(max=history) - max(context - 1, 0)).clamp(min=0)
     apart = (stand[:, None] - stand[None, :]).clamp(min=0)

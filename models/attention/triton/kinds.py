@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 
+from models.attention.triton.band import band_kernel
 from models.attention.triton.diagonals import STRIPE
 from models.attention.triton.forward import forward_kernel
 from models.attention.triton.keys import key_kernel
@@ -15,12 +16,14 @@ from models.attention.triton.sight import RICH
 from models.attention.triton.start import Launcher
 from models.attention.triton.step import INTERPRETED
 from models.attention.triton.table_gradient import BEFORE, BEHIND, settle_kernel
+from models.attention.triton.tiles import BLOCK
 from models.attention.triton.time_gradient import STRIPE_SUMS
-from models.attention.triton.tuning import Shapes, shapes
+from models.attention.triton.tuning import Shape, Shapes, shapes
 
 _SETTLED = 256
 """Positions a program."""
 _ALIGNED = 16
+_BAND_SHAPE = Shape(BLOCK, BLOCK, warps=4, stages=1, registers=128)
 _MOST_KINDS = 512
 """A model has a few, with and without gradients."""
 
@@ -33,7 +36,7 @@ _WITHOUT_BIAS: dict[str, object] = {
 }  # fmt: skip
 
 _WITHOUT_SUMS: dict[str, object] = {
-    "position_sums": None, "time_sums": None, "older": None, "most": None, "limit": 0.0
+    "position_sums": None, "time_sums": None, "band": None, "most": None, "limit": 0.0
 }  # fmt: skip
 """The same where tables want no gradients."""
 
@@ -129,6 +132,13 @@ class Launchers:
             "QUERIES": shape.tile, "KEYS": shape.stream, "SPLIT": self._split,
             "position_row": self.position_sums[1] if _head_stride(kind.position, 2) else 0,
             "time_row": self.time_sums[1] if _head_stride(kind.time, 2) else 0,
+        })  # fmt: skip
+
+    @cached_property
+    def band(self) -> Launcher:
+        return Launcher(band_kernel, _BAND_SHAPE, self.device, self._constants() | {
+            "time_row": self.time_sums[1] if _head_stride(self.kind.time, 2) else 0,
+            "COPIES": self.shapes.queries.tile // STRIPE,
         })  # fmt: skip
 
     @cached_property

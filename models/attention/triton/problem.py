@@ -19,8 +19,8 @@ Tables = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]
 
 NO_TABLES: Tables = (None, None, None, None)
 _TABLES = ("position", "time", "amount", "rate")
-_TIMES = ("query_time", "timestamp", "seconds", "bounds", "borders", "wide_borders")
-"""Names of kernel arguments, of `Times` those of its fields."""
+TIMES = ("query_time", "timestamp", "seconds", "bounds", "borders", "wide_borders")
+"""Names of kernel arguments; these are fields of `Times`."""
 _FAR = 1 << 30
 """A window that hides nothing."""
 _SHORT = 256
@@ -71,7 +71,7 @@ class Problem(NamedTuple):
         if self.rules is not None:
             named["rules"] = self.rules
         if self.times is not None:
-            named |= {name: getattr(self.times, name) for name in _TIMES}
+            named |= {name: getattr(self.times, name) for name in TIMES}
         return named
 
     def numbers(self) -> dict[str, int | float]:

@@ -28,7 +28,7 @@ from models.attention.triton.table_gradient import (
     send_held,
     send_last,
 )
-from models.attention.triton.time_gradient import from_first, is_in_order
+from models.attention.triton.time_gradient import band_begin, from_first
 
 
 @triton.jit
@@ -55,12 +55,11 @@ def _add_tile(
     _, slope = activate_with_slope(half, IDENTITY, FAST)
     dscores = tl.where(visible(query_place, key_place, rule, MASK), dweights * slope, 0.0)
     decays = _add_decays(decays, dscores, query_place, key_place, length, amount, rate, times, POWER)
-    narrow = dscores.to(k_tile.dtype)
-    dq_tile = settled(tl.dot(narrow, k_tile, dq_tile, input_precision=PRECISION))
+    dq_tile = settled(tl.dot(dscores.to(k_tile.dtype), k_tile, dq_tile, input_precision=PRECISION))
     if SUMMED:
         held = add_tile(
-            held, dscores, narrow, first_query, first_key, query_place, key_place, length, rule, span[1],
-            times, sums, MASK, PRECISION,
+            held, dscores, first_query, first_key, query_place, key_place, length, rule, span[1], times,
+            sums, MASK,
         )  # fmt: skip
     return dq_tile, decays, held
 
@@ -148,9 +147,8 @@ def _add_tiles(
 
 @triton.jit(do_not_specialize=VARYING)
 def query_kernel(
-    q, k, v, given, dq, decay_rows, position_sums, position_row, time_sums, time_row, older, most, limit,
-    tiles,
-    num_tiles, rules, num_sequences, position, position_head,
+    q, k, v, given, dq, decay_rows, position_sums, position_row, time_sums, time_row, band,
+    most, limit, tiles, num_tiles, rules, num_sequences, position, position_head,
     time, time_head, amount, rate, decay_head, query_time, timestamp, seconds, bounds,
     borders, wide_borders, tokens, num_blocks, q_stride, q_head, k_stride: tl.constexpr, k_head,
     v_stride: tl.constexpr, v_head,
@@ -200,18 +198,15 @@ def query_kernel(
         position_sums += head.to(tl.int64) * position_row
     if time_sums is not None:
         time_sums += head * time_row
-    ordered = True
-    if time_sums is not None:
-        older = from_first(older, start)
-        ordered = is_in_order(older, first, rule, MASK)
-    sums = (position_sums, time_sums, scale, older, ordered)
+        band = from_first(band, head, tokens, start)
+    sums = (position_sums, time_sums, scale, band)
     decays = (tl.zeros((QUERIES,), tl.float32), tl.zeros((QUERIES,), tl.float32))
     gradients = (tl.zeros((QUERIES, QK_WIDTH), tl.float32), decays, hold_nothing(sums, QUERIES))
     whole_begin, whole_end, ranges = key_ranges(first, length, rule, QUERIES, KEYS, MASK)
     if SPLIT and time is not None:
         if time_sums is not None:
-            # No runs: they know but one way.
-            whole_end = tl.where(ordered, whole_end, whole_begin)
+            # No runs in the band: what is to be stored there is stored tile by tile.
+            whole_end = tl.minimum(whole_end, band_begin(first))
         place, end = ranges[0], ranges[3]
         while place < end:
             stop, again = find_run(

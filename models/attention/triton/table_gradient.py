@@ -20,13 +20,15 @@ from models.attention.triton.diagonals import STRIPE, add_rows, block_diagonals,
 from models.attention.triton.sight import RICH, in_step, stand
 from models.attention.triton.step import beside
 from models.attention.triton.time_gradient import (
+    BAND,
     STRIPE_SUMS,
     add_beyond_few,
-    add_beyond_many,
     add_beyond_of_pairs,
     add_lowest,
+    band_begin,
     send_lowest,
     settle_bucket,
+    store_in_band,
 )
 
 BEFORE = 136
@@ -42,11 +44,11 @@ LEAST = 1e-15
 _LEAST = tl.constexpr(LEAST)
 _BEFORE, _STEEPEST = tl.constexpr(BEFORE), tl.constexpr(STEEPEST)
 _STRIPE, _BUCKETS = tl.constexpr(STRIPE), tl.constexpr(NUM_BUCKETS)
-_STRIPE_SUMS = tl.constexpr(STRIPE_SUMS)
+_STRIPE_SUMS, _BAND = tl.constexpr(STRIPE_SUMS), tl.constexpr(BAND)
 _RICH = tl.constexpr(RICH)
 
-# Below, `sums` is the tuple (position sums, time sums, scale, older, in order): rows of int64 of a head or
-# None, how many an amount of 1 is, counts from the sequence's first token on, and whether they are any. `held` is what a program has not sent yet: the tuple (two parts of `diagonals` that the
+# Below, `sums` is the tuple (position sums, time sums, scale, band): rows of int64 of a head or None, how
+# many an amount of 1 is, and the sequence's first row of the band (`time_gradient`). `held` is what a program has not sent yet: the tuple (two parts of `diagonals` that the
 # next tile of keys adds to, sum of tiles of the same lowest bucket in parts `[stripes, 8, 8]`, that bucket).
 
 
@@ -92,7 +94,7 @@ def add_run_tile(
     first, second, rest, bucket = held
     blocks = block_diagonals(dscores)
     if sums[1] is not None:
-        _, time_sums, scale, _, _ = sums
+        _, time_sums, scale, _ = sums
         rest, bucket = add_lowest(rest, bucket, blocks, ends, time_sums, scale)
         low, high = lowest_and_highest(ends)
         # Within an `if`: the compiler reads no tiles ahead in a loop that holds another loop directly.
@@ -105,23 +107,22 @@ def add_run_tile(
 
 @triton.jit
 def add_tile(
-    held, dscores, narrow, first_query, first_key, query_place, key_place, length, rule, ends, times, sums,
-    MASK: tl.constexpr, PRECISION: tl.constexpr,
+    held, dscores, first_query, first_key, query_place, key_place, length, rule, ends, times, sums,
+    MASK: tl.constexpr,
 ):  # fmt: skip
     """Add any tile's score gradients, zeros where a query does not see a key, and return what is held: of
-    positions nothing. `narrow` is the same in the type of q and k."""
+    positions nothing."""
     first, second, rest, bucket = held
     blocks = block_diagonals(dscores)
     if sums[1] is not None:
-        _, time_sums, scale, older, ordered = sums
-        rest, bucket = add_lowest(rest, bucket, blocks, ends, time_sums, scale)
-        low, high = lowest_and_highest(ends)
-        if high > low:
-            if ordered:
-                add_beyond_many(
-                    narrow, ends, first_query, first_key, length, older, time_sums, scale, PRECISION
-                )
-            else:
+        _, time_sums, scale, band = sums
+        column = first_key - band_begin(first_query)
+        if (column >= 0) & (column < _BAND):
+            store_in_band(band, dscores, first_query, column, length)
+        else:
+            rest, bucket = add_lowest(rest, bucket, blocks, ends, time_sums, scale)
+            low, high = lowest_and_highest(ends)
+            if high > low:
                 found = beside(wide_buckets(query_place, key_place, length, times), dscores)
                 add_beyond_of_pairs(dscores, found, ends, time_sums, scale)
     if sums[0] is not None:

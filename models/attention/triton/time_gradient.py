@@ -1,10 +1,8 @@
-"""Gradient of the time table, summed while the queries' gradients are computed; see `table_gradient`.
+"""Gradient of the time table; see `table_gradient`.
 
-Far from the diagonal a tile spans a bucket or a few, and what lies beyond each border is summed pair by pair.
-Near it, it spans many. But where the times of a sequence are in order, the tokens that lie beyond a border are
-the first ones, and `older` says how many. What they give in a tile is an entry of the running sums along each
-query's row, and all running sums are one product with a triangle of ones: so the tile costs that product and
-an entry a border and row, and nothing that grows with pairs times borders.
+Far from the diagonal a tile spans a bucket or a few. What lies beyond each border is summed pair by pair,
+while the queries' gradients are computed (`queries`). Near it tiles span many, and the gradients of their
+scores are stored, a band of 192 keys a query; `band` adds them up.
 
 Of each tile two things are summed: all it gives, for its lowest bucket; and for each border above that, what
 lies beyond. The gradient of a bucket is all of the tiles whose lowest it is, and what lies beyond its border,
@@ -21,36 +19,41 @@ import triton.language as tl
 from models.attention.bias import NUM_BUCKETS
 from models.attention.triton.bias import lowest_and_highest, reach
 from models.attention.triton.diagonals import STRIPE, one_by_one
-from models.attention.triton.older import BORDERS
-from models.attention.triton.reads import read
-from models.attention.triton.sight import RICH
+from models.attention.triton.tiles import BLOCK
 
 HALF_SUMS = (NUM_BUCKETS + 1 + 7) // 8 * 8
 """Numbers of a stripe for tiles' lowest buckets, and as many for borders: one behind the last stays 0."""
 STRIPE_SUMS = 2 * HALF_SUMS
 """Numbers of a stripe's time sums: so that not all programs add to the same ones at once."""
 _HALF_SUMS, _STRIPE_SUMS = tl.constexpr(HALF_SUMS), tl.constexpr(STRIPE_SUMS)
-_STRIPE, _BORDERS = tl.constexpr(STRIPE), tl.constexpr(BORDERS)
-_RICH = tl.constexpr(RICH)
-# Borders that are looked at at once: one in each thread of a warp.
-_AT_ONCE = tl.constexpr(32)
+BAND = 3 * BLOCK
+"""Keys of a query in the band: of its own block of 64 tokens and the two before."""
+_STRIPE, _BLOCK, _BAND = tl.constexpr(STRIPE), tl.constexpr(BLOCK), tl.constexpr(BAND)
 
 # Below, `time_sums` are those of a head, and `scale` is how many whole numbers an amount of 1 is.
 
 
 @triton.jit
-def from_first(older, start):
-    """The counts of a sequence, given its first token."""
-    return older + start * _BORDERS
+def from_first(band, head, tokens, start):
+    """The first row of a sequence and a head in the band, `[heads, tokens, 192]`."""
+    return band + (head.to(tl.int64) * tokens + start) * _BAND
 
 
 @triton.jit
-def is_in_order(older, first_query, rule, MASK: tl.constexpr):
-    """Whether a tile of queries is of a sequence whose times are in order, and sees no key ahead."""
-    ordered = tl.load(older + first_query * _BORDERS) >= 0
-    if MASK == _RICH:
-        ordered = ordered & (first_query >= rule[2])
-    return ordered
+def band_begin(first_query):
+    """The place of the band's first key for a tile of queries; it may be before the sequence."""
+    return first_query // _BLOCK * _BLOCK - (_BAND - _BLOCK)
+
+
+@triton.jit
+def store_in_band(band, dscores, first_query, column, length):
+    """Store a tile's score gradients from a column of the band on."""
+    QUERIES: tl.constexpr = dscores.shape[0]
+    # The rows of a larger tile have different bands.
+    tl.static_assert(QUERIES <= _BLOCK)
+    row = first_query + tl.arange(0, QUERIES)[:, None]
+    place = band + row * _BAND + (column + tl.arange(0, dscores.shape[1])[None, :])
+    tl.store(place, dscores.to(band.dtype.element_ty), mask=row < length)
 
 
 @triton.jit
@@ -113,56 +116,17 @@ def _blocks(tile):
 
 
 @triton.jit
-def add_beyond_many(
-    dscores, ends, first_query, first_key, length, older, time_sums, scale, PRECISION: tl.constexpr
-):  # fmt: skip
-    """Send what lies beyond each border of a tile of any number of buckets, whose times are in order.
-
-    `dscores` are of the type of q and k.
-    """
-    QUERIES: tl.constexpr = dscores.shape[0]
-    KEYS: tl.constexpr = dscores.shape[1]
-    STRIPES: tl.constexpr = QUERIES // _STRIPE
-    low, high = lowest_and_highest(ends)
-    query_place = tl.minimum(first_query + tl.arange(0, QUERIES), length - 1)[:, None]
-    key = tl.arange(0, KEYS)
-    triangle = (key[:, None] <= key[None, :]).to(dscores.dtype)
-    parts = _parts(tl.dot(dscores, triangle, input_precision=PRECISION))
-    place = time_sums + (_HALF_SUMS + tl.arange(0, STRIPES)[:, None] * _STRIPE_SUMS)
-    for first in tl.range(low + 1, high + 1, _AT_ONCE, num_stages=1):
-        border = first + tl.arange(0, _AT_ONCE)[None, :]
-        count = read(older, query_place * _BORDERS + (tl.minimum(border, _BORDERS) - 1))
-        # The last of them in the tile.
-        last = tl.minimum(count - first_key, KEYS) - 1
-        found = tl.zeros((QUERIES, _AT_ONCE), tl.float32)
-        for number in tl.static_range(len(parts)):
-            inner = last - number * _AT_ONCE
-            here = tl.gather(parts[number], tl.maximum(inner, 0) % _AT_ONCE, axis=1)
-            found = tl.where(inner >= 0, here, found)
-        # Rows as far apart as there are stripes: those of one warp, as the compiler deals them out.
-        total = tl.sum(tl.reshape(found, (_STRIPE, STRIPES, _AT_ONCE)), axis=0)
-        tl.atomic_add(place + border, (total * scale).to(tl.int64), mask=border <= high, sem="relaxed")
-
-
-@triton.jit
-def _parts(running):
-    """`[queries, 32]` each: an entry of one is looked up by one exchange between the threads of a warp."""
-    KEYS: tl.constexpr = running.shape[1]
-    if KEYS == _AT_ONCE:
-        return (running,)
-    else:
-        halves = tl.permute(tl.reshape(running, (running.shape[0], 2, KEYS // 2)), (0, 2, 1))
-        first, second = tl.split(halves)
-        return _parts(first) + _parts(second)
-
-
-@triton.jit
 def add_beyond_of_pairs(dscores, found, ends, time_sums, scale):
-    """The same where each pair has its own bucket, `found`: slowly, for times in any order."""
+    """The same where each pair has its own bucket, `found`: slower, for any number of borders and any order
+    of times. Buckets of pairs that are not seen may be any."""
+    STRIPES: tl.constexpr = dscores.shape[0] // _STRIPE
     low, high = lowest_and_highest(ends)
+    high = tl.minimum(high, tl.max(found))
+    place = time_sums + _HALF_SUMS + tl.arange(0, STRIPES) * _STRIPE_SUMS
     for border in tl.range(low + 1, high + 1, num_stages=1):
-        total = tl.sum(tl.where(found >= border, dscores, 0.0))
-        tl.atomic_add(time_sums + _HALF_SUMS + border, (total * scale).to(tl.int64), sem="relaxed")
+        rows = tl.sum(tl.where(found >= border, dscores, 0.0), axis=1)
+        total = tl.sum(tl.reshape(rows, (STRIPES, _STRIPE)), axis=1)
+        tl.atomic_add(place + border, (total * scale).to(tl.int64), sem="relaxed")
 
 
 @triton.jit
