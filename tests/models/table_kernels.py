@@ -111,7 +111,7 @@ def tiles_kernel(
         key_place = (first_key + tl.arange(0, COLUMNS))[None, :]
         tile = _load_tile(scores, length, first_row, first_key, ROWS, COLUMNS)
         held = add_tile(
-            held, tile, first_query, first_key, query_place, key_place, first + length, rule, 128, times, sums,
-            MASK,
+            held, tile, first_query, first_key, query_place, key_place, first + length, rule, 128, times,
+            sums, MASK,
         )  # fmt: skip
     send_last(held, sums)

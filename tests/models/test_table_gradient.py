@@ -72,7 +72,7 @@ class Sums:
         return found.double().cpu() * self._worth
 
     def buckets(self) -> Tensor:
-        """[129] by bucket: all of tiles whose lowest it is, and what lies beyond its border but not the next."""
+        """[129] by bucket: all of tiles whose lowest it is, and what lies beyond its border, not the next."""
         lowest, beyond = self.time.view(self._stripes, 2, -1).double().sum(0).cpu()
         return (lowest[:NUM_BUCKETS] - beyond.diff()[:NUM_BUCKETS]) * self._worth
 

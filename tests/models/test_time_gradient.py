@@ -75,8 +75,8 @@ def band_sums(relative_time: RelativeTime, mask: Mask) -> tuple[Tensor, Tensor]:
     """[heads, 129] each: by the kernel, and by hand, for whole numbers wherever a query sees a key."""
     from models.attention.triton.sight import CAUSAL, RICH, WINDOW
     from models.attention.triton.step import INTERPRETED
-    from models.attention.triton.times import times_of
     from models.attention.triton.time_gradient import BAND, HALF_SUMS, STRIPE_SUMS
+    from models.attention.triton.times import times_of
 
     heads, copies, tokens = 2, 4, sum(LENGTHS)
     generator = torch.Generator().manual_seed(1)

@@ -1,14 +1,14 @@
 """The time table's gradient from tiles near the diagonal, which span many buckets.
 
 Where the times of a sequence are in order, the tokens that lie beyond a bucket's border are the first ones,
-and `older` says how many. What they give in a tile is an entry of the running sums along each query's row, and
-all running sums are one product with a triangle of ones: so a tile costs that product and an entry a border
-and row, and nothing that grows with pairs times borders.
+and `older` says how many. What they give in a tile is an entry of the running sums along each query's row,
+and all running sums are one product with a triangle of ones: so a tile costs that product and an entry a
+border and row, and nothing that grows with pairs times borders.
 
 This is a kernel of its own since it waits much and needs few registers: many programs share a multiprocessor.
 """
 # mypy: allow-untyped-defs
-# ruff: noqa: N803, N806
+# ruff: noqa: N803
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def band_kernel(
     query_time, timestamp, seconds, bounds, borders, wide_borders, tokens, num_blocks, window, front, context,
     COPIES: tl.constexpr, MASK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Add the band's score gradients to the time sums: one program a head, a block of queries and one of keys."""
+    """Add the band's score gradients to the time sums: one program a head and a block of queries and of keys."""
     head = tl.program_id(0) // (_BAND // _BLOCK)
     column = tl.program_id(0) % (_BAND // _BLOCK) * _BLOCK
     start, length, number, blocks, sequence = read_tile(tiles, num_tiles, tl.program_id(1))

@@ -38,7 +38,7 @@ class Sums(NamedTuple):
     time_sums: Tensor | None
     """[rows, numbers] int64: of each stripe of a tile, see `time_gradient`."""
     band: Tensor | None
-    """[heads, tokens, 192], of the type of k: score gradients near the diagonal, where there is a time table."""
+    """[heads, tokens, 192], of the type of k, where there is a time table: score gradients near the diagonal."""
     most: Tensor
     """[2] int32"""
     limit: float

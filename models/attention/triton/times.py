@@ -96,7 +96,8 @@ def find_times(query_time: Tensor, timestamp: Tensor, blocks: Tensor) -> Times:
     if count:
         start(_find_times, (count, 1), _ONE_WARP, {
             "query_time": query_time, "timestamp": timestamp, "seconds": seconds, "bounds": bounds,
-            "in_order": in_order, "blocks": blocks, "tokens": tokens, "num_blocks": count, "BLOCK": BLOCK, "LIMIT": LIMIT,
+            "in_order": in_order, "blocks": blocks, "tokens": tokens, "num_blocks": count, "BLOCK": BLOCK,
+            "LIMIT": LIMIT,
         })  # fmt: skip
     borders, wide_borders = bucket_borders(timestamp.device)
     return Times(query_time, timestamp, seconds, bounds, borders, wide_borders, in_order, blocks)
