@@ -47,10 +47,10 @@ _STRIPE, _BUCKETS = tl.constexpr(STRIPE), tl.constexpr(NUM_BUCKETS)
 _STRIPE_SUMS, _BAND = tl.constexpr(STRIPE_SUMS), tl.constexpr(BAND)
 _RICH = tl.constexpr(RICH)
 
-# Below, `sums` is the tuple (position sums, time sums, scale, band): rows of int64 of a head or None, how many
-# an amount of 1 is, and the sequence's first row of the band (`time_gradient`). `held` is what a program has
-# not sent yet: the tuple (two parts of `diagonals` that the next tile of keys adds to, sum of tiles of the same
-# lowest bucket in parts `[stripes, 8, 8]`, that bucket).
+# Below, `sums` is the tuple (position sums, time sums, scale, band): rows of int64 of a head or None, how
+# many an amount of 1 is, and the sequence's first row of the band (`time_gradient`). `held` is what a program
+# has not sent yet: the tuple (two parts of `diagonals` that the next tile of keys adds to, sum of tiles of
+# the same lowest bucket in parts `[stripes, 8, 8]`, that bucket).
 
 
 @triton.jit
