@@ -28,7 +28,7 @@ _WITHOUT_BIAS: dict[str, object] = {
     "rules": None, "num_sequences": 0,
     "position": None, "time": None, "amount": None, "rate": None,
     "query_time": None, "timestamp": None, "seconds": None, "bounds": None, "borders": None,
-    "wide_borders": None, "tokens": 0, "num_blocks": 0,
+    "wide_borders": None, "near": None, "tokens": 0, "num_blocks": 0,
 }  # fmt: skip
 
 _WITHOUT_SUMS: dict[str, object] = {"position_sums": None, "time_sums": None, "most": None, "limit": 0.0}

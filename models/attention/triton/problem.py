@@ -19,7 +19,7 @@ Tables = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]
 
 NO_TABLES: Tables = (None, None, None, None)
 _TABLES = ("position", "time", "amount", "rate")
-_TIMES = ("query_time", "timestamp", "seconds", "bounds", "borders", "wide_borders")
+_TIMES = ("query_time", "timestamp", "seconds", "bounds", "borders", "wide_borders", "near")
 """Names of kernel arguments, of `Times` those of its fields."""
 _FAR = 1 << 30
 """A window that hides nothing."""

@@ -149,7 +149,7 @@ def query_kernel(
     q, k, v, given, dq, decay_rows, position_sums, position_row, time_sums, time_row, most, limit, tiles,
     num_tiles, rules, num_sequences, position, position_head,
     time, time_head, amount, rate, decay_head, query_time, timestamp, seconds, bounds,
-    borders, wide_borders, tokens, num_blocks, q_stride, q_head, k_stride: tl.constexpr, k_head,
+    borders, wide_borders, near, tokens, num_blocks, q_stride, q_head, k_stride: tl.constexpr, k_head,
     v_stride: tl.constexpr, v_head,
     given_stride, given_head,
     dq_stride, window, front, context, half_scale, qk_scale, output_scale,
@@ -169,7 +169,7 @@ def query_kernel(
     k += start * k_stride + head * k_head
     v += start * v_stride + head * v_head
     rule, row = read_rule(rules, num_sequences, sequence, start, length, window, front, context, MASK)
-    times = (seconds, seconds, query_time, timestamp, borders, wide_borders)
+    times = (seconds, seconds, query_time, timestamp, borders, wide_borders, near, near)
     if seconds is not None:
         times = from_token(times, start, tokens)
     if position is not None:

@@ -1,4 +1,5 @@
-"""Times as the kernels want them, found once a batch: 32-bit seconds, and their bounds a block of 64 tokens.
+"""Times as the kernels want them, found once a batch: 32-bit seconds, their bounds a block of 64 tokens, and
+the buckets of near pairs.
 
 Seconds count from 17 years after the first event of the sequence and stop at +-2^30, 34 years. Where
 that happens the bounds show it, and the kernels go back to the 64-bit times.
@@ -18,6 +19,7 @@ import triton.language as tl
 from torch import Tensor
 
 from models.attention.bias import BUCKET_STARTS, RelativeTime
+from models.attention.triton.near import find_near
 from models.attention.triton.start import start
 from models.attention.triton.step import read_tile
 from models.attention.triton.tiles import BLOCK, LARGEST_TILE, tile_list
@@ -43,6 +45,8 @@ class Times:
     """[129] int32: the least difference of each bucket; 2^31 - 1 for those that int32 cannot reach."""
     wide_borders: Tensor
     """[129] int64: the same, all of them."""
+    near: Tensor
+    """[2, tokens + 128, 48] int32: buckets of pairs of near tokens, see `near`."""
 
 
 _times: WeakKeyDictionary[RelativeTime, Times] = WeakKeyDictionary()
@@ -81,7 +85,9 @@ def find_times(query_time: Tensor, timestamp: Tensor, blocks: Tensor) -> Times:
             "query_time": query_time, "timestamp": timestamp, "seconds": seconds, "bounds": bounds,
             "blocks": blocks, "tokens": tokens, "num_blocks": count, "BLOCK": BLOCK, "LIMIT": LIMIT,
         })  # fmt: skip
-    return Times(query_time, timestamp, seconds, bounds, *bucket_borders(timestamp.device))
+    borders, wide_borders = bucket_borders(timestamp.device)
+    near = find_near(query_time, timestamp, blocks, wide_borders)
+    return Times(query_time, timestamp, seconds, bounds, borders, wide_borders, near)
 
 
 @lru_cache(maxsize=8)

@@ -1,0 +1,128 @@
+"""Time buckets of pairs of near tokens, found once a batch: the tiles near the diagonal look them up.
+
+Such tiles span many buckets, in every head and every layer the same ones. A row of `near` holds those of a
+token with the 3 nearest blocks of 64: of a query with keys up to its own block, of a key with queries from
+its own block on. That is 384 bytes a token, linear in length.
+"""
+# mypy: allow-untyped-defs
+# ruff: noqa: N803, N806
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from models.attention.triton.buckets import find_bucket
+from models.attention.triton.reads import read, read_numbers
+from models.attention.triton.start import start
+from models.attention.triton.step import beside, read_tile
+from models.attention.triton.tiles import BLOCK, LARGEST_TILE
+from models.attention.triton.tuning import Shape
+
+NEAR = 3
+"""Blocks whose pairs with a block are held."""
+NUMBERS = BLOCK // 4
+"""int32 numbers that hold a token's buckets with one block, four each."""
+_BLOCK, _NEAR, _NUMBERS = tl.constexpr(BLOCK), tl.constexpr(NEAR), tl.constexpr(NUMBERS)
+_ROW = tl.constexpr(NEAR * NUMBERS)
+_LARGEST_TILE = tl.constexpr(LARGEST_TILE)
+# Bits of a row's number that are constant in a thread of the matrix units, see `reads`.
+_FAR_ROW = tl.constexpr(8)
+_SHAPE = Shape(BLOCK, BLOCK, warps=4, stages=1)
+
+# A block of 64 buckets is in the order in which a thread of the matrix units holds columns: of column
+# 16 part + 8 half + 2 pair + side, the bucket is byte 2 half + side of number 4 pair + part.
+
+
+def find_near(query_time: Tensor, timestamp: Tensor, blocks: Tensor, wide_borders: Tensor) -> Tensor:
+    """[2, tokens + 128, 48] int32, of queries and keys, four buckets a number.
+
+    Of a row, the third block is that of the pairs with the token's own block, and those before are of the
+    block one and two away. Where there is no such block, and past the last token, stand zeros.
+
+    Args:
+        query_time, timestamp: [tokens] int64, contiguous.
+        blocks: list of 64-token tiles.
+        wide_borders: [129] int64, see `times.Times`.
+    """
+    # Tiles are read whole, though the last one may end past the last token.
+    rows = timestamp.shape[0] + LARGEST_TILE
+    near = torch.zeros((2, rows, NEAR * NUMBERS), dtype=torch.int32, device=timestamp.device)
+    count = blocks.shape[1]
+    if count:
+        start(_find_near, (count, NEAR), _SHAPE, {
+            "query_time": query_time, "timestamp": timestamp, "near": near, "blocks": blocks,
+            "wide_borders": wide_borders, "tokens": timestamp.shape[0], "num_blocks": count,
+        })  # fmt: skip
+    return near
+
+
+@triton.jit(do_not_specialize=("tokens", "num_blocks"))
+def _find_near(query_time, timestamp, near, blocks, wide_borders, tokens, num_blocks):
+    """Pairs of a block of queries and one of keys."""
+    first, length, number, _, _ = read_tile(blocks, num_blocks, tl.program_id(0))
+    back = tl.program_id(1)
+    if (length == 0) | (back > number):
+        return
+    query = number * _BLOCK + tl.arange(0, _BLOCK)
+    key = query - back * _BLOCK
+    asked = tl.load(query_time + first + tl.minimum(query, length - 1))
+    happened = tl.load(timestamp + first + tl.minimum(key, length - 1))
+    found = find_bucket(tl.abs(asked[:, None] - happened[None, :]), wide_borders)
+    near_queries, near_keys = near_rows(near, first, tokens)
+    block = (_NEAR - 1 - back) * _NUMBERS
+    _store(near_queries + block, query, length, found)
+    _store(near_keys + block, key, length, tl.trans(found))
+
+
+@triton.jit
+def _store(near, row, length, found):
+    """Write the buckets of rows that exist, with one block."""
+    half = tl.arange(0, 2)[None, None, :, None, None]
+    side = tl.arange(0, 2)[None, None, None, None, :]
+    parts = tl.reshape(found, (_BLOCK, _BLOCK // 16, 2, 4, 2)) << (16 * half + 8 * side)
+    numbers = tl.permute(tl.sum(tl.sum(parts, axis=4), axis=2), (0, 2, 1))
+    place = row[:, None] * _ROW + tl.arange(0, _NUMBERS)[None, :]
+    tl.store(near + place, tl.reshape(numbers, (_BLOCK, _NUMBERS)), mask=(row < length)[:, None])
+
+
+@triton.jit
+def near_rows(near, start, tokens):
+    """The rows of a sequence's queries and of its keys, given its first token and those of the batch."""
+    own = near + start * _ROW
+    return own, own + (tokens + _LARGEST_TILE).to(tl.int64) * _ROW
+
+
+@triton.jit
+def is_near(first_query, first_key, QUERIES: tl.constexpr):
+    """Whether all buckets of a tile are held, but for keys of blocks ahead of the query's: in their place
+    stand any others."""
+    return (first_query + (QUERIES - 1)) // _BLOCK - first_key // _BLOCK < _NEAR
+
+
+@triton.jit
+def add_near(half, time, near, first_row, first_column, SIGN: tl.constexpr):
+    """`half + time[bucket] / 2`, and the buckets; `near` are rows of queries, SIGN -1, or of keys, SIGN 1.
+
+    No tile has more than 64 columns.
+    """
+    ROWS: tl.constexpr = half.shape[0]
+    PARTS: tl.constexpr = half.shape[1] // 16
+    tl.static_assert(half.shape[1] <= _BLOCK)
+    row = tl.arange(0, ROWS)[:, None, None, None, None]
+    part = tl.arange(0, PARTS)[None, :, None, None, None]
+    side_half = tl.arange(0, 2)[None, None, :, None, None]
+    pair = tl.arange(0, 4)[None, None, None, :, None]
+    side = tl.arange(0, 2)[None, None, None, None, :]
+    block = _NEAR - 1 + SIGN * ((first_row + (row & ~_FAR_ROW)) // _BLOCK - first_column // _BLOCK)
+    varying = (first_row + (row & ~_FAR_ROW)) * _ROW + block * _NUMBERS + 4 * pair
+    numbers = read_numbers(near, varying + first_column % _BLOCK // 16, (row & _FAR_ROW) * _ROW, PARTS)
+    number = numbers[0]
+    for other in tl.static_range(1, PARTS):
+        number = tl.where(part == other, numbers[other], number)
+    scores = tl.reshape(half, (ROWS, PARTS, 2, 4, 2))
+    found = beside((number >> (16 * side_half + 8 * side)) & 255, scores)
+    scores += 0.5 * read(time, found)
+    return tl.reshape(scores, half.shape), tl.reshape(found, half.shape)
