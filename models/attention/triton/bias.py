@@ -35,20 +35,18 @@ _ONE, _BORDERS, _PAIRS, _WIDE = (
 )
 
 # Below, `times` is the tuple (seconds of queries, seconds of keys, query times, timestamps, borders, wide
-# borders, near buckets of queries, near buckets of keys), all but borders from the sequence's first token on.
+# borders, near buckets), all but borders from the sequence's first token on.
 # `span` is the tuple (way, ends, base): how the pairs of a tile find their buckets, the buckets between which
 # all lie, and what to add to all their biases: `time[low]` if the way adds but differences from there.
 
 
 @triton.jit
 def from_token(times, start, tokens):
-    """`times`, from a sequence's start on, given those of a batch of `tokens`, its seconds and near buckets
-    twice."""
-    seconds, _, query_time, timestamp, borders, wide_borders, near, _ = times
-    near_queries, near_keys = near_rows(near, start, tokens)
+    """`times`, from a sequence's start on, given those of a batch of `tokens`, its seconds twice."""
+    seconds, _, query_time, timestamp, borders, wide_borders, near = times
     return (
         seconds + start, seconds + tokens + start, query_time + start, timestamp + start, borders,
-        wide_borders, near_queries, near_keys,
+        wide_borders, near_rows(near, start),
     )  # fmt: skip
 
 
@@ -217,9 +215,9 @@ def add_time(half, time, span, first_query, first_key, query_place, key_place, l
 @triton.jit
 def _add_near(half, time, first_query, first_key, query_place, times):
     if query_place.shape[1] == 1:
-        return add_near(half, time, times[6], first_query, first_key, -1)
+        return add_near(half, time, times[6], first_query, first_key, True)
     else:
-        return add_near(half, time, times[7], first_key, first_query, 1)
+        return add_near(half, time, times[6], first_key, first_query, False)
 
 
 @triton.jit

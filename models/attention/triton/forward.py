@@ -126,7 +126,7 @@ def forward_kernel(
     k += start * k_stride + head * k_head
     v += start * v_stride + head * v_head
     rule, row = read_rule(rules, num_sequences, sequence, start, length, window, front, context, MASK)
-    times = (seconds, seconds, query_time, timestamp, borders, wide_borders, near, near)
+    times = (seconds, seconds, query_time, timestamp, borders, wide_borders, near)
     if seconds is not None:
         times = from_token(times, start, tokens)
     if position is not None:

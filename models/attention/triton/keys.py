@@ -80,7 +80,7 @@ def key_kernel(
     dk += start * dk_stride + head * QK_DIM
     dv += start * dv_stride + head * V_DIM
     rule, row = read_rule(rules, num_sequences, sequence, start, length, window, front, context, MASK)
-    times = (seconds, seconds, query_time, timestamp, borders, wide_borders, near, near)
+    times = (seconds, seconds, query_time, timestamp, borders, wide_borders, near)
     if seconds is not None:
         times = from_token(times, start, tokens)
     if position is not None:

@@ -26,8 +26,7 @@ NEAR = 3
 NUMBERS = BLOCK // 4
 """int32 numbers that hold a token's buckets with one block, four each."""
 _BLOCK, _NEAR, _NUMBERS = tl.constexpr(BLOCK), tl.constexpr(NEAR), tl.constexpr(NUMBERS)
-_ROW = tl.constexpr(NEAR * NUMBERS)
-_LARGEST_TILE = tl.constexpr(LARGEST_TILE)
+_SIDE, _ROW = tl.constexpr(NEAR * NUMBERS), tl.constexpr(2 * NEAR * NUMBERS)
 # Bits of a row's number that are constant in a thread of the matrix units, see `reads`.
 _FAR_ROW = tl.constexpr(8)
 _SHAPE = Shape(BLOCK, BLOCK, warps=4, stages=1)
@@ -37,10 +36,10 @@ _SHAPE = Shape(BLOCK, BLOCK, warps=4, stages=1)
 
 
 def find_near(query_time: Tensor, timestamp: Tensor, blocks: Tensor, wide_borders: Tensor) -> Tensor:
-    """[2, tokens + 128, 48] int32, of queries and keys, four buckets a number.
+    """[tokens + 128, 2, 48] int32, of each token as a query and as a key, four buckets a number.
 
-    Of a row, the third block is that of the pairs with the token's own block, and those before are of the
-    block one and two away. Where there is no such block, and past the last token, stand zeros.
+    The third block of either is that of the pairs with the token's own block, those before are of the blocks
+    two away and one away. Where there is no such block, and past the last token, stand zeros.
 
     Args:
         query_time, timestamp: [tokens] int64, contiguous.
@@ -49,18 +48,18 @@ def find_near(query_time: Tensor, timestamp: Tensor, blocks: Tensor, wide_border
     """
     # Tiles are read whole, though the last one may end past the last token.
     rows = timestamp.shape[0] + LARGEST_TILE
-    near = torch.zeros((2, rows, NEAR * NUMBERS), dtype=torch.int32, device=timestamp.device)
+    near = torch.zeros((rows, 2, NEAR * NUMBERS), dtype=torch.int32, device=timestamp.device)
     count = blocks.shape[1]
     if count:
         start(_find_near, (count, NEAR), _SHAPE, {
             "query_time": query_time, "timestamp": timestamp, "near": near, "blocks": blocks,
-            "wide_borders": wide_borders, "tokens": timestamp.shape[0], "num_blocks": count,
+            "wide_borders": wide_borders, "num_blocks": count,
         })  # fmt: skip
     return near
 
 
-@triton.jit(do_not_specialize=("tokens", "num_blocks"))
-def _find_near(query_time, timestamp, near, blocks, wide_borders, tokens, num_blocks):
+@triton.jit(do_not_specialize=("num_blocks",))
+def _find_near(query_time, timestamp, near, blocks, wide_borders, num_blocks):
     """Pairs of a block of queries and one of keys."""
     first, length, number, _, _ = read_tile(blocks, num_blocks, tl.program_id(0))
     back = tl.program_id(1)
@@ -71,10 +70,9 @@ def _find_near(query_time, timestamp, near, blocks, wide_borders, tokens, num_bl
     asked = tl.load(query_time + first + tl.minimum(query, length - 1))
     happened = tl.load(timestamp + first + tl.minimum(key, length - 1))
     found = find_bucket(tl.abs(asked[:, None] - happened[None, :]), wide_borders)
-    near_queries, near_keys = near_rows(near, first, tokens)
-    block = (_NEAR - 1 - back) * _NUMBERS
-    _store(near_queries + block, query, length, found)
-    _store(near_keys + block, key, length, tl.trans(found))
+    near = near_rows(near, first) + (_NEAR - 1 - back) * _NUMBERS
+    _store(near, query, length, found)
+    _store(near + _SIDE, key, length, tl.trans(found))
 
 
 @triton.jit
@@ -89,10 +87,9 @@ def _store(near, row, length, found):
 
 
 @triton.jit
-def near_rows(near, start, tokens):
-    """The rows of a sequence's queries and of its keys, given its first token and those of the batch."""
-    own = near + start * _ROW
-    return own, own + (tokens + _LARGEST_TILE).to(tl.int64) * _ROW
+def near_rows(near, start):
+    """The rows of a sequence, given its first token."""
+    return near + start * _ROW
 
 
 @triton.jit
@@ -103,11 +100,10 @@ def is_near(first_query, first_key, QUERIES: tl.constexpr):
 
 
 @triton.jit
-def add_near(half, time, near, first_row, first_column, SIGN: tl.constexpr):
-    """`half + time[bucket] / 2`, and the buckets; `near` are rows of queries, SIGN -1, or of keys, SIGN 1.
-
-    No tile has more than 64 columns.
-    """
+def add_near(half, time, near, first_row, first_column, QUERY_ROWS: tl.constexpr):
+    """`half + time[bucket] / 2`, and the buckets, given the rows of a sequence; a tile's rows are queries or
+    keys. No tile has more than 64 columns."""
+    SIGN: tl.constexpr = -1 if QUERY_ROWS else 1
     ROWS: tl.constexpr = half.shape[0]
     PARTS: tl.constexpr = half.shape[1] // 16
     tl.static_assert(half.shape[1] <= _BLOCK)
@@ -116,9 +112,12 @@ def add_near(half, time, near, first_row, first_column, SIGN: tl.constexpr):
     side_half = tl.arange(0, 2)[None, None, :, None, None]
     pair = tl.arange(0, 4)[None, None, None, :, None]
     side = tl.arange(0, 2)[None, None, None, None, :]
-    block = _NEAR - 1 + SIGN * ((first_row + (row & ~_FAR_ROW)) // _BLOCK - first_column // _BLOCK)
-    varying = (first_row + (row & ~_FAR_ROW)) * _ROW + block * _NUMBERS + 4 * pair
-    numbers = read_numbers(near, varying + first_column % _BLOCK // 16, (row & _FAR_ROW) * _ROW, PARTS)
+    own = first_row + (row & ~_FAR_ROW)
+    other_block = first_column // _BLOCK
+    block = _NEAR - 1 + SIGN * (own // _BLOCK - other_block)
+    first_part = (first_column - other_block * _BLOCK) // 16
+    place = own * _ROW + (0 if QUERY_ROWS else _SIDE) + block * _NUMBERS + first_part + 4 * pair
+    numbers = read_numbers(near, place, (row & _FAR_ROW) * _ROW, PARTS)
     number = numbers[0]
     for other in tl.static_range(1, PARTS):
         number = tl.where(part == other, numbers[other], number)

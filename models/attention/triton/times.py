@@ -46,7 +46,7 @@ class Times:
     wide_borders: Tensor
     """[129] int64: the same, all of them."""
     near: Tensor
-    """[2, tokens + 128, 48] int32: buckets of pairs of near tokens, see `near`."""
+    """[tokens + 128, 2, 48] int32: buckets of pairs of near tokens, see `near`."""
 
 
 _times: WeakKeyDictionary[RelativeTime, Times] = WeakKeyDictionary()
