@@ -44,9 +44,11 @@ _ONE, _BORDERS, _PAIRS, _WIDE = (
 def from_token(times, start, tokens):
     """`times`, from a sequence's start on, given those of a batch of `tokens`, its seconds twice."""
     seconds, _, query_time, timestamp, borders, wide_borders, near = times
+    if near is not None:
+        near = near_rows(near, start)
     return (
         seconds + start, seconds + tokens + start, query_time + start, timestamp + start, borders,
-        wide_borders, near_rows(near, start),
+        wide_borders, near,
     )  # fmt: skip
 
 

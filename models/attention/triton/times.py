@@ -10,7 +10,7 @@ that happens the bounds show it, and the kernels go back to the 64-bit times.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from weakref import WeakKeyDictionary
 
 import torch
@@ -45,8 +45,13 @@ class Times:
     """[129] int32: the least difference of each bucket; 2^31 - 1 for those that int32 cannot reach."""
     wide_borders: Tensor
     """[129] int64: the same, all of them."""
-    near: Tensor
-    """[tokens + 128, 2, 48] int32: buckets of pairs of near tokens, see `near`."""
+    blocks: Tensor
+    """List of 64-token tiles."""
+
+    @cached_property
+    def near(self) -> Tensor:
+        """[tokens + 128, 2, 48] int32: buckets of pairs of near tokens, see `near`; a decay needs none."""
+        return find_near(self.query_time, self.timestamp, self.blocks, self.wide_borders)
 
 
 _times: WeakKeyDictionary[RelativeTime, Times] = WeakKeyDictionary()
@@ -85,9 +90,7 @@ def find_times(query_time: Tensor, timestamp: Tensor, blocks: Tensor) -> Times:
             "query_time": query_time, "timestamp": timestamp, "seconds": seconds, "bounds": bounds,
             "blocks": blocks, "tokens": tokens, "num_blocks": count, "BLOCK": BLOCK, "LIMIT": LIMIT,
         })  # fmt: skip
-    borders, wide_borders = bucket_borders(timestamp.device)
-    near = find_near(query_time, timestamp, blocks, wide_borders)
-    return Times(query_time, timestamp, seconds, bounds, borders, wide_borders, near)
+    return Times(query_time, timestamp, seconds, bounds, *bucket_borders(timestamp.device), blocks)
 
 
 @lru_cache(maxsize=8)
