@@ -71,17 +71,23 @@ def _find_near(query_time, timestamp, near, blocks, wide_borders, num_blocks):
     happened = tl.load(timestamp + first + tl.minimum(key, length - 1))
     found = find_bucket(tl.abs(asked[:, None] - happened[None, :]), wide_borders)
     near = near_rows(near, first) + (_NEAR - 1 - back) * _NUMBERS
-    _store(near, query, length, found)
-    _store(near + _SIDE, key, length, tl.trans(found))
+    _store(near, query, length, found, True)
+    _store(near + _SIDE, key, length, found, False)
 
 
 @triton.jit
-def _store(near, row, length, found):
-    """Write the buckets of rows that exist, with one block."""
-    half = tl.arange(0, 2)[None, None, :, None, None]
-    side = tl.arange(0, 2)[None, None, None, None, :]
-    parts = tl.reshape(found, (_BLOCK, _BLOCK // 16, 2, 4, 2)) << (16 * half + 8 * side)
-    numbers = tl.permute(tl.sum(tl.sum(parts, axis=4), axis=2), (0, 2, 1))
+def _store(near, row, length, found, BY_QUERY: tl.constexpr):
+    """Write the buckets `[queries, keys]` of those queries, or keys, that exist, with one block."""
+    half = tl.arange(0, 2)[:, None, None]
+    side = tl.arange(0, 2)[None, None, :]
+    shift = 16 * half + 8 * side
+    if BY_QUERY:
+        parts = tl.reshape(found, (_BLOCK, _BLOCK // 16, 2, 4, 2)) << shift[None, None, :, :, :]
+        numbers = tl.permute(tl.sum(tl.sum(parts, axis=4), axis=2), (0, 2, 1))
+    else:
+        # Turned around before, the compiler would find all buckets twice.
+        parts = tl.reshape(found, (_BLOCK // 16, 2, 4, 2, _BLOCK)) << shift[None, :, :, :, None]
+        numbers = tl.permute(tl.sum(tl.sum(parts, axis=3), axis=1), (2, 1, 0))
     place = row[:, None] * _ROW + tl.arange(0, _NUMBERS)[None, :]
     tl.store(near + place, tl.reshape(numbers, (_BLOCK, _NUMBERS)), mask=(row < length)[:, None])
 
