@@ -1,7 +1,8 @@
 """The bias of one tile, from positions and times, added to halved scores.
 
 Far from the diagonal all differences of a tile fall into one time bucket or a few: the tile then takes one
-number, and one masked addition a bucket border. Otherwise each pair finds its bucket.
+number, and one masked addition a bucket border. Near it each pair looks its bucket up (`near`). Otherwise
+each finds it.
 """
 # mypy: allow-untyped-defs
 # ruff: noqa: N803, N806
@@ -25,7 +26,7 @@ _LAST_BUCKET = tl.constexpr(LAST_BUCKET)
 _FEW = tl.constexpr(6)
 _RICH = tl.constexpr(RICH)
 # How the pairs of a tile find their buckets: all lie in one; some borders lie between; each for itself; each
-# for itself in 64 bits.
+# for itself in 64 bits. Near the diagonal, the last two look them up.
 ONE, BORDERS, PAIRS, WIDE = 0, 1, 2, 3
 _ONE, _BORDERS, _PAIRS, _WIDE = (
     tl.constexpr(ONE),

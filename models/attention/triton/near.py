@@ -26,7 +26,8 @@ NEAR = 3
 NUMBERS = BLOCK // 4
 """int32 numbers that hold a token's buckets with one block, four each."""
 _BLOCK, _NEAR, _NUMBERS = tl.constexpr(BLOCK), tl.constexpr(NEAR), tl.constexpr(NUMBERS)
-_SIDE, _ROW = tl.constexpr(NEAR * NUMBERS), tl.constexpr(2 * NEAR * NUMBERS)
+# Numbers of a token as a query, or as a key, and of both.
+_ROLE, _ROW = tl.constexpr(NEAR * NUMBERS), tl.constexpr(2 * NEAR * NUMBERS)
 # Bits of a row's number that are constant in a thread of the matrix units, see `reads`.
 _FAR_ROW = tl.constexpr(8)
 _SHAPE = Shape(BLOCK, BLOCK, warps=4, stages=1)
@@ -72,7 +73,7 @@ def _find_near(query_time, timestamp, near, blocks, wide_borders, num_blocks):
     found = find_bucket(tl.abs(asked[:, None] - happened[None, :]), wide_borders)
     near = near_rows(near, first) + (_NEAR - 1 - back) * _NUMBERS
     _store(near, query, length, found, True)
-    _store(near + _SIDE, key, length, found, False)
+    _store(near + _ROLE, key, length, found, False)
 
 
 @triton.jit
@@ -122,7 +123,7 @@ def add_near(half, time, near, first_row, first_column, QUERY_ROWS: tl.constexpr
     other_block = first_column // _BLOCK
     block = _NEAR - 1 + SIGN * (own // _BLOCK - other_block)
     first_part = (first_column - other_block * _BLOCK) // 16
-    place = own * _ROW + (0 if QUERY_ROWS else _SIDE) + block * _NUMBERS + first_part + 4 * pair
+    place = own * _ROW + (0 if QUERY_ROWS else _ROLE) + block * _NUMBERS + first_part + 4 * pair
     numbers = read_numbers(near, place, (row & _FAR_ROW) * _ROW, PARTS)
     number = numbers[0]
     for other in tl.static_range(1, PARTS):
