@@ -45,11 +45,13 @@ _ONE, _BORDERS, _PAIRS, _WIDE = (
 def from_token(times, start, tokens):
     """`times`, from a sequence's start on, given those of a batch of `tokens`, its seconds twice."""
     seconds, _, query_time, timestamp, borders, wide_borders, near = times
+    # Without a time table there is none, and a function of Triton's cannot return None.
+    rows = seconds
     if near is not None:
-        near = near_rows(near, start)
+        rows = near_rows(near, start)
     return (
         seconds + start, seconds + tokens + start, query_time + start, timestamp + start, borders,
-        wide_borders, near,
+        wide_borders, rows,
     )  # fmt: skip
 
 
