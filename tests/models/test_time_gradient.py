@@ -115,8 +115,8 @@ def band_sums(relative_time: RelativeTime, mask: Mask) -> tuple[Tensor, Tensor]:
     kernel = importlib.import_module("models.attention.triton.band").band_kernel
     kernel[(heads * 3, blocks.shape[1])](
         band.to(DEVICE), sums, sums.shape[1], found_times.older(), one, LIMIT, blocks, blocks.shape[1], rules,
-        len(LENGTHS), found_times.query_time, found_times.timestamp, found_times.seconds, found_times.bounds,
-        found_times.borders, found_times.wide_borders, tokens, found_times.bounds.shape[1],
+        len(LENGTHS), found_times.query_time, found_times.timestamp, found_times.bounds,
+        found_times.wide_borders, tokens, found_times.bounds.shape[1],
         mask.window or 1 << 30, mask.front, mask.context, COPIES=copies, MASK=kind, PRECISION="tf32x3",
     )  # fmt: skip
     lowest, beyond = sums.view(heads, copies, 2, HALF_SUMS).double().sum(1).cpu().unbind(1)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from models.attention.triton.bias import find_way, from_token, wide_buckets
+from models.attention.triton.bias import find_way, pair_buckets
 from models.attention.triton.older import BORDERS
 from models.attention.triton.reads import read
 from models.attention.triton.sight import RICH, read_rule, visible
@@ -41,17 +41,19 @@ _AT_ONCE = tl.constexpr(32)
 @triton.jit(do_not_specialize=VARYING)
 def band_kernel(
     band, time_sums, time_row, older, most, limit, tiles, num_tiles, rules, num_sequences,
-    query_time, timestamp, seconds, bounds, borders, wide_borders, tokens, num_blocks, window, front, context,
+    query_time, timestamp, bounds, wide_borders, tokens, num_blocks, window, front, context,
     COPIES: tl.constexpr, MASK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Add the band's score gradients to the time sums: one program a head and a block of queries and of keys."""
+    """Add the band's score gradients to the time sums: a program for each head, block of queries, and block
+    of keys."""
     head = tl.program_id(0) // (_BAND // _BLOCK)
     column = tl.program_id(0) % (_BAND // _BLOCK) * _BLOCK
     start, length, number, blocks, sequence = read_tile(tiles, num_tiles, tl.program_id(1))
     if length == 0:
         return
     rule, _ = read_rule(rules, num_sequences, sequence, start, length, window, front, context, MASK)
-    times = from_token((seconds, seconds, query_time, timestamp, borders, wide_borders), start, tokens)
+    query_time += start
+    timestamp += start
     first_query = number * _BLOCK
     first_key = band_begin(first_query) + column
     if first_key < 0:
@@ -83,7 +85,8 @@ def band_kernel(
             beyond = time_sums + _HALF_SUMS
             _add_beyond(dscores, low, high, counts, first_key, beyond, scale, COPIES, PRECISION)
         else:
-            found = wide_buckets(query_place, key_place, length, times)
+            times = (None, None, query_time, timestamp, None, wide_borders)
+            found = pair_buckets(query_place, key_place, length, times)
             add_beyond_of_pairs(dscores.to(tl.float32), found, (low << 8) + high, time_sums, scale)
 
 

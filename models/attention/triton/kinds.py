@@ -32,7 +32,7 @@ _WITHOUT_BIAS: dict[str, object] = {
     "rules": None, "num_sequences": 0,
     "position": None, "time": None, "amount": None, "rate": None,
     "query_time": None, "timestamp": None, "seconds": None, "bounds": None, "borders": None,
-    "wide_borders": None, "tokens": 0, "num_blocks": 0,
+    "wide_borders": None, "near": None, "tokens": 0, "num_blocks": 0,
 }  # fmt: skip
 
 _WITHOUT_SUMS: dict[str, object] = {

@@ -8,13 +8,15 @@ import torch
 from torch import Tensor
 
 from models.attention.triton.kinds import Launchers, launchers
-from models.attention.triton.problem import TIMES, Problem
+from models.attention.triton.problem import Problem
 from models.attention.triton.start import Numbers, Tensors
 from models.attention.triton.tiles import BLOCK
 from models.attention.triton.time_gradient import BAND
 
-_BAND_NUMBERS = {"num_sequences", "tokens", "num_blocks"}
-"""Those numbers of a batch that `band_kernel` wants."""
+_OF_BAND = {
+    "query_time", "timestamp", "bounds", "wide_borders", "rules", "num_sequences", "tokens", "num_blocks"
+}  # fmt: skip
+"""What `band_kernel` wants of the tensors and numbers of a batch, if there."""
 
 
 def forward(problem: Problem, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -38,7 +40,7 @@ class Sums(NamedTuple):
     time_sums: Tensor | None
     """[rows, numbers] int64: of each stripe of a tile, see `time_gradient`."""
     band: Tensor | None
-    """[heads, tokens, 192], of the type of k, where there is a time table: score gradients near the diagonal."""
+    """[heads, tokens, 192], of the type of k: score gradients near the diagonal. Only with a time table."""
     most: Tensor
     """[2] int32"""
     limit: float
@@ -149,7 +151,7 @@ def _add_band(shared: Backward, sums: Sums) -> None:
     blocks = times.blocks
     tensors = {
         "band": band, "time_sums": sums.time_sums, "older": times.older(), "most": sums.most, "tiles": blocks,
-    } | {name: tensors[name] for name in (*TIMES, "rules") if name in tensors}  # fmt: skip
-    numbers = {name: number for name, number in numbers.items() if name in _BAND_NUMBERS}
+    } | {name: tensors[name] for name in _OF_BAND if name in tensors}  # fmt: skip
+    numbers = {name: numbers[name] for name in _OF_BAND if name in numbers}
     numbers |= {"limit": sums.limit, "num_tiles": blocks.shape[1]}
     ready.band((band.shape[0] * (BAND // BLOCK), blocks.shape[1]), tensors, numbers)

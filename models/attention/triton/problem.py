@@ -19,8 +19,8 @@ Tables = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]
 
 NO_TABLES: Tables = (None, None, None, None)
 _TABLES = ("position", "time", "amount", "rate")
-TIMES = ("query_time", "timestamp", "seconds", "bounds", "borders", "wide_borders")
-"""Names of kernel arguments; these are fields of `Times`."""
+_TIMES = ("query_time", "timestamp", "seconds", "bounds", "borders", "wide_borders")
+"""Names of kernel arguments, of `Times` those of its fields."""
 _FAR = 1 << 30
 """A window that hides nothing."""
 _SHORT = 256
@@ -44,6 +44,8 @@ class Problem(NamedTuple):
     amount: Tensor | None
     rate: Tensor | None
     times: Times | None
+    near: Tensor | None
+    """`Times.near`, where there is a time table."""
     qk_scale: float
     output_scale: float
     pairs: int
@@ -71,7 +73,9 @@ class Problem(NamedTuple):
         if self.rules is not None:
             named["rules"] = self.rules
         if self.times is not None:
-            named |= {name: getattr(self.times, name) for name in TIMES}
+            named |= {name: getattr(self.times, name) for name in _TIMES}
+        if self.near is not None:
+            named["near"] = self.near
         return named
 
     def numbers(self) -> dict[str, int | float]:
@@ -111,6 +115,7 @@ def problem_of(inputs: AttentionInputs, q: Tensor, k: Tensor, v: Tensor, tables:
         amount=amount,
         rate=rate,
         times=times,
+        near=None if times is None or time is None else times.near,
         # Whole numbers would be compiled into a kernel.
         qk_scale=float(inputs.qk_scale),
         output_scale=float(inputs.output_scale),

@@ -47,7 +47,7 @@ def _add_tile(
     k_tile = load_rows(k, k_stride, first_key, length, KEYS, QK_DIM, QK_WIDTH, True, KNOWN=True)
     v_tile = load_rows(v, v_stride, first_key, length, KEYS, V_DIM, V_WIDTH, True, KNOWN=True)
     products = tl.dot(q_tile, tl.trans(k_tile), input_precision=PRECISION)
-    half, _ = half_scores(
+    half = half_scores(
         products, half_scale, first_query, first_key, query_place, key_place, length, rule, position,
         time, span, amount, rate, times, POWER, MASK, True,
     )  # fmt: skip
@@ -150,7 +150,7 @@ def query_kernel(
     q, k, v, given, dq, decay_rows, position_sums, position_row, time_sums, time_row, band,
     most, limit, tiles, num_tiles, rules, num_sequences, position, position_head,
     time, time_head, amount, rate, decay_head, query_time, timestamp, seconds, bounds,
-    borders, wide_borders, tokens, num_blocks, q_stride, q_head, k_stride: tl.constexpr, k_head,
+    borders, wide_borders, near, tokens, num_blocks, q_stride, q_head, k_stride: tl.constexpr, k_head,
     v_stride: tl.constexpr, v_head,
     given_stride, given_head,
     dq_stride, window, front, context, half_scale, qk_scale, output_scale,
@@ -170,7 +170,7 @@ def query_kernel(
     k += start * k_stride + head * k_head
     v += start * v_stride + head * v_head
     rule, row = read_rule(rules, num_sequences, sequence, start, length, window, front, context, MASK)
-    times = (seconds, seconds, query_time, timestamp, borders, wide_borders)
+    times = (seconds, seconds, query_time, timestamp, borders, wide_borders, near)
     if seconds is not None:
         times = from_token(times, start, tokens)
     if position is not None:

@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 
 from models.attention.bias import NUM_BUCKETS
-from models.attention.triton.bias import lowest_and_highest, wide_buckets
+from models.attention.triton.bias import lowest_and_highest, pair_buckets
 from models.attention.triton.diagonals import STRIPE, add_rows, block_diagonals, diagonals
 from models.attention.triton.sight import RICH, in_step, stand
 from models.attention.triton.step import beside
@@ -124,7 +124,7 @@ def add_tile(
             rest, bucket = add_lowest(rest, bucket, blocks, ends, time_sums, scale)
             low, high = lowest_and_highest(ends)
             if high > low:
-                found = beside(wide_buckets(query_place, key_place, length, times), dscores)
+                found = beside(pair_buckets(query_place, key_place, length, times), dscores)
                 add_beyond_of_pairs(dscores, found, ends, time_sums, scale)
     if sums[0] is not None:
         if MASK == _RICH:

@@ -1,5 +1,5 @@
-"""Times as the kernels want them, found once a batch: 32-bit seconds, and their bounds a block of 64 tokens;
-where tables want gradients, also how many tokens lie beyond each bucket's border.
+"""Times as the kernels want them, found once a batch: 32-bit seconds, their bounds a block of 64 tokens, and
+the buckets of near pairs; where tables want gradients, also how many tokens lie beyond each bucket's border.
 
 Seconds count from 17 years after the first event of the sequence and stop at +-2^30, 34 years. Where
 that happens the bounds show it, and the kernels go back to the 64-bit times.
@@ -10,7 +10,7 @@ that happens the bounds show it, and the kernels go back to the 64-bit times.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from weakref import WeakKeyDictionary
 
 import torch
@@ -19,6 +19,7 @@ import triton.language as tl
 from torch import Tensor
 
 from models.attention.bias import BUCKET_STARTS, RelativeTime
+from models.attention.triton.near import find_near
 from models.attention.triton.older import count_older
 from models.attention.triton.start import is_put_off, start
 from models.attention.triton.step import read_tile
@@ -48,14 +49,20 @@ class Times:
     in_order: Tensor
     """[blocks] int32, see `older.count_older`."""
     blocks: Tensor
-    """The list of 64-token tiles."""
+    """List of 64-token tiles."""
     _older: list[Tensor] = field(default_factory=list)
+
+    @cached_property
+    def near(self) -> Tensor:
+        """[tokens + 128, 2, 48] int32: buckets of pairs of near tokens, see `near`; a decay needs none."""
+        return find_near(self.query_time, self.timestamp, self.blocks, self.wide_borders)
 
     def older(self) -> Tensor:
         """[tokens, 128] int32, see `older.count_older`; found when first asked for."""
         if self._older:
             return self._older[0]
         older = count_older(self.query_time, self.timestamp, self.wide_borders, self.in_order, self.blocks)
+        # What is put off is only compiled, and finds nothing.
         if not is_put_off():
             self._older.append(older)
         return older
