@@ -25,8 +25,8 @@ _LAST_BUCKET = tl.constexpr(LAST_BUCKET)
 # Up to this many borders, comparing with each costs less than finding each pair's bucket.
 _FEW = tl.constexpr(6)
 _RICH = tl.constexpr(RICH)
-# How the pairs of a tile find their buckets: all lie in one; some borders lie between; each for itself, looked
-# up near the diagonal.
+# How the pairs of a tile find their buckets: all lie in one; some borders lie between; each for itself,
+# looked up near the diagonal.
 ONE, BORDERS, PAIRS = 0, 1, 2
 _ONE, _BORDERS, _PAIRS = tl.constexpr(ONE), tl.constexpr(BORDERS), tl.constexpr(PAIRS)
 
