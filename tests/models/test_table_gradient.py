@@ -50,14 +50,14 @@ class Sums:
 
     def __init__(self, rows: int, limit: float = LIMIT, given: float = 1.0, value: float = 1.0) -> None:
         from models.attention.triton import table_gradient
-        from models.attention.triton.time_gradient import SETS, STRIPE_SUMS
+        from models.attention.triton.time_gradient import STRIPE_SUMS
 
         self._module = table_gradient
         self._stripes = rows // table_gradient.STRIPE
         self.limit, self.most = limit, bits(given, value)
         size = table_gradient.BEFORE + POSITIONS + table_gradient.BEHIND
         self.position = torch.zeros(size, dtype=torch.int64, device=DEVICE)
-        time = self._stripes * STRIPE_SUMS * SETS
+        time = self._stripes * STRIPE_SUMS
         self.time = torch.zeros(time, dtype=torch.int64, device=DEVICE)
         scale = empty(1)
         importlib.import_module("tests.models.table_kernels").scale_kernel[(1,)](self.most, limit, scale)
@@ -73,9 +73,7 @@ class Sums:
 
     def buckets(self) -> Tensor:
         """[129] by bucket: all of tiles whose lowest it is, and what lies beyond its border, not the next."""
-        from models.attention.triton.time_gradient import HALF_SUMS
-
-        lowest, beyond = self.time.view(-1, 2, HALF_SUMS).double().sum(0).cpu()
+        lowest, beyond = self.time.view(self._stripes, 2, -1).double().sum(0).cpu()
         return (lowest[:NUM_BUCKETS] - beyond.diff()[:NUM_BUCKETS]) * self._worth
 
 

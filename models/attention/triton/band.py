@@ -29,7 +29,6 @@ from models.attention.triton.time_gradient import (
     add_beyond_of_pairs,
     band_begin,
     from_first,
-    own_sums,
 )
 
 _BLOCK, _BAND, _BORDERS = tl.constexpr(BLOCK), tl.constexpr(BAND), tl.constexpr(BORDERS)
@@ -61,7 +60,7 @@ def band_kernel(
         return
     band = from_first(band, head, tokens, start)
     older += start * _BORDERS
-    time_sums = own_sums(time_sums + head * time_row, COPIES)
+    time_sums += head * time_row
     scale = find_scale(most, limit)
     query_least, query_most = block_bounds(bounds + blocks, num_blocks, first_query, length, _BLOCK)
     key_bounds = bounds + 2 * num_blocks + blocks

@@ -17,7 +17,7 @@ from models.attention.triton.start import Launcher
 from models.attention.triton.step import INTERPRETED
 from models.attention.triton.table_gradient import BEFORE, BEHIND, settle_kernel
 from models.attention.triton.tiles import BLOCK
-from models.attention.triton.time_gradient import SETS, STRIPE_SUMS
+from models.attention.triton.time_gradient import STRIPE_SUMS
 from models.attention.triton.tuning import Shape, Shapes, shapes
 
 _SETTLED = 256
@@ -165,7 +165,7 @@ class Launchers:
     @cached_property
     def time_sums(self) -> tuple[int, int]:
         """The same of the time table."""
-        return _rows(self.kind.time), self.shapes.queries.tile // STRIPE * STRIPE_SUMS * SETS
+        return _rows(self.kind.time), self.shapes.queries.tile // STRIPE * STRIPE_SUMS
 
     def _backward_constants(self) -> dict[str, object]:
         """What `key_kernel` and `query_kernel` are given alike."""

@@ -8,7 +8,6 @@ import triton
 import triton.language as tl
 
 from models.attention.triton.bias import decay_exponent, from_token, half_scores, outlook
-from models.attention.triton.diagonals import STRIPE
 from models.attention.triton.reads import read_column
 from models.attention.triton.runs import find_run, half_run_scores, no_spans, read_ahead
 from models.attention.triton.sight import count_all, join, key_ranges, place_of, read_rule, visible
@@ -29,9 +28,7 @@ from models.attention.triton.table_gradient import (
     send_held,
     send_last,
 )
-from models.attention.triton.time_gradient import band_begin, from_first, own_sums
-
-_STRIPE = tl.constexpr(STRIPE)
+from models.attention.triton.time_gradient import band_begin, from_first
 
 
 @triton.jit
@@ -200,7 +197,7 @@ def query_kernel(
     if position_sums is not None:
         position_sums += head.to(tl.int64) * position_row
     if time_sums is not None:
-        time_sums = own_sums(time_sums + head * time_row, QUERIES // _STRIPE)
+        time_sums += head * time_row
         band = from_first(band, head, tokens, start)
     sums = (position_sums, time_sums, scale, band)
     decays = (tl.zeros((QUERIES,), tl.float32), tl.zeros((QUERIES,), tl.float32))

@@ -21,7 +21,6 @@ from models.attention.triton.sight import RICH, in_step, stand
 from models.attention.triton.step import beside
 from models.attention.triton.time_gradient import (
     BAND,
-    SETS,
     STRIPE_SUMS,
     add_beyond_few,
     add_beyond_of_pairs,
@@ -45,7 +44,7 @@ LEAST = 1e-15
 _LEAST = tl.constexpr(LEAST)
 _BEFORE, _STEEPEST = tl.constexpr(BEFORE), tl.constexpr(STEEPEST)
 _STRIPE, _BUCKETS = tl.constexpr(STRIPE), tl.constexpr(NUM_BUCKETS)
-_STRIPE_SUMS, _BAND, _SETS = tl.constexpr(STRIPE_SUMS), tl.constexpr(BAND), tl.constexpr(SETS)
+_STRIPE_SUMS, _BAND = tl.constexpr(STRIPE_SUMS), tl.constexpr(BAND)
 _RICH = tl.constexpr(RICH)
 
 # Below, `sums` is the tuple (position sums, time sums, scale, band): rows of int64 of a head or None, how
@@ -247,5 +246,5 @@ def settle_kernel(
     else:
         if time_sums is not None:
             bucket = program - POSITION_ROWS * blocks  # of all rows, one after the other
-            of_head = time_sums + bucket // _BUCKETS * (_SETS * STRIPES * _STRIPE_SUMS)
+            of_head = time_sums + bucket // _BUCKETS * (STRIPES * _STRIPE_SUMS)
             tl.store(dtime + bucket, settle_bucket(of_head, bucket % _BUCKETS, STRIPES) * worth)

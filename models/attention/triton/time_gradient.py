@@ -24,21 +24,13 @@ from models.attention.triton.tiles import BLOCK
 HALF_SUMS = (NUM_BUCKETS + 1 + 7) // 8 * 8
 """Numbers of a stripe for tiles' lowest buckets, and as many for borders: one behind the last stays 0."""
 STRIPE_SUMS = 2 * HALF_SUMS
-"""Numbers of a stripe's time sums."""
-SETS = 4
-"""Sums of all stripes: programs take turns, so that not all add to the same ones at once."""
-_HALF_SUMS, _STRIPE_SUMS, _SETS = tl.constexpr(HALF_SUMS), tl.constexpr(STRIPE_SUMS), tl.constexpr(SETS)
+"""Numbers of a stripe's time sums: so that not all programs add to the same ones at once."""
+_HALF_SUMS, _STRIPE_SUMS = tl.constexpr(HALF_SUMS), tl.constexpr(STRIPE_SUMS)
 BAND = 3 * BLOCK
 """Keys of a query in the band: of its own block of 64 tokens and the two before."""
 _STRIPE, _BLOCK, _BAND = tl.constexpr(STRIPE), tl.constexpr(BLOCK), tl.constexpr(BAND)
 
 # Below, `time_sums` are those of a head, and `scale` is how many whole numbers an amount of 1 is.
-
-
-@triton.jit
-def own_sums(time_sums, STRIPES: tl.constexpr):
-    """The set of a head's sums to which this program adds."""
-    return time_sums + tl.program_id(1) % _SETS * (STRIPES * _STRIPE_SUMS)
 
 
 @triton.jit
@@ -140,7 +132,7 @@ def add_beyond_of_pairs(dscores, found, ends, time_sums, scale):
 @triton.jit
 def settle_bucket(time_sums, bucket, STRIPES: tl.constexpr):
     """The sum of one bucket, a float32, from those of a head."""
-    place = time_sums + bucket + tl.arange(0, _SETS * STRIPES) * _STRIPE_SUMS
+    place = time_sums + bucket + tl.arange(0, STRIPES) * _STRIPE_SUMS
     lowest, beyond = tl.load(place), tl.load(place + _HALF_SUMS)
     farther = tl.load(place + _HALF_SUMS + 1)
     return tl.sum(lowest + beyond - farther).to(tl.float32)
