@@ -48,17 +48,15 @@ def bits(*numbers: float) -> Tensor:
 class Sums:
     """Whole numbers of one head, and what they come to."""
 
-    def __init__(self, rows: int, limit: float = LIMIT, given: float = 1.0, value: float = 1.0) -> None:
+    def __init__(self, limit: float = LIMIT, given: float = 1.0, value: float = 1.0) -> None:
         from models.attention.triton import table_gradient
-        from models.attention.triton.time_gradient import STRIPE_SUMS
+        from models.attention.triton.time_gradient import TIME_SUMS
 
         self._module = table_gradient
-        self._stripes = rows // table_gradient.STRIPE
         self.limit, self.most = limit, bits(given, value)
         size = table_gradient.BEFORE + POSITIONS + table_gradient.BEHIND
         self.position = torch.zeros(size, dtype=torch.int64, device=DEVICE)
-        time = self._stripes * STRIPE_SUMS
-        self.time = torch.zeros(time, dtype=torch.int64, device=DEVICE)
+        self.time = torch.zeros(TIME_SUMS, dtype=torch.int64, device=DEVICE)
         scale = empty(1)
         importlib.import_module("tests.models.table_kernels").scale_kernel[(1,)](self.most, limit, scale)
         self._worth = 1 / float(scale)
@@ -73,7 +71,9 @@ class Sums:
 
     def buckets(self) -> Tensor:
         """[129] by bucket: all of tiles whose lowest it is, and what lies beyond its border, not the next."""
-        lowest, beyond = self.time.view(self._stripes, 2, -1).double().sum(0).cpu()
+        from models.attention.triton.time_gradient import HALF_SUMS
+
+        lowest, beyond = self.time.view(-1, 2, HALF_SUMS).double().sum(0).cpu()
         return (lowest[:NUM_BUCKETS] - beyond.diff()[:NUM_BUCKETS]) * self._worth
 
 
@@ -130,7 +130,7 @@ def test_a_run_of_tiles(kernels: ModuleType, rows: int, columns: int) -> None:
     assert lowest[2] == lowest[3]
     ends = ((lowest << 8) + highest).int().to(DEVICE)
     apart = count * columns
-    sums = Sums(rows)
+    sums = Sums()
     kernels.run_kernel[(1,)](
         scores, *sums.arguments(), torch.cat([seconds, stamps]).int().to(DEVICE), borders(), ends, apart,
         count, ROWS=rows, COLUMNS=columns,
@@ -148,7 +148,7 @@ def test_tiles_before_the_band(kernels: ModuleType, order: str) -> None:
     queries, keys = times_of_tiles(order, 64), times_of_tiles(order, 128)
     query_time, timestamp = torch.cat([torch.zeros(256, dtype=torch.int64), queries]), keys
     wide = torch.tensor(BUCKET_STARTS).to(DEVICE)
-    sums = Sums(64)
+    sums = Sums()
     kernels.tiles_kernel[(1,)](
         scores, sums.position, sums.time, None, sums.most, sums.limit, query_time.to(DEVICE),
         torch.cat([timestamp, torch.zeros(192, dtype=torch.int64)]).to(DEVICE), wide, 256, 128, 0, 1 << 30,
@@ -177,7 +177,7 @@ def test_positions_of_context_and_candidates(kernels: ModuleType, context: int, 
     counts = torch.tensor([candidates]) if candidates else None
     mask = Mask(None, 0, context, counts)
     scores = whole_numbers(128, 128) * mask.materialize(Sequences.from_lengths([128]))[0].to(DEVICE)
-    sums = Sums(64)
+    sums = Sums()
     kernels.tiles_kernel[(2,)](
         scores, sums.position, None, None, sums.most, sums.limit, None, None, None, 0, 128, context, history,
         ROWS=64, COLUMNS=64, MASK=RICH,
@@ -229,7 +229,7 @@ def test_the_largest_sum_there_can_be_does_not_overflow(kernels: ModuleType, sig
     """All pairs fall into one bucket, and the gradient of each is as large as rows of these lengths allow."""
     count, given, value = 4, 7.0, 300.0
     pairs = 64 * 64 * count
-    sums = Sums(64, 2.0**62 / pairs, given, value)
+    sums = Sums(2.0**62 / pairs, given, value)
     scores = torch.full((64, 64 * count), sign * 1.2 * given * value, device=DEVICE)
     seconds = torch.zeros(64 + 64 * count, dtype=torch.int32, device=DEVICE)
     ends = torch.zeros(count, dtype=torch.int32, device=DEVICE)

@@ -74,11 +74,10 @@ def test_sums_over_the_band(order: str, mask: Mask) -> None:
 def band_sums(relative_time: RelativeTime, mask: Mask) -> tuple[Tensor, Tensor]:
     """[heads, 129] each: by the kernel, and by hand, for whole numbers wherever a query sees a key."""
     from models.attention.triton.sight import CAUSAL, RICH, WINDOW
-    from models.attention.triton.step import INTERPRETED
-    from models.attention.triton.time_gradient import BAND, HALF_SUMS, STRIPE_SUMS
+    from models.attention.triton.time_gradient import BAND, HALF_SUMS, TIME_SUMS
     from models.attention.triton.times import times_of
 
-    heads, copies, tokens = 2, 4, sum(LENGTHS)
+    heads, tokens = 2, sum(LENGTHS)
     generator = torch.Generator().manual_seed(1)
     # What no query sees was never written, and may be anything.
     band = torch.full((heads, tokens, BAND), float("nan"))
@@ -100,8 +99,7 @@ def band_sums(relative_time: RelativeTime, mask: Mask) -> tuple[Tensor, Tensor]:
                     band[:, offset + query, key - begin] = amounts
                     expected[:, bucket[query, key]] += amounts
         offset += length
-    assert INTERPRETED or torch.cuda.is_available()
-    found_times, sums = times_of(relative_time), torch.zeros(heads, copies * STRIPE_SUMS, dtype=torch.int64)
+    found_times, sums = times_of(relative_time), torch.zeros(heads, TIME_SUMS, dtype=torch.int64)
     plain = WINDOW if mask.window else CAUSAL
     kind = RICH if candidates is not None else plain
     rules = None
@@ -117,8 +115,8 @@ def band_sums(relative_time: RelativeTime, mask: Mask) -> tuple[Tensor, Tensor]:
         band.to(DEVICE), sums, sums.shape[1], found_times.older(), one, LIMIT, blocks, blocks.shape[1], rules,
         len(LENGTHS), found_times.query_time, found_times.timestamp, found_times.bounds,
         found_times.wide_borders, tokens, found_times.bounds.shape[1],
-        mask.window or 1 << 30, mask.front, mask.context, COPIES=copies, MASK=kind, PRECISION="tf32x3",
+        mask.window or 1 << 30, mask.front, mask.context, MASK=kind, PRECISION="tf32x3",
     )  # fmt: skip
-    lowest, beyond = sums.view(heads, copies, 2, HALF_SUMS).double().sum(1).cpu().unbind(1)
+    lowest, beyond = sums.view(heads, -1, 2, HALF_SUMS).double().sum(1).cpu().unbind(1)
     scale = 2.0 ** int(torch.tensor(LIMIT / 1.2).log2().floor())
     return (lowest - torch.cat([beyond[:, 1:], beyond[:, :1]], 1) + beyond)[:, :NUM_BUCKETS] / scale, expected

@@ -34,6 +34,8 @@ from models.attention.triton.time_gradient import (
 _BLOCK, _BAND, _BORDERS = tl.constexpr(BLOCK), tl.constexpr(BAND), tl.constexpr(BORDERS)
 _HALF_SUMS, _STRIPE_SUMS = tl.constexpr(HALF_SUMS), tl.constexpr(STRIPE_SUMS)
 _RICH = tl.constexpr(RICH)
+# Programs have 4 warps. Each adds to a copy of its own, that of a stripe.
+_COPIES = tl.constexpr(4)
 # Borders that are looked at at once: one in each thread of a warp.
 _AT_ONCE = tl.constexpr(32)
 
@@ -42,7 +44,7 @@ _AT_ONCE = tl.constexpr(32)
 def band_kernel(
     band, time_sums, time_row, older, most, limit, tiles, num_tiles, rules, num_sequences,
     query_time, timestamp, bounds, wide_borders, tokens, num_blocks, window, front, context,
-    COPIES: tl.constexpr, MASK: tl.constexpr, PRECISION: tl.constexpr,
+    MASK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Add the band's score gradients to the time sums: a program for each head, block of queries, and block
     of keys."""
@@ -78,12 +80,12 @@ def band_kernel(
     dscores = tl.where(seen, dscores, 0.0)
     least, greatest = block_bounds(key_bounds, num_blocks, first_key, length, _BLOCK)
     _way, low, high = find_way(query_least, query_most, least, greatest, True, 0)
-    _add_lowest(dscores, time_sums + low, scale, COPIES)
+    _add_lowest(dscores, time_sums + low, scale)
     if high > low:
         if ordered:
             counts = older + tl.minimum(query_place, length - 1) * _BORDERS
             beyond = time_sums + _HALF_SUMS
-            _add_beyond(dscores, low, high, counts, first_key, beyond, scale, COPIES, PRECISION)
+            _add_beyond(dscores, low, high, counts, first_key, beyond, scale, PRECISION)
         else:
             times = (None, None, query_time, timestamp, None, wide_borders)
             found = pair_buckets(query_place, key_place, length, times)
@@ -91,15 +93,15 @@ def band_kernel(
 
 
 @triton.jit
-def _add_lowest(dscores, place, scale, COPIES: tl.constexpr):
+def _add_lowest(dscores, place, scale):
     """Add all of a tile to the sums of its lowest bucket."""
     rows = tl.sum(dscores.to(tl.float32), axis=1)
-    _send(tl.reshape(rows, (_BLOCK // COPIES, COPIES, 1)), place, 0, 1, scale)
+    _send(tl.reshape(rows, (_BLOCK // _COPIES, _COPIES, 1)), place, 0, 1, scale)
 
 
 @triton.jit
 def _add_beyond(
-    dscores, low, high, counts, first_key, place, scale, COPIES: tl.constexpr, PRECISION: tl.constexpr
+    dscores, low, high, counts, first_key, place, scale, PRECISION: tl.constexpr
 ):  # fmt: skip
     """Add what lies beyond each border of a tile whose times are in order; `counts` are rows of `older`."""
     key = tl.arange(0, _BLOCK)
@@ -115,7 +117,7 @@ def _add_beyond(
         inner = tl.maximum(last, 0) % _AT_ONCE
         found = tl.where(last < _AT_ONCE, tl.gather(nearer, inner, axis=1), tl.gather(farther, inner, axis=1))
         found = tl.where(last >= 0, found, 0.0)
-        _send(tl.reshape(found, (_BLOCK // COPIES, COPIES, _AT_ONCE)), place, first, high + 1, scale)
+        _send(tl.reshape(found, (_BLOCK // _COPIES, _COPIES, _AT_ONCE)), place, first, high + 1, scale)
 
 
 @triton.jit

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import torch
 
 from models.attention.triton.band import band_kernel
-from models.attention.triton.diagonals import STRIPE
 from models.attention.triton.forward import forward_kernel
 from models.attention.triton.keys import key_kernel
 from models.attention.triton.queries import query_kernel
@@ -17,7 +16,7 @@ from models.attention.triton.start import Launcher
 from models.attention.triton.step import INTERPRETED
 from models.attention.triton.table_gradient import BEFORE, BEHIND, settle_kernel
 from models.attention.triton.tiles import BLOCK
-from models.attention.triton.time_gradient import STRIPE_SUMS
+from models.attention.triton.time_gradient import TIME_SUMS
 from models.attention.triton.tuning import Shape, Shapes, shapes
 
 _SETTLED = 256
@@ -138,7 +137,6 @@ class Launchers:
     def band(self) -> Launcher:
         return Launcher(band_kernel, _BAND_SHAPE, self.device, self._constants() | {
             "time_row": self.time_sums[1] if _head_stride(self.kind.time, 2) else 0,
-            "COPIES": self.shapes.queries.tile // STRIPE,
         })  # fmt: skip
 
     @cached_property
@@ -147,7 +145,7 @@ class Launchers:
             "position_sums": None, "time_sums": None, "dposition": None, "dtime": None,
             "position_row": self.position_sums[1], "position_size": _size(self.kind.position),
             "POSITION_ROWS": _rows(self.kind.position),
-            "STRIPES": self.shapes.queries.tile // STRIPE, "BLOCK": _SETTLED,
+            "BLOCK": _SETTLED,
         })  # fmt: skip
 
     @cached_property
@@ -165,7 +163,7 @@ class Launchers:
     @cached_property
     def time_sums(self) -> tuple[int, int]:
         """The same of the time table."""
-        return _rows(self.kind.time), self.shapes.queries.tile // STRIPE * STRIPE_SUMS
+        return _rows(self.kind.time), TIME_SUMS
 
     def _backward_constants(self) -> dict[str, object]:
         """What `key_kernel` and `query_kernel` are given alike."""

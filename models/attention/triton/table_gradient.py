@@ -21,7 +21,7 @@ from models.attention.triton.sight import RICH, in_step, stand
 from models.attention.triton.step import beside
 from models.attention.triton.time_gradient import (
     BAND,
-    STRIPE_SUMS,
+    TIME_SUMS,
     add_beyond_few,
     add_beyond_of_pairs,
     add_lowest,
@@ -44,7 +44,7 @@ LEAST = 1e-15
 _LEAST = tl.constexpr(LEAST)
 _BEFORE, _STEEPEST = tl.constexpr(BEFORE), tl.constexpr(STEEPEST)
 _STRIPE, _BUCKETS = tl.constexpr(STRIPE), tl.constexpr(NUM_BUCKETS)
-_STRIPE_SUMS, _BAND = tl.constexpr(STRIPE_SUMS), tl.constexpr(BAND)
+_TIME_SUMS, _BAND = tl.constexpr(TIME_SUMS), tl.constexpr(BAND)
 _RICH = tl.constexpr(RICH)
 
 # Below, `sums` is the tuple (position sums, time sums, scale, band): rows of int64 of a head or None, how
@@ -229,7 +229,7 @@ def note_longest(most, rows):
 @triton.jit(do_not_specialize=("position_row", "position_size"))
 def settle_kernel(
     position_sums, time_sums, most, dposition, dtime, position_row, position_size, limit, output_scale,
-    POSITION_ROWS: tl.constexpr, STRIPES: tl.constexpr, BLOCK: tl.constexpr,
+    POSITION_ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """From whole numbers to gradients: a program for each BLOCK positions of a row, then one a bucket."""
     worth = output_scale / find_scale(most, limit)
@@ -246,5 +246,5 @@ def settle_kernel(
     else:
         if time_sums is not None:
             bucket = program - POSITION_ROWS * blocks  # of all rows, one after the other
-            of_head = time_sums + bucket // _BUCKETS * (STRIPES * _STRIPE_SUMS)
-            tl.store(dtime + bucket, settle_bucket(of_head, bucket % _BUCKETS, STRIPES) * worth)
+            of_head = time_sums + bucket // _BUCKETS * _TIME_SUMS
+            tl.store(dtime + bucket, settle_bucket(of_head, bucket % _BUCKETS) * worth)

@@ -9,7 +9,7 @@ lies beyond. The gradient of a bucket is all of the tiles whose lowest it is, an
 without what lies beyond the next.
 """
 # mypy: allow-untyped-defs
-# ruff: noqa: N803, N806
+# ruff: noqa: N806
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ import triton.language as tl
 from models.attention.bias import NUM_BUCKETS
 from models.attention.triton.bias import lowest_and_highest, reach
 from models.attention.triton.diagonals import STRIPE, one_by_one
-from models.attention.triton.tiles import BLOCK
+from models.attention.triton.tiles import BLOCK, LARGEST_TILE
 
 HALF_SUMS = (NUM_BUCKETS + 1 + 7) // 8 * 8
 """Numbers of a stripe for tiles' lowest buckets, and as many for borders: one behind the last stays 0."""
 STRIPE_SUMS = 2 * HALF_SUMS
 """Numbers of a stripe's time sums: so that not all programs add to the same ones at once."""
-_HALF_SUMS, _STRIPE_SUMS = tl.constexpr(HALF_SUMS), tl.constexpr(STRIPE_SUMS)
+STRIPES = LARGEST_TILE // STRIPE
+TIME_SUMS = STRIPES * STRIPE_SUMS
+"""Numbers of a head's time sums, whatever the size of tiles."""
+_HALF_SUMS, _STRIPE_SUMS, _STRIPES = tl.constexpr(HALF_SUMS), tl.constexpr(STRIPE_SUMS), tl.constexpr(STRIPES)
 BAND = 3 * BLOCK
 """Keys of a query in the band: of its own block of 64 tokens and the two before."""
 _STRIPE, _BLOCK, _BAND = tl.constexpr(STRIPE), tl.constexpr(BLOCK), tl.constexpr(BAND)
@@ -130,9 +133,9 @@ def add_beyond_of_pairs(dscores, found, ends, time_sums, scale):
 
 
 @triton.jit
-def settle_bucket(time_sums, bucket, STRIPES: tl.constexpr):
+def settle_bucket(time_sums, bucket):
     """The sum of one bucket, a float32, from those of a head."""
-    place = time_sums + bucket + tl.arange(0, STRIPES) * _STRIPE_SUMS
+    place = time_sums + bucket + tl.arange(0, _STRIPES) * _STRIPE_SUMS
     lowest, beyond = tl.load(place), tl.load(place + _HALF_SUMS)
     farther = tl.load(place + _HALF_SUMS + 1)
     return tl.sum(lowest + beyond - farther).to(tl.float32)
