@@ -94,9 +94,9 @@ def _exact_log2(x):
 
 
 def _exact_logarithm() -> None:
-    from models.attention.triton import bias
+    from models.attention.triton import buckets
 
-    bias.fast_log2 = _exact_log2
+    buckets.fast_log2 = _exact_log2
 
 
 def _bucket_of_every_pair() -> None:

@@ -12,7 +12,6 @@ import triton
 import triton.language as tl
 
 from models.attention.triton.diagonals import add_rows, block_diagonals, diagonals
-from models.attention.triton.step import beside
 from models.attention.triton.table_gradient import (
     add_run_tile,
     add_tile,
@@ -80,7 +79,7 @@ def run_kernel(
 ):  # fmt: skip
     """Adds `scores`, [ROWS, count * COLUMNS], as a run of tiles of keys, the first `apart` places before the
     queries. `seconds` are of the ROWS queries and then of all keys, and `ends` of each tile."""
-    sums = (position_sums, time_sums, find_scale(most, limit))
+    sums = (position_sums, time_sums, find_scale(most, limit), None)
     times = (borders, borders, borders, borders, borders, borders)
     query_seconds = tl.load(seconds + tl.arange(0, ROWS)[:, None])
     held = hold_nothing(sums, ROWS)
@@ -95,25 +94,24 @@ def run_kernel(
     send_last(held, sums)
 
 
-@triton.jit(do_not_specialize=("context", "history", "way"))
+@triton.jit(do_not_specialize=("first", "context", "history"))
 def tiles_kernel(
-    scores, buckets, position_sums, time_sums, most, limit, length, context, history, way,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, MASK: tl.constexpr,
+    scores, position_sums, time_sums, band, most, limit, query_time, timestamp, borders, first, length,
+    context, history, ROWS: tl.constexpr, COLUMNS: tl.constexpr, MASK: tl.constexpr,
 ):  # fmt: skip
-    """Adds `scores`, [length, length], tile by tile, each pair with its own of `buckets`."""
-    sums = (position_sums, time_sums, find_scale(most, limit))
+    """Adds `scores`, [rows, length], of all keys and the queries from place `first` on, tile by tile."""
+    sums = (position_sums, time_sums, find_scale(most, limit), band)
+    times = (borders, borders, query_time, timestamp, borders, borders)
     rule = (1 << 30, 0, context, history, 0)
-    first_query = tl.program_id(0) * ROWS
+    first_row = tl.program_id(0) * ROWS
+    first_query = first + first_row
     query_place = (first_query + tl.arange(0, ROWS))[:, None]
     held = hold_nothing(sums, ROWS)
     for first_key in tl.range(0, length, COLUMNS):
         key_place = (first_key + tl.arange(0, COLUMNS))[None, :]
-        tile = _load_tile(scores, length, first_query, first_key, ROWS, COLUMNS)
-        found = beside(tl.load(buckets + query_place * length + key_place), tile)
-        # With a bucket each, nothing is asked of times.
-        times = (buckets, buckets, buckets, buckets, buckets, buckets)
+        tile = _load_tile(scores, length, first_row, first_key, ROWS, COLUMNS)
         held = add_tile(
-            held, tile, found, first_query, first_key, query_place, key_place, rule, (way, 128, 0.0), times,
+            held, tile, first_query, first_key, query_place, key_place, first + length, rule, 128, times,
             sums, MASK,
         )  # fmt: skip
     send_last(held, sums)

@@ -141,14 +141,14 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
     from triton.backends.compiler import GPUTarget
     from triton.runtime import driver
 
-    from models.attention.triton import forward, keys, kinds, queries, start, table_gradient, times
+    from models.attention.triton import forward, keys, kinds, near, queries, start, table_gradient, times
 
     gpu = Gpu(GPUTarget("cuda", 90, 32))
     monkeypatch.setattr(compiler, "compile", gpu.compile)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: None)  # the index of the CPU
     monkeypatch.setattr(torch.cuda, "device", gpu.device)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
-    for module in (forward, keys, queries, table_gradient, times):
+    for module in (forward, keys, near, queries, table_gradient, times):
         for kernel in vars(module).values():
             if hasattr(kernel, "device_caches"):
                 kernel.device_caches.clear()
@@ -292,6 +292,20 @@ def test_all_kernels_are_compiled_before_the_first_starts(gpu: Gpu) -> None:
     with watched():
         one.both()
     assert len(gpu.compiled) == before
+
+
+@pytest.mark.parametrize(
+    ("bias", "found"),
+    [("position time", ["_find_times", "_find_near"]), ("decay", ["_find_times"]), ("position", [])],
+)
+def test_what_a_batch_has_in_common_is_found_once_and_first(gpu: Gpu, bias: str, found: list[str]) -> None:
+    """And not put off when kernels are compiled before they start."""
+    one = case(bias=bias)
+    one.both()
+    one.both()
+    names = [launch.kernel.name for launch in gpu.launches]
+    assert names[: len(found) + 1] == [*found, "forward_kernel"]
+    assert not any(name.startswith("_find") for name in names[len(found) :])
 
 
 def run_forward(one: Case) -> Tensor:

@@ -48,16 +48,15 @@ def bits(*numbers: float) -> Tensor:
 class Sums:
     """Whole numbers of one head, and what they come to."""
 
-    def __init__(self, rows: int, limit: float = LIMIT, given: float = 1.0, value: float = 1.0) -> None:
+    def __init__(self, limit: float = LIMIT, given: float = 1.0, value: float = 1.0) -> None:
         from models.attention.triton import table_gradient
+        from models.attention.triton.time_gradient import TIME_SUMS
 
         self._module = table_gradient
-        self._stripes = rows // table_gradient.STRIPE
         self.limit, self.most = limit, bits(given, value)
         size = table_gradient.BEFORE + POSITIONS + table_gradient.BEHIND
         self.position = torch.zeros(size, dtype=torch.int64, device=DEVICE)
-        time = self._stripes * table_gradient.STRIPE_BUCKETS
-        self.time = torch.zeros(time, dtype=torch.int64, device=DEVICE)
+        self.time = torch.zeros(TIME_SUMS, dtype=torch.int64, device=DEVICE)
         scale = empty(1)
         importlib.import_module("tests.models.table_kernels").scale_kernel[(1,)](self.most, limit, scale)
         self._worth = 1 / float(scale)
@@ -71,9 +70,11 @@ class Sums:
         return found.double().cpu() * self._worth
 
     def buckets(self) -> Tensor:
-        """[129] by bucket."""
-        each = self.time.view(self._stripes, -1, self._module.COPIES).double().sum((0, 2))
-        return each[:NUM_BUCKETS].cpu() * self._worth
+        """[129] by bucket: all of tiles whose lowest it is, and what lies beyond its border, not the next."""
+        from models.attention.triton.time_gradient import HALF_SUMS
+
+        lowest, beyond = self.time.view(-1, 2, HALF_SUMS).double().sum(0).cpu()
+        return (lowest[:NUM_BUCKETS] - beyond.diff()[:NUM_BUCKETS]) * self._worth
 
 
 def by_number(amounts: Tensor, numbers: Tensor, size: int) -> Tensor:
@@ -129,7 +130,7 @@ def test_a_run_of_tiles(kernels: ModuleType, rows: int, columns: int) -> None:
     assert lowest[2] == lowest[3]
     ends = ((lowest << 8) + highest).int().to(DEVICE)
     apart = count * columns
-    sums = Sums(rows)
+    sums = Sums()
     kernels.run_kernel[(1,)](
         scores, *sums.arguments(), torch.cat([seconds, stamps]).int().to(DEVICE), borders(), ends, apart,
         count, ROWS=rows, COLUMNS=columns,
@@ -140,34 +141,32 @@ def test_a_run_of_tiles(kernels: ModuleType, rows: int, columns: int) -> None:
     assert torch.equal(sums.buckets().round(), by_number(scores.cpu(), bucket, NUM_BUCKETS))
 
 
-def add_tiles(
-    kernels: ModuleType, sums: Sums, scores: Tensor, buckets: Tensor, mask: int = 0, context: int = 0,
-    history: int = 128,
-) -> None:  # fmt: skip
-    """Add `scores`, [128, 128], zeros where a query does not see a key, by tiles of [64, 64]."""
-    from models.attention.triton.bias import PAIRS
-
-    kernels.tiles_kernel[(2,)](
-        scores, buckets.int().to(DEVICE), *sums.arguments(), 128, context, history, PAIRS,
-        ROWS=64, COLUMNS=64, MASK=mask,
+@pytest.mark.parametrize("order", ["sorted", "equal", "any", "lifetimes"])
+def test_tiles_before_the_band(kernels: ModuleType, order: str) -> None:
+    """Pairs of any buckets, of queries at places from 256 on and of keys 128 places before and farther."""
+    scores = whole_numbers(64, 128)
+    queries, keys = times_of_tiles(order, 64), times_of_tiles(order, 128)
+    query_time, timestamp = torch.cat([torch.zeros(256, dtype=torch.int64), queries]), keys
+    wide = torch.tensor(BUCKET_STARTS).to(DEVICE)
+    sums = Sums()
+    kernels.tiles_kernel[(1,)](
+        scores, sums.position, sums.time, None, sums.most, sums.limit, query_time.to(DEVICE),
+        torch.cat([timestamp, torch.zeros(192, dtype=torch.int64)]).to(DEVICE), wide, 256, 128, 0, 1 << 30,
+        ROWS=64, COLUMNS=64, MASK=0,
     )  # fmt: skip
-
-
-@pytest.mark.parametrize("longest", [1, 3, 40, 128])
-def test_pairs_with_a_bucket_each(kernels: ModuleType, longest: int) -> None:
-    """Along a row, in any order, up to `longest` pairs after each other have the same bucket."""
-    scores = whole_numbers(128, 128).tril()
-    generator = torch.Generator().manual_seed(longest)
-    changes = torch.randint(0, longest, (128, 128), generator=generator) == 0
-    drawn = torch.randint(0, NUM_BUCKETS, (128, 128), generator=generator)
-    last_change = torch.where(changes, torch.arange(128), 0).cummax(1).values
-    buckets = drawn.gather(1, last_change)
-    sums = Sums(64)
-    add_tiles(kernels, sums, scores, buckets)
-    place = torch.arange(128)
-    apart = (place[:, None] - place[None, :]).clamp(min=0)
+    bucket = time_bucket(queries[:, None] - keys[None, :])
+    apart = 256 + torch.arange(64)[:, None] - torch.arange(128)[None, :]
     assert torch.equal(sums.positions().round(), by_number(scores.cpu(), apart, POSITIONS))
-    assert torch.equal(sums.buckets().round(), by_number(scores.cpu(), buckets, NUM_BUCKETS))
+    assert torch.equal(sums.buckets().round(), by_number(scores.cpu(), bucket, NUM_BUCKETS))
+
+
+def times_of_tiles(order: str, count: int) -> Tensor:
+    generator = torch.Generator().manual_seed(count)
+    span = 10**16 if order == "lifetimes" else 10**7
+    if order == "equal":
+        return torch.full((count,), 12345)
+    times = torch.randint(0, span, (count,), generator=generator)
+    return times.sort().values if order == "sorted" else times
 
 
 @pytest.mark.parametrize(("context", "candidates"), [(0, 0), (5, 0), (1, 20), (32, 70)])
@@ -178,8 +177,11 @@ def test_positions_of_context_and_candidates(kernels: ModuleType, context: int, 
     counts = torch.tensor([candidates]) if candidates else None
     mask = Mask(None, 0, context, counts)
     scores = whole_numbers(128, 128) * mask.materialize(Sequences.from_lengths([128]))[0].to(DEVICE)
-    sums = Sums(64)
-    add_tiles(kernels, sums, scores, torch.zeros(128, 128), RICH, context, history)
+    sums = Sums()
+    kernels.tiles_kernel[(2,)](
+        scores, sums.position, None, None, sums.most, sums.limit, None, None, None, 0, 128, context, history,
+        ROWS=64, COLUMNS=64, MASK=RICH,
+    )  # fmt: skip
     # Context stands together at 0, the rest follows, and all candidates stand where the first of them does.
     stand = (torch.arange(128).clamp(max=history) - max(context - 1, 0)).clamp(min=0)
     apart = (stand[:, None] - stand[None, :]).clamp(min=0)
@@ -227,7 +229,7 @@ def test_the_largest_sum_there_can_be_does_not_overflow(kernels: ModuleType, sig
     """All pairs fall into one bucket, and the gradient of each is as large as rows of these lengths allow."""
     count, given, value = 4, 7.0, 300.0
     pairs = 64 * 64 * count
-    sums = Sums(64, 2.0**62 / pairs, given, value)
+    sums = Sums(2.0**62 / pairs, given, value)
     scores = torch.full((64, 64 * count), sign * 1.2 * given * value, device=DEVICE)
     seconds = torch.zeros(64 + 64 * count, dtype=torch.int32, device=DEVICE)
     ends = torch.zeros(count, dtype=torch.int32, device=DEVICE)

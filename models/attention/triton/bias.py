@@ -1,47 +1,37 @@
 """The bias of one tile, from positions and times, added to halved scores.
 
 Far from the diagonal all differences of a tile fall into one time bucket or a few: the tile then takes one
-number, and one masked addition a bucket border. Otherwise each pair finds its bucket.
+number, and one masked addition a bucket border. Near it each pair looks its bucket up (`near`). Otherwise
+each finds it.
 """
 # mypy: allow-untyped-defs
-# ruff: noqa: N803
+# ruff: noqa: N803, N806
 
 from __future__ import annotations
-
-import math
 
 import triton
 import triton.language as tl
 
-from models.attention.bias import BUCKET_WIDTH, LAST_BUCKET
-from models.attention.triton.reads import fast_log2, read, read_column, read_diagonals, read_row
+from models.attention.bias import LAST_BUCKET
+from models.attention.triton.buckets import bucket_range, find_bucket
+from models.attention.triton.near import add_near, is_near, near_rows
+from models.attention.triton.reads import read, read_column, read_diagonals, read_row
 from models.attention.triton.sight import RICH, stand
 from models.attention.triton.step import beside, block_bounds
 from models.attention.triton.times import LIMIT
 
 _LIMIT = tl.constexpr(LIMIT)
 _LAST_BUCKET = tl.constexpr(LAST_BUCKET)
-_BUCKETS_PER_OCTAVE = tl.constexpr(math.log(2) / BUCKET_WIDTH)
-# Far above the error of a logarithm in float32, far below a bucket.
-_SLACK = tl.constexpr(1e-4)
 # Up to this many borders, comparing with each costs less than finding each pair's bucket.
 _FEW = tl.constexpr(6)
 _RICH = tl.constexpr(RICH)
-# A float32 whose last bit is worth 1.
-_ROUND = tl.constexpr(1.5 * 2**23)
-_ROUND_BITS = tl.constexpr(0x4B400000)
-# How the pairs of a tile find their buckets: all lie in one; some borders lie between; each for itself; each
-# for itself in 64 bits.
-ONE, BORDERS, PAIRS, WIDE = 0, 1, 2, 3
-_ONE, _BORDERS, _PAIRS, _WIDE = (
-    tl.constexpr(ONE),
-    tl.constexpr(BORDERS),
-    tl.constexpr(PAIRS),
-    tl.constexpr(WIDE),
-)
+# How the pairs of a tile find their buckets: all lie in one; some borders lie between; each for itself,
+# looked up near the diagonal.
+ONE, BORDERS, PAIRS = 0, 1, 2
+_ONE, _BORDERS, _PAIRS = tl.constexpr(ONE), tl.constexpr(BORDERS), tl.constexpr(PAIRS)
 
 # Below, `times` is the tuple (seconds of queries, seconds of keys, query times, timestamps, borders, wide
-# borders), the first four from the sequence's first token on.
+# borders, near buckets), all but borders from the sequence's first token on.
 # `span` is the tuple (way, ends, base): how the pairs of a tile find their buckets, the buckets between which
 # all lie, and what to add to all their biases: `time[low]` if the way adds but differences from there.
 
@@ -49,10 +39,14 @@ _ONE, _BORDERS, _PAIRS, _WIDE = (
 @triton.jit
 def from_token(times, start, tokens):
     """`times`, from a sequence's start on, given those of a batch of `tokens`, its seconds twice."""
-    seconds, _, query_time, timestamp, borders, wide_borders = times
+    seconds, _, query_time, timestamp, borders, wide_borders, near = times
+    # Without a time table there is none, and a function of Triton's cannot return None.
+    rows = seconds
+    if near is not None:
+        rows = near_rows(near, start)
     return (
         seconds + start, seconds + tokens + start, query_time + start, timestamp + start, borders,
-        wide_borders,
+        wide_borders, rows,
     )  # fmt: skip
 
 
@@ -62,9 +56,8 @@ def half_scores(
     amount, rate, times,
     POWER: tl.constexpr, MASK: tl.constexpr, MASKED: tl.constexpr,
 ):  # fmt: skip
-    """`(qk_scale * products + bias) / 2` of one tile, and the buckets of pairs where each finds its own."""
+    """`(qk_scale * products + bias) / 2` of one tile."""
     half = products * half_scale
-    found = tl.full((), 0, tl.int32)
     if position is not None:
         placed = read_position(
             position, first_query - first_key, query_place, key_place, length, rule, MASK, MASKED
@@ -74,10 +67,8 @@ def half_scores(
     elif time is not None:
         half += 0.5 * span[2]
     if time is not None:
-        half, found = add_time(
-            half, time, span, first_query, first_key, query_place, key_place, length, times
-        )
-    return add_decay(half, query_place, key_place, length, amount, rate, times, POWER), found
+        half = add_time(half, time, span, first_query, first_key, query_place, key_place, length, times)
+    return add_decay(half, query_place, key_place, length, amount, rate, times, POWER)
 
 
 @triton.jit
@@ -159,17 +150,7 @@ def find_way(
     way = tl.where(high == low, _ONE, tl.where(few, _BORDERS, _PAIRS))
     low = tl.where(narrow, low, 0)
     high = tl.where(narrow, high, _LAST_BUCKET)
-    return tl.where(narrow, way, _WIDE), low, high
-
-
-@triton.jit
-def bucket_range(least, most):
-    """The least and greatest bucket of differences in a range; they may be off by one, outwards."""
-    nearest = tl.maximum(tl.maximum(least, -most), 1)
-    farthest = tl.maximum(tl.maximum(most, -least), 1)
-    low = (fast_log2(nearest.to(tl.float32)) * _BUCKETS_PER_OCTAVE - _SLACK).to(tl.int32)
-    high = (fast_log2(farthest.to(tl.float32)) * _BUCKETS_PER_OCTAVE + _SLACK).to(tl.int32)
-    return low, high
+    return tl.where(narrow, way, _PAIRS), low, high
 
 
 @triton.jit
@@ -204,23 +185,36 @@ def outlook(
 
 @triton.jit
 def add_time(half, time, span, first_query, first_key, query_place, key_place, length, times):
-    """`half + (time[bucket] - base) / 2`, and the pairs' buckets, where each pair finds its own, or zeros."""
+    """`half + (time[bucket] - base) / 2`."""
     way, ends, base = span
     low, high = lowest_and_highest(ends)
-    found = tl.zeros(half.shape, tl.int32)
+    QUERIES: tl.constexpr = query_place.shape[0] * query_place.shape[1]
     if way > _ONE:
         if way < _PAIRS:
             query, key = read_seconds(first_query, first_key, query_place, key_place, times)
             border, above = tl.load(times[4] + low + 1), tl.load(time + low + 1)
             half = add_rises(half, time, times[4], query, key, low, high, base, border, above)
         else:
-            if way < _WIDE:
-                found = buckets(first_query, first_key, query_place, key_place, times)
-                found = beside(found, half)
+            if is_near(first_query, first_key, QUERIES):
+                half = _add_near(half, time, first_query, first_key, query_place, times)
             else:
-                found = beside(wide_buckets(query_place, key_place, length, times), half)
-            half += 0.5 * read(time, found)
-    return half, found
+                found = pair_buckets(query_place, key_place, length, times)
+                half += 0.5 * read(time, beside(found, half))
+    return half
+
+
+@triton.jit
+def pair_buckets(query_place, key_place, length, times):
+    """The bucket of each pair, by 64-bit times: slow, for tiles that span many and are not near."""
+    return find_bucket(wide_difference(query_place, key_place, length, times), times[5])
+
+
+@triton.jit
+def _add_near(half, time, first_query, first_key, query_place, times):
+    if query_place.shape[1] == 1:
+        return add_near(half, time, times[6], first_query, first_key, True)
+    else:
+        return add_near(half, time, times[6], first_key, first_query, False)
 
 
 @triton.jit
@@ -268,28 +262,3 @@ def wide_difference(query_place, key_place, length, times):
     query = read(times[2], tl.minimum(query_place, length - 1))
     key = read(times[3], tl.minimum(key_place, length - 1))
     return tl.abs(query - key)
-
-
-@triton.jit
-def buckets(first_query, first_key, query_place, key_place, times):
-    """The bucket of each pair, by 32-bit seconds: an estimate, and one comparison with a border."""
-    query, key = read_seconds(first_query, first_key, query_place, key_place, times)
-    difference = tl.maximum(tl.abs(query - key), 1)
-    estimate = estimate_bucket(difference)
-    return estimate + (difference >= read(times[4] + 1, estimate)).to(tl.int32)
-
-
-@triton.jit
-def wide_buckets(query_place, key_place, length, times):
-    """The same by 64-bit seconds: slow, for sequences that span lifetimes."""
-    difference = tl.maximum(wide_difference(query_place, key_place, length, times), 1)
-    estimate = tl.minimum(estimate_bucket(difference), _LAST_BUCKET - 1)
-    return estimate + (difference >= read(times[5] + 1, estimate)).to(tl.int32)
-
-
-@triton.jit
-def estimate_bucket(difference):
-    """The bucket of differences from 1 on, or that before it."""
-    below = fast_log2(difference.to(tl.float32)) * _BUCKETS_PER_OCTAVE - (0.5 + _SLACK)
-    # To the nearest whole number, in the last bits: cheaper than the conversion, which tanh's unit does.
-    return tl.cast(below + _ROUND, tl.int32, bitcast=True) - _ROUND_BITS

@@ -48,19 +48,6 @@ def one_by_one(tensor, COUNT: tl.constexpr):
 
 
 @triton.jit
-def together(tensors):
-    """`[size, count]`, the columns of which are a power of two of tensors `[size]`."""
-    SIZE: tl.constexpr = tensors[0].shape[0]
-    COUNT: tl.constexpr = len(tensors)
-    if COUNT == 1:
-        return tl.reshape(tensors[0], (SIZE, 1))
-    else:
-        first, second = tensors[: COUNT // 2], tensors[COUNT // 2 :]
-        both = tl.join(together(first), together(second))
-        return tl.reshape(tl.permute(both, (0, 2, 1)), (SIZE, COUNT))
-
-
-@triton.jit
 def diagonals(blocks):
     """What `block_diagonals` gave, turned: as many + 1 tensors `[stripes, 8, 8]`, to be added up along rows:
     `i - j = 8 (1 - number) + column + 1`."""

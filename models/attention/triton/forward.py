@@ -36,7 +36,7 @@ def _add_tile(
     key_place = (first_key + tl.arange(0, KEYS))[None, :]
     k_tile = load_rows(k, k_stride, first_key, length, KEYS, QK_DIM, QK_WIDTH, True, KNOWN=True)
     products = tl.dot(q_tile, tl.trans(k_tile), input_precision=PRECISION)
-    half, _ = half_scores(
+    half = half_scores(
         products, half_scale, first_query, first_key, query_place, key_place, length, rule, position,
         time, span, amount, rate, times, POWER, MASK, True,
     )  # fmt: skip
@@ -109,7 +109,7 @@ def _add_tiles(
 def forward_kernel(
     q, k, v, out, tiles, num_tiles, rules, num_sequences, position, position_head,
     time, time_head, amount, rate, decay_head, query_time, timestamp, seconds, bounds,
-    borders, wide_borders, tokens,
+    borders, wide_borders, near, tokens,
     num_blocks, q_stride, q_head, k_stride: tl.constexpr, k_head, v_stride: tl.constexpr, v_head, out_stride,
     window, front, context, half_scale, output_scale,
     QUERIES: tl.constexpr, KEYS: tl.constexpr,
@@ -126,7 +126,7 @@ def forward_kernel(
     k += start * k_stride + head * k_head
     v += start * v_stride + head * v_head
     rule, row = read_rule(rules, num_sequences, sequence, start, length, window, front, context, MASK)
-    times = (seconds, seconds, query_time, timestamp, borders, wide_borders)
+    times = (seconds, seconds, query_time, timestamp, borders, wide_borders, near)
     if seconds is not None:
         times = from_token(times, start, tokens)
     if position is not None:

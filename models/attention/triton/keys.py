@@ -38,7 +38,7 @@ def _key_step(
     q_tile = load_rows(q, q_stride, first_query, length, QUERIES, QK_DIM, QK_WIDTH, MASKED, rule[4])
     given_tile = load_rows(given, given_stride, first_query, length, QUERIES, V_DIM, V_WIDTH, MASKED, rule[4])
     products = tl.dot(k_tile, tl.trans(q_tile), input_precision=PRECISION)
-    half, _ = half_scores(
+    half = half_scores(
         products, half_scale, first_query, first_key, query_place, key_place, length, rule, position,
         time, span, amount, rate, times, POWER, MASK, MASKED,
     )  # fmt: skip
@@ -58,7 +58,7 @@ def _key_step(
 def key_kernel(
     q, k, v, given, dk, dv, most, tiles, num_tiles, rules, num_sequences, position, position_head,
     time, time_head, amount, rate, decay_head, query_time, timestamp, seconds, bounds,
-    borders, wide_borders, tokens, num_blocks, q_stride, q_head, k_stride, k_head, v_stride, v_head,
+    borders, wide_borders, near, tokens, num_blocks, q_stride, q_head, k_stride, k_head, v_stride, v_head,
     given_stride, given_head,
     dk_stride, dv_stride, window, front, context, half_scale, qk_scale, output_scale,
     KEYS: tl.constexpr, QUERIES: tl.constexpr,
@@ -80,7 +80,7 @@ def key_kernel(
     dk += start * dk_stride + head * QK_DIM
     dv += start * dv_stride + head * V_DIM
     rule, row = read_rule(rules, num_sequences, sequence, start, length, window, front, context, MASK)
-    times = (seconds, seconds, query_time, timestamp, borders, wide_borders)
+    times = (seconds, seconds, query_time, timestamp, borders, wide_borders, near)
     if seconds is not None:
         times = from_token(times, start, tokens)
     if position is not None:

@@ -7,19 +7,22 @@ from typing import NamedTuple
 
 import torch
 
-from models.attention.triton.diagonals import STRIPE
+from models.attention.triton.band import band_kernel
 from models.attention.triton.forward import forward_kernel
 from models.attention.triton.keys import key_kernel
 from models.attention.triton.queries import query_kernel
 from models.attention.triton.sight import RICH
 from models.attention.triton.start import Launcher
 from models.attention.triton.step import INTERPRETED
-from models.attention.triton.table_gradient import BEFORE, BEHIND, STRIPE_BUCKETS, settle_kernel
-from models.attention.triton.tuning import Shapes, shapes
+from models.attention.triton.table_gradient import BEFORE, BEHIND, settle_kernel
+from models.attention.triton.tiles import BLOCK
+from models.attention.triton.time_gradient import TIME_SUMS
+from models.attention.triton.tuning import Shape, Shapes, shapes
 
 _SETTLED = 256
 """Positions a program."""
 _ALIGNED = 16
+_BAND_SHAPE = Shape(BLOCK, BLOCK, warps=4, stages=1, registers=128)
 _MOST_KINDS = 512
 """A model has a few, with and without gradients."""
 
@@ -28,10 +31,12 @@ _WITHOUT_BIAS: dict[str, object] = {
     "rules": None, "num_sequences": 0,
     "position": None, "time": None, "amount": None, "rate": None,
     "query_time": None, "timestamp": None, "seconds": None, "bounds": None, "borders": None,
-    "wide_borders": None, "tokens": 0, "num_blocks": 0,
+    "wide_borders": None, "near": None, "tokens": 0, "num_blocks": 0,
 }  # fmt: skip
 
-_WITHOUT_SUMS: dict[str, object] = {"position_sums": None, "time_sums": None, "most": None, "limit": 0.0}
+_WITHOUT_SUMS: dict[str, object] = {
+    "position_sums": None, "time_sums": None, "band": None, "most": None, "limit": 0.0
+}  # fmt: skip
 """The same where tables want no gradients."""
 
 Strides = tuple[tuple[int, ...], ...]
@@ -129,12 +134,18 @@ class Launchers:
         })  # fmt: skip
 
     @cached_property
+    def band(self) -> Launcher:
+        return Launcher(band_kernel, _BAND_SHAPE, self.device, self._constants() | {
+            "time_row": self.time_sums[1] if _head_stride(self.kind.time, 2) else 0,
+        })  # fmt: skip
+
+    @cached_property
     def settle(self) -> Launcher:
         return Launcher(settle_kernel, None, self.device, {
             "position_sums": None, "time_sums": None, "dposition": None, "dtime": None,
             "position_row": self.position_sums[1], "position_size": _size(self.kind.position),
             "POSITION_ROWS": _rows(self.kind.position),
-            "STRIPES": self.shapes.queries.tile // STRIPE, "BLOCK": _SETTLED,
+            "BLOCK": _SETTLED,
         })  # fmt: skip
 
     @cached_property
@@ -152,7 +163,7 @@ class Launchers:
     @cached_property
     def time_sums(self) -> tuple[int, int]:
         """The same of the time table."""
-        return _rows(self.kind.time), self.shapes.queries.tile // STRIPE * STRIPE_BUCKETS
+        return _rows(self.kind.time), TIME_SUMS
 
     def _backward_constants(self) -> dict[str, object]:
         """What `key_kernel` and `query_kernel` are given alike."""

@@ -10,6 +10,13 @@ from torch import Tensor
 from models.attention.triton.kinds import Launchers, launchers
 from models.attention.triton.problem import Problem
 from models.attention.triton.start import Numbers, Tensors
+from models.attention.triton.tiles import BLOCK
+from models.attention.triton.time_gradient import BAND
+
+_OF_BAND = {
+    "query_time", "timestamp", "bounds", "wide_borders", "rules", "num_sequences", "tokens", "num_blocks"
+}  # fmt: skip
+"""What `band_kernel` wants of the tensors and numbers of a batch, if there."""
 
 
 def forward(problem: Problem, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -31,7 +38,9 @@ class Sums(NamedTuple):
     position_sums: Tensor | None
     """[rows, numbers] int64, for a table of as many rows."""
     time_sums: Tensor | None
-    """[rows, numbers] int64: of each stripe of a tile, `COPIES` sums of each bucket."""
+    """[rows, numbers] int64: of each stripe of a tile, see `time_gradient`."""
+    band: Tensor | None
+    """[heads, tokens, 192], of the type of k: score gradients near the diagonal. Only with a time table."""
     most: Tensor
     """[2] int32"""
     limit: float
@@ -67,6 +76,7 @@ def _sums(problem: Problem, ready: Launchers, k: Tensor) -> Sums:
     return Sums(
         zeros[:position].view(rows) if position else None,
         zeros[position:-1].view(times) if time else None,
+        k.new_empty((k.shape[1], k.shape[0], BAND)) if time else None,
         zeros[-1:].view(torch.int32),
         2.0**62 / max(problem.pairs, 1),
     )
@@ -103,7 +113,8 @@ def query_gradients(shared: Backward, q: Tensor) -> tuple[Tensor, Tensor | None,
         tensors = tensors | {"dq": dq, "decay_rows": rows, "tiles": tiles}
         if sums is not None:
             tensors |= {
-                "position_sums": sums.position_sums, "time_sums": sums.time_sums, "most": sums.most
+                "position_sums": sums.position_sums, "time_sums": sums.time_sums, "band": sums.band,
+                "most": sums.most,
             }  # fmt: skip
             numbers["limit"] = sums.limit
         ready.queries((heads, count), tensors, numbers)
@@ -119,6 +130,7 @@ def table_gradients(shared: Backward) -> tuple[Tensor | None, Tensor | None]:
     problem, ready, _, _, sums = shared
     if sums is None:
         return None, None
+    _add_band(shared, sums)
     dposition, dtime = (
         None if table is None else torch.empty_like(table) for table in (problem.position, problem.time)
     )
@@ -129,3 +141,17 @@ def table_gradients(shared: Backward) -> tuple[Tensor | None, Tensor | None]:
     numbers: Numbers = {"limit": sums.limit, "output_scale": problem.output_scale}
     ready.settle((ready.settling, 1), tensors, numbers)
     return dposition, dtime
+
+
+def _add_band(shared: Backward, sums: Sums) -> None:
+    problem, ready, tensors, numbers, _ = shared
+    times, band = problem.times, sums.band
+    if times is None or band is None or not band.shape[1]:
+        return
+    blocks = times.blocks
+    tensors = {
+        "band": band, "time_sums": sums.time_sums, "older": times.older(), "most": sums.most, "tiles": blocks,
+    } | {name: tensors[name] for name in _OF_BAND if name in tensors}  # fmt: skip
+    numbers = {name: numbers[name] for name in _OF_BAND if name in numbers}
+    numbers |= {"limit": sums.limit, "num_tiles": blocks.shape[1]}
+    ready.band((band.shape[0] * (BAND // BLOCK), blocks.shape[1]), tensors, numbers)

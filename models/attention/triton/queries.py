@@ -28,6 +28,7 @@ from models.attention.triton.table_gradient import (
     send_held,
     send_last,
 )
+from models.attention.triton.time_gradient import band_begin, from_first
 
 
 @triton.jit
@@ -46,7 +47,7 @@ def _add_tile(
     k_tile = load_rows(k, k_stride, first_key, length, KEYS, QK_DIM, QK_WIDTH, True, KNOWN=True)
     v_tile = load_rows(v, v_stride, first_key, length, KEYS, V_DIM, V_WIDTH, True, KNOWN=True)
     products = tl.dot(q_tile, tl.trans(k_tile), input_precision=PRECISION)
-    half, found = half_scores(
+    half = half_scores(
         products, half_scale, first_query, first_key, query_place, key_place, length, rule, position,
         time, span, amount, rate, times, POWER, MASK, True,
     )  # fmt: skip
@@ -57,8 +58,8 @@ def _add_tile(
     dq_tile = settled(tl.dot(dscores.to(k_tile.dtype), k_tile, dq_tile, input_precision=PRECISION))
     if SUMMED:
         held = add_tile(
-            held, dscores, found, first_query, first_key, query_place, key_place, rule, span, times, sums,
-            MASK,
+            held, dscores, first_query, first_key, query_place, key_place, length, rule, span[1], times,
+            sums, MASK,
         )  # fmt: skip
     return dq_tile, decays, held
 
@@ -146,10 +147,10 @@ def _add_tiles(
 
 @triton.jit(do_not_specialize=VARYING)
 def query_kernel(
-    q, k, v, given, dq, decay_rows, position_sums, position_row, time_sums, time_row, most, limit, tiles,
-    num_tiles, rules, num_sequences, position, position_head,
+    q, k, v, given, dq, decay_rows, position_sums, position_row, time_sums, time_row, band,
+    most, limit, tiles, num_tiles, rules, num_sequences, position, position_head,
     time, time_head, amount, rate, decay_head, query_time, timestamp, seconds, bounds,
-    borders, wide_borders, tokens, num_blocks, q_stride, q_head, k_stride: tl.constexpr, k_head,
+    borders, wide_borders, near, tokens, num_blocks, q_stride, q_head, k_stride: tl.constexpr, k_head,
     v_stride: tl.constexpr, v_head,
     given_stride, given_head,
     dq_stride, window, front, context, half_scale, qk_scale, output_scale,
@@ -169,7 +170,7 @@ def query_kernel(
     k += start * k_stride + head * k_head
     v += start * v_stride + head * v_head
     rule, row = read_rule(rules, num_sequences, sequence, start, length, window, front, context, MASK)
-    times = (seconds, seconds, query_time, timestamp, borders, wide_borders)
+    times = (seconds, seconds, query_time, timestamp, borders, wide_borders, near)
     if seconds is not None:
         times = from_token(times, start, tokens)
     if position is not None:
@@ -197,11 +198,15 @@ def query_kernel(
         position_sums += head.to(tl.int64) * position_row
     if time_sums is not None:
         time_sums += head * time_row
-    sums = (position_sums, time_sums, scale)
+        band = from_first(band, head, tokens, start)
+    sums = (position_sums, time_sums, scale, band)
     decays = (tl.zeros((QUERIES,), tl.float32), tl.zeros((QUERIES,), tl.float32))
     gradients = (tl.zeros((QUERIES, QK_WIDTH), tl.float32), decays, hold_nothing(sums, QUERIES))
     whole_begin, whole_end, ranges = key_ranges(first, length, rule, QUERIES, KEYS, MASK)
     if SPLIT and time is not None:
+        if time_sums is not None:
+            # No runs in the band: what is to be stored there is stored tile by tile.
+            whole_end = tl.minimum(whole_end, band_begin(first))
         place, end = ranges[0], ranges[3]
         while place < end:
             stop, again = find_run(

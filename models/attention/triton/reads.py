@@ -5,7 +5,7 @@ memory; these reads hit the cache, and want to stay where scores are. On the CPU
 interpreted, and there is no assembly.
 """
 # mypy: allow-untyped-defs
-# ruff: noqa: N803
+# ruff: noqa: N803, RUF005 (Triton's tuples can be added, not unpacked into one)
 
 from __future__ import annotations
 
@@ -72,6 +72,32 @@ def _read_near(table, varying, constant):
         return _read_native(place, table.dtype.element_ty)
     else:
         return tl.load(table + (varying + constant))
+
+
+@triton.jit
+def read_numbers(table, varying, constant, COUNT: tl.constexpr):
+    """A tuple of the COUNT numbers, 1, 2 or 4, of an int32 table from `varying + constant` on, which is a
+    multiple of COUNT: one read."""
+    tl.static_assert((COUNT == 1) | (COUNT == 2) | (COUNT == 4))
+    if _NATIVE:
+        place = (table.to(tl.int64) + 4 * varying.to(tl.int64)) + 4 * constant.to(tl.int64)
+        if COUNT == 4:
+            return tl.inline_asm_elementwise(
+                "ld.global.nc.v4.u32 {$0, $1, $2, $3}, [$4];", "=r,=r,=r,=r,l", [place],
+                dtype=(tl.int32, tl.int32, tl.int32, tl.int32), is_pure=True, pack=1,
+            )  # fmt: skip
+        elif COUNT == 2:
+            return tl.inline_asm_elementwise(
+                "ld.global.nc.v2.u32 {$0, $1}, [$2];", "=r,=r,l", [place],
+                dtype=(tl.int32, tl.int32), is_pure=True, pack=1,
+            )  # fmt: skip
+        else:
+            return (_read_native(place, table.dtype.element_ty),)
+    else:
+        numbers = (tl.load(table + (varying + constant)),)
+        for number in tl.static_range(1, COUNT):
+            numbers = numbers + (tl.load(table + (varying + constant) + number),)  # type: ignore[assignment]
+        return numbers
 
 
 @triton.jit

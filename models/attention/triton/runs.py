@@ -15,10 +15,10 @@ from models.attention.triton.bias import (
     BORDERS,
     add_decay,
     add_rises,
-    bucket_range,
     find_way,
     lowest_and_highest,
 )
+from models.attention.triton.buckets import bucket_range
 from models.attention.triton.reads import read_diagonals, read_row
 from models.attention.triton.step import block_bounds
 

@@ -63,6 +63,11 @@ def put_off() -> Iterator[list[Call]]:
         _put_off.reset(token)
 
 
+def is_put_off() -> bool:
+    """Whether kernels are listed, not started."""
+    return _put_off.get() is not None
+
+
 class Launcher:
     """A kernel, and those of its arguments that never change.
 

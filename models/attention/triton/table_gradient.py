@@ -15,46 +15,42 @@ import triton
 import triton.language as tl
 
 from models.attention.bias import NUM_BUCKETS
-from models.attention.triton.bias import (
-    PAIRS,
-    lowest_and_highest,
-    reach,
-    read_seconds,
+from models.attention.triton.bias import lowest_and_highest, pair_buckets
+from models.attention.triton.diagonals import STRIPE, add_rows, block_diagonals, diagonals
+from models.attention.triton.sight import RICH, in_step, stand
+from models.attention.triton.step import beside
+from models.attention.triton.time_gradient import (
+    BAND,
+    TIME_SUMS,
+    add_beyond_few,
+    add_beyond_of_pairs,
+    add_lowest,
+    band_begin,
+    send_lowest,
+    settle_bucket,
+    store_in_band,
 )
-from models.attention.triton.diagonals import (
-    STRIPE,
-    add_rows,
-    block_diagonals,
-    diagonals,
-    one_by_one,
-    together,
-)
-from models.attention.triton.sight import RICH, in_step, stand, visible
 
 BEFORE = 136
 """Numbers of a row of position sums before that of the nearest tokens, `i - j = 1`: tiles send sums, all of
 them zero, for pairs whose key is ahead. A multiple of 8, so that each 8 sums lie in one piece of memory."""
 BEHIND = 144
 """Numbers after that of the farthest tokens: tiles reach past the end of a sequence."""
-COPIES = 8
-"""Sums of each time bucket and stripe: so many threads add at once, each to its own."""
-STRIPE_BUCKETS = (NUM_BUCKETS + 1) * COPIES
-"""Numbers of a stripe's time sums: of all buckets, and of one that is sent along with the last."""
 STEEPEST = 1.2
 """Above the slope of silu, also where tanh is wrong by 2^-11."""
 LEAST = 1e-15
 """Bounds of a score's gradient below it are taken for it. Squares of lengths below 1e-19 lose digits or are
 0: beside a value longer than 10,000 such a gradient may overflow."""
 _LEAST = tl.constexpr(LEAST)
-_BEFORE, _COPIES, _STEEPEST = tl.constexpr(BEFORE), tl.constexpr(COPIES), tl.constexpr(STEEPEST)
+_BEFORE, _STEEPEST = tl.constexpr(BEFORE), tl.constexpr(STEEPEST)
 _STRIPE, _BUCKETS = tl.constexpr(STRIPE), tl.constexpr(NUM_BUCKETS)
-_STRIPE_BUCKETS = tl.constexpr(STRIPE_BUCKETS)
-_PAIRS = tl.constexpr(PAIRS)
+_TIME_SUMS, _BAND = tl.constexpr(TIME_SUMS), tl.constexpr(BAND)
 _RICH = tl.constexpr(RICH)
 
-# Below, `sums` is the tuple (position sums, time sums, scale), of a head: rows of int64 or None, and how many
-# an amount of 1 is. `held` is what a program has not sent yet: the tuple (two parts of `diagonals` that the
-# next tile of keys adds to, sum of the current time bucket in parts `[stripes, 8, 8]`, that bucket).
+# Below, `sums` is the tuple (position sums, time sums, scale, band): rows of int64 of a head or None, how
+# many an amount of 1 is, and the sequence's first row of the band (`time_gradient`). `held` is what a program
+# has not sent yet: the tuple (two parts of `diagonals` that the next tile of keys adds to, sum of tiles of
+# the same lowest bucket in parts `[stripes, 8, 8]`, that bucket).
 
 
 @triton.jit
@@ -88,7 +84,9 @@ def hold_nothing(sums, QUERIES: tl.constexpr):
 
 
 @triton.jit
-def add_run_tile(held, dscores, apart, ends, query_seconds, key_seconds, times, sums):
+def add_run_tile(
+    held, dscores, apart, ends, query_seconds, key_seconds, times, sums,
+):  # fmt: skip
     """Add a tile's score gradients, one of a run (see `runs`), and return what is held.
 
     Tiles of keys must follow each other without a gap, until `send_held`; `apart` is the place of the tile's
@@ -97,7 +95,12 @@ def add_run_tile(held, dscores, apart, ends, query_seconds, key_seconds, times, 
     first, second, rest, bucket = held
     blocks = block_diagonals(dscores)
     if sums[1] is not None:
-        rest, bucket = _add_few(rest, bucket, dscores, blocks, ends, query_seconds, key_seconds, times, sums)
+        _, time_sums, scale, _ = sums
+        rest, bucket = add_lowest(rest, bucket, blocks, ends, time_sums, scale)
+        low, high = lowest_and_highest(ends)
+        # Within an `if`: the compiler reads no tiles ahead in a loop that holds another loop directly.
+        if high > low:
+            add_beyond_few(dscores, ends, query_seconds, key_seconds, times[4], time_sums, scale)
     if sums[0] is not None:
         first, second = _add_positions(first, second, blocks, apart, sums)
     return first, second, rest, bucket
@@ -105,21 +108,24 @@ def add_run_tile(held, dscores, apart, ends, query_seconds, key_seconds, times, 
 
 @triton.jit
 def add_tile(
-    held, dscores, found, first_query, first_key, query_place, key_place, rule, span, times, sums,
+    held, dscores, first_query, first_key, query_place, key_place, length, rule, ends, times, sums,
     MASK: tl.constexpr,
 ):  # fmt: skip
     """Add any tile's score gradients, zeros where a query does not see a key, and return what is held: of
-    positions nothing. `found` are the pairs' buckets where each pair has its own."""
+    positions nothing."""
     first, second, rest, bucket = held
     blocks = block_diagonals(dscores)
     if sums[1] is not None:
-        way, ends, _ = span
-        if way < _PAIRS:
-            query, key = read_seconds(first_query, first_key, query_place, key_place, times)
-            rest, bucket = _add_few(rest, bucket, dscores, blocks, ends, query, key, times, sums)
+        _, time_sums, scale, band = sums
+        column = first_key - band_begin(first_query)
+        if (column >= 0) & (column < _BAND):
+            store_in_band(band, dscores, first_query, column, length)
         else:
-            seen = visible(query_place, key_place, rule, MASK)
-            _add_pairs(sums, dscores, tl.where(seen, found, -1))
+            rest, bucket = add_lowest(rest, bucket, blocks, ends, time_sums, scale)
+            low, high = lowest_and_highest(ends)
+            if high > low:
+                found = beside(pair_buckets(query_place, key_place, length, times), dscores)
+                add_beyond_of_pairs(dscores, found, ends, time_sums, scale)
     if sums[0] is not None:
         if MASK == _RICH:
             steady = in_step(query_place, key_place, rule)
@@ -148,7 +154,7 @@ def send_held(held, apart, sums):
 def send_last(held, sums):
     """Send what is held of times."""
     if sums[1] is not None:
-        _send_buckets(sums, held[3], (held[2], tl.zeros_like(held[2])))
+        send_lowest(held[2], held[3], sums[1], sums[2])
 
 
 @triton.jit
@@ -192,131 +198,6 @@ def _whole(amount, sums):
 
 
 @triton.jit
-def _add_few(rest, bucket, dscores, blocks, ends, query_seconds, key_seconds, times, sums):
-    """Add all to the tile's lowest bucket; where there are higher ones, move what reaches each border on."""
-    low, high = lowest_and_highest(ends)
-    if low != bucket:
-        _send_buckets(sums, bucket, (rest, tl.zeros_like(rest)))
-        rest = tl.zeros_like(rest)
-        bucket = low
-    for number in tl.static_range(len(blocks)):
-        rest += blocks[number]
-    # Within an `if`: the compiler reads no tiles ahead in a loop that holds another loop directly.
-    if high > low:
-        for above in tl.range(low + 1, high + 1, num_stages=1):
-            reached = reach(query_seconds, key_seconds, tl.load(times[4] + above))
-            moved = _sum_reached(reached, dscores)
-            _send_buckets(sums, above - 1, (-moved, moved))
-    return rest, bucket
-
-
-@triton.jit
-def _add_pairs(sums, dscores, found):
-    """Add a tile where each pair has its own bucket, `found`, -1 where a query does not see a key.
-
-    Along a row the bucket seldom changes. So what is added is not each pair but, where it changes, the sum of
-    the row up to there: to this bucket, and from the next one it is taken, whatever the order of buckets is.
-    """
-    BLOCKS: tl.constexpr = dscores.shape[1] // 8
-    STRIPES: tl.constexpr = dscores.shape[0] // _STRIPE
-    found = _columns(found)
-    dscores = _columns(dscores)
-    lane = tl.zeros((2 * STRIPES, 8, 4), tl.int32) + tl.arange(0, 4)[None, None, :]
-    before = tl.zeros_like(lane).to(tl.float32)
-    next_even, next_odd = _even_and_odd(found[0])
-    amounts, owns, thens = (), (), ()
-    for number in tl.static_range(BLOCKS):
-        even, odd = _even_and_odd(dscores[number])
-        own, own_odd = next_even, next_odd
-        # After the last column comes -1, no bucket, which counts as a change.
-        first = own * 0 - 1
-        if number < BLOCKS - 1:
-            next_even, next_odd = _even_and_odd(found[number + 1])
-            first = next_even
-        # The bucket after an odd column is that of the even one of the next thread, or of the first.
-        after = tl.gather(tl.where(lane == 0, first, own), (lane + 1) & 3, axis=2)
-        upto = even + odd
-        upto += tl.where(lane >= 1, tl.gather(upto, (lane - 1) & 3, axis=2), 0.0)
-        upto += tl.where(lane >= 2, tl.gather(upto, (lane - 2) & 3, axis=2), 0.0)
-        amounts = amounts + (_flat(before + upto - odd), _flat(before + upto))
-        owns = owns + (_flat(own), _flat(own_odd))
-        thens = thens + (_flat(own_odd), _flat(after))
-        before += tl.gather(upto, lane | 3, axis=2)
-    _send_where_it_changes(sums, together(amounts), together(owns), together(thens), STRIPES)
-
-
-@triton.jit
-def _flat(tensor):
-    SIZE: tl.constexpr = tensor.shape[0] * 32
-    return tl.reshape(tensor, (SIZE,))
-
-
-@triton.jit
-def _columns(tile):
-    """Blocks of 8 columns of a tile, `[rows * 8]` each."""
-    BLOCKS: tl.constexpr = tile.shape[1] // 8
-    apart = tl.permute(tl.reshape(tile, (tile.shape[0] // _STRIPE, 2, 8, BLOCKS, 8)), (1, 0, 2, 4, 3))
-    return one_by_one(tl.reshape(apart, (tile.shape[0] * 8, BLOCKS)), BLOCKS)
-
-
-@triton.jit
-def _even_and_odd(columns):
-    """`[2 * stripes, 8, 4]` each, of upper and then of lower halves: columns of a block of 8."""
-    return tl.split(tl.reshape(columns, (columns.shape[0] // 64, 8, 4, 2)))
-
-
-@triton.jit
-def _send_where_it_changes(sums, amount, bucket, then, STRIPES: tl.constexpr):
-    """Amounts `[2 * stripes * 32, columns]`, to one bucket and from another, -1 for none."""
-    amount = _whole(_by_threads(amount, STRIPES), sums)
-    bucket = _by_threads(bucket, STRIPES)
-    then = _by_threads(then, STRIPES)
-    row = tl.arange(0, 8)[None, :, None, None]
-    stripe = tl.arange(0, 2 * STRIPES)[None, None, :, None] % STRIPES
-    place = sums[1] + (stripe * _STRIPE_BUCKETS + row)
-    changes = bucket != then
-    tl.atomic_add(place + bucket * _COPIES, amount, mask=changes & (bucket >= 0), sem="relaxed")
-    tl.atomic_add(place + then * _COPIES, -amount, mask=changes & (then >= 0), sem="relaxed")
-
-
-@triton.jit
-def _by_threads(tensor, STRIPES: tl.constexpr):
-    """With the axes of threads first, see `_totals`."""
-    return tl.permute(tl.reshape(tensor, (2 * STRIPES, 8, 4, tensor.shape[1])), (2, 1, 0, 3))
-
-
-@triton.jit
-def _sum_reached(reached, tile):
-    """`[stripes, 8, 8]`: the sum of all 8 x 8 blocks of each stripe, where a tile of bool is true."""
-    BLOCKS: tl.constexpr = tile.shape[1] // 4
-    STRIPES: tl.constexpr = tile.shape[0] // _STRIPE
-    reached = _blocks(reached)
-    tile = _blocks(tile)
-    total = tl.where(reached[0], tile[0], 0.0)
-    for number in tl.static_range(1, BLOCKS):
-        # One addition, done or not: two instructions with the comparison.
-        total = tl.where(reached[number], total + tile[number], total)
-    return tl.reshape(total, (STRIPES, 8, 8))
-
-
-@triton.jit
-def _blocks(tile):
-    """The 8 x 8 blocks of all stripes, `[stripes * 64]` each."""
-    BLOCKS: tl.constexpr = tile.shape[1] // 8
-    STRIPES: tl.constexpr = tile.shape[0] // _STRIPE
-    apart = tl.permute(tl.reshape(tile, (STRIPES, 2, 8, BLOCKS, 8)), (0, 2, 4, 1, 3))
-    return one_by_one(tl.reshape(apart, (STRIPES * 64, 2 * BLOCKS)), 2 * BLOCKS)
-
-
-@triton.jit
-def _send_buckets(sums, bucket, parts):
-    """Add two parts `[stripes, 8, 8]` to a bucket and the next; past the last one, zeros."""
-    total, row, stripe, column = _totals(parts)
-    place = sums[1] + bucket * _COPIES + (stripe * _STRIPE_BUCKETS + row // 4 * _COPIES + column)
-    tl.atomic_add(place, _whole(total, sums), mask=row % 4 == 0, sem="relaxed")
-
-
-@triton.jit
 def _add_out_of_step(sums, dscores, query_place, key_place, rule):
     """Add what candidates and context give to the position table, where many pairs share one distance: sums
     along the tile first, then few additions."""
@@ -348,7 +229,7 @@ def note_longest(most, rows):
 @triton.jit(do_not_specialize=("position_row", "position_size"))
 def settle_kernel(
     position_sums, time_sums, most, dposition, dtime, position_row, position_size, limit, output_scale,
-    POSITION_ROWS: tl.constexpr, STRIPES: tl.constexpr, BLOCK: tl.constexpr,
+    POSITION_ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """From whole numbers to gradients: a program for each BLOCK positions of a row, then one a bucket."""
     worth = output_scale / find_scale(most, limit)
@@ -365,10 +246,5 @@ def settle_kernel(
     else:
         if time_sums is not None:
             bucket = program - POSITION_ROWS * blocks  # of all rows, one after the other
-            stripe = tl.arange(0, STRIPES)[:, None]
-            copy = tl.arange(0, _COPIES)[None, :]
-            place = (
-                (bucket // _BUCKETS * STRIPES + stripe) * _STRIPE_BUCKETS + bucket % _BUCKETS * _COPIES + copy
-            )
-            total = tl.sum(tl.sum(tl.load(time_sums + place), axis=1), axis=0).to(tl.float32)
-            tl.store(dtime + bucket, total * worth)
+            of_head = time_sums + bucket // _BUCKETS * _TIME_SUMS
+            tl.store(dtime + bucket, settle_bucket(of_head, bucket % _BUCKETS) * worth)

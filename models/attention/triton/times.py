@@ -1,4 +1,5 @@
-"""Times as the kernels want them, found once a batch: 32-bit seconds, and their bounds a block of 64 tokens.
+"""Times as the kernels want them, found once a batch: 32-bit seconds, their bounds a block of 64 tokens, and
+the buckets of near pairs; where tables want gradients, also how many tokens lie beyond each bucket's border.
 
 Seconds count from 17 years after the first event of the sequence and stop at +-2^30, 34 years. Where
 that happens the bounds show it, and the kernels go back to the 64-bit times.
@@ -8,8 +9,8 @@ that happens the bounds show it, and the kernels go back to the 64-bit times.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from weakref import WeakKeyDictionary
 
 import torch
@@ -18,7 +19,9 @@ import triton.language as tl
 from torch import Tensor
 
 from models.attention.bias import BUCKET_STARTS, RelativeTime
-from models.attention.triton.start import start
+from models.attention.triton.near import find_near
+from models.attention.triton.older import count_older
+from models.attention.triton.start import is_put_off, start
 from models.attention.triton.step import read_tile
 from models.attention.triton.tiles import BLOCK, LARGEST_TILE, tile_list
 from models.attention.triton.tuning import Shape
@@ -43,6 +46,26 @@ class Times:
     """[129] int32: the least difference of each bucket; 2^31 - 1 for those that int32 cannot reach."""
     wide_borders: Tensor
     """[129] int64: the same, all of them."""
+    in_order: Tensor
+    """[blocks] int32, see `older.count_older`."""
+    blocks: Tensor
+    """List of 64-token tiles."""
+    _older: list[Tensor] = field(default_factory=list)
+
+    @cached_property
+    def near(self) -> Tensor:
+        """[tokens + 128, 2, 48] int32: buckets of pairs of near tokens, see `near`; a decay needs none."""
+        return find_near(self.query_time, self.timestamp, self.blocks, self.wide_borders)
+
+    def older(self) -> Tensor:
+        """[tokens, 128] int32, see `older.count_older`; found when first asked for."""
+        if self._older:
+            return self._older[0]
+        older = count_older(self.query_time, self.timestamp, self.wide_borders, self.in_order, self.blocks)
+        # What is put off is only compiled, and finds nothing.
+        if not is_put_off():
+            self._older.append(older)
+        return older
 
 
 _times: WeakKeyDictionary[RelativeTime, Times] = WeakKeyDictionary()
@@ -76,12 +99,15 @@ def find_times(query_time: Tensor, timestamp: Tensor, blocks: Tensor) -> Times:
     room = torch.empty(2 * tokens + LARGEST_TILE, dtype=torch.int32, device=timestamp.device)
     seconds = room[: 2 * tokens].view(2, tokens)
     bounds = torch.empty((4, count), dtype=torch.int32, device=timestamp.device)
+    in_order = torch.empty(count, dtype=torch.int32, device=timestamp.device)
     if count:
         start(_find_times, (count, 1), _ONE_WARP, {
             "query_time": query_time, "timestamp": timestamp, "seconds": seconds, "bounds": bounds,
-            "blocks": blocks, "tokens": tokens, "num_blocks": count, "BLOCK": BLOCK, "LIMIT": LIMIT,
+            "in_order": in_order, "blocks": blocks, "tokens": tokens, "num_blocks": count, "BLOCK": BLOCK,
+            "LIMIT": LIMIT,
         })  # fmt: skip
-    return Times(query_time, timestamp, seconds, bounds, *bucket_borders(timestamp.device))
+    borders, wide_borders = bucket_borders(timestamp.device)
+    return Times(query_time, timestamp, seconds, bounds, borders, wide_borders, in_order, blocks)
 
 
 @lru_cache(maxsize=8)
@@ -97,6 +123,7 @@ def _find_times(
     timestamp,
     seconds,
     bounds,
+    in_order,
     blocks,
     tokens,
     num_blocks,
@@ -109,8 +136,12 @@ def _find_times(
     origin = tl.load(timestamp + start) + LIMIT // 2
     # Past the end stands the last event again: it changes no bound.
     place = tl.minimum(number * BLOCK + tl.arange(0, BLOCK), length - 1)
-    queries = _relative(tl.load(query_time + start + place), origin, LIMIT)
-    keys = _relative(tl.load(timestamp + start + place), origin, LIMIT)
+    asked, happened = tl.load(query_time + start + place), tl.load(timestamp + start + place)
+    before_it = tl.load(timestamp + start + tl.maximum(place - 1, 0))
+    ordered = (asked >= happened) & (happened >= before_it)
+    tl.store(in_order + before + number, tl.min(ordered.to(tl.int32)))
+    queries = _relative(asked, origin, LIMIT)
+    keys = _relative(happened, origin, LIMIT)
     tl.store(seconds + start + place, queries)
     tl.store(seconds + tokens + start + place, keys)
     found = bounds + before + number

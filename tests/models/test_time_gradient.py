@@ -1,0 +1,122 @@
+"""How many tokens are older than a query by so and so much, and sums over the band near the diagonal."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+import torch
+from torch import Tensor
+
+from models.attention import Mask, RelativeTime, Sequences, time_bucket
+from models.attention.bias import BUCKET_STARTS, NUM_BUCKETS
+from tests.models.interpreted import DEVICE
+
+pytest.importorskip("triton", reason="triton is not installed")
+pytestmark = pytest.mark.usefixtures("interpreted")
+
+LENGTHS = (1, 200, 0, 64, 65)
+LIMIT = 2.0**24  # Amounts are whole numbers: sums of them are exact.
+FAR = 10**12
+
+
+def times(order: str, span: int = 10**6) -> RelativeTime:
+    """Timestamps of LENGTHS tokens, and query times a while after them."""
+    generator = torch.Generator().manual_seed(span % 1000)
+    stamps = [torch.randint(0, span, (length,), generator=generator) for length in LENGTHS]
+    if order != "any":
+        stamps = [of_sequence.sort().values for of_sequence in stamps]
+    timestamp = torch.cat(stamps)
+    later = torch.randint(0, 5, timestamp.shape, generator=generator)
+    if order == "asked before":
+        later[150] = -1
+    query_time = timestamp + later
+    sequences = Sequences.from_lengths(list(LENGTHS), DEVICE)
+    return RelativeTime(query_time.to(DEVICE), timestamp.to(DEVICE), sequences)
+
+
+def sequences_of(tensor: Tensor) -> list[Tensor]:
+    return list(tensor.cpu().split(list(LENGTHS)))
+
+
+@pytest.mark.parametrize("span", [1, 100, 10**6, 10**17])
+def test_counts_of_older_tokens(span: int) -> None:
+    from models.attention.triton.times import times_of
+
+    relative_time = times("sorted", span)
+    found = times_of(relative_time).older()
+    starts = torch.tensor(BUCKET_STARTS[1:])
+    of_sequences = zip(
+        sequences_of(relative_time.query_time), sequences_of(relative_time.timestamp), strict=True
+    )
+    expected = [(query[:, None, None] - key[None, :, None] >= starts).sum(1) for query, key in of_sequences]
+    assert torch.equal(found.cpu(), torch.cat(expected).int())
+
+
+@pytest.mark.parametrize(("order", "wrong"), [("any", {1, 3, 4}), ("asked before", {1})])
+def test_sequences_out_of_order(order: str, wrong: set[int]) -> None:
+    """All counts of a sequence are -1 where times fall anywhere in it, or a query asks before its token."""
+    from models.attention.triton.times import times_of
+
+    for number, counts in enumerate(sequences_of(times_of(times(order)).older())):
+        assert bool((counts == -1).all() if number in wrong else (counts >= 0).all())
+
+
+@pytest.mark.parametrize("order", ["sorted", "any", "far"])
+@pytest.mark.parametrize(
+    "mask", [Mask(), Mask(window=30), Mask(context=7, candidates=torch.tensor([0, 40, 0, 9, 65]))]
+)
+def test_sums_over_the_band(order: str, mask: Mask) -> None:
+    found, expected = band_sums(times(order, FAR if order == "far" else 10**6), mask)
+    assert torch.equal(found, expected)
+
+
+def band_sums(relative_time: RelativeTime, mask: Mask) -> tuple[Tensor, Tensor]:
+    """[heads, 129] each: by the kernel, and by hand, for whole numbers wherever a query sees a key."""
+    from models.attention.triton.sight import CAUSAL, RICH, WINDOW
+    from models.attention.triton.time_gradient import BAND, HALF_SUMS, TIME_SUMS
+    from models.attention.triton.times import times_of
+
+    heads, tokens = 2, sum(LENGTHS)
+    generator = torch.Generator().manual_seed(1)
+    # What no query sees was never written, and may be anything.
+    band = torch.full((heads, tokens, BAND), float("nan"))
+    expected = torch.zeros(heads, NUM_BUCKETS, dtype=torch.float64)
+    candidates = mask.candidates
+    seen = mask.materialize(relative_time.sequences).cpu()
+    offset = 0
+    for number, length in enumerate(LENGTHS):
+        of_sequence = slice(offset, offset + length)
+        bucket = time_bucket(
+            relative_time.query_time.cpu()[of_sequence, None]
+            - relative_time.timestamp.cpu()[None, of_sequence]
+        )
+        for query in range(length):
+            begin = query // 64 * 64 - 128
+            for key in range(max(begin, 0), min(begin + BAND, length)):
+                if seen[number, query, key]:
+                    amounts = torch.randint(-500, 500, (heads,), generator=generator).float()
+                    band[:, offset + query, key - begin] = amounts
+                    expected[:, bucket[query, key]] += amounts
+        offset += length
+    found_times, sums = times_of(relative_time), torch.zeros(heads, TIME_SUMS, dtype=torch.int64)
+    plain = WINDOW if mask.window else CAUSAL
+    kind = RICH if candidates is not None else plain
+    rules = None
+    if kind == RICH:
+        rules = torch.stack([
+            mask.history(relative_time.sequences), relative_time.sequences.offsets[:-1],
+            torch.zeros(len(LENGTHS), dtype=torch.int64, device=DEVICE),
+        ])  # fmt: skip
+    sums, blocks = sums.to(DEVICE), found_times.blocks
+    one = torch.ones(2, device=DEVICE).view(torch.int32)
+    kernel = importlib.import_module("models.attention.triton.band").band_kernel
+    kernel[(heads * 3, blocks.shape[1])](
+        band.to(DEVICE), sums, sums.shape[1], found_times.older(), one, LIMIT, blocks, blocks.shape[1], rules,
+        len(LENGTHS), found_times.query_time, found_times.timestamp, found_times.bounds,
+        found_times.wide_borders, tokens, found_times.bounds.shape[1],
+        mask.window or 1 << 30, mask.front, mask.context, MASK=kind, PRECISION="tf32x3",
+    )  # fmt: skip
+    lowest, beyond = sums.view(heads, -1, 2, HALF_SUMS).double().sum(1).cpu().unbind(1)
+    scale = 2.0 ** int(torch.tensor(LIMIT / 1.2).log2().floor())
+    return (lowest - torch.cat([beyond[:, 1:], beyond[:, :1]], 1) + beyond)[:, :NUM_BUCKETS] / scale, expected
