@@ -25,6 +25,7 @@ ALL_KERNELS = ["forward_kernel", "key_kernel", "query_kernel", "settle_kernel"]
 # What a call allocates itself; addresses differ from call to call.
 OWN = {
     "out",
+    "band",
     "dq",
     "dk",
     "dv",
@@ -402,7 +403,7 @@ def test_a_missing_or_unknown_argument_is_an_error(gpu: Gpu) -> None:
 
     tables = dict.fromkeys(("position_sums", "time_sums", "dposition", "dtime"))
     launcher = Launcher(settle_kernel, None, torch.device("cpu"), {"BLOCK": 16} | tables)
-    with pytest.raises(KeyError, match="POSITION_ROWS, STRIPES, limit, output_scale, position_row"):
+    with pytest.raises(KeyError, match="POSITION_ROWS, limit, output_scale, position_row"):
         launcher((1, 1), {"most": torch.zeros(1)}, {"position_size": 1})
     with pytest.raises(KeyError, match="mots"):
         launcher((1, 1), {"mots": torch.zeros(1)}, {})
