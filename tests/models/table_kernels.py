@@ -79,7 +79,7 @@ def run_kernel(
 ):  # fmt: skip
     """Adds `scores`, [ROWS, count * COLUMNS], as a run of tiles of keys, the first `apart` places before the
     queries. `seconds` are of the ROWS queries and then of all keys, and `ends` of each tile."""
-    sums = (position_sums, time_sums, find_scale(most, limit), None)
+    sums = (position_sums, time_sums, find_scale(most, limit), None, 0.0)
     times = (borders, borders, borders, borders, borders, borders)
     query_seconds = tl.load(seconds + tl.arange(0, ROWS)[:, None])
     held = hold_nothing(sums, ROWS)
@@ -100,7 +100,7 @@ def tiles_kernel(
     context, history, ROWS: tl.constexpr, COLUMNS: tl.constexpr, MASK: tl.constexpr,
 ):  # fmt: skip
     """Adds `scores`, [rows, length], of all keys and the queries from place `first` on, tile by tile."""
-    sums = (position_sums, time_sums, find_scale(most, limit), band)
+    sums = (position_sums, time_sums, find_scale(most, limit), band, 1.0)
     times = (borders, borders, query_time, timestamp, borders, borders)
     rule = (1 << 30, 0, context, history, 0)
     first_row = tl.program_id(0) * ROWS

@@ -21,7 +21,7 @@ from models.attention.inputs import AttentionInputs
 
 pytest.importorskip("triton", reason="triton is not installed")
 
-ALL_KERNELS = ["forward_kernel", "key_kernel", "query_kernel", "settle_kernel"]
+ALL_KERNELS = ["band_kernel", "forward_kernel", "key_kernel", "query_kernel", "settle_kernel"]
 # What a call allocates itself; addresses differ from call to call.
 OWN = {
     "out",
@@ -142,14 +142,25 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
     from triton.backends.compiler import GPUTarget
     from triton.runtime import driver
 
-    from models.attention.triton import forward, keys, kinds, near, queries, start, table_gradient, times
+    from models.attention.triton import (
+        band,
+        forward,
+        keys,
+        kinds,
+        near,
+        older,
+        queries,
+        start,
+        table_gradient,
+        times,
+    )  # fmt: skip
 
     gpu = Gpu(GPUTarget("cuda", 90, 32))
     monkeypatch.setattr(compiler, "compile", gpu.compile)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: None)  # the index of the CPU
     monkeypatch.setattr(torch.cuda, "device", gpu.device)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
-    for module in (forward, keys, near, queries, table_gradient, times):
+    for module in (band, forward, keys, near, older, queries, table_gradient, times):
         for kernel in vars(module).values():
             if hasattr(kernel, "device_caches"):
                 kernel.device_caches.clear()
@@ -319,7 +330,7 @@ def test_kernels_are_named_in_a_fixed_order(gpu: Gpu) -> None:
     """Named in threads, they would have other names in the next process, and be compiled again."""
     run_forward(case(bias="position"))
     assert len(gpu.kernels) == len(ALL_KERNELS)
-    assert gpu.unnamed == set()
+    assert gpu.unnamed.isdisjoint(gpu.compiled)
 
 
 def test_without_gradients_only_forward_is_compiled(gpu: Gpu) -> None:

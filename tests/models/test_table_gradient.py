@@ -150,7 +150,7 @@ def test_tiles_before_the_band(kernels: ModuleType, order: str) -> None:
     wide = torch.tensor(BUCKET_STARTS).to(DEVICE)
     sums = Sums()
     kernels.tiles_kernel[(1,)](
-        scores, sums.position, sums.time, None, sums.most, sums.limit, query_time.to(DEVICE),
+        scores, sums.position, sums.time, empty(1), sums.most, sums.limit, query_time.to(DEVICE),
         torch.cat([timestamp, torch.zeros(192, dtype=torch.int64)]).to(DEVICE), wide, 256, 128, 0, 1 << 30,
         ROWS=64, COLUMNS=64, MASK=0,
     )  # fmt: skip
@@ -252,7 +252,7 @@ def table_gradients(
     """Of both tables, for one sequence and `given`, [length, heads, 16]; v and times may be given too."""
     length, heads, _ = given.shape
     torch.manual_seed(0)
-    q, k, drawn = torch.randn(3, length, heads, 16, device=DEVICE)
+    q, k, drawn = torch.randn(3, length, heads, 16, device=DEVICE).to(given.dtype)
     v = drawn if v is None else v
     if stamps is None:
         stamps = torch.randint(0, 10**6, (length,), device=DEVICE).sort().values
@@ -297,6 +297,15 @@ def test_gradients_of_any_size(size: float) -> None:
         # Below 1e-15 / 2^62 * pairs nothing is left of a gradient.
         room = 1e-5 * float(expected.abs().max()) + 1e-28
         torch.testing.assert_close(found, expected, rtol=0, atol=room)
+
+
+def test_score_gradients_that_float16_cannot_hold() -> None:
+    """The tables' gradients are float32, near the diagonal too."""
+    torch.manual_seed(1)
+    given, v = (400 * torch.randn(2, 150, 1, 16, device=DEVICE)).half()
+    found = table_gradients("triton", given, v)
+    for gradient, expected in zip(found, table_gradients("reference", given.float(), v.float()), strict=True):
+        torch.testing.assert_close(gradient, expected, rtol=0, atol=1e-2 * float(expected.abs().max()))
 
 
 def test_no_gradient_at_all() -> None:

@@ -74,7 +74,7 @@ def test_sums_over_the_band(order: str, mask: Mask) -> None:
 def band_sums(relative_time: RelativeTime, mask: Mask) -> tuple[Tensor, Tensor]:
     """[heads, 129] each: by the kernel, and by hand, for whole numbers wherever a query sees a key."""
     from models.attention.triton.sight import CAUSAL, RICH, WINDOW
-    from models.attention.triton.time_gradient import BAND, HALF_SUMS, TIME_SUMS
+    from models.attention.triton.time_gradient import BAND, BAND_MOST, HALF_SUMS, TIME_SUMS
     from models.attention.triton.times import times_of
 
     heads, tokens = 2, sum(LENGTHS)
@@ -109,14 +109,13 @@ def band_sums(relative_time: RelativeTime, mask: Mask) -> tuple[Tensor, Tensor]:
             torch.zeros(len(LENGTHS), dtype=torch.int64, device=DEVICE),
         ])  # fmt: skip
     sums, blocks = sums.to(DEVICE), found_times.blocks
-    one = torch.ones(2, device=DEVICE).view(torch.int32)
     kernel = importlib.import_module("models.attention.triton.band").band_kernel
     kernel[(heads * 3, blocks.shape[1])](
-        band.to(DEVICE), sums, sums.shape[1], found_times.older(), one, LIMIT, blocks, blocks.shape[1], rules,
+        band.to(DEVICE), sums, sums.shape[1], found_times.older(), LIMIT, blocks, blocks.shape[1], rules,
         len(LENGTHS), found_times.query_time, found_times.timestamp, found_times.bounds,
         found_times.wide_borders, tokens, found_times.bounds.shape[1],
         mask.window or 1 << 30, mask.front, mask.context, MASK=kind, PRECISION="tf32x3",
     )  # fmt: skip
     lowest, beyond = sums.view(heads, -1, 2, HALF_SUMS).double().sum(1).cpu().unbind(1)
-    scale = 2.0 ** int(torch.tensor(LIMIT / 1.2).log2().floor())
-    return (lowest - torch.cat([beyond[:, 1:], beyond[:, :1]], 1) + beyond)[:, :NUM_BUCKETS] / scale, expected
+    found = lowest - torch.cat([beyond[:, 1:], beyond[:, :1]], 1) + beyond
+    return found[:, :NUM_BUCKETS] * BAND_MOST / LIMIT, expected

@@ -51,7 +51,7 @@ def reasons_against(inputs: AttentionInputs) -> list[str]:
     if inputs.queries is not None and inputs.unread:
         reasons += inputs.unread
     tile = 32 if q.dtype == torch.float32 else 64
-    if len(inputs.sequences.offsets) + q.shape[0] // tile > _MAX_TILES:
+    if len(inputs.sequences.offsets) + k.shape[0] // tile > _MAX_TILES:
         reasons.append(f"batches of up to {_MAX_TILES:,} tiles of {tile} tokens")
     if inputs.mask.context > MAX_CONTEXT:
         reasons.append(f"contexts of up to {MAX_CONTEXT} tokens")

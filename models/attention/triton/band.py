@@ -20,7 +20,6 @@ from models.attention.triton.older import BORDERS
 from models.attention.triton.reads import read
 from models.attention.triton.sight import RICH, read_rule, visible
 from models.attention.triton.step import VARYING, block_bounds, read_tile
-from models.attention.triton.table_gradient import find_scale
 from models.attention.triton.tiles import BLOCK
 from models.attention.triton.time_gradient import (
     BAND,
@@ -28,6 +27,7 @@ from models.attention.triton.time_gradient import (
     STRIPE_SUMS,
     add_beyond_of_pairs,
     band_begin,
+    band_scale,
     from_first,
 )
 
@@ -42,7 +42,7 @@ _AT_ONCE = tl.constexpr(32)
 
 @triton.jit(do_not_specialize=VARYING)
 def band_kernel(
-    band, time_sums, time_row, older, most, limit, tiles, num_tiles, rules, num_sequences,
+    band, time_sums, time_row, older, limit, tiles, num_tiles, rules, num_sequences,
     query_time, timestamp, bounds, wide_borders, tokens, num_blocks, window, front, context,
     MASK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -63,7 +63,7 @@ def band_kernel(
     band = from_first(band, head, tokens, start)
     older += start * _BORDERS
     time_sums += head * time_row
-    scale = find_scale(most, limit)
+    scale = band_scale(limit)
     query_least, query_most = block_bounds(bounds + blocks, num_blocks, first_query, length, _BLOCK)
     key_bounds = bounds + 2 * num_blocks + blocks
     # Counts are -1 where times are not in order. Context sees keys ahead.

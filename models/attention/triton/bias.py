@@ -205,7 +205,7 @@ def add_time(half, time, span, first_query, first_key, query_place, key_place, l
 
 @triton.jit
 def pair_buckets(query_place, key_place, length, times):
-    """The bucket of each pair, by 64-bit times: slow, for tiles that span many and are not near."""
+    """The bucket of each pair, by 64-bit times: slow, where no others are at hand."""
     return find_bucket(wide_difference(query_place, key_place, length, times), times[5])
 
 

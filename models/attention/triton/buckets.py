@@ -22,12 +22,10 @@ _ROUND_BITS = tl.constexpr(0x4B400000)
 
 @triton.jit
 def find_bucket(difference, borders):
-    """The bucket of each absolute difference, int32 or int64, given the borders of the same type."""
+    """The bucket of each absolute difference, int64, given all borders in int64."""
     difference = tl.maximum(difference, 1)
-    estimate = _estimate(difference)
-    if difference.dtype == tl.int64:
-        # Others cannot reach the last one.
-        estimate = tl.minimum(estimate, _LAST_BUCKET - 1)
+    # Of the last bucket, and of what lies beyond it, the border is the last one too.
+    estimate = tl.minimum(_estimate(difference), _LAST_BUCKET - 1)
     return estimate + (difference >= read(borders + 1, estimate)).to(tl.int32)
 
 

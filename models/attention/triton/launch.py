@@ -13,9 +13,9 @@ from models.attention.triton.start import Numbers, Tensors
 from models.attention.triton.tiles import BLOCK
 from models.attention.triton.time_gradient import BAND
 
-_OF_BAND = {
-    "query_time", "timestamp", "bounds", "wide_borders", "rules", "num_sequences", "tokens", "num_blocks"
-}  # fmt: skip
+_OF_BAND = (
+    "query_time", "timestamp", "bounds", "wide_borders", "rules", "num_sequences", "tokens", "num_blocks",
+)  # fmt: skip
 """What `band_kernel` wants of the tensors and numbers of a batch, if there."""
 
 
@@ -44,7 +44,7 @@ class Sums(NamedTuple):
     most: Tensor
     """[2] int32"""
     limit: float
-    """How many whole numbers the largest amount that one pair can give is."""
+    """How many whole numbers the largest amount that one pair can give is; a power of two."""
 
 
 class Backward(NamedTuple):
@@ -78,7 +78,7 @@ def _sums(problem: Problem, ready: Launchers, k: Tensor) -> Sums:
         zeros[position:-1].view(times) if time else None,
         k.new_empty((k.shape[1], k.shape[0], BAND)) if time else None,
         zeros[-1:].view(torch.int32),
-        2.0**62 / max(problem.pairs, 1),
+        2.0 ** (62 - problem.pairs.bit_length()),
     )
 
 
@@ -126,7 +126,7 @@ def query_gradients(shared: Backward, q: Tensor) -> tuple[Tensor, Tensor | None,
 
 
 def table_gradients(shared: Backward) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients of the position and time tables that there are, from the sums of `query_gradients`."""
+    """Gradients of the position and time tables that there are, from sums and band of `query_gradients`."""
     problem, ready, _, _, sums = shared
     if sums is None:
         return None, None
@@ -150,7 +150,7 @@ def _add_band(shared: Backward, sums: Sums) -> None:
         return
     blocks = times.blocks
     tensors = {
-        "band": band, "time_sums": sums.time_sums, "older": times.older(), "most": sums.most, "tiles": blocks,
+        "band": band, "time_sums": sums.time_sums, "older": times.older(), "tiles": blocks,
     } | {name: tensors[name] for name in _OF_BAND if name in tensors}  # fmt: skip
     numbers = {name: numbers[name] for name in _OF_BAND if name in numbers}
     numbers |= {"limit": sums.limit, "num_tiles": blocks.shape[1]}

@@ -102,7 +102,7 @@ def near_rows(near, start):
 @triton.jit
 def is_near(first_query, first_key, QUERIES: tl.constexpr):
     """Whether all buckets of a tile are held, but for keys of blocks ahead of the query's: in their place
-    stand any others."""
+    stand any others. No query sees these: contexts lie within the first block."""
     return (first_query + (QUERIES - 1)) // _BLOCK - first_key // _BLOCK < _NEAR
 
 

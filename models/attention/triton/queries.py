@@ -28,7 +28,7 @@ from models.attention.triton.table_gradient import (
     send_held,
     send_last,
 )
-from models.attention.triton.time_gradient import band_begin, from_first
+from models.attention.triton.time_gradient import band_begin, band_scale, from_first
 
 
 @triton.jit
@@ -192,6 +192,7 @@ def query_kernel(
     q_tile = load_rows(q, q_stride, first, length, QUERIES, QK_DIM, QK_WIDTH, True, rule[4])
     given_tile = load_rows(given, given_stride, first, length, QUERIES, V_DIM, V_WIDTH, True, rule[4])
     scale = 0.0
+    unit = 0.0
     if SUMMED:
         scale = find_scale(most, limit)
     if position_sums is not None:
@@ -199,7 +200,8 @@ def query_kernel(
     if time_sums is not None:
         time_sums += head * time_row
         band = from_first(band, head, tokens, start)
-    sums = (position_sums, time_sums, scale, band)
+        unit = scale / band_scale(limit)
+    sums = (position_sums, time_sums, scale, band, unit)
     decays = (tl.zeros((QUERIES,), tl.float32), tl.zeros((QUERIES,), tl.float32))
     gradients = (tl.zeros((QUERIES, QK_WIDTH), tl.float32), decays, hold_nothing(sums, QUERIES))
     whole_begin, whole_end, ranges = key_ranges(first, length, rule, QUERIES, KEYS, MASK)

@@ -4,7 +4,7 @@ Sums are whole numbers of 64 bits: they are added in any order, by all programs 
 bit for bit. What one is worth follows from how large a sum can be: no score's gradient is larger than 1.1
 times the product of the lengths of the longest given gradient and the longest value (Cauchy and Schwarz; the
 slope of silu is below 1.1), and no more of them are added than there are pairs. A tile of 64 x 64 sends 64
-sums a stripe of 16 rows to the position table, and to the time table one whenever the time bucket changes.
+sums a stripe of 16 rows to the position table; `time_gradient` says what it sends to the time table.
 """
 # mypy: allow-untyped-defs
 # ruff: noqa: N803, N806, RUF005 (Triton's tuples can be added, not unpacked into one)
@@ -95,7 +95,7 @@ def add_run_tile(
     first, second, rest, bucket = held
     blocks = block_diagonals(dscores)
     if sums[1] is not None:
-        _, time_sums, scale, _ = sums
+        _, time_sums, scale, _, _ = sums
         rest, bucket = add_lowest(rest, bucket, blocks, ends, time_sums, scale)
         low, high = lowest_and_highest(ends)
         # Within an `if`: the compiler reads no tiles ahead in a loop that holds another loop directly.
@@ -116,10 +116,10 @@ def add_tile(
     first, second, rest, bucket = held
     blocks = block_diagonals(dscores)
     if sums[1] is not None:
-        _, time_sums, scale, band = sums
+        _, time_sums, scale, band, unit = sums
         column = first_key - band_begin(first_query)
         if (column >= 0) & (column < _BAND):
-            store_in_band(band, dscores, first_query, column, length)
+            store_in_band(band, dscores, first_query, column, length, unit)
         else:
             rest, bucket = add_lowest(rest, bucket, blocks, ends, time_sums, scale)
             low, high = lowest_and_highest(ends)

@@ -19,6 +19,7 @@ import triton.language as tl
 from models.attention.bias import NUM_BUCKETS
 from models.attention.triton.bias import lowest_and_highest, reach
 from models.attention.triton.diagonals import STRIPE, one_by_one
+from models.attention.triton.near import NEAR
 from models.attention.triton.tiles import BLOCK, LARGEST_TILE
 
 HALF_SUMS = (NUM_BUCKETS + 1 + 7) // 8 * 8
@@ -29,9 +30,12 @@ STRIPES = LARGEST_TILE // STRIPE
 TIME_SUMS = STRIPES * STRIPE_SUMS
 """Numbers of a head's time sums, whatever the size of tiles."""
 _HALF_SUMS, _STRIPE_SUMS, _STRIPES = tl.constexpr(HALF_SUMS), tl.constexpr(STRIPE_SUMS), tl.constexpr(STRIPES)
-BAND = 3 * BLOCK
+BAND = NEAR * BLOCK
 """Keys of a query in the band: of its own block of 64 tokens and the two before."""
+BAND_MOST = 2**15
+"""What the largest amount there can be is in the band: float16 holds it."""
 _STRIPE, _BLOCK, _BAND = tl.constexpr(STRIPE), tl.constexpr(BLOCK), tl.constexpr(BAND)
+_BAND_MOST = tl.constexpr(BAND_MOST)
 
 # Below, `time_sums` are those of a head, and `scale` is how many whole numbers an amount of 1 is.
 
@@ -49,14 +53,20 @@ def band_begin(first_query):
 
 
 @triton.jit
-def store_in_band(band, dscores, first_query, column, length):
-    """Store a tile's score gradients from a column of the band on."""
+def band_scale(limit):
+    """How many whole numbers an amount of 1 in the band is; `limit` is that of the largest amount."""
+    return limit / _BAND_MOST
+
+
+@triton.jit
+def store_in_band(band, dscores, first_query, column, length, unit):
+    """Store a tile's score gradients, times `unit`, from a column of the band on."""
     QUERIES: tl.constexpr = dscores.shape[0]
     # The rows of a larger tile have different bands.
     tl.static_assert(QUERIES <= _BLOCK)
     row = first_query + tl.arange(0, QUERIES)[:, None]
     place = band + row * _BAND + (column + tl.arange(0, dscores.shape[1])[None, :])
-    tl.store(place, dscores.to(band.dtype.element_ty), mask=row < length)
+    tl.store(place, (dscores * unit).to(band.dtype.element_ty), mask=row < length)
 
 
 @triton.jit
