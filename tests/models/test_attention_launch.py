@@ -339,13 +339,18 @@ def test_without_gradients_only_forward_is_compiled(gpu: Gpu) -> None:
     assert gpu.compiled == ["forward_kernel"]
 
 
-def test_tables_without_gradients_are_not_summed(gpu: Gpu) -> None:
-    one = case(bias="position")
-    one.leaves.pop().requires_grad_(False)
+@pytest.mark.parametrize(
+    ("bias", "once_a_batch"), [("position", []), ("position time", ["_find_near", "_find_times"])]
+)
+def test_tables_without_gradients_are_not_summed(gpu: Gpu, bias: str, once_a_batch: list[str]) -> None:
+    one = case(bias=bias)
+    while len(one.leaves) > 3:
+        one.leaves.pop().requires_grad_(False)
     one.both()
-    assert sorted(gpu.compiled) == ["forward_kernel", "key_kernel", "query_kernel"]
+    assert sorted(gpu.compiled) == [*once_a_batch, "forward_kernel", "key_kernel", "query_kernel"]
     keys, queries = (launch.arguments for launch in gpu.launches[-2:])
     assert keys["most"] is queries["most"] is queries["position_sums"] is queries["time_sums"] is None
+    assert queries["band"] is None
 
 
 def test_nothing_is_rehearsed_while_a_graph_is_recorded(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
