@@ -34,6 +34,7 @@ import torch
 import triton.testing
 from torch import Tensor
 
+from benchmarks.profiling import kernel_times
 from models.attention import Causal, RelativeBias, RelativeTime, Sequences, attention
 
 # Meta's Triton HSTU kernel without a bias, same card and rules: TFLOP/s forward, forward + backward.
@@ -117,19 +118,11 @@ def graph_milliseconds(call: Callable[[], object]) -> float:
 
 def kernel_milliseconds(call: Callable[[], object], calls: int = 20) -> dict[str, float]:
     """Of each Triton kernel that a call runs, of all `others`, and the `sum`: means by the profiler."""
-    for _ in range(3):
-        call()
-    torch.cuda.synchronize()
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as found:
-        for _ in range(calls):
-            call()
-        torch.cuda.synchronize()
     taken = {"others": 0.0, "sum": 0.0}
-    for event in found.key_averages():
-        ms = event.self_device_time_total / 1e3 / calls
-        name = event.key if event.key.endswith("_kernel") else "others"
-        taken[name] = taken.get(name, 0.0) + ms
-        taken["sum"] += ms
+    for kernel in kernel_times(call, calls, before=3):
+        name = kernel.name if kernel.name.endswith("_kernel") else "others"
+        taken[name] = taken.get(name, 0.0) + kernel.ms
+        taken["sum"] += kernel.ms
     return taken
 
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmarks.profiling import kernel_times
 from models.losses import LossConfig, RetrievalLoss, drawn, triton
 from models.losses.drawn import OwnNegatives
 from models.negatives import NegativeSampler
@@ -109,15 +110,8 @@ class Batch:
 
 def print_kernels(run: Run, repeats: int = 5) -> None:
     """What the time on the GPU goes into."""
-    run()
-    torch.cuda.synchronize()
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as found:
-        for _ in range(repeats):
-            run()
-        torch.cuda.synchronize()
-    for kernel in sorted(found.key_averages(), key=lambda kernel: -kernel.self_device_time_total)[:16]:
-        ms, times = kernel.self_device_time_total / 1e3 / repeats, kernel.count / repeats
-        print(f"    {ms:.3f} ms {times:4.0f} times  {kernel.key[:100]}", flush=True)
+    for kernel in kernel_times(run, repeats, before=1)[:16]:
+        print(f"    {kernel.ms:.3f} ms {kernel.times:4.0f} times  {kernel.name[:100]}", flush=True)
 
 
 def main() -> None:

@@ -33,6 +33,7 @@ from typing import Any
 import torch
 
 from behavior.shards import open_shards
+from benchmarks.profiling import kernel_times
 from models.build import build_objective
 from models.config import RunConfig, load_config
 from models.observer import Silent, StepProgress, TrainStart
@@ -172,19 +173,12 @@ def profile(shards: Path) -> Row:
 
 def kernels_of(name: str, step: Steps) -> Row:
     """What a step's time on the GPU goes into."""
-    for _ in range(5):
-        step()
-    torch.cuda.synchronize()
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as found:
-        for _ in range(5):
-            step()
-        torch.cuda.synchronize()
-    kernels = sorted(found.key_averages(), key=lambda kernel: -kernel.self_device_time_total)
-    total = sum(kernel.self_device_time_total for kernel in kernels) / 5e3
+    kernels = kernel_times(step, 5, before=5)
+    total = sum(kernel.ms for kernel in kernels)
     print(f"{name}: {total:.2f} ms of kernels a step", flush=True)
     rows = []
     for kernel in kernels[:25]:
-        row = (kernel.key[:90], kernel.self_device_time_total / 5e3, kernel.count / 5)
+        row = (kernel.name[:90], kernel.ms, kernel.times)
         rows.append(row)
         print(f"  {row[1]:.3f} ms {row[2]:5.0f} times  {row[0]}", flush=True)
     return {"ms of kernels": total, "kernels": rows}

@@ -10,14 +10,14 @@ import importlib
 import sys
 from collections.abc import Iterator
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from models.attention import Causal, LocalWindow, RelativeBias, RelativeTime, Sequences, TimeDecay
-from models.attention.inputs import AttentionInputs
+from models.attention import Causal, LocalWindow, Sequences
+from tests.models.noted_gpu import Case, Gpu, case, launches_of, watched
 
 pytest.importorskip("triton", reason="triton is not installed")
 
@@ -37,71 +37,6 @@ OWN = {
     "dtime",
     "rules",
 }
-
-
-class Launch(NamedTuple):
-    """One start of a kernel."""
-
-    kernel: Kernel
-    grid: tuple[int, ...]
-    stream: int
-    arguments: dict[str, object]
-
-
-class Kernel:
-    """In place of a compiled kernel."""
-
-    function, packed_metadata = "function", "metadata"
-
-    def __init__(self, gpu: Gpu, source: Any, options: Any) -> None:
-        self.name = source.fn.__name__
-        # What it was compiled for: types, constants, and what is known of addresses and numbers.
-        self.seen = (source.signature, source.constants, source.attrs, options["num_warps"])
-        self._gpu, self._names = gpu, source.fn.arg_names
-
-    def launch_metadata(self, *_: object) -> None:
-        return None
-
-    def run(self, x: int, y: int, z: int, stream: int, function: str, metadata: str, *rest: Any) -> None:
-        assert (function, metadata) == ("function", "metadata")
-        values = [a.data_ptr() if isinstance(a, Tensor) else a for a in rest[3:]]
-        named = dict(zip(self._names, values, strict=True))
-        self._gpu.launches.append(Launch(self, (x, y, z), stream, named))
-
-
-class Gpu:
-    """A device that compiles and runs nothing, and notes what it was to do."""
-
-    def __init__(self, target: Any) -> None:
-        self.compiled: list[str] = []
-        self.launches: list[Launch] = []
-        self.entered: list[object] = []
-        self.broken: set[str] = set()
-        self.kernels: list[Any] = []
-        self.unnamed: set[str] = set()
-        self.target = target
-
-    def compile(self, source: Any, target: Any = None, options: Any = None, **_: Any) -> Kernel:
-        name = source.fn.__name__
-        self.compiled.append(name)
-        self.unnamed |= {kernel.__name__ for kernel in self.kernels if kernel.hash is None}
-        if name in self.broken:
-            raise RuntimeError(f"{name} does not compile")
-        return Kernel(self, source, options)
-
-    def get_current_device(self) -> int:
-        return 0
-
-    def get_current_stream(self, device: object) -> int:
-        return 7
-
-    def get_current_target(self) -> Any:
-        return self.target
-
-    @contextlib.contextmanager
-    def device(self, device: object) -> Iterator[None]:
-        self.entered.append(device)
-        yield
 
 
 def _take_out() -> dict[str, ModuleType]:
@@ -142,102 +77,26 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
     from triton.backends.compiler import GPUTarget
     from triton.runtime import driver
 
-    from models.attention.triton import (
-        band,
-        forward,
-        keys,
-        kinds,
-        near,
-        older,
-        queries,
-        start,
-        table_gradient,
-        times,
-    )  # fmt: skip
+    from models.attention.triton import kinds, start
 
     gpu = Gpu(GPUTarget("cuda", 90, 32))
     monkeypatch.setattr(compiler, "compile", gpu.compile)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: None)  # the index of the CPU
     monkeypatch.setattr(torch.cuda, "device", gpu.device)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
-    for module in (band, forward, keys, near, older, queries, table_gradient, times):
-        for kernel in vars(module).values():
-            if hasattr(kernel, "device_caches"):
-                kernel.device_caches.clear()
-                kernel.hash = None
-                if kernel.__name__ in ALL_KERNELS:
-                    gpu.kernels.append(kernel)
+    modules = [module for name, module in sys.modules.items() if name.startswith("models.attention.triton.")]
+    # One of them may have another's kernel, too.
+    found = {id(kernel): kernel for module in modules for kernel in vars(module).values()}
+    for kernel in found.values():
+        if hasattr(kernel, "device_caches"):
+            kernel.device_caches.clear()
+            kernel.hash = None
+            if kernel.__name__ in ALL_KERNELS:
+                gpu.kernels.append(kernel)
     kinds.launchers.cache_clear()
     monkeypatch.setattr(start, "_launchers", {})
     monkeypatch.setattr(driver, "_active", gpu)
     return gpu
-
-
-@contextlib.contextmanager
-def watched() -> Iterator[None]:
-    """A hook of Triton's, for which all launches go through Triton."""
-    from triton import knobs
-
-    knobs.runtime.launch_enter_hook.add(print)
-    try:
-        yield
-    finally:
-        knobs.runtime.launch_enter_hook.remove(print)
-
-
-class Case(NamedTuple):
-    """A call of attention, and its tensors with gradients."""
-
-    inputs: AttentionInputs
-    leaves: list[Tensor]
-    given: Tensor
-
-    def both(self) -> None:
-        """Forward and backward."""
-        from models.attention.triton.operator import run
-
-        torch.autograd.grad(run(self.inputs), self.leaves, self.given)
-
-
-def rows(tokens: int, dtype: torch.dtype, columns: int = 16, offset: int = 0) -> Tensor:
-    """[tokens, 2, 16], 2 * columns numbers from row to row, `offset` numbers past a multiple of 16 bytes."""
-    flat = torch.zeros(tokens * 2 * columns + offset, dtype=dtype)
-    assert flat.data_ptr() % 16 == 0
-    return flat[offset:].view(tokens, 2, columns)[:, :, :16].detach().requires_grad_()
-
-
-def case(
-    lengths: tuple[int, ...] = (70, 3),
-    dtype: torch.dtype = torch.bfloat16,
-    columns: int = 16,
-    offset: int = 0,
-    bias: str = "",
-    **more: Any,
-) -> Case:
-    """A call; `bias` names its parts."""
-    tokens = sum(lengths)
-    sequences = Sequences.from_lengths(lengths)
-    queries = more.pop("queries", None)
-    asking = tokens if queries is None else queries.num_tokens
-    q, k, v = rows(asking, dtype, columns, offset), rows(tokens, dtype), rows(tokens, dtype)
-    leaves, relative, table = [q, k, v], None, {}
-    if bias:
-        stamps = torch.arange(tokens)
-        asked = stamps[:asking]
-        times = RelativeTime(asked, stamps, sequences, queries)
-        heads = (2,) if "heads" in bias else ()
-        table = {
-            "position": torch.zeros(*heads, 80, requires_grad=True) if "position" in bias else None,
-            "time": torch.zeros(*heads, 129, requires_grad=True) if "time" in bias else None,
-        }
-        amount, rate = torch.zeros(1, requires_grad=True), torch.ones(1, requires_grad=True)
-        decay = TimeDecay(amount, rate) if "decay" in bias else None
-        relative = RelativeBias(table["position"], table["time"], times, decay)
-        leaves += [tensor for tensor in relative.tensors() if tensor is not None]
-    mask = more.pop("mask", Causal())
-    scales = more.pop("scales", (0.5, 1.0))
-    inputs = AttentionInputs(q, k, v, sequences, "silu", mask, relative, *scales, queries)
-    return Case(inputs, leaves, torch.zeros(asking, 2, 16, dtype=dtype))
 
 
 CASES = {
@@ -261,12 +120,6 @@ CASES = {
     "candidates": {"mask": LocalWindow(9, candidates=torch.tensor([3, 1]))},
     "last tokens": {"queries": Sequences.from_lengths([4, 2]), "bias": "time"},
 }
-
-
-def launches_of(gpu: Gpu, one: Case) -> list[Launch]:
-    gpu.launches.clear()
-    one.both()
-    return list(gpu.launches)
 
 
 def test_kernels_get_what_triton_would_give_them(gpu: Gpu) -> None:

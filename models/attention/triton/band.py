@@ -29,6 +29,7 @@ from models.attention.triton.time_gradient import (
     band_begin,
     band_scale,
     from_first,
+    whole,
 )
 
 _BLOCK, _BAND, _BORDERS = tl.constexpr(BLOCK), tl.constexpr(BAND), tl.constexpr(BORDERS)
@@ -89,7 +90,7 @@ def band_kernel(
         else:
             times = (None, None, query_time, timestamp, None, wide_borders)
             found = pair_buckets(query_place, key_place, length, times)
-            add_beyond_of_pairs(dscores.to(tl.float32), found, (low << 8) + high, time_sums, scale)
+            add_beyond_of_pairs(dscores.to(tl.float32), found, low, high, time_sums, scale)
 
 
 @triton.jit
@@ -100,9 +101,7 @@ def _add_lowest(dscores, place, scale):
 
 
 @triton.jit
-def _add_beyond(
-    dscores, low, high, counts, first_key, place, scale, PRECISION: tl.constexpr
-):  # fmt: skip
+def _add_beyond(dscores, low, high, counts, first_key, place, scale, PRECISION: tl.constexpr):
     """Add what lies beyond each border of a tile whose times are in order; `counts` are rows of `older`."""
     key = tl.arange(0, _BLOCK)
     triangle = (key[:, None] <= key[None, :]).to(dscores.dtype)
@@ -130,4 +129,4 @@ def _send(parts, place, first, end, scale):
     # The mask is of the whole shape: as it is interpreted, an atomic addition does not extend it.
     exists = (number < end) & (copy >= 0)
     place = place + (copy * _STRIPE_SUMS + number)
-    tl.atomic_add(place, (total * scale).to(tl.int64), mask=exists, sem="relaxed")
+    tl.atomic_add(place, whole(total, scale), mask=exists, sem="relaxed")

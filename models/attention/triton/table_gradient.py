@@ -29,6 +29,7 @@ from models.attention.triton.time_gradient import (
     send_lowest,
     settle_bucket,
     store_in_band,
+    whole,
 )
 
 BEFORE = 136
@@ -125,7 +126,7 @@ def add_tile(
             low, high = lowest_and_highest(ends)
             if high > low:
                 found = beside(pair_buckets(query_place, key_place, length, times), dscores)
-                add_beyond_of_pairs(dscores, found, ends, time_sums, scale)
+                add_beyond_of_pairs(dscores, found, low, high, time_sums, scale)
     if sums[0] is not None:
         if MASK == _RICH:
             steady = in_step(query_place, key_place, rule)
@@ -177,9 +178,9 @@ def _send(parts, apart, sums):
     total, row, stripe, column = _totals(parts)
     place = sums[0] + tl.multiple_of(apart + _BEFORE, 8) + (_STRIPE * stripe + 8 * (1 - row // EACH) + column)
     if COUNT == 8:
-        tl.atomic_add(place, _whole(total, sums), sem="relaxed")
+        tl.atomic_add(place, whole(total, sums[2]), sem="relaxed")
     else:
-        tl.atomic_add(place, _whole(total, sums), mask=row % EACH == 0, sem="relaxed")
+        tl.atomic_add(place, whole(total, sums[2]), mask=row % EACH == 0, sem="relaxed")
 
 
 @triton.jit
@@ -193,25 +194,20 @@ def _totals(parts):
 
 
 @triton.jit
-def _whole(amount, sums):
-    return (amount * sums[2]).to(tl.int64)
-
-
-@triton.jit
 def _add_out_of_step(sums, dscores, query_place, key_place, rule):
     """Add what candidates and context give to the position table, where many pairs share one distance: sums
     along the tile first, then few additions."""
     nearest = sums[0] + (_BEFORE - 1)  # of `i - j = 0`
     shift = rule[2] - 1
     context = (query_place <= rule[3]) & ((key_place < shift) | (query_place < shift))
-    rows = _whole(tl.sum(tl.where(context, dscores, 0.0), axis=1, keep_dims=True), sums)
+    rows = whole(tl.sum(tl.where(context, dscores, 0.0), axis=1, keep_dims=True), sums[2])
     tl.atomic_add(nearest + stand(query_place, rule), rows, mask=query_place <= rule[3], sem="relaxed")
     candidate = query_place > rule[3]
     own = query_place == key_place
-    columns = _whole(tl.sum(tl.where(candidate & ~own, dscores, 0.0), axis=0, keep_dims=True), sums)
+    columns = whole(tl.sum(tl.where(candidate & ~own, dscores, 0.0), axis=0, keep_dims=True), sums[2])
     apart = tl.maximum(stand(rule[3], rule) - stand(key_place, rule), 0)
     tl.atomic_add(nearest + apart, columns, mask=key_place < rule[3], sem="relaxed")
-    total = _whole(tl.sum(tl.where(candidate & own, dscores, 0.0)), sums)
+    total = whole(tl.sum(tl.where(candidate & own, dscores, 0.0)), sums[2])
     tl.atomic_add(nearest, total, sem="relaxed")
 
 

@@ -41,6 +41,12 @@ _BAND_MOST = tl.constexpr(BAND_MOST)
 
 
 @triton.jit
+def whole(amount, scale):
+    """The whole numbers that are added up for an amount."""
+    return (amount * scale).to(tl.int64)
+
+
+@triton.jit
 def from_first(band, head, tokens, start):
     """The first row of a sequence and a head in the band, `[heads, tokens, 192]`."""
     return band + (head.to(tl.int64) * tokens + start) * _BAND
@@ -93,7 +99,7 @@ def _send(parts, place, scale):
     """Add `[stripes, 8, 8]` up, and add each stripe's sum to its number; `place` is that of the first."""
     total = tl.sum(tl.sum(parts, axis=2), axis=1)
     place += tl.arange(0, total.shape[0]) * _STRIPE_SUMS
-    tl.atomic_add(place, (total * scale).to(tl.int64), sem="relaxed")
+    tl.atomic_add(place, whole(total, scale), sem="relaxed")
 
 
 @triton.jit
@@ -129,17 +135,16 @@ def _blocks(tile):
 
 
 @triton.jit
-def add_beyond_of_pairs(dscores, found, ends, time_sums, scale):
+def add_beyond_of_pairs(dscores, found, low, high, time_sums, scale):
     """The same where each pair has its own bucket, `found`: slower, for any number of borders and any order
     of times. Buckets of pairs that are not seen may be any."""
     STRIPES: tl.constexpr = dscores.shape[0] // _STRIPE
-    low, high = lowest_and_highest(ends)
     high = tl.minimum(high, tl.max(found))
     place = time_sums + _HALF_SUMS + tl.arange(0, STRIPES) * _STRIPE_SUMS
     for border in tl.range(low + 1, high + 1, num_stages=1):
         rows = tl.sum(tl.where(found >= border, dscores, 0.0), axis=1)
         total = tl.sum(tl.reshape(rows, (STRIPES, _STRIPE)), axis=1)
-        tl.atomic_add(place + border, (total * scale).to(tl.int64), sem="relaxed")
+        tl.atomic_add(place + border, whole(total, scale), sem="relaxed")
 
 
 @triton.jit
