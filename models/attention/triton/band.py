@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 
 from models.attention.triton.bias import find_way, pair_buckets
-from models.attention.triton.older import BORDERS
+from models.attention.triton.crossings import BORDERS
 from models.attention.triton.reads import read
 from models.attention.triton.sight import RICH, read_rule, visible
 from models.attention.triton.step import VARYING, block_bounds, read_tile
@@ -112,7 +112,7 @@ def _add_beyond(dscores, low, high, counts, first_key, place, scale, PRECISION: 
     for first in tl.range(low + 1, high + 1, _AT_ONCE, num_stages=1):
         border = first + tl.arange(0, _AT_ONCE)[None, :]
         # The last key of the tile that lies beyond.
-        last = tl.minimum(read(counts, tl.minimum(border, _BORDERS) - 1) - first_key, _BLOCK) - 1
+        last = tl.minimum(read(counts, tl.minimum(border, _BORDERS) - 1).to(tl.int32) - first_key, _BLOCK) - 1
         inner = tl.maximum(last, 0) % _AT_ONCE
         found = tl.where(last < _AT_ONCE, tl.gather(nearer, inner, axis=1), tl.gather(farther, inner, axis=1))
         found = tl.where(last >= 0, found, 0.0)

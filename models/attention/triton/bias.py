@@ -27,8 +27,8 @@ _FEW = tl.constexpr(6)
 _RICH = tl.constexpr(RICH)
 # How the pairs of a tile find their buckets: all lie in one; some borders lie between; each for itself,
 # looked up near the diagonal.
-ONE, BORDERS, PAIRS = 0, 1, 2
-_ONE, _BORDERS, _PAIRS = tl.constexpr(ONE), tl.constexpr(BORDERS), tl.constexpr(PAIRS)
+ONE, BORDERS, PAIRS, NEAR = 0, 1, 2, 3
+_ONE, _BORDERS, _PAIRS, _NEAR = (tl.constexpr(way) for way in (ONE, BORDERS, PAIRS, NEAR))
 
 # Below, `times` is the tuple (seconds of queries, seconds of keys, query times, timestamps, borders, wide
 # borders, near buckets), all but borders from the sequence's first token on.
@@ -115,9 +115,11 @@ def find_span(
     own_most,
     bounds,
     num_blocks,
+    own_first,
     first,
     length,
     OWN_QUERIES: tl.constexpr,
+    OWN_SIZE: tl.constexpr,
     SIZE: tl.constexpr,
 ):
     """The span of a tile with a time table.
@@ -128,6 +130,11 @@ def find_span(
     """
     other_least, other_most = block_bounds(bounds, num_blocks, first, length, SIZE)
     way, low, high = find_way(own_least, own_most, other_least, other_most, OWN_QUERIES, _FEW)
+    if OWN_QUERIES:
+        near = is_near(own_first, first, OWN_SIZE)
+    else:
+        near = is_near(first, own_first, SIZE)
+    way = tl.where(near & (way > _ONE), _NEAR, way)
     return way, (low << 8) + high, tl.where(way >= _PAIRS, 0.0, tl.load(time + low))
 
 
@@ -138,12 +145,7 @@ def find_way(
     """The way of a tile, or of many, and the buckets between which all pairs lie, from the least and greatest
     second of both sides. FEW borders are the most that are compared with."""
     narrow = (own_least > -_LIMIT) & (own_most < _LIMIT) & (other_least > -_LIMIT) & (other_most < _LIMIT)
-    if OWN_QUERIES:
-        least = own_least - other_most
-        most = own_most - other_least
-    else:
-        least = other_least - own_most
-        most = other_most - own_least
+    least, most = differences(own_least, own_most, other_least, other_most, OWN_QUERIES)
     low, high = bucket_range(least, most)
     # Comparing with borders takes differences of one sign, and seconds plus a border that fit into 32 bits.
     few = (high - low <= FEW) & (least >= 0) & (most < _LIMIT // 2)
@@ -151,6 +153,15 @@ def find_way(
     low = tl.where(narrow, low, 0)
     high = tl.where(narrow, high, _LAST_BUCKET)
     return tl.where(narrow, way, _PAIRS), low, high
+
+
+@triton.jit
+def differences(own_least, own_most, other_least, other_most, OWN_QUERIES: tl.constexpr):
+    """The least and greatest difference of a query and a key, or bounds of them."""
+    if OWN_QUERIES:
+        return own_least - other_most, own_most - other_least
+    else:
+        return other_least - own_most, other_most - own_least
 
 
 @triton.jit
@@ -170,14 +181,19 @@ def outlook(
     own_most,
     bounds,
     num_blocks,
+    own_first,
     first,
     length,
     OWN_QUERIES: tl.constexpr,
+    OWN_SIZE: tl.constexpr,
     SIZE: tl.constexpr,
 ):
     """The span of a tile, zeros without a time table. Asked one tile ahead, to hide its latency."""
     if time is not None:
-        return find_span(time, own_least, own_most, bounds, num_blocks, first, length, OWN_QUERIES, SIZE)
+        return find_span(
+            time, own_least, own_most, bounds, num_blocks, own_first, first, length, OWN_QUERIES, OWN_SIZE,
+            SIZE,
+        )  # fmt: skip
     else:
         zero = tl.full((), 0, tl.int32)
         return zero, zero, tl.full((), 0.0, tl.float32)
@@ -188,15 +204,13 @@ def add_time(half, time, span, first_query, first_key, query_place, key_place, l
     """`half + (time[bucket] - base) / 2`."""
     way, ends, base = span
     low, high = lowest_and_highest(ends)
-    QUERIES: tl.constexpr = query_place.shape[0] * query_place.shape[1]
     if way > _ONE:
-        if way < _PAIRS:
-            query, key = read_seconds(first_query, first_key, query_place, key_place, times)
-            border, above = tl.load(times[4] + low + 1), tl.load(time + low + 1)
-            half = add_rises(half, time, times[4], query, key, low, high, base, border, above)
+        if way == _NEAR:
+            half = _add_near(half, time, first_query, first_key, query_place, times)
         else:
-            if is_near(first_query, first_key, QUERIES):
-                half = _add_near(half, time, first_query, first_key, query_place, times)
+            if way == _BORDERS:
+                query, key = _read_seconds(first_query, first_key, query_place, key_place, times)
+                half = _add_rises(half, time, times[4], query, key, low, high, base)
             else:
                 found = pair_buckets(query_place, key_place, length, times)
                 half += 0.5 * read(time, beside(found, half))
@@ -218,12 +232,12 @@ def _add_near(half, time, first_query, first_key, query_place, times):
 
 
 @triton.jit
-def add_rises(half, time, borders, query, key, low, high, below, border, above):
-    """Add `(time[bucket] - below) / 2` for buckets from low to high, `below` the entry of low, `above` and
-    `border` those of the next."""
+def _add_rises(half, time, borders, query, key, low, high, below):
+    """Add `(time[bucket] - below) / 2` for buckets from low to high, `below` the entry of low."""
+    border, above = tl.load(borders + low + 1), tl.load(time + low + 1)
     # Border and entry of the next bucket are read while one is compared with.
     for bucket in tl.range(low + 2, high + 2, num_stages=1):
-        reached = reach(query, key, border)
+        reached = _reach(query, key, border)
         rise = 0.5 * (above - below)
         below = above
         border = tl.load(borders + bucket)
@@ -233,7 +247,7 @@ def add_rises(half, time, borders, query, key, low, high, below, border, above):
 
 
 @triton.jit
-def read_seconds(first_query, first_key, query_place, key_place, times):
+def _read_seconds(first_query, first_key, query_place, key_place, times):
     """32-bit seconds of queries and keys, where the bounds of the tile allow them.
 
     Past the sequence stand any others: there is room behind the last, and whatever they are, they have a
@@ -248,7 +262,7 @@ def read_seconds(first_query, first_key, query_place, key_place, times):
 
 
 @triton.jit
-def reach(query, key, border):
+def _reach(query, key, border):
     """Whether `query - key >= border`: one comparison a pair, and a subtraction a row."""
     if query.shape[1] == 1:
         return query - border >= key

@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 
 from models.attention.triton.bias import from_token, half_scores, outlook
-from models.attention.triton.reads import read_column
+from models.attention.triton.crossings import counts_of
 from models.attention.triton.runs import find_run, half_run_scores, no_spans, read_ahead
 from models.attention.triton.sight import count_all, join, key_ranges, place_of, read_rule, visible
 from models.attention.triton.step import (
@@ -49,7 +49,7 @@ def _add_tile(
 @triton.jit
 def _add_run(
     total, q_tile, k, v, k_stride, v_stride, first_query, begin, end, length, half_scale, position, time,
-    query_least, query_most, key_bounds, num_blocks, amount, rate, times,
+    query_least, query_most, key_bounds, num_blocks, counts, amount, rate, times,
     KEYS: tl.constexpr, QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr,
     V_WIDTH: tl.constexpr,
     POWER: tl.constexpr, IDENTITY: tl.constexpr, FAST: tl.constexpr, PRECISION: tl.constexpr,
@@ -57,21 +57,18 @@ def _add_run(
     """Add a run of tiles of keys, see `runs`."""
     QUERIES: tl.constexpr = q_tile.shape[0]  # noqa: N806
     query_place = (first_query + tl.arange(0, QUERIES))[:, None]
-    query_seconds = None
-    if time is not None:
-        query_seconds = read_column(times[0], first_query, QUERIES)
     spans = no_spans()
     for first_key in tl.range(begin, end, KEYS):
         spans, reads = read_ahead(
             spans, begin, position, time, query_least, query_most, key_bounds, num_blocks, first_query,
-            first_key, length, times, QUERIES, KEYS,
+            first_key, length, counts, True, QUERIES, KEYS,
         )  # fmt: skip
         k_tile = load_rows(k, k_stride, first_key, length, KEYS, QK_DIM, QK_WIDTH, False, KNOWN=True)
         products = tl.dot(q_tile, tl.trans(k_tile), input_precision=PRECISION)
         key_place = (first_key + tl.arange(0, KEYS))[None, :]
         half = half_run_scores(
-            products, half_scale, reads, position, time, query_seconds, query_place, key_place, length,
-            amount, rate, times, POWER,
+            products, half_scale, reads, position, time, counts, first_query, first_key, query_place,
+            key_place, length, amount, rate, times, True, POWER,
         )  # fmt: skip
         weights = activate(half, IDENTITY, FAST)
         v_tile = load_rows(v, v_stride, first_key, length, KEYS, V_DIM, V_WIDTH, False, KNOWN=True)
@@ -89,12 +86,16 @@ def _add_tiles(
 ):  # fmt: skip
     """Add all tiles of some ranges, with the mask."""
     place = place_of(ranges, 0, KEYS, MASK)
-    span = outlook(time, query_least, query_most, key_bounds, num_blocks, place, length, True, KEYS)
+    QUERIES: tl.constexpr = q_tile.shape[0]  # noqa: N806
+    span = outlook(
+        time, query_least, query_most, key_bounds, num_blocks, first_query, place, length, True, QUERIES, KEYS
+    )
     for step in tl.range(0, count_all(ranges, KEYS, MASK)):
         next_place = place_of(ranges, step + 1, KEYS, MASK)
         next_span = outlook(
-            time, query_least, query_most, key_bounds, num_blocks, next_place, length, True, KEYS
-        )
+            time, query_least, query_most, key_bounds, num_blocks, first_query, next_place, length, True,
+            QUERIES, KEYS,
+        )  # fmt: skip
         total = _add_tile(
             total, q_tile, k, v, k_stride, v_stride, first_query, place, length, rule,
             half_scale, position, time, span, amount, rate, times,
@@ -109,7 +110,7 @@ def _add_tiles(
 def forward_kernel(
     q, k, v, out, tiles, num_tiles, rules, num_sequences, position, position_head,
     time, time_head, amount, rate, decay_head, query_time, timestamp, seconds, bounds,
-    borders, wide_borders, near, tokens,
+    borders, wide_borders, near, older, tokens,
     num_blocks, q_stride, q_head, k_stride: tl.constexpr, k_head, v_stride: tl.constexpr, v_head, out_stride,
     window, front, context, half_scale, output_scale,
     QUERIES: tl.constexpr, KEYS: tl.constexpr,
@@ -148,17 +149,19 @@ def forward_kernel(
     whole_begin, whole_end, ranges = key_ranges(first, length, rule, QUERIES, KEYS, MASK)
     total = tl.zeros((QUERIES, V_WIDTH), tl.float32)
     if SPLIT and time is not None:
+        counts, ordered = counts_of(older, start)
+        whole_end = tl.where(ordered, whole_end, whole_begin)
         place, end = ranges[0], ranges[3]
         while place < end:
             stop, again = find_run(
                 query_least, query_most, key_bounds, num_blocks, place, whole_begin, whole_end, end, length,
-                KEYS,
+                True, KEYS,
             )  # fmt: skip
             if place < stop:
                 total = _add_run(
                     total, q_tile, k, v, k_stride, v_stride, first, place, stop, length, half_scale,
-                    position, time, query_least, query_most, key_bounds, num_blocks, amount, rate, times,
-                    KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, POWER, IDENTITY, FAST, PRECISION,
+                    position, time, query_least, query_most, key_bounds, num_blocks, counts, amount, rate,
+                    times, KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, POWER, IDENTITY, FAST, PRECISION,
                 )  # fmt: skip
             total = _add_tiles(
                 total, q_tile, k, v, k_stride, v_stride, first, (stop, again, again, again, again, again),
@@ -171,7 +174,7 @@ def forward_kernel(
         if SPLIT:
             total = _add_run(
                 total, q_tile, k, v, k_stride, v_stride, first, whole_begin, whole_end, length, half_scale,
-                position, time, query_least, query_most, key_bounds, num_blocks, amount, rate, times,
+                position, time, query_least, query_most, key_bounds, num_blocks, None, amount, rate, times,
                 KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, POWER, IDENTITY, FAST, PRECISION,
             )  # fmt: skip
         else:

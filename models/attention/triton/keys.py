@@ -12,6 +12,8 @@ import triton
 import triton.language as tl
 
 from models.attention.triton.bias import from_token, half_scores, outlook
+from models.attention.triton.crossings import counts_of
+from models.attention.triton.runs import find_run, half_run_scores, no_spans, read_ahead
 from models.attention.triton.sight import count_all, join, place_of, query_ranges, read_rule, visible
 from models.attention.triton.step import (
     VARYING,
@@ -25,40 +27,103 @@ from models.attention.triton.table_gradient import note_longest
 
 
 @triton.jit
-def _key_step(
-    dk_tile, dv_tile, q, k_tile, v_tile, given, q_stride, given_stride, first_query, first_key, length,
+def _add_tile(
+    gradients, q, k_tile, v_tile, given, q_stride, given_stride, first_query, first_key, length,
     rule, half_scale, position, time, span, amount, rate, times,
     QUERIES: tl.constexpr, QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr,
-    V_WIDTH: tl.constexpr, MASK: tl.constexpr, MASKED: tl.constexpr,
+    V_WIDTH: tl.constexpr, MASK: tl.constexpr,
     POWER: tl.constexpr, IDENTITY: tl.constexpr, FAST: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Add one tile of queries; tiles are [keys, queries]."""
+    """Add one tile of queries, with the mask; tiles are [keys, queries]."""
+    dk_tile, dv_tile = gradients
     query_place = (first_query + tl.arange(0, QUERIES))[None, :]
     key_place = (first_key + tl.arange(0, k_tile.shape[0]))[:, None]
-    q_tile = load_rows(q, q_stride, first_query, length, QUERIES, QK_DIM, QK_WIDTH, MASKED, rule[4])
-    given_tile = load_rows(given, given_stride, first_query, length, QUERIES, V_DIM, V_WIDTH, MASKED, rule[4])
+    q_tile = load_rows(q, q_stride, first_query, length, QUERIES, QK_DIM, QK_WIDTH, True, rule[4])
+    given_tile = load_rows(given, given_stride, first_query, length, QUERIES, V_DIM, V_WIDTH, True, rule[4])
     products = tl.dot(k_tile, tl.trans(q_tile), input_precision=PRECISION)
     half = half_scores(
         products, half_scale, first_query, first_key, query_place, key_place, length, rule, position,
-        time, span, amount, rate, times, POWER, MASK, MASKED,
+        time, span, amount, rate, times, POWER, MASK, True,
     )  # fmt: skip
     dweights = tl.dot(v_tile, tl.trans(given_tile), input_precision=PRECISION)
     weights, slope = activate_with_slope(half, IDENTITY, FAST)
-    dscores = dweights * slope
-    if MASKED:
-        seen = visible(query_place, key_place, rule, MASK)
-        weights = tl.where(seen, weights, 0.0)
-        dscores = tl.where(seen, dscores, 0.0)
+    seen = visible(query_place, key_place, rule, MASK)
+    weights = tl.where(seen, weights, 0.0)
+    dscores = tl.where(seen, dweights * slope, 0.0)
     dv_tile = tl.dot(weights.to(given_tile.dtype), given_tile, dv_tile, input_precision=PRECISION)
     dk_tile = tl.dot(dscores.to(q_tile.dtype), q_tile, dk_tile, input_precision=PRECISION)
     return dk_tile, dv_tile
+
+
+@triton.jit
+def _add_run(
+    gradients, q, k_tile, v_tile, given, q_stride, given_stride, first_key, begin, end, length, half_scale,
+    position, time, key_least, key_most, query_bounds, num_blocks, counts, amount, rate, times,
+    QUERIES: tl.constexpr, QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr,
+    V_WIDTH: tl.constexpr, POWER: tl.constexpr, IDENTITY: tl.constexpr, FAST: tl.constexpr,
+    PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Add a run of tiles of queries, see `runs`."""
+    KEYS: tl.constexpr = k_tile.shape[0]  # noqa: N806
+    dk_tile, dv_tile = gradients
+    key_place = (first_key + tl.arange(0, KEYS))[:, None]
+    spans = no_spans()
+    for first_query in tl.range(begin, end, QUERIES):
+        spans, reads = read_ahead(
+            spans, begin, position, time, key_least, key_most, query_bounds, num_blocks, first_key,
+            first_query, length, counts, False, KEYS, QUERIES,
+        )  # fmt: skip
+        q_tile = load_rows(q, q_stride, first_query, length, QUERIES, QK_DIM, QK_WIDTH, False)
+        given_tile = load_rows(given, given_stride, first_query, length, QUERIES, V_DIM, V_WIDTH, False)
+        products = tl.dot(k_tile, tl.trans(q_tile), input_precision=PRECISION)
+        query_place = (first_query + tl.arange(0, QUERIES))[None, :]
+        half = half_run_scores(
+            products, half_scale, reads, position, time, counts, first_key, first_query, query_place,
+            key_place, length, amount, rate, times, False, POWER,
+        )  # fmt: skip
+        dweights = tl.dot(v_tile, tl.trans(given_tile), input_precision=PRECISION)
+        weights, slope = activate_with_slope(half, IDENTITY, FAST)
+        dscores = dweights * slope
+        dv_tile = tl.dot(weights.to(given_tile.dtype), given_tile, dv_tile, input_precision=PRECISION)
+        dk_tile = tl.dot(dscores.to(q_tile.dtype), q_tile, dk_tile, input_precision=PRECISION)
+    return dk_tile, dv_tile
+
+
+@triton.jit
+def _add_tiles(
+    gradients, q, k_tile, v_tile, given, q_stride, given_stride, first_key, ranges, length, rule, half_scale,
+    position, time, key_least, key_most, query_bounds, num_blocks, amount, rate, times,
+    QUERIES: tl.constexpr, QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr,
+    V_WIDTH: tl.constexpr, MASK: tl.constexpr, POWER: tl.constexpr, IDENTITY: tl.constexpr,
+    FAST: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Add all tiles of some ranges, with the mask."""
+    KEYS: tl.constexpr = k_tile.shape[0]  # noqa: N806
+    place = place_of(ranges, 0, QUERIES, MASK)
+    span = outlook(
+        time, key_least, key_most, query_bounds, num_blocks, first_key, place, length, False, KEYS, QUERIES
+    )
+    for step in tl.range(0, count_all(ranges, QUERIES, MASK)):
+        next_place = place_of(ranges, step + 1, QUERIES, MASK)
+        next_span = outlook(
+            time, key_least, key_most, query_bounds, num_blocks, first_key, next_place, length, False, KEYS,
+            QUERIES,
+        )  # fmt: skip
+        gradients = _add_tile(
+            gradients, q, k_tile, v_tile, given, q_stride, given_stride, place, first_key,
+            length, rule, half_scale, position, time, span, amount, rate, times,
+            QUERIES, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, MASK, POWER, IDENTITY, FAST, PRECISION,
+        )  # fmt: skip
+        place = next_place
+        span = next_span
+    return gradients
 
 
 @triton.jit(do_not_specialize=VARYING)
 def key_kernel(
     q, k, v, given, dk, dv, most, tiles, num_tiles, rules, num_sequences, position, position_head,
     time, time_head, amount, rate, decay_head, query_time, timestamp, seconds, bounds,
-    borders, wide_borders, near, tokens, num_blocks, q_stride, q_head, k_stride, k_head, v_stride, v_head,
+    borders, wide_borders, near, sooner, tokens, num_blocks, q_stride, q_head, k_stride, k_head, v_stride, v_head,
     given_stride, given_head,
     dk_stride, dv_stride, window, front, context, half_scale, qk_scale, output_scale,
     KEYS: tl.constexpr, QUERIES: tl.constexpr,
@@ -104,49 +169,47 @@ def key_kernel(
         own = load_rows(given, given_stride, first, length, KEYS, V_DIM, V_WIDTH, True, rule[4])
         note_longest(most, own)
         note_longest(most + 1, v_tile)
-    dk_tile = tl.zeros((KEYS, QK_WIDTH), tl.float32)
-    dv_tile = tl.zeros((KEYS, V_WIDTH), tl.float32)
+    gradients = (tl.zeros((KEYS, QK_WIDTH), tl.float32), tl.zeros((KEYS, V_WIDTH), tl.float32))
     whole_begin, whole_end, ranges = query_ranges(first, length, rule, QUERIES, KEYS, MASK)
-    if SPLIT:
-        span = outlook(
-            time, key_least, key_most, query_bounds, num_blocks, whole_begin, length, False, QUERIES
-        )
-        for first_query in tl.range(whole_begin, whole_end, QUERIES):
-            next_span = outlook(
-                time,
-                key_least,
-                key_most,
-                query_bounds,
-                num_blocks,
-                first_query + QUERIES,
-                length,
-                False,
-                QUERIES,
-            )
-            dk_tile, dv_tile = _key_step(
-                dk_tile, dv_tile, q, k_tile, v_tile, given, q_stride, given_stride, first_query, first,
-                length, rule, half_scale, position, time, span, amount, rate, times,
-                QUERIES, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, MASK, False, POWER, IDENTITY,
-                FAST, PRECISION,
+    if SPLIT and time is not None:
+        counts, ordered = counts_of(sooner, start)
+        whole_end = tl.where(ordered, whole_end, whole_begin)
+        place, end = ranges[0], ranges[3]
+        while place < end:
+            stop, again = find_run(
+                key_least, key_most, query_bounds, num_blocks, place, whole_begin, whole_end, end, length,
+                False, QUERIES,
             )  # fmt: skip
-            span = next_span
+            if place < stop:
+                gradients = _add_run(
+                    gradients, q, k_tile, v_tile, given, q_stride, given_stride, first, place, stop, length,
+                    half_scale, position, time, key_least, key_most, query_bounds, num_blocks, counts,
+                    amount, rate, times, QUERIES, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, POWER, IDENTITY, FAST,
+                    PRECISION,
+                )  # fmt: skip
+            gradients = _add_tiles(
+                gradients, q, k_tile, v_tile, given, q_stride, given_stride, first,
+                (stop, again, again, again, again, again), length, rule, half_scale, position, time,
+                key_least, key_most, query_bounds, num_blocks, amount, rate, times,
+                QUERIES, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, MASK, POWER, IDENTITY, FAST, PRECISION,
+            )  # fmt: skip
+            place = again
     else:
-        # One loop with the mask: half the code, compiled in half the time.
-        ranges = join(ranges, MASK)
-    place = place_of(ranges, 0, QUERIES, MASK)
-    span = outlook(time, key_least, key_most, query_bounds, num_blocks, place, length, False, QUERIES)
-    for step in tl.range(0, count_all(ranges, QUERIES, MASK)):
-        next_place = place_of(ranges, step + 1, QUERIES, MASK)
-        next_span = outlook(
-            time, key_least, key_most, query_bounds, num_blocks, next_place, length, False, QUERIES
-        )
-        dk_tile, dv_tile = _key_step(
-            dk_tile, dv_tile, q, k_tile, v_tile, given, q_stride, given_stride, place, first,
-            length, rule, half_scale, position, time, span, amount, rate, times,
-            QUERIES, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, MASK, True, POWER, IDENTITY,
-            FAST, PRECISION,
+        if SPLIT:
+            gradients = _add_run(
+                gradients, q, k_tile, v_tile, given, q_stride, given_stride, first, whole_begin, whole_end,
+                length, half_scale, position, time, key_least, key_most, query_bounds, num_blocks, None,
+                amount, rate, times, QUERIES, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, POWER, IDENTITY, FAST,
+                PRECISION,
+            )  # fmt: skip
+        else:
+            # One loop with the mask: half the code, compiled in half the time.
+            ranges = join(ranges, MASK)
+        gradients = _add_tiles(
+            gradients, q, k_tile, v_tile, given, q_stride, given_stride, first, ranges, length, rule,
+            half_scale, position, time, key_least, key_most, query_bounds, num_blocks, amount, rate, times,
+            QUERIES, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, MASK, POWER, IDENTITY, FAST, PRECISION,
         )  # fmt: skip
-        place = next_place
-        span = next_span
+    dk_tile, dv_tile = gradients
     store_rows(dk, dk_stride, first, length, dk_tile * (qk_scale * output_scale), KEYS, QK_DIM, QK_WIDTH)
     store_rows(dv, dv_stride, first, length, dv_tile * output_scale, KEYS, V_DIM, V_WIDTH)

@@ -31,7 +31,7 @@ _WITHOUT_BIAS: dict[str, object] = {
     "rules": None, "num_sequences": 0,
     "position": None, "time": None, "amount": None, "rate": None,
     "query_time": None, "timestamp": None, "seconds": None, "bounds": None, "borders": None,
-    "wide_borders": None, "near": None, "tokens": 0, "num_blocks": 0,
+    "wide_borders": None, "near": None, "older": None, "sooner": None, "tokens": 0, "num_blocks": 0,
 }  # fmt: skip
 
 _WITHOUT_SUMS: dict[str, object] = {
@@ -106,6 +106,8 @@ class Launchers:
         self._strides = strides
         self._summed = summed
         self._split = self.shapes.split and kind.mask != RICH
+        self.runs = self._split and kind.time is not None
+        """Whether tiles far from the diagonal need to know what lies beyond borders (`crossings`)."""
 
     @cached_property
     def forward(self) -> Launcher:

@@ -27,6 +27,8 @@ def forward(problem: Problem, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     tiles = problem.query_tiles[ready.shapes.forward.tile]
     if tokens:
         tensors = problem.tensors() | {"q": q, "k": k, "v": v, "out": out, "tiles": tiles}
+        if problem.times is not None and ready.runs:
+            tensors["older"] = problem.times.older()
         numbers = problem.numbers() | {"num_tiles": tiles.shape[1]}
         ready.forward((heads, tiles.shape[1]), tensors, numbers)
     return out
@@ -94,6 +96,8 @@ def key_gradients(shared: Backward, k: Tensor, v: Tensor) -> tuple[Tensor, Tenso
         tensors = tensors | {"dk": dk, "dv": dv, "tiles": tiles}
         if sums is not None:
             tensors["most"] = sums.most
+        if problem.times is not None and ready.runs:
+            tensors["sooner"] = problem.times.sooner()
         ready.keys((heads, count), tensors, numbers)
     return dk, dv
 
@@ -117,6 +121,8 @@ def query_gradients(shared: Backward, q: Tensor) -> tuple[Tensor, Tensor | None,
                 "most": sums.most,
             }  # fmt: skip
             numbers["limit"] = sums.limit
+        if problem.times is not None and ready.runs:
+            tensors["older"] = problem.times.older()
         ready.queries((heads, count), tensors, numbers)
     if rows is None or amount is None:
         return dq, None, None

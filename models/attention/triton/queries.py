@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 
 from models.attention.triton.bias import decay_exponent, from_token, half_scores, outlook
-from models.attention.triton.reads import read_column
+from models.attention.triton.crossings import counts_of
 from models.attention.triton.runs import find_run, half_run_scores, no_spans, read_ahead
 from models.attention.triton.sight import count_all, join, key_ranges, place_of, read_rule, visible
 from models.attention.triton.step import (
@@ -79,7 +79,7 @@ def _add_decays(decays, dscores, query_place, key_place, length, amount, rate, t
 @triton.jit
 def _add_run(
     gradients, q_tile, k, v, given_tile, k_stride, v_stride, first_query, begin, end, length, half_scale,
-    position, time, query_least, query_most, key_bounds, num_blocks, amount, rate, times, sums,
+    position, time, query_least, query_most, key_bounds, num_blocks, counts, amount, rate, times, sums,
     KEYS: tl.constexpr, QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr,
     V_WIDTH: tl.constexpr, POWER: tl.constexpr, IDENTITY: tl.constexpr, FAST: tl.constexpr,
     PRECISION: tl.constexpr, SUMMED: tl.constexpr,
@@ -88,22 +88,19 @@ def _add_run(
     QUERIES: tl.constexpr = q_tile.shape[0]  # noqa: N806
     dq_tile, decays, held = gradients
     query_place = (first_query + tl.arange(0, QUERIES))[:, None]
-    query_seconds = None
-    if time is not None:
-        query_seconds = read_column(times[0], first_query, QUERIES)
     spans = no_spans()
     for first_key in tl.range(begin, end, KEYS):
         spans, reads = read_ahead(
             spans, begin, position, time, query_least, query_most, key_bounds, num_blocks, first_query,
-            first_key, length, times, QUERIES, KEYS,
+            first_key, length, counts, True, QUERIES, KEYS,
         )  # fmt: skip
         k_tile = load_rows(k, k_stride, first_key, length, KEYS, QK_DIM, QK_WIDTH, False, KNOWN=True)
         v_tile = load_rows(v, v_stride, first_key, length, KEYS, V_DIM, V_WIDTH, False, KNOWN=True)
         products = tl.dot(q_tile, tl.trans(k_tile), input_precision=PRECISION)
         key_place = (first_key + tl.arange(0, KEYS))[None, :]
         half = half_run_scores(
-            products, half_scale, reads, position, time, query_seconds, query_place, key_place, length,
-            amount, rate, times, POWER,
+            products, half_scale, reads, position, time, counts, first_query, first_key, query_place,
+            key_place, length, amount, rate, times, True, POWER,
         )  # fmt: skip
         dweights = tl.dot(given_tile, tl.trans(v_tile), input_precision=PRECISION)
         _, slope = activate_with_slope(half, IDENTITY, FAST)
@@ -111,9 +108,7 @@ def _add_run(
         decays = _add_decays(decays, dscores, query_place, key_place, length, amount, rate, times, POWER)
         dq_tile = settled(tl.dot(dscores.to(k_tile.dtype), k_tile, dq_tile, input_precision=PRECISION))
         if SUMMED:
-            held = add_run_tile(
-                held, dscores, first_query - first_key, reads[2], query_seconds, reads[1], times, sums
-            )
+            held = add_run_tile(held, dscores, first_query, first_key, reads[1], counts, sums)
     if SUMMED:
         held = send_held(held, first_query - end, sums)
     return dq_tile, decays, held
@@ -129,12 +124,16 @@ def _add_tiles(
 ):  # fmt: skip
     """Add all tiles of some ranges, with the mask."""
     place = place_of(ranges, 0, KEYS, MASK)
-    span = outlook(time, query_least, query_most, key_bounds, num_blocks, place, length, True, KEYS)
+    QUERIES: tl.constexpr = q_tile.shape[0]  # noqa: N806
+    span = outlook(
+        time, query_least, query_most, key_bounds, num_blocks, first_query, place, length, True, QUERIES, KEYS
+    )
     for step in tl.range(0, count_all(ranges, KEYS, MASK)):
         next_place = place_of(ranges, step + 1, KEYS, MASK)
         next_span = outlook(
-            time, query_least, query_most, key_bounds, num_blocks, next_place, length, True, KEYS
-        )
+            time, query_least, query_most, key_bounds, num_blocks, first_query, next_place, length, True,
+            QUERIES, KEYS,
+        )  # fmt: skip
         gradients = _add_tile(
             gradients, q_tile, k, v, given_tile, k_stride, v_stride, first_query, place,
             length, rule, half_scale, position, time, span, amount, rate, times, sums,
@@ -150,7 +149,7 @@ def query_kernel(
     q, k, v, given, dq, decay_rows, position_sums, position_row, time_sums, time_row, band,
     most, limit, tiles, num_tiles, rules, num_sequences, position, position_head,
     time, time_head, amount, rate, decay_head, query_time, timestamp, seconds, bounds,
-    borders, wide_borders, near, tokens, num_blocks, q_stride, q_head, k_stride: tl.constexpr, k_head,
+    borders, wide_borders, near, older, tokens, num_blocks, q_stride, q_head, k_stride: tl.constexpr, k_head,
     v_stride: tl.constexpr, v_head,
     given_stride, given_head,
     dq_stride, window, front, context, half_scale, qk_scale, output_scale,
@@ -209,17 +208,19 @@ def query_kernel(
         if time_sums is not None:
             # No runs in the band: what is to be stored there is stored tile by tile.
             whole_end = tl.minimum(whole_end, band_begin(first))
+        counts, ordered = counts_of(older, start)
+        whole_end = tl.where(ordered, whole_end, whole_begin)
         place, end = ranges[0], ranges[3]
         while place < end:
             stop, again = find_run(
                 query_least, query_most, key_bounds, num_blocks, place, whole_begin, whole_end, end, length,
-                KEYS,
+                True, KEYS,
             )  # fmt: skip
             if place < stop:
                 gradients = _add_run(
                     gradients, q_tile, k, v, given_tile, k_stride, v_stride, first, place, stop, length,
-                    half_scale, position, time, query_least, query_most, key_bounds, num_blocks, amount, rate,
-                    times, sums, KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, POWER, IDENTITY, FAST, PRECISION,
+                    half_scale, position, time, query_least, query_most, key_bounds, num_blocks, counts,
+                    amount, rate, times, sums, KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, POWER, IDENTITY, FAST, PRECISION,
                     SUMMED,
                 )  # fmt: skip
             gradients = _add_tiles(
@@ -233,8 +234,8 @@ def query_kernel(
         if SPLIT:
             gradients = _add_run(
                 gradients, q_tile, k, v, given_tile, k_stride, v_stride, first, whole_begin, whole_end,
-                length, half_scale, position, time, query_least, query_most, key_bounds, num_blocks, amount,
-                rate, times, sums, KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, POWER, IDENTITY, FAST, PRECISION,
+                length, half_scale, position, time, query_least, query_most, key_bounds, num_blocks, None,
+                amount, rate, times, sums, KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, POWER, IDENTITY, FAST, PRECISION,
                 SUMMED,
             )  # fmt: skip
         else:

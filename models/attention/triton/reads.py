@@ -59,10 +59,10 @@ def read_row(table, start, COLUMNS: tl.constexpr):
 
 
 @triton.jit
-def read_column(table, start, ROWS: tl.constexpr):
-    """[ROWS, 1] of a table from `start` on."""
+def read_column(table, start, ROWS: tl.constexpr, STRIDE: tl.constexpr = 1):
+    """[ROWS, 1] of a table of rows of STRIDE numbers, their first ones, from row `start` on."""
     row = tl.arange(0, ROWS)[:, None]
-    return _read_near(table, start + (row & ~_ROW), row & _ROW)
+    return _read_near(table, (start + (row & ~_ROW)) * STRIDE, (row & _ROW) * STRIDE)
 
 
 @triton.jit
@@ -115,6 +115,17 @@ def _read_native(place, TYPE: tl.constexpr):
         return tl.inline_asm_elementwise(
             "ld.global.nc.u64 $0, [$1];", "=l,l", [place], dtype=tl.int64, is_pure=True, pack=1
         )
+
+
+@triton.jit
+def saturate(left, right):
+    """`left + right` of float32, between 0 and 1: one addition."""
+    if _NATIVE:
+        return tl.inline_asm_elementwise(
+            "add.sat.f32 $0, $1, $2;", "=f,f,f", [left, right], dtype=tl.float32, is_pure=True, pack=1
+        )
+    else:
+        return tl.minimum(tl.maximum(left + right, 0.0), 1.0)
 
 
 @triton.jit

@@ -85,13 +85,10 @@ def hold_nothing(sums, QUERIES: tl.constexpr):
 
 
 @triton.jit
-def add_run_tile(
-    held, dscores, apart, ends, query_seconds, key_seconds, times, sums,
-):  # fmt: skip
+def add_run_tile(held, dscores, first_query, first_key, ends, counts, sums):
     """Add a tile's score gradients, one of a run (see `runs`), and return what is held.
 
-    Tiles of keys must follow each other without a gap, until `send_held`; `apart` is the place of the tile's
-    first query less that of its first key.
+    Tiles of keys must follow each other without a gap, until `send_held`; `counts` are of `crossings`.
     """
     first, second, rest, bucket = held
     blocks = block_diagonals(dscores)
@@ -101,9 +98,9 @@ def add_run_tile(
         low, high = lowest_and_highest(ends)
         # Within an `if`: the compiler reads no tiles ahead in a loop that holds another loop directly.
         if high > low:
-            add_beyond_few(dscores, ends, query_seconds, key_seconds, times[4], time_sums, scale)
+            add_beyond_few(dscores, low, high, counts, first_query, first_key, time_sums, scale)
     if sums[0] is not None:
-        first, second = _add_positions(first, second, blocks, apart, sums)
+        first, second = _add_positions(first, second, blocks, first_query - first_key, sums)
     return first, second, rest, bucket
 
 

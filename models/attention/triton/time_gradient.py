@@ -17,7 +17,8 @@ import triton
 import triton.language as tl
 
 from models.attention.bias import NUM_BUCKETS
-from models.attention.triton.bias import lowest_and_highest, reach
+from models.attention.triton.bias import lowest_and_highest
+from models.attention.triton.crossings import beyond, read_counts
 from models.attention.triton.diagonals import STRIPE, one_by_one
 from models.attention.triton.near import NEAR
 from models.attention.triton.tiles import BLOCK, LARGEST_TILE
@@ -103,25 +104,24 @@ def _send(parts, place, scale):
 
 
 @triton.jit
-def add_beyond_few(dscores, ends, query_seconds, key_seconds, borders, time_sums, scale):
-    """Send what lies beyond each border of a tile that spans few buckets, pair by pair."""
-    low, high = lowest_and_highest(ends)
+def add_beyond_few(dscores, low, high, counts, first_query, first_key, time_sums, scale):
+    """Send what lies beyond each border of a tile that spans few buckets, pair by pair; times are in order."""
+    count = read_counts(counts, first_query, low + 1, dscores.shape[0])
     for border in tl.range(low + 1, high + 1, num_stages=1):
-        reached = reach(query_seconds, key_seconds, tl.load(borders + border))
-        _send(_sum_reached(reached, dscores), time_sums + _HALF_SUMS + border, scale)
+        reached = beyond(count, first_key, dscores.shape[1], True)
+        count = read_counts(counts, first_query, border + 1, dscores.shape[0])
+        _send(_sum_products(reached, dscores), time_sums + _HALF_SUMS + border, scale)
 
 
 @triton.jit
-def _sum_reached(reached, tile):
-    """`[stripes, 8, 8]`: the sum of all 8 x 8 blocks of each stripe, where a tile of bool is true."""
-    BLOCKS: tl.constexpr = tile.shape[1] // 4
-    STRIPES: tl.constexpr = tile.shape[0] // _STRIPE
-    reached = _blocks(reached)
-    tile = _blocks(tile)
-    total = tl.where(reached[0], tile[0], 0.0)
+def _sum_products(one, other):
+    """`[stripes, 8, 8]`: the sum of all 8 x 8 blocks of each stripe of two tiles' products."""
+    BLOCKS: tl.constexpr = one.shape[1] // 4
+    STRIPES: tl.constexpr = one.shape[0] // _STRIPE
+    one, other = _blocks(one), _blocks(other)
+    total = one[0] * other[0]
     for number in tl.static_range(1, BLOCKS):
-        # One addition, done or not: two instructions with the comparison.
-        total = tl.where(reached[number], total + tile[number], total)
+        total += one[number] * other[number]
     return tl.reshape(total, (STRIPES, 8, 8))
 
 

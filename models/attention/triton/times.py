@@ -19,8 +19,8 @@ import triton.language as tl
 from torch import Tensor
 
 from models.attention.bias import BUCKET_STARTS, RelativeTime
+from models.attention.triton.crossings import count_older, count_sooner
 from models.attention.triton.near import find_near
-from models.attention.triton.older import count_older
 from models.attention.triton.start import is_put_off, start
 from models.attention.triton.step import read_tile
 from models.attention.triton.tiles import BLOCK, LARGEST_TILE, tile_list
@@ -47,10 +47,11 @@ class Times:
     wide_borders: Tensor
     """[129] int64: the same, all of them."""
     in_order: Tensor
-    """[blocks] int32, see `older.count_older`."""
+    """[2, blocks] int32: 1 where `timestamp` does not fall in a block, nor from the block before to it, and no
+    query of the block asks before its own token; and where `query_time` does not fall. Else 0."""
     blocks: Tensor
     """List of 64-token tiles."""
-    _older: list[Tensor] = field(default_factory=list)
+    _counts: dict[bool, Tensor] = field(default_factory=dict)
 
     @cached_property
     def near(self) -> Tensor:
@@ -58,14 +59,22 @@ class Times:
         return find_near(self.query_time, self.timestamp, self.blocks, self.wide_borders)
 
     def older(self) -> Tensor:
-        """[tokens, 128] int32, see `older.count_older`; found when first asked for."""
-        if self._older:
-            return self._older[0]
-        older = count_older(self.query_time, self.timestamp, self.wide_borders, self.in_order, self.blocks)
-        # What is put off is only compiled, and finds nothing.
-        if not is_put_off():
-            self._older.append(older)
-        return older
+        """[tokens + 128, 128] float32, see `crossings.count_older`; found when first asked for."""
+        return self._find_counts(True)
+
+    def sooner(self) -> Tensor:
+        """[tokens + 128, 128] float32, see `crossings.count_sooner`; found when first asked for."""
+        return self._find_counts(False)
+
+    def _find_counts(self, older: bool) -> Tensor:
+        counts = self._counts.get(older)
+        if counts is None:
+            count, in_order = (count_older if older else count_sooner), self.in_order[0 if older else 1]
+            counts = count(self.query_time, self.timestamp, self.wide_borders, in_order, self.blocks)
+            # What is put off is only compiled, and finds nothing.
+            if not is_put_off():
+                self._counts[older] = counts
+        return counts
 
 
 _times: WeakKeyDictionary[RelativeTime, Times] = WeakKeyDictionary()
@@ -99,7 +108,7 @@ def find_times(query_time: Tensor, timestamp: Tensor, blocks: Tensor) -> Times:
     room = torch.empty(2 * tokens + LARGEST_TILE, dtype=torch.int32, device=timestamp.device)
     seconds = room[: 2 * tokens].view(2, tokens)
     bounds = torch.empty((4, count), dtype=torch.int32, device=timestamp.device)
-    in_order = torch.empty(count, dtype=torch.int32, device=timestamp.device)
+    in_order = torch.empty((2, count), dtype=torch.int32, device=timestamp.device)
     if count:
         start(_find_times, (count, 1), _ONE_WARP, {
             "query_time": query_time, "timestamp": timestamp, "seconds": seconds, "bounds": bounds,
@@ -137,9 +146,11 @@ def _find_times(
     # Past the end stands the last event again: it changes no bound.
     place = tl.minimum(number * BLOCK + tl.arange(0, BLOCK), length - 1)
     asked, happened = tl.load(query_time + start + place), tl.load(timestamp + start + place)
-    before_it = tl.load(timestamp + start + tl.maximum(place - 1, 0))
-    ordered = (asked >= happened) & (happened >= before_it)
+    before_it = start + tl.maximum(place - 1, 0)
+    ordered = (asked >= happened) & (happened >= tl.load(timestamp + before_it))
     tl.store(in_order + before + number, tl.min(ordered.to(tl.int32)))
+    ordered = asked >= tl.load(query_time + before_it)
+    tl.store(in_order + num_blocks + before + number, tl.min(ordered.to(tl.int32)))
     queries = _relative(asked, origin, LIMIT)
     keys = _relative(happened, origin, LIMIT)
     tl.store(seconds + start + place, queries)
