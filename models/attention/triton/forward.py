@@ -9,7 +9,7 @@ import triton.language as tl
 
 from models.attention.triton.bias import from_token, half_scores, outlook
 from models.attention.triton.crossings import counts_of
-from models.attention.triton.runs import find_run, half_run_scores, no_spans, read_ahead
+from models.attention.triton.runs import after_reads, find_run, half_run_scores, no_spans, read_ahead
 from models.attention.triton.sight import count_all, join, key_ranges, place_of, read_rule, visible
 from models.attention.triton.step import (
     VARYING,
@@ -57,12 +57,11 @@ def _add_run(
     """Add a run of tiles of keys, see `runs`."""
     QUERIES: tl.constexpr = q_tile.shape[0]  # noqa: N806
     query_place = (first_query + tl.arange(0, QUERIES))[:, None]
-    spans = no_spans()
+    spans, reads = read_ahead(
+        no_spans(), begin, position, time, query_least, query_most, key_bounds, num_blocks, first_query, begin,
+        length, counts, True, QUERIES, KEYS,
+    )  # fmt: skip
     for first_key in tl.range(begin, end, KEYS):
-        spans, reads = read_ahead(
-            spans, begin, position, time, query_least, query_most, key_bounds, num_blocks, first_query,
-            first_key, length, counts, True, QUERIES, KEYS,
-        )  # fmt: skip
         k_tile = load_rows(k, k_stride, first_key, length, KEYS, QK_DIM, QK_WIDTH, False, KNOWN=True)
         products = tl.dot(q_tile, tl.trans(k_tile), input_precision=PRECISION)
         key_place = (first_key + tl.arange(0, KEYS))[None, :]
@@ -71,6 +70,11 @@ def _add_run(
             key_place, length, amount, rate, times, True, POWER,
         )  # fmt: skip
         weights = activate(half, IDENTITY, FAST)
+        spans, reads = read_ahead(
+            spans, begin, position, time, query_least, query_most, key_bounds, num_blocks, first_query,
+            tl.minimum(first_key + KEYS, end - KEYS), length, counts, True, QUERIES, KEYS,
+        )  # fmt: skip
+        weights = after_reads(weights, reads, position, time)
         v_tile = load_rows(v, v_stride, first_key, length, KEYS, V_DIM, V_WIDTH, False, KNOWN=True)
         total = settled(tl.dot(weights.to(v_tile.dtype), v_tile, total, input_precision=PRECISION))
     return total

@@ -9,7 +9,7 @@ import triton.language as tl
 
 from models.attention.triton.bias import decay_exponent, from_token, half_scores, outlook
 from models.attention.triton.crossings import counts_of
-from models.attention.triton.runs import find_run, half_run_scores, no_spans, read_ahead
+from models.attention.triton.runs import after_reads, find_run, half_run_scores, no_spans, read_ahead
 from models.attention.triton.sight import count_all, join, key_ranges, place_of, read_rule, visible
 from models.attention.triton.step import (
     VARYING,
@@ -88,12 +88,11 @@ def _add_run(
     QUERIES: tl.constexpr = q_tile.shape[0]  # noqa: N806
     dq_tile, decays, held = gradients
     query_place = (first_query + tl.arange(0, QUERIES))[:, None]
-    spans = no_spans()
+    spans, reads = read_ahead(
+        no_spans(), begin, position, time, query_least, query_most, key_bounds, num_blocks, first_query, begin,
+        length, counts, True, QUERIES, KEYS,
+    )  # fmt: skip
     for first_key in tl.range(begin, end, KEYS):
-        spans, reads = read_ahead(
-            spans, begin, position, time, query_least, query_most, key_bounds, num_blocks, first_query,
-            first_key, length, counts, True, QUERIES, KEYS,
-        )  # fmt: skip
         k_tile = load_rows(k, k_stride, first_key, length, KEYS, QK_DIM, QK_WIDTH, False, KNOWN=True)
         v_tile = load_rows(v, v_stride, first_key, length, KEYS, V_DIM, V_WIDTH, False, KNOWN=True)
         products = tl.dot(q_tile, tl.trans(k_tile), input_precision=PRECISION)
@@ -105,10 +104,16 @@ def _add_run(
         dweights = tl.dot(given_tile, tl.trans(v_tile), input_precision=PRECISION)
         _, slope = activate_with_slope(half, IDENTITY, FAST)
         dscores = dweights * slope
+        ends = reads[1]
+        spans, reads = read_ahead(
+            spans, begin, position, time, query_least, query_most, key_bounds, num_blocks, first_query,
+            tl.minimum(first_key + KEYS, end - KEYS), length, counts, True, QUERIES, KEYS,
+        )  # fmt: skip
+        dscores = after_reads(dscores, reads, position, time)
         decays = _add_decays(decays, dscores, query_place, key_place, length, amount, rate, times, POWER)
         dq_tile = settled(tl.dot(dscores.to(k_tile.dtype), k_tile, dq_tile, input_precision=PRECISION))
         if SUMMED:
-            held = add_run_tile(held, dscores, first_query, first_key, reads[1], counts, sums)
+            held = add_run_tile(held, dscores, first_query, first_key, ends, counts, sums)
     if SUMMED:
         held = send_held(held, first_query - end, sums)
     return dq_tile, decays, held

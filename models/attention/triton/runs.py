@@ -19,7 +19,7 @@ from models.attention.triton.bias import BORDERS, add_decay, differences, find_w
 from models.attention.triton.buckets import bucket_range
 from models.attention.triton.crossings import beyond, read_counts
 from models.attention.triton.reads import read, read_diagonals
-from models.attention.triton.step import block_bounds
+from models.attention.triton.step import asked_for, block_bounds
 
 _BORDERS, _LAST_BUCKET = tl.constexpr(BORDERS), tl.constexpr(LAST_BUCKET)
 # With more borders a tile costs more in a run than outside.
@@ -107,6 +107,17 @@ def read_ahead(
         above = read(time, tl.minimum(low + 1, _LAST_BUCKET))
         count = read_counts(counts, first_row, low + 1, ROWS)
     return spans, (placed, ends, base, above, count)
+
+
+@triton.jit
+def after_reads(scores, reads, position, time):
+    """Scores, computed once all is asked for that `read_ahead` reads: before the next rows of other tensors,
+    behind which it would have to wait."""
+    if position is not None:
+        scores = asked_for(scores, reads[0])
+    if time is not None:
+        scores = asked_for(scores, reads[4])
+    return scores
 
 
 @triton.jit

@@ -124,6 +124,16 @@ def beside(tile, scores):
 
 
 @triton.jit
+def asked_for(scores, tile):
+    """A tile of float32 scores, computed once another, or a row or column of one, is asked for."""
+    if _NATIVE:
+        # No instruction at all: nobody waits for it, but the compiler keeps the order.
+        return tl.inline_asm_elementwise("", "=r,0,r", [scores, tile], dtype=tl.float32, is_pure=True, pack=1)
+    else:
+        return scores
+
+
+@triton.jit
 def tanh(x, FAST: tl.constexpr):
     """FAST: one operation of the special-function unit, wrong by 2^-11 at most; otherwise two, exact."""
     if FAST:
