@@ -105,7 +105,7 @@ def _read_native(place, TYPE: tl.constexpr):
     """The float32, int32 or int64 at each address."""
     if TYPE.is_floating():
         return tl.inline_asm_elementwise(
-            "ld.global.nc.f32 $0, [$1];", "=f,l", [place], dtype=tl.float32, is_pure=True, pack=1
+            "ld.global.f32 $0, [$1];", "=f,l", [place], dtype=tl.float32, is_pure=True, pack=1
         )
     elif TYPE.primitive_bitwidth == 32:
         return tl.inline_asm_elementwise(
