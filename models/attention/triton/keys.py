@@ -38,8 +38,10 @@ def _add_tile(
     dk_tile, dv_tile = gradients
     query_place = (first_query + tl.arange(0, QUERIES))[None, :]
     key_place = (first_key + tl.arange(0, k_tile.shape[0]))[:, None]
-    q_tile = load_rows(q, q_stride, first_query, length, QUERIES, QK_DIM, QK_WIDTH, True, rule[4])
-    given_tile = load_rows(given, given_stride, first_query, length, QUERIES, V_DIM, V_WIDTH, True, rule[4])
+    q_tile = load_rows(q, q_stride, first_query, length, QUERIES, QK_DIM, QK_WIDTH, True, rule[4], True)
+    given_tile = load_rows(
+        given, given_stride, first_query, length, QUERIES, V_DIM, V_WIDTH, True, rule[4], True
+    )
     products = tl.dot(k_tile, tl.trans(q_tile), input_precision=PRECISION)
     half = half_scores(
         products, half_scale, first_query, first_key, query_place, key_place, length, rule, position,
@@ -72,8 +74,10 @@ def _add_run(
         length, counts, False, KEYS, QUERIES,
     )  # fmt: skip
     for first_query in tl.range(begin, end, QUERIES):
-        q_tile = load_rows(q, q_stride, first_query, length, QUERIES, QK_DIM, QK_WIDTH, False)
-        given_tile = load_rows(given, given_stride, first_query, length, QUERIES, V_DIM, V_WIDTH, False)
+        q_tile = load_rows(q, q_stride, first_query, length, QUERIES, QK_DIM, QK_WIDTH, False, KNOWN=True)
+        given_tile = load_rows(
+            given, given_stride, first_query, length, QUERIES, V_DIM, V_WIDTH, False, KNOWN=True
+        )
         products = tl.dot(k_tile, tl.trans(q_tile), input_precision=PRECISION)
         query_place = (first_query + tl.arange(0, QUERIES))[None, :]
         half = half_run_scores(
@@ -127,8 +131,8 @@ def _add_tiles(
 def key_kernel(
     q, k, v, given, dk, dv, most, tiles, num_tiles, rules, num_sequences, position, position_head,
     time, time_head, amount, rate, decay_head, query_time, timestamp, seconds, bounds,
-    borders, wide_borders, near, sooner, tokens, num_blocks, q_stride, q_head, k_stride, k_head, v_stride, v_head,
-    given_stride, given_head,
+    borders, wide_borders, near, sooner, tokens, num_blocks, q_stride: tl.constexpr, q_head, k_stride, k_head, v_stride, v_head,
+    given_stride: tl.constexpr, given_head,
     dk_stride, dv_stride, window, front, context, half_scale, qk_scale, output_scale,
     KEYS: tl.constexpr, QUERIES: tl.constexpr,
     QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr, V_WIDTH: tl.constexpr,
