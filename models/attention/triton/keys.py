@@ -13,7 +13,7 @@ import triton.language as tl
 
 from models.attention.triton.bias import from_token, half_scores, outlook
 from models.attention.triton.crossings import counts_of
-from models.attention.triton.runs import after_reads, find_run, half_run_scores, no_spans, read_ahead
+from models.attention.triton.runs import find_run, half_run_scores, no_spans, read_ahead
 from models.attention.triton.sight import count_all, join, place_of, query_ranges, read_rule, visible
 from models.attention.triton.step import (
     VARYING,
@@ -69,11 +69,12 @@ def _add_run(
     KEYS: tl.constexpr = k_tile.shape[0]  # noqa: N806
     dk_tile, dv_tile = gradients
     key_place = (first_key + tl.arange(0, KEYS))[:, None]
-    spans, reads = read_ahead(
-        no_spans(), begin, position, time, key_least, key_most, query_bounds, num_blocks, first_key, begin,
-        length, counts, False, KEYS, QUERIES,
-    )  # fmt: skip
+    spans = no_spans()
     for first_query in tl.range(begin, end, QUERIES):
+        spans, reads = read_ahead(
+            spans, begin, position, time, key_least, key_most, query_bounds, num_blocks, first_key,
+            first_query, length, counts, False, KEYS, QUERIES,
+        )  # fmt: skip
         q_tile = load_rows(q, q_stride, first_query, length, QUERIES, QK_DIM, QK_WIDTH, False, KNOWN=True)
         given_tile = load_rows(
             given, given_stride, first_query, length, QUERIES, V_DIM, V_WIDTH, False, KNOWN=True
@@ -87,11 +88,6 @@ def _add_run(
         dweights = tl.dot(v_tile, tl.trans(given_tile), input_precision=PRECISION)
         weights, slope = activate_with_slope(half, IDENTITY, FAST)
         dscores = dweights * slope
-        spans, reads = read_ahead(
-            spans, begin, position, time, key_least, key_most, query_bounds, num_blocks, first_key,
-            tl.minimum(first_query + QUERIES, end - QUERIES), length, counts, False, KEYS, QUERIES,
-        )  # fmt: skip
-        weights = after_reads(weights, reads, position, time)
         dv_tile = tl.dot(weights.to(given_tile.dtype), given_tile, dv_tile, input_precision=PRECISION)
         dk_tile = tl.dot(dscores.to(q_tile.dtype), q_tile, dk_tile, input_precision=PRECISION)
     return dk_tile, dv_tile

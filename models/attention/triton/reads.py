@@ -31,8 +31,8 @@ def read(table, place):
 # columns that are constant in a thread stand apart from those that are not: the compiler then sees that
 # addresses differ by constants, which cost no instruction, and which of them are the same. In any other
 # layout this is right too, but slower.
-_ROW = tl.constexpr(8)
-_COLUMN = tl.constexpr(~6)
+FAR_ROW, NEAR_COLUMNS = 8, ~6
+_ROW, _COLUMN = tl.constexpr(FAR_ROW), tl.constexpr(NEAR_COLUMNS)
 
 
 @triton.jit

@@ -22,6 +22,7 @@ from models.attention.triton.crossings import beyond, read_counts
 from models.attention.triton.diagonals import STRIPE, one_by_one
 from models.attention.triton.near import NEAR
 from models.attention.triton.tiles import BLOCK, LARGEST_TILE
+from models.attention.triton.writes import write_tile
 
 HALF_SUMS = (NUM_BUCKETS + 1 + 7) // 8 * 8
 """Numbers of a stripe for tiles' lowest buckets, and as many for borders: one behind the last stays 0."""
@@ -72,8 +73,7 @@ def store_in_band(band, dscores, first_query, column, length, unit):
     # The rows of a larger tile have different bands.
     tl.static_assert(QUERIES <= _BLOCK)
     row = first_query + tl.arange(0, QUERIES)[:, None]
-    place = band + row * _BAND + (column + tl.arange(0, dscores.shape[1])[None, :])
-    tl.store(place, (dscores * unit).to(band.dtype.element_ty), mask=row < length)
+    write_tile(band + (first_query * _BAND + column), dscores * unit, _BAND, row < length)
 
 
 @triton.jit

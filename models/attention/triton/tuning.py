@@ -68,6 +68,6 @@ def shapes(qk_width: int, v_width: int, element_size: int, timed: bool, short: b
             return Shapes(Shape(64, 32, 4, 3, registers=128), small, small)
         return Shapes(Shape(64, 64, 4, 3), small, small, split=split)
     if timed:
-        return Shapes(Shape(64, 64, 4, 3), Shape(128, 64, 8, 2), small)
+        return Shapes(Shape(64, 64, 4, 3), Shape(128, 32, 8, 3), small)
     forward, backward = Shape(128, 32, 8, 4, registers=128), Shape(128, 64, 8, 3)
     return Shapes(forward, backward, backward)
