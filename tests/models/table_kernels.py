@@ -74,22 +74,17 @@ def longest_kernel(most, rows, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
 
 @triton.jit
 def run_kernel(
-    scores, position_sums, time_sums, most, limit, seconds, borders, ends, apart, count,
+    scores, position_sums, time_sums, most, limit, counts, ends, apart, count,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """Adds `scores`, [ROWS, count * COLUMNS], as a run of tiles of keys, the first `apart` places before the
-    queries. `seconds` are of the ROWS queries and then of all keys, and `ends` of each tile."""
+    queries. `counts` are rows of `crossings.count_older`, and `ends` of each tile."""
     sums = (position_sums, time_sums, find_scale(most, limit), None, 0.0)
-    times = (borders, borders, borders, borders, borders, borders)
-    query_seconds = tl.load(seconds + tl.arange(0, ROWS)[:, None])
     held = hold_nothing(sums, ROWS)
     for number in tl.range(0, count):
         first = number * COLUMNS
         tile = _load_tile(scores, count * COLUMNS, 0, first, ROWS, COLUMNS)
-        key_seconds = tl.load(seconds + ROWS + first + tl.arange(0, COLUMNS)[None, :])
-        held = add_run_tile(
-            held, tile, apart - first, tl.load(ends + number), query_seconds, key_seconds, times, sums
-        )
+        held = add_run_tile(held, tile, apart, first, tl.load(ends + number), counts, sums)
     held = send_held(held, apart - count * COLUMNS, sums)
     send_last(held, sums)
 

@@ -83,10 +83,6 @@ def by_number(amounts: Tensor, numbers: Tensor, size: int) -> Tensor:
     return torch.from_numpy(found)
 
 
-def borders() -> Tensor:
-    return torch.tensor(BUCKET_STARTS).clamp(max=2**31 - 1).int().to(DEVICE)
-
-
 @pytest.mark.parametrize(("rows", "columns"), TILES)
 def test_blocks_and_diagonals_of_a_tile(kernels: ModuleType, rows: int, columns: int) -> None:
     tile, stripes, count = whole_numbers(rows, columns), rows // 16, columns // 8
@@ -120,21 +116,22 @@ def test_a_run_of_tiles(kernels: ModuleType, rows: int, columns: int) -> None:
     count = 4
     scores = whole_numbers(rows, count * columns)
     seconds = torch.randint(9000, 9300, (rows,), generator=torch.Generator().manual_seed(0))
-    far = [20, 40, 4000, 4010]  # seconds before the first query: one bucket or two, then another one
-    stamps = torch.cat([9000 - seconds_before - torch.arange(columns).flip(0) % 7 for seconds_before in far])
+    far = [4010, 4000, 40, 20]  # seconds before the first query: one bucket, then others, one or two
+    stamps = torch.cat([9000 - before - torch.arange(columns).flip(0) * 7 // columns for before in far])
     difference = seconds[:, None] - stamps[None, :]
     bucket = time_bucket(difference)
     tiles = bucket.view(rows, count, columns)
     lowest, highest = tiles.amin((0, 2)), tiles.amax((0, 2))
-    assert (lowest != highest)[:2].all()
-    assert lowest[2] == lowest[3]
+    assert (lowest != highest)[2:].all()
+    assert lowest[0] == lowest[1]
     ends = ((lowest << 8) + highest).int().to(DEVICE)
     apart = count * columns
+    counts = torch.zeros(apart + rows, NUM_BUCKETS - 1)
+    counts[apart:] = (difference[:, :, None] >= torch.tensor(BUCKET_STARTS[1:])).sum(1)
     sums = Sums()
     kernels.run_kernel[(1,)](
-        scores, *sums.arguments(), torch.cat([seconds, stamps]).int().to(DEVICE), borders(), ends, apart,
-        count, ROWS=rows, COLUMNS=columns,
-    )  # fmt: skip
+        scores, *sums.arguments(), counts.to(DEVICE), ends, apart, count, ROWS=rows, COLUMNS=columns
+    )
     place = apart + torch.arange(rows)[:, None] - torch.arange(count * columns)[None, :]
     expected = by_number(scores.cpu(), place, POSITIONS)
     assert torch.equal(sums.positions().round(), expected)
@@ -231,11 +228,9 @@ def test_the_largest_sum_there_can_be_does_not_overflow(kernels: ModuleType, sig
     pairs = 64 * 64 * count
     sums = Sums(2.0**62 / pairs, given, value)
     scores = torch.full((64, 64 * count), sign * 1.2 * given * value, device=DEVICE)
-    seconds = torch.zeros(64 + 64 * count, dtype=torch.int32, device=DEVICE)
+    counts = torch.zeros((64 + 64 * count, NUM_BUCKETS - 1), device=DEVICE)
     ends = torch.zeros(count, dtype=torch.int32, device=DEVICE)
-    kernels.run_kernel[(1,)](
-        scores, *sums.arguments(), seconds, borders(), ends, 64 * count, count, ROWS=64, COLUMNS=64
-    )
+    kernels.run_kernel[(1,)](scores, *sums.arguments(), counts, ends, 64 * count, count, ROWS=64, COLUMNS=64)
     total = pairs * sign * 1.2 * given * value
     # A product with the identity in TF32 rounds to 2^-11.
     assert sums.buckets()[0].item() == pytest.approx(total, rel=1e-3)

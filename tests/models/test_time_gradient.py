@@ -1,4 +1,4 @@
-"""How many tokens are older than a query by so and so much, and sums over the band near the diagonal."""
+"""Where along a row buckets change, and sums over the band near the diagonal."""
 
 from __future__ import annotations
 
@@ -30,36 +30,53 @@ def times(order: str, span: int = 10**6) -> RelativeTime:
     later = torch.randint(0, 5, timestamp.shape, generator=generator)
     if order == "asked before":
         later[150] = -1
+    if order == "asked sooner":
+        later[150] = 10**7
     query_time = timestamp + later
     sequences = Sequences.from_lengths(list(LENGTHS), DEVICE)
     return RelativeTime(query_time.to(DEVICE), timestamp.to(DEVICE), sequences)
 
 
 def sequences_of(tensor: Tensor) -> list[Tensor]:
-    return list(tensor.cpu().split(list(LENGTHS)))
+    return list(tensor[: sum(LENGTHS)].cpu().split(list(LENGTHS)))
 
 
 @pytest.mark.parametrize("span", [1, 100, 10**6, 10**17])
-def test_counts_of_older_tokens(span: int) -> None:
+def test_where_buckets_change(span: int) -> None:
     from models.attention.triton.times import times_of
 
     relative_time = times("sorted", span)
-    found = times_of(relative_time).older()
+    query_time = torch.cat(
+        [of_sequence.sort().values for of_sequence in sequences_of(relative_time.query_time)]
+    )
+    relative_time = RelativeTime(query_time.to(DEVICE), relative_time.timestamp, relative_time.sequences)
+    found = times_of(relative_time)
     starts = torch.tensor(BUCKET_STARTS[1:])
     of_sequences = zip(
         sequences_of(relative_time.query_time), sequences_of(relative_time.timestamp), strict=True
     )
-    expected = [(query[:, None, None] - key[None, :, None] >= starts).sum(1) for query, key in of_sequences]
-    assert torch.equal(found.cpu(), torch.cat(expected).int())
+    beyond = [query[:, None, None] - key[None, :, None] >= starts for query, key in of_sequences]
+    older, sooner = found.older().cpu(), found.sooner().cpu()
+    tokens = sum(LENGTHS)
+    assert torch.equal(older[:tokens], torch.cat([pairs.sum(1) for pairs in beyond]).float())
+    assert torch.equal(sooner[:tokens], torch.cat([(~pairs).sum(0) for pairs in beyond]).float())
+    assert older.shape == sooner.shape == (tokens + 128, 128)
+    assert not older[tokens:].any()
 
 
-@pytest.mark.parametrize(("order", "wrong"), [("any", {1, 3, 4}), ("asked before", {1})])
-def test_sequences_out_of_order(order: str, wrong: set[int]) -> None:
-    """All counts of a sequence are -1 where times fall anywhere in it, or a query asks before its token."""
+@pytest.mark.parametrize(
+    ("order", "wrong", "wrong_queries"),
+    [("any", {1, 3, 4}, {1, 3, 4}), ("asked before", {1}, set()), ("asked sooner", set(), {1})],
+)
+def test_sequences_out_of_order(order: str, wrong: set[int], wrong_queries: set[int]) -> None:
+    """All counts of a sequence are -1 where times fall anywhere in it, or a query asks before its token; the
+    other way round where query times fall."""
     from models.attention.triton.times import times_of
 
-    for number, counts in enumerate(sequences_of(times_of(times(order)).older())):
-        assert bool((counts == -1).all() if number in wrong else (counts >= 0).all())
+    found = times_of(times(order, 10**9))
+    for counts_of_all, fell in ((found.older(), wrong), (found.sooner(), wrong_queries)):
+        for number, counts in enumerate(sequences_of(counts_of_all)):
+            assert bool((counts == -1).all() if number in fell else (counts >= 0).all())
 
 
 @pytest.mark.parametrize("order", ["sorted", "any", "far"])

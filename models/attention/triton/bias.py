@@ -5,7 +5,7 @@ number, and one masked addition a bucket border. Near it each pair looks its buc
 each finds it.
 """
 # mypy: allow-untyped-defs
-# ruff: noqa: N803, N806
+# ruff: noqa: N803, SIM108 (Triton has branches at compile time as statements)
 
 from __future__ import annotations
 

@@ -58,8 +58,8 @@ def _add_run(
     QUERIES: tl.constexpr = q_tile.shape[0]  # noqa: N806
     query_place = (first_query + tl.arange(0, QUERIES))[:, None]
     spans, reads = read_ahead(
-        no_spans(), begin, position, time, query_least, query_most, key_bounds, num_blocks, first_query, begin,
-        length, counts, True, QUERIES, KEYS,
+        no_spans(), begin, position, time, query_least, query_most, key_bounds, num_blocks, first_query,
+        begin, length, counts, True, QUERIES, KEYS,
     )  # fmt: skip
     for first_key in tl.range(begin, end, KEYS):
         k_tile = load_rows(k, k_stride, first_key, length, KEYS, QK_DIM, QK_WIDTH, False, KNOWN=True)

@@ -127,8 +127,8 @@ def _add_tiles(
 def key_kernel(
     q, k, v, given, dk, dv, most, tiles, num_tiles, rules, num_sequences, position, position_head,
     time, time_head, amount, rate, decay_head, query_time, timestamp, seconds, bounds,
-    borders, wide_borders, near, sooner, tokens, num_blocks, q_stride: tl.constexpr, q_head, k_stride, k_head, v_stride, v_head,
-    given_stride: tl.constexpr, given_head,
+    borders, wide_borders, near, sooner, tokens, num_blocks, q_stride: tl.constexpr, q_head,
+    k_stride, k_head, v_stride, v_head, given_stride: tl.constexpr, given_head,
     dk_stride, dv_stride, window, front, context, half_scale, qk_scale, output_scale,
     KEYS: tl.constexpr, QUERIES: tl.constexpr,
     QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr, V_WIDTH: tl.constexpr,

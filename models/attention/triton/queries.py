@@ -89,8 +89,8 @@ def _add_run(
     dq_tile, decays, held = gradients
     query_place = (first_query + tl.arange(0, QUERIES))[:, None]
     spans, reads = read_ahead(
-        no_spans(), begin, position, time, query_least, query_most, key_bounds, num_blocks, first_query, begin,
-        length, counts, True, QUERIES, KEYS,
+        no_spans(), begin, position, time, query_least, query_most, key_bounds, num_blocks, first_query,
+        begin, length, counts, True, QUERIES, KEYS,
     )  # fmt: skip
     for first_key in tl.range(begin, end, KEYS):
         k_tile = load_rows(k, k_stride, first_key, length, KEYS, QK_DIM, QK_WIDTH, False, KNOWN=True)
@@ -225,8 +225,8 @@ def query_kernel(
                 gradients = _add_run(
                     gradients, q_tile, k, v, given_tile, k_stride, v_stride, first, place, stop, length,
                     half_scale, position, time, query_least, query_most, key_bounds, num_blocks, counts,
-                    amount, rate, times, sums, KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, POWER, IDENTITY, FAST, PRECISION,
-                    SUMMED,
+                    amount, rate, times, sums, KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, POWER, IDENTITY, FAST,
+                    PRECISION, SUMMED,
                 )  # fmt: skip
             gradients = _add_tiles(
                 gradients, q_tile, k, v, given_tile, k_stride, v_stride, first,
@@ -240,8 +240,8 @@ def query_kernel(
             gradients = _add_run(
                 gradients, q_tile, k, v, given_tile, k_stride, v_stride, first, whole_begin, whole_end,
                 length, half_scale, position, time, query_least, query_most, key_bounds, num_blocks, None,
-                amount, rate, times, sums, KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, POWER, IDENTITY, FAST, PRECISION,
-                SUMMED,
+                amount, rate, times, sums, KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, POWER, IDENTITY, FAST,
+                PRECISION, SUMMED,
             )  # fmt: skip
         else:
             # One loop with the mask: half the code, compiled in half the time.

@@ -104,6 +104,7 @@ def read_numbers(table, varying, constant, COUNT: tl.constexpr):
 def _read_native(place, TYPE: tl.constexpr):
     """The float32, int32 or int64 at each address."""
     if TYPE.is_floating():
+        # Not as constant memory: what is asked for early would then be put off until it is needed.
         return tl.inline_asm_elementwise(
             "ld.global.f32 $0, [$1];", "=f,l", [place], dtype=tl.float32, is_pure=True, pack=1
         )

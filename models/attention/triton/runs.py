@@ -1,13 +1,14 @@
 """Runs of tiles that need neither a mask nor a bucket found pair by pair: those far from the diagonal, of
 sequences whose times are in order.
 
-They have a loop of their own. In it, all that a tile's bias needs from memory is asked for before its first
-product, and arrives meanwhile; and without the code for other tiles, there are registers for that.
+They have a loop of their own. In it, all that a tile's bias needs from memory is asked for early: what is
+asked for after rows of other tensors arrives behind all of these. Forward and the kernel for the queries ask
+one tile ahead, that for the keys, whose registers are full, before its product.
 
 A program owns the rows of its tiles, queries or keys, and goes through columns.
 """
 # mypy: allow-untyped-defs
-# ruff: noqa: N803
+# ruff: noqa: N803, N806
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ def find_run(
     own_least, own_most, bounds, num_blocks, begin, whole_begin, whole_end, end, length,
     OWN_QUERIES: tl.constexpr, SIZE: tl.constexpr,
 ):  # fmt: skip
-    """Columns from `begin` to `end`: the place where the run that begins there stops, and where the next begins.
+    """Columns from `begin` to `end`: the place where the run that begins there stops, and the next begins.
 
     Only tiles from `whole_begin` to `whole_end` need no mask. Either part may be empty, not both.
     """
@@ -82,8 +83,7 @@ def read_ahead(
 ):  # fmt: skip
     """The spans of the next tiles of a run from `begin` on, given those before; and what the bias of a tile
     takes from memory, but for its third bucket and more: what positions add, packed ends, the least bucket's
-    entry, and the next one's, with counts of what lies beyond the border between them (`crossings`). Read
-    before the product, to arrive meanwhile.
+    entry, and the next one's, with counts of what lies beyond the border between them (`crossings`).
 
     Zeros for what there is not.
     """
@@ -111,8 +111,8 @@ def read_ahead(
 
 @triton.jit
 def after_reads(scores, reads, position, time):
-    """Scores, computed once all is asked for that `read_ahead` reads: before the next rows of other tensors,
-    behind which it would have to wait."""
+    """Scores, computed once all is asked for that `read_ahead` reads for the next tile: before more rows of
+    other tensors are."""
     if position is not None:
         scores = asked_for(scores, reads[0])
     if time is not None:
@@ -148,8 +148,8 @@ def half_run_scores(
 def _add_rises(
     half, time, counts, low, high, first_row, first_column, below, above, count, OWN_QUERIES: tl.constexpr
 ):
-    """Add `(time[bucket] - below) / 2` for buckets from low to high, `below` the entry of low, `above` that of
-    the next, and `count` of what lies beyond the border between them."""
+    """Add `(time[bucket] - below) / 2` for buckets from low to high, `below` the entry of low, `above` that
+    of the next, and `count` of what lies beyond the border between them."""
     # Counts and entry of the next bucket are read while one is added.
     for bucket in tl.range(low + 2, high + 2, num_stages=1):
         rise = 0.5 * (above - below)

@@ -105,7 +105,7 @@ def _send(parts, place, scale):
 
 @triton.jit
 def add_beyond_few(dscores, low, high, counts, first_query, first_key, time_sums, scale):
-    """Send what lies beyond each border of a tile that spans few buckets, pair by pair; times are in order."""
+    """Send what lies beyond each border of a tile that spans few buckets, pair by pair, in order of time."""
     count = read_counts(counts, first_query, low + 1, dscores.shape[0])
     for border in tl.range(low + 1, high + 1, num_stages=1):
         reached = beyond(count, first_key, dscores.shape[1], True)

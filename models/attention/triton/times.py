@@ -47,8 +47,8 @@ class Times:
     wide_borders: Tensor
     """[129] int64: the same, all of them."""
     in_order: Tensor
-    """[2, blocks] int32: 1 where `timestamp` does not fall in a block, nor from the block before to it, and no
-    query of the block asks before its own token; and where `query_time` does not fall. Else 0."""
+    """[2, blocks] int32: 1 where `timestamp` does not fall in a block, nor from the block before to it, and
+    no query of the block asks before its own token; and where `query_time` does not fall. Else 0."""
     blocks: Tensor
     """List of 64-token tiles."""
     _counts: dict[bool, Tensor] = field(default_factory=dict)

@@ -4,7 +4,7 @@ Left to itself, the compiler would turn a tile around in shared memory first, fo
 costs registers all through a kernel, where these cost an instruction for two numbers.
 """
 # mypy: allow-untyped-defs
-# ruff: noqa: N803
+# ruff: noqa: N803, N806, SIM300
 
 from __future__ import annotations
 
