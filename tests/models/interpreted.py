@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -26,15 +27,28 @@ def import_interpreted() -> None:
         return
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRITON_INTERPRET", "1")
-        for name in list(sys.modules):
-            compiled = name.startswith("triton._C")
-            if (name.split(".")[0] == "triton" and not compiled) or name.startswith(_KERNELS):
-                del sys.modules[name]
+        forget(_KERNELS)
         _hurry(importlib.import_module("triton.runtime.interpreter"))
         importlib.import_module("models.attention.triton.operator")
         importlib.import_module("models.layers.kernels.operator")
         importlib.import_module("models.losses.triton.operator")
         importlib.import_module("models.losses.triton.softmax")
+
+
+def forget(kernels: tuple[str, ...]) -> dict[str, ModuleType]:
+    """Take Triton and the modules whose names begin so out of the list of modules, and out of the packages
+    that they are in: these would give them to whoever imports from a package."""
+    taken = {
+        name: module
+        for name, module in sys.modules.items()
+        if (name.split(".")[0] == "triton" and not name.startswith("triton._C")) or name.startswith(kernels)
+    }
+    for name in taken:
+        del sys.modules[name]
+        package, _, child = name.rpartition(".")
+        if package in sys.modules and hasattr(sys.modules[package], child):
+            delattr(sys.modules[package], child)
+    return taken
 
 
 def _hurry(interpreter: Any) -> None:

@@ -9,7 +9,6 @@ import contextlib
 import importlib
 import sys
 from collections.abc import Iterator
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from models.attention import Causal, LocalWindow, Sequences
+from tests.models.interpreted import forget
 from tests.models.noted_gpu import Case, Gpu, case, launches_of, watched
 
 pytest.importorskip("triton", reason="triton is not installed")
@@ -39,31 +39,15 @@ OWN = {
 }
 
 
-def _take_out() -> dict[str, ModuleType]:
-    """Forget Triton and the kernels: out of the list of modules, and out of the packages that they are in."""
-    taken = {
-        name: module
-        for name, module in sys.modules.items()
-        if (name.split(".")[0] == "triton" and not name.startswith("triton._C"))
-        or name.startswith("models.attention.triton.")
-    }
-    for name in taken:
-        del sys.modules[name]
-        package, _, child = name.rpartition(".")
-        if package in sys.modules and hasattr(sys.modules[package], child):
-            delattr(sys.modules[package], child)
-    return taken
-
-
 @pytest.fixture(scope="module", autouse=True)
 def _compiled_modules() -> Iterator[None]:
     """Import Triton and the kernels anew, not interpreted, and put back afterwards what was there."""
-    before = _take_out()
+    before = forget(("models.attention.triton.",))
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("TRITON_INTERPRET", raising=False)
         importlib.import_module("models.attention.triton.operator")
         yield
-    _take_out()
+    forget(("models.attention.triton.",))
     sys.modules.update(before)
     for name, module in before.items():
         package, _, child = name.rpartition(".")
