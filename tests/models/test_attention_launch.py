@@ -157,6 +157,25 @@ def test_what_a_batch_has_in_common_is_found_once_and_first(gpu: Gpu, bias: str,
     assert not any(name.startswith("_find") for name in names[len(found) :])
 
 
+def test_what_lies_beyond_borders_is_counted_once_a_batch(gpu: Gpu) -> None:
+    """Of queries before forward, of keys before their gradients; compiled with the other kernels."""
+    one = case(lengths=(300, 70), bias="time")
+    out = run_forward(one)
+    assert sorted(gpu.compiled) == ["_count_crossings"] * 2 + ["_find_near", "_find_times", *ALL_KERNELS]
+    torch.autograd.grad(out, one.leaves, one.given)
+    one.both()
+    counted, *others = (launch for launch in gpu.launches if launch.kernel.name == "_count_crossings")
+    names = [launch.kernel.name for launch in gpu.launches]
+    assert names[2:6] == ["_count_crossings", "forward_kernel", "_count_crossings", "key_kernel"]
+    assert len(others) == 1
+    forward, keys, queries, band = (
+        next(launch.arguments for launch in gpu.launches if launch.kernel.name == name)
+        for name in ("forward_kernel", "key_kernel", "query_kernel", "band_kernel")
+    )
+    assert forward["older"] == queries["older"] == band["older"] == counted.arguments["counts"]
+    assert keys["sooner"] == others[0].arguments["counts"] != counted.arguments["counts"]
+
+
 def run_forward(one: Case) -> Tensor:
     from models.attention.triton.operator import run
 
