@@ -34,7 +34,7 @@ _LANE = tl.constexpr(6)
 
 
 def count_older(
-    query_time: Tensor, timestamp: Tensor, wide_borders: Tensor, in_order: Tensor, blocks: Tensor
+    query_time: Tensor, timestamp: Tensor, blocks: Tensor, wide_borders: Tensor, in_order: Tensor
 ) -> Tensor:
     """[tokens + 128, 128] float32: of each query, how many tokens of its sequence happened at least the least
     difference of bucket 1, 2, ... before its time, the first ones; -1 where the sequence is not in order.
@@ -44,23 +44,23 @@ def count_older(
     Args:
         query_time: [tokens] int64
         timestamp: [tokens] int64
-        wide_borders: [129] int64, the least difference of each bucket.
-        in_order: [blocks] int32, whether a block is in order, see `times.Times`.
         blocks: a list of 64-token tiles, see `tiles`.
+        wide_borders: [129] int64, the least difference of each bucket.
+        in_order: [blocks] int32, see `times.Times`.
     """
-    return _count(query_time, timestamp, wide_borders, in_order, blocks, True)
+    return _count(query_time, timestamp, blocks, wide_borders, in_order, True)
 
 
 def count_sooner(
-    query_time: Tensor, timestamp: Tensor, wide_borders: Tensor, in_order: Tensor, blocks: Tensor
+    query_time: Tensor, timestamp: Tensor, blocks: Tensor, wide_borders: Tensor, in_order: Tensor
 ) -> Tensor:
     """The same the other way round: of each key, how many tokens of its sequence ask sooner than the least
     difference of bucket 1, 2, ... after it, the first ones; all others ask at least that much later."""
-    return _count(timestamp, query_time, wide_borders, in_order, blocks, False)
+    return _count(timestamp, query_time, blocks, wide_borders, in_order, False)
 
 
 def _count(
-    own: Tensor, others: Tensor, wide_borders: Tensor, in_order: Tensor, blocks: Tensor, older: bool
+    own: Tensor, others: Tensor, blocks: Tensor, wide_borders: Tensor, in_order: Tensor, older: bool
 ) -> Tensor:
     tokens, count = own.shape[0], blocks.shape[1]
     # Tiles are read whole, though the last one may end past the last token.
@@ -84,7 +84,9 @@ def _count_crossings(
     start, length, number, before, _ = read_tile(blocks, num_blocks, tl.program_id(0))
     if length == 0:
         return
-    ordered = _whole_sequence(in_order + before, (length + BLOCK - 1) // BLOCK, BLOCKS_AT_ONCE)
+    ordered = _whole_sequence(
+        in_order + before, (length + BLOCK - 1) // BLOCK, BLOCKS_AT_ONCE, 0 if OLDER else 1
+    )
     place = number * BLOCK + tl.arange(0, BLOCK)
     time = tl.load(own + start + tl.minimum(place, length - 1))[:, None]
     others += start
@@ -94,25 +96,26 @@ def _count_crossings(
         largest = tl.load(others + length - 1) - tl.min(time)
     for first in tl.range(0, BORDERS, AT_ONCE):
         column = first + tl.arange(0, AT_ONCE)[None, :]
-        count = tl.zeros((BLOCK, AT_ONCE), tl.int32)
+        found = tl.zeros((BLOCK, AT_ONCE), tl.int32)
         if not OLDER:
-            count += length
+            found += length
         # Most sequences do not last as long as the farther borders.
         if tl.load(borders + 1 + first) <= largest:
             border = tl.load(borders + 1 + column)
             latest = time - border if OLDER else time + (border - 1)
-            count = _count_until(others, length, latest)
-        count = tl.where(ordered > 0, count, -1).to(tl.float32)
-        tl.store(counts + (start + place[:, None]) * BORDERS + column, count, mask=place[:, None] < length)
+            found = _count_until(others, length, latest)
+        found = tl.where(ordered > 0, found, -1).to(tl.float32)
+        tl.store(counts + (start + place[:, None]) * BORDERS + column, found, mask=place[:, None] < length)
 
 
 @triton.jit
-def _whole_sequence(in_order, count, BLOCKS_AT_ONCE: tl.constexpr):
-    """Whether all blocks of a sequence are in order, 1 or 0."""
+def _whole_sequence(in_order, count, BLOCKS_AT_ONCE: tl.constexpr, BIT: tl.constexpr):
+    """Whether a bit of all blocks of a sequence is set, 1 or 0."""
     ordered = tl.full((), 1, tl.int32)
     for first in tl.range(0, count, BLOCKS_AT_ONCE):
         block = first + tl.arange(0, BLOCKS_AT_ONCE)
-        ordered = tl.minimum(ordered, tl.min(tl.load(in_order + block, mask=block < count, other=1)))
+        bits = tl.load(in_order + block, mask=block < count, other=3)
+        ordered = tl.minimum(ordered, tl.min((bits >> BIT) & 1))
     return ordered
 
 

@@ -44,8 +44,6 @@ class Problem(NamedTuple):
     amount: Tensor | None
     rate: Tensor | None
     times: Times | None
-    near: Tensor | None
-    """`Times.near`, where there is a time table."""
     qk_scale: float
     output_scale: float
     pairs: int
@@ -74,8 +72,8 @@ class Problem(NamedTuple):
             named["rules"] = self.rules
         if self.times is not None:
             named |= {name: getattr(self.times, name) for name in _TIMES}
-        if self.near is not None:
-            named["near"] = self.near
+            if self.time is not None:
+                named["near"] = self.times.near()
         return named
 
     def numbers(self) -> dict[str, int | float]:
@@ -115,7 +113,6 @@ def problem_of(inputs: AttentionInputs, q: Tensor, k: Tensor, v: Tensor, tables:
         amount=amount,
         rate=rate,
         times=times,
-        near=None if times is None or time is None else times.near,
         # Whole numbers would be compiled into a kernel.
         qk_scale=float(inputs.qk_scale),
         output_scale=float(inputs.output_scale),

@@ -1,5 +1,5 @@
-"""Times as the kernels want them, found once a batch: 32-bit seconds, their bounds a block of 64 tokens, and
-the buckets of near pairs; where tables want gradients, also how many tokens lie beyond each bucket's border.
+"""Times as the kernels want them, found once a batch: 32-bit seconds and their bounds a block of 64 tokens;
+and, when first asked for, the buckets of near pairs, and how many tokens lie beyond each bucket's border.
 
 Seconds count from 17 years after the first event of the sequence and stop at +-2^30, 34 years. Where
 that happens the bounds show it, and the kernels go back to the 64-bit times.
@@ -9,8 +9,9 @@ that happens the bounds show it, and the kernels go back to the 64-bit times.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from weakref import WeakKeyDictionary
 
 import torch
@@ -47,34 +48,32 @@ class Times:
     wide_borders: Tensor
     """[129] int64: the same, all of them."""
     in_order: Tensor
-    """[2, blocks] int32: 1 where `timestamp` does not fall in a block, nor from the block before to it, and
-    no query of the block asks before its own token; and where `query_time` does not fall. Else 0."""
+    """[blocks] int32: bit 0 where `timestamp` does not fall in a block, nor from the block before to it, and
+    no query of the block asks before its own token; bit 1 where `query_time` does not fall."""
     blocks: Tensor
     """List of 64-token tiles."""
-    _counts: dict[bool, Tensor] = field(default_factory=dict)
+    _found: dict[Callable[..., Tensor], Tensor] = field(default_factory=dict)
 
-    @cached_property
     def near(self) -> Tensor:
         """[tokens + 128, 2, 48] int32: buckets of pairs of near tokens, see `near`; a decay needs none."""
-        return find_near(self.query_time, self.timestamp, self.blocks, self.wide_borders)
+        return self._once(find_near)
 
     def older(self) -> Tensor:
-        """[tokens + 128, 128] float32, see `crossings.count_older`; found when first asked for."""
-        return self._find_counts(True)
+        """[tokens + 128, 128] float32, see `crossings.count_older`."""
+        return self._once(count_older, self.in_order)
 
     def sooner(self) -> Tensor:
-        """[tokens + 128, 128] float32, see `crossings.count_sooner`; found when first asked for."""
-        return self._find_counts(False)
+        """[tokens + 128, 128] float32, see `crossings.count_sooner`."""
+        return self._once(count_sooner, self.in_order)
 
-    def _find_counts(self, older: bool) -> Tensor:
-        counts = self._counts.get(older)
-        if counts is None:
-            count, in_order = (count_older if older else count_sooner), self.in_order[0 if older else 1]
-            counts = count(self.query_time, self.timestamp, self.wide_borders, in_order, self.blocks)
+    def _once(self, find: Callable[..., Tensor], *more: Tensor) -> Tensor:
+        found = self._found.get(find)
+        if found is None:
+            found = find(self.query_time, self.timestamp, self.blocks, self.wide_borders, *more)
             # What is put off is only compiled, and finds nothing.
             if not is_put_off():
-                self._counts[older] = counts
-        return counts
+                self._found[find] = found
+        return found
 
 
 _times: WeakKeyDictionary[RelativeTime, Times] = WeakKeyDictionary()
@@ -108,7 +107,7 @@ def find_times(query_time: Tensor, timestamp: Tensor, blocks: Tensor) -> Times:
     room = torch.empty(2 * tokens + LARGEST_TILE, dtype=torch.int32, device=timestamp.device)
     seconds = room[: 2 * tokens].view(2, tokens)
     bounds = torch.empty((4, count), dtype=torch.int32, device=timestamp.device)
-    in_order = torch.empty((2, count), dtype=torch.int32, device=timestamp.device)
+    in_order = torch.empty(count, dtype=torch.int32, device=timestamp.device)
     if count:
         start(_find_times, (count, 1), _ONE_WARP, {
             "query_time": query_time, "timestamp": timestamp, "seconds": seconds, "bounds": bounds,
@@ -147,10 +146,10 @@ def _find_times(
     place = tl.minimum(number * BLOCK + tl.arange(0, BLOCK), length - 1)
     asked, happened = tl.load(query_time + start + place), tl.load(timestamp + start + place)
     before_it = start + tl.maximum(place - 1, 0)
-    ordered = (asked >= happened) & (happened >= tl.load(timestamp + before_it))
-    tl.store(in_order + before + number, tl.min(ordered.to(tl.int32)))
-    ordered = asked >= tl.load(query_time + before_it)
-    tl.store(in_order + num_blocks + before + number, tl.min(ordered.to(tl.int32)))
+    keys_ordered = (asked >= happened) & (happened >= tl.load(timestamp + before_it))
+    queries_ordered = asked >= tl.load(query_time + before_it)
+    bits = tl.min(keys_ordered.to(tl.int32)) + 2 * tl.min(queries_ordered.to(tl.int32))
+    tl.store(in_order + before + number, bits)
     queries = _relative(asked, origin, LIMIT)
     keys = _relative(happened, origin, LIMIT)
     tl.store(seconds + start + place, queries)
