@@ -3,8 +3,8 @@
 There the keys that lie beyond a bucket's border are the first ones of a query, and the queries that do are
 the last ones of a key. How many they are is found once a batch; then a tile need not look at times again:
 whether a pair lies beyond a border is one saturating addition, and what that is worth one more operation.
-Comparisons of whole seconds would be two as well, but take turns in the compiler's one predicate register,
-13 cycles each.
+Comparisons of whole seconds would be two as well, but the compiler lets them take turns in one predicate
+register, each waiting for the one before.
 """
 # mypy: allow-untyped-defs
 # ruff: noqa: N803, SIM108 (Triton has branches at compile time as statements)
@@ -17,7 +17,7 @@ import triton.language as tl
 from torch import Tensor
 
 from models.attention.bias import LAST_BUCKET
-from models.attention.triton.reads import read_column, saturate
+from models.attention.triton.reads import FAR_COLUMNS, read_column, saturate
 from models.attention.triton.start import start
 from models.attention.triton.step import read_tile
 from models.attention.triton.tiles import BLOCK, LARGEST_TILE
@@ -29,8 +29,7 @@ _AT_ONCE = 16
 _BLOCKS_AT_ONCE = 64
 _SHAPE = Shape(BLOCK, BLOCK, warps=4, stages=1)
 _BORDERS = tl.constexpr(BORDERS)
-# Bits of a column's number that differ between the threads of a warp, see `reads`.
-_LANE = tl.constexpr(6)
+_FAR_COLUMNS = tl.constexpr(FAR_COLUMNS)
 
 
 def count_older(
@@ -157,7 +156,7 @@ def beyond(counts, first_column, COLUMNS: tl.constexpr, QUERY_ROWS: tl.constexpr
     """[rows, COLUMNS] 1 where a pair lies beyond a border, else 0, given `read_counts`."""
     column = tl.arange(0, COLUMNS)[None, :]
     # What differs between threads goes into one number a row; the rest is part of an instruction.
-    lane, constant = (column & _LANE).to(tl.float32), (column & ~_LANE).to(tl.float32)
+    lane, constant = (column & ~_FAR_COLUMNS).to(tl.float32), (column & _FAR_COLUMNS).to(tl.float32)
     left = (counts - first_column) - lane
     if QUERY_ROWS:
         return saturate(left, -constant)

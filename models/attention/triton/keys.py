@@ -27,6 +27,26 @@ from models.attention.triton.table_gradient import note_longest
 
 
 @triton.jit
+def _add_products(
+    gradients, half, q_tile, v_tile, given_tile, query_place, key_place, rule, MASK: tl.constexpr,
+    MASKED: tl.constexpr, IDENTITY: tl.constexpr, FAST: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Add what the scores of a tile, [keys, queries], give."""
+    dk_tile, dv_tile = gradients
+    dweights = tl.dot(v_tile, tl.trans(given_tile), input_precision=PRECISION)
+    weights, slope = activate_with_slope(half, IDENTITY, FAST)
+    if MASKED:
+        seen = visible(query_place, key_place, rule, MASK)
+        weights = tl.where(seen, weights, 0.0)
+        dscores = tl.where(seen, dweights * slope, 0.0)
+    else:
+        dscores = dweights * slope
+    dv_tile = tl.dot(weights.to(given_tile.dtype), given_tile, dv_tile, input_precision=PRECISION)
+    dk_tile = tl.dot(dscores.to(q_tile.dtype), q_tile, dk_tile, input_precision=PRECISION)
+    return dk_tile, dv_tile
+
+
+@triton.jit
 def _add_tile(
     gradients, q, k_tile, v_tile, given, q_stride, given_stride, first_query, first_key, length,
     rule, half_scale, position, time, span, amount, rate, times,
@@ -35,7 +55,6 @@ def _add_tile(
     POWER: tl.constexpr, IDENTITY: tl.constexpr, FAST: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Add one tile of queries, with the mask; tiles are [keys, queries]."""
-    dk_tile, dv_tile = gradients
     query_place = (first_query + tl.arange(0, QUERIES))[None, :]
     key_place = (first_key + tl.arange(0, k_tile.shape[0]))[:, None]
     q_tile = load_rows(q, q_stride, first_query, length, QUERIES, QK_DIM, QK_WIDTH, True, rule[4], True)
@@ -47,14 +66,10 @@ def _add_tile(
         products, half_scale, first_query, first_key, query_place, key_place, length, rule, position,
         time, span, amount, rate, times, POWER, MASK, True,
     )  # fmt: skip
-    dweights = tl.dot(v_tile, tl.trans(given_tile), input_precision=PRECISION)
-    weights, slope = activate_with_slope(half, IDENTITY, FAST)
-    seen = visible(query_place, key_place, rule, MASK)
-    weights = tl.where(seen, weights, 0.0)
-    dscores = tl.where(seen, dweights * slope, 0.0)
-    dv_tile = tl.dot(weights.to(given_tile.dtype), given_tile, dv_tile, input_precision=PRECISION)
-    dk_tile = tl.dot(dscores.to(q_tile.dtype), q_tile, dk_tile, input_precision=PRECISION)
-    return dk_tile, dv_tile
+    return _add_products(
+        gradients, half, q_tile, v_tile, given_tile, query_place, key_place, rule, MASK, True, IDENTITY, FAST,
+        PRECISION,
+    )  # fmt: skip
 
 
 @triton.jit
@@ -67,7 +82,6 @@ def _add_run(
 ):  # fmt: skip
     """Add a run of tiles of queries, see `runs`."""
     KEYS: tl.constexpr = k_tile.shape[0]  # noqa: N806
-    dk_tile, dv_tile = gradients
     key_place = (first_key + tl.arange(0, KEYS))[:, None]
     spans = no_spans()
     for first_query in tl.range(begin, end, QUERIES):
@@ -85,12 +99,11 @@ def _add_run(
             products, half_scale, reads, position, time, counts, first_key, first_query, query_place,
             key_place, length, amount, rate, times, False, POWER,
         )  # fmt: skip
-        dweights = tl.dot(v_tile, tl.trans(given_tile), input_precision=PRECISION)
-        weights, slope = activate_with_slope(half, IDENTITY, FAST)
-        dscores = dweights * slope
-        dv_tile = tl.dot(weights.to(given_tile.dtype), given_tile, dv_tile, input_precision=PRECISION)
-        dk_tile = tl.dot(dscores.to(q_tile.dtype), q_tile, dk_tile, input_precision=PRECISION)
-    return dk_tile, dv_tile
+        gradients = _add_products(
+            gradients, half, q_tile, v_tile, given_tile, query_place, key_place, None, None, False, IDENTITY,
+            FAST, PRECISION,
+        )  # fmt: skip
+    return gradients
 
 
 @triton.jit

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,11 +27,17 @@ def forward(problem: Problem, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     tiles = problem.query_tiles[ready.shapes.forward.tile]
     if tokens:
         tensors = problem.tensors() | {"q": q, "k": k, "v": v, "out": out, "tiles": tiles}
-        if problem.times is not None and ready.runs:
-            tensors["older"] = problem.times.older()
+        tensors |= _crossings(problem, ready, "older")
         numbers = problem.numbers() | {"num_tiles": tiles.shape[1]}
         ready.forward((heads, tiles.shape[1]), tensors, numbers)
     return out
+
+
+def _crossings(problem: Problem, ready: Launchers, name: Literal["older", "sooner"]) -> Tensors:
+    """What a kernel with runs wants to know of times, by the name of its argument."""
+    if problem.times is None or not ready.runs:
+        return {}
+    return {name: getattr(problem.times, name)()}
 
 
 class Sums(NamedTuple):
@@ -96,8 +102,7 @@ def key_gradients(shared: Backward, k: Tensor, v: Tensor) -> tuple[Tensor, Tenso
         tensors = tensors | {"dk": dk, "dv": dv, "tiles": tiles}
         if sums is not None:
             tensors["most"] = sums.most
-        if problem.times is not None and ready.runs:
-            tensors["sooner"] = problem.times.sooner()
+        tensors |= _crossings(problem, ready, "sooner")
         ready.keys((heads, count), tensors, numbers)
     return dk, dv
 
@@ -121,8 +126,7 @@ def query_gradients(shared: Backward, q: Tensor) -> tuple[Tensor, Tensor | None,
                 "most": sums.most,
             }  # fmt: skip
             numbers["limit"] = sums.limit
-        if problem.times is not None and ready.runs:
-            tensors["older"] = problem.times.older()
+        tensors |= _crossings(problem, ready, "older")
         ready.queries((heads, count), tensors, numbers)
     if rows is None or amount is None:
         return dq, None, None

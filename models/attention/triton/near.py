@@ -15,7 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from models.attention.triton.buckets import find_bucket
-from models.attention.triton.reads import read, read_numbers
+from models.attention.triton.reads import FAR_ROW, read, read_numbers
 from models.attention.triton.start import start
 from models.attention.triton.step import beside, read_tile
 from models.attention.triton.tiles import BLOCK, LARGEST_TILE
@@ -28,8 +28,7 @@ NUMBERS = BLOCK // 4
 _BLOCK, _NEAR, _NUMBERS = tl.constexpr(BLOCK), tl.constexpr(NEAR), tl.constexpr(NUMBERS)
 # Numbers of a token as a query, or as a key, and of both.
 _ROLE, _ROW = tl.constexpr(NEAR * NUMBERS), tl.constexpr(2 * NEAR * NUMBERS)
-# Bits of a row's number that are constant in a thread of the matrix units, see `reads`.
-_FAR_ROW = tl.constexpr(8)
+_FAR_ROW = tl.constexpr(FAR_ROW)
 _SHAPE = Shape(BLOCK, BLOCK, warps=4, stages=1)
 
 # A block of 64 buckets is in the order in which a thread of the matrix units holds columns: of column

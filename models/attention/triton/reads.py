@@ -31,8 +31,8 @@ def read(table, place):
 # columns that are constant in a thread stand apart from those that are not: the compiler then sees that
 # addresses differ by constants, which cost no instruction, and which of them are the same. In any other
 # layout this is right too, but slower.
-FAR_ROW, NEAR_COLUMNS = 8, ~6
-_ROW, _COLUMN = tl.constexpr(FAR_ROW), tl.constexpr(NEAR_COLUMNS)
+FAR_ROW, FAR_COLUMNS = 8, ~6
+_ROW, _COLUMN = tl.constexpr(FAR_ROW), tl.constexpr(FAR_COLUMNS)
 
 
 @triton.jit

@@ -20,7 +20,7 @@ from models.attention.triton.bias import BORDERS, add_decay, differences, find_w
 from models.attention.triton.buckets import bucket_range
 from models.attention.triton.crossings import beyond, read_counts
 from models.attention.triton.reads import read, read_diagonals
-from models.attention.triton.step import asked_for, block_bounds
+from models.attention.triton.step import beside, block_bounds
 
 _BORDERS, _LAST_BUCKET = tl.constexpr(BORDERS), tl.constexpr(LAST_BUCKET)
 # With more borders a tile costs more in a run than outside.
@@ -114,9 +114,9 @@ def after_reads(scores, reads, position, time):
     """Scores, computed once all is asked for that `read_ahead` reads for the next tile: before more rows of
     other tensors are."""
     if position is not None:
-        scores = asked_for(scores, reads[0])
+        scores = beside(scores, reads[0])
     if time is not None:
-        scores = asked_for(scores, reads[4])
+        scores = beside(scores, reads[4])
     return scores
 
 

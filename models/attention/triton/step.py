@@ -115,22 +115,14 @@ def settled(tile):
 
 
 @triton.jit
-def beside(tile, scores):
-    """A tile of int32, computed where a tile of scores is: in the layout of the matrix units."""
+def beside(tile, other):
+    """A tile of 4-byte numbers, computed where another is, in the layout of the matrix units if that is of
+    scores; and once the other, or a row or column that is given in its place, is asked for."""
     if _NATIVE:
-        return tl.inline_asm_elementwise("", "=r,0,f", [tile, scores], dtype=tl.int32, is_pure=True, pack=1)
+        # No instruction at all: nobody waits for the other, but the compiler keeps the order.
+        return tl.inline_asm_elementwise("", "=r,0,r", [tile, other], dtype=tile.dtype, is_pure=True, pack=1)
     else:
         return tile
-
-
-@triton.jit
-def asked_for(scores, tile):
-    """A tile of float32 scores, computed once another, or a row or column of one, is asked for."""
-    if _NATIVE:
-        # No instruction at all: nobody waits for it, but the compiler keeps the order.
-        return tl.inline_asm_elementwise("", "=r,0,r", [scores, tile], dtype=tl.float32, is_pure=True, pack=1)
-    else:
-        return scores
 
 
 @triton.jit

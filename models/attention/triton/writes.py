@@ -4,18 +4,27 @@ Left to itself, the compiler would turn a tile around in shared memory first, fo
 costs registers all through a kernel, where these cost an instruction for two numbers.
 """
 # mypy: allow-untyped-defs
-# ruff: noqa: N803, N806, SIM300
+# ruff: noqa: N803, N806
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
 
-from models.attention.triton.reads import FAR_ROW, NEAR_COLUMNS
+from models.attention.triton.reads import FAR_COLUMNS, FAR_ROW
 from models.attention.triton.step import INTERPRETED
 
 _NATIVE = tl.constexpr(not INTERPRETED)
-_ROW, _COLUMN = tl.constexpr(FAR_ROW), tl.constexpr(NEAR_COLUMNS)
+# Two numbers at an address, where they exist; a result that nobody wants, since there must be one.
+_BFLOAT16, _FLOAT16, _FLOAT32 = (
+    tl.constexpr("{ .reg .pred p; .reg .b32 t; setp.ne.u32 p, $4, 0; " + write + " mov.u32 $0, 0; }")
+    for write in (
+        "cvt.rn.bf16x2.f32 t, $3, $2; @p st.global.b32 [$1], t;",
+        "cvt.rn.f16x2.f32 t, $3, $2; @p st.global.b32 [$1], t;",
+        "@p st.global.v2.f32 [$1], {$2, $3};",
+    )
+)
+_ROW, _COLUMN = tl.constexpr(FAR_ROW), tl.constexpr(FAR_COLUMNS)
 
 
 @triton.jit
@@ -33,7 +42,14 @@ def write_tile(target, tile, STRIDE: tl.constexpr, exists):
     if _NATIVE:
         bytes_each: tl.constexpr = target.dtype.element_ty.primitive_bitwidth // 8
         place = (target.to(tl.int64) + bytes_each * varying) + bytes_each * constant
-        _write_native(place, even, odd, exists.to(tl.int32), target.dtype.element_ty)
+        exists = exists.to(tl.int32)
+        if target.dtype.element_ty == tl.bfloat16:
+            _write_pairs(place, even, odd, exists, _BFLOAT16)
+        elif target.dtype.element_ty == tl.float16:
+            _write_pairs(place, even, odd, exists, _FLOAT16)
+        else:
+            tl.static_assert(target.dtype.element_ty == tl.float32)
+            _write_pairs(place, even, odd, exists, _FLOAT32)
     else:
         place = target + (varying + constant)
         exists = exists & (column >= 0)
@@ -42,22 +58,7 @@ def write_tile(target, tile, STRIDE: tl.constexpr, exists):
 
 
 @triton.jit
-def _write_native(place, even, odd, exists, TYPE: tl.constexpr):
-    if TYPE == tl.bfloat16:
-        tl.inline_asm_elementwise(
-            "{ .reg .pred p; .reg .b32 t; setp.ne.u32 p, $4, 0; cvt.rn.bf16x2.f32 t, $3, $2; "
-            "@p st.global.b32 [$1], t; mov.u32 $0, 0; }",
-            "=r,l,f,f,r", [place, even, odd, exists], dtype=tl.int32, is_pure=False, pack=1,
-        )  # fmt: skip
-    elif TYPE == tl.float16:
-        tl.inline_asm_elementwise(
-            "{ .reg .pred p; .reg .b32 t; setp.ne.u32 p, $4, 0; cvt.rn.f16x2.f32 t, $3, $2; "
-            "@p st.global.b32 [$1], t; mov.u32 $0, 0; }",
-            "=r,l,f,f,r", [place, even, odd, exists], dtype=tl.int32, is_pure=False, pack=1,
-        )  # fmt: skip
-    else:
-        tl.static_assert(TYPE == tl.float32)
-        tl.inline_asm_elementwise(
-            "{ .reg .pred p; setp.ne.u32 p, $4, 0; @p st.global.v2.f32 [$1], {$2, $3}; mov.u32 $0, 0; }",
-            "=r,l,f,f,r", [place, even, odd, exists], dtype=tl.int32, is_pure=False, pack=1,
-        )  # fmt: skip
+def _write_pairs(place, even, odd, exists, HOW: tl.constexpr):
+    tl.inline_asm_elementwise(
+        HOW, "=r,l,f,f,r", [place, even, odd, exists], dtype=tl.int32, is_pure=False, pack=1
+    )  # fmt: skip
