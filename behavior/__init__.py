@@ -17,11 +17,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from behavior.balance import RankedPacks, deal_packs, fill_packs, spread
-    from behavior.bucket import BucketCounts, count_bucket, cut_sequences, finish_sequences
+    from behavior.arrow.partition import split_by_hash, stable_hash
     from behavior.config import parse_config
-    from behavior.cost import Cost
-    from behavior.dataset import (
+    from behavior.errors import UserError
+    from behavior.features import Encoder, Fitter, fitter_of
+    from behavior.features.vocabulary import IdCounts, Vocabulary
+    from behavior.packing.balance import RankedPacks, deal_packs, fill_packs, spread
+    from behavior.packing.cost import Cost
+    from behavior.packing.pack import NextFit, pack_in_order, pack_lengths, pack_sequences
+    from behavior.packing.packs import Packs
+    from behavior.sampling.config import SamplingConfig, StochasticLength
+    from behavior.sampling.sampler import Sampler, Units
+    from behavior.sampling.stochastic_length import LengthRule, balance_lengths
+    from behavior.shards.folder import ShardFolder, open_shards, write_table
+    from behavior.shards.manifest import Manifest, load_manifest
+    from behavior.shards.storage import Folder
+    from behavior.sources import Plan, Reject, UnreadableFileError, plan_input
+    from behavior.sources.guess import guess_file
+    from behavior.spec.dataset_spec import DatasetSpec, Feature, load_spec
+    from behavior.steps.bucket import BucketCounts, count_bucket, cut_sequences, finish_sequences
+    from behavior.steps.dataset import (
         PreparedTables,
         build_manifest,
         check_rejects,
@@ -29,91 +44,76 @@ if TYPE_CHECKING:
         prepare_tables,
         stats_record,
     )
-    from behavior.errors import UserError
-    from behavior.event_features import finish_features
-    from behavior.events import EventBatch, read_events
-    from behavior.features import Encoder, Fitter, fitter_of
-    from behavior.filters import core_items
-    from behavior.guess import guess_file
-    from behavior.manifest import Manifest, load_manifest
-    from behavior.packing import NextFit, pack_in_order, pack_lengths, pack_sequences
-    from behavior.packs import Packs
-    from behavior.partition import split_by_hash, stable_hash
-    from behavior.sampling import Sampler, Units
-    from behavior.sampling_config import SamplingConfig, StochasticLength
-    from behavior.sampling_length import LengthRule, balance_lengths
-    from behavior.sequences import build_sequences
-    from behavior.shards import ShardFolder, open_shards, write_table
-    from behavior.sources import Plan, Reject, UnreadableFileError, plan_input
-    from behavior.spec import DatasetSpec, Feature, load_spec
-    from behavior.splits import split_offsets
-    from behavior.stats import SequenceStats, approximate_entropy, sequence_stats
-    from behavior.storage import Folder
-    from behavior.tables import Tables, build_tables, fit_vocabulary
-    from behavior.vocabulary import IdCounts, Vocabulary
+    from behavior.steps.event_features import finish_features
+    from behavior.steps.events import EventBatch, read_events
+    from behavior.steps.filters import core_items
+    from behavior.steps.sequences import build_sequences
+    from behavior.steps.splits import split_offsets
+    from behavior.steps.stats import SequenceStats, approximate_entropy, sequence_stats
+    from behavior.steps.tables import Tables, build_tables, fit_vocabulary
 
 _HOMES = {
-    "BucketCounts": "bucket",
-    "Cost": "cost",
-    "DatasetSpec": "spec",
+    "BucketCounts": "steps.bucket",
+    "Cost": "packing.cost",
+    "DatasetSpec": "spec.dataset_spec",
     "Encoder": "features",
-    "EventBatch": "events",
-    "Feature": "spec",
+    "EventBatch": "steps.events",
+    "Feature": "spec.dataset_spec",
     "Fitter": "features",
-    "Folder": "storage",
-    "IdCounts": "vocabulary",
-    "LengthRule": "sampling_length",
-    "Manifest": "manifest",
-    "NextFit": "packing",
-    "Packs": "packs",
+    "Folder": "shards.storage",
+    "IdCounts": "features.vocabulary",
+    "LengthRule": "sampling.stochastic_length",
+    "Manifest": "shards.manifest",
+    "NextFit": "packing.pack",
+    "Packs": "packing.packs",
     "Plan": "sources",
-    "PreparedTables": "dataset",
-    "RankedPacks": "balance",
+    "PreparedTables": "steps.dataset",
+    "RankedPacks": "packing.balance",
     "Reject": "sources",
-    "Sampler": "sampling",
-    "SamplingConfig": "sampling_config",
-    "SequenceStats": "stats",
-    "ShardFolder": "shards",
-    "StochasticLength": "sampling_config",
-    "Tables": "tables",
-    "Units": "sampling",
+    "Sampler": "sampling.sampler",
+    "SamplingConfig": "sampling.config",
+    "SequenceStats": "steps.stats",
+    "ShardFolder": "shards.folder",
+    "StochasticLength": "sampling.config",
+    "Tables": "steps.tables",
+    "Units": "sampling.sampler",
     "UnreadableFileError": "sources",
     "UserError": "errors",
-    "Vocabulary": "vocabulary",
-    "approximate_entropy": "stats",
-    "balance_lengths": "sampling_length",
-    "build_manifest": "dataset",
-    "build_sequences": "sequences",
-    "build_tables": "tables",
-    "check_rejects": "dataset",
-    "core_items": "filters",
-    "count_bucket": "bucket",
-    "cut_sequences": "bucket",
-    "deal_packs": "balance",
-    "fill_packs": "balance",
-    "finish_features": "event_features",
-    "finish_sequences": "bucket",
-    "fit_vocabulary": "tables",
+    "Vocabulary": "features.vocabulary",
+    "approximate_entropy": "steps.stats",
+    "balance_lengths": "sampling.stochastic_length",
+    "build_manifest": "steps.dataset",
+    "build_sequences": "steps.sequences",
+    "build_tables": "steps.tables",
+    "check_rejects": "steps.dataset",
+    "core_items": "steps.filters",
+    "count_bucket": "steps.bucket",
+    "cut_sequences": "steps.bucket",
+    "deal_packs": "packing.balance",
+    "fill_packs": "packing.balance",
+    "finish_features": "steps.event_features",
+    "finish_sequences": "steps.bucket",
+    "fit_vocabulary": "steps.tables",
     "fitter_of": "features",
-    "guess_file": "guess",
-    "load_manifest": "manifest",
-    "load_spec": "spec",
-    "merge_stats": "dataset",
-    "open_shards": "shards",
-    "pack_in_order": "packing",
-    "pack_lengths": "packing",
-    "pack_sequences": "packing",
+    "guess_file": "sources.guess",
+    "load_manifest": "shards.manifest",
+    "load_spec": "spec.dataset_spec",
+    "merge_stats": "steps.dataset",
+    "open_shards": "shards.folder",
+    "pack_in_order": "packing.pack",
+    "pack_lengths": "packing.pack",
+    "pack_sequences": "packing.pack",
     "parse_config": "config",
     "plan_input": "sources",
-    "prepare_tables": "dataset",
-    "read_events": "events",
-    "sequence_stats": "stats",
-    "split_by_hash": "partition",
-    "split_offsets": "splits",
-    "spread": "balance",
-    "stable_hash": "partition",
-    "stats_record": "dataset",
-    "write_table": "shards",
+    "prepare_tables": "steps.dataset",
+    "read_events": "steps.events",
+    "sequence_stats": "steps.stats",
+    "split_by_hash": "arrow.partition",
+    "split_offsets": "steps.splits",
+    "spread": "packing.balance",
+    "stable_hash": "arrow.partition",
+    "stats_record": "steps.dataset",
+    "write_table": "shards.folder",
 }
 
 __all__ = [

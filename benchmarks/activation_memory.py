@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from models.backbones import BackboneConfig, build_backbone
-from models.batch import PackedBatch
+from models.data.batch import PackedBatch
 from models.training.compile import compile_blocks
 
 DIM, HEADS, LENGTH, SEQUENCES = 512, 2, 64, 2

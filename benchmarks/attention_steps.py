@@ -25,7 +25,7 @@ from typing import Any
 import triton
 import triton.language as tl
 
-from models.attention.triton.reads import read
+from models.attention.silu.reads import read
 
 SHAPE = (16, 4, 2048, 128)
 PEAK_FLOPS = 989e12  # H100 SXM, dense bf16
@@ -33,8 +33,8 @@ PEAK_BYTES = 3.35e12  # HBM3
 
 
 def _plain_tiles() -> None:
-    from models.attention.triton import kinds
-    from models.attention.triton.tuning import Shape
+    from models.attention.silu import kinds
+    from models.attention.silu.tuning import Shape
 
     choose, small = kinds.choose_shapes, Shape(64, 32, 4, 2)
 
@@ -45,20 +45,20 @@ def _plain_tiles() -> None:
 
 
 def _mask_everywhere() -> None:
-    from models.attention.triton import kinds
+    from models.attention.silu import kinds
 
     choose = kinds.choose_shapes
     kinds.choose_shapes = lambda *arguments: replace(choose(*arguments), split=False)
 
 
 def _exact_sigmoid() -> None:
-    from models.attention.triton import kinds
+    from models.attention.silu import kinds
 
     kinds.INTERPRETED = True  # there, it only says whether tanh.approx is to be had
 
 
 def _plain_reads() -> None:
-    from models.attention.triton import reads
+    from models.attention.silu import reads
 
     reads._NATIVE = tl.constexpr(False)
 
@@ -69,7 +69,7 @@ def _unsettled(tile):
 
 
 def _products_under_way() -> None:
-    from models.attention.triton import forward, queries
+    from models.attention.silu import forward, queries
 
     queries.settled = forward.settled = _unsettled
 
@@ -83,7 +83,7 @@ def _read_every_pair(table, start, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SI
 
 
 def _position_of_every_pair() -> None:
-    from models.attention.triton import bias, runs
+    from models.attention.silu import bias, runs
 
     bias.read_diagonals = runs.read_diagonals = _read_every_pair
 
@@ -94,20 +94,20 @@ def _exact_log2(x):
 
 
 def _exact_logarithm() -> None:
-    from models.attention.triton import buckets
+    from models.attention.silu import buckets
 
     buckets.fast_log2 = _exact_log2
 
 
 def _bucket_of_every_pair() -> None:
-    from models.attention.triton import bias
+    from models.attention.silu import bias
 
     bias._FEW = tl.constexpr(0)
 
 
 def _times_in_every_layer() -> None:
-    from models.attention.triton import problem, times
-    from models.attention.triton.tiles import BLOCK, tile_list
+    from models.attention.silu import problem, times
+    from models.attention.silu.tiles import BLOCK, tile_list
 
     problem.times_of = lambda given: times.find_times(
         given.query_time, given.timestamp, tile_list(given.sequences, BLOCK)

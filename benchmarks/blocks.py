@@ -24,7 +24,7 @@ from torch import nn
 
 from benchmarks.attention import milliseconds
 from models.backbones import BackboneConfig, build_backbone
-from models.batch import PackedBatch
+from models.data.batch import PackedBatch
 from models.layers.recompute import RecomputeMode
 from models.training.compile import compile_blocks
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from models.ablation import load_table, read_records
+from models.experiments import load_table, read_records
 
 TABLES = {"ml-1m/blocks": "time known", "ml-1m/time-unknown": "time unknown"}
 TIMELESS = ("Llama", "GPT", "SASRec")

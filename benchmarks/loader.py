@@ -31,11 +31,11 @@ from synthetic import machine
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
-from behavior.sampling_config import SamplingConfig
-from behavior.shards import ShardFolder, open_shards
-from behavior.spec import load_spec
-from models.data import SequenceData, concat_sequences
-from models.loading import LoaderConfig, ShardSource, TrainLoader
+from behavior.sampling.config import SamplingConfig
+from behavior.shards.folder import ShardFolder, open_shards
+from behavior.spec.dataset_spec import load_spec
+from models.data.loading import LoaderConfig, ShardSource, TrainLoader
+from models.data.sequences import SequenceData, concat_sequences
 from pipelines.prepare import prepare
 
 BATCHES: tuple[dict[str, int], ...] = ({"batch_tokens": 65_536}, {"batch_sequences": 128})

@@ -22,13 +22,13 @@ from statistics import median
 import numpy as np
 import torch
 
-from behavior.shards import open_shards
+from behavior.shards.folder import open_shards
 from models.attention.dispatch import kernel_table
-from models.batch import TOKEN_COLUMNS, PackedBatch
 from models.build import build_objective, make_loader
 from models.config import RunConfig, load_config
-from models.loading import ShardSource
-from models.optimizer import build_optimizer
+from models.data.batch import TOKEN_COLUMNS, PackedBatch
+from models.data.loading import ShardSource
+from models.optim.optimizer import build_optimizer
 from models.tasks.retrieval import LossBatch
 
 LARGE = ["model.blocks=8", "model.heads=2"]

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.losses import LossConfig, RetrievalLoss, binary_cross_entropy, sampled_softmax
-from models.negatives import NegativeSampler
+from models.losses.negatives import NegativeSampler
 
 POSITIONS, DIM, FIRST = 14_000, 50, 2
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]

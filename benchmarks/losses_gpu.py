@@ -2,7 +2,7 @@
 
     PYTHONPATH=. python benchmarks/losses_gpu.py [--cases ml-1m popular large] [--kernels]
 
-Ways: `kernel` (models/losses/triton); `product`, scores of all items, of which the drawn ones are picked;
+Ways: `kernel` (models/losses/kernels); `product`, scores of all items, of which the drawn ones are picked;
 `bags`, sums of rows by torch's embedding bags. Time is that of the GPU, in milliseconds: of scores alone, of
 scores with both gradients, and of the whole loss (sampled softmax, forward and backward, draws included).
 Memory is the peak of the whole loss over what was there before. With --kernels also what each kernel takes of
@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from benchmarks.profiling import kernel_times
 from models.losses import LossConfig, RetrievalLoss, drawn, triton
 from models.losses.drawn import OwnNegatives
-from models.negatives import NegativeSampler
+from models.losses.negatives import NegativeSampler
 
 FIRST = 2
 Run = Callable[[], object]

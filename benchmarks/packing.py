@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from behavior import prepare_tables
-from behavior.packing import (
+from behavior.packing.pack import (
     Cost,
     NextFit,
     deal_packs,
@@ -39,7 +39,7 @@ from behavior.packing import (
     pack_sequences,
     spread,
 )
-from behavior.packs import pieces_of
+from behavior.packing.packs import pieces_of
 
 BUDGET = 2048
 COST = Cost(1280, 1)

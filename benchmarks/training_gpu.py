@@ -13,7 +13,8 @@ On MovieLens-1M prepared by `lrm prepare ml-1m`:
 - `whole`: 101 epochs of HSTU-large as `lrm train` runs them, each validated and saved; wall time.
 
 And `filled`: 8 blocks, width 512, 4 heads, full sequences of 2048 and bf16: tokens/s and model FLOPs
-utilization (models/flops.py, of 989 TFLOP/s) with and without bias, and what attention takes by itself.
+utilization (models/training/flops.py, of 989 TFLOP/s) with and without bias, and what attention takes by
+itself.
 
 With $OUT set, numbers also go to $OUT/training_gpu.json.
 """
@@ -32,14 +33,14 @@ from typing import Any
 
 import torch
 
-from behavior.shards import open_shards
+from behavior.shards.folder import open_shards
 from benchmarks.profiling import kernel_times
 from models.build import build_objective
 from models.config import RunConfig, load_config
-from models.observer import Silent, StepProgress, TrainStart
-from models.optimizer import build_optimizer
+from models.optim.optimizer import build_optimizer
 from models.tasks.retrieval import LossBatch
 from models.training import train
+from models.training.observer import Silent, StepProgress, TrainStart
 
 RECTOOLS = {"ml-1m/hstu": 2.56, "ml-1m/hstu-large": 4.90}
 """Median seconds of an epoch: RecTools 0.19, fp32, dense padded attention, H100, same settings."""
@@ -163,7 +164,7 @@ class Steps:
 
 def profile(shards: Path) -> Row:
     from models.build import make_loader
-    from models.loading import ShardSource
+    from models.data.loading import ShardSource
 
     config = load_config("ml-1m/hstu-large")
     opened = open_shards(shards)
@@ -187,7 +188,7 @@ def kernels_of(name: str, step: Steps) -> Row:
 def filled(shards: Path, sequences: int) -> list[Row]:
     from benchmarks.attention import Batch, milliseconds
     from benchmarks.blocks import make_batch
-    from models.flops import peak_flops, training_flops
+    from models.training.flops import peak_flops, training_flops
 
     length, rows = FILLED["max_length"], []
     batch = make_batch([length] * sequences)

@@ -15,8 +15,8 @@ from cli.console import print_json, print_table
 from cli.evaluate import SplitName
 
 if TYPE_CHECKING:
-    from models.ablation import AblationTable, PlannedRun, RunRecord
-    from models.targets import Split
+    from models.evaluation.targets import Split
+    from models.experiments import AblationTable, PlannedRun, RunRecord
 
 RESULTS = "results.csv"
 
@@ -50,7 +50,7 @@ def ablate(
 
     Example:  lrm ablate ml-1m/bias ml-1m/parts --data data/ml-1m --jobs 4
     """
-    from models.ablation import METRICS, append_record, load_table, plan_runs, read_records, run_all
+    from models.experiments import METRICS, append_record, load_table, plan_runs, read_records, run_all
 
     if not tables:
         _list_tables(json)
@@ -84,7 +84,7 @@ def _name(table: str) -> str:
 
 
 def _list_tables(json: bool) -> None:
-    from models.ablation import load_table, table_names
+    from models.experiments import load_table, table_names
 
     tables = {name: load_table(name) for name in table_names()}
     rows = [(name, loaded.title, len(loaded.lines())) for name, loaded in tables.items()]
@@ -103,7 +103,7 @@ def _show(
     path: Path,
     json: bool,
 ) -> None:
-    from models.ablation import summarize
+    from models.experiments import summarize
 
     titles, entries = [], []
     for table, runs in zip(tables, planned, strict=True):
@@ -163,7 +163,7 @@ def _seeds(text: str | None) -> list[int] | None:
 
 
 def _check_metrics(metrics: list[str], cutoffs: list[int]) -> None:
-    from models.metrics import metric_names
+    from models.evaluation.metrics import metric_names
 
     known = metric_names(cutoffs)
     for name in metrics:

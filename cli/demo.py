@@ -66,7 +66,7 @@ def demo(
 
 def _data(out: Path, seed: int, timed: Any) -> dict[str, Any]:
     """Generate the log, state its ceilings, and prepare the shards."""
-    from behavior.spec import load_spec
+    from behavior.spec.dataset_spec import load_spec
     from behavior.synthetic import SyntheticConfig, ceilings, generate
     from pipelines.prepare import prepare
 
@@ -86,8 +86,8 @@ def _data(out: Path, seed: int, timed: Any) -> dict[str, Any]:
 
 
 def _baselines(out: Path) -> dict[str, Any]:
-    from models.baselines import BASELINES, evaluate_baseline
     from models.config import load_config
+    from models.evaluation.baselines import BASELINES, evaluate_baseline
 
     config = load_config("demo/hstu").evaluation
     return {name: evaluate_baseline(name, out / "shards", "test", config) for name in BASELINES}
@@ -96,7 +96,7 @@ def _baselines(out: Path) -> dict[str, Any]:
 def _train(out: Path, kind: str, seed: int, bars: Any) -> dict[str, Any]:
     from cli.train import TrainProgress
     from models.config import load_config
-    from models.evaluation import evaluate_run
+    from models.evaluate import evaluate_run
     from models.training import train
 
     progress = TrainProgress(bars, label=f"training {LABELS[kind]}", quiet=True)

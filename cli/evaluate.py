@@ -69,10 +69,10 @@ def evaluate(
 
     Example:  lrm evaluate runs/hstu --split test --baselines --by popularity
     """
-    from models.baselines import BASELINES, evaluate_baseline
-    from models.evaluation import judge_like, judge_run
-    from models.rankings_table import write_rankings
-    from models.report import compare
+    from models.evaluate import judge_like, judge_run
+    from models.evaluation.baselines import BASELINES, evaluate_baseline
+    from models.evaluation.rankings_table import write_rankings
+    from models.evaluation.report import compare
 
     if per_user is not None and not per_user.absolute().parent.is_dir():
         raise UserError(f"there is no folder '{per_user.parent}'", where="--per-user", fix="make it first")

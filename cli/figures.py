@@ -25,8 +25,8 @@ from matplotlib.ticker import (
 )
 
 from behavior.errors import UserError
-from behavior.shards import ShardFolder
-from behavior.spec import TICKS_PER_SECOND
+from behavior.shards.folder import ShardFolder
+from behavior.spec.dataset_spec import TICKS_PER_SECOND
 
 MAX_FILES = 16
 """Sequence files that are read for what stats.json does not tell; one at a time is in memory."""

@@ -13,8 +13,8 @@ from behavior.errors import UserError
 from cli.console import out, print_json, print_table
 
 if TYPE_CHECKING:
-    from behavior.manifest import Manifest
-    from behavior.shards import ShardFolder
+    from behavior.shards.folder import ShardFolder
+    from behavior.shards.manifest import Manifest
     from cli.figures import EventSample
 
 
@@ -56,7 +56,7 @@ def _check_png(png: Path | None) -> None:
 
 
 def _inspect_file(path: Path, save: Path | None, json: bool) -> None:
-    from behavior.guess import guess_file
+    from behavior.sources.guess import guess_file
 
     guess = guess_file(path)
     if json:
@@ -108,7 +108,7 @@ def _save_spec(guess: Any, path: Path, save: Path) -> None:
 
 
 def _inspect_shards(path: str, png: Path | None, json: bool) -> None:
-    from behavior.shards import open_shards
+    from behavior.shards.folder import open_shards
 
     shards = open_shards(path)
     shards.verify()

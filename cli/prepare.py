@@ -51,7 +51,7 @@ def prepare(
     Example:  lrm prepare ml-1m --input ~/ml-1m --out data/ml-1m
     """
     # Beam takes a second to import: only the command that needs it pays.
-    from behavior.spec import load_spec
+    from behavior.spec.dataset_spec import load_spec
     from pipelines.append import append as run_append
     from pipelines.prepare import prepare as run
     from pipelines.runner import RunnerOptions

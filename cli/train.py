@@ -13,7 +13,7 @@ from cli.console import print_json, progress_bars
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from models.observer import StepProgress, TrainResult, TrainStart, Validation
+    from models.training.observer import StepProgress, TrainResult, TrainStart, Validation
 
 
 def train(
@@ -56,7 +56,7 @@ def train(
     Example:  lrm train --data data/ml-1m --backbone hstu --recipe ml-1m/hstu --out runs/hstu
     """
     from models.config import DEFAULT_RECIPE, load_config
-    from models.run_folder import RunFolder
+    from models.runs.run_folder import RunFolder
     from models.training import is_first_process
     from models.training import train as run
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from behavior.shards import ShardFolder
+from behavior.shards.folder import ShardFolder
 from models.backbones import build_backbone, check_time_bias
-from models.catalog import ItemCatalog
 from models.config import RunConfig
-from models.data import About, about_sequences, dataset_digest
-from models.embedding import InputEmbedding, ItemTable, item_table
-from models.loading import Replica, SequenceSource, TrainLoader
+from models.data.catalog import ItemCatalog
+from models.data.loading import Replica, SequenceSource, TrainLoader
+from models.data.sequences import About, about_sequences, dataset_digest
+from models.distributed.sharding import Exchange, ShardedEmbedding
+from models.inputs.embedding import InputEmbedding, ItemTable, item_table
 from models.losses import RetrievalLoss
-from models.negatives import NegativeSampler
-from models.sharding import Exchange, ShardedEmbedding
+from models.losses.negatives import NegativeSampler
 from models.tasks.retrieval import RetrievalModel, RetrievalObjective
 
 
@@ -44,7 +44,7 @@ def make_loader(
     """The training batches, `train.accumulate` of them a step.
 
     Raises:
-        UserError: see `models.loading.TrainLoader`.
+        UserError: see `models.data.loading.TrainLoader`.
     """
     parts, tokens = config.train.accumulate, config.train.batch_tokens
     return TrainLoader(

@@ -12,14 +12,14 @@ from pydantic import Field, model_validator
 from behavior.config import Config, apply_overrides, did_you_mean, parse_config, read_yaml
 from behavior.errors import UserError
 from models.backbones.config import BackboneConfig
-from models.device import DeviceName
-from models.embedding import EmbeddingConfig
-from models.loading.config import LoaderConfig
+from models.data.loading.config import LoaderConfig
+from models.evaluation.metrics import metric_names
+from models.evaluation.ranking import EvaluationConfig
+from models.gpu.device import DeviceName
+from models.inputs.embedding import EmbeddingConfig
 from models.losses import LossConfig
-from models.metrics import metric_names
-from models.optimizer import OptimizerConfig
+from models.optim.optimizer import OptimizerConfig
 from models.packaged import packaged_yaml
-from models.ranking import EvaluationConfig
 
 DEFAULT_RECIPE = "default"
 

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from behavior.dataset import build_manifest
 from behavior.errors import UserError
-from behavior.manifest import Counts, FileEntry, HistoryEntry, InputRecord, Manifest
-from behavior.previous import Previous, reasons_against
-from behavior.shards import REJECTED, ShardFolder, logical, open_shards
+from behavior.shards.folder import REJECTED, ShardFolder, logical, open_shards
+from behavior.shards.manifest import Counts, FileEntry, HistoryEntry, InputRecord, Manifest
+from behavior.shards.storage import Folder, FolderLike
 from behavior.sources.plan import Plan, expand
-from behavior.spec import DatasetSpec
-from behavior.storage import Folder, FolderLike
+from behavior.spec.dataset_spec import DatasetSpec
+from behavior.steps.dataset import build_manifest
+from behavior.steps.previous import Previous, reasons_against
 from pipelines.job import Job
 from pipelines.launch import Progress
 from pipelines.output import commit, exclusive, mark, sweep

@@ -13,18 +13,18 @@ import apache_beam as beam
 import pyarrow as pa
 from apache_beam.metrics import Metrics
 
-from behavior.bucket import count_bucket, cut_sequences, finish_sequences
-from behavior.event_features import finish_features
 from behavior.features import Encoder
-from behavior.filters import core_items
-from behavior.manifest import FileEntry
-from behavior.previous import less
-from behavior.sequences import build_sequences, offsets_of
-from behavior.shards import write_table
-from behavior.stats import SequenceStats
-from behavior.storage import Folder
-from behavior.tables import fit_vocabulary
-from behavior.vocabulary import IdCounts, Vocabulary
+from behavior.features.vocabulary import IdCounts, Vocabulary
+from behavior.shards.folder import write_table
+from behavior.shards.manifest import FileEntry
+from behavior.shards.storage import Folder
+from behavior.steps.bucket import count_bucket, cut_sequences, finish_sequences
+from behavior.steps.event_features import finish_features
+from behavior.steps.filters import core_items
+from behavior.steps.previous import less
+from behavior.steps.sequences import build_sequences, offsets_of
+from behavior.steps.stats import SequenceStats
+from behavior.steps.tables import fit_vocabulary
 from pipelines.job import Job, read_arrow, write_arrow
 from pipelines.reading import Reading
 from pipelines.shuffle import Piece, Shuffle, in_order
@@ -168,7 +168,7 @@ class CountBucket(beam.DoFn):
 
 
 class MergeIdCounts(beam.CombineFn):
-    """Files of id counts -> one file: runs `behavior.vocabulary.IdCounts`.
+    """Files of id counts -> one file: runs `behavior.features.vocabulary.IdCounts`.
 
     Files rather than tables: counts of millions of items would go through the engine again and again.
     """

@@ -16,11 +16,11 @@ from uuid import uuid4
 import pyarrow as pa
 
 from behavior.errors import UserError
-from behavior.previous import Previous
-from behavior.shards import versioned
+from behavior.shards.folder import versioned
+from behavior.shards.storage import Folder
 from behavior.sources.plan import Plan
-from behavior.spec import DatasetSpec
-from behavior.storage import Folder
+from behavior.spec.dataset_spec import DatasetSpec
+from behavior.steps.previous import Previous
 
 JOB_FOLDER = ".lrm-job"
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}

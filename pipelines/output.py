@@ -1,7 +1,7 @@
 """The output folder: what may be written there, and how a finished job is committed.
 
-A job writes its files under their final names (with a version, see `behavior.shards`), where no reader looks
-for them: the manifest does not name them. Replacing the manifest is the commit; then the rest goes.
+A job writes its files under their final names (with a version, see `behavior.shards.folder`), where no reader
+looks for them: the manifest does not name them. Replacing the manifest is the commit; then the rest goes.
 
 Nothing that a manifest may name is removed on a guess: that there is no data set is what a missing
 `manifest.json` says, not one that cannot be read.
@@ -19,8 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from behavior.errors import UserError
-from behavior.manifest import MANIFEST_NAME, Manifest, load_manifest
-from behavior.shards import (
+from behavior.shards.folder import (
     BUCKETS,
     ITEMS,
     REJECTED,
@@ -32,7 +31,8 @@ from behavior.shards import (
     open_shards,
     version_in,
 )
-from behavior.storage import Folder
+from behavior.shards.manifest import MANIFEST_NAME, Manifest, load_manifest
+from behavior.shards.storage import Folder
 from pipelines.job import JOB_FOLDER
 
 _MARKER = f"{JOB_FOLDER}/job.json"

@@ -10,13 +10,13 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from behavior.dataset import build_manifest
 from behavior.errors import UserError
-from behavior.manifest import Manifest
+from behavior.shards.manifest import Manifest
+from behavior.shards.storage import Folder, FolderLike, as_folder
 from behavior.sources.blocks import compression_of
 from behavior.sources.plan import CHUNK_BYTES, Plan, plan_input
-from behavior.spec import DatasetSpec
-from behavior.storage import Folder, FolderLike, as_folder
+from behavior.spec.dataset_spec import DatasetSpec
+from behavior.steps.dataset import build_manifest
 from pipelines.job import JOB_FOLDER, Clock, Job
 from pipelines.launch import JobCrashError, Progress, run_job
 from pipelines.output import claim, commit, exclusive, sweep, version_of

@@ -11,13 +11,13 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
-from behavior.dataset import check_rejects, nothing_left
-from behavior.events import read_events
-from behavior.manifest import FileEntry
-from behavior.shards import REJECTED, write_lines
+from behavior.shards.folder import REJECTED, write_lines
+from behavior.shards.manifest import FileEntry
 from behavior.sources.damage import UnreadableFileError
 from behavior.sources.plan import Chunk
 from behavior.sources.raw import Reject
+from behavior.steps.dataset import check_rejects, nothing_left
+from behavior.steps.events import read_events
 from pipelines.job import Job
 from pipelines.shuffle import Buffer, Piece, Shuffle
 from pipelines.threads import one_thread

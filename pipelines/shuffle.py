@@ -16,7 +16,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from behavior.partition import split_by_hash
+from behavior.arrow.partition import split_by_hash
 from pipelines.job import Job
 
 SPILL_BYTES = 128 << 20

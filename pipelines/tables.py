@@ -9,13 +9,22 @@ from dataclasses import dataclass
 import apache_beam as beam
 import pyarrow as pa
 
-from behavior.dataset import merge_stats, nothing_left, stats_record
-from behavior.keys import key_type
-from behavior.manifest import Counts, FeatureEntry, FileEntry
-from behavior.shards import BUCKETS, ITEMS, REJECTED, STATS, USERS, VOCABULARY, write_lines, write_table
-from behavior.stats import SequenceStats
-from behavior.tables import build_tables, fit_vocabulary
-from behavior.vocabulary import IdCounts
+from behavior.features.vocabulary import IdCounts
+from behavior.shards.folder import (
+    BUCKETS,
+    ITEMS,
+    REJECTED,
+    STATS,
+    USERS,
+    VOCABULARY,
+    write_lines,
+    write_table,
+)
+from behavior.shards.manifest import Counts, FeatureEntry, FileEntry
+from behavior.steps.dataset import merge_stats, nothing_left, stats_record
+from behavior.steps.keys import key_type
+from behavior.steps.stats import SequenceStats
+from behavior.steps.tables import build_tables, fit_vocabulary
 from pipelines.buckets import BucketReport, in_bucket_order, load_encoders, load_vocabulary
 from pipelines.job import Job, read_arrow
 from pipelines.reading import Reading

@@ -6,8 +6,8 @@ from typing import Any
 
 import apache_beam as beam
 
-from behavior.keys import key_type
-from behavior.vocabulary import IdCounts
+from behavior.features.vocabulary import IdCounts
+from behavior.steps.keys import key_type
 from pipelines.buckets import (
     COUNTED,
     BuildBucket,

@@ -14,7 +14,7 @@ import yaml
 
 import behavior
 from behavior.config import parse_config
-from behavior.spec import DatasetSpec
+from behavior.spec.dataset_spec import DatasetSpec
 from cli.main import app
 from models.config import load_config
 

@@ -12,9 +12,9 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 import behavior
-from behavior.dataset import prepare_tables
-from behavior.shards import open_shards
-from behavior.spec import load_spec
+from behavior.shards.folder import open_shards
+from behavior.spec.dataset_spec import load_spec
+from behavior.steps.dataset import prepare_tables
 from pipelines.prepare import prepare
 
 PATH = Path(__file__).parents[1] / "docs" / "library.md"
@@ -70,5 +70,5 @@ def test_every_function_of_the_table_of_steps_is_exported() -> None:
     steps = re.findall(r"^\| \w+ \| (`.*?`) \|", TEXT, re.MULTILINE)
     named = {name for step in steps for name in re.findall(r"`(\w+)`", step)}
     assert len(named) == 11
-    # The module `behavior.partition` has the name of its function.
+    # The module `behavior.arrow.partition` has the name of its function.
     assert named - {"partition"} <= set(behavior.__all__)

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from behavior import datasets
 from behavior.config import Config, did_you_mean, parse_config, read_yaml
 from behavior.errors import UserError
-from behavior.spec import DatasetSpec
+from behavior.spec.dataset_spec import DatasetSpec
 
 VARIANT = "{variant}"
 

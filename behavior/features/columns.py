@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from behavior.arrow.values import parse_floats, parse_integers, parse_text
 from behavior.errors import UserError
-from behavior.spec import Feature
-from behavior.values import parse_floats, parse_integers, parse_text
+from behavior.spec.dataset_spec import Feature
 
 DOMAIN_MARK = "\x1f"
 """Unit separator: stands between domain and value in the keys of a feature that is `per_domain`."""

@@ -22,11 +22,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from behavior.arrow.partition import stable_hash
 from behavior.features.columns import DOMAIN_MARK, Domains, canonical, keyed
-from behavior.manifest import FeatureEntry
-from behavior.partition import stable_hash
-from behavior.spec import Feature
-from behavior.vocabulary import Vocabulary
+from behavior.features.vocabulary import Vocabulary
+from behavior.shards.manifest import FeatureEntry
+from behavior.spec.dataset_spec import Feature
 
 MISSING = 1
 """Id of a missing value; then come the OOV ids and the known values, the hashes, or the buckets."""

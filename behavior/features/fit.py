@@ -22,8 +22,8 @@ import pyarrow as pa
 
 from behavior.features.columns import Domains, keyed, parents
 from behavior.features.encode import Encoder, VocabularyEncoder
-from behavior.spec import Feature
-from behavior.vocabulary import IdCounts, Vocabulary, extend
+from behavior.features.vocabulary import IdCounts, Vocabulary, extend
+from behavior.spec.dataset_spec import Feature
 
 State = TypeVar("State")
 

@@ -8,7 +8,7 @@ from behavior.features.encode import BucketEncoder, HashEncoder, NumberEncoder
 from behavior.features.fit import Fitter, Fixed, VocabularyFitter
 from behavior.features.moments import MomentsFitter
 from behavior.features.quantiles import QuantileFitter, SampleFitter
-from behavior.spec import Feature
+from behavior.spec.dataset_spec import Feature
 
 
 def fitter_of(feature: Feature, oov: int, *, by: str = "count", sampled: bool = False) -> Fitter[Any]:

@@ -14,7 +14,7 @@ from behavior.features.columns import Domains
 from behavior.features.encode import NumberEncoder
 from behavior.features.fit import Fitter
 from behavior.features.numbers import weighted
-from behavior.spec import Feature
+from behavior.spec.dataset_spec import Feature
 
 
 @dataclass(frozen=True)

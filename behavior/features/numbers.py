@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from behavior.features.columns import canonical
-from behavior.spec import Feature
+from behavior.spec.dataset_spec import Feature
 
 
 def weighted(

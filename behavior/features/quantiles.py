@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from behavior.arrow.partition import stable_hash
 from behavior.features.columns import Domains
 from behavior.features.encode import BucketEncoder
 from behavior.features.fit import Fitter
 from behavior.features.numbers import weighted
-from behavior.partition import stable_hash
-from behavior.spec import Feature
+from behavior.spec.dataset_spec import Feature
 
 SAMPLE_SIZE = 65_536
 """Events in the sample: a bucket's share of all events is then off by 0.2 points (standard error) at most."""

@@ -9,13 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from behavior.arrow.values import parse_integers, parse_text
 from behavior.features.columns import canonical
 from behavior.features.encode import Encoder
 from behavior.features.fitters import fitter_of
-from behavior.manifest import FeatureEntry
-from behavior.spec import Feature, FeatureTable
-from behavior.values import parse_integers, parse_text
-from behavior.vocabulary import Vocabulary
+from behavior.features.vocabulary import Vocabulary
+from behavior.shards.manifest import FeatureEntry
+from behavior.spec.dataset_spec import Feature, FeatureTable
 
 
 @dataclass(frozen=True)

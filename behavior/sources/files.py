@@ -9,7 +9,7 @@ from typing import Any
 import fsspec
 
 from behavior.errors import UserError
-from behavior.spec import FileFormat
+from behavior.spec.dataset_spec import FileFormat
 
 
 @dataclass(frozen=True)

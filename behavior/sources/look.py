@@ -12,7 +12,7 @@ from behavior.sources.damage import SKIP_HINT, DamagedFileError, UnreadableFileE
 from behavior.sources.delimited import columns_of_header
 from behavior.sources.parquet import check_flat
 from behavior.sources.rows import quoted_rows
-from behavior.spec import EventSource, FileFormat
+from behavior.spec.dataset_spec import EventSource, FileFormat
 
 _KEYS_BYTES = 1 << 18
 _HEADER_BYTES = 1 << 20

@@ -17,7 +17,7 @@ from behavior.sources.files import InputFile, expand
 from behavior.sources.look import columns_of_parquet, integers_of_parquet, look_at_text
 from behavior.sources.parquet import open_parquet, row_group_sizes
 from behavior.sources.raw import Reject
-from behavior.spec import DatasetSpec, EventSource, FeatureTable
+from behavior.spec.dataset_spec import DatasetSpec, EventSource, FeatureTable
 
 CHUNK_BYTES = 64 << 20
 OPEN_BYTES = 16 << 10

@@ -21,7 +21,7 @@ from behavior.sources.look import columns_of_parquet, columns_of_text
 from behavior.sources.parquet import open_parquet, read_row_groups
 from behavior.sources.plan import Chunk
 from behavior.sources.raw import RawBatch, Reject
-from behavior.spec import FeatureTable, FileFormat
+from behavior.spec.dataset_spec import FeatureTable, FileFormat
 
 
 class _Reader(Protocol):

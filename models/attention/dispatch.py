@@ -11,7 +11,7 @@ from torch import Tensor
 
 from behavior.config import did_you_mean
 from behavior.errors import UserError
-from models.attention import blocked, reference, sdpa, triton, xformers
+from models.attention import blocked, reference, sdpa, silu, xformers
 from models.attention.bias import RelativeBias
 from models.attention.inputs import Activation, AttentionInputs
 from models.attention.masks import Mask
@@ -39,7 +39,7 @@ class Kernel:
 KERNELS = tuple(
     Kernel(name, module.unavailable, module.reasons_against, module.run)
     for name, module in (
-        ("triton", triton),
+        ("triton", silu),
         ("xformers", xformers),
         ("blocked", blocked),
         ("sdpa", sdpa),

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from models.attention import Causal, RelativeTime
-from models.batch import PackedBatch
+from models.data.batch import PackedBatch
 from models.layers.attention_layer import AttentionLayer
 from models.layers.context import SequenceContext
 from models.layers.feed_forward_layer import FeedForwardLayer

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from behavior.config import Config
-from models.negatives import NegativesConfig
+from models.losses.negatives import NegativesConfig
 
 
 class LossConfig(Config):

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from models.losses import triton
+from models.losses import kernels
 
 _ROWS_A_DRAW = 64
 """Without the kernel: with up to so many rows for each draw, the product was faster (H100, float32, widths 50
@@ -83,7 +83,7 @@ class OwnNegatives:
     @property
     def _takes_all(self) -> bool:
         """Whether the product of all queries and rows takes less time than fetching rows one by one."""
-        if not self.vectors.is_cuda or triton.fits(self.rows, self.vectors):
+        if not self.vectors.is_cuda or kernels.fits(self.rows, self.vectors):
             return False
         return len(self.vectors) <= _ROWS_A_DRAW * self.rows.shape[1]
 
@@ -91,7 +91,7 @@ class OwnNegatives:
 def scores_of_rows(query: Tensor, table: Tensor, rows: Tensor) -> Tensor:
     """Dot products of each query with its own rows of a table; [positions, count, dim] is never made.
 
-    On a GPU by kernels of our own where those fit (`models.losses.triton`). Can be differentiated once.
+    On a GPU by kernels of our own where those fit (`models.losses.kernels`). Can be differentiated once.
 
     Args:
         query: [positions, dim].
@@ -101,8 +101,8 @@ def scores_of_rows(query: Tensor, table: Tensor, rows: Tensor) -> Tensor:
     Returns:
         [positions, count].
     """
-    if triton.fits(rows, query, table):
-        return triton.scores_of_rows(query, table, rows)
+    if kernels.fits(rows, query, table):
+        return kernels.scores_of_rows(query, table, rows)
     scores: Tensor = _ScoresOfRows.apply(query, table, rows)
     return scores
 

@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from behavior.errors import UserError
-from models.losses import triton
+from models.distributed.sharding import HeldItems
+from models.losses import kernels
 from models.losses.chunks import positions_at_a_time, sum_over_chunks
 from models.losses.config import LossConfig
 from models.losses.drawn import OwnNegatives, SharedNegatives
 from models.losses.formulas import binary_cross_entropy, gbce_power, sampled_softmax
 from models.losses.full_softmax import full_softmax
+from models.losses.negatives import NegativeSampler
 from models.losses.sharded_softmax import sharded_full_softmax
-from models.negatives import NegativeSampler
-from models.sharding import HeldItems
 
 ItemVectors = Callable[[Tensor | None], Tensor]
 """Vectors of known items: of the given ranks (id minus first known id; any shape), or of all of them; where
@@ -125,8 +125,8 @@ class RetrievalLoss(nn.Module):
         smoothing, softmax = self.config.label_smoothing, self.config.kind == "sampled_softmax"
         if softmax and not smoothing and len(sources) == 1 and sources[0].mask is None:
             ranks = sources[0].of(part)
-            if triton.fits(ranks, negative):
-                return triton.sampled_softmax(positive, negative, ranks, target[part], correction)
+            if kernels.fits(ranks, negative):
+                return kernels.sampled_softmax(positive, negative, ranks, target[part], correction)
         excluded = _side_by_side([source.excluded(part, target) for source in sources])
         if softmax:
             return sampled_softmax(positive, negative, excluded, correction, smoothing)

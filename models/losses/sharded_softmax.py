@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from models.distributed.sharding import HeldItems
 from models.losses.chunks import positions_at_a_time
-from models.sharding import HeldItems
 
 
 def sharded_full_softmax(

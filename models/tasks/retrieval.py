@@ -6,10 +6,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from models.batch import PackedBatch
-from models.embedding import InputEmbedding
+from models.data.batch import PackedBatch
+from models.distributed.sharding import HeldItems
+from models.inputs.embedding import InputEmbedding
 from models.losses import RetrievalLoss
-from models.sharding import HeldItems
 
 
 class RetrievalModel(nn.Module):

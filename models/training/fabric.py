@@ -13,8 +13,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from models.config import TrainConfig
-from models.device import pick_device
-from models.training.processes import Processes
+from models.distributed.processes import Processes
+from models.gpu.device import pick_device
 
 
 def make_fabric(config: TrainConfig, processes: Processes) -> Fabric:

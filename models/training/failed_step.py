@@ -9,8 +9,8 @@ from typing import Any
 from safetensors import safe_open
 from safetensors.torch import save
 
-from models.batch import TOKEN_COLUMNS, PackedBatch
-from models.checkpoint import write_atomically
+from models.data.batch import TOKEN_COLUMNS, PackedBatch
+from models.runs.checkpoint import write_atomically
 from models.training.step import TakenStep
 
 _METADATA = "lrm-kit failed step"

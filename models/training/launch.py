@@ -17,8 +17,8 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from behavior.errors import UserError
 from models.config import RunConfig, TrainConfig
-from models.device import pick_device
-from models.training.processes import Processes, join_store, join_torchrun, launched_by_torchrun
+from models.distributed.processes import Processes, join_store, join_torchrun, launched_by_torchrun
+from models.gpu.device import pick_device
 
 _HOST = "127.0.0.1"
 _ARRIVED = "arrived"

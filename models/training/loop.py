@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
-from behavior.shards import ShardFolder
-from models.batch import PackedBatch
+from behavior.shards.folder import ShardFolder
 from models.build import build_objective, dataset_of, make_loader, time_setting
 from models.config import RunConfig
-from models.evaluation import model_scorer
-from models.flops import training_flops
-from models.loading import Replica, ShardSource
-from models.metrics_log import MetricsLog
-from models.observer import TrainObserver, TrainResult, TrainStart, Validation
-from models.optimizer import build_optimizer
-from models.ranking import evaluate_scorer, excludes_seen
-from models.run_folder import RunFolder
-from models.schedule import learning_rate_factor
+from models.data.batch import PackedBatch
+from models.data.loading import Replica, ShardSource
+from models.distributed.device_exchange import DeviceExchange
+from models.distributed.processes import Processes
+from models.evaluate import model_scorer
+from models.evaluation.ranking import evaluate_scorer, excludes_seen
+from models.optim.optimizer import build_optimizer
+from models.optim.schedule import learning_rate_factor
+from models.runs.metrics_log import MetricsLog
+from models.runs.run_folder import RunFolder
 from models.tasks.retrieval import RetrievalObjective
 from models.training.clock import Clock
 from models.training.compile import compile_blocks
 from models.training.cuda_graph import CudaGraphs
-from models.training.exchange import DeviceExchange
 from models.training.fabric import make_fabric
+from models.training.flops import training_flops
 from models.training.losses import StepLosses
-from models.training.processes import Processes
+from models.training.observer import TrainObserver, TrainResult, TrainStart, Validation
 from models.training.recorded_step import RecordedStepper, records_steps
 from models.training.report import Reporter
 from models.training.state import Learned, TrainState

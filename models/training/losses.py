@@ -11,8 +11,8 @@ from typing import NamedTuple, NoReturn
 import torch
 
 from behavior.errors import UserError
+from models.distributed.processes import Processes
 from models.training.failed_step import save_failed_step
-from models.training.processes import Processes
 from models.training.step import TakenStep
 
 # Batches are held until their losses have been read: so many tokens take some 250 MB.
@@ -30,7 +30,7 @@ class Stretch(NamedTuple):
     tokens_per_second: float
     """Of all processes together."""
     flops_per_second: float
-    """Of all processes together; see `models.flops`."""
+    """Of all processes together; see `models.training.flops`."""
     seconds: float
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from models.batch import PackedBatch, buffer_size
+from models.data.batch import PackedBatch, buffer_size
 from models.tasks.retrieval import LossBatch
 
 _PARTS = 8

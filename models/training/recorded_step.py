@@ -8,12 +8,12 @@ import torch
 from lightning.fabric import Fabric
 
 from behavior.errors import UserError
-from models.batch import PackedBatch
 from models.config import RunConfig
-from models.optimizer import OptimizerSet
+from models.data.batch import PackedBatch
+from models.distributed.processes import Processes
+from models.optim.optimizer import OptimizerSet
 from models.tasks.retrieval import LossBatch, RetrievalObjective
 from models.training.cuda_graph import Work
-from models.training.processes import Processes
 from models.training.recorded_input import RecordedInput, StepSize
 from models.training.step import Stepper, TakenStep
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 
 from models.config import RunConfig
-from models.flops import peak_flops
-from models.loading import TrainLoader
-from models.metrics_log import MetricsLog
-from models.observer import StepProgress, TrainObserver
-from models.optimizer import OptimizerSet
+from models.data.loading import TrainLoader
+from models.distributed.processes import Processes
+from models.optim.optimizer import OptimizerSet
+from models.runs.metrics_log import MetricsLog
 from models.training.clock import Clock
+from models.training.flops import peak_flops
 from models.training.losses import StepLosses, Stretch
-from models.training.processes import Processes
+from models.training.observer import StepProgress, TrainObserver
 from models.training.state import TrainState
 
 

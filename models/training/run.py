@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from behavior.shards import open_shards
-from behavior.storage import FolderLike, as_folder
+from behavior.shards.folder import open_shards
+from behavior.shards.storage import FolderLike, as_folder
 from models.config import RunConfig
-from models.curves import draw_curves
-from models.device import repeatable
-from models.metrics_log import MetricsLog, read_metrics
-from models.observer import Silent, TrainObserver, TrainResult
-from models.run_folder import claim_run
+from models.distributed.processes import Processes, launched_by_torchrun
+from models.gpu.device import repeatable
+from models.runs.curves import draw_curves
+from models.runs.metrics_log import MetricsLog, read_metrics
+from models.runs.run_folder import claim_run
 from models.training.launch import Job, count_devices, processes_for
 from models.training.loop import Training
-from models.training.processes import Processes, launched_by_torchrun
+from models.training.observer import Silent, TrainObserver, TrainResult
 
 
 def train(
@@ -36,7 +36,7 @@ def train(
     Args:
         config: all settings.
         data: the shard folder; urls too.
-        out: the run's folder; see `models.run_folder.RunFolder` for what it holds.
+        out: the run's folder; see `models.runs.run_folder.RunFolder` for what it holds.
         resume: go on with the run in `out`.
         observer: told about the progress, in the first process.
 

@@ -10,7 +10,11 @@ from typing import Any
 import torch
 
 from behavior.config import parse_config
-from models.checkpoint import (
+from models.config import RunConfig
+from models.distributed.processes import Processes
+from models.distributed.sharding import StateShards
+from models.optim.optimizer import OptimizerSet
+from models.runs.checkpoint import (
     Checkpoint,
     check_same,
     load_checkpoint,
@@ -19,11 +23,7 @@ from models.checkpoint import (
     save_checkpoint,
     set_random_state,
 )
-from models.config import RunConfig
-from models.optimizer import OptimizerSet
-from models.sharding import StateShards
 from models.tasks.retrieval import RetrievalModel
-from models.training.processes import Processes
 
 # May change when a run is taken up again: they say how long, how often and where, not what is learned.
 FREE_SETTINGS = {

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import torch
 from lightning.fabric import Fabric
 
-from models.batch import PackedBatch
-from models.flops import StepWork
-from models.loading import TrainLoader
-from models.optimizer import OptimizerSet
-from models.sharding import clip_gradients
+from models.data.batch import PackedBatch
+from models.data.loading import TrainLoader
+from models.distributed.processes import Processes
+from models.distributed.sharding import clip_gradients
+from models.optim.optimizer import OptimizerSet
 from models.tasks.retrieval import LossBatch, RetrievalObjective
 from models.training.fabric import leave_to_its_process
-from models.training.processes import Processes
+from models.training.flops import StepWork
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from threading import Thread
 from typing import Any
 
 from behavior.errors import UserError
-from models.observer import Silent
 from models.training.launch import meet
+from models.training.observer import Silent
 from models.training.run import train_in
 
 

@@ -14,9 +14,9 @@ import pyarrow as pa
 from hypothesis import settings
 
 from behavior.config import parse_config
-from behavior.events import read_events
 from behavior.sources import Reject, plan_input
-from behavior.spec import DatasetSpec
+from behavior.spec.dataset_spec import DatasetSpec
+from behavior.steps.events import read_events
 
 few = settings(max_examples=60, deadline=None)
 """Examples for tests that touch the disk or a parser."""

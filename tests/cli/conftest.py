@@ -60,7 +60,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def shards(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Finished shards of that log; not to be changed."""
-    from behavior.spec import load_spec
+    from behavior.spec.dataset_spec import load_spec
     from pipelines.prepare import prepare
 
     out = tmp_path_factory.mktemp("shards") / "data"

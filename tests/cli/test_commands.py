@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from behavior.shards import open_shards
+from behavior.shards.folder import open_shards
 from tests.cli.conftest import SMALL, Lrm
 
 COMMANDS = ("inspect", "prepare", "train", "evaluate", "demo", "doctor")

@@ -10,7 +10,7 @@ import pytest
 from behavior import datasets
 from behavior.datasets import fetch as fetch_module
 from behavior.datasets.sources import Check, Source, SourceFile
-from tests.behavior.test_fetch import CONTENT, MD5, FileServer, server
+from tests.behavior.datasets.test_fetch import CONTENT, MD5, FileServer, server
 from tests.cli.conftest import Lrm
 
 __all__ = ["server"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from behavior.shards import open_shards
+from behavior.shards.folder import open_shards
 from tests.cli.conftest import SMALL, Lrm
 
 

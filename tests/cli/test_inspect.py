@@ -22,8 +22,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
 
-from behavior.shards import open_shards
-from behavior.storage import Folder
+from behavior.shards.folder import open_shards
+from behavior.shards.storage import Folder
 from cli.figures import sample_events, shard_figure, time_bins
 from cli.inspect import facts_of
 from tests.cli.conftest import Lrm
@@ -94,7 +94,7 @@ def write_spec(folder: Path, *, timed: bool = True, domains: bool = True, **chan
 
 def prepared(folder: Path, **settings: Any) -> Path:
     """Shards of `LOG` in a new folder."""
-    from behavior.spec import load_spec
+    from behavior.spec.dataset_spec import load_spec
     from pipelines.prepare import prepare
 
     folder.mkdir()
@@ -252,7 +252,7 @@ def test_more_behaviors_than_colors_and_names_that_look_like_formulas(tmp_path: 
         "behaviors": names,
     }
     (folder / "spec.yaml").write_text(yaml.safe_dump(spec))
-    from behavior.spec import load_spec
+    from behavior.spec.dataset_spec import load_spec
     from cli.figures import save_png
     from pipelines.prepare import prepare
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cli.train import duration
-from models.run_folder import open_run
+from models.runs.run_folder import open_run
 from tests.cli.conftest import SMALL, Lrm
 
 

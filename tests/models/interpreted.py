@@ -14,10 +14,10 @@ on_gpu = torch.cuda.is_available()
 DEVICE = "cuda" if on_gpu else "cpu"
 
 _KERNELS = (
-    "models.attention.triton.",
+    "models.attention.silu.",
     "models.layers.kernels.",
-    "models.losses.triton.",
-    "tests.models.table_kernels",
+    "models.losses.kernels.",
+    "tests.models.attention.table_kernels",
 )
 
 
@@ -29,10 +29,10 @@ def import_interpreted() -> None:
         patch.setenv("TRITON_INTERPRET", "1")
         forget(_KERNELS)
         _hurry(importlib.import_module("triton.runtime.interpreter"))
-        importlib.import_module("models.attention.triton.operator")
+        importlib.import_module("models.attention.silu.operator")
         importlib.import_module("models.layers.kernels.operator")
-        importlib.import_module("models.losses.triton.operator")
-        importlib.import_module("models.losses.triton.softmax")
+        importlib.import_module("models.losses.kernels.operator")
+        importlib.import_module("models.losses.kernels.softmax")
 
 
 def forget(kernels: tuple[str, ...]) -> dict[str, ModuleType]:

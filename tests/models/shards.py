@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from behavior.manifest import FORMAT_VERSION, Counts, FeatureEntry, Manifest
-from behavior.shards import open_shards, write_table
-from models.batch import PackedBatch
-from models.data import SequenceData, concat_sequences
-from models.loading import ShardSource
+from behavior.shards.folder import open_shards, write_table
+from behavior.shards.manifest import FORMAT_VERSION, Counts, FeatureEntry, Manifest
+from models.data.batch import PackedBatch
+from models.data.loading import ShardSource
+from models.data.sequences import SequenceData, concat_sequences
 
 
 @dataclass(frozen=True)

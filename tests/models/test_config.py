@@ -11,7 +11,7 @@ import yaml
 from behavior.config import parse_config
 from behavior.errors import UserError
 from models.config import RunConfig, load_config, load_recipe, recipe_names
-from models.device import pick_device
+from models.gpu.device import pick_device
 
 
 @pytest.mark.parametrize("name", recipe_names())

@@ -11,7 +11,7 @@ import pytest
 
 import pipelines.runner
 from behavior.config import parse_config
-from behavior.spec import DatasetSpec
+from behavior.spec.dataset_spec import DatasetSpec
 
 HEADER = "user,item,behavior,time"
 BEHAVIORS = ("view", "cart", "buy")

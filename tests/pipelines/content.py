@@ -7,10 +7,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from behavior.content import content_digest
-from behavior.manifest import FeatureEntry
-from behavior.shards import ShardFolder, open_shards
-from behavior.storage import Folder
+from behavior.shards.content import content_digest
+from behavior.shards.folder import ShardFolder, open_shards
+from behavior.shards.manifest import FeatureEntry
+from behavior.shards.storage import Folder
 
 
 def decoder(shards: ShardFolder, entry: FeatureEntry, prefix: str = "") -> Any:

@@ -16,8 +16,8 @@ import pytest
 import pipelines.prepare
 from behavior.config import parse_config
 from behavior.errors import UserError
-from behavior.shards import logical, open_shards
-from behavior.spec import DatasetSpec
+from behavior.shards.folder import logical, open_shards
+from behavior.spec.dataset_spec import DatasetSpec
 from pipelines.append import append
 from pipelines.job import JOB_FOLDER
 from pipelines.prepare import prepare

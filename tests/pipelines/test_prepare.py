@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from behavior.dataset import prepare_tables
 from behavior.errors import UserError
-from behavior.shards import open_shards
-from behavior.spec import load_spec
-from behavior.storage import Folder
+from behavior.shards.folder import open_shards
+from behavior.shards.storage import Folder
+from behavior.spec.dataset_spec import load_spec
+from behavior.steps.dataset import prepare_tables
 from pipelines.job import JOB_FOLDER
 from pipelines.output import exclusive
 from pipelines.prepare import prepare
@@ -232,8 +232,8 @@ def test_runners_are_known_or_refused() -> None:
 KILLED = """
 import sys
 from pathlib import Path
-from behavior.spec import load_spec
-from behavior.storage import Folder
+from behavior.spec.dataset_spec import load_spec
+from behavior.shards.storage import Folder
 from pipelines.output import exclusive
 from pipelines.prepare import prepare
 import pipelines.buckets

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from behavior.shards import open_shards
-from behavior.spec import DatasetSpec, load_spec
+from behavior.shards.folder import open_shards
+from behavior.spec.dataset_spec import DatasetSpec, load_spec
 from pipelines.prepare import prepare
 from pipelines.runner import RunnerOptions
 from tests.pipelines.test_prepare import contents

@@ -19,12 +19,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from behavior.dataset import prepare_tables
 from behavior.errors import UserError
-from behavior.shards import open_shards
+from behavior.shards.folder import open_shards
+from behavior.shards.storage import Folder
 from behavior.sources.blocks import iter_blocks
-from behavior.spec import DatasetSpec
-from behavior.storage import Folder
+from behavior.spec.dataset_spec import DatasetSpec
+from behavior.steps.dataset import prepare_tables
 from pipelines.append import append
 from pipelines.prepare import prepare
 from pipelines.reading import ChunkReport, FinishReading

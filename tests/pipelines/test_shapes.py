@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from behavior.config import parse_config
-from behavior.dataset import prepare_tables
 from behavior.errors import UserError
-from behavior.shards import open_shards
-from behavior.spec import DatasetSpec
-from behavior.storage import Folder
+from behavior.shards.folder import open_shards
+from behavior.shards.storage import Folder
+from behavior.spec.dataset_spec import DatasetSpec
+from behavior.steps.dataset import prepare_tables
 from pipelines.append import append
 from pipelines.job import JOB_FOLDER
 from pipelines.prepare import prepare

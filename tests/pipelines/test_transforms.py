@@ -16,10 +16,10 @@ import pytest
 from apache_beam.internal import pickler
 
 from behavior.errors import UserError
+from behavior.features.vocabulary import IdCounts
+from behavior.shards.storage import Folder
 from behavior.sources.plan import BadFile, Chunk, plan_input
 from behavior.sources.raw import Reject
-from behavior.storage import Folder
-from behavior.vocabulary import IdCounts
 from pipelines.buckets import BuildBucket, CountBucket, FinishBucket, MergeIdCounts
 from pipelines.job import Job, read_arrow, write_arrow
 from pipelines.reading import ChunkReport, FinishReading, Reading, ReadTask

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from behavior import previous
 from behavior.config import parse_config
 from behavior.errors import UserError
-from behavior.manifest import MANIFEST_NAME, load_manifest
-from behavior.previous import Previous
-from behavior.shards import open_shards, versioned
-from behavior.spec import DatasetSpec
-from behavior.storage import Folder
+from behavior.shards.folder import open_shards, versioned
+from behavior.shards.manifest import MANIFEST_NAME, load_manifest
+from behavior.shards.storage import Folder
+from behavior.spec.dataset_spec import DatasetSpec
+from behavior.steps import previous
+from behavior.steps.previous import Previous
 from pipelines.append import append
 from pipelines.job import JOB_FOLDER
 from pipelines.output import claim, commit, exclusive, sweep, version_of

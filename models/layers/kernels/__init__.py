@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from models.attention import triton
+from models.attention import silu
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _MAX_DIM = 4096
@@ -17,7 +17,7 @@ _MAX_DIM = 4096
 
 def fits(x: Tensor, *others: Tensor | None) -> bool:
     """Whether `norm_gate_dropout` takes x and such others (gate, weight, bias) here."""
-    if torch.compiler.is_compiling() or x.shape[-1] > _MAX_DIM or not triton.runs_on(x):
+    if torch.compiler.is_compiling() or x.shape[-1] > _MAX_DIM or not silu.runs_on(x):
         return False
     # Others have a row for each of x, or one for all; torch tells of any other shape.
     shapes = (x.shape, x.shape[-1:]) if x.shape[-1] else ()

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from models.attention.triton.start import start, with_whole_rows
-from models.attention.triton.step import INTERPRETED
-from models.attention.triton.tuning import Shape
+from models.attention.silu.start import start, with_whole_rows
+from models.attention.silu.step import INTERPRETED
+from models.attention.silu.tuning import Shape
 from models.layers.kernels.norm import backward_kernel, forward_kernel, sum_kernel
 
 _SUM_ROWS, _SUM_COLUMNS = 256, 8

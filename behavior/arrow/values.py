@@ -1,0 +1,233 @@
+"""Parsing columns: whole arrays at once, and a mask of the values that are no good."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from behavior.spec.dataset_spec import TICKS_PER_SECOND
+
+_INTEGER = r"^[+-]?[0-9]{1,40}(\.0*)?$"
+_INT64 = (-(2**63), 2**63 - 1)
+_SURE_DIGITS = 18
+_END_SECONDS = 4_102_444_800
+"""The year 2100 begins."""
+_CLIP_SECONDS = 2**42
+"""Arrow times farther from 1970 than 139,000 years are taken for that far: no int64 overflows, and the year
+shown says enough."""
+_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+_REFUSED = (pa.ArrowInvalid, pa.ArrowNotImplementedError)
+_FLOAT = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+
+
+def parse_text(array: pa.Array) -> tuple[pa.Array, np.ndarray]:
+    """Any column as strings.
+
+    Returns:
+        Strings, and a mask of the rows that hold a good one; missing, empty and non-UTF-8 values do not.
+    """
+    if pa.types.is_floating(array.type):
+        whole, good = parse_integers(array)
+        return whole.cast(pa.string()), good
+    try:
+        text = array.cast(pa.string())
+    except _REFUSED:
+        text = pa.array([_decoded(value) for value in array.to_pylist()], pa.string())
+    if text.null_count == 0 and len(text) and pc.min(pc.binary_length(text)).as_py() > 0:
+        return text, np.ones(len(text), bool)
+    return text, mask(pc.greater(pc.binary_length(text), 0))
+
+
+def parse_integers(array: pa.Array) -> tuple[pa.Array, np.ndarray]:
+    """Any column as int64.
+
+    Returns:
+        int64, null where the value is no whole number; and the mask of the good ones.
+    """
+    kind = array.type
+    if pa.types.is_floating(kind):
+        values = array.to_numpy(zero_copy_only=False)
+        with np.errstate(invalid="ignore"):
+            # 2**63 itself is a float but no int64.
+            good = np.isfinite(values) & (values == np.floor(values)) & (np.abs(values) < 2.0**63)
+        return pa.array(np.where(good, values, 0).astype(np.int64), mask=~good), good
+    try:
+        plain = array.cast(pa.string()) if pa.types.is_binary(kind) else array
+        if pa.types.is_string(plain.type) and _may_be_hexadecimal(plain):
+            return _parse_integers_one_by_one(array)
+        values = plain.cast(pa.int64())
+        return values, mask(values.is_valid())
+    except _REFUSED:
+        return _parse_integers_one_by_one(array)
+
+
+def _may_be_hexadecimal(text: pa.Array) -> bool:
+    """Whether there is an x anywhere: Arrow's cast would take 0x10 for 16."""
+    content = text.buffers()[2]
+    return content is not None and bool(((np.frombuffer(content, np.uint8) | 32) == ord("x")).any())
+
+
+def _parse_integers_one_by_one(array: pa.Array) -> tuple[pa.Array, np.ndarray]:
+    text, good = parse_text(array)
+    text = pc.utf8_trim_whitespace(text)
+    likely = mask(pc.match_substring_regex(text, _INTEGER)) & good
+    digits = pc.replace_substring_regex(text, r"^\+|\.0*$", "")
+    # So many digits always fit; the few longer ones are left to Python.
+    short = likely & mask(pc.less_equal(pc.binary_length(digits), _SURE_DIGITS))
+    numbers = pc.if_else(pa.array(short), digits, pa.scalar(None, pa.string())).cast(pa.int64())
+    long = np.flatnonzero(likely & ~short)
+    if len(long):
+        values = numbers.to_pylist()
+        for row, value in zip(long, digits.take(pa.array(long)).to_pylist(), strict=True):
+            values[row] = int(value) if _INT64[0] <= int(value) <= _INT64[1] else None
+        numbers = pa.array(values, pa.int64())
+    return numbers, mask(numbers.is_valid())
+
+
+def parse_floats(array: pa.Array) -> tuple[pa.Array, np.ndarray]:
+    """Any column as float32.
+
+    Returns:
+        float32, null where there is no finite number; and the mask of the good ones: finite numbers, and
+        missing values (null, empty, NaN). Text that is no number, and infinity, are not.
+    """
+    kind = array.type
+    good = np.ones(len(array), bool)
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
+        values = array.cast(pa.float32(), safe=False)
+    else:
+        values, good = _floats_of_text(array)
+    numbers = values.to_numpy(zero_copy_only=False)
+    return pa.array(numbers, mask=~np.isfinite(numbers)), good & ~np.isinf(numbers)
+
+
+def _floats_of_text(array: pa.Array) -> tuple[pa.Array, np.ndarray]:
+    try:
+        values = array.cast(pa.string()).cast(pa.float32())
+    except _REFUSED:
+        values = None  # one bad value spoils the cast: which one it is, the pattern tells below
+    if values is not None and np.isfinite(values.drop_null().to_numpy()).all():
+        return values, np.ones(len(array), bool)
+    text = pc.utf8_trim_whitespace(parse_text(array)[0])
+    number = mask(pc.match_substring_regex(text, _FLOAT))
+    missing = mask(array.is_null()) | mask(pc.is_in(pc.utf8_lower(text), value_set=pa.array(["", "nan"])))
+    values = pc.if_else(pa.array(number), text, pa.scalar(None, pa.string())).cast(pa.float32())
+    return values, number | missing
+
+
+def parse_times(array: pa.Array, unit: str) -> tuple[pa.Array, np.ndarray]:
+    """Any column as whole ticks since 1970 (UTC).
+
+    Args:
+        array: numbers, text, or Arrow timestamps and dates.
+        unit: what numbers mean: s, ms, us, or iso8601, for which text like 2024-05-01T10:00:00Z becomes
+            microseconds. Arrow timestamps and dates become the unit, whichever it is.
+
+    Returns:
+        int64, and the mask of the good ones: those from 1970 up to, not including, 2100. A time outside is
+        there but not good, what is no time at all is null; `time_problem` says in words which it is.
+    """
+    if pa.types.is_timestamp(array.type) or pa.types.is_date(array.type):
+        ticks = _ticks_of_arrow(array, TICKS_PER_SECOND[_stored(unit)])
+    elif unit == "iso8601":
+        ticks = _ticks_of_text(parse_text(array)[0])
+    else:
+        ticks = parse_integers(array)[0]
+    values = pc.fill_null(ticks, -1).to_numpy(zero_copy_only=False)
+    return ticks, (values >= 0) & (values < _END_SECONDS * TICKS_PER_SECOND[_stored(unit)])
+
+
+def time_problem(value: int | None, unit: str) -> str:
+    """Why a value of `parse_times` is not good, to follow the name and the value of the column.
+
+    >>> time_problem(1_700_000_000_000, "s")
+    'is out of range: the year 55,840 in s; is timestamp_unit right?'
+
+    Args:
+        value: as `parse_times` gives it; None where the text is no time.
+        unit: s, ms, us or iso8601.
+    """
+    if value is None:
+        return "is not an ISO 8601 time" if unit == "iso8601" else "is not a whole number"
+    days = value // (86_400 * TICKS_PER_SECOND[_stored(unit)])
+    year = _year_of(days)
+    shown_year = f"{year:,}" if abs(year) >= 10_000 else str(year)
+    if unit == "iso8601":
+        return f"is out of range: the year {shown_year}, not 1970 to 2099"
+    return f"is out of range: the year {shown_year} in {unit}; is timestamp_unit right?"
+
+
+def _year_of(days: int) -> int:
+    """The year in which a day since 1970 lies, in the calendar extended both ways."""
+    # 400 years always have as many days; Python's calendar does the rest.
+    cycle, day = divmod(days, 146_097)
+    return (date(1970, 1, 1) + timedelta(days=day)).year + 400 * cycle
+
+
+def _stored(unit: str) -> str:
+    return "us" if unit == "iso8601" else unit
+
+
+def _ticks_of_arrow(array: pa.Array, per_second: int) -> pa.Array:
+    """Timestamps and dates as ticks; by hand, since Arrow's cast to a finer unit overflows in silence."""
+    kind = array.type
+    if pa.types.is_date(kind):
+        source, array = (1_000, array) if kind == pa.date64() else (1, array.cast(pa.int32()))
+        factor = 86_400 if kind == pa.date32() else 1
+    else:
+        source, factor = _PER_SECOND[kind.unit], 1
+    numbers = pc.fill_null(array.cast(pa.int64()), 0).to_numpy(zero_copy_only=False)
+    limit = min(_CLIP_SECONDS * source // factor, _INT64[1])
+    inside = np.clip(numbers, -limit, limit) * factor
+    scaled = inside * (per_second // source) if per_second >= source else inside // (source // per_second)
+    return pa.array(scaled, mask=mask(array.is_null()))
+
+
+def _ticks_of_text(text: pa.Array) -> pa.Array:
+    # Arrow takes a column either with zones or without; what it refuses is read one by one.
+    for kind in (pa.timestamp("us", tz="UTC"), pa.timestamp("us")):
+        try:
+            return text.cast(kind).cast(pa.int64())
+        except pa.ArrowInvalid:
+            continue
+    return pa.array([_iso_ticks(value) for value in text.to_pylist()], pa.int64())
+
+
+def _iso_ticks(value: str | None) -> int | None:
+    try:
+        moment = datetime.fromisoformat((value or "").strip())
+    except ValueError:
+        return None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    since = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    return (since.days * 86_400 + since.seconds) * TICKS_PER_SECOND["us"] + since.microseconds
+
+
+def _decoded(value: object) -> str | None:
+    if value is None or not isinstance(value, bytes):
+        return None if value is None else str(value)
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
+def mask(array: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """A column of booleans for numpy; null is false. [rows] bool"""
+    return pc.fill_null(array, False).to_numpy(zero_copy_only=False)
+
+
+def shown(array: pa.Array, row: int) -> str:
+    """A value as messages show it: quoted and not too long; (empty) for none."""
+    try:
+        value = array[row].as_py()
+    except (ValueError, OverflowError):
+        return str(array.slice(row, 1).cast(pa.string(), safe=False)[0])[:200]  # the year 12,000, say
+    if value is None or value in ("", b""):
+        return "(empty)"
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", errors="backslashreplace")
+    return repr(value)[:200]

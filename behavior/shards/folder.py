@@ -1,0 +1,322 @@
+"""Reading and writing shard folders: Parquet files, one manifest, a checksum for every file.
+
+A finished data set is extended or replaced without ever being half: files that change are written under a
+new name with a version before the ending (`items@2.parquet`), the manifest that names them is the commit,
+and the files it no longer names go afterwards. Readers ask for files by logical names, without a version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from behavior.errors import UserError
+from behavior.shards.content import content_digest
+from behavior.shards.manifest import FileEntry, Manifest, load_manifest
+from behavior.shards.storage import Folder, FolderLike, as_folder
+
+SEQUENCES = "sequences"
+VOCABULARY = "vocabulary"
+REJECTED = "rejected"
+ITEMS = "items.parquet"
+USERS = "users.parquet"
+STATS = "stats.json"
+BUCKETS = "buckets.json"
+
+_COMPRESSION = "zstd"
+# Small enough that a reader can take a part of a file, large enough for good compression.
+_ROW_GROUP_EVENTS = 1_000_000
+# No name of a feature, and so no logical name, has an at sign.
+_VERSION_MARK = re.compile(r"@([1-9][0-9]*)(?=\.[^./@]+$)")
+_RESTORE = "restore the file, or prepare the data again with --overwrite"
+
+
+def versioned(name: str, version: int) -> str:
+    """The path of a file as a version of the data set writes it.
+
+    >>> versioned("items.parquet", 1), versioned("items.parquet", 2)
+    ('items.parquet', 'items@2.parquet')
+
+    Args:
+        name: logical name of the file.
+        version: of the data set; the first has no mark.
+    """
+    if version == 1:
+        return name
+    stem, dot, ending = name.rpartition(".")
+    return f"{stem}@{version}{dot}{ending}"
+
+
+def logical(path: str) -> str:
+    """The name of a file without the mark of its version.
+
+    >>> logical("sequences/part-00003-of-00008@2.parquet")
+    'sequences/part-00003-of-00008.parquet'
+    """
+    return _VERSION_MARK.sub("", path)
+
+
+def version_in(path: str) -> int:
+    """The version that a file's name says; 1 where it has no mark.
+
+    >>> version_in("items@12.parquet")
+    12
+    """
+    match = _VERSION_MARK.search(path)
+    return int(match.group(1)) if match else 1
+
+
+def write_table(table: pa.Table, folder: FolderLike, path: str, *, events: int = 0) -> FileEntry:
+    """Write one Parquet file of a data set, whole or not at all.
+
+    Args:
+        table: its contents.
+        folder: root of the data set (or of the job that builds it).
+        path: file path relative to `folder`.
+        events: events in the table, for the manifest.
+
+    Returns:
+        The manifest's entry, with the checksum and the digest of the content.
+    """
+    rows_a_group = max(1, table.num_rows * _ROW_GROUP_EVENTS // max(events, _ROW_GROUP_EVENTS))
+    with as_folder(folder).create(path) as file:
+        pq.write_table(table, file, row_group_size=rows_a_group, **_encoding(table.schema))
+    return FileEntry(
+        path=path,
+        rows=table.num_rows,
+        events=events,
+        bytes=file.bytes,
+        sha256=file.sha256,
+        content=content_digest(table),
+    )
+
+
+def _encoding(schema: pa.Schema) -> dict[str, Any]:
+    """How columns are written: what is small and fast was measured on sequences of 20 million events.
+
+    Behaviors and domains have few values and fit a dictionary; trying one for items and times costs a third
+    of the writing time for nothing. Times rise slowly: their differences take a third of the space.
+    """
+    leaves = {field.name: _leaf(field) for field in schema}
+    few = [leaves[name] for name in ("behavior", "domain") if name in leaves]
+    few += [leaves[f.name] for f in schema if pa.types.is_string(_value_type(f.type)) and f.name != "user"]
+    encoding = {leaves["timestamp"]: "DELTA_BINARY_PACKED"} if "timestamp" in leaves else None
+    return {
+        "compression": _COMPRESSION,
+        "compression_level": 1,
+        "use_dictionary": few or False,
+        "column_encoding": encoding,
+    }
+
+
+def _value_type(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_list(kind) else kind
+
+
+def _leaf(field: pa.Field) -> str:
+    """The name of a column within a Parquet file."""
+    return f"{field.name}.list.element" if pa.types.is_list(field.type) else str(field.name)
+
+
+def write_lines(lines: Iterable[str], folder: FolderLike, path: str) -> FileEntry:
+    """Write one file of text lines, such as rejects, whole or not at all, line by line.
+
+    Args:
+        lines: without their line feeds.
+        folder: root of the data set.
+        path: file path relative to `folder`.
+
+    Returns:
+        The manifest's entry: a row is a line.
+    """
+    rows = 0
+    with as_folder(folder).create(path) as file:
+        for line in lines:
+            file.write(f"{line}\n".encode())
+            rows += 1
+    return FileEntry(path=path, rows=rows, events=0, bytes=file.bytes, sha256=file.sha256)
+
+
+def file_entry(folder: FolderLike, path: str, *, rows: int, events: int = 0) -> FileEntry:
+    """The manifest's entry for a file that is already in place."""
+    folder = as_folder(folder)
+    return FileEntry(path=path, rows=rows, events=events, bytes=folder.size(path), sha256=folder.sha256(path))
+
+
+class ShardFolder:
+    """A finished data set, opened for reading.
+
+    Every file is checked against its checksum when it is first read.
+
+    Attributes:
+        folder: where it is.
+        manifest: what it holds.
+    """
+
+    def __init__(self, folder: Folder, manifest: Manifest) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        # By either name: those who list the files ask by path.
+        self._entries = {logical(entry.path): entry for entry in manifest.files}
+        self._entries |= {entry.path: entry for entry in manifest.files}
+        self._verified: set[str] = set()
+        self._checking = {entry.path: threading.Lock() for entry in manifest.files}
+
+    @property
+    def num_items(self) -> int:
+        """Known items."""
+        return self.manifest.counts.items
+
+    @property
+    def first_item(self) -> int:
+        """The smallest id of a known item: 0 is padding, 1..oov are unknown ones."""
+        return 1 + self.manifest.oov
+
+    @property
+    def num_item_ids(self) -> int:
+        """Rows of an item embedding table: padding, OOV and known items."""
+        return self.first_item + self.num_items
+
+    def where(self, name: str = "") -> str:
+        """How messages name the data set, or a file of it by its logical name."""
+        entry = self._entries.get(name)
+        return self.folder.where(entry.path if entry else name)
+
+    def sequence_files(self) -> list[FileEntry]:
+        """The sequence files, in order of their logical names."""
+        found = [entry for entry in self.manifest.files if entry.path.startswith(f"{SEQUENCES}/")]
+        return sorted(found, key=lambda entry: logical(entry.path))
+
+    def read_sequences(self, entry: FileEntry, columns: Sequence[str] | None = None) -> pa.Table:
+        """Read one sequence file (all columns, or those named)."""
+        return self._read(entry.path, columns)
+
+    def iter_sequences(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Read the sequence files one after the other."""
+        for entry in self.sequence_files():
+            yield self.read_sequences(entry, columns)
+
+    def items(self) -> pa.Table:
+        """index, id, count, train_count and a column a feature; one row an item, in index order."""
+        return self._read(ITEMS)
+
+    def users(self) -> pa.Table:
+        """index, id, count, train_count and a column a feature; one row a user, in index order."""
+        return self._read(USERS)
+
+    def vocabulary(self, feature: str) -> pa.Table:
+        """index, value, count of one categorical feature; for a user feature the name is `user.<feature>`."""
+        return self._read(f"{VOCABULARY}/{feature}.parquet")
+
+    def stats(self) -> dict[str, Any]:
+        """Histograms and shares, for people; see docs/shards.md."""
+        return self._json(STATS)
+
+    def bucket_stats(self) -> dict[str, dict[str, Any]]:
+        """What `stats` sums up, of each bucket of users by its number (`behavior.steps.stats`)."""
+        return self._json(BUCKETS)
+
+    def _json(self, name: str) -> dict[str, Any]:
+        with closing(self._open(self._entry(name))) as source:
+            return dict(json.loads(source.read()))
+
+    def verify(self) -> None:
+        """Check the size and checksum of every file.
+
+        Raises:
+            UserError: for the first file that is missing or differs.
+        """
+        for entry in self.manifest.files:
+            self.check(entry)
+
+    def _entry(self, name: str) -> FileEntry:
+        if name not in self._entries:
+            raise UserError(f"the data set has no file '{name}'", where=self.where())
+        return self._entries[name]
+
+    def _read(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+        with closing(self._open(self._entry(name))) as source:
+            if columns is not None:
+                check_columns(pq.read_schema(source).names, columns, self.where(name))
+            return pq.read_table(source, columns=columns and list(columns), partitioning=None)
+
+    def _open(self, entry: FileEntry) -> Any:
+        """A file for pyarrow, once its checksum is found right."""
+        if self.folder.is_local or entry.path in self._verified:
+            self.check(entry)
+            return self.folder.input_file(entry.path)
+        # The whole file must come over the network to be checked: once is enough.
+        _check_size(self.folder, entry, self._size(entry))
+        data = self.folder.read_bytes(entry.path)
+        self._confirm(entry, hashlib.sha256(data).hexdigest())
+        return pa.BufferReader(data)
+
+    def check(self, entry: FileEntry) -> None:
+        """Check a file's size and checksum, once however many threads ask.
+
+        Raises:
+            UserError: it is missing or differs.
+        """
+        with self._checking[entry.path]:
+            if entry.path in self._verified:
+                return
+            _check_size(self.folder, entry, self._size(entry))
+            self._confirm(entry, self.folder.sha256(entry.path))
+
+    def _size(self, entry: FileEntry) -> int | None:
+        try:
+            return self.folder.size(entry.path)
+        except OSError:
+            return None
+
+    def _confirm(self, entry: FileEntry, sha256: str) -> None:
+        if sha256 != entry.sha256:
+            raise UserError(
+                f"the checksum of '{entry.path}' is wrong: the file has changed since it was written",
+                where=self.folder.where(entry.path),
+                fix=_RESTORE,
+            )
+        self._verified.add(entry.path)
+
+
+def check_columns(there: Iterable[str], wanted: Iterable[str], where: str) -> None:
+    """Raise UserError for a wanted column that is not there: Parquet's reader leaves it out in silence."""
+    there = list(there)
+    for column in wanted:
+        if column not in there:
+            raise UserError(f"there is no column '{column}'; there are: {', '.join(there)}", where=where)
+
+
+def open_shards(folder: FolderLike) -> ShardFolder:
+    """Open a data set that `lrm prepare` finished, in a local folder or at a url such as `gs://bucket/data`.
+
+    Raises:
+        UserError: no folder, no manifest, a newer format version, or a file missing or of another size.
+    """
+    folder = as_folder(folder)
+    shards = ShardFolder(folder, load_manifest(folder))
+    sizes = folder.sizes()
+    for entry in shards.manifest.files:
+        _check_size(folder, entry, sizes.get(entry.path))
+    return shards
+
+
+def _check_size(folder: Folder, entry: FileEntry, size: int | None) -> None:
+    if size is None:
+        raise UserError(
+            f"the file '{entry.path}' of the data set is missing", where=folder.where(), fix=_RESTORE
+        )
+    if size != entry.bytes:
+        raise UserError(
+            f"'{entry.path}' has {size:,} bytes, not {entry.bytes:,}: its checksum is wrong",
+            where=folder.where(entry.path),
+            fix=_RESTORE,
+        )

@@ -1,0 +1,323 @@
+"""The dataset spec: everything `prepare` must know about a log, as one YAML file.
+
+Paths are relative to the spec file (or to the input folder that is named beside a ready spec).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from behavior.config import Config, did_you_mean, parse_config, read_yaml
+from behavior.errors import UserError
+from behavior.spec.formats import FileFormat, OneOrMany
+from behavior.spec.rules import (
+    TICKS_PER_SECOND,
+    DomainIds,
+    Filters,
+    IdTypes,
+    PackingSpec,
+    Sessions,
+    Split,
+    Vocabulary,
+)
+from behavior.spec.sources import BehaviorFrom, BehaviorRule, EventColumns, EventSource
+from behavior.spec.tables import Feature, FeatureTable
+
+__all__ = [
+    "TICKS_PER_SECOND",
+    "BehaviorFrom",
+    "BehaviorRule",
+    "DatasetSpec",
+    "DomainIds",
+    "EventColumns",
+    "EventSource",
+    "Feature",
+    "FeatureTable",
+    "FileFormat",
+    "Filters",
+    "IdTypes",
+    "PackingSpec",
+    "Sessions",
+    "Split",
+    "Vocabulary",
+    "load_spec",
+]
+
+MAX_BEHAVIORS = 127  # behavior ids are int8 in the shards
+
+
+class DatasetSpec(Config):
+    """Everything `prepare` must know about a log."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """A short name of letters, digits, dots, underscores and hyphens; kept in the manifest."""
+    description: str = ""
+    """One line about the data; nothing reads it but people."""
+    homepage: str = ""
+    """Where the data are published."""
+    license: str = ""
+    """Terms of use, in a few words."""
+    events: Annotated[list[EventSource], OneOrMany]
+    """The event files: one group, or a list of groups where files differ in format, columns, behavior or
+    domain. The groups are one log; where times tie, an earlier group comes first."""
+    timestamp_unit: Literal["s", "ms", "us", "iso8601", "none"]
+    """Unit of the timestamps: s, ms or us since 1970 (UTC), as whole numbers; iso8601 for text such as
+    2024-05-01T10:00:00Z (UTC where it names no zone), stored in microseconds; none for a log without times,
+    whose order counts. Times before 1970 or from 2100 on are rejected."""
+    behaviors: list[str] | None = None
+    """Names of all behaviors; the first gets id 1. Needed where a column of the log names them: a row with
+    any other name is rejected. Default: those that the groups of events give, in their order."""
+    targets: list[str] | None = None
+    """The behaviors to predict and evaluate; the others are history only. Default: all that the filters
+    keep."""
+    domains: list[str] | None = None
+    """Names of all domains (shops, apps, markets); the first gets id 1. Needed where a column of the log
+    names them. Default: those that the groups of events give, in their order."""
+    domain_ids: DomainIds = DomainIds()
+    """Whether equal user or item ids of two domains are the same user or item."""
+    id_types: IdTypes = IdTypes()
+    """Whether user and item ids are whole numbers or text."""
+    items: Annotated[list[FeatureTable], OneOrMany] = []
+    """A table of items, or several: with different features, or one a domain. Items without a row have
+    missing features; rows of items that the log does not have are left out."""
+    users: Annotated[list[FeatureTable], OneOrMany] = []
+    """A table of users, or several, under the same rules as `items`."""
+    filters: Filters = Filters()
+    """Which events, users and items to leave out."""
+    max_events: int | None = Field(None, ge=1)
+    """Keep only so many events of each user, the newest, after all filters; the others count as filtered."""
+    split: Split = Split()
+    """How each user's sequence is cut into training, validation and test parts."""
+    sessions: Sessions | None = None
+    """Numbers the sessions of each user in a column `session` of the sequences. Default: no such column."""
+    vocabulary: Vocabulary = Vocabulary()
+    """How item ids of the log become the whole numbers that a model looks up."""
+    packing: PackingSpec = PackingSpec()
+    """How sequences are grouped into packs of about equal size for training."""
+    max_rejects: Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, le=1)] = 0.01
+    """How many rows may be rejected before the job fails: a whole number counts rows, a number with a point
+    is a share of all rows (1 is one row, 1.0 is all of them). It fails in any case where every row is
+    rejected."""
+    shards: int | None = Field(None, ge=1, le=100_000)
+    """Number of sequence files, into which users are spread by hash. Default: one for about 32 MB of text."""
+
+    @model_validator(mode="after")
+    def _check(self) -> DatasetSpec:
+        if not self.events:
+            raise ValueError("events is empty: name at least one group of files")
+        self._check_names()
+        self._check_targets()
+        self._check_time()
+        self._check_tables()
+        if self.vocabulary.fit_on == "train" and self.filters.minimum_counts != (1, 1):
+            raise ValueError("fit_on: train does not go with minimum counts: those look at the whole log")
+        return self
+
+    def _check_names(self) -> None:
+        known = self.behavior_names
+        if len(known) > MAX_BEHAVIORS:
+            raise ValueError(f"at most {MAX_BEHAVIORS} behaviors")
+        for label, names in (("behaviors", known), ("domains", self.domain_names)):
+            if len(set(names)) != len(names):
+                raise ValueError(f"{label}: a name stands there twice")
+        produced = [name for source in self.events for name in source.behavior.produces() or []]
+        mapped = [name for source in self.events for name in source.behavior.map.values() if name is not None]
+        for name in [*produced, *mapped, *(self.targets or []), *(self.filters.behaviors or [])]:
+            if name not in known:
+                raise ValueError(f"behavior '{name}' is not in behaviors; {did_you_mean(name, known)}")
+        if self.domains is None and any(source.columns.domain for source in self.events):
+            raise ValueError("columns.domain needs the list 'domains'")
+        constants = [source.domain is not None or source.columns.domain is not None for source in self.events]
+        if any(constants) != all(constants):
+            raise ValueError("either every group of events has a domain, or none has")
+        for source in self.events:
+            if source.domain is not None and source.domain not in self.domain_names:
+                raise ValueError(f"domain '{source.domain}' is not in domains")
+
+    def _check_targets(self) -> None:
+        kept = self.filters.behaviors
+        lost = [name for name in self.target_names if kept is not None and name not in kept]
+        if lost:
+            raise ValueError(f"filters.behaviors leaves out the target '{lost[0]}'")
+
+    def _check_time(self) -> None:
+        for number, source in enumerate(self.events):
+            timed = source.columns.timestamp is not None
+            if self.timestamp_unit == "none" and timed:
+                raise ValueError(f"events.{number}: columns.timestamp is set, but timestamp_unit is none")
+            if self.timestamp_unit != "none" and not timed:
+                raise ValueError(
+                    f"events.{number}: columns.timestamp is missing (timestamp_unit: none keeps the order)"
+                )
+        if self.split.kind == "temporal":
+            if self.timestamp_unit == "none":
+                raise ValueError("a temporal split needs timestamps")
+            valid_at, test_at = self.split.instants(self.stored_unit)
+            if valid_at > test_at:
+                raise ValueError("split.valid_at is later than split.test_at")
+        needing = [
+            ("filters.start and filters.end need", (self.filters.start, self.filters.end) != (None, None)),
+            ("sessions need", self.sessions),
+            ("a next_basket split needs", self.split.kind == "next_basket"),
+        ]
+        for what, wanted in needing:
+            if wanted and self.timestamp_unit == "none":
+                raise ValueError(f"{what} timestamps")
+        if self.timestamp_unit != "none":
+            start, end = self.filters.instants(self.stored_unit)
+            if start is not None and end is not None and start >= end:
+                raise ValueError("filters.start is not before filters.end")
+
+    def _check_tables(self) -> None:
+        separate = {"items": self.domain_ids.items, "users": self.domain_ids.users}
+        if "separate" in separate.values() and not self.domain_names:
+            raise ValueError("domain_ids: separate needs domains: set 'domain' in each group of events")
+        for role, tables in (("items", self.items), ("users", self.users)):
+            seen: dict[tuple[str, str | None], Feature] = {}
+            for table in tables:
+                if table.domain is not None and table.domain not in self.domain_names:
+                    raise ValueError(
+                        f"{role}: domain '{table.domain}' is not in domains; "
+                        + did_you_mean(table.domain, self.domain_names)
+                    )
+                if (table.domain is not None) != (separate[role] == "separate"):
+                    raise ValueError(
+                        f"{role}: a table has a 'domain' where domain_ids.{role} is separate, and only there"
+                    )
+                for feature in table.features:
+                    if (feature.name, table.domain) in seen:
+                        raise ValueError(f"{role}: two tables give the feature '{feature.name}'")
+                    seen[feature.name, table.domain] = feature
+            _check_alike(role, list(seen.values()))
+        _check_alike("events", [feature for source in self.events for feature in source.features])
+        self._check_per_domain()
+        if self.vocabulary.hash_size is not None and (self.items or self.domain_ids.items == "separate"):
+            raise ValueError("vocabulary.hash_size goes with neither item tables nor separate item ids")
+
+    def _check_per_domain(self) -> None:
+        """A value can only be told apart by domain where its row has one."""
+        with_domain = {
+            "events": (self.event_features, bool(self.domain_names)),
+            "items": (self.item_features, self.domain_ids.items == "separate"),
+            "users": (self.user_features, self.domain_ids.users == "separate"),
+        }
+        for role, (features, fine) in with_domain.items():
+            name = next((feature.name for feature in features if feature.per_domain and not fine), None)
+            if name is not None:
+                raise ValueError(
+                    f"{role}: the feature '{name}' is per_domain, but its rows have no domain"
+                    + ("" if role == "events" else f" (domain_ids.{role} is shared)")
+                )
+
+    @property
+    def event_features(self) -> list[Feature]:
+        """Features of the events of all groups, each once."""
+        return list({f.name: f for source in self.events for f in source.features}.values())
+
+    @property
+    def item_features(self) -> list[Feature]:
+        """Features of all item tables, each once."""
+        return list({f.name: f for table in self.items for f in table.features}.values())
+
+    @property
+    def user_features(self) -> list[Feature]:
+        """Features of all user tables, each once."""
+        return list({f.name: f for table in self.users for f in table.features}.values())
+
+    @property
+    def behavior_names(self) -> list[str]:
+        """Behaviors in id order."""
+        if self.behaviors is not None:
+            return self.behaviors
+        names: list[str] = []
+        for source in self.events:
+            produced = source.behavior.produces()
+            if produced is None:
+                raise ValueError("a column names the behavior: list them in 'behaviors'")
+            names.extend(produced)
+        return list(dict.fromkeys(names))
+
+    @property
+    def target_names(self) -> list[str]:
+        """Behaviors to predict and evaluate."""
+        return self.targets or [
+            name
+            for name in self.behavior_names
+            if self.filters.behaviors is None or name in self.filters.behaviors
+        ]
+
+    @property
+    def target_ids(self) -> list[int]:
+        """Ids of the target behaviors."""
+        return [self.behavior_names.index(name) + 1 for name in self.target_names]
+
+    @property
+    def domain_names(self) -> list[str]:
+        """Domains in id order; empty where the log has none."""
+        if self.domains is not None:
+            return self.domains
+        return list(dict.fromkeys(source.domain for source in self.events if source.domain is not None))
+
+    @property
+    def stored_unit(self) -> str:
+        """Unit of the timestamps in the shards: s, ms, us or none."""
+        return "us" if self.timestamp_unit == "iso8601" else self.timestamp_unit
+
+    @property
+    def has_time(self) -> bool:
+        return self.timestamp_unit != "none"
+
+    @property
+    def has_value(self) -> bool:
+        """Whether any source has a value."""
+        return any(source.columns.value is not None for source in self.events)
+
+    def digest(self) -> str:
+        """SHA-256 of the spec with its defaults filled in, but for what does not change the result."""
+        without = {"max_rejects", "description", "homepage", "license"}
+        text = json.dumps(self.model_dump(exclude=without), sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _check_alike(role: str, features: list[Feature]) -> None:
+    """A feature of several tables or groups must be the same in all but its column and separator."""
+    first: dict[str, dict] = {}
+    for feature in features:
+        settings = feature.model_dump(exclude={"column", "separator"})
+        if first.setdefault(feature.name, settings) != settings:
+            raise ValueError(f"{role}: the feature '{feature.name}' is set in two ways")
+
+
+def load_spec(spec: str | Path, *, input_folder: str | Path | None = None) -> tuple[DatasetSpec, str]:
+    """Load a spec file, or a ready spec by its name.
+
+    Args:
+        spec: path of a YAML file, or the name of a ready spec (`behavior.datasets.names()`).
+        input_folder: folder that paths in the spec are relative to; default: the spec file's own.
+
+    Returns:
+        The spec and the folder its paths are relative to.
+
+    Raises:
+        UserError: no such file or name, a wrong spec, or a ready spec without an input folder.
+    """
+    from behavior import datasets
+
+    text = str(spec)
+    path = Path(text)
+    if not path.exists() and not text.endswith((".yaml", ".yml")):
+        path = datasets.path_of(text)
+        if input_folder is None:
+            raise UserError(
+                f"the ready spec '{text}' needs the folder that holds the files", fix="add --input DIR"
+            )
+    parsed = parse_config(DatasetSpec, read_yaml(path), where=str(path))
+    base = str(input_folder) if input_folder is not None else str(path.parent)
+    if input_folder is not None and "://" not in base and not Path(base).is_dir():
+        raise UserError(f"there is no folder '{base}'", where="--input", fix="check the path")
+    return parsed, base

@@ -1,0 +1,144 @@
+"""Event files: their columns, and where behaviors come from."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, model_validator
+
+from behavior.config import Config
+from behavior.spec.formats import FileFormat
+from behavior.spec.tables import Feature
+
+_RULE = re.compile(r"^\s*value\s*(>=|<=|==|!=|>|<)\s*(-?\d+(?:\.\d+)?)\s*$")
+
+
+class EventColumns(Config):
+    """Which column of the files holds what."""
+
+    user: str | None = None
+    """Who acted: the column with the user's id. Needed in all formats but sequences."""
+    item: str | None = None
+    """What they acted on: the column with the item's id. Needed in all formats but sequences."""
+    timestamp: str | None = None
+    """When: the column with the time, in `timestamp_unit`; left out where that is none."""
+    value: str | None = None
+    """A column with a number, such as a rating: kept with the event as float32, and what behavior rules look
+    at. It may be missing in a row."""
+    domain: str | None = None
+    """The column that names the event's domain, one of the spec's `domains`."""
+
+
+class BehaviorRule(Config):
+    """Derives a behavior from the value: `{when: "value >= 4", name: like}`."""
+
+    when: str
+    """A comparison of `value` with a number by >=, <=, ==, !=, > or <. It never holds where the value is
+    missing."""
+    name: str
+    """The behavior of events for which the comparison holds."""
+
+    @model_validator(mode="after")
+    def _check(self) -> BehaviorRule:
+        if not _RULE.match(self.when):
+            raise ValueError(f"'{self.when}' is not a rule; write for example: value >= 4")
+        return self
+
+    @property
+    def comparison(self) -> tuple[str, float]:
+        """Operator and number."""
+        match = _RULE.match(self.when)
+        assert match is not None
+        return match.group(1), float(match.group(2))
+
+
+class BehaviorFrom(Config):
+    """Where an event's behavior comes from: exactly one of constant, column or rules."""
+
+    constant: str | None = None
+    """One behavior for every event of these files; `behavior: buy` is short for it."""
+    column: str | None = None
+    """The column that names each event's behavior; the spec's `behaviors` lists the names."""
+    map: dict[str, str | None] = {}
+    """Values of the column that stand for another name, such as codes; null leaves events with that value out
+    (they count as filtered). Values that are names already need no entry."""
+    rules: list[BehaviorRule] = []
+    """Rules on `columns.value`; the first that holds gives the behavior."""
+    otherwise: str | None = None
+    """The behavior where no rule holds; without it such events are left out (they count as filtered)."""
+
+    @model_validator(mode="after")
+    def _check(self) -> BehaviorFrom:
+        if sum((self.constant is not None, self.column is not None, bool(self.rules))) != 1:
+            raise ValueError("give exactly one of constant, column or rules")
+        if self.map and self.column is None:
+            raise ValueError("'map' needs 'column'")
+        if self.otherwise is not None and not self.rules:
+            raise ValueError("'otherwise' needs 'rules'")
+        return self
+
+    def produces(self) -> list[str] | None:
+        """The behaviors this can give, in order; None where only the data knows."""
+        if self.constant is not None:
+            return [self.constant]
+        if self.column is not None:
+            return None
+        names = [rule.name for rule in self.rules]
+        if self.otherwise is not None:
+            names.append(self.otherwise)
+        return list(dict.fromkeys(names))
+
+
+def _behavior(value: Any) -> Any:
+    return {"constant": value} if isinstance(value, str) else value
+
+
+class EventSource(FileFormat):
+    """Files of events that are written alike."""
+
+    columns: EventColumns = EventColumns()
+    """Which column of the files holds what (not for `sequences`, whose lines have no columns)."""
+    behavior: Annotated[BehaviorFrom, BeforeValidator(_behavior)] = BehaviorFrom(constant="interact")
+    """A plain name, which all events of these files get, or where an event's behavior comes from."""
+    domain: str | None = None
+    """The domain of all events of these files; in all groups or in none."""
+    features: list[Feature] = []
+    """Columns kept with each event: where it happened, at what price, on which device. Kinds: categorical,
+    numeric or hashed. Groups may give different ones; what a group lacks is missing in its events."""
+
+    @model_validator(mode="after")
+    def _check_columns(self) -> EventSource:
+        if self.kind == "json_map":
+            raise ValueError("json_map is a format of tables, not of events")
+        if self.kind == "sequences":
+            if self.columns != EventColumns():
+                raise ValueError("lines of items have no columns: leave 'columns' out")
+            if self.behavior.constant is None:
+                raise ValueError("lines of items need a constant behavior")
+            if self.features:
+                raise ValueError("lines of items have no columns: leave 'features' out")
+        elif self.columns.user is None or self.columns.item is None:
+            raise ValueError("columns.user and columns.item are needed")
+        if self.behavior.rules and self.columns.value is None:
+            raise ValueError("behavior rules need columns.value")
+        if self.domain is not None and self.columns.domain is not None:
+            raise ValueError("give either domain or columns.domain")
+        self._check_features()
+        return self
+
+    def _check_features(self) -> None:
+        names = [feature.name for feature in self.features]
+        if len(set(names)) != len(names):
+            raise ValueError("two features have the same name")
+        for feature in self.features:
+            if feature.kind in ("multi_categorical", "text"):
+                raise ValueError(
+                    f"feature '{feature.name}': an event has one value: categorical, numeric or hashed"
+                )
+
+    def needed_columns(self) -> list[str]:
+        """The columns to read, each once."""
+        wanted = [*self.columns.model_dump().values(), self.behavior.column]
+        wanted += [feature.source_column for feature in self.features]
+        return list(dict.fromkeys(name for name in wanted if name is not None))

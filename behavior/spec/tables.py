@@ -1,0 +1,116 @@
+"""Item and user tables."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from behavior.config import Config
+from behavior.spec.formats import FileFormat
+
+_RESERVED = (
+    "index", "id", "count", "train_count", "user", "item", "behavior", "timestamp", "value", "domain",
+    "user_domain", "session", "train_end", "valid_end", "pack",
+)  # fmt: skip
+
+
+class Feature(Config):
+    """One feature column of an item or user table, or of the events themselves.
+
+    Which settings go with which kind is checked; ids are documented in docs/shards.md.
+    """
+
+    name: str
+    """Name of the column in the shards: letters, digits and underscores."""
+    column: str | None = None
+    """Name of the column in the files; default: `name`."""
+    kind: Literal["categorical", "multi_categorical", "numeric", "hashed", "text"] = "categorical"
+    """categorical: one of a set of values, which get ids by a vocabulary. multi_categorical: several of them.
+    numeric: a number. hashed: one value of a set without bound, whose id is its hash. text: its words,
+    hashed. An event has one value, so categorical, numeric or hashed."""
+    separator: str = "|"
+    """multi_categorical: what stands between the values, where the column is not a list already."""
+    transform: Literal["standardize", "log", "buckets", "none"] = "standardize"
+    """numeric: what is stored. standardize: the number less its mean, divided by its standard deviation, both
+    over the training part. log: sign(x) ln(1 + |x|). buckets: the id of the bucket it falls into, as for a
+    category. none: the number as it is."""
+    boundaries: list[float] | None = None
+    """buckets: the numbers between buckets, rising; a value equal to one belongs to the bucket above it."""
+    quantiles: int | None = Field(None, ge=2, le=10_000)
+    """buckets, instead of `boundaries`: so many buckets, with equally many events of the training part in
+    each."""
+    min_count: int = Field(1, ge=1)
+    """categorical and multi_categorical: values that occur less often share the OOV ids."""
+    max_size: int | None = Field(None, ge=1)
+    """categorical and multi_categorical: keep at most so many values, the most frequent; the others share the
+    OOV ids."""
+    hash_size: int | None = Field(None, ge=1, le=2**31 - 8)
+    """hashed and text, where it is needed: number of ids that the values share."""
+    per_domain: bool = False
+    """Whether the same value in two domains is two values; for tables with a domain, and events with
+    domains."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Feature:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.name) or self.name in _RESERVED:
+            raise ValueError(
+                f"'{self.name}' cannot name a feature (letters, digits, _; not {', '.join(_RESERVED)})"
+            )
+        self._check_numeric()
+        if (self.hash_size is not None) != (self.kind in ("hashed", "text")):
+            raise ValueError(f"feature '{self.name}': hash_size goes with the kinds hashed and text")
+        has_vocabulary = self.kind in ("categorical", "multi_categorical")
+        if not has_vocabulary and (self.min_count > 1 or self.max_size is not None):
+            raise ValueError(
+                f"feature '{self.name}': min_count and max_size go with categorical and multi_categorical"
+            )
+        if self.per_domain and self.kind == "numeric":
+            raise ValueError(f"feature '{self.name}': a number is the same in every domain")
+        return self
+
+    def _check_numeric(self) -> None:
+        if self.kind != "numeric" and self.transform != "standardize":
+            raise ValueError(f"feature '{self.name}': transform goes with the kind numeric")
+        given = (self.boundaries is not None) + (self.quantiles is not None)
+        if given != (self.transform == "buckets"):
+            raise ValueError(
+                f"feature '{self.name}': transform: buckets goes with either boundaries or quantiles"
+            )
+        if self.boundaries is not None and (
+            not self.boundaries or any(b <= a for a, b in itertools.pairwise(self.boundaries))
+        ):
+            raise ValueError(f"feature '{self.name}': boundaries must be rising numbers")
+
+    @property
+    def source_column(self) -> str:
+        return self.column or self.name
+
+
+class FeatureTable(FileFormat):
+    """A table of items or users with their features."""
+
+    id: str | None = None
+    """The column with the item's or user's id, as the log writes it. Where an id has several rows, the first
+    counts. Needed in all formats but json_map."""
+    domain: str | None = None
+    """The domain whose ids these are: given where `domain_ids` is separate, and only there. Several tables
+    may give the same features for different domains."""
+    features: list[Feature]
+    """The columns to keep, and how each becomes ids or numbers."""
+
+    @model_validator(mode="after")
+    def _check_table(self) -> FeatureTable:
+        if self.kind == "sequences":
+            raise ValueError("sequences is a format of events, not of tables")
+        if self.kind == "json_map":
+            if len(self.features) != 1 or self.features[0].kind != "multi_categorical":
+                raise ValueError("a json_map gives exactly one feature, of kind multi_categorical")
+        elif self.id is None:
+            raise ValueError("'id' is needed: the column with the id")
+        names = [feature.name for feature in self.features]
+        if len(set(names)) != len(names):
+            raise ValueError("two features have the same name")
+        return self

@@ -1,1 +1,0 @@
-"""The sections of a dataset spec; `behavior.spec` has them all."""

@@ -1,0 +1,75 @@
+"""Minimum counts of users and items, together, to their fixed point (a k-core where both are k)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from behavior.arrow.coded import codes_of, looked_up
+from behavior.compiled import compiled
+from behavior.steps.sequences import flat, keep_events, offsets_of
+
+
+def core_items(buckets: Iterable[pa.Table], min_user_events: int, min_item_events: int) -> pa.Array:
+    """Items that survive when users and items with too few events are left out until nothing changes.
+
+    What is left does not depend on the order of removal. Users need no list of their own: a user survives
+    where enough of their events are on surviving items.
+
+    Args:
+        buckets: sequences (see `behavior.steps.sequences.build_sequences`); each user in one bucket only.
+            Four bytes an event are kept in memory.
+        min_user_events: events a user needs.
+        min_item_events: events an item needs.
+
+    Returns:
+        Raw ids of the surviving items.
+    """
+    known: pa.Array | None = None
+    edges: list[tuple[np.ndarray, np.ndarray]] = []
+    for bucket in buckets:
+        codes, distinct = codes_of(flat(bucket, "item"))
+        if known is None:
+            known = distinct
+        else:
+            known = pa.concat_arrays([known, distinct.filter(pc.invert(pc.is_in(distinct, value_set=known)))])
+        places = pc.index_in(distinct, value_set=known).to_numpy().astype(np.int32)
+        edges.append((offsets_of(bucket), looked_up(places, codes)))
+    if known is None:
+        raise ValueError("there are no sequences to filter")
+    alive = np.ones(len(known), bool)
+    while True:
+        counts = np.zeros(len(known), np.int64)
+        for offsets, codes in edges:
+            _count_alive(offsets, codes, alive, min_user_events, counts)
+        still = alive & (counts >= min_item_events)
+        if (still == alive).all():
+            return known.filter(pa.array(alive))
+        alive = still
+
+
+def keep_core(sequences: pa.Table, items: pa.Array, min_user_events: int) -> pa.Table:
+    """Drop events on items that did not survive, then users with too few events."""
+    codes, distinct = codes_of(flat(sequences, "item"))
+    alive = pc.is_in(distinct, value_set=items).to_numpy(zero_copy_only=False)
+    kept = keep_events(sequences, looked_up(alive, codes))
+    lengths = np.diff(offsets_of(kept))
+    return kept.filter(pa.array(lengths >= min_user_events)).combine_chunks()
+
+
+@compiled
+def _count_alive(
+    offsets: np.ndarray, codes: np.ndarray, alive: np.ndarray, min_user_events: int, counts: np.ndarray
+) -> None:
+    """Add to `counts` the events on living items of the users who have enough of them."""
+    for user in range(len(offsets) - 1):
+        events = 0
+        for place in range(offsets[user], offsets[user + 1]):
+            events += alive[codes[place]]
+        if events >= min_user_events:
+            for place in range(offsets[user], offsets[user + 1]):
+                if alive[codes[place]]:
+                    counts[codes[place]] += 1

@@ -1,0 +1,209 @@
+"""Sequences: one row a user, events sorted by time, ties in input order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from behavior.arrow.coded import codes_of, encoded, looked_up
+from behavior.compiled import compiled
+from behavior.spec.dataset_spec import DatasetSpec
+
+USER = "user"
+ITEM = "item"
+
+
+def build_sequences(batches: Iterable[pa.RecordBatch], spec: DatasetSpec) -> pa.Table:
+    """Group events by user and sort each user's by time.
+
+    The sort is stable: events with equal timestamps stay in input order. Users come in order of their ids.
+
+    Args:
+        batches: canonical events in input order (see `behavior.steps.events.event_schema`).
+        spec: for its filters on duplicates and repeats.
+
+    Returns:
+        A row a user: `user`, and a list column for every other event column. Lists have 64-bit offsets; items
+        and text are dictionary-encoded.
+    """
+    table = pa.Table.from_batches(batches)
+    users, codes = _users_by_id(table.column(USER))
+    times = _numbers(table, "timestamp") if spec.has_time else np.zeros(0, np.int64)
+    order, offsets = stable_order(codes, times, len(users))
+    rows = pa.array(order)
+    columns = {}
+    for name in table.column_names:
+        if name != USER:
+            column = table.column(name)
+            coded = name == ITEM or pa.types.is_string(column.type) or pa.types.is_dictionary(column.type)
+            columns[name] = (encoded(column) if coded else _single(column)).take(rows)
+    sequences = nest(users, columns, offsets)
+    for drop, mask in ((spec.filters.duplicates, _first_of_copies), (spec.filters.repeats, _not_as_before)):
+        if drop:
+            sequences = keep_events(sequences, mask(sequences))
+    return sequences
+
+
+def _users_by_id(column: pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:
+    """Distinct users in the order of their ids, and each row's index into them."""
+    codes, found = codes_of(encoded(column))
+    order = pc.array_sort_indices(found)
+    rank = np.empty(len(found), np.int32)
+    rank[order.to_numpy()] = np.arange(len(found), dtype=np.int32)
+    return found.take(order), looked_up(rank, codes)
+
+
+@compiled
+def stable_order(users: np.ndarray, times: np.ndarray, num_users: int) -> tuple[np.ndarray, np.ndarray]:
+    """The order of events by (user, time), equal ones as they come.
+
+    Args:
+        users: index of each event's user. [events] int32
+        times: timestamp of each event, or empty to keep the order. [events] int64
+        num_users: number of users.
+
+    Returns:
+        order: position of each event in the input. [events] int64
+        offsets: where each user's events begin in `order`. [num_users + 1] int64
+    """
+    offsets = np.zeros(num_users + 1, np.int64)
+    for user in users:
+        offsets[user + 1] += 1
+    for user in range(num_users):
+        offsets[user + 1] += offsets[user]
+    order = np.empty(len(users), np.int64)
+    fill = offsets[:-1].copy()
+    for event in range(len(users)):
+        order[fill[users[event]]] = event
+        fill[users[event]] += 1
+    if len(times) == 0:
+        return order, offsets
+    for user in range(num_users):
+        own = order[offsets[user] : offsets[user + 1]]
+        for place in range(1, len(own)):
+            if times[own[place]] < times[own[place - 1]]:
+                # Most logs come sorted: only users that are out of order pay for a sort.
+                own[:] = own[np.argsort(times[own], kind="mergesort")]
+                break
+    return order, offsets
+
+
+def offsets_of(sequences: pa.Table, column: str = "item") -> np.ndarray:
+    """Where each sequence begins in the flat columns of `flat`. [users + 1] int64"""
+    lengths = pc.list_value_length(sequences.column(column)).to_numpy()
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
+
+
+def flat(sequences: pa.Table, column: str) -> pa.Array:
+    """All values of a list column, one sequence after the other."""
+    return _single(pc.list_flatten(sequences.column(column)))
+
+
+def keep_events(sequences: pa.Table, keep: np.ndarray) -> pa.Table:
+    """Drop the events whose `keep` is false, and then the users without events.
+
+    Args:
+        sequences: as `build_sequences` gives them.
+        keep: [events] bool, in the order of the flat columns.
+    """
+    if keep.all():
+        return sequences
+    offsets = offsets_of(sequences)
+    kept = np.concatenate((np.zeros(1, np.int64), np.cumsum(keep)))[offsets]
+    has_events = np.diff(kept) > 0
+    users = _single(sequences.column(USER)).filter(pa.array(has_events))
+    columns = {
+        name: flat(sequences, name).filter(pa.array(keep)) for name in sequences.column_names if name != USER
+    }
+    return nest(users, columns, np.concatenate((kept[:1], kept[1:][has_events])))
+
+
+def newest(sequences: pa.Table, limit: int) -> np.ndarray:
+    """Mask of the newest `limit` events of each user. [events] bool"""
+    offsets = offsets_of(sequences)
+    return ~first_events(offsets, np.maximum(np.diff(offsets) - limit, 0))
+
+
+@compiled
+def first_events(offsets: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Mask of the first `counts` events of each sequence. [events] bool
+
+    Args:
+        offsets: [users + 1] int64
+        counts: [users], no more than each sequence has.
+    """
+    mask = np.zeros(offsets[-1], np.bool_)
+    for user in range(len(counts)):
+        mask[offsets[user] : offsets[user] + counts[user]] = True
+    return mask
+
+
+@compiled
+def session_numbers(offsets: np.ndarray, times: np.ndarray, gap: int) -> np.ndarray:
+    """Number of the session each event belongs to, from 0 in each sequence. [events] int32
+
+    A session ends where the next event comes more than `gap` ticks later.
+
+    Args:
+        offsets: [users + 1] int64
+        times: rising within each sequence. [events] int64
+        gap: in the unit of `times`.
+    """
+    numbers = np.zeros(len(times), np.int32)
+    for user in range(len(offsets) - 1):
+        for event in range(offsets[user] + 1, offsets[user + 1]):
+            numbers[event] = numbers[event - 1] + (times[event] - times[event - 1] > gap)
+    return numbers
+
+
+def nest(users: pa.Array, columns: dict[str, pa.Array], offsets: np.ndarray) -> pa.Table:
+    """Flat columns as lists, one a user; the inverse of `flat` and `offsets_of`."""
+    bounds = pa.array(offsets, pa.int64())
+    lists = {name: pa.LargeListArray.from_arrays(bounds, values) for name, values in columns.items()}
+    return pa.table({USER: users, **lists})
+
+
+def _first_of_copies(sequences: pa.Table) -> np.ndarray:
+    """Mask without exact copies: the first of each stays. [events] bool"""
+    lengths = np.diff(offsets_of(sequences))
+    names = [name for name in sequences.column_names if name != USER]
+    keys = [np.repeat(np.arange(len(lengths)), lengths)]
+    keys += [_codes(flat(sequences, name)) for name in names]
+    order = np.lexsort(keys[::-1])
+    copies = np.ones(max(len(order) - 1, 0), bool)
+    for key in keys:
+        copies &= key[order][1:] == key[order][:-1]
+    keep = np.ones(len(order), bool)
+    keep[order[1:][copies]] = False
+    return keep
+
+
+def _not_as_before(sequences: pa.Table) -> np.ndarray:
+    """Mask without events on the item of the user's event before. [events] bool"""
+    items = _codes(flat(sequences, "item"))
+    keep = np.ones(len(items), bool)
+    keep[1:] = items[1:] != items[:-1]
+    begins = offsets_of(sequences)[:-1]
+    keep[begins[begins < len(keep)]] = True
+    return keep
+
+
+def _codes(values: pa.Array) -> np.ndarray:
+    return codes_of(values)[0]
+
+
+def _numbers(table: pa.Table, name: str) -> np.ndarray:
+    return _single(table.column(name)).to_numpy()
+
+
+def _single(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    if isinstance(column, pa.Array):
+        return column
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    return column.combine_chunks()

@@ -1,0 +1,174 @@
+"""Splits as offsets: two integers a sequence say what is trained on, validated and tested.
+
+Train on events `[:train_end]`, validate on targets in `[train_end:valid_end]`, test on those in
+`[valid_end:]`, each given everything before it, or before its basket. A sequence that only trains has both
+at its length.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+
+from behavior.compiled import compiled
+from behavior.spec.dataset_spec import DatasetSpec, Split
+
+Evaluated = Literal["first", "all"]
+
+MIN_EVENTS = 3
+"""Sequences with fewer events only train under leave-one-out and next-basket."""
+
+
+def evaluated_targets(split: dict[str, Any]) -> Evaluated:
+    """Which target events of a part are evaluated: the first or all.
+
+    Args:
+        split: as it stands in a manifest: the spec's, without what was left to the default.
+    """
+    return "all" if Split.model_construct(**split).evaluated == "all" else "first"
+
+
+def split_offsets(
+    offsets: np.ndarray, behaviors: np.ndarray, times: np.ndarray | None, spec: DatasetSpec
+) -> tuple[np.ndarray, np.ndarray]:
+    """`train_end` and `valid_end` of every sequence, by the split of the spec.
+
+    Args:
+        offsets: where sequences begin. [users + 1] int64
+        behaviors: behavior ids. [events] int8
+        times: timestamps, for a next-basket or temporal split. [events] int64
+        spec: for the split and the target behaviors.
+
+    Returns:
+        Two arrays [users] int32, relative to each sequence's begin.
+    """
+    if spec.split.kind == "temporal":
+        assert times is not None
+        return temporal(offsets, times, *spec.split.instants(spec.stored_unit))
+    targets = np.array(spec.target_ids, np.int8)
+    if spec.split.kind == "next_basket":
+        assert times is not None
+        return next_basket(offsets, behaviors, times, targets)
+    return leave_one_out(offsets, behaviors, targets)
+
+
+@compiled
+def _is_target(targets: np.ndarray) -> np.ndarray:
+    """Whether a behavior is a target, by its id. [256] bool"""
+    table = np.zeros(256, np.bool_)
+    for target in targets:
+        table[target] = True
+    return table
+
+
+@compiled
+def _only_training(offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Cuts after the last event: what holds for sequences that only train. [users] int32, twice"""
+    lengths = np.diff(offsets).astype(np.int32)
+    return lengths, lengths.copy()
+
+
+@compiled
+def leave_one_out(
+    offsets: np.ndarray, behaviors: np.ndarray, targets: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The last target event is test, the target event before it validation.
+
+    Sequences with fewer than 3 events or fewer than 2 target events only train.
+
+    Args:
+        offsets: [users + 1] int64
+        behaviors: [events] int8
+        targets: ids of the target behaviors. int8
+
+    Returns:
+        train_end (index of the validation target) and valid_end (of the test target). [users] int32
+    """
+    is_target = _is_target(targets)
+    train_end, valid_end = _only_training(offsets)
+    for user in range(len(train_end)):
+        begin, end = offsets[user], offsets[user + 1]
+        if end - begin < MIN_EVENTS:
+            continue
+        last = end
+        found = 0
+        for event in range(end - 1, begin - 1, -1):
+            if is_target[behaviors[event]]:
+                found += 1
+                if found == 1:
+                    last = event
+                else:
+                    valid_end[user] = last - begin
+                    train_end[user] = event - begin
+                    break
+    return train_end, valid_end
+
+
+@compiled
+def next_basket(
+    offsets: np.ndarray, behaviors: np.ndarray, times: np.ndarray, targets: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The last basket with a target event is test, the one before it validation.
+
+    A basket is all events of a user with one time stamp, whatever their behaviors; a cut is the basket's
+    first event. So all target events of a part stand in its first basket: the baskets after it have none, and
+    are no targets. Sequences with fewer than 3 events or fewer than 2 baskets with a target only train.
+
+    Args:
+        offsets: [users + 1] int64
+        behaviors: [events] int8
+        times: sorted within each sequence, in any unit. [events] int64
+        targets: ids of the target behaviors. int8
+
+    Returns:
+        train_end (index of the validation basket) and valid_end (of the test basket). [users] int32
+    """
+    is_target = _is_target(targets)
+    train_end, valid_end = _only_training(offsets)
+    for user in range(len(train_end)):
+        begin, end = offsets[user], offsets[user + 1]
+        if end - begin < MIN_EVENTS:
+            continue
+        last = end
+        found = 0
+        stop = end
+        while stop > begin and found < 2:
+            start = stop
+            holds_target = False
+            while start > begin and times[start - 1] == times[stop - 1]:
+                start -= 1
+                holds_target |= is_target[behaviors[start]]
+            stop = start
+            if holds_target:
+                found += 1
+                if found == 1:
+                    last = start
+                else:
+                    valid_end[user] = last - begin
+                    train_end[user] = start - begin
+    return train_end, valid_end
+
+
+@compiled
+def temporal(
+    offsets: np.ndarray, times: np.ndarray, valid_at: int, test_at: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Two instants cut every user: events before `valid_at` train, those from `test_at` on test.
+
+    Args:
+        offsets: [users + 1] int64
+        times: sorted within each sequence. [events] int64
+        valid_at, test_at: in the unit of `times`.
+
+    Returns:
+        train_end, valid_end. [users] int32
+    """
+    num_users = len(offsets) - 1
+    train_end = np.empty(num_users, np.int32)
+    valid_end = np.empty(num_users, np.int32)
+    for user in range(num_users):
+        own = times[offsets[user] : offsets[user + 1]]
+        train_end[user] = np.searchsorted(own, valid_at)
+        valid_end[user] = np.searchsorted(own, test_at)
+    return train_end, valid_end

@@ -1,0 +1,223 @@
+"""Statistics of a data set: mergeable, so that every bucket counts its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from behavior.arrow.coded import codes_of
+from behavior.compiled import compiled
+from behavior.steps.sequences import flat, offsets_of
+
+_BINS = 64  # lengths and counts in powers of two
+_BEHAVIORS = 128
+_ARRAYS = {"lengths": _BINS, "behaviors": _BEHAVIORS}
+
+
+@dataclass
+class SequenceStats:
+    """What one or more buckets of sequences look like."""
+
+    users: int = 0
+    events: int = 0
+    lengths: np.ndarray = field(default_factory=lambda: np.zeros(_BINS, np.int64))
+    """Number of sequences with 2^k <= length < 2^(k+1)."""
+    longest: int = 0
+    behaviors: np.ndarray = field(default_factory=lambda: np.zeros(_BEHAVIORS, np.int64))
+    """Events of each behavior id."""
+    first: int | None = None
+    """Earliest timestamp."""
+    last: int | None = None
+    entropy_sum: float = 0.0
+    entropy_users: int = 0
+    validated: int = 0
+    """Users with a validation part."""
+    tested: int = 0
+
+    def merge(self, other: SequenceStats) -> SequenceStats:
+        """Statistics of both."""
+        firsts = [t for t in (self.first, other.first) if t is not None]
+        lasts = [t for t in (self.last, other.last) if t is not None]
+        return SequenceStats(
+            self.users + other.users,
+            self.events + other.events,
+            self.lengths + other.lengths,
+            max(self.longest, other.longest),
+            self.behaviors + other.behaviors,
+            min(firsts, default=None),
+            max(lasts, default=None),
+            self.entropy_sum + other.entropy_sum,
+            self.entropy_users + other.entropy_users,
+            self.validated + other.validated,
+            self.tested + other.tested,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values; `from_json` takes them."""
+        record = dict(vars(self))
+        for name in _ARRAYS:
+            record[name] = np.trim_zeros(record[name], "b").tolist()
+        return record
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> SequenceStats:
+        """The inverse of `to_json`."""
+        stats = cls(**record)
+        for name, empty in _ARRAYS.items():
+            values = np.zeros(empty, np.int64)
+            values[: len(record[name])] = record[name]
+            setattr(stats, name, values)
+        return stats
+
+
+def sequence_stats(sequences: pa.Table) -> SequenceStats:
+    """Statistics of cut sequences (with train_end and valid_end)."""
+    offsets = offsets_of(sequences)
+    lengths = np.diff(offsets)
+    if not len(lengths):
+        return SequenceStats()
+    entropies = approximate_entropy(offsets, codes_of(flat(sequences, "item"))[0])
+    known = entropies[~np.isnan(entropies)]
+    first = last = None
+    if "timestamp" in sequences.column_names:
+        times = flat(sequences, "timestamp").to_numpy()
+        first, last = int(times.min()), int(times.max())
+    train_end = sequences.column("train_end").to_numpy()
+    valid_end = sequences.column("valid_end").to_numpy()
+    return SequenceStats(
+        users=len(lengths),
+        events=int(offsets[-1]),
+        lengths=_log2_histogram(lengths),
+        longest=int(lengths.max()),
+        behaviors=np.bincount(flat(sequences, "behavior").to_numpy(), minlength=_BEHAVIORS).astype(np.int64),
+        first=first,
+        last=last,
+        entropy_sum=float(known.sum()),
+        entropy_users=len(known),
+        validated=int((train_end < valid_end).sum()),
+        tested=int((valid_end < lengths).sum()),
+    )
+
+
+def _log2_histogram(values: np.ndarray) -> np.ndarray:
+    return np.bincount(np.frexp(values)[1] - 1, minlength=_BINS).astype(np.int64)
+
+
+def to_record(
+    stats: SequenceStats, item_counts: np.ndarray, behaviors: list[str], unit: str
+) -> dict[str, Any]:
+    """Contents of stats.json.
+
+    Args:
+        stats: of all sequences.
+        item_counts: events of each known item. [items] int64
+        behaviors: names, in id order.
+        unit: of the timestamps.
+    """
+    entropy = stats.entropy_sum / stats.entropy_users if stats.entropy_users else None
+    return {
+        "users": stats.users,
+        "events": stats.events,
+        "items": len(item_counts),
+        "density": stats.events / max(stats.users * len(item_counts), 1),
+        "sequence_length": {
+            "mean": stats.events / max(stats.users, 1),
+            "longest": stats.longest,
+            "histogram": _histogram(stats.lengths),
+        },
+        "item_count": {"histogram": _histogram(_log2_histogram(item_counts[item_counts > 0]))},
+        "behaviors": {name: int(stats.behaviors[number]) for number, name in enumerate(behaviors, start=1)},
+        "time": {"unit": unit, "first": stats.first, "last": stats.last},
+        "users_validated": stats.validated,
+        "users_tested": stats.tested,
+        "approximate_entropy": {"m": 2, "mean": entropy, "users": stats.entropy_users},
+    }
+
+
+def _histogram(bins: np.ndarray) -> list[dict[str, int]]:
+    return [{"from": 1 << k, "below": 2 << k, "number": int(n)} for k, n in enumerate(bins) if n]
+
+
+@compiled
+def approximate_entropy(offsets: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """Approximate entropy of each sequence for m = 2 under exact match (Pincus 1991; arXiv 2412.00430).
+
+    `Phi^m` is the mean over windows of m events of `ln(share of windows equal to it)`, and
+    `ApEn = Phi^2 - Phi^3`. Where no item repeats it is `ln((n - 2) / (n - 1))`: the length alone.
+    Equal windows are counted in a hash table: time is linear in the number of events.
+
+    Args:
+        offsets: [users + 1] int64
+        items: codes of the items. [events] int32 or int64
+
+    Returns:
+        [users] float64, NaN for sequences of fewer than three events.
+    """
+    result = np.full(len(offsets) - 1, np.nan)
+    longest = 0
+    for user in range(len(result)):
+        longest = max(longest, offsets[user + 1] - offsets[user])
+    slots = np.full(_slots_for(longest), -1, np.int32)
+    counts = np.zeros(longest + 1, np.int32)
+    pair_of = np.empty(longest + 1, np.int32)
+    triple_of = np.empty(longest + 1, np.int32)
+    for user in range(len(result)):
+        own = items[offsets[user] : offsets[user + 1]]
+        n = len(own)
+        if n >= 3:
+            # A pair is known by its first occurrence, a triple by that of its first pair and its last item.
+            pairs = _count_windows(own[:-1], own[1:], slots, counts, pair_of)
+            phi2 = pairs / (n - 1) - np.log(n - 1)
+            triples = _count_windows(pair_of[: n - 2], own[2:], slots, counts, triple_of)
+            result[user] = phi2 - (triples / (n - 2) - np.log(n - 2))
+    return result
+
+
+@compiled
+def _slots_for(windows: int) -> int:
+    """Size of a hash table that is at most half full: a power of two."""
+    size = 8
+    while size < 2 * windows:
+        size *= 2
+    return size
+
+
+@compiled
+def _count_windows(
+    left: np.ndarray, right: np.ndarray, slots: np.ndarray, counts: np.ndarray, first: np.ndarray
+) -> float:
+    """Sum of `c ln c` over the distinct windows (left, right), c being how often each occurs.
+
+    Args:
+        left, right: what makes up each window. [windows]
+        slots: an empty hash table (-1 everywhere), at least as large as `_slots_for` says; left empty again.
+        counts: working space. [windows]
+        first: on return, the first window that each one equals. [windows]
+    """
+    n = len(left)
+    mask = np.uint64(_slots_for(n) - 1)
+    for window in range(n):
+        key = np.uint64(left[window]) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(right[window])
+        key *= np.uint64(0xFF51AFD7ED558CCD)
+        slot = (key ^ (key >> np.uint64(32))) & mask
+        while True:
+            other = slots[slot]
+            if other < 0:
+                slots[slot] = window
+                counts[window] = 1
+                first[window] = window
+                break
+            if left[other] == left[window] and right[other] == right[window]:
+                counts[other] += 1
+                first[window] = other
+                break
+            slot = (slot + np.uint64(1)) & mask
+    total = 0.0
+    for window in range(n):
+        if first[window] == window and counts[window] > 1:
+            total += counts[window] * np.log(counts[window])
+    slots[: mask + np.uint64(1)] = -1
+    return total

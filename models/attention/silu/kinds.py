@@ -1,0 +1,222 @@
+"""What makes a kernel another one, and each kernel's arguments as far as that decides them."""
+
+from __future__ import annotations
+
+from functools import cached_property, lru_cache
+from typing import NamedTuple
+
+import torch
+
+from models.attention.silu.band import band_kernel
+from models.attention.silu.forward import forward_kernel
+from models.attention.silu.keys import key_kernel
+from models.attention.silu.queries import query_kernel
+from models.attention.silu.sight import RICH
+from models.attention.silu.start import Launcher
+from models.attention.silu.step import INTERPRETED
+from models.attention.silu.table_gradient import BEFORE, BEHIND, settle_kernel
+from models.attention.silu.tiles import BLOCK
+from models.attention.silu.time_gradient import TIME_SUMS
+from models.attention.silu.tuning import Shape, Shapes, shapes
+
+_SETTLED = 256
+"""Positions a program."""
+_ALIGNED = 16
+_BAND_SHAPE = Shape(BLOCK, BLOCK, warps=4, stages=1, registers=128)
+_MOST_KINDS = 512
+"""A model has a few, with and without gradients."""
+
+# What kernels are given where there is no such thing.
+_WITHOUT_BIAS: dict[str, object] = {
+    "rules": None, "num_sequences": 0,
+    "position": None, "time": None, "amount": None, "rate": None,
+    "query_time": None, "timestamp": None, "seconds": None, "bounds": None, "borders": None,
+    "wide_borders": None, "near": None, "older": None, "sooner": None, "tokens": 0, "num_blocks": 0,
+}  # fmt: skip
+
+_WITHOUT_SUMS: dict[str, object] = {
+    "position_sums": None, "time_sums": None, "band": None, "most": None, "limit": 0.0
+}  # fmt: skip
+"""The same where tables want no gradients."""
+
+Strides = tuple[tuple[int, ...], ...]
+"""Of q, k and v; and of the result's gradient, where there is one."""
+
+
+class Kind(NamedTuple):
+    """What calls have in common that the same launchers serve; hashable."""
+
+    devices: tuple[int, ...]
+    """Numbers of the devices of all inputs, which ought to be one; -1: the CPU."""
+    dtype: torch.dtype
+    """Of q, k, v, the result, and the gradients of these."""
+    heads: int
+    qk_dim: int
+    v_dim: int
+    mask: int
+    """How much of a mask the kernels have to do with: CAUSAL, WINDOW or RICH."""
+    window: int
+    front: int
+    context: int
+    position: torch.Size | None
+    """Shapes of the contiguous tables, and of either part of a decay."""
+    time: torch.Size | None
+    decay: torch.Size | None
+    times: tuple[torch.dtype, torch.dtype] | None
+    """Types of query times and timestamps."""
+    power: bool
+    identity: bool
+    short: bool
+    """Whether no sequence passes 256 tokens."""
+    precise: bool
+    """Whether products of float32 are float32."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where all inputs are.
+
+        Raises:
+            ValueError: they are on several devices.
+        """
+        number, *others = set(self.devices)
+        if others:
+            raise ValueError("q, k, v, sequences, and what belongs to a bias must be on one device")
+        return torch.device("cpu") if number < 0 else torch.device("cuda", number)
+
+
+class Launchers:
+    """The kernels for one kind of calls, with all arguments but tensors and what differs by the batch.
+
+    Args:
+        kind: of the calls.
+        strides: of q, k and v, and for the kernels of backward of the given gradient too.
+        summed: whether backward gives the gradients of the tables too.
+
+    Raises:
+        ValueError: the inputs are on several devices.
+    """
+
+    def __init__(self, kind: Kind, strides: Strides, summed: bool = False) -> None:
+        self.kind = kind
+        self.device = kind.device
+        self.shapes = choose_shapes(kind)
+        self.sizes = self.shapes.tiles()
+        self.rehearsed = False
+        """Whether all kernels, those of backward too, are compiled already, or could not be."""
+        self._strides = strides
+        self._summed = summed
+        self._split = self.shapes.split and kind.mask != RICH
+        self.runs = self._split and kind.time is not None
+        """Whether tiles far from the diagonal need to know what lies beyond borders (`crossings`)."""
+
+    @cached_property
+    def forward(self) -> Launcher:
+        shape = self.shapes.forward
+        return Launcher(forward_kernel, shape, self.device, self._constants() | {
+            "out_stride": self.kind.heads * self.kind.v_dim,
+            "QUERIES": shape.tile, "KEYS": shape.stream, "SPLIT": self._split,
+        })  # fmt: skip
+
+    @cached_property
+    def keys(self) -> Launcher:
+        kind, shape = self.kind, self.shapes.keys
+        return Launcher(key_kernel, shape, self.device, self._backward_constants() | {
+            "dk_stride": kind.heads * kind.qk_dim, "dv_stride": kind.heads * kind.v_dim,
+            "KEYS": shape.tile, "QUERIES": shape.stream, "SPLIT": self._split,
+        })  # fmt: skip
+
+    @cached_property
+    def queries(self) -> Launcher:
+        kind, shape = self.kind, self.shapes.queries
+        return Launcher(query_kernel, shape, self.device, self._backward_constants() | {
+            "dq_stride": kind.heads * kind.qk_dim,
+            "QUERIES": shape.tile, "KEYS": shape.stream, "SPLIT": self._split,
+            "position_row": self.position_sums[1] if _head_stride(kind.position, 2) else 0,
+            "time_row": self.time_sums[1] if _head_stride(kind.time, 2) else 0,
+        })  # fmt: skip
+
+    @cached_property
+    def band(self) -> Launcher:
+        return Launcher(band_kernel, _BAND_SHAPE, self.device, self._constants() | {
+            "time_row": self.time_sums[1] if _head_stride(self.kind.time, 2) else 0,
+        })  # fmt: skip
+
+    @cached_property
+    def settle(self) -> Launcher:
+        return Launcher(settle_kernel, None, self.device, {
+            "position_sums": None, "time_sums": None, "dposition": None, "dtime": None,
+            "position_row": self.position_sums[1], "position_size": _size(self.kind.position),
+            "POSITION_ROWS": _rows(self.kind.position),
+            "BLOCK": _SETTLED,
+        })  # fmt: skip
+
+    @cached_property
+    def settling(self) -> int:
+        """Programs that settle all positions, then all buckets."""
+        position, time = self.kind.position, self.kind.time
+        return _rows(position) * -(-_size(position) // _SETTLED) + _rows(time) * _size(time)
+
+    @cached_property
+    def position_sums(self) -> tuple[int, int]:
+        """Rows, and whole numbers in a row, in which the position table's gradient is summed."""
+        size = _size(self.kind.position)
+        return _rows(self.kind.position), -(-(BEFORE + size + BEHIND) // _ALIGNED) * _ALIGNED if size else 0
+
+    @cached_property
+    def time_sums(self) -> tuple[int, int]:
+        """The same of the time table."""
+        return _rows(self.kind.time), TIME_SUMS
+
+    def _backward_constants(self) -> dict[str, object]:
+        """What `key_kernel` and `query_kernel` are given alike."""
+        given = self._strides[3]
+        sums = {} if self._summed else _WITHOUT_SUMS
+        return self._constants() | sums | {"given_stride": given[0], "given_head": given[1]}
+
+    def _constants(self) -> dict[str, object]:
+        """What all kernels but `settle_kernel` are given alike."""
+        kind, (q, k, v) = self.kind, self._strides[:3]
+        return _WITHOUT_BIAS | {
+            "q_stride": q[0], "q_head": q[1],
+            "k_stride": k[0], "k_head": k[1],
+            "v_stride": v[0], "v_head": v[1],
+            "QK_DIM": kind.qk_dim, "QK_WIDTH": width(kind.qk_dim),
+            "V_DIM": kind.v_dim, "V_WIDTH": width(kind.v_dim),
+            "window": kind.window, "front": kind.front, "context": kind.context, "MASK": kind.mask,
+            "position_head": _head_stride(kind.position, 2), "time_head": _head_stride(kind.time, 2),
+            "decay_head": _head_stride(kind.decay, 1),
+            "POWER": kind.power, "IDENTITY": kind.identity,
+            "FAST": kind.dtype.itemsize == 2 and not INTERPRETED,
+            # Three products of TF32 halves are float32 to its last bits or two, on the matrix units.
+            "PRECISION": "tf32x3" if kind.precise else "tf32",
+        }  # fmt: skip
+
+
+launchers = lru_cache(maxsize=_MOST_KINDS)(Launchers)
+"""`Launchers`, made once for the same arguments."""
+
+
+def _head_stride(table: torch.Size | None, dims: int) -> int:
+    """Numbers from a head's row of a table to the next; 0 where all share one."""
+    return 0 if table is None or len(table) < dims or table[0] == 1 else table[1:].numel()
+
+
+def _rows(table: torch.Size | None) -> int:
+    """Rows of a table; 0 without one."""
+    return 0 if table is None else table[:-1].numel()
+
+
+def _size(table: torch.Size | None) -> int:
+    """Numbers in a row of a table; 0 without one."""
+    return 0 if table is None else table[-1]
+
+
+def choose_shapes(kind: Kind) -> Shapes:
+    """The tiles for these head dimensions, this type and this length."""
+    timed = kind.time is not None
+    return shapes(width(kind.qk_dim), width(kind.v_dim), kind.dtype.itemsize, timed, kind.short)
+
+
+def width(dim: int) -> int:
+    """A head dimension rounded up to what a kernel can hold: a power of two, 16 at least."""
+    return max(16, 1 << (dim - 1).bit_length())

@@ -1,0 +1,167 @@
+"""From tensors to launches: allocates results and starts kernels."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from models.attention.silu.kinds import Launchers, launchers
+from models.attention.silu.problem import Problem
+from models.attention.silu.start import Numbers, Tensors
+from models.attention.silu.tiles import BLOCK
+from models.attention.silu.time_gradient import BAND
+
+_OF_BAND = (
+    "query_time", "timestamp", "bounds", "wide_borders", "rules", "num_sequences", "tokens", "num_blocks",
+)  # fmt: skip
+"""What `band_kernel` wants of the tensors and numbers of a batch, if there."""
+
+
+def forward(problem: Problem, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """[tokens, heads, v_dim]."""
+    tokens, heads, _ = q.shape
+    out = problem.new(v, tokens)
+    ready = problem.launchers
+    tiles = problem.query_tiles[ready.shapes.forward.tile]
+    if tokens:
+        tensors = problem.tensors() | {"q": q, "k": k, "v": v, "out": out, "tiles": tiles}
+        tensors |= _crossings(problem, ready, "older")
+        numbers = problem.numbers() | {"num_tiles": tiles.shape[1]}
+        ready.forward((heads, tiles.shape[1]), tensors, numbers)
+    return out
+
+
+def _crossings(problem: Problem, ready: Launchers, name: Literal["older", "sooner"]) -> Tensors:
+    """What a kernel with runs wants to know of times, by the name of its argument."""
+    if problem.times is None or not ready.runs:
+        return {}
+    return {name: getattr(problem.times, name)()}
+
+
+class Sums(NamedTuple):
+    """In which the gradients of tables are summed; see `table_gradient`."""
+
+    position_sums: Tensor | None
+    """[rows, numbers] int64, for a table of as many rows."""
+    time_sums: Tensor | None
+    """[rows, numbers] int64: of each stripe of a tile, see `time_gradient`."""
+    band: Tensor | None
+    """[heads, tokens, 192], of the type of k: score gradients near the diagonal. Only with a time table."""
+    most: Tensor
+    """[2] int32"""
+    limit: float
+    """How many whole numbers the largest amount that one pair can give is; a power of two."""
+
+
+class Backward(NamedTuple):
+    """What the kernels of one backward pass share."""
+
+    problem: Problem
+    launchers: Launchers
+    tensors: Tensors
+    numbers: Numbers
+    sums: Sums | None
+
+
+def backward(problem: Problem, q: Tensor, k: Tensor, v: Tensor, given: Tensor, tables: bool) -> Backward:
+    """Get ready for gradients, given that of the result; `given` has contiguous rows, as q, k and v have.
+
+    `tables` says whether position and time tables want theirs.
+    """
+    strides = q.stride(), k.stride(), v.stride(), given.stride()
+    ready = launchers(problem.launchers.kind, strides, tables)
+    tensors = problem.tensors() | {"q": q, "k": k, "v": v, "given": given}
+    sums = _sums(problem, ready, k) if tables else None
+    return Backward(problem, ready, tensors, problem.numbers(), sums)
+
+
+def _sums(problem: Problem, ready: Launchers, k: Tensor) -> Sums:
+    rows, times = ready.position_sums, ready.time_sums
+    position, time = rows[0] * rows[1], times[0] * times[1]
+    zeros = k.new_zeros(position + time + 1, dtype=torch.int64)
+    return Sums(
+        zeros[:position].view(rows) if position else None,
+        zeros[position:-1].view(times) if time else None,
+        k.new_empty((k.shape[1], k.shape[0], BAND)) if time else None,
+        zeros[-1:].view(torch.int32),
+        2.0 ** (62 - problem.pairs.bit_length()),
+    )
+
+
+def key_gradients(shared: Backward, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of k and v; first, since they find out how large the gradients of tables may be."""
+    problem, ready, tensors, numbers, sums = shared
+    tokens, heads, _ = k.shape
+    dk, dv = problem.new(k, tokens), problem.new(v, tokens)
+    tiles = problem.tiles[ready.shapes.keys.tile]
+    if tokens:
+        count = tiles.shape[1]
+        numbers = numbers | {"qk_scale": problem.qk_scale, "num_tiles": count}
+        tensors = tensors | {"dk": dk, "dv": dv, "tiles": tiles}
+        if sums is not None:
+            tensors["most"] = sums.most
+        tensors |= _crossings(problem, ready, "sooner")
+        ready.keys((heads, count), tensors, numbers)
+    return dk, dv
+
+
+def query_gradients(shared: Backward, q: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Gradients of q, and of amount and rate of a decay; and the sums for those of tables."""
+    problem, ready, tensors, numbers, sums = shared
+    tokens, heads, _ = q.shape
+    dq = problem.new(q, tokens)
+    tiles = problem.query_tiles[ready.shapes.queries.tile]
+    count = tiles.shape[1]
+    amount = problem.amount
+    # Zeros: tiles of length 0 write nothing.
+    rows = None if amount is None else amount.new_zeros((count, heads, 2))
+    if tokens:
+        numbers = numbers | {"qk_scale": problem.qk_scale, "num_tiles": count}
+        tensors = tensors | {"dq": dq, "decay_rows": rows, "tiles": tiles}
+        if sums is not None:
+            tensors |= {
+                "position_sums": sums.position_sums, "time_sums": sums.time_sums, "band": sums.band,
+                "most": sums.most,
+            }  # fmt: skip
+            numbers["limit"] = sums.limit
+        tensors |= _crossings(problem, ready, "older")
+        ready.queries((heads, count), tensors, numbers)
+    if rows is None or amount is None:
+        return dq, None, None
+    decays = rows.sum(0) if amount.shape[0] == heads else rows.sum((0, 1))[None]
+    # Results of an operator must not share memory.
+    return dq, decays[:, 0].clone(), decays[:, 1].clone()
+
+
+def table_gradients(shared: Backward) -> tuple[Tensor | None, Tensor | None]:
+    """Gradients of the position and time tables that there are, from sums and band of `query_gradients`."""
+    problem, ready, _, _, sums = shared
+    if sums is None:
+        return None, None
+    _add_band(shared, sums)
+    dposition, dtime = (
+        None if table is None else torch.empty_like(table) for table in (problem.position, problem.time)
+    )
+    tensors = {
+        "position_sums": sums.position_sums, "time_sums": sums.time_sums, "most": sums.most,
+        "dposition": dposition, "dtime": dtime,
+    }  # fmt: skip
+    numbers: Numbers = {"limit": sums.limit, "output_scale": problem.output_scale}
+    ready.settle((ready.settling, 1), tensors, numbers)
+    return dposition, dtime
+
+
+def _add_band(shared: Backward, sums: Sums) -> None:
+    problem, ready, tensors, numbers, _ = shared
+    times, band = problem.times, sums.band
+    if times is None or band is None or not band.shape[1]:
+        return
+    blocks = times.blocks
+    tensors = {
+        "band": band, "time_sums": sums.time_sums, "older": times.older(), "tiles": blocks,
+    } | {name: tensors[name] for name in _OF_BAND if name in tensors}  # fmt: skip
+    numbers = {name: numbers[name] for name in _OF_BAND if name in numbers}
+    numbers |= {"limit": sums.limit, "num_tiles": blocks.shape[1]}
+    ready.band((band.shape[0] * (BAND // BLOCK), blocks.shape[1]), tensors, numbers)

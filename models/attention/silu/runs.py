@@ -1,0 +1,161 @@
+"""Runs of tiles that need neither a mask nor a bucket found pair by pair: those far from the diagonal, of
+sequences whose times are in order.
+
+They have a loop of their own. In it, all that a tile's bias needs from memory is asked for early: what is
+asked for after rows of other tensors arrives behind all of these. Forward and the kernel for the queries ask
+one tile ahead, that for the keys, whose registers are full, before its product.
+
+A program owns the rows of its tiles, queries or keys, and goes through columns.
+"""
+# mypy: allow-untyped-defs
+# ruff: noqa: N803, N806
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from models.attention.bias import LAST_BUCKET
+from models.attention.silu.bias import BORDERS, add_decay, differences, find_way, lowest_and_highest
+from models.attention.silu.buckets import bucket_range
+from models.attention.silu.crossings import beyond, read_counts
+from models.attention.silu.reads import read, read_diagonals
+from models.attention.silu.step import beside, block_bounds
+
+_BORDERS, _LAST_BUCKET = tl.constexpr(BORDERS), tl.constexpr(LAST_BUCKET)
+# With more borders a tile costs more in a run than outside.
+_FEW = tl.constexpr(12)
+# Tiles that a program looks at at once, to see how far a run goes.
+_TILES = tl.constexpr(256)
+# Threads of a warp.
+_WARP = tl.constexpr(32)
+
+
+@triton.jit
+def find_run(
+    own_least, own_most, bounds, num_blocks, begin, whole_begin, whole_end, end, length,
+    OWN_QUERIES: tl.constexpr, SIZE: tl.constexpr,
+):  # fmt: skip
+    """Columns from `begin` to `end`: the place where the run that begins there stops, and the next begins.
+
+    Only tiles from `whole_begin` to `whole_end` need no mask. Either part may be empty, not both.
+    """
+    tile = begin + SIZE * tl.arange(0, _TILES)
+    past = begin + SIZE * _TILES
+    least, most = block_bounds(bounds, num_blocks, tile, length, SIZE)
+    way, _, _ = find_way(own_least, own_most, least, most, OWN_QUERIES, _FEW)
+    simple = (way <= _BORDERS) & (tile >= whole_begin) & (tile < whole_end)
+    stop = tl.min(tl.where(simple, past, tile))
+    again = tl.min(tl.where(simple & (tile > stop), tile, past))
+    return stop, tl.minimum(again, end)
+
+
+@triton.jit
+def no_spans():
+    """What `read_ahead` is given before the first tile of a run."""
+    return tl.zeros((_WARP,), tl.int32), tl.zeros((_WARP,), tl.int32)
+
+
+@triton.jit
+def _spans_from(
+    spans, ahead, time, own_least, own_most, bounds, num_blocks, first, length, OWN_QUERIES: tl.constexpr,
+    SIZE: tl.constexpr,
+):  # fmt: skip
+    """The spans of a run's tiles, looked up where the tile `ahead` places from its begin needs new ones.
+
+    Those of the next tiles at a time, one in each thread of a warp: packed ends, and bits of the least
+    bucket's entry. Tiles past the run find some buckets.
+    """
+    if time is not None:  # noqa: SIM102
+        if ahead % (_WARP * SIZE) == 0:
+            tile = first + SIZE * tl.arange(0, _WARP)
+            least, most = block_bounds(bounds, num_blocks, tile, length, SIZE)
+            least, most = differences(own_least, own_most, least, most, OWN_QUERIES)
+            low, high = bucket_range(least, most)
+            spans = ((low << 8) + high, tl.cast(tl.load(time + low), tl.int32, bitcast=True))
+    return spans
+
+
+@triton.jit
+def read_ahead(
+    spans, begin, position, time, own_least, own_most, bounds, num_blocks, first_row, first_column, length,
+    counts, OWN_QUERIES: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """The spans of the next tiles of a run from `begin` on, given those before; and what the bias of a tile
+    takes from memory, but for its third bucket and more: what positions add, packed ends, the least bucket's
+    entry, and the next one's, with counts of what lies beyond the border between them (`crossings`).
+
+    Zeros for what there is not.
+    """
+    SIGN: tl.constexpr = 1 if OWN_QUERIES else -1
+    ahead = first_column - begin
+    spans = _spans_from(
+        spans, ahead, time, own_least, own_most, bounds, num_blocks, first_column, length, OWN_QUERIES,
+        COLUMNS,
+    )  # fmt: skip
+    zero, nothing = tl.full((), 0, tl.int32), tl.full((), 0.0, tl.float32)
+    placed = nothing
+    if position is not None:
+        placed = read_diagonals(position, SIGN * (first_row - first_column), ROWS, COLUMNS, SIGN)
+    ends, base, above, count = zero, nothing, nothing, nothing
+    if time is not None:
+        here = tl.arange(0, _WARP) * COLUMNS == ahead % (_WARP * COLUMNS)
+        # A sum of integers over a warp is one instruction.
+        ends = tl.sum(tl.where(here, spans[0], 0))
+        base = tl.cast(tl.sum(tl.where(here, spans[1], 0)), tl.float32, bitcast=True)
+        low, _ = lowest_and_highest(ends)
+        above = read(time, tl.minimum(low + 1, _LAST_BUCKET))
+        count = read_counts(counts, first_row, low + 1, ROWS)
+    return spans, (placed, ends, base, above, count)
+
+
+@triton.jit
+def after_reads(scores, reads, position, time):
+    """Scores, computed once all is asked for that `read_ahead` reads for the next tile: before more rows of
+    other tensors are."""
+    if position is not None:
+        scores = beside(scores, reads[0])
+    if time is not None:
+        scores = beside(scores, reads[4])
+    return scores
+
+
+@triton.jit
+def half_run_scores(
+    products, half_scale, reads, position, time, counts, first_row, first_column, query_place, key_place,
+    length, amount, rate, times, OWN_QUERIES: tl.constexpr, POWER: tl.constexpr,
+):  # fmt: skip
+    """`(qk_scale * products + bias) / 2` of one tile of a run, given what was read ahead."""
+    placed, ends, base, above, count = reads
+    half = products * half_scale
+    if time is not None:
+        half += 0.5 * base
+    if position is not None:
+        # Added to the base first, once for each different position, it would hold up the product: the
+        # compiler puts those sums, and with them the wait for memory, before the product's last part.
+        half += 0.5 * placed
+    if time is not None:
+        low, high = lowest_and_highest(ends)
+        # Within an `if`: the compiler reads no tiles ahead in a loop that holds another loop directly.
+        if high > low:
+            half = _add_rises(
+                half, time, counts, low, high, first_row, first_column, base, above, count, OWN_QUERIES
+            )
+    return add_decay(half, query_place, key_place, length, amount, rate, times, POWER)
+
+
+@triton.jit
+def _add_rises(
+    half, time, counts, low, high, first_row, first_column, below, above, count, OWN_QUERIES: tl.constexpr
+):
+    """Add `(time[bucket] - below) / 2` for buckets from low to high, `below` the entry of low, `above` that
+    of the next, and `count` of what lies beyond the border between them."""
+    # Counts and entry of the next bucket are read while one is added.
+    for bucket in tl.range(low + 2, high + 2, num_stages=1):
+        rise = 0.5 * (above - below)
+        reached = beyond(count, first_column, half.shape[1], OWN_QUERIES)
+        below = above
+        above = tl.load(time + tl.minimum(bucket, _LAST_BUCKET))
+        count = read_counts(counts, first_row, bucket, half.shape[0])
+        half += rise * reached
+    return half

@@ -1,0 +1,229 @@
+"""Start kernels with little Python: Triton binds and inspects each argument of each call, which for small
+batches takes longer than the kernel.
+
+What stays the same from call to call is put in order once. Of a tensor that is no more than its place among
+the arguments: its type is part of what stays the same, and its address is asked for at each call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from triton import knobs
+from triton.runtime import driver
+
+from models.attention.silu.step import INTERPRETED
+from models.attention.silu.tuning import Shape
+
+Tensors = dict[str, Tensor | None]
+Numbers = dict[str, int | float]
+
+
+class Call(NamedTuple):
+    """A start that is put off."""
+
+    launcher: Launcher
+    grid: tuple[int, int]
+    tensors: Tensors
+    numbers: Numbers
+
+    def compile(self) -> None:
+        """Compile the kernel and load it."""
+        self.launcher.compile(self.grid, self.tensors, self.numbers)
+
+
+class _Compiled(NamedTuple):
+    """What Triton needs to run a compiled kernel."""
+
+    run: Any
+    function: Any
+    metadata: Any
+    stream: Any
+    """Gives the current stream of a device."""
+
+
+_launchers: dict[tuple[object, ...], Launcher] = {}
+_put_off: ContextVar[list[Call] | None] = ContextVar("put_off", default=None)
+
+
+@contextmanager
+def put_off() -> Iterator[list[Call]]:
+    """Kernels are not started in here, but listed."""
+    calls: list[Call] = []
+    token = _put_off.set(calls)
+    try:
+        yield calls
+    finally:
+        _put_off.reset(token)
+
+
+def is_put_off() -> bool:
+    """Whether kernels are listed, not started."""
+    return _put_off.get() is not None
+
+
+class Launcher:
+    """A kernel, and those of its arguments that never change.
+
+    Args:
+        kernel: a kernel of Triton.
+        shape: its warps and stages; None for Triton's own choice.
+        device: where it runs.
+        fixed: arguments by name, in any order, more than the kernel has if need be. Calls give the others,
+            and may give these: always the same ones, of the same types.
+    """
+
+    def __init__(
+        self, kernel: Any, shape: Shape | None, device: torch.device, fixed: Mapping[str, object]
+    ) -> None:
+        self.kernel = kernel
+        self._options = {} if shape is None else shape.options()
+        self._device = device
+        self._places = {name: place for place, name in enumerate(kernel.arg_names)}
+        self._row = [fixed.get(name) for name in kernel.arg_names]
+        self._missing = set(kernel.arg_names) - set(fixed)
+        self._aligned: _Compiled | None = None
+        self._others: dict[tuple[bool, ...], _Compiled | None] = {}
+
+    def __call__(self, grid: tuple[int, int], tensors: Tensors, numbers: Numbers) -> None:
+        """Run the kernel on a grid.
+
+        Raises:
+            KeyError: an argument is not the kernel's; where it is not compiled yet, also: one is missing.
+        """
+        calls = _put_off.get()
+        if calls is not None:
+            calls.append(Call(self, grid, tensors, numbers))
+            return
+        if INTERPRETED:
+            self.kernel[grid](*self._ordered(tensors, numbers), **self._options)
+            return
+        device = self._device.index
+        if device != torch.cuda.current_device():
+            with torch.cuda.device(self._device):
+                return self(grid, tensors, numbers)
+        row, places, bits = self._row.copy(), self._places, 0
+        for name, tensor in tensors.items():
+            if tensor is not None:
+                # Triton takes addresses as well, and then asks the driver about none of them.
+                row[places[name]] = address = tensor.data_ptr()
+                bits |= address
+        for name, number in numbers.items():
+            row[places[name]] = number
+        compiled = self._others.get(_alignment(tensors)) if bits & 15 else self._aligned
+        if compiled is None or _watched():
+            self._start_by_triton(grid, tensors, numbers)
+            return
+        run, function, metadata, stream = compiled
+        # Nobody watches: no metadata of the launch, and no hooks before and after it.
+        run(*grid, 1, stream(device), function, metadata, None, None, None, *row)
+
+    def compile(self, grid: tuple[int, int], tensors: Tensors, numbers: Numbers) -> None:
+        """Compile and load what a call starts whose tensors have the types of these, and all are aligned."""
+        if self._aligned is None:
+            # Triton takes a type for an aligned tensor.
+            types = {name: None if tensor is None else tensor.dtype for name, tensor in tensors.items()}
+            with torch.cuda.device(self._device):
+                kernel = self.kernel.warmup(*self._ordered(types, numbers), grid=grid, **self._options)
+                self._aligned = _loaded(kernel)
+
+    def _start_by_triton(self, grid: tuple[int, int], tensors: Tensors, numbers: Numbers) -> None:
+        """Let Triton inspect all arguments, compile where it has not yet, and tell who watches launches."""
+        kernel = self.kernel[grid](*self._ordered(tensors, numbers), **self._options)
+        alignment = _alignment(tensors)
+        if all(alignment):
+            self._aligned = _loaded(kernel)
+        else:
+            self._others[alignment] = _loaded(kernel)
+
+    def _ordered(self, tensors: Mapping[str, object], numbers: Numbers) -> list[object]:
+        row = self._row.copy()
+        missing = self._missing.copy()
+        for name, value in (*tensors.items(), *numbers.items()):
+            row[self._places[name]] = value
+            missing.discard(name)
+        if missing:
+            raise KeyError(f"{', '.join(sorted(missing))} of {self.kernel.__name__}")
+        return row
+
+
+def start(kernel: Any, grid: tuple[int, int], shape: Shape | None, arguments: Mapping[str, object]) -> None:
+    """Run a kernel for whose arguments nobody keeps a launcher.
+
+    Args:
+        kernel: a kernel of Triton.
+        grid: programs along both axes.
+        shape: its warps and stages; None for Triton's own choice.
+        arguments: all of them by name, in any order.
+
+    Raises:
+        ValueError: tensors are on several devices.
+    """
+    constants, unlooked_at = _declared(kernel)
+    tensors: Tensors = {}
+    numbers: Numbers = {}
+    fixed: dict[str, object] = {}
+    key: list[object] = [kernel, shape]
+    for name, value in arguments.items():
+        if isinstance(value, Tensor):
+            tensors[name] = value
+            key += name, value.dtype, value.device
+        elif isinstance(value, (int, float)) and name not in constants:
+            numbers[name] = value
+            key += name, None if name in unlooked_at else _looked_at(value)
+        else:
+            fixed[name] = value
+            key += name, value
+    launcher = _launchers.get(tuple(key))
+    if launcher is None:
+        device, *others = {tensor.device for tensor in tensors.values() if tensor is not None}
+        if others:
+            raise ValueError(f"the tensors of {kernel.__name__} must be on one device")
+        launcher = _launchers[tuple(key)] = Launcher(kernel, shape, device, fixed)
+    launcher(grid, tensors, numbers)
+
+
+@lru_cache(maxsize=64)
+def _declared(kernel: Any) -> tuple[frozenset[str], frozenset[str]]:
+    """Arguments that are part of a kernel's code, and those at whose values the compiler does not look."""
+    names = [parameter.name for parameter in getattr(kernel, "params", ()) if parameter.is_constexpr]
+    return frozenset(names), frozenset(getattr(kernel, "do_not_specialize", None) or ())
+
+
+def _looked_at(number: float) -> object:
+    """What of a number the compiler looks at."""
+    if isinstance(number, float):
+        return float
+    return number == 1, number % 16 == 0, number.bit_length() > 31
+
+
+def with_whole_rows(tensor: Tensor) -> Tensor:
+    """With the numbers of the last axis next to each other, as they mostly are; copied where not."""
+    return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
+
+
+def _alignment(tensors: Tensors) -> tuple[bool, ...]:
+    """What of their addresses the compiler looks at."""
+    return tuple(tensor is None or tensor.data_ptr() % 16 == 0 for tensor in tensors.values())
+
+
+def _loaded(kernel: Any) -> _Compiled | None:
+    """With its code on the device; None where a hook of Triton's kept it from being compiled."""
+    if kernel is None:
+        return None
+    stream = driver.active.get_current_stream
+    # To ask for `run` loads the kernel: only then there is a function.
+    return _Compiled(kernel.run, kernel.function, kernel.packed_metadata, stream)
+
+
+def _watched() -> bool:
+    """Whether somebody, a profiler say, wants to know of each launch."""
+    runtime = knobs.runtime
+    before, after = runtime.launch_enter_hook, runtime.launch_exit_hook
+    return bool(getattr(before, "calls", before) or getattr(after, "calls", after))

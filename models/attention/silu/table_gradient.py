@@ -1,0 +1,243 @@
+"""Gradients of the position and time tables, summed while the queries' gradients are computed.
+
+Sums are whole numbers of 64 bits: they are added in any order, by all programs at once, and come out the same
+bit for bit. What one is worth follows from how large a sum can be: no score's gradient is larger than 1.1
+times the product of the lengths of the longest given gradient and the longest value (Cauchy and Schwarz; the
+slope of silu is below 1.1), and no more of them are added than there are pairs. A tile of 64 x 64 sends 64
+sums a stripe of 16 rows to the position table; `time_gradient` says what it sends to the time table.
+"""
+# mypy: allow-untyped-defs
+# ruff: noqa: N803, N806, RUF005 (Triton's tuples can be added, not unpacked into one)
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from models.attention.bias import NUM_BUCKETS
+from models.attention.silu.bias import lowest_and_highest, pair_buckets
+from models.attention.silu.diagonals import STRIPE, add_rows, block_diagonals, diagonals
+from models.attention.silu.sight import RICH, in_step, stand
+from models.attention.silu.step import beside
+from models.attention.silu.time_gradient import (
+    BAND,
+    TIME_SUMS,
+    add_beyond_few,
+    add_beyond_of_pairs,
+    add_lowest,
+    band_begin,
+    send_lowest,
+    settle_bucket,
+    store_in_band,
+    whole,
+)
+
+BEFORE = 136
+"""Numbers of a row of position sums before that of the nearest tokens, `i - j = 1`: tiles send sums, all of
+them zero, for pairs whose key is ahead. A multiple of 8, so that each 8 sums lie in one piece of memory."""
+BEHIND = 144
+"""Numbers after that of the farthest tokens: tiles reach past the end of a sequence."""
+STEEPEST = 1.2
+"""Above the slope of silu, also where tanh is wrong by 2^-11."""
+LEAST = 1e-15
+"""Bounds of a score's gradient below it are taken for it. Squares of lengths below 1e-19 lose digits or are
+0: beside a value longer than 10,000 such a gradient may overflow."""
+_LEAST = tl.constexpr(LEAST)
+_BEFORE, _STEEPEST = tl.constexpr(BEFORE), tl.constexpr(STEEPEST)
+_STRIPE, _BUCKETS = tl.constexpr(STRIPE), tl.constexpr(NUM_BUCKETS)
+_TIME_SUMS, _BAND = tl.constexpr(TIME_SUMS), tl.constexpr(BAND)
+_RICH = tl.constexpr(RICH)
+
+# Below, `sums` is the tuple (position sums, time sums, scale, band): rows of int64 of a head or None, how
+# many an amount of 1 is, and the sequence's first row of the band (`time_gradient`). `held` is what a program
+# has not sent yet: the tuple (two parts of `diagonals` that the next tile of keys adds to, sum of tiles of
+# the same lowest bucket in parts `[stripes, 8, 8]`, that bucket).
+
+
+@triton.jit
+def find_scale(most, limit):
+    """How many whole numbers an amount of 1 is, given the bits of the squared lengths of the longest given
+    gradient and of the longest value.
+
+    NaN, and so are the gradients of tables, where one of these squares is not finite. What else is not
+    finite, q say, is not seen here; it makes the result NaN, and so the gradient given by any loss of it.
+    """
+    given = tl.load(most).to(tl.float32, bitcast=True)
+    value = tl.load(most + 1).to(tl.float32, bitcast=True)
+    bound = _STEEPEST * tl.sqrt(given) * tl.sqrt(value)
+    scale = limit / tl.maximum(bound, _LEAST)
+    # A power of two: whole numbers then do not depend on the bound, but for the digits that are cut off.
+    power = (scale.to(tl.int32, bitcast=True) & 0x7F800000).to(tl.float32, bitcast=True)
+    # 0 * inf is NaN, as wanted.
+    return power + 0.0 * bound
+
+
+@triton.jit
+def hold_nothing(sums, QUERIES: tl.constexpr):
+    zero = tl.full((), 0, tl.int32)
+    first, second, rest = zero, zero, zero
+    if sums[0] is not None:
+        first = tl.zeros((QUERIES // _STRIPE, 8, 8), tl.float32)
+        second = tl.zeros((QUERIES // _STRIPE, 8, 8), tl.float32)
+    if sums[1] is not None:
+        rest = tl.zeros((QUERIES // _STRIPE, 8, 8), tl.float32)
+    return first, second, rest, zero
+
+
+@triton.jit
+def add_run_tile(held, dscores, first_query, first_key, ends, counts, sums):
+    """Add a tile's score gradients, one of a run (see `runs`), and return what is held.
+
+    Tiles of keys must follow each other without a gap, until `send_held`; `counts` are of `crossings`.
+    """
+    first, second, rest, bucket = held
+    blocks = block_diagonals(dscores)
+    if sums[1] is not None:
+        _, time_sums, scale, _, _ = sums
+        rest, bucket = add_lowest(rest, bucket, blocks, ends, time_sums, scale)
+        low, high = lowest_and_highest(ends)
+        # Within an `if`: the compiler reads no tiles ahead in a loop that holds another loop directly.
+        if high > low:
+            add_beyond_few(dscores, low, high, counts, first_query, first_key, time_sums, scale)
+    if sums[0] is not None:
+        first, second = _add_positions(first, second, blocks, first_query - first_key, sums)
+    return first, second, rest, bucket
+
+
+@triton.jit
+def add_tile(
+    held, dscores, first_query, first_key, query_place, key_place, length, rule, ends, times, sums,
+    MASK: tl.constexpr,
+):  # fmt: skip
+    """Add any tile's score gradients, zeros where a query does not see a key, and return what is held: of
+    positions nothing."""
+    first, second, rest, bucket = held
+    blocks = block_diagonals(dscores)
+    if sums[1] is not None:
+        _, time_sums, scale, band, unit = sums
+        column = first_key - band_begin(first_query)
+        if (column >= 0) & (column < _BAND):
+            store_in_band(band, dscores, first_query, column, length, unit)
+        else:
+            rest, bucket = add_lowest(rest, bucket, blocks, ends, time_sums, scale)
+            low, high = lowest_and_highest(ends)
+            if high > low:
+                found = beside(pair_buckets(query_place, key_place, length, times), dscores)
+                add_beyond_of_pairs(dscores, found, low, high, time_sums, scale)
+    if sums[0] is not None:
+        if MASK == _RICH:
+            steady = in_step(query_place, key_place, rule)
+            blocks = block_diagonals(tl.where(steady, dscores, 0.0))
+            if (first_key < rule[2] - 1) | (first_query + query_place.shape[0] - 1 > rule[3]):
+                _add_out_of_step(sums, dscores, query_place, key_place, rule)
+        first, second = _add_positions(first, second, blocks, first_query - first_key, sums)
+        _send((first, second), first_query - first_key - key_place.shape[1], sums)
+        first = tl.zeros_like(first)
+        second = tl.zeros_like(second)
+    return first, second, rest, bucket
+
+
+@triton.jit
+def send_held(held, apart, sums):
+    """Send what is held of positions after a run; `apart` is the place of the first query less that of the
+    first key past the run."""
+    if sums[0] is not None:
+        _send((held[0], held[1]), apart, sums)
+        return tl.zeros_like(held[0]), tl.zeros_like(held[1]), held[2], held[3]
+    else:
+        return held
+
+
+@triton.jit
+def send_last(held, sums):
+    """Send what is held of times."""
+    if sums[1] is not None:
+        send_lowest(held[2], held[3], sums[1], sums[2])
+
+
+@triton.jit
+def _add_positions(first, second, blocks, apart, sums):
+    """Send all sums but the last two, which lie where the next tile of keys begins."""
+    parts = diagonals(blocks)
+    BLOCKS: tl.constexpr = len(parts) - 2
+    ready = (parts[0] + first, parts[1] + second)
+    for number in tl.static_range(2, BLOCKS):
+        ready = ready + (parts[number],)
+    _send(ready, apart, sums)
+    return parts[BLOCKS], parts[BLOCKS + 1]
+
+
+@triton.jit
+def _send(parts, apart, sums):
+    """Send 2, 4 or 8 parts of `diagonals`."""
+    COUNT: tl.constexpr = len(parts)
+    EACH: tl.constexpr = 8 // COUNT
+    total, row, stripe, column = _totals(parts)
+    place = sums[0] + tl.multiple_of(apart + _BEFORE, 8) + (_STRIPE * stripe + 8 * (1 - row // EACH) + column)
+    if COUNT == 8:
+        tl.atomic_add(place, whole(total, sums[2]), sem="relaxed")
+    else:
+        tl.atomic_add(place, whole(total, sums[2]), mask=row % EACH == 0, sem="relaxed")
+
+
+@triton.jit
+def _totals(parts):
+    """`[8, stripes, 8]`, the sums of `add_rows`, and places along each axis. The compiler takes the first
+    axis for that of neighbouring threads, as here it is: else it would turn the numbers around in memory."""
+    total = tl.permute(add_rows(parts), (1, 0, 2))
+    row = tl.arange(0, 8)[:, None, None]
+    stripe = tl.arange(0, total.shape[1])[None, :, None]
+    return total, row, stripe, tl.arange(0, 8)[None, None, :]
+
+
+@triton.jit
+def _add_out_of_step(sums, dscores, query_place, key_place, rule):
+    """Add what candidates and context give to the position table, where many pairs share one distance: sums
+    along the tile first, then few additions."""
+    nearest = sums[0] + (_BEFORE - 1)  # of `i - j = 0`
+    shift = rule[2] - 1
+    context = (query_place <= rule[3]) & ((key_place < shift) | (query_place < shift))
+    rows = whole(tl.sum(tl.where(context, dscores, 0.0), axis=1, keep_dims=True), sums[2])
+    tl.atomic_add(nearest + stand(query_place, rule), rows, mask=query_place <= rule[3], sem="relaxed")
+    candidate = query_place > rule[3]
+    own = query_place == key_place
+    columns = whole(tl.sum(tl.where(candidate & ~own, dscores, 0.0), axis=0, keep_dims=True), sums[2])
+    apart = tl.maximum(stand(rule[3], rule) - stand(key_place, rule), 0)
+    tl.atomic_add(nearest + apart, columns, mask=key_place < rule[3], sem="relaxed")
+    total = whole(tl.sum(tl.where(candidate & own, dscores, 0.0)), sums[2])
+    tl.atomic_add(nearest, total, sem="relaxed")
+
+
+@triton.jit
+def note_longest(most, rows):
+    """Raise `most`, the bits of a number from 0 on, to the square of the longest of the rows `[rows, width]`.
+
+    Bits of numbers from 0 on are in the order of the numbers, NaN above them all.
+    """
+    rows = rows.to(tl.float32)
+    square = tl.sum(rows * rows, axis=1)
+    tl.atomic_max(most, tl.max(square.to(tl.int32, bitcast=True) & 0x7FFFFFFF), sem="relaxed")
+
+
+@triton.jit(do_not_specialize=("position_row", "position_size"))
+def settle_kernel(
+    position_sums, time_sums, most, dposition, dtime, position_row, position_size, limit, output_scale,
+    POSITION_ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """From whole numbers to gradients: a program for each BLOCK positions of a row, then one a bucket."""
+    worth = output_scale / find_scale(most, limit)
+    blocks = (position_size + BLOCK - 1) // BLOCK
+    program = tl.program_id(0)
+    if program < POSITION_ROWS * blocks:
+        if position_sums is not None:
+            row = (program // blocks).to(tl.int64)
+            position = program % blocks * BLOCK + tl.arange(0, BLOCK)
+            exists = position < position_size
+            found = position_sums + row * position_row + (_BEFORE - 1) + position
+            found = tl.load(found, mask=exists, other=0).to(tl.float32)
+            tl.store(dposition + row * position_size + position, found * worth, mask=exists)
+    else:
+        if time_sums is not None:
+            bucket = program - POSITION_ROWS * blocks  # of all rows, one after the other
+            of_head = time_sums + bucket // _BUCKETS * _TIME_SUMS
+            tl.store(dtime + bucket, settle_bucket(of_head, bucket % _BUCKETS) * worth)

@@ -1,0 +1,166 @@
+"""Times as the kernels want them, found once a batch: 32-bit seconds and their bounds a block of 64 tokens;
+and, when first asked for, the buckets of near pairs, and how many tokens lie beyond each bucket's border.
+
+Seconds count from 17 years after the first event of the sequence and stop at +-2^30, 34 years. Where
+that happens the bounds show it, and the kernels go back to the 64-bit times.
+"""
+# mypy: allow-untyped-defs
+# ruff: noqa: N803
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from weakref import WeakKeyDictionary
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from models.attention.bias import BUCKET_STARTS, RelativeTime
+from models.attention.silu.crossings import count_older, count_sooner
+from models.attention.silu.near import find_near
+from models.attention.silu.start import is_put_off, start
+from models.attention.silu.step import read_tile
+from models.attention.silu.tiles import BLOCK, LARGEST_TILE, tile_list
+from models.attention.silu.tuning import Shape
+
+LIMIT = 2**30
+_ONE_WARP = Shape(BLOCK, BLOCK, warps=1, stages=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Times:
+    """What the kernels need to know about the times of a batch."""
+
+    query_time: Tensor
+    """[tokens] int64"""
+    timestamp: Tensor
+    """[tokens] int64"""
+    seconds: Tensor
+    """[2, tokens] int32, of queries and keys."""
+    bounds: Tensor
+    """[4, blocks] int32: least and greatest second of a block's queries, then of its keys."""
+    borders: Tensor
+    """[129] int32: the least difference of each bucket; 2^31 - 1 for those that int32 cannot reach."""
+    wide_borders: Tensor
+    """[129] int64: the same, all of them."""
+    in_order: Tensor
+    """[blocks] int32: bit 0 where `timestamp` does not fall in a block, nor from the block before to it, and
+    no query of the block asks before its own token; bit 1 where `query_time` does not fall."""
+    blocks: Tensor
+    """List of 64-token tiles."""
+    _found: dict[Callable[..., Tensor], Tensor] = field(default_factory=dict)
+
+    def near(self) -> Tensor:
+        """[tokens + 128, 2, 48] int32: buckets of pairs of near tokens, see `near`; a decay needs none."""
+        return self._once(find_near)
+
+    def older(self) -> Tensor:
+        """[tokens + 128, 128] float32, see `crossings.count_older`."""
+        return self._once(count_older, self.in_order)
+
+    def sooner(self) -> Tensor:
+        """[tokens + 128, 128] float32, see `crossings.count_sooner`."""
+        return self._once(count_sooner, self.in_order)
+
+    def _once(self, find: Callable[..., Tensor], *more: Tensor) -> Tensor:
+        found = self._found.get(find)
+        if found is None:
+            found = find(self.query_time, self.timestamp, self.blocks, self.wide_borders, *more)
+            # What is put off is only compiled, and finds nothing.
+            if not is_put_off():
+                self._found[find] = found
+        return found
+
+
+_times: WeakKeyDictionary[RelativeTime, Times] = WeakKeyDictionary()
+
+
+def times_of(relative_time: RelativeTime) -> Times:
+    """Found once a batch and shared by all layers."""
+    if relative_time not in _times:
+        blocks = tile_list(relative_time.sequences, BLOCK)
+        query_time = _at_places(relative_time)
+        _times[relative_time] = find_times(query_time, relative_time.timestamp, blocks)
+    return _times[relative_time]
+
+
+def _at_places(relative_time: RelativeTime) -> Tensor:
+    """[tokens] the query time of each token; of those that do not ask, their timestamp."""
+    queries = relative_time.queries
+    if queries is None:
+        return relative_time.query_time
+    offsets, kept = relative_time.sequences.offsets, queries.offsets
+    behind = torch.repeat_interleave(offsets[1:] - kept[1:], kept.diff(), output_size=queries.num_tokens)
+    token = torch.arange(queries.num_tokens, device=kept.device) + behind
+    return relative_time.timestamp.index_copy(0, token, relative_time.query_time)
+
+
+def find_times(query_time: Tensor, timestamp: Tensor, blocks: Tensor) -> Times:
+    """The same from a list of 64-token tiles."""
+    query_time, timestamp = query_time.contiguous(), timestamp.contiguous()
+    tokens, count = timestamp.shape[0], blocks.shape[1]
+    # Tiles of queries are read whole, though the last one may end past the last token.
+    room = torch.empty(2 * tokens + LARGEST_TILE, dtype=torch.int32, device=timestamp.device)
+    seconds = room[: 2 * tokens].view(2, tokens)
+    bounds = torch.empty((4, count), dtype=torch.int32, device=timestamp.device)
+    in_order = torch.empty(count, dtype=torch.int32, device=timestamp.device)
+    if count:
+        start(_find_times, (count, 1), _ONE_WARP, {
+            "query_time": query_time, "timestamp": timestamp, "seconds": seconds, "bounds": bounds,
+            "in_order": in_order, "blocks": blocks, "tokens": tokens, "num_blocks": count, "BLOCK": BLOCK,
+            "LIMIT": LIMIT,
+        })  # fmt: skip
+    borders, wide_borders = bucket_borders(timestamp.device)
+    return Times(query_time, timestamp, seconds, bounds, borders, wide_borders, in_order, blocks)
+
+
+@lru_cache(maxsize=8)
+def bucket_borders(device: torch.device) -> tuple[Tensor, Tensor]:
+    """[129] int32 and [129] int64."""
+    wide = torch.tensor(BUCKET_STARTS, dtype=torch.int64)
+    return wide.clamp(max=2**31 - 1).to(torch.int32).to(device), wide.to(device)
+
+
+@triton.jit(do_not_specialize=("tokens", "num_blocks"))
+def _find_times(
+    query_time,
+    timestamp,
+    seconds,
+    bounds,
+    in_order,
+    blocks,
+    tokens,
+    num_blocks,
+    BLOCK: tl.constexpr,
+    LIMIT: tl.constexpr,
+):
+    start, length, number, before, _ = read_tile(blocks, num_blocks, tl.program_id(0))
+    if length == 0:
+        return
+    origin = tl.load(timestamp + start) + LIMIT // 2
+    # Past the end stands the last event again: it changes no bound.
+    place = tl.minimum(number * BLOCK + tl.arange(0, BLOCK), length - 1)
+    asked, happened = tl.load(query_time + start + place), tl.load(timestamp + start + place)
+    before_it = start + tl.maximum(place - 1, 0)
+    keys_ordered = (asked >= happened) & (happened >= tl.load(timestamp + before_it))
+    queries_ordered = asked >= tl.load(query_time + before_it)
+    bits = tl.min(keys_ordered.to(tl.int32)) + 2 * tl.min(queries_ordered.to(tl.int32))
+    tl.store(in_order + before + number, bits)
+    queries = _relative(asked, origin, LIMIT)
+    keys = _relative(happened, origin, LIMIT)
+    tl.store(seconds + start + place, queries)
+    tl.store(seconds + tokens + start + place, keys)
+    found = bounds + before + number
+    tl.store(found, tl.min(queries))
+    tl.store(found + num_blocks, tl.max(queries))
+    tl.store(found + 2 * num_blocks, tl.min(keys))
+    tl.store(found + 3 * num_blocks, tl.max(keys))
+
+
+@triton.jit
+def _relative(time, origin, LIMIT: tl.constexpr):
+    return tl.minimum(tl.maximum(time - origin, -LIMIT), LIMIT).to(tl.int32)

@@ -1,0 +1,296 @@
+"""Training batches, made ahead in the background, from a position that can be saved and taken up again."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from behavior.errors import UserError
+from behavior.sampling.sampler import Sampler
+from models.data.batch import PackedBatch
+from models.data.collate import Collator, LossOn, QueryTime
+from models.data.loading.blocks import BlockReader, count_samples
+from models.data.loading.config import LoaderConfig
+from models.data.loading.order import EpochOrder
+from models.data.loading.planner import EpochPlanner, Position, Step
+from models.data.loading.replica import Replica
+from models.data.loading.source import SequenceSource
+from models.data.loading.steps import BySequences, ByTokens, StepRule, sample_cost
+
+
+class TrainLoader:
+    """Batches of training samples, shuffled anew in every epoch.
+
+    Iterating goes on from where the loader stands to the end of its epoch and then moves it to the start of
+    the next. The position is the epoch and the samples already handed out: a loader that loads the state of
+    another visits exactly what that one had left, whatever its threads, its batches or the number of
+    processes. With equal settings its batches are the same, too.
+
+    Several processes each have a loader with their own `replica`. They visit every sample once between them
+    and have equally many batches; in the last one of an epoch there may be fewer samples than processes, and
+    the batches of some of them are empty.
+
+    Args:
+        source: the sequences.
+        config: how samples are cut, shuffled and read.
+        max_length: most input events of a sample.
+        batch_sequences: samples in a step, of all processes together.
+        batch_tokens: inputs in a step, of all processes together, instead of a number of samples: each
+            process gets at most its share of them, and hardly less.
+        behaviors: names of the behaviors, which quotas go by.
+        time: whether a query knows the time of what it predicts.
+        loss_on: which events are predicted.
+        seed: of order and sampling.
+        epochs: how many there will be, so that nothing is read ahead after the last; None: no end.
+        replica: which of the training processes this is.
+        pin: whether batches are made in page-locked memory.
+
+    Raises:
+        UserError: no sequence has two training events, the budget is too small for a sample, or there are
+            more processes than samples in a batch.
+    """
+
+    def __init__(
+        self,
+        source: SequenceSource,
+        config: LoaderConfig | None = None,
+        *,
+        max_length: int,
+        batch_sequences: int = 128,
+        batch_tokens: int | None = None,
+        behaviors: tuple[str, ...] = (),
+        time: QueryTime = "known",
+        loss_on: LossOn = "all",
+        seed: int = 0,
+        epochs: int | None = None,
+        replica: Replica | None = None,
+        pin: bool = False,
+    ) -> None:
+        self.source, self.config = source, config or LoaderConfig()
+        self.max_length = max_length
+        self.batch_sequences, self.batch_tokens = batch_sequences, batch_tokens
+        self.time, self.loss_on, self.pin = time, loss_on, pin
+        self.seed, self.epochs, self.replica = seed, epochs, replica or Replica()
+        self.rule = self._make_rule()
+        self.sampler = Sampler(self.config.sampling, max_length=max_length, behaviors=behaviors, seed=seed)
+        self._reader = BlockReader(source, self.sampler, threads=self.config.threads)
+        counted = count_samples(self._reader)
+        self._samples = counted.samples
+        self.samples = int(counted.samples.sum())
+        """Samples of an epoch."""
+        self.skipped = counted.skipped
+        """Sequences with fewer than 2 training events: they give no sample."""
+        self.tokens_an_epoch = counted.inputs
+        """Expected inputs of an epoch; more than there will be where the sampling has quotas."""
+        if self.samples == 0:
+            raise UserError(
+                "no sequence has two training events: there is nothing to learn from", fix="check the split"
+            )
+        self.waited = 0.0
+        """Seconds for which batches were waited for."""
+        self._maker = ThreadPoolExecutor(1, "lrm-batches") if self.config.threads else None
+        self._ahead: deque[Future[tuple[PackedBatch | None, Position]]] = deque()
+        self._steps: int | None = None
+        self._go_to(Position())
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the next batch, from 0."""
+        return self.position.epoch
+
+    @property
+    def seen(self) -> int:
+        """Samples of the epoch that were handed out, to all processes together."""
+        return self.position.seen
+
+    @property
+    def at_end(self) -> bool:
+        """Whether the last batch of the epoch has been handed out."""
+        return self.seen == self.samples
+
+    def __len__(self) -> int:
+        """Batches of an epoch; with a budget of tokens as many as the last one had, at first a guess."""
+        if self.batch_tokens is None:
+            return -(-self.samples // self.batch_sequences)
+        return self._steps or max(1, round(self.tokens_an_epoch / self.batch_tokens))
+
+    @property
+    def batches_left(self) -> int:
+        """Batches of the current epoch not handed out yet; see `__len__`."""
+        left = self.samples - self.seen
+        if self.batch_tokens is None:
+            return -(-left // self.batch_sequences)
+        return -(-left * len(self) // self.samples)
+
+    def __iter__(self) -> Iterator[PackedBatch]:
+        steps, whole = 0, self.seen == 0
+        while True:
+            since = time.perf_counter()
+            batch, self.position = self._next()
+            self.waited += time.perf_counter() - since
+            if batch is None:
+                self._steps = steps if whole else self._steps
+                return
+            steps += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain numbers and text: the epoch, the samples taken from its order, those of them that wait."""
+        position = self.position
+        return {
+            "epoch": position.epoch,
+            "taken": position.taken,
+            "waiting": list(position.waiting),
+            "order": self._fingerprint(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Stand where the loader stood that gave `state`.
+
+        Raises:
+            UserError: that loader visits samples in another order: its data, seed, window settings or
+                `shuffle_events` are others.
+        """
+        if state["order"] != self._fingerprint():
+            raise UserError(
+                "the state is of a loader that visits other samples, or in another order",
+                fix="use the data, seed, sampling and shuffle_events that it was made with",
+            )
+        position = Position(state["epoch"], state["taken"], tuple(state["waiting"]))
+        in_order = all(0 <= place < position.taken for place in position.waiting)
+        if not (in_order and 0 <= position.taken <= self.samples and position.epoch >= 0):
+            raise UserError("the state is damaged: it names samples that were not taken", fix="train again")
+        self._go_to(position)
+
+    def close(self) -> None:
+        """Stop what goes on in the background; the loader cannot be used any more."""
+        self._reader.close()
+        if self._maker is not None:
+            self._maker.shutdown(wait=False, cancel_futures=True)
+
+    def _go_to(self, position: Position) -> None:
+        for future in self._ahead:
+            if not future.cancel():
+                future.exception()  # waits for the one that is being made
+        self._ahead.clear()
+        self._reader.forget()
+        self.position = self._made = position
+        self._planner: EpochPlanner | None = None
+
+    def _next(self) -> tuple[PackedBatch | None, Position]:
+        try:
+            if self._maker is None:
+                return self._make()
+            while len(self._ahead) <= self.config.prefetch:
+                self._ahead.append(self._maker.submit(self._make))
+            made = self._ahead[0].result()
+        except BaseException:
+            # Whatever was made or half made beyond the last batch handed out is made again.
+            self._go_to(self.position)
+            raise
+        self._ahead.popleft()
+        return made
+
+    def _make(self) -> tuple[PackedBatch | None, Position]:
+        """The next batch, or None at the end of an epoch, and the position after it."""
+        epoch = self._made.epoch
+        if self._is_over(epoch):
+            return None, self._made
+        if self._planner is None:
+            self._planner = EpochPlanner(
+                self._order(epoch),
+                None if self._is_over(epoch + 1) else self._order(epoch + 1),
+                reader=self._reader,
+                rule=self.rule,
+                replica=self.replica,
+                position=self._made,
+            )
+        step = self._planner.next()
+        if step is None:
+            self._planner, self._made = None, Position(epoch + 1)
+            return None, self._made
+        self._made = step.after
+        return self._collate(step), step.after
+
+    def _collate(self, step: Step) -> PackedBatch:
+        lengths = [share.lengths for share in step.shares]
+        collator = Collator(
+            np.concatenate(lengths) if lengths else np.empty(0, dtype=np.int64),
+            time=self.time,
+            loss_on=self.loss_on,
+            has_time=self.source.about.has_time,
+            pin=self.pin,
+        )
+        for share in step.shares:
+            data, units = share.block.data, share.block.units.take(share.numbers)
+            event = self.sampler.choose(units, share.lengths, data.behavior, step.after.epoch)
+            collator.add(data, units.sequence, event, units.target)
+        return collator.finish()
+
+    def _order(self, epoch: int) -> EpochOrder:
+        return EpochOrder(
+            self._samples,
+            np.asarray(self.source.events),
+            shuffle_events=self.config.shuffle_events,
+            seed=self.seed,
+            epoch=epoch,
+        )
+
+    def _is_over(self, epoch: int) -> bool:
+        return self.epochs is not None and epoch >= self.epochs
+
+    def _fingerprint(self) -> str:
+        """Follows all that decides which samples there are, and their order."""
+        source, settings = self.source, self.config.sampling.model_dump_json()
+        # Parts are shuffled whole: the same sequences in other parts come in another order.
+        parts = " ".join(map(str, source.events))
+        decisive = (
+            f"{source.digest} {parts} {self.seed} {self.config.shuffle_events} {self.max_length} {settings}"
+        )
+        return hashlib.sha256(decisive.encode()).hexdigest()[:16]
+
+    def _costing(self) -> str:
+        balance = self.config.balance_length
+        if balance is None:
+            return ""
+        cost = self.max_length + self.max_length**2 // balance
+        return f", which costs as much as {cost:,} (loader.balance_length = {balance:,})"
+
+    def _make_rule(self) -> StepRule:
+        cost, count = sample_cost(self.config.balance_length), self.replica.count
+        if self.batch_tokens is None:
+            if self.batch_sequences < count:
+                raise UserError(
+                    f"a batch of {self.batch_sequences} sequences is too few for {count} processes",
+                    where="train.batch_sequences",
+                    fix="set a larger one",
+                )
+            return BySequences(self.batch_sequences, count, cost)
+        stochastic = self.config.sampling.stochastic_length
+        if stochastic is not None and stochastic.balanced:
+            raise UserError(
+                "a budget of tokens caps what a batch costs: its samples cannot be cut together as well",
+                where="loader.sampling.stochastic_length.balanced",
+                fix="use batch_sequences, or leave out 'balanced'",
+            )
+        if self.batch_tokens < count:
+            raise UserError(
+                f"a batch of {self.batch_tokens} tokens is too few for {count} processes",
+                where="train.batch_tokens",
+                fix="set a larger one",
+            )
+        rule = ByTokens(self.batch_tokens, count, self.config.lookahead, cost)
+        if not rule.holds(self.max_length):
+            raise UserError(
+                f"a batch of {self.batch_tokens:,} tokens for {count} process(es) does not hold a sequence "
+                f"of {self.max_length:,} events{self._costing()}",
+                where="train.batch_tokens",
+                fix="set a larger batch_tokens or a smaller model.max_length",
+            )
+        return rule

@@ -1,0 +1,67 @@
+"""Windows of evaluation: the history that a model sees of a sequence, and the packed batch they make."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.data.batch import PackedBatch
+from models.data.collate import Collator, LossOn, QueryTime
+from models.data.sequences import Int64Array, SequenceData
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Input events `start` to `stop` (indices into the flat columns) of some sequences.
+
+    An input predicts the event right after it, the last one that at `target`, which stands in the same
+    sequence, at `stop` or later. No window is empty.
+    """
+
+    sequence: Int64Array  # [windows] number within the data
+    start: Int64Array  # [windows]
+    stop: Int64Array  # [windows] exclusive
+    target: Int64Array  # [windows] event that the last input predicts; at `stop` but for baskets
+
+    @property
+    def lengths(self) -> Int64Array:
+        return self.stop - self.start
+
+    def __len__(self) -> int:
+        return len(self.sequence)
+
+    def take(self, rows: Int64Array) -> Windows:
+        """The windows numbered by `rows`, in that order."""
+        return Windows(self.sequence[rows], self.start[rows], self.stop[rows], self.target[rows])
+
+
+def history_windows(
+    data: SequenceData, sequence: Int64Array, stop: Int64Array, target: Int64Array, max_length: int
+) -> Windows:
+    """The newest `max_length` events of each target's history.
+
+    Args:
+        sequence: [windows] numbers within `data`.
+        stop: [windows] where the history ends, exclusive, in the flat columns; must have an event before it.
+        target: [windows] index of the target event; `stop`, or later where the target's basket begins there.
+        max_length: most events of history.
+    """
+    return Windows(sequence, np.maximum(data.offsets[sequence], stop - max_length), stop, target)
+
+
+def gather(
+    data: SequenceData,
+    windows: Windows,
+    *,
+    time: QueryTime,
+    loss_on: LossOn = "all",
+    pin: bool = False,
+) -> PackedBatch:
+    """Pack windows end to end; see `models.data.collate.Collator` for columns and `pin`."""
+    lengths = windows.lengths
+    offsets = np.cumsum(lengths) - lengths
+    event = np.arange(int(lengths.sum())) + np.repeat(windows.start - offsets, lengths)
+    collator = Collator(lengths, time=time, loss_on=loss_on, has_time=data.about.has_time, pin=pin)
+    collator.add(data, data.row[windows.sequence], event, windows.target)
+    return collator.finish()

@@ -1,0 +1,244 @@
+"""The evaluation protocol: every known item ranked for every target, whatever it is that scores them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from behavior.config import Config
+from behavior.errors import UserError
+from models.data.sequences import About, Int8Array, Int32Array, Int64Array, SequenceData, repeats_targets
+from models.distributed.peers import ALONE, Peers, share_of
+from models.evaluation.divided_scores import DividedScores
+from models.evaluation.metrics import Float64Array, ranking_metrics
+from models.evaluation.scores import Scores, SharedScores, rank_targets, to_device
+from models.evaluation.targets import Split, Targets, find_targets, seen_items
+
+Scorer = Callable[[SequenceData, Targets], Scores | DividedScores]
+"""Scores for targets that have a history in the data. They may depend on the events before `stop` and on the
+time and behavior of the target, and on nothing else. One of several processes may have no targets."""
+
+
+class EvaluationConfig(Config):
+    """How rankings are judged."""
+
+    cutoffs: list[int] = Field([10, 50, 200], min_length=1, description="list lengths of HR, NDCG and MRR")
+    exclude_seen: bool | Literal["auto"] = Field(
+        "auto",
+        description="rank without what a user had under a target behavior before; auto: if nobody repeats",
+    )
+    batch_size: int = Field(1024, ge=1, description="targets ranked at a time")
+    by: list[str] = Field(
+        [],
+        description="what 'lrm evaluate' breaks results down by: behavior, domain, popularity, history, or "
+        "an item feature",
+    )
+    bootstrap: int = Field(
+        1000, ge=0, description="draws of users for the intervals that 'lrm evaluate' gives; 0: none"
+    )
+
+
+@dataclass(frozen=True)
+class Rankings:
+    """What became of every evaluated target of a split."""
+
+    user: Int64Array  # [targets] number of the target's sequence in the data set
+    position: Int32Array  # [targets] the target's place in that sequence, from 0
+    history: Int32Array  # [targets] events before it, at least 1
+    item: Int32Array  # [targets] item id
+    behavior: Int8Array  # [targets] behavior id
+    rank: Float64Array  # [targets] from 1; infinite for a miss
+    split: Split
+    exclude_seen: bool
+    users_without_history: int
+    """Users left out: none of their targets has a history."""
+    targets_without_history: int
+    """Targets left out."""
+    about: About
+
+    def summary(self, cutoffs: list[int]) -> dict[str, Any]:
+        """Metrics and counts, as `evaluate_scorer` returns them."""
+        oov = int((self.item < self.about.first_item).sum())
+        return {
+            **ranking_metrics(self.rank, cutoffs, self.user),
+            "split": self.split,
+            "users": len(np.unique(self.user)),
+            "targets": len(self.rank),
+            "users_without_history": self.users_without_history,
+            "targets_without_history": self.targets_without_history,
+            "oov_targets": oov,
+            "excluded_targets": int(np.isinf(self.rank).sum()) - oov,
+            "candidates": self.about.num_items,
+            "exclude_seen": self.exclude_seen,
+        }
+
+
+def excludes_seen(parts: Iterable[SequenceData], setting: bool | Literal["auto"]) -> bool:
+    """Resolve the setting: `auto` is on where nobody's target-behavior items repeat in the training part."""
+    return not repeats_targets(parts) if setting == "auto" else setting
+
+
+def evaluate_scorer(
+    parts: Iterable[SequenceData],
+    scorer: Scorer,
+    *,
+    split: Split,
+    config: EvaluationConfig,
+    exclude_seen: bool | None = None,
+    peers: Peers = ALONE,
+) -> dict[str, Any]:
+    """Rank a split and report means.
+
+    Args:
+        parts: as for `rank_split`.
+        scorer: what is judged.
+        split: valid or test.
+        config: cutoffs, exclusion, batch size.
+        exclude_seen: the setting already resolved, where that is known.
+        peers: the processes among which targets are divided.
+
+    Returns:
+        `hr@k`, `ndcg@k`, `mrr@k` for each cutoff, means over users of the means over their targets; `split`,
+        `users` and `targets` (evaluated), `users_without_history` (users left out: none of their targets has
+        a history) and `targets_without_history` (left out), `oov_targets` and `excluded_targets` (misses
+        among the targets), `candidates`, `exclude_seen`.
+    """
+    rankings = rank_split(parts, scorer, split=split, config=config, exclude_seen=exclude_seen, peers=peers)
+    return rankings.summary(config.cutoffs)
+
+
+def rank_split(
+    parts: Iterable[SequenceData],
+    scorer: Scorer,
+    *,
+    split: Split,
+    config: EvaluationConfig,
+    exclude_seen: bool | None = None,
+    peers: Peers = ALONE,
+) -> Rankings:
+    """Rank every target of a split among all known items; the others of its basket are candidates like any.
+
+    Targets that nothing stands before are left out and counted. Memory follows the largest part, and takes 37
+    bytes a target besides. Ranks stay on the scorer's device to the end, so that the next batch is made
+    while one is ranked. Of several processes each goes through all parts, ranks its share of the targets of
+    each, and gets the rankings of all.
+
+    Args:
+        parts: the sequences; gone through once, and once before where `exclude_seen` is to be found out.
+        scorer: what ranks.
+        split: valid or test.
+        config: exclusion, batch size.
+        exclude_seen: the setting already resolved, where that is known.
+        peers: the processes among which targets are divided.
+
+    Raises:
+        UserError: there are no sequences.
+    """
+    exclude = excludes_seen(parts, config.exclude_seen) if exclude_seen is None else exclude_seen
+    ranked = [
+        _rank_part(data, scorer, split, peers, exclude_seen=exclude, batch_size=config.batch_size)
+        for data in parts
+    ]
+    if not ranked:
+        raise UserError("there are no sequences to evaluate")
+
+    def joined(name: str) -> Any:
+        return np.concatenate([getattr(part, name) for part in ranked])
+
+    return Rankings(
+        user=joined("user"),
+        position=joined("position"),
+        history=joined("history"),
+        item=joined("item"),
+        behavior=joined("behavior"),
+        rank=_all_ranks(ranked, peers),
+        split=split,
+        exclude_seen=exclude,
+        users_without_history=sum(part.users_without_history for part in ranked),
+        targets_without_history=sum(part.targets_without_history for part in ranked),
+        about=ranked[0].about,
+    )
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one part of the data adds to the rankings."""
+
+    user: Int64Array
+    position: Int32Array
+    history: Int32Array
+    item: Int32Array
+    behavior: Int8Array
+    ranks: list[torch.Tensor]  # one a batch, on the scorer's device; of this process's share of the targets
+    users_without_history: int
+    targets_without_history: int
+    about: About
+
+
+def _rank_part(
+    data: SequenceData, scorer: Scorer, split: Split, peers: Peers, *, exclude_seen: bool, batch_size: int
+) -> _Part:
+    found = find_targets(data, split)
+    begin = data.offsets[found.sequence]
+    kept = np.flatnonzero(found.stop > begin)
+    targets, begin = found.take(kept), begin[kept]
+    share = share_of(len(targets), peers.rank, peers.count)
+    # As many batches in every process: some have to rank theirs together.
+    most = -(-len(targets) // peers.count)
+    starts = [share.start + done for done in range(0, most, batch_size)]
+    batches = [targets.take(slice(start, min(start + batch_size, share.stop))) for start in starts]
+    return _Part(
+        user=data.row[targets.sequence],
+        position=(targets.event - begin).astype(np.int32),
+        history=(targets.stop - begin).astype(np.int32),
+        item=data.item[targets.event],
+        behavior=data.behavior[targets.event],
+        ranks=[_rank_batch(data, batch, scorer, exclude_seen=exclude_seen) for batch in batches],
+        users_without_history=len(np.unique(found.sequence)) - len(np.unique(targets.sequence)),
+        targets_without_history=len(found) - len(targets),
+        about=data.about,
+    )
+
+
+def _all_ranks(ranked: list[_Part], peers: Peers) -> Float64Array:
+    """[targets] in the order of parts, of what each process found for its share of each part."""
+    batches = [ranks for part in ranked for ranks in part.ranks]
+    own = torch.cat(batches).cpu().numpy() if batches else np.empty(0)
+    whose = np.concatenate([_whose(len(part.item), peers.count) for part in ranked])
+    ranks = np.empty(len(whose))
+    for rank, found in enumerate(peers.gather(own)):
+        ranks[whose == rank] = found
+    return ranks
+
+
+def _whose(targets: int, count: int) -> Int64Array:
+    """[targets] the process that each target of a part is with."""
+    shares = [share_of(targets, rank, count) for rank in range(count)]
+    return np.repeat(np.arange(count), [share.stop - share.start for share in shares])
+
+
+def _rank_batch(data: SequenceData, targets: Targets, scorer: Scorer, *, exclude_seen: bool) -> torch.Tensor:
+    item = data.item[targets.event].astype(np.int64) - data.about.first_item
+    seen = seen_items(data, targets) if exclude_seen else None
+    # Targets that ask the same, as those of a basket do, are scored once.
+    first, question = _questions(data, targets)
+    scores = scorer(data, targets if len(first) == len(targets) else targets.take(first))
+    if isinstance(scores, DividedScores):
+        return scores.rank(question, item, seen)
+    if len(first) < len(targets):
+        scores = SharedScores(scores, to_device(question, scores.device))
+    return rank_targets(scores, item, data.about.num_items, seen)
+
+
+def _questions(data: SequenceData, targets: Targets) -> tuple[Int64Array, Int64Array]:
+    """The first target of each question; and which of them each target asks, in order where all differ."""
+    asked = (targets.sequence, targets.stop, data.timestamp[targets.event], data.behavior[targets.event])
+    _, first, question = np.unique(np.stack(asked), axis=1, return_index=True, return_inverse=True)
+    if len(first) == len(targets):
+        return np.arange(len(targets)), np.arange(len(targets))
+    return first, question.reshape(-1)

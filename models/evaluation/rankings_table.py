@@ -1,0 +1,61 @@
+"""The rank of every target as a table, for anyone's own statistics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from behavior.errors import UserError
+from behavior.shards.folder import ShardFolder
+from behavior.shards.row_groups import RowGroupReader
+from models.data.sequences import Int64Array
+from models.evaluation.report import Evaluation
+
+
+def write_rankings(evaluation: Evaluation, path: Path) -> None:
+    """Write every target's rank to a Parquet file.
+
+    Columns: `user` (the id as in the log; with `user_domain`, a name, where user ids are separate), `item`
+    (as in the log; null for an unknown item), `behavior` (name), `position` (of the target in the user's
+    sequence, from 0), `history` (events before it), `rank` (from 1; null for a miss). One row a target.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    rankings, shards = evaluation.rankings, evaluation.shards
+    known = rankings.item.astype(np.int64) - shards.first_item
+    miss = np.isinf(rankings.rank)
+    behaviors = pa.array(shards.manifest.behaviors)
+    columns = {
+        **_users(rankings.user, shards),
+        "item": shards.items()["id"].take(pa.array(known, mask=known < 0)),
+        "behavior": behaviors.take(pa.array(rankings.behavior.astype(np.int64) - 1)),
+        "position": pa.array(rankings.position),
+        "history": pa.array(rankings.history),
+        "rank": pa.array(np.where(miss, 0, rankings.rank).astype(np.int64), mask=miss),
+    }
+    try:
+        pq.write_table(pa.table(columns), path)
+    except OSError as error:
+        raise UserError(f"the rankings cannot be written: {error}", where=str(path)) from None
+
+
+def _users(rows: Int64Array, shards: ShardFolder) -> dict[str, Any]:
+    """The users of some rows, as in the log."""
+    separate = shards.manifest.domain_ids.get("users") == "separate"
+    names = ["user", *(["user_domain"] if separate else [])]
+    reader, order = RowGroupReader(shards), np.argsort(rows, kind="stable")
+    found = []
+    for group in reader.groups:
+        begin, end = np.searchsorted(rows[order], [group.first_row, group.first_row + group.rows])
+        found.append(reader.read(group, names).take(pa.array(rows[order[begin:end]] - group.first_row)))
+    table = pa.concat_tables(found).take(pa.array(np.argsort(order)))
+    columns = {"user": table["user"]}
+    if separate:
+        domain = table["user_domain"].to_numpy().astype(np.int64) - 1
+        columns["user_domain"] = pa.array(shards.manifest.domains).take(pa.array(domain))
+    return columns

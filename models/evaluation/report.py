@@ -1,0 +1,99 @@
+"""The report of an evaluation: means, intervals, slices, and under which protocol."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from behavior.errors import UserError
+from behavior.shards.folder import ShardFolder
+from behavior.steps.splits import evaluated_targets
+from models.evaluation.bootstrap import intervals, paired_difference
+from models.evaluation.breakdown import break_down
+from models.evaluation.metrics import UserMetrics, user_metrics
+from models.evaluation.ranking import EvaluationConfig, Rankings
+
+RESAMPLES = 1000
+"""Draws of a comparison where the settings ask for no intervals."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A ranker judged on one split of a data set."""
+
+    rankings: Rankings
+    config: EvaluationConfig
+    """How, with `exclude_seen` resolved."""
+    shards: ShardFolder
+    about: dict[str, Any]
+    """What ranked."""
+
+    @classmethod
+    def of(
+        cls,
+        rankings: Rankings,
+        config: EvaluationConfig,
+        shards: ShardFolder,
+        about: dict[str, Any] | None = None,
+    ) -> Evaluation:
+        """Rankings that were made by these settings."""
+        resolved = config.model_copy(update={"exclude_seen": rankings.exclude_seen})
+        return cls(rankings, resolved, shards, about or {})
+
+    def metrics(self) -> UserMetrics:
+        """The metrics of every user."""
+        return user_metrics(self.rankings.rank, self.config.cutoffs, self.rankings.user)
+
+    def report(self) -> dict[str, Any]:
+        """Everything there is to say; docs/evaluation.md describes each field.
+
+        Returns:
+            As `models.evaluation.ranking.evaluate_scorer`; `split_kind`, `split_targets`, and of a temporal
+            split `valid_at` and `test_at`; what ranked; `intervals`, by metric, and `breakdown`, as
+            `models.evaluation.breakdown.break_down`, where the settings ask for them.
+        """
+        config, result = self.config, self.rankings.summary(self.config.cutoffs)
+        result |= split_facts(self.shards) | self.about
+        if config.bootstrap:
+            result["intervals"] = intervals(self.metrics(), config.bootstrap)
+        if config.by:
+            result["breakdown"] = break_down(
+                self.rankings, config.by, self.shards, cutoffs=config.cutoffs, resamples=config.bootstrap
+            )
+        return result
+
+
+def split_facts(shards: ShardFolder) -> dict[str, Any]:
+    """How a data set is split: `split_kind`, `split_targets`; if temporal, `valid_at` and `test_at`."""
+    split = shards.manifest.split
+    facts = {"split_kind": split["kind"], "split_targets": evaluated_targets(split)}
+    return facts | {name: split[name] for name in ("valid_at", "test_at") if split.get(name) is not None}
+
+
+def compare(ours: Evaluation, theirs: Evaluation) -> dict[str, Any]:
+    """Two rankers on the same targets, user by user.
+
+    Returns:
+        What the report says of the other ranker, and `metrics`: for each one `ours` and `theirs` (means),
+        `difference` (ours less theirs), `interval` (95 % of the difference, by drawing users with both
+        their results) and `share_below_zero` (of the draws).
+
+    Raises:
+        UserError: they did not rank the same targets, or there are none.
+    """
+    same = all(
+        np.array_equal(getattr(ours.rankings, name), getattr(theirs.rankings, name))
+        for name in ("user", "position")
+    )
+    if not same or not len(ours.rankings.user):
+        raise UserError(
+            "two evaluations can only be compared on the same targets",
+            fix="judge both on one split of one data set that has targets",
+        )
+    one, two = ours.metrics(), theirs.metrics()
+    difference = paired_difference(one, two, ours.config.bootstrap or RESAMPLES)
+    means, others = one.means(), two.means()
+    metrics = {name: {"ours": means[name], "theirs": others[name], **row} for name, row in difference.items()}
+    return {**theirs.about, "metrics": metrics}

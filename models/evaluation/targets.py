@@ -1,0 +1,64 @@
+"""What is evaluated: the target events of a split, and what their users had before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from behavior.errors import UserError
+from models.data.sequences import Int64Array, SequenceData
+
+Split = Literal["valid", "test"]
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Events to predict, and the histories to predict them from."""
+
+    sequence: Int64Array  # [targets] numbers within the data
+    stop: Int64Array  # [targets] where the history ends, exclusive, in the flat columns
+    event: Int64Array  # [targets] index of the target in the flat columns; at `stop` but for baskets
+
+    def __len__(self) -> int:
+        return len(self.sequence)
+
+    def take(self, rows: Int64Array | slice) -> Targets:
+        """The targets numbered by `rows`, in that order."""
+        return Targets(self.sequence[rows], self.stop[rows], self.event[rows])
+
+
+def find_targets(data: SequenceData, split: Split) -> Targets:
+    """The target-behavior events of every sequence's validation or test part: the first, or all of them.
+
+    The history of a target is everything before it; where the part is a basket, everything before the basket.
+    It may be empty. Users without a target are not evaluated.
+    """
+    if split not in ("valid", "test"):
+        raise UserError(f"there is no split '{split}'", fix="use valid or test")
+    cut, end = (data.train_end, data.valid_end) if split == "valid" else (data.valid_end, data.lengths)
+    pieces = np.stack([cut, end - cut, data.lengths - end], axis=1).ravel()
+    in_part = np.repeat(np.tile([False, True, False], data.num_sequences), pieces)  # [events]
+    event = np.flatnonzero(in_part & data.is_target())
+    sequence = np.searchsorted(data.offsets, event, side="right") - 1
+    if data.about.evaluated == "first":
+        first = np.diff(sequence, prepend=-1) > 0
+        sequence, event = sequence[first], event[first]
+    stop = (data.offsets[:-1] + cut)[sequence] if data.about.in_baskets else event
+    return Targets(sequence, stop, event)
+
+
+def seen_items(data: SequenceData, targets: Targets) -> tuple[Int64Array, Int64Array]:
+    """Known items with a target behavior anywhere in the whole history of each target.
+
+    Returns:
+        rows (into `targets`) and item ranks (id minus the first known id), both [pairs]; pairs may repeat.
+    """
+    begin = data.offsets[targets.sequence]
+    lengths = targets.stop - begin
+    rows = np.repeat(np.arange(len(targets)), lengths)
+    event = np.arange(len(rows)) + np.repeat(begin - (np.cumsum(lengths) - lengths), lengths)
+    first_item = data.about.first_item
+    counts = data.about.is_target()[data.behavior[event]] & (data.item[event] >= first_item)
+    return rows[counts], data.item[event[counts]].astype(np.int64) - first_item

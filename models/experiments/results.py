@@ -1,0 +1,122 @@
+"""The record of every run in one CSV file, and what is made of it: means and spreads over seeds."""
+
+from __future__ import annotations
+
+import csv
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from behavior.errors import UserError
+from models.evaluation.targets import Split
+
+METRICS = ("ndcg@10", "hr@10")
+"""What is shown by default."""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One finished run: a line of the CSV file."""
+
+    table: str
+    line: str
+    seed: int
+    settings: dict[str, Any]
+    """Where the run differs from its recipe."""
+    recipe: str
+    digest: str
+    """Of the whole configuration and the data set: the run's identity, whatever table asked."""
+    data: str
+    """Name of the data set."""
+    time: str
+    """Whether queries knew the time of what they predict."""
+    test: dict[str, float]
+    """Empty where runs were compared on the validation split."""
+    valid: dict[str, float]
+    best_epoch: int
+    """From 1; of the checkpoint that was judged."""
+    epochs: int
+    steps: int
+    parameters: int
+    minutes: float
+    """Of training, validation included."""
+    device: str
+    version: str
+    """Of lrm-kit."""
+
+    def metrics(self, split: Split) -> dict[str, float]:
+        """On one of the splits."""
+        return self.test if split == "test" else self.valid
+
+
+_JSON = ("settings", "test", "valid")
+
+
+def append_record(path: Path, record: RunRecord) -> None:
+    """Add a line to a CSV file, which is begun where missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    names = [field.name for field in fields(RunRecord)]
+    begun = path.exists() and path.stat().st_size > 0
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, names, lineterminator="\n")
+        if not begun:
+            writer.writeheader()
+        values = asdict(record)
+        writer.writerow(values | {name: json.dumps(values[name], sort_keys=True) for name in _JSON})
+
+
+def read_records(path: Path) -> list[RunRecord]:
+    """The lines of such a file; none where there is no file.
+
+    Raises:
+        UserError: it is not such a file.
+    """
+    if not path.exists():
+        return []
+    types = {
+        field.name: {"int": int, "float": float}.get(str(field.type), str) for field in fields(RunRecord)
+    }
+    records: list[RunRecord] = []
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            try:
+                values = {
+                    name: json.loads(row[name]) if name in _JSON else read(row[name])
+                    for name, read in types.items()
+                }
+            except (KeyError, TypeError, ValueError):
+                raise UserError(
+                    "this is not a line of ablation results",
+                    where=f"{path}, line {1 + len(records) + 1}",
+                    fix="name another file, or remove the line",
+                ) from None
+            records.append(RunRecord(**values))
+    return records
+
+
+def summarize(
+    records: Sequence[RunRecord], metrics: Sequence[str], split: Split = "test"
+) -> list[dict[str, Any]]:
+    """One entry a line, in the order of the records.
+
+    Returns:
+        `line`, `seeds`, the mean of each metric on the split and, with several seeds, its standard
+        deviation as `metric sd`; `parameters`, `minutes` (mean).
+    """
+    lines: dict[str, list[RunRecord]] = {}
+    for record in records:
+        lines.setdefault(record.line, []).append(record)
+    summary = []
+    for line, runs in lines.items():
+        entry: dict[str, Any] = {"line": line, "seeds": len(runs)}
+        for metric in metrics:
+            values = [run.metrics(split)[metric] for run in runs]
+            entry[metric] = statistics.fmean(values)
+            entry[f"{metric} sd"] = statistics.stdev(values) if len(values) > 1 else None
+        entry["parameters"] = runs[0].parameters
+        entry["minutes"] = statistics.fmean(run.minutes for run in runs)
+        summary.append(entry)
+    return summary

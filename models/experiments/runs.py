@@ -1,0 +1,208 @@
+"""The runs of a table: which there are, which are done, and several at once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import re
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from itertools import islice
+from multiprocessing.queues import SimpleQueue
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from behavior.shards.folder import open_shards
+from behavior.shards.storage import FolderLike
+from behavior.versions import NOT_INSTALLED, installed_version
+from models.build import dataset_of
+from models.config import RunConfig
+from models.evaluate import evaluate_run
+from models.evaluation.targets import Split
+from models.experiments.results import RunRecord
+from models.experiments.table import AblationTable
+from models.training import FREE_SETTINGS, train
+from models.training.observer import Silent, TrainStart
+
+# What says where and how fast, and neither what is learned nor which checkpoint is judged.
+_NO_PART_OF_A_RUN = FREE_SETTINGS - {
+    "train.epochs",
+    "train.max_minutes",
+    "train.patience",
+    "train.validate_every_epochs",
+}
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One line of a table with one seed."""
+
+    table: str
+    line: str
+    seed: int
+    recipe: str
+    settings: dict[str, Any]
+    config: RunConfig
+    data: str
+    """Name of the data set."""
+    digest: str
+    """Of the whole configuration and the data set: runs of several lines or tables that agree are one."""
+    folder: Path
+
+
+def plan_runs(
+    name: str,
+    table: AblationTable,
+    data: FolderLike,
+    out: Path,
+    *,
+    seeds: Sequence[int] | None = None,
+    overrides: Sequence[str] = (),
+) -> list[PlannedRun]:
+    """Every run of a table, all seeds of a line one after the other.
+
+    Args:
+        name: of the table.
+        table: the lines.
+        data: the shard folder.
+        out: folder of the runs.
+        seeds: instead of the table's.
+        overrides: settings of all lines, such as `train.epochs=2`.
+
+    Raises:
+        UserError: the settings of a line are wrong, or the data cannot be used.
+    """
+    dataset = dataset_of(open_shards(data))
+    runs = []
+    for line, settings in table.lines().items():
+        for seed in seeds or table.seeds:
+            config = table.config(settings, seed, list(overrides))
+            identity = _digest(config, dataset["digest"])
+            folder = out / f"{_slug(line)}-seed-{seed}-{identity[:6]}"
+            recipe = settings.get("recipe", table.recipe)
+            own = {key: value for key, value in settings.items() if key != "recipe"}
+            own |= {"--set": list(overrides)} if overrides else {}
+            runs.append(PlannedRun(name, line, seed, recipe, own, config, dataset["name"], identity, folder))
+    return runs
+
+
+def run_all(runs: Sequence[PlannedRun], data: str, jobs: int, split: Split = "test") -> Iterator[RunRecord]:
+    """Train and judge; gives each record as soon as its run is done.
+
+    A run that was cut off goes on from its last checkpoint. With several jobs, each is a process of its own,
+    and takes one run after the other: small models leave most of a GPU idle. Where there are several GPUs,
+    jobs are spread over them. Where one fails, those beside it are still finished and given, no other begins,
+    and its error is raised.
+
+    Args:
+        runs: what to run.
+        data: the shard folder, or its url.
+        jobs: how many at once.
+        split: what runs are to be compared on; the test split is read for `test` only.
+    """
+    if jobs <= 1 or len(runs) <= 1:
+        yield from (run_one(run, data, split) for run in runs)
+        return
+    context = multiprocessing.get_context("spawn")
+    left, failure = iter(runs), None
+    jobs = min(jobs, len(runs))
+    places = context.SimpleQueue()
+    for place in gpus_of(jobs):
+        places.put(place)
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_settle, initargs=(places,)) as pool:
+        # No more than can run: what the pool has queued cannot be taken back after a failure.
+        waiting: set[Future[RunRecord]] = {
+            pool.submit(run_one, run, data, split) for run in islice(left, jobs)
+        }
+        while waiting:
+            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in done:
+                error = future.exception()
+                if error is None:
+                    yield future.result()
+                failure = failure or error
+            if failure is None:
+                waiting |= {pool.submit(run_one, run, data, split) for run in islice(left, len(done))}
+    if failure is not None:
+        raise failure
+
+
+def gpus_of(jobs: int) -> list[str | None]:
+    """For each job the GPU it is to see, as CUDA_VISIBLE_DEVICES names it; none where there is no choice."""
+    count = torch.cuda.device_count()
+    if count < 2:
+        return [None] * jobs
+    names = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    names = names if len(names) == count else [str(number) for number in range(count)]
+    return [names[job % count] for job in range(jobs)]
+
+
+def _settle(places: SimpleQueue[str | None]) -> None:
+    """Have this process see one GPU; before it first asks for one."""
+    place = places.get()
+    if place is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = place
+
+
+def run_one(run: PlannedRun, data: str, split: Split) -> RunRecord:
+    """Train one run, choose its checkpoint by validation, and read test, if at all, for that one."""
+    start = _Start()
+    result = train(run.config, data, run.folder, resume=run.folder.exists(), observer=start)
+    test = evaluate_run(run.folder, "test", device=run.config.train.device) if split == "test" else {}
+    return RunRecord(
+        table=run.table,
+        line=run.line,
+        seed=run.seed,
+        settings=run.settings,
+        recipe=run.recipe,
+        digest=run.digest,
+        data=run.data,
+        time=result.best_metrics["time"],
+        test=_metrics(test),
+        valid=_metrics(result.best_metrics),
+        best_epoch=(result.best_epoch or 0) + 1,
+        epochs=result.epochs,
+        steps=result.step,
+        parameters=start.parameters,
+        minutes=round(result.minutes, 3),
+        device=start.device,
+        version=installed_version() or NOT_INSTALLED,
+    )
+
+
+class _Start(Silent):
+    """Keeps what is told at the start."""
+
+    parameters = 0
+    device = ""
+
+    def started(self, start: TrainStart) -> None:
+        self.parameters = start.parameters
+        self.device = _device_name(start.device)
+
+
+def _device_name(device: str) -> str:
+    several, cuda, _ = device.partition("cuda")
+    return several + torch.cuda.get_device_name() if cuda else device
+
+
+def _metrics(result: dict[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in result.items() if "@" in name and isinstance(value, float)}
+
+
+def _digest(config: RunConfig, data: str) -> str:
+    settings = config.model_dump(mode="json")
+    for free in _NO_PART_OF_A_RUN:
+        section, _, key = free.partition(".")
+        settings.get(section, {}).pop(key, None)
+    text = json.dumps([settings, data], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _slug(line: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", line.lower()).strip("-") or "line"

@@ -1,0 +1,90 @@
+"""Tables of settings: what an ablation compares."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, field_validator, model_validator
+
+from behavior.config import Config, did_you_mean, parse_config, read_yaml
+from behavior.errors import UserError
+from models.config import RunConfig, load_config
+from models.packaged import packaged_yaml
+
+Settings = dict[str, Any]
+
+
+class AblationTable(Config):
+    """Lines to compare: `rows` by name, or a `grid` of all combinations, or both."""
+
+    title: str = Field("", description="what the table shows")
+    recipe: str = Field("default", description="recipe of all lines: a name, or the path of a YAML file")
+    set: Settings = Field({}, description="settings of all lines, such as train.epochs: 50")
+    seeds: list[int] = Field([0], min_length=1, description="seeds of every line")
+    rows: dict[str, Settings] = Field({}, description="name of a line: its settings")
+    grid: dict[str, list[Any]] = Field({}, description="setting: its values; lines are all combinations")
+
+    @field_validator("rows", mode="before")
+    @classmethod
+    def _empty_lines(cls, rows: Any) -> Any:
+        # `name:` without settings is the recipe itself.
+        return {name: line or {} for name, line in rows.items()} if isinstance(rows, dict) else rows
+
+    @model_validator(mode="after")
+    def _has_lines(self) -> AblationTable:
+        if not self.rows and not self.grid:
+            raise ValueError("a table has rows, or a grid, or both")
+        empty = [setting for setting, values in self.grid.items() if not values]
+        if empty:
+            raise ValueError(f"grid: '{empty[0]}' has no values")
+        return self
+
+    def lines(self) -> dict[str, Settings]:
+        """Name and settings of every line. With a grid, each row is a family of lines, one a combination."""
+        combinations = [
+            dict(zip(self.grid, values, strict=True)) for values in itertools.product(*self.grid.values())
+        ]
+        found = {}
+        for name, settings in (self.rows or {"": {}}).items():
+            for combination in combinations:
+                parts = [name, *(f"{key.rpartition('.')[2]} {value}" for key, value in combination.items())]
+                found[", ".join(part for part in parts if part)] = {**self.set, **settings, **combination}
+        return found
+
+    def config(self, settings: Settings, seed: int, overrides: list[str]) -> RunConfig:
+        """The configuration of one run of a line.
+
+        A line may name a recipe of its own, as the setting `recipe`.
+
+        Raises:
+            UserError: a setting is not known or does not fit.
+        """
+        own = [f"{key}={json.dumps(value)}" for key, value in settings.items() if key != "recipe"]
+        recipe = settings.get("recipe", self.recipe)
+        return load_config(recipe, [*own, *overrides, f"train.seed={seed}"])
+
+
+def table_names() -> list[str]:
+    """Names of the tables that ship with the package, such as `ml-1m/bias`."""
+    return sorted(packaged_yaml("experiments/ablations"))
+
+
+def load_table(name: str | Path) -> AblationTable:
+    """A table that ships with the package, by name, or a YAML file.
+
+    Raises:
+        UserError: there is neither (names the nearest table), or it is not a table.
+    """
+    packaged = packaged_yaml("experiments/ablations")
+    if str(name) in packaged:
+        data: dict[str, Any] = yaml.safe_load(packaged[str(name)].read_text(encoding="utf-8"))
+    elif Path(name).suffix in (".yaml", ".yml"):
+        data = read_yaml(name)
+    else:
+        advice = did_you_mean(str(name), packaged)
+        raise UserError(f"there is no table '{name}'", fix=f"{advice} Or name a YAML file")
+    return parse_config(AblationTable, data, where=f"table {name}")

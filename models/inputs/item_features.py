@@ -1,0 +1,84 @@
+"""One vector an item from each of its features; padding (item 0) always has the zero vector."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.data.catalog import CategoricalFeature, ItemFeature, MultiCategoricalFeature, NumericFeature
+
+INIT_STD = 0.02
+
+
+def init_embedding(weight: Tensor, std: float = INIT_STD) -> None:
+    """Normal, truncated at two standard deviations; row 0, padding, is zero."""
+    nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
+    with torch.no_grad():
+        weight[0].zero_()
+
+
+class CategoricalEmbedding(nn.Module):
+    """A table with a row a value."""
+
+    ids: Tensor
+
+    def __init__(self, feature: CategoricalFeature, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("ids", feature.ids, persistent=False)
+        self.table = nn.Embedding(feature.vocabulary_size, dim, padding_idx=0)
+        init_embedding(self.table.weight)
+
+    def forward(self, items: Tensor) -> Tensor:
+        """[n] item ids -> [n, dim]."""
+        return self.table(self.ids[items])
+
+
+class MultiCategoricalEmbedding(nn.Module):
+    """The mean of the vectors of an item's values."""
+
+    values: Tensor
+    offsets: Tensor
+
+    def __init__(self, feature: MultiCategoricalFeature, dim: int) -> None:
+        super().__init__()
+        # One more at the end, so that there is something to read where no item has a value.
+        self.register_buffer("values", F.pad(feature.values, (0, 1)), persistent=False)
+        self.register_buffer("offsets", feature.offsets, persistent=False)
+        self.widest = max(1, int(feature.offsets.diff().max()))
+        self.table = nn.EmbeddingBag(feature.vocabulary_size, dim, mode="mean", padding_idx=0)
+        init_embedding(self.table.weight)
+
+    def forward(self, items: Tensor) -> Tensor:
+        """[n] item ids -> [n, dim]."""
+        starts = self.offsets[items]
+        lengths = self.offsets[items + 1] - starts
+        place = torch.arange(self.widest, device=items.device)
+        at = (starts[:, None] + place).clamp(max=len(self.values) - 1)
+        # Zeros, padding, are left out of the mean. Rows of one width: their sum would have to be waited for.
+        return self.table(torch.where(place < lengths[:, None], self.values[at], 0))
+
+
+class NumericEmbedding(nn.Module):
+    """A direction scaled by the number; another one stands for missing."""
+
+    values: Tensor
+
+    def __init__(self, feature: NumericFeature, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("values", feature.values, persistent=False)
+        self.linear = nn.Linear(2, dim, bias=False)
+        nn.init.trunc_normal_(self.linear.weight, std=INIT_STD, a=-2 * INIT_STD, b=2 * INIT_STD)
+
+    def forward(self, items: Tensor) -> Tensor:
+        """[n] item ids -> [n, dim]."""
+        return self.linear(self.values[items])
+
+
+def embed_feature(feature: ItemFeature, dim: int) -> nn.Module:
+    """The module that turns item ids into vectors of this feature."""
+    if isinstance(feature, CategoricalFeature):
+        return CategoricalEmbedding(feature, dim)
+    if isinstance(feature, MultiCategoricalFeature):
+        return MultiCategoricalEmbedding(feature, dim)
+    return NumericEmbedding(feature, dim)

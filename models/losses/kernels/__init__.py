@@ -1,0 +1,65 @@
+"""Kernels of losses on the GPU: scores of drawn rows, read where they lie, and the sampled softmax."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from models.attention import silu
+
+_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+_MAX_DRAWS = 1 << 30  # places of draws are int32
+ENABLED = True
+"""False: torch's own operations everywhere, to compare with."""
+
+
+def fits(rows: Tensor, *vectors: Tensor) -> bool:
+    """Whether the kernels take such rows, or ranks, and numbers of such types, here."""
+    if not ENABLED or torch.compiler.is_compiling() or rows.numel() > _MAX_DRAWS:
+        return False
+    return silu.runs_on(rows) and all(vector.dtype in _DTYPES for vector in vectors)
+
+
+def scores_of_rows(query: Tensor, table: Tensor, rows: Tensor) -> Tensor:
+    """Dot products of each query with its own rows of a table, for tensors that `fits`.
+
+    Products are summed in float32, whatever the tensors are in, and gradients in a fixed order: two runs give
+    the same bits. Nothing waits for the device. Can be differentiated once.
+
+    Args:
+        query: [positions, dim] float32, float16 or bfloat16.
+        table: [items, dim], likewise.
+        rows: [positions, count] int64.
+
+    Returns:
+        [positions, count], of the more precise of both types (torch's promotion).
+    """
+    # Not at the top of the file: without a GPU there need be no triton.
+    from models.losses.kernels.operator import ScoresOfRows
+
+    scores: Tensor = ScoresOfRows.apply(query, table, rows)
+    return scores
+
+
+def sampled_softmax(
+    positive: Tensor, negative: Tensor, ranks: Tensor, target: Tensor, correction: Tensor | None = None
+) -> Tensor:
+    """`models.losses.formulas.sampled_softmax` without smoothing, for tensors that `fits`.
+
+    Scores are read once forward, and read and written once backward. A negative that is the target itself
+    does not count. Can be differentiated once.
+
+    Args:
+        positive: [positions] scores, divided by the temperature.
+        negative: [positions, count] scores, divided by the temperature.
+        ranks: [positions, count] or [1, count] int64 ranks of the negatives.
+        target: [positions] int64 ranks of the positives.
+        correction: [positions, count] or [1, count], taken off the negatives' scores; without gradients.
+
+    Returns:
+        [positions].
+    """
+    from models.losses.kernels.softmax import SampledSoftmax
+
+    losses: Tensor = SampledSoftmax.apply(positive, negative, ranks, target, correction)
+    return losses

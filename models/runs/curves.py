@@ -1,0 +1,52 @@
+"""Pictures of a run: how the loss fell and how the rankings rose."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+LOSS = "loss.png"
+METRICS = "metrics.png"
+
+
+def draw_curves(records: list[dict[str, Any]], folder: Path) -> list[Path]:
+    """Draw the records of a run as PNG files; a picture without data is left out.
+
+    Args:
+        records: as `models.runs.metrics_log.read_metrics` gives them.
+        folder: where `loss.png` and `metrics.png` go.
+
+    Returns:
+        The files drawn.
+    """
+    losses = [record for record in records if record["kind"] == "train"]
+    rankings = [record for record in records if record["kind"] == "valid"]
+    drawn = []
+    if losses:
+        drawn.append(_draw(losses, ["loss"], "training loss", folder / LOSS))
+    names = [name for name in (rankings[0] if rankings else {}) if name.startswith(("hr@", "ndcg@"))]
+    if names:
+        drawn.append(_draw(rankings, names, "validation", folder / METRICS))
+    return drawn
+
+
+def _draw(records: list[dict[str, Any]], names: list[str], title: str, path: Path) -> Path:
+    figure = Figure(figsize=(7.0, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    steps = [record["step"] for record in records]
+    for name in names:
+        values = [record.get(name, math.nan) for record in records]
+        axes.plot(steps, values, label=name, marker="." if len(steps) < 40 else "")
+    axes.set_xlabel("step")
+    axes.set_title(title)
+    axes.grid(alpha=0.3)
+    if len(names) > 1:
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    return path

@@ -1,0 +1,55 @@
+"""The full softmax over items that are divided among processes, against that in one place."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from models.distributed.sharding import Exchange, HeldItems, RowShards
+from models.losses.sharded_softmax import sharded_full_softmax
+from tests.models.distributed.threads import together
+
+DIM, TEMPERATURE = 4, 0.5
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+@pytest.mark.parametrize(
+    ("item_ids", "positions", "chunk"), [(12, (3, 7), 4), (9, (5, 0, 2), None), (4, (2, 2, 1), 2)]
+)
+def test_losses_and_gradients_are_those_of_one_softmax_over_all(
+    item_ids: int, positions: tuple[int, ...], chunk: int | None, smoothing: float
+) -> None:
+    """Some processes have no position; of two known items and three processes, one has no item."""
+    first_item, count = 2, len(positions)
+    random = torch.Generator().manual_seed(item_ids)
+    table = torch.randn(item_ids, DIM, generator=random, dtype=torch.float64)
+    query = [torch.randn(n, DIM, generator=random, dtype=torch.float64) for n in positions]
+    target = [torch.randint(item_ids - first_item, (n,), generator=random) for n in positions]
+
+    def work(exchange: Exchange) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        shards = RowShards(item_ids, exchange.rank, count)
+        ids = shards.held(first_item, torch.device("cpu"))
+        own, items = query[exchange.rank].clone().requires_grad_(), table[ids].requires_grad_()
+        held = HeldItems(exchange, shards, first_item)
+        loss = sharded_full_softmax(own, items, target[exchange.rank], held, TEMPERATURE, smoothing, chunk)
+        (loss / 7.0).backward()
+        assert own.grad is not None
+        assert items.grad is not None
+        return ids, loss.detach(), own.grad, items.grad
+
+    results = together(count, work)
+    whole = table[first_item:].requires_grad_()
+    queries = [own.requires_grad_() for own in query]
+    losses = [
+        F.cross_entropy(own @ whole.T / TEMPERATURE, wanted, reduction="sum", label_smoothing=smoothing)
+        for own, wanted in zip(queries, target, strict=True)
+    ]
+    (sum(losses, torch.zeros(())) / 7.0).backward()
+    assert whole.grad is not None
+    assert sorted(torch.cat([ids for ids, *_ in results]).tolist()) == list(range(first_item, item_ids))
+    for (ids, loss, grad_query, grad_items), expected, own in zip(results, losses, queries, strict=True):
+        torch.testing.assert_close(loss, expected.detach())
+        torch.testing.assert_close(grad_query, own.grad)
+        torch.testing.assert_close(grad_items, whole.grad[ids - first_item])

@@ -1,0 +1,427 @@
+"""The ranking protocol and trained runs, against one user, one item at a time."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from behavior.errors import UserError
+from behavior.shards.folder import open_shards
+from models.build import build_model
+from models.config import RunConfig, load_config
+from models.data.batch import PackedBatch
+from models.data.catalog import ItemCatalog
+from models.data.loading import ShardSource
+from models.data.sequences import SequenceData
+from models.evaluate import evaluate_run, judge_run, model_scorer
+from models.evaluation.ranking import EvaluationConfig, evaluate_scorer
+from models.evaluation.scores import RowScores, Scores
+from models.evaluation.targets import Targets, find_targets
+from models.runs.checkpoint import load_checkpoint
+from models.training import train
+from tests.models.shards import User, World, load, write_shards
+
+FIRST, ITEMS = 2, 6
+WORLD = World(num_items=ITEMS, behaviors=("view", "buy"), targets=("buy",))
+INSTANTS = {"valid_at": 0, "test_at": 0}  # the tests cut by hand
+SPLITS: dict[str, dict[str, Any]] = {
+    "first": {"kind": "leave_one_out"},
+    "all": {"kind": "temporal", "targets": "all", **INSTANTS},
+    "basket": {"kind": "next_basket"},
+    "basket, first": {"kind": "next_basket", "targets": "first"},
+}
+BUYS = (2,)  # ids of the target behaviors
+
+
+def expected_targets(user: User, split: str, protocol: str, buys: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Where the history of each bought item of the split's part ends, and the item's place."""
+    cut, end = (user.train_end, user.valid_end) if split == "valid" else (user.valid_end, len(user.item))
+    bought = [i for i in range(cut, end) if user.behavior[i] in buys]
+    if protocol.startswith("basket"):
+        bought = [i for i in bought if user.timestamp[i] == user.timestamp[cut]]
+    if protocol in ("first", "basket, first"):
+        bought = bought[:1]
+    return [(cut if protocol.startswith("basket") else i, i) for i in bought]
+
+
+def slow_rank(user: User, stop: int, index: int, score: Callable[[int], float], seen: set[int]) -> float:
+    """The rank of one target, its rivals one at a time; infinite for a miss."""
+    target = user.item[index]
+    if target < FIRST or target in seen:
+        return math.inf
+    rivals = [item for item in range(FIRST, FIRST + ITEMS) if item not in seen and item != target]
+    return 1 + sum(score(item) >= score(target) for item in rivals)
+
+
+def slow_metrics(
+    users: list[User],
+    split: str,
+    score: Callable[[int, int, int, int], float],
+    exclude_seen: bool,
+    protocol: str = "first",
+    buys: tuple[int, ...] = BUYS,
+) -> dict[str, Any]:
+    """`score(user number, end of the history, target index, item)`; one target at a time."""
+    ranks: list[list[float]] = []  # of each evaluated user
+    counts = Counter(oov_targets=0, excluded_targets=0, users_without_history=0, targets_without_history=0)
+    for number, user in enumerate(users):
+        targets = expected_targets(user, split, protocol, buys)
+        ranks.append([])
+        for stop, index in targets:
+            if stop == 0:
+                counts["targets_without_history"] += 1
+                continue
+            bought = {user.item[i] for i in range(stop) if user.behavior[i] in buys}
+            seen = bought if exclude_seen else set()
+            ranks[-1].append(slow_rank(user, stop, index, partial(score, number, stop, index), seen))
+            counts["oov_targets"] += user.item[index] < FIRST
+            counts["excluded_targets"] += FIRST <= user.item[index] in seen
+        counts["users_without_history"] += bool(targets) and not ranks[-1]
+    evaluated = [own for own in ranks if own]
+    gains = {
+        "hr@3": lambda rank: 1.0,
+        "ndcg@3": lambda rank: 1 / math.log2(1 + rank),
+        "mrr@3": lambda rank: 1 / rank,
+    }
+    means = {
+        name: [sum(gain(rank) for rank in own if rank <= 3) / len(own) for own in evaluated]
+        for name, gain in gains.items()
+    }
+    return {
+        **{name: sum(values) / max(len(values), 1) for name, values in means.items()},
+        "users": len(evaluated),
+        "targets": sum(len(own) for own in evaluated),
+        **counts,
+    }
+
+
+@st.composite
+def user(draw: st.DrawFn) -> User:
+    """Any events, cut anywhere."""
+    length = draw(st.integers(1, 8))
+    valid_end = draw(st.integers(0, length))
+    return User(
+        item=draw(st.lists(st.integers(1, FIRST + ITEMS - 1), min_size=length, max_size=length)),
+        train_end=draw(st.integers(0, valid_end)),
+        valid_end=valid_end,
+        behavior=draw(st.lists(st.integers(1, 2), min_size=length, max_size=length)),
+    )
+
+
+@st.composite
+def basket_user(draw: st.DrawFn) -> User:
+    """Any events of few time stamps, cut before the last two baskets with a buy."""
+    events = draw(
+        st.lists(
+            st.tuples(st.integers(0, 3), st.integers(1, FIRST + ITEMS - 1), st.integers(1, 2)),
+            min_size=1,
+            max_size=10,
+        )
+    )
+    times, items, behaviors = zip(*sorted(events, key=lambda event: event[0]), strict=True)
+    stamps = sorted({time for time, behavior in zip(times, behaviors, strict=True) if behavior == 2})
+    cuts = [times.index(stamp) for stamp in stamps[-2:]] if len(stamps) >= 2 else [len(times)] * 2
+    return User(items, cuts[0], cuts[1], behaviors, times)
+
+
+@pytest.fixture(scope="session")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("evaluation")
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    data=st.data(),
+    protocol=st.sampled_from(list(SPLITS)),
+    split=st.sampled_from(["valid", "test"]),
+    exclude_seen=st.booleans(),
+    batch_size=st.integers(1, 4),
+)
+def test_protocol_against_one_candidate_at_a_time(
+    scratch: Path, data: st.DataObject, protocol: str, split: Any, exclude_seen: bool, batch_size: int
+) -> None:
+    """Unknown items, repeats, ties, several behaviors, users without target or history: all counted alike."""
+    kind = basket_user() if protocol.startswith("basket") else user()
+    users = data.draw(st.lists(kind, min_size=1, max_size=8))
+    world = replace(WORLD, split=SPLITS[protocol], files=min(2, len(users)))
+    source = ShardSource(open_shards(write_shards(scratch / "data", users, world)))
+
+    def score(number: int, stop: int, index: int, item: int) -> float:
+        return float((7 * number + 3 * stop + 5 * item) % 4)  # few values: many ties
+
+    def scorer(part: SequenceData, targets: Targets) -> Scores:
+        stops = targets.stop - part.offsets[targets.sequence]
+        assert stops.min() > 0
+        rows = [
+            [score(number, stop, 0, item) for item in range(FIRST, FIRST + ITEMS)]
+            for number, stop in zip(part.row[targets.sequence], stops, strict=True)
+        ]
+        return RowScores(torch.tensor(rows))
+
+    config = EvaluationConfig(cutoffs=[3], exclude_seen=exclude_seen, batch_size=batch_size)
+    metrics = evaluate_scorer(source, scorer, split=split, config=config)
+    expected = slow_metrics(users, split, score, exclude_seen, protocol)
+    assert {name: metrics[name] for name in expected} == pytest.approx(expected)
+    assert (metrics["split"], metrics["exclude_seen"], metrics["candidates"]) == (split, exclude_seen, ITEMS)
+    if protocol == "first":
+        assert metrics["targets"] == metrics["users"]
+
+
+def test_a_basket_by_hand(tmp_path: Path) -> None:
+    """Two users count alike; a basket's items are rivals, and asked for once; a third has no basket."""
+    users = [
+        # In the last basket 3, 4 and 2 were bought, 7 only viewed, 6 later viewed; 2 was bought before.
+        User([2, 5, 7, 3, 4, 2, 6], 1, 2, behavior=[2, 2, 1, 2, 2, 2, 1], timestamp=[1, 2, 9, 9, 9, 9, 10]),
+        User([2, 3, 5], 1, 2, behavior=[2, 2, 2], timestamp=[1, 2, 3]),
+        User([2, 3], 2, 2, behavior=[2, 2], timestamp=[1, 1]),
+    ]
+    world = replace(WORLD, split={"kind": "next_basket"})
+    data = load(write_shards(tmp_path, users, world))
+    asked: list[tuple[int, int]] = []
+
+    def scorer(_: SequenceData, targets: Targets) -> Scores:
+        asked.extend(zip(targets.sequence.tolist(), targets.stop.tolist(), strict=True))
+        # Items 2, 3, ...
+        return RowScores(torch.tensor([[9.0, 8.0, 7.0, 6.0, 5.0, 4.0]]).expand(len(targets), -1))
+
+    def mrr(exclude_seen: bool) -> float:
+        asked.clear()
+        config = EvaluationConfig(cutoffs=[3], exclude_seen=exclude_seen)
+        metrics = evaluate_scorer([data], scorer, split="test", config=config)
+        assert asked == [(0, 2), (1, 9)]
+        assert (metrics["users"], metrics["targets"], metrics["excluded_targets"]) == (
+            2,
+            4,
+            int(exclude_seen),
+        )
+        return metrics["mrr@3"]
+
+    # Ranks 2, 3 and 1 of the first user, 4 of the second.
+    assert mrr(exclude_seen=False) == pytest.approx(((1 / 2 + 1 / 3 + 1) / 3 + 0) / 2)
+    # Without 2 and 5 for the first, 2 and 3 for the second: ranks 1, 2 and a miss; 2.
+    assert mrr(exclude_seen=True) == pytest.approx(((1 + 1 / 2 + 0) / 3 + 1 / 2) / 2)
+
+
+def test_baskets_are_told_apart_by_whole_time_stamps(tmp_path: Path) -> None:
+    """Not by the seconds that models see: 2000 and 2001 ms are two baskets, and make a user's two parts."""
+    users = [User([2, 3, 4], 1, 2, behavior=[2, 2, 2], timestamp=[1000, 2000, 2001])]
+    world = replace(WORLD, timestamp_unit="ms", split={"kind": "next_basket"})
+    data = load(write_shards(tmp_path, users, world))
+    for split, event in (("valid", 1), ("test", 2)):
+        targets = find_targets(data, split)  # type: ignore[arg-type]
+        assert (targets.stop.tolist(), targets.event.tolist()) == ([event], [event])
+
+
+@pytest.mark.parametrize(("repeats", "excluded"), [(False, True), (True, False)])
+def test_seen_items_are_left_out_by_default_only_where_nobody_repeats(
+    tmp_path: Path, repeats: bool, excluded: bool
+) -> None:
+    items = [3, 3, 4, 5] if repeats else [2, 3, 4, 5]
+    users = [User(items, 2, 3, behavior=[2, 2, 2, 2])]
+    data = load(write_shards(tmp_path, users, WORLD))
+    metrics = evaluate_scorer(
+        [data],
+        lambda _, targets: RowScores(torch.zeros(len(targets), ITEMS)),
+        split="test",
+        config=EvaluationConfig(),
+    )
+    assert metrics["exclude_seen"] is excluded
+
+
+def test_an_unknown_split_is_an_error(tmp_path: Path) -> None:
+    data = load(write_shards(tmp_path, [User([2, 3], 1, 1)], World(num_items=2)))
+    with pytest.raises(UserError, match="no split 'train'"):
+        find_targets(data, "train")  # type: ignore[arg-type]
+
+
+def history_users() -> list[User]:
+    """Histories longer than the model's window, in which early items come back as targets."""
+    generator = np.random.default_rng(0)
+    users = []
+    for _ in range(12):
+        length = int(generator.integers(5, 14))
+        users.append(
+            User(
+                item=generator.integers(1, FIRST + ITEMS, length).tolist(),
+                train_end=length - 2,
+                valid_end=length - 1,
+                behavior=[*generator.integers(1, 3, length - 2).tolist(), 2, 2],
+                timestamp=np.sort(generator.integers(0, 10**6, length)).tolist(),
+            )
+        )
+    return users
+
+
+def basket_users() -> list[User]:
+    """Histories longer than the model's window, then two baskets of views and of two kinds of buys."""
+    generator = np.random.default_rng(1)
+    users = []
+    for _ in range(10):
+        before, *sizes = (int(size) for size in generator.integers([3, 2, 2], [9, 5, 5]))
+        times = np.sort(generator.integers(0, 10**6, before)).tolist()
+        behaviors = generator.integers(1, 4, before).tolist()
+        for size in sizes:
+            times += [times[-1] + int(generator.integers(1, 10**5))] * size
+            behaviors += [*generator.integers(1, 4, size - 1).tolist(), 2]
+        length = before + sum(sizes)
+        items = generator.integers(1, FIRST + ITEMS, length).tolist()
+        users.append(User(items, before, before + sizes[0], behaviors, times))
+    return users
+
+
+SETTINGS = [
+    "model.dim=8",
+    "model.blocks=1",
+    "model.max_length=4",
+    "embedding.behaviors=add",
+    "train.epochs=2",
+    "train.batch_sequences=5",
+    "train.device=cpu",
+    "evaluation.cutoffs=[3]",
+    "train.select_by=ndcg@3",
+]
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_shards(tmp_path_factory.mktemp("data"), history_users(), WORLD)
+
+
+@pytest.mark.parametrize("kind", ["hstu", "sasrec"])
+@pytest.mark.parametrize("time", ["known", "unknown"])
+def test_a_run_against_one_user_at_a_time(shards: Path, tmp_path: Path, kind: str, time: str) -> None:
+    """The history is cut to the newest N; seen items are those of all of it; a known time is the target's."""
+    config = load_config("default", [*SETTINGS, f"model.kind={kind}", f"model.time={time}"])
+    check_run(config, shards, tmp_path / "run", history_users(), "first", BUYS)
+
+
+@pytest.mark.parametrize("time", ["known", "unknown"])
+@pytest.mark.parametrize("protocol", ["all", "basket"])
+def test_a_run_with_several_targets_a_user(tmp_path: Path, protocol: str, time: str) -> None:
+    """Each is asked for by its own behavior and time; in a basket, after the last event before it."""
+    world = World(
+        num_items=ITEMS, behaviors=("view", "buy", "gift"), targets=("buy", "gift"), split=SPLITS[protocol]
+    )
+    users = basket_users()
+    shards = write_shards(tmp_path / "data", users, world)
+    config = load_config("default", [*SETTINGS, f"model.time={time}", "embedding.query_behavior=add"])
+    check_run(config, shards, tmp_path / "run", users, protocol, (2, 3))
+
+
+def check_run(
+    config: RunConfig, shards: Path, run: Path, users: list[User], protocol: str, buys: tuple[int, ...]
+) -> None:
+    """Train, and compare validation and evaluation with the model asked for one target after the other."""
+    train(config, shards, run)
+    folder = open_shards(shards)
+    behaviors = len(folder.manifest.behaviors)
+    model = build_model(
+        config, ItemCatalog.from_shards(folder), num_behaviors=behaviors, has_time=True
+    ).eval()
+    best = load_checkpoint(run / "checkpoints" / "best.safetensors")
+    model.load_state_dict(best.model)
+
+    @cache
+    def query(number: int, stop: int, index: int) -> torch.Tensor:
+        user, window = users[number], slice(max(0, stop - 4), stop)
+        times = list(user.timestamp[window])
+        known = [*times[1:], user.timestamp[index]]
+        batch = PackedBatch.from_lists(
+            [user.item[window]],
+            behaviors=[user.behavior[window]],
+            timestamps=[times],
+            query_times=[known if config.model.time == "known" else times],
+        )
+        batch.target_behavior[-1] = user.behavior[index]
+        with torch.no_grad():
+            return model.backbone(model.embedding(batch), batch)[-1].double()
+
+    def score(number: int, stop: int, index: int, item: int) -> float:
+        asked, vector = query(number, stop, index), model.embedding.item.weight[item].detach().double()
+        return round(float(asked @ vector / asked.norm() / vector.norm()), 6)
+
+    for split in ("valid", "test"):
+        for exclude_seen in (True, False):
+            found = evaluate_run(run, split, exclude_seen=exclude_seen, device="cpu")
+            expected = slow_metrics(users, split, score, exclude_seen, protocol, buys)
+            assert {name: found[name] for name in expected} == pytest.approx(expected)
+            assert found["time"] == config.model.time
+            assert protocol == "first" or found["targets"] > found["users"]
+    assert evaluate_run(run, "valid", device="cpu")["ndcg@3"] == pytest.approx(
+        best.progress["metrics"]["ndcg@3"]
+    )
+
+
+def test_scoring_leaves_the_model_as_it_was(shards: Path) -> None:
+    config = load_config("default", SETTINGS)
+    folder = open_shards(shards)
+    data = load(shards)
+    model = build_model(config, ItemCatalog.from_shards(folder), num_behaviors=2, has_time=True)
+    targets = find_targets(data, "test")
+    state = torch.get_rng_state()
+    scorer = model_scorer(model.train(), config.model)
+    first, second = (scorer(data, targets).columns(0, ITEMS) for _ in range(2))
+    assert torch.equal(first, second)
+    assert model.training
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_item_vectors_are_made_once_an_evaluation(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load_config("default", SETTINGS)
+    catalog = ItemCatalog.from_shards(open_shards(shards))
+    model = build_model(config, catalog, num_behaviors=2, has_time=True)
+    made = []
+    monkeypatch.setattr(model, "item_vectors", lambda make=model.item_vectors: made.append(make()) or made[0])
+    settings = EvaluationConfig(batch_size=1)
+    scorer = model_scorer(model, config.model)
+    metrics = evaluate_scorer([load(shards)], scorer, split="test", config=settings)
+    assert metrics["targets"] > len(made) == 1
+
+
+def test_settings_of_the_run_can_be_replaced_and_what_cannot_be_done_is_told(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(load_config("default", [*SETTINGS, "train.epochs=1"]), shards, tmp_path / "run")
+    found = judge_run(tmp_path / "run", device="cpu", cutoffs=[2], by=["behavior"], exclude_seen=None)
+    assert {"hr@2", "breakdown"} <= set(report := found.report())
+    assert "hr@3" not in report
+    assert found.config.batch_size == EvaluationConfig().batch_size
+    with pytest.raises(UserError, match="bootstrap"):
+        judge_run(tmp_path / "run", device="cpu", bootstrap=-1)
+    with pytest.raises(UserError, match="cannot be broken down by 'color'"):
+        judge_run(tmp_path / "run", device="cpu", by=["color"])
+
+    def too_large(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("models.evaluate.rank_split", too_large)
+    with pytest.raises(UserError, match="parameters, item vectors and scores do not fit on the GPU"):
+        judge_run(tmp_path / "run", device="cpu")
+
+
+def test_a_run_is_judged_on_its_own_data_only(shards: Path, tmp_path: Path) -> None:
+    config = load_config("default", [*SETTINGS, "train.epochs=1"])
+    train(config, shards, tmp_path / "run")
+    moved = write_shards(tmp_path / "moved", history_users(), WORLD)
+    assert evaluate_run(tmp_path / "run", data=moved, device="cpu") == evaluate_run(
+        tmp_path / "run", device="cpu"
+    )
+    other = write_shards(tmp_path / "other", history_users()[:-1], WORLD)
+    with pytest.raises(UserError, match="trained on another data set: digest"):
+        evaluate_run(tmp_path / "run", data=other, device="cpu")
+
+
+def test_what_is_no_run_cannot_be_judged(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not a training run"):
+        evaluate_run(tmp_path)

@@ -1,0 +1,175 @@
+"""Tables of settings, the runs they are made of, and the record of results."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from behavior.errors import UserError
+from models.experiments import (
+    AblationTable,
+    PlannedRun,
+    RunRecord,
+    append_record,
+    load_table,
+    plan_runs,
+    read_records,
+    run_all,
+    summarize,
+    table_names,
+)
+from models.experiments.runs import gpus_of
+from tests.models.shards import World, leave_one_out, write_shards
+
+SMALL = [
+    "model.dim=8",
+    "model.max_length=10",
+    "train.batch_sequences=4",
+    "train.epochs=2",
+    "train.device=cpu",
+]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    users = leave_one_out(*[[2 + (user + step) % 9 for step in range(3 + user % 5)] for user in range(12)])
+    return write_shards(tmp_path_factory.mktemp("shards") / "data", users, World(num_items=9))
+
+
+def test_a_grid_is_all_combinations_for_every_row() -> None:
+    table = AblationTable(
+        rows={"a": {"model.kind": "hstu"}, "b": {"model.kind": "sasrec"}},
+        grid={"model.blocks": [2, 4], "model.bias": ["none", "both"]},
+        set={"train.epochs": 5},
+    )
+    lines = table.lines()
+    assert list(lines)[:3] == ["a, blocks 2, bias none", "a, blocks 2, bias both", "a, blocks 4, bias none"]
+    assert len(lines) == 8
+    config = table.config(lines["b, blocks 4, bias both"], 3, ["model.dim=16"])
+    assert (config.model.kind, config.model.blocks, config.model.bias) == ("sasrec", 4, "both")
+    assert (config.model.dim, config.train.seed, config.train.epochs) == (16, 3, 5)
+
+
+@pytest.mark.parametrize("name", table_names())
+def test_every_packaged_table_has_lines_that_can_be_built(name: str) -> None:
+    table = load_table(name)
+    assert table.title
+    configs = [table.config(settings, 0, []) for settings in table.lines().values()]
+    assert len({config.model_dump_json() for config in configs}) == len(configs)
+
+
+def test_a_table_that_is_not_there_and_one_without_lines() -> None:
+    with pytest.raises(UserError, match="no table 'ml-1m/bais'") as caught:
+        load_table("ml-1m/bais")
+    assert "ml-1m/bias" in (caught.value.fix or "")
+    with pytest.raises(ValueError, match="rows, or a grid"):
+        AblationTable()
+
+
+def test_a_wrong_setting_is_found_before_anything_runs(data: Path, tmp_path: Path) -> None:
+    table = AblationTable(rows={"fine": {}, "wrong": {"model.blokcs": 3}})
+    with pytest.raises(UserError, match="blokcs"):
+        plan_runs("t", table, data, tmp_path)
+
+
+def test_runs_are_recorded_and_the_record_can_be_read(data: Path, tmp_path: Path) -> None:
+    table = AblationTable(rows={"hstu": {}, "no bias": {"model.bias": "none"}}, seeds=[0, 1])
+    runs = plan_runs("t", table, data, tmp_path / "runs", overrides=SMALL)
+    assert [(run.line, run.seed) for run in runs] == [
+        ("hstu", 0),
+        ("hstu", 1),
+        ("no bias", 0),
+        ("no bias", 1),
+    ]
+    assert len({run.digest for run in runs}) == len({run.folder for run in runs}) == 4
+    records = list(run_all(runs[1:3], str(data), jobs=1))
+    for record in records:
+        append_record(tmp_path / "results.csv", record)
+    assert read_records(tmp_path / "results.csv") == records
+    first = records[0]
+    assert (first.line, first.seed, first.epochs, first.digest) == ("hstu", 1, 2, runs[1].digest)
+    assert set(first.test) == set(first.valid)
+    assert "ndcg@10" in first.test
+    assert first.parameters > 0
+    assert first.device == "cpu"
+
+
+def test_several_jobs_give_what_one_gives_up_to_one_that_fails(data: Path, tmp_path: Path) -> None:
+    """What runs beside it is still finished and given, and no other begins."""
+    rows = {
+        "hstu": {},
+        "wrong": {"embedding.features": "add"},
+        **{str(n): {"model.blocks": n} for n in (1, 3, 4)},
+    }
+
+    def plan(name: str) -> list[PlannedRun]:
+        return plan_runs("t", AblationTable(rows=rows, seeds=[0, 1]), data, tmp_path / name, overrides=SMALL)
+
+    alone = {
+        run.digest: record
+        for run, record in zip(plan("1"), run_all(plan("1")[:2], str(data), 1), strict=False)
+    }
+    runs = plan("2")
+    del runs[3]
+    records: list[RunRecord] = []
+    with pytest.raises(UserError, match="no item features"):
+        records.extend(run_all(runs, str(data), jobs=2))
+    begun = [run for run in runs if run.folder.exists()]
+    assert len(records) == len(begun) - 1 < len(runs) - 1
+    done = {record.digest: record for record in records}
+    for digest, record in alone.items():
+        assert (done[digest].test, done[digest].valid, done[digest].steps) == (
+            record.test,
+            record.valid,
+            record.steps,
+        )
+
+
+def test_what_only_says_where_to_run_does_not_make_another_run(data: Path, tmp_path: Path) -> None:
+    table = AblationTable(rows={"hstu": {}})
+
+    def digest(*overrides: str) -> str:
+        return plan_runs("t", table, data, tmp_path, overrides=[*SMALL, *overrides])[0].digest
+
+    assert digest("train.log_every_steps=3") == digest()
+    assert digest("train.epochs=7") != digest()
+    assert digest("train.patience=7") != digest()
+
+
+def test_jobs_are_spread_over_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert gpus_of(3) == ["0", "1", "0"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-7")
+    assert gpus_of(3) == ["4", "GPU-7", "4"]
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    assert gpus_of(2) == [None, None]
+
+
+RECORD = RunRecord(
+    table="t", line="a", seed=0, settings={"model.blocks": 2}, recipe="default", digest="x", data="d",
+    time="known", test={"ndcg@10": 0.1}, valid={}, best_epoch=1, epochs=2, steps=3, parameters=4, minutes=2.0,
+    device="cpu", version="1",
+)  # fmt: skip
+
+
+def test_the_summary_has_means_and_spreads_over_seeds() -> None:
+    values = [0.1, 0.2, 0.6]
+    runs = [replace(RECORD, seed=seed, test={"ndcg@10": value}) for seed, value in enumerate(values)]
+    one, other = summarize([*runs, replace(RECORD, line="b")], ["ndcg@10"])
+    assert (one["line"], one["seeds"]) == ("a", 3)
+    assert one["ndcg@10"] == pytest.approx(0.3)
+    assert one["ndcg@10 sd"] == pytest.approx(statistics.stdev(values))
+    assert (other["line"], other["ndcg@10"], other["ndcg@10 sd"]) == ("b", 0.1, None)
+
+
+def test_a_file_that_holds_something_else_is_an_error_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    append_record(path, RECORD)
+    path.write_text(path.read_text() + "nonsense\n")
+    with pytest.raises(UserError, match="not a line of ablation results") as caught:
+        read_records(path)
+    assert "line 3" in (caught.value.where or "")

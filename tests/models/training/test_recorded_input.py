@@ -1,0 +1,52 @@
+"""The few sizes of recorded steps, and how steps are put into their places."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.data.batch import TOKEN_COLUMNS, PackedBatch
+from models.tasks.retrieval import LossBatch
+from models.training.recorded_input import RecordedInput, StepSize, round_up
+
+
+@given(st.integers(0, 1 << 24))
+def test_less_than_an_eighth_is_padding(count: int) -> None:
+    size = round_up(count)
+    assert size >= max(count, 1)
+    assert size % 64 == 0
+    assert size - count < max(count / 8, 64 + (count == 0))
+
+
+def test_there_are_few_sizes() -> None:
+    assert [round_up(count) for count in (1, 64, 65, 128, 1024, 1025)] == [64, 64, 128, 128, 1024, 1152]
+    assert len({round_up(count) for count in range(1 << 14, 1 << 15)}) == 9
+    batch = PackedBatch.from_lists([[2] * 130, [3] * 10])
+    assert StepSize.holding(LossBatch(batch)) == (192, 64, 192)
+    assert StepSize.holding(LossBatch(batch, torch.arange(5))) == (192, 64, 64)
+
+
+def test_a_step_put_in_leaves_nothing_of_the_last_one() -> None:
+    long = PackedBatch.from_lists([[9, 8, 7], [6, 5, 4, 3, 2]], timestamps=[[4, 5, 6], [1, 2, 3, 4, 5]])
+    short = PackedBatch.from_lists([[2, 3], [4]], timestamps=[[10, 20], [30]])
+    fixed = RecordedInput(StepSize(12, 4, 6), longest=8, has_time=True, device=torch.device("cpu"))
+    place = fixed.buffer.data_ptr()
+    for batch in (long, short):
+        fixed.put(LossBatch(batch))
+        step = fixed.step()
+        count = batch.num_tokens
+        for column in TOKEN_COLUMNS:
+            values = getattr(step.batch, column).tolist()
+            assert values == getattr(batch, column).tolist() + [0] * (12 - count), column
+        ends = [count] * (4 - batch.num_sequences)
+        assert step.batch.offsets.tolist() == batch.offsets.tolist() + ends
+        assert step.mask is not None
+        assert step.positions[step.mask].tolist() == LossBatch(batch).positions.tolist()
+        # Those that do not count are looked up nevertheless, each somewhere else.
+        assert len(step.positions) == 6
+        assert len(set(step.positions[~step.mask].tolist())) == 6 - int(step.mask.sum())
+        assert int(step.positions.max()) < 12
+        assert step.batch.has_time
+    assert fixed.buffer.data_ptr() == place
+    assert step.batch.sequences is not fixed.step().batch.sequences  # what is kept by it is found anew
