@@ -25,7 +25,7 @@ from torch import nn
 from benchmarks.attention import milliseconds
 from models.backbones import BackboneConfig, build_backbone
 from models.data.batch import PackedBatch
-from models.layers.recompute import RecomputeMode
+from models.layers.kinds import RecomputeMode
 from models.training.compile import compile_blocks
 
 BLOCKS = 4

@@ -1,25 +1,23 @@
-"""Every setting of a training run, and the recipes that ship with the package."""
+"""Every setting of a training run."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
 from pydantic import Field, model_validator
 
-from behavior.config import Config, apply_overrides, did_you_mean, parse_config, read_yaml
-from behavior.errors import UserError
+from behavior.config import Config, apply_overrides, parse_config
 from models.backbones.config import BackboneConfig
 from models.data.loading.config import LoaderConfig
+from models.evaluation.config import EvaluationConfig
 from models.evaluation.metrics import metric_names
-from models.evaluation.ranking import EvaluationConfig
-from models.gpu.device import DeviceName
-from models.inputs.embedding import EmbeddingConfig
-from models.losses import LossConfig
-from models.optim.optimizer import OptimizerConfig
-from models.packaged import packaged_yaml
+from models.gpu.config import DeviceName
+from models.inputs.config import EmbeddingConfig
+from models.losses.config import LossConfig
+from models.optim.config import OptimizerConfig
+from models.recipes import load_recipe
 
 DEFAULT_RECIPE = "default"
 
@@ -113,36 +111,11 @@ class RunConfig(Config):
         return self
 
 
-def recipe_names() -> list[str]:
-    """Names of the recipes in the package, such as `ml-1m/hstu`."""
-    return sorted(packaged_yaml("recipes"))
-
-
-def load_recipe(name: str | Path) -> dict[str, Any]:
-    """A recipe's settings; what it leaves out keeps its default.
-
-    Args:
-        name: of a recipe in the package, or path of a YAML file.
-
-    Raises:
-        UserError: there is neither; names the nearest recipe.
-    """
-    recipes = packaged_yaml("recipes")
-    if str(name) in recipes:
-        data: dict[str, Any] = yaml.safe_load(recipes[str(name)].read_text(encoding="utf-8")) or {}
-        return data
-    if Path(name).suffix in (".yaml", ".yml"):
-        return read_yaml(name)
-    raise UserError(
-        f"there is no recipe '{name}'", fix=f"{did_you_mean(str(name), recipes)} Or name a YAML file"
-    )
-
-
 def load_config(recipe: str | Path = DEFAULT_RECIPE, overrides: Iterable[str] = ()) -> RunConfig:
     """A recipe with settings changed.
 
     Args:
-        recipe: as for `load_recipe`.
+        recipe: name of one that ships with the package, or path of a YAML file.
         overrides: `section.key=value` settings.
 
     Raises:

@@ -20,12 +20,14 @@ from models.data.loading import ShardSource
 from models.data.sequences import SequenceData
 from models.data.windows import gather, history_windows
 from models.evaluation.breakdown import check_attributes
+from models.evaluation.config import EvaluationConfig
 from models.evaluation.divided_scores import DividedScores
-from models.evaluation.ranking import EvaluationConfig, Scorer, rank_split
+from models.evaluation.ranking import Scorer, rank_split
 from models.evaluation.report import Evaluation
 from models.evaluation.scores import ProductScores, Scores
 from models.evaluation.targets import Split, Targets
-from models.gpu.device import DeviceName, pick_device
+from models.gpu.config import DeviceName
+from models.gpu.device import pick_device
 from models.runs.checkpoint import load_checkpoint, load_weights
 from models.runs.run_folder import open_run
 from models.tasks.retrieval import RetrievalModel

@@ -1,10 +1,33 @@
 """Attention on flat tokens: one function, several kernels, masks and biases that are not tensors."""
 
-from models.attention.bias import RelativeBias, RelativeTime, time_bucket
-from models.attention.decay import TimeDecay
-from models.attention.dispatch import attention, find_kernel, kernel_table
-from models.attention.masks import Causal, LocalWindow, Mask, SemiLocal
-from models.attention.sequences import Sequences
+from typing import TYPE_CHECKING
+
+from behavior.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from models.attention.bias import RelativeBias, RelativeTime, time_bucket
+    from models.attention.decay import TimeDecay
+    from models.attention.dispatch import attention, find_kernel, kernel_table
+    from models.attention.masks import Causal, LocalWindow, Mask, SemiLocal
+    from models.attention.sequences import Sequences
+else:  # settings are read without torch
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "Causal": "masks",
+            "LocalWindow": "masks",
+            "Mask": "masks",
+            "RelativeBias": "bias",
+            "RelativeTime": "bias",
+            "SemiLocal": "masks",
+            "Sequences": "sequences",
+            "TimeDecay": "decay",
+            "attention": "dispatch",
+            "find_kernel": "dispatch",
+            "kernel_table": "dispatch",
+            "time_bucket": "bias",
+        },
+    )
 
 __all__ = [
     "Causal",

@@ -7,12 +7,11 @@ or an exponential of the difference.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-DecayKind = Literal["power", "exponential"]
+from models.attention.kinds import DecayKind
 
 
 @dataclass(frozen=True, eq=False)

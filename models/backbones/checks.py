@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from behavior.errors import UserError
-from models.layers.relative_bias import uses_time
+from models.layers.kinds import uses_time
 
 if TYPE_CHECKING:
     from models.backbones.config import BackboneConfig

@@ -7,15 +7,18 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from behavior.config import Config
-from models.attention.decay import DecayKind
+from models.attention.kinds import DecayKind
 from models.backbones.checks import problems
 from models.backbones.kinds import BACKBONES, BackboneKind
 from models.backbones.preset import DropoutPlace, Preset
-from models.layers.feed_forward import FeedForwardKind, published_width
-from models.layers.norm import NormKind
-from models.layers.recompute import RecomputeMode
-from models.layers.relative_bias import BiasSetting
-from models.layers.residual import ResidualKind
+from models.layers.kinds import (
+    BiasSetting,
+    FeedForwardKind,
+    NormKind,
+    RecomputeMode,
+    ResidualKind,
+    published_width,
+)
 from models.layers.settings import BlockSettings
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from models.layers.feed_forward import FeedForwardKind
-from models.layers.norm import NormKind
-from models.layers.relative_bias import BiasSetting
-from models.layers.residual import ResidualKind
+from models.layers.kinds import (
+    BiasSetting,
+    FeedForwardKind,
+    NormKind,
+    ResidualKind,
+)
 
 DropoutPlace = Literal["attention", "hidden", "feed_forward"]
 

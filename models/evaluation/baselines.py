@@ -20,7 +20,8 @@ from behavior.shards.storage import FolderLike
 from models.data.loading import ShardSource
 from models.data.sequences import SequenceData
 from models.evaluation.breakdown import check_attributes
-from models.evaluation.ranking import EvaluationConfig, Scorer, rank_split
+from models.evaluation.config import EvaluationConfig
+from models.evaluation.ranking import Scorer, rank_split
 from models.evaluation.report import Evaluation
 from models.evaluation.scores import RowScores, Scores
 from models.evaluation.targets import Split, Targets

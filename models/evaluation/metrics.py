@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from models.data.sequences import Int64Array
+if TYPE_CHECKING:
+    from models.data.sequences import Int64Array
 
 Float64Array = npt.NDArray[np.float64]
 

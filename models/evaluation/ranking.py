@@ -8,12 +8,11 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
 
-from behavior.config import Config
 from behavior.errors import UserError
 from models.data.sequences import About, Int8Array, Int32Array, Int64Array, SequenceData, repeats_targets
 from models.distributed.peers import ALONE, Peers, share_of
+from models.evaluation.config import EvaluationConfig
 from models.evaluation.divided_scores import DividedScores
 from models.evaluation.metrics import Float64Array, ranking_metrics
 from models.evaluation.scores import Scores, SharedScores, rank_targets, to_device
@@ -22,25 +21,6 @@ from models.evaluation.targets import Split, Targets, find_targets, seen_items
 Scorer = Callable[[SequenceData, Targets], Scores | DividedScores]
 """Scores for targets that have a history in the data. They may depend on the events before `stop` and on the
 time and behavior of the target, and on nothing else. One of several processes may have no targets."""
-
-
-class EvaluationConfig(Config):
-    """How rankings are judged."""
-
-    cutoffs: list[int] = Field([10, 50, 200], min_length=1, description="list lengths of HR, NDCG and MRR")
-    exclude_seen: bool | Literal["auto"] = Field(
-        "auto",
-        description="rank without what a user had under a target behavior before; auto: if nobody repeats",
-    )
-    batch_size: int = Field(1024, ge=1, description="targets ranked at a time")
-    by: list[str] = Field(
-        [],
-        description="what 'lrm evaluate' breaks results down by: behavior, domain, popularity, history, or "
-        "an item feature",
-    )
-    bootstrap: int = Field(
-        1000, ge=0, description="draws of users for the intervals that 'lrm evaluate' gives; 0: none"
-    )
 
 
 @dataclass(frozen=True)

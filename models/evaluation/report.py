@@ -12,8 +12,9 @@ from behavior.shards.folder import ShardFolder
 from behavior.steps.splits import evaluated_targets
 from models.evaluation.bootstrap import intervals, paired_difference
 from models.evaluation.breakdown import break_down
+from models.evaluation.config import EvaluationConfig
 from models.evaluation.metrics import UserMetrics, user_metrics
-from models.evaluation.ranking import EvaluationConfig, Rankings
+from models.evaluation.ranking import Rankings
 
 RESAMPLES = 1000
 """Draws of a comparison where the settings ask for no intervals."""

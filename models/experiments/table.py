@@ -13,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from behavior.config import Config, did_you_mean, parse_config, read_yaml
 from behavior.errors import UserError
 from models.config import RunConfig, load_config
-from models.packaged import packaged_yaml
+from models.recipes import packaged_yaml
 
 Settings = dict[str, Any]
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
 
 import torch
 
 from behavior.errors import UserError
-
-DeviceName = Literal["auto", "cpu", "cuda"]
+from models.gpu.config import DeviceName
 
 
 def pick_device(name: DeviceName) -> torch.device:

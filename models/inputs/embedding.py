@@ -4,36 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from behavior.config import Config
 from behavior.errors import UserError
 from models.data.batch import PackedBatch
 from models.data.catalog import ItemCatalog
 from models.distributed.sharding import ShardedEmbedding
+from models.inputs.config import EmbeddingConfig
 from models.inputs.item_features import INIT_STD, embed_feature, init_embedding
 from models.layers.dropout import Dropout
-
-
-class EmbeddingConfig(Config):
-    """How events become vectors."""
-
-    behaviors: Literal["none", "add"] = Field(
-        "none", description="behavior of each event: none, or add its vector to the item's"
-    )
-    query_behavior: Literal["none", "add"] = Field(
-        "none",
-        description="behavior of the event to predict: none, or add its vector, known to who asks",
-    )
-    features: Literal["none", "add", "mean"] = Field(
-        "none", description="item features: none, add their vectors to the item's, or take the mean of all"
-    )
-
 
 ItemTable = nn.Embedding | ShardedEmbedding
 

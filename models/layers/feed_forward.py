@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import torch.nn.functional as F
@@ -10,21 +9,6 @@ from torch import Tensor, nn
 
 from models.layers.dropout import Dropout
 from models.layers.initialization import init_linear
-
-FeedForwardKind = Literal["none", "relu", "gelu", "swiglu", "multi_stage"]
-
-_WIDTH_MULTIPLE = 8
-
-
-def published_width(kind: FeedForwardKind, dim: int) -> int:
-    """The hidden width of a kind: `dim` for relu (SASRec) and multi_stage (FuXi), 4 `dim` for gelu (GPT).
-
-    SwiGLU has three matrices instead of two, so that 8/3 `dim` costs what 4 `dim` does (Llama); rounded up
-    to a multiple of 8.
-    """
-    if kind == "swiglu":
-        return math.ceil(8 * dim / 3 / _WIDTH_MULTIPLE) * _WIDTH_MULTIPLE
-    return 4 * dim if kind == "gelu" else dim
 
 
 class FeedForward(nn.Module):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeGuard
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
 
 from models.layers.dropout import Dropout
 from models.layers.kernels import fits, norm_gate_dropout
-
-NormKind = Literal["layer", "layer_without_affine", "rms", "rms_without_affine", "none"]
+from models.layers.kinds import NormKind
 
 
 class LayerNorm(nn.LayerNorm):

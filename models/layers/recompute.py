@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,9 +12,6 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint
 
 Result = TypeVar("Result")
-
-RecomputeMode = Literal["none", "pointwise", "block"]
-"""`pointwise`: norms, activations, rotations, gates and dropout. `block`: whole blocks, attention too."""
 
 
 def keep_inputs_only(function: Callable[..., Result], *inputs: Tensor | None) -> Result:

@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from models.attention import RelativeBias, RelativeTime, TimeDecay
 from models.attention.bias import NUM_BUCKETS
-from models.attention.decay import DecayKind
-
-BiasSetting = Literal["both", "time", "position", "decay", "rope", "none"]
-"""`both`, `time`, `position`: tables. `decay`: a function of time. `rope`: turns queries and keys instead."""
+from models.attention.kinds import DecayKind
+from models.layers.kinds import BiasSetting
 
 INIT_STD = 0.02
 # Half-lives that decays start with: what a user did a minute ago, to what he did a month ago.
 SHORTEST_HALF_LIFE = 60.0
 LONGEST_HALF_LIFE = 30 * 86_400.0
-
-
-def uses_time(setting: BiasSetting) -> bool:
-    """Whether a bias setting looks at timestamps."""
-    return setting in ("both", "time", "decay")
 
 
 class LearnedDecay(nn.Module):

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import Tensor, nn
 
 from models.layers.dropout import Dropout
 from models.layers.initialization import init_linear
-from models.layers.norm import NormKind, make_norm, norm_for_product
-
-ResidualKind = Literal["hstu", "pre_norm", "post_norm", "gated", "sasrec"]
+from models.layers.kinds import NormKind, ResidualKind
+from models.layers.norm import make_norm, norm_for_product
 
 
 class Residual(nn.Module):

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from models.attention.decay import DecayKind
-from models.layers.feed_forward import FeedForwardKind
-from models.layers.norm import NormKind
-from models.layers.recompute import RecomputeMode
-from models.layers.relative_bias import BiasSetting
-from models.layers.residual import ResidualKind
+from models.attention.kinds import DecayKind
+from models.layers.kinds import (
+    BiasSetting,
+    FeedForwardKind,
+    NormKind,
+    RecomputeMode,
+    ResidualKind,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

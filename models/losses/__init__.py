@@ -1,16 +1,31 @@
 """Retrieval losses over item scores: softmax over all items or over some, and binary cross-entropy."""
 
-from models.losses.config import LossConfig
-from models.losses.formulas import binary_cross_entropy, gbce_power, sampled_softmax
-from models.losses.full_softmax import full_softmax
-from models.losses.retrieval import ItemVectors, RetrievalLoss
+from typing import TYPE_CHECKING
+
+from behavior.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from models.losses.config import LossConfig
+    from models.losses.formulas import binary_cross_entropy, gbce_power, sampled_softmax
+    from models.losses.retrieval import ItemVectors, RetrievalLoss
+else:  # settings are read without torch
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "ItemVectors": "retrieval",
+            "LossConfig": "config",
+            "RetrievalLoss": "retrieval",
+            "binary_cross_entropy": "formulas",
+            "gbce_power": "formulas",
+            "sampled_softmax": "formulas",
+        },
+    )
 
 __all__ = [
     "ItemVectors",
     "LossConfig",
     "RetrievalLoss",
     "binary_cross_entropy",
-    "full_softmax",
     "gbce_power",
     "sampled_softmax",
 ]

@@ -7,7 +7,33 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from behavior.config import Config
-from models.losses.negatives import NegativesConfig
+
+
+class NegativesConfig(Config):
+    """Where negatives come from, for every loss but the full softmax."""
+
+    source: Literal["catalog", "in_batch", "mixed"] = Field(
+        "catalog",
+        description="catalog: drawn from all known items; in_batch: other targets of the batch; mixed: both",
+    )
+    count: int = Field(
+        128,
+        ge=1,
+        description="negatives a position (or the whole batch, when shared) draws from the catalog; "
+        "in_batch draws none",
+    )
+    sharing: Literal["position", "batch"] = Field(
+        "position",
+        description="who uses a draw: each position its own (as published), or all of a batch the same",
+    )
+    popularity_power: float = Field(
+        0.0,
+        ge=0.0,
+        description="an item is drawn in proportion to its training count to this power; 0 is uniform",
+    )
+    logq: bool = Field(
+        False, description="correct for the odds of being drawn, so that the loss estimates the full softmax"
+    )
 
 
 class LossConfig(Config):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,8 +12,9 @@ import yaml
 
 from behavior.config import parse_config
 from behavior.errors import UserError
-from models.config import RunConfig, load_config, load_recipe, recipe_names
+from models.config import RunConfig, load_config
 from models.gpu.device import pick_device
+from models.recipes import load_recipe, recipe_names
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -102,3 +105,13 @@ def test_a_missing_gpu_is_said() -> None:
     with pytest.raises(UserError, match="no CUDA device"):
         pick_device("cuda")
     assert pick_device("auto") == pick_device("cpu") == torch.device("cpu")
+
+
+def test_settings_are_checked_without_torch() -> None:
+    code = (
+        "import sys; from models.config import load_config; load_config('ml-1m/hstu'); print([*sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "models.backbones.config" in found.stdout
+    for name in ("torch", "numba", "pyarrow", "lightning"):
+        assert f"'{name}'" not in found.stdout, name

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from behavior.config import Config
-from behavior.sampling.sampler import SamplingConfig
+from behavior.sampling.config import SamplingConfig
 
 
 class LoaderConfig(Config):

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from models.attention import RelativeTime, Sequences
-from models.layers.feed_forward import SwiGLU, published_width
+from models.layers.feed_forward import SwiGLU
+from models.layers.kinds import published_width
 from models.layers.norm import make_norm
 from models.layers.relative_bias import LearnedDecay, RelativeBiasTables
 from models.layers.residual import Residual

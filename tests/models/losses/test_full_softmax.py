@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.losses import full_softmax
+from models.losses.full_softmax import full_softmax
 from tests.models.largest import LargestTensor
 from tests.models.losses import loss_oracle as oracle
 

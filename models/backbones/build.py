@@ -1,0 +1,31 @@
+"""From settings to a backbone."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from models.attention import find_kernel
+from models.backbones.backbone import Backbone
+from models.backbones.config import BackboneConfig
+
+
+def build_backbone(config: BackboneConfig, *, max_length: int) -> nn.Module:
+    """A backbone with fresh weights, drawn from torch's global generator.
+
+    Args:
+        config: its kind and sizes.
+        max_length: the longest history it will see, in tokens; HSTU's N and the size of position tables.
+
+    Returns:
+        A module called as `module(x [tokens, dim], batch: PackedBatch) -> [tokens, dim]`.
+
+    Raises:
+        UserError: the attention kernel named in `config` does not exist.
+    """
+    if config.kernel is not None:
+        find_kernel(config.kernel, where="model.attention")
+    return Backbone(
+        config.block_settings(max_length),
+        blocks=config.blocks,
+        final_norm=config.has_final_norm,
+    )

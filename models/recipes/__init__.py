@@ -1,0 +1,10 @@
+"""Recipes: named settings of whole training runs, as YAML files that ship with the package.
+
+In goes a name or a path, out come plain values, as YAML gives them; `models.config` checks them. May import
+`behavior`, and nothing of `models`.
+"""
+
+from models.recipes.packaged import packaged_yaml
+from models.recipes.recipes import load_recipe, recipe_names
+
+__all__ = ["load_recipe", "packaged_yaml", "recipe_names"]
