@@ -96,9 +96,9 @@ class RelativeBias:
         times = self.relative_time
         if times is None:
             return
-        if times.sequences.lengths != sequences.lengths:
+        if not times.sequences.is_like(sequences):
             raise ValueError("the times of the bias belong to other sequences")
-        if (times.queries or sequences).lengths != (queries or sequences).lengths:
+        if not (times.queries or sequences).is_like(queries or sequences):
             raise ValueError("the times of the bias belong to other queries")
 
     @property

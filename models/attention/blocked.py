@@ -11,7 +11,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, lru_cache
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from torch.autograd.function import once_differentiable
 from models.attention import blocked_loops as loops
 from models.attention.bias import RelativeTime
 from models.attention.inputs import AttentionInputs
+from models.attention.weak_cache import weakly_cached
 
 _MAX_PARTS = 32
 _ACTIVATIONS = {"silu": loops.SILU, "softmax": loops.SOFTMAX, "identity": loops.IDENTITY}
@@ -29,8 +29,6 @@ _NO_WINDOW = 1 << 62
 # and heads; beyond, memory must not grow with the square of the length, and each tile finds its own.
 _MAX_CACHED_BUCKETS = 1 << 24
 _NOTHING = np.empty(0, np.int64)
-
-_cached_buckets: WeakKeyDictionary[RelativeTime, tuple[np.ndarray, np.ndarray]] = WeakKeyDictionary()
 
 
 def unavailable() -> list[str]:
@@ -150,14 +148,9 @@ def _table(table: Tensor | None, frame: int = 0) -> np.ndarray:
     return np.pad(np.atleast_2d(table.detach().numpy()), ((0, 0), (frame, frame)))
 
 
+@weakly_cached
 def _all_buckets(relative_time: RelativeTime) -> tuple[np.ndarray, np.ndarray]:
     """Buckets of all pairs and where each sequence's begin; empty where they would take too much memory."""
-    if relative_time not in _cached_buckets:
-        _cached_buckets[relative_time] = _find_all_buckets(relative_time)
-    return _cached_buckets[relative_time]
-
-
-def _find_all_buckets(relative_time: RelativeTime) -> tuple[np.ndarray, np.ndarray]:
     sequences = relative_time.sequences
     queries = relative_time.queries or sequences
     ends = np.cumsum(np.array(sequences.lengths, np.int64) * np.array(queries.lengths, np.int64))

@@ -5,19 +5,16 @@ Nothing here waits for the device.
 
 from __future__ import annotations
 
-from weakref import WeakKeyDictionary
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from models.attention.inputs import AttentionInputs
 from models.attention.sequences import Sequences
+from models.attention.weak_cache import weakly_cached
 
 ALIGNMENT = 8
 """Kernels on CUDA want head dimensions and strides in multiples of this."""
-
-_places: WeakKeyDictionary[Sequences, Tensor] = WeakKeyDictionary()
 
 
 def softmax_reasons(inputs: AttentionInputs, dtypes: tuple[torch.dtype, ...], named: str) -> list[str]:
@@ -81,18 +78,17 @@ def to_flat(rows: Tensor, sequences: Sequences) -> Tensor:
     return flat.index_select(0, place.clamp(max=len(flat) - 1)).masked_fill(strays, 0.0)
 
 
+@weakly_cached
 def _places_in_rows(sequences: Sequences) -> Tensor:
     """[tokens] int64: where each token goes in [sequences * max_length] rows; found once for all layers.
 
     Tokens that belong to no sequence go to one place behind all rows.
     """
-    if sequences not in _places:
-        offsets = sequences.offsets
-        token = torch.arange(sequences.num_tokens, device=offsets.device)
-        row = torch.searchsorted(offsets[1:], token, right=True)
-        behind = sequences.num_sequences * sequences.max_length
-        _places[sequences] = (row * sequences.max_length + token - offsets[row]).clamp(max=behind)
-    return _places[sequences]
+    offsets = sequences.offsets
+    token = torch.arange(sequences.num_tokens, device=offsets.device)
+    row = torch.searchsorted(offsets[1:], token, right=True)
+    behind = sequences.num_sequences * sequences.max_length
+    return (row * sequences.max_length + token - offsets[row]).clamp(max=behind)
 
 
 def score_bias(inputs: AttentionInputs) -> Tensor:

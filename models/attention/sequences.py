@@ -71,6 +71,12 @@ class Sequences:
         """Length of the longest sequence, 0 without sequences; where lengths are not known, their limit."""
         return max(self.lengths, default=0) if self.room is None else self.room.longest
 
+    def is_like(self, other: Sequences) -> bool:
+        """Whether all sequences are known to be as long as those of `other`, without asking the device."""
+        if self.room is None and other.room is None:
+            return self.lengths == other.lengths
+        return self.offsets is other.offsets
+
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Sequences:
         return Sequences(self.offsets.to(device, non_blocking=non_blocking), self.lengths, self.room)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -19,6 +18,7 @@ from models.attention import xformers_library
 from models.attention.inputs import AttentionInputs
 from models.attention.padded import pad_heads, score_bias, softmax_reasons, to_flat, to_rows
 from models.attention.sequences import Sequences
+from models.attention.weak_cache import weakly_cached
 
 MAX_BIAS_ELEMENTS = 1 << 30
 """Most numbers a bias tensor may hold over all heads; its gradient takes 2 GiB then in half precision."""
@@ -26,10 +26,6 @@ _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _MAX_FLASH_DIM = 256
 _FLASH_CAPABILITY = (8, 0)
 _LAST_CUTLASS_CAPABILITY = (9, 0)
-
-# By sequences of the keys, sequences of the queries, and window.
-_Masks = WeakKeyDictionary[Sequences, WeakKeyDictionary[Sequences, dict[int | None, Any]]]
-_masks: _Masks = WeakKeyDictionary()
 
 
 @functools.cache
@@ -94,14 +90,10 @@ def _run_padded(inputs: AttentionInputs) -> Tensor:
 
 def _block_diagonal_mask(inputs: AttentionInputs) -> Any:
     """xformers' mask, made once a batch and shared by all layers."""
-    queries = inputs.query_sequences
-    made = _masks.setdefault(inputs.sequences, WeakKeyDictionary()).setdefault(queries, {})
-    window = _window(inputs)
-    if window not in made:
-        made[window] = _make_mask(inputs.sequences, queries, window)
-    return made[window]
+    return _make_mask(inputs.sequences, inputs.query_sequences, _window(inputs))
 
 
+@weakly_cached
 def _make_mask(sequences: Sequences, queries: Sequences, window: int | None) -> Any:
     masks = xformers_library.load().attn_bias
     # Sequences without tokens are no blocks.

@@ -9,34 +9,35 @@ known on the host; nothing waits for the device.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from models.attention.sequences import Sequences
+from models.attention.weak_cache import weakly_cached
 
 BLOCK = 64
 """Tokens a block; each block of a sequence has its own bounds of time."""
 LARGEST_TILE = 128
 """No kernel's tile has more tokens."""
 
-_lists: WeakKeyDictionary[Sequences, dict[int, Tensor]] = WeakKeyDictionary()
-
 
 def tile_lists(
     sequences: Sequences, sizes: Iterable[int], queries: Sequences | None = None
 ) -> dict[int, Tensor]:
     """`tile_list` of each of `sizes`, and of any others that were made for this batch."""
-    key = queries or sequences
-    made = _lists.get(key)
-    if made is None:
-        made = _lists[key] = {}
+    made = _lists(sequences, queries)
     for size in sizes:
         if size not in made:
             made[size] = _tile_list(sequences, size, queries)
     return made
+
+
+@weakly_cached
+def _lists(sequences: Sequences, queries: Sequences | None) -> dict[int, Tensor]:
+    """Of this pair, to be filled: the same queries may follow a longer history in the next call."""
+    return {}
 
 
 def tile_list(sequences: Sequences, tile: int, queries: Sequences | None = None) -> Tensor:

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from weakref import WeakKeyDictionary
 
 import torch
 import triton
@@ -26,6 +25,7 @@ from models.attention.silu.start import is_put_off, start
 from models.attention.silu.step import read_tile
 from models.attention.silu.tiles import BLOCK, LARGEST_TILE, tile_list
 from models.attention.silu.tuning import Shape
+from models.attention.weak_cache import weakly_cached
 
 LIMIT = 2**30
 _ONE_WARP = Shape(BLOCK, BLOCK, warps=1, stages=1)
@@ -76,16 +76,11 @@ class Times:
         return found
 
 
-_times: WeakKeyDictionary[RelativeTime, Times] = WeakKeyDictionary()
-
-
+@weakly_cached
 def times_of(relative_time: RelativeTime) -> Times:
     """Found once a batch and shared by all layers."""
-    if relative_time not in _times:
-        blocks = tile_list(relative_time.sequences, BLOCK)
-        query_time = _at_places(relative_time)
-        _times[relative_time] = find_times(query_time, relative_time.timestamp, blocks)
-    return _times[relative_time]
+    blocks = tile_list(relative_time.sequences, BLOCK)
+    return find_times(_at_places(relative_time), relative_time.timestamp, blocks)
 
 
 def _at_places(relative_time: RelativeTime) -> Tensor:
