@@ -1,35 +1,12 @@
-"""Ready-made specs for public data sets; the data themselves are the user's to bring, or to fetch."""
+"""Public data sets: ready-made specs, and the download of their files from where they are published.
 
-from __future__ import annotations
+In: the name of a data set. Out: the path of its spec; its files, downloaded, checked and unpacked.
+May import: `behavior.spec`.
 
-from pathlib import Path
+    datasets.names()                     ml-1m, taobao, ...
+    fetch.fetch("ml-1m", "raw/ml-1m")    downloads, checks and unpacks
+"""
 
-from behavior.config import did_you_mean
-from behavior.errors import UserError
+from behavior.spec.ready import SOURCES, names, path_of
 
-_FOLDER = Path(__file__).parent
-SOURCES = _FOLDER / "sources.yaml"
-"""Where the data are published; not a spec. See `behavior.datasets.sources`."""
-
-
-def names() -> list[str]:
-    """Names of the ready specs."""
-    return sorted(path.stem for path in _FOLDER.glob("*.yaml") if path != SOURCES)
-
-
-def path_of(name: str, *, where: str = "SPEC") -> Path:
-    """The spec file of a ready spec.
-
-    Args:
-        name: of the ready spec.
-        where: the argument that gave the name, for the error.
-
-    Raises:
-        UserError: there is none of that name.
-    """
-    path = _FOLDER / f"{name}.yaml"
-    if name not in names():
-        raise UserError(
-            f"'{name}' is neither a file nor a ready spec", where=where, fix=did_you_mean(name, names())
-        )
-    return path
+__all__ = ["SOURCES", "names", "path_of"]

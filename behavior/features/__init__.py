@@ -1,5 +1,8 @@
 """Features of items, users and events: raw columns become ids and numbers.
 
+In: raw feature columns, counts in the training part. Out: encoded columns, vocabularies, manifest entries.
+May import: `spec`, `arrow`, `shards` (entries of the manifest).
+
 columns     raw values in one form for each kind
 fit         what must be known of all values first: mergeable, so that Beam can run it
 encode      values into what the shards hold

@@ -1,12 +1,4 @@
-"""Packing: sequences are put together to a budget, so that no token is padding and packs cost alike.
-
-pack_sequences          pieces of sequences in packs, an object that packs Arrow lists
-pack_lengths            the number of each sequence's pack: fewest packs
-pack_in_order, NextFit  the same in input order, for an array and for a stream
-Cost                    cost = linear * n + quadratic * n^2, in place of tokens
-spread, fill_packs      items over parts, a loader's pool over the next packs
-deal_packs              packs over ranks, step by step
-"""
+"""The packs of sequences: fewest (best fit decreasing), or in input order (next fit)."""
 
 from __future__ import annotations
 

@@ -1,0 +1,35 @@
+"""Long-sequence sampling: which events of a training history are a sample's inputs.
+
+In: where histories begin and end, the behaviors of their events, seed and epoch. Out: each sample's inputs.
+May import: `behavior.packing` (the cost of a length).
+"""
+
+from typing import TYPE_CHECKING
+
+from behavior.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from behavior.sampling.config import SamplingConfig, StochasticLength
+    from behavior.sampling.sampler import Sampler, Units
+    from behavior.sampling.stochastic_length import LengthRule, balance_lengths
+
+__all__ = [
+    "LengthRule",
+    "Sampler",
+    "SamplingConfig",
+    "StochasticLength",
+    "Units",
+    "balance_lengths",
+]
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "LengthRule": "stochastic_length",
+        "Sampler": "sampler",
+        "SamplingConfig": "config",
+        "StochasticLength": "config",
+        "Units": "sampler",
+        "balance_lengths": "stochastic_length",
+    },
+)

@@ -1,4 +1,9 @@
-"""Readers of raw files: planning of chunks, then one reader a format, all giving `RawBatch`es."""
+"""Readers of raw files: a plan of chunks (byte ranges, row groups), then one reader a format.
+
+In: the files that a spec names: delimited text, JSON lines, Parquet; gzip, zstd; any `fsspec` file system.
+Out: `RawBatch`es: columns as they stand in the file, where each row came from, and what was bad.
+May import: `spec`.
+"""
 
 from behavior.sources.damage import UnreadableFileError
 from behavior.sources.plan import BadFile, Chunk, Plan, plan_input

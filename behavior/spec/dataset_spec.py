@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 from behavior.config import Config, did_you_mean, parse_config, read_yaml
 from behavior.errors import UserError
 from behavior.spec.formats import FileFormat, OneOrMany
+from behavior.spec.ready import path_of
 from behavior.spec.rules import (
     TICKS_PER_SECOND,
     DomainIds,
@@ -306,12 +307,10 @@ def load_spec(spec: str | Path, *, input_folder: str | Path | None = None) -> tu
     Raises:
         UserError: no such file or name, a wrong spec, or a ready spec without an input folder.
     """
-    from behavior import datasets
-
     text = str(spec)
     path = Path(text)
     if not path.exists() and not text.endswith((".yaml", ".yml")):
-        path = datasets.path_of(text)
+        path = path_of(text)
         if input_folder is None:
             raise UserError(
                 f"the ready spec '{text}' needs the folder that holds the files", fix="add --input DIR"

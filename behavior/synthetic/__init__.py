@@ -3,6 +3,9 @@
 log = generate(SyntheticConfig(users=2000))
 log.write("raw/")        # files as a company's log would look, and the spec to prepare them
 ceilings(log)            # NDCG@10 and HR@10 of rankers that know the planted process
+
+In: a configuration, seed included. Out: Arrow tables, or raw files with the spec that prepares them.
+May import: nothing but the root's modules.
 """
 
 from behavior.synthetic.ceilings import ceilings, predictive

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from behavior.synthetic.config import SyntheticConfig
 from behavior.synthetic.world import Ints, World
+from behavior.synthetic.write import write_log
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,4 @@ class SyntheticLog:
         Raises:
             UserError: the folder holds other files already, or cannot be written.
         """
-        from behavior.synthetic.write import write_log
-
-        return write_log(self, Path(folder), event_files)
+        return write_log(self.config, self.events, self.items, self.users, Path(folder), event_files)

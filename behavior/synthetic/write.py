@@ -12,24 +12,33 @@ import pyarrow.csv as pacsv
 import yaml
 
 from behavior.errors import UserError
-from behavior.synthetic.log import SyntheticLog
+from behavior.synthetic.config import SyntheticConfig
 
 
-def write_log(log: SyntheticLog, folder: Path, event_files: int) -> Path:
-    """See `SyntheticLog.write`."""
+def write_log(
+    config: SyntheticConfig,
+    events: pa.Table,
+    items: pa.Table,
+    users: pa.Table,
+    folder: Path,
+    event_files: int,
+) -> Path:
+    """See `SyntheticLog.write`, whose fields these are."""
     if event_files < 1:
         raise UserError(f"{event_files} event files cannot hold a log", fix="use at least 1")
     if folder.is_dir() and any(folder.iterdir()):
         raise UserError(f"the folder '{folder}' is not empty", fix="name a new folder, or empty this one")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write_events(log.events, folder, event_files)
-        tags = pc.binary_join(log.items["tags"], "|")
-        items = log.items.set_column(log.items.schema.get_field_index("tags"), "tags", tags)
+        _write_events(events, folder, event_files)
+        tags = pc.binary_join(items["tags"], "|")
+        items = items.set_column(items.schema.get_field_index("tags"), "tags", tags)
         pacsv.write_csv(items, folder / "items.csv")
-        pacsv.write_csv(log.users, folder / "users.csv")
+        pacsv.write_csv(users, folder / "users.csv")
         path = folder / "spec.yaml"
-        path.write_text(yaml.safe_dump(spec_of(log), sort_keys=False, allow_unicode=True), encoding="utf-8")
+        path.write_text(
+            yaml.safe_dump(spec_of(config), sort_keys=False, allow_unicode=True), encoding="utf-8"
+        )
     except OSError as error:
         raise UserError(f"the log cannot be written: {error}", where=str(folder)) from error
     return path
@@ -45,9 +54,8 @@ def _write_events(events: pa.Table, folder: Path, files: int) -> None:
             pacsv.write_csv(events.take(pa.array(rows)), stream)
 
 
-def spec_of(log: SyntheticLog) -> dict[str, Any]:
+def spec_of(config: SyntheticConfig) -> dict[str, Any]:
     """The dataset spec of the files that `write_log` writes, as plain values."""
-    config = log.config
     columns = {"user": "user", "item": "item", "timestamp": "timestamp"}
     domains = {}
     if config.domains > 1:

@@ -1,7 +1,14 @@
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import subprocess
 import sys
+
+import pytest
+
+import behavior
+import behavior.packing
 
 HEAVY = ("torch", "apache_beam", "lightning")
 
@@ -31,3 +38,20 @@ for module in pkgutil.walk_packages(behavior.__path__, "behavior."):
 def test_every_name_it_promises_is_there() -> None:
     code = "import behavior\nfor name in behavior.__all__: assert getattr(behavior, name).__name__ == name"
     assert "behavior" in loaded_by(code)
+
+
+def test_every_room_says_what_it_is_and_has_the_names_it_promises() -> None:
+    for room in pkgutil.iter_modules(behavior.__path__):
+        if not room.ispkg:
+            continue
+        module = importlib.import_module(f"behavior.{room.name}")
+        assert "May import:" in (module.__doc__ or ""), room.name
+        assert module.__all__
+        for name in module.__all__:
+            assert getattr(module, name) is not None
+            assert name in dir(module)
+
+
+def test_an_unknown_name_of_a_room_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match=r"behavior\.packing.*'nothing'"):
+        behavior.packing.nothing  # noqa: B018

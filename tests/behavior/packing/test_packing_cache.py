@@ -67,5 +67,5 @@ def test_nothing_can_be_written(package: Path) -> None:
 def test_a_cache_folder_of_ones_own(package: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     assert run(package, cache) == (EXPECTED, 0)
-    assert list(cache.rglob("packing_kernels.best_fit_decreasing*.nbc"))
+    assert list(cache.rglob("kernels.best_fit_decreasing*.nbc"))
     assert run(package, cache) == (EXPECTED, 1)
