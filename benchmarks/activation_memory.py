@@ -26,6 +26,8 @@ from torch import Tensor, nn
 
 from models.backbones import BackboneConfig, build_backbone
 from models.data.batch import PackedBatch
+from models.inputs.layout import OneTokenPerEvent
+from models.inputs.tokens import Tokens
 from models.training.compile import compile_blocks
 
 DIM, HEADS, LENGTH, SEQUENCES = 512, 2, 64, 2
@@ -61,10 +63,11 @@ def _kept(settings: dict[str, Any], blocks: int, compiled: bool) -> list[int]:
         batch = PackedBatch.from_lists(
             [[1] * LENGTH] * sequences, timestamps=[[60 * at for at in range(LENGTH)]] * sequences
         )
+        tokens = OneTokenPerEvent().tokens(batch)
         x = torch.randn(batch.num_tokens, DIM, requires_grad=True)
-        run(backbone, x, batch)  # compiles, and makes what is made once a batch
+        run(backbone, x, tokens)  # compiles, and makes what is made once a batch
         before = _allocated()
-        out = run(backbone, x, batch)
+        out = run(backbone, x, tokens)
         kept.append(_allocated() - before)
         del out
     return kept
@@ -91,10 +94,10 @@ def _allocated() -> int:
     return int(found.uordblks + found.hblkhd)
 
 
-def run(backbone: nn.Module, x: Tensor, batch: PackedBatch) -> Tensor:
+def run(backbone: nn.Module, x: Tensor, tokens: Tokens) -> Tensor:
     """A forward pass in mixed precision."""
     with torch.autocast("cpu", torch.bfloat16):
-        out: Tensor = backbone(x, batch)
+        out: Tensor = backbone(x, tokens)
     return out
 
 

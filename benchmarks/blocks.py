@@ -25,6 +25,8 @@ from torch import nn
 from benchmarks.attention import milliseconds
 from models.backbones import BackboneConfig, build_backbone
 from models.data.batch import PackedBatch
+from models.inputs.layout import OneTokenPerEvent
+from models.inputs.tokens import Tokens
 from models.layers.kinds import RecomputeMode
 from models.training.compile import compile_blocks
 
@@ -46,14 +48,14 @@ CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
 }
 
 
-def make_batch(lengths: list[int]) -> PackedBatch:
+def make_tokens(lengths: list[int]) -> Tokens:
     """Events an hour apart, on the GPU."""
     batch = PackedBatch.empty(np.array(lengths, np.int64), has_time=True)
     batch.token_rows().zero_()
     batch.timestamp.copy_(torch.arange(sum(lengths)) * 3600)
     batch.query_time.copy_(batch.timestamp + 3600)
     batch.position.copy_(torch.cat([torch.arange(length) for length in lengths]))
-    return batch.to("cuda")
+    return OneTokenPerEvent().tokens(batch.to("cuda"))
 
 
 def measure(
@@ -66,36 +68,37 @@ def measure(
     if compiled:
         torch.compiler.reset()
         compile_blocks(backbone, torch.device("cuda"))
-    batch = make_batch([options.length] * options.sequences)
-    x = torch.randn(batch.num_tokens, options.dim, device="cuda", requires_grad=True)
+    tokens = make_tokens([options.length] * options.sequences)
+    count = tokens.sequences.num_tokens
+    x = torch.randn(count, options.dim, device="cuda", requires_grad=True)
 
     def both() -> None:
         with torch.autocast("cuda", torch.bfloat16):
-            out = backbone(x, batch)
+            out = backbone(x, tokens)
         out.sum().backward()
 
     both()
     time = milliseconds(both)
-    kept = _kept(backbone, x, batch)
+    kept = _kept(backbone, x, tokens)
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     both()
     torch.cuda.synchronize()
     peak = torch.cuda.max_memory_allocated() - before
     return {
-        "tokens/s a block": batch.num_tokens * BLOCKS / time * 1e3,
+        "tokens/s a block": count * BLOCKS / time * 1e3,
         "ms": time,
-        "kept": kept / batch.num_tokens / options.dim / BLOCKS,
+        "kept": kept / count / options.dim / BLOCKS,
         "peak MiB": peak / 2**20,
     }
 
 
-def _kept(backbone: nn.Module, x: torch.Tensor, batch: PackedBatch) -> float:
+def _kept(backbone: nn.Module, x: torch.Tensor, tokens: Tokens) -> float:
     """Bytes that are held between forward and backward."""
     torch.cuda.synchronize()
     before = torch.cuda.memory_allocated()
     with torch.autocast("cuda", torch.bfloat16):
-        out = backbone(x, batch)
+        out = backbone(x, tokens)
     held = torch.cuda.memory_allocated() - before
     out.sum().backward()
     return float(held)

@@ -12,7 +12,8 @@ from models.data.catalog import ItemCatalog
 from models.data.loading import Replica, SequenceSource, TrainLoader
 from models.data.sequences import About, about_sequences, dataset_digest
 from models.distributed.sharding import Exchange, ShardedEmbedding
-from models.inputs.embedding import InputEmbedding, ItemTable, item_table
+from models.inputs.embedding import InputEmbedding
+from models.inputs.item_table import ItemTable, item_table
 from models.losses import RetrievalLoss
 from models.losses.negatives import NegativeSampler
 from models.tasks.retrieval import RetrievalModel, RetrievalObjective
@@ -96,7 +97,8 @@ def build_model(
         scale_items=model.scales_input,
         make_items=make_items,
     )
-    backbone = build_backbone(model, max_length=model.max_length)
+    max_tokens = embedding.layout.max_tokens(model.max_length)
+    backbone = build_backbone(model, max_length=model.max_length, max_tokens=max_tokens)
     num_items = catalog.num_item_ids - catalog.first_item
     return RetrievalModel(
         embedding,

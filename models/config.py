@@ -94,7 +94,7 @@ class RunConfig(Config):
     """A training run. `lrm train --set section.key=value` changes any of these."""
 
     model: ModelConfig = Field(ModelConfig(), description="the backbone")
-    embedding: EmbeddingConfig = Field(EmbeddingConfig(), description="how an event becomes a vector")
+    embedding: EmbeddingConfig = Field(EmbeddingConfig(), description="how events become token vectors")
     loss: LossConfig = Field(LossConfig(), description="what is minimised")
     optimizer: OptimizerConfig = Field(OptimizerConfig(), description="how")
     train: TrainConfig = Field(TrainConfig(), description="for how long, and in what portions")

@@ -1,4 +1,11 @@
-"""Backbones: what turns a sequence of events into one query vector an event."""
+"""Backbones: from token vectors to contextual token vectors.
+
+In: [tokens, dim] and `models.inputs.tokens.Tokens`: where sequences start, positions, times and the attention
+mask. Out: [tokens, dim]. A kind of backbone is a `Preset`, one file each; `config` lets users change parts of
+it, `backbone` stacks the blocks. A new kind is a file with a preset and a line in `kinds`.
+
+May import `behavior`, and of `models`: attention, layers, inputs (tokens only).
+"""
 
 from typing import TYPE_CHECKING
 

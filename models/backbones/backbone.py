@@ -1,4 +1,4 @@
-"""The stack: equal blocks, one after the other."""
+"""A stack of equal blocks."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from models.attention import Causal, RelativeTime
-from models.data.batch import PackedBatch
+from models.attention import RelativeTime
+from models.inputs.tokens import Tokens
 from models.layers.attention_layer import AttentionLayer
 from models.layers.context import SequenceContext
 from models.layers.feed_forward_layer import FeedForwardLayer
@@ -31,7 +31,7 @@ class Block(nn.Module):
 
 
 class Backbone(nn.Module):
-    """Blocks and, for some kinds, a last norm.
+    """Blocks and, for some kinds, a final norm.
 
     Args:
         settings: of every block.
@@ -46,12 +46,12 @@ class Backbone(nn.Module):
         self.blocks = nn.ModuleList(make_block(settings) for _ in range(blocks))
         self.norm = make_norm(settings.norm if final_norm else "none", settings.dim, settings.norm_eps)
         rotates = settings.bias == "rope"
-        self.rope = RotaryEmbedding(settings.query_dim, settings.max_length) if rotates else None
+        self.rope = RotaryEmbedding(settings.query_dim, settings.max_tokens) if rotates else None
         self.recompute = settings.recompute
 
-    def forward(self, x: Tensor, batch: PackedBatch) -> Tensor:
-        """[tokens, dim] -> [tokens, dim]; sequences of `batch` do not see each other."""
-        context = self._context(x, batch)
+    def forward(self, x: Tensor, tokens: Tokens) -> Tensor:
+        """[tokens, dim] -> [tokens, dim]; a token attends to what the mask of `tokens` lets it see."""
+        context = self._context(x, tokens)
         for block in self.blocks:
             if self.recompute == "block" and torch.is_grad_enabled():
                 x = checkpoint(block, x, context, use_reentrant=False)
@@ -60,10 +60,10 @@ class Backbone(nn.Module):
         out: Tensor = self.norm(x)
         return out
 
-    def _context(self, x: Tensor, batch: PackedBatch) -> SequenceContext:
+    def _context(self, x: Tensor, tokens: Tokens) -> SequenceContext:
         return SequenceContext(
-            sequences=batch.sequences,
-            relative_time=RelativeTime(batch.query_time, batch.timestamp, batch.sequences),
-            mask=Causal(),
-            rotation=None if self.rope is None else self.rope(batch.position, x.dtype),
+            sequences=tokens.sequences,
+            relative_time=RelativeTime(tokens.query_time, tokens.timestamp, tokens.sequences),
+            mask=tokens.mask,
+            rotation=None if self.rope is None else self.rope(tokens.position, x.dtype),
         )

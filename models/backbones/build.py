@@ -9,15 +9,17 @@ from models.backbones.backbone import Backbone
 from models.backbones.config import BackboneConfig
 
 
-def build_backbone(config: BackboneConfig, *, max_length: int) -> nn.Module:
+def build_backbone(config: BackboneConfig, *, max_length: int, max_tokens: int | None = None) -> nn.Module:
     """A backbone with fresh weights, drawn from torch's global generator.
 
     Args:
         config: its kind and sizes.
-        max_length: the longest history it will see, in tokens; HSTU's N and the size of position tables.
+        max_length: the longest history in events; HSTU's N.
+        max_tokens: most tokens of a sequence (`models.inputs.layout.Layout.max_tokens`), the size of position
+            tables; by default as many as events.
 
     Returns:
-        A module called as `module(x [tokens, dim], batch: PackedBatch) -> [tokens, dim]`.
+        A module called as `module(x [tokens, dim], tokens: models.inputs.tokens.Tokens) -> [tokens, dim]`.
 
     Raises:
         UserError: the attention kernel named in `config` does not exist.
@@ -25,7 +27,7 @@ def build_backbone(config: BackboneConfig, *, max_length: int) -> nn.Module:
     if config.kernel is not None:
         find_kernel(config.kernel, where="model.attention")
     return Backbone(
-        config.block_settings(max_length),
+        config.block_settings(max_length, max_tokens),
         blocks=config.blocks,
         final_norm=config.has_final_norm,
     )

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from behavior.config import Config
 from models.attention.kinds import DecayKind
-from models.backbones.checks import problems
+from models.backbones.consistency import contradictions
 from models.backbones.kinds import BACKBONES, BackboneKind
 from models.backbones.preset import DropoutPlace, Preset
 from models.layers.kinds import (
@@ -83,8 +83,13 @@ class BackboneConfig(Config):
 
     @model_validator(mode="after")
     def _fits_together(self) -> BackboneConfig:
-        problem = next(problems(self), None)
-        if problem is not None:
+        if self.dim % self.heads and None in (self.qk_dim, self.v_dim):
+            raise ValueError(f"dim ({self.dim}) is not a multiple of heads ({self.heads})")
+        given = {name for name, value in self if value is not None}
+        found = contradictions(
+            self.kind, self.block_settings(max_length=1), given, final_norm=bool(self.final_norm)
+        )
+        for problem in found:
             raise ValueError(problem)
         return self
 
@@ -135,11 +140,12 @@ class BackboneConfig(Config):
         """Name of the attention kernel, None to choose by input."""
         return None if self.attention == "auto" else self.attention
 
-    def block_settings(self, max_length: int) -> BlockSettings:
+    def block_settings(self, max_length: int, max_tokens: int | None = None) -> BlockSettings:
         """Every setting of a block.
 
         Args:
-            max_length: longest history in tokens.
+            max_length: longest history in events, N.
+            max_tokens: most tokens of a sequence; by default as many as events.
         """
         preset = self.preset
         feed_forward = self.feed_forward or preset.feed_forward
@@ -149,6 +155,7 @@ class BackboneConfig(Config):
             query_dim=self.query_dim,
             value_dim=self.value_dim,
             max_length=max_length,
+            max_tokens=max_length if max_tokens is None else max_tokens,
             bias=self.relative_bias,
             bias_per_head=self.bias_tables == "per_head",
             decay=self.decay or "power",

@@ -1,0 +1,12 @@
+"""Inputs: from the events of a batch to what a backbone is given, token vectors and `Tokens`.
+
+In: a `PackedBatch` and the `ItemCatalog`. Out: `[tokens, dim]` vectors; where tokens stand, when they ask and
+what they may see (`tokens.Tokens`); and the vectors of items, which candidates are scored by.
+
+- `item_table`: the protocol of an item table, and the table that is whole on every device.
+- `item_features`, `fusion`: one vector an item feature, and item vectors with their features.
+- `layout`: which tokens an event becomes (`Layout`), and the layouts there are (`LAYOUTS`).
+- `embedding`: events to vectors, put together.
+
+May import `behavior`, and of `models`: data, attention (sequences, masks), layers. Backbones import `tokens`.
+"""

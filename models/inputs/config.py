@@ -10,15 +10,18 @@ from behavior.config import Config
 
 
 class EmbeddingConfig(Config):
-    """How events become vectors."""
+    """How events become token vectors."""
 
+    layout: str = Field("event", description="which tokens an event becomes; event: one token an event")
     behaviors: Literal["none", "add"] = Field(
-        "none", description="behavior of each event: none, or add its vector to the item's"
+        "none", description="behavior embedding of each event: none, or add it to the item embedding"
     )
     query_behavior: Literal["none", "add"] = Field(
         "none",
-        description="behavior of the event to predict: none, or add its vector, known to who asks",
+        description="embedding of the behavior to predict: none, or add it to the query's token, in training "
+        "and evaluation alike",
     )
     features: Literal["none", "add", "mean"] = Field(
-        "none", description="item features: none, add their vectors to the item's, or take the mean of all"
+        "none",
+        description="item feature embeddings: none, add them to the item embedding, or take the mean of all",
     )

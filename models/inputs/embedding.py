@@ -1,9 +1,9 @@
-"""What goes into a backbone: items, their features, behaviors and positions as vectors."""
+"""The input of a backbone: events of a batch as token vectors."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -12,42 +12,39 @@ from torch.nn import functional as F
 from behavior.errors import UserError
 from models.data.batch import PackedBatch
 from models.data.catalog import ItemCatalog
-from models.distributed.sharding import ShardedEmbedding
 from models.inputs.config import EmbeddingConfig
-from models.inputs.item_features import INIT_STD, embed_feature, init_embedding
+from models.inputs.fusion import FeatureFusion
+from models.inputs.item_table import MakeItemTable, item_table
+from models.inputs.layout import make_layout
+from models.inputs.tokens import Tokens
 from models.layers.dropout import Dropout
+from models.layers.initialization import INIT_STD, init_embedding, init_truncated
 
-ItemTable = nn.Embedding | ShardedEmbedding
-
-
-def item_table(num_item_ids: int, dim: int) -> ItemTable:
-    """A table of items in one place, with fresh weights."""
-    table = nn.Embedding(num_item_ids, dim, padding_idx=0)
-    init_embedding(table.weight)
-    return table
+if TYPE_CHECKING:
+    from models.distributed.sharding import ShardedEmbedding
 
 
 class InputEmbedding(nn.Module):
-    """`dropout(sqrt(dim) * (item [+ behavior] [+ asked behavior]) + position)`.
+    """`dropout(sqrt(dim) * token + position)`, of tokens that the layout makes of items and behaviors.
 
     That is the input of HSTU (arXiv 2402.17152) and of SASRec (arXiv 1808.09781). Items: normal(0, 0.02)
     truncated at two standard deviations, positions: the same with `sqrt(1 / dim)`. Position 0 is the oldest
-    event of the window. Row 0 of every table but positions is zero and stays so.
+    of the window. Row 0 of every table but positions is padding, zero, and stays so.
 
     Args:
-        config: what is embedded.
+        config: what is embedded, and the layout.
         catalog: the items.
         num_behaviors: how many behaviors there are; ids 1..num_behaviors.
         dim: width of the vectors.
-        max_length: number of positions.
+        max_length: most events of a sequence; the layout says how many positions these take.
         dropout: probability, on the sum.
         learned_positions: whether positions are added; Llama has none.
         scale_items: whether item vectors are multiplied by `sqrt(dim)`. Where not, as in GPT, positions are
             as small as items at first.
-        make_items: makes the table of items, of the number of item ids and a width.
+        make_items: makes the item table, of the number of item ids and a width.
 
     Raises:
-        UserError: item features are asked for and there are none.
+        UserError: item features are asked for and there are none, or the layout is not known.
     """
 
     def __init__(
@@ -61,7 +58,7 @@ class InputEmbedding(nn.Module):
         *,
         learned_positions: bool = True,
         scale_items: bool = True,
-        make_items: Callable[[int, int], ItemTable] = item_table,
+        make_items: MakeItemTable = item_table,
     ) -> None:
         super().__init__()
         if config.features != "none" and not catalog.features:
@@ -72,33 +69,54 @@ class InputEmbedding(nn.Module):
             )
         self.config = config
         self.scale = math.sqrt(dim) if scale_items else 1.0
+        self.layout = make_layout(config.layout, dim)
+        needed = self.layout.vectors
         self.item = make_items(catalog.num_item_ids, dim)
-        used = catalog.features if config.features != "none" else ()
-        self.features = nn.ModuleList(embed_feature(feature, dim) for feature in used)
-        self.behavior = _behavior_table(num_behaviors, dim) if config.behaviors == "add" else None
-        self.query_behavior = _behavior_table(num_behaviors, dim) if config.query_behavior == "add" else None
+        self.features = (
+            FeatureFusion((), dim, "add")
+            if config.features == "none"
+            else FeatureFusion(catalog.features, dim, config.features)
+        )
+        has_behavior = config.behaviors == "add" or "behavior" in needed
+        asks_behavior = config.query_behavior == "add" or "query_behavior" in needed
+        self.behavior = _behavior_table(num_behaviors, dim) if has_behavior else None
+        self.query_behavior = _behavior_table(num_behaviors, dim) if asks_behavior else None
         position_std = math.sqrt(1.0 / dim) if scale_items else INIT_STD
-        self.position = _position_table(max_length, dim, position_std) if learned_positions else None
+        positions = self.layout.max_tokens(max_length)
+        self.position = _position_table(positions, dim, position_std) if learned_positions else None
         self.dropout = Dropout(dropout)
 
-    def forward(self, batch: PackedBatch) -> Tensor:
-        """[tokens, dim] from the item, behavior and position of each event."""
-        events = self.item_vectors(batch.item)
-        if self.behavior is not None:
-            events = events + self.behavior(batch.behavior)
-        if self.query_behavior is not None:
-            # Like the known time: a property of the question, in training and evaluation alike.
-            events = events + self.query_behavior(batch.target_behavior)
-        events = events * self.scale
+    def forward(self, batch: PackedBatch) -> tuple[Tensor, Tokens]:
+        """[tokens, dim] token vectors, and what the backbone is told of them."""
+        tokens = self.layout.tokens(batch)
+        x = self.layout.arrange(self.event_vectors(batch), tokens) * self.scale
         if self.position is not None:
             # Not `position[...]`, whose gradient depends on the order of threads.
-            events = events + F.embedding(batch.position, self.position)
-        return self.dropout(events)
+            x = x + F.embedding(tokens.position, self.position)
+        return self.dropout(x), tokens
+
+    def event_vectors(self, batch: PackedBatch) -> dict[str, Tensor]:
+        """[events, dim] each: `item`, and of `behavior` and `query_behavior` what there is."""
+        vectors = {"item": self.item_vectors(batch.item)}
+        if self.behavior is not None:
+            vectors["behavior"] = self.behavior(batch.behavior)
+        if self.query_behavior is not None:
+            # Like the known time: a property of the question, in training and evaluation alike.
+            vectors["query_behavior"] = self.query_behavior(batch.target_behavior)
+        return vectors
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the batch's columns that are read."""
+        names = {"item": True, "behavior": self.behavior, "target_behavior": self.query_behavior}
+        own = [name for name, table in names.items() if table is not None]
+        return tuple(dict.fromkeys([*own, *self.layout.columns]))
 
     @property
     def sharded_items(self) -> ShardedEmbedding | None:
-        """The table of items, where it is divided among processes."""
-        return self.item if isinstance(self.item, ShardedEmbedding) else None
+        """The item table, where it is divided among processes."""
+        table: object = self.item
+        return None if isinstance(table, nn.Embedding) else table  # type: ignore[return-value]
 
     def item_vectors(self, ids: Tensor | None = None) -> Tensor:
         """[n, dim] vectors of items, features included: the same for input and for scoring.
@@ -109,21 +127,14 @@ class InputEmbedding(nn.Module):
         if ids is None:
             # Looked up rather than the table itself, so that padding gets no gradient.
             ids = torch.arange(self.item.num_embeddings, device=self.item.weight.device)
-        return self._with_features(self.item(ids), ids)
+        return self.features(self.item(ids), ids)
 
     def held_vectors(self, first: int) -> Tensor:
         """[n, dim] vectors of the items from id `first` on that this process holds, in order."""
         table = self.sharded_items
         assert table is not None
         ids = table.shards.held(first, table.weight.device)
-        return self._with_features(table.held(ids), ids)
-
-    def _with_features(self, rows: Tensor, ids: Tensor) -> Tensor:
-        if not self.features:
-            return rows
-        vectors = [rows, *(embed(ids) for embed in self.features)]
-        total = torch.stack(vectors).sum(0)
-        return total / len(vectors) if self.config.features == "mean" else total
+        return self.features(table.held(ids), ids)
 
 
 def _behavior_table(num_behaviors: int, dim: int) -> nn.Embedding:
@@ -134,5 +145,5 @@ def _behavior_table(num_behaviors: int, dim: int) -> nn.Embedding:
 
 def _position_table(size: int, dim: int, std: float) -> nn.Parameter:
     table = nn.Parameter(torch.empty(size, dim))
-    nn.init.trunc_normal_(table, std=std, a=-2 * std, b=2 * std)
+    init_truncated(table, std)
     return table

@@ -7,15 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.data.catalog import CategoricalFeature, ItemFeature, MultiCategoricalFeature, NumericFeature
-
-INIT_STD = 0.02
-
-
-def init_embedding(weight: Tensor, std: float = INIT_STD) -> None:
-    """Normal, truncated at two standard deviations; row 0, padding, is zero."""
-    nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
-    with torch.no_grad():
-        weight[0].zero_()
+from models.layers.initialization import INIT_STD, init_embedding, init_truncated
 
 
 class CategoricalEmbedding(nn.Module):
@@ -68,7 +60,7 @@ class NumericEmbedding(nn.Module):
         super().__init__()
         self.register_buffer("values", feature.values, persistent=False)
         self.linear = nn.Linear(2, dim, bias=False)
-        nn.init.trunc_normal_(self.linear.weight, std=INIT_STD, a=-2 * INIT_STD, b=2 * INIT_STD)
+        init_truncated(self.linear.weight, INIT_STD)
 
     def forward(self, items: Tensor) -> Tensor:
         """[n] item ids -> [n, dim]."""

@@ -61,7 +61,7 @@ class AttentionLayer(nn.Module):
             else nn.Linear(settings.dim, sum(self.widths), bias=settings.projection_bias)
         )
         heads = settings.heads if settings.bias_per_head else None
-        self.bias = RelativeBiasTables(settings.bias, settings.max_length, heads, settings.decay)
+        self.bias = RelativeBiasTables(settings.bias, settings.max_tokens, heads, settings.decay)
         self.attention_norm = make_norm(settings.attention_norm, settings.attended_dim, settings.norm_eps)
         self.dropout = Dropout(settings.attention_dropout)
         self.f2: nn.Module = (

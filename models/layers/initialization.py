@@ -1,9 +1,12 @@
-"""First values of linear layers."""
+"""Initial values of linear layers and embedding tables."""
 
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+INIT_STD = 0.02
+"""Standard deviation of a fresh embedding table before it is truncated."""
 
 
 def init_linear(layer: nn.Linear, std: float | None, widths: list[int] | None = None) -> None:
@@ -23,3 +26,15 @@ def init_linear(layer: nn.Linear, std: float | None, widths: list[int] | None = 
                 nn.init.xavier_uniform_(weight)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
+
+
+def init_embedding(weight: Tensor, std: float = INIT_STD) -> None:
+    """Draw an embedding table from a normal truncated at two standard deviations; row 0, padding, is zero."""
+    init_truncated(weight, std)
+    with torch.no_grad():
+        weight[0].zero_()
+
+
+def init_truncated(weight: Tensor, std: float) -> None:
+    """Draw from a normal truncated at two standard deviations (0.88 of the deviation is left)."""
+    nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)

@@ -46,16 +46,16 @@ class RelativeBiasTables(nn.Module):
 
     Args:
         setting: what there is.
-        max_length: size of the position table.
+        max_tokens: most tokens of a sequence; the size of the position table.
         heads: give each of so many heads its own; None for one shared by all, as published.
         decay: form of the decay, where the setting asks for one.
     """
 
     def __init__(
-        self, setting: BiasSetting, max_length: int, heads: int | None = None, decay: DecayKind = "power"
+        self, setting: BiasSetting, max_tokens: int, heads: int | None = None, decay: DecayKind = "power"
     ) -> None:
         super().__init__()
-        self.position = _table(heads, max_length) if setting in ("both", "position") else None
+        self.position = _table(heads, max_tokens) if setting in ("both", "position") else None
         self.time = _table(heads, NUM_BUCKETS) if setting in ("both", "time") else None
         self.decay = LearnedDecay(heads or 1, decay) if setting == "decay" else None
 

@@ -24,7 +24,7 @@ class RotaryEmbedding(nn.Module):
 
     Args:
         dim: width of queries and keys, a head; even.
-        max_length: number of positions.
+        positions: how many there are.
 
     Raises:
         ValueError: `dim` is odd.
@@ -33,13 +33,13 @@ class RotaryEmbedding(nn.Module):
     cos: Tensor
     sin: Tensor
 
-    def __init__(self, dim: int, max_length: int) -> None:
+    def __init__(self, dim: int, positions: int) -> None:
         super().__init__()
         if dim % 2:
             raise ValueError(f"RoPE turns pairs of numbers: {dim} is odd")
         # In float64, because angles at late positions are large and only their remainder counts.
         frequency = BASE ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)
-        angle = torch.arange(max_length, dtype=torch.float64)[:, None] * frequency
+        angle = torch.arange(positions, dtype=torch.float64)[:, None] * frequency
         self.register_buffer("cos", angle.cos(), persistent=False)
         self.register_buffer("sin", angle.sin(), persistent=False)
 
@@ -47,7 +47,7 @@ class RotaryEmbedding(nn.Module):
         """The rotation of each token.
 
         Args:
-            position: [tokens] int64, below `max_length`; 0 for the oldest event of its window.
+            position: [tokens] int64, below the number of positions.
             dtype: of the model's numbers; less than float32 is raised to it.
         """
         precision = torch.promote_types(dtype, torch.float32)

@@ -26,7 +26,9 @@ class BlockSettings:
     value_dim: int
     """Width of values, a head."""
     max_length: int
-    """Longest history in tokens: HSTU's N, the size of position tables."""
+    """Longest history in events: HSTU's N."""
+    max_tokens: int
+    """Most tokens of a sequence: the size of position tables."""
 
     bias: BiasSetting
     bias_per_head: bool

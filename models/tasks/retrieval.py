@@ -41,8 +41,9 @@ class RetrievalModel(nn.Module):
         self.normalize = normalize
 
     def forward(self, batch: PackedBatch) -> torch.Tensor:
-        """Queries, [tokens, dim] float32: what is wanted after each event."""
-        return self._scorable(self.backbone(self.embedding(batch), batch))
+        """Queries, [events, dim] float32: what is wanted after each event."""
+        x, tokens = self.embedding(batch)
+        return self._scorable(tokens.queries(self.backbone(x, tokens)))
 
     def item_vectors(self, ranks: torch.Tensor | None = None) -> torch.Tensor:
         """Vectors of known items, float32.

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from models.distributed.sharding.exchange import Exchange
 from models.distributed.sharding.rows import RowShards
-from models.inputs.item_features import INIT_STD
+from models.layers.initialization import INIT_STD
 
 # Values of the table that are drawn at a time: fewer than the table has, and it is another one.
 _DRAWN = 1 << 26

@@ -9,7 +9,8 @@ import torch
 
 from models.data.batch import PackedBatch
 from models.data.catalog import ItemCatalog
-from models.inputs.embedding import EmbeddingConfig, InputEmbedding
+from models.inputs.config import EmbeddingConfig
+from models.inputs.embedding import InputEmbedding
 
 DIM = 4
 
@@ -25,7 +26,7 @@ def make(**settings: Any) -> InputEmbedding:
 @pytest.mark.parametrize("scale_items", [True, False])
 def test_positions_and_scale_can_be_left_out(learned_positions: bool, scale_items: bool) -> None:
     embedding = make(learned_positions=learned_positions, scale_items=scale_items)
-    found = embedding(PackedBatch.from_lists([[2, 4, 2], [1, 3]]))
+    found, _ = embedding(PackedBatch.from_lists([[2, 4, 2], [1, 3]]))
     for token, (item, position) in enumerate([(2, 0), (4, 1), (2, 2), (1, 0), (3, 1)]):
         expected = embedding.item.weight[item] * (2.0 if scale_items else 1.0)
         if learned_positions:

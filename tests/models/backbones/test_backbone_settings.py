@@ -13,15 +13,17 @@ from behavior.errors import UserError
 from models.backbones import BACKBONES, BackboneConfig, build_backbone, check_time_bias
 from models.config import load_config
 from models.data.batch import PackedBatch
+from models.inputs.tokens import Tokens
+from tests.models.tokens import tokens_of
 
 N = 12
 
 
-def make_batch() -> PackedBatch:
+def make_tokens() -> Tokens:
     """Two sequences; from one event to the next goes a minute, an hour, a day, ..."""
     steps = [0, 60, 3600, 86_400, 10**6, 10**7, 3 * 10**7]
     times = torch.tensor(steps).cumsum(0).tolist()
-    return PackedBatch.from_lists([[1] * 7, [2] * 3], timestamps=[times, times[:3]])
+    return tokens_of(PackedBatch.from_lists([[1] * 7, [2] * 3], timestamps=[times, times[:3]]))
 
 
 def count(**settings: Any) -> int:
@@ -34,7 +36,7 @@ def step(backbone: nn.Module, dim: int, seed: int = 0) -> tuple[Tensor, dict[str
     """Loss, and the gradient of the input and of every parameter."""
     torch.manual_seed(seed)
     x = torch.randn(10, dim, requires_grad=True)
-    loss = (backbone(x, make_batch()) * torch.randn(10, dim)).sum()
+    loss = (backbone(x, make_tokens()) * torch.randn(10, dim)).sum()
     named = {"x": x, **dict(backbone.named_parameters())}
     return loss.detach(), dict(zip(named, torch.autograd.grad(loss, list(named.values())), strict=True))
 

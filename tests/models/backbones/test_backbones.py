@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from models.backbones import BACKBONES, BackboneConfig, build_backbone
 from models.data.batch import PackedBatch
 from tests.models.backbones.backbone_oracle import N, oracle
+from tests.models.tokens import tokens_of
 
 RAGGED = [5, 1, 0, 8]
 
@@ -81,7 +82,7 @@ def compare(config: BackboneConfig, batch: PackedBatch, dtype: torch.dtype, tole
     for parameter in backbone.parameters():  # not the sines of RoPE, which stay as exact as they were made
         parameter.data = parameter.data.to(dtype)
     x = x.to(dtype).requires_grad_()
-    found = backbone(x, batch)
+    found = backbone(x, tokens_of(batch))
     found_gradients = torch.autograd.grad(found, [x, *backbone.parameters()], gradient.to(dtype))
     names = ["out", "x", *exact]
     for name, one, other in zip(
@@ -132,17 +133,18 @@ def test_neighbors_in_the_batch_change_nothing(kind: Any) -> None:
         timestamps=[together.timestamp[6:].tolist()],
         query_times=[together.query_time[6:].tolist()],
     )
-    torch.testing.assert_close(backbone(x, together)[6:], backbone(x[6:], alone), rtol=1e-5, atol=1e-5)
+    found, expected = backbone(x, tokens_of(together))[6:], backbone(x[6:], tokens_of(alone))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", BACKBONES)
 def test_a_later_event_changes_nothing_before_it(kind: Any) -> None:
     backbone = randomized(BackboneConfig(kind=kind, dim=8, blocks=3))
-    batch = ragged_batch([9])
+    tokens = tokens_of(ragged_batch([9]))
     x = torch.randn(9, 8)
     changed = x.clone()
     changed[5] += torch.randn(8)
-    before, after = backbone(x, batch), backbone(changed, batch)
+    before, after = backbone(x, tokens), backbone(changed, tokens)
     assert torch.equal(before[:5], after[:5])
     assert not torch.isclose(before[5:], after[5:], rtol=1e-4).all(-1).any()
 
@@ -150,7 +152,7 @@ def test_a_later_event_changes_nothing_before_it(kind: Any) -> None:
 @pytest.mark.parametrize("kind", BACKBONES)
 def test_a_batch_may_have_no_events(kind: Any) -> None:
     out = build_backbone(BackboneConfig(kind=kind, dim=8), max_length=N)(
-        torch.zeros(0, 8), ragged_batch([0, 0])
+        torch.zeros(0, 8), tokens_of(ragged_batch([0, 0]))
     )
     assert out.shape == (0, 8)
 
@@ -163,7 +165,7 @@ def test_hstu_divides_by_max_length_not_by_the_length_of_the_batch() -> None:
     seen: list[Tensor] = []
     for backbone in (small, large):
         backbone.blocks[0].attention_norm.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-        backbone(torch.ones(3, 4).cumsum(1).cumsum(0), ragged_batch([3]))
+        backbone(torch.ones(3, 4).cumsum(1).cumsum(0), tokens_of(ragged_batch([3])))
     torch.testing.assert_close(seen[0], seen[1] * 100)
 
 
@@ -207,14 +209,14 @@ def test_parts_of_one_layer_have_xavier_bounds_of_their_own() -> None:
 @pytest.mark.parametrize("kind", BACKBONES)
 def test_dropout_falls_in_training_only(kind: Any) -> None:
     backbone = randomized(BackboneConfig(kind=kind, dim=8, dropout=0.5))
-    batch, x = ragged_batch([6]), torch.randn(6, 8)
-    assert torch.equal(backbone(x, batch), backbone(x, batch))
+    tokens, x = tokens_of(ragged_batch([6])), torch.randn(6, 8)
+    assert torch.equal(backbone(x, tokens), backbone(x, tokens))
     backbone.train()
-    assert not torch.allclose(backbone(x, batch), backbone(x, batch))
+    assert not torch.allclose(backbone(x, tokens), backbone(x, tokens))
 
 
 @pytest.mark.parametrize("kind", BACKBONES)
 def test_without_a_time_bias_times_may_be_missing(kind: Any) -> None:
     config = BackboneConfig(kind=kind, bias="position")
-    batch = PackedBatch.from_lists([[1, 2, 3]])
-    assert build_backbone(config, max_length=N)(torch.randn(3, 50), batch).isfinite().all()
+    tokens = tokens_of(PackedBatch.from_lists([[1, 2, 3]]))
+    assert build_backbone(config, max_length=N)(torch.randn(3, 50), tokens).isfinite().all()

@@ -21,21 +21,24 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from models.backbones import BACKBONES, BackboneConfig, build_backbone
 from models.data.batch import PackedBatch
+from models.inputs.tokens import Tokens
 from models.layers.dropout import Dropout
 from models.layers.recompute import Ingredients, keep_inputs_only
 from models.training.compile import compile_blocks
+from tests.models.tokens import tokens_of
 
 N = 12
 MODES = ["pointwise", "block"]
 ROOT = Path(__file__).parents[3]
 
 
-def make_batch(lengths: list[int]) -> PackedBatch:
+def make_tokens(lengths: list[int]) -> Tokens:
     """Events ever longer apart."""
-    return PackedBatch.from_lists(
+    batch = PackedBatch.from_lists(
         [[1] * length for length in lengths],
         timestamps=[[60 * 4**at for at in range(length)] for length in lengths],
     )
+    return tokens_of(batch)
 
 
 def make_backbone(recompute: str, **settings: Any) -> nn.Module:
@@ -44,12 +47,12 @@ def make_backbone(recompute: str, **settings: Any) -> nn.Module:
     return build_backbone(config, max_length=N).train()
 
 
-def step(backbone: nn.Module, batch: PackedBatch, autocast: bool = False) -> dict[str, Tensor]:
+def step(backbone: nn.Module, tokens: Tokens, autocast: bool = False) -> dict[str, Tensor]:
     """Result, gradients of the input and of every parameter, and the random numbers drawn next."""
     torch.manual_seed(1)
-    x = torch.randn(batch.num_tokens, 8, requires_grad=True)
+    x = torch.randn(len(tokens.position), 8, requires_grad=True)
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        out = backbone(x, batch)
+        out = backbone(x, tokens)
     named = {"x": x, **dict(backbone.named_parameters())}
     gradients = torch.autograd.grad((out * torch.randn(out.shape)).sum(), list(named.values()))
     return {"out": out.detach(), **dict(zip(named, gradients, strict=True)), "next": torch.rand(3)}
@@ -65,9 +68,9 @@ def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor], toleranc
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", BACKBONES)
 def test_recomputing_changes_no_result_and_no_gradient(kind: str, mode: str) -> None:
-    batch = make_batch([7, 3])
-    plain = step(make_backbone("none", kind=kind, dropout=0.3), batch)
-    found = step(make_backbone(mode, kind=kind, dropout=0.3), batch)
+    tokens = make_tokens([7, 3])
+    plain = step(make_backbone("none", kind=kind, dropout=0.3), tokens)
+    found = step(make_backbone(mode, kind=kind, dropout=0.3), tokens)
     assert torch.equal(found["next"], plain["next"])
     # SiLU of a part of a row may round otherwise than SiLU of the row.
     assert_close(found, plain, 0.0 if mode == "block" else 2e-6)
@@ -76,15 +79,15 @@ def test_recomputing_changes_no_result_and_no_gradient(kind: str, mode: str) -> 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", ["gpt", "llama", "sasrec", "ligr"])
 def test_recomputing_changes_nothing_in_mixed_precision(kind: str, mode: str) -> None:
-    batch = make_batch([7, 3])
-    plain = step(make_backbone("none", kind=kind, dropout=0.0), batch, autocast=True)
-    found = step(make_backbone(mode, kind=kind, dropout=0.0), batch, autocast=True)
+    tokens = make_tokens([7, 3])
+    plain = step(make_backbone("none", kind=kind, dropout=0.0), tokens, autocast=True)
+    found = step(make_backbone(mode, kind=kind, dropout=0.0), tokens, autocast=True)
     assert_close(found, plain, 1e-6)
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_recomputing_takes_a_batch_without_events(mode: str) -> None:
-    out = make_backbone(mode, kind="hstu")(torch.zeros(0, 8, requires_grad=True), make_batch([0, 0]))
+    out = make_backbone(mode, kind="hstu")(torch.zeros(0, 8, requires_grad=True), make_tokens([0, 0]))
     out.sum().backward()
     assert out.shape == (0, 8)
 
@@ -105,8 +108,8 @@ def test_compiled_blocks_recompute_the_same_and_compile_once(kind: str) -> None:
     compile_blocks(compiled, torch.device("cpu"), backend="aot_eager")
     graphs = []
     for lengths in ([8, 3], [7, 2, 4], [9]):
-        batch = make_batch(lengths)
-        assert_close(step(compiled, batch), step(plain, batch), 1e-5)
+        tokens = make_tokens(lengths)
+        assert_close(step(compiled, tokens), step(plain, tokens), 1e-5)
         graphs.append(counters["stats"]["unique_graphs"])
     assert graphs[0] > 0
     assert set(graphs) == {graphs[0]}
@@ -129,7 +132,7 @@ def test_pointwise_recomputes_no_matrix_product(kind: str) -> None:
     counts = {}
     for mode in ("none", *MODES):
         with Products() as products:
-            step(make_backbone(mode, kind=kind), make_batch([5]))
+            step(make_backbone(mode, kind=kind), make_tokens([5]))
         counts[mode] = products.count
     assert counts["pointwise"] == counts["none"] < counts["block"]
 

@@ -17,7 +17,9 @@ from models.data.batch import PackedBatch
 from models.distributed.sharding import Exchange, ShardedEmbedding
 from models.evaluation.divided_scores import DividedScores
 from models.evaluation.scores import ProductScores, rank_targets
-from models.inputs.embedding import EmbeddingConfig, InputEmbedding, item_table
+from models.inputs.config import EmbeddingConfig
+from models.inputs.embedding import InputEmbedding
+from models.inputs.item_table import item_table
 from models.losses import LossConfig, RetrievalLoss
 from models.losses.negatives import NegativeSampler
 from models.tasks.retrieval import LossBatch, RetrievalModel, RetrievalObjective

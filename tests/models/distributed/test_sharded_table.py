@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from models.distributed.sharding import Exchange, RowShards, ShardedEmbedding, StateShards, clip_gradients
 from models.distributed.sharding import table as sharded_table
-from models.inputs.embedding import item_table
+from models.inputs.item_table import item_table
 from models.optim.optimizer import OptimizerConfig, OptimizerSet, build_optimizer
 from tests.models.distributed.threads import together
 

@@ -10,7 +10,8 @@ from torch import Tensor
 from behavior.errors import UserError
 from models.data.batch import PackedBatch
 from models.data.catalog import CategoricalFeature, ItemCatalog, MultiCategoricalFeature, NumericFeature
-from models.inputs.embedding import EmbeddingConfig, InputEmbedding
+from models.inputs.config import EmbeddingConfig
+from models.inputs.embedding import InputEmbedding
 
 DIM = 4
 # Ids 0 padding, 1 unknown, 2 to 4 known.
@@ -68,7 +69,7 @@ def slow_item_vector(embedding: InputEmbedding, item: int) -> list[Tensor]:
 
 def test_an_event_is_its_item_times_sqrt_dim_plus_its_position(batch: PackedBatch) -> None:
     embedding = make(catalog_features=False)
-    found = embedding(batch)
+    found, _ = embedding(batch)
     for token, (item, position) in enumerate([(2, 0), (4, 1), (2, 2), (1, 0), (3, 1)]):
         expected = embedding.item.weight[item] * 2.0 + embedding.position[position]
         torch.testing.assert_close(found[token], expected)
@@ -76,7 +77,7 @@ def test_an_event_is_its_item_times_sqrt_dim_plus_its_position(batch: PackedBatc
 
 def test_behaviors_are_added(batch: PackedBatch) -> None:
     embedding = make(catalog_features=False, behaviors="add")
-    found = embedding(batch)
+    found, _ = embedding(batch)
     for token, (item, position, behavior) in enumerate(
         [(2, 0, 1), (4, 1, 2), (2, 2, 2), (1, 0, 2), (3, 1, 1)]
     ):
@@ -88,7 +89,7 @@ def test_the_behavior_asked_for_is_added_to_the_event_before() -> None:
     asked = PackedBatch.from_lists([[2, 4], [3]], behaviors=[[1, 1], [1]])
     asked = replace(asked, target_behavior=torch.tensor([1, 2, 0]))
     embedding = make(catalog_features=False, query_behavior="add")
-    found = embedding(asked)
+    found, _ = embedding(asked)
     for token, (item, position, behavior) in enumerate([(2, 0, 1), (4, 1, 2), (3, 0, 0)]):
         event = embedding.item.weight[item] + embedding.query_behavior.weight[behavior]
         torch.testing.assert_close(found[token], event * 2.0 + embedding.position[position])
@@ -105,7 +106,7 @@ def test_features_become_part_of_the_item_in_input_and_scoring(
     ids = torch.tensor([3, 3, 2, 0, 1])
     torch.testing.assert_close(embedding.item_vectors(ids), expected[ids])
     torch.testing.assert_close(
-        embedding(batch), expected[batch.item] * 2.0 + embedding.position[batch.position]
+        embedding(batch)[0], expected[batch.item] * 2.0 + embedding.position[batch.position]
     )
 
 
@@ -145,9 +146,9 @@ def test_scales_of_fresh_tables() -> None:
 
 def test_dropout_falls_in_training_only(batch: PackedBatch) -> None:
     embedding = make(catalog_features=False, dropout=0.5)
-    assert (embedding(batch) == 0).any()
+    assert (embedding(batch)[0] == 0).any()
     embedding.eval()
-    assert torch.equal(embedding(batch), embedding(batch))
+    assert torch.equal(embedding(batch)[0], embedding(batch)[0])
 
 
 def test_asking_for_features_that_are_not_there_is_an_error() -> None:

@@ -24,7 +24,7 @@ def times(seconds: list[int]) -> RelativeTime:
 
 
 def test_rope_turns_pairs_as_complex_numbers() -> None:
-    rope = RotaryEmbedding(6, max_length=100)
+    rope = RotaryEmbedding(6, positions=100)
     x = torch.randn(3, 2, 6, dtype=torch.float64)
     position = torch.tensor([0, 7, 99])
     found = rotate(x, rope(position, torch.float64))
@@ -38,7 +38,7 @@ def test_rope_turns_pairs_as_complex_numbers() -> None:
 
 
 def test_rope_sees_differences_of_positions_only() -> None:
-    rope = RotaryEmbedding(8, max_length=1000)
+    rope = RotaryEmbedding(8, positions=1000)
     q, k = torch.randn(2, 1, 1, 8, dtype=torch.float64)
 
     def product(i: int, j: int) -> float:
@@ -50,12 +50,12 @@ def test_rope_sees_differences_of_positions_only() -> None:
 
 
 def test_rope_keeps_the_number_format_and_saves_nothing() -> None:
-    rope = RotaryEmbedding(4, max_length=8)
+    rope = RotaryEmbedding(4, positions=8)
     x = torch.randn(2, 1, 4, dtype=torch.bfloat16)
     assert rotate(x, rope(torch.tensor([0, 1]), torch.bfloat16)).dtype == torch.bfloat16
     assert not rope.state_dict()
     with pytest.raises(ValueError, match="5 is odd"):
-        RotaryEmbedding(5, max_length=8)
+        RotaryEmbedding(5, positions=8)
 
 
 @pytest.mark.parametrize("affine", [True, False])

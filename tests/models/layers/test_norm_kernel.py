@@ -15,6 +15,7 @@ from models.layers.dropout import Dropout
 from models.layers.kernels import fits, norm_gate_dropout
 from models.layers.norm import make_norm, norm_for_product, norm_gate_drop
 from tests.models.interpreted import DEVICE, on_gpu
+from tests.models.tokens import tokens_of
 
 pytest.importorskip("triton", reason="triton is not installed")
 pytestmark = pytest.mark.usefixtures("interpreted")
@@ -255,7 +256,7 @@ def backbone_step(settings: dict[str, Any]) -> dict[str, Tensor]:
     x = torch.randn(10, 8, requires_grad=True)
     for parameter in backbone.parameters():
         nn.init.normal_(parameter, std=0.5)
-    out = backbone(x, batch)
+    out = backbone(x, tokens_of(batch))
     named = {"x": x, **dict(backbone.named_parameters())}
     gradients = torch.autograd.grad(out.square().sum(), list(named.values()))
     return {"out": out.detach(), **dict(zip(named, gradients, strict=True))}

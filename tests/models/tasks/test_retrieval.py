@@ -15,7 +15,8 @@ from models.backbones import build_backbone
 from models.backbones.config import BackboneConfig
 from models.data.batch import PackedBatch
 from models.data.catalog import ItemCatalog
-from models.inputs.embedding import EmbeddingConfig, InputEmbedding
+from models.inputs.config import EmbeddingConfig
+from models.inputs.embedding import InputEmbedding
 from models.losses import LossConfig, RetrievalLoss
 from models.losses.negatives import NegativeSampler
 from models.tasks.retrieval import LossBatch, RetrievalModel, RetrievalObjective
@@ -58,7 +59,7 @@ def test_scores_are_cosines_or_dot_products(normalize: bool) -> None:
     """The same vectors score in training and in evaluation."""
     model = make_model(normalize)
     batch = make_batch(*BATCH)
-    hidden = model.backbone(model.embedding(batch), batch)
+    hidden = model.backbone(*model.embedding(batch))
     table = model.embedding.item.weight
     queries, vectors = model(batch), model.item_vectors()
     for last in (2, 4, 5):

@@ -17,6 +17,7 @@ from models.backbones import BackboneConfig, build_backbone
 from models.data.batch import PackedBatch
 from models.training import loop, train
 from models.training.compile import compile_blocks
+from tests.models.tokens import tokens_of
 from tests.models.training.training_runs import circle, records, settings
 
 CPU = torch.device("cpu")
@@ -51,7 +52,7 @@ def test_compiled_blocks_give_the_same_and_compile_once(kind: str) -> None:
         results = []
         for module in (plain, compiled):
             x = torch.linspace(-1, 1, packed.num_tokens * 8).view(-1, 8).requires_grad_()
-            y = module(x, packed)
+            y = module(x, tokens_of(packed))
             y.square().sum().backward()
             results.append((y, x.grad))
         for ours, theirs in zip(*results, strict=True):

@@ -1,0 +1,38 @@
+"""What a backbone is told of its tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from models.attention.masks import Mask
+from models.attention.sequences import Sequences
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """The tokens of a batch, sequence after sequence; made once a batch by a `models.inputs.layout.Layout`.
+
+    Tokens past the last sequence belong to none: a CUDA graph has room for more than there are.
+    """
+
+    sequences: Sequences
+    """Where the sequences of tokens start."""
+    position: Tensor
+    """[tokens] int64 row of learned and rotary position embeddings, below `Layout.max_tokens`."""
+    timestamp: Tensor
+    """[tokens] int64 seconds: when each token happened, as a key."""
+    query_time: Tensor
+    """[tokens] int64 seconds: the instant at which each token asks, as a query."""
+    mask: Mask
+    """Which tokens of its sequence a token attends to."""
+    asking: Tensor | None = None
+    """[events] int64: the token whose output is the query for what follows each event; None: token i, for
+    event i."""
+
+    def queries(self, outputs: Tensor) -> Tensor:
+        """[events, dim] of [tokens, dim]: the output of the token that asks for each event."""
+        # Not `outputs[asking]`, whose gradient depends on the order of threads where tokens ask twice.
+        return outputs if self.asking is None else F.embedding(self.asking, outputs)
