@@ -11,31 +11,12 @@ from models.layers.context import SequenceContext
 from models.layers.dropout import Dropout
 from models.layers.initialization import init_linear
 from models.layers.norm import make_norm, norm_gate_drop
+from models.layers.projections import FusedProjections, SeparateProjections
 from models.layers.recompute import Ingredients, keep_inputs_only
 from models.layers.relative_bias import RelativeBiasTables
 from models.layers.residual import Residual
 from models.layers.rope import Rotation, rotate
 from models.layers.settings import BlockSettings
-
-
-class SeparateProjections(nn.Module):
-    """A linear layer each, so that keys and values can come from another input than queries (SASRec)."""
-
-    def __init__(self, settings: BlockSettings) -> None:
-        super().__init__()
-        qk, v = settings.heads * settings.query_dim, settings.heads * settings.value_dim
-        bias, std = settings.projection_bias, settings.projection_std
-        self.query = nn.Linear(settings.dim, qk, bias=bias)
-        self.key = nn.Linear(settings.dim, qk, bias=bias)
-        self.value = nn.Linear(settings.dim, v, bias=bias)
-        self.gate = nn.Linear(settings.dim, settings.attended_dim, bias=bias) if settings.gate else None
-        for layer in (self.query, self.key, self.value, *([self.gate] if self.gate else [])):
-            init_linear(layer, std)
-
-    def forward(self, queries_from: Tensor, keys_from: Tensor) -> list[Tensor]:
-        """[tokens, dim] twice -> [U,] V, Q, K."""
-        rest = [self.value(keys_from), self.query(queries_from), self.key(keys_from)]
-        return rest if self.gate is None else [self.gate(queries_from), *rest]
 
 
 class AttentionLayer(nn.Module):
@@ -49,16 +30,11 @@ class AttentionLayer(nn.Module):
     def __init__(self, settings: BlockSettings) -> None:
         super().__init__()
         self.settings = settings
-        qk, v = settings.heads * settings.query_dim, settings.heads * settings.value_dim
-        # [U,] V, Q, K
-        self.widths = [*([settings.attended_dim] if settings.gate else []), v, qk, qk]
         self.residual = Residual(
             settings.residual, settings.dim, settings.norm, settings.norm_eps, settings.hidden_dropout
         )
-        self.f1: nn.Module = (
-            SeparateProjections(settings)
-            if settings.separate_projections
-            else nn.Linear(settings.dim, sum(self.widths), bias=settings.projection_bias)
+        self.f1: FusedProjections | SeparateProjections = (
+            SeparateProjections(settings) if settings.separate_projections else FusedProjections(settings)
         )
         heads = settings.heads if settings.bias_per_head else None
         self.bias = RelativeBiasTables(settings.bias, settings.max_tokens, heads, settings.decay)
@@ -69,8 +45,6 @@ class AttentionLayer(nn.Module):
             if settings.output_projection
             else nn.Identity()
         )
-        if isinstance(self.f1, nn.Linear):
-            init_linear(self.f1, settings.projection_std, self.widths)
         if isinstance(self.f2, nn.Linear):
             init_linear(self.f2, settings.output_std)
 
@@ -103,7 +77,11 @@ class AttentionLayer(nn.Module):
 
     def split(self, projected: list[Tensor]) -> tuple[Tensor | None, list[Tensor]]:
         """U or None, and V, Q, K: [tokens, width] each."""
-        parts = projected if len(projected) > 1 else list(projected[0].split(self.widths, dim=-1))
+        parts = (
+            list(projected[0].split(self.f1.widths, dim=-1))
+            if isinstance(self.f1, FusedProjections)
+            else projected
+        )
         return (parts[0] if self.settings.gate else None), parts[-3:]
 
     def activate(self, projected: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from behavior.errors import UserError
+from models.runs.former import without_former
 
 FORMAT = "lrm-kit checkpoint"
 FORMAT_VERSION = 2
@@ -99,12 +100,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def load_weights(module: torch.nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:
-    """Copy saved weights into a module.
+    """Copy saved weights into a module; what it had in former versions and has no more is left out.
 
     Raises:
         UserError: names or shapes differ; says which.
     """
     own = module.state_dict()
+    weights = without_former(module, weights)
     problems = [f"{name} is missing" for name in own if name not in weights]
     problems += [f"{name} is not part of this model" for name in weights if name not in own]
     for name, tensor in weights.items():

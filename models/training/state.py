@@ -23,6 +23,7 @@ from models.runs.checkpoint import (
     save_checkpoint,
     set_random_state,
 )
+from models.runs.former import optimizer_without_former
 from models.tasks.retrieval import RetrievalModel
 
 # May change when a run is taken up again: they say how long, how often and where, not what is learned.
@@ -113,6 +114,7 @@ class Learned:
         check_same(saved, self._settings(), self.dataset, FREE_SETTINGS, path)
         weights, optimizer = saved.model, saved.optimizer
         assert optimizer is not None
+        optimizer = optimizer_without_former(self.model, self.optimizer.param_groups, weights, optimizer)
         if self._shards is not None:
             weights, optimizer = self._shards.own_weights(weights), self._shards.own_optimizer(optimizer)
         load_weights(self.model, weights, path)

@@ -61,7 +61,8 @@ class Layer:
     def linear(self, name: str, row: Tensor) -> Tensor:
         out = self.parameters[f"{self.block}.{name}.weight"] @ row
         bias = self.get(f"{name}.bias")
-        return out if bias is None else out + bias
+        # Of V, Q and K in one layer, keys have none where they would all move alike.
+        return out if bias is None else torch.cat([out[: len(bias)] + bias, out[len(bias) :]])
 
     def layer_norm(self, name: str, row: Tensor, eps: float) -> Tensor:
         return norm(row, eps) * self.parameters[f"{self.block}.{name}.weight"] + self.get(f"{name}.bias")
