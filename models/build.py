@@ -9,9 +9,10 @@ from behavior.shards.folder import ShardFolder
 from models.backbones import build_backbone, check_time_bias
 from models.config import RunConfig
 from models.data.catalog import ItemCatalog
-from models.data.loading import Replica, SequenceSource, TrainLoader
+from models.data.loading import SequenceSource, TrainLoader
 from models.data.sequences import About, about_sequences, dataset_digest
-from models.distributed.sharding import Exchange, ShardedEmbedding
+from models.distributed.processes import SINGLE, Processes
+from models.distributed.sharding import ShardedEmbedding
 from models.inputs.embedding import InputEmbedding
 from models.inputs.item_table import ItemTable, item_table
 from models.losses import RetrievalLoss
@@ -39,7 +40,8 @@ def make_loader(
     source: SequenceSource,
     behaviors: Sequence[str],
     *,
-    replica: Replica | None = None,
+    rank: int = 0,
+    num_replicas: int = 1,
     pin: bool = False,
 ) -> TrainLoader:
     """The training batches, `train.accumulate` of them a step.
@@ -59,7 +61,8 @@ def make_loader(
         loss_on=config.loss.loss_on,
         seed=config.train.seed,
         epochs=config.train.epochs,
-        replica=replica,
+        rank=rank,
+        num_replicas=num_replicas,
         pin=pin,
     )
 
@@ -110,14 +113,14 @@ def build_model(
 
 
 def build_objective(
-    config: RunConfig, shards: ShardFolder, exchange: Exchange | None = None
+    config: RunConfig, shards: ShardFolder, divide_items_among: Processes = SINGLE
 ) -> RetrievalObjective:
     """A model with fresh weights and its loss, on the CPU.
 
     Args:
         config: all settings.
         shards: the data.
-        exchange: to the processes among which rows of the table of items are divided; None: all are here.
+        divide_items_among: the processes among which rows of the item table are divided.
     """
     catalog = ItemCatalog.from_shards(shards)
     about = about_sequences(shards)
@@ -125,8 +128,8 @@ def build_objective(
     def make_items(num_item_ids: int, dim: int) -> ItemTable:
         return (
             item_table(num_item_ids, dim)
-            if exchange is None
-            else ShardedEmbedding(num_item_ids, dim, exchange)
+            if divide_items_among.count == 1
+            else ShardedEmbedding(num_item_ids, dim, divide_items_among)
         )
 
     model = build_model(

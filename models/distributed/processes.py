@@ -1,79 +1,87 @@
-"""Which of several training processes this one is, and what they tell each other outside of the model."""
+"""The protocol of processes that work together; every collective operation goes through it."""
 
 from __future__ import annotations
 
-import gc
-import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Literal, TypeVar
 
 import torch
-import torch.distributed as dist
-from torch.distributed.distributed_c10d import Store
+from torch import Tensor
 
 from behavior.errors import UserError
 
 T = TypeVar("T")
 
-# Between hosts: the first process writes checkpoints while the others wait for it.
-PATIENCE = timedelta(hours=24)
-# Between GPUs nobody is waited for who has not just been heard of, host to host. A GPU does not notice that
-# another process is gone: after this time NCCL ends the one that waits.
-GPU_PATIENCE = timedelta(minutes=10)
+ReduceOp = Literal["sum", "max"]
 
 
-@dataclass(frozen=True)
-class Processes:
-    """This process among all that train one model together.
+class Processes(ABC):
+    """This process (a rank) among all that train or evaluate one model together.
 
-    What is said here goes from host to host, through gloo: no device is waited for. Every process has to
-    make the same calls in the same order. With one process nothing is sent.
+    Collective operations have the names of `torch.distributed`. Every process makes the same calls in the
+    same order, with tensors of the same shape and dtype; results have no gradients. Tensors in host memory
+    travel from host to host, and no device is waited for; those of a device from device to device.
     """
 
-    rank: int = 0
-    count: int = 1
-    local_rank: int = 0
-    local_count: int = 1
-    """Processes on this machine."""
-    group: Any = None
+    rank: int
+    """Of this process, from 0."""
+    count: int
+    """Of all processes: the world size."""
+
+    @property
+    def local_rank(self) -> int:
+        """Rank among the processes of this machine."""
+        return self.rank
+
+    @property
+    def local_count(self) -> int:
+        """Processes of this machine."""
+        return self.count
+
+    @abstractmethod
+    def all_gather_object(self, value: T) -> list[T]:
+        """[count] the picklable values of all processes, by rank; a host must have room for all of them."""
+
+    @abstractmethod
+    def broadcast_object(self, value: T) -> T:
+        """The picklable value of rank 0; what the others pass does not matter."""
+
+    @abstractmethod
+    def all_gather(self, tensor: Tensor) -> Tensor:
+        """[count, *shape] the tensors of all processes, by rank."""
+
+    @abstractmethod
+    def reduce_scatter(self, tensor: Tensor) -> Tensor:
+        """[*shape] the sum over processes of the parts that they have for this one.
+
+        Args:
+            tensor: [count, *shape], a part for each rank.
+        """
+
+    @abstractmethod
+    def all_reduce(self, tensor: Tensor, op: ReduceOp = "sum") -> Tensor:
+        """[*shape] the sum or the maximum over processes, by element, the same bits on all of them."""
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the process that writes and logs."""
+        """Whether this is rank 0, the process that writes and logs."""
         return self.rank == 0
 
-    def total(self, values: Sequence[float]) -> list[float]:
-        """[n] the sum over all processes of each value, the same on all of them to the last bit."""
-        if self.count == 1:
-            return list(values)
-        summed = torch.tensor(values, dtype=torch.float64)
-        dist.all_reduce(summed, group=self.group)
-        totals: list[float] = summed.tolist()
-        return totals
+    def sum(self, values: Sequence[float]) -> list[float]:
+        """[n] sums over processes of numbers on the host, in float64."""
+        summed: list[float] = self.all_reduce(torch.tensor(values, dtype=torch.float64)).tolist()
+        return summed
 
-    def from_first(self, value: T) -> T:
-        """The first process's value; what the others pass does not matter."""
-        if self.count == 1:
-            return value
-        values = [value]
-        dist.broadcast_object_list(values, src=0, group=self.group)
-        return values[0]
-
-    def gather(self, value: T) -> list[T]:
-        """The values of all processes, by rank; a host must have room for all of them."""
-        if self.count == 1:
-            return [value]
-        values: list[Any] = [None] * self.count
-        dist.all_gather_object(values, value, group=self.group)
-        return values
+    def max(self, value: int) -> int:
+        """The maximum over processes of a number on the host."""
+        return int(self.all_reduce(torch.tensor(value), "max"))
 
     def on_first(self, work: Callable[[], T]) -> T:
-        """Have the first process do something and give all of them what comes of it.
+        """Call a function on rank 0 alone, and return what it returns on every process.
 
         Raises:
-            UserError: on every process, where the first one raised it.
+            UserError: on every process, where rank 0 raised it.
         """
         done: tuple[T | None, UserError | None] = (None, None)
         if self.is_first:
@@ -83,47 +91,41 @@ class Processes:
                 if self.count == 1:
                     raise
                 done = (None, error)
-        result, failure = self.from_first(done)
+        result, failure = self.broadcast_object(done)
         if failure is not None:
             raise failure
         return result  # type: ignore[return-value]
 
-    def close(self) -> None:
-        """Leave the others; none of them can be talked to any more."""
-        if self.count > 1:
-            # A module that averages its gradients and is still alive can keep the group from ending.
-            gc.collect()
-            dist.destroy_process_group()
+
+class SingleProcess(Processes):
+    """A process without others: every collective operation returns what this one has."""
+
+    rank = 0
+    count = 1
+
+    def all_gather_object(self, value: T) -> list[T]:
+        return [value]
+
+    def broadcast_object(self, value: T) -> T:
+        return value
+
+    def all_gather(self, tensor: Tensor) -> Tensor:
+        return tensor.detach()[None]
+
+    def reduce_scatter(self, tensor: Tensor) -> Tensor:
+        return tensor.detach()[0]
+
+    def all_reduce(self, tensor: Tensor, op: ReduceOp = "sum") -> Tensor:
+        return tensor.detach()
 
 
-def launched_by_torchrun() -> bool:
-    """Whether `torchrun`, or what sets the same variables, started this process as one of several."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
+SINGLE = SingleProcess()
 
 
-def is_first_process() -> bool:
-    """Whether this process is to tell the user what comes of it: the only one, or `torchrun`'s first."""
-    return not launched_by_torchrun() or os.environ["RANK"] == "0"
+def share_of(size: int, rank: int, count: int) -> slice:
+    """The contiguous share of `size` elements that belongs to a rank; shares differ by one element at most.
 
-
-def join_torchrun(backend: str) -> Processes:
-    """Meet the processes that `torchrun` started."""
-    dist.init_process_group(backend, init_method="env://", timeout=_patience(backend))
-    local = int(os.environ.get("LOCAL_RANK", "0"))
-    local_count = int(os.environ.get("LOCAL_WORLD_SIZE", dist.get_world_size()))
-    return _here(local, local_count, backend)
-
-
-def join_store(store: Store, rank: int, count: int, backend: str) -> Processes:
-    """Meet `count` processes of this machine at a store."""
-    dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=_patience(backend))
-    return _here(rank, count, backend)
-
-
-def _patience(backend: str) -> timedelta:
-    return GPU_PATIENCE if backend == "nccl" else PATIENCE
-
-
-def _here(local_rank: int, local_count: int, backend: str) -> Processes:
-    group = None if backend == "gloo" else dist.new_group(backend="gloo", timeout=PATIENCE)
-    return Processes(dist.get_rank(), dist.get_world_size(), local_rank, local_count, group)
+    >>> [share_of(7, rank, 3) for rank in range(3)]
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 7, None)]
+    """
+    return slice(size * rank // count, size * (rank + 1) // count)

@@ -66,8 +66,8 @@ class DividedScores:
         Returns:
             [targets] float64 on the device.
         """
-        exchange, none = self.held.exchange, np.empty(0, np.int64)
-        told = exchange.collect(_Told(len(self.query), question, target, excluded or (none, none)))
+        processes, none = self.held.processes, np.empty(0, np.int64)
+        told = processes.all_gather_object(_Told(len(self.query), question, target, excluded or (none, none)))
         begins = np.cumsum([0, *(len(each.target) for each in told)])
         rows = int(begins[-1])
         shifted = [
@@ -76,16 +76,16 @@ class DividedScores:
         own = self._here(np.arange(rows), np.concatenate([each.target for each in told]))
         left_out = joined_pairs(own, self._here(*joined_pairs(*shifted)), self._filling(rows))
         ahead = rivals_ahead(
-            self._scores(told), rows, own, left_out, self.held.most, cells=cells, total=exchange.total
+            self._scores(told), rows, own, left_out, self.held.most, cells=cells, total=processes.all_reduce
         )
-        return ranks_of(ahead[begins[exchange.rank] : begins[exchange.rank + 1]], target, excluded)
+        return ranks_of(ahead[begins[processes.rank] : begins[processes.rank + 1]], target, excluded)
 
     def _scores(self, told: list[_Told]) -> Scores:
         """Of the targets of all processes, in their order, with the items held here."""
         width = max(each.queries for each in told)
         questions = np.concatenate([rank * width + each.question for rank, each in enumerate(told)])
         own = F.pad(self.query, (0, 0, 0, width - len(self.query)))
-        scores = ProductScores(self.held.exchange.gather(own).flatten(0, 1), self.items)
+        scores = ProductScores(self.held.processes.all_gather(own).flatten(0, 1), self.items)
         if np.array_equal(questions, np.arange(len(scores.query))):
             return scores
         return SharedScores(scores, to_device(questions, self.device))

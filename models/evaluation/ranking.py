@@ -11,7 +11,7 @@ import torch
 
 from behavior.errors import UserError
 from models.data.sequences import About, Int8Array, Int32Array, Int64Array, SequenceData, repeats_targets
-from models.distributed.peers import ALONE, Peers, share_of
+from models.distributed.processes import SINGLE, Processes, share_of
 from models.evaluation.config import EvaluationConfig
 from models.evaluation.divided_scores import DividedScores
 from models.evaluation.metrics import Float64Array, ranking_metrics
@@ -70,7 +70,7 @@ def evaluate_scorer(
     split: Split,
     config: EvaluationConfig,
     exclude_seen: bool | None = None,
-    peers: Peers = ALONE,
+    processes: Processes = SINGLE,
 ) -> dict[str, Any]:
     """Rank a split and report means.
 
@@ -80,7 +80,7 @@ def evaluate_scorer(
         split: valid or test.
         config: cutoffs, exclusion, batch size.
         exclude_seen: the setting already resolved, where that is known.
-        peers: the processes among which targets are divided.
+        processes: those among which targets are divided.
 
     Returns:
         `hr@k`, `ndcg@k`, `mrr@k` for each cutoff, means over users of the means over their targets; `split`,
@@ -88,7 +88,9 @@ def evaluate_scorer(
         a history) and `targets_without_history` (left out), `oov_targets` and `excluded_targets` (misses
         among the targets), `candidates`, `exclude_seen`.
     """
-    rankings = rank_split(parts, scorer, split=split, config=config, exclude_seen=exclude_seen, peers=peers)
+    rankings = rank_split(
+        parts, scorer, split=split, config=config, exclude_seen=exclude_seen, processes=processes
+    )
     return rankings.summary(config.cutoffs)
 
 
@@ -99,7 +101,7 @@ def rank_split(
     split: Split,
     config: EvaluationConfig,
     exclude_seen: bool | None = None,
-    peers: Peers = ALONE,
+    processes: Processes = SINGLE,
 ) -> Rankings:
     """Rank every target of a split among all known items; the others of its basket are candidates like any.
 
@@ -114,14 +116,14 @@ def rank_split(
         split: valid or test.
         config: exclusion, batch size.
         exclude_seen: the setting already resolved, where that is known.
-        peers: the processes among which targets are divided.
+        processes: those among which targets are divided.
 
     Raises:
         UserError: there are no sequences.
     """
     exclude = excludes_seen(parts, config.exclude_seen) if exclude_seen is None else exclude_seen
     ranked = [
-        _rank_part(data, scorer, split, peers, exclude_seen=exclude, batch_size=config.batch_size)
+        _rank_part(data, scorer, split, processes, exclude_seen=exclude, batch_size=config.batch_size)
         for data in parts
     ]
     if not ranked:
@@ -136,7 +138,7 @@ def rank_split(
         history=joined("history"),
         item=joined("item"),
         behavior=joined("behavior"),
-        rank=_all_ranks(ranked, peers),
+        rank=_all_ranks(ranked, processes),
         split=split,
         exclude_seen=exclude,
         users_without_history=sum(part.users_without_history for part in ranked),
@@ -161,15 +163,21 @@ class _Part:
 
 
 def _rank_part(
-    data: SequenceData, scorer: Scorer, split: Split, peers: Peers, *, exclude_seen: bool, batch_size: int
+    data: SequenceData,
+    scorer: Scorer,
+    split: Split,
+    processes: Processes,
+    *,
+    exclude_seen: bool,
+    batch_size: int,
 ) -> _Part:
     found = find_targets(data, split)
     begin = data.offsets[found.sequence]
     kept = np.flatnonzero(found.stop > begin)
     targets, begin = found.take(kept), begin[kept]
-    share = share_of(len(targets), peers.rank, peers.count)
+    share = share_of(len(targets), processes.rank, processes.count)
     # As many batches in every process: some have to rank theirs together.
-    most = -(-len(targets) // peers.count)
+    most = -(-len(targets) // processes.count)
     starts = [share.start + done for done in range(0, most, batch_size)]
     batches = [targets.take(slice(start, min(start + batch_size, share.stop))) for start in starts]
     return _Part(
@@ -185,13 +193,13 @@ def _rank_part(
     )
 
 
-def _all_ranks(ranked: list[_Part], peers: Peers) -> Float64Array:
+def _all_ranks(ranked: list[_Part], processes: Processes) -> Float64Array:
     """[targets] in the order of parts, of what each process found for its share of each part."""
     batches = [ranks for part in ranked for ranks in part.ranks]
     own = torch.cat(batches).cpu().numpy() if batches else np.empty(0)
-    whose = np.concatenate([_whose(len(part.item), peers.count) for part in ranked])
+    whose = np.concatenate([_whose(len(part.item), processes.count) for part in ranked])
     ranks = np.empty(len(whose))
-    for rank, found in enumerate(peers.gather(own)):
+    for rank, found in enumerate(processes.all_gather_object(own)):
         ranks[whose == rank] = found
     return ranks
 

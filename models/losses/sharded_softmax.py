@@ -39,7 +39,7 @@ def sharded_full_softmax(
         chunk: positions at a time, the same in all processes; by default, what suits the device.
     """
     if chunk is None:
-        chunk = positions_at_a_time(held.num_items // held.exchange.count, query.device)
+        chunk = positions_at_a_time(held.num_items // held.processes.count, query.device)
     loss: Tensor = _ShardedFullSoftmax.apply(query / temperature, items, target, held, label_smoothing, chunk)
     return loss
 
@@ -55,10 +55,10 @@ class _ShardedFullSoftmax(torch.autograd.Function):
         smoothing: float,
         chunk: int,
     ) -> Tensor:
-        exchange = held.exchange
-        missing = exchange.longest(len(query)) - len(query)
-        queries = exchange.gather(F.pad(query, (0, 0, 0, missing)))  # [count, longest, dim]
-        targets = exchange.gather(F.pad(target, (0, missing), value=-1)).flatten()
+        processes = held.processes
+        missing = processes.max(len(query)) - len(query)
+        queries = processes.all_gather(F.pad(query, (0, 0, 0, missing)))  # [count, longest, dim]
+        targets = processes.all_gather(F.pad(target, (0, missing), value=-1)).flatten()
         places = held.place(targets.clamp(min=0)).where(targets >= 0, -1)  # [count * longest]
         asked = queries.flatten(0, 1)
         grad_queries = torch.empty_like(asked)
@@ -72,8 +72,8 @@ class _ShardedFullSoftmax(torch.autograd.Function):
             grad *= counts[:, None]
             grad_queries[part] = grad @ items
             grad_items += grad.T @ asked[part]
-        own = losses.view(queries.shape[:2])[exchange.rank]
-        grad_query = exchange.sum_to_each(grad_queries.view_as(queries))[: len(query)]
+        own = losses.view(queries.shape[:2])[processes.rank]
+        grad_query = processes.reduce_scatter(grad_queries.view_as(queries))[: len(query)]
         ctx.save_for_backward(grad_query, grad_items)
         return own.sum()
 
@@ -92,17 +92,17 @@ def _losses(
     With labels `y`, the loss is `log sum exp(score) - sum y * score`, and its gradient `p - y`, of shape
     [positions, items].
     """
-    exchange, num_items = held.exchange, held.num_items
+    processes, num_items = held.processes, held.num_items
     here = (places >= 0).to(query.dtype)
     row = torch.arange(len(query), device=query.device)
     place = places.clamp(min=0)
     scores = query @ items.T
     # A process may hold no item at all.
-    top = exchange.largest(F.pad(scores, (0, 1), value=float("-inf")).amax(1))
+    top = processes.all_reduce(F.pad(scores, (0, 1), value=float("-inf")).amax(1), "max")
     of_target = scores[row, place] * here if len(items) else torch.zeros_like(here)
     mean = scores.sum(1) / num_items
     odds = scores.sub_(top[:, None]).exp_()
-    total, of_target, mean = exchange.total(torch.stack([odds.sum(1), of_target, mean]))
+    total, of_target, mean = processes.all_reduce(torch.stack([odds.sum(1), of_target, mean]))
     loss = top + total.log() - (1.0 - smoothing) * of_target - smoothing * mean
     grad = odds.div_(total[:, None])
     if len(items):

@@ -69,7 +69,7 @@ class RetrievalModel(nn.Module):
     def held_items(self) -> HeldItems | None:
         """Which known items this process holds, where the table is divided among processes."""
         table = self.embedding.sharded_items
-        return None if table is None else HeldItems(table.exchange, table.shards, self.first_item)
+        return None if table is None else HeldItems(table.processes, table.shards, self.first_item)
 
     @property
     def num_parameters(self) -> int:

@@ -17,7 +17,9 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from behavior.errors import UserError
 from models.config import RunConfig, TrainConfig
-from models.distributed.processes import Processes, join_store, join_torchrun, launched_by_torchrun
+from models.distributed.join import join_store, join_torchrun, launched_by_torchrun
+from models.distributed.processes import SINGLE, Processes
+from models.distributed.torch_processes import TorchProcesses
 from models.gpu.device import pick_device
 
 _HOST = "127.0.0.1"
@@ -50,14 +52,14 @@ def processes_for(job: Job) -> Iterator[Processes]:
     backend = "nccl" if pick_device(config.device).type == "cuda" else "gloo"
     count = count_devices(config)
     if launched_by_torchrun():
-        processes = join_torchrun(backend)
+        joined = join_torchrun(backend)
         try:
-            _check_torchrun(config, processes)
-            yield processes
+            _check_torchrun(config, joined)
+            yield joined
         finally:
-            processes.close()
+            joined.close()
     elif count == 1:
-        yield Processes()
+        yield SINGLE
     else:
         with _started(job, count, backend) as processes:
             yield processes
@@ -81,7 +83,7 @@ def count_devices(config: TrainConfig) -> int:
     return wanted
 
 
-def meet(told: dict[str, Any]) -> tuple[Job, Processes]:
+def meet(told: dict[str, Any]) -> tuple[Job, TorchProcesses]:
     """In a started process: its job, and the others, as the first process told them."""
     store = TCPStore(_HOST, told["port"], told["count"], is_master=False)
     store.add(_ARRIVED, 1)
@@ -171,7 +173,7 @@ def _tell_who_ended(others: list[subprocess.Popen[str]], cause: Exception | None
         ) from cause
 
 
-def _check_torchrun(config: TrainConfig, processes: Processes) -> None:
+def _check_torchrun(config: TrainConfig, processes: TorchProcesses) -> None:
     if config.devices not in ("auto", 1, processes.local_count):
         raise UserError(
             f"torchrun started {processes.local_count} processes on this machine, and the settings ask for "

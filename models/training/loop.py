@@ -8,9 +8,8 @@ from behavior.shards.folder import ShardFolder
 from models.build import build_objective, dataset_of, make_loader, time_setting
 from models.config import RunConfig
 from models.data.batch import PackedBatch
-from models.data.loading import Replica, ShardSource
-from models.distributed.device_exchange import DeviceExchange
-from models.distributed.processes import Processes
+from models.data.loading import ShardSource
+from models.distributed.processes import SINGLE, Processes
 from models.evaluate import model_scorer
 from models.evaluation.ranking import evaluate_scorer, excludes_seen
 from models.optim.optimizer import build_optimizer
@@ -61,13 +60,13 @@ class Training:
             config,
             self.sequences,
             shards.manifest.behaviors,
-            replica=Replica(processes.rank, processes.count),
+            rank=processes.rank,
+            num_replicas=processes.count,
             pin=self.device.type == "cuda",
         )
         self.fabric.seed_everything(config.train.seed, verbose=False)
-        sharded = config.train.item_table == "sharded" and processes.count > 1
-        exchange = DeviceExchange(processes) if sharded else None
-        objective = build_objective(config, shards, exchange).to(self.device)
+        owners = processes if config.train.item_table == "sharded" else SINGLE
+        objective = build_objective(config, shards, owners).to(self.device)
         self.model = objective.model
         if processes.rank:  # weights are alike everywhere, dropout and negatives are not
             self.fabric.seed_everything(config.train.seed + processes.rank, verbose=False)
@@ -77,7 +76,7 @@ class Training:
         self.stepper = self._make_stepper(objective, recorded)
         self.learned = Learned(config, self.dataset, self.model, self.optimizer, processes, self.device)
         self.state = TrainState()
-        if processes.from_first(run.last.exists()):
+        if processes.broadcast_object(run.last.exists()):
             self.state = self.learned.restore(run.last)
             self.loader.load_state_dict(self.state.loader)
         self.flops = training_flops(self.model, config)
@@ -173,7 +172,7 @@ class Training:
         """
         self.losses.check_weights(self.optimizer.parameters)
         state = self.state
-        metrics = self.processes.from_first(self._evaluate())
+        metrics = self.processes.broadcast_object(self._evaluate())
         value = metrics[self.config.train.select_by]
         is_best = state.best is None or value > state.best
         if is_best:
@@ -195,7 +194,7 @@ class Training:
             split="valid",
             config=self.config.evaluation,
             exclude_seen=self.exclude_seen,
-            peers=self.processes,
+            processes=self.processes,
         )
         return metrics | {"time": time_setting(self.config, self.sequences.about)}
 
@@ -209,7 +208,7 @@ class Training:
 
     def _time_is_up(self) -> bool:
         limit = self.config.train.max_minutes
-        return limit is not None and self.processes.from_first(self.clock.minutes() >= limit)
+        return limit is not None and self.processes.broadcast_object(self.clock.minutes() >= limit)
 
     def _tell_start(self) -> None:
         if not self.processes.is_first:

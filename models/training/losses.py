@@ -86,7 +86,7 @@ class StepLosses:
         for step in steps:
             sums.append(sum(next(values) for _ in step.losses))
             norms += [] if step.gradient_norm is None else [next(values)]
-        losses = [total / self.processes.count for total in self.processes.total(sums)]
+        losses = [total / self.processes.count for total in self.processes.sum(sums)]
         for place, step in enumerate(steps):
             if not math.isfinite(losses[place]):
                 self._fail(step, f"the loss became {losses[place]} at step {step.number}")
@@ -107,7 +107,7 @@ class StepLosses:
         # The largest magnitude, without a temporary of a table's size.
         largest = torch.stack([torch.linalg.vector_norm(weight.detach(), ord=math.inf) for weight in weights])
         # Those of a divided table may be numbers in one process and not in another.
-        if self.processes.total([float(not bool(largest.isfinite().all()))])[0]:
+        if self.processes.sum([float(not bool(largest.isfinite().all()))])[0]:
             self._fail(
                 self.latest, f"the weights are no longer finite numbers after step {self.latest.number}"
             )

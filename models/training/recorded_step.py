@@ -10,7 +10,7 @@ from lightning.fabric import Fabric
 from behavior.errors import UserError
 from models.config import RunConfig
 from models.data.batch import PackedBatch
-from models.distributed.processes import Processes
+from models.distributed.processes import SINGLE, Processes
 from models.optim.optimizer import OptimizerSet
 from models.tasks.retrieval import LossBatch, RetrievalObjective
 from models.training.cuda_graph import Work
@@ -72,7 +72,7 @@ class RecordedStepper(Stepper):
         longest: int,
         record: Callable[[Work], Work],
     ) -> None:
-        super().__init__(fabric, Processes(), objective, optimizer, clip_norm)
+        super().__init__(fabric, SINGLE, objective, optimizer, clip_norm)
         optimizer.keep_rates_on(fabric.device)
         self.longest, self.record = longest, record
         self.steps: dict[StepSize, tuple[RecordedInput, Work]] = {}

@@ -7,7 +7,8 @@ from pathlib import Path
 from behavior.shards.folder import open_shards
 from behavior.shards.storage import FolderLike, as_folder
 from models.config import RunConfig
-from models.distributed.processes import Processes, launched_by_torchrun
+from models.distributed.join import launched_by_torchrun
+from models.distributed.processes import Processes
 from models.gpu.device import repeatable
 from models.runs.curves import draw_curves
 from models.runs.metrics_log import MetricsLog, read_metrics

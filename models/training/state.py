@@ -81,7 +81,7 @@ class Learned:
 
     def save(self, path: Path, state: TrainState) -> None:
         """Write a checkpoint to go on from; all processes take part, the first one writes."""
-        random = self.processes.gather(random_state(self.device))
+        random = self.processes.all_gather_object(random_state(self.device))
         checkpoint = self._checkpoint(asdict(state))
         optimizer = self.optimizer.state_dict()
         if self._shards is not None:

@@ -103,7 +103,7 @@ class Stepper:
         lengths = [length for part in parts for length in part.batch.sequences.lengths]
         squares = sum(length * length for length in lengths)
         positions = sum(len(part.positions) for part in parts)
-        return StepWork(*self.processes.total([sum(lengths), squares, positions]))
+        return StepWork(*self.processes.sum([sum(lengths), squares, positions]))
 
 
 def steps_of(loader: TrainLoader, accumulate: int) -> Iterator[list[PackedBatch]]:

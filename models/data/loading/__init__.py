@@ -7,7 +7,6 @@ from behavior.lazy import lazy_exports
 if TYPE_CHECKING:
     from models.data.loading.config import LoaderConfig
     from models.data.loading.loader import TrainLoader
-    from models.data.loading.replica import Replica
     from models.data.loading.source import MemorySource, SequenceSource, ShardSource
 else:  # settings are read without torch
     __getattr__, __dir__ = lazy_exports(
@@ -15,11 +14,10 @@ else:  # settings are read without torch
         {
             "LoaderConfig": "config",
             "MemorySource": "source",
-            "Replica": "replica",
             "SequenceSource": "source",
             "ShardSource": "source",
             "TrainLoader": "loader",
         },
     )
 
-__all__ = ["LoaderConfig", "MemorySource", "Replica", "SequenceSource", "ShardSource", "TrainLoader"]
+__all__ = ["LoaderConfig", "MemorySource", "SequenceSource", "ShardSource", "TrainLoader"]

@@ -19,7 +19,6 @@ from models.data.loading.blocks import BlockReader, count_samples
 from models.data.loading.config import LoaderConfig
 from models.data.loading.order import EpochOrder
 from models.data.loading.planner import EpochPlanner, Position, Step
-from models.data.loading.replica import Replica
 from models.data.loading.source import SequenceSource
 from models.data.loading.steps import BySequences, ByTokens, StepRule, sample_cost
 
@@ -32,9 +31,9 @@ class TrainLoader:
     another visits exactly what that one had left, whatever its threads, its batches or the number of
     processes. With equal settings its batches are the same, too.
 
-    Several processes each have a loader with their own `replica`. They visit every sample once between them
-    and have equally many batches; in the last one of an epoch there may be fewer samples than processes, and
-    the batches of some of them are empty.
+    Several processes, each with a replica of the model, each have a loader with their own `rank`. They visit
+    every sample once between them and have equally many batches; in the last one of an
+    epoch there may be fewer samples than processes, and the batches of some of them are empty.
 
     Args:
         source: the sequences.
@@ -48,7 +47,8 @@ class TrainLoader:
         loss_on: which events are predicted.
         seed: of order and sampling.
         epochs: how many there will be, so that nothing is read ahead after the last; None: no end.
-        replica: which of the training processes this is.
+        rank: of this process, from 0.
+        num_replicas: processes that train together.
         pin: whether batches are made in page-locked memory.
 
     Raises:
@@ -69,14 +69,15 @@ class TrainLoader:
         loss_on: LossOn = "all",
         seed: int = 0,
         epochs: int | None = None,
-        replica: Replica | None = None,
+        rank: int = 0,
+        num_replicas: int = 1,
         pin: bool = False,
     ) -> None:
         self.source, self.config = source, config or LoaderConfig()
         self.max_length = max_length
         self.batch_sequences, self.batch_tokens = batch_sequences, batch_tokens
         self.time, self.loss_on, self.pin = time, loss_on, pin
-        self.seed, self.epochs, self.replica = seed, epochs, replica or Replica()
+        self.seed, self.epochs, self.rank, self.num_replicas = seed, epochs, rank, num_replicas
         self.rule = self._make_rule()
         self.sampler = Sampler(self.config.sampling, max_length=max_length, behaviors=behaviors, seed=seed)
         self._reader = BlockReader(source, self.sampler, threads=self.config.threads)
@@ -208,7 +209,7 @@ class TrainLoader:
                 None if self._is_over(epoch + 1) else self._order(epoch + 1),
                 reader=self._reader,
                 rule=self.rule,
-                replica=self.replica,
+                rank=self.rank,
                 position=self._made,
             )
         step = self._planner.next()
@@ -263,7 +264,7 @@ class TrainLoader:
         return f", which costs as much as {cost:,} (loader.balance_length = {balance:,})"
 
     def _make_rule(self) -> StepRule:
-        cost, count = sample_cost(self.config.balance_length), self.replica.count
+        cost, count = sample_cost(self.config.balance_length), self.num_replicas
         if self.batch_tokens is None:
             if self.batch_sequences < count:
                 raise UserError(

@@ -9,7 +9,6 @@ import numpy as np
 from behavior.sampling.sampler import Units
 from models.data.loading.blocks import Block, BlockReader
 from models.data.loading.order import EpochOrder
-from models.data.loading.replica import Replica
 from models.data.loading.steps import StepRule
 from models.data.sequences import Int64Array
 
@@ -60,7 +59,7 @@ class EpochPlanner:
         following: of the next one, whose first block is read ahead, if there will be one.
         reader: of its blocks.
         rule: how steps are chosen.
-        replica: whose shares are returned.
+        rank: of the process whose shares are returned.
         position: where to begin.
     """
 
@@ -71,11 +70,11 @@ class EpochPlanner:
         *,
         reader: BlockReader,
         rule: StepRule,
-        replica: Replica,
+        rank: int,
         position: Position,
     ) -> None:
         self.order, self.following = order, following
-        self.reader, self.rule, self.replica = reader, rule, replica
+        self.reader, self.rule, self.rank = reader, rule, rank
         self.taken = position.taken
         self.place = np.array(position.waiting, dtype=np.int64)  # [pool] ascending
         self.blocks: dict[int, Block] = {}
@@ -90,8 +89,8 @@ class EpochPlanner:
         if len(self.place) == 0:
             return None
         lengths = self._balanced() if self.reader.balanced else self.lengths
-        rank = self.rule.choose(lengths)
-        mine, waits = rank == self.replica.rank, rank < 0
+        ranks = self.rule.choose(lengths)
+        mine, waits = ranks == self.rank, ranks < 0
         shares = self._shares(self.place[mine], lengths[mine])
         self.place, self.lengths = self.place[waits], self.lengths[waits]
         self._release()

@@ -1,14 +1,12 @@
 """An item table whose rows are divided among the processes that train together."""
 
 from models.distributed.sharding.clip import clip_gradients
-from models.distributed.sharding.exchange import Exchange
 from models.distributed.sharding.items import HeldItems
 from models.distributed.sharding.rows import RowShards
 from models.distributed.sharding.state import StateShards
 from models.distributed.sharding.table import ShardedEmbedding
 
 __all__ = [
-    "Exchange",
     "HeldItems",
     "RowShards",
     "ShardedEmbedding",

@@ -31,6 +31,6 @@ def clip_gradients(
     norm = nn.utils.get_total_norm([gradient for gradient in alike if gradient is not None])
     assert table.weight.grad is not None
     own = torch.linalg.vector_norm(table.weight.grad, dtype=norm.dtype)
-    total = (norm.square() + table.exchange.total(own.square())).sqrt()
+    total = (norm.square() + table.processes.all_reduce(own.square())).sqrt()
     nn.utils.clip_grads_with_norm_(parameters, longest, total)
     return total

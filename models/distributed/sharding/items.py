@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.distributed.sharding.exchange import Exchange
+from models.distributed.processes import Processes
 from models.distributed.sharding.rows import RowShards
 
 
@@ -15,7 +15,7 @@ from models.distributed.sharding.rows import RowShards
 class HeldItems:
     """Which of the known items this process holds."""
 
-    exchange: Exchange
+    processes: Processes
     shards: RowShards
     """Of the table of all item ids."""
     first_item: int

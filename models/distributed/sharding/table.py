@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.distributed.sharding.exchange import Exchange
+from models.distributed.processes import Processes
 from models.distributed.sharding.rows import RowShards
 from models.layers.initialization import INIT_STD
 
@@ -44,23 +44,23 @@ class ShardedEmbedding(nn.Module):
     Args:
         num_embeddings: rows of the whole table, padding included.
         dim: width.
-        exchange: to the other processes.
+        processes: among which rows are divided.
     """
 
-    def __init__(self, num_embeddings: int, dim: int, exchange: Exchange) -> None:
+    def __init__(self, num_embeddings: int, dim: int, processes: Processes) -> None:
         super().__init__()
-        self.num_embeddings, self.embedding_dim, self.exchange = num_embeddings, dim, exchange
-        self.shards = RowShards(num_embeddings, exchange.rank, exchange.count)
+        self.num_embeddings, self.embedding_dim, self.processes = num_embeddings, dim, processes
+        self.shards = RowShards(num_embeddings, processes.rank, processes.count)
         self.weight = nn.Parameter(self._drawn())
         self.unsent: list[_Lookup] = []
 
     def forward(self, ids: Tensor) -> Tensor:
         """[n] int64 ids, of a length of this process's own -> [n, dim]. All processes take part."""
-        asked = F.pad(ids, (0, self.exchange.longest(len(ids)) - len(ids)))
-        places = self.shards.local(self.exchange.gather(asked))  # [count, n]
+        asked = F.pad(ids, (0, self.processes.max(len(ids)) - len(ids)))
+        places = self.shards.local(self.processes.all_gather(asked))  # [count, n]
         with torch.no_grad():
             found = F.embedding(places, self.weight)  # [count, n, dim]
-            vectors = self.exchange.sum_to_each(found)[: len(ids)]
+            vectors = self.processes.reduce_scatter(found)[: len(ids)]
         if torch.is_grad_enabled():
             self.unsent.append(_Lookup(places, vectors.requires_grad_()))
         return vectors
@@ -76,7 +76,7 @@ class ShardedEmbedding(nn.Module):
         gradients = [self._padded_gradient(lookup) for lookup in lookups]
         if not gradients:
             return
-        received = self.exchange.gather(torch.cat(gradients) / self.exchange.count)  # [count, n, dim]
+        received = self.processes.all_gather(torch.cat(gradients) / self.processes.count)  # [count, n, dim]
         places = torch.cat([lookup.places for lookup in lookups], dim=1)  # [count, n]
         # Not `index_add_`, whose result depends on the order of threads.
         gradient = _embedding_backward(received, places, len(self.weight), 0, False)
@@ -95,7 +95,7 @@ class ShardedEmbedding(nn.Module):
         """
         vectors = F.embedding(self.shards.local(ids), self.weight, padding_idx=0)
         if vectors.requires_grad:
-            vectors.register_hook(lambda gradient: gradient / self.exchange.count)
+            vectors.register_hook(lambda gradient: gradient / self.processes.count)
         return vectors
 
     @torch.no_grad()
@@ -108,13 +108,13 @@ class ShardedEmbedding(nn.Module):
         Returns:
             [num_embeddings, ...] on the first process, and nothing of use on others.
         """
-        if self.exchange.rank == 0:
+        if self.processes.rank == 0:
             whole = torch.empty(self.num_embeddings, *own.shape[1:], dtype=own.dtype)
         else:
             whole = own.new_empty(0)
         for first, stop in self._ranges(_GATHERED):
             part = self._joined(own, first, stop)
-            if self.exchange.rank == 0:
+            if self.processes.rank == 0:
                 whole[first:stop] = part
         return whole
 
@@ -124,7 +124,7 @@ class ShardedEmbedding(nn.Module):
         missing = within.stop - within.start - len(part)
         if missing:
             part = torch.cat([part, part.new_zeros(missing, *part.shape[1:])])
-        return self.shards.joined(self.exchange.gather(part), first, stop)
+        return self.shards.joined(self.processes.all_gather(part), first, stop)
 
     def _padded_gradient(self, lookup: _Lookup) -> Tensor:
         gradient = lookup.vectors.grad

@@ -24,7 +24,7 @@ from behavior.sampling.sampler import SamplingConfig
 from behavior.shards.folder import open_shards
 from models.data.batch import PackedBatch
 from models.data.collate import Collator
-from models.data.loading import LoaderConfig, MemorySource, Replica, ShardSource, TrainLoader
+from models.data.loading import LoaderConfig, MemorySource, ShardSource, TrainLoader
 from models.data.loading.blocks import Block, BlockReader
 from models.data.loading.order import EpochOrder
 from models.data.sequences import About, SequenceData
@@ -99,20 +99,21 @@ def samples(batch: PackedBatch) -> list[Sample]:
 
 @dataclass(frozen=True)
 class Setting:
-    """How a loader is set up, apart from the replica."""
+    """How a loader is set up, apart from the rank."""
 
     config: LoaderConfig
     batch: dict[str, int]
     max_length: int
     seed: int = 1
 
-    def loader(self, source: MemorySource, replica: Replica | None = None, **batch: int) -> TrainLoader:
+    def loader(self, source: MemorySource, rank: int = 0, num_replicas: int = 1, **batch: int) -> TrainLoader:
         return TrainLoader(
             source,
             self.config,
             max_length=self.max_length,
             seed=self.seed,
-            replica=replica,
+            rank=rank,
+            num_replicas=num_replicas,
             behaviors=("view", "buy"),
             **(batch or self.batch),
         )
@@ -162,7 +163,7 @@ def test_processes_share_all_samples_and_have_equally_many_steps(
     source: MemorySource, setup: Setting, replicas: int
 ) -> None:
     whole = sorted(chain.from_iterable(samples(batch) for batch in setup.loader(source, batch_sequences=1)))
-    loaders = [setup.loader(source, Replica(rank, replicas)) for rank in range(replicas)]
+    loaders = [setup.loader(source, rank, replicas) for rank in range(replicas)]
     for _ in range(2):
         steps = list(zip(*loaders, strict=True))  # raises where one has more batches
         visited = [sample for batches in steps for batch in batches for sample in samples(batch)]
@@ -225,7 +226,7 @@ def test_a_state_goes_to_other_numbers_of_processes_and_other_batches(
 ) -> None:
     """What was visited before and what is visited after are an epoch between them, each sample once."""
     whole = Counter(s for batch in setup.loader(source, batch_sequences=7) for s in samples(batch))
-    loaders = [setup.loader(source, Replica(rank, before)) for rank in range(before)]
+    loaders = [setup.loader(source, rank, before) for rank in range(before)]
     batches = [iter(loader) for loader in loaders]
     stop = data.draw(st.integers(0, len(loaders[0]) + 1))
     visited: Counter[Sample] = Counter()
@@ -249,7 +250,7 @@ def test_a_state_goes_to_other_numbers_of_processes_and_other_batches(
     if "batch_tokens" in changed.batch:
         changed = replace(changed, batch={"batch_tokens": 3 * setup.max_length})
     for rank in range(after):
-        resumed = changed.loader(source, Replica(rank, after))
+        resumed = changed.loader(source, rank, after)
         resumed.load_state_dict(states[0])
         for batch in resumed:
             visited.update(samples(batch))
@@ -286,7 +287,7 @@ def test_every_epoch_visits_all_in_another_order_that_only_the_seed_decides() ->
 def test_the_samples_of_a_step_do_not_depend_on_the_number_of_processes() -> None:
     alone = [sorted(batch) for batch in order(TrainLoader(many(), HERE, max_length=5, batch_sequences=16))]
     three = [
-        TrainLoader(many(), HERE, max_length=5, batch_sequences=16, replica=Replica(rank, 3))
+        TrainLoader(many(), HERE, max_length=5, batch_sequences=16, rank=rank, num_replicas=3)
         for rank in range(3)
     ]
     together = [
@@ -302,7 +303,7 @@ def test_a_budget_of_tokens_is_nearly_full_and_holds_mostly_what_is_next_in_orde
     in_order = list(chain.from_iterable(order(TrainLoader(source, HERE, max_length=200))))
     place = np.argsort(in_order)
     loaders = [
-        TrainLoader(source, HERE, max_length=200, batch_tokens=16_384, replica=Replica(rank, 2))
+        TrainLoader(source, HERE, max_length=200, batch_tokens=16_384, rank=rank, num_replicas=2)
         for rank in range(2)
     ]
     fills, delays = [], []
@@ -320,7 +321,7 @@ def test_processes_have_as_much_to_do() -> None:
     lengths = np.clip(np.random.default_rng(0).lognormal(3.5, 1.0, 2_000), 2, 201).astype(int)
     source, config = source_of([lengths.tolist()]), LoaderConfig(threads=0, balance_length=100)
     loaders = [
-        TrainLoader(source, config, max_length=200, batch_sequences=128, replica=Replica(rank, 4))
+        TrainLoader(source, config, max_length=200, batch_sequences=128, rank=rank, num_replicas=4)
         for rank in range(4)
     ]
     for batches in list(zip(*loaders, strict=True))[:-1]:
@@ -483,12 +484,12 @@ def test_row_groups_come_in_random_order() -> None:
 
 def test_too_small_a_budget_is_an_error() -> None:
     with pytest.raises(UserError, match=r"90 tokens for 2 process.*50 events"):
-        TrainLoader(many(), HERE, max_length=50, batch_tokens=90, replica=Replica(0, 2))
+        TrainLoader(many(), HERE, max_length=50, batch_tokens=90, rank=0, num_replicas=2)
     with pytest.raises(UserError, match=r"costs as much as 4,200"):
         TrainLoader(many(), LoaderConfig(balance_length=10), max_length=200, batch_tokens=1000)
     for batch in ({"batch_tokens": 2}, {"batch_sequences": 2}):
         with pytest.raises(UserError, match="3 processes"):
-            TrainLoader(many(), HERE, max_length=1, replica=Replica(0, 3), **batch)  # type: ignore[arg-type]
+            TrainLoader(many(), HERE, max_length=1, rank=0, num_replicas=3, **batch)  # type: ignore[arg-type]
 
 
 def test_nothing_to_learn_from_is_an_error() -> None:

@@ -14,7 +14,8 @@ from torch import Tensor
 from models.backbones import build_backbone
 from models.backbones.config import BackboneConfig
 from models.data.batch import PackedBatch
-from models.distributed.sharding import Exchange, ShardedEmbedding
+from models.distributed.processes import Processes
+from models.distributed.sharding import ShardedEmbedding
 from models.evaluation.divided_scores import DividedScores
 from models.evaluation.scores import ProductScores, rank_targets
 from models.inputs.config import EmbeddingConfig
@@ -41,13 +42,13 @@ def make_batch(sequences: list[list[int]], has_targets: bool) -> PackedBatch:
 
 
 def make_objective(
-    exchange: Exchange | None, rank: int, features: str = "mean", **loss: Any
+    processes: Processes | None, rank: int, features: str = "mean", **loss: Any
 ) -> RetrievalObjective:
     """With negatives that depend on the process alone."""
     catalog = make_catalog()
 
     def make_items(num: int, dim: int) -> Any:
-        return item_table(num, dim) if exchange is None else ShardedEmbedding(num, dim, exchange)
+        return item_table(num, dim) if processes is None else ShardedEmbedding(num, dim, processes)
 
     with ONE_BY_ONE:
         torch.manual_seed(0)
@@ -94,9 +95,9 @@ def test_losses_and_gradients_are_those_of_whole_tables(loss: dict[str, Any]) ->
         value.backward()
         return value.detach()
 
-    def work(exchange: Exchange) -> tuple[Tensor, RetrievalObjective]:
-        objective = make_objective(exchange, exchange.rank, **loss)
-        value = run(objective, exchange.rank)
+    def work(processes: Processes) -> tuple[Tensor, RetrievalObjective]:
+        objective = make_objective(processes, processes.rank, **loss)
+        value = run(objective, processes.rank)
         table = objective.model.embedding.sharded_items
         assert table is not None
         table.send_gradients()
@@ -140,9 +141,9 @@ def test_rankings_are_those_of_whole_tables(features: str, cells: int, count: in
     batches = [make_batch(sequences, False) for sequences, _ in BATCHES]
     targets = [np.array(items, np.int64) for items in ([0, -1], [0], [], [1, 2])]
 
-    def work(exchange: Exchange) -> Tensor:
-        model, batch = make_objective(exchange, exchange.rank, features).model, batches[exchange.rank]
-        held, target = model.held_items, targets[exchange.rank]
+    def work(processes: Processes) -> Tensor:
+        model, batch = make_objective(processes, processes.rank, features).model, batches[processes.rank]
+        held, target = model.held_items, targets[processes.rank]
         assert held is not None
         with torch.no_grad():
             query = model(batch)[batch.offsets[1:] - 1]
@@ -162,4 +163,4 @@ def test_rankings_are_those_of_whole_tables(features: str, cells: int, count: in
 def test_parameters_are_counted_wherever_they_are() -> None:
     whole = sum(parameter.numel() for parameter in make_objective(None, 0).model.parameters())
     assert make_objective(None, 0).model.num_parameters == whole
-    assert together(3, lambda exchange: make_objective(exchange, 0).model.num_parameters) == [whole] * 3
+    assert together(3, lambda processes: make_objective(processes, 0).model.num_parameters) == [whole] * 3

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.distributed.sharding import Exchange, HeldItems, RowShards
+from models.distributed.processes import Processes
+from models.distributed.sharding import HeldItems, RowShards
 from models.losses.sharded_softmax import sharded_full_softmax
 from tests.models.distributed.threads import together
 
@@ -28,12 +29,12 @@ def test_losses_and_gradients_are_those_of_one_softmax_over_all(
     query = [torch.randn(n, DIM, generator=random, dtype=torch.float64) for n in positions]
     target = [torch.randint(item_ids - first_item, (n,), generator=random) for n in positions]
 
-    def work(exchange: Exchange) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        shards = RowShards(item_ids, exchange.rank, count)
+    def work(processes: Processes) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        shards = RowShards(item_ids, processes.rank, count)
         ids = shards.held(first_item, torch.device("cpu"))
-        own, items = query[exchange.rank].clone().requires_grad_(), table[ids].requires_grad_()
-        held = HeldItems(exchange, shards, first_item)
-        loss = sharded_full_softmax(own, items, target[exchange.rank], held, TEMPERATURE, smoothing, chunk)
+        own, items = query[processes.rank].clone().requires_grad_(), table[ids].requires_grad_()
+        held = HeldItems(processes, shards, first_item)
+        loss = sharded_full_softmax(own, items, target[processes.rank], held, TEMPERATURE, smoothing, chunk)
         (loss / 7.0).backward()
         assert own.grad is not None
         assert items.grad is not None

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from models.distributed.sharding import Exchange, RowShards, ShardedEmbedding, StateShards, clip_gradients
+from models.distributed.processes import Processes
+from models.distributed.sharding import RowShards, ShardedEmbedding, StateShards, clip_gradients
 from models.distributed.sharding import table as sharded_table
 from models.inputs.item_table import item_table
 from models.optim.optimizer import OptimizerConfig, OptimizerSet, build_optimizer
@@ -37,10 +38,10 @@ class Toy(nn.Module):
         return (vectors * (1.0 + ids[:, None])).square().sum()
 
 
-def seeded(exchange: Exchange | None, rows: int) -> nn.Module:
+def seeded(processes: Processes | None, rows: int) -> nn.Module:
     with ONE_BY_ONE:
         torch.manual_seed(rows)
-        return item_table(rows, DIM) if exchange is None else ShardedEmbedding(rows, DIM, exchange)
+        return item_table(rows, DIM) if processes is None else ShardedEmbedding(rows, DIM, processes)
 
 
 @given(shape=SHAPES, data=st.data())
@@ -81,8 +82,8 @@ def test_initial_rows_do_not_depend_on_the_number_of_processes(
     monkeypatch.setattr(sharded_table, "_DRAWN", drawn)
     monkeypatch.setattr(sharded_table, "_GATHERED", 7)
 
-    def make(exchange: Exchange) -> Tensor:
-        table = seeded(exchange, 11)
+    def make(processes: Processes) -> Tensor:
+        table = seeded(processes, 11)
         assert isinstance(table, ShardedEmbedding)
         return table.whole(table.weight.detach())
 
@@ -109,11 +110,11 @@ def test_lookups_and_their_gradients_are_those_of_one_table(asked: list[list[lis
         found = [table(torch.tensor(ids, dtype=torch.int64)) for ids in lists]
         return found, sum((vectors * (at + 1.0)).square().sum() for at, vectors in enumerate(found))  # type: ignore[return-value]
 
-    def work(exchange: Exchange) -> tuple[list[Tensor], Tensor, RowShards]:
-        table = seeded(exchange, rows)
+    def work(processes: Processes) -> tuple[list[Tensor], Tensor, RowShards]:
+        table = seeded(processes, rows)
         assert isinstance(table, ShardedEmbedding)
         for _ in range(2):
-            found, loss = losses(table, asked[exchange.rank])
+            found, loss = losses(table, asked[processes.rank])
             loss.backward()
             table.send_gradients()
         assert table.weight.grad is not None
@@ -137,14 +138,14 @@ def test_lookups_and_their_gradients_are_those_of_one_table(asked: list[list[lis
 def test_clipping_counts_the_rows_of_all_processes(longest: float) -> None:
     ids = [[1, 2, 2], [5, 0]]
 
-    def work(exchange: Exchange) -> tuple[Tensor, Tensor, Tensor, RowShards]:
-        toy = Toy(table := seeded(exchange, 6))
+    def work(processes: Processes) -> tuple[Tensor, Tensor, Tensor, RowShards]:
+        toy = Toy(table := seeded(processes, 6))
         assert isinstance(table, ShardedEmbedding)
-        toy.loss(torch.tensor(ids[exchange.rank])).backward()
+        toy.loss(torch.tensor(ids[processes.rank])).backward()
         table.send_gradients()
         assert toy.scale.grad is not None
         assert table.weight.grad is not None
-        toy.scale.grad = exchange.total(toy.scale.grad) / exchange.count  # as DDP does
+        toy.scale.grad = processes.all_reduce(toy.scale.grad) / processes.count  # as DDP does
         norm = clip_gradients(list(toy.parameters()), longest, table)
         return norm, toy.scale.grad, table.weight.grad, table.shards
 
@@ -164,7 +165,7 @@ def test_saved_states_are_those_of_one_table(kind: str) -> None:
     """Saved by two processes, taken up by three."""
     config = OptimizerConfig(item_table=kind, weight_decay=0.1)  # type: ignore[arg-type]
 
-    def step(toy: Toy, optimizer: OptimizerSet, exchange: Exchange | None) -> None:
+    def step(toy: Toy, optimizer: OptimizerSet, processes: Processes | None) -> None:
         toy.loss(torch.arange(1, 6)).backward()
         table = toy.embedding["item"]
         if isinstance(table, ShardedEmbedding):
@@ -172,13 +173,13 @@ def test_saved_states_are_those_of_one_table(kind: str) -> None:
         optimizer.step()
         optimizer.zero_grad()
 
-    def parts(exchange: Exchange | None) -> tuple[Toy, OptimizerSet]:
-        toy = Toy(seeded(exchange, 8))
+    def parts(processes: Processes | None) -> tuple[Toy, OptimizerSet]:
+        toy = Toy(seeded(processes, 8))
         return toy, build_optimizer(config, toy)
 
-    def save(exchange: Exchange) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        toy, optimizer = parts(exchange)
-        step(toy, optimizer, exchange)
+    def save(processes: Processes) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        toy, optimizer = parts(processes)
+        step(toy, optimizer, processes)
         shards = StateShards.find(toy, optimizer.parameters)
         assert shards is not None
         return shards.whole_weights(toy.state_dict()), shards.whole_optimizer(optimizer.state_dict())
@@ -189,13 +190,13 @@ def test_saved_states_are_those_of_one_table(kind: str) -> None:
     torch.testing.assert_close(weights, dict(plain.state_dict()))
     torch.testing.assert_close(state, plain_optimizer.state_dict())
 
-    def go_on(exchange: Exchange) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        toy, optimizer = parts(exchange)
+    def go_on(processes: Processes) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        toy, optimizer = parts(processes)
         shards = StateShards.find(toy, optimizer.parameters)
         assert shards is not None
         toy.load_state_dict(shards.own_weights(weights))
         optimizer.load_state_dict(shards.own_optimizer(copy.deepcopy(state)))
-        step(toy, optimizer, exchange)
+        step(toy, optimizer, processes)
         return shards.whole_weights(toy.state_dict()), shards.whole_optimizer(optimizer.state_dict())
 
     weights_after, state_after = together(3, go_on)[0]

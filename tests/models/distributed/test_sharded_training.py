@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ import torch
 
 from behavior.errors import UserError
 from models.data.batch import PackedBatch
-from models.distributed.processes import Processes
+from models.distributed.processes import SINGLE, ReduceOp, SingleProcess
 from models.training.failed_step import load_failed_step
 from models.training.flops import StepWork
 from models.training.losses import StepLosses
@@ -44,21 +43,23 @@ def test_drawn_negatives_and_their_losses_are_those_of_whole_tables(shards: Path
     check_drawn_negatives(shards, tmp_path, "cpu")
 
 
-class _BesideAFailure(Processes):
+class _BesideAFailure(SingleProcess):
     """The first of two processes; what the other has to say is always 1."""
 
-    def total(self, values: Sequence[float]) -> list[float]:
-        return [value + 1.0 for value in values]
+    count = 2
+
+    def all_reduce(self, tensor: torch.Tensor, op: ReduceOp = "sum") -> torch.Tensor:
+        return tensor + 1.0
 
 
 def test_weights_that_are_no_numbers_elsewhere_stop_this_process_too(tmp_path: Path) -> None:
     batch = PackedBatch.from_lists([[2, 3]])
     step = TakenStep(4, 0, [batch], [torch.tensor(1.0)], None, 0.1, StepWork(2, 4, 1))
     good = [torch.ones(2)]
-    alone = StepLosses(Processes(), tmp_path)
+    alone = StepLosses(SINGLE, tmp_path)
     alone.add(step, 1.0)
     alone.check_weights(good)
-    beside = StepLosses(_BesideAFailure(count=2), tmp_path)
+    beside = StepLosses(_BesideAFailure(), tmp_path)
     beside.add(step, 1.0)
     with pytest.raises(UserError, match="the weights are no longer finite numbers after step 4"):
         beside.check_weights(good)

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -18,7 +17,6 @@ from behavior.errors import UserError
 from models.build import make_loader
 from models.data.loading import MemorySource
 from models.data.sequences import SequenceData
-from models.distributed.processes import Processes
 from models.training import launch, train
 from models.training.failed_step import load_failed_step
 from models.training.launch import count_devices
@@ -146,16 +144,3 @@ def test_the_devices_of_this_machine_are_counted(monkeypatch: pytest.MonkeyPatch
     assert count_devices(settings("train.device=cuda", "train.devices=auto").train) == 4
     with pytest.raises(UserError, match="8 GPUs are asked for and there are 4"):
         count_devices(settings("train.device=cuda", "train.devices=8").train)
-
-
-def test_one_process_talks_to_itself() -> None:
-    processes = Processes()
-    assert processes.total([1.0, 2.0]) == [1.0, 2.0]
-    assert processes.gather("a") == ["a"]
-    assert processes.from_first(3) == 3
-
-    def fail() -> Any:
-        raise UserError("no")
-
-    with pytest.raises(UserError, match="no"):
-        processes.on_first(fail)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from models.distributed.sharding import Exchange
+from models.distributed.processes import Processes, ReduceOp
 
 T = TypeVar("T")
 
@@ -24,7 +24,7 @@ class Meeting:
     said: dict[int, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.barrier = Barrier(self.count, timeout=10)
+        self.barrier = Barrier(self.count, timeout=60)
 
     def all_of(self, rank: int, value: Any) -> list[Any]:
         """What all threads say, by rank."""
@@ -35,66 +35,47 @@ class Meeting:
         return values
 
 
-@dataclass(frozen=True)
-class ThreadExchange:
-    """A `models.distributed.sharding.Exchange` between threads."""
+class ThreadProcesses(Processes):
+    """One of several threads."""
 
-    meeting: Meeting
-    rank: int
+    def __init__(self, meeting: Meeting, rank: int) -> None:
+        self.meeting, self.rank, self.count = meeting, rank, meeting.count
 
-    @property
-    def count(self) -> int:
-        return self.meeting.count
-
-    def longest(self, length: int) -> int:
-        return max(self.meeting.all_of(self.rank, length))
-
-    def collect(self, value: T) -> list[T]:
+    def all_gather_object(self, value: T) -> list[T]:
         return self.meeting.all_of(self.rank, value)
 
-    def gather(self, own: Tensor) -> Tensor:
-        return self._stacked(own)
+    def broadcast_object(self, value: T) -> T:
+        first: T = self.meeting.all_of(self.rank, value)[0]
+        return first
 
-    def sum_to_each(self, parts: Tensor) -> Tensor:
-        return self._stacked(parts).sum(0)[self.rank]
+    def all_gather(self, tensor: Tensor) -> Tensor:
+        return self._stacked(tensor)
 
-    def total(self, own: Tensor) -> Tensor:
-        return self._stacked(own).sum(0)
+    def reduce_scatter(self, tensor: Tensor) -> Tensor:
+        return self._stacked(tensor).sum(0)[self.rank]
 
-    def largest(self, own: Tensor) -> Tensor:
-        return self._stacked(own).amax(0)
+    def all_reduce(self, tensor: Tensor, op: ReduceOp = "sum") -> Tensor:
+        stacked = self._stacked(tensor)
+        return stacked.sum(0) if op == "sum" else stacked.amax(0)
 
-    def _stacked(self, own: Tensor) -> Tensor:
-        values = self.meeting.all_of(self.rank, own.detach().clone())
-        assert len({value.shape for value in values}) == 1
+    def _stacked(self, tensor: Tensor) -> Tensor:
+        values = self.meeting.all_of(self.rank, tensor.detach().clone())
+        assert len({(value.shape, value.dtype) for value in values}) == 1
         return torch.stack(values)
 
 
-@dataclass(frozen=True)
-class ThreadPeers:
-    """`models.distributed.peers.Peers`, who meet where threads exchange tensors."""
-
-    exchange: Exchange
-
-    @property
-    def rank(self) -> int:
-        return self.exchange.rank
-
-    @property
-    def count(self) -> int:
-        return self.exchange.count
-
-    def gather(self, value: T) -> list[T]:
-        return self.exchange.collect(value)
+def one_of(count: int, rank: int = 0) -> Processes:
+    """A rank among others that are not there: for code that talks to nobody."""
+    return ThreadProcesses(Meeting(count), rank)
 
 
-def together(count: int, work: Callable[[Exchange], T]) -> list[T]:
-    """Have so many threads do the same work, each with an exchange to the others; results by rank."""
+def together(count: int, work: Callable[[Processes], T]) -> list[T]:
+    """Have so many threads do the same work, each as one of so many processes; results by rank."""
     meeting = Meeting(count)
 
     def as_process(rank: int) -> T:
         try:
-            return work(ThreadExchange(meeting, rank))
+            return work(ThreadProcesses(meeting, rank))
         except BaseException:
             meeting.barrier.abort()
             raise

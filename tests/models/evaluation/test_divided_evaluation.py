@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from behavior.shards.folder import open_shards
 from models.data.loading import ShardSource
 from models.data.sequences import SequenceData
-from models.distributed.peers import ALONE, Peers, share_of
-from models.distributed.sharding import Exchange, HeldItems, RowShards
+from models.distributed.processes import Processes
+from models.distributed.sharding import HeldItems, RowShards
 from models.evaluation.divided_scores import DividedScores
 from models.evaluation.ranking import EvaluationConfig, Rankings, rank_split
 from models.evaluation.scores import ProductScores
 from models.evaluation.targets import Targets
-from tests.models.distributed.threads import ThreadPeers, together
+from tests.models.distributed.threads import together
 from tests.models.evaluation.test_evaluation import FIRST, ITEMS, SPLITS, WORLD, basket_users
 from tests.models.evaluation.test_scores import slow_rank
 from tests.models.shards import World, leave_one_out, write_shards
@@ -29,11 +29,11 @@ from tests.models.shards import World, leave_one_out, write_shards
 DIM = 3
 
 
-def divided(exchange: Exchange, query: torch.Tensor, vectors: torch.Tensor, first: int) -> DividedScores:
+def divided(processes: Processes, query: torch.Tensor, vectors: torch.Tensor, first: int) -> DividedScores:
     """Scores where each process takes its items out of a whole list of vectors."""
-    shards = RowShards(first + len(vectors), exchange.rank, exchange.count)
+    shards = RowShards(first + len(vectors), processes.rank, processes.count)
     own = shards.held(first, torch.device("cpu")) - first
-    held = HeldItems(exchange, shards, first)
+    held = HeldItems(processes, shards, first)
     return DividedScores(query, held.filled(vectors[own]), held)
 
 
@@ -58,10 +58,10 @@ def test_ranks_against_a_loop(data: st.DataObject) -> None:
         pair = st.tuples(st.integers(0, rows - 1), st.integers(0, items - 1))
         pairs.append(data.draw(st.lists(pair, max_size=8)) if rows else [])
 
-    def work(exchange: Exchange) -> list[float]:
-        rank = exchange.rank
+    def work(processes: Processes) -> list[float]:
+        rank = processes.rank
         query = torch.tensor(queries[rank], dtype=torch.float32).reshape(-1, DIM)
-        scores = divided(exchange, query, torch.tensor(vectors, dtype=torch.float32), first)
+        scores = divided(processes, query, torch.tensor(vectors, dtype=torch.float32), first)
         out = np.array(pairs[rank], np.int64).reshape(-1, 2)
         question, target = (np.array(each[rank], np.int64) for each in (questions, targets))
         return scores.rank(question, target, (out[:, 0], out[:, 1]), cells=cells).tolist()
@@ -83,19 +83,18 @@ def test_copies_of_an_item_tie_whoever_holds_them(items: int, cells: int) -> Non
     vectors, queries = torch.randn(50).expand(items, -1), torch.randn(2, 3, 50)
     target = np.linspace(0, items - 1, 3, dtype=np.int64)
 
-    def work(exchange: Exchange) -> torch.Tensor:
-        scores = divided(exchange, queries[exchange.rank], vectors, 2)
+    def work(processes: Processes) -> torch.Tensor:
+        scores = divided(processes, queries[processes.rank], vectors, 2)
         return scores.rank(np.arange(3), target, cells=cells)
 
     assert [ranks.tolist() for ranks in together(2, work)] == [[float(items)] * 3] * 2
 
 
 def rank_together(
-    source: ShardSource, count: int, scorer: Callable[[Exchange], Callable], config: EvaluationConfig
+    source: ShardSource, count: int, scorer: Callable[[Processes], Callable], config: EvaluationConfig
 ) -> list[Rankings]:
-    def work(exchange: Exchange) -> Rankings:
-        peers: Peers = ThreadPeers(exchange)
-        return rank_split(source, scorer(exchange), split="test", config=config, peers=peers)
+    def work(processes: Processes) -> Rankings:
+        return rank_split(source, scorer(processes), split="test", config=config, processes=processes)
 
     return together(count, work)
 
@@ -125,15 +124,15 @@ def test_targets_and_items_are_divided_and_rankings_are_those_of_one_process(
 
     asked: list[tuple[int, int]] = []
 
-    def whole(_: Exchange) -> Callable:
+    def whole(_: Processes) -> Callable:
         def score(data: SequenceData, targets: Targets) -> ProductScores:
             asked.extend(zip(data.row[targets.sequence].tolist(), targets.stop.tolist(), strict=True))
             return ProductScores(query(data, targets), vectors)
 
         return score
 
-    def by_items(exchange: Exchange) -> Callable:
-        return lambda data, targets: divided(exchange, query(data, targets), vectors, FIRST)
+    def by_items(processes: Processes) -> Callable:
+        return lambda data, targets: divided(processes, query(data, targets), vectors, FIRST)
 
     alone = rank_split(source, whole(None), split="test", config=config)  # type: ignore[arg-type]
     assert len(alone.rank) > 3
@@ -153,17 +152,8 @@ def test_a_part_without_targets_and_fewer_targets_than_processes(tmp_path: Path)
     vectors = torch.eye(3)
     config = EvaluationConfig(cutoffs=[1, 3], exclude_seen=False)
 
-    def by_items(exchange: Exchange) -> Callable:
-        return lambda _, targets: divided(exchange, torch.ones(len(targets), 3), vectors, FIRST)
+    def by_items(processes: Processes) -> Callable:
+        return lambda _, targets: divided(processes, torch.ones(len(targets), 3), vectors, FIRST)
 
     for found in rank_together(source, 3, by_items, config):
         assert found.rank.tolist() == [3.0, 3.0]
-
-
-@pytest.mark.parametrize("size", [0, 1, 7, 12])
-def test_shares_are_alike_and_cover_all(size: int) -> None:
-    for count in (1, 2, 5):
-        shares = [range(size)[share_of(size, rank, count)] for rank in range(count)]
-        assert [number for share in shares for number in share] == list(range(size))
-        assert {len(share) for share in shares} <= {size // count, -(-size // count)}
-    assert (ALONE.rank, ALONE.count, ALONE.gather("a")) == (0, 1, ["a"])

@@ -16,13 +16,14 @@ from models.attention import dispatch
 from models.attention.dispatch import Kernel
 from models.config import RunConfig
 from models.data.batch import PackedBatch
-from models.distributed.processes import Processes
+from models.distributed.processes import SINGLE
 from models.optim.optimizer import build_optimizer
 from models.tasks.retrieval import RetrievalObjective
 from models.training import recorded_input
 from models.training.recorded_step import RecordedStepper, records_steps
 from models.training.step import Stepper
 from tests.models.attention.reading_kernel import KERNELS_AND_READING
+from tests.models.distributed.threads import one_of
 from tests.models.training.test_training_steps import batches, blank_targets, objective_of
 from tests.models.training.training_runs import circle, settings
 
@@ -67,7 +68,7 @@ def steppers(
     plain, other = (build_optimizer(config.optimizer, module) for module in made)
     clip_norm = config.optimizer.clip_norm
     return (
-        Stepper(fabric, Processes(), made[0], plain, clip_norm),
+        Stepper(fabric, SINGLE, made[0], plain, clip_norm),
         RecordedStepper(fabric, made[1], other, clip_norm, LONGEST, lambda work: work),
     )
 
@@ -249,16 +250,16 @@ def test_what_cannot_be_recorded_is_refused(
     changes: list[str], device: torch.device, processes: int, where: str, message: str
 ) -> None:
     with pytest.raises(UserError, match=message) as caught:
-        records_steps(settings("train.cuda_graphs=true", *changes), device, Processes(count=processes))
+        records_steps(settings("train.cuda_graphs=true", *changes), device, one_of(processes))
     assert caught.value.where == where
     assert "train.cuda_graphs=false" in (caught.value.fix or "")
     for setting in ("auto", "false"):
         config = settings(f"train.cuda_graphs={setting}", *changes)
-        assert not records_steps(config, device, Processes(count=processes))
+        assert not records_steps(config, device, one_of(processes))
 
 
 @pytest.mark.parametrize("kind", ["hstu", "fuxi", "llama"])
 def test_what_can_be_recorded_is_if_that_is_wanted(kind: str) -> None:
     for setting, recorded in (("true", True), ("auto", True), ("false", False)):
         config = settings(f"model.kind={kind}", f"train.cuda_graphs={setting}")
-        assert records_steps(config, GPU, Processes()) is recorded
+        assert records_steps(config, GPU, SINGLE) is recorded

@@ -16,7 +16,7 @@ from models.build import build_objective, make_loader
 from models.config import RunConfig
 from models.data.batch import PackedBatch
 from models.data.loading import MemorySource
-from models.distributed.processes import Processes
+from models.distributed.processes import SINGLE
 from models.optim.optimizer import build_optimizer
 from models.tasks.retrieval import LossBatch, RetrievalObjective
 from models.training import loop, train
@@ -52,7 +52,7 @@ def objective_of(config: RunConfig, shards: Path) -> RetrievalObjective:
 def stepper(config: RunConfig, objective: RetrievalObjective) -> Stepper:
     optimizer = build_optimizer(config.optimizer, objective)
     fabric = Fabric(accelerator="cpu", devices=1)
-    return Stepper(fabric, Processes(), objective, optimizer, config.optimizer.clip_norm)
+    return Stepper(fabric, SINGLE, objective, optimizer, config.optimizer.clip_norm)
 
 
 def blank_targets(batch: PackedBatch) -> PackedBatch:
@@ -168,7 +168,7 @@ def step(number: int, loss: float, norm: float | None = None, tokens: float = 10
 
 
 def test_a_stretch_tells_the_means_of_its_steps(tmp_path: Path) -> None:
-    losses = StepLosses(Processes(), tmp_path)
+    losses = StepLosses(SINGLE, tmp_path)
     losses.add(step(1, 3.0, norm=1.0), flops=100.0)
     losses.check()
     losses.add(step(2, 5.0, norm=2.0), flops=200.0)
@@ -185,7 +185,7 @@ def test_a_stretch_tells_the_means_of_its_steps(tmp_path: Path) -> None:
     [(math.inf, None, "the loss became inf"), (1.0, math.nan, "the gradient became nan")],
 )
 def test_the_first_bad_step_is_named(tmp_path: Path, loss: float, norm: float | None, what: str) -> None:
-    losses = StepLosses(Processes(), tmp_path)
+    losses = StepLosses(SINGLE, tmp_path)
     good = None if norm is None else 1.0
     losses.add(step(6, 1.0, good), 0.0)
     losses.add(step(7, loss, norm), 0.0)
@@ -199,7 +199,7 @@ def test_few_batches_are_held_until_their_losses_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(losses_module, "_MOST_TOKENS", 25)
-    losses = StepLosses(Processes(), tmp_path)
+    losses = StepLosses(SINGLE, tmp_path)
     held = []
     for number in range(1, 7):
         losses.add(step(number, 1.0), 0.0)
@@ -213,7 +213,7 @@ def test_few_batches_are_held_until_their_losses_are_read(
 
 
 def test_weights_are_looked_at_however_few_are_wrong(tmp_path: Path) -> None:
-    losses = StepLosses(Processes(), tmp_path)
+    losses = StepLosses(SINGLE, tmp_path)
     good, bad = torch.ones(3, 2), torch.ones(3, 2)
     bad[2, 1] = math.nan
     losses.check_weights([good, bad])  # no step was taken: whatever they are, this run did not make them
