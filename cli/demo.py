@@ -96,7 +96,7 @@ def _baselines(out: Path) -> dict[str, Any]:
 def _train(out: Path, kind: str, seed: int, bars: Any) -> dict[str, Any]:
     from cli.train import TrainProgress
     from models.config import load_config
-    from models.evaluate import evaluate_run
+    from models.evaluate_run import evaluate
     from models.training import train
 
     progress = TrainProgress(bars, label=f"training {LABELS[kind]}", quiet=True)
@@ -106,7 +106,7 @@ def _train(out: Path, kind: str, seed: int, bars: Any) -> dict[str, Any]:
         out / "runs" / kind,
         observer=progress,
     )
-    return evaluate_run(out / "runs" / kind, "test")
+    return evaluate(out / "runs" / kind, "test")
 
 
 def _shares(results: dict[str, Any]) -> dict[str, float]:

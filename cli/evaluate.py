@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from behavior.errors import UserError
 from cli.console import out as console
 from cli.console import print_json
 from cli.evaluate_tables import print_breakdown, print_comparison, print_means, protocol
@@ -69,27 +68,24 @@ def evaluate(
 
     Example:  lrm evaluate runs/hstu --split test --baselines --by popularity
     """
-    from models.evaluate import judge_like, judge_run
-    from models.evaluation.baselines import BASELINES, evaluate_baseline
-    from models.evaluation.rankings_table import write_rankings
-    from models.evaluation.report import compare
+    from models.evaluate_run import evaluate as evaluate_run
 
-    if per_user is not None and not per_user.absolute().parent.is_dir():
-        raise UserError(f"there is no folder '{per_user.parent}'", where="--per-user", fix="make it first")
-    settings: dict[str, Any] = {"exclude_seen": exclude_seen, "by": by or None, "bootstrap": bootstrap}
-    ours = judge_run(run, split.value, data=data, checkpoint=checkpoint.value, **settings)
-    result = ours.report()
-    if against is not None:
-        theirs = judge_like(ours, against, checkpoint.value)
-        result["comparison"] = {"against": str(against), **compare(ours, theirs)}
-    names = BASELINES if baselines else ()
-    others = [evaluate_baseline(name, ours.shards, split.value, ours.config) for name in names]
-    if per_user is not None:
-        write_rankings(ours, per_user)
+    result = evaluate_run(
+        run,
+        split.value,
+        data=data,
+        checkpoint=checkpoint.value,
+        baselines=baselines,
+        against=against,
+        per_user=per_user,
+        exclude_seen=exclude_seen,
+        by=by or None,
+        bootstrap=bootstrap,
+    )
     if json:
-        print_json(result | ({"baselines": {other["model"]: other for other in others}} if others else {}))
+        print_json(result)
         return
-    print_means(str(run), result, others)
+    print_means(str(run), result)
     print_breakdown(result)
     if against is not None:
         print_comparison(str(run), result)

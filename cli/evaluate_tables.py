@@ -11,9 +11,10 @@ from cli.console import print_table
 _SLICES = 20
 
 
-def print_means(run: str, result: dict[str, Any], others: Sequence[dict[str, Any]]) -> None:
+def print_means(run: str, result: dict[str, Any]) -> None:
     """The means over users, with intervals, and those of baselines beside them."""
     names = [name for name in result if "@" in name]
+    others = list(result.get("baselines", {}).values())
     intervals = result.get("intervals")
     header = ["", result["model"], *(["95 %"] if intervals else []), *(other["model"] for other in others)]
     rows = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import sysconfig
@@ -58,20 +59,26 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def run_there(command: list[Path | str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command of the environment in a folder, where nothing leads to the sources."""
+    apart = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    found = subprocess.run(command, cwd=folder, env=apart, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    return found
+
+
 def test_the_wheel_holds_the_packages_their_data_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     tops = {name.split("/")[0] for name in names if ".dist-info" not in name}
     assert tops == {"behavior", "pipelines", "models", "cli"}
     assert {"behavior/datasets/ml-1m.yaml", "behavior/datasets/taobao.yaml"} <= set(names)
-    assert "models/recipes/ml-1m/hstu.yaml" in names
+    assert {"models/recipes/ml-1m/hstu.yaml", "models/experiments/ablations/ml-1m/bias.yaml"} <= set(names)
+    assert {f"{top}/py.typed" for top in tops} <= set(names)
 
 
 def test_the_command_runs_from_another_folder(environment: Path, tmp_path: Path) -> None:
-    found = subprocess.run(
-        [environment / "bin" / "lrm", "--help"], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert found.returncode == 0, found.stderr
+    found = run_there([environment / "bin" / "lrm", "--help"], tmp_path)
     for command in ("inspect", "prepare", "train", "evaluate", "demo", "doctor"):
         assert command in found.stdout
 
@@ -84,9 +91,7 @@ def test_behavior_is_imported_from_the_wheel_without_torch_and_beam(
         "import behavior.steps.dataset, behavior.sources.guess; "
         "print([name for name in ('torch', 'apache_beam') if name in sys.modules])"
     )
-    python = environment / "bin" / "python"
-    found = subprocess.run([python, "-c", code], cwd=tmp_path, capture_output=True, text=True)
-    assert found.returncode == 0, found.stderr
+    found = run_there([environment / "bin" / "python", "-c", code], tmp_path)
     origin, loaded = found.stdout.splitlines()
     assert Path(origin).is_relative_to(environment)
     assert loaded == "[]"

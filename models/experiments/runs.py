@@ -22,7 +22,7 @@ from behavior.shards.storage import FolderLike
 from behavior.versions import NOT_INSTALLED, installed_version
 from models.build import dataset_of
 from models.config import RunConfig
-from models.evaluate import evaluate_run
+from models.evaluate_run import evaluate
 from models.evaluation.targets import Split
 from models.experiments.results import RunRecord
 from models.experiments.table import AblationTable
@@ -153,7 +153,7 @@ def run_one(run: PlannedRun, data: str, split: Split) -> RunRecord:
     """Train one run, choose its checkpoint by validation, and read test, if at all, for that one."""
     start = _Start()
     result = train(run.config, data, run.folder, resume=run.folder.exists(), observer=start)
-    test = evaluate_run(run.folder, "test", device=run.config.train.device) if split == "test" else {}
+    test = evaluate(run.folder, "test", device=run.config.train.device) if split == "test" else {}
     return RunRecord(
         table=run.table,
         line=run.line,

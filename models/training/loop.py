@@ -10,7 +10,7 @@ from models.config import RunConfig
 from models.data.batch import PackedBatch
 from models.data.loading import ShardSource
 from models.distributed.processes import SINGLE, Processes
-from models.evaluate import model_scorer
+from models.evaluate_run import model_scorer
 from models.evaluation.ranking import evaluate_scorer, excludes_seen
 from models.optim.optimizer import build_optimizer
 from models.optim.schedule import learning_rate_factor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os import PathLike
 from pathlib import Path
 
 from behavior.shards.folder import open_shards
@@ -21,7 +22,7 @@ from models.training.observer import Silent, TrainObserver, TrainResult
 def train(
     config: RunConfig,
     data: FolderLike,
-    out: Path,
+    out: str | PathLike[str],
     resume: bool = False,
     observer: TrainObserver | None = None,
 ) -> TrainResult:

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from behavior.errors import UserError
-from models.evaluate import evaluate_run
+from models.evaluate_run import evaluate
 from models.gpu.device import DeviceName
 from models.runs.checkpoint import load_checkpoint
 from models.training import launch, train
@@ -90,7 +90,7 @@ def check_alike(run: Path, other: Path, device: DeviceName) -> None:
 def check_judged(run: Path, device: DeviceName) -> None:
     """The validation that was logged last is that of one process which reads the checkpoint."""
     logged = [line for line in records(run) if line["kind"] == "valid"][-1]
-    judged = evaluate_run(run, "valid", checkpoint="last", device=device)
+    judged = evaluate(run, "valid", checkpoint="last", device=device)
     for name in ("ndcg@10", "mrr@10", "targets"):
         assert judged[name] == logged[name], name
 

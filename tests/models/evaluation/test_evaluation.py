@@ -24,7 +24,7 @@ from models.data.batch import PackedBatch
 from models.data.catalog import ItemCatalog
 from models.data.loading import ShardSource
 from models.data.sequences import SequenceData
-from models.evaluate import evaluate_run, judge_run, model_scorer
+from models.evaluate_run import evaluate, judge_run, model_scorer
 from models.evaluation.ranking import EvaluationConfig, evaluate_scorer
 from models.evaluation.scores import RowScores, Scores
 from models.evaluation.targets import Targets, find_targets
@@ -353,14 +353,12 @@ def check_run(
 
     for split in ("valid", "test"):
         for exclude_seen in (True, False):
-            found = evaluate_run(run, split, exclude_seen=exclude_seen, device="cpu")
+            found = evaluate(run, split, exclude_seen=exclude_seen, device="cpu")
             expected = slow_metrics(users, split, score, exclude_seen, protocol, buys)
             assert {name: found[name] for name in expected} == pytest.approx(expected)
             assert found["time"] == config.model.time
             assert protocol == "first" or found["targets"] > found["users"]
-    assert evaluate_run(run, "valid", device="cpu")["ndcg@3"] == pytest.approx(
-        best.progress["metrics"]["ndcg@3"]
-    )
+    assert evaluate(run, "valid", device="cpu")["ndcg@3"] == pytest.approx(best.progress["metrics"]["ndcg@3"])
 
 
 def test_scoring_leaves_the_model_as_it_was(shards: Path) -> None:
@@ -405,7 +403,7 @@ def test_settings_of_the_run_can_be_replaced_and_what_cannot_be_done_is_told(
     def too_large(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("models.evaluate.rank_split", too_large)
+    monkeypatch.setattr("models.evaluate_run.rank_split", too_large)
     with pytest.raises(UserError, match="parameters, item vectors and scores do not fit on the GPU"):
         judge_run(tmp_path / "run", device="cpu")
 
@@ -414,14 +412,12 @@ def test_a_run_is_judged_on_its_own_data_only(shards: Path, tmp_path: Path) -> N
     config = load_config("default", [*SETTINGS, "train.epochs=1"])
     train(config, shards, tmp_path / "run")
     moved = write_shards(tmp_path / "moved", history_users(), WORLD)
-    assert evaluate_run(tmp_path / "run", data=moved, device="cpu") == evaluate_run(
-        tmp_path / "run", device="cpu"
-    )
+    assert evaluate(tmp_path / "run", data=moved, device="cpu") == evaluate(tmp_path / "run", device="cpu")
     other = write_shards(tmp_path / "other", history_users()[:-1], WORLD)
     with pytest.raises(UserError, match="trained on another data set: digest"):
-        evaluate_run(tmp_path / "run", data=other, device="cpu")
+        evaluate(tmp_path / "run", data=other, device="cpu")
 
 
 def test_what_is_no_run_cannot_be_judged(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a training run"):
-        evaluate_run(tmp_path)
+        evaluate(tmp_path)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.evaluate import judge_run
+from models.evaluate_run import judge_run
 from models.layers import projections
 from models.training.run import train
 from tests.models.training.training_runs import circle, records, settings, weights

@@ -1,55 +1,93 @@
-"""Judging a trained model: every known item ranked for every user of a split."""
+"""Evaluating a trained model: every known item ranked for every user of a split."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from behavior.config import parse_config
 from behavior.errors import UserError
-from behavior.shards.folder import ShardFolder, open_shards
 from behavior.shards.storage import FolderLike
-from models.build import build_model, dataset_of, time_setting
-from models.config import ModelConfig, RunConfig
-from models.data.catalog import ItemCatalog
+from models.build import time_setting
+from models.config import ModelConfig
 from models.data.loading import ShardSource
 from models.data.sequences import SequenceData
 from models.data.windows import gather, history_windows
+from models.evaluation.baselines import BASELINES, evaluate_baseline
 from models.evaluation.breakdown import check_attributes
 from models.evaluation.config import EvaluationConfig
 from models.evaluation.divided_scores import DividedScores
 from models.evaluation.ranking import Scorer, rank_split
-from models.evaluation.report import Evaluation
+from models.evaluation.rankings_table import write_rankings
+from models.evaluation.report import Evaluation, compare
 from models.evaluation.scores import ProductScores, Scores
 from models.evaluation.targets import Split, Targets
 from models.gpu.config import DeviceName
-from models.gpu.device import pick_device
-from models.runs.checkpoint import load_checkpoint, load_weights
-from models.runs.run_folder import open_run
+from models.serving.load import TrainedModel, Which, load_model, memory_errors_told
 from models.tasks.retrieval import RetrievalModel
 
-Which = Literal["best", "last"]
 
-
-def evaluate_run(
-    run: Path,
+def evaluate(
+    run: str | PathLike[str] | TrainedModel,
     split: Split = "test",
     *,
     data: FolderLike | None = None,
     checkpoint: Which = "best",
     device: DeviceName = "auto",
+    baselines: bool | Sequence[str] = False,
+    against: str | PathLike[str] | None = None,
+    per_user: str | PathLike[str] | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
-    """Judge a trained run; `judge_run` and `models.evaluation.report.Evaluation.report` in one."""
-    return judge_run(run, split, data=data, checkpoint=checkpoint, device=device, **settings).report()
+    """Evaluate a trained run: every known item is ranked for every user of a split.
+
+    Args:
+        run: the run's folder, or its model as `load_model` gives it: then `data`, `checkpoint` and `device`
+            are those of the model.
+        split: `valid` or `test`.
+        data: the shard folder, where it has moved since the training; urls too.
+        checkpoint: the one of the `best` validation, or the `last`.
+        device: where to compute; `auto` is a GPU where there is one.
+        baselines: evaluate baselines under the same protocol: True for all, or names out of
+            `models.evaluation.baselines.BASELINES`.
+        against: another run on the same data, to be compared user by user.
+        per_user: a Parquet file to which the rank of every target is written.
+        settings: of the section `evaluation`, in place of the run's: `cutoffs`, `exclude_seen`, `by`,
+            `bootstrap`, `batch_size`; None leaves one as it is.
+
+    Returns:
+        The report, as docs/evaluation.md describes it: metrics by name (`ndcg@10`), `intervals`, `breakdown`,
+        the protocol; with `against` a `comparison`, with baselines `baselines`, by name.
+
+    Raises:
+        UserError: the folder is not a run, it has no checkpoint yet, the data is not what the model was
+            trained on or cannot be broken down as asked, or the model does not fit on the device.
+    """
+    if per_user is not None and not Path(per_user).absolute().parent.is_dir():
+        raise UserError(
+            f"there is no folder '{Path(per_user).parent}'", where="--per-user", fix="make it first"
+        )
+    ours = judge_run(run, split, data=data, checkpoint=checkpoint, device=device, **settings)
+    result = ours.report()
+    if against is not None:
+        theirs = judge_like(ours, Path(against), checkpoint)
+        result["comparison"] = {"against": str(against), **compare(ours, theirs)}
+    names = (BASELINES if baselines else ()) if isinstance(baselines, bool) else baselines
+    if names:
+        found = [evaluate_baseline(name, ours.shards, split, ours.config) for name in names]
+        result["baselines"] = {other["model"]: other for other in found}
+    if per_user is not None:
+        write_rankings(ours, Path(per_user))
+    return result
 
 
 def judge_run(
-    run: Path,
+    run: str | PathLike[str] | TrainedModel,
     split: Split = "test",
     *,
     data: FolderLike | None = None,
@@ -60,12 +98,13 @@ def judge_run(
     """Judge a trained run by the settings it was trained with, in single precision.
 
     Args:
-        run: the run's folder.
+        run: the run's folder; or its model, loaded already: then `data`, `checkpoint` and `device` are those
+            of the model.
         split: valid or test.
         data: the shard folder, where it has moved since the training; urls too.
         checkpoint: the best validation, or the last state.
         device: where to compute.
-        settings: of `models.evaluation.ranking.EvaluationConfig`, in place of the run's; None leaves one as
+        settings: of `models.evaluation.config.EvaluationConfig`, in place of the run's; None leaves one as
             it is.
 
     Returns:
@@ -76,45 +115,26 @@ def judge_run(
         UserError: the folder is not a run, it has no checkpoint yet, the data is not what the model was
             trained on or cannot be broken down as asked, or the model does not fit on the device.
     """
-    folder = open_run(run)
-    path = folder.best if checkpoint == "best" else folder.last
-    saved = load_checkpoint(path)
-    config = parse_config(RunConfig, saved.config, where=str(path))
-    shards = open_shards(data or folder.data)
-    _check_data(saved.dataset, shards)
+    if isinstance(run, TrainedModel):
+        model = run
+    else:
+        model = load_model(run, checkpoint=checkpoint, data=data, device=device)
+    config = model.config
     changes = {name: value for name, value in settings.items() if value is not None}
     evaluation = parse_config(EvaluationConfig, config.evaluation.model_dump() | changes, where="evaluation")
-    check_attributes(evaluation.by, shards)
-    sequences = ShardSource(shards, cache_bytes=config.loader.cache_mib << 20)
-    model = build_model(
-        config,
-        ItemCatalog.from_shards(shards),
-        num_behaviors=sequences.about.num_behaviors,
-        has_time=sequences.about.has_time,
-    )
-    load_weights(model, saved.model, path)
+    check_attributes(evaluation.by, model.shards)
+    sequences = ShardSource(model.shards, cache_bytes=config.loader.cache_mib << 20)
+    with memory_errors_told(model.module):
+        scorer = model_scorer(model.module, config.model)
+        rankings = rank_split(sequences, scorer, split=split, config=evaluation)
     about = {
         "time": time_setting(config, sequences.about),
-        "checkpoint": checkpoint,
-        "epoch": saved.progress["epoch"],
-        "step": saved.progress["step"],
+        "checkpoint": model.checkpoint,
+        "epoch": model.progress["epoch"],
+        "step": model.progress["step"],
         "model": config.model.kind,
     }
-    with _memory_errors_told(model):
-        scorer = model_scorer(model.to(pick_device(device)), config.model)
-        rankings = rank_split(sequences, scorer, split=split, config=evaluation)
-    return Evaluation.of(rankings, evaluation, shards, about)
-
-
-@contextmanager
-def _memory_errors_told(model: RetrievalModel) -> Iterator[None]:
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise UserError(
-            f"{model.num_parameters:,} parameters, item vectors and scores do not fit on the GPU",
-            fix="use a GPU with more free memory, or the CPU: CUDA_VISIBLE_DEVICES= before the command",
-        ) from error
+    return Evaluation.of(rankings, evaluation, model.shards, about)
 
 
 def judge_like(evaluation: Evaluation, run: Path, checkpoint: Which = "best") -> Evaluation:
@@ -166,19 +186,3 @@ def _scoring(model: RetrievalModel) -> Iterator[None]:
             yield
     finally:
         model.train(training)
-
-
-def _check_data(dataset: dict[str, Any], shards: ShardFolder) -> None:
-    found = dataset_of(shards)
-    if found == dataset:
-        return
-    differing = [
-        f"{key} {dataset.get(key)!r}, here {value!r}"
-        for key, value in found.items()
-        if dataset.get(key) != value
-    ]
-    raise UserError(
-        f"the model was trained on another data set: {'; '.join(differing)}",
-        where=shards.where(),
-        fix="name the data set it was trained on",
-    )

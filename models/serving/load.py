@@ -1,0 +1,139 @@
+"""A trained model, loaded from its run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from behavior.config import parse_config
+from behavior.errors import UserError
+from behavior.shards.folder import ShardFolder, open_shards
+from behavior.shards.storage import FolderLike
+from models.build import build_model, dataset_of
+from models.config import RunConfig
+from models.data.catalog import ItemCatalog
+from models.data.sequences import About, about_sequences
+from models.gpu.config import DeviceName
+from models.gpu.device import pick_device
+from models.runs.checkpoint import load_checkpoint, load_weights
+from models.runs.run_folder import open_run
+from models.serving.score import History, score_histories
+from models.tasks.retrieval import RetrievalModel
+
+Which = Literal["best", "last"]
+"""Of a run's checkpoints: the one of the best validation, or the latest."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedModel:
+    """A run's model with its weights, and what it was trained on."""
+
+    run: Path
+    config: RunConfig
+    """All settings of the run."""
+    module: RetrievalModel
+    """In evaluation mode, on its device. `module(batch)` gives a query vector a token, [tokens, dim] float32;
+    `module.item_vectors()` the vectors that they are scored against, [known items, dim] float32."""
+    shards: ShardFolder
+    """The data set."""
+    checkpoint: Which
+    progress: dict[str, Any]
+    """Where the training stood: `epoch`, `step`, and the validation metrics of then."""
+
+    @cached_property
+    def about(self) -> About:
+        """What holds for all sequences: ids of items and behaviors, whether there are times."""
+        return about_sequences(self.shards)
+
+    @cached_property
+    def item_ids(self) -> pa.Array:
+        """[known items] the ids of the log; the item at place j has the index `about.first_item + j`."""
+        return self.shards.items().column("id").combine_chunks()
+
+    def score(self, histories: Sequence[History]) -> Tensor:
+        """Scores of all known items for what comes after each history.
+
+        Args:
+            histories: see `History`; each has at least one event.
+
+        Returns:
+            [histories, known items] float32, on the CPU; column j is the item `item_ids[j]`. As in an
+            evaluation, nothing is left out: items of the history have scores, too.
+
+        Raises:
+            UserError: a history is empty, or has ids that the data set does not have.
+        """
+        return score_histories(self.module, self.config, self.shards, histories)
+
+
+def load_model(
+    run: str | PathLike[str],
+    *,
+    checkpoint: Which = "best",
+    data: FolderLike | None = None,
+    device: DeviceName = "auto",
+) -> TrainedModel:
+    """Load the model of a run.
+
+    Args:
+        run: the run's folder.
+        checkpoint: `best` on validation, or the `last`.
+        data: the shard folder, where it has moved since the training; urls too. Its items, and what they are
+            called, are part of the model.
+        device: where the module is; `auto` is a GPU where there is one.
+
+    Raises:
+        UserError: the folder is not a run, it has no checkpoint yet, the data is not what the model was
+            trained on, or there is no such device.
+    """
+    folder = open_run(Path(run))
+    path = folder.best if checkpoint == "best" else folder.last
+    saved = load_checkpoint(path)
+    config = parse_config(RunConfig, saved.config, where=str(path))
+    shards = open_shards(data or folder.data)
+    _check_data(saved.dataset, shards)
+    about = about_sequences(shards)
+    module = build_model(
+        config, ItemCatalog.from_shards(shards), num_behaviors=about.num_behaviors, has_time=about.has_time
+    )
+    load_weights(module, saved.model, path)
+    with memory_errors_told(module):
+        module = module.to(pick_device(device)).eval()
+    return TrainedModel(folder.path, config, module, shards, checkpoint, saved.progress)
+
+
+@contextmanager
+def memory_errors_told(module: RetrievalModel) -> Iterator[None]:
+    """Raise UserError where the GPU's memory does not suffice for a model and its scores."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"{module.num_parameters:,} parameters, item vectors and scores do not fit on the GPU",
+            fix="use a GPU with more free memory, or the CPU: CUDA_VISIBLE_DEVICES= before the command",
+        ) from error
+
+
+def _check_data(dataset: dict[str, Any], shards: ShardFolder) -> None:
+    found = dataset_of(shards)
+    if found == dataset:
+        return
+    differing = [
+        f"{key} {dataset.get(key)!r}, here {value!r}"
+        for key, value in found.items()
+        if dataset.get(key) != value
+    ]
+    raise UserError(
+        f"the model was trained on another data set: {'; '.join(differing)}",
+        where=shards.where(),
+        fix="name the data set it was trained on",
+    )

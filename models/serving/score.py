@@ -1,0 +1,96 @@
+"""Scores of items for histories that are not part of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from behavior.errors import UserError
+from behavior.shards.folder import ShardFolder
+from models.config import RunConfig
+from models.data.sequences import SequenceData, decode_sequences
+from models.evaluation.divided_scores import DividedScores
+from models.evaluation.targets import Targets
+from models.tasks.retrieval import RetrievalModel
+
+
+@dataclass(frozen=True)
+class History:
+    """What one user did, oldest event first, and what is asked about the next event.
+
+    All as a shard stores it: item ids are indices of `items.parquet` (1 is an unknown item), behaviors are
+    numbered from 1 in the order of the spec, times are in the data set's unit.
+    """
+
+    items: Sequence[int]
+    """[events]."""
+    behaviors: Sequence[int] | None = None
+    """[events]; None where all are target behaviors (the first one)."""
+    timestamps: Sequence[int] | None = None
+    """[events], never falling; may be None where the data set has no times."""
+    next_behavior: int | None = None
+    """The behavior to predict, for models that are told; None for the first target behavior."""
+    next_timestamp: int | None = None
+    """When it happens, for models with `model.time=known`; None for the time of the last event."""
+
+
+def score_histories(
+    module: RetrievalModel, config: RunConfig, shards: ShardFolder, histories: Sequence[History]
+) -> Tensor:
+    """[histories, known items] float32, on the CPU; see `models.serving.load.TrainedModel.score`."""
+    from models.evaluate_run import model_scorer
+
+    if not histories:
+        return torch.empty(0, shards.num_items)
+    data = _as_sequences(histories, shards)
+    score, size = model_scorer(module, config.model), config.evaluation.batch_size
+    targets = Targets(np.arange(len(histories)), data.offsets[1:] - 1, data.offsets[1:] - 1)
+    rows = []
+    for first in range(0, len(histories), size):
+        scores = score(data, targets.take(slice(first, first + size)))
+        assert not isinstance(scores, DividedScores)  # a loaded model has all of its items here
+        rows.append(scores.columns(0, shards.num_items).float().cpu())
+    return torch.cat(rows)
+
+
+def _as_sequences(histories: Sequence[History], shards: ShardFolder) -> SequenceData:
+    """The histories as rows of a sequence file, each with one more event: the one that is to be predicted."""
+    target = shards.manifest.target_ids[0]
+    rows = [_row(number, history, target, shards) for number, history in enumerate(histories)]
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    lengths = [len(items) for items in columns["item"]]
+    types = {"item": pa.int32(), "behavior": pa.int8(), "timestamp": pa.int64()}
+    lists = {name: pa.array(values, pa.list_(types[name])) for name, values in columns.items()}
+    ends = pa.array(lengths, pa.int32())
+    return decode_sequences(pa.table({**lists, "train_end": ends, "valid_end": ends}), shards, 0)
+
+
+def _row(number: int, history: History, target: int, shards: ShardFolder) -> dict[str, list[int]]:
+    items = list(history.items)
+    behaviors = list(history.behaviors) if history.behaviors is not None else [target] * len(items)
+    # Which item stands at the target is never looked at.
+    row = {"item": [*items, 1], "behavior": [*behaviors, history.next_behavior or target]}
+    if not items:
+        raise _wrong(number, "is empty", "a model needs an event to start from: rank by popularity instead")
+    if shards.manifest.timestamp_unit != "none":
+        if history.timestamps is None:
+            raise _wrong(number, "has no timestamps", "the model was trained on a data set with times")
+        times = list(history.timestamps)
+        after = times[-1] if history.next_timestamp is None else history.next_timestamp
+        row["timestamp"] = [*times, after]
+    for name, values in row.items():
+        if len(values) != len(items) + 1:
+            raise _wrong(number, f"has {len(items)} items and {len(values) - 1} of '{name}'", "one an event")
+    for name, end in (("item", shards.num_item_ids), ("behavior", len(shards.manifest.behaviors) + 1)):
+        if not all(1 <= value < end for value in row[name]):
+            raise _wrong(number, f"has a value of '{name}' outside 1 to {end - 1}", "see items.parquet")
+    return row
+
+
+def _wrong(number: int, what: str, fix: str) -> UserError:
+    return UserError(f"history {number} {what}", fix=fix)
