@@ -14,7 +14,7 @@ from torch import Tensor
 
 from models.backbones import BackboneConfig
 from models.data.batch import PackedBatch
-from tests.models.attention.attention_oracle import norm, one_sequence
+from tests.models.attention.attention_oracle import Rules, norm, one_sequence
 
 N = 9
 Parameters = dict[str, Tensor]
@@ -46,14 +46,24 @@ def turned(vector: Tensor, position: int) -> Tensor:
 
 
 @dataclass
+class Story:
+    """The tokens of one sequence; the last of them are candidates, the first are context."""
+
+    query_time: list[int]
+    timestamp: list[int]
+    position: list[int]
+    context: int = 0
+    candidates: int = 0
+
+
+@dataclass
 class Layer:
     """One block and one sequence."""
 
     parameters: Parameters
     block: str
     config: BackboneConfig
-    query_time: list[int]
-    timestamp: list[int]
+    story: Story
 
     def get(self, name: str) -> Tensor | None:
         return self.parameters.get(f"{self.block}.{name}")
@@ -79,7 +89,12 @@ class Layer:
         queries, keys = self.heads(q), self.heads(k)
         if self.config.relative_bias == "rope":
             queries, keys = (
-                torch.stack([torch.stack([turned(head, i) for head in row]) for i, row in enumerate(rows)])
+                torch.stack(
+                    [
+                        torch.stack([turned(head, i) for head in row])
+                        for i, row in zip(self.story.position, rows, strict=True)
+                    ]
+                )
                 for rows in (queries, keys)
             )
         rate = self.get(f"{prefix}bias.decay.log_rate")
@@ -93,8 +108,10 @@ class Layer:
             amount=self.get(f"{prefix}bias.decay.amount"),
             rate=None if rate is None else torch.exp(rate),
             decay=self.config.decay or "power",
-            query_time=self.query_time,
-            timestamp=self.timestamp,
+            context=self.story.context,
+            candidates=self.story.candidates,
+            query_time=self.story.query_time,
+            timestamp=self.story.timestamp,
             qk_scale=1 / math.sqrt(self.config.query_dim) if activation == "softmax" else 1.0,
             output_scale=1.0 if activation == "softmax" else 1 / N,
         )
@@ -233,18 +250,26 @@ def fuxi(layer: Layer, x: Rows) -> Rows:
         for part, piece in zip((u, v, q, k), hidden.split([channels * v_dim, v_dim, qk, qk]), strict=True):
             part.append(piece)
     values, queries, keys = layer.heads(v), layer.heads(q), layer.heads(k)
+    story = layer.story
+    rules = Rules(len(x), context=story.context, candidates=story.candidates)
     out = []
     for i, row in enumerate(x):
+        seen = [j for j in range(len(x)) if rules.sees(i, j)]
         pieces = []
         for head in range(config.heads):
             if position is not None:
-                pieces.append(sum(position[i - j] * values[j, head] for j in range(i + 1)))
+                pieces.append(
+                    sum(position[max(0, rules.stand(i) - rules.stand(j))] * values[j, head] for j in seen)
+                )
             if time is not None:
-                apart = [abs(layer.query_time[i] - layer.timestamp[j]) for j in range(i + 1)]
+                apart = [abs(story.query_time[i] - story.timestamp[j]) for j in seen]
                 places = [min(128, int(math.log(max(1, seconds)) / 0.301)) for seconds in apart]
-                pieces.append(sum(time[place] * values[j, head] for j, place in enumerate(places)))
-            scores = [(queries[i, head] * keys[j, head]).sum() for j in range(i + 1)]
-            pieces.append(sum(silu(score) * values[j, head] for j, score in enumerate(scores)) / N)
+                pieces.append(
+                    sum(time[place] * values[j, head] for j, place in zip(seen, places, strict=True))
+                )
+            scores = [(queries[i, head] * keys[j, head]).sum() for j in seen]
+            weighted = [silu(score) * values[j, head] for j, score in zip(seen, scores, strict=True)]
+            pieces.append(sum(weighted) / N)
         a = layer.linear("attention.f2", rms(torch.cat(pieces), 1e-6) * u[i]) + row
         out.append(a + swiglu_network(layer, rms(a, 1e-6)))
     return out
@@ -273,14 +298,19 @@ def last_norm(config: BackboneConfig, parameters: Parameters, row: Tensor) -> Te
     return row
 
 
-def oracle(x: Tensor, parameters: Parameters, config: BackboneConfig, batch: PackedBatch) -> Tensor:
-    """The whole backbone, sequence by sequence."""
+def of_one_sequence(rows: Rows, parameters: Parameters, config: BackboneConfig, story: Story) -> Rows:
+    """The outputs of the tokens of one sequence."""
     formula = FORMULAS[f"{config.kind} {config.residual}" if config.residual else config.kind]
+    for number in range(config.blocks if rows else 0):
+        rows = formula(Layer(parameters, f"blocks.{number}", config, story), rows)
+    return [last_norm(config, parameters, row) for row in rows]
+
+
+def oracle(x: Tensor, parameters: Parameters, config: BackboneConfig, batch: PackedBatch) -> Tensor:
+    """The whole backbone, sequence by sequence; one token an event."""
     out = []
     for start, stop in zip(batch.offsets[:-1].tolist(), batch.offsets[1:].tolist(), strict=True):
-        rows = list(x[start:stop])
         times = batch.query_time[start:stop].tolist(), batch.timestamp[start:stop].tolist()
-        for number in range(config.blocks if rows else 0):
-            rows = formula(Layer(parameters, f"blocks.{number}", config, *times), rows)
-        out += [last_norm(config, parameters, row) for row in rows]
+        story = Story(*times, position=list(range(stop - start)))
+        out += of_one_sequence(list(x[start:stop]), parameters, config, story)
     return torch.stack(out)

@@ -345,7 +345,7 @@ def check_run(
         )
         batch.target_behavior[-1] = user.behavior[index]
         with torch.no_grad():
-            return model.backbone(*model.embedding(batch))[-1].double()
+            return model(batch)[-1].double()
 
     def score(number: int, stop: int, index: int, item: int) -> float:
         asked, vector = query(number, stop, index), model.embedding.item.weight[item].detach().double()

@@ -1,0 +1,221 @@
+"""Layouts: whatever tokens events become, models speak of events; against sequences as lists of tokens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from behavior.errors import UserError
+from models.attention import dispatch
+from models.backbones import BACKBONES, BackboneConfig, build_backbone
+from models.config import load_config
+from models.data.batch import PackedBatch
+from models.data.catalog import ItemCatalog
+from models.inputs.config import EmbeddingConfig
+from models.inputs.embedding import InputEmbedding
+from models.inputs.layout import LAYOUTS, make_layout
+from models.losses import LossConfig, RetrievalLoss
+from models.losses.negatives import NegativeSampler
+from models.tasks.retrieval import LossBatch, RetrievalModel, RetrievalObjective
+from models.training import recorded_input
+from tests.models.attention.reading_kernel import KERNELS_AND_READING
+from tests.models.backbones.backbone_oracle import N
+from tests.models.evaluation import test_evaluation
+from tests.models.inputs.layout_oracle import SENTENCES, Event, queries
+from tests.models.inputs.layouts import OTHERS
+from tests.models.shards import write_shards
+from tests.models.training import test_recorded_step
+from tests.models.training.training_runs import circle, settings
+
+DIM, FIRST, ITEMS, BEHAVIORS = 8, 2, 6, 2
+LENGTHS = [4, 1, 0, 7]
+
+
+@pytest.fixture(autouse=True)
+def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line each is all that a layout needs to be chosen by `embedding.layout`."""
+    for name, make in OTHERS.items():
+        monkeypatch.setitem(LAYOUTS, name, make)
+
+
+def make_events(lengths: list[int], seed: int = 0) -> list[list[Event]]:
+    """Irregular times; what is asked for is the next event, that of the last one comes a day later."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(low: int, high: int) -> int:
+        return int(torch.randint(low, high, (), generator=generator))
+
+    sequences = []
+    for length in lengths:
+        time, events = draw(0, 10**6), []
+        for _ in range(length):
+            ahead = time + 4 ** draw(0, 9)
+            events.append(Event(draw(1, FIRST + ITEMS), draw(1, BEHAVIORS + 1), time, ahead))
+            time = ahead
+        sequences.append(events)
+    return sequences
+
+
+def batch_of(sequences: list[list[Event]]) -> PackedBatch:
+    return PackedBatch.from_lists(
+        [[event.item for event in events] for events in sequences],
+        behaviors=[[event.behavior for event in events] for events in sequences],
+        timestamps=[[event.time for event in events] for events in sequences],
+        query_times=[[event.asked_at for event in events] for events in sequences],
+    )
+
+
+def make_model(layout: str, config: BackboneConfig) -> RetrievalModel:
+    """A model whose parameters are all far from their initial values."""
+    torch.manual_seed(0)
+    catalog = ItemCatalog(FIRST + ITEMS, FIRST, torch.ones(FIRST + ITEMS, dtype=torch.int64))
+    embedding = InputEmbedding(
+        EmbeddingConfig(layout=layout),
+        catalog,
+        num_behaviors=BEHAVIORS,
+        dim=DIM,
+        max_length=N,
+        dropout=0.0,
+        learned_positions=config.has_learned_positions,
+        scale_items=config.scales_input,
+    )
+    backbone = build_backbone(config, max_length=N, max_tokens=embedding.layout.max_tokens(N))
+    model = RetrievalModel(embedding, backbone, first_item=FIRST, num_items=ITEMS, normalize=False).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(0.0, 0.4)
+    return model
+
+
+def exact(model: RetrievalModel) -> dict[str, Tensor]:
+    return {name: p.detach().double().requires_grad_() for name, p in model.named_parameters()}
+
+
+def config_of(kind: str, **settings_: Any) -> BackboneConfig:
+    return BackboneConfig(kind=kind, blocks=2, dim=DIM, heads=2, dropout=0.0, **settings_)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", BACKBONES)
+@pytest.mark.parametrize("layout", SENTENCES)
+def test_every_backbone_takes_every_layout(layout: str, kind: str) -> None:
+    """Queries of all events, and the gradients of all parameters, in float64."""
+    config = config_of(kind, attention="reference")
+    model, sequences = make_model(layout, config), make_events(LENGTHS)
+    parameters = exact(model)
+    expected = torch.cat([queries(layout, parameters, config, events) for events in sequences if events])
+    for parameter in model.parameters():
+        parameter.data = parameter.data.double()
+    x, tokens = model.embedding(batch_of(sequences))
+    found = tokens.queries(model.backbone(x, tokens))
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    gradient = torch.randn(expected.shape, dtype=torch.float64)
+    mine = torch.autograd.grad(found, list(model.parameters()), gradient, materialize_grads=True)
+    theirs = torch.autograd.grad(expected, list(parameters.values()), gradient, materialize_grads=True)
+    for name, one, other in zip(parameters, mine, theirs, strict=True):
+        other[0] = 0.0 if name.endswith(("item.weight", "behavior.weight")) else other[0]  # padding
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9, msg=name)
+
+
+@pytest.mark.parametrize("layout", SENTENCES)
+@pytest.mark.parametrize("kind", ["hstu", "llama"])
+def test_the_usual_kernels_take_every_layout_too(layout: str, kind: str) -> None:
+    """Those that need to know lengths on the host."""
+    config = config_of(kind)
+    model, sequences = make_model(layout, config), make_events(LENGTHS)
+    expected = torch.cat([queries(layout, exact(model), config, events) for events in sequences if events])
+    torch.testing.assert_close(model(batch_of(sequences)), expected.float(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("layout", SENTENCES)
+def test_positions_of_the_loss_are_events(layout: str) -> None:
+    """Cross-entropy at each event that has a target, one after the other."""
+    config = config_of("hstu")
+    model, sequences = make_model(layout, config), make_events(LENGTHS)
+    batch = batch_of(sequences)
+    batch.target.copy_(torch.randint(FIRST, FIRST + ITEMS, batch.target.shape))
+    batch.target[1::3] = 0
+    loss = RetrievalLoss(
+        LossConfig(kind="full_softmax", temperature=0.5, normalize=False),
+        NegativeSampler(torch.ones(FIRST + ITEMS, dtype=torch.int64), FIRST),
+    )
+    parameters = exact(model)
+    asked = torch.cat([queries(layout, parameters, config, events) for events in sequences if events])
+    items = parameters["embedding.item.weight"][FIRST:]
+    terms = [
+        torch.nn.functional.cross_entropy(query @ items.T / 0.5, target - FIRST)
+        for query, target in zip(asked, batch.target, strict=True)
+        if target > 0
+    ]
+    found = RetrievalObjective(model, loss)(LossBatch(batch))
+    torch.testing.assert_close(found, (sum(terms) / len(terms)).float(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("layout", OTHERS)
+def test_a_run_is_evaluated_by_the_event_that_asks(layout: str, tmp_path: Path) -> None:
+    """Trained and evaluated in batches, against the model asked for one user after the other."""
+    users = test_evaluation.history_users()
+    shards = write_shards(tmp_path / "data", users, test_evaluation.WORLD)
+    config = load_config("default", [*test_evaluation.SETTINGS, f"embedding.layout={layout}"])
+    test_evaluation.check_run(config, shards, tmp_path / "run", users, "first", test_evaluation.BUYS)
+
+
+@pytest.mark.parametrize("layout", SENTENCES)
+@pytest.mark.parametrize("kind", ["hstu", "llama"])
+def test_steps_of_fixed_size_are_those_of_lengths_known(
+    layout: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a captured CUDA graph is made of: padding changes no loss and no weight."""
+    monkeypatch.setattr(recorded_input, "_SMALLEST", 4)
+    monkeypatch.setattr(dispatch, "KERNELS", KERNELS_AND_READING)
+    config = settings(*test_recorded_step.EXACT, f"model.kind={kind}", f"embedding.layout={layout}")
+    assert test_recorded_step.check_alike(config, circle(tmp_path), monkeypatch) > 2
+
+
+@pytest.mark.parametrize("layout", SENTENCES)
+def test_tokens_are_made_without_reading_anything_back(layout: str) -> None:
+    model, batch = make_model(layout, config_of("hstu")), batch_of(make_events(LENGTHS))
+    padded = batch.padded(tokens=20, sequences=6, longest=N)
+    with test_recorded_step.NothingRead():
+        x, tokens = model.embedding(padded)
+        events = tokens.queries(x)
+    assert len(x) == tokens.sequences.num_tokens == len(tokens.position)
+    assert tokens.sequences.max_length == model.embedding.layout.max_tokens(N)
+    exact_x, exact_tokens = model.embedding(batch)
+    assert torch.equal(events[: batch.num_tokens], exact_tokens.queries(exact_x))
+    offsets = tokens.sequences.offsets.tolist()
+    assert offsets[: len(LENGTHS) + 1] == exact_tokens.sequences.offsets.tolist()
+    assert int(tokens.position.max()) < model.embedding.layout.max_tokens(N)
+
+
+@pytest.mark.parametrize("layout", SENTENCES)
+def test_a_batch_may_have_no_events(layout: str) -> None:
+    model = make_model(layout, config_of("gpt", attention="reference"))
+    for sequences in ([], [[], []]):
+        assert model(batch_of(sequences)).shape == (0, DIM)
+
+
+def test_one_token_an_event_is_nothing_but_the_columns_of_the_batch() -> None:
+    batch, layout = batch_of(make_events(LENGTHS)), make_layout("event", DIM)
+    tokens, vectors = layout.tokens(batch), torch.randn(batch.num_tokens, DIM)
+    assert tokens.sequences is batch.sequences
+    assert (tokens.position, tokens.timestamp) == (batch.position, batch.timestamp)
+    assert tokens.query_time is batch.query_time
+    assert layout.arrange({"item": vectors}, tokens) is vectors
+    assert tokens.queries(vectors) is vectors
+
+
+def test_columns_that_are_read_are_named() -> None:
+    base = {"item", "position", "timestamp", "query_time"}
+    assert set(make_model("event", config_of("hstu")).embedding.columns) == base
+    assert set(make_model("items_and_behaviors", config_of("hstu")).embedding.columns) == {*base, "behavior"}
+
+
+def test_an_unknown_layout_is_an_error_that_names_the_nearest() -> None:
+    with pytest.raises(UserError, match="no layout 'events'") as caught:
+        make_layout("events", DIM)
+    assert caught.value.where == "embedding.layout"
+    assert "did you mean 'event'" in (caught.value.fix or "")
