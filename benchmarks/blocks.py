@@ -51,7 +51,8 @@ CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
 def make_tokens(lengths: list[int]) -> Tokens:
     """Events an hour apart, on the GPU."""
     batch = PackedBatch.empty(np.array(lengths, np.int64), has_time=True)
-    batch.token_rows().zero_()
+    for values in batch.values.values():
+        values.zero_()
     batch.timestamp.copy_(torch.arange(sum(lengths)) * 3600)
     batch.query_time.copy_(batch.timestamp + 3600)
     batch.position.copy_(torch.cat([torch.arange(length) for length in lengths]))

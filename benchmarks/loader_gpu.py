@@ -26,7 +26,7 @@ from behavior.shards.folder import open_shards
 from models.attention.dispatch import kernel_table
 from models.build import build_objective, make_loader
 from models.config import RunConfig, load_config
-from models.data.batch import TOKEN_COLUMNS, PackedBatch
+from models.data.batch import PackedBatch
 from models.data.loading import ShardSource
 from models.optim.optimizer import build_optimizer
 from models.tasks.retrieval import LossBatch
@@ -41,9 +41,9 @@ def padded(batch: PackedBatch, length: int | None) -> PackedBatch:
     place = np.arange(width)
     # The last event of a sequence is repeated; what it predicts is not asked again.
     index = batch.offsets[:-1].numpy()[:, None] + np.minimum(place, lengths[:, None] - 1)
-    full = PackedBatch.empty(np.full(len(lengths), width), has_time=batch.has_time)
-    for name in TOKEN_COLUMNS:
-        getattr(full, name).copy_(getattr(batch, name)[torch.from_numpy(index.ravel())])
+    full = PackedBatch.empty(np.full(len(lengths), width), has_time=batch.has_time, columns=batch.columns)
+    for name, values in batch.values.items():
+        full[name].copy_(values[torch.from_numpy(index.ravel())])
     full.position.copy_(torch.from_numpy(np.tile(place, len(lengths))))
     full.target[torch.from_numpy((place >= lengths[:, None]).ravel())] = 0
     full.sequence.copy_(batch.sequence)

@@ -8,9 +8,10 @@ from typing import Any
 from behavior.shards.folder import ShardFolder
 from models.backbones import build_backbone, check_time_bias
 from models.config import RunConfig
+from models.data.about import About, about_sequences
 from models.data.catalog import ItemCatalog
+from models.data.digest import dataset_digest
 from models.data.loading import SequenceSource, TrainLoader
-from models.data.sequences import About, about_sequences, dataset_digest
 from models.distributed.processes import SINGLE, Processes
 from models.distributed.sharding import ShardedEmbedding
 from models.inputs.embedding import InputEmbedding

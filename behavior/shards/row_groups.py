@@ -62,6 +62,12 @@ class RowGroupReader:
                     self.groups.append(RowGroup(entry, number, row, group.num_rows, events))
                 row += group.num_rows
 
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns of the sequence files; none where there is no file."""
+        footers = iter(self._footers.values())
+        return next((footer.schema.to_arrow_schema().names for footer in footers), [])
+
     def read(self, group: RowGroup, columns: Sequence[str]) -> pa.Table:
         """The named columns of a row group, in one chunk each, read by the calling thread alone.
 

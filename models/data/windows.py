@@ -58,10 +58,20 @@ def gather(
     loss_on: LossOn = "all",
     pin: bool = False,
 ) -> PackedBatch:
-    """Pack windows end to end; see `models.data.collate.Collator` for columns and `pin`."""
+    """The packed batch of windows, with the columns that `data` was read for.
+
+    Args:
+        data: where the windows are.
+        windows: one a sequence of the batch.
+        time: whether a query knows the time of the event that it predicts.
+        loss_on: which events carry loss: all, or those with a target behavior.
+        pin: whether the batch is made in page-locked memory.
+    """
     lengths = windows.lengths
     offsets = np.cumsum(lengths) - lengths
     event = np.arange(int(lengths.sum())) + np.repeat(windows.start - offsets, lengths)
-    collator = Collator(lengths, time=time, loss_on=loss_on, has_time=data.about.has_time, pin=pin)
+    collator = Collator(
+        data.columns, lengths, time=time, loss_on=loss_on, has_time=data.about.has_time, pin=pin
+    )
     collator.add(data, data.row[windows.sequence], event, windows.target)
     return collator.finish()

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from behavior.errors import UserError
-from models.data.sequences import About, Int8Array, Int32Array, Int64Array, SequenceData, repeats_targets
+from models.data.about import About
+from models.data.sequences import Int8Array, Int32Array, Int64Array, SequenceData, repeats_targets
 from models.distributed.processes import SINGLE, Processes, share_of
 from models.evaluation.config import EvaluationConfig
 from models.evaluation.divided_scores import DividedScores

@@ -20,8 +20,8 @@ from behavior.shards.folder import ShardFolder, open_shards
 from behavior.shards.storage import FolderLike
 from models.build import build_model, dataset_of
 from models.config import RunConfig
+from models.data.about import About, about_sequences
 from models.data.catalog import ItemCatalog
-from models.data.sequences import About, about_sequences
 from models.gpu.config import DeviceName
 from models.gpu.device import pick_device
 from models.runs.checkpoint import load_checkpoint, load_weights

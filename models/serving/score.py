@@ -13,7 +13,9 @@ from torch import Tensor
 from behavior.errors import UserError
 from behavior.shards.folder import ShardFolder
 from models.config import RunConfig
-from models.data.sequences import SequenceData, decode_sequences
+from models.data.declared import CORE
+from models.data.decode import SequenceDecoder
+from models.data.sequences import SequenceData
 from models.evaluation.divided_scores import DividedScores
 from models.evaluation.targets import Targets
 from models.tasks.retrieval import RetrievalModel
@@ -67,7 +69,8 @@ def _as_sequences(histories: Sequence[History], shards: ShardFolder) -> Sequence
     types = {"item": pa.int32(), "behavior": pa.int8(), "timestamp": pa.int64()}
     lists = {name: pa.array(values, pa.list_(types[name])) for name, values in columns.items()}
     ends = pa.array(lengths, pa.int32())
-    return decode_sequences(pa.table({**lists, "train_end": ends, "valid_end": ends}), shards, 0)
+    table = pa.table({**lists, "train_end": ends, "valid_end": ends})
+    return SequenceDecoder(shards, CORE).decode(table, 0)
 
 
 def _row(number: int, history: History, target: int, shards: ShardFolder) -> dict[str, list[int]]:

@@ -9,20 +9,21 @@ from typing import Any
 from safetensors import safe_open
 from safetensors.torch import save
 
-from models.data.batch import TOKEN_COLUMNS, PackedBatch
+from models.data.batch import PackedBatch
+from models.data.columns import Column, Columns
+from models.data.declared import CORE
 from models.runs.checkpoint import write_atomically
 from models.training.step import TakenStep
 
 _METADATA = "lrm-kit failed step"
-_COLUMNS = (*TOKEN_COLUMNS, "offsets", "sequence")
 
 
 def save_failed_step(path: Path, step: TakenStep) -> None:
     """Write a step's batches: tensors `<part>.<column>`, and a note in the file's metadata."""
     tensors = {
-        f"{number}.{name}": getattr(part, name).clone()
+        f"{number}.{name}": tensor.clone()
         for number, part in enumerate(step.parts)
-        for name in _COLUMNS
+        for name, tensor in {**part.values, "offsets": part.offsets, "sequence": part.sequence}.items()
     }
     note = {
         "step": step.number,
@@ -32,6 +33,7 @@ def save_failed_step(path: Path, step: TakenStep) -> None:
         "gradient_norm": None if step.gradient_norm is None else str(step.gradient_norm.item()),
         "learning_rate": step.learning_rate,
         "has_time": step.parts[0].has_time,
+        "columns": [(column.name, column.dtype, column.fill) for column in step.parts[0].columns],
     }
     write_atomically(path, save(tensors, metadata={_METADATA: json.dumps(note)}))
 
@@ -42,15 +44,27 @@ def load_failed_step(path: Path) -> tuple[list[PackedBatch], dict[str, Any]]:
     Returns:
         The batches, one a part of the step.
         `step` (from 1), `epoch` (from 0), `losses` (of each part) and `gradient_norm` as text,
-        `learning_rate`, `has_time`.
+        `learning_rate`, `has_time`, and `columns` (name, dtype and fill value of each).
     """
     with safe_open(path, framework="pt") as file:
         note: dict[str, Any] = json.loads(file.metadata()[_METADATA])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    columns = _columns(note)
     batches = [
         PackedBatch(
-            **{name: tensors[f"{part}.{name}"] for name in _COLUMNS}, has_time=note["has_time"]
+            columns,
+            {name: tensors[f"{part}.{name}"] for name in columns.names},
+            tensors[f"{part}.offsets"],
+            tensors[f"{part}.sequence"],
+            has_time=note["has_time"],
         ).validate()
         for part in range(len(note["losses"]))
     ]
     return batches, note
+
+
+def _columns(note: dict[str, Any]) -> Columns:
+    # Files of before have the core columns and do not say so.
+    if "columns" not in note:
+        return CORE
+    return Columns(tuple(Column(*described) for described in note["columns"]))

@@ -1,4 +1,4 @@
-"""The input of a step that is recorded once: of one of few sizes, always in the same place."""
+"""The input of a step that is captured as a CUDA graph: of one of few sizes, always in the same memory."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import torch
 
-from models.data.batch import PackedBatch, buffer_size
+from models.data.batch import PackedBatch
+from models.data.segments import buffer_size
 from models.tasks.retrieval import LossBatch
 
 _PARTS = 8
@@ -15,7 +16,7 @@ _SMALLEST = 64
 
 
 class StepSize(NamedTuple):
-    """What a recorded step has room for; all steps that round up to it are replayed alike."""
+    """What a captured step has room for; all steps that round up to it replay the same graph."""
 
     tokens: int
     sequences: int
@@ -41,45 +42,52 @@ def round_up(count: int) -> int:
 
 
 class RecordedInput:
-    """Where the steps of one size are put, one after the other.
+    """The fixed memory that the steps of one size are copied into, one after the other.
 
     Args:
         size: room.
+        like: a batch, for its columns and whether timestamps mean anything.
         longest: no sequence has more tokens.
-        has_time: whether timestamps mean anything.
         device: where the step is taken.
     """
 
-    def __init__(self, size: StepSize, *, longest: int, has_time: bool, device: torch.device) -> None:
-        self.size, self.longest, self.has_time = size, longest, has_time
-        self._batch_size = buffer_size(size.tokens, size.sequences)
+    def __init__(self, size: StepSize, like: PackedBatch, *, longest: int, device: torch.device) -> None:
+        self.size, self.longest = size, longest
+        self.columns, self.has_time = like.columns, like.has_time
+        self._batch_size = buffer_size(self.columns, size.tokens, size.sequences)
         # The batch, positions, and how many of them there are: one buffer is filled by one copy.
-        total = self._batch_size + size.positions + 1
-        self.buffer = torch.zeros(total, dtype=torch.int64, device=device)
+        total = self._batch_size + (size.positions + 1) * torch.int64.itemsize
+        self.buffer = torch.zeros(total, dtype=torch.uint8, device=device)
 
     def put(self, step: LossBatch) -> None:
         """Put a step in, from the host; nothing is waited for."""
-        host = torch.empty(self.buffer.shape, dtype=torch.int64, pin_memory=self.buffer.device.type == "cuda")
-        batch, positions = host[: self._batch_size], host[self._batch_size : -1]
+        host = torch.empty(self.buffer.shape, dtype=torch.uint8, pin_memory=self.buffer.device.type == "cuda")
+        batch, positions = self._divided(host)
         step.batch.padded(self.size.tokens, self.size.sequences, self.longest, batch)
         count = len(step.positions)
         positions[:count] = step.positions
         # Others do not count, but are looked up. Not one token for all: their gradients would queue for it.
-        positions[count:] = torch.arange(count, self.size.positions)
-        host[-1] = count
+        positions[count:-1] = torch.arange(count, self.size.positions)
+        positions[-1] = count
         self.buffer.copy_(host, non_blocking=True)
 
     def step(self) -> LossBatch:
-        """The step that is in. To be asked for within the recording, once a recording.
+        """The step that is in. To be asked for within the capture, once a capture.
 
         What is found out once a batch, such as where attention's tiles are, is then replayed as well.
         """
+        room, positions = self._divided(self.buffer)
         batch = PackedBatch.of_room(
-            self.buffer[: self._batch_size],
+            room,
             self.size.tokens,
             self.size.sequences,
             self.longest,
             has_time=self.has_time,
+            columns=self.columns,
         )
         place = torch.arange(self.size.positions, device=self.buffer.device)
-        return LossBatch(batch, self.buffer[self._batch_size : -1], place < self.buffer[-1])
+        return LossBatch(batch, positions[:-1], place < positions[-1])
+
+    def _divided(self, buffer: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The bytes of the batch; [positions + 1] int64, positions and their number."""
+        return buffer[: self._batch_size], buffer[self._batch_size :].view(torch.int64)

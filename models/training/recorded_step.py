@@ -93,9 +93,7 @@ class RecordedStepper(Stepper):
     def _step_for(self, step: LossBatch) -> tuple[RecordedInput, Work]:
         size = StepSize.holding(step)
         if size not in self.steps:
-            fixed = RecordedInput(
-                size, longest=self.longest, has_time=step.batch.has_time, device=self.fabric.device
-            )
+            fixed = RecordedInput(size, step.batch, longest=self.longest, device=self.fabric.device)
             self.steps[size] = fixed, self.record(lambda: self._update(fixed))
         return self.steps[size]
 

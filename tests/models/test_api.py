@@ -14,8 +14,8 @@ import torch
 import models
 from behavior.errors import UserError
 from models.build import build_model
+from models.data.about import about_sequences
 from models.data.catalog import ItemCatalog
-from models.data.sequences import about_sequences
 from models.evaluate_run import model_scorer
 from models.evaluation.targets import find_targets
 from models.runs.checkpoint import load_checkpoint

@@ -222,6 +222,7 @@ class TrainLoader:
     def _collate(self, step: Step) -> PackedBatch:
         lengths = [share.lengths for share in step.shares]
         collator = Collator(
+            self.source.columns,
             np.concatenate(lengths) if lengths else np.empty(0, dtype=np.int64),
             time=self.time,
             loss_on=self.loss_on,

@@ -10,15 +10,13 @@ from typing import Protocol
 from behavior.errors import UserError
 from behavior.shards.folder import ShardFolder
 from behavior.shards.row_groups import RowGroupReader
-from models.data.sequences import (
-    About,
-    Int64Array,
-    SequenceData,
-    about_sequences,
-    dataset_digest,
-    decode_sequences,
-    stored_columns,
-)
+from models.data.about import About
+from models.data.columns import Columns
+from models.data.declared import CORE
+from models.data.decode import SequenceDecoder
+from models.data.digest import dataset_digest
+from models.data.sequences import Int64Array, SequenceData
+from models.data.stored import check_there
 
 
 class SequenceSource(Protocol):
@@ -27,6 +25,10 @@ class SequenceSource(Protocol):
     @property
     def about(self) -> About:
         """What holds for all sequences."""
+
+    @property
+    def columns(self) -> Columns:
+        """Columns of the batches that are made of them."""
 
     @property
     def digest(self) -> str:
@@ -54,14 +56,17 @@ class ShardSource:
 
     Args:
         shards: the data set.
+        columns: of the batches that are to be made; nothing is read that they do not need.
         cache_bytes: memory for decoded row groups.
 
     Raises:
-        UserError: the data set has no sequences.
+        UserError: the data set has no sequences, or lacks a column that is asked for.
     """
 
-    def __init__(self, shards: ShardFolder, *, cache_bytes: int = 1 << 30) -> None:
-        self.about = about_sequences(shards)
+    def __init__(self, shards: ShardFolder, *, columns: Columns = CORE, cache_bytes: int = 1 << 30) -> None:
+        self.columns = columns
+        self._decoder = SequenceDecoder(shards, columns)
+        self.about = self._decoder.about
         self._reader = RowGroupReader(shards)
         if not self._reader.groups:
             raise UserError(
@@ -69,7 +74,7 @@ class ShardSource:
             )
         self.events: Sequence[int] = [group.events for group in self._reader.groups]
         self.digest = dataset_digest(shards)
-        self._columns = stored_columns(shards)
+        check_there(self._decoder.stored, self._reader.columns, shards)
         self._free = cache_bytes
         self._kept: dict[int, SequenceData] = {}
         self._lock = threading.Lock()
@@ -84,8 +89,7 @@ class ShardSource:
             if part in self._kept:
                 return self._kept[part]
         group = self._reader.groups[part]
-        table = self._reader.read(group, self._columns)
-        data = decode_sequences(table, self._reader.shards, group.first_row)
+        data = self._decoder.decode(self._reader.read(group, self._decoder.read), group.first_row)
         with self._lock:
             if part not in self._kept and data.nbytes <= self._free:
                 self._free -= data.nbytes
@@ -109,7 +113,7 @@ class MemorySource:
 
     def __init__(self, parts: Sequence[SequenceData]) -> None:
         self.parts = list(parts)
-        self.about = self.parts[0].about
+        self.about, self.columns = self.parts[0].about, self.parts[0].columns
         digest = hashlib.sha256()
         for part in self.parts:
             for column in (part.row, part.train_end, part.item):

@@ -17,8 +17,9 @@ import pytest
 from behavior.errors import UserError
 from behavior.shards.folder import open_shards
 from behavior.shards.manifest import load_manifest
+from models.data.digest import dataset_digest
 from models.data.loading import ShardSource
-from models.data.sequences import SequenceData, dataset_digest, repeats_targets
+from models.data.sequences import SequenceData, repeats_targets
 from models.data.windows import gather, history_windows
 from tests.models.shards import USERS, WORLD, User, World, leave_one_out, load, rows, write_shards
 

@@ -22,12 +22,13 @@ from hypothesis import strategies as st
 from behavior.errors import UserError
 from behavior.sampling.sampler import SamplingConfig
 from behavior.shards.folder import open_shards
+from models.data.about import About
 from models.data.batch import PackedBatch
 from models.data.collate import Collator
 from models.data.loading import LoaderConfig, MemorySource, ShardSource, TrainLoader
 from models.data.loading.blocks import Block, BlockReader
 from models.data.loading.order import EpochOrder
-from models.data.sequences import About, SequenceData
+from models.data.sequences import SequenceData
 from tests.models.shards import USERS, WORLD, User, World, rows, write_shards
 
 HERE = LoaderConfig(threads=0)
@@ -71,9 +72,11 @@ def part(train_end: list[int], first_row: int) -> SequenceData:
     offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
     events = int(offsets[-1])
     return SequenceData(
-        item=np.arange(2, 2 + events, dtype=np.int32),
-        behavior=(np.arange(events) % 2 + 1).astype(np.int8),
-        timestamp=np.arange(events),
+        {
+            "item": np.arange(2, 2 + events, dtype=np.int32),
+            "behavior": (np.arange(events) % 2 + 1).astype(np.int8),
+            "timestamp": np.arange(events),
+        },
         offsets=offsets,
         train_end=np.array(train_end, dtype=np.int64),
         valid_end=np.array(train_end, dtype=np.int64),
@@ -337,7 +340,9 @@ def test_memory_follows_the_blocks_and_not_the_data(threads: int, monkeypatch: p
 
     def watched(self: BlockReader, order: EpochOrder, block: int) -> Block:
         made = replace(read(self, order, block))
-        made = replace(made, data=replace(made.data, item=made.data.item.copy()))
+        made = replace(
+            made, data=replace(made.data, events={**made.data.events, "item": made.data.item.copy()})
+        )
         alive[0] += len(made.data.item)
         alive[1] = max(alive)
         weakref.finalize(made.data.item, gone, len(made.data.item))
@@ -569,8 +574,8 @@ def test_a_batch_is_one_buffer_and_stays_one_on_its_way() -> None:
     for one in (batch, moved):
         buffer = one.buffer
         assert buffer is not None
-        for name in ("item", "query_time", "target_behavior", "offsets", "sequence"):
-            assert getattr(one, name)._base is buffer
+        for tensor in (*one.values.values(), one.offsets, one.sequence):
+            assert tensor.untyped_storage().nbytes() == buffer.nbytes  # a view of it
     assert moved.sequences.lengths == batch.sequences.lengths
     assert torch.equal(replace(batch).to("cpu").item, batch.item)  # a changed copy has tensors of its own
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -87,7 +86,7 @@ def test_behaviors_are_added(batch: PackedBatch) -> None:
 
 def test_the_behavior_asked_for_is_added_to_the_event_before() -> None:
     asked = PackedBatch.from_lists([[2, 4], [3]], behaviors=[[1, 1], [1]])
-    asked = replace(asked, target_behavior=torch.tensor([1, 2, 0]))
+    asked = asked.with_values(target_behavior=torch.tensor([1, 2, 0]))
     embedding = make(catalog_features=False, query_behavior="add")
     found, _ = embedding(asked)
     for token, (item, position, behavior) in enumerate([(2, 0, 1), (4, 1, 2), (3, 0, 0)]):

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.data.batch import TOKEN_COLUMNS, PackedBatch
+from models.data.batch import PackedBatch
+from models.data.declared import CORE
 from models.tasks.retrieval import LossBatch
 from models.training.recorded_input import RecordedInput, StepSize, round_up
 
@@ -30,13 +31,13 @@ def test_there_are_few_sizes() -> None:
 def test_a_step_put_in_leaves_nothing_of_the_last_one() -> None:
     long = PackedBatch.from_lists([[9, 8, 7], [6, 5, 4, 3, 2]], timestamps=[[4, 5, 6], [1, 2, 3, 4, 5]])
     short = PackedBatch.from_lists([[2, 3], [4]], timestamps=[[10, 20], [30]])
-    fixed = RecordedInput(StepSize(12, 4, 6), longest=8, has_time=True, device=torch.device("cpu"))
+    fixed = RecordedInput(StepSize(12, 4, 6), long, longest=8, device=torch.device("cpu"))
     place = fixed.buffer.data_ptr()
     for batch in (long, short):
         fixed.put(LossBatch(batch))
         step = fixed.step()
         count = batch.num_tokens
-        for column in TOKEN_COLUMNS:
+        for column in CORE.names:
             values = getattr(step.batch, column).tolist()
             assert values == getattr(batch, column).tolist() + [0] * (12 - count), column
         ends = [count] * (4 - batch.num_sequences)

@@ -1,0 +1,197 @@
+"""Origins: how the values of a batch's column are made of the events of sequences.
+
+An origin is a small immutable object. It names the columns of the sequence files that it needs, and fills the
+tokens of one column. Two columns of equal name are the same where their origins are equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from behavior.compiled import compiled
+from models.data.about import About
+
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Events that become consecutive sequences of a batch.
+
+    A token is an input event and predicts the next chosen event of its sequence. What the last token of a
+    sequence predicts is named apart, since it need not be the event right after.
+    """
+
+    events: Mapping[str, npt.NDArray]
+    """Columns of the sequence files by name, [events] each."""
+    about: About
+    starts: IntArray
+    """[sequences + 1] where each sequence starts in the columns of the batch."""
+    event: IntArray
+    """[tokens] index of each token's event, sequence after sequence, oldest first."""
+    last_target: IntArray
+    """[sequences] index of the event that the last token predicts."""
+    time_known: bool
+    """Whether a query knows the time of the event that it predicts."""
+    loss_on_all: bool
+    """Whether all events carry loss, or only those with a target behavior."""
+
+
+class Origin(Protocol):
+    """Where the values of a column come from."""
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Columns of the sequence files that the values are made of."""
+
+    def fill(self, out: npt.NDArray, samples: Samples) -> None:
+        """Fill in `out[samples.starts[0] : samples.starts[-1]]`.
+
+        Args:
+            out: [tokens of the batch] the whole column.
+            samples: the sequences whose tokens are filled in.
+        """
+
+
+@dataclass(frozen=True)
+class Own:
+    """The value of the token's event itself."""
+
+    stored: str
+    """Name of a column of the sequence files."""
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return (self.stored,)
+
+    def fill(self, out: npt.NDArray, samples: Samples) -> None:
+        _copy_own(out, samples.events[self.stored], samples.starts, samples.event)
+
+
+@dataclass(frozen=True)
+class Next:
+    """The value of the event that the token predicts."""
+
+    stored: str
+    """Name of a column of the sequence files."""
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return (self.stored,)
+
+    def fill(self, out: npt.NDArray, samples: Samples) -> None:
+        values = samples.events[self.stored]
+        _copy_next(out, values, samples.starts, samples.event, samples.last_target)
+
+
+@dataclass(frozen=True)
+class QueryTimestamp:
+    """The instant of the prediction, in seconds.
+
+    The time of the event to predict when time is known (HSTU, arXiv 2402.17152), else the token's own.
+    """
+
+    reads: tuple[str, ...] = ("timestamp",)
+
+    def fill(self, out: npt.NDArray, samples: Samples) -> None:
+        origin = Next("timestamp") if samples.time_known else Own("timestamp")
+        origin.fill(out, samples)
+
+
+@dataclass(frozen=True)
+class Position:
+    """0 for the oldest event of the window, then 1, 2, ..."""
+
+    reads: tuple[str, ...] = ()
+
+    def fill(self, out: npt.NDArray, samples: Samples) -> None:
+        _count_up(out, samples.starts)
+
+
+@dataclass(frozen=True)
+class TargetItem:
+    """The item to predict; 0, no loss, where it is unknown or its behavior carries no loss.
+
+    An unknown (OOV) item can never be ranked.
+    """
+
+    reads: tuple[str, ...] = ("item", "behavior")
+
+    def fill(self, out: npt.NDArray, samples: Samples) -> None:
+        Next("item").fill(out, samples)
+        ours = out[samples.starts[0] : samples.starts[-1]]
+        _drop_unknown(ours, samples.about.first_item)
+        if not samples.loss_on_all:
+            behavior = np.empty(len(out), samples.events["behavior"].dtype)
+            Next("behavior").fill(behavior, samples)
+            _drop_others(ours, behavior[samples.starts[0] : samples.starts[-1]], samples.about.is_target())
+
+
+# Views without negative indices below: such loops copy many numbers at a time.
+
+
+@compiled
+def _copy_own(out: np.ndarray, values: np.ndarray, starts: np.ndarray, event: np.ndarray) -> None:
+    first = starts[0]
+    for sequence in range(len(starts) - 1):
+        begin, end = starts[sequence], starts[sequence + 1]
+        count = end - begin
+        if count == 0:
+            continue
+        to, source = out[begin:end], event[begin - first]
+        if event[end - first - 1] - source == count - 1:
+            taken = values[source : source + count]
+            for token in range(count):
+                to[token] = taken[token]
+        else:
+            chosen = event[begin - first : end - first]
+            for token in range(count):
+                to[token] = values[chosen[token]]
+
+
+@compiled
+def _copy_next(
+    out: np.ndarray, values: np.ndarray, starts: np.ndarray, event: np.ndarray, last_target: np.ndarray
+) -> None:
+    first = starts[0]
+    for sequence in range(len(starts) - 1):
+        begin, end = starts[sequence], starts[sequence + 1]
+        count = end - begin
+        if count == 0:
+            continue
+        to, source = out[begin:end], event[begin - first]
+        if event[end - first - 1] - source == count - 1:
+            taken = values[source + 1 : source + count]
+            for token in range(count - 1):
+                to[token] = taken[token]
+        else:
+            following = event[begin - first + 1 : end - first]
+            for token in range(count - 1):
+                to[token] = values[following[token]]
+        to[count - 1] = values[last_target[sequence]]
+
+
+@compiled
+def _count_up(out: np.ndarray, starts: np.ndarray) -> None:
+    for sequence in range(len(starts) - 1):
+        to = out[starts[sequence] : starts[sequence + 1]]
+        for token in range(len(to)):
+            to[token] = token
+
+
+@compiled
+def _drop_unknown(target: np.ndarray, first_item: int) -> None:
+    for token in range(len(target)):
+        target[token] = target[token] if target[token] >= first_item else 0
+
+
+@compiled
+def _drop_others(target: np.ndarray, behavior: np.ndarray, carries_loss: np.ndarray) -> None:
+    for token in range(len(target)):
+        if not carries_loss[behavior[token]]:
+            target[token] = 0
