@@ -28,7 +28,7 @@ from models.build import build_objective, make_loader
 from models.config import RunConfig, load_config
 from models.data.batch import PackedBatch
 from models.data.loading import ShardSource
-from models.optim.optimizer import build_optimizer
+from models.optim import build_optimizer
 from models.tasks.retrieval import LossBatch
 
 LARGE = ["model.blocks=8", "model.heads=2"]

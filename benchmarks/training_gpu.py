@@ -37,7 +37,7 @@ from behavior.shards.folder import open_shards
 from benchmarks.profiling import kernel_times
 from models.build import build_objective
 from models.config import RunConfig, load_config
-from models.optim.optimizer import build_optimizer
+from models.optim import build_optimizer
 from models.tasks.retrieval import LossBatch
 from models.training import train
 from models.training.observer import Silent, StepProgress, TrainStart

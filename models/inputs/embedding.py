@@ -19,6 +19,7 @@ from models.inputs.layout import make_layout
 from models.inputs.tokens import Tokens
 from models.layers.dropout import Dropout
 from models.layers.initialization import INIT_STD, init_embedding, init_truncated
+from models.layers.roles import Role
 
 if TYPE_CHECKING:
     from models.distributed.sharding import ShardedEmbedding
@@ -46,6 +47,8 @@ class InputEmbedding(nn.Module):
     Raises:
         UserError: item features are asked for and there are none, or the layout is not known.
     """
+
+    parameter_roles = {"item.weight": Role.ITEM_TABLE, "position": Role.EMBEDDING}
 
     def __init__(
         self,

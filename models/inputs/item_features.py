@@ -8,11 +8,13 @@ from torch import Tensor, nn
 
 from models.data.catalog import CategoricalFeature, ItemFeature, MultiCategoricalFeature, NumericFeature
 from models.layers.initialization import INIT_STD, init_embedding, init_truncated
+from models.layers.roles import Role
 
 
 class CategoricalEmbedding(nn.Module):
     """A table with a row a value."""
 
+    parameter_roles = {"table.weight": Role.FEATURE_TABLE}
     ids: Tensor
 
     def __init__(self, feature: CategoricalFeature, dim: int) -> None:
@@ -29,6 +31,7 @@ class CategoricalEmbedding(nn.Module):
 class MultiCategoricalEmbedding(nn.Module):
     """The mean of the vectors of an item's values."""
 
+    parameter_roles = {"table.weight": Role.FEATURE_TABLE}
     values: Tensor
     offsets: Tensor
 

@@ -11,6 +11,7 @@ from models.attention import RelativeBias, RelativeTime, TimeDecay
 from models.attention.bias import NUM_BUCKETS
 from models.attention.kinds import DecayKind
 from models.layers.kinds import BiasSetting
+from models.layers.roles import Role
 
 INIT_STD = 0.02
 # Half-lives that decays start with: what a user did a minute ago, to what he did a month ago.
@@ -29,6 +30,8 @@ class LearnedDecay(nn.Module):
         kind: `power` or `exponential` (FuXi-beta and FuXi-gamma use both instead of buckets; their own
             parametrization was not at hand).
     """
+
+    parameter_roles = {"amount": Role.VECTOR, "log_rate": Role.VECTOR}
 
     def __init__(self, rows: int, kind: DecayKind) -> None:
         super().__init__()
@@ -50,6 +53,8 @@ class RelativeBiasTables(nn.Module):
         heads: give each of so many heads its own; None for one shared by all, as published.
         decay: form of the decay, where the setting asks for one.
     """
+
+    parameter_roles = {"position": Role.EMBEDDING, "time": Role.EMBEDDING}
 
     def __init__(
         self, setting: BiasSetting, max_tokens: int, heads: int | None = None, decay: DecayKind = "power"

@@ -13,28 +13,33 @@ from models.optim.schedule import Schedule
 class OptimizerConfig(Config):
     """AdamW (Loshchilov and Hutter, 2019); the defaults are HSTU's."""
 
-    learning_rate: float = Field(1e-3, gt=0.0, description="highest learning rate")
+    learning_rate: float = Field(1e-3, gt=0.0, description="peak learning rate")
     betas: tuple[float, float] = Field(
-        (0.9, 0.98), description="decay of the running gradient and of its square"
+        (0.9, 0.98),
+        description="AdamW's betas: decay rates of the running averages of the gradient and of its square",
     )
     weight_decay: float = Field(0.0, ge=0.0, description="decoupled weight decay")
     decay_on: Literal["all", "linear"] = Field(
         "all",
-        description="what decays: all, or linear: matrices of linear layers, no bias, norm or embedding",
+        description="parameters with weight decay: all, or linear: weight matrices of linear layers alone "
+        "(no biases, norms or embeddings)",
     )
     clip_norm: float | None = Field(
-        None, gt=0.0, description="longest gradient; none leaves gradients as they are"
+        None,
+        gt=0.0,
+        description="gradient clipping: maximum norm of the gradient of all parameters; none: no clipping",
     )
-    warmup_steps: int = Field(0, ge=0, description="steps over which the learning rate rises in a line")
+    warmup_steps: int = Field(0, ge=0, description="steps of linear learning-rate warm-up")
     schedule: Schedule = Field(
         "constant",
-        description="what follows: the same rate, a line or a cosine down to 0 at the end of train.epochs, "
-        "or inverse_sqrt: falling with the square root of the step",
+        description="learning rate after warm-up: constant; linear or cosine decay to 0 at the end of "
+        "train.epochs; or inverse_sqrt decay, with the square root of the step",
     )
     item_table: Literal["adamw", "rowwise_adagrad"] = Field(
         "adamw",
-        description="optimizer of the tables of items and their features; rowwise_adagrad: a number a row",
+        description="optimizer of the embedding tables of items and item features: adamw, or "
+        "rowwise_adagrad, whose state is one number a row",
     )
     item_learning_rate: float | None = Field(
-        None, gt=0.0, description="highest learning rate of rowwise_adagrad; empty: learning_rate"
+        None, gt=0.0, description="peak learning rate of rowwise_adagrad; none: learning_rate"
     )

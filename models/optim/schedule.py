@@ -1,4 +1,4 @@
-"""The course of the learning rate."""
+"""Learning-rate schedules."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ Schedule = Literal["constant", "linear", "cosine", "inverse_sqrt"]
 
 
 def learning_rate_factor(schedule: Schedule, warmup_steps: int, step: int, progress: float) -> float:
-    """What the highest learning rate is multiplied by.
+    """What the peak learning rate is multiplied by.
 
-    The rate first rises in a line, over `warmup_steps`. Then `linear` and `cosine` fall from 1 to 0 over what
-    is left of the training, and `inverse_sqrt` is `sqrt(warmup_steps / step)` (Vaswani et al., 2017, eq. 3).
+    Linear warm-up over `warmup_steps` comes first. Then `linear` and `cosine` decay from 1 to 0 over what is
+    left of the training, and `inverse_sqrt` is `sqrt(warmup_steps / step)` (Vaswani et al., 2017, eq. 3).
 
     Args:
         schedule: what follows the warm-up.

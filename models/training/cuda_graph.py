@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from models.optim.optimizer import OptimizerSet
+from models.optim import OptimizerSet
 
 Work = Callable[[], Sequence[Tensor]]
 """Something to do on a device, with tensors that stay in their places; returns results."""

@@ -12,7 +12,7 @@ from models.data.loading import ShardSource
 from models.distributed.processes import SINGLE, Processes
 from models.evaluate_run import model_scorer
 from models.evaluation.ranking import evaluate_scorer, excludes_seen
-from models.optim.optimizer import build_optimizer
+from models.optim import build_optimizer
 from models.optim.schedule import learning_rate_factor
 from models.runs.metrics_log import MetricsLog
 from models.runs.run_folder import RunFolder

@@ -11,7 +11,7 @@ from behavior.errors import UserError
 from models.config import RunConfig
 from models.data.batch import PackedBatch
 from models.distributed.processes import SINGLE, Processes
-from models.optim.optimizer import OptimizerSet
+from models.optim import OptimizerSet
 from models.tasks.retrieval import LossBatch, RetrievalObjective
 from models.training.cuda_graph import Work
 from models.training.recorded_input import RecordedInput, StepSize

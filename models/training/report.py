@@ -7,7 +7,7 @@ import torch
 from models.config import RunConfig
 from models.data.loading import TrainLoader
 from models.distributed.processes import Processes
-from models.optim.optimizer import OptimizerSet
+from models.optim import OptimizerSet
 from models.runs.metrics_log import MetricsLog
 from models.training.clock import Clock
 from models.training.flops import peak_flops

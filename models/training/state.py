@@ -13,7 +13,7 @@ from behavior.config import parse_config
 from models.config import RunConfig
 from models.distributed.processes import Processes
 from models.distributed.sharding import StateShards
-from models.optim.optimizer import OptimizerSet
+from models.optim import OptimizerSet
 from models.runs.checkpoint import (
     Checkpoint,
     check_same,

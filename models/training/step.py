@@ -12,7 +12,7 @@ from models.data.batch import PackedBatch
 from models.data.loading import TrainLoader
 from models.distributed.processes import Processes
 from models.distributed.sharding import clip_gradients
-from models.optim.optimizer import OptimizerSet
+from models.optim import OptimizerSet
 from models.tasks.retrieval import LossBatch, RetrievalObjective
 from models.training.fabric import leave_to_its_process
 from models.training.flops import StepWork

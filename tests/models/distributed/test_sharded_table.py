@@ -16,7 +16,8 @@ from models.distributed.processes import Processes
 from models.distributed.sharding import RowShards, ShardedEmbedding, StateShards, clip_gradients
 from models.distributed.sharding import table as sharded_table
 from models.inputs.item_table import item_table
-from models.optim.optimizer import OptimizerConfig, OptimizerSet, build_optimizer
+from models.layers.roles import Role
+from models.optim import OptimizerConfig, OptimizerSet, build_optimizer
 from tests.models.distributed.threads import together
 
 DIM = 3
@@ -26,7 +27,9 @@ ONE_BY_ONE = Lock()
 
 
 class Toy(nn.Module):
-    """A table where `models.optim.optimizer` finds it, and something else that is learned."""
+    """An item table, and something else that is learned."""
+
+    parameter_roles = {"embedding.item.weight": Role.ITEM_TABLE, "scale": Role.VECTOR}
 
     def __init__(self, item: nn.Module) -> None:
         super().__init__()

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from behavior.shards.folder import open_shards
-from models.build import build_objective
-from models.config import load_config
-from models.optim.optimizer import OptimizerConfig, OptimizerSet, build_optimizer, item_tables
+from behavior.errors import UserError
+from models.layers.roles import Role
+from models.optim import OptimizerConfig, OptimizerSet, build_optimizer
 from models.optim.rowwise_adagrad import RowwiseAdagrad
 from models.optim.schedule import learning_rate_factor
-from tests.models.training.training_runs import circle
 
 
 class Small(nn.Module):
-    """Has one parameter of each kind, under the names that a model has."""
+    """Has parameters of three roles, the item table under a name that tells nothing."""
+
+    parameter_roles = {"embedding.item.weight": Role.ITEM_TABLE}
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,9 +84,27 @@ def test_an_item_table_has_one_number_of_state_a_row() -> None:
     assert len(others) == 4
 
 
-def test_the_item_table_of_a_real_model_is_found(tmp_path: Path) -> None:
-    objective = build_objective(load_config("default", ["model.dim=8"]), open_shards(circle(tmp_path)))
-    assert [table is objective.model.embedding.item.weight for table in item_tables(objective)] == [True]
+class Plain(nn.Module):
+    """Has no table and no matrix."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(2)
+
+
+@pytest.mark.parametrize(
+    ("config", "where"),
+    [
+        (OptimizerConfig(item_table="rowwise_adagrad"), "optimizer.item_table = rowwise_adagrad"),
+        (OptimizerConfig(decay_on="linear", weight_decay=0.1), "optimizer.decay_on = linear"),
+        (OptimizerConfig(item_learning_rate=0.5), "optimizer.item_learning_rate = 0.5"),
+    ],
+)
+def test_a_setting_for_parameters_that_are_not_there_is_an_error(config: OptimizerConfig, where: str) -> None:
+    with pytest.raises(UserError) as raised:
+        build_optimizer(config, Plain())
+    assert raised.value.where == where
+    assert "vector (2)" in str(raised.value) or "item_learning_rate" in where
 
 
 def test_the_item_table_may_have_a_learning_rate_of_its_own() -> None:
@@ -150,7 +167,7 @@ def factors(schedule: str, warmup: int, steps: int) -> list[float]:
 
 
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine", "inverse_sqrt"])
-def test_the_rate_rises_in_a_line_first(schedule: str) -> None:
+def test_warm_up_is_linear(schedule: str) -> None:
     assert factors(schedule, 4, 20)[:4] == [0.25, 0.5, 0.75, 1.0]
 
 

@@ -17,7 +17,7 @@ from models.attention.dispatch import Kernel
 from models.config import RunConfig
 from models.data.batch import PackedBatch
 from models.distributed.processes import SINGLE
-from models.optim.optimizer import build_optimizer
+from models.optim import build_optimizer
 from models.tasks.retrieval import RetrievalObjective
 from models.training import recorded_input
 from models.training.recorded_step import RecordedStepper, records_steps

@@ -183,7 +183,7 @@ def test_compiled_blocks_can_be_recorded(shards: Path, tmp_path: Path) -> None:
 @on_gpu
 def test_what_is_recorded_is_done_once_a_call() -> None:
     """Also by calls in turn of two recordings that share their memory."""
-    from models.optim.optimizer import OptimizerSet
+    from models.optim import OptimizerSet
 
     device = torch.device("cuda")
     total = torch.zeros(4, device=device)

@@ -16,7 +16,7 @@ from models.config import RunConfig
 from models.data.batch import PackedBatch
 from models.data.loading import MemorySource
 from models.distributed.processes import SINGLE
-from models.optim.optimizer import build_optimizer
+from models.optim import build_optimizer
 from models.tasks.retrieval import LossBatch, RetrievalObjective
 from models.training import loop, train
 from models.training import losses as losses_module

@@ -1,17 +1,13 @@
-"""The optimizers, and which parameters each of them gets."""
+"""Several optimizers used as one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
-
-from models.distributed.sharding import ShardedEmbedding
-from models.optim.config import OptimizerConfig
-from models.optim.rowwise_adagrad import RowwiseAdagrad
 
 
 class OptimizerSet:
@@ -22,9 +18,9 @@ class OptimizerSet:
 
     def __init__(self, *optimizers: torch.optim.Optimizer) -> None:
         self.optimizers = optimizers
-        self.highest: list[float] = [group["lr"] for group in self.param_groups]
-        """Learning rate of each group that the schedule scales."""
-        self.rates = list(self.highest)
+        self.peak: list[float] = [group["lr"] for group in self.param_groups]
+        """Peak learning rate of each group, which the schedule scales."""
+        self.rates = list(self.peak)
         """Learning rate of each group, now."""
         self._on_device: list[torch.Tensor] = []
 
@@ -44,11 +40,11 @@ class OptimizerSet:
         return self.rates[0]
 
     def scale_learning_rates(self, factor: float) -> None:
-        """Set every group's learning rate to `factor` times its highest."""
-        self._set_rates([highest * factor for highest in self.highest])
+        """Set every group's learning rate to `factor` times its peak."""
+        self._set_rates([peak * factor for peak in self.peak])
 
     def keep_rates_on(self, device: torch.device) -> None:
-        """Hold learning rates in tensors, of which a recorded step reads what they are when replayed."""
+        """Hold learning rates in tensors, which a captured step reads when its CUDA graph is replayed."""
         self._on_device = [torch.tensor(rate, device=device) for rate in self.rates]
         self._set_rates(self.rates)
 
@@ -62,7 +58,7 @@ class OptimizerSet:
 
     @contextmanager
     def capturable(self) -> Iterator[None]:
-        """While a CUDA graph is recorded; AdamW takes no step in it otherwise."""
+        """During the capture of a CUDA graph; AdamW takes no step in it otherwise."""
         groups = [group for group in self.param_groups if "capturable" in group]
         for group in groups:
             group["capturable"] = True
@@ -114,53 +110,6 @@ class OptimizerSet:
             )
             begin += count
         self._set_rates([group["lr"] for group in saved["param_groups"]])
-
-
-def build_optimizer(config: OptimizerConfig, module: nn.Module) -> OptimizerSet:
-    """The optimizers of a module's parameters: fused AdamW, and what `item_table` says for item tables."""
-    tables = item_tables(module) if config.item_table == "rowwise_adagrad" else []
-    chosen = {id(table) for table in tables}
-    dense = [parameter for parameter in module.parameters() if id(parameter) not in chosen]
-    adamw = torch.optim.AdamW(
-        _decay_groups(config, module, dense),
-        lr=config.learning_rate,
-        betas=config.betas,
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
-    if not tables:
-        return OptimizerSet(adamw)
-    rowwise = RowwiseAdagrad(
-        tables,
-        lr=config.item_learning_rate or config.learning_rate,
-        weight_decay=config.weight_decay if config.decay_on == "all" else 0.0,
-    )
-    return OptimizerSet(adamw, rowwise)
-
-
-def item_tables(module: nn.Module) -> list[nn.Parameter]:
-    """The embedding tables of items and of item features, each once: those that grow with the catalog."""
-
-    def is_item_table(name: str, part: nn.Module) -> bool:
-        named = f".{name}.".endswith(".embedding.item.") or ".embedding.features." in f".{name}."
-        return named and isinstance(part, nn.Embedding | nn.EmbeddingBag | ShardedEmbedding)
-
-    return _weights_of(module, is_item_table)
-
-
-def _decay_groups(config: OptimizerConfig, module: nn.Module, dense: list[nn.Parameter]) -> list[Any]:
-    if config.decay_on == "all" or config.weight_decay == 0.0:
-        return dense
-    linear = {id(weight) for weight in _weights_of(module, lambda _, part: isinstance(part, nn.Linear))}
-    return [
-        {"params": [parameter for parameter in dense if id(parameter) in linear]},
-        {"params": [parameter for parameter in dense if id(parameter) not in linear], "weight_decay": 0.0},
-    ]
-
-
-def _weights_of(module: nn.Module, chosen: Callable[[str, nn.Module], bool]) -> list[nn.Parameter]:
-    found: Iterable[Any] = (part.weight for name, part in module.named_modules() if chosen(name, part))
-    return list({id(weight): weight for weight in found}.values())
 
 
 def _count(optimizer: torch.optim.Optimizer) -> int:

@@ -1,0 +1,79 @@
+"""Which optimizer each parameter gets, by its role."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from behavior.errors import UserError
+from models.layers.roles import Role, roles_of
+from models.optim.config import OptimizerConfig
+from models.optim.optimizer_set import OptimizerSet
+from models.optim.rowwise_adagrad import RowwiseAdagrad
+
+Roles = Mapping[nn.Parameter, Role]
+
+_TABLES = (Role.ITEM_TABLE, Role.FEATURE_TABLE)
+
+
+def build_optimizer(config: OptimizerConfig, module: nn.Module) -> OptimizerSet:
+    """Fused AdamW, and beside it what `item_table` says for the tables of items and item features.
+
+    State dicts number AdamW's parameters first, in the order of `module.parameters()` (with `decay_on=linear`
+    those that decay before the others), then the tables.
+
+    Raises:
+        UserError: a setting is for parameters that the module has none of.
+    """
+    roles = roles_of(module)
+    if config.item_table == "adamw":
+        if config.item_learning_rate is not None:
+            raise UserError(
+                "with AdamW for all parameters none has a learning rate of its own",
+                where=f"optimizer.item_learning_rate = {config.item_learning_rate}",
+                fix="set optimizer.item_table=rowwise_adagrad, or leave item_learning_rate out",
+            )
+        return OptimizerSet(_adamw(config, roles))
+    tables = _having(roles, _TABLES, f"item_table = {config.item_table}")
+    others = {parameter: role for parameter, role in roles.items() if role not in _TABLES}
+    rowwise = RowwiseAdagrad(
+        tables,
+        lr=config.item_learning_rate or config.learning_rate,
+        weight_decay=config.weight_decay if config.decay_on == "all" else 0.0,
+    )
+    return OptimizerSet(_adamw(config, others), rowwise)
+
+
+def _adamw(config: OptimizerConfig, roles: Roles) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(
+        _decay_groups(config, roles),
+        lr=config.learning_rate,
+        betas=config.betas,
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+
+
+def _decay_groups(config: OptimizerConfig, roles: Roles) -> list[Any]:
+    if config.decay_on == "all" or config.weight_decay == 0.0:
+        return list(roles)
+    matrices = _having(roles, (Role.MATRIX,), f"decay_on = {config.decay_on}")
+    others = [parameter for parameter, role in roles.items() if role is not Role.MATRIX]
+    return [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
+
+
+def _having(roles: Roles, wanted: Collection[Role], setting: str) -> list[nn.Parameter]:
+    """The parameters of some roles, of which there has to be one."""
+    found = [parameter for parameter, role in roles.items() if role in wanted]
+    if not found:
+        there = ", ".join(f"{role.value} ({count})" for role, count in Counter(roles.values()).items())
+        raise UserError(
+            f"no parameter of this model is {' or '.join(f'{role.value}' for role in wanted)}",
+            where=f"optimizer.{setting}",
+            fix=f"leave the setting out; the model's parameters are: {there or 'none'}",
+        )
+    return found
