@@ -34,9 +34,9 @@ PEAK_BYTES = 3.35e12  # HBM3
 
 def _plain_tiles() -> None:
     from models.attention.silu import kinds
-    from models.attention.silu.tuning import Shape
+    from models.gpu.tile_shape import TileShape
 
-    choose, small = kinds.choose_shapes, Shape(64, 32, 4, 2)
+    choose, small = kinds.choose_shapes, TileShape(64, 32, 4, 2)
 
     def patched(*arguments: Any) -> Any:
         return replace(choose(*arguments), forward=small, keys=small, queries=small)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +21,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.profiling import kernel_times
-from models.losses import LossConfig, RetrievalLoss, drawn, triton
+from models.gpu.availability import without_kernels
+from models.losses import LossConfig, RetrievalLoss, drawn
 from models.losses.drawn import OwnNegatives
 from models.losses.negatives import NegativeSampler
 
@@ -48,10 +50,10 @@ CASES = {
 }
 
 
-def take(way: str) -> None:
-    """Have losses go one way."""
-    triton.ENABLED = way == "kernel"
+def take(way: str) -> AbstractContextManager[None]:
+    """Have losses go one way, the kernels' within the block only."""
     drawn._ROWS_A_DRAW = 1 << 40 if way == "product" else 0
+    return nullcontext() if way == "kernel" else without_kernels()
 
 
 def milliseconds(run: Run, repeats: int = 5) -> float:
@@ -126,14 +128,14 @@ def main() -> None:
     for name in options.cases:
         batch = Batch(CASES[name])
         for way in CASES[name].ways:
-            take(way)
             runs: list[Run] = [batch.scores, batch.scores_and_gradients, batch.whole]
-            scores, both, whole = (f"{milliseconds(run):,.3f}" for run in runs)
-            memory = f"{mebibytes(batch.whole):,.0f} MiB"
+            with take(way):
+                scores, both, whole = (f"{milliseconds(run):,.3f}" for run in runs)
+                memory = f"{mebibytes(batch.whole):,.0f} MiB"
             print(f"{name:8} {way:8} {scores:>9} {both:>14} {whole:>11} {memory:>10}", flush=True)
         if options.kernels:
-            take("kernel")
-            print_kernels(batch.whole)
+            with take("kernel"):
+                print_kernels(batch.whole)
         del batch
 
 

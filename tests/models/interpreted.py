@@ -13,7 +13,11 @@ import torch
 on_gpu = torch.cuda.is_available()
 DEVICE = "cuda" if on_gpu else "cpu"
 
-_KERNELS = (
+KERNELS = (
+    "models.gpu.fast_launch",
+    "models.gpu.interpreter",
+    "models.gpu.launcher",
+    "models.gpu.precompile",
     "models.attention.silu.",
     "models.layers.kernels.",
     "models.losses.kernels.",
@@ -27,12 +31,12 @@ def import_interpreted() -> None:
         return
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRITON_INTERPRET", "1")
-        forget(_KERNELS)
+        forget(KERNELS)
         _hurry(importlib.import_module("triton.runtime.interpreter"))
-        importlib.import_module("models.attention.silu.operator")
-        importlib.import_module("models.layers.kernels.operator")
-        importlib.import_module("models.losses.kernels.operator")
-        importlib.import_module("models.losses.kernels.softmax")
+        importlib.import_module("models.attention.silu.attention_function")
+        importlib.import_module("models.layers.kernels.norm_function")
+        importlib.import_module("models.losses.kernels.scores_function")
+        importlib.import_module("models.losses.kernels.softmax_function")
 
 
 def forget(kernels: tuple[str, ...]) -> dict[str, ModuleType]:

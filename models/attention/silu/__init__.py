@@ -2,38 +2,20 @@
 
 from __future__ import annotations
 
-import functools
-import importlib.util
-import os
-import shutil
-import sysconfig
-from pathlib import Path
-
 import torch
 from torch import Tensor
 
 from models.attention.inputs import AttentionInputs
+from models.gpu.availability import unavailable
+from models.gpu.interpreter import interpreted
+
+__all__ = ["reasons_against", "run", "unavailable"]
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _MAX_DIM = 256
 _MAX_TILES = 65_535  # along the second axis of a grid
 MAX_CONTEXT = 32
 """Tokens of a context: they must fit into one tile."""
-_INSTALLED = importlib.util.find_spec("triton") is not None
-
-
-def unavailable() -> list[str]:
-    """Why the kernel cannot run on this machine."""
-    reasons = []
-    if not _INSTALLED:
-        reasons.append("triton is not installed")
-    compiling = torch.compiler.is_compiling()
-    available = torch.cuda.is_available() if compiling else _cuda()
-    if not available and not interpreted():
-        reasons.append("no CUDA device")
-    if available and not compiling and not _builds():
-        reasons.append("no C compiler, or no Python.h, with which Triton builds the start of a kernel")
-    return reasons
 
 
 def reasons_against(inputs: AttentionInputs) -> list[str]:
@@ -66,39 +48,6 @@ def reasons_against(inputs: AttentionInputs) -> list[str]:
 def run(inputs: AttentionInputs) -> Tensor:
     """Attention with gradients for q, k, v and all parts of the bias."""
     # Not at the top of the file: without a GPU there need be no triton.
-    from models.attention.silu.operator import run as run_kernels
+    from models.attention.silu.attention_function import run as run_kernels
 
     return run_kernels(inputs)
-
-
-@functools.cache
-def _cuda() -> bool:
-    """Asked once: the question takes longer than a small kernel."""
-    return torch.cuda.is_available()
-
-
-def interpreted() -> bool:
-    """Whether kernels run on the CPU, statement by statement: for tests."""
-    return os.environ.get("TRITON_INTERPRET") == "1"
-
-
-def runs_on(tensor: Tensor) -> bool:
-    """Whether Triton's kernels take tensors where this one is."""
-    return _runs_on_gpu(tensor.device) if tensor.is_cuda else interpreted() and not unavailable()
-
-
-@functools.cache
-def _runs_on_gpu(device: torch.device) -> bool:
-    """Whether there is all that Triton needs, and the GPU is of a generation that it compiles for.
-
-    Asked once: small kernels ask at each call.
-    """
-    return not unavailable() and torch.cuda.get_device_capability(device) >= (8, 0)
-
-
-@functools.cache
-def _builds() -> bool:
-    """Whether there is what Triton builds the start of a kernel with: not all machines have it."""
-    compilers = [os.environ["CC"]] if "CC" in os.environ else ["gcc", "clang"]
-    header = Path(sysconfig.get_path("include", "posix_prefix"), "Python.h")
-    return header.exists() and any(shutil.which(name) for name in compilers)

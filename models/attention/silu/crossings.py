@@ -18,16 +18,16 @@ from torch import Tensor
 
 from models.attention.bias import LAST_BUCKET
 from models.attention.silu.reads import FAR_COLUMNS, read_column, saturate
-from models.attention.silu.start import start
 from models.attention.silu.step import read_tile
 from models.attention.silu.tiles import BLOCK, LARGEST_TILE
-from models.attention.silu.tuning import Shape
+from models.gpu.launcher import launch
+from models.gpu.tile_shape import TileShape
 
 BORDERS = LAST_BUCKET
 """Borders between buckets, 1 to 128: border b is the least difference of bucket b."""
 _AT_ONCE = 16
 _BLOCKS_AT_ONCE = 64
-_SHAPE = Shape(BLOCK, BLOCK, warps=4, stages=1)
+_SHAPE = TileShape(BLOCK, BLOCK, warps=4, stages=1)
 _BORDERS = tl.constexpr(BORDERS)
 _FAR_COLUMNS = tl.constexpr(FAR_COLUMNS)
 
@@ -66,7 +66,7 @@ def _count(
     counts = torch.empty((tokens + LARGEST_TILE, BORDERS), dtype=torch.float32, device=own.device)
     counts[tokens:] = 0
     if count:
-        start(_count_crossings, (count, 1), _SHAPE, {
+        launch(_count_crossings, (count, 1), _SHAPE, {
             "own": own, "others": others, "borders": wide_borders, "in_order": in_order, "counts": counts,
             "blocks": blocks, "num_blocks": count, "BLOCK": BLOCK, "BORDERS": BORDERS,
             "AT_ONCE": _AT_ONCE, "BLOCKS_AT_ONCE": _BLOCKS_AT_ONCE, "OLDER": older,

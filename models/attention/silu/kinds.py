@@ -12,17 +12,18 @@ from models.attention.silu.forward import forward_kernel
 from models.attention.silu.keys import key_kernel
 from models.attention.silu.queries import query_kernel
 from models.attention.silu.sight import RICH
-from models.attention.silu.start import Launcher
-from models.attention.silu.step import INTERPRETED
 from models.attention.silu.table_gradient import BEFORE, BEHIND, settle_kernel
 from models.attention.silu.tiles import BLOCK
 from models.attention.silu.time_gradient import TIME_SUMS
-from models.attention.silu.tuning import Shape, Shapes, shapes
+from models.attention.silu.tuning import TileShapes, tile_shapes
+from models.gpu.interpreter import INTERPRETED
+from models.gpu.launcher import Launcher
+from models.gpu.tile_shape import TileShape
 
 _SETTLED = 256
 """Positions a program."""
 _ALIGNED = 16
-_BAND_SHAPE = Shape(BLOCK, BLOCK, warps=4, stages=1, registers=128)
+_BAND_SHAPE = TileShape(BLOCK, BLOCK, warps=4, stages=1, registers=128)
 _MOST_KINDS = 512
 """A model has a few, with and without gradients."""
 
@@ -101,7 +102,7 @@ class Launchers:
         self.device = kind.device
         self.shapes = choose_shapes(kind)
         self.sizes = self.shapes.tiles()
-        self.rehearsed = False
+        self.precompiled = False
         """Whether all kernels, those of backward too, are compiled already, or could not be."""
         self._strides = strides
         self._summed = summed
@@ -211,10 +212,10 @@ def _size(table: torch.Size | None) -> int:
     return 0 if table is None else table[-1]
 
 
-def choose_shapes(kind: Kind) -> Shapes:
+def choose_shapes(kind: Kind) -> TileShapes:
     """The tiles for these head dimensions, this type and this length."""
     timed = kind.time is not None
-    return shapes(width(kind.qk_dim), width(kind.v_dim), kind.dtype.itemsize, timed, kind.short)
+    return tile_shapes(width(kind.qk_dim), width(kind.v_dim), kind.dtype.itemsize, timed, kind.short)
 
 
 def width(dim: int) -> int:

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from models.attention.silu.kinds import Launchers, launchers
 from models.attention.silu.problem import Problem
-from models.attention.silu.start import Numbers, Tensors
 from models.attention.silu.tiles import BLOCK
 from models.attention.silu.time_gradient import BAND
+from models.gpu.launcher import Numbers, Tensors
 
 _OF_BAND = (
     "query_time", "timestamp", "bounds", "wide_borders", "rules", "num_sequences", "tokens", "num_blocks",

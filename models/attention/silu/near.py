@@ -16,10 +16,10 @@ from torch import Tensor
 
 from models.attention.silu.buckets import find_bucket
 from models.attention.silu.reads import FAR_ROW, read, read_numbers
-from models.attention.silu.start import start
 from models.attention.silu.step import beside, read_tile
 from models.attention.silu.tiles import BLOCK, LARGEST_TILE
-from models.attention.silu.tuning import Shape
+from models.gpu.launcher import launch
+from models.gpu.tile_shape import TileShape
 
 NEAR = 3
 """Blocks whose pairs with a block are held."""
@@ -29,7 +29,7 @@ _BLOCK, _NEAR, _NUMBERS = tl.constexpr(BLOCK), tl.constexpr(NEAR), tl.constexpr(
 # Numbers of a token as a query, or as a key, and of both.
 _ROLE, _ROW = tl.constexpr(NEAR * NUMBERS), tl.constexpr(2 * NEAR * NUMBERS)
 _FAR_ROW = tl.constexpr(FAR_ROW)
-_SHAPE = Shape(BLOCK, BLOCK, warps=4, stages=1)
+_SHAPE = TileShape(BLOCK, BLOCK, warps=4, stages=1)
 
 # A block of 64 buckets is in the order in which a thread of the matrix units holds columns: of column
 # 16 part + 8 half + 2 pair + side, the bucket is byte 2 half + side of number 4 pair + part.
@@ -51,7 +51,7 @@ def find_near(query_time: Tensor, timestamp: Tensor, blocks: Tensor, wide_border
     near = torch.zeros((rows, 2, NEAR * NUMBERS), dtype=torch.int32, device=timestamp.device)
     count = blocks.shape[1]
     if count:
-        start(_find_near, (count, NEAR), _SHAPE, {
+        launch(_find_near, (count, NEAR), _SHAPE, {
             "query_time": query_time, "timestamp": timestamp, "near": near, "blocks": blocks,
             "wide_borders": wide_borders, "num_blocks": count,
         })  # fmt: skip

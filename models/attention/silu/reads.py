@@ -12,7 +12,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from models.attention.silu.step import INTERPRETED
+from models.gpu.interpreter import INTERPRETED
 
 _NATIVE = tl.constexpr(not INTERPRETED)
 

@@ -8,18 +8,15 @@ them, `[queries, 1]` and `[1, keys]` or the other way round.
 
 from __future__ import annotations
 
-import os
-
 import triton
 import triton.language as tl
 
 from models.attention.silu.tiles import BLOCK
+from models.gpu.interpreter import INTERPRETED
 
 _BLOCK = tl.constexpr(BLOCK)
 # Bits of a row's number that are constant in a thread, or may be.
 _FAR_ROWS = tl.constexpr(8 + 16 + 32)
-# On the CPU, for tests, kernels are interpreted, and there is no assembly.
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 _NATIVE = tl.constexpr(not INTERPRETED)
 # Integers of whose kinds the compiler must not make a kernel each: many differ from batch to batch.
 VARYING = (

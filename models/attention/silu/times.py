@@ -21,14 +21,14 @@ from torch import Tensor
 from models.attention.bias import BUCKET_STARTS, RelativeTime
 from models.attention.silu.crossings import count_older, count_sooner
 from models.attention.silu.near import find_near
-from models.attention.silu.start import is_put_off, start
 from models.attention.silu.step import read_tile
 from models.attention.silu.tiles import BLOCK, LARGEST_TILE, tile_list
-from models.attention.silu.tuning import Shape
 from models.attention.weak_cache import weakly_cached
+from models.gpu.launcher import is_deferring, launch
+from models.gpu.tile_shape import TileShape
 
 LIMIT = 2**30
-_ONE_WARP = Shape(BLOCK, BLOCK, warps=1, stages=1)
+_ONE_WARP = TileShape(BLOCK, BLOCK, warps=1, stages=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,8 +70,8 @@ class Times:
         found = self._found.get(find)
         if found is None:
             found = find(self.query_time, self.timestamp, self.blocks, self.wide_borders, *more)
-            # What is put off is only compiled, and finds nothing.
-            if not is_put_off():
+            # A deferred launch is only compiled, and finds nothing.
+            if not is_deferring():
                 self._found[find] = found
         return found
 
@@ -104,7 +104,7 @@ def find_times(query_time: Tensor, timestamp: Tensor, blocks: Tensor) -> Times:
     bounds = torch.empty((4, count), dtype=torch.int32, device=timestamp.device)
     in_order = torch.empty(count, dtype=torch.int32, device=timestamp.device)
     if count:
-        start(_find_times, (count, 1), _ONE_WARP, {
+        launch(_find_times, (count, 1), _ONE_WARP, {
             "query_time": query_time, "timestamp": timestamp, "seconds": seconds, "bounds": bounds,
             "in_order": in_order, "blocks": blocks, "tokens": tokens, "num_blocks": count, "BLOCK": BLOCK,
             "LIMIT": LIMIT,

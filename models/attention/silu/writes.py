@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 
 from models.attention.silu.reads import FAR_COLUMNS, FAR_ROW
-from models.attention.silu.step import INTERPRETED
+from models.gpu.interpreter import INTERPRETED
 
 _NATIVE = tl.constexpr(not INTERPRETED)
 # Two numbers at an address, where they exist; a result that nobody wants, since there must be one.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from models.attention import silu
+from models.gpu import availability
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _MAX_DIM = 4096
@@ -17,7 +17,7 @@ _MAX_DIM = 4096
 
 def fits(x: Tensor, *others: Tensor | None) -> bool:
     """Whether `norm_gate_dropout` takes x and such others (gate, weight, bias) here."""
-    if torch.compiler.is_compiling() or x.shape[-1] > _MAX_DIM or not silu.runs_on(x):
+    if torch.compiler.is_compiling() or x.shape[-1] > _MAX_DIM or not availability.runs_on(x):
         return False
     # Others have a row for each of x, or one for all; torch tells of any other shape.
     shapes = (x.shape, x.shape[-1:]) if x.shape[-1] else ()
@@ -58,7 +58,7 @@ def norm_gate_dropout(
         Of x's shape.
     """
     # Not at the top of the file: without a GPU there need be no triton.
-    from models.layers.kernels.operator import NormGateDropout, Numbers
+    from models.layers.kernels.norm_function import NormGateDropout, Numbers
 
     out: Tensor = NormGateDropout.apply(
         _rows(x), weight, bias, _rows(gate), _rows(keep), Numbers(centered, eps, keep_scale, dtype or x.dtype)

@@ -5,19 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from models.attention import silu
+from models.gpu import availability
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _MAX_DRAWS = 1 << 30  # places of draws are int32
-ENABLED = True
-"""False: torch's own operations everywhere, to compare with."""
 
 
 def fits(rows: Tensor, *vectors: Tensor) -> bool:
     """Whether the kernels take such rows, or ranks, and numbers of such types, here."""
-    if not ENABLED or torch.compiler.is_compiling() or rows.numel() > _MAX_DRAWS:
+    if torch.compiler.is_compiling() or rows.numel() > _MAX_DRAWS:
         return False
-    return silu.runs_on(rows) and all(vector.dtype in _DTYPES for vector in vectors)
+    return availability.runs_on(rows) and all(vector.dtype in _DTYPES for vector in vectors)
 
 
 def scores_of_rows(query: Tensor, table: Tensor, rows: Tensor) -> Tensor:
@@ -35,7 +33,7 @@ def scores_of_rows(query: Tensor, table: Tensor, rows: Tensor) -> Tensor:
         [positions, count], of the more precise of both types (torch's promotion).
     """
     # Not at the top of the file: without a GPU there need be no triton.
-    from models.losses.kernels.operator import ScoresOfRows
+    from models.losses.kernels.scores_function import ScoresOfRows
 
     scores: Tensor = ScoresOfRows.apply(query, table, rows)
     return scores
@@ -59,7 +57,7 @@ def sampled_softmax(
     Returns:
         [positions].
     """
-    from models.losses.kernels.softmax import SampledSoftmax
+    from models.losses.kernels.softmax_function import SampledSoftmax
 
     losses: Tensor = SampledSoftmax.apply(positive, negative, ranks, target, correction)
     return losses

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from models.attention.silu.start import start, with_whole_rows
-from models.attention.silu.step import INTERPRETED
-from models.attention.silu.tuning import Shape
-from models.layers.kernels.norm import backward_kernel, forward_kernel, sum_kernel
+from models.gpu.interpreter import INTERPRETED
+from models.gpu.launcher import launch, with_contiguous_rows
+from models.gpu.tile_shape import TileShape
+from models.layers.kernels.norm_kernels import backward_kernel, forward_kernel, sum_kernel
 
 _SUM_ROWS, _SUM_COLUMNS = 256, 8
 _VECTOR_BYTES = 16
@@ -43,8 +43,8 @@ class NormGateDropout(torch.autograd.Function):
         keep: Tensor | None,
         numbers: Numbers,
     ) -> Tensor:
-        x = with_whole_rows(x)
-        gate = None if gate is None else with_whole_rows(gate)
+        x = with_contiguous_rows(x)
+        gate = None if gate is None else with_contiguous_rows(gate)
         keep = None if keep is None else keep.contiguous()
         ctx.save_for_backward(x, weight, bias, gate, keep)
         ctx.numbers = numbers
@@ -53,7 +53,7 @@ class NormGateDropout(torch.autograd.Function):
         if tokens:
             shape = cut(_width(dim), False, False)
             arguments = _arguments(shape, x, weight, bias, gate, keep, numbers) | {"out": out}
-            start(forward_kernel, (-(-tokens // shape.tile), 1), shape, arguments)
+            launch(forward_kernel, (-(-tokens // shape.tile), 1), shape, arguments)
         return out
 
     @staticmethod
@@ -74,7 +74,7 @@ class NormGateDropout(torch.autograd.Function):
             arguments = _arguments(shape, x, weight, bias, gate, keep, ctx.numbers) | {
                 "given": given.contiguous(), "dx": dx, "dgate": dgate, "sums": sums,
             }  # fmt: skip
-            start(backward_kernel, (programs, 1), shape, arguments)
+            launch(backward_kernel, (programs, 1), shape, arguments)
         dweight, dbias = (None, None) if weight is None or sums is None else _sum(sums, weight)
         return dx, dweight, dbias, dgate, None, None
 
@@ -87,12 +87,12 @@ def _sum(sums: Tensor, weight: Tensor) -> tuple[Tensor, Tensor | None]:
         "sums": sums, "out": out, "num_blocks": programs,
         "DIM": dim, "ROWS": _SUM_ROWS, "COLUMNS": _SUM_COLUMNS,
     }  # fmt: skip
-    start(sum_kernel, (-(-dim // _SUM_COLUMNS), parts), None, arguments)
+    launch(sum_kernel, (-(-dim // _SUM_COLUMNS), parts), None, arguments)
     return out[0], out[1] if parts > 1 else None
 
 
 def _arguments(
-    shape: Shape,
+    shape: TileShape,
     x: Tensor,
     weight: Tensor | None,
     bias: Tensor | None,
@@ -117,7 +117,7 @@ def _width(dim: int) -> int:
 
 
 @cache
-def cut(width: int, backward: bool, summed: bool) -> Shape:
+def cut(width: int, backward: bool, summed: bool) -> TileShape:
     """How many rows of a width a program holds, and with how many warps.
 
     A row that lies within one warp needs no shared memory for its sums along; but where programs leave rows
@@ -127,7 +127,7 @@ def cut(width: int, backward: bool, summed: bool) -> Shape:
     numbers = 32 * warps * (8 if backward else 16)
     # To the interpreter, a program is as long as its operations are many, however large their tiles.
     rows = 64 if INTERPRETED else max(1, numbers // width)
-    return Shape(rows, rows, warps, 1)
+    return TileShape(rows, rows, warps, 1)
 
 
 @cache

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import pytest
 import torch
 from torch import Tensor
 
 from models.attention import Causal, RelativeBias, RelativeTime, Sequences, TimeDecay
 from models.attention.inputs import AttentionInputs
+from tests.models.interpreted import KERNELS, forget
+
+ALL_KERNELS = ["band_kernel", "forward_kernel", "key_kernel", "query_kernel", "settle_kernel"]
 
 
 class Launch(NamedTuple):
-    """One start of a kernel."""
+    """One launch of a kernel."""
 
     kernel: Kernel
     grid: tuple[int, ...]
     stream: int
     arguments: dict[str, object]
+    private: bool
+    """Without Triton's own way of launching, which passes on the hooks of those who watch."""
 
 
 class Kernel:
@@ -40,7 +48,7 @@ class Kernel:
         assert (function, metadata) == ("function", "metadata")
         values = [a.data_ptr() if isinstance(a, Tensor) else a for a in rest[3:]]
         named = dict(zip(self._names, values, strict=True))
-        self._gpu.launches.append(Launch(self, (x, y, z), stream, named))
+        self._gpu.launches.append(Launch(self, (x, y, z), stream, named, rest[:3] == (None,) * 3))
 
 
 class Gpu:
@@ -79,6 +87,51 @@ class Gpu:
 
 
 @contextlib.contextmanager
+def compiled_modules() -> Iterator[None]:
+    """Import Triton and the kernels anew, not interpreted, and put back afterwards what was there."""
+    before = forget(KERNELS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("TRITON_INTERPRET", raising=False)
+        importlib.import_module("models.attention.silu.attention_function")
+        yield
+    forget(KERNELS)
+    sys.modules.update(before)
+    for name, module in before.items():
+        package, _, child = name.rpartition(".")
+        if package in sys.modules:
+            setattr(sys.modules[package], child, module)
+
+
+def noted(monkeypatch: pytest.MonkeyPatch) -> Gpu:
+    """A device in Triton's and torch's place, on which nothing was compiled or launched before."""
+    from triton import compiler
+    from triton.backends.compiler import GPUTarget
+    from triton.runtime import driver
+
+    from models.attention.silu import kinds
+    from models.gpu import launcher
+
+    gpu = Gpu(GPUTarget("cuda", 90, 32))
+    monkeypatch.setattr(compiler, "compile", gpu.compile)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: None)  # the index of the CPU
+    monkeypatch.setattr(torch.cuda, "device", gpu.device)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    modules = [module for name, module in sys.modules.items() if name.startswith("models.attention.silu.")]
+    # One of them may have another's kernel, too.
+    found = {id(kernel): kernel for module in modules for kernel in vars(module).values()}
+    for kernel in found.values():
+        if hasattr(kernel, "device_caches"):
+            kernel.device_caches.clear()
+            kernel.hash = None
+            if kernel.__name__ in ALL_KERNELS:
+                gpu.kernels.append(kernel)
+    kinds.launchers.cache_clear()
+    monkeypatch.setattr(launcher, "_launchers", {})
+    monkeypatch.setattr(driver, "_active", gpu)
+    return gpu
+
+
+@contextlib.contextmanager
 def watched() -> Iterator[None]:
     """A hook of Triton's, for which all launches go through Triton."""
     from triton import knobs
@@ -99,7 +152,7 @@ class Case(NamedTuple):
 
     def both(self) -> None:
         """Forward and backward."""
-        from models.attention.silu.operator import run
+        from models.attention.silu.attention_function import run
 
         torch.autograd.grad(run(self.inputs), self.leaves, self.given)
 

@@ -6,8 +6,6 @@ Without a GPU: Triton inspects arguments as ever, but what it would compile and 
 from __future__ import annotations
 
 import contextlib
-import importlib
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,12 +14,19 @@ import torch
 from torch import Tensor
 
 from models.attention import Causal, LocalWindow, Sequences
-from tests.models.attention.noted_gpu import Case, Gpu, case, launches_of, watched
-from tests.models.interpreted import forget
+from tests.models.gpu.noted_gpu import (
+    ALL_KERNELS,
+    Case,
+    Gpu,
+    case,
+    compiled_modules,
+    launches_of,
+    noted,
+    watched,
+)
 
 pytest.importorskip("triton", reason="triton is not installed")
 
-ALL_KERNELS = ["band_kernel", "forward_kernel", "key_kernel", "query_kernel", "settle_kernel"]
 # What a call allocates itself; addresses differ from call to call.
 OWN = {
     "out",
@@ -41,46 +46,13 @@ OWN = {
 
 @pytest.fixture(scope="module", autouse=True)
 def _compiled_modules() -> Iterator[None]:
-    """Import Triton and the kernels anew, not interpreted, and put back afterwards what was there."""
-    before = forget(("models.attention.silu.",))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("TRITON_INTERPRET", raising=False)
-        importlib.import_module("models.attention.silu.operator")
+    with compiled_modules():
         yield
-    forget(("models.attention.silu.",))
-    sys.modules.update(before)
-    for name, module in before.items():
-        package, _, child = name.rpartition(".")
-        if package in sys.modules:
-            setattr(sys.modules[package], child, module)
 
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
-    from triton import compiler
-    from triton.backends.compiler import GPUTarget
-    from triton.runtime import driver
-
-    from models.attention.silu import kinds, start
-
-    gpu = Gpu(GPUTarget("cuda", 90, 32))
-    monkeypatch.setattr(compiler, "compile", gpu.compile)
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: None)  # the index of the CPU
-    monkeypatch.setattr(torch.cuda, "device", gpu.device)
-    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
-    modules = [module for name, module in sys.modules.items() if name.startswith("models.attention.silu.")]
-    # One of them may have another's kernel, too.
-    found = {id(kernel): kernel for module in modules for kernel in vars(module).values()}
-    for kernel in found.values():
-        if hasattr(kernel, "device_caches"):
-            kernel.device_caches.clear()
-            kernel.hash = None
-            if kernel.__name__ in ALL_KERNELS:
-                gpu.kernels.append(kernel)
-    kinds.launchers.cache_clear()
-    monkeypatch.setattr(start, "_launchers", {})
-    monkeypatch.setattr(driver, "_active", gpu)
-    return gpu
+    return noted(monkeypatch)
 
 
 CASES = {
@@ -177,7 +149,7 @@ def test_what_lies_beyond_borders_is_counted_once_a_batch(gpu: Gpu) -> None:
 
 
 def run_forward(one: Case) -> Tensor:
-    from models.attention.silu.operator import run
+    from models.attention.silu.attention_function import run
 
     return run(one.inputs)
 
@@ -209,7 +181,7 @@ def test_tables_without_gradients_are_not_summed(gpu: Gpu, bias: str, once_a_bat
     assert queries["band"] is None
 
 
-def test_nothing_is_rehearsed_while_a_graph_is_recorded(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_precompiled_while_a_graph_is_captured(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
     run_forward(case())
     assert gpu.compiled == ["forward_kernel"]
@@ -270,8 +242,8 @@ def test_tensors_on_several_devices_are_an_error(gpu: Gpu, monkeypatch: pytest.M
 
 
 def test_a_missing_or_unknown_argument_is_an_error(gpu: Gpu) -> None:
-    from models.attention.silu.start import Launcher
     from models.attention.silu.table_gradient import settle_kernel
+    from models.gpu.launcher import Launcher
 
     tables = dict.fromkeys(("position_sums", "time_sums", "dposition", "dtime"))
     launcher = Launcher(settle_kernel, None, torch.device("cpu"), {"BLOCK": 16} | tables)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from models.gpu.availability import without_kernels
 from models.losses import chunks, kernels
 from models.losses.drawn import OwnNegatives, scores_of_rows
 from tests.models.interpreted import DEVICE, on_gpu
@@ -177,14 +179,15 @@ def test_what_kernels_do_not_take_goes_another_way(monkeypatch: pytest.MonkeyPat
         patch.setattr(torch.compiler, "is_compiling", lambda: True)
         assert not kernels.fits(rows, query, table)
     assert kernels.fits(rows, query, table)
-    monkeypatch.setattr(kernels, "ENABLED", False)
-    assert not kernels.fits(rows, query, table)
-    scores = scores_of_rows(query, table, rows)
+    with without_kernels():
+        assert not kernels.fits(rows, query, table)
+        scores = scores_of_rows(query, table, rows)
+    assert kernels.fits(rows, query, table)
     assert_close([scores, *torch.autograd.grad(scores, (query, table), grad)], expected, 1e-6)
 
 
 def test_the_smallest_keys_are_sorted() -> None:
-    from models.losses.kernels.operator import _key_type
+    from models.losses.kernels.scores_function import _key_type
 
     assert [_key_type(n) for n in (1, 2**15 - 1)] == [torch.int16] * 2
     assert [_key_type(n) for n in (2**15, 2**31 - 1)] == [torch.int32] * 2
@@ -213,11 +216,11 @@ def test_the_whole_loss(config: dict[str, Any], items: int, monkeypatch: pytest.
     assert kernels.fits(target[:, None], query, table)
     monkeypatch.setattr(chunks, "_CHUNK_SCORES", {DEVICE: 3 * config["negatives"]["count"]})
     results = []
-    for enabled, precise in ((True, False), (False, True)):
-        monkeypatch.setattr(kernels, "ENABLED", enabled)
+    for precise in (False, True):
         q, v = (x.detach().to(torch.float64 if precise else x.dtype).requires_grad_() for x in (query, table))
         torch.manual_seed(1)
-        value = loss(q, target, lookup(v), mask=mask)
+        with without_kernels() if precise else nullcontext():
+            value = loss(q, target, lookup(v), mask=mask)
         results.append([value, *torch.autograd.grad(value, (q, v))])
     assert_close(results[0], results[1], 1e-5)
 

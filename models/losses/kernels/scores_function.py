@@ -9,9 +9,9 @@ import triton
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from models.attention.silu.start import start, with_whole_rows
-from models.attention.silu.tuning import Shape
-from models.losses.kernels.kernels import (
+from models.gpu.launcher import launch, with_contiguous_rows
+from models.gpu.tile_shape import TileShape
+from models.losses.kernels.scores_kernels import (
     further_pieces_kernel,
     query_gradient_kernel,
     scores_kernel,
@@ -22,7 +22,7 @@ _LANES = 8
 """Threads that read a row side by side for a score: few, since they add up their sums by shuffles."""
 _SCORED = 128
 """Scores that a program works out at most."""
-_SUMMED = Shape(tile=1, stream=32, warps=1, stages=1)
+_SUMMED = TileShape(tile=1, stream=32, warps=1, stages=1)
 """Programs that add rows up: a warp, of which each thread finds the place of one row and its weight."""
 _COLUMNS = 128
 """Columns that such a program adds up at most."""
@@ -35,19 +35,19 @@ class ScoresOfRows(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, table: Tensor, rows: Tensor) -> Tensor:
-        query, table, rows = with_whole_rows(query), with_whole_rows(table), rows.contiguous()
+        query, table, rows = with_contiguous_rows(query), with_contiguous_rows(table), rows.contiguous()
         ctx.save_for_backward(query, table, rows)
         scores = query.new_empty(rows.shape, dtype=torch.promote_types(query.dtype, table.dtype))
         if rows.numel():
             count, dim = rows.shape[1], query.shape[1]
             columns = min(_LANES * _vector(table), triton.next_power_of_2(dim))
             draws = min(_SCORED, triton.next_power_of_2(count))
-            shape = Shape(tile=1, stream=draws, warps=max(1, draws // 32), stages=1)
+            shape = TileShape(tile=1, stream=draws, warps=max(1, draws // 32), stages=1)
             sizes = {"COUNT": count, "DIM": dim, "DRAWS": shape.stream, "COLUMNS": columns}
             strides = {"QUERY_STRIDE": query.stride(0), "TABLE_STRIDE": table.stride(0)}
             tensors = {"query": query, "table": table, "rows": rows, "scores": scores}
             grid = (len(rows), triton.cdiv(count, shape.stream))
-            start(scores_kernel, grid, shape, {**tensors, **sizes, **strides})
+            launch(scores_kernel, grid, shape, {**tensors, **sizes, **strides})
         return scores
 
     @staticmethod
@@ -72,7 +72,7 @@ def _query_gradient(grad: Tensor, query: Tensor, table: Tensor, rows: Tensor) ->
     sizes = {"COUNT": rows.shape[1], "DIM": query.shape[1], "DRAWS": _SUMMED.stream, "COLUMNS": columns}
     tensors = {"grad": grad, "table": table, "rows": rows, "grad_query": result}
     grid = (len(rows), triton.cdiv(query.shape[1], columns))
-    start(query_gradient_kernel, grid, _SUMMED, {**tensors, **sizes, "TABLE_STRIDE": table.stride(0)})
+    launch(query_gradient_kernel, grid, _SUMMED, {**tensors, **sizes, "TABLE_STRIDE": table.stride(0)})
     return result
 
 
@@ -97,8 +97,8 @@ def _table_gradient(grad: Tensor, query: Tensor, table: Tensor, rows: Tensor) ->
     arguments = {**tensors, **sizes, **cut}
     across = triton.cdiv(dim, columns)
     if num_further:
-        start(further_pieces_kernel, (num_further, across), _SUMMED, {**arguments, "row_of": row_of})
-    start(table_gradient_kernel, (num_items, across), _SUMMED, {**arguments, "grad_table": result})
+        launch(further_pieces_kernel, (num_further, across), _SUMMED, {**arguments, "row_of": row_of})
+    launch(table_gradient_kernel, (num_items, across), _SUMMED, {**arguments, "grad_table": result})
     return result
 
 

@@ -9,8 +9,8 @@ import triton
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from models.attention.silu.start import start, with_whole_rows
-from models.attention.silu.tuning import Shape
+from models.gpu.launcher import launch, with_contiguous_rows
+from models.gpu.tile_shape import TileShape
 from models.losses.kernels.softmax_kernels import gradient_kernel, loss_kernel
 
 _BLOCK = 1024
@@ -29,15 +29,15 @@ class SampledSoftmax(torch.autograd.Function):
         target: Tensor,
         correction: Tensor | None,
     ) -> Tensor:
-        negative = with_whole_rows(negative)
+        negative = with_contiguous_rows(negative)
         positive, target, ranks = positive.contiguous(), target.contiguous(), ranks.contiguous()
-        correction = None if correction is None else with_whole_rows(correction)
+        correction = None if correction is None else with_contiguous_rows(correction)
         losses, gaps = torch.empty_like(positive), positive.new_empty(positive.shape, dtype=torch.float32)
         ctx.save_for_backward(positive, negative, ranks, target, correction, gaps)
         if len(positive):
             arguments = _arguments(positive, negative, ranks, target, correction, gaps)
             shape = _cut(negative.shape[1])
-            start(loss_kernel, (len(positive), 1), shape, {**arguments, "losses": losses})
+            launch(loss_kernel, (len(positive), 1), shape, {**arguments, "losses": losses})
         return losses
 
     @staticmethod
@@ -48,7 +48,7 @@ class SampledSoftmax(torch.autograd.Function):
         if len(positive):
             arguments = _arguments(positive, negative, ranks, target, correction, gaps)
             arguments |= {"given": given.contiguous(), "dpositive": dpositive, "dscores": dnegative}
-            start(gradient_kernel, (len(positive), 1), _cut(negative.shape[1]), arguments)
+            launch(gradient_kernel, (len(positive), 1), _cut(negative.shape[1]), arguments)
         return dpositive, dnegative, None, None, None
 
 
@@ -76,6 +76,6 @@ def _stride(rows: Tensor) -> int:
     return 0 if len(rows) == 1 else rows.stride(0)
 
 
-def _cut(count: int) -> Shape:
+def _cut(count: int) -> TileShape:
     block = min(_BLOCK, max(32, triton.next_power_of_2(count)))
-    return Shape(block, block, max(1, block // 256), 1)
+    return TileShape(block, block, max(1, block // 256), 1)

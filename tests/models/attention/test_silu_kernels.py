@@ -260,7 +260,7 @@ def test_one_compiled_graph_serves_batches_of_any_lengths() -> None:
 def test_the_operator_has_a_shape_without_running() -> None:
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    from models.attention.silu.operator import silu_attention
+    from models.attention.silu.attention_function import silu_attention
 
     with FakeTensorMode():
         q, v, offsets = torch.empty(9, 2, 4), torch.empty(9, 2, 6), torch.empty(3, dtype=torch.int64)

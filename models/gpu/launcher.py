@@ -1,8 +1,8 @@
-"""Start kernels with little Python: Triton binds and inspects each argument of each call, which for small
-batches takes longer than the kernel.
+"""Launch Triton kernels with little Python.
 
-What stays the same from call to call is put in order once. Of a tensor that is no more than its place among
-the arguments: its type is part of what stays the same, and its address is asked for at each call.
+Of a kernel's arguments, what stays the same from call to call is put in order once. Of a tensor that is no
+more than its place among the arguments: its type is part of what stays the same, and its address is asked for
+at each call. The launch itself is `fast_launch`'s; where that is not to be had, Triton's own.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from triton import knobs
-from triton.runtime import driver
 
-from models.attention.silu.step import INTERPRETED
-from models.attention.silu.tuning import Shape
+from models.gpu import fast_launch
+from models.gpu.fast_launch import CompiledKernel
+from models.gpu.interpreter import INTERPRETED
+from models.gpu.tile_shape import TileShape
 
 Tensors = dict[str, Tensor | None]
 Numbers = dict[str, int | float]
 
 
-class Call(NamedTuple):
-    """A start that is put off."""
+class DeferredLaunch(NamedTuple):
+    """A launch that was listed instead."""
 
     launcher: Launcher
     grid: tuple[int, int]
@@ -38,34 +38,24 @@ class Call(NamedTuple):
         self.launcher.compile(self.grid, self.tensors, self.numbers)
 
 
-class _Compiled(NamedTuple):
-    """What Triton needs to run a compiled kernel."""
-
-    run: Any
-    function: Any
-    metadata: Any
-    stream: Any
-    """Gives the current stream of a device."""
-
-
 _launchers: dict[tuple[object, ...], Launcher] = {}
-_put_off: ContextVar[list[Call] | None] = ContextVar("put_off", default=None)
+_deferred: ContextVar[list[DeferredLaunch] | None] = ContextVar("deferred", default=None)
 
 
 @contextmanager
-def put_off() -> Iterator[list[Call]]:
-    """Kernels are not started in here, but listed."""
-    calls: list[Call] = []
-    token = _put_off.set(calls)
+def deferred_launches() -> Iterator[list[DeferredLaunch]]:
+    """Kernels are not launched in here, but listed."""
+    launches: list[DeferredLaunch] = []
+    token = _deferred.set(launches)
     try:
-        yield calls
+        yield launches
     finally:
-        _put_off.reset(token)
+        _deferred.reset(token)
 
 
-def is_put_off() -> bool:
-    """Whether kernels are listed, not started."""
-    return _put_off.get() is not None
+def is_deferring() -> bool:
+    """Whether kernels are listed, not launched."""
+    return _deferred.get() is not None
 
 
 class Launcher:
@@ -73,14 +63,14 @@ class Launcher:
 
     Args:
         kernel: a kernel of Triton.
-        shape: its warps and stages; None for Triton's own choice.
+        shape: its warps, stages and registers; None for Triton's own choice.
         device: where it runs.
         fixed: arguments by name, in any order, more than the kernel has if need be. Calls give the others,
             and may give these: always the same ones, of the same types.
     """
 
     def __init__(
-        self, kernel: Any, shape: Shape | None, device: torch.device, fixed: Mapping[str, object]
+        self, kernel: Any, shape: TileShape | None, device: torch.device, fixed: Mapping[str, object]
     ) -> None:
         self.kernel = kernel
         self._options = {} if shape is None else shape.options()
@@ -88,8 +78,8 @@ class Launcher:
         self._places = {name: place for place, name in enumerate(kernel.arg_names)}
         self._row = [fixed.get(name) for name in kernel.arg_names]
         self._missing = set(kernel.arg_names) - set(fixed)
-        self._aligned: _Compiled | None = None
-        self._others: dict[tuple[bool, ...], _Compiled | None] = {}
+        self._aligned: CompiledKernel | None = None
+        self._others: dict[tuple[bool, ...], CompiledKernel | None] = {}
 
     def __call__(self, grid: tuple[int, int], tensors: Tensors, numbers: Numbers) -> None:
         """Run the kernel on a grid.
@@ -97,12 +87,12 @@ class Launcher:
         Raises:
             KeyError: an argument is not the kernel's; where it is not compiled yet, also: one is missing.
         """
-        calls = _put_off.get()
-        if calls is not None:
-            calls.append(Call(self, grid, tensors, numbers))
+        deferred = _deferred.get()
+        if deferred is not None:
+            deferred.append(DeferredLaunch(self, grid, tensors, numbers))
             return
         if INTERPRETED:
-            self.kernel[grid](*self._ordered(tensors, numbers), **self._options)
+            self._launch_publicly(grid, tensors, numbers)
             return
         device = self._device.index
         if device != torch.cuda.current_device():
@@ -117,30 +107,37 @@ class Launcher:
         for name, number in numbers.items():
             row[places[name]] = number
         compiled = self._others.get(_alignment(tensors)) if bits & 15 else self._aligned
-        if compiled is None or _watched():
-            self._start_by_triton(grid, tensors, numbers)
-            return
-        run, function, metadata, stream = compiled
-        # Nobody watches: no metadata of the launch, and no hooks before and after it.
-        run(*grid, 1, stream(device), function, metadata, None, None, None, *row)
+        if compiled is None or fast_launch.is_watched():
+            self._keep(self._launch_publicly(grid, tensors, numbers), tensors)
+        else:
+            compiled.launch(grid, device, row)
 
     def compile(self, grid: tuple[int, int], tensors: Tensors, numbers: Numbers) -> None:
-        """Compile and load what a call starts whose tensors have the types of these, and all are aligned."""
+        """Compile and load what a call launches whose tensors have the types of these, and all are
+        aligned."""
         if self._aligned is None:
             # Triton takes a type for an aligned tensor.
             types = {name: None if tensor is None else tensor.dtype for name, tensor in tensors.items()}
             with torch.cuda.device(self._device):
                 kernel = self.kernel.warmup(*self._ordered(types, numbers), grid=grid, **self._options)
-                self._aligned = _loaded(kernel)
+                self._aligned = fast_launch.load(kernel, len(self._row))
 
-    def _start_by_triton(self, grid: tuple[int, int], tensors: Tensors, numbers: Numbers) -> None:
-        """Let Triton inspect all arguments, compile where it has not yet, and tell who watches launches."""
-        kernel = self.kernel[grid](*self._ordered(tensors, numbers), **self._options)
+    def _launch_publicly(self, grid: tuple[int, int], tensors: Tensors, numbers: Numbers) -> Any:
+        """Let Triton inspect all arguments, compile where it has not yet, and tell who watches launches.
+
+        Returns:
+            The compiled kernel.
+        """
+        return self.kernel[grid](*self._ordered(tensors, numbers), **self._options)
+
+    def _keep(self, kernel: Any, tensors: Tensors) -> None:
+        """For launches with addresses that are as aligned as these."""
         alignment = _alignment(tensors)
+        loaded = fast_launch.load(kernel, len(self._row))
         if all(alignment):
-            self._aligned = _loaded(kernel)
+            self._aligned = loaded
         else:
-            self._others[alignment] = _loaded(kernel)
+            self._others[alignment] = loaded
 
     def _ordered(self, tensors: Mapping[str, object], numbers: Numbers) -> list[object]:
         row = self._row.copy()
@@ -153,19 +150,21 @@ class Launcher:
         return row
 
 
-def start(kernel: Any, grid: tuple[int, int], shape: Shape | None, arguments: Mapping[str, object]) -> None:
+def launch(
+    kernel: Any, grid: tuple[int, int], shape: TileShape | None, arguments: Mapping[str, object]
+) -> None:
     """Run a kernel for whose arguments nobody keeps a launcher.
 
     Args:
         kernel: a kernel of Triton.
         grid: programs along both axes.
-        shape: its warps and stages; None for Triton's own choice.
+        shape: its warps, stages and registers; None for Triton's own choice.
         arguments: all of them by name, in any order.
 
     Raises:
         ValueError: tensors are on several devices.
     """
-    constants, unlooked_at = _declared(kernel)
+    constants, unspecialized = _declared(kernel)
     tensors: Tensors = {}
     numbers: Numbers = {}
     fixed: dict[str, object] = {}
@@ -176,7 +175,7 @@ def start(kernel: Any, grid: tuple[int, int], shape: Shape | None, arguments: Ma
             key += name, value.dtype, value.device
         elif isinstance(value, (int, float)) and name not in constants:
             numbers[name] = value
-            key += name, None if name in unlooked_at else _looked_at(value)
+            key += name, None if name in unspecialized else _specialization(value)
         else:
             fixed[name] = value
             key += name, value
@@ -191,19 +190,20 @@ def start(kernel: Any, grid: tuple[int, int], shape: Shape | None, arguments: Ma
 
 @lru_cache(maxsize=64)
 def _declared(kernel: Any) -> tuple[frozenset[str], frozenset[str]]:
-    """Arguments that are part of a kernel's code, and those at whose values the compiler does not look."""
+    """Arguments that are constants of a kernel's code, and those at whose values the compiler does not
+    look."""
     names = [parameter.name for parameter in getattr(kernel, "params", ()) if parameter.is_constexpr]
     return frozenset(names), frozenset(getattr(kernel, "do_not_specialize", None) or ())
 
 
-def _looked_at(number: float) -> object:
+def _specialization(number: float) -> object:
     """What of a number the compiler looks at."""
     if isinstance(number, float):
         return float
     return number == 1, number % 16 == 0, number.bit_length() > 31
 
 
-def with_whole_rows(tensor: Tensor) -> Tensor:
+def with_contiguous_rows(tensor: Tensor) -> Tensor:
     """With the numbers of the last axis next to each other, as they mostly are; copied where not."""
     return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
 
@@ -211,19 +211,3 @@ def with_whole_rows(tensor: Tensor) -> Tensor:
 def _alignment(tensors: Tensors) -> tuple[bool, ...]:
     """What of their addresses the compiler looks at."""
     return tuple(tensor is None or tensor.data_ptr() % 16 == 0 for tensor in tensors.values())
-
-
-def _loaded(kernel: Any) -> _Compiled | None:
-    """With its code on the device; None where a hook of Triton's kept it from being compiled."""
-    if kernel is None:
-        return None
-    stream = driver.active.get_current_stream
-    # To ask for `run` loads the kernel: only then there is a function.
-    return _Compiled(kernel.run, kernel.function, kernel.packed_metadata, stream)
-
-
-def _watched() -> bool:
-    """Whether somebody, a profiler say, wants to know of each launch."""
-    runtime = knobs.runtime
-    before, after = runtime.launch_enter_hook, runtime.launch_exit_hook
-    return bool(getattr(before, "calls", before) or getattr(after, "calls", after))

@@ -18,8 +18,8 @@ from models.attention.inputs import AttentionInputs
 from models.attention.masks import Mask
 from models.attention.sequences import Sequences
 from models.attention.silu import launch
+from models.attention.silu.precompile import precompile_kernels
 from models.attention.silu.problem import NO_TABLES, Problem, Tables, problem_of
-from models.attention.silu.rehearsal import rehearse
 
 
 def run(inputs: AttentionInputs) -> Tensor:
@@ -42,7 +42,7 @@ class _Attention(torch.autograd.Function):
     def forward(ctx: Any, inputs: AttentionInputs, q: Tensor, k: Tensor, v: Tensor, *given: Tensor) -> Tensor:
         tables = inputs.bias.tensors() if inputs.bias else NO_TABLES
         ctx.tables = _want_gradients(tables)
-        out, ctx.problem, rows = _forward(inputs, tables, rehearsed=any(ctx.needs_input_grad))
+        out, ctx.problem, rows = _forward(inputs, tables, differentiated=any(ctx.needs_input_grad))
         ctx.save_for_backward(*rows, *given)
         return out
 
@@ -63,13 +63,13 @@ _backward_once = once_differentiable(_backward)
 
 
 def _forward(
-    inputs: AttentionInputs, tables: Tables, rehearsed: bool = False
+    inputs: AttentionInputs, tables: Tables, differentiated: bool = False
 ) -> tuple[Tensor, Problem, tuple[Tensor, Tensor, Tensor]]:
     """The result, and what the backward pass needs: the problem, and q, k and v with contiguous rows."""
     rows = _with_unit_stride(inputs.q), _with_unit_stride(inputs.k), _with_unit_stride(inputs.v)
     problem = problem_of(inputs, *rows, tables)
-    if rehearsed and not problem.launchers.rehearsed:
-        rehearse(problem, *rows, _want_gradients(tables))
+    if differentiated and not problem.launchers.precompiled:
+        precompile_kernels(problem, *rows, _want_gradients(tables))
     return launch.forward(problem, *rows), problem, rows
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
 from torch import Tensor
 
+from models.gpu.availability import without_kernels
 from models.losses import kernels
 from models.losses.formulas import sampled_softmax
 from tests.models.interpreted import DEVICE
@@ -116,7 +118,7 @@ def test_strided_positives_and_targets() -> None:
 
 
 def test_numbers_that_differ_from_batch_to_batch_need_no_launcher_each() -> None:
-    from models.attention.silu import start
+    from models.gpu import launcher
 
     def launchers(counts: list[int]) -> int:
         for count in counts:
@@ -127,7 +129,7 @@ def test_numbers_that_differ_from_batch_to_batch_need_no_launcher_each() -> None
                 target[None],
                 target,
             )
-        return len(start._launchers)
+        return len(launcher._launchers)
 
     before = launchers([5, 33])
     assert launchers([6, 7, 9, 21, 35]) == before
@@ -135,18 +137,18 @@ def test_numbers_that_differ_from_batch_to_batch_need_no_launcher_each() -> None
 
 @pytest.mark.parametrize("sharing", ["batch", "position"])
 @pytest.mark.parametrize("logq", [False, True])
-def test_the_whole_loss_is_the_same(monkeypatch: pytest.MonkeyPatch, sharing: str, logq: bool) -> None:
+def test_the_whole_loss_is_the_same(sharing: str, logq: bool) -> None:
     loss = make_loss(negatives={"count": 30, "sharing": sharing, "logq": logq}).to(DEVICE)
     found = []
-    for enabled in (True, False):
-        monkeypatch.setattr(kernels, "ENABLED", enabled)
+    for switch in (nullcontext(), without_kernels()):
         torch.manual_seed(1)
         items = torch.randn(loss.sampler.num_items, 8, device=DEVICE, requires_grad=True)
         query = torch.randn(40, 8, device=DEVICE, requires_grad=True)
         target = torch.randint(loss.sampler.num_items, (40,), device=DEVICE)
         mask = torch.arange(40, device=DEVICE) % 7 > 0
         torch.manual_seed(2)
-        value = loss(query, target, lookup(items), mask=mask)
+        with switch:
+            value = loss(query, target, lookup(items), mask=mask)
         found.append([value.detach(), *torch.autograd.grad(value, [query, items])])
     for of_kernel, of_formula in zip(*found, strict=True):
         torch.testing.assert_close(of_kernel, of_formula, atol=1e-5, rtol=1e-4)
