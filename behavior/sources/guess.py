@@ -73,6 +73,25 @@ class Guess:
             self.spec, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100
         )
 
+    def save_spec(self, path: Path) -> None:
+        """Write the proposed spec to a new file, with the raw file's path as seen from there.
+
+        Raises:
+            UserError: no spec could be proposed, the file is there already, or cannot be written.
+        """
+        if self.spec is None:
+            raise UserError(self.notes[0], where=self.path, fix="write the spec by hand")
+        if path.exists():
+            raise UserError(f"'{path}' is there already", fix="name another file for the spec")
+        raw = Path(self.path)
+        # Paths in a spec are relative to the spec's own folder.
+        same_folder = path.resolve().parent == raw.resolve().parent
+        self.spec["events"]["files"] = raw.name if same_folder else str(raw.resolve())
+        try:
+            path.write_text(self.spec_yaml(), encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"cannot write '{path}': {error.strerror}") from None
+
 
 def guess_file(path: str | Path) -> Guess:
     """Look at the first thousand rows of a raw file.

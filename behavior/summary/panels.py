@@ -1,20 +1,14 @@
-"""The picture of a data set that `lrm inspect --png` draws."""
+"""The panels of a data set's picture."""
 
 from __future__ import annotations
 
 import textwrap
-import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
-from matplotlib.figure import Figure
 from matplotlib.ticker import (
     EngFormatter,
     LogLocator,
@@ -24,15 +18,9 @@ from matplotlib.ticker import (
     StrMethodFormatter,
 )
 
-from behavior.errors import UserError
-from behavior.shards.folder import ShardFolder
 from behavior.spec.dataset_spec import TICKS_PER_SECOND
+from behavior.summary.event_sample import EventSample
 
-MAX_FILES = 16
-"""Sequence files that are read for what stats.json does not tell; one at a time is in memory."""
-
-_COLUMNS = 3
-_MAX_BINS = 100
 _DATES_END = 60_000_000_000
 """Seconds to the year 3871: Matplotlib's dates end not long after; later times are drawn as numbers."""
 _SHOWN = 8
@@ -42,150 +30,9 @@ _POINTS = 1_000
 _NAME, _LINE = 20, 40
 """Characters of a behavior's or domain's name, and of a line in the panel of facts."""
 _COLORS = ("#3b6ea5", "#e08214", "#4d9221", "#b2456e", "#7b5ea7", "#8c6d46", "#2a9d8f", "#c9a227", "#999999")
-_UNITS = {
-    "minute": 60,
-    "10 minutes": 600,
-    "hour": 3_600,
-    "6 hours": 21_600,
-    "day": 86_400,
-    "week": 7 * 86_400,
-    "30 days": 30 * 86_400,
-    "90 days": 90 * 86_400,
-    "year": 365 * 86_400,
-}
 
 
-@dataclass(frozen=True)
-class EventSample:
-    """Events counted by time, behavior and domain, in some of the sequence files.
-
-    Attributes:
-        files, of: number of files that were read, and of all.
-        edges: where bins of time begin, and the end of the last; empty without times. [bins + 1] int64
-        width: name of a bin's length, such as day.
-        over_time: events of each behavior in each bin. [behaviors, bins] int64
-        domains: events of each domain. [domains] int64
-    """
-
-    files: int
-    of: int
-    edges: np.ndarray
-    width: str
-    over_time: np.ndarray
-    domains: np.ndarray
-
-    @property
-    def note(self) -> str:
-        """How titles say that not all was read; empty where it was."""
-        return "" if self.files == self.of else f" (in {self.files:,} of {self.of:,} files)"
-
-
-def sample_events(shards: ShardFolder, max_files: int = MAX_FILES) -> EventSample:
-    """Count events in at most `max_files` sequence files, spread evenly over all of them.
-
-    A user is in one file by hash, so that some of the files are a fair sample of users. One file at a time
-    is in memory.
-    """
-    manifest = shards.manifest
-    entries = shards.sequence_files()
-    chosen = np.unique(np.linspace(0, len(entries) - 1, min(max_files, len(entries))).round().astype(int))
-    time = shards.stats()["time"]
-    edges, width = np.zeros(0, np.int64), ""
-    if time["unit"] != "none" and time["first"] is not None:
-        edges, width = time_bins(time["first"], time["last"], TICKS_PER_SECOND[time["unit"]])
-    over_time = np.zeros((len(manifest.behaviors), max(len(edges) - 1, 0)), np.int64)
-    domains = np.zeros(len(manifest.domains), np.int64)
-    columns = ["behavior", *(["timestamp"] if len(edges) else []), *(["domain"] if len(domains) else [])]
-    for place in chosen if len(columns) > 1 else []:
-        table = shards.read_sequences(entries[place], columns).combine_chunks()
-        flat = {name: table.column(name).combine_chunks().flatten().to_numpy() for name in columns}
-        if len(edges):
-            bins = np.searchsorted(edges, flat["timestamp"], side="right") - 1
-            cells = (flat["behavior"].astype(np.int64) - 1) * over_time.shape[1] + bins
-            over_time += np.bincount(cells, minlength=over_time.size).reshape(over_time.shape)
-        if len(domains):
-            domains += np.bincount(flat["domain"], minlength=len(domains) + 1)[1:]
-    return EventSample(len(chosen), len(entries), edges, width, over_time, domains)
-
-
-def time_bins(first: int, last: int, per_second: int) -> tuple[np.ndarray, str]:
-    """Bins of time of a length that people know, about a hundred at most (but for spans of a century).
-
-    Args:
-        first, last: in ticks since 1970.
-        per_second: ticks of a second.
-
-    Returns:
-        Edges [bins + 1] int64, whole multiples of the length, and the length's name.
-    """
-    fitting = (name for name, unit in _UNITS.items() if (last - first) // (unit * per_second) < _MAX_BINS)
-    name = next(fitting, "year")
-    width = _UNITS[name] * per_second
-    begin = first // width
-    return np.arange(begin, last // width + 2, dtype=np.int64) * width, name
-
-
-def shard_figure(shards: ShardFolder, sample: EventSample, facts: list[tuple[str, str]]) -> Figure:
-    """Draw a data set, a panel each: lengths, popularity, concentration, time, behaviors, domains, facts.
-
-    A log without times has no panel of time, one without domains none of domains; one with both has none of
-    concentration, so that there are never more than six.
-
-    Args:
-        shards: the data set.
-        sample: its events by time and domain, see `sample_events`.
-        facts: names and values that stand in the last panel.
-    """
-    stats = shards.stats()
-    counts = np.sort(shards.items().column("count").to_numpy())[::-1]
-    panels: list[Callable[[Axes], None]] = [
-        lambda axes: _draw_lengths(axes, stats["sequence_length"]),
-        lambda axes: _draw_popularity(axes, counts),
-    ]
-    timed, several = len(sample.edges) > 0, len(sample.domains) > 0
-    if not (timed and several):
-        panels.append(lambda axes: _draw_concentration(axes, counts))
-    if timed:
-        panels.append(lambda axes: _draw_time(axes, sample, stats["behaviors"], stats["time"]["unit"]))
-    panels.append(lambda axes: _draw_shares(axes, "behaviors", stats["behaviors"], colored=timed))
-    if several:
-        domains = dict(zip(shards.manifest.domains, sample.domains.tolist(), strict=True))
-        panels.append(lambda axes: _draw_shares(axes, f"domains{sample.note}", domains))
-    panels.append(lambda axes: _draw_facts(axes, facts))
-    return _arranged(panels, f"{shards.manifest.name}: {shards.manifest.counts.events:,} events")
-
-
-def _arranged(panels: list[Callable[[Axes], None]], title: str) -> Figure:
-    rows = -(-len(panels) // _COLUMNS)
-    figure = Figure(figsize=(5 * _COLUMNS, 4 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(rows, _COLUMNS)
-    for number, draw in enumerate(panels):
-        row, column = divmod(number, _COLUMNS)
-        last = number == len(panels) - 1
-        draw(figure.add_subplot(grid[row, column:] if last else grid[row, column]))
-    figure.suptitle(title, fontsize=15, fontweight="bold")
-    return figure
-
-
-def save_png(figure: Figure, path: Path) -> None:
-    """Write a figure as a PNG file, in place of one that is there.
-
-    Raises:
-        UserError: it cannot be written.
-    """
-    try:
-        with warnings.catch_warnings():
-            # A name in a script that the font lacks is drawn as boxes; there is nothing to do about it.
-            warnings.filterwarnings("ignore", message="Glyph")
-            figure.savefig(path, format="png", dpi=100)
-    except OSError as error:
-        raise UserError(
-            f"cannot write '{path}': {error.strerror or error}", where="--png", fix="name another file"
-        ) from None
-
-
-def _draw_lengths(axes: Axes, lengths: dict[str, Any]) -> None:
+def draw_lengths(axes: Axes, lengths: dict[str, Any]) -> None:
     """Bars over the bins of stats.json: each twice as wide as the one before, and so alike on a log axis."""
     bins = lengths["histogram"]
     left = [entry["from"] for entry in bins]
@@ -201,7 +48,7 @@ def _draw_lengths(axes: Axes, lengths: dict[str, Any]) -> None:
     _label(axes, "sequence lengths", "events of a user (log scale)", "users")
 
 
-def _draw_popularity(axes: Axes, counts: np.ndarray) -> None:
+def draw_popularity(axes: Axes, counts: np.ndarray) -> None:
     """Events of each item by rank: a straight line is a power law."""
     ranks = _spread(len(counts))
     axes.loglog(ranks + 1, counts[ranks], color=_COLORS[0], lw=2)
@@ -212,7 +59,7 @@ def _draw_popularity(axes: Axes, counts: np.ndarray) -> None:
     _label(axes, "item popularity", "rank of the item (log scale)", "events (log scale)")
 
 
-def _draw_concentration(axes: Axes, counts: np.ndarray) -> None:
+def draw_concentration(axes: Axes, counts: np.ndarray) -> None:
     """Share of events by share of items, most frequent first; on the diagonal all items are alike."""
     shares = np.concatenate(([0.0], np.cumsum(counts) / max(counts.sum(), 1)))
     places = np.unique(np.linspace(0, len(counts), min(_POINTS, len(counts) + 1)).astype(int))
@@ -230,7 +77,7 @@ def _draw_concentration(axes: Axes, counts: np.ndarray) -> None:
     _label(axes, "how events are spread", "share of items, most frequent first", "share of events")
 
 
-def _draw_time(axes: Axes, sample: EventSample, behaviors: dict[str, int], unit: str) -> None:
+def draw_time(axes: Axes, sample: EventSample, behaviors: dict[str, int], unit: str) -> None:
     """Events of each behavior over time, one upon the other, in the colors of the bars of behaviors."""
     times = sample.edges.astype(float)
     if abs(sample.edges).max() < _DATES_END * TICKS_PER_SECOND[unit]:
@@ -252,7 +99,7 @@ def _draw_time(axes: Axes, sample: EventSample, behaviors: dict[str, int], unit:
     _label(axes, f"events over time{sample.note}", "time (UTC)", f"events in each {sample.width}")
 
 
-def _draw_shares(axes: Axes, title: str, counts: dict[str, int], *, colored: bool = False) -> None:
+def draw_shares(axes: Axes, title: str, counts: dict[str, int], *, colored: bool = False) -> None:
     """A bar for each name, with number and share; where colored, as in the panel of time."""
     names, numbers = _largest(counts, np.array(list(counts.values()), np.int64))
     places = np.arange(len(names))
@@ -288,7 +135,7 @@ def _largest(totals: dict[str, int], counts: np.ndarray) -> tuple[list[str], np.
     return [*shown, f"{len(names) - _SHOWN} others"], np.concatenate((counts[kept], rest))
 
 
-def _draw_facts(axes: Axes, facts: list[tuple[str, str]]) -> None:
+def draw_facts(axes: Axes, facts: list[tuple[str, str]]) -> None:
     """Names and values as text, in two columns."""
     axes.set_axis_off()
     width = max((len(name) for name, _ in facts), default=0)

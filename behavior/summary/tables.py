@@ -1,0 +1,114 @@
+"""A data set as tables."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from behavior.shards.folder import ShardFolder
+from behavior.shards.manifest import Manifest
+from behavior.summary.event_sample import EventSample
+from behavior.summary.facts import domain_ids, shares, top_items
+
+
+class Table(NamedTuple):
+    """Rows under a title."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+
+
+def counts_table(shards: ShardFolder, where: str) -> Table:
+    """How many rows, events, users, items, files there are, and users with a target."""
+    manifest, stats = shards.manifest, shards.stats()
+    rows: list[tuple[Any, ...]] = [*manifest.counts.model_dump().items()]
+    rows += [("sequence files", len(shards.sequence_files()))]
+    rows += [("users validated", stats["users_validated"]), ("users tested", stats["users_tested"])]
+    return Table(f"{manifest.name} in {where} (checksums right)", ("", "number"), rows)
+
+
+def shard_tables(shards: ShardFolder, sample: EventSample | None = None) -> Iterator[Table]:
+    """Behaviors, sequence lengths, domains, features, most frequent items; what does not apply is left out.
+
+    Args:
+        shards: the data set.
+        sample: its events by domain; without it there is no table of domains.
+    """
+    yield _behaviors(shards)
+    yield _lengths(shards.stats()["sequence_length"])
+    if sample is not None and shards.manifest.domains:
+        yield _domains(shards, sample)
+    features = _features(shards.manifest)
+    if features.rows:
+        yield features
+    yield _top_items(shards)
+
+
+def history_table(manifest: Manifest) -> Table:
+    """What each version added to the data set."""
+    rows = [
+        (entry.version, entry.counts.events, entry.counts.rejected, ", ".join(entry.files[:3]))
+        for entry in manifest.history
+    ]
+    title = f"version {manifest.version}; what was added"
+    return Table(title, ("version", "events", "rejected", "files"), rows)
+
+
+def _behaviors(shards: ShardFolder) -> Table:
+    rows = [
+        (name, number, share, "target" if name in shards.manifest.targets else "")
+        for name, number, share in shares(shards.stats()["behaviors"])
+    ]
+    return Table("behaviors", ("behavior", "events", "share", ""), rows)
+
+
+def _lengths(lengths: dict[str, Any]) -> Table:
+    title = f"sequence lengths (mean {lengths['mean']:.1f}, longest {lengths['longest']:,})"
+    bins = {_range(entry["from"], entry["below"] - 1): entry["number"] for entry in lengths["histogram"]}
+    return Table(title, ("events", "users", "share"), [*shares(bins)])
+
+
+def _range(first: int, last: int) -> str:
+    return f"{first:,} to {last:,}" if first < last else f"{first:,}"
+
+
+def _domains(shards: ShardFolder, sample: EventSample) -> Table:
+    ids = domain_ids(shards.manifest)
+    events = shares(dict(zip(shards.manifest.domains, sample.domains.tolist(), strict=True)))
+    title = f"domains{f' (ids: {ids})' if ids else ''}"
+    items = shards.items()
+    if "domain" not in items.column_names:
+        return Table(title, ("domain", f"events{sample.note}", "share"), [*events])
+    known = Counter(items.column("domain").to_pylist())
+    rows = [(name, number, share, known[name]) for name, number, share in events]
+    return Table(title, ("domain", f"events{sample.note}", "share", "items"), rows)
+
+
+def _features(manifest: Manifest) -> Table:
+    rows = [
+        (f"{role} {feature.name}", feature.kind, feature.encoding, feature.vocabulary_size)
+        for role, features in (
+            ("event", manifest.event_features),
+            ("item", manifest.item_features),
+            ("user", manifest.user_features),
+        )
+        for feature in features
+    ]
+    return Table("features", ("feature", "stored as", "encoding", "ids"), rows)
+
+
+def _top_items(shards: ShardFolder) -> Table:
+    total = max(shards.manifest.counts.events, 1)
+    rows = [
+        (
+            ": ".join(str(item[name]) for name in ("domain", "id") if name in item),
+            item["index"],
+            item["count"],
+            f"{item['count'] / total:.2%}",
+            item["train_count"],
+        )
+        for item in top_items(shards)
+    ]
+    return Table("top items", ("id", "index", "events", "share", "in training"), rows)
