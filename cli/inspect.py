@@ -12,7 +12,7 @@ from cli.console import out, print_json, print_table
 
 if TYPE_CHECKING:
     from behavior.shards.folder import ShardFolder
-    from behavior.sources.guess import Guess
+    from behavior.sources.guessed import Guess
     from behavior.summary.event_sample import EventSample
 
 

@@ -6,15 +6,14 @@ import csv
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import yaml
 
 from behavior.errors import UserError
 from behavior.sources.blocks import compression_of, iter_blocks
+from behavior.sources.guessed import Guess, GuessedColumn
 from behavior.sources.parquet import open_parquet
 
 SAMPLE_LINES = 1000
@@ -28,69 +27,6 @@ _NAMES = {
 }
 _EPOCHS = {"s": (10**8, 4 * 10**9), "ms": (10**11, 4 * 10**12), "us": (10**14, 4 * 10**15)}
 _MAX_BEHAVIORS = 30
-
-
-@dataclass(frozen=True)
-class GuessedColumn:
-    """One column of a raw file."""
-
-    name: str
-    kind: str
-    """integer, number, time, text or list."""
-    role: str | None
-    """user, item, timestamp, behavior or value; None where nothing tells."""
-    examples: list[str]
-    distinct: int
-    """Distinct values in the sample."""
-    empty: int
-    """Missing values in the sample."""
-
-
-@dataclass(frozen=True)
-class Guess:
-    """What a raw file seems to be."""
-
-    path: str
-    format: str
-    separator: str | None
-    header: bool | None
-    encoding: str
-    compression: str | None
-    rows_sampled: int
-    columns: list[GuessedColumn]
-    timestamp_unit: str
-    spec: dict[str, Any] | None
-    """A proposed spec; None where no user or item column was found."""
-    notes: list[str]
-
-    def to_record(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
-
-    def spec_yaml(self) -> str:
-        """The proposed spec as YAML."""
-        return yaml.safe_dump(
-            self.spec, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100
-        )
-
-    def save_spec(self, path: Path) -> None:
-        """Write the proposed spec to a new file, with the raw file's path as seen from there.
-
-        Raises:
-            UserError: no spec could be proposed, the file is there already, or cannot be written.
-        """
-        if self.spec is None:
-            raise UserError(self.notes[0], where=self.path, fix="write the spec by hand")
-        if path.exists():
-            raise UserError(f"'{path}' is there already", fix="name another file for the spec")
-        raw = Path(self.path)
-        # Paths in a spec are relative to the spec's own folder.
-        same_folder = path.resolve().parent == raw.resolve().parent
-        self.spec["events"]["files"] = raw.name if same_folder else str(raw.resolve())
-        try:
-            path.write_text(self.spec_yaml(), encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"cannot write '{path}': {error.strerror}") from None
 
 
 def guess_file(path: str | Path) -> Guess:
