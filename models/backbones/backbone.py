@@ -17,7 +17,7 @@ from models.layers.settings import BlockSettings
 
 
 class Block(nn.Module):
-    """Attention, then a feed-forward."""
+    """Attention, then a feed-forward network."""
 
     def __init__(self, settings: BlockSettings) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Backbone(nn.Module):
 
     Args:
         settings: of every block.
-        blocks: their number.
+        blocks: number of blocks.
         final_norm: whether a norm follows the last block.
     """
 

@@ -1,4 +1,4 @@
-"""What a backbone is made of: its kind, its sizes, and what may differ from the published kind."""
+"""Settings of a backbone: its kind, its sizes, and what may differ from the published kind."""
 
 from __future__ import annotations
 
@@ -23,61 +23,65 @@ from models.layers.settings import BlockSettings
 
 
 class BackboneConfig(Config):
-    """A stack of equal blocks over [tokens, dim]. What is left empty is as published for the kind."""
+    """A stack of equal blocks over [tokens, dim]. Empty settings are as published for the kind."""
 
     kind: BackboneKind = Field("hstu", description="backbone: hstu, sasrec, gpt, llama, fuxi or ligr")
     blocks: int = Field(2, ge=1, description="number of blocks")
     dim: int = Field(50, ge=1, description="width of embeddings and hidden states")
     heads: int = Field(1, ge=1, description="attention heads")
-    qk_dim: int | None = Field(None, ge=1, description="query and key width a head; empty: dim / heads")
-    v_dim: int | None = Field(None, ge=1, description="value width a head; empty: dim / heads")
-    dropout: float = Field(0.2, ge=0.0, lt=1.0, description="dropout wherever the kind has it")
+    qk_dim: int | None = Field(None, ge=1, description="query and key width per head; empty: dim / heads")
+    v_dim: int | None = Field(None, ge=1, description="width of values per head; empty: dim / heads")
+    dropout: float = Field(0.2, ge=0.0, lt=1.0, description="dropout rate wherever the kind has dropout")
     input_dropout: float | None = Field(
-        None, ge=0.0, lt=1.0, description="dropout of the input; empty: dropout"
+        None, ge=0.0, lt=1.0, description="dropout rate on the input embeddings; empty: dropout"
     )
     attention_dropout: float | None = Field(
-        None, ge=0.0, lt=1.0, description="dropout of attention's result, before the output projection"
+        None, ge=0.0, lt=1.0, description="dropout rate on the attention output, before the output projection"
     )
     hidden_dropout: float | None = Field(
-        None, ge=0.0, lt=1.0, description="dropout of what is added to the residual path"
+        None, ge=0.0, lt=1.0, description="dropout rate on what is added to the residual path"
     )
     feed_forward_dropout: float | None = Field(
-        None, ge=0.0, lt=1.0, description="dropout inside the feed-forward"
+        None, ge=0.0, lt=1.0, description="dropout rate inside the feed-forward network"
     )
     bias: BiasSetting | None = Field(
         None,
-        description="relative attention bias: both, time, position (tables), decay (a function of time), "
-        "rope or none",
+        description="relative attention bias: both, time, position (learned tables), decay (a learned "
+        "function of time), rope (rotary position embedding instead) or none",
     )
     bias_tables: Literal["shared", "per_head"] | None = Field(
-        None, description="bias shared by all heads of a block, or one a head; empty: shared"
+        None, description="one relative bias for all heads of a block, or one per head; empty: shared"
     )
     decay: DecayKind | None = Field(
         None, description="form of the decay with time, for bias decay: power or exponential; empty: power"
     )
     activation: Literal["silu", "softmax"] | None = Field(
-        None, description="of attention scores: silu (scores as they are, divided by N) or softmax"
+        None, description="of attention scores: silu (pointwise; the output is divided by N) or softmax"
     )
-    gate: bool | None = Field(None, description="HSTU's U gate on attention's result")
-    pointwise: bool | None = Field(None, description="HSTU's pointwise transform: SiLU on all projections")
+    gate: bool | None = Field(None, description="HSTU's U: an elementwise gate on the attention output")
+    pointwise: bool | None = Field(None, description="HSTU's pointwise projection: SiLU on U, V, Q and K")
     residual: ResidualKind | None = Field(
-        None, description="residual pattern: hstu, pre_norm (Llama's), post_norm, gated (LiGR's) or sasrec"
+        None, description="residual connection: hstu, pre_norm (Llama's), post_norm, gated (LiGR's) or sasrec"
     )
     norm: NormKind | None = Field(
         None, description="norms on the residual path: layer or rms, each also _without_affine, or none"
     )
-    attention_norm: NormKind | None = Field(None, description="norm of attention's result, of the same kinds")
-    final_norm: bool | None = Field(None, description="a norm after the last block")
+    attention_norm: NormKind | None = Field(
+        None, description="norm of the attention output; the same choices"
+    )
+    final_norm: bool | None = Field(None, description="normalization after the last block")
     feed_forward: FeedForwardKind | None = Field(
-        None, description="feed-forward: none, relu, gelu, swiglu or multi_stage (FuXi's)"
+        None, description="feed-forward network: none, relu, gelu, swiglu or multi_stage (FuXi's)"
     )
     feed_forward_width: int | None = Field(None, ge=1, description="hidden width of the feed-forward")
-    learned_positions: bool | None = Field(None, description="a learned vector a position in the input")
-    scale_input: bool | None = Field(None, description="item vectors times sqrt(dim) in the input")
+    learned_positions: bool | None = Field(
+        None, description="learned absolute position embeddings added to the input"
+    )
+    scale_input: bool | None = Field(None, description="item embeddings multiplied by sqrt(dim) in the input")
     recompute: RecomputeMode = Field(
         "none",
-        description="what is computed again for the backward pass instead of being kept: none, pointwise "
-        "(all but matrix products and attention) or block (everything)",
+        description="activation checkpointing, what the backward pass recomputes: none, pointwise (all but "
+        "matrix products and attention) or block (everything)",
     )
     attention: str = Field("auto", description="attention kernel by name; auto: the first that fits")
 
@@ -95,12 +99,12 @@ class BackboneConfig(Config):
 
     @property
     def query_dim(self) -> int:
-        """Width of queries and keys, a head."""
+        """Width of queries and keys per head."""
         return self.qk_dim or self.dim // self.heads
 
     @property
     def value_dim(self) -> int:
-        """Width of values, a head."""
+        """Width of values per head."""
         return self.v_dim or self.dim // self.heads
 
     @property
@@ -110,7 +114,7 @@ class BackboneConfig(Config):
 
     @property
     def relative_bias(self) -> BiasSetting:
-        """The bias setting, the published one where it was left open."""
+        """The relative bias: as set, else as published."""
         return self.bias or self.preset.bias
 
     @property
@@ -122,26 +126,26 @@ class BackboneConfig(Config):
 
     @property
     def input_dropout_rate(self) -> float:
-        """Of the sum of embeddings."""
+        """Dropout rate on the input embeddings."""
         return self.dropout if self.input_dropout is None else self.input_dropout
 
     @property
     def has_learned_positions(self) -> bool:
-        """Whether positions are part of the input."""
+        """Whether learned absolute position embeddings are added to the input."""
         return _chosen(self.learned_positions, self.preset.learned_positions)
 
     @property
     def scales_input(self) -> bool:
-        """Whether item vectors are multiplied by sqrt(dim) in the input."""
+        """Whether item embeddings are multiplied by sqrt(dim) in the input."""
         return _chosen(self.scale_input, self.preset.scale_input)
 
     @property
     def kernel(self) -> str | None:
-        """Name of the attention kernel, None to choose by input."""
+        """Name of the attention kernel; None: chosen by its input."""
         return None if self.attention == "auto" else self.attention
 
     def block_settings(self, max_length: int, max_tokens: int | None = None) -> BlockSettings:
-        """Every setting of a block.
+        """All settings of a block, none left open.
 
         Args:
             max_length: longest history in events, N.

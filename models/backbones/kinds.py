@@ -1,4 +1,4 @@
-"""The kinds of backbone."""
+"""The kinds of backbone, each a preset in a file of its own."""
 
 from __future__ import annotations
 

@@ -6,8 +6,8 @@ the residual path before the norm. LayerNorm, biases but for the feed-forward, l
 norm, items not scaled.
 
 Checked against the authors' code (RecTools). Departures: no dropout on attention weights, which fused kernels
-never hold; Xavier uniform for Xavier normal; positions count from the oldest event of the window, theirs from
-the newest.
+never materialize; Xavier uniform for Xavier normal; positions count from the oldest event of the window,
+theirs from the newest.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Llama (arXiv 2302.13971): the pre-norm Transformer with RMSNorm, RoPE and SwiGLU, and no biases at all.
 
 `a = x + softmax(R(Q) R(K)^T / sqrt(d)) V Wo` with `Q, K, V` from `rms(x)` and R the rotation by position;
-then `y = a + W2 (SiLU(W1 n) * W3 n)` with `n = rms(a)`, 8/3 times as wide inside; a last norm; no learned
-positions. Weights start normal(0, 0.02). Llama is trained without dropout; here it falls on what is added to
-the residual path (`dropout: 0` is Llama's).
+then `y = a + W2 (SiLU(W1 n) * W3 n)` with `n = rms(a)`, 8/3 times as wide inside; a final norm; no learned
+positions. Weights start normal(0, 0.02). Llama is trained without dropout; here it is applied to what is
+added to the residual path (`dropout: 0` is Llama's).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a kind of backbone is where its settings are left open."""
+"""Published values of a backbone's settings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DropoutPlace = Literal["attention", "hidden", "feed_forward"]
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """A published backbone. Fields up to `scale_input` can be set by users, the others go with the kind."""
+    """A published backbone. Fields up to `scale_input` are settings, the others are fixed by the kind."""
 
     bias: BiasSetting
     activation: Literal["silu", "softmax"]
@@ -30,12 +30,12 @@ class Preset:
     """Whether a norm follows the last block."""
     feed_forward: FeedForwardKind
     feed_forward_multiple: int | None = None
-    """Hidden width over dim; None for what goes with the feed-forward."""
+    """Hidden width over dim; None: that of the kind of feed-forward."""
     dropout: frozenset[DropoutPlace]
-    """Where dropout falls, besides the input."""
+    """Where dropout is applied, besides the input."""
     learned_positions: bool = True
     scale_input: bool = True
-    """Whether item vectors are multiplied by sqrt(dim)."""
+    """Whether item embeddings are multiplied by sqrt(dim)."""
 
     norm_eps: float
     channels: bool = False

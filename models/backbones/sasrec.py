@@ -1,10 +1,11 @@
 """SASRec: self-attentive sequential recommendation (arXiv 1808.09781), wired as in its authors' code.
 
 `h = norm(x)`; `a = softmax(h Wq (x Wk)^T / sqrt(d)) x Wv + h`; `g = norm(a)`; `y = relu(g W1) W2 + g`; at the
-end a last norm. Only queries are normalized, keys and values are not, and both residual paths start behind
+end a final norm. Only queries are normalized, keys and values are not, and both residual paths start after
 the norm. No projection after the heads are joined.
 
-One departure: dropout falls on the result of attention, not on its weights, which fused kernels never hold.
+Departures: dropout is applied to the attention output instead of the attention weights, which fused kernels
+never materialize; keys have no bias, which softmax is invariant to.
 """
 
 from __future__ import annotations

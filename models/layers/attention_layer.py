@@ -1,4 +1,4 @@
-"""Attention with its projections, gate and residual: one layer whose settings make it HSTU's, Llama's, ..."""
+"""The attention sublayer of a block: projections, attention, gate and residual, of any kind of backbone."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class AttentionLayer(nn.Module):
         return self.residual.leave(x, entered, self.combine(attended, gate))
 
     def _forward_keeping_little(self, x: Tensor, context: SequenceContext) -> Tensor:
-        """The same, of which x, f1's result, attention's result and dropout's mask are kept."""
+        """The same, which saves x, the outputs of f1 and of attention, and dropout's mask."""
         entered, projected = keep_inputs_only(self.project, x)
         gate, (value, query, key) = self.split(projected)
         attended = self.attend_keeping_little(query, key, value, context)
@@ -68,10 +68,10 @@ class AttentionLayer(nn.Module):
         return self.residual.leave(x, entered, combined)
 
     def project(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """What the residual pattern lets in; of it, before SiLU, one joint projection, or [U,] V, Q, K."""
+        """The input as the residual lets it in; of it, before SiLU, one fused projection, or [U,] V, Q, K."""
         entered = self.residual.enter(x)
         if isinstance(self.f1, SeparateProjections):
-            # In SASRec's pattern, keys and values come from the input itself.
+            # In SASRec, keys and values come from the input before its norm.
             return entered, self.f1(entered, x if self.settings.residual == "sasrec" else entered)
         return entered, [self.f1(entered)]
 
@@ -89,7 +89,7 @@ class AttentionLayer(nn.Module):
         return F.silu(projected) if self.settings.pointwise else projected
 
     def shape(self, part: Tensor, rotation: Rotation | None = None) -> Tensor:
-        """[tokens, heads, width] of [tokens, heads * width], rotated if it is to be."""
+        """[tokens, heads, width] of [tokens, heads * width]; with RoPE, if there is a rotation."""
         part = part.unflatten(-1, (self.settings.heads, -1))
         return part if rotation is None else rotate(part, rotation)
 
@@ -100,8 +100,8 @@ class AttentionLayer(nn.Module):
     # A kernel of its own, chosen by lengths that a compiled graph must not depend on.
     @torch.compiler.disable
     def attend(self, query: Tensor, key: Tensor, value: Tensor, context: SequenceContext) -> Tensor:
-        """[tokens, heads * channels * value_dim]; of each head first what positions, then times, then scores
-        say."""
+        """[tokens, heads * channels * value_dim]; of each head the position, the time, then the semantic
+        channel."""
         settings = self.settings
         qk_scale, output_scale = settings.scales
         attended = attention(
@@ -124,7 +124,7 @@ class AttentionLayer(nn.Module):
     def attend_keeping_little(
         self, query: Tensor, key: Tensor, value: Tensor, context: SequenceContext
     ) -> Tensor:
-        """The same of projections before SiLU and rotation, both of which the backward pass repeats."""
+        """The same of projections before SiLU and rotation, both of which the backward pass recomputes."""
         ingredients = Ingredients()
         query, key = (
             ingredients.make(self.activate_and_shape, part, context.rotation) for part in (query, key)
@@ -148,12 +148,12 @@ class AttentionLayer(nn.Module):
         return self.combine(attended, None if gate is None else self.activate(gate), mask)
 
     def _bias_channels(self, value: Tensor, context: SequenceContext) -> list[Tensor]:
-        """[tokens, heads, value_dim] a part of the bias: sums of values whose weights are that part alone."""
-        nothing = value.new_zeros(*value.shape[:2], 1)  # queries and keys whose products are zero
+        """FuXi's channels, [tokens, heads, value_dim] each: values weighted by one part of the bias alone."""
+        zeros = value.new_zeros(*value.shape[:2], 1)  # queries and keys: scores are the bias alone
         return [
             attention(
-                nothing,
-                nothing,
+                zeros,
+                zeros,
                 value,
                 context.sequences,
                 activation="identity",

@@ -1,4 +1,4 @@
-"""What all blocks of a backbone share in one pass."""
+"""What all blocks of a backbone share in one forward pass."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from models.layers.rope import Rotation
 # number of sequences.
 @dataclass(eq=False)
 class SequenceContext:
-    """Made once a batch, and not changed."""
+    """Made once per forward pass, and not changed."""
 
     sequences: Sequences
     relative_time: RelativeTime
     mask: Mask
     rotation: Rotation | None = None
-    """Where queries and keys are rotated (RoPE)."""
+    """RoPE of queries and keys, where the backbone has it."""

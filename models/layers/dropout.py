@@ -1,4 +1,4 @@
-"""Dropout that keeps a byte a number, and can be told what to drop."""
+"""Dropout that saves a mask of one byte per element, and takes a given mask."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class Dropout(nn.Module):
-    """Zeros with a probability, in training, and the rest divided by what is left of one.
+    """Inverted dropout: in training, zeros with a probability, and the rest divided by one minus it.
 
     Args:
         probability: of a zero, below 1.
@@ -23,11 +23,11 @@ class Dropout(nn.Module):
 
     @property
     def scale(self) -> float:
-        """Factor of what is kept."""
+        """Factor of the elements that are kept."""
         return 1 / (1 - self.probability)
 
     def draw(self, *shape: int, device: torch.device) -> Tensor | None:
-        """What to keep, bool of a shape, or None if all of it: for a `forward` that is repeated."""
+        """A mask of what is kept, bool of a shape; None: all of it. For a `forward` that is recomputed."""
         if not self._active:
             return None
         return torch.empty(shape, dtype=torch.bool, device=device).bernoulli_(1 - self.probability)
@@ -42,7 +42,7 @@ class Dropout(nn.Module):
         if not self._active:
             return x
         if keep is None:
-            # Not F.dropout, which on the CPU keeps a float a number.
+            # Not F.dropout, which on the CPU saves a float per element.
             dropped: Tensor = torch.native_dropout(x, self.probability, True)[0]
             return dropped
         # The multiplication by a mask and a factor, as one operation.

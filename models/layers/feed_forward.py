@@ -1,4 +1,4 @@
-"""Feed-forward networks that treat every token alike."""
+"""Position-wise feed-forward networks."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class FeedForward(nn.Module):
         kind: `relu` or `gelu`.
         dim: width of x.
         width: hidden width.
-        dropout: probability, behind the activation.
+        dropout: probability, after the activation.
         bias: whether the linear layers have biases.
-        std: of their first weights; None for Xavier uniform.
+        std: standard deviation of their initial weights; None: Xavier uniform.
         output_std: the same of f2.
     """
 
@@ -72,7 +72,7 @@ class SwiGLU(nn.Module):
         dropout: probability.
         dropout_on_input: whether dropout falls on x (FuXi-alpha's second stage) or on the product.
         bias: whether the linear layers have biases.
-        std: of their first weights; None for Xavier uniform.
+        std: standard deviation of their initial weights; None: Xavier uniform.
         output_std: the same of f2.
     """
 

@@ -1,4 +1,4 @@
-"""A feed-forward network with its norm and residual."""
+"""The feed-forward sublayer of a block, with norm and residual."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from models.layers.settings import BlockSettings
 
 
 class FeedForwardLayer(nn.Module):
-    """The second half of a block, where it has one."""
+    """The second sublayer of a block, where it has one."""
 
     def __init__(self, settings: BlockSettings) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class FeedForwardLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[tokens, dim] -> [tokens, dim]."""
         if self.recompute == "pointwise" and torch.is_grad_enabled():
-            # Kept: x, the hidden layer before its activation, and the mask.
+            # Saved: x, the hidden layer before its activation, and the mask.
             mask = self.network.draw(x)
             entered, hidden = keep_inputs_only(self._widen, x, mask)
             result = keep_inputs_only(self.network.narrow, hidden, mask)

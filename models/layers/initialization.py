@@ -14,9 +14,8 @@ def init_linear(layer: nn.Linear, std: float | None, widths: list[int] | None = 
 
     Args:
         layer: what to fill.
-        std: of a normal; None for Xavier uniform (Glorot and Bengio, 2010).
-        widths: of the layers that stand one above the other in `layer`, each with Xavier bounds of its own;
-            None for a single one.
+        std: of a normal; None: Xavier uniform (Glorot and Bengio, 2010).
+        widths: of the layers that are fused in `layer`, each with Xavier bounds of its own; None: it is one.
     """
     if std is not None:
         nn.init.normal_(layer.weight, 0.0, std)

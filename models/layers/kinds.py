@@ -1,4 +1,4 @@
-"""Names of the parts that a block may be made of, for settings; without torch."""
+"""Choices for the parts of a block, as settings name them; imported without torch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from typing import Literal
 
 BiasSetting = Literal["both", "time", "position", "decay", "rope", "none"]
-"""`both`, `time`, `position`: tables. `decay`: a function of time. `rope`: turns queries and keys instead."""
+"""`both`, `time`, `position`: tables. `decay`: a function of time. `rope`: rotary embedding instead."""
 
 FeedForwardKind = Literal["none", "relu", "gelu", "swiglu", "multi_stage"]
 

@@ -1,4 +1,4 @@
-"""Normalization of each token's vector."""
+"""LayerNorm and RMSNorm, also fused with a gate and dropout."""
 
 from __future__ import annotations
 

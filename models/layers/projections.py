@@ -1,4 +1,4 @@
-"""The linear layers that make U, V, Q and K, without the bias that softmax attention cannot see."""
+"""The projections U, V, Q and K, without the key bias that softmax is invariant to."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class FusedProjections(nn.Linear):
         init_linear(self, settings.projection_std, widths)
         self.widths = widths
         self.unbiased = 0 if self.bias is None or key_bias_matters(settings) else qk
-        """How many of the last results have no bias."""
+        """How many of the last outputs have no bias."""
         if self.unbiased:
             self.bias = nn.Parameter(self.bias.detach()[: -self.unbiased].clone())
 
@@ -47,7 +47,7 @@ class FusedProjections(nn.Linear):
 
 
 class SeparateProjections(nn.Module):
-    """A linear layer each, so that keys and values can come from another input than queries (SASRec)."""
+    """A linear layer each, so that keys and values may have another input than queries (SASRec)."""
 
     def __init__(self, settings: BlockSettings) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What the backward pass computes again instead of keeping it from the forward pass (arXiv 1604.06174)."""
+"""Activation checkpointing: what the backward pass recomputes instead of saving it (arXiv 1604.06174)."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ Result = TypeVar("Result")
 
 
 def keep_inputs_only(function: Callable[..., Result], *inputs: Tensor | None) -> Result:
-    """`function(*inputs)`, of which only the inputs are kept.
+    """`function(*inputs)`, of which only the inputs are saved.
 
-    The function runs again in the backward pass, up to the last operation that needs something kept: if it
+    The function runs again in the backward pass, up to the last operation that needs a saved tensor: if it
     ends with a linear layer, that layer's product is not computed twice. It must draw no random numbers.
 
     Args:
         function: deterministic.
-        inputs: tensors, kept as they are.
+        inputs: tensors, saved as they are.
 
     Returns:
-        What the function returns. While compiling just that: the compiler chooses itself what it keeps.
+        What the function returns. While compiling just that: the compiler decides what it saves.
     """
     # No state of random generators, which a CUDA graph could not read.
     result: Result = checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
@@ -47,7 +47,7 @@ class _Rebuilt(NamedTuple):
 
 
 class Ingredients:
-    """Makes tensors of which, when a kernel saves them, only what they were made from is kept.
+    """Makes tensors of which, when a kernel saves them, only what they were made from is saved.
 
     For kernels that run once, whatever they save: inside `saving()`, a saved tensor that is a view of one
     made here is replaced by its recipe. Others, such as copies with another layout, are saved as ever.

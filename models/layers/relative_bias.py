@@ -1,4 +1,4 @@
-"""What is learned of a relative attention bias: tables over positions and times, or a decay with time."""
+"""Learned relative attention biases: tables over position and time differences, or a decay with time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How attention and feed-forward join the residual path: where norms stand and what is added to what."""
+"""Residual connections of attention and feed-forward: where norms are applied, and what is added to what."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from models.layers.norm import make_norm, norm_for_product
 
 
 class Residual(nn.Module):
-    """The way into a function f (attention or feed-forward) and out of it.
+    """The residual connection around a sublayer f, attention or feed-forward.
 
-    - `hstu`, `pre_norm`: `x + f(norm(x))` (GPT-2, Llama; `hstu` is its name where a block has one f only).
-    - `post_norm`: `norm(x + f(x))` (the first Transformer, GPT-1).
+    - `hstu`, `pre_norm`: `x + f(norm(x))` (GPT-2, Llama; `hstu` where a block is attention alone).
+    - `post_norm`: `norm(x + f(x))` (the original Transformer, GPT-1).
     - `gated`: `x + sigmoid(W x + b) * f(norm(x))` (LiGR, arXiv 2502.03417).
-    - `sasrec`: `h + f(h)` with `h = norm(x)`: the residual path starts behind the norm (arXiv 1808.09781).
+    - `sasrec`: `h + f(h)` with `h = norm(x)`: the residual path starts after the norm (arXiv 1808.09781).
 
-    The result of f goes through dropout first.
+    Dropout is applied to the output of f.
 
     Args:
         kind: one of these.
         dim: width of x.
         norm: kind of norm.
         eps: of the norm.
-        dropout: probability, on the result of f.
+        dropout: probability, on the output of f.
     """
 
     def __init__(self, kind: ResidualKind, dim: int, norm: NormKind, eps: float, dropout: float) -> None:
@@ -38,19 +38,19 @@ class Residual(nn.Module):
             init_linear(self.gate, std=None)
 
     def enter(self, x: Tensor) -> Tensor:
-        """What f is given, [tokens, dim]."""
+        """Input of f, [tokens, dim]."""
         if self.kind == "post_norm":
             return x
-        # In SASRec's pattern, the residual path begins here.
+        # In SASRec, the residual path begins here.
         return self.norm(x) if self.kind == "sasrec" else norm_for_product(self.norm, x)
 
     def leave(self, x: Tensor, entered: Tensor, result: Tensor) -> Tensor:
-        """The end of the sublayer.
+        """Output of the sublayer, [tokens, dim].
 
         Args:
             x: [tokens, dim] input of the sublayer.
-            entered: [tokens, dim] what `enter` made of it.
-            result: [tokens, dim] what f made of that.
+            entered: [tokens, dim] of `enter`.
+            result: [tokens, dim] output of f.
         """
         result = self.dropout(result)
         if self.kind == "post_norm":

@@ -1,4 +1,4 @@
-"""What one block of a backbone is made of, every setting decided."""
+"""All settings of one block of a backbone, none left open."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from models.layers.kinds import (
 
 @dataclass(frozen=True, kw_only=True)
 class BlockSettings:
-    """Sizes and choices of a block; `models.backbones.config` makes it from a preset and what a user set."""
+    """Sizes and choices of a block; `BackboneConfig.block_settings` makes them of preset and config."""
 
     dim: int
     heads: int
     query_dim: int
-    """Width of queries and keys, a head."""
+    """Width of queries and keys per head."""
     value_dim: int
-    """Width of values, a head."""
+    """Width of values per head."""
     max_length: int
     """Longest history in events: HSTU's N."""
     max_tokens: int
@@ -34,18 +34,18 @@ class BlockSettings:
     bias_per_head: bool
     decay: DecayKind
     channels: bool
-    """FuXi: positions and times have attention of their own instead of being added to the scores."""
+    """FuXi: position and time biases are channels of their own instead of being added to scores."""
 
     activation: Literal["silu", "softmax"]
     gate: bool
-    """HSTU: the result of attention is multiplied by U, a projection of the same input."""
+    """HSTU: the attention output is multiplied by U, a projection of the same input."""
     pointwise: bool
-    """HSTU: SiLU on all projections."""
+    """HSTU: SiLU on U, V, Q and K."""
     separate_projections: bool
-    """SASRec: a layer each for queries, keys and values, which then may have different inputs."""
+    """SASRec: a linear layer each for queries, keys and values, which then may have different inputs."""
     output_projection: bool
     attention_norm: NormKind
-    """Of the result of attention, over all heads together."""
+    """Of the attention output, over all heads together."""
 
     residual: ResidualKind
     norm: NormKind
@@ -54,7 +54,7 @@ class BlockSettings:
     feed_forward_width: int
 
     attention_dropout: float
-    """On the result of attention, normed and gated, before the output projection."""
+    """On the attention output, normalized and gated, before the output projection."""
     hidden_dropout: float
     """On what attention and feed-forward add to the residual path."""
     feed_forward_dropout: float
@@ -63,29 +63,29 @@ class BlockSettings:
     output_bias: bool
     feed_forward_bias: bool
     projection_std: float | None
-    """Deviation of the first weights of U, V, Q, K; None for Xavier uniform."""
+    """Standard deviation of the initial weights of U, V, Q and K; None: Xavier uniform."""
     feed_forward_std: float | None
-    """The same of the feed-forward's inner layers."""
+    """The same of the first layer of the feed-forward network."""
     output_std: float | None
-    """The same of what adds to the residual path."""
+    """The same of the layers that write to the residual path."""
     kernel: str | None
-    """Attention kernel by name, None for the first that fits."""
+    """Attention kernel by name; None: the first that supports the input."""
     recompute: RecomputeMode
 
     @property
     def num_channels(self) -> int:
-        """How many results of attention stand side by side."""
+        """Attention outputs that are concatenated."""
         parts = {"both": 2, "position": 1, "time": 1, "decay": 1}
         return 1 + parts.get(self.bias, 0) if self.channels else 1
 
     @property
     def attended_dim(self) -> int:
-        """Width of the result of attention, all heads and channels."""
+        """Width of the attention output, all heads and channels."""
         return self.num_channels * self.heads * self.value_dim
 
     @property
     def scales(self) -> tuple[float, float]:
-        """Factors of the dot products and of the result: softmax `(query_dim^-0.5, 1)`, SiLU `(1, 1 / N)`."""
+        """Scale of the dot products and of the output: softmax `(query_dim^-0.5, 1)`, SiLU `(1, 1 / N)`."""
         if self.activation == "softmax":
             return self.query_dim**-0.5, 1.0
         return 1.0, 1.0 / self.max_length
