@@ -2,8 +2,8 @@
 
 As GPT-2 (Radford et al., 2019): `a = x + softmax(Q K^T / sqrt(d)) V Wo` with `Q, K, V` from `norm(x)`, then
 `y = a + W2 gelu(W1 norm(a))`, 4 times as wide inside; a final norm; learned positions; biases everywhere but
-on keys, where softmax is invariant to them. Weights start normal(0, 0.02), those that write to the residual path
-divided by `sqrt(2 blocks)`.
+on keys, where softmax is invariant to them. Weights start normal(0, 0.02), those that write to the residual
+path divided by `sqrt(2 blocks)`.
 
 As GPT-1 (Radford et al., 2018) with `residual: post_norm`: `a = norm(x + attention(x))`,
 `y = norm(a + ffn(a))`, and no final norm.

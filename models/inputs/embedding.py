@@ -12,6 +12,8 @@ from torch.nn import functional as F
 from behavior.errors import UserError
 from models.data.batch import PackedBatch
 from models.data.catalog import ItemCatalog
+from models.data.columns import Columns
+from models.data.declared import CORE
 from models.inputs.config import EmbeddingConfig
 from models.inputs.fusion import FeatureFusion
 from models.inputs.item_table import MakeItemTable, item_table
@@ -109,11 +111,11 @@ class InputEmbedding(nn.Module):
         return vectors
 
     @property
-    def columns(self) -> tuple[str, ...]:
-        """Names of the batch's columns that are read."""
-        names = {"item": True, "behavior": self.behavior, "target_behavior": self.query_behavior}
-        own = [name for name, table in names.items() if table is not None]
-        return tuple(dict.fromkeys([*own, *self.layout.columns]))
+    def columns(self) -> Columns:
+        """Columns of the batch that are read."""
+        tables = {"item": self.item, "behavior": self.behavior, "target_behavior": self.query_behavior}
+        own = [name for name, table in tables.items() if table is not None]
+        return Columns.merged(CORE.select(*own), self.layout.columns)
 
     @property
     def sharded_items(self) -> ShardedEmbedding | None:

@@ -11,6 +11,8 @@ from behavior.config import did_you_mean
 from behavior.errors import UserError
 from models.attention.masks import Causal
 from models.data.batch import PackedBatch
+from models.data.columns import Columns
+from models.data.declared import CORE
 from models.inputs.tokens import Tokens
 
 EventVectors = Mapping[str, Tensor]
@@ -35,8 +37,8 @@ class Layout(Protocol):
     """
 
     @property
-    def columns(self) -> tuple[str, ...]:
-        """Names of the batch's columns that `tokens` reads."""
+    def columns(self) -> Columns:
+        """Columns of the batch that `tokens` reads."""
 
     @property
     def vectors(self) -> frozenset[str]:
@@ -63,7 +65,7 @@ class OneTokenPerEvent:
     Positions count from the oldest event of the window. A token attends to itself and all before it.
     """
 
-    columns = ("position", "timestamp", "query_time")
+    columns = CORE.select("position", "timestamp", "query_time")
     vectors: frozenset[str] = frozenset()
 
     def max_tokens(self, max_length: int) -> int:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from models.attention import Causal, Mask, Sequences
 from models.data.batch import PackedBatch
+from models.data.declared import CORE
 from models.inputs.layout import EventVectors, Layout
 from models.inputs.tokens import Tokens
 
@@ -26,7 +27,7 @@ class ItemsAndBehaviors(nn.Module):
     A behavior token asks what follows its event. Item tokens do not know the behavior of their own event.
     """
 
-    columns = ("position", "timestamp", "query_time")
+    columns = CORE.select("position", "timestamp", "query_time")
     vectors = frozenset({"behavior"})
     context = 2
 
@@ -96,7 +97,7 @@ class EvenItems(nn.Module):
     An event without a token asks by the last token before it.
     """
 
-    columns = ("item", "position", "timestamp", "query_time")
+    columns = CORE.select("item", "position", "timestamp", "query_time")
     vectors: frozenset[str] = frozenset()
 
     def __init__(self, dim: int) -> None:
@@ -146,7 +147,7 @@ class EvenItems(nn.Module):
 class LastTwoAreCandidates:
     """One token an event, of which the last two of a sequence do not see each other."""
 
-    columns = ("position", "timestamp", "query_time")
+    columns = CORE.select("position", "timestamp", "query_time")
     vectors: frozenset[str] = frozenset()
 
     def max_tokens(self, max_length: int) -> int:

@@ -210,8 +210,9 @@ def test_one_token_an_event_is_nothing_but_the_columns_of_the_batch() -> None:
 
 def test_columns_that_are_read_are_named() -> None:
     base = {"item", "position", "timestamp", "query_time"}
-    assert set(make_model("event", config_of("hstu")).embedding.columns) == base
-    assert set(make_model("items_and_behaviors", config_of("hstu")).embedding.columns) == {*base, "behavior"}
+    assert set(make_model("event", config_of("hstu")).embedding.columns.names) == base
+    other = make_model("items_and_behaviors", config_of("hstu"))
+    assert set(other.embedding.columns.names) == {*base, "behavior"}
 
 
 def test_an_unknown_layout_is_an_error_that_names_the_nearest() -> None:
