@@ -28,7 +28,7 @@ class Layout(Protocol):
     of the batch. Every event has a token that asks what follows it; one that has no token of its own asks by
     the last token before it, so that there has to be one.
 
-    A layout with parameters is an `nn.Module` as well; the model then holds them.
+    A layout with parameters is an `nn.Module` that names their roles; the model then holds them.
 
     What is made of a batch is made of tensors on its device, without waiting for it, and without asking for
     lengths that only the device knows (`Sequences.room`): a captured CUDA graph replays it for other batches.

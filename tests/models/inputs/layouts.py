@@ -13,6 +13,7 @@ from models.data.batch import PackedBatch
 from models.data.declared import CORE
 from models.inputs.layout import EventVectors, Layout
 from models.inputs.tokens import Tokens
+from models.layers.roles import Role
 
 
 def rows_of(batch: PackedBatch) -> Tensor:
@@ -30,6 +31,7 @@ class ItemsAndBehaviors(nn.Module):
     columns = CORE.select("position", "timestamp", "query_time")
     vectors = frozenset({"behavior"})
     context = 2
+    parameter_roles = {"start": Role.EMBEDDING}
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -99,6 +101,7 @@ class EvenItems(nn.Module):
 
     columns = CORE.select("item", "position", "timestamp", "query_time")
     vectors: frozenset[str] = frozenset()
+    parameter_roles = {"start": Role.EMBEDDING}
 
     def __init__(self, dim: int) -> None:
         super().__init__()
