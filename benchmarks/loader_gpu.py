@@ -24,12 +24,12 @@ import torch
 
 from behavior.shards.folder import open_shards
 from models.attention.dispatch import kernel_table
-from models.build import build_objective, make_loader
+from models.build import build_task, make_loader
 from models.config import RunConfig, load_config
 from models.data.batch import PackedBatch
 from models.data.loading import ShardSource
 from models.optim import build_optimizer
-from models.tasks.retrieval import LossBatch
+from models.tasks.loss_batch import LossBatch
 
 LARGE = ["model.blocks=8", "model.heads=2"]
 
@@ -56,7 +56,7 @@ class Training:
     def __init__(self, config: RunConfig, shards: Path, device: torch.device, precision: str) -> None:
         torch.manual_seed(0)
         self.device, self.bf16 = device, precision == "bf16"
-        self.objective = build_objective(config, open_shards(shards)).to(device)
+        self.objective = build_task(config, open_shards(shards)).objective.to(device)
         self.optimizer = build_optimizer(config.optimizer, self.objective)
 
     def step(self, batch: LossBatch) -> None:

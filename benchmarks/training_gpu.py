@@ -35,10 +35,9 @@ import torch
 
 from behavior.shards.folder import open_shards
 from benchmarks.profiling import kernel_times
-from models.build import build_objective
+from models.build import build_task
 from models.config import RunConfig, load_config
 from models.optim import build_optimizer
-from models.tasks.retrieval import LossBatch
 from models.training import train
 from models.training.observer import Silent, StepProgress, TrainStart
 
@@ -140,11 +139,12 @@ class Steps:
         torch.manual_seed(0)
         device = torch.device("cuda")
         self.bf16 = config.train.precision.startswith("bf16")
-        self.objective = build_objective(config, open_shards(shards)).to(device)
+        self.task = build_task(config, open_shards(shards))
+        self.objective = self.task.objective.to(device)
         if config.train.compile:
-            compile_blocks(self.objective.model.backbone, device)
+            compile_blocks(self.task.model.backbone, device)
         self.optimizer = build_optimizer(config.optimizer, self.objective)
-        self.batch = LossBatch(batch).to(device)
+        self.batch = self.task.prepare(batch).to(device)
         self.take: Callable[[], Any] = self._step
         if config.train.cuda_graphs:
             self.optimizer.keep_rates_on(device)
@@ -188,7 +188,7 @@ def kernels_of(name: str, step: Steps) -> Row:
 def filled(shards: Path, sequences: int) -> list[Row]:
     from benchmarks.attention import Batch, milliseconds
     from benchmarks.blocks import make_batch
-    from models.training.flops import peak_flops, training_flops
+    from models.training.flops import peak_flops
 
     length, rows = FILLED["max_length"], []
     batch = make_batch([length] * sequences)
@@ -214,7 +214,7 @@ def filled(shards: Path, sequences: int) -> list[Row]:
         step = Steps(config, shards, batch)
         torch.cuda.reset_peak_memory_stats()
         ms = milliseconds(step)
-        flops = training_flops(step.objective.model, config)
+        flops = step.task.flops()
         tokens = float(batch.num_tokens)
         peak = peak_flops(torch.device("cuda"), "bf16-mixed")
         assert peak is not None

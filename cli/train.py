@@ -56,8 +56,8 @@ def train(
     Example:  lrm train --data data/ml-1m --backbone hstu --recipe ml-1m/hstu --out runs/hstu
     """
     from models.config import DEFAULT_RECIPE, load_config
+    from models.distributed.join import is_first_process
     from models.runs.run_folder import RunFolder
-    from models.training import is_first_process
     from models.training import train as run
 
     flags = {

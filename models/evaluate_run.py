@@ -1,35 +1,24 @@
-"""Evaluating a trained model: every known item ranked for every user of a split."""
+"""Evaluating a trained model on a split of a data set, whatever it was trained for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from behavior.config import parse_config
 from behavior.errors import UserError
 from behavior.shards.storage import FolderLike
-from models.build import time_setting
-from models.config import ModelConfig
-from models.data.loading import ShardSource
-from models.data.sequences import SequenceData
-from models.data.windows import gather, history_windows
+from models.build import sequences_of
 from models.evaluation.baselines import BASELINES, evaluate_baseline
-from models.evaluation.breakdown import check_attributes
 from models.evaluation.config import EvaluationConfig
-from models.evaluation.divided_scores import DividedScores
-from models.evaluation.ranking import Scorer, rank_split
 from models.evaluation.rankings_table import write_rankings
-from models.evaluation.report import Evaluation, compare
-from models.evaluation.scores import ProductScores, Scores
-from models.evaluation.targets import Split, Targets
+from models.evaluation.report import as_rankings, compare
+from models.evaluation.targets import Split
 from models.gpu.config import DeviceName
 from models.serving.load import TrainedModel, Which, load_model, memory_errors_told
-from models.tasks.retrieval import RetrievalModel
+from models.tasks.task import Evaluation
 
 
 def evaluate(
@@ -44,7 +33,7 @@ def evaluate(
     per_user: str | PathLike[str] | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
-    """Evaluate a trained run: every known item is ranked for every user of a split.
+    """Evaluate a trained run; retrieval ranks every known item for every user of a split.
 
     Args:
         run: the run's folder, or its model as `load_model` gives it: then `data`, `checkpoint` and `device`
@@ -76,13 +65,13 @@ def evaluate(
     result = ours.report()
     if against is not None:
         theirs = judge_like(ours, Path(against), checkpoint)
-        result["comparison"] = {"against": str(against), **compare(ours, theirs)}
+        result["comparison"] = {"against": str(against), **compare(as_rankings(ours), as_rankings(theirs))}
     names = (BASELINES if baselines else ()) if isinstance(baselines, bool) else baselines
     if names:
         found = [evaluate_baseline(name, ours.shards, split, ours.config) for name in names]
         result["baselines"] = {other["model"]: other for other in found}
     if per_user is not None:
-        write_rankings(ours, Path(per_user))
+        write_rankings(as_rankings(ours), Path(per_user))
     return result
 
 
@@ -95,7 +84,7 @@ def judge_run(
     device: DeviceName = "auto",
     **settings: Any,
 ) -> Evaluation:
-    """Judge a trained run by the settings it was trained with, in single precision.
+    """Judge a trained run by its task and the settings it was trained with, in float32.
 
     Args:
         run: the run's folder; or its model, loaded already: then `data`, `checkpoint` and `device` are those
@@ -108,8 +97,8 @@ def judge_run(
             it is.
 
     Returns:
-        The evaluation; its report also has `time` (known, unknown, none), `checkpoint`, `epoch`, `step`,
-        `model` (the backbone's kind).
+        The evaluation (of a retrieval run a `models.evaluation.report.RankingEvaluation`). Its report also
+        has `checkpoint`, `epoch`, `step` and `model` (the backbone's kind).
 
     Raises:
         UserError: the folder is not a run, it has no checkpoint yet, the data is not what the model was
@@ -122,19 +111,15 @@ def judge_run(
     config = model.config
     changes = {name: value for name, value in settings.items() if value is not None}
     evaluation = parse_config(EvaluationConfig, config.evaluation.model_dump() | changes, where="evaluation")
-    check_attributes(evaluation.by, model.shards)
-    sequences = ShardSource(model.shards, cache_bytes=config.loader.cache_mib << 20)
-    with memory_errors_told(model.module):
-        scorer = model_scorer(model.module, config.model)
-        rankings = rank_split(sequences, scorer, split=split, config=evaluation)
     about = {
-        "time": time_setting(config, sequences.about),
         "checkpoint": model.checkpoint,
         "epoch": model.progress["epoch"],
         "step": model.progress["step"],
         "model": config.model.kind,
     }
-    return Evaluation.of(rankings, evaluation, model.shards, about)
+    evaluator = model.task.evaluator(sequences_of(model.shards, config), evaluation)
+    with memory_errors_told(model.task):
+        return evaluator.judge(split, model.shards, about)
 
 
 def judge_like(evaluation: Evaluation, run: Path, checkpoint: Which = "best") -> Evaluation:
@@ -142,47 +127,10 @@ def judge_like(evaluation: Evaluation, run: Path, checkpoint: Which = "best") ->
     config = evaluation.config
     return judge_run(
         run,
-        evaluation.rankings.split,
+        evaluation.split,
         data=evaluation.shards.folder,
         checkpoint=checkpoint,
         cutoffs=config.cutoffs,
         exclude_seen=config.exclude_seen,
         by=[],
     )
-
-
-def model_scorer(model: RetrievalModel, config: ModelConfig) -> Scorer:
-    """Score every known item by the query after the newest `max_length` events of the history.
-
-    Item vectors are made here, once: a model that was trained on needs a new scorer. The scorer takes
-    gradients and dropout out of the model while it scores, and puts its mode back.
-    """
-    with _scoring(model):
-        items = model.item_vectors()
-    held = model.held_items
-    if held is not None:
-        items = held.filled(items)
-    pin = model.device.type == "cuda"
-
-    def score(data: SequenceData, targets: Targets) -> Scores | DividedScores:
-        if held is None and not len(targets):
-            return ProductScores(items[:0], items)
-        # Without targets, too, where items are divided: all processes look them up together.
-        windows = history_windows(data, targets.sequence, targets.stop, targets.event, config.max_length)
-        batch = gather(data, windows, time=config.time, pin=pin).to(model.device, non_blocking=pin)
-        with _scoring(model):
-            query = model(batch)[batch.offsets[1:] - 1]
-            return ProductScores(query, items) if held is None else DividedScores(query, items, held)
-
-    return score
-
-
-@contextmanager
-def _scoring(model: RetrievalModel) -> Iterator[None]:
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(training)

@@ -22,7 +22,7 @@ from models.data.sequences import SequenceData
 from models.evaluation.breakdown import check_attributes
 from models.evaluation.config import EvaluationConfig
 from models.evaluation.ranking import Scorer, rank_split
-from models.evaluation.report import Evaluation
+from models.evaluation.report import RankingEvaluation
 from models.evaluation.scores import RowScores, Scores
 from models.evaluation.targets import Split, Targets
 
@@ -41,7 +41,7 @@ def evaluate_baseline(
         config: how rankings are judged.
 
     Returns:
-        `model`, the name, then as `models.evaluation.report.Evaluation.report`.
+        `model`, the name, then as `models.evaluation.report.RankingEvaluation.report`.
 
     Raises:
         UserError: the name is not known, or the data cannot be broken down as asked.
@@ -55,7 +55,7 @@ def evaluate_baseline(
     popularity = shards.items().column("train_count").to_numpy().astype(np.float64)
     scorer = popularity_scorer(popularity) if name == "popularity" else markov_scorer(sequences, popularity)
     rankings = rank_split(sequences, scorer, split=split, config=config)
-    return {"model": name, **Evaluation.of(rankings, config, shards).report()}
+    return {"model": name, **RankingEvaluation.of(rankings, config, shards).report()}
 
 
 def popularity_scorer(popularity: npt.NDArray[np.float64]) -> Scorer:

@@ -13,10 +13,10 @@ from behavior.errors import UserError
 from behavior.shards.folder import ShardFolder
 from behavior.shards.row_groups import RowGroupReader
 from models.data.sequences import Int64Array
-from models.evaluation.report import Evaluation
+from models.evaluation.report import RankingEvaluation
 
 
-def write_rankings(evaluation: Evaluation, path: Path) -> None:
+def write_rankings(evaluation: RankingEvaluation, path: Path) -> None:
     """Write every target's rank to a Parquet file.
 
     Columns: `user` (the id as in the log; with `user_domain`, a name, where user ids are separate), `item`

@@ -15,13 +15,14 @@ from models.evaluation.breakdown import break_down
 from models.evaluation.config import EvaluationConfig
 from models.evaluation.metrics import UserMetrics, user_metrics
 from models.evaluation.ranking import Rankings
+from models.evaluation.targets import Split
 
 RESAMPLES = 1000
 """Draws of a comparison where the settings ask for no intervals."""
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class RankingEvaluation:
     """A ranker judged on one split of a data set."""
 
     rankings: Rankings
@@ -38,10 +39,15 @@ class Evaluation:
         config: EvaluationConfig,
         shards: ShardFolder,
         about: dict[str, Any] | None = None,
-    ) -> Evaluation:
+    ) -> RankingEvaluation:
         """Rankings that were made by these settings."""
         resolved = config.model_copy(update={"exclude_seen": rankings.exclude_seen})
         return cls(rankings, resolved, shards, about or {})
+
+    @property
+    def split(self) -> Split:
+        """Which targets were ranked."""
+        return self.rankings.split
 
     def metrics(self) -> UserMetrics:
         """The metrics of every user."""
@@ -66,6 +72,17 @@ class Evaluation:
         return result
 
 
+def as_rankings(evaluation: object) -> RankingEvaluation:
+    """An evaluation of whatever task, where it ranked items.
+
+    Raises:
+        UserError: it did not.
+    """
+    if not isinstance(evaluation, RankingEvaluation):
+        raise UserError("this run ranks no items: there are no ranks to write down or to compare")
+    return evaluation
+
+
 def split_facts(shards: ShardFolder) -> dict[str, Any]:
     """How a data set is split: `split_kind`, `split_targets`; if temporal, `valid_at` and `test_at`."""
     split = shards.manifest.split
@@ -73,7 +90,7 @@ def split_facts(shards: ShardFolder) -> dict[str, Any]:
     return facts | {name: split[name] for name in ("valid_at", "test_at") if split.get(name) is not None}
 
 
-def compare(ours: Evaluation, theirs: Evaluation) -> dict[str, Any]:
+def compare(ours: RankingEvaluation, theirs: RankingEvaluation) -> dict[str, Any]:
     """Two rankers on the same targets, user by user.
 
     Returns:

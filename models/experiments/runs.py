@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import multiprocessing
 import os
 import re
@@ -24,18 +22,11 @@ from models.build import dataset_of
 from models.config import RunConfig
 from models.evaluate_run import evaluate
 from models.evaluation.targets import Split
+from models.experiments.identity import run_digest
 from models.experiments.results import RunRecord
 from models.experiments.table import AblationTable
-from models.training import FREE_SETTINGS, train
+from models.training import train
 from models.training.observer import Silent, TrainStart
-
-# What says where and how fast, and neither what is learned nor which checkpoint is judged.
-_NO_PART_OF_A_RUN = FREE_SETTINGS - {
-    "train.epochs",
-    "train.max_minutes",
-    "train.patience",
-    "train.validate_every_epochs",
-}
 
 
 @dataclass(frozen=True)
@@ -82,7 +73,7 @@ def plan_runs(
     for line, settings in table.lines().items():
         for seed in seeds or table.seeds:
             config = table.config(settings, seed, list(overrides))
-            identity = _digest(config, dataset["digest"])
+            identity = run_digest(config, dataset["digest"])
             folder = out / f"{_slug(line)}-seed-{seed}-{identity[:6]}"
             recipe = settings.get("recipe", table.recipe)
             own = {key: value for key, value in settings.items() if key != "recipe"}
@@ -151,7 +142,7 @@ def _settle(places: SimpleQueue[str | None]) -> None:
 
 def run_one(run: PlannedRun, data: str, split: Split) -> RunRecord:
     """Train one run, choose its checkpoint by validation, and read test, if at all, for that one."""
-    start = _Start()
+    start, names = _Start(), [metric.name for metric in run.config.metrics()]
     result = train(run.config, data, run.folder, resume=run.folder.exists(), observer=start)
     test = evaluate(run.folder, "test", device=run.config.train.device) if split == "test" else {}
     return RunRecord(
@@ -163,8 +154,8 @@ def run_one(run: PlannedRun, data: str, split: Split) -> RunRecord:
         digest=run.digest,
         data=run.data,
         time=result.best_metrics["time"],
-        test=_metrics(test),
-        valid=_metrics(result.best_metrics),
+        test={name: test[name] for name in names if test},
+        valid={name: result.best_metrics[name] for name in names},
         best_epoch=(result.best_epoch or 0) + 1,
         epochs=result.epochs,
         steps=result.step,
@@ -189,19 +180,6 @@ class _Start(Silent):
 def _device_name(device: str) -> str:
     several, cuda, _ = device.partition("cuda")
     return several + torch.cuda.get_device_name() if cuda else device
-
-
-def _metrics(result: dict[str, Any]) -> dict[str, float]:
-    return {name: value for name, value in result.items() if "@" in name and isinstance(value, float)}
-
-
-def _digest(config: RunConfig, data: str) -> str:
-    settings = config.model_dump(mode="json")
-    for free in _NO_PART_OF_A_RUN:
-        section, _, key = free.partition(".")
-        settings.get(section, {}).pop(key, None)
-    text = json.dumps([settings, data], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _slug(line: str) -> str:

@@ -1,8 +1,9 @@
-"""Pictures of a run: how the loss fell and how the rankings rose."""
+"""Pictures of a run: the training loss and the validation metrics over steps."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +14,25 @@ LOSS = "loss.png"
 METRICS = "metrics.png"
 
 
-def draw_curves(records: list[dict[str, Any]], folder: Path) -> list[Path]:
+def draw_curves(records: list[dict[str, Any]], metrics: Sequence[str], folder: Path) -> list[Path]:
     """Draw the records of a run as PNG files; a picture without data is left out.
 
     Args:
         records: as `models.runs.metrics_log.read_metrics` gives them.
+        metrics: names of the validation metrics to be drawn.
         folder: where `loss.png` and `metrics.png` go.
 
     Returns:
         The files drawn.
     """
     losses = [record for record in records if record["kind"] == "train"]
-    rankings = [record for record in records if record["kind"] == "valid"]
+    validations = [record for record in records if record["kind"] == "valid"]
     drawn = []
     if losses:
         drawn.append(_draw(losses, ["loss"], "training loss", folder / LOSS))
-    names = [name for name in (rankings[0] if rankings else {}) if name.startswith(("hr@", "ndcg@"))]
+    names = [name for name in metrics if any(name in record for record in validations)]
     if names:
-        drawn.append(_draw(rankings, names, "validation", folder / METRICS))
+        drawn.append(_draw(validations, names, "validation", folder / METRICS))
     return drawn
 
 

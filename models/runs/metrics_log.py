@@ -5,9 +5,32 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from torch.utils.tensorboard import SummaryWriter
+
+
+class Log(Protocol):
+    """Where a training's records go."""
+
+    @property
+    def bytes(self) -> int:
+        """Size of what was written so far."""
+
+    def write(self, kind: str, step: int, record: dict[str, Any]) -> None:
+        """See `MetricsLog.write`."""
+
+
+class NoLog:
+    """The log of a process that writes nothing."""
+
+    bytes = 0
+
+    def write(self, kind: str, step: int, record: dict[str, Any]) -> None:
+        pass
+
+
+NO_LOG: Log = NoLog()
 
 
 class MetricsLog:

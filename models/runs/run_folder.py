@@ -9,10 +9,9 @@ from typing import Any
 
 import yaml
 
-from behavior.config import parse_config, read_yaml
+from behavior.config import read_yaml
 from behavior.errors import UserError
 from behavior.shards.storage import Folder
-from models.config import RunConfig
 from models.runs.checkpoint import write_atomically
 
 FORMAT = "lrm-kit run"
@@ -75,11 +74,11 @@ class RunFolder:
         """The shard folder this run was trained on, or its url."""
         return str(self._about()["data"])
 
-    def config(self) -> RunConfig:
-        """The settings of the run."""
-        return parse_config(RunConfig, read_yaml(self.config_file), where=str(self.config_file))
+    def settings(self) -> dict[str, Any]:
+        """The settings of the run, as they were written."""
+        return read_yaml(self.config_file)
 
-    def write(self, config: RunConfig, data: Folder, dataset: dict[str, Any]) -> None:
+    def write(self, settings: dict[str, Any], data: Folder, dataset: dict[str, Any]) -> None:
         """Write the settings down and mark the folder as a run."""
         about = {
             "format": FORMAT,
@@ -87,7 +86,7 @@ class RunFolder:
             "data": data.url,
             "dataset": dataset,
         }
-        text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+        text = yaml.safe_dump(settings, sort_keys=False)
         write_atomically(self.config_file, text.encode())
         # Last: a folder with a marker always has its settings.
         write_atomically(self.marker, (json.dumps(about, indent=2) + "\n").encode())

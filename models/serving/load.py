@@ -12,22 +12,22 @@ from typing import Any, Literal
 
 import pyarrow as pa
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from behavior.config import parse_config
 from behavior.errors import UserError
 from behavior.shards.folder import ShardFolder, open_shards
 from behavior.shards.storage import FolderLike
-from models.build import build_model, dataset_of
+from models.build import build_task, dataset_of
 from models.config import RunConfig
 from models.data.about import About, about_sequences
-from models.data.catalog import ItemCatalog
 from models.gpu.config import DeviceName
 from models.gpu.device import pick_device
 from models.runs.checkpoint import load_checkpoint, load_weights
 from models.runs.run_folder import open_run
 from models.serving.score import History, score_histories
 from models.tasks.retrieval import RetrievalModel
+from models.tasks.task import Task
 
 Which = Literal["best", "last"]
 """Of a run's checkpoints: the one of the best validation, or the latest."""
@@ -40,14 +40,19 @@ class TrainedModel:
     run: Path
     config: RunConfig
     """All settings of the run."""
-    module: RetrievalModel
-    """In evaluation mode, on its device. `module(batch)` gives a query vector a token, [tokens, dim] float32;
-    `module.item_vectors()` the vectors that they are scored against, [known items, dim] float32."""
+    task: Task
+    """What the model was trained for, with the trained weights, in evaluation mode, on its device."""
     shards: ShardFolder
     """The data set."""
     checkpoint: Which
     progress: dict[str, Any]
     """Where the training stood: `epoch`, `step`, and the validation metrics of then."""
+
+    @property
+    def module(self) -> nn.Module:
+        """The model. In retrieval, `module(batch)` gives a query vector an event, [events, dim] float32, and
+        `module.item_vectors()` the vectors that they are scored against, [known items, dim] float32."""
+        return self.task.model
 
     @cached_property
     def about(self) -> About:
@@ -70,8 +75,11 @@ class TrainedModel:
             evaluation, nothing is left out: items of the history have scores, too.
 
         Raises:
-            UserError: a history is empty, or has ids that the data set does not have.
+            UserError: a history is empty, or has ids that the data set does not have; or the model scores no
+                items.
         """
+        if not isinstance(self.module, RetrievalModel):
+            raise UserError(f"a model of task '{self.config.task.kind}' scores no items")
         return score_histories(self.module, self.config, self.shards, histories)
 
 
@@ -101,24 +109,21 @@ def load_model(
     config = parse_config(RunConfig, saved.config, where=str(path))
     shards = open_shards(data or folder.data)
     _check_data(saved.dataset, shards)
-    about = about_sequences(shards)
-    module = build_model(
-        config, ItemCatalog.from_shards(shards), num_behaviors=about.num_behaviors, has_time=about.has_time
-    )
-    load_weights(module, saved.model, path)
-    with memory_errors_told(module):
-        module = module.to(pick_device(device)).eval()
-    return TrainedModel(folder.path, config, module, shards, checkpoint, saved.progress)
+    task = build_task(config, shards)
+    load_weights(task.model, saved.model, path)
+    with memory_errors_told(task):
+        task.objective.to(pick_device(device)).eval()
+    return TrainedModel(folder.path, config, task, shards, checkpoint, saved.progress)
 
 
 @contextmanager
-def memory_errors_told(module: RetrievalModel) -> Iterator[None]:
+def memory_errors_told(task: Task) -> Iterator[None]:
     """Raise UserError where the GPU's memory does not suffice for a model and its scores."""
     try:
         yield
     except torch.OutOfMemoryError as error:
         raise UserError(
-            f"{module.num_parameters:,} parameters, item vectors and scores do not fit on the GPU",
+            f"{task.num_parameters:,} parameters and the scores do not fit on the GPU",
             fix="use a GPU with more free memory, or the CPU: CUDA_VISIBLE_DEVICES= before the command",
         ) from error
 

@@ -18,7 +18,7 @@ from models.data.decode import SequenceDecoder
 from models.data.sequences import SequenceData
 from models.evaluation.divided_scores import DividedScores
 from models.evaluation.targets import Targets
-from models.tasks.retrieval import RetrievalModel
+from models.tasks.retrieval import RetrievalModel, model_scorer
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,6 @@ def score_histories(
     module: RetrievalModel, config: RunConfig, shards: ShardFolder, histories: Sequence[History]
 ) -> Tensor:
     """[histories, known items] float32, on the CPU; see `models.serving.load.TrainedModel.score`."""
-    from models.evaluate_run import model_scorer
-
     if not histories:
         return torch.empty(0, shards.num_items)
     data = _as_sequences(histories, shards)

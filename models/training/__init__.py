@@ -1,7 +1,18 @@
-"""Training: a loop that goes on where it was cut off, on one device or on several."""
+"""Training: from settings and data to a run folder, resumable at any point, on one device or on several.
 
-from models.distributed.join import is_first_process
-from models.training.run import train
-from models.training.state import FREE_SETTINGS
+In come a `RunConfig` and a shard folder, out comes a run. It works through a `models.tasks.task.Task` and
+knows none by name. May import build, config and every room below but experiments and serving. `config` alone
+is for everyone, and imports no torch.
+"""
 
-__all__ = ["FREE_SETTINGS", "is_first_process", "train"]
+from typing import TYPE_CHECKING
+
+from behavior.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from models.training.run import train
+    from models.training.state import FREE_SETTINGS
+else:  # settings are read without torch
+    __getattr__, __dir__ = lazy_exports(__name__, {"FREE_SETTINGS": "state", "train": "run"})
+
+__all__ = ["FREE_SETTINGS", "train"]

@@ -12,9 +12,9 @@ from lightning.fabric.utilities.rank_zero import rank_zero_module
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from models.config import TrainConfig
 from models.distributed.processes import Processes
 from models.gpu.device import pick_device
+from models.training.config import TrainConfig
 
 
 def make_fabric(config: TrainConfig, processes: Processes) -> Fabric:

@@ -16,11 +16,12 @@ import torch
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from behavior.errors import UserError
-from models.config import RunConfig, TrainConfig
+from models.config import RunConfig
 from models.distributed.join import join_store, join_torchrun, launched_by_torchrun
 from models.distributed.processes import SINGLE, Processes
 from models.distributed.torch_processes import TorchProcesses
 from models.gpu.device import pick_device
+from models.training.config import TrainConfig
 
 _HOST = "127.0.0.1"
 _ARRIVED = "arrived"

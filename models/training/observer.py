@@ -23,9 +23,18 @@ class TrainStart:
     """Of the current epoch; with a token budget it differs a little from epoch to epoch."""
     step: int
     """Steps already taken: not 0 when a run resumes."""
-    time: str
-    """Whether queries know the time of what they predict: known, unknown, or none for a log without time."""
-    exclude_seen: bool
+    protocol: dict[str, Any]
+    """What decides the metrics besides the model; see `models.tasks.task.Evaluator`."""
+
+    @property
+    def time(self) -> str:
+        """Whether queries know the time of what they predict: known, unknown; none where nothing does."""
+        return str(self.protocol.get("time", "none"))
+
+    @property
+    def exclude_seen(self) -> bool:
+        """Whether items that a user had before are no candidates."""
+        return bool(self.protocol.get("exclude_seen", False))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 
 from models.data.batch import PackedBatch
 from models.data.segments import buffer_size
-from models.tasks.retrieval import LossBatch
+from models.tasks.loss_batch import LossBatch
 
 _PARTS = 8
 """Sizes between a power of two and the next: less than an eighth is padding."""

@@ -1,4 +1,5 @@
-"""Optimizer steps that are recorded once for each size, and replayed: for models that launches hold up."""
+"""Optimizer steps that are captured as CUDA graphs, one a padded size, and replayed: for models that kernel
+launches hold up."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from models.config import RunConfig
 from models.data.batch import PackedBatch
 from models.distributed.processes import SINGLE, Processes
 from models.optim import OptimizerSet
-from models.tasks.retrieval import LossBatch, RetrievalObjective
+from models.tasks.loss_batch import LossBatch
+from models.tasks.task import Task
 from models.training.cuda_graph import Work
 from models.training.recorded_input import RecordedInput, StepSize
 from models.training.step import Stepper, TakenStep
@@ -21,10 +23,10 @@ _OFF = "set train.cuda_graphs=false"
 
 
 def records_steps(config: RunConfig, device: torch.device, processes: Processes) -> bool:
-    """Whether steps are to be recorded, as `train.cuda_graphs` says.
+    """Whether steps are captured and replayed, as `train.cuda_graphs` says.
 
     Raises:
-        UserError: they are, and cannot be; says which other setting is in the way.
+        UserError: they are to be and cannot be; says which other setting is in the way.
     """
     wanted = config.train.cuda_graphs
     problem = next(_problems(config, device, processes), None)
@@ -44,35 +46,35 @@ def _problems(
     if processes.count > 1:
         yield "train.devices", f"one process, and there are {processes.count}", "use one device"
     if train.accumulate > 1:
-        yield "train.accumulate", "steps of one part", "set train.accumulate=1"
+        yield "train.accumulate", "steps of one micro-batch", "set train.accumulate=1"
     if model.recompute == "block":  # it saves and restores the state of random generators
-        yield "model.recompute", "blocks that are computed once", "set model.recompute=pointwise"
+        yield "model.recompute", "blocks without activation checkpointing", "set model.recompute=pointwise"
 
 
 class RecordedStepper(Stepper):
-    """Takes steps as `Stepper` does, of one part each, from input of a few fixed sizes.
+    """Takes steps as `Stepper` does, of one micro-batch each, from input padded to a few fixed sizes.
 
-    Random numbers are others than those of `Stepper`, since padding takes its share of them.
+    Random numbers differ from those of `Stepper`, since padding takes its share of them.
 
     Args:
         fabric: of this process, the only one.
-        objective: on the device.
-        optimizer: of its parameters.
-        clip_norm: longest gradient.
+        task: its objective is on the device.
+        optimizer: of the objective's parameters.
+        clip_norm: maximum gradient norm; None: gradients are not clipped.
         longest: no sequence has more tokens.
-        record: makes of a step one that is replayed (`models.training.cuda_graph.CudaGraphs`).
+        record: captures a step, and gives one that is replayed (`models.training.cuda_graph.CudaGraphs`).
     """
 
     def __init__(
         self,
         fabric: Fabric,
-        objective: RetrievalObjective,
+        task: Task,
         optimizer: OptimizerSet,
         clip_norm: float | None,
         longest: int,
         record: Callable[[Work], Work],
     ) -> None:
-        super().__init__(fabric, SINGLE, objective, optimizer, clip_norm)
+        super().__init__(fabric, SINGLE, task, optimizer, clip_norm)
         optimizer.keep_rates_on(fabric.device)
         self.longest, self.record = longest, record
         self.steps: dict[StepSize, tuple[RecordedInput, Work]] = {}
@@ -80,7 +82,7 @@ class RecordedStepper(Stepper):
     def take(self, parts: list[PackedBatch], number: int, epoch: int) -> TakenStep | None:
         """See `Stepper.take`."""
         (part,) = parts
-        prepared = LossBatch(part)
+        prepared = self.task.prepare(part)
         work = self.work_of([prepared])
         if work.positions == 0:
             return None
@@ -99,7 +101,7 @@ class RecordedStepper(Stepper):
 
     def _update(self, fixed: RecordedInput) -> list[torch.Tensor]:
         """The loss, and the norm of the gradients where they are clipped."""
-        # Gradients of the last step of another size are let go of, so that recordings can share the memory.
+        # Gradients of the last step of another size are freed, so that graphs can share the memory pool.
         self.optimizer.zero_grad()
         loss = self.module(fixed.step())
         self.fabric.backward(loss)

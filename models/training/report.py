@@ -2,56 +2,61 @@
 
 from __future__ import annotations
 
-import torch
+from dataclasses import dataclass
 
-from models.config import RunConfig
 from models.data.loading import TrainLoader
-from models.distributed.processes import Processes
 from models.optim import OptimizerSet
-from models.runs.metrics_log import MetricsLog
+from models.runs.metrics_log import Log
 from models.training.clock import Clock
-from models.training.flops import peak_flops
+from models.training.config import TrainConfig
 from models.training.losses import StepLosses, Stretch
 from models.training.observer import StepProgress, TrainObserver
 from models.training.state import TrainState
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Where a training stands in its epochs, and how fast it goes."""
+
+    config: TrainConfig
+    loader: TrainLoader
+    clock: Clock
+
+    def steps_left(self, epoch: int) -> int:
+        """Steps expected until the last epoch ends.
+
+        Args:
+            epoch: the current one; the loader may stand at the start of the next already.
+        """
+        whole = self.config.epochs - epoch - 1
+        return whole * self._steps(len(self.loader)) + self._steps(self.loader.batches_left)
+
+    def _steps(self, batches: int) -> int:
+        return -(-batches // self.config.accumulate)
 
 
 class Reporter:
     """Reads the losses on every process, since they are averaged over all, and tells them on the first.
 
     Args:
-        config: all settings.
-        loader: tells where in the data the training stands.
+        pace: of the training.
         losses: of the steps.
-        clock: tells how long it has taken.
-        device: of this process.
-        processes: all of them.
-        log: where records go; only the first process has one.
-        observer: told, too, where there is a log.
+        log: where records go.
+        observer: told, too.
+        peak: FLOP/s that all devices together could do; None: not known.
     """
 
     def __init__(
-        self,
-        config: RunConfig,
-        loader: TrainLoader,
-        losses: StepLosses,
-        clock: Clock,
-        device: torch.device,
-        processes: Processes,
-        log: MetricsLog | None,
-        observer: TrainObserver,
+        self, pace: Pace, losses: StepLosses, log: Log, observer: TrainObserver, peak: float | None
     ) -> None:
-        self.config, self.loader, self.losses, self.clock = config.train, loader, losses, clock
-        peak = peak_flops(device, config.train.precision)
-        self.peak = None if peak is None else peak * processes.count
-        self.log, self.observer = log, observer
-        self.epoch, self.waited = loader.epoch, 0.0
+        self.pace, self.losses, self.log, self.observer, self.peak = pace, losses, log, observer, peak
+        self.epoch, self.waited = pace.loader.epoch, 0.0
         self.loss: float | None = None
         """The last reported."""
 
     def start_epoch(self) -> None:
         """Time counts from here."""
-        self.epoch, self.waited = self.loader.epoch, self.loader.waited
+        self.epoch, self.waited = self.pace.loader.epoch, self.pace.loader.waited
         self.losses.restart()
 
     def report(self, state: TrainState, optimizer: OptimizerSet) -> None:
@@ -63,11 +68,9 @@ class Reporter:
         if not self.losses:
             return
         stretch = self.losses.take()
-        waiting = (self.loader.waited - self.waited) / stretch.seconds
-        self.loss, self.waited = stretch.loss, self.loader.waited
-        state.minutes = self.clock.minutes()
-        if self.log is None:
-            return
+        waiting = (self.pace.loader.waited - self.waited) / stretch.seconds
+        self.loss, self.waited = stretch.loss, self.pace.loader.waited
+        state.minutes = self.pace.clock.minutes()
         progress = self._progress(state, stretch, optimizer.learning_rate, waiting)
         self.log.write("train", state.step, _record(progress, stretch))
         self.observer.stepped(progress)
@@ -75,8 +78,7 @@ class Reporter:
     def _progress(
         self, state: TrainState, stretch: Stretch, learning_rate: float, waiting: float
     ) -> StepProgress:
-        left = self.config.epochs - self.epoch - 1
-        remaining = left * self._steps(len(self.loader)) + self._steps(self.loader.batches_left)
+        remaining = self.pace.steps_left(self.epoch)
         return StepProgress(
             epoch=self.epoch,
             step=state.step,
@@ -88,11 +90,8 @@ class Reporter:
             learning_rate=learning_rate,
             waiting=waiting,
             minutes=state.minutes,
-            minutes_left=self.clock.minutes_left(state.step, remaining),
+            minutes_left=self.pace.clock.minutes_left(state.step, remaining),
         )
-
-    def _steps(self, batches: int) -> int:
-        return -(-batches // self.config.accumulate)
 
 
 def _record(progress: StepProgress, stretch: Stretch) -> dict[str, float]:

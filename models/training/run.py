@@ -28,8 +28,8 @@ def train(
 ) -> TrainResult:
     """Train a model on a shard folder.
 
-    Stops after `train.epochs`, after `train.max_minutes`, or after `train.patience` validations without a
-    better one, whichever comes first. With `resume` a run that exists goes on from its last checkpoint, to
+    Stops after `train.epochs`, after `train.max_minutes`, or after `train.patience` validations without
+    improvement, whichever comes first. With `resume` a run that exists goes on from its last checkpoint, to
     the same losses as if it had never stopped; where there is none yet, it begins.
 
     With `train.devices` above 1 this process starts the others, and is the first of them; under `torchrun` it
@@ -66,14 +66,15 @@ def train_in(job: Job, processes: Processes, observer: TrainObserver) -> TrainRe
     try:
         with repeatable(training.device):
             if not processes.is_first:
-                return training.run_epochs(None)
+                return training.run_epochs()
             if training.loader.epoch < job.config.train.epochs:
-                run.write(job.config, shards.folder, training.dataset)
+                run.write(job.config.model_dump(mode="json"), shards.folder, training.dataset)
             kept = training.state.metrics_bytes
             with MetricsLog(run.metrics, run.tensorboard, keep_bytes=kept) as log:
                 result = training.run_epochs(log)
     finally:
         training.loader.close()
-    draw_curves(read_metrics(run.metrics), run.curves)
+    drawn = [metric.name for metric in job.config.metrics() if metric.in_curves]
+    draw_curves(read_metrics(run.metrics), drawn, run.curves)
     observer.finished(result)
     return result

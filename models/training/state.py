@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from behavior.config import parse_config
 from models.config import RunConfig
@@ -24,7 +25,6 @@ from models.runs.checkpoint import (
     set_random_state,
 )
 from models.runs.former import optimizer_without_former
-from models.tasks.retrieval import RetrievalModel
 
 # May change when a run is taken up again: they say how long, how often and where, not what is learned.
 FREE_SETTINGS = {
@@ -74,7 +74,7 @@ class Learned:
 
     config: RunConfig
     dataset: dict[str, Any]
-    model: RetrievalModel
+    model: nn.Module
     optimizer: OptimizerSet
     processes: Processes
     device: torch.device

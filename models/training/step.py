@@ -1,4 +1,4 @@
-"""One optimizer step: its parts worked through one after the other, on one device or on each of several."""
+"""One optimizer step with gradient accumulation, on one device or on each of several."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from dataclasses import dataclass
 
 import torch
 from lightning.fabric import Fabric
+from torch import nn
 
 from models.data.batch import PackedBatch
 from models.data.loading import TrainLoader
 from models.distributed.processes import Processes
-from models.distributed.sharding import clip_gradients
+from models.distributed.sharding import ShardedEmbedding, clip_gradients
 from models.optim import OptimizerSet
-from models.tasks.retrieval import LossBatch, RetrievalObjective
+from models.tasks.flops import StepWork
+from models.tasks.loss_batch import LossBatch
+from models.tasks.task import Task
 from models.training.fabric import leave_to_its_process
-from models.training.flops import StepWork
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,10 @@ class TakenStep:
     epoch: int
     """From 0."""
     parts: list[PackedBatch]
-    """This process's batches, on the host."""
+    """This process's micro-batches, on the host."""
     losses: list[torch.Tensor]
-    """Of each part: scalars. Added up over parts and averaged over processes: the step's mean loss."""
+    """Of each micro-batch: scalars. Summed over micro-batches and averaged over processes: the step's mean
+    loss."""
     gradient_norm: torch.Tensor | None
     """Before clipping; none where nothing is clipped."""
     learning_rate: float
@@ -43,37 +46,43 @@ class Stepper:
     Args:
         fabric: of this process.
         processes: all of them.
-        objective: on the device.
-        optimizer: of its parameters.
-        clip_norm: longest gradient.
+        task: its objective is on the device.
+        optimizer: of the objective's parameters.
+        clip_norm: maximum gradient norm; None: gradients are not clipped.
     """
 
     def __init__(
         self,
         fabric: Fabric,
         processes: Processes,
-        objective: RetrievalObjective,
+        task: Task,
         optimizer: OptimizerSet,
         clip_norm: float | None,
     ) -> None:
         self.fabric, self.processes = fabric, processes
         self.optimizer, self.clip_norm = optimizer, clip_norm
-        self.sharded_items = objective.model.embedding.sharded_items
+        self.task = task
+        self.sharded_items = _sharded_table(task.objective)
         if self.sharded_items is not None:
-            leave_to_its_process(objective, self.sharded_items.weight)
-        self.module = fabric.setup_module(objective)
+            leave_to_its_process(task.objective, self.sharded_items.weight)
+        self.module = fabric.setup_module(task.objective)
         if fabric.device.type == "cuda":
             # Fabric sends the first process's weights on a stream of its own, and nothing that comes next,
             # such as those of a checkpoint, would wait for them.
             torch.cuda.synchronize(fabric.device)
 
     def take(self, parts: list[PackedBatch], number: int, epoch: int) -> TakenStep | None:
-        """Update the weights by the gradient of the mean loss over all positions of all parts, everywhere.
+        """Update the weights by the gradient of the mean loss over the positions of all parts and processes.
+
+        Args:
+            parts: this process's micro-batches.
+            number: of the step, from 1.
+            epoch: from 0.
 
         Returns:
-            The step, or None where no position of any process has a target; nothing has changed then.
+            The step, or None where no position of any process has a loss; nothing has changed then.
         """
-        prepared = [LossBatch(part) for part in parts]
+        prepared = [self.task.prepare(part) for part in parts]
         work = self.work_of(prepared)
         if work.positions == 0:
             return None
@@ -107,10 +116,14 @@ class Stepper:
 
 
 def steps_of(loader: TrainLoader, accumulate: int) -> Iterator[list[PackedBatch]]:
-    """The rest of a loader's epoch, `accumulate` batches a step; the last step may have fewer."""
+    """The rest of a loader's epoch, `accumulate` micro-batches a step; the last step may have fewer."""
     parts: list[PackedBatch] = []
     for batch in loader:
         parts.append(batch)
         if len(parts) == accumulate or loader.at_end:
             yield parts
             parts = []
+
+
+def _sharded_table(module: nn.Module) -> ShardedEmbedding | None:
+    return next((part for part in module.modules() if isinstance(part, ShardedEmbedding)), None)

@@ -19,8 +19,8 @@ def test_flags_are_settings(lrm: Lrm, shards: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.code == 0, done.err
     assert json.loads(done.out)["best_valid"]["time"] == "unknown"
-    config = open_run(tmp_path / "run").config()
-    assert (config.model.time, config.train.devices) == ("unknown", 1)
+    settings = open_run(tmp_path / "run").settings()
+    assert (settings["model"]["time"], settings["train"]["devices"]) == ("unknown", 1)
 
 
 def test_validations_say_whether_the_time_was_known(lrm: Lrm, shards: Path, tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ from models.inputs.embedding import InputEmbedding
 from models.inputs.item_table import item_table
 from models.losses import LossConfig, RetrievalLoss
 from models.losses.negatives import NegativeSampler
-from models.tasks.retrieval import LossBatch, RetrievalModel, RetrievalObjective
+from models.tasks.loss_batch import LossBatch
+from models.tasks.retrieval import RetrievalModel, RetrievalObjective
 from tests.models.distributed.threads import together
 from tests.models.inputs.test_embedding import make_catalog
 

@@ -10,8 +10,8 @@ import torch
 from behavior.errors import UserError
 from models.data.batch import PackedBatch
 from models.distributed.processes import SINGLE, ReduceOp, SingleProcess
+from models.tasks.flops import StepWork
 from models.training.failed_step import load_failed_step
-from models.training.flops import StepWork
 from models.training.losses import StepLosses
 from models.training.step import TakenStep
 from tests.models.distributed.several_processes import (

@@ -18,17 +18,17 @@ from hypothesis import strategies as st
 
 from behavior.errors import UserError
 from behavior.shards.folder import open_shards
-from models.build import build_model
 from models.config import RunConfig, load_config
 from models.data.batch import PackedBatch
 from models.data.catalog import ItemCatalog
 from models.data.loading import ShardSource
 from models.data.sequences import SequenceData
-from models.evaluate_run import evaluate, judge_run, model_scorer
+from models.evaluate_run import evaluate, judge_run
 from models.evaluation.ranking import EvaluationConfig, evaluate_scorer
 from models.evaluation.scores import RowScores, Scores
 from models.evaluation.targets import Targets, find_targets
 from models.runs.checkpoint import load_checkpoint
+from models.tasks.retrieval import build_model, model_scorer
 from models.training import train
 from tests.models.shards import User, World, load, write_shards
 
@@ -403,8 +403,8 @@ def test_settings_of_the_run_can_be_replaced_and_what_cannot_be_done_is_told(
     def too_large(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("models.evaluate_run.rank_split", too_large)
-    with pytest.raises(UserError, match="parameters, item vectors and scores do not fit on the GPU"):
+    monkeypatch.setattr("models.tasks.retrieval.evaluator.rank_split", too_large)
+    with pytest.raises(UserError, match="parameters and the scores do not fit on the GPU"):
         judge_run(tmp_path / "run", device="cpu")
 
 

@@ -15,7 +15,7 @@ from behavior.shards.folder import open_shards, write_table
 from models.data.loading import ShardSource
 from models.evaluation.ranking import EvaluationConfig, rank_split
 from models.evaluation.rankings_table import write_rankings
-from models.evaluation.report import Evaluation, compare
+from models.evaluation.report import RankingEvaluation, compare
 from models.evaluation.scores import RowScores
 from tests.models.shards import User, World, write_shards
 
@@ -38,7 +38,7 @@ USERS = [
 ]
 
 
-def judge(folder: Path, scores: list[float], config: EvaluationConfig = CONFIG) -> Evaluation:
+def judge(folder: Path, scores: list[float], config: EvaluationConfig = CONFIG) -> RankingEvaluation:
     shards = open_shards(folder)
     rankings = rank_split(
         ShardSource(shards),
@@ -46,7 +46,7 @@ def judge(folder: Path, scores: list[float], config: EvaluationConfig = CONFIG) 
         split="test",
         config=config,
     )
-    return Evaluation.of(rankings, config, shards, {"model": "fixed", "time": "known"})
+    return RankingEvaluation.of(rankings, config, shards, {"model": "fixed", "time": "known"})
 
 
 @pytest.fixture(scope="module")

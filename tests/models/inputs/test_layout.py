@@ -20,7 +20,8 @@ from models.inputs.embedding import InputEmbedding
 from models.inputs.layout import LAYOUTS, make_layout
 from models.losses import LossConfig, RetrievalLoss
 from models.losses.negatives import NegativeSampler
-from models.tasks.retrieval import LossBatch, RetrievalModel, RetrievalObjective
+from models.tasks.loss_batch import LossBatch
+from models.tasks.retrieval import RetrievalModel, RetrievalObjective
 from models.training import recorded_input
 from tests.models.attention.reading_kernel import KERNELS_AND_READING
 from tests.models.backbones.backbone_oracle import N

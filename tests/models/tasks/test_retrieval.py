@@ -19,7 +19,8 @@ from models.inputs.config import EmbeddingConfig
 from models.inputs.embedding import InputEmbedding
 from models.losses import LossConfig, RetrievalLoss
 from models.losses.negatives import NegativeSampler
-from models.tasks.retrieval import LossBatch, RetrievalModel, RetrievalObjective
+from models.tasks.loss_batch import LossBatch
+from models.tasks.retrieval import RetrievalModel, RetrievalObjective
 from tests.models.warm import start
 
 FIRST, ITEMS, DIM, LENGTH = 2, 6, 4, 5

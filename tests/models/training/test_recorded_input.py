@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from models.data.batch import PackedBatch
 from models.data.declared import CORE
-from models.tasks.retrieval import LossBatch
+from models.tasks.loss_batch import LossBatch
 from models.training.recorded_input import RecordedInput, StepSize, round_up
 
 

@@ -19,12 +19,13 @@ from models.data.batch import PackedBatch
 from models.distributed.processes import SINGLE
 from models.optim import build_optimizer
 from models.tasks.retrieval import RetrievalObjective
+from models.tasks.task import Task
 from models.training import recorded_input
 from models.training.recorded_step import RecordedStepper, records_steps
 from models.training.step import Stepper
 from tests.models.attention.reading_kernel import KERNELS_AND_READING
 from tests.models.distributed.threads import one_of
-from tests.models.training.test_training_steps import batches, blank_targets, objective_of
+from tests.models.training.test_training_steps import batches, blank_targets, task_of
 from tests.models.training.training_runs import circle, settings
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -59,13 +60,11 @@ def draw_the_same(objective: RetrievalObjective, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(sampler, "draw", draw)
 
 
-def steppers(
-    config: RunConfig, objective: Callable[[], RetrievalObjective]
-) -> tuple[Stepper, RecordedStepper]:
+def steppers(config: RunConfig, task: Callable[[], Task]) -> tuple[Stepper, RecordedStepper]:
     """A plain one, and one with input of fixed sizes; each with a model of its own, of equal weights."""
     fabric = Fabric(accelerator="cpu", devices=1, precision=config.train.precision)
-    made = [objective() for _ in range(2)]
-    plain, other = (build_optimizer(config.optimizer, module) for module in made)
+    made = [task() for _ in range(2)]
+    plain, other = (build_optimizer(config.optimizer, one.objective) for one in made)
     clip_norm = config.optimizer.clip_norm
     return (
         Stepper(fabric, SINGLE, made[0], plain, clip_norm),
@@ -85,12 +84,13 @@ def check_alike(
 ) -> int:
     """Both kinds of steps have the same losses, norms and weights; returns the number of sizes."""
 
-    def objective() -> RetrievalObjective:
-        made = objective_of(config, shards)
-        draw_the_same(made, monkeypatch)
+    def task() -> Task:
+        made = task_of(config, shards)
+        assert isinstance(made.objective, RetrievalObjective)
+        draw_the_same(made.objective, monkeypatch)
         return made
 
-    plain, recorded = steppers(config, objective)
+    plain, recorded = steppers(config, task)
     for number, batch in enumerate(some_batches(config, shards), 1):
         results = []
         for stepper in (plain, recorded):
@@ -148,7 +148,7 @@ def test_nor_does_it_in_mixed_precision(shards: Path, monkeypatch: pytest.Monkey
 @pytest.mark.usefixtures("reading")
 def test_a_step_without_any_target_changes_nothing(shards: Path) -> None:
     config = settings(*EXACT)
-    _, recorded = steppers(config, lambda: objective_of(config, shards))
+    _, recorded = steppers(config, lambda: task_of(config, shards))
     before = {name: weight.clone() for name, weight in recorded.module.state_dict().items()}
     assert recorded.take([blank_targets(batches(config, shards)[0])], 1, 0) is None
     assert all(torch.equal(weight, before[name]) for name, weight in recorded.module.state_dict().items())
@@ -198,10 +198,10 @@ def test_a_step_reads_nothing_back(changes: list[str], shards: Path, monkeypatch
 
         return run
 
-    objective = objective_of(config, shards)
+    task = task_of(config, shards)
     fabric = Fabric(accelerator="cpu", devices=1)
-    optimizer = build_optimizer(config.optimizer, objective)
-    recorded = RecordedStepper(fabric, objective, optimizer, config.optimizer.clip_norm, LONGEST, watched)
+    optimizer = build_optimizer(config.optimizer, task.objective)
+    recorded = RecordedStepper(fabric, task, optimizer, config.optimizer.clip_norm, LONGEST, watched)
     assert recorded.take(batches(config, shards)[:1], 1, 0) is not None
 
 
@@ -220,7 +220,7 @@ def test_reading_back_is_noticed() -> None:
 def test_learning_rates_stay_where_a_recording_reads_them(shards: Path) -> None:
     """Also when the state of a run is loaded that kept them as numbers; what is saved are numbers."""
     config = settings("optimizer.item_table=rowwise_adagrad", "optimizer.item_learning_rate=0.5")
-    objective = objective_of(config, shards)
+    objective = task_of(config, shards).objective
     plain, ours = (build_optimizer(config.optimizer, objective) for _ in range(2))
     ours.keep_rates_on(CPU)
     held = [group["lr"] for group in ours.param_groups]
@@ -242,8 +242,14 @@ def test_learning_rates_stay_where_a_recording_reads_them(shards: Path) -> None:
     [
         ([], CPU, 1, "train.device", "needs a CUDA device, and this is cpu"),
         ([], GPU, 2, "train.devices", "needs one process, and there are 2"),
-        (["train.accumulate=2"], GPU, 1, "train.accumulate", "needs steps of one part"),
-        (["model.recompute=block"], GPU, 1, "model.recompute", "needs blocks that are computed once"),
+        (["train.accumulate=2"], GPU, 1, "train.accumulate", "needs steps of one micro-batch"),
+        (
+            ["model.recompute=block"],
+            GPU,
+            1,
+            "model.recompute",
+            "needs blocks without activation checkpointing",
+        ),
     ],
 )
 def test_what_cannot_be_recorded_is_refused(

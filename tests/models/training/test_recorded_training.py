@@ -11,7 +11,7 @@ import torch
 from behavior.errors import UserError
 from models.attention import dispatch
 from models.runs.checkpoint import load_checkpoint
-from models.training import loop, recorded_input, train
+from models.training import recorded_input, setup, train
 from models.training.cuda_graph import CudaGraphs, Work
 from tests.models.attention.reading_kernel import KERNELS_AND_READING
 from tests.models.training.training_runs import (
@@ -43,8 +43,8 @@ def _small_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def without_recording(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch, "KERNELS", KERNELS_AND_READING)
-    monkeypatch.setattr(loop, "records_steps", lambda config, *_: config.train.cuda_graphs)
-    monkeypatch.setattr(loop, "CudaGraphs", lambda *_: lambda work: work)
+    monkeypatch.setattr(setup, "records_steps", lambda config, *_: config.train.cuda_graphs)
+    monkeypatch.setattr(setup, "CudaGraphs", lambda *_: lambda work: work)
 
 
 def assert_alike(run: Path, other: Path, tolerance: float) -> None:

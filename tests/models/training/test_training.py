@@ -83,7 +83,7 @@ def test_the_run_folder_is_complete(whole: Path, shards: Path) -> None:
         parse_config(RunConfig, yaml.safe_load((whole / "config.yaml").read_text()), where="") == settings()
     )
     run = open_run(whole)
-    assert run.config() == settings()
+    assert parse_config(RunConfig, run.settings(), where="") == settings()
     assert run.data == str(shards)
 
 

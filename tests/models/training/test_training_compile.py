@@ -15,7 +15,7 @@ from torch._dynamo.utils import counters
 from behavior.errors import UserError
 from models.backbones import BackboneConfig, build_backbone
 from models.data.batch import PackedBatch
-from models.training import loop, train
+from models.training import setup, train
 from models.training.compile import compile_blocks
 from tests.models.tokens import tokens_of
 from tests.models.training.training_runs import circle, records, settings
@@ -69,7 +69,7 @@ def test_a_compiled_training_has_the_losses_of_a_plain_one(
     shards = circle(tmp_path / "data")
     plain, compiled = tmp_path / "plain", tmp_path / "compiled"
     train(settings("model.dropout=0"), shards, plain)
-    monkeypatch.setattr(loop, "compile_blocks", lambda *given: compile_blocks(*given, backend="eager"))
+    monkeypatch.setattr(setup, "compile_blocks", lambda *given: compile_blocks(*given, backend="eager"))
     train(settings("model.dropout=0", "train.compile=true"), shards, compiled)
     assert counters["stats"]["unique_graphs"] > 0
     for mine, theirs in zip(records(compiled), records(plain), strict=True):

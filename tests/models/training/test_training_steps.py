@@ -11,17 +11,18 @@ from lightning.fabric import Fabric
 
 from behavior.errors import UserError
 from behavior.shards.folder import open_shards
-from models.build import build_objective, make_loader
+from models.build import build_task, make_loader
 from models.config import RunConfig
 from models.data.batch import PackedBatch
 from models.data.loading import MemorySource
 from models.distributed.processes import SINGLE
 from models.optim import build_optimizer
-from models.tasks.retrieval import LossBatch, RetrievalObjective
+from models.tasks.flops import StepWork
+from models.tasks.loss_batch import LossBatch
+from models.tasks.task import Task
 from models.training import loop, train
 from models.training import losses as losses_module
 from models.training.failed_step import load_failed_step, save_failed_step
-from models.training.flops import StepWork
 from models.training.losses import StepLosses
 from models.training.step import Stepper, TakenStep, steps_of
 from tests.models.shards import load
@@ -43,15 +44,15 @@ def batches(config: RunConfig, shards: Path) -> list[PackedBatch]:
     return made
 
 
-def objective_of(config: RunConfig, shards: Path) -> RetrievalObjective:
+def task_of(config: RunConfig, shards: Path) -> Task:
     torch.manual_seed(0)
-    return build_objective(config, open_shards(shards))
+    return build_task(config, open_shards(shards))
 
 
-def stepper(config: RunConfig, objective: RetrievalObjective) -> Stepper:
-    optimizer = build_optimizer(config.optimizer, objective)
+def stepper(config: RunConfig, task: Task) -> Stepper:
+    optimizer = build_optimizer(config.optimizer, task.objective)
     fabric = Fabric(accelerator="cpu", devices=1)
-    return Stepper(fabric, SINGLE, objective, optimizer, config.optimizer.clip_norm)
+    return Stepper(fabric, SINGLE, task, optimizer, config.optimizer.clip_norm)
 
 
 def blank_targets(batch: PackedBatch) -> PackedBatch:
@@ -66,19 +67,19 @@ def test_a_step_in_parts_has_the_gradient_of_all_positions_taken_one_by_one(shar
     config = settings(*EXACT, "train.batch_sequences=5", "optimizer.clip_norm=1e9")
     parts = batches(config, shards)[:3]
     parts.append(blank_targets(batches(config, shards)[3]))
-    oracle = objective_of(config, shards)
+    oracle = task_of(config, shards).objective
     single = [(part, position) for part in parts for position in LossBatch(part).positions.tolist()]
     total = torch.stack([oracle(LossBatch(part, torch.tensor([place]))) for part, place in single]).mean()
     total.backward()
-    objective = objective_of(config, shards)
-    taken = stepper(config, objective).take(parts, 1, 0)
+    task = task_of(config, shards)
+    taken = stepper(config, task).take(parts, 1, 0)
     assert taken is not None
     assert sum(loss.item() for loss in taken.losses) == pytest.approx(total.item(), rel=1e-5)
     assert taken.work.positions == len(single)
     assert taken.work.tokens == sum(part.num_tokens for part in parts)
     assert taken.work.squared_lengths == sum(n * n for part in parts for n in part.lengths.tolist())
     expected = dict(oracle.named_parameters())
-    for name, parameter in objective.named_parameters():
+    for name, parameter in task.objective.named_parameters():
         torch.testing.assert_close(parameter.grad, expected[name].grad, rtol=1e-4, atol=1e-6, msg=name)
     norm = math.sqrt(sum(float(p.grad.square().sum()) for p in expected.values() if p.grad is not None))
     assert taken.gradient_norm is not None
@@ -87,11 +88,11 @@ def test_a_step_in_parts_has_the_gradient_of_all_positions_taken_one_by_one(shar
 
 def test_a_step_without_any_target_changes_nothing(shards: Path) -> None:
     config = settings(*EXACT, "optimizer.weight_decay=0.5")
-    objective = objective_of(config, shards)
-    before = {name: weight.clone() for name, weight in objective.state_dict().items()}
+    task = task_of(config, shards)
+    before = {name: weight.clone() for name, weight in task.objective.state_dict().items()}
     parts = [blank_targets(batch) for batch in batches(config, shards)[:2]]
-    assert stepper(config, objective).take(parts, 1, 0) is None
-    assert all(torch.equal(weight, before[name]) for name, weight in objective.state_dict().items())
+    assert stepper(config, task).take(parts, 1, 0) is None
+    assert all(torch.equal(weight, before[name]) for name, weight in task.objective.state_dict().items())
 
 
 def test_no_step_reaches_into_the_next_epoch(shards: Path) -> None:

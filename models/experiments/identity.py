@@ -1,0 +1,55 @@
+"""Which runs are the same, whatever table or line asked for them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from models.config import RunConfig
+from models.training import FREE_SETTINGS
+
+# What says where and how fast, and neither what is learned nor which checkpoint is judged.
+_NO_PART_OF_A_RUN = FREE_SETTINGS - {
+    "train.epochs",
+    "train.max_minutes",
+    "train.patience",
+    "train.validate_every_epochs",
+}
+
+CAME_LATER: dict[str, Any] = {"task.kind": "retrieval"}
+"""Settings that earlier records know nothing of, and the value that stands for how runs were made before."""
+
+
+def run_digest(config: RunConfig, data: str) -> str:
+    """16 hexadecimal digits of the settings and the data set; equal for runs that learn and are judged alike.
+
+    A setting in `CAME_LATER` counts only where it is another than how runs were made before it, so that a run
+    keeps the digest it was recorded by.
+
+    Args:
+        config: all settings.
+        data: the data set's digest.
+    """
+    settings = config.model_dump(mode="json")
+    for free in _NO_PART_OF_A_RUN:
+        _drop(settings, free)
+    for later, value in CAME_LATER.items():
+        _drop(settings, later, only=value)
+    text = json.dumps([settings, data], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+_ANY = object()
+
+
+def _drop(settings: dict[str, Any], key: str, only: Any = _ANY) -> None:
+    """Take a setting out; one that came later along with a section it leaves empty."""
+    *sections, name = key.split(".")
+    inner = settings
+    for section in sections:
+        inner = inner.get(section, {})
+    if name in inner and (only is _ANY or inner[name] == only):
+        del inner[name]
+    if only is not _ANY and not inner and len(sections) == 1:
+        settings.pop(sections[0], None)

@@ -1,0 +1,72 @@
+"""Floating-point operations of a training step.
+
+What the mathematics of a model needs is counted, a multiplication and an addition as two: not what a kernel
+recomputes to save memory, and nothing that is not a matrix product. Model FLOPs utilization (MFU) is this
+over the device's peak (Chowdhery et al., 2022, PaLM, appendix B).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import nn
+
+from models.tasks.config import ModelConfig
+
+FORWARD_AND_BACKWARD = 3.0
+"""A matrix product has two more in its backward pass, as large as itself."""
+_ATTENTION_FORWARD_AND_BACKWARD = 3.5
+"""Attention has two products forward and five backward: scores are not kept."""
+
+
+class StepWork(NamedTuple):
+    """How much there is to do in a step."""
+
+    tokens: float
+    squared_lengths: float
+    """Sum of the squares of the sequences' lengths."""
+    positions: float
+    """Tokens that have a loss."""
+
+
+@dataclass(frozen=True)
+class TrainingFlops:
+    """Operations of forward and backward pass, by what they grow with."""
+
+    token: float
+    """A token: linear layers, 6 an element of their matrices."""
+    squared_length: float
+    """A squared length: attention, of which the causal half is counted."""
+    position: float
+    """A position with a loss: what its query is compared with."""
+
+    def of(self, work: StepWork) -> float:
+        """Operations of a step."""
+        return (
+            self.token * work.tokens
+            + self.squared_length * work.squared_lengths
+            + self.position * work.positions
+        )
+
+
+def backbone_flops(model: nn.Module, config: ModelConfig, *, position: float) -> TrainingFlops:
+    """Operations of a model whose tokens all go through its linear layers and its backbone's attention.
+
+    Embedding tables are looked up and count nothing. A backbone that sees more tokens than the batch has
+    events is counted as if it did not.
+
+    Args:
+        model: its linear layers are counted.
+        config: sizes of the backbone.
+        position: operations of the forward and backward pass of the loss, a position.
+    """
+    matrices = sum(part.weight.numel() for part in model.modules() if isinstance(part, nn.Linear))
+    # Scores and their product with the values, each 2 * width a pair, and length^2 / 2 pairs.
+    settings = config.block_settings(config.max_length)
+    attention = float(settings.heads * (settings.query_dim + settings.num_channels * settings.value_dim))
+    return TrainingFlops(
+        token=FORWARD_AND_BACKWARD * 2.0 * matrices,
+        squared_length=_ATTENTION_FORWARD_AND_BACKWARD * config.blocks * attention,
+        position=position,
+    )

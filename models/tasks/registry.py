@@ -1,0 +1,86 @@
+"""Which tasks there are, by the name that `task.kind` gives. Nothing is imported by name: others register."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from behavior.config import did_you_mean
+from behavior.errors import UserError
+from models.evaluation.metrics import metric_names
+
+if TYPE_CHECKING:  # settings are read without torch
+    from behavior.shards.folder import ShardFolder
+    from models.evaluation.config import EvaluationConfig
+    from models.inputs.item_table import MakeItemTable
+    from models.tasks.config import TaskSettings
+    from models.tasks.task import Task
+
+    Build = Callable[[TaskSettings, ShardFolder, MakeItemTable], Task]
+    """Makes a task with fresh weights, on the CPU, drawn from torch's global generator."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that an evaluation gives, which `train.select_by` may name."""
+
+    name: str
+    higher_is_better: bool = True
+    in_curves: bool = True
+    """Whether it is drawn in the run's curves."""
+
+    def improves(self, value: float, best: float | None) -> bool:
+        """Whether a value is better than the best one so far."""
+        if best is None:
+            return True
+        return value > best if self.higher_is_better else value < best
+
+
+@dataclass(frozen=True)
+class TaskKind:
+    """A task before it has settings and data."""
+
+    name: str
+    metrics: Callable[[EvaluationConfig], list[Metric]]
+    """All metrics of its evaluations."""
+    build: Build
+
+
+def register_task(kind: TaskKind) -> TaskKind:
+    """Make a kind known to `task.kind`, in place of one of the same name.
+
+    Every process that reads its settings must do so first, those of `lrm evaluate` and of serving included.
+    """
+    _KINDS[kind.name] = kind
+    return kind
+
+
+def task_kind(name: str) -> TaskKind:
+    """The kind of that name.
+
+    Raises:
+        UserError: there is none; names the nearest.
+    """
+    if name not in _KINDS:
+        raise UserError(
+            f"there is no task '{name}'",
+            where="task.kind",
+            fix=f"{did_you_mean(name, _KINDS)} A task of your own: call models.tasks.register_task first",
+        )
+    return _KINDS[name]
+
+
+def _retrieval_metrics(config: EvaluationConfig) -> list[Metric]:
+    return [Metric(name, in_curves=not name.startswith("mrr@")) for name in metric_names(config.cutoffs)]
+
+
+def _build_retrieval(settings: TaskSettings, shards: ShardFolder, make_items: MakeItemTable) -> Task:
+    from models.tasks.retrieval import build_retrieval
+
+    return build_retrieval(settings, shards, make_items)
+
+
+_KINDS: dict[str, TaskKind] = {}
+
+RETRIEVAL = register_task(TaskKind("retrieval", _retrieval_metrics, _build_retrieval))

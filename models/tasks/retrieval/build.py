@@ -1,0 +1,80 @@
+"""From settings and a data set to the model of retrieval, its loss and its task."""
+
+from __future__ import annotations
+
+from behavior.shards.folder import ShardFolder
+from models.backbones import build_backbone, check_time_bias
+from models.data.about import about_sequences
+from models.data.catalog import ItemCatalog
+from models.inputs.embedding import InputEmbedding
+from models.inputs.item_table import MakeItemTable, item_table
+from models.losses import RetrievalLoss
+from models.losses.negatives import NegativeSampler
+from models.tasks.config import TaskSettings
+from models.tasks.retrieval.model import RetrievalModel
+from models.tasks.retrieval.objective import RetrievalObjective
+from models.tasks.retrieval.task import RetrievalTask
+
+
+def build_model(
+    settings: TaskSettings,
+    catalog: ItemCatalog,
+    *,
+    num_behaviors: int,
+    has_time: bool,
+    make_items: MakeItemTable = item_table,
+) -> RetrievalModel:
+    """A model with fresh weights, on the CPU.
+
+    Args:
+        settings: all settings.
+        catalog: the items.
+        num_behaviors: ids 1..num_behaviors.
+        has_time: whether events have timestamps.
+        make_items: makes the table of items, of the number of item ids and a width.
+
+    Raises:
+        UserError: a time bias on data without time, or a setting that does not fit the data.
+    """
+    check_time_bias(settings.model, has_time=has_time)
+    model = settings.model
+    embedding = InputEmbedding(
+        settings.embedding,
+        catalog,
+        num_behaviors=num_behaviors,
+        dim=model.dim,
+        max_length=model.max_length,
+        dropout=model.input_dropout_rate,
+        learned_positions=model.has_learned_positions,
+        scale_items=model.scales_input,
+        make_items=make_items,
+    )
+    max_tokens = embedding.layout.max_tokens(model.max_length)
+    backbone = build_backbone(model, max_length=model.max_length, max_tokens=max_tokens)
+    num_items = catalog.num_item_ids - catalog.first_item
+    return RetrievalModel(
+        embedding,
+        backbone,
+        first_item=catalog.first_item,
+        num_items=num_items,
+        normalize=settings.loss.normalize,
+    )
+
+
+def build_retrieval(
+    settings: TaskSettings, shards: ShardFolder, make_items: MakeItemTable = item_table
+) -> RetrievalTask:
+    """The task with a model of fresh weights, on the CPU.
+
+    Raises:
+        UserError: see `build_model`; or the loss does not fit the data.
+    """
+    catalog = ItemCatalog.from_shards(shards)
+    about = about_sequences(shards)
+    model = build_model(
+        settings, catalog, num_behaviors=about.num_behaviors, has_time=about.has_time, make_items=make_items
+    )
+    negatives = settings.loss.negatives
+    sampler = NegativeSampler(catalog.train_count, catalog.first_item, negatives.popularity_power)
+    objective = RetrievalObjective(model, RetrievalLoss(settings.loss, sampler, model.held_items))
+    return RetrievalTask(settings.model, settings.loss, objective)

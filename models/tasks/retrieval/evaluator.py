@@ -1,0 +1,109 @@
+"""Judges a retrieval model: it ranks every known item for every target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from behavior.shards.folder import ShardFolder
+from models.data.loading import SequenceSource
+from models.data.sequences import SequenceData
+from models.data.windows import gather, history_windows
+from models.distributed.processes import SINGLE, Processes
+from models.evaluation.breakdown import check_attributes
+from models.evaluation.config import EvaluationConfig
+from models.evaluation.divided_scores import DividedScores
+from models.evaluation.ranking import Scorer, evaluate_scorer, excludes_seen, rank_split
+from models.evaluation.report import RankingEvaluation
+from models.evaluation.scores import ProductScores, Scores
+from models.evaluation.targets import Split, Targets
+from models.tasks.config import ModelConfig
+from models.tasks.retrieval.model import RetrievalModel
+from models.tasks.task import Evaluator
+
+
+class RetrievalEvaluator(Evaluator):
+    """Ranks every known item for the targets of a split.
+
+    Args:
+        model: what ranks.
+        shown: what the model is shown of a history.
+        source: the sequences; gone through once now where `exclude_seen` is `auto`.
+        config: how.
+    """
+
+    def __init__(
+        self, model: RetrievalModel, shown: ModelConfig, source: SequenceSource, config: EvaluationConfig
+    ) -> None:
+        self.model, self.shown, self.source, self.config = model, shown, source, config
+        self.exclude_seen = excludes_seen(source, config.exclude_seen)
+        self.time = shown.time if source.about.has_time else "none"
+        self.protocol = {"time": self.time, "exclude_seen": self.exclude_seen}
+
+    def evaluate(self, split: Split, processes: Processes = SINGLE) -> dict[str, Any]:
+        """As `models.evaluation.ranking.evaluate_scorer`, and `time`."""
+        metrics = evaluate_scorer(
+            self.source,
+            model_scorer(self.model, self.shown),
+            split=split,
+            config=self.config,
+            exclude_seen=self.exclude_seen,
+            processes=processes,
+        )
+        return metrics | {"time": self.time}
+
+    def judge(self, split: Split, shards: ShardFolder, about: dict[str, Any]) -> RankingEvaluation:
+        """The rank of every target.
+
+        Raises:
+            UserError: the data set cannot be broken down as asked.
+        """
+        check_attributes(self.config.by, shards)
+        rankings = rank_split(
+            self.source,
+            model_scorer(self.model, self.shown),
+            split=split,
+            config=self.config,
+            exclude_seen=self.exclude_seen,
+        )
+        return RankingEvaluation.of(rankings, self.config, shards, {"time": self.time} | about)
+
+
+def model_scorer(model: RetrievalModel, config: ModelConfig) -> Scorer:
+    """Score every known item by the query after the newest `max_length` events of the history.
+
+    Item vectors are made here, once: a model that was trained on needs a new scorer. The scorer takes
+    gradients and dropout out of the model while it scores, and puts its mode back.
+    """
+    with _scoring(model):
+        items = model.item_vectors()
+    held = model.held_items
+    if held is not None:
+        items = held.filled(items)
+    pin = model.device.type == "cuda"
+
+    def score(data: SequenceData, targets: Targets) -> Scores | DividedScores:
+        if held is None and not len(targets):
+            return ProductScores(items[:0], items)
+        # Without targets, too, where items are divided: all processes look them up together.
+        windows = history_windows(data, targets.sequence, targets.stop, targets.event, config.max_length)
+        batch = gather(data, windows, time=config.time, pin=pin).to(model.device, non_blocking=pin)
+        with _scoring(model):
+            query = model(batch)[batch.offsets[1:] - 1]
+            return ProductScores(query, items) if held is None else DividedScores(query, items, held)
+
+    return score
+
+
+@contextmanager
+def _scoring(model: RetrievalModel) -> Iterator[None]:
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)

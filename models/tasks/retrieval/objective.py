@@ -1,0 +1,54 @@
+"""The objective of retrieval: the loss over all positions that have a target."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from models.data.batch import PackedBatch
+from models.losses import RetrievalLoss
+from models.tasks.loss_batch import LossBatch
+from models.tasks.retrieval.model import RetrievalModel
+
+
+class RetrievalObjective(nn.Module):
+    """What training minimises: the loss over all tokens that have a target."""
+
+    def __init__(self, model: RetrievalModel, loss: RetrievalLoss) -> None:
+        super().__init__()
+        self.model = model
+        self.loss = loss
+
+    def forward(self, step: LossBatch, denominator: torch.Tensor | float | None = None) -> torch.Tensor:
+        """The sum of the losses of all positions over `denominator`, a scalar.
+
+        Processes that train together average their gradients. Where each divides by the number of positions
+        on all of them over the number of processes, the average is that of the mean over all positions,
+        however they are spread. A step without positions is zero, with zero gradients for every parameter, so
+        that a process that has none still takes part.
+
+        Args:
+            step: the batch.
+            denominator: by default the number of positions in `step`, which gives their mean loss.
+        """
+        if len(step.positions) == 0:
+            return self._nothing(step.batch, denominator)
+        query = self.model(step.batch).index_select(0, step.positions)
+        target = step.batch.target[step.positions] - self.model.first_item
+        if step.mask is not None:
+            target = target.clamp(min=0)  # no item where there is no target, but one that can be looked up
+        loss: torch.Tensor = self.loss(query, target, self.model.item_vectors, denominator, step.mask)
+        return loss
+
+    def _nothing(self, batch: PackedBatch, denominator: torch.Tensor | float | None) -> torch.Tensor:
+        # Sums of no elements: zero even where a parameter is no number.
+        empty = [parameter.flatten()[:0].sum() for parameter in self.parameters() if parameter.requires_grad]
+        nothing = torch.stack(empty).sum().float()
+        table = self.model.embedding.sharded_items
+        if table is None:
+            return nothing
+        # Other processes look items up in the rows that this one holds, at these same places.
+        self.model.embedding.item_vectors(batch.item)
+        query = table.weight.new_zeros(0, table.embedding_dim)
+        loss: torch.Tensor = self.loss(query, batch.item[:0], self.model.item_vectors, denominator)
+        return nothing + loss

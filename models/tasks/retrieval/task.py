@@ -1,0 +1,45 @@
+"""Retrieval as a `Task`."""
+
+from __future__ import annotations
+
+from models.data.loading import SequenceSource
+from models.evaluation.config import EvaluationConfig
+from models.losses.config import LossConfig
+from models.tasks.config import ModelConfig
+from models.tasks.flops import FORWARD_AND_BACKWARD, TrainingFlops, backbone_flops
+from models.tasks.retrieval.evaluator import RetrievalEvaluator
+from models.tasks.retrieval.objective import RetrievalObjective
+from models.tasks.task import Task
+
+
+class RetrievalTask(Task):
+    """Every known item is ranked for what comes next.
+
+    Args:
+        config: sizes of the backbone, and what it is shown.
+        loss: settings of the loss.
+        objective: the model and its loss.
+    """
+
+    def __init__(self, config: ModelConfig, loss: LossConfig, objective: RetrievalObjective) -> None:
+        self.config, self.loss, self.objective, self.model = config, loss, objective, objective.model
+
+    def evaluator(self, source: SequenceSource, config: EvaluationConfig) -> RetrievalEvaluator:
+        """See `models.tasks.task.Task.evaluator`."""
+        return RetrievalEvaluator(self.model, self.config, source, config)
+
+    def flops(self) -> TrainingFlops:
+        """A position costs the scores of the items that it is compared with.
+
+        Negatives from the batch are counted as if they were all items.
+        """
+        items = self.model.num_items
+        if self.loss.kind != "full_softmax" and self.loss.negatives.source == "catalog":
+            items = min(items, self.loss.negatives.count)
+        position = FORWARD_AND_BACKWARD * 2.0 * items * self.config.dim
+        return backbone_flops(self.model, self.config, position=position)
+
+    @property
+    def num_parameters(self) -> int:
+        """See `models.tasks.task.Task.num_parameters`."""
+        return self.model.num_parameters

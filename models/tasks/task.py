@@ -1,0 +1,114 @@
+"""The protocol of a task: all that differs between, say, retrieval and ranking.
+
+Training, checkpoints, FLOPs and evaluation work through a `Task` and name none. To add one, write a class for
+the model with its objective, an `Evaluator`, and a `Task` that holds both together; then register its kind
+(`models.tasks.registry`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import nn
+
+from behavior.shards.folder import ShardFolder
+from models.data.batch import PackedBatch
+from models.data.loading import SequenceSource
+from models.distributed.processes import SINGLE, Processes
+from models.evaluation.config import EvaluationConfig
+from models.evaluation.targets import Split
+from models.tasks.flops import TrainingFlops
+from models.tasks.loss_batch import LossBatch
+
+
+class Evaluation(Protocol):
+    """What came of judging a model on one split; `models.evaluation.report.RankingEvaluation` is one."""
+
+    @property
+    def split(self) -> Split: ...
+
+    @property
+    def config(self) -> EvaluationConfig: ...
+
+    @property
+    def shards(self) -> ShardFolder: ...
+
+    def report(self) -> dict[str, Any]:
+        """Metrics, and under which protocol, as plain values."""
+
+
+@dataclass(frozen=True)
+class PlainEvaluation:
+    """An `Evaluation` whose report is made already."""
+
+    split: Split
+    config: EvaluationConfig
+    shards: ShardFolder
+    metrics: dict[str, Any]
+
+    def report(self) -> dict[str, Any]:
+        """See `Evaluation.report`."""
+        return self.metrics
+
+
+class Evaluator(Protocol):
+    """Judges a task's model on the sequences of one data set, as often as asked, by the weights of then."""
+
+    config: EvaluationConfig
+    protocol: dict[str, Any]
+    """What decides the numbers besides the model, such as `time` and `exclude_seen`, as plain values."""
+
+    def evaluate(self, split: Split, processes: Processes = SINGLE) -> dict[str, Any]:
+        """The metrics that the task's kind names, and whatever else is to be logged, protocol included.
+
+        All processes call it together; each may judge a share, and the first one's result counts. The model
+        is left in the mode that it was in, and torch's random generators in their state.
+        """
+        ...
+
+    def judge(self, split: Split, shards: ShardFolder, about: dict[str, Any]) -> Evaluation:
+        """The same in one process, for a trained model, with all that `lrm evaluate` shows.
+
+        Args:
+            split: valid or test.
+            shards: the data set.
+            about: what is judged; part of the report.
+        """
+        return PlainEvaluation(split, self.config, shards, self.evaluate(split) | about)
+
+
+class Task(Protocol):
+    """What a model is trained for, with fresh or trained weights, on one data set.
+
+    A checkpoint remembers the settings, among them the task's kind, and the state of `model`.
+    """
+
+    objective: nn.Module
+    """`objective(step: LossBatch, denominator) -> loss`: the sum of the losses of the step's positions over
+    `denominator` (a float; by default their number), a float32 scalar. A step without positions gives zero
+    with zero gradients for every parameter, so that a process that has none still takes part."""
+    model: nn.Module
+    """The part of the objective that checkpoints hold and that is evaluated and served."""
+
+    def prepare(self, batch: PackedBatch) -> LossBatch:
+        """Which positions of a batch have a loss; on the host."""
+        return LossBatch(batch)
+
+    def evaluator(self, source: SequenceSource, config: EvaluationConfig) -> Evaluator:
+        """Judges `model`.
+
+        Args:
+            source: the sequences, read at every evaluation.
+            config: how.
+        """
+        ...
+
+    def flops(self) -> TrainingFlops:
+        """What a step costs."""
+        ...
+
+    @property
+    def num_parameters(self) -> int:
+        """Parameters of the model, those that other processes hold included."""
+        return sum(parameter.numel() for parameter in self.model.parameters())

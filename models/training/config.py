@@ -1,0 +1,69 @@
+"""Settings of the training loop."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from behavior.config import Config
+from models.gpu.config import DeviceName
+
+
+class TrainConfig(Config):
+    """The training loop."""
+
+    epochs: int = Field(101, ge=1, description="passes over the training data")
+    max_minutes: float | None = Field(
+        None,
+        gt=0.0,
+        description="time limit in minutes, over all resumptions of the run; null: none",
+    )
+    batch_sequences: int = Field(
+        128, ge=1, description="global batch size in sequences: of all devices and micro-batches together"
+    )
+    batch_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="global batch size as a budget of events, filled with whole sequences; replaces "
+        "batch_sequences",
+    )
+    accumulate: int = Field(1, ge=1, description="gradient accumulation: micro-batches per optimizer step")
+    seed: int = Field(0, ge=0, description="random seed of weights, shuffling, dropout and negative sampling")
+    validate_every_epochs: int = Field(1, ge=1, description="validation interval in epochs")
+    select_by: str = Field("ndcg@10", description="validation metric that chooses the best checkpoint")
+    patience: int | None = Field(
+        None,
+        ge=1,
+        description="early stopping: validations without improvement of select_by before training ends; "
+        "null: off",
+    )
+    checkpoint_every_steps: int = Field(
+        500, ge=1, description="checkpoint interval in optimizer steps; every epoch ends with one as well"
+    )
+    log_every_steps: int = Field(10, ge=1, description="logging interval in optimizer steps")
+    device: DeviceName = Field("auto", description="auto: a GPU where there is one")
+    devices: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        1, description="number of devices of this machine for data-parallel training; auto: every GPU"
+    )
+    item_table: Literal["replicated", "sharded"] = Field(
+        "replicated",
+        description="item embedding table: a copy on every device, or its rows sharded over the devices",
+    )
+    precision: Literal["32-true", "bf16-mixed"] = Field(
+        "32-true", description="float32, or automatic mixed precision with bfloat16"
+    )
+    compile: bool = Field(False, description="compile the backbone's blocks with torch.compile")
+    cuda_graphs: bool | Literal["auto"] = Field(
+        False,
+        description="capture training steps as CUDA graphs, one per padded batch shape, and replay them: for "
+        "small models that are bound by kernel launches; auto: where that is possible",
+    )
+
+    @model_validator(mode="after")
+    def _divides_into_parts(self) -> TrainConfig:
+        if self.batch_tokens is None and self.batch_sequences % self.accumulate:
+            raise ValueError(
+                f"batch_sequences ({self.batch_sequences}) is no multiple of accumulate ({self.accumulate})"
+            )
+        return self

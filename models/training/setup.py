@@ -1,0 +1,93 @@
+"""What a training is made of, put together from settings and data in one process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from lightning.fabric import Fabric
+
+from behavior.shards.folder import ShardFolder
+from models.backbones.backbone import Backbone
+from models.build import build_task, dataset_of, make_loader, sequences_of
+from models.config import RunConfig
+from models.data.loading import TrainLoader
+from models.distributed.processes import Processes
+from models.distributed.sharding import ShardedEmbedding
+from models.inputs.item_table import ItemTable, item_table
+from models.optim import OptimizerSet, build_optimizer
+from models.tasks.task import Evaluator, Task
+from models.training.compile import compile_blocks
+from models.training.cuda_graph import CudaGraphs
+from models.training.fabric import make_fabric
+from models.training.recorded_step import RecordedStepper, records_steps
+from models.training.step import Stepper
+
+
+@dataclass(frozen=True)
+class Setup:
+    """All of it, as it is before the first step."""
+
+    fabric: Fabric
+    dataset: dict[str, Any]
+    """What a checkpoint remembers of the data; see `models.build.dataset_of`."""
+    loader: TrainLoader
+    task: Task
+    """On the device."""
+    evaluator: Evaluator
+    optimizer: OptimizerSet
+    stepper: Stepper
+
+
+def set_up(config: RunConfig, shards: ShardFolder, processes: Processes) -> Setup:
+    """Put a training together; all processes do so at once.
+
+    Raises:
+        UserError: a setting does not fit the data or the devices.
+    """
+    sequences = sequences_of(shards, config)
+    fabric = make_fabric(config.train, processes)
+    captures = records_steps(config, fabric.device, processes)
+    loader = make_loader(
+        config,
+        sequences,
+        shards.manifest.behaviors,
+        rank=processes.rank,
+        num_replicas=processes.count,
+        pin=fabric.device.type == "cuda",
+    )
+    task = _fresh_task(config, shards, fabric, processes)
+    optimizer = build_optimizer(config.optimizer, task.objective)
+    if config.train.compile:
+        for part in task.model.modules():
+            if isinstance(part, Backbone):
+                compile_blocks(part, fabric.device)
+    clip_norm = config.optimizer.clip_norm
+    if captures:
+        graphs, longest = CudaGraphs(fabric.device, optimizer), config.model.max_length
+        stepper: Stepper = RecordedStepper(fabric, task, optimizer, clip_norm, longest, graphs)
+    else:
+        stepper = Stepper(fabric, processes, task, optimizer, clip_norm)
+    return Setup(
+        fabric=fabric,
+        dataset=dataset_of(shards),
+        loader=loader,
+        task=task,
+        evaluator=task.evaluator(sequences, config.evaluation),
+        optimizer=optimizer,
+        stepper=stepper,
+    )
+
+
+def _fresh_task(config: RunConfig, shards: ShardFolder, fabric: Fabric, processes: Processes) -> Task:
+    fabric.seed_everything(config.train.seed, verbose=False)
+    sharded = config.train.item_table == "sharded" and processes.count > 1
+
+    def sharded_table(num_item_ids: int, dim: int) -> ItemTable:
+        return ShardedEmbedding(num_item_ids, dim, processes)
+
+    task = build_task(config, shards, sharded_table if sharded else item_table)
+    task.objective.to(fabric.device)
+    if processes.rank:  # weights are alike everywhere, dropout and negatives are not
+        fabric.seed_everything(config.train.seed + processes.rank, verbose=False)
+    return task
