@@ -31,6 +31,7 @@ from behavior.lazy import lazy_exports
 if TYPE_CHECKING:
     from behavior.config import parse_config
     from behavior.errors import UserError
+    from behavior.flow.memory import PreparedTables, prepare, prepare_tables
     from behavior.packing.cost import Cost
     from behavior.packing.pack import pack_lengths, pack_sequences
     from behavior.packing.packs import Packs
@@ -42,7 +43,32 @@ if TYPE_CHECKING:
     from behavior.sources.guess import guess_file
     from behavior.spec.dataset_spec import DatasetSpec, load_spec
     from behavior.spec.tables import Feature
-    from behavior.steps.dataset import PreparedTables, prepare_tables
+else:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "Cost": "packing",
+            "DatasetSpec": "spec",
+            "Feature": "spec",
+            "Folder": "shards",
+            "Manifest": "shards",
+            "Packs": "packing",
+            "PreparedTables": "flow",
+            "Sampler": "sampling",
+            "SamplingConfig": "sampling",
+            "ShardFolder": "shards",
+            "UserError": "errors",
+            "guess_file": "sources.guess",
+            "load_manifest": "shards",
+            "load_spec": "spec",
+            "open_shards": "shards",
+            "pack_lengths": "packing",
+            "pack_sequences": "packing",
+            "parse_config": "config",
+            "prepare": "flow",
+            "prepare_tables": "flow",
+        },
+    )
 
 __all__ = [
     "Cost",
@@ -63,30 +89,6 @@ __all__ = [
     "pack_lengths",
     "pack_sequences",
     "parse_config",
+    "prepare",
     "prepare_tables",
 ]
-
-__getattr__, __dir__ = lazy_exports(
-    __name__,
-    {
-        "Cost": "packing",
-        "DatasetSpec": "spec",
-        "Feature": "spec",
-        "Folder": "shards",
-        "Manifest": "shards",
-        "Packs": "packing",
-        "PreparedTables": "steps.dataset",
-        "Sampler": "sampling",
-        "SamplingConfig": "sampling",
-        "ShardFolder": "shards",
-        "UserError": "errors",
-        "guess_file": "sources.guess",
-        "load_manifest": "shards",
-        "load_spec": "spec",
-        "open_shards": "shards",
-        "pack_lengths": "packing",
-        "pack_sequences": "packing",
-        "parse_config": "config",
-        "prepare_tables": "steps.dataset",
-    },
-)

@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import re
 import time
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
 
-import pyarrow as pa
-
-from behavior.errors import UserError
-from behavior.shards.folder import REJECTED, ShardFolder, logical, open_shards
-from behavior.shards.manifest import Counts, FileEntry, HistoryEntry, InputRecord, Manifest
-from behavior.shards.storage import Folder, FolderLike
-from behavior.sources.plan import Plan, expand
+from behavior.flow.append import NothingToRead, plan_addition
+from behavior.flow.preparation import absolute
+from behavior.shards.lock import exclusive
+from behavior.shards.storage import FolderLike
 from behavior.spec.dataset_spec import DatasetSpec
-from behavior.steps.dataset import build_manifest
-from behavior.steps.previous import Previous, reasons_against
-from pipelines.job import Job
-from pipelines.launch import Progress
-from pipelines.output import commit, exclusive, mark, sweep
-from pipelines.prepare import PrepareResult, absolute, count_buckets, execute, make_plan, output_folder
+from pipelines.execution import Progress
+from pipelines.prepare import PrepareResult, execute, make_plan, output_folder
 from pipelines.runner import RunnerOptions
-from pipelines.tables import Summary
-
-_NUMBERED = re.compile(r"^([1-9][0-9]*)=(.*)$")
-_ADDED_UP = ("read", "accepted", "rejected", "filtered", "events")
 
 
 def append(
@@ -74,251 +57,16 @@ def append(
     runner = runner or RunnerOptions()
     base, folder = absolute(base), output_folder(out, runner)
     with exclusive(folder):
-        shards = open_shards(folder)
-        old = shards.manifest
-        _check(spec, old, str(folder), full)
-        added = _with_files(spec, group_files(spec, files))
-        new = _not_there_yet(_found(added, base), old, base, full)
-        if not new:
-            sweep(folder)
-            return PrepareResult(old, True, {}, {})
-        if full:
-            everything = _with_files(spec, _all_groups(spec, old, new, base))
-            plan = make_plan(everything, base, runner, skip_bad_files)
-            buckets, previous = count_buckets(spec, plan), None
-        elif not any(record.size for record in new):
-            return _add_nothing(folder, old, new, begin)
-        else:
-            plan = _with_stored_types(make_plan(added, base, runner, skip_bad_files), spec, shards)
-            assert old.buckets is not None
-            buckets, previous = old.buckets, Previous.of(folder, spec)
-        if _added_before(old, plan.digest):
-            sweep(folder)
-            return PrepareResult(old, True, {}, {})
-        entry, digest = _entry(old, new, plan.digest)
-        mark(folder, {"spec_digest": spec.digest(), "input_digest": digest})
-        job = Job(spec, base, plan, folder, folder, folder, buckets, entry.version, previous, skip_bad_files)
-
-        def manifest_of(summary: Summary) -> Manifest:
-            return _manifest(job, digest, old, entry, summary)
-
-        return execute(job, runner, progress, begin, manifest_of)
-
-
-def group_files(spec: DatasetSpec, files: Sequence[str]) -> dict[int, list[str]]:
-    """Files by the number of their group in the spec, counted from 0; local paths become absolute.
-
-    Raises:
-        UserError: no file is named, or its group is not named or not in the spec.
-    """
-    groups: dict[int, list[str]] = {}
-    if not files:
-        raise UserError("no file is named", where="--append", fix="name the files to add")
-    for file in files:
-        match = _NUMBERED.match(file)
-        number, path = (int(match.group(1)), match.group(2)) if match else (1, file)
-        if not path:
-            raise UserError("the path is empty", where="--append", fix="name a file, or a glob in quotes")
-        if match is None and len(spec.events) > 1:
-            raise UserError(
-                f"the spec has {len(spec.events)} groups of events: which is '{file}' of?",
-                where="--append",
-                fix=f"write its number before it: --append 1={file}",
-            )
-        if number > len(spec.events):
-            raise UserError(
-                f"the spec has no group {number} of events", where="--append", fix=f"1 to {len(spec.events)}"
-            )
-        groups.setdefault(number - 1, []).append(path if "://" in path else str(Path(path).absolute()))
-    return groups
-
-
-def _with_files(spec: DatasetSpec, groups: dict[int, list[str]]) -> DatasetSpec:
-    """The spec with other event files; groups that are not named have none."""
-    events = []
-    for number, source in enumerate(spec.events):
-        # What went by the name of the first file must stay as it was.
-        fixed = {"format": source.kind, "separator": source.field_separator}
-        events.append(source.model_copy(update={"files": groups.get(number, []), **fixed}))
-    return spec.model_copy(update={"events": events})
-
-
-def _found(added: DatasetSpec, base: str) -> list[InputRecord]:
-    """The event files that a spec stands for; none is opened."""
-    return [
-        InputRecord(group=number, path=file.name, size=file.size, modified=file.modified)
-        for number, source in enumerate(added.events, 1)
-        for file in (expand(source, base) if source.files else [])
-    ]
-
-
-def _not_there_yet(found: list[InputRecord], old: Manifest, base: str, full: bool) -> list[InputRecord]:
-    """The files that are to be added; none where all are in the data set as they are.
-
-    Raises:
-        UserError: some are there already, or have changed since; neither matters where all is redone.
-    """
-    known = {_place(record, base): record for record in old.inputs}
-    new: list[InputRecord] = []
-    same: list[InputRecord] = []
-    for record in found:
-        before = known.get(_place(record, base))
-        there = before is not None and (before.size, before.modified) == (record.size, record.modified)
-        (same if there else new).append(record)
-    if full or not new:
-        return new
-    for record in new:
-        if _place(record, base) in known:
-            raise UserError(
-                "this file is in the data set already, and has another size or modification time now",
-                where=record.path,
-                fix="leave it out, or add --full, which prepares old and new files together afresh",
-            )
-    if same:
-        raise UserError(
-            f"{len(same):,} of the {len(found):,} files to add are in the data set already",
-            where=", ".join(record.path for record in same[:3]),
-            fix="leave them out, or add --full, which prepares old and new files together afresh",
+        addition = plan_addition(
+            spec,
+            base,
+            folder,
+            files,
+            lambda wanted: make_plan(wanted, base, runner, skip_bad_files),
+            full=full,
+            skip_bad_files=skip_bad_files,
         )
-    return new
-
-
-def _place(record: InputRecord, base: str) -> tuple[int, str]:
-    """What tells a file from others: its group and where it lies."""
-    path = record.path
-    if "://" not in path and not path.startswith("/"):
-        path = f"{base.rstrip('/')}/{path}"
-    return record.group, path if "://" in path else os.path.normpath(path)
-
-
-def _all_groups(spec: DatasetSpec, old: Manifest, new: list[InputRecord], base: str) -> dict[int, list[str]]:
-    """All files of the data set, each once, those that it has first."""
-    groups: dict[int, list[str]] = {number: [] for number in range(len(spec.events))}
-    if not old.inputs:  # of an earlier version, which kept what the spec and the command named
-        for number, source in enumerate(spec.events):
-            groups[number] += source.files
-        for entry in old.history:
-            for group, _, path in (file.partition("=") for file in entry.files):
-                groups[int(group) - 1].append(path)
-    there = {_place(record, base) for record in old.inputs}
-    for record in [*old.inputs, *(record for record in new if _place(record, base) not in there)]:
-        groups[record.group - 1].append(record.path)
-    return groups
-
-
-def _added_before(old: Manifest, digest: str) -> bool:
-    """Whether files were added to a data set of an earlier version, which does not name all it has."""
-    return not old.inputs and any(entry.input_digest == digest for entry in old.history)
-
-
-def _entry(old: Manifest, new: list[InputRecord], added_digest: str) -> tuple[HistoryEntry, str]:
-    """The entry of an addition, its counts still to come, and the digest of all input."""
-    files = [f"{record.group}={record.path}" for record in new]
-    entry = HistoryEntry(version=old.version + 1, input_digest=added_digest, counts=old.counts, files=files)
-    return entry, hashlib.sha256(f"{old.input_digest} {added_digest}".encode()).hexdigest()
-
-
-def _add_nothing(folder: Folder, old: Manifest, new: list[InputRecord], begin: float) -> PrepareResult:
-    """Add files without a byte: only the manifest changes."""
-    text = json.dumps([[record.path, record.size, record.modified] for record in new])
-    entry, digest = _entry(old, new, hashlib.sha256(text.encode()).hexdigest())
-    none = Counts(**dict.fromkeys(_ADDED_UP, 0), users=old.counts.users, items=old.counts.items)
-    changes = {
-        "version": entry.version,
-        "input_digest": digest,
-        "inputs": [*old.inputs, *new] if old.inputs else [],
-        "history": [*old.history, entry.model_copy(update={"counts": none})],
-    }
-    manifest = old.model_copy(update=changes)
-    commit(folder, manifest)
-    return PrepareResult(manifest, False, {}, {"commit": time.time() - begin})
-
-
-def _with_stored_types(plan: Plan, spec: DatasetSpec, shards: ShardFolder) -> Plan:
-    """The plan of the new files, with the types of ids under which the data set was read.
-
-    Raises:
-        UserError: it was made by an earlier version and does not tell.
-    """
-    return replace(plan, user_type=_id_type("user", spec, shards), item_type=_id_type("item", spec, shards))
-
-
-def _id_type(role: str, spec: DatasetSpec, shards: ShardFolder) -> str:
-    kept = shards.manifest.id_types.get(role)
-    if kept is not None:
-        return kept
-    # Made by an earlier version.
-    setting: str = getattr(spec.id_types, role)
-    if setting != "auto":
-        return setting
-    if role == "item" and spec.vocabulary.hash_size is not None:
-        raise UserError(
-            "the data set was made by an earlier version, which did not keep the type of its item ids",
-            where="--append",
-            fix="add --full, which prepares old and new files together afresh",
-        )
-    return _stored_type(shards.users() if role == "user" else shards.items())
-
-
-def _stored_type(table: pa.Table) -> str:
-    return "integer" if pa.types.is_integer(table.schema.field("id").type) else "string"
-
-
-def _check(spec: DatasetSpec, old: Manifest, folder: str, full: bool) -> None:
-    if old.spec_digest != spec.digest():
-        raise UserError(
-            f"'{folder}' was made by another spec",
-            where="SPEC",
-            fix="use the spec it was made by, or prepare everything afresh in another folder",
-        )
-    reasons = [] if full else reasons_against(spec)
-    if reasons:
-        raise UserError(
-            "nothing can be added under this spec, since old rows would change: " + "; ".join(reasons),
-            where="--append",
-            fix="add --full, which prepares old and new files together afresh",
-        )
-    if old.buckets is None and not full:
-        raise UserError(
-            f"'{folder}' was made by an earlier version that did not keep what adding needs",
-            where="--append",
-            fix="add --full, which prepares old and new files together afresh",
-        )
-
-
-def _manifest(job: Job, digest: str, old: Manifest, entry: HistoryEntry, summary: Summary) -> Manifest:
-    counts, files, damaged = summary.counts, summary.files, summary.damaged
-    added = counts
-    if job.previous is not None:
-        totals = {name: getattr(old.counts, name) + getattr(counts, name) for name in _ADDED_UP}
-        counts = Counts(**totals, users=added.users, items=added.items)
-        files = _merged_files(old, summary.files)
-        damaged = list(dict.fromkeys([*old.damaged_files, *damaged]))
-    else:
-        added = _difference(counts, old.counts)
-    return build_manifest(
-        job.spec,
-        digest,
-        counts,
-        summary.features,
-        files,
-        buckets=job.buckets,
-        version=job.version,
-        damaged=damaged,
-        history=[*old.history, entry.model_copy(update={"counts": added})],
-        # One of an earlier version does not name its files; a part of them would be taken for all.
-        plan=None if job.previous is not None and not old.inputs else job.plan,
-        inputs=old.inputs if job.previous is not None else [],
-    )
-
-
-def _difference(counts: Counts, old: Counts) -> Counts:
-    """What a full preparation has more than before."""
-    more = {name: getattr(counts, name) - getattr(old, name) for name in _ADDED_UP}
-    return Counts(**more, users=counts.users, items=counts.items)
-
-
-def _merged_files(old: Manifest, new: list[FileEntry]) -> list[FileEntry]:
-    """New files, and the old ones that none of them replaces."""
-    replaced = {logical(entry.path) for entry in new} | {f"{REJECTED}/tables.jsonl"}
-    return [entry for entry in old.files if logical(entry.path) not in replaced] + new
+        if isinstance(addition, NothingToRead):
+            seconds = {} if addition.done_before else {"commit": time.time() - begin}
+            return PrepareResult(addition.manifest, addition.done_before, {}, seconds)
+        return execute(addition.preparation, runner, progress, begin, addition.manifest)

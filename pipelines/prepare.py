@@ -7,27 +7,25 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 from behavior.errors import UserError
+from behavior.flow.manifest import manifest_of
+from behavior.flow.preparation import Preparation, absolute, prepare_afresh
+from behavior.flow.totals import Summary
+from behavior.shards.commit import JOB_FOLDER, commit, sweep
+from behavior.shards.lock import exclusive
 from behavior.shards.manifest import Manifest
 from behavior.shards.storage import Folder, FolderLike, as_folder
-from behavior.sources.blocks import compression_of
 from behavior.sources.plan import CHUNK_BYTES, Plan, plan_input
 from behavior.spec.dataset_spec import DatasetSpec
-from behavior.steps.dataset import build_manifest
-from pipelines.job import JOB_FOLDER, Clock, Job
-from pipelines.launch import JobCrashError, Progress, run_job
-from pipelines.output import claim, commit, exclusive, sweep, version_of
-from pipelines.reading import READ, Task
+from pipelines.clock import StageClock
+from pipelines.execution import JobCrashError, Progress, run_job
+from pipelines.job import PrepareJob
+from pipelines.reading import READ, ChunkGroup
 from pipelines.runner import RunnerOptions
-from pipelines.tables import SUMMARY, Summary
+from pipelines.tables import SUMMARY
 
-BUCKET_BYTES = 32 << 20
-"""Input bytes that make one sequence file; a bucket must fit a worker's memory several times over."""
-COMPRESSION_FACTOR = 4
-"""Rough size of text in terms of its gzip or Parquet form."""
 MIN_CHUNK_BYTES = 4 << 20
 
 
@@ -41,7 +39,7 @@ class PrepareResult:
         counters: Beam's counters read, accepted, rejected, filtered (empty where nothing was done, or where
             the runner does not report them).
         seconds: of a local run, the wall time that each stage adds: plan, start (until the first part is
-            read), read, sort, core, count, vocabulary, tables, write, summary, commit. Buckets are counted
+            read), read, sort, core, count, vocabulary, tables, write, summary, commit. Partitions are counted
             while others are sorted, unless there is a core to find: then count adds little.
     """
 
@@ -82,92 +80,67 @@ def prepare(
     base, folder = absolute(base), output_folder(out, runner)
     plan = make_plan(spec, base, runner, skip_bad_files)
     with exclusive(folder):
-        digests = {"spec_digest": spec.digest(), "input_digest": plan.digest}
-        finished = claim(folder, digests, overwrite)
-        if finished is not None:
-            return PrepareResult(finished, True, {}, {})
-        job = Job(
-            spec,
-            base,
-            plan,
-            folder,
-            folder,
-            folder,
-            count_buckets(spec, plan),
-            version=version_of(folder) + 1,
-            skip_bad_files=skip_bad_files,
-        )
-
-        def manifest(summary: Summary) -> Manifest:
-            return build_manifest(
-                spec,
-                plan.digest,
-                summary.counts,
-                summary.features,
-                summary.files,
-                buckets=job.buckets,
-                version=job.version,
-                damaged=summary.damaged,
-                plan=plan,
-            )
-
-        return execute(job, runner, progress, begin, manifest)
+        claimed = prepare_afresh(spec, base, plan, folder, overwrite=overwrite, skip_bad_files=skip_bad_files)
+        if isinstance(claimed, Manifest):
+            return PrepareResult(claimed, True, {}, {})
+        return execute(claimed, runner, progress, begin, lambda summary: manifest_of(claimed, summary))
 
 
 def execute(
-    job: Job,
+    preparation: Preparation,
     runner: RunnerOptions,
     progress: Progress | None,
     begin: float,
-    manifest_of: Callable[[Summary], Manifest],
+    finish: Callable[[Summary], Manifest],
 ) -> PrepareResult:
-    """Run a job in an output folder that is ours, and commit.
+    """Run a preparation in an output folder that is ours, and commit.
 
     Args:
-        job: with the whole plan; its folders for work and notes are set here.
+        preparation: with the whole plan.
         runner: where to run.
         progress: told how far a local job is.
         begin: when the work began.
-        manifest_of: makes the manifest from the job's summary.
+        finish: makes the manifest from the summary.
     """
     planned = time.time()
-    job, temporary = _with_folders(job, runner)
+    # The lists of the input travel with the chunks, not with every transform.
+    job, temporary = _job(preparation.slim(), runner)
     try:
-        counters = run_job(_slim(job), _tasks(job.plan), runner, progress)
+        counters = run_job(job, _chunk_groups(preparation.plan), runner, progress)
         with job.stage("commit"):
-            manifest = manifest_of(Summary.from_json(job.work.read_text(SUMMARY)))
-            commit(job.out, manifest)
+            manifest = finish(Summary.from_json(job.work.read_text(SUMMARY)))
+            commit(preparation.out, manifest)
     except JobCrashError:
         _remove(temporary[1:])  # the notes stay: the error names the log
         raise
     except UserError:
         # The user will correct something and try again: the folder must not be in the way.
         with suppress(OSError, UserError):
-            sweep(job.out)
+            sweep(preparation.out)
         _remove(temporary)
         raise
     except BaseException:
         _remove(temporary)
         raise
-    seconds = _seconds(Clock(job.notes if job.timed else None), begin, planned)
+    seconds = _seconds(StageClock(job.notes if job.timed else None), begin, planned)
     _remove(temporary)
     return PrepareResult(manifest, False, counters, seconds)
 
 
-def _with_folders(job: Job, runner: RunnerOptions) -> tuple[Job, list[str]]:
-    """The job with its folders for work and notes, and the temporary ones among them.
+def _job(preparation: Preparation, runner: RunnerOptions) -> tuple[PrepareJob, list[str]]:
+    """A job with its folders for work and notes, and the temporary ones among them.
 
     A local run writes intermediate files to a local disk, also where the data set goes elsewhere.
     """
-    work = job.out.child(JOB_FOLDER)
+    work = preparation.out.child(JOB_FOLDER)
     if not runner.is_local:
-        return replace(job, work=work, notes=work, timed=False), []
+        return PrepareJob(preparation, work, work, timed=False), []
     temporary = [tempfile.mkdtemp(prefix="lrm-prepare-")]
     notes = Folder(temporary[0])
     if not work.is_local:
         temporary.append(tempfile.mkdtemp(prefix="lrm-work-"))
         work = Folder(temporary[1])
-    return replace(job, work=work, notes=notes), temporary
+    return PrepareJob(preparation, work, notes), temporary
 
 
 def _remove(folders: list[str]) -> None:
@@ -175,15 +148,10 @@ def _remove(folders: list[str]) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _slim(job: Job) -> Job:
-    """The job without the lists of its input: it travels with every transform, they with the tasks."""
-    return replace(job, plan=replace(job.plan, parts=[], files=[]))
-
-
-def _tasks(plan: Plan) -> list[Task]:
+def _chunk_groups(plan: Plan) -> list[ChunkGroup]:
     return [
-        Task(number, [(chunk, plan.names[chunk.path]) for chunk in chunks])
-        for number, chunks in enumerate(plan.tasks)
+        ChunkGroup(number, [(chunk, plan.names[chunk.path]) for chunk in chunks])
+        for number, chunks in enumerate(plan.chunk_groups)
     ]
 
 
@@ -199,33 +167,16 @@ def output_folder(out: FolderLike, runner: RunnerOptions) -> Folder:
     return as_folder(out)
 
 
-def absolute(base: str) -> str:
-    """The input folder as every worker finds it, wherever it runs."""
-    return base if "://" in base else str(Path(base).absolute())
-
-
 def make_plan(spec: DatasetSpec, base: str, runner: RunnerOptions, skip_bad_files: bool) -> Plan:
     """The plan of the input, in chunks that keep all workers busy to the end."""
     plan = plan_input(spec, base, skip_bad_files=skip_bad_files)
     return plan.with_chunk_bytes(max(MIN_CHUNK_BYTES, min(CHUNK_BYTES, plan.bytes // (4 * runner.at_once))))
 
 
-def count_buckets(spec: DatasetSpec, plan: Plan) -> int:
-    """Number of buckets: by the input alone, so that the result depends on nothing else."""
-    if spec.shards is not None:
-        return spec.shards
-    expanded = 0
-    for part in plan.parts:
-        form = spec.events[part.source]
-        packed = form.kind == "parquet" or compression_of(part.path, form.compression) is not None
-        expanded += part.size * (COMPRESSION_FACTOR if packed else 1)
-    return max(1, round(expanded / BUCKET_BYTES))
-
-
 _STAGES = ("read", "sort", "core", "count", "vocabulary", "tables", "write", "summary", "commit")
 
 
-def _seconds(clock: Clock, begin: float, planned: float) -> dict[str, float]:
+def _seconds(clock: StageClock, begin: float, planned: float) -> dict[str, float]:
     """What each stage adds: from its first part, or the end of those before it, to its last's end."""
     parts = clock.parts()
     seconds = {"plan": planned - begin}

@@ -14,9 +14,9 @@ from fsspec.implementations.memory import MemoryFileSystem
 import behavior.arrow
 import behavior.sources
 import behavior.steps
+from behavior.flow.memory import prepare_tables
 from behavior.shards.folder import open_shards
 from behavior.spec.dataset_spec import load_spec
-from behavior.steps.dataset import prepare_tables
 from pipelines.prepare import prepare
 
 PATH = Path(__file__).parents[1] / "docs" / "library.md"

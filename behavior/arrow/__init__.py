@@ -12,6 +12,20 @@ if TYPE_CHECKING:
     from behavior.arrow.coded import codes_of, looked_up
     from behavior.arrow.partition import split_by_hash, stable_hash
     from behavior.arrow.values import parse_floats, parse_integers, parse_text, parse_times
+else:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "codes_of": "coded",
+            "looked_up": "coded",
+            "parse_floats": "values",
+            "parse_integers": "values",
+            "parse_text": "values",
+            "parse_times": "values",
+            "split_by_hash": "partition",
+            "stable_hash": "partition",
+        },
+    )
 
 __all__ = [
     "codes_of",
@@ -23,17 +37,3 @@ __all__ = [
     "split_by_hash",
     "stable_hash",
 ]
-
-__getattr__, __dir__ = lazy_exports(
-    __name__,
-    {
-        "codes_of": "coded",
-        "looked_up": "coded",
-        "parse_floats": "values",
-        "parse_integers": "values",
-        "parse_text": "values",
-        "parse_times": "values",
-        "split_by_hash": "partition",
-        "stable_hash": "partition",
-    },
-)

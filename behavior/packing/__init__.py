@@ -20,6 +20,23 @@ if TYPE_CHECKING:
     from behavior.packing.cost import TOKENS, Cost
     from behavior.packing.pack import NextFit, pack_in_order, pack_lengths, pack_sequences
     from behavior.packing.packs import Packs
+else:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "TOKENS": "cost",
+            "Cost": "cost",
+            "NextFit": "pack",
+            "Packs": "packs",
+            "RankedPacks": "balance",
+            "deal_packs": "balance",
+            "fill_packs": "balance",
+            "pack_in_order": "pack",
+            "pack_lengths": "pack",
+            "pack_sequences": "pack",
+            "spread": "balance",
+        },
+    )
 
 __all__ = [
     "TOKENS",
@@ -34,20 +51,3 @@ __all__ = [
     "pack_sequences",
     "spread",
 ]
-
-__getattr__, __dir__ = lazy_exports(
-    __name__,
-    {
-        "TOKENS": "cost",
-        "Cost": "cost",
-        "NextFit": "pack",
-        "Packs": "packs",
-        "RankedPacks": "balance",
-        "deal_packs": "balance",
-        "fill_packs": "balance",
-        "pack_in_order": "pack",
-        "pack_lengths": "pack",
-        "pack_sequences": "pack",
-        "spread": "balance",
-    },
-)

@@ -12,6 +12,18 @@ if TYPE_CHECKING:
     from behavior.sampling.config import SamplingConfig, StochasticLength
     from behavior.sampling.sampler import Sampler, Units
     from behavior.sampling.stochastic_length import LengthRule, balance_lengths
+else:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "LengthRule": "stochastic_length",
+            "Sampler": "sampler",
+            "SamplingConfig": "config",
+            "StochasticLength": "config",
+            "Units": "sampler",
+            "balance_lengths": "stochastic_length",
+        },
+    )
 
 __all__ = [
     "LengthRule",
@@ -21,15 +33,3 @@ __all__ = [
     "Units",
     "balance_lengths",
 ]
-
-__getattr__, __dir__ = lazy_exports(
-    __name__,
-    {
-        "LengthRule": "stochastic_length",
-        "Sampler": "sampler",
-        "SamplingConfig": "config",
-        "StochasticLength": "config",
-        "Units": "sampler",
-        "balance_lengths": "stochastic_length",
-    },
-)

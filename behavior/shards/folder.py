@@ -1,15 +1,9 @@
-"""Reading and writing shard folders: Parquet files, one manifest, a checksum for every file.
-
-A finished data set is extended or replaced without ever being half: files that change are written under a
-new name with a version before the ending (`items@2.parquet`), the manifest that names them is the commit,
-and the files it no longer names go afterwards. Readers ask for files by logical names, without a version.
-"""
+"""Reading a finished data set: its manifest, and a checksum for every file."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
@@ -19,136 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from behavior.errors import UserError
-from behavior.shards.content import content_digest
 from behavior.shards.manifest import FileEntry, Manifest, load_manifest
+from behavior.shards.names import ITEMS, PARTITION_STATS, SEQUENCES, STATS, USERS, VOCABULARY, logical
 from behavior.shards.storage import Folder, FolderLike, as_folder
 
-SEQUENCES = "sequences"
-VOCABULARY = "vocabulary"
-REJECTED = "rejected"
-ITEMS = "items.parquet"
-USERS = "users.parquet"
-STATS = "stats.json"
-BUCKETS = "buckets.json"
-
-_COMPRESSION = "zstd"
-# Small enough that a reader can take a part of a file, large enough for good compression.
-_ROW_GROUP_EVENTS = 1_000_000
-# No name of a feature, and so no logical name, has an at sign.
-_VERSION_MARK = re.compile(r"@([1-9][0-9]*)(?=\.[^./@]+$)")
 _RESTORE = "restore the file, or prepare the data again with --overwrite"
-
-
-def versioned(name: str, version: int) -> str:
-    """The path of a file as a version of the data set writes it.
-
-    >>> versioned("items.parquet", 1), versioned("items.parquet", 2)
-    ('items.parquet', 'items@2.parquet')
-
-    Args:
-        name: logical name of the file.
-        version: of the data set; the first has no mark.
-    """
-    if version == 1:
-        return name
-    stem, dot, ending = name.rpartition(".")
-    return f"{stem}@{version}{dot}{ending}"
-
-
-def logical(path: str) -> str:
-    """The name of a file without the mark of its version.
-
-    >>> logical("sequences/part-00003-of-00008@2.parquet")
-    'sequences/part-00003-of-00008.parquet'
-    """
-    return _VERSION_MARK.sub("", path)
-
-
-def version_in(path: str) -> int:
-    """The version that a file's name says; 1 where it has no mark.
-
-    >>> version_in("items@12.parquet")
-    12
-    """
-    match = _VERSION_MARK.search(path)
-    return int(match.group(1)) if match else 1
-
-
-def write_table(table: pa.Table, folder: FolderLike, path: str, *, events: int = 0) -> FileEntry:
-    """Write one Parquet file of a data set, whole or not at all.
-
-    Args:
-        table: its contents.
-        folder: root of the data set (or of the job that builds it).
-        path: file path relative to `folder`.
-        events: events in the table, for the manifest.
-
-    Returns:
-        The manifest's entry, with the checksum and the digest of the content.
-    """
-    rows_a_group = max(1, table.num_rows * _ROW_GROUP_EVENTS // max(events, _ROW_GROUP_EVENTS))
-    with as_folder(folder).create(path) as file:
-        pq.write_table(table, file, row_group_size=rows_a_group, **_encoding(table.schema))
-    return FileEntry(
-        path=path,
-        rows=table.num_rows,
-        events=events,
-        bytes=file.bytes,
-        sha256=file.sha256,
-        content=content_digest(table),
-    )
-
-
-def _encoding(schema: pa.Schema) -> dict[str, Any]:
-    """How columns are written: what is small and fast was measured on sequences of 20 million events.
-
-    Behaviors and domains have few values and fit a dictionary; trying one for items and times costs a third
-    of the writing time for nothing. Times rise slowly: their differences take a third of the space.
-    """
-    leaves = {field.name: _leaf(field) for field in schema}
-    few = [leaves[name] for name in ("behavior", "domain") if name in leaves]
-    few += [leaves[f.name] for f in schema if pa.types.is_string(_value_type(f.type)) and f.name != "user"]
-    encoding = {leaves["timestamp"]: "DELTA_BINARY_PACKED"} if "timestamp" in leaves else None
-    return {
-        "compression": _COMPRESSION,
-        "compression_level": 1,
-        "use_dictionary": few or False,
-        "column_encoding": encoding,
-    }
-
-
-def _value_type(kind: pa.DataType) -> pa.DataType:
-    return kind.value_type if pa.types.is_list(kind) else kind
-
-
-def _leaf(field: pa.Field) -> str:
-    """The name of a column within a Parquet file."""
-    return f"{field.name}.list.element" if pa.types.is_list(field.type) else str(field.name)
-
-
-def write_lines(lines: Iterable[str], folder: FolderLike, path: str) -> FileEntry:
-    """Write one file of text lines, such as rejects, whole or not at all, line by line.
-
-    Args:
-        lines: without their line feeds.
-        folder: root of the data set.
-        path: file path relative to `folder`.
-
-    Returns:
-        The manifest's entry: a row is a line.
-    """
-    rows = 0
-    with as_folder(folder).create(path) as file:
-        for line in lines:
-            file.write(f"{line}\n".encode())
-            rows += 1
-    return FileEntry(path=path, rows=rows, events=0, bytes=file.bytes, sha256=file.sha256)
-
-
-def file_entry(folder: FolderLike, path: str, *, rows: int, events: int = 0) -> FileEntry:
-    """The manifest's entry for a file that is already in place."""
-    folder = as_folder(folder)
-    return FileEntry(path=path, rows=rows, events=events, bytes=folder.size(path), sha256=folder.sha256(path))
 
 
 class ShardFolder:
@@ -220,9 +89,9 @@ class ShardFolder:
         """Histograms and shares, for people; see docs/shards.md."""
         return self._json(STATS)
 
-    def bucket_stats(self) -> dict[str, dict[str, Any]]:
-        """What `stats` sums up, of each bucket of users by its number (`behavior.steps.stats`)."""
-        return self._json(BUCKETS)
+    def partition_stats(self) -> dict[str, dict[str, Any]]:
+        """What `stats` sums up, of each hash partition of users by its number (`behavior.steps.stats`)."""
+        return self._json(PARTITION_STATS)
 
     def _json(self, name: str) -> dict[str, Any]:
         with closing(self._open(self._entry(name))) as source:

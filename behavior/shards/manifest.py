@@ -153,7 +153,7 @@ class Manifest(_Record):
     version: int = 1
     """Rises by one with every `--append` and `--overwrite`."""
     buckets: int | None = None
-    """Hash buckets of users, each of which has one sequence file; None where a job did not say."""
+    """Number of hash partitions of users, each with one sequence file; None where a job did not say."""
     inputs: list[InputRecord] = []
     """All event files that were read, in their order; empty where a job did not say."""
     id_types: dict[str, str] = {}

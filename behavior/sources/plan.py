@@ -132,7 +132,7 @@ class Plan:
     digest: str
     """SHA-256 of the names, sizes and modification times of all input files, tables included."""
     chunk_bytes: int = CHUNK_BYTES
-    """Rough size of chunks and tasks."""
+    """Rough size of chunks and of groups of chunks."""
     bad_files: list[BadFile] = field(default_factory=list)
     """Event files that are set aside; more may be found where files are read."""
 
@@ -147,7 +147,7 @@ class Plan:
         return [chunk for part in self.parts for chunk in part.cut(self.chunk_bytes)]
 
     @cached_property
-    def tasks(self) -> list[list[Chunk]]:
+    def chunk_groups(self) -> list[list[Chunk]]:
         """The chunks in their order, neighbors put together to about `chunk_bytes`."""
         return list(_put_together(self.chunks, self.chunk_bytes))
 
@@ -297,18 +297,18 @@ def _group_bounds(groups: tuple[int, ...], chunk_bytes: int) -> Iterator[int]:
         size += group_bytes
 
 
-def _put_together(chunks: list[Chunk], task_bytes: int) -> Iterator[list[Chunk]]:
-    task: list[Chunk] = []
+def _put_together(chunks: list[Chunk], group_bytes: int) -> Iterator[list[Chunk]]:
+    group: list[Chunk] = []
     size = 0
     for chunk in chunks:
         weight = chunk.bytes + OPEN_BYTES
-        if task and size + weight > task_bytes + OPEN_BYTES:
-            yield task
-            task, size = [], 0
-        task.append(chunk)
+        if group and size + weight > group_bytes + OPEN_BYTES:
+            yield group
+            group, size = [], 0
+        group.append(chunk)
         size += weight
-    if task:
-        yield task
+    if group:
+        yield group
 
 
 def _id_type(spec: DatasetSpec, groups: list[_Group], role: str) -> str:

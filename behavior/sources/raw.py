@@ -46,6 +46,13 @@ class Reject:
         record = {"file": self.file, **where, "reason": self.reason, "text": self.text[:MAX_TEXT]}
         return json.dumps(record, ensure_ascii=False)
 
+    @classmethod
+    def from_json(cls, line: str | bytes) -> Reject:
+        """The inverse of `to_json`."""
+        record = json.loads(line)
+        place = record.get("line", record.get("row", 0))
+        return cls(record["file"], place, record["reason"], record["text"], record.get("row_group"))
+
 
 @dataclass
 class RawBatch:

@@ -11,9 +11,25 @@ from behavior.lazy import lazy_exports
 if TYPE_CHECKING:
     from behavior.spec.dataset_spec import DatasetSpec, load_spec
     from behavior.spec.formats import FileFormat
-    from behavior.spec.rules import TICKS_PER_SECOND, Filters
+    from behavior.spec.rules import TICKS_PER_SECOND, Filters, SplitSpec, VocabularySpec
     from behavior.spec.sources import EventSource
     from behavior.spec.tables import Feature, FeatureTable
+else:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "TICKS_PER_SECOND": "rules",
+            "DatasetSpec": "dataset_spec",
+            "EventSource": "sources",
+            "Feature": "tables",
+            "FeatureTable": "tables",
+            "FileFormat": "formats",
+            "Filters": "rules",
+            "SplitSpec": "rules",
+            "VocabularySpec": "rules",
+            "load_spec": "dataset_spec",
+        },
+    )
 
 __all__ = [
     "TICKS_PER_SECOND",
@@ -23,19 +39,7 @@ __all__ = [
     "FeatureTable",
     "FileFormat",
     "Filters",
+    "SplitSpec",
+    "VocabularySpec",
     "load_spec",
 ]
-
-__getattr__, __dir__ = lazy_exports(
-    __name__,
-    {
-        "TICKS_PER_SECOND": "rules",
-        "DatasetSpec": "dataset_spec",
-        "EventSource": "sources",
-        "Feature": "tables",
-        "FeatureTable": "tables",
-        "FileFormat": "formats",
-        "Filters": "rules",
-        "load_spec": "dataset_spec",
-    },
-)

@@ -23,8 +23,8 @@ from behavior.spec.rules import (
     IdTypes,
     PackingSpec,
     Sessions,
-    Split,
-    Vocabulary,
+    SplitSpec,
+    VocabularySpec,
 )
 from behavior.spec.sources import BehaviorFrom, BehaviorRule, EventColumns, EventSource
 from behavior.spec.tables import Feature, FeatureTable
@@ -44,8 +44,8 @@ __all__ = [
     "IdTypes",
     "PackingSpec",
     "Sessions",
-    "Split",
-    "Vocabulary",
+    "SplitSpec",
+    "VocabularySpec",
     "load_spec",
 ]
 
@@ -92,11 +92,11 @@ class DatasetSpec(Config):
     """Which events, users and items to leave out."""
     max_events: int | None = Field(None, ge=1)
     """Keep only so many events of each user, the newest, after all filters; the others count as filtered."""
-    split: Split = Split()
+    split: SplitSpec = SplitSpec()
     """How each user's sequence is cut into training, validation and test parts."""
     sessions: Sessions | None = None
     """Numbers the sessions of each user in a column `session` of the sequences. Default: no such column."""
-    vocabulary: Vocabulary = Vocabulary()
+    vocabulary: VocabularySpec = VocabularySpec()
     """How item ids of the log become the whole numbers that a model looks up."""
     packing: PackingSpec = PackingSpec()
     """How sequences are grouped into packs of about equal size for training."""

@@ -1,6 +1,7 @@
 """The tables of docs/spec.md: every field of the spec with its type, default, docstring and an example.
 
-They stand in the document between `<!-- fields of Split -->` and `<!-- end -->`; all else is written by hand.
+They stand in the document between `<!-- fields of SplitSpec -->` and `<!-- end -->`; all else is written by
+hand.
 After a change to a field:
 
     python -m behavior.spec.docs docs/spec.md
@@ -36,8 +37,8 @@ from behavior.spec.dataset_spec import (
     IdTypes,
     PackingSpec,
     Sessions,
-    Split,
-    Vocabulary,
+    SplitSpec,
+    VocabularySpec,
 )
 from behavior.spec.formats import OneOrMany
 
@@ -128,13 +129,13 @@ end: "2024-07-01T00:00:00+02:00"
 duplicates: true
 repeats: true
 """,
-    Split: """
+    SplitSpec: """
 kind: temporal
 targets: all
 valid_at: 2024-06-01
 test_at: 1719792000
 """,
-    Vocabulary: """
+    VocabularySpec: """
 oov: 100
 fit_on: train
 min_count: 5

@@ -53,7 +53,7 @@ class Filters(Config):
         return start, None if self.end is None else _instant(self.end, unit)
 
 
-class Split(Config):
+class SplitSpec(Config):
     """Where sequences are cut into training, validation and test parts."""
 
     kind: Literal["leave_one_out", "next_basket", "temporal"] = "leave_one_out"
@@ -71,7 +71,7 @@ class Split(Config):
     """temporal: the first instant of the test part, written like `valid_at`."""
 
     @model_validator(mode="after")
-    def _check(self) -> Split:
+    def _check(self) -> SplitSpec:
         given = (self.valid_at is not None, self.test_at is not None)
         if self.kind == "temporal" and not all(given):
             raise ValueError("a temporal split needs valid_at and test_at")
@@ -106,7 +106,7 @@ def _instant(value: int | str | None, unit: str) -> int:
     return (since.days * 86_400 + since.seconds) * TICKS_PER_SECOND[unit] + fraction
 
 
-class Vocabulary(Config):
+class VocabularySpec(Config):
     """How raw ids become indices."""
 
     oov: int = Field(1, ge=1, le=1_000_000)

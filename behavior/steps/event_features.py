@@ -84,7 +84,7 @@ class EventFeatureReader:
 
 
 def fit_features(cut: pa.Table, spec: DatasetSpec) -> States:
-    """What one bucket of cut sequences adds to the fits of the event features: mergeable."""
+    """What the cut sequences of one partition add to the fits of the event features: mergeable."""
     if not spec.event_features:
         return {}
     offsets = offsets_of(cut)
@@ -111,7 +111,7 @@ def finish_features(
 
     Args:
         spec: the dataset spec.
-        states: of all buckets, in a fixed order.
+        states: of all partitions, in a fixed order.
         previous: encoders of the data set that is added to.
     """
     encoders = {}

@@ -13,14 +13,14 @@ from behavior.compiled import compiled
 from behavior.steps.sequences import flat, keep_events, offsets_of
 
 
-def core_items(buckets: Iterable[pa.Table], min_user_events: int, min_item_events: int) -> pa.Array:
+def core_items(partitions: Iterable[pa.Table], min_user_events: int, min_item_events: int) -> pa.Array:
     """Items that survive when users and items with too few events are left out until nothing changes.
 
     What is left does not depend on the order of removal. Users need no list of their own: a user survives
     where enough of their events are on surviving items.
 
     Args:
-        buckets: sequences (see `behavior.steps.sequences.build_sequences`); each user in one bucket only.
+        partitions: sequences (see `behavior.steps.sequences.build_sequences`); each user in one of them only.
             Four bytes an event are kept in memory.
         min_user_events: events a user needs.
         min_item_events: events an item needs.
@@ -30,14 +30,14 @@ def core_items(buckets: Iterable[pa.Table], min_user_events: int, min_item_event
     """
     known: pa.Array | None = None
     edges: list[tuple[np.ndarray, np.ndarray]] = []
-    for bucket in buckets:
-        codes, distinct = codes_of(flat(bucket, "item"))
+    for sequences in partitions:
+        codes, distinct = codes_of(flat(sequences, "item"))
         if known is None:
             known = distinct
         else:
             known = pa.concat_arrays([known, distinct.filter(pc.invert(pc.is_in(distinct, value_set=known)))])
         places = pc.index_in(distinct, value_set=known).to_numpy().astype(np.int32)
-        edges.append((offsets_of(bucket), looked_up(places, codes)))
+        edges.append((offsets_of(sequences), looked_up(places, codes)))
     if known is None:
         raise ValueError("there are no sequences to filter")
     alive = np.ones(len(known), bool)

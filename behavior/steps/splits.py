@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from behavior.compiled import compiled
-from behavior.spec.dataset_spec import DatasetSpec, Split
+from behavior.spec.dataset_spec import DatasetSpec, SplitSpec
 
 Evaluated = Literal["first", "all"]
 
@@ -26,7 +26,7 @@ def evaluated_targets(split: dict[str, Any]) -> Evaluated:
     Args:
         split: as it stands in a manifest: the spec's, without what was left to the default.
     """
-    return "all" if Split.model_construct(**split).evaluated == "all" else "first"
+    return "all" if SplitSpec.model_construct(**split).evaluated == "all" else "first"
 
 
 def split_offsets(

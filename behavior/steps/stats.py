@@ -1,4 +1,4 @@
-"""Statistics of a data set: mergeable, so that every bucket counts its own."""
+"""Statistics of a data set: mergeable, so that every partition counts its own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ARRAYS = {"lengths": _BINS, "behaviors": _BEHAVIORS}
 
 @dataclass
 class SequenceStats:
-    """What one or more buckets of sequences look like."""
+    """What the sequences of one or more partitions look like."""
 
     users: int = 0
     events: int = 0

@@ -36,7 +36,7 @@ class Tables:
 def fit_vocabulary(
     spec: DatasetSpec, role: str, counts: pa.Table, previous: Vocabulary | None = None
 ) -> Vocabulary:
-    """The vocabulary of items or users from the counts of all buckets.
+    """The vocabulary of items or users from the counts of all partitions.
 
     Where the ids of domains are separate, the indices of a domain follow each other, in the domains' order.
 

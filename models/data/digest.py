@@ -6,7 +6,8 @@ import hashlib
 import json
 from typing import Any
 
-from behavior.shards.folder import ITEMS, SEQUENCES, ShardFolder, logical
+from behavior.shards.folder import ShardFolder
+from behavior.shards.names import ITEMS, SEQUENCES, logical
 from behavior.steps.splits import evaluated_targets
 
 

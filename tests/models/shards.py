@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from behavior.shards.folder import open_shards, write_table
+from behavior.shards.folder import open_shards
 from behavior.shards.manifest import FORMAT_VERSION, Counts, FeatureEntry, Manifest
+from behavior.shards.write import write_table
 from models.data.batch import PackedBatch
 from models.data.loading import ShardSource
 from models.data.sequences import SequenceData, concat_sequences

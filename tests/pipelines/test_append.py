@@ -16,10 +16,11 @@ import pytest
 import pipelines.prepare
 from behavior.config import parse_config
 from behavior.errors import UserError
-from behavior.shards.folder import logical, open_shards
+from behavior.shards.commit import JOB_FOLDER
+from behavior.shards.folder import open_shards
+from behavior.shards.names import logical
 from behavior.spec.dataset_spec import DatasetSpec
 from pipelines.append import append
-from pipelines.job import JOB_FOLDER
 from pipelines.prepare import prepare
 from pipelines.runner import RunnerOptions
 from tests.pipelines.content import content
@@ -436,7 +437,12 @@ def test_the_input_folder_becomes_absolute(
     logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bases = []
-    monkeypatch.setattr(pipelines.prepare, "_slim", lambda job: bases.append(job.base) or job)
+    run = pipelines.prepare.run_job
+    monkeypatch.setattr(
+        pipelines.prepare,
+        "run_job",
+        lambda job, *arguments: bases.append(job.preparation.base) or run(job, *arguments),
+    )
     monkeypatch.chdir(tmp_path)
     prepare(spec_of(), "logs", "out")
     append(spec_of(), "logs", "out", ["logs/new-1.csv"])

@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from behavior.errors import UserError
+from behavior.flow.memory import prepare_tables
+from behavior.shards.commit import JOB_FOLDER
 from behavior.shards.folder import open_shards
+from behavior.shards.lock import exclusive
 from behavior.shards.storage import Folder
 from behavior.spec.dataset_spec import load_spec
-from behavior.steps.dataset import prepare_tables
-from pipelines.job import JOB_FOLDER
-from pipelines.output import exclusive
 from pipelines.prepare import prepare
 from pipelines.runner import RunnerOptions
 from tests.pipelines.conftest import BEHAVIORS, make_rows, make_spec, write_rows
@@ -234,23 +234,23 @@ import sys
 from pathlib import Path
 from behavior.spec.dataset_spec import load_spec
 from behavior.shards.storage import Folder
-from pipelines.output import exclusive
+from behavior.shards.lock import exclusive
 from pipelines.prepare import prepare
-import pipelines.buckets
+import pipelines.partitions
 
 def stall(self, *arguments):
     Path(sys.argv[3]).touch()
     import time
     time.sleep(600)
 
-pipelines.buckets.{stage}.process = stall
+pipelines.partitions.{stage}.process = stall
 spec, base = load_spec(sys.argv[1])
 prepare(spec, base, sys.argv[2])
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["BuildBucket", "FinishBucket"])
+@pytest.mark.parametrize("stage", ["SortPartition", "WriteSequences"])
 def test_killed_half_way_it_is_no_data_set_and_is_completed_by_the_next_run(
     raw: Path, tmp_path: Path, stage: str
 ) -> None:
@@ -308,7 +308,7 @@ def test_an_interrupt_is_told_from_a_failure(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pipelines.reading.read_events", interrupt)
+    monkeypatch.setattr("behavior.flow.reading.read_events", interrupt)
     with pytest.raises(KeyboardInterrupt):
         prepare(make_spec(), str(raw), tmp_path / "out")
     monkeypatch.undo()

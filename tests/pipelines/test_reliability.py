@@ -20,14 +20,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from behavior.errors import UserError
+from behavior.flow.memory import prepare_tables
+from behavior.flow.reading import ChunkReport
 from behavior.shards.folder import open_shards
 from behavior.shards.storage import Folder
 from behavior.sources.blocks import iter_blocks
 from behavior.spec.dataset_spec import DatasetSpec
-from behavior.steps.dataset import prepare_tables
 from pipelines.append import append
 from pipelines.prepare import prepare
-from pipelines.reading import ChunkReport, FinishReading
+from pipelines.reading import FinishReading
 from pipelines.runner import RunnerOptions
 from tests.cli.conftest import Lrm, lrm
 from tests.pipelines.by_hand import Event, by_hand, rounded
@@ -390,7 +391,7 @@ def check_message(done: subprocess.CompletedProcess[str]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["pipelines.reading:ReadTask", "pipelines.buckets:FinishBucket"])
+@pytest.mark.parametrize("stage", ["pipelines.reading:ReadChunks", "pipelines.partitions:WriteSequences"])
 def test_a_worker_killed_in_a_new_job(stage: str, logs: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     check_message(with_a_killed_worker(stage, tmp_path, logs / "spec.yaml", "--out", out))
@@ -415,7 +416,7 @@ def test_a_worker_killed_where_a_data_set_is(mode: str, logs: Path, tmp_path: Pa
         spec = spec_of(events=source_of("new.csv"))
         flags = ("--overwrite",)
     command = (save(spec, logs / "spec.yaml"), "--out", out, *flags)
-    check_message(with_a_killed_worker("pipelines.buckets:FinishBucket", tmp_path, *command))
+    check_message(with_a_killed_worker("pipelines.partitions:WriteSequences", tmp_path, *command))
     assert content(out) == before
     if mode == "append":
         append(spec, str(logs), out, [str(logs / "new.csv")])
@@ -517,7 +518,7 @@ def test_a_job_that_ends_early_leaves_at_most_its_log(
         assert any(temporary.glob("lrm-work-*/sorted/*"))
         raise kind("stop")
 
-    monkeypatch.setattr("pipelines.buckets.finish_sequences", fail)
+    monkeypatch.setattr("behavior.flow.partitions.finish_sequences", fail)
     with pytest.raises((KeyboardInterrupt, UserError), match="stop"):
         prepare(spec_of(), str(logs), Folder(f"memory://reliability/{kind.__name__}"), runner=ONE)
     assert [path.name[:12] for path in temporary.iterdir()] == ["lrm-prepare-"] * left

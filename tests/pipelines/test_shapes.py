@@ -14,12 +14,12 @@ import pytest
 
 from behavior.config import parse_config
 from behavior.errors import UserError
+from behavior.flow.memory import prepare_tables
+from behavior.shards.commit import JOB_FOLDER
 from behavior.shards.folder import open_shards
 from behavior.shards.storage import Folder
 from behavior.spec.dataset_spec import DatasetSpec
-from behavior.steps.dataset import prepare_tables
 from pipelines.append import append
-from pipelines.job import JOB_FOLDER
 from pipelines.prepare import prepare
 from pipelines.runner import RunnerOptions
 from pipelines.shuffle import FileShuffle
@@ -308,7 +308,7 @@ def test_forms_of_times(form: str, tmp_path: Path) -> None:
     check(tmp_path / "out", by_hand(spec, log))
 
 
-def test_thousands_of_files_make_few_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_thousands_of_files_make_few_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every user has events in many of the files."""
     log, files = make_log(9, 6000, users=40), 3000
     (tmp_path / "raw").mkdir()
@@ -453,7 +453,7 @@ def test_a_remote_folder_is_written_and_added_to_like_a_local_one(tmp_path: Path
     assert found["items"] == expected["items"]
 
 
-@pytest.mark.parametrize("stage", ["ReadTask", "FinishBucket"])
+@pytest.mark.parametrize("stage", ["ReadChunks", "WriteSequences"])
 def test_an_interrupted_job_in_a_remote_folder_is_run_again(
     stage: str, tmp_path: Path, remote: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -461,7 +461,7 @@ def test_an_interrupted_job_in_a_remote_folder_is_run_again(
     write_log(tmp_path / "log1.csv", log[:200])
     write_log(tmp_path / "log2.csv", log[200:])
     spec, new = spec_of(**GROWING), [str(tmp_path / "log2.csv")]
-    module = "reading" if stage == "ReadTask" else "buckets"
+    module = "reading" if stage == "ReadChunks" else "partitions"
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt

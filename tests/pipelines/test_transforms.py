@@ -17,20 +17,30 @@ from apache_beam.internal import pickler
 
 from behavior.errors import UserError
 from behavior.features.vocabulary import IdCounts
+from behavior.flow.preparation import Preparation
+from behavior.flow.reading import ChunkReport
+from behavior.flow.rejects import ReadSummary
 from behavior.shards.storage import Folder
 from behavior.sources.plan import BadFile, Chunk, plan_input
 from behavior.sources.raw import Reject
-from pipelines.buckets import BuildBucket, CountBucket, FinishBucket, MergeIdCounts
-from pipelines.job import Job, read_arrow, write_arrow
-from pipelines.reading import ChunkReport, FinishReading, Reading, ReadTask
+from pipelines.job import PrepareJob, read_arrow, write_arrow
+from pipelines.partitions import CountPartition, MergeIdCounts, SortPartition, WriteSequences
+from pipelines.reading import FinishReading, ReadChunks, keep_rejects
 from pipelines.shuffle import SPILL_BYTES, Buffer, EngineShuffle, FileShuffle, Piece, Shuffle, in_order
 from tests.pipelines.conftest import make_spec
 
 
-def make_job(raw: Path, work: Path, buckets: int = 3) -> Job:
+def make_job(raw: Path, work: Path, **changes: Any) -> PrepareJob:
+    """A job in one folder, with changes to what is prepared."""
     spec = make_spec()
     folder = Folder(str(work))
-    return Job(spec, str(raw), plan_input(spec, str(raw)), folder, folder, folder, buckets)
+    preparation = Preparation(spec, str(raw), plan_input(spec, str(raw)), folder, partitions=3)
+    return PrepareJob(replace(preparation, **changes), folder, folder)
+
+
+def with_spec(job: PrepareJob, **changes: Any) -> PrepareJob:
+    preparation = job.preparation
+    return replace(job, preparation=replace(preparation, spec=preparation.spec.model_copy(update=changes)))
 
 
 def events(users: list[str], first: int) -> pa.RecordBatch:
@@ -48,17 +58,17 @@ def test_shuffle_keeps_the_order_of_the_input(shuffle: Shuffle, raw: Path, tmp_p
         buffer = Buffer(job, shuffle, chunk)
         emitted = [list(buffer.add(events(users, 100 * chunk + 50 * half))) for half in (0, 1)]
         assert emitted == [[], []]  # far below SPILL_BYTES
-        for bucket, piece in buffer.flush():
-            pieces.setdefault(bucket, []).append(piece)
+        for partition, piece in buffer.flush():
+            pieces.setdefault(partition, []).append(piece)
     rows = {}
-    for bucket, own in pieces.items():
+    for partition, own in pieces.items():
         table = pa.Table.from_batches(in_order(shuffle, reversed(own)))
         for user, item in zip(*(table.column(name).to_pylist() for name in ("user", "item")), strict=True):
-            rows.setdefault(user, []).append((bucket, int(item[1:])))
+            rows.setdefault(user, []).append((partition, int(item[1:])))
     for user in range(7):
         expected = [n for n in range(200) if users[n % 50] == f"u{user}"]
         assert [item for _, item in rows[f"u{user}"]] == expected
-        assert len({bucket for bucket, _ in rows[f"u{user}"]}) == 1
+        assert len({partition for partition, _ in rows[f"u{user}"]}) == 1
 
 
 def test_buffer_flushes_when_it_is_full(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,11 +104,11 @@ def test_merging_counts_does_not_depend_on_the_order(raw: Path, tmp_path: Path) 
 def test_every_dofn_pickles(raw: Path, tmp_path: Path) -> None:
     job = make_job(raw, tmp_path / "work")
     for dofn in (
-        ReadTask(job, FileShuffle()),
+        ReadChunks(job, FileShuffle()),
         FinishReading(job),
-        BuildBucket(job, EngineShuffle()),
-        CountBucket(job),
-        FinishBucket(job),
+        SortPartition(job, EngineShuffle()),
+        CountPartition(job),
+        WriteSequences(job),
     ):
         copy = pickler.loads(pickler.dumps(dofn))
         assert type(copy) is type(dofn)
@@ -146,41 +156,38 @@ def test_storage_without_room_cannot_be_written_whatever_file_it_is(
     for file in ("/elsewhere/spill", None):
         with pytest.raises(UserError, match="cannot write: No room") as error, job.stage("read"):
             raise OSError(number, "No room", file)
-        assert error.value.where == (file or str(job.out))
+        assert error.value.where == (file or str(job.preparation.out))
 
 
 def test_a_remote_folder_that_is_forbidden_cannot_be_written(raw: Path, tmp_path: Path) -> None:
-    job = replace(make_job(raw, tmp_path), out=Folder("memory://bucket/out"))
+    job = make_job(raw, tmp_path, out=Folder("memory://bucket/out"))
     for file in ("memory://bucket/out/x", "bucket/out/x", "/bucket/out/x"):
         with pytest.raises(UserError, match="cannot write"), job.stage("read"):
             raise OSError(errno.EACCES, "Forbidden", file)
 
 
-def finish(job: Job, reports: list[ChunkReport]) -> tuple[Reading, list[list[dict[str, Any]]]]:
+def finish(job: PrepareJob, reports: list[ChunkReport]) -> tuple[ReadSummary, list[list[dict[str, Any]]]]:
     """What all reports come to, and the files of rejects."""
     [reading] = FinishReading(job).process(None, reports)
-    texts = [job.out.read_text(entry.path) for entry in reading.files]
+    texts = [job.preparation.out.read_text(entry.path) for entry in reading.files]
     records = [[json.loads(line) for line in text.split("\n")[:-1]] for text in texts]
     assert [entry.rows for entry in reading.files] == [len(part) for part in records]
     return reading, records
 
 
-def report_of(job: Job, file: int, number: int, places: list[int], **counts: Any) -> ChunkReport:
+def report_of(job: PrepareJob, file: int, number: int, places: list[int], **counts: Any) -> ChunkReport:
     """A report of a chunk with rejects at some lines; line 0, the last, says that the file is unreadable."""
-    name = f"rejects/{file}-{number}.jsonl"
     rejects = [Reject(f"{file}.csv", place, f"bad {number}\u2028", "x\r") for place in places]
-    job.work.write_text(name, "".join(reject.to_json() + "\n" for reject in rejects))
     chunk = Chunk(0, file, number, f"/raw/{file}.csv", number, number + 1)
+    keep_rejects(job, chunk, rejects)
     gone = 0 in places
     read = counts.pop("good", 10) + len(places)
-    return ChunkReport(
-        chunk, read, len(places), 1, 20, name if places else "", f"{file}.csv", gone, gone, **counts
-    )
+    return ChunkReport(chunk, read, len(places), 1, 20, f"{file}.csv", gone, gone, **counts)
 
 
 def test_what_was_read_of_a_file_before_it_proved_unreadable_counts(raw: Path, tmp_path: Path) -> None:
     job = make_job(raw, tmp_path / "out")
-    job = replace(job, spec=job.spec.model_copy(update={"max_rejects": 100}))
+    job = with_spec(job, max_rejects=100)
     reports = [
         report_of(job, 0, 0, [3]),
         report_of(job, 0, 1, []),
@@ -205,7 +212,8 @@ def test_rejects_are_judged_by_their_counts_and_copied_one_by_one(
 ) -> None:
     job = make_job(raw, tmp_path / "out")
     bad = BadFile("/raw/b.csv", "b.csv", 0, 9, "rubbish")
-    job = replace(job, plan=replace(job.plan, bad_files=[bad]))
+    preparation = job.preparation
+    job = replace(job, preparation=replace(preparation, plan=replace(preparation.plan, bad_files=[bad])))
     reports = [report_of(job, file, 0, list(range(1, 1001)), good=1000) for file in range(3)]
     opened: list[str] = []
     made: list[str] = []
@@ -220,14 +228,14 @@ def test_rejects_are_judged_by_their_counts_and_copied_one_by_one(
         return loads(text)
 
     monkeypatch.setattr(Folder, "open", record_open)
-    monkeypatch.setattr("pipelines.reading.json.loads", record_loads)
-    strict = replace(job, spec=job.spec.model_copy(update={"max_rejects": 10}))
+    monkeypatch.setattr("behavior.sources.raw.json.loads", record_loads)
+    strict = with_spec(job, max_rejects=10)
     with pytest.raises(UserError, match="3,001 of 6,001 rows were rejected") as error:
         list(FinishReading(strict).process(None, reports))
     assert error.value.where == "b.csv: rubbish; " + "; ".join(
         f"0.csv line {line}: bad 0\u2028" for line in (1, 2)
     )
-    assert (opened, len(made)) == (["rejects/0-0.jsonl"], 3)
+    assert (opened, len(made)) == (["rejects/000-000000-000000.jsonl"], 2)
 
     kept: list[str] = []
 
@@ -237,12 +245,12 @@ def test_rejects_are_judged_by_their_counts_and_copied_one_by_one(
 
     with monkeypatch.context() as patch:
         patch.setattr(Folder, "read_bytes", forbid)
-        loose = replace(job, spec=job.spec.model_copy(update={"max_rejects": 1.0}))
+        loose = with_spec(job, max_rejects=1.0)
         [reading] = FinishReading(loose).process(None, reports)
     assert kept == []
     assert [entry.rows for entry in reading.files] == [1, 1000, 1000, 1000]
     for file, entry in enumerate(reading.files[1:]):
-        lines = job.out.read_text(entry.path).split("\n")[:-1]
+        lines = job.preparation.out.read_text(entry.path).split("\n")[:-1]
         assert [(loads(line)["file"], loads(line)["line"]) for line in lines] == [
             (f"{file}.csv", line) for line in range(1, 1001)
         ]

@@ -14,15 +14,16 @@ import pytest
 
 from behavior.config import parse_config
 from behavior.errors import UserError
-from behavior.shards.folder import open_shards, versioned
+from behavior.flow import previous
+from behavior.flow.previous import Previous
+from behavior.shards.commit import JOB_FOLDER, claim, commit, sweep, version_of
+from behavior.shards.folder import open_shards
+from behavior.shards.lock import exclusive
 from behavior.shards.manifest import MANIFEST_NAME, load_manifest
+from behavior.shards.names import versioned
 from behavior.shards.storage import Folder
 from behavior.spec.dataset_spec import DatasetSpec
-from behavior.steps import previous
-from behavior.steps.previous import Previous
 from pipelines.append import append
-from pipelines.job import JOB_FOLDER
-from pipelines.output import claim, commit, exclusive, sweep, version_of
 from pipelines.prepare import prepare
 from pipelines.runner import RunnerOptions
 from tests.pipelines.content import content
@@ -196,7 +197,7 @@ def test_what_a_killed_commit_left_goes_where_there_is_nothing_to_do(
 ) -> None:
     spec = spec_of(shards=3)
     with monkeypatch.context() as patch:
-        patch.setattr("pipelines.output.sweep", _killed_after_commit(out))
+        patch.setattr("behavior.shards.commit.sweep", _killed_after_commit(out))
         with pytest.raises(KeyboardInterrupt):
             prepare(spec, str(logs), out, runner=ONE, overwrite=True)
     assert load_manifest(out).version == 2

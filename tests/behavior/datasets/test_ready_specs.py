@@ -17,8 +17,8 @@ import pytest
 
 from behavior import datasets
 from behavior.config import parse_config, read_yaml
+from behavior.flow.memory import PreparedTables, prepare_tables
 from behavior.spec.dataset_spec import DatasetSpec, load_spec
-from behavior.steps.dataset import PreparedTables, prepare_tables
 from tests.behavior.logs import Reading, read_log
 
 DATA = os.environ.get("LRM_DATA")

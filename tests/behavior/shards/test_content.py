@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from behavior.shards.content import content_digest
-from behavior.shards.folder import write_table
+from behavior.shards.write import write_table
 
 TABLE = pa.table(
     {

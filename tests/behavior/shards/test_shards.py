@@ -13,7 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 from behavior.errors import UserError
-from behavior.shards.folder import file_entry, logical, open_shards, version_in, versioned, write_table
+from behavior.shards.folder import open_shards
 from behavior.shards.manifest import (
     FORMAT_VERSION,
     Counts,
@@ -22,7 +22,9 @@ from behavior.shards.manifest import (
     Manifest,
     load_manifest,
 )
+from behavior.shards.names import logical, version_in, versioned
 from behavior.shards.storage import Folder
+from behavior.shards.write import file_entry, write_table
 
 COUNTS = {"read": 9, "accepted": 6, "rejected": 1, "filtered": 2, "events": 6, "users": 2, "items": 3}
 

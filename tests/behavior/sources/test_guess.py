@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from behavior.config import parse_config
 from behavior.errors import UserError
+from behavior.flow.memory import prepare_tables
 from behavior.sources.guess import guess_file
 from behavior.spec.dataset_spec import DatasetSpec
-from behavior.steps.dataset import prepare_tables
 from tests.behavior.logs import few, folder_of
 from tests.behavior.steps.test_events import torn
 

@@ -153,8 +153,8 @@ def test_five_thousand_small_files_are_a_few_tasks_and_only_the_first_is_opened(
         plan = plan_input(make_spec({"files": "*.csv"}), str(tmp_path))
     assert sum(str(tmp_path) in str(call.args[0]) for call in opened.call_args_list) == 1
     assert len(plan.chunks) == 5000
-    assert 1 < len(plan.tasks) <= 4
-    assert [chunk for task in plan.tasks for chunk in task] == plan.chunks == sorted(plan.chunks)
+    assert 1 < len(plan.chunk_groups) <= 4
+    assert [chunk for group in plan.chunk_groups for chunk in group] == plan.chunks == sorted(plan.chunks)
     assert sum(chunk.bytes for chunk in plan.chunks) == plan.bytes
 
 
@@ -165,9 +165,9 @@ def test_a_plan_is_cut_anew_without_another_look() -> None:
         anew = {size: plan_input(spec, str(folder), size) for size in (7, 21)}
     for size, other in anew.items():
         cut = plan.with_chunk_bytes(size)
-        assert (cut, cut.chunks, cut.tasks) == (other, other.chunks, other.tasks)
-    assert [[chunk.path[-8:] for chunk in task] for task in plan.tasks] == [["/log.csv", "more.csv"]]
-    assert len(plan.with_chunk_bytes(7).tasks) == 6
+        assert (cut, cut.chunks, cut.chunk_groups) == (other, other.chunks, other.chunk_groups)
+    assert [[chunk.path[-8:] for chunk in group] for group in plan.chunk_groups] == [["/log.csv", "more.csv"]]
+    assert len(plan.with_chunk_bytes(7).chunk_groups) == 6
 
 
 @few
@@ -175,11 +175,11 @@ def test_a_plan_is_cut_anew_without_another_look() -> None:
 def test_tasks_keep_order_and_stay_within_their_size(sizes: list[int], limit: int) -> None:
     parts = [FileParts(0, n, f"f{n}", size, whole=n % 3 == 0) for n, size in enumerate(sizes)]
     plan = Plan(parts, [], sum(sizes), "string", "string", "", limit + OPEN_BYTES * 3)
-    assert [chunk for task in plan.tasks for chunk in task] == plan.chunks
+    assert [chunk for group in plan.chunk_groups for chunk in group] == plan.chunks
     assert sum(chunk.bytes for chunk in plan.chunks) == sum(sizes)
-    weights = [sum(chunk.bytes + OPEN_BYTES for chunk in task) for task in plan.tasks]
+    weights = [sum(chunk.bytes + OPEN_BYTES for chunk in group) for group in plan.chunk_groups]
     assert all(weight <= limit + OPEN_BYTES * 4 for weight in weights)
-    heads = [task[0].bytes + OPEN_BYTES for task in plan.tasks[1:]]
+    heads = [group[0].bytes + OPEN_BYTES for group in plan.chunk_groups[1:]]
     assert all(w + head > limit + OPEN_BYTES * 4 for w, head in zip(weights[:-1], heads, strict=True))
 
 

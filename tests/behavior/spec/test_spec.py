@@ -10,7 +10,7 @@ import yaml
 from behavior import datasets
 from behavior.config import apply_overrides, parse_config
 from behavior.errors import UserError
-from behavior.spec.dataset_spec import DatasetSpec, Split, load_spec
+from behavior.spec.dataset_spec import DatasetSpec, SplitSpec, load_spec
 from tests.behavior.logs import make_spec, untimed_spec
 
 WHOLE: dict[str, Any] = yaml.safe_load("""
@@ -173,11 +173,11 @@ def test_behaviors_and_targets() -> None:
 
 @pytest.mark.parametrize(("unit", "ticks"), [("s", 1), ("ms", 1_000), ("us", 1_000_000)])
 def test_instants(unit: str, ticks: int) -> None:
-    split = Split(kind="temporal", valid_at="2000-12-31T22:12:40", test_at="2001-01-01T00:12:41+02:00")
+    split = SplitSpec(kind="temporal", valid_at="2000-12-31T22:12:40", test_at="2001-01-01T00:12:41+02:00")
     assert split.instants(unit) == (978300760 * ticks, 978300761 * ticks)
-    assert Split(kind="temporal", valid_at=7, test_at=8).instants(unit) == (7, 8)
+    assert SplitSpec(kind="temporal", valid_at=7, test_at=8).instants(unit) == (7, 8)
     moment = datetime(2024, 5, 1, tzinfo=UTC) + timedelta(microseconds=1)
-    assert Split(kind="temporal", valid_at=moment, test_at=moment).instants("us")[0] % 1_000_000 == 1
+    assert SplitSpec(kind="temporal", valid_at=moment, test_at=moment).instants("us")[0] % 1_000_000 == 1
 
 
 def test_dates_of_yaml_are_instants(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_ready_specs_load_and_need_a_folder(tmp_path: Path) -> None:
 
 
 def test_a_cut_between_two_ticks_counts_from_the_next_one() -> None:
-    split = Split(kind="temporal", valid_at="1970-01-01T00:00:00.5", test_at="1970-01-01T00:00:01")
+    split = SplitSpec(kind="temporal", valid_at="1970-01-01T00:00:00.5", test_at="1970-01-01T00:00:01")
     assert split.instants("s") == (1, 1)
     assert split.instants("ms") == (500, 1000)
 

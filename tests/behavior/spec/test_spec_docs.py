@@ -14,9 +14,9 @@ from pydantic import TypeAdapter
 
 from behavior.config import Config, parse_config
 from behavior.errors import UserError
+from behavior.flow.memory import PreparedTables, prepare_tables
 from behavior.spec.dataset_spec import DatasetSpec, FileFormat
 from behavior.spec.docs import EXAMPLES, examples_of, field_table, main, spec_markdown
-from behavior.steps.dataset import PreparedTables, prepare_tables
 
 PATH = Path(__file__).parents[3] / "docs" / "spec.md"
 TEXT = PATH.read_text(encoding="utf-8")

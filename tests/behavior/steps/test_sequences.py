@@ -7,7 +7,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from behavior.steps.bucket import cut_sequences
+from behavior.steps.partition import cut_sequences
 from behavior.steps.sequences import build_sequences
 from tests.behavior.logs import few, make_spec, untimed_spec
 

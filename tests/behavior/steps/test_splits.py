@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from behavior.spec.dataset_spec import Split
+from behavior.spec.dataset_spec import SplitSpec
 from behavior.steps.splits import evaluated_targets, leave_one_out, next_basket, split_offsets, temporal
 from tests.behavior.logs import make_spec, many
 
@@ -135,11 +135,11 @@ def test_the_spec_chooses_the_split() -> None:
 def test_a_manifest_tells_which_targets_are_evaluated() -> None:
     instants = {"valid_at": 1, "test_at": 2}
     for split, expected in [
-        (Split(), "first"),
-        (Split(targets="first"), "first"),
-        (Split(kind="next_basket"), "all"),
-        (Split(kind="next_basket", targets="first"), "first"),
-        (Split(kind="temporal", **instants), "first"),
-        (Split(kind="temporal", targets="all", **instants), "all"),
+        (SplitSpec(), "first"),
+        (SplitSpec(targets="first"), "first"),
+        (SplitSpec(kind="next_basket"), "all"),
+        (SplitSpec(kind="next_basket", targets="first"), "first"),
+        (SplitSpec(kind="temporal", **instants), "first"),
+        (SplitSpec(kind="temporal", targets="all", **instants), "all"),
     ]:
         assert evaluated_targets(split.model_dump(exclude_none=True)) == expected == split.evaluated

@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from behavior.errors import UserError
-from behavior.shards.folder import ShardFolder, open_shards, write_table
+from behavior.shards.folder import ShardFolder, open_shards
 from behavior.shards.manifest import FeatureEntry
+from behavior.shards.write import write_table
 from models.data.loading import ShardSource
 from models.data.sequences import SequenceData
 from models.evaluation.breakdown import break_down, check_attributes

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from behavior.errors import UserError
-from behavior.shards.folder import open_shards, write_table
+from behavior.shards.folder import open_shards
+from behavior.shards.write import write_table
 from models.data.loading import ShardSource
 from models.evaluation.ranking import EvaluationConfig, rank_split
 from models.evaluation.rankings_table import write_rankings

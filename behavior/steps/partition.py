@@ -1,7 +1,7 @@
 """From grouped events to the rows of one sequence file: cut, count, index, pack.
 
-A bucket holds all events of some users. These steps are plain functions of Arrow tables;
-`behavior.steps.dataset` runs them on one bucket, the Beam job (`pipelines`) on many.
+A hash partition holds all events of some users (`behavior.arrow.partition`). These steps are pure functions
+of Arrow tables, of one partition each.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def cut_sequences(sequences: pa.Table, spec: DatasetSpec, items: pa.Array | None
 
 
 @dataclass(frozen=True)
-class BucketCounts:
-    """What one bucket of cut sequences adds to the whole: mergeable.
+class PartitionCounts:
+    """What the cut sequences of one partition add to the whole: mergeable.
 
     Attributes:
         items: id, count, train_count of its items.
@@ -83,7 +83,7 @@ class BucketCounts:
     features: States
 
 
-def count_bucket(cut: pa.Table, spec: DatasetSpec) -> BucketCounts:
+def count_partition(cut: pa.Table, spec: DatasetSpec) -> PartitionCounts:
     """Count the items and users of cut sequences, all events and those of the training part."""
     offsets = offsets_of(cut)
     train_end = cut.column("train_end").to_numpy()
@@ -97,7 +97,7 @@ def count_bucket(cut: pa.Table, spec: DatasetSpec) -> BucketCounts:
     )
     counter = IdCounts(codes_of(items)[1].type)
     counted = counter.count(items, first_events(offsets, train_end))
-    return BucketCounts(counted, users, sequence_stats(cut), fit_features(cut, spec))
+    return PartitionCounts(counted, users, sequence_stats(cut), fit_features(cut, spec))
 
 
 def finish_sequences(
@@ -116,7 +116,7 @@ def finish_sequences(
         valid_end, pack; see docs/shards.md.
 
     Raises:
-        UserError: the bucket is too large for one file.
+        UserError: the partition is too large for one file.
     """
     offsets = offsets_of(cut)
     if offsets[-1] >= 2**31:

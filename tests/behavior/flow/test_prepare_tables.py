@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from behavior.errors import UserError
-from behavior.steps.dataset import PreparedTables, prepare_tables
+from behavior.flow.memory import PreparedTables, prepare_tables
 from tests.behavior.logs import few, folder_of, make_spec, untimed_spec
 
 LOG = """user,item,time

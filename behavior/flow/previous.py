@@ -1,6 +1,6 @@
 """A finished data set that is added to (`--append`): what it holds, in the form in which it was prepared.
 
-Ids keep their indices, and only buckets with new events are written again. That is possible where old rows
+Ids keep their indices, and only partitions with new events are written again. That is possible where old rows
 stay as they are whatever is added; `reasons_against` says where they would not.
 """
 
@@ -18,13 +18,14 @@ import pyarrow.compute as pc
 from behavior.features import MISSING, Encoder, restore
 from behavior.features.encode import VocabularyEncoder
 from behavior.features.vocabulary import COUNT_COLUMNS, IdCounts, Vocabulary
-from behavior.shards.folder import REJECTED, ShardFolder, logical, open_shards
+from behavior.shards.folder import ShardFolder, open_shards
 from behavior.shards.manifest import MANIFEST_NAME, FeatureEntry
+from behavior.shards.names import REJECTED, SEQUENCES, logical
 from behavior.shards.storage import Folder
 from behavior.spec.dataset_spec import DatasetSpec, Feature
-from behavior.steps.bucket import USER_DOMAIN
 from behavior.steps.event_features import States, fixed_encoder
 from behavior.steps.keys import join_keys, separate
+from behavior.steps.partition import USER_DOMAIN
 from behavior.steps.sequences import USER, flat, nest, offsets_of
 from behavior.steps.stats import SequenceStats
 
@@ -153,15 +154,15 @@ class Previous:
             if isinstance(encoder, VocabularyEncoder)
         }
 
-    def bucket_stats(self) -> dict[str, SequenceStats]:
-        """Statistics of each bucket, by its number."""
-        found = self.shards.bucket_stats()
-        return {bucket: SequenceStats.from_json(record) for bucket, record in found.items()}
+    def partition_stats(self) -> dict[str, SequenceStats]:
+        """Statistics of each partition, by its number."""
+        found = self.shards.partition_stats()
+        return {number: SequenceStats.from_json(record) for number, record in found.items()}
 
-    def cut(self, bucket: int) -> pa.Table | None:
-        """The sequences of a bucket as `cut_sequences` gave them; None where it has none."""
+    def cut(self, partition: int) -> pa.Table | None:
+        """The sequences of a partition as `cut_sequences` gave them; None where it has none."""
         shards = self.shards
-        start = f"sequences/part-{bucket:05d}-"
+        start = f"{SEQUENCES}/part-{partition:05d}-"
         entry = next((e for e in shards.sequence_files() if logical(e.path).startswith(start)), None)
         if entry is None:
             return None
@@ -172,9 +173,9 @@ class Previous:
             sequences = sequences.append_column(name, table.column(name))
         return sequences
 
-    def events(self, bucket: int, schema: pa.Schema) -> list[pa.RecordBatch]:
-        """The canonical events of a bucket, each user's in order of time; none where it has none."""
-        cut = self.cut(bucket)
+    def events(self, partition: int, schema: pa.Schema) -> list[pa.RecordBatch]:
+        """The canonical events of a partition, each user's in order of time; none where it has none."""
+        cut = self.cut(partition)
         if cut is None:
             return []
         lengths = np.diff(offsets_of(cut))

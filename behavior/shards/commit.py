@@ -1,6 +1,6 @@
-"""The output folder: what may be written there, and how a finished job is committed.
+"""The output folder: what may be written there, and how a finished job is committed (atomically).
 
-A job writes its files under their final names (with a version, see `behavior.shards.folder`), where no reader
+A job writes its files under their final names (with a version, see `behavior.shards.names`), where no reader
 looks for them: the manifest does not name them. Replacing the manifest is the commit; then the rest goes.
 
 Nothing that a manifest may name is removed on a guess: that there is no data set is what a missing
@@ -9,100 +9,34 @@ Nothing that a manifest may name is removed on a guess: that there is no data se
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
-import os
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from behavior.errors import UserError
-from behavior.shards.folder import (
-    BUCKETS,
+from behavior.shards.errors import errors_told
+from behavior.shards.folder import open_shards
+from behavior.shards.manifest import MANIFEST_NAME, Manifest, load_manifest
+from behavior.shards.names import (
     ITEMS,
+    PARTITION_STATS,
     REJECTED,
     SEQUENCES,
     STATS,
     USERS,
     VOCABULARY,
     logical,
-    open_shards,
     version_in,
 )
-from behavior.shards.manifest import MANIFEST_NAME, Manifest, load_manifest
 from behavior.shards.storage import Folder
-from pipelines.job import JOB_FOLDER
 
+JOB_FOLDER = ".lrm-job"
+"""Where a job keeps what is not for the data set; the mark in it says that the output folder is the job's."""
 _MARKER = f"{JOB_FOLDER}/job.json"
-_OWN_FILES = {BUCKETS, ITEMS, USERS, STATS}
+_OWN_FILES = {PARTITION_STATS, ITEMS, USERS, STATS}
 _OWN_FOLDERS = (SEQUENCES, VOCABULARY, REJECTED, JOB_FOLDER)
-# What `flock` says on mounts that know no locks.
-_NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
-
-
-@contextmanager
-def exclusive(out: Folder) -> Iterator[None]:
-    """Hold an output folder for one job; one that is made here goes again if it is left empty.
-
-    Remote folders, and those on mounts without locks, cannot be held: that two jobs never write to the same
-    one is up to who starts them.
-
-    Raises:
-        UserError: another job is writing there, or it cannot be a folder of ours.
-    """
-    if not out.is_local:
-        yield
-        return
-    if out.path.exists() and not out.path.is_dir():
-        raise UserError(f"'{out}' is a file, not a folder", where="--out", fix="name another folder")
-    made = not out.path.exists()
-    try:
-        out.make()
-        # The folder itself is locked: no file of ours lies about, and the lock goes with the process.
-        handle = os.open(out.path, os.O_RDONLY)
-    except OSError as error:
-        raise UserError(
-            f"the folder '{out}' cannot be used: {error.strerror}", where="--out", fix="name another folder"
-        ) from None
-    try:
-        _lock(handle, out)
-        yield
-    finally:
-        os.close(handle)
-        if made:
-            with suppress(OSError):
-                out.path.rmdir()  # fails, as it should, where anything is in it
-
-
-def _lock(handle: int, out: Folder) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UserError(
-            f"another job is writing to '{out}'", where="--out", fix="wait for it, or name another folder"
-        ) from None
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise UserError(
-                f"the folder '{out}' cannot be locked: {error.strerror}",
-                where="--out",
-                fix="name another folder",
-            ) from error
-
-
-@contextmanager
-def _errors_told(out: Folder, what: str) -> Iterator[None]:
-    """Turn the errors of a folder, and of nothing else, into the user's."""
-    try:
-        yield
-    except OSError as error:
-        fix = "check the folder and its disk" if out.is_local else "check the address and credentials"
-        if error.errno in _NO_ROOM:
-            fix = "make room, or write to another folder with --out"
-        raise UserError(f"{what} '{out}': {error.strerror or error}", where="--out", fix=fix) from error
 
 
 def claim(out: Folder, digests: dict[str, str], overwrite: bool) -> Manifest | None:
@@ -120,7 +54,7 @@ def claim(out: Folder, digests: dict[str, str], overwrite: bool) -> Manifest | N
     Raises:
         UserError: the folder holds something else, or cannot be written.
     """
-    with _errors_told(out, "cannot use"):
+    with errors_told(out, "cannot use"):
         there = _look(out)
         marked = _own_job(out) == digests
         # A job of ours that was interrupted while it replaced a data set had leave to do so.
@@ -141,7 +75,7 @@ def mark(out: Folder, digests: dict[str, str]) -> None:
         UserError: the folder cannot be read or written.
     """
     sweep(out)
-    with _errors_told(out, "cannot write to"):
+    with errors_told(out, "cannot write to"):
         out.write_text(_MARKER, json.dumps(digests))
 
 
@@ -153,7 +87,7 @@ def version_of(out: Folder) -> int:
     Raises:
         UserError: the folder cannot be read.
     """
-    with _errors_told(out, "cannot read"):
+    with errors_told(out, "cannot read"):
         there = _look(out)
         if there is None:
             return 0
@@ -268,7 +202,7 @@ def sweep(out: Folder, kept: Collection[str] | None = None) -> None:
     Raises:
         UserError: the folder cannot be read or written. Where the manifest cannot be read nothing is removed.
     """
-    with _errors_told(out, "cannot clear"):
+    with errors_told(out, "cannot clear"):
         folders: tuple[str, ...] = _OWN_FOLDERS
         whole = True
         if kept is None:
@@ -309,6 +243,6 @@ def commit(out: Folder, manifest: Manifest) -> None:
     Raises:
         UserError: the folder cannot be written.
     """
-    with _errors_told(out, "cannot write to"):
+    with errors_told(out, "cannot write to"):
         manifest.save(out)
     sweep(out, {entry.path for entry in manifest.files})

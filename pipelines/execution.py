@@ -10,13 +10,14 @@ from typing import Any
 import apache_beam as beam
 
 from behavior.errors import UserError
-from pipelines.job import Clock, Job
+from pipelines.clock import StageClock
+from pipelines.job import PrepareJob
+from pipelines.pipeline import PrepareDataset
 from pipelines.quiet import quiet_beam, traces_kept
-from pipelines.reading import Task
+from pipelines.reading import ChunkGroup
 from pipelines.runner import RunnerOptions
 from pipelines.shuffle import EngineShuffle, FileShuffle, Shuffle
 from pipelines.threads import pools_restored
-from pipelines.transform import PrepareDataset
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage (`read`, `sort`, `write`), how many of its parts are done, and how many there are."""
@@ -31,7 +32,7 @@ _ONE_AT_A_TIME = threading.Lock()
 class JobCrashError(UserError):
     """A failure that no worker explained: a worker that was killed, say. Its log is kept."""
 
-    def __init__(self, job: Job, error: Exception) -> None:
+    def __init__(self, job: PrepareJob, error: Exception) -> None:
         reason = (str(error).strip().splitlines() or ["no reason given"])[-1]
         log = job.log if job.notes.is_local and job.log.exists() else None
         if _WORKER_DIED in reason:
@@ -45,7 +46,9 @@ class JobCrashError(UserError):
         )
 
 
-def run_job(job: Job, tasks: list[Task], runner: RunnerOptions, progress: Progress | None) -> dict[str, int]:
+def run_job(
+    job: PrepareJob, groups: list[ChunkGroup], runner: RunnerOptions, progress: Progress | None
+) -> dict[str, int]:
     """Run the pipeline to its end.
 
     Returns:
@@ -58,11 +61,11 @@ def run_job(job: Job, tasks: list[Task], runner: RunnerOptions, progress: Progre
     """
     shuffle: Shuffle = FileShuffle() if runner.is_local else EngineShuffle()
     traces = traces_kept(job.log) if runner.is_local else nullcontext()
-    with _ONE_AT_A_TIME, quiet_beam(), traces, pools_restored(), _watched(job, len(tasks), progress):
+    with _ONE_AT_A_TIME, quiet_beam(), traces, pools_restored(), _watched(job, len(groups), progress):
         try:
             runs_on = runner.runner(job.log) if runner.is_local else None
             pipeline = beam.Pipeline(runs_on, options=runner.pipeline_options())
-            pipeline | "Prepare" >> PrepareDataset(job, tasks, shuffle)
+            pipeline | "Prepare" >> PrepareDataset(job, groups, shuffle)
             result = pipeline.run()
             result.wait_until_finish()
         except Exception as error:
@@ -93,13 +96,14 @@ def _counters(result: Any) -> dict[str, int]:
 
 
 @contextmanager
-def _watched(job: Job, tasks: int, progress: Progress | None) -> Iterator[None]:
+def _watched(job: PrepareJob, groups: int, progress: Progress | None) -> Iterator[None]:
     """Report the progress of a local run; a remote one has the engine's own pages for that."""
     if progress is None or not job.timed:
         yield
         return
-    totals = {"read": tasks, "sort": job.buckets, "write": job.buckets}
-    clock, done = Clock(job.notes), threading.Event()
+    partitions = job.preparation.partitions
+    totals = {"read": groups, "sort": partitions, "write": partitions}
+    clock, done = StageClock(job.notes), threading.Event()
 
     def report() -> None:
         parts = clock.parts()

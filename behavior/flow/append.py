@@ -1,0 +1,335 @@
+"""What `--append` adds to a finished data set: which files are new, and what must be prepared."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pyarrow as pa
+
+from behavior.errors import UserError
+from behavior.flow.manifest import build_manifest
+from behavior.flow.preparation import Preparation, count_partitions
+from behavior.flow.previous import Previous, reasons_against
+from behavior.flow.totals import Summary
+from behavior.shards.commit import commit, mark, sweep
+from behavior.shards.folder import ShardFolder, open_shards
+from behavior.shards.manifest import Counts, FileEntry, HistoryEntry, InputRecord, Manifest
+from behavior.shards.names import REJECTED, logical
+from behavior.shards.storage import Folder
+from behavior.sources.files import expand
+from behavior.sources.plan import Plan
+from behavior.spec.dataset_spec import DatasetSpec
+
+_NUMBERED = re.compile(r"^([1-9][0-9]*)=(.*)$")
+_ADDED_UP = ("read", "accepted", "rejected", "filtered", "events")
+
+
+PlanOf = Callable[[DatasetSpec], Plan]
+"""Plans the input of a spec, in chunks that suit who reads them."""
+
+
+@dataclass(frozen=True)
+class Addition:
+    """What is to be added to a data set, whose folder is claimed.
+
+    Attributes:
+        preparation: what is to be prepared.
+        digest: of all input, old and new.
+        old: the manifest of the data set as it is.
+        entry: of the manifest's history; its counts are still to come.
+    """
+
+    preparation: Preparation
+    digest: str
+    old: Manifest
+    entry: HistoryEntry
+
+    def manifest(self, summary: Summary) -> Manifest:
+        """The manifest of the data set with what was added."""
+        preparation, old = self.preparation, self.old
+        counts, files, damaged = summary.counts, summary.files, summary.damaged
+        added = counts
+        if preparation.previous is not None:
+            totals = {name: getattr(old.counts, name) + getattr(counts, name) for name in _ADDED_UP}
+            counts = Counts(**totals, users=added.users, items=added.items)
+            files = _merged_files(old, summary.files)
+            damaged = list(dict.fromkeys([*old.damaged_files, *damaged]))
+        else:
+            added = _difference(counts, old.counts)
+        return build_manifest(
+            preparation.spec,
+            self.digest,
+            counts,
+            summary.features,
+            files,
+            partitions=preparation.partitions,
+            version=preparation.version,
+            damaged=damaged,
+            history=[*old.history, self.entry.model_copy(update={"counts": added})],
+            # One of an earlier version does not name its files; a part of them would be taken for all.
+            plan=None if preparation.previous is not None and not old.inputs else preparation.plan,
+            inputs=old.inputs if preparation.previous is not None else [],
+        )
+
+
+@dataclass(frozen=True)
+class NothingToRead:
+    """An addition for which no event is to be read.
+
+    Attributes:
+        manifest: of the data set, complete.
+        done_before: whether it had all files already; else they are empty, and were added.
+    """
+
+    manifest: Manifest
+    done_before: bool
+
+
+def plan_addition(
+    spec: DatasetSpec,
+    base: str,
+    out: Folder,
+    files: Sequence[str],
+    plan_of: PlanOf,
+    *,
+    full: bool = False,
+    skip_bad_files: bool = False,
+) -> Addition | NothingToRead:
+    """Find out what is to be added to a data set, and claim its folder. See `pipelines.append.append`.
+
+    Args:
+        spec: the spec that the data set was made by.
+        base: folder its paths are relative to, absolute.
+        out: the data set, held by the caller (`behavior.shards.lock.exclusive`).
+        files: paths or globs of the new files; see `group_files`.
+        plan_of: plans the input.
+        full: prepare everything afresh from the old and new files.
+        skip_bad_files: set event files aside that cannot be read at all.
+
+    Raises:
+        UserError: no such data set, another spec, one that does not allow it, or files that cannot be read;
+            without `full` also files of which some are there already, or have changed since.
+    """
+    shards = open_shards(out)
+    old = shards.manifest
+    _check(spec, old, str(out), full)
+    added = _with_files(spec, group_files(spec, files))
+    new = _not_there_yet(_found(added, base), old, base, full)
+    if not new:
+        sweep(out)
+        return NothingToRead(old, True)
+    if full:
+        plan = plan_of(_with_files(spec, _all_groups(spec, old, new, base)))
+        partitions, previous = count_partitions(spec, plan), None
+    elif not any(record.size for record in new):
+        return NothingToRead(_add_nothing(out, old, new), False)
+    else:
+        plan = _with_stored_types(plan_of(added), spec, shards)
+        assert old.buckets is not None
+        partitions, previous = old.buckets, Previous.of(out, spec)
+    if _added_before(old, plan.digest):
+        sweep(out)
+        return NothingToRead(old, True)
+    entry, digest = _entry(old, new, plan.digest)
+    mark(out, {"spec_digest": spec.digest(), "input_digest": digest})
+    preparation = Preparation(spec, base, plan, out, partitions, entry.version, previous, skip_bad_files)
+    return Addition(preparation, digest, old, entry)
+
+
+def group_files(spec: DatasetSpec, files: Sequence[str]) -> dict[int, list[str]]:
+    """Files by the number of their group in the spec, counted from 0; local paths become absolute.
+
+    Raises:
+        UserError: no file is named, or its group is not named or not in the spec.
+    """
+    groups: dict[int, list[str]] = {}
+    if not files:
+        raise UserError("no file is named", where="--append", fix="name the files to add")
+    for file in files:
+        match = _NUMBERED.match(file)
+        number, path = (int(match.group(1)), match.group(2)) if match else (1, file)
+        if not path:
+            raise UserError("the path is empty", where="--append", fix="name a file, or a glob in quotes")
+        if match is None and len(spec.events) > 1:
+            raise UserError(
+                f"the spec has {len(spec.events)} groups of events: which is '{file}' of?",
+                where="--append",
+                fix=f"write its number before it: --append 1={file}",
+            )
+        if number > len(spec.events):
+            raise UserError(
+                f"the spec has no group {number} of events", where="--append", fix=f"1 to {len(spec.events)}"
+            )
+        groups.setdefault(number - 1, []).append(path if "://" in path else str(Path(path).absolute()))
+    return groups
+
+
+def _with_files(spec: DatasetSpec, groups: dict[int, list[str]]) -> DatasetSpec:
+    """The spec with other event files; groups that are not named have none."""
+    events = []
+    for number, source in enumerate(spec.events):
+        # What went by the name of the first file must stay as it was.
+        fixed = {"format": source.kind, "separator": source.field_separator}
+        events.append(source.model_copy(update={"files": groups.get(number, []), **fixed}))
+    return spec.model_copy(update={"events": events})
+
+
+def _found(added: DatasetSpec, base: str) -> list[InputRecord]:
+    """The event files that a spec stands for; none is opened."""
+    return [
+        InputRecord(group=number, path=file.name, size=file.size, modified=file.modified)
+        for number, source in enumerate(added.events, 1)
+        for file in (expand(source, base) if source.files else [])
+    ]
+
+
+def _not_there_yet(found: list[InputRecord], old: Manifest, base: str, full: bool) -> list[InputRecord]:
+    """The files that are to be added; none where all are in the data set as they are.
+
+    Raises:
+        UserError: some are there already, or have changed since; neither matters where all is redone.
+    """
+    known = {_place(record, base): record for record in old.inputs}
+    new: list[InputRecord] = []
+    same: list[InputRecord] = []
+    for record in found:
+        before = known.get(_place(record, base))
+        there = before is not None and (before.size, before.modified) == (record.size, record.modified)
+        (same if there else new).append(record)
+    if full or not new:
+        return new
+    for record in new:
+        if _place(record, base) in known:
+            raise UserError(
+                "this file is in the data set already, and has another size or modification time now",
+                where=record.path,
+                fix="leave it out, or add --full, which prepares old and new files together afresh",
+            )
+    if same:
+        raise UserError(
+            f"{len(same):,} of the {len(found):,} files to add are in the data set already",
+            where=", ".join(record.path for record in same[:3]),
+            fix="leave them out, or add --full, which prepares old and new files together afresh",
+        )
+    return new
+
+
+def _place(record: InputRecord, base: str) -> tuple[int, str]:
+    """What tells a file from others: its group and where it lies."""
+    path = record.path
+    if "://" not in path and not path.startswith("/"):
+        path = f"{base.rstrip('/')}/{path}"
+    return record.group, path if "://" in path else os.path.normpath(path)
+
+
+def _all_groups(spec: DatasetSpec, old: Manifest, new: list[InputRecord], base: str) -> dict[int, list[str]]:
+    """All files of the data set, each once, those that it has first."""
+    groups: dict[int, list[str]] = {number: [] for number in range(len(spec.events))}
+    if not old.inputs:  # of an earlier version, which kept what the spec and the command named
+        for number, source in enumerate(spec.events):
+            groups[number] += source.files
+        for entry in old.history:
+            for group, _, path in (file.partition("=") for file in entry.files):
+                groups[int(group) - 1].append(path)
+    there = {_place(record, base) for record in old.inputs}
+    for record in [*old.inputs, *(record for record in new if _place(record, base) not in there)]:
+        groups[record.group - 1].append(record.path)
+    return groups
+
+
+def _added_before(old: Manifest, digest: str) -> bool:
+    """Whether files were added to a data set of an earlier version, which does not name all it has."""
+    return not old.inputs and any(entry.input_digest == digest for entry in old.history)
+
+
+def _entry(old: Manifest, new: list[InputRecord], added_digest: str) -> tuple[HistoryEntry, str]:
+    """The entry of an addition, its counts still to come, and the digest of all input."""
+    files = [f"{record.group}={record.path}" for record in new]
+    entry = HistoryEntry(version=old.version + 1, input_digest=added_digest, counts=old.counts, files=files)
+    return entry, hashlib.sha256(f"{old.input_digest} {added_digest}".encode()).hexdigest()
+
+
+def _add_nothing(out: Folder, old: Manifest, new: list[InputRecord]) -> Manifest:
+    """Add files without a byte: only the manifest changes."""
+    text = json.dumps([[record.path, record.size, record.modified] for record in new])
+    entry, digest = _entry(old, new, hashlib.sha256(text.encode()).hexdigest())
+    none = Counts(**dict.fromkeys(_ADDED_UP, 0), users=old.counts.users, items=old.counts.items)
+    changes = {
+        "version": entry.version,
+        "input_digest": digest,
+        "inputs": [*old.inputs, *new] if old.inputs else [],
+        "history": [*old.history, entry.model_copy(update={"counts": none})],
+    }
+    manifest = old.model_copy(update=changes)
+    commit(out, manifest)
+    return manifest
+
+
+def _with_stored_types(plan: Plan, spec: DatasetSpec, shards: ShardFolder) -> Plan:
+    """The plan of the new files, with the types of ids under which the data set was read.
+
+    Raises:
+        UserError: it was made by an earlier version and does not tell.
+    """
+    return replace(plan, user_type=_id_type("user", spec, shards), item_type=_id_type("item", spec, shards))
+
+
+def _id_type(role: str, spec: DatasetSpec, shards: ShardFolder) -> str:
+    kept = shards.manifest.id_types.get(role)
+    if kept is not None:
+        return kept
+    # Made by an earlier version.
+    setting: str = getattr(spec.id_types, role)
+    if setting != "auto":
+        return setting
+    if role == "item" and spec.vocabulary.hash_size is not None:
+        raise UserError(
+            "the data set was made by an earlier version, which did not keep the type of its item ids",
+            where="--append",
+            fix="add --full, which prepares old and new files together afresh",
+        )
+    return _stored_type(shards.users() if role == "user" else shards.items())
+
+
+def _stored_type(table: pa.Table) -> str:
+    return "integer" if pa.types.is_integer(table.schema.field("id").type) else "string"
+
+
+def _check(spec: DatasetSpec, old: Manifest, folder: str, full: bool) -> None:
+    if old.spec_digest != spec.digest():
+        raise UserError(
+            f"'{folder}' was made by another spec",
+            where="SPEC",
+            fix="use the spec it was made by, or prepare everything afresh in another folder",
+        )
+    reasons = [] if full else reasons_against(spec)
+    if reasons:
+        raise UserError(
+            "nothing can be added under this spec, since old rows would change: " + "; ".join(reasons),
+            where="--append",
+            fix="add --full, which prepares old and new files together afresh",
+        )
+    if old.buckets is None and not full:
+        raise UserError(
+            f"'{folder}' was made by an earlier version that did not keep what adding needs",
+            where="--append",
+            fix="add --full, which prepares old and new files together afresh",
+        )
+
+
+def _difference(counts: Counts, old: Counts) -> Counts:
+    """What a full preparation has more than before."""
+    more = {name: getattr(counts, name) - getattr(old, name) for name in _ADDED_UP}
+    return Counts(**more, users=counts.users, items=counts.items)
+
+
+def _merged_files(old: Manifest, new: list[FileEntry]) -> list[FileEntry]:
+    """New files, and the old ones that none of them replaces."""
+    replaced = {logical(entry.path) for entry in new} | {f"{REJECTED}/tables.jsonl"}
+    return [entry for entry in old.files if logical(entry.path) not in replaced] + new

@@ -1,0 +1,162 @@
+"""Rejected rows (dead letters): put together from all chunks, judged, and written.
+
+A chunk knows how many lines it has, not how many are before it: here line numbers become those of the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import chain, groupby, islice
+
+from behavior.errors import UserError
+from behavior.flow.preparation import Preparation
+from behavior.flow.reading import ChunkReport
+from behavior.shards.manifest import FileEntry
+from behavior.shards.names import rejects_file
+from behavior.sources.plan import Plan
+from behavior.sources.raw import Reject
+from behavior.spec.dataset_spec import DatasetSpec
+
+RejectsOf = Callable[[ChunkReport], Iterable[Reject]]
+"""The rejects of a chunk as its reader found them; a report may count fewer, from the first on."""
+_EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class ReadSummary:
+    """What reading all chunks came to.
+
+    Attributes:
+        read, rejected, filtered: rows.
+        files: of rejected rows, one an input file that has any.
+        damaged: names of input files that could not be read to their end.
+    """
+
+    read: int
+    rejected: int
+    filtered: int
+    files: list[FileEntry]
+    damaged: list[str]
+
+
+class AllReports:
+    """The reports of all chunks, in the input's order, with the files that the plan had set aside.
+
+    Args:
+        plan: of the input.
+        reports: of all its chunks, in any order.
+        rejects_of: gives the rejects of a chunk when they are needed: all may be more than fit memory.
+
+    Attributes:
+        read, rejected, filtered: rows of the whole input; a file that cannot be read at all is one.
+        damaged: names of files that could not be read to their end.
+    """
+
+    def __init__(self, plan: Plan, reports: Iterable[ChunkReport], rejects_of: RejectsOf) -> None:
+        self._bad = plan.bad_files
+        self._reports = _once_a_bad_file(sorted(reports, key=lambda report: report.chunk))
+        self._rejects_of = rejects_of
+        self.read = len(self._bad) + sum(report.read for report in self._reports)
+        self.rejected = len(self._bad) + sum(report.rejected for report in self._reports)
+        self.filtered = sum(report.filtered for report in self._reports)
+        names = [file.name for file in self._bad] + [r.name for r in self._reports if r.damaged]
+        self.damaged = list(dict.fromkeys(names))
+
+    def rejects(self) -> Iterator[Iterator[Reject]]:
+        """Rejects of each file that has any, lines counted from its start."""
+        for bad in self._bad:
+            yield iter([bad.reject])
+        for _, chunks in groupby(self._reports, key=_file_of):
+            own = list(chunks)
+            if any(report.rejected for report in own):
+                yield self._placed(own)
+
+    def _placed(self, reports: list[ChunkReport]) -> Iterator[Reject]:
+        before = 0
+        for report in reports:
+            if report.rejected:
+                for reject in islice(self._rejects_of(report), report.rejected):
+                    in_lines = reject.row_group is None and reject.place  # 0 stands for the file as a whole
+                    yield replace(reject, place=reject.place + before) if in_lines else reject
+            before += report.lines
+
+    def check(self, spec: DatasetSpec, *, adding: bool = False) -> None:
+        """Fail where too much was rejected, or nothing is left.
+
+        Args:
+            spec: the dataset spec.
+            adding: to a data set that is there, to which nothing may be added.
+
+        Raises:
+            UserError: every row, or more than `max_rejects` of the spec, was rejected; or there is no event.
+        """
+        if self.read or not adding:
+            examples = islice(chain.from_iterable(self.rejects()), _EXAMPLES)
+            check_rejects(spec, self.read, self.rejected, examples)
+        if not adding and self.read == self.rejected + self.filtered:
+            raise nothing_left(self.read, self.filtered)
+
+    def write(self, preparation: Preparation) -> ReadSummary:
+        """Write the rejects, a file of them for each input file, and sum up."""
+        # A data set that is added to keeps the rejects it has.
+        previous = preparation.previous
+        first = previous.rejected_files if previous is not None else 0
+        files = [
+            preparation.writer.lines(rejects_file(number), (reject.to_json() for reject in rejects))
+            for number, rejects in enumerate(self.rejects(), start=first)
+        ]
+        return ReadSummary(self.read, self.rejected, self.filtered, files, self.damaged)
+
+
+def check_rejects(spec: DatasetSpec, read: int, rejected: int, examples: Iterable[Reject]) -> None:
+    """Fail where too many rows are bad.
+
+    Raises:
+        UserError: every row, or more than the share `max_rejects` of the spec, was rejected.
+    """
+    if read == 0:
+        raise UserError("the log is empty: its files hold no events", fix="check 'files' in the spec")
+    limit = spec.max_rejects if isinstance(spec.max_rejects, int) else spec.max_rejects * read
+    if rejected <= limit and rejected < read:
+        return
+    shown = "; ".join(f"{reject.where}: {reject.reason}" for reject in examples)
+    if rejected == read:
+        raise UserError(
+            f"every one of the {read:,} rows was rejected",
+            where=shown,
+            fix="correct the spec: it does not fit the files",
+        )
+    raise UserError(
+        f"{rejected:,} of {read:,} rows were rejected, more than max_rejects = {spec.max_rejects:g} allows",
+        where=shown,
+        fix="correct the spec or the files, or set a larger max_rejects in the spec",
+    )
+
+
+def nothing_left(read: int, filtered: int) -> UserError:
+    """The error for a log of which the filters leave nothing."""
+    return UserError(
+        f"no event is left: of {read:,} read, {filtered:,} were filtered out",
+        fix="loosen 'filters' in the spec",
+    )
+
+
+def _file_of(report: ChunkReport) -> tuple[int, int]:
+    """By place in the spec rather than by path: a file may stand in two groups."""
+    return report.chunk.source, report.chunk.file
+
+
+def _once_a_bad_file(reports: list[ChunkReport]) -> list[ChunkReport]:
+    """Reports of which only the first that finds a file unreadable counts a reject for it."""
+    kept: list[ChunkReport] = []
+    seen: set[tuple[int, int]] = set()
+    for report in reports:
+        file = _file_of(report)
+        if report.unreadable and file in seen:
+            # The last of its rejects, which is not read then.
+            report = replace(report, read=report.read - 1, rejected=report.rejected - 1)
+        if report.unreadable:
+            seen.add(file)
+        kept.append(report)
+    return kept

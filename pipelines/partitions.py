@@ -1,0 +1,231 @@
+"""Second pass: hash partitions of users are sorted, cut, counted, indexed, packed and written."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from uuid import uuid4
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.metrics import Metrics
+
+from behavior.features import Encoder
+from behavior.features.vocabulary import IdCounts, Vocabulary
+from behavior.flow.partitions import (
+    PartitionReport,
+    count_sequences,
+    in_partition_order,
+    sort_partition,
+    write_sequences,
+)
+from behavior.flow.rejects import ReadSummary
+from behavior.flow.totals import fit_items
+from behavior.shards.manifest import FileEntry
+from behavior.shards.storage import Folder
+from behavior.steps.filters import core_items
+from behavior.steps.partition import cut_sequences
+from pipelines.job import PrepareJob, read_arrow, write_arrow
+from pipelines.shuffle import Piece, Shuffle, in_order
+from pipelines.threads import one_thread
+
+COUNTED = "counted"
+ITEM_COUNTS = "item_counts"
+SORT, COUNT, VOCABULARY, WRITE = "sort", "count", "vocabulary", "write"
+Outputs = Iterator[int | beam.pvalue.TaggedOutput]
+
+
+def _sorted_file(partition: int) -> str:
+    return f"sorted/{partition:05d}.arrow"
+
+
+def users_file(partition: int) -> str:
+    """File of the working folder with id, count, train_count of a partition's users."""
+    return f"users/{partition:05d}.arrow"
+
+
+def _features_file(partition: int) -> str:
+    """File of the working folder with what a partition adds to the fits of the event features."""
+    return f"features/{partition:05d}.pickle"
+
+
+class CountPartition(beam.DoFn):
+    """partition -> nothing but tagged outputs.
+
+    `item_counts`: file of the counts of its items; `counted`: a `PartitionReport`. Counts of users and fits
+    of event features are left in the working folder.
+    """
+
+    def __init__(self, job: PrepareJob) -> None:
+        self.job = job
+        self.accepted = Metrics.counter("lrm", "accepted")
+        self.filtered = Metrics.counter("lrm", "filtered")
+
+    def setup(self) -> None:
+        one_thread()
+
+    def process(self, partition: int, core: str | None = None) -> Outputs:
+        return self.count(partition, read_arrow(self.job.work, _sorted_file(partition)), core)
+
+    def count(self, partition: int, sequences: pa.Table, core: str | None) -> Outputs:
+        """Count sequences that are at hand."""
+        work = self.job.work
+        with self.job.stage(COUNT):
+            counted = count_sequences(self.job.preparation, partition, sequences, _core(work, core))
+            write_arrow(work, users_file(partition), counted.users)
+            counts = f"counts/{partition:05d}.arrow"
+            write_arrow(work, counts, counted.items)
+            work.write_bytes(_features_file(partition), pickle.dumps(counted.features))
+        self.accepted.inc(counted.report.added)
+        self.filtered.inc(counted.report.dropped)
+        yield beam.pvalue.TaggedOutput(COUNTED, counted.report)
+        yield beam.pvalue.TaggedOutput(ITEM_COUNTS, counts)
+
+
+class SortPartition(beam.DoFn):
+    """(partition, pieces) -> partition: its events are grouped by user, sorted by time and kept in a file.
+
+    Waits for the whole reading, so that a log that is rejected costs no more than its reading. Where there is
+    no core to wait for, the sequences are counted while they are at hand, with the outputs of
+    `CountPartition`.
+    """
+
+    def __init__(self, job: PrepareJob, shuffle: Shuffle) -> None:
+        self.job = job
+        self.shuffle = shuffle
+        self.count = CountPartition(job) if job.preparation.spec.filters.minimum_counts == (1, 1) else None
+
+    def setup(self) -> None:
+        one_thread()
+
+    def process(self, element: tuple[int, Iterable[Piece]], _reading: ReadSummary) -> Outputs:
+        partition, pieces = element
+        with self.job.stage(SORT):
+            sequences = sort_partition(self.job.preparation, partition, in_order(self.shuffle, pieces))
+            write_arrow(self.job.work, _sorted_file(partition), sequences)
+        yield partition
+        if self.count is not None:
+            yield from self.count.count(partition, sequences, None)
+
+
+class FindCore(beam.DoFn):
+    """One element, all partitions -> name of the file of items that survive the minimum counts."""
+
+    def __init__(self, job: PrepareJob) -> None:
+        self.job = job
+
+    def process(self, _: None, partitions: list[int]) -> Iterator[str]:
+        work = self.job.work
+        name = f"core/{uuid4().hex}.arrow"  # a name of its own: processes remember what they have read
+        with self.job.stage("core"):
+            tables = (read_arrow(work, _sorted_file(partition)) for partition in sorted(partitions))
+            items = core_items(tables, *self.job.preparation.spec.filters.minimum_counts)
+            write_arrow(work, name, pa.table({"id": items}))
+        yield name
+
+
+@lru_cache(maxsize=2)
+def _core(work: Folder, name: str | None) -> pa.Array | None:
+    return None if name is None else read_arrow(work, name).column("id").combine_chunks()
+
+
+class MergeIdCounts(beam.CombineFn):
+    """Files of id counts -> one file: runs `behavior.features.vocabulary.IdCounts`.
+
+    Files rather than tables: counts of millions of items would go through the engine again and again.
+    """
+
+    # Merging a few tables at once costs little more than merging one.
+    PENDING = 16
+
+    def __init__(self, job: PrepareJob, counts: IdCounts) -> None:
+        self.job = job
+        self.counts = counts
+
+    def create_accumulator(self) -> list[str]:
+        return []
+
+    def add_input(self, accumulator: list[str], element: str) -> list[str]:
+        accumulator.append(element)
+        return accumulator if len(accumulator) < self.PENDING else [self._merged(accumulator)]
+
+    def merge_accumulators(self, accumulators: Iterable[list[str]]) -> list[str]:
+        names = [name for accumulator in accumulators for name in accumulator]
+        return [self._merged(names)] if names else []
+
+    def compact(self, accumulator: list[str]) -> list[str]:
+        # Before the shuffle: each worker merges its own.
+        return [self._merged(accumulator)] if len(accumulator) > 1 else accumulator
+
+    def extract_output(self, accumulator: list[str]) -> str:
+        return self._merged(accumulator)
+
+    def _merged(self, names: list[str]) -> str:
+        if len(names) == 1:
+            return names[0]
+        with self.job.stage(VOCABULARY):
+            merged = self.counts.merge(read_arrow(self.job.work, name) for name in names)
+            name = f"counts/{uuid4().hex}.arrow"
+            write_arrow(self.job.work, name, merged)
+        return name
+
+
+class FitVocabulary(beam.DoFn):
+    """One element, the item counts, all reports -> name of the item vocabulary.
+
+    The encoders of the event features lie beside it.
+    """
+
+    def __init__(self, job: PrepareJob) -> None:
+        self.job = job
+
+    def process(self, _: None, counts: str, reports: list[PartitionReport]) -> Iterator[str]:
+        work = self.job.work
+        with self.job.stage(VOCABULARY):
+            # In a fixed order: sums of floats depend on it.
+            files = [_features_file(report.partition) for report in in_partition_order(reports)]
+            states = [pickle.loads(work.read_bytes(file)) for file in files]
+            vocabulary, encoders = fit_items(self.job.preparation, read_arrow(work, counts), states)
+            name = f"vocabulary/{uuid4().hex}.arrow"
+            write_arrow(work, name, vocabulary.table)
+            work.write_bytes(_encoders_of(name), pickle.dumps(encoders))
+        yield name
+
+
+def _encoders_of(vocabulary: str) -> str:
+    return vocabulary.replace(".arrow", ".encoders")
+
+
+@lru_cache(maxsize=2)
+def load_vocabulary(work: Folder, name: str, oov: int) -> Vocabulary:
+    """The item vocabulary, once a process."""
+    return Vocabulary(read_arrow(work, name), oov)
+
+
+@lru_cache(maxsize=2)
+def load_encoders(work: Folder, vocabulary: str) -> dict[str, Encoder]:
+    """The encoders of the event features, once a process; they lie beside the vocabulary."""
+    encoders: dict[str, Encoder] = pickle.loads(work.read_bytes(_encoders_of(vocabulary)))
+    return encoders
+
+
+class WriteSequences(beam.DoFn):
+    """partition -> the manifest's entry of its finished sequence file."""
+
+    def __init__(self, job: PrepareJob) -> None:
+        self.job = job
+
+    def setup(self) -> None:
+        one_thread()
+
+    def process(self, partition: int, vocabulary: str, core: str | None = None) -> Iterator[FileEntry]:
+        work, preparation = self.job.work, self.job.preparation
+        with self.job.stage(WRITE):
+            # Cheap enough to do twice, here and for the counts, rather than to keep.
+            sequences = read_arrow(work, _sorted_file(partition))
+            cut = cut_sequences(sequences, preparation.spec, _core(work, core))
+            known = load_vocabulary(work, vocabulary, preparation.spec.vocabulary.oov)
+            entry = write_sequences(preparation, partition, cut, known, load_encoders(work, vocabulary))
+        if entry is not None:
+            yield entry

@@ -1,0 +1,78 @@
+"""The job as one composite transform."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import apache_beam as beam
+
+from behavior.flow.totals import item_counts
+from pipelines.job import PrepareJob
+from pipelines.partitions import (
+    COUNTED,
+    ITEM_COUNTS,
+    CountPartition,
+    FindCore,
+    FitVocabulary,
+    MergeIdCounts,
+    SortPartition,
+    WriteSequences,
+)
+from pipelines.reading import REPORTS, ChunkGroup, FinishReading, ReadChunks
+from pipelines.shuffle import Shuffle
+from pipelines.tables import WriteSummary, WriteTables
+
+
+class PrepareDataset(beam.PTransform):
+    """Groups of chunks of raw files -> the name of the job's summary; all else lies in the job's folders."""
+
+    def __init__(self, job: PrepareJob, groups: list[ChunkGroup], shuffle: Shuffle) -> None:
+        super().__init__()
+        self.job = job
+        self.groups = groups
+        self.shuffle = shuffle
+
+    def expand(self, root: beam.pvalue.PBegin) -> beam.PCollection:
+        job = self.job
+        one = root | "Once" >> beam.Create([None])
+        read = (
+            root
+            | "ChunkGroups" >> beam.Create(self.groups)
+            | "SpreadChunkGroups" >> beam.Reshuffle()
+            | "ReadChunks" >> beam.ParDo(ReadChunks(job, self.shuffle)).with_outputs(REPORTS, main="pieces")
+        )
+        reading = _single(one | "FinishReading" >> beam.ParDo(FinishReading(job), _all(read[REPORTS])))
+        counted = sorted_ = (
+            read.pieces
+            | "GroupByPartition" >> beam.GroupByKey()
+            | "SortPartition"
+            >> beam.ParDo(SortPartition(job, self.shuffle), reading).with_outputs(
+                COUNTED, ITEM_COUNTS, main="partitions"
+            )
+        )
+        partitions = sorted_.partitions | "SpreadPartitions" >> beam.Reshuffle()
+        core: list[Any] = []
+        if job.preparation.spec.filters.minimum_counts != (1, 1):
+            core = [_single(one | "FindCore" >> beam.ParDo(FindCore(job), _all(partitions)))]
+            counted = partitions | "CountPartition" >> beam.ParDo(CountPartition(job), *core).with_outputs(
+                COUNTED, ITEM_COUNTS, main="nothing"
+            )
+        reports = _all(counted[COUNTED])
+        merge = MergeIdCounts(job, item_counts(job.preparation))
+        totals = counted[ITEM_COUNTS] | "CountItems" >> beam.CombineGlobally(merge)
+        vocabulary = _single(
+            one | "FitVocabulary" >> beam.ParDo(FitVocabulary(job), _single(totals), reports)
+        )
+        sequences = partitions | "WriteSequences" >> beam.ParDo(WriteSequences(job), vocabulary, *core)
+        tables = one | "WriteTables" >> beam.ParDo(WriteTables(job), vocabulary, reports)
+        return one | "WriteSummary" >> beam.ParDo(
+            WriteSummary(job), reading, reports, vocabulary, _single(tables), _all(sequences)
+        )
+
+
+def _all(values: beam.PCollection) -> Any:
+    return beam.pvalue.AsList(values)
+
+
+def _single(values: beam.PCollection) -> Any:
+    return beam.pvalue.AsSingleton(values)
