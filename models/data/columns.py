@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
 
 import torch
 
@@ -118,6 +120,12 @@ class Columns:
 
     def __contains__(self, name: object) -> bool:
         return name in self.names
+
+    @cached_property
+    def runs(self) -> tuple[tuple[torch.dtype, tuple[str, ...]], ...]:
+        """Neighbors of equal dtype: the dtype, and their names."""
+        groups = groupby(self.listed, key=lambda column: column.torch_dtype)
+        return tuple((dtype, tuple(column.name for column in group)) for dtype, group in groups)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -123,13 +123,14 @@ class TargetItem:
     reads: tuple[str, ...] = ("item", "behavior")
 
     def fill(self, out: npt.NDArray, samples: Samples) -> None:
-        Next("item").fill(out, samples)
-        ours = out[samples.starts[0] : samples.starts[-1]]
-        _drop_unknown(ours, samples.about.first_item)
+        events, about = samples.events, samples.about
+        following = samples.starts, samples.event, samples.last_target
+        _copy_next(out, events["item"], *following, about.first_item)
         if not samples.loss_on_all:
-            behavior = np.empty(len(out), samples.events["behavior"].dtype)
-            Next("behavior").fill(behavior, samples)
-            _drop_others(ours, behavior[samples.starts[0] : samples.starts[-1]], samples.about.is_target())
+            behavior = np.empty(len(out), events["behavior"].dtype)
+            _copy_next(behavior, events["behavior"], *following)
+            begin, end = samples.starts[0], samples.starts[-1]
+            _drop_others(out[begin:end], behavior[begin:end], about.is_target())
 
 
 # Views without negative indices below: such loops copy many numbers at a time.
@@ -156,8 +157,14 @@ def _copy_own(out: np.ndarray, values: np.ndarray, starts: np.ndarray, event: np
 
 @compiled
 def _copy_next(
-    out: np.ndarray, values: np.ndarray, starts: np.ndarray, event: np.ndarray, last_target: np.ndarray
+    out: np.ndarray,
+    values: np.ndarray,
+    starts: np.ndarray,
+    event: np.ndarray,
+    last_target: np.ndarray,
+    least: int | None = None,
 ) -> None:
+    """Values below `least`, where one is given, become 0."""
     first = starts[0]
     for sequence in range(len(starts) - 1):
         begin, end = starts[sequence], starts[sequence + 1]
@@ -174,6 +181,9 @@ def _copy_next(
             for token in range(count - 1):
                 to[token] = values[following[token]]
         to[count - 1] = values[last_target[sequence]]
+        if least is not None:  # decided when it is compiled
+            for token in range(count):
+                to[token] = to[token] if to[token] >= least else 0
 
 
 @compiled
@@ -182,12 +192,6 @@ def _count_up(out: np.ndarray, starts: np.ndarray) -> None:
         to = out[starts[sequence] : starts[sequence + 1]]
         for token in range(len(to)):
             to[token] = token
-
-
-@compiled
-def _drop_unknown(target: np.ndarray, first_item: int) -> None:
-    for token in range(len(target)):
-        target[token] = target[token] if target[token] >= first_item else 0
 
 
 @compiled
