@@ -55,6 +55,10 @@ class World:
     split: dict[str, Any] = field(default_factory=lambda: {"kind": "leave_one_out"})
     item_features: Sequence[FeatureEntry] = ()
     item_columns: dict[str, pa.Array] = field(default_factory=dict)
+    domains: Sequence[str] = ()
+    event_features: Sequence[FeatureEntry] = ()
+    event_columns: dict[str, pa.Array] = field(default_factory=dict)
+    """More columns of the sequences, one value an event of all users in order."""
 
 
 # Two behaviors, unknown items, ties, and sequences too short to train on; in two files.
@@ -103,6 +107,7 @@ def write_shards(folder: Path, users: Sequence[User] | Columns, world: World) ->
             "train_end": pa.array(columns.train_end, pa.int32()),
             "valid_end": pa.array(columns.valid_end, pa.int32()),
             "pack": pa.array(np.arange(rows), pa.int32()),
+            **{name: _lists(columns.offsets, values) for name, values in world.event_columns.items()},
         }
     )
     if world.timestamp_unit == "none":
@@ -133,13 +138,14 @@ def write_shards(folder: Path, users: Sequence[User] | Columns, world: World) ->
         ),
         behaviors=list(world.behaviors),
         targets=list(world.targets),
-        domains=[],
+        domains=list(world.domains),
         timestamp_unit=world.timestamp_unit,
         split=world.split,
         oov=world.oov,
         packing={"tokens": 4096, "max_length": 200},
         item_features=list(world.item_features),
         user_features=[],
+        event_features=list(world.event_features),
         files=files,
     ).save(folder)
     return folder
@@ -152,12 +158,13 @@ def load(folder: Path) -> SequenceData:
 
 def rows(batch: PackedBatch, column: str) -> list[list[int]]:
     """A column of a batch, one list a sequence."""
-    flat, cuts = getattr(batch, column).tolist(), batch.offsets.tolist()
+    flat, cuts = batch[column].tolist(), batch.offsets.tolist()
     return [flat[a:b] for a, b in pairwise(cuts)]
 
 
-def _lists(offsets: np.ndarray, values: np.ndarray) -> pa.ListArray:
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values))
+def _lists(offsets: np.ndarray, values: np.ndarray | pa.Array) -> pa.ListArray:
+    flat = values if isinstance(values, pa.Array) else pa.array(values)
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), flat)
 
 
 def _items(columns: Columns, world: World) -> pa.Table:
