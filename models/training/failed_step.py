@@ -1,4 +1,4 @@
-"""A step that went wrong, kept in a file: what was in its batches, and what is known about it."""
+"""The step whose loss or gradient was not finite, kept in a file: its batches, and what is known about it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _METADATA = "lrm-kit failed step"
 
 
 def save_failed_step(path: Path, step: TakenStep) -> None:
-    """Write a step's batches: tensors `<part>.<column>`, and a note in the file's metadata."""
+    """Write a step's micro-batches: tensors `<part>.<column>`, and a note in the file's metadata."""
     tensors = {
         f"{number}.{name}": tensor.clone()
         for number, part in enumerate(step.parts)
@@ -28,23 +28,23 @@ def save_failed_step(path: Path, step: TakenStep) -> None:
     note = {
         "step": step.number,
         "epoch": step.epoch,
-        # As text: JSON has no word for what is not a number.
+        # Numbers as text: JSON has no word for NaN.
         "losses": [str(loss.item()) for loss in step.losses],
         "gradient_norm": None if step.gradient_norm is None else str(step.gradient_norm.item()),
         "learning_rate": step.learning_rate,
         "has_time": step.parts[0].has_time,
-        "columns": [(column.name, column.dtype, column.fill) for column in step.parts[0].columns],
+        "columns": [(column.name, column.dtype, str(column.fill)) for column in step.parts[0].columns],
     }
     write_atomically(path, save(tensors, metadata={_METADATA: json.dumps(note)}))
 
 
 def load_failed_step(path: Path) -> tuple[list[PackedBatch], dict[str, Any]]:
-    """The batches of a step that went wrong, and the note about it.
+    """The micro-batches of a failed step, and the note about it.
 
     Returns:
-        The batches, one a part of the step.
-        `step` (from 1), `epoch` (from 0), `losses` (of each part) and `gradient_norm` as text,
-        `learning_rate`, `has_time`, and `columns` (name, dtype and fill value of each).
+        The micro-batches.
+        `step` (from 1), `epoch` (from 0), `losses` (of each micro-batch) and `gradient_norm` as text,
+        `learning_rate`, `has_time`, and `columns` (name, dtype and fill value, as text, of each).
     """
     with safe_open(path, framework="pt") as file:
         note: dict[str, Any] = json.loads(file.metadata()[_METADATA])
@@ -64,7 +64,7 @@ def load_failed_step(path: Path) -> tuple[list[PackedBatch], dict[str, Any]]:
 
 
 def _columns(note: dict[str, Any]) -> Columns:
-    # Files of before have the core columns and do not say so.
+    # Earlier files have the core columns and do not say so.
     if "columns" not in note:
         return CORE
-    return Columns(tuple(Column(*described) for described in note["columns"]))
+    return Columns(tuple(Column(name, dtype, float(fill)) for name, dtype, fill in note["columns"]))

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.data.batch import PackedBatch
+from models.data.columns import Column
 from models.data.declared import CORE
 from models.tasks.loss_batch import LossBatch
 from models.training.recorded_input import RecordedInput, StepSize, round_up
@@ -26,6 +27,21 @@ def test_there_are_few_sizes() -> None:
     batch = PackedBatch.from_lists([[2] * 130, [3] * 10])
     assert StepSize.holding(LossBatch(batch)) == (192, 64, 192)
     assert StepSize.holding(LossBatch(batch, torch.arange(5))) == (192, 64, 64)
+
+
+def test_every_column_is_put_in_with_its_dtype_and_fill() -> None:
+    device, price = Column("device", "int32", fill=-1), Column("price", "float32", fill=0.5)
+    first = PackedBatch.from_lists([[2, 3, 4]], more={device: [[7, 8, 9]], price: [[1.5, 2.5, 3.5]]})
+    then = PackedBatch.from_lists([[5, 6]], more={device: [[4, 3]], price: [[0.25, 0.75]]})
+    fixed = RecordedInput(StepSize(5, 2, 3), first, longest=3, device=torch.device("cpu"))
+    for batch in (first, then):
+        fixed.put(LossBatch(batch))
+        found, empty = fixed.step().batch, 5 - batch.num_tokens
+        assert (found["device"].dtype, found["price"].dtype) == (torch.int32, torch.float32)
+        assert found["device"].tolist() == batch["device"].tolist() + [-1] * empty
+        assert found["price"].tolist() == batch["price"].tolist() + [0.5] * empty
+        assert found.item.tolist() == batch.item.tolist() + [0] * empty
+        assert fixed.step().positions.tolist()[: batch.num_tokens - 1] == list(range(batch.num_tokens - 1))
 
 
 def test_a_step_put_in_leaves_nothing_of_the_last_one() -> None:

@@ -22,7 +22,7 @@ from models.tasks.loss_batch import LossBatch
 from models.tasks.task import Task
 from models.training import loop, train
 from models.training import losses as losses_module
-from models.training.failed_step import load_failed_step, save_failed_step
+from models.training.failed_step import load_failed_step
 from models.training.losses import StepLosses
 from models.training.step import Stepper, TakenStep, steps_of
 from tests.models.shards import load
@@ -221,15 +221,3 @@ def test_weights_are_looked_at_however_few_are_wrong(tmp_path: Path) -> None:
     losses.check_weights([good])
     with pytest.raises(UserError, match="after step 4"):
         losses.check_weights([good, bad])
-
-
-def test_a_failed_step_comes_back_with_all_its_columns(tmp_path: Path) -> None:
-    taken = step(3, 2.0)
-    save_failed_step(tmp_path / "failed" / "step-3.safetensors", taken)
-    saved, note = load_failed_step(tmp_path / "failed" / "step-3.safetensors")
-    for mine, theirs in zip(saved, taken.parts, strict=True):
-        assert mine.columns.names == theirs.columns.names
-        assert all(torch.equal(mine[name], theirs[name]) for name in theirs.values)
-        assert torch.equal(mine.offsets, theirs.offsets)
-        assert torch.equal(mine.sequence, theirs.sequence)
-    assert note["losses"] == ["1.0", "1.0"]
