@@ -33,7 +33,8 @@ def segments(
         The columns by name, [tokens] of each one's dtype; offsets, [sequences + 1] int64; and row numbers of
         sequences, [sequences] int64.
     """
-    begin, values = buffer.storage_offset(), {}  # which strides are counted from
+    values: dict[str, Tensor] = {}
+    begin = buffer.storage_offset()  # as_strided counts from the start of the storage
     whole = buffer.view(torch.int64)
     for dtype, names in columns.runs:
         # All columns of a run in a few calls: a small batch is made in a hundred microseconds.
