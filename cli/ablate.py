@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,10 +13,7 @@ from cli.console import print_json, print_table
 from cli.evaluate import SplitName
 
 if TYPE_CHECKING:
-    from models.evaluation.targets import Split
-    from models.experiments import AblationTable, PlannedRun, RunRecord
-
-RESULTS = "results.csv"
+    from models.experiments import Ablation, Comparison, RunRecord
 
 
 def ablate(
@@ -30,7 +25,8 @@ def ablate(
     seeds: Annotated[str | None, typer.Option(help="Instead of the tables' seeds, such as 0,1,2.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at once, spread over the GPUs.")] = 1,
     csv: Annotated[
-        Path | None, typer.Option(help=f"File to which results are appended; default: {RESULTS} in --out.")
+        Path | None,
+        typer.Option(help="CSV file that results are appended to; default: results.csv in --out."),
     ] = None,
     split: Annotated[
         SplitName, typer.Option(help="What lines are compared on; valid: test is not even read.")
@@ -50,37 +46,38 @@ def ablate(
 
     Example:  lrm ablate ml-1m/bias ml-1m/parts --data data/ml-1m --jobs 4
     """
-    from models.experiments import METRICS, append_record, load_table, plan_runs, read_records, run_all
-
     if not tables:
         _list_tables(json)
         return
     if data is None:
-        raise UserError("there is no data to train on", where="--data", fix="name a shard folder")
-    loaded = [load_table(name) for name in tables]
-    planned = [
-        plan_runs(_name(name), table, data, out, seeds=_seeds(seeds), overrides=set or [])
-        for name, table in zip(tables, loaded, strict=True)
-    ]
-    metrics = metric or list(METRICS)
-    for run in chain(*planned):
-        _check_metrics(metrics, run.config.evaluation.cutoffs)
-    path = csv or out / RESULTS
-    known = {record.digest: record for record in read_records(path) if record.metrics(split.value)}
-    asked = {run.digest: run for run in chain(*planned)}
-    todo = [run for digest, run in asked.items() if digest not in known]
+        raise UserError("no data set is given to train on", where="--data", fix="name a shard folder")
+    from models.experiments import Ablation
+
+    ablation = Ablation(
+        tables,
+        data,
+        out,
+        csv=csv,
+        seeds=_seeds(seeds),
+        split=split.value,
+        metrics=metric,
+        overrides=set or [],
+    )
+    left = len(ablation.todo)
     if not json:
-        console.print(f"{len(asked)} runs, {len(asked) - len(todo)} of them done before", highlight=False)
-    for number, record in enumerate(run_all(todo, data, jobs, split.value), start=1):
-        append_record(path, record)
-        known[record.digest] = record
+        done = ablation.num_runs - left
+        console.print(f"{ablation.num_runs} runs, {done} of them done before", highlight=False)
+    for number, record in enumerate(ablation.run(jobs), start=1):
         if not json:
-            console.print(_line(record, split.value, metrics, f"{number}/{len(todo)}"), highlight=False)
-    _show(loaded, planned, known, metrics, split.value, path, json)
-
-
-def _name(table: str) -> str:
-    return Path(table).stem if table.endswith((".yaml", ".yml")) else table
+            console.print(_line(record, ablation, f"{number}/{left}"), highlight=False)
+    found = ablation.comparisons()
+    if json:
+        shown = [{"title": table.title, "lines": table.lines} for table in found]
+        print_json({"results": str(ablation.results), "split": split.value, "tables": shown})
+        return
+    for table in found:
+        _print(table, ablation)
+    console.print(f"every run: {ablation.results}", highlight=False)
 
 
 def _list_tables(json: bool) -> None:
@@ -94,62 +91,30 @@ def _list_tables(json: bool) -> None:
         print_table("tables", ("table", "shows", "lines"), rows)
 
 
-def _show(
-    tables: list[AblationTable],
-    planned: list[list[PlannedRun]],
-    known: dict[str, RunRecord],
-    metrics: list[str],
-    split: Split,
-    path: Path,
-    json: bool,
-) -> None:
-    from models.experiments import summarize
-
-    titles, entries = [], []
-    for table, runs in zip(tables, planned, strict=True):
-        # A run may have been made for a line of another name.
-        records = [replace(known[run.digest], table=run.table, line=run.line) for run in runs]
-        titles.append(table.title or runs[0].table)
-        entries.append((summarize(records, metrics, split), records))
-    if json:
-        shown = [{"title": title, "lines": lines} for title, (lines, _) in zip(titles, entries, strict=True)]
-        print_json({"results": str(path), "split": split, "tables": shown})
-        return
-    for title, (lines, records) in zip(titles, entries, strict=True):
-        _print(title, split, lines, metrics, records)
-    console.print(f"every run: {path}", highlight=False)
-
-
-def _line(record: RunRecord, split: Split, metrics: list[str], count: str) -> str:
-    found = record.metrics(split)
-    shown = ", ".join(f"{name.upper()} {found[name]:.4f}" for name in metrics)
+def _line(record: RunRecord, ablation: Ablation, count: str) -> str:
+    found = record.metrics(ablation.split)
+    shown = ", ".join(f"{name.upper()} {found[name]:.4f}" for name in ablation.metrics)
     return f"{count} {record.line}, seed {record.seed}: {shown}; {record.minutes:.1f} min"
 
 
-def _print(
-    title: str,
-    split: Split,
-    summary: list[dict[str, Any]],
-    metrics: list[str],
-    records: list[RunRecord],
-) -> None:
-    times = ", ".join(sorted({record.time for record in records}))
-    devices = ", ".join(sorted({record.device for record in records}))
+def _print(table: Comparison, ablation: Ablation) -> None:
+    metrics = ablation.metrics
     rows = [
         (
             entry["line"],
-            *(_spread(entry[name], entry[f"{name} sd"]) for name in metrics),
+            *(_mean(entry[name], entry[f"{name} sd"]) for name in metrics),
             entry["seeds"],
             entry["parameters"],
             f"{entry['minutes']:.1f}",
         )
-        for entry in summary
+        for entry in table.lines
     ]
     header = ("line", *(name.upper() for name in metrics), "seeds", "parameters", "minutes")
-    print_table(f"{title} ({split} split, time {times}, {devices})", header, rows)
+    title = f"{table.title} ({ablation.split} split, time {table.times}, {table.devices})"
+    print_table(title, header, rows)
 
 
-def _spread(mean: float, deviation: float | None) -> str:
+def _mean(mean: float, deviation: float | None) -> str:
     return f"{mean:.4f}" if deviation is None else f"{mean:.4f} ± {deviation:.4f}"
 
 
@@ -160,14 +125,3 @@ def _seeds(text: str | None) -> list[int] | None:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise UserError(f"'{text}' are not seeds", where="--seeds", fix="write numbers: 0,1,2") from None
-
-
-def _check_metrics(metrics: list[str], cutoffs: list[int]) -> None:
-    from models.evaluation.metrics import metric_names
-
-    known = metric_names(cutoffs)
-    for name in metrics:
-        if name not in known:
-            raise UserError(
-                f"there is no metric '{name}'", where="--metric", fix=f"known: {', '.join(known)}"
-            )

@@ -30,9 +30,10 @@ def list_sets(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
 
     Example:  lrm data list
     """
-    from behavior import datasets
+    from behavior.datasets import names
+    from behavior.datasets.sources import describe
 
-    records = [_record(name) for name in datasets.names()]
+    records = [describe(name) for name in names()]
     if json:
         print_json(records)
         return
@@ -42,25 +43,6 @@ def list_sets(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
         "variants and files of each: lrm data list --json; to fetch one: lrm data fetch NAME --out DIR",
         markup=False,
     )
-
-
-def _record(name: str) -> dict[str, Any]:
-    from behavior.datasets.sources import layout_of, source_of, spec_of
-
-    source, spec = source_of(name), spec_of(name)
-    sizes = {variant: source.bytes_of(variant) for variant in source.variants}
-    return {
-        "name": name,
-        "description": spec.description,
-        "events": source.events,
-        "bytes": sizes or (source.bytes_of() if source.files else None),
-        "license": spec.license,
-        "homepage": spec.homepage,
-        "fetchable": source.by_hand is None,
-        "by_hand": source.by_hand,
-        "variants": source.variants,
-        "files": layout_of(spec),
-    }
 
 
 def _what(record: dict[str, Any]) -> str:
@@ -120,7 +102,7 @@ def fetch_set(
 
         fetched = fetch(name, folder, variant=variant, progress=progress)
     if json:
-        print_json({"out": str(folder), "name": name, "files": [_file_record(file) for file in fetched]})
+        print_json({"out": str(folder), "name": name, "files": [file.to_record() for file in fetched]})
         return
     for file in fetched:
         what = f"{file.path}: {file.bytes:,} bytes, {_CHECKED[file.verified]}"
@@ -128,13 +110,3 @@ def fetch_set(
         for member in file.members:
             out.print(f"  {member}", markup=False, soft_wrap=True)
     out.print(f"next: lrm prepare {name} --input {folder} --out DIR", markup=False, soft_wrap=True)
-
-
-def _file_record(file: Any) -> dict[str, Any]:
-    return {
-        "path": str(file.path),
-        "bytes": file.bytes,
-        "verified": file.verified,
-        "was_there": file.was_there,
-        "members": [str(member) for member in file.members],
-    }

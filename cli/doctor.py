@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from typing import Annotated, Any
 
@@ -31,13 +30,14 @@ def doctor(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = F
     Example:  lrm doctor --json
     """
     from models.attention import kernel_table
+    from models.gpu.device import device_facts
     from pipelines.runner import known_runners
 
     record: dict[str, Any] = {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "versions": {name: installed_version(name) for name in _PACKAGES},
-        "device": _device(),
+        "device": device_facts(),
         "kernels": kernel_table(),
         "runners": known_runners(),
     }
@@ -58,12 +58,3 @@ def doctor(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = F
         [(n, "yes" if u else "no", r) for n, u, r in kernels],
     )
     print_table("Beam runners", ("runner", ""), list(record["runners"].items()))
-
-
-def _device() -> dict[str, Any]:
-    import torch
-
-    cards = []
-    if torch.cuda.is_available():
-        cards = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-    return {"cores": os.cpu_count(), "torch_threads": torch.get_num_threads(), "cuda": cards}

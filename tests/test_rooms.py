@@ -34,7 +34,7 @@ ROOMS: dict[str, list[str]] = {
     "behavior": [
         *("errors.py", "lazy.py", "compiled.py", "config.py", "versions.py"),
         *("spec", "arrow", "shards", "sources", "features", "packing", "sampling", "steps"),
-        *("datasets", "synthetic", "summary"),
+        *("flow", "datasets", "synthetic", "summary"),
     ],
     "models": [
         *("gpu", "attention", "layers", "data", "distributed", "inputs", "backbones"),

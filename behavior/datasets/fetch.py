@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from behavior.datasets.disk import make_folder
 from behavior.datasets.download import Progress, download, verify
@@ -32,6 +33,10 @@ class Fetched:
     verified: str
     was_there: bool
     members: list[Path]
+
+    def to_record(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self) | {"path": str(self.path), "members": [str(member) for member in self.members]}
 
 
 def fetch(

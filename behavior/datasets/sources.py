@@ -136,3 +136,25 @@ def layout_of(spec: DatasetSpec) -> list[str]:
     """Files that a spec expects in the input folder: names, and patterns with *."""
     groups = [*spec.events, *spec.items, *spec.users]
     return list(dict.fromkeys(name for group in groups for name in group.files))
+
+
+def describe(name: str) -> dict[str, Any]:
+    """What is known of a data set before its files are fetched, as plain values.
+
+    Raises:
+        UserError: there is no such data set; names the nearest.
+    """
+    source, spec = source_of(name), spec_of(name)
+    sizes = {variant: source.bytes_of(variant) for variant in source.variants}
+    return {
+        "name": name,
+        "description": spec.description,
+        "events": source.events,
+        "bytes": sizes or (source.bytes_of() if source.files else None),
+        "license": spec.license,
+        "homepage": spec.homepage,
+        "fetchable": source.by_hand is None,
+        "by_hand": source.by_hand,
+        "variants": source.variants,
+        "files": layout_of(spec),
+    }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -33,3 +35,11 @@ def repeatable(device: torch.device) -> Iterator[None]:
         yield
     finally:
         torch.use_deterministic_algorithms(before)
+
+
+def device_facts() -> dict[str, Any]:
+    """CPU cores, threads that torch uses, and the names of all CUDA devices, as plain values."""
+    cards = []
+    if torch.cuda.is_available():
+        cards = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    return {"cores": os.cpu_count(), "torch_threads": torch.get_num_threads(), "cuda": cards}

@@ -112,6 +112,12 @@ def open_run(path: Path) -> RunFolder:
     return run
 
 
+def settings_to_resume(path: Path) -> Path | None:
+    """The settings of a run that can be resumed, a file that loads as a recipe; None where there is none."""
+    run = RunFolder(Path(path))
+    return run.config_file if run.marker.exists() and run.config_file.exists() else None
+
+
 def claim_run(path: Path, *, resume: bool) -> RunFolder:
     """The folder of a run that is to be trained: new, empty, or, with `resume`, one that holds a run.
 

@@ -92,6 +92,19 @@ class TrainResult:
     best_metrics: dict[str, Any]
     """Its metrics, on the validation split."""
 
+    def to_record(self) -> dict[str, Any]:
+        """Plain values, for JSON; epochs count from 1."""
+        return {
+            "run": str(self.run),
+            "stopped_by": self.stopped_by,
+            "epochs": self.epochs,
+            "steps": self.step,
+            "minutes": self.minutes,
+            "loss": self.loss,
+            "best_epoch": None if self.best_epoch is None else self.best_epoch + 1,
+            "best_valid": self.best_metrics,
+        }
+
 
 class TrainObserver(Protocol):
     """Receives the progress of a training; none of it may change the training."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.train import duration
+from cli.progress import duration
 from models.runs.run_folder import open_run
 from tests.cli.conftest import SMALL, Lrm
 

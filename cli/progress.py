@@ -1,0 +1,65 @@
+"""The progress of a training on the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from models.training.observer import StepProgress, TrainResult, TrainStart, Validation
+
+
+def duration(minutes: float) -> str:
+    """Hours, minutes and seconds, the larger two of them."""
+    seconds = round(60 * minutes)
+    if seconds >= 3600:
+        return f"{seconds // 3600} h {seconds % 3600 // 60:02} min"
+    return f"{seconds // 60} min {seconds % 60:02} s"
+
+
+class TrainProgress:
+    """Shows a training as it goes: a bar, and a line a validation."""
+
+    def __init__(self, bars: Progress, *, label: str = "training", quiet: bool = False) -> None:
+        self.bars = bars
+        self.quiet = quiet
+        self.task = bars.add_task(label, total=None, note="")
+
+    def started(self, start: TrainStart) -> None:
+        self.bars.update(self.task, total=start.epochs * start.steps_per_epoch, completed=start.step)
+        if self.quiet:
+            return
+        skipped = f", {start.skipped_sequences:,} too short to train on" if start.skipped_sequences else ""
+        self.bars.console.print(
+            f"{start.parameters:,} parameters on {start.device}; {start.sequences:,} sequences{skipped}; "
+            f"{start.tokens_per_epoch:,} tokens an epoch; time {start.time}",
+            highlight=False,
+        )
+
+    def stepped(self, progress: StepProgress) -> None:
+        note = f"loss {progress.loss:.4f}, {progress.tokens_per_second:,.0f} tokens/s"
+        if progress.mfu is not None:
+            note += f", MFU {progress.mfu:.1%}"
+        note += f", {duration(progress.minutes_left)} left"
+        self.bars.update(self.task, completed=progress.step, total=progress.total_steps, note=note)
+
+    def validated(self, validation: Validation) -> None:
+        if self.quiet:
+            return
+        metrics = validation.metrics
+        shown = ", ".join(f"{name.upper()} {metrics[name]:.4f}" for name in _shown(metrics))
+        time = f", time {metrics['time']}" if "time" in metrics else ""
+        best = " (best)" if validation.is_best else ""
+        self.bars.console.print(f"epoch {validation.epoch + 1}: valid {shown}{time}{best}", highlight=False)
+
+    def finished(self, result: TrainResult) -> None:
+        self.bars.update(self.task, visible=False)
+
+
+def _shown(metrics: dict[str, Any]) -> list[str]:
+    """NDCG and HR at the first cutoff; of other tasks than retrieval the first few metrics."""
+    cutoffs = [int(name.partition("@")[2]) for name in metrics if name.startswith("ndcg@")]
+    if cutoffs:
+        return [f"{name}@{min(cutoffs)}" for name in ("ndcg", "hr")]
+    return [name for name, value in metrics.items() if isinstance(value, float)][:3]

@@ -1,0 +1,124 @@
+"""The demo: models beside baselines and oracles on a generated log whose best possible ranking is known."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from behavior.shards.manifest import Manifest
+from behavior.synthetic import SyntheticConfig, ceilings, generate
+from models.config import load_config
+from models.evaluate_run import evaluate
+from models.evaluation.baselines import BASELINES, evaluate_baseline
+from models.experiments.demo_report import write_report
+from models.training import train
+from models.training.observer import Silent, TrainObserver
+
+MODELS = ("hstu", "sasrec")
+LABELS = {
+    "popularity": "popularity",
+    "markov": "first-order Markov chain",
+    "sasrec": "SASRec",
+    "hstu": "HSTU",
+    "history": "oracle: best ranker that sees the history",
+    "latent": "oracle: ranker that knows the latent state",
+}
+"""Rankers, from weak to strong."""
+
+Prepare = Callable[[Path, Path], Manifest]
+"""Makes shards: of a spec's path, in a folder."""
+
+
+def _no_observer(label: str) -> TrainObserver:
+    return Silent()
+
+
+@dataclass
+class Demo:
+    """Generates a log, prepares it, trains every model, and compares all rankers.
+
+    Args:
+        out: folder for everything: raw/, shards/, runs/, report.html.
+        seed: of the log and of the trainings.
+        prepare: makes the shards; how is not the models' business.
+        told: called with the name of each step and the seconds that it took.
+        observer: makes what is told about the training of the model with that label.
+    """
+
+    out: Path
+    seed: int
+    prepare: Prepare
+    told: Callable[[str, float], None] = lambda name, seconds: None
+    observer: Callable[[str], TrainObserver] = _no_observer
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def run(self) -> dict[str, Any]:
+        """All of it, report included.
+
+        Returns:
+            `results` by ranker, `share_of_history_oracle` (of NDCG@10), `counts` of the data set, `seconds`
+            of each step, and the path of the `report`.
+        """
+        begin = time.perf_counter()
+        limits, manifest = self._data()
+        config = load_config("demo/hstu").evaluation
+        results = {name: evaluate_baseline(name, self.shards, "test", config) for name in BASELINES}
+        for kind in MODELS:
+            with self._timed(f"train and evaluate {LABELS[kind]}"):
+                results[kind] = self._train(kind)
+        results |= limits
+        record = {
+            "results": results,
+            "share_of_history_oracle": _shares(results),
+            "counts": manifest.counts.model_dump(),
+            "seconds": self.seconds | {"all": time.perf_counter() - begin},
+        }
+        labels = {kind: LABELS[kind] for kind in MODELS}
+        report = write_report(self.out, record, table_rows(record), manifest, labels)
+        return record | {"report": str(report)}
+
+    @property
+    def shards(self) -> Path:
+        return self.out / "shards"
+
+    def _data(self) -> tuple[dict[str, Any], Manifest]:
+        """Generate the log, state what no ranker can beat, and prepare the shards."""
+        with self._timed("generate"):
+            log = generate(SyntheticConfig(seed=self.seed))
+            spec = log.write(self.out / "raw")
+        with self._timed("compute the oracles"):
+            found = ceilings(log)
+        with self._timed("prepare"):
+            manifest = self.prepare(spec, self.shards)
+        return {name: found[name] for name in ("history", "latent")}, manifest
+
+    def _train(self, kind: str) -> dict[str, Any]:
+        config = load_config(f"demo/{kind}", [f"train.seed={self.seed}"])
+        train(config, self.shards, self.out / "runs" / kind, observer=self.observer(LABELS[kind]))
+        return evaluate(self.out / "runs" / kind, "test")
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        begin = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - begin
+        self.told(name, self.seconds[name])
+
+
+def table_rows(record: dict[str, Any]) -> list[tuple[str, float, float, str]]:
+    """Ranker, NDCG@10, HR@10 and share of the history oracle, from weak to strong."""
+    shares = record["share_of_history_oracle"]
+    rows = []
+    for name, label in LABELS.items():
+        share = f"{shares[name]:.0%}" if name in shares else ""
+        rows.append((label, record["results"][name]["ndcg@10"], record["results"][name]["hr@10"], share))
+    return rows
+
+
+def _shares(results: dict[str, Any]) -> dict[str, float]:
+    best = results["history"]["ndcg@10"]
+    return {kind: results[kind]["ndcg@10"] / best for kind in ("popularity", "markov", "sasrec", "hstu")}
