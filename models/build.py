@@ -7,6 +7,8 @@ from typing import Any
 
 from behavior.shards.folder import ShardFolder
 from models.config import RunConfig
+from models.data.columns import Columns
+from models.data.declared import CORE
 from models.data.digest import dataset_digest
 from models.data.loading import SequenceSource, ShardSource, TrainLoader
 from models.inputs.item_table import MakeItemTable, item_table
@@ -24,13 +26,19 @@ def dataset_of(shards: ShardFolder) -> dict[str, Any]:
     }
 
 
-def sequences_of(shards: ShardFolder, config: RunConfig) -> ShardSource:
+def sequences_of(shards: ShardFolder, config: RunConfig, columns: Columns) -> ShardSource:
     """The sequences, of which as many stay in memory as the settings say.
 
+    Args:
+        shards: the data.
+        config: all settings.
+        columns: of batches, as `Task.columns` says.
+
     Raises:
-        UserError: there are none.
+        UserError: there are no sequences, or the data lack a column.
     """
-    return ShardSource(shards, cache_bytes=config.loader.cache_mib << 20)
+    columns = Columns.merged(CORE, columns)
+    return ShardSource(shards, columns=columns, cache_bytes=config.loader.cache_mib << 20)
 
 
 def make_loader(

@@ -117,7 +117,7 @@ def judge_run(
         "step": model.progress["step"],
         "model": config.model.kind,
     }
-    evaluator = model.task.evaluator(sequences_of(model.shards, config), evaluation)
+    evaluator = model.task.evaluator(sequences_of(model.shards, config, model.task.columns), evaluation)
     with memory_errors_told(model.task):
         return evaluator.judge(split, model.shards, about)
 

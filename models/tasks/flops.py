@@ -53,8 +53,7 @@ class TrainingFlops:
 def backbone_flops(model: nn.Module, config: ModelConfig, *, position: float) -> TrainingFlops:
     """Operations of a model whose tokens all go through its linear layers and its backbone's attention.
 
-    Embedding tables are looked up and count nothing. A backbone that sees more tokens than the batch has
-    events is counted as if it did not.
+    Embedding tables are looked up and count nothing.
 
     Args:
         model: its linear layers are counted.

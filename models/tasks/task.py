@@ -14,6 +14,8 @@ from torch import nn
 
 from behavior.shards.folder import ShardFolder
 from models.data.batch import PackedBatch
+from models.data.columns import Columns
+from models.data.declared import CORE
 from models.data.loading import SequenceSource
 from models.distributed.processes import SINGLE, Processes
 from models.evaluation.config import EvaluationConfig
@@ -107,6 +109,15 @@ class Task(Protocol):
     def flops(self) -> TrainingFlops:
         """What a step costs."""
         ...
+
+    @property
+    def columns(self) -> Columns:
+        """Columns of the batches that the objective reads, besides those of `models.data.declared.CORE`."""
+        return CORE
+
+    def token_lengths(self, batch: PackedBatch) -> tuple[int, ...]:
+        """Tokens that a backbone sees of each sequence of a batch, on the host: what a step costs follows."""
+        return batch.sequences.lengths
 
     @property
     def num_parameters(self) -> int:

@@ -45,9 +45,10 @@ def set_up(config: RunConfig, shards: ShardFolder, processes: Processes) -> Setu
     Raises:
         UserError: a setting does not fit the data or the devices.
     """
-    sequences = sequences_of(shards, config)
     fabric = make_fabric(config.train, processes)
     captures = records_steps(config, fabric.device, processes)
+    task = _fresh_task(config, shards, fabric, processes)
+    sequences = sequences_of(shards, config, task.columns)
     loader = make_loader(
         config,
         sequences,
@@ -56,7 +57,6 @@ def set_up(config: RunConfig, shards: ShardFolder, processes: Processes) -> Setu
         num_replicas=processes.count,
         pin=fabric.device.type == "cuda",
     )
-    task = _fresh_task(config, shards, fabric, processes)
     optimizer = build_optimizer(config.optimizer, task.objective)
     if config.train.compile:
         for part in task.model.modules():

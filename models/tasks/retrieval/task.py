@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from models.data.batch import PackedBatch
+from models.data.columns import Columns
+from models.data.declared import CORE
 from models.data.loading import SequenceSource
 from models.evaluation.config import EvaluationConfig
 from models.losses.config import LossConfig
@@ -38,6 +41,15 @@ class RetrievalTask(Task):
             items = min(items, self.loss.negatives.count)
         position = FORWARD_AND_BACKWARD * 2.0 * items * self.config.dim
         return backbone_flops(self.model, self.config, position=position)
+
+    @property
+    def columns(self) -> Columns:
+        """See `models.tasks.task.Task.columns`."""
+        return Columns.merged(CORE, self.model.embedding.columns)
+
+    def token_lengths(self, batch: PackedBatch) -> tuple[int, ...]:
+        """See `models.tasks.task.Task.token_lengths`."""
+        return self.model.embedding.layout.tokens(batch).sequences.lengths
 
     @property
     def num_parameters(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,20 @@ import torch
 from torch import Tensor
 
 from behavior.errors import UserError
+from behavior.shards.folder import open_shards
 from models.attention import dispatch
 from models.backbones import BACKBONES, BackboneConfig, build_backbone
+from models.build import build_task
 from models.config import load_config
 from models.data.batch import PackedBatch
 from models.data.catalog import ItemCatalog
+from models.data.columns import Column, Columns
+from models.data.origins import Own
+from models.evaluate_run import evaluate
 from models.inputs.config import EmbeddingConfig
 from models.inputs.embedding import InputEmbedding
-from models.inputs.layout import LAYOUTS, make_layout
+from models.inputs.layout import LAYOUTS, OneTokenPerEvent, make_layout
+from models.inputs.tokens import Tokens
 from models.losses import LossConfig, RetrievalLoss
 from models.losses.negatives import NegativeSampler
 from models.tasks.loss_batch import LossBatch
@@ -240,3 +247,33 @@ def test_an_unknown_layout_is_an_error_that_names_the_nearest() -> None:
         make_layout("events", DIM)
     assert caught.value.where == "embedding.layout"
     assert "did you mean 'event'" in (caught.value.fix or "")
+
+
+class TwiceTheTime(OneTokenPerEvent):
+    """Keys are told their time by a column of the layout's own."""
+
+    when = Column("when", origin=Own("timestamp"))
+    columns = Columns.merged(OneTokenPerEvent.columns, [when])
+
+    def tokens(self, batch: PackedBatch) -> Tokens:
+        return replace(super().tokens(batch), timestamp=batch["when"])
+
+
+def test_a_column_that_a_layout_asks_for_arrives_in_training_and_evaluation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(LAYOUTS, "twice", lambda dim: TwiceTheTime())
+    shards = circle(tmp_path / "data")
+    reports = []
+    for layout in ("event", "twice"):
+        train(settings(f"embedding.layout={layout}"), shards, tmp_path / layout)
+        reports.append(evaluate(tmp_path / layout, device="cpu") | {"run": ""})
+    assert reports[0] == reports[1]
+
+
+@pytest.mark.parametrize(
+    ("layout", "expected"), [("event", (4, 1, 0, 7)), ("items_and_behaviors", (10, 4, 2, 16))]
+)
+def test_work_is_counted_in_tokens(layout: str, expected: tuple[int, ...], tmp_path: Path) -> None:
+    task = build_task(settings(f"embedding.layout={layout}"), open_shards(circle(tmp_path)))
+    assert task.token_lengths(batch_of(make_events(LENGTHS))) == expected
