@@ -13,7 +13,7 @@ from behavior.errors import UserError
 from pipelines.clock import StageClock
 from pipelines.job import PrepareJob
 from pipelines.pipeline import PrepareDataset
-from pipelines.quiet import quiet_beam, traces_kept
+from pipelines.quiet import dead_workers_passed_over, quiet_beam, traces_kept
 from pipelines.reading import ChunkGroup
 from pipelines.runner import RunnerOptions
 from pipelines.shuffle import EngineShuffle, FileShuffle, Shuffle
@@ -60,8 +60,7 @@ def run_job(
         KeyboardInterrupt: the user interrupted it.
     """
     shuffle: Shuffle = FileShuffle() if runner.is_local else EngineShuffle()
-    traces = traces_kept(job.log) if runner.is_local else nullcontext()
-    with _ONE_AT_A_TIME, quiet_beam(), traces, pools_restored(), _watched(job, len(groups), progress):
+    with _ONE_AT_A_TIME, _process_left_as_it_was(job, runner), _watched(job, len(groups), progress):
         try:
             runs_on = runner.runner(job.log) if runner.is_local else None
             pipeline = beam.Pipeline(runs_on, options=runner.pipeline_options())
@@ -73,6 +72,14 @@ def run_job(
                 raise KeyboardInterrupt from error
             raise (job.kept_error() or JobCrashError(job, error)) from error
     return _counters(result)
+
+
+@contextmanager
+def _process_left_as_it_was(job: PrepareJob, runner: RunnerOptions) -> Iterator[None]:
+    """What Beam and the workers in this process change is changed back."""
+    traces = traces_kept(job.log) if runner.is_local else nullcontext()
+    with quiet_beam(), traces, pools_restored(), dead_workers_passed_over():
+        yield
 
 
 def _interrupted(error: BaseException | None) -> bool:

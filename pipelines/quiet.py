@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,6 @@ def quiet_beam() -> Iterator[None]:
     before, level = list(root.handlers), beam.level
     root.handlers = [logging.NullHandler()]
     beam.setLevel(logging.CRITICAL)
-    if not isinstance(threading.excepthook, _PassOver):  # for good: Beam's threads may outlive the job
-        threading.excepthook = _PassOver(threading.excepthook)
     try:
         yield
     finally:
@@ -51,14 +50,29 @@ def traces_kept(log: Path) -> Iterator[None]:
         del module.print
 
 
-class _PassOver:
-    """Passes over the failure of a thread that talks to a worker process which died: the launcher says so."""
+_TALK_TO_WORKERS = ("read_grpc_client_inputs", "beam_control_read", "run_worker")
+_SECONDS_TO_END = 5.0
 
-    THREADS = ("read_grpc_client_inputs", "beam_control_read", "run_worker")
 
-    def __init__(self, usual: Callable[[threading.ExceptHookArgs], object]) -> None:
-        self.usual = usual
+@contextmanager
+def dead_workers_passed_over() -> Iterator[None]:
+    """For one job, keep the stack traces of threads that talk to a worker process which died off the terminal.
 
-    def __call__(self, failure: threading.ExceptHookArgs) -> None:
-        if failure.thread is None or failure.thread.name not in self.THREADS:
-            self.usual(failure)
+    The launcher says so. Such threads end soon after the job, which is waited for: until then the hook stays.
+    """
+    usual = threading.excepthook
+
+    def hook(failure: threading.ExceptHookArgs) -> None:
+        if failure.thread is None or failure.thread.name not in _TALK_TO_WORKERS:
+            usual(failure)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        deadline = time.monotonic() + _SECONDS_TO_END
+        for thread in threading.enumerate():
+            if thread.name in _TALK_TO_WORKERS:
+                thread.join(max(0.0, deadline - time.monotonic()))
+        if threading.excepthook is hook:
+            threading.excepthook = usual
