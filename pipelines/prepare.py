@@ -17,7 +17,8 @@ from behavior.shards.commit import JOB_FOLDER, commit, sweep
 from behavior.shards.lock import exclusive
 from behavior.shards.manifest import Manifest
 from behavior.shards.storage import Folder, FolderLike, as_folder
-from behavior.sources.plan import CHUNK_BYTES, Plan, plan_input
+from behavior.sources.chunks import CHUNK_BYTES, Plan
+from behavior.sources.plan import plan_input
 from behavior.spec.dataset_spec import DatasetSpec
 from pipelines.clock import StageClock
 from pipelines.execution import JobCrashError, Progress, run_job

@@ -56,7 +56,7 @@ _SECONDS_TO_END = 5.0
 
 @contextmanager
 def dead_workers_passed_over() -> Iterator[None]:
-    """For one job, keep the stack traces of threads that talk to a worker process which died off the terminal.
+    """For one job, print no stack trace of a thread that talks to a worker process which died.
 
     The launcher says so. Such threads end soon after the job, which is waited for: until then the hook stays.
     """

@@ -10,7 +10,7 @@ from apache_beam.metrics import Metrics
 
 from behavior.flow.reading import ChunkReader, ChunkReport
 from behavior.flow.rejects import AllReports, ReadSummary
-from behavior.sources.plan import Chunk
+from behavior.sources.chunks import Chunk
 from behavior.sources.raw import Reject
 from pipelines.job import PrepareJob
 from pipelines.shuffle import Buffer, Piece, Shuffle

@@ -16,7 +16,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from behavior.arrow.partition import split_by_hash
+from behavior.arrow.hashing import split_by_hash
 from pipelines.job import PrepareJob
 
 SPILL_BYTES = 128 << 20

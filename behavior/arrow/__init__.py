@@ -10,7 +10,7 @@ from behavior.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from behavior.arrow.coded import codes_of, looked_up
-    from behavior.arrow.partition import split_by_hash, stable_hash
+    from behavior.arrow.hashing import split_by_hash, stable_hash
     from behavior.arrow.values import parse_floats, parse_integers, parse_text, parse_times
 else:
     __getattr__, __dir__ = lazy_exports(
@@ -22,8 +22,8 @@ else:
             "parse_integers": "values",
             "parse_text": "values",
             "parse_times": "values",
-            "split_by_hash": "partition",
-            "stable_hash": "partition",
+            "split_by_hash": "hashing",
+            "stable_hash": "hashing",
         },
     )
 

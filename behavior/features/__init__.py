@@ -6,6 +6,7 @@ May import: `spec`, `arrow`, `shards` (entries of the manifest).
 columns     raw values in one form for each kind
 fit         what must be known of all values first: mergeable, so that Beam can run it
 encode      values into what the shards hold
+vocabulary  ids by falling count, of items, users and categorical features
 tables      all of it for the item and user tables
 """
 
@@ -15,6 +16,7 @@ from behavior.features.fit import Fitter
 from behavior.features.fitters import fitter_of
 from behavior.features.quantiles import priorities_of
 from behavior.features.tables import EncodedFeatures, encode_features
+from behavior.features.vocabulary import IdCounts, Vocabulary
 
 __all__ = [
     "FIRST_ID",
@@ -22,6 +24,8 @@ __all__ = [
     "EncodedFeatures",
     "Encoder",
     "Fitter",
+    "IdCounts",
+    "Vocabulary",
     "canonical",
     "domain_names",
     "encode_features",

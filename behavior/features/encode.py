@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from behavior.arrow.partition import stable_hash
+from behavior.arrow.hashing import stable_hash
 from behavior.features.columns import DOMAIN_MARK, Domains, canonical, keyed
 from behavior.features.vocabulary import Vocabulary
 from behavior.shards.manifest import FeatureEntry

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from behavior.arrow.partition import stable_hash
+from behavior.arrow.hashing import stable_hash
 from behavior.features.columns import Domains
 from behavior.features.encode import BucketEncoder
 from behavior.features.fit import Fitter

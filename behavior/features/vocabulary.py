@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from behavior.arrow.coded import codes_of
-from behavior.arrow.partition import stable_hash
+from behavior.arrow.hashing import stable_hash
 
 COUNT_COLUMNS = ("count", "train_count")
 _INTEGER_ID = r"^(0|-?[1-9][0-9]{0,17})$"

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import pyarrow as pa
 
 from behavior.errors import UserError
 from behavior.flow.manifest import build_manifest
+from behavior.flow.new_files import all_groups, found_files, group_files, not_there_yet, with_files
 from behavior.flow.preparation import Preparation, count_partitions
 from behavior.flow.previous import Previous, reasons_against
 from behavior.flow.totals import Summary
@@ -22,11 +20,9 @@ from behavior.shards.folder import ShardFolder, open_shards
 from behavior.shards.manifest import Counts, FileEntry, HistoryEntry, InputRecord, Manifest
 from behavior.shards.names import REJECTED, logical
 from behavior.shards.storage import Folder
-from behavior.sources.files import expand
-from behavior.sources.plan import Plan
+from behavior.sources.chunks import Plan
 from behavior.spec.dataset_spec import DatasetSpec
 
-_NUMBERED = re.compile(r"^([1-9][0-9]*)=(.*)$")
 _ADDED_UP = ("read", "accepted", "rejected", "filtered", "events")
 
 
@@ -119,13 +115,13 @@ def plan_addition(
     shards = open_shards(out)
     old = shards.manifest
     _check(spec, old, str(out), full)
-    added = _with_files(spec, group_files(spec, files))
-    new = _not_there_yet(_found(added, base), old, base, full)
+    added = with_files(spec, group_files(spec, files))
+    new = not_there_yet(found_files(added, base), old, base, full)
     if not new:
         sweep(out)
         return NothingToRead(old, True)
     if full:
-        plan = plan_of(_with_files(spec, _all_groups(spec, old, new, base)))
+        plan = plan_of(with_files(spec, all_groups(spec, old, new, base)))
         partitions, previous = count_partitions(spec, plan), None
     elif not any(record.size for record in new):
         return NothingToRead(_add_nothing(out, old, new), False)
@@ -140,107 +136,6 @@ def plan_addition(
     mark(out, {"spec_digest": spec.digest(), "input_digest": digest})
     preparation = Preparation(spec, base, plan, out, partitions, entry.version, previous, skip_bad_files)
     return Addition(preparation, digest, old, entry)
-
-
-def group_files(spec: DatasetSpec, files: Sequence[str]) -> dict[int, list[str]]:
-    """Files by the number of their group in the spec, counted from 0; local paths become absolute.
-
-    Raises:
-        UserError: no file is named, or its group is not named or not in the spec.
-    """
-    groups: dict[int, list[str]] = {}
-    if not files:
-        raise UserError("no file is named", where="--append", fix="name the files to add")
-    for file in files:
-        match = _NUMBERED.match(file)
-        number, path = (int(match.group(1)), match.group(2)) if match else (1, file)
-        if not path:
-            raise UserError("the path is empty", where="--append", fix="name a file, or a glob in quotes")
-        if match is None and len(spec.events) > 1:
-            raise UserError(
-                f"the spec has {len(spec.events)} groups of events: which is '{file}' of?",
-                where="--append",
-                fix=f"write its number before it: --append 1={file}",
-            )
-        if number > len(spec.events):
-            raise UserError(
-                f"the spec has no group {number} of events", where="--append", fix=f"1 to {len(spec.events)}"
-            )
-        groups.setdefault(number - 1, []).append(path if "://" in path else str(Path(path).absolute()))
-    return groups
-
-
-def _with_files(spec: DatasetSpec, groups: dict[int, list[str]]) -> DatasetSpec:
-    """The spec with other event files; groups that are not named have none."""
-    events = []
-    for number, source in enumerate(spec.events):
-        # What went by the name of the first file must stay as it was.
-        fixed = {"format": source.kind, "separator": source.field_separator}
-        events.append(source.model_copy(update={"files": groups.get(number, []), **fixed}))
-    return spec.model_copy(update={"events": events})
-
-
-def _found(added: DatasetSpec, base: str) -> list[InputRecord]:
-    """The event files that a spec stands for; none is opened."""
-    return [
-        InputRecord(group=number, path=file.name, size=file.size, modified=file.modified)
-        for number, source in enumerate(added.events, 1)
-        for file in (expand(source, base) if source.files else [])
-    ]
-
-
-def _not_there_yet(found: list[InputRecord], old: Manifest, base: str, full: bool) -> list[InputRecord]:
-    """The files that are to be added; none where all are in the data set as they are.
-
-    Raises:
-        UserError: some are there already, or have changed since; neither matters where all is redone.
-    """
-    known = {_place(record, base): record for record in old.inputs}
-    new: list[InputRecord] = []
-    same: list[InputRecord] = []
-    for record in found:
-        before = known.get(_place(record, base))
-        there = before is not None and (before.size, before.modified) == (record.size, record.modified)
-        (same if there else new).append(record)
-    if full or not new:
-        return new
-    for record in new:
-        if _place(record, base) in known:
-            raise UserError(
-                "this file is in the data set already, and has another size or modification time now",
-                where=record.path,
-                fix="leave it out, or add --full, which prepares old and new files together afresh",
-            )
-    if same:
-        raise UserError(
-            f"{len(same):,} of the {len(found):,} files to add are in the data set already",
-            where=", ".join(record.path for record in same[:3]),
-            fix="leave them out, or add --full, which prepares old and new files together afresh",
-        )
-    return new
-
-
-def _place(record: InputRecord, base: str) -> tuple[int, str]:
-    """What tells a file from others: its group and where it lies."""
-    path = record.path
-    if "://" not in path and not path.startswith("/"):
-        path = f"{base.rstrip('/')}/{path}"
-    return record.group, path if "://" in path else os.path.normpath(path)
-
-
-def _all_groups(spec: DatasetSpec, old: Manifest, new: list[InputRecord], base: str) -> dict[int, list[str]]:
-    """All files of the data set, each once, those that it has first."""
-    groups: dict[int, list[str]] = {number: [] for number in range(len(spec.events))}
-    if not old.inputs:  # of an earlier version, which kept what the spec and the command named
-        for number, source in enumerate(spec.events):
-            groups[number] += source.files
-        for entry in old.history:
-            for group, _, path in (file.partition("=") for file in entry.files):
-                groups[int(group) - 1].append(path)
-    there = {_place(record, base) for record in old.inputs}
-    for record in [*old.inputs, *(record for record in new if _place(record, base) not in there)]:
-        groups[record.group - 1].append(record.path)
-    return groups
 
 
 def _added_before(old: Manifest, digest: str) -> bool:

@@ -16,7 +16,7 @@ from behavior.shards.manifest import (
     InputRecord,
     Manifest,
 )
-from behavior.sources.plan import Plan
+from behavior.sources.chunks import Plan
 from behavior.spec.dataset_spec import DatasetSpec
 
 

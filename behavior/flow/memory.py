@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from behavior.arrow.partition import split_by_hash
+from behavior.arrow.hashing import split_by_hash
 from behavior.errors import UserError
 from behavior.features import Encoder
 from behavior.features.vocabulary import Vocabulary
@@ -39,7 +39,8 @@ from behavior.shards.folder import ShardFolder, open_shards
 from behavior.shards.lock import exclusive
 from behavior.shards.manifest import Counts, Manifest
 from behavior.shards.storage import Folder, FolderLike, as_folder
-from behavior.sources.plan import Chunk, plan_input
+from behavior.sources.chunks import Chunk
+from behavior.sources.plan import plan_input
 from behavior.sources.raw import Reject
 from behavior.spec.dataset_spec import DatasetSpec, load_spec
 from behavior.steps.filters import core_items

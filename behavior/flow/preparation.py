@@ -11,7 +11,7 @@ from behavior.shards.manifest import Manifest
 from behavior.shards.storage import Folder
 from behavior.shards.write import ShardWriter
 from behavior.sources.blocks import compression_of
-from behavior.sources.plan import Plan
+from behavior.sources.chunks import Plan
 from behavior.spec.dataset_spec import DatasetSpec
 
 PARTITION_BYTES = 32 << 20

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from behavior.flow.preparation import Preparation
+from behavior.sources.chunks import Chunk
 from behavior.sources.damage import UnreadableFileError
-from behavior.sources.plan import Chunk
 from behavior.sources.raw import Reject
 from behavior.steps.events import read_events
 

@@ -14,7 +14,7 @@ from behavior.flow.preparation import Preparation
 from behavior.flow.reading import ChunkReport
 from behavior.shards.manifest import FileEntry
 from behavior.shards.names import rejects_file
-from behavior.sources.plan import Plan
+from behavior.sources.chunks import Plan
 from behavior.sources.raw import Reject
 from behavior.spec.dataset_spec import DatasetSpec
 

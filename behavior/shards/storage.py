@@ -16,96 +16,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias, cast
 
-import fsspec
 import pyarrow as pa
 
 from behavior.errors import UserError
+from behavior.shards.hashing import HashingFile
+from behavior.shards.remote import move, open_system, remove_all, storage_errors
 
 # Their uploads become visible when they are complete, so no temporary name is needed; they have no folders.
 _OBJECT_STORES = {"s3", "s3a", "gs", "gcs"}
-_EXTRAS = {"gs": "gcp", "gcs": "gcp", "s3": "s3", "s3a": "s3"}
 _LOCAL_PREFIXES = ("file://", "local://")
 # pyarrow writes page headers of a few bytes between pages of megabytes.
 _BUFFER_BYTES = 1 << 20
 _TEMPORARY = ".tmp"
-# Packages whose errors (no credentials, say) are none of the operating system's.
-_FOREIGN_ERRORS = {"aiobotocore", "aiohttp", "botocore", "gcsfs", "google"}
-
-
-@contextmanager
-def _storage_errors() -> Iterator[None]:
-    """Callers need to know one kind of error only: `OSError`, wherever the folder is.
-
-    Raises:
-        UserError: there are no credentials.
-    """
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, OSError) or type(error).__module__.partition(".")[0] not in _FOREIGN_ERRORS:
-            raise
-        if "Credentials" in type(error).__name__:
-            fix = "set up the account, on this machine and on the workers, as the storage's own tools need it"
-            raise UserError(f"the storage cannot be used: {error}", fix=fix) from error
-        raise OSError(str(error)) from error
-
-
-class HashingFile:
-    """A writable binary file that computes checksum and size of what passes through, as pyarrow's sink.
-
-    Attributes:
-        bytes: bytes written so far.
-        closed: whether the writer is done with it. `Folder.create` closes the file behind it.
-    """
-
-    def __init__(self, file: Any, *, checksum: bool = True) -> None:
-        self._file = file
-        self._digest = hashlib.sha256() if checksum else None
-        self.bytes = 0
-        self.closed = False
-
-    @property
-    def sha256(self) -> str:
-        """SHA-256 of what was written, in hexadecimal.
-
-        Raises:
-            ValueError: the file was created without a checksum.
-        """
-        if self._digest is None:
-            raise ValueError("the file was created without a checksum")
-        return self._digest.hexdigest()
-
-    def write(self, data: Any) -> int:
-        """Write anything that has a buffer; returns its size in bytes."""
-        view = memoryview(data)
-        self._file.write(view)
-        if self._digest is not None:
-            self._digest.update(view)
-        self.bytes += view.nbytes
-        return view.nbytes
-
-    def tell(self) -> int:
-        """Position, which is the number of bytes written."""
-        return self.bytes
-
-    def flush(self) -> None:
-        """Nothing to do: the file is complete when `Folder.create` ends, and not seen before."""
-
-    def close(self) -> None:
-        """The writer is done."""
-        self.closed = True
-
-    def readable(self) -> bool:
-        """No."""
-        return False
-
-    def seekable(self) -> bool:
-        """No."""
-        return False
-
-    def writable(self) -> bool:
-        """Until closed."""
-        return not self.closed
 
 
 @dataclass(frozen=True)
@@ -163,7 +85,7 @@ class Folder:
         """How messages name a file."""
         return f"{self.url.rstrip('/')}/{name}" if name else self.url
 
-    @_storage_errors()
+    @storage_errors()
     def exists(self, name: str) -> bool:
         """Whether there is a file (or folder) of this name."""
         if self.is_local:
@@ -172,7 +94,7 @@ class Folder:
         system.invalidate_cache()  # listings are remembered, and other processes write too
         return bool(system.exists(path))
 
-    @_storage_errors()
+    @storage_errors()
     def size(self, name: str) -> int:
         """Size of a file in bytes.
 
@@ -189,7 +111,7 @@ class Folder:
         """Names of all files, those in folders within included, that begin with a prefix; sorted."""
         return list(self.sizes(prefix))
 
-    @_storage_errors()
+    @storage_errors()
     def sizes(self, prefix: str = "") -> dict[str, int]:
         """Name -> size in bytes of all files that begin with a prefix, sorted by name."""
         top = prefix.rpartition("/")[0]
@@ -217,7 +139,7 @@ class Folder:
         except FileNotFoundError:
             return
 
-    @_storage_errors()
+    @storage_errors()
     def remove(self, name: str) -> None:
         """Remove a file; that it is not there is fine."""
         with suppress(FileNotFoundError):
@@ -227,20 +149,20 @@ class Folder:
                 system, path = self._remote(name)
                 system.rm_file(path)
 
-    @_storage_errors()
+    @storage_errors()
     def remove_tree(self, name: str = "") -> None:
         """Remove a file or a folder with all that is in it; that it is not there is fine."""
         with suppress(FileNotFoundError):
             if not self.is_local:
                 system, path = self._remote(name)
                 system.invalidate_cache()
-                _remove_all(system, path)
+                remove_all(system, path)
             elif (self.path / name).is_dir():
                 shutil.rmtree(self.path / name)
             else:
                 (self.path / name).unlink()
 
-    @_storage_errors()
+    @storage_errors()
     def make(self) -> None:
         """Make the folder and those above it, where the file system has folders."""
         if self.is_local:
@@ -249,7 +171,7 @@ class Folder:
             system, path = self._remote()
             system.makedirs(path, exist_ok=True)
 
-    @_storage_errors()
+    @storage_errors()
     def rename(self, source: str, target: str) -> None:
         """Rename a file within the folder; a file that has the new name is replaced.
 
@@ -262,9 +184,9 @@ class Folder:
         self._make_parent(target)
         system, path = self._remote(source)
         system.invalidate_cache()
-        _move(system, path, self._remote(target)[1])
+        move(system, path, self._remote(target)[1])
 
-    @_storage_errors()
+    @storage_errors()
     def read_bytes(self, name: str) -> bytes:
         """The contents of a file."""
         if self.is_local:
@@ -276,7 +198,7 @@ class Folder:
         """The contents of a UTF-8 file."""
         return self.read_bytes(name).decode("utf-8")
 
-    @_storage_errors()
+    @storage_errors()
     def open(self, name: str, *, cache_type: str = "readahead") -> BinaryIO:
         """Open a file for reading; it can seek.
 
@@ -308,7 +230,7 @@ class Folder:
         """Write a UTF-8 file whole or not at all, in place of one that is there."""
         self.write_bytes(name, text.encode("utf-8"))
 
-    @_storage_errors()
+    @storage_errors()
     def write_bytes(self, name: str, data: bytes) -> None:
         """Write a file whole or not at all, in place of one that is there."""
         if self._is_object_store:
@@ -358,7 +280,7 @@ class Folder:
     def _upload(self, name: str, checksum: bool) -> Iterator[HashingFile]:
         """`create` on an object store: closing completes the upload, discarding leaves no trace."""
         system, path = self._remote(name)
-        with _storage_errors():
+        with storage_errors():
             file = system.open(path, "wb")
             try:
                 yield HashingFile(file, checksum=checksum)
@@ -378,38 +300,9 @@ class Folder:
             self.child(name.rpartition("/")[0]).make()
 
     def _remote(self, name: str = "") -> tuple[Any, str]:
-        """The file system, which `fsspec` keeps one of a process, and a path in it."""
-        try:
-            system, root = fsspec.core.url_to_fs(self.url)
-        except (ImportError, ValueError) as error:
-            scheme = self.url.partition("://")[0]
-            extra = _EXTRAS.get(scheme)
-            raise UserError(
-                f"the file system '{scheme}://' cannot be used: {error}",
-                where=self.url,
-                fix=f"pip install 'lrm-kit[{extra}]'"
-                if extra
-                else "install its package, or use another path",
-            ) from None
+        """The file system and a path in it."""
+        system, root = open_system(self.url)
         return system, f"{root.rstrip('/')}/{name}" if name else root
-
-
-def _move(system: Any, source: str, target: str) -> None:
-    if type(system).mv is not fsspec.AbstractFileSystem.mv:
-        system.mv(source, target)  # one that renames
-        return
-    # What `mv` would do, but that takes stars and brackets in a name for a glob.
-    system.cp_file(source, target)
-    system.rm_file(source)
-
-
-def _remove_all(system: Any, path: str) -> None:
-    if "/" in path.strip("/") and not any(mark in path for mark in "*?["):
-        system.rm(path, recursive=True)
-        return
-    # `rm` would remove a whole bucket itself, and take a star for a glob and remove what is not meant.
-    for file in system.find(path):
-        system.rm_file(file)
 
 
 FolderLike: TypeAlias = Folder | Path | str

@@ -5,8 +5,9 @@ Out: `RawBatch`es: columns as they stand in the file, where each row came from, 
 May import: `spec`.
 """
 
+from behavior.sources.chunks import BadFile, Chunk, Plan
 from behavior.sources.damage import UnreadableFileError
-from behavior.sources.plan import BadFile, Chunk, Plan, plan_input
+from behavior.sources.plan import plan_input
 from behavior.sources.raw import RawBatch, Reject
 from behavior.sources.read import read_chunk, read_whole_table
 

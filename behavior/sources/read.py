@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from behavior.errors import UserError
 from behavior.sources.blocks import TextFile, compression_of, iter_blocks, read_bytes
+from behavior.sources.chunks import Chunk
 from behavior.sources.damage import DamagedFileError, UnreadableFileError, unreadable
 from behavior.sources.delimited import DelimitedReader, MultilineReader
 from behavior.sources.files import expand
@@ -19,7 +20,6 @@ from behavior.sources.jsonl import JsonLinesReader, as_text
 from behavior.sources.lines import ITEM, USER, SequenceLinesReader
 from behavior.sources.look import columns_of_parquet, columns_of_text
 from behavior.sources.parquet import open_parquet, read_row_groups
-from behavior.sources.plan import Chunk
 from behavior.sources.raw import RawBatch, Reject
 from behavior.spec.dataset_spec import FeatureTable, FileFormat
 

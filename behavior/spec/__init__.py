@@ -10,9 +10,9 @@ from behavior.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from behavior.spec.dataset_spec import DatasetSpec, load_spec
+    from behavior.spec.events import EventSource
     from behavior.spec.formats import FileFormat
     from behavior.spec.rules import TICKS_PER_SECOND, Filters, SplitSpec, VocabularySpec
-    from behavior.spec.sources import EventSource
     from behavior.spec.tables import Feature, FeatureTable
 else:
     __getattr__, __dir__ = lazy_exports(
@@ -20,7 +20,7 @@ else:
         {
             "TICKS_PER_SECOND": "rules",
             "DatasetSpec": "dataset_spec",
-            "EventSource": "sources",
+            "EventSource": "events",
             "Feature": "tables",
             "FeatureTable": "tables",
             "FileFormat": "formats",

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from behavior.config import Config, did_you_mean, parse_config, read_yaml
 from behavior.errors import UserError
+from behavior.spec.events import BehaviorFrom, BehaviorRule, EventColumns, EventSource
 from behavior.spec.formats import FileFormat, OneOrMany
 from behavior.spec.ready import path_of
 from behavior.spec.rules import (
@@ -26,7 +27,6 @@ from behavior.spec.rules import (
     SplitSpec,
     VocabularySpec,
 )
-from behavior.spec.sources import BehaviorFrom, BehaviorRule, EventColumns, EventSource
 from behavior.spec.tables import Feature, FeatureTable
 
 __all__ = [

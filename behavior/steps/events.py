@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 from behavior.arrow.coded import codes_of
 from behavior.arrow.values import parse_floats, parse_integers, parse_text, parse_times, shown, time_problem
 from behavior.config import did_you_mean
+from behavior.sources.chunks import Chunk, Plan
 from behavior.sources.lines import ITEM, USER
-from behavior.sources.plan import Chunk, Plan
 from behavior.sources.raw import RawBatch, Reject
 from behavior.sources.read import read_chunk
 from behavior.spec.dataset_spec import DatasetSpec, EventSource

@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from behavior.arrow.partition import stable_hash
+from behavior.arrow.hashing import stable_hash
 from behavior.features.columns import DOMAIN_MARK
-from behavior.sources.plan import Plan
+from behavior.sources.chunks import Plan
 from behavior.spec.dataset_spec import DatasetSpec
 
 

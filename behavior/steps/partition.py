@@ -1,6 +1,6 @@
 """From grouped events to the rows of one sequence file: cut, count, index, pack.
 
-A hash partition holds all events of some users (`behavior.arrow.partition`). These steps are pure functions
+A hash partition holds all events of some users (`behavior.arrow.hashing`). These steps are pure functions
 of Arrow tables, of one partition each.
 """
 

@@ -21,7 +21,8 @@ from behavior.flow.preparation import Preparation
 from behavior.flow.reading import ChunkReport
 from behavior.flow.rejects import ReadSummary
 from behavior.shards.storage import Folder
-from behavior.sources.plan import BadFile, Chunk, plan_input
+from behavior.sources.chunks import BadFile, Chunk
+from behavior.sources.plan import plan_input
 from behavior.sources.raw import Reject
 from pipelines.job import PrepareJob, read_arrow, write_arrow
 from pipelines.partitions import CountPartition, MergeIdCounts, SortPartition, WriteSequences

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from behavior.arrow.partition import stable_hash
+from behavior.arrow.hashing import stable_hash
 from behavior.features import fitter_of, priorities_of, restore
 from behavior.features.moments import MomentsFitter
 from behavior.features.quantiles import SampleFitter

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from behavior.errors import UserError
 from behavior.sources import Plan, UnreadableFileError, plan_input, read_chunk, read_whole_table
-from behavior.sources.plan import OPEN_BYTES, FileParts, expand
+from behavior.sources.chunks import OPEN_BYTES, FileParts
+from behavior.sources.files import expand
 from behavior.spec.dataset_spec import FeatureTable, FileFormat
 from tests.behavior.logs import few, folder_of, make_spec, read_log, untimed_spec
 

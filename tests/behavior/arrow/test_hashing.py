@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from behavior.arrow.partition import split_by_hash, stable_hash
+from behavior.arrow.hashing import split_by_hash, stable_hash
 from tests.behavior.logs import few
 
 MASK = 2**64 - 1
