@@ -21,7 +21,6 @@ is imported from its room. A room imports rooms above it only:
     flow        a whole data set: the steps in order, rejects, counts, manifest, append; in memory
     datasets    ready-made specs and downloads of public data sets (imports spec only)
     synthetic   generated logs with planted structure (imports none)
-    summary     a data set for people: facts, tables, a figure (imports spec and shards only)
     summary     a data set for people: facts, tables, a picture (imports shards and spec only)
 """
 

@@ -19,7 +19,6 @@ from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.spec import AbstractBufferedFile
 
 from behavior.errors import UserError
-from behavior.shards import storage
 from behavior.shards.storage import Folder, as_folder
 
 
@@ -310,7 +309,7 @@ def test_errors_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(url: str) -> None:
         raise ImportError("Install s3fs to access S3")
 
-    monkeypatch.setattr(storage.fsspec.core, "url_to_fs", missing)
+    monkeypatch.setattr("fsspec.core.url_to_fs", missing)
     with pytest.raises(UserError, match=r"pip install 'lrm-kit\[s3\]'"):
         Folder("s3://bucket/x").names()
     with pytest.raises(UserError, match=r"pip install 'lrm-kit\[gcp\]'"):
