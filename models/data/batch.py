@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from models.attention.sequences import Room, Sequences
+from models.data.checks import check_columns, check_sequences, check_values
 from models.data.columns import Column, Columns
 from models.data.declared import CORE
 from models.data.segments import buffer_size, segments
@@ -244,45 +245,15 @@ class PackedBatch:
         return batch
 
     def validate(self) -> PackedBatch:
-        """Check shapes, types and order; returns the batch itself.
+        """Check columns, shapes, dtypes and order; returns the batch itself. Waits for the device.
 
         Raises:
             ValueError: the first rule that is broken.
         """
-        if set(self.values) != set(self.columns.names):
-            raise ValueError(f"there are {', '.join(self.values)}, not {', '.join(self.columns.names)}")
-        for column in self.columns:
-            self._check_flat(column.name, self[column.name], column.torch_dtype)
-            if self[column.name].shape != self.item.shape:
-                raise ValueError(f"{column.name} and item differ in length")
-        self._check_flat("offsets", self.offsets, torch.int64)
-        self._check_flat("sequence", self.sequence, torch.int64)
-        self._check_offsets()
-        starts = torch.repeat_interleave(self.offsets[:-1], self.lengths)
-        counted = torch.arange(self.num_tokens, device=self.item.device) - starts
-        if "position" in self.columns and not bool((self.position == counted).all()):
-            raise ValueError("positions must count up from 0 within each sequence")
-        for name in {"item", "target"} & set(self.columns.names):
-            if bool((self[name] < 0).any()):
-                raise ValueError("items and targets cannot be negative")
-        if bool((self.item == 0).any()):
-            raise ValueError("item 0 is padding, which a packed batch does not have")
+        check_columns(self.columns, self.values)
+        check_sequences(self.item, self.offsets, self.sequence)
+        check_values(self.values, self.offsets)
         return self
-
-    def _check_flat(self, name: str, tensor: Tensor, dtype: torch.dtype) -> None:
-        if tensor.dtype != dtype or tensor.ndim != 1:
-            kind = str(dtype).removeprefix("torch.")
-            raise ValueError(f"{name} must be flat and {kind}, not {list(tensor.shape)} {tensor.dtype}")
-        if tensor.device != self.item.device:
-            raise ValueError(f"{name} is on {tensor.device}, item on {self.item.device}")
-
-    def _check_offsets(self) -> None:
-        if self.offsets.numel() == 0 or int(self.offsets[0]) != 0 or int(self.offsets[-1]) != self.num_tokens:
-            raise ValueError(f"offsets must run from 0 to the number of tokens, {self.num_tokens}")
-        if bool((self.lengths < 0).any()):
-            raise ValueError("offsets must not fall")
-        if self.sequence.numel() != self.num_sequences:
-            raise ValueError(f"sequence has {self.sequence.numel()} rows for {self.num_sequences} sequences")
 
     @classmethod
     def from_lists(

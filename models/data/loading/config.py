@@ -1,4 +1,4 @@
-"""Settings of the loader: how samples are cut, shuffled and read."""
+"""Settings of the training loader: sampling, shuffling, load balancing and prefetching."""
 
 from __future__ import annotations
 
@@ -9,21 +9,27 @@ from behavior.sampling.config import SamplingConfig
 
 
 class LoaderConfig(Config):
-    """How training samples are cut from the data and brought into batches."""
+    """How training samples are cut from sequences, shuffled and brought into batches."""
 
-    sampling: SamplingConfig = Field(SamplingConfig(), description="which events of a sequence are seen")
+    sampling: SamplingConfig = Field(
+        SamplingConfig(), description="which events of a sequence a training sample has"
+    )
     balance_length: int | None = Field(
         None,
         ge=1,
-        description="length at which attention costs as much as all else; batches and processes are then "
-        "balanced by n + n^2 / balance_length instead of by n",
+        description="sequence length at which attention costs as much as the rest of the model; batches and "
+        "processes are then balanced by n + n^2 / balance_length instead of by the number of events n",
     )
     shuffle_events: int = Field(
-        4_000_000, ge=1, description="events that are in memory at a time and shuffled as a whole"
+        4_000_000, ge=1, description="size of the shuffle buffer: events in memory that are shuffled together"
     )
     lookahead: int = Field(
-        256, ge=0, description="sequences that wait, to close the gaps of a batch of tokens with"
+        256,
+        ge=0,
+        description="with batch_tokens: sequences to choose from, besides the next ones, to fill the batch",
     )
     threads: int = Field(2, ge=0, description="threads that read ahead; 0: read when a batch is asked for")
-    prefetch: int = Field(4, ge=1, description="batches made ahead, where there are threads")
-    cache_mib: int = Field(1024, ge=0, description="memory for data kept decoded for later epochs, in MiB")
+    prefetch: int = Field(4, ge=1, description="batches prefetched in the background, with threads > 0")
+    cache_mib: int = Field(
+        1024, ge=0, description="memory for decoded row groups that are kept for later epochs, in MiB"
+    )

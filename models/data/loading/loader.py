@@ -1,4 +1,4 @@
-"""Training batches, made ahead in the background, from a position that can be saved and taken up again."""
+"""The training loader: batches prefetched in the background, with a position that checkpoints keep."""
 
 from __future__ import annotations
 
@@ -15,44 +15,45 @@ from behavior.errors import UserError
 from behavior.sampling.sampler import Sampler
 from models.data.batch import PackedBatch
 from models.data.collate import Collator, LossOn, QueryTime
-from models.data.loading.blocks import BlockReader, count_samples
 from models.data.loading.config import LoaderConfig
 from models.data.loading.order import EpochOrder
-from models.data.loading.planner import EpochPlanner, Position, Step
+from models.data.loading.planner import EpochPlanner, EpochPosition, Step
+from models.data.loading.shuffle_blocks import ShuffleBlockReader, count_samples
 from models.data.loading.source import SequenceSource
-from models.data.loading.steps import BySequences, ByTokens, StepRule, sample_cost
+from models.data.loading.step_rule import step_rule
 
 
 class TrainLoader:
     """Batches of training samples, shuffled anew in every epoch.
 
-    Iterating goes on from where the loader stands to the end of its epoch and then moves it to the start of
-    the next. The position is the epoch and the samples already handed out: a loader that loads the state of
-    another visits exactly what that one had left, whatever its threads, its batches or the number of
-    processes. With equal settings its batches are the same, too.
+    A sample is a window of a training sequence: its input events, and the event that follows them. Iterating
+    continues from the loader's position to the end of its epoch and then moves it to the start of the next.
+    The position is the epoch and the samples already handed out: a loader that loads the state of another
+    visits exactly what that one had left, whatever its threads, its batch size or the number of processes.
+    With equal settings its batches are the same, too.
 
-    Several processes, each with a replica of the model, each have a loader with their own `rank`. They visit
-    every sample once between them and have equally many batches; in the last one of an
-    epoch there may be fewer samples than processes, and the batches of some of them are empty.
+    With data parallelism each process has a loader with its own `rank`. Together they visit every sample once
+    and have equally many batches; in the last step of an epoch there may be fewer samples than processes, and
+    the batches of some of them are empty.
 
     Args:
-        source: the sequences.
+        source: the sequences, and the columns that batches are to have.
         config: how samples are cut, shuffled and read.
         max_length: most input events of a sample.
-        batch_sequences: samples in a step, of all processes together.
-        batch_tokens: inputs in a step, of all processes together, instead of a number of samples: each
-            process gets at most its share of them, and hardly less.
-        behaviors: names of the behaviors, which quotas go by.
-        time: whether a query knows the time of what it predicts.
-        loss_on: which events are predicted.
-        seed: of order and sampling.
-        epochs: how many there will be, so that nothing is read ahead after the last; None: no end.
+        batch_sequences: global batch size in samples.
+        batch_tokens: global batch size in input events, instead of a number of samples: each process gets at
+            most its share of this token budget, and hardly less.
+        behaviors: names of the behaviors, which sampling quotas refer to.
+        time: whether a query knows the time of the event that it predicts.
+        loss_on: which events carry loss: all, or those with a target behavior.
+        seed: of shuffling and sampling.
+        epochs: how many there will be, so that nothing is prefetched after the last; None: no end.
         rank: of this process, from 0.
-        num_replicas: processes that train together.
-        pin: whether batches are made in page-locked memory.
+        num_replicas: data-parallel processes (the world size).
+        pin: whether batches are made in page-locked (pinned) memory.
 
     Raises:
-        UserError: no sequence has two training events, the budget is too small for a sample, or there are
+        UserError: no sequence has two training events, the token budget does not hold a sample, or there are
             more processes than samples in a batch.
     """
 
@@ -78,9 +79,15 @@ class TrainLoader:
         self.batch_sequences, self.batch_tokens = batch_sequences, batch_tokens
         self.time, self.loss_on, self.pin = time, loss_on, pin
         self.seed, self.epochs, self.rank, self.num_replicas = seed, epochs, rank, num_replicas
-        self.rule = self._make_rule()
+        self.rule = step_rule(
+            self.config,
+            max_length=max_length,
+            batch_sequences=batch_sequences,
+            batch_tokens=batch_tokens,
+            num_replicas=num_replicas,
+        )
         self.sampler = Sampler(self.config.sampling, max_length=max_length, behaviors=behaviors, seed=seed)
-        self._reader = BlockReader(source, self.sampler, threads=self.config.threads)
+        self._reader = ShuffleBlockReader(source, self.sampler, threads=self.config.threads)
         counted = count_samples(self._reader)
         self._samples = counted.samples
         self.samples = int(counted.samples.sum())
@@ -88,17 +95,17 @@ class TrainLoader:
         self.skipped = counted.skipped
         """Sequences with fewer than 2 training events: they give no sample."""
         self.tokens_an_epoch = counted.inputs
-        """Expected inputs of an epoch; more than there will be where the sampling has quotas."""
+        """Expected input events of an epoch; an upper bound where the sampling has quotas."""
         if self.samples == 0:
             raise UserError(
                 "no sequence has two training events: there is nothing to learn from", fix="check the split"
             )
         self.waited = 0.0
-        """Seconds for which batches were waited for."""
+        """Seconds that iterating has waited for batches."""
         self._maker = ThreadPoolExecutor(1, "lrm-batches") if self.config.threads else None
-        self._ahead: deque[Future[tuple[PackedBatch | None, Position]]] = deque()
+        self._ahead: deque[Future[tuple[PackedBatch | None, EpochPosition]]] = deque()
         self._steps: int | None = None
-        self._go_to(Position())
+        self._go_to(EpochPosition())
 
     @property
     def epoch(self) -> int:
@@ -116,7 +123,7 @@ class TrainLoader:
         return self.seen == self.samples
 
     def __len__(self) -> int:
-        """Batches of an epoch; with a budget of tokens as many as the last one had, at first a guess."""
+        """Batches of an epoch; with a token budget as many as the last epoch had, at first an estimate."""
         if self.batch_tokens is None:
             return -(-self.samples // self.batch_sequences)
         return self._steps or max(1, round(self.tokens_an_epoch / self.batch_tokens))
@@ -142,7 +149,7 @@ class TrainLoader:
             yield batch
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain numbers and text: the epoch, the samples taken from its order, those of them that wait."""
+        """The position, in plain values: the epoch, samples taken from its order, and those that wait."""
         position = self.position
         return {
             "epoch": position.epoch,
@@ -152,30 +159,30 @@ class TrainLoader:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Stand where the loader stood that gave `state`.
+        """Take the position of the loader that gave `state`.
 
         Raises:
-            UserError: that loader visits samples in another order: its data, seed, window settings or
-                `shuffle_events` are others.
+            UserError: that loader visits samples in another order: its data, seed, sampling or
+                `shuffle_events` differ.
         """
         if state["order"] != self._fingerprint():
             raise UserError(
                 "the state is of a loader that visits other samples, or in another order",
                 fix="use the data, seed, sampling and shuffle_events that it was made with",
             )
-        position = Position(state["epoch"], state["taken"], tuple(state["waiting"]))
+        position = EpochPosition(state["epoch"], state["taken"], tuple(state["waiting"]))
         in_order = all(0 <= place < position.taken for place in position.waiting)
         if not (in_order and 0 <= position.taken <= self.samples and position.epoch >= 0):
             raise UserError("the state is damaged: it names samples that were not taken", fix="train again")
         self._go_to(position)
 
     def close(self) -> None:
-        """Stop what goes on in the background; the loader cannot be used any more."""
+        """Stop the background threads; the loader cannot be used any more."""
         self._reader.close()
         if self._maker is not None:
             self._maker.shutdown(wait=False, cancel_futures=True)
 
-    def _go_to(self, position: Position) -> None:
+    def _go_to(self, position: EpochPosition) -> None:
         for future in self._ahead:
             if not future.cancel():
                 future.exception()  # waits for the one that is being made
@@ -184,7 +191,7 @@ class TrainLoader:
         self.position = self._made = position
         self._planner: EpochPlanner | None = None
 
-    def _next(self) -> tuple[PackedBatch | None, Position]:
+    def _next(self) -> tuple[PackedBatch | None, EpochPosition]:
         try:
             if self._maker is None:
                 return self._make()
@@ -198,7 +205,7 @@ class TrainLoader:
         self._ahead.popleft()
         return made
 
-    def _make(self) -> tuple[PackedBatch | None, Position]:
+    def _make(self) -> tuple[PackedBatch | None, EpochPosition]:
         """The next batch, or None at the end of an epoch, and the position after it."""
         epoch = self._made.epoch
         if self._is_over(epoch):
@@ -214,7 +221,7 @@ class TrainLoader:
             )
         step = self._planner.next()
         if step is None:
-            self._planner, self._made = None, Position(epoch + 1)
+            self._planner, self._made = None, EpochPosition(epoch + 1)
             return None, self._made
         self._made = step.after
         return self._collate(step), step.after
@@ -248,7 +255,7 @@ class TrainLoader:
         return self.epochs is not None and epoch >= self.epochs
 
     def _fingerprint(self) -> str:
-        """Follows all that decides which samples there are, and their order."""
+        """A digest of all that decides which samples there are, and their order."""
         source, settings = self.source, self.config.sampling.model_dump_json()
         # Parts are shuffled whole: the same sequences in other parts come in another order.
         parts = " ".join(map(str, source.events))
@@ -256,43 +263,3 @@ class TrainLoader:
             f"{source.digest} {parts} {self.seed} {self.config.shuffle_events} {self.max_length} {settings}"
         )
         return hashlib.sha256(decisive.encode()).hexdigest()[:16]
-
-    def _costing(self) -> str:
-        balance = self.config.balance_length
-        if balance is None:
-            return ""
-        cost = self.max_length + self.max_length**2 // balance
-        return f", which costs as much as {cost:,} (loader.balance_length = {balance:,})"
-
-    def _make_rule(self) -> StepRule:
-        cost, count = sample_cost(self.config.balance_length), self.num_replicas
-        if self.batch_tokens is None:
-            if self.batch_sequences < count:
-                raise UserError(
-                    f"a batch of {self.batch_sequences} sequences is too few for {count} processes",
-                    where="train.batch_sequences",
-                    fix="set a larger one",
-                )
-            return BySequences(self.batch_sequences, count, cost)
-        stochastic = self.config.sampling.stochastic_length
-        if stochastic is not None and stochastic.balanced:
-            raise UserError(
-                "a budget of tokens caps what a batch costs: its samples cannot be cut together as well",
-                where="loader.sampling.stochastic_length.balanced",
-                fix="use batch_sequences, or leave out 'balanced'",
-            )
-        if self.batch_tokens < count:
-            raise UserError(
-                f"a batch of {self.batch_tokens} tokens is too few for {count} processes",
-                where="train.batch_tokens",
-                fix="set a larger one",
-            )
-        rule = ByTokens(self.batch_tokens, count, self.config.lookahead, cost)
-        if not rule.holds(self.max_length):
-            raise UserError(
-                f"a batch of {self.batch_tokens:,} tokens for {count} process(es) does not hold a sequence "
-                f"of {self.max_length:,} events{self._costing()}",
-                where="train.batch_tokens",
-                fix="set a larger batch_tokens or a smaller model.max_length",
-            )
-        return rule

@@ -1,4 +1,4 @@
-"""The order in which an epoch visits training samples: random, and known at any place without the rest."""
+"""The shuffled order of an epoch's samples, known at any place without the rest."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from models.data.sequences import Int64Array
 
 
 class EpochOrder:
-    """Parts of the data in random order, dealt into blocks, and the samples of each block in random order.
+    """Parts (row groups) in random order, dealt into shuffle blocks, and each block's samples shuffled.
 
-    A block is what is in memory at a time. It takes parts until they have `shuffle_events` events (the last
-    one may have fewer), so that a data set smaller than that is shuffled as a whole. The order depends on
-    nothing but the arguments: neither on processes, threads nor the batches that are made of it. Samples are
-    numbered by their place in it, from 0.
+    A shuffle block is what is in memory at a time. It takes parts until they have `shuffle_events` events
+    (the last one may have fewer), so that a data set smaller than that is shuffled as a whole. The order
+    depends on nothing but the arguments: neither on processes, threads nor the batches that are made of it.
+    Samples are numbered by their place in it, from 0.
 
     Args:
         samples: [parts] samples of each part.

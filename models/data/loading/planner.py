@@ -1,4 +1,4 @@
-"""Walks through an epoch step by step, and knows at every step what has been handed out and what has not."""
+"""Plans an epoch step by step, and knows after every step which samples are left."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from behavior.sampling.sampler import Units
-from models.data.loading.blocks import Block, BlockReader
 from models.data.loading.order import EpochOrder
+from models.data.loading.shuffle_blocks import ShuffleBlock, ShuffleBlockReader
 from models.data.loading.steps import StepRule
 from models.data.sequences import Int64Array
 
 
 @dataclass(frozen=True)
-class Position:
-    """Where a training stands in its data: the same on every process, whatever their number.
+class EpochPosition:
+    """The position of a training in its data: the same on every process, whatever their number.
 
     Samples at places of the epoch's order below `taken` have been handed out, but for those that wait.
     """
@@ -32,9 +32,9 @@ class Position:
 
 @dataclass(frozen=True)
 class Share:
-    """Samples of one block that go into a batch."""
+    """Samples of one shuffle block that go into a batch."""
 
-    block: Block
+    block: ShuffleBlock
     numbers: Int64Array
     """Within the block."""
     lengths: Int64Array
@@ -43,10 +43,10 @@ class Share:
 
 @dataclass(frozen=True)
 class Step:
-    """What one process does in a step, and where all of them stand after it."""
+    """The samples of one process in a step, and the position of all of them after it."""
 
     shares: list[Share]
-    after: Position
+    after: EpochPosition
 
 
 class EpochPlanner:
@@ -68,16 +68,16 @@ class EpochPlanner:
         order: EpochOrder,
         following: EpochOrder | None,
         *,
-        reader: BlockReader,
+        reader: ShuffleBlockReader,
         rule: StepRule,
         rank: int,
-        position: Position,
+        position: EpochPosition,
     ) -> None:
         self.order, self.following = order, following
         self.reader, self.rule, self.rank = reader, rule, rank
         self.taken = position.taken
         self.place = np.array(position.waiting, dtype=np.int64)  # [pool] ascending
-        self.blocks: dict[int, Block] = {}
+        self.blocks: dict[int, ShuffleBlock] = {}
         self.lengths = self._lengths(self.place)  # [pool]
 
     def next(self) -> Step | None:
@@ -94,7 +94,7 @@ class EpochPlanner:
         shares = self._shares(self.place[mine], lengths[mine])
         self.place, self.lengths = self.place[waits], self.lengths[waits]
         self._release()
-        return Step(shares, Position(self.order.epoch, self.taken, tuple(self.place.tolist())))
+        return Step(shares, EpochPosition(self.order.epoch, self.taken, tuple(self.place.tolist())))
 
     def _take(self, count: int) -> None:
         """Move samples from the order to the pool, none beyond the block that is begun."""
@@ -136,7 +136,7 @@ class EpochPlanner:
             begin = end
         return shares
 
-    def _by_block(self, places: Int64Array) -> list[tuple[Block, Int64Array]]:
+    def _by_block(self, places: Int64Array) -> list[tuple[ShuffleBlock, Int64Array]]:
         """Ascending places, cut where the block changes."""
         if len(places) == 0:
             return []
@@ -150,7 +150,7 @@ class EpochPlanner:
             if begin < end
         ]
 
-    def _block(self, number: int) -> Block:
+    def _block(self, number: int) -> ShuffleBlock:
         if number not in self.blocks:
             self.blocks[number] = self.reader.read(self.order, number)
             if number + 1 < len(self.order.blocks):

@@ -26,8 +26,8 @@ from models.data.about import About
 from models.data.batch import PackedBatch
 from models.data.collate import Collator
 from models.data.loading import LoaderConfig, MemorySource, ShardSource, TrainLoader
-from models.data.loading.blocks import Block, BlockReader
 from models.data.loading.order import EpochOrder
+from models.data.loading.shuffle_blocks import ShuffleBlock, ShuffleBlockReader
 from models.data.sequences import SequenceData
 from tests.models.shards import USERS, WORLD, User, World, rows, write_shards
 
@@ -336,9 +336,9 @@ def test_processes_have_as_much_to_do() -> None:
 def test_memory_follows_the_blocks_and_not_the_data(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two blocks in use and one that is made, whatever the data set and the lookahead."""
     alive: list[int] = [0, 0]  # events now, and at most
-    read = BlockReader.read
+    read = ShuffleBlockReader.read
 
-    def watched(self: BlockReader, order: EpochOrder, block: int) -> Block:
+    def watched(self: ShuffleBlockReader, order: EpochOrder, block: int) -> ShuffleBlock:
         made = replace(read(self, order, block))
         made = replace(
             made, data=replace(made.data, events={**made.data.events, "item": made.data.item.copy()})
@@ -351,7 +351,7 @@ def test_memory_follows_the_blocks_and_not_the_data(threads: int, monkeypatch: p
     def gone(events: int) -> None:
         alive[0] -= events
 
-    monkeypatch.setattr(BlockReader, "read", watched)
+    monkeypatch.setattr(ShuffleBlockReader, "read", watched)
     source = source_of([[11] * 10] * 40)  # parts of 110 events
     config = LoaderConfig(shuffle_events=220, threads=threads, prefetch=1, lookahead=256)
     loader = TrainLoader(source, config, max_length=10, batch_tokens=100)

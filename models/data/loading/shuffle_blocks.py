@@ -1,4 +1,4 @@
-"""Blocks: the part of an epoch's data that is in memory at a time, read ahead in the background."""
+"""Shuffle blocks: the part of an epoch's data that is in memory at a time, prefetched in the background."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Block:
+class ShuffleBlock:
     """Consecutive samples of an epoch's order."""
 
     data: SequenceData
@@ -34,7 +34,7 @@ class Block:
         return self.visited[places - self.start]
 
 
-class BlockReader:
+class ShuffleBlockReader:
     """Makes blocks of an epoch, and reads the parts of the next one while this one is used.
 
     Args:
@@ -55,7 +55,7 @@ class BlockReader:
         self._ahead: dict[int, Future[SequenceData]] = {}
         self._joined: tuple[list[int], SequenceData] | None = None
 
-    def read(self, order: EpochOrder, block: int) -> Block:
+    def read(self, order: EpochOrder, block: int) -> ShuffleBlock:
         """A block, waiting for its parts."""
         data = self._join(order.blocks[block].tolist())
         units = self.sampler.units(data.offsets[:-1], data.train_end, data.row, order.epoch)
@@ -64,7 +64,7 @@ class BlockReader:
             if self.balanced
             else self.sampler.lengths(units, data.behavior, order.epoch)
         )
-        return Block(data, units, lengths, order.shuffled(block), int(order.starts[block]))
+        return ShuffleBlock(data, units, lengths, order.shuffled(block), int(order.starts[block]))
 
     def read_ahead(self, order: EpochOrder, block: int) -> None:
         """Begin to read the parts of a block that will be asked for."""
@@ -120,7 +120,7 @@ class Counted:
     """Expected inputs of all samples."""
 
 
-def count_samples(reader: BlockReader) -> Counted:
+def count_samples(reader: ShuffleBlockReader) -> Counted:
     """Look at the cuts of all sequences once, a part at a time."""
     sampler = reader.sampler
 
