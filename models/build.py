@@ -11,7 +11,7 @@ from models.data.columns import Columns
 from models.data.declared import CORE
 from models.data.digest import dataset_digest
 from models.data.loading import SequenceSource, ShardSource, TrainLoader
-from models.inputs.item_table import MakeItemTable, item_table
+from models.distributed.tables import MakeItemTable, WholeTable
 from models.tasks.registry import task_kind
 from models.tasks.task import Task
 
@@ -73,7 +73,7 @@ def make_loader(
     )
 
 
-def build_task(config: RunConfig, shards: ShardFolder, make_items: MakeItemTable = item_table) -> Task:
+def build_task(config: RunConfig, shards: ShardFolder, make_items: MakeItemTable = WholeTable) -> Task:
     """The task that the settings name, with a model of fresh weights on the CPU.
 
     Args:

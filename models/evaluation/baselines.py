@@ -84,7 +84,7 @@ def markov_scorer(parts: Iterable[SequenceData], popularity: npt.NDArray[np.floa
 
 
 @dataclass(frozen=True)
-class _MarkovScores:
+class _MarkovScores(Scores):
     counts: sparse.csr_array  # [targets, items]
     backoff: npt.NDArray[np.float64]  # [items]
 

@@ -14,12 +14,11 @@ from models.data.about import About
 from models.data.sequences import Int8Array, Int32Array, Int64Array, SequenceData, repeats_targets
 from models.distributed.processes import SINGLE, Processes, share_of
 from models.evaluation.config import EvaluationConfig
-from models.evaluation.divided_scores import DividedScores
 from models.evaluation.metrics import Float64Array, ranking_metrics
-from models.evaluation.scores import Scores, SharedScores, rank_targets, to_device
+from models.evaluation.scores import Scores
 from models.evaluation.targets import Split, Targets, find_targets, seen_items
 
-Scorer = Callable[[SequenceData, Targets], Scores | DividedScores]
+Scorer = Callable[[SequenceData, Targets], Scores]
 """Scores for targets that have a history in the data. They may depend on the events before `stop` and on the
 time and behavior of the target, and on nothing else. One of several processes may have no targets."""
 
@@ -214,20 +213,18 @@ def _whose(targets: int, count: int) -> Int64Array:
 def _rank_batch(data: SequenceData, targets: Targets, scorer: Scorer, *, exclude_seen: bool) -> torch.Tensor:
     item = data.item[targets.event].astype(np.int64) - data.about.first_item
     seen = seen_items(data, targets) if exclude_seen else None
-    # Targets that ask the same, as those of a basket do, are scored once.
-    first, question = _questions(data, targets)
+    first, inverse = _unique_queries(data, targets)
     scores = scorer(data, targets if len(first) == len(targets) else targets.take(first))
-    if isinstance(scores, DividedScores):
-        return scores.rank(question, item, seen)
-    if len(first) < len(targets):
-        scores = SharedScores(scores, to_device(question, scores.device))
-    return rank_targets(scores, item, data.about.num_items, seen)
+    return scores.rank(inverse, item, data.about.num_items, seen)
 
 
-def _questions(data: SequenceData, targets: Targets) -> tuple[Int64Array, Int64Array]:
-    """The first target of each question; and which of them each target asks, in order where all differ."""
+def _unique_queries(data: SequenceData, targets: Targets) -> tuple[Int64Array, Int64Array]:
+    """The first target of each unique query (those of a basket share one), and the inverse index.
+
+    In the order of targets where all differ.
+    """
     asked = (targets.sequence, targets.stop, data.timestamp[targets.event], data.behavior[targets.event])
-    _, first, question = np.unique(np.stack(asked), axis=1, return_index=True, return_inverse=True)
+    _, first, inverse = np.unique(np.stack(asked), axis=1, return_index=True, return_inverse=True)
     if len(first) == len(targets):
         return np.arange(len(targets)), np.arange(len(targets))
-    return first, question.reshape(-1)
+    return first, inverse.reshape(-1)

@@ -6,10 +6,10 @@ more of them than `CELLS` is made at once.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -23,19 +23,47 @@ CELLS = 1 << 25
 Pairs = tuple[Int64Array, Int64Array]
 
 
-class Scores(Protocol):
-    """What every known item scores for some targets. Items are numbered from the first known one."""
+class Scores(ABC):
+    """What every known item scores for some queries. Items are numbered from the first known one."""
 
     @property
+    @abstractmethod
     def device(self) -> torch.device:
         """Where the scores are."""
 
+    @abstractmethod
     def columns(self, first: int, stop: int) -> torch.Tensor:
-        """[targets, stop - first] scores of items `first` to `stop`, always the same for the same range."""
+        """[queries, stop - first] scores of items `first` to `stop`, always the same for the same range."""
+
+    def rank(
+        self,
+        query_index: Int64Array,
+        target: Int64Array,
+        num_items: int,
+        excluded: Pairs | None = None,
+        *,
+        cells: int = CELLS,
+    ) -> torch.Tensor:
+        """Rank targets, of which several may have the same query, as those of a basket do.
+
+        Args:
+            query_index: [targets] the query of each target.
+            target: see `rank_targets`, as the others are.
+            num_items: known items.
+            excluded: rows (targets) and items of candidates left out.
+            cells: scores made at once, at most, but for a target that has more.
+
+        Returns:
+            [targets] float64 on the device.
+        """
+        scores: Scores = self
+        if not np.array_equal(query_index, np.arange(len(target))):
+            scores = SharedScores(self, to_device(query_index, self.device))
+        return rank_targets(scores, target, num_items, excluded, cells=cells)
 
 
 @dataclass(frozen=True)
-class RowScores:
+class RowScores(Scores):
     """Scores that are there already."""
 
     rows: torch.Tensor
@@ -50,7 +78,7 @@ class RowScores:
 
 
 @dataclass(frozen=True)
-class ProductScores:
+class ProductScores(Scores):
     """Inner products of queries and item vectors."""
 
     query: torch.Tensor
@@ -70,20 +98,20 @@ class ProductScores:
 
 
 @dataclass(frozen=True)
-class SharedScores:
-    """Scores of targets of which several ask the same, as those of a basket do."""
+class SharedScores(Scores):
+    """Scores of targets by unique queries and an inverse index."""
 
-    asked: Scores
-    """Of the distinct questions."""
-    question: torch.Tensor
-    """[targets] which question a target asks."""
+    unique: Scores
+    """Of the unique queries."""
+    inverse: torch.Tensor
+    """[targets] the query of each target."""
 
     @property
     def device(self) -> torch.device:
-        return self.asked.device
+        return self.unique.device
 
     def columns(self, first: int, stop: int) -> torch.Tensor:
-        return self.asked.columns(first, stop)[self.question]
+        return self.unique.columns(first, stop)[self.inverse]
 
 
 def rank_targets(

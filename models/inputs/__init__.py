@@ -3,10 +3,10 @@
 In: a `PackedBatch` and the `ItemCatalog`. Out: `[tokens, dim]` vectors; where tokens stand, when they ask and
 what they may see (`tokens.Tokens`); and the vectors of items, which candidates are scored by.
 
-- `item_table`: the protocol of an item table, and the table that is whole on every device.
 - `item_features`, `fusion`: one vector an item feature, and item vectors with their features.
 - `layout`: which tokens an event becomes (`Layout`), and the layouts there are (`LAYOUTS`).
 - `embedding`: events to vectors, put together.
 
-May import `behavior`, and of `models`: data, attention (sequences, masks), layers. Backbones import `tokens`.
+May import `behavior`, and of `models`: data, attention (sequences, masks), layers, distributed (item tables).
+Backbones import `tokens`.
 """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -14,17 +13,14 @@ from models.data.batch import PackedBatch
 from models.data.catalog import ItemCatalog
 from models.data.columns import Columns
 from models.data.declared import CORE
+from models.distributed.tables import MakeItemTable, WholeTable
 from models.inputs.config import EmbeddingConfig
 from models.inputs.fusion import FeatureFusion
-from models.inputs.item_table import MakeItemTable, item_table
 from models.inputs.layout import make_layout
 from models.inputs.tokens import Tokens
 from models.layers.dropout import Dropout
 from models.layers.initialization import INIT_STD, init_embedding, init_truncated
 from models.layers.roles import Role
-
-if TYPE_CHECKING:
-    from models.distributed.sharding import ShardedEmbedding
 
 
 class InputEmbedding(nn.Module):
@@ -50,7 +46,7 @@ class InputEmbedding(nn.Module):
         UserError: item features are asked for and there are none, or the layout is not known.
     """
 
-    parameter_roles = {"item.weight": Role.ITEM_TABLE, "position": Role.EMBEDDING}
+    parameter_roles = {"position": Role.EMBEDDING}
 
     def __init__(
         self,
@@ -63,7 +59,7 @@ class InputEmbedding(nn.Module):
         *,
         learned_positions: bool = True,
         scale_items: bool = True,
-        make_items: MakeItemTable = item_table,
+        make_items: MakeItemTable = WholeTable,
     ) -> None:
         super().__init__()
         if config.features != "none" and not catalog.features:
@@ -117,29 +113,16 @@ class InputEmbedding(nn.Module):
         own = [name for name, table in tables.items() if table is not None]
         return Columns.merged(CORE.select(*own), self.layout.columns)
 
-    @property
-    def sharded_items(self) -> ShardedEmbedding | None:
-        """The item table, where it is divided among processes."""
-        table: object = self.item
-        return None if isinstance(table, nn.Embedding) else table  # type: ignore[return-value]
-
     def item_vectors(self, ids: Tensor | None = None) -> Tensor:
         """[n, dim] vectors of items, features included: the same for input and for scoring.
 
         Args:
-            ids: [n] int64 item ids; all ids, from 0 on, by default.
+            ids: [n] int64 item ids; by default those whose rows this process has (`ItemTable.own_ids`): all,
+                from 0 on, where the table is whole.
         """
         if ids is None:
-            # Looked up rather than the table itself, so that padding gets no gradient.
-            ids = torch.arange(self.item.num_embeddings, device=self.item.weight.device)
+            return self.features(self.item.own_rows(), self.item.own_ids)
         return self.features(self.item(ids), ids)
-
-    def held_vectors(self, first: int) -> Tensor:
-        """[n, dim] vectors of the items from id `first` on that this process holds, in order."""
-        table = self.sharded_items
-        assert table is not None
-        ids = table.shards.held(first, table.weight.device)
-        return self.features(table.held(ids), ids)
 
 
 def _behavior_table(num_behaviors: int, dim: int) -> nn.Embedding:

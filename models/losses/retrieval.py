@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from behavior.errors import UserError
-from models.distributed.sharding import HeldItems
+from models.distributed.tables import HeldItems
 from models.losses import kernels
 from models.losses.chunks import positions_at_a_time, sum_over_chunks
 from models.losses.config import LossConfig
@@ -31,7 +31,7 @@ class RetrievalLoss(nn.Module):
     Args:
         config: what is minimised.
         sampler: where negatives come from.
-        held: which items this process holds, where it does not hold all.
+        held: which of the known items this process holds; all by default.
 
     Raises:
         UserError: gBCE with as many negatives as there are items, or more.
@@ -41,7 +41,7 @@ class RetrievalLoss(nn.Module):
         super().__init__()
         self.config = config
         self.sampler = sampler
-        self.held = held
+        self.held = held or HeldItems.whole(sampler.num_items)
         self.power = 1.0
         if config.kind == "gbce":
             count, num_items = config.negatives.count, sampler.num_items
@@ -84,10 +84,10 @@ class RetrievalLoss(nn.Module):
 
     def _full(self, query: Tensor, target: Tensor, items: ItemVectors, mask: Tensor | None) -> Tensor:
         temperature, smoothing = self.config.temperature, self.config.label_smoothing
-        if self.held is None:
-            return full_softmax(query, items(None), target, temperature, smoothing, mask=mask)
-        assert mask is None
-        return sharded_full_softmax(query, items(None), target, self.held, temperature, smoothing)
+        if self.held.is_divided:
+            held = self.held
+            return sharded_full_softmax(query, items(None), target, held, temperature, smoothing, mask=mask)
+        return full_softmax(query, items(None), target, temperature, smoothing, mask=mask)
 
     def _sampled(self, query: Tensor, target: Tensor, items: ItemVectors, mask: Tensor | None) -> Tensor:
         taken, sources = self._draw(target, items, mask)
@@ -146,7 +146,7 @@ class RetrievalLoss(nn.Module):
             sources.append(SharedNegatives(ranks, items(ranks)))
         else:
             ranks = sampler.draw(len(target), config.count)
-            if ranks.numel() >= sampler.num_items and self.held is None:
+            if ranks.numel() >= sampler.num_items and not self.held.is_divided:
                 table, rows = items(None), ranks
                 taken = F.embedding(target, table)
             else:

@@ -9,8 +9,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from models.distributed.sharding import HeldItems
+from models.distributed.tables import HeldItems
 from models.losses.chunks import positions_at_a_time
+
+_NOBODY = -1
+"""Target of a position that does not count."""
 
 
 def sharded_full_softmax(
@@ -21,6 +24,7 @@ def sharded_full_softmax(
     temperature: float,
     label_smoothing: float = 0.0,
     chunk: int | None = None,
+    mask: Tensor | None = None,
 ) -> Tensor:
     """Sum over this process's positions of the cross-entropy of each target among the items of all processes.
 
@@ -37,9 +41,12 @@ def sharded_full_softmax(
         temperature: what scores are divided by.
         label_smoothing: share of the label that is spread evenly over all items.
         chunk: positions at a time, the same in all processes; by default, what suits the device.
+        mask: [positions] bool, false for those that do not count; None: all do.
     """
     if chunk is None:
         chunk = positions_at_a_time(held.num_items // held.processes.count, query.device)
+    if mask is not None:
+        target = target.where(mask, _NOBODY)
     loss: Tensor = _ShardedFullSoftmax.apply(query / temperature, items, target, held, label_smoothing, chunk)
     return loss
 
@@ -58,8 +65,8 @@ class _ShardedFullSoftmax(torch.autograd.Function):
         processes = held.processes
         missing = processes.max(len(query)) - len(query)
         queries = processes.all_gather(F.pad(query, (0, 0, 0, missing)))  # [count, longest, dim]
-        targets = processes.all_gather(F.pad(target, (0, missing), value=-1)).flatten()
-        places = held.place(targets.clamp(min=0)).where(targets >= 0, -1)  # [count * longest]
+        targets = processes.all_gather(F.pad(target, (0, missing), value=_NOBODY)).flatten()
+        places = held.place(targets.clamp(min=0)).where(targets >= 0, _NOBODY)  # [count * longest]
         asked = queries.flatten(0, 1)
         grad_queries = torch.empty_like(asked)
         grad_items = torch.zeros_like(items)

@@ -12,8 +12,8 @@ from models.evaluation.metrics import metric_names
 
 if TYPE_CHECKING:  # settings are read without torch
     from behavior.shards.folder import ShardFolder
+    from models.distributed.tables import MakeItemTable
     from models.evaluation.config import EvaluationConfig
-    from models.inputs.item_table import MakeItemTable
     from models.tasks.config import TaskSettings
     from models.tasks.task import Task
 

@@ -18,6 +18,7 @@ from models.data.columns import Columns
 from models.data.declared import CORE
 from models.data.loading import SequenceSource
 from models.distributed.processes import SINGLE, Processes
+from models.distributed.tables import count_parameters
 from models.evaluation.config import EvaluationConfig
 from models.evaluation.targets import Split
 from models.tasks.flops import TrainingFlops
@@ -122,4 +123,4 @@ class Task(Protocol):
     @property
     def num_parameters(self) -> int:
         """Parameters of the model, those that other processes hold included."""
-        return sum(parameter.numel() for parameter in self.model.parameters())
+        return count_parameters(self.model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from inspect import signature
 
 from lightning.fabric import Fabric
@@ -39,14 +40,15 @@ def make_fabric(config: TrainConfig, processes: Processes) -> Fabric:
     return fabric
 
 
-def leave_to_its_process(module: nn.Module, weight: nn.Parameter) -> None:
-    """Keep a parameter that differs from process to process out of the averaging of gradients.
+def keep_out_of_averaging(module: nn.Module, parameters: Sequence[nn.Parameter]) -> None:
+    """Have DistributedDataParallel leave alone parameters that differ from process to process.
 
     Args:
         module: not set up by Fabric yet.
-        weight: one of its parameters.
+        parameters: some of its own.
     """
-    names = [name for name, parameter in module.named_parameters() if parameter is weight]
+    kept = set(map(id, parameters))
+    names = [name for name, parameter in module.named_parameters() if id(parameter) in kept]
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, names)
 
 

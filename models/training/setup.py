@@ -12,9 +12,8 @@ from models.backbones.backbone import Backbone
 from models.build import build_task, dataset_of, make_loader, sequences_of
 from models.config import RunConfig
 from models.data.loading import TrainLoader
-from models.distributed.processes import Processes
-from models.distributed.sharding import ShardedEmbedding
-from models.inputs.item_table import ItemTable, item_table
+from models.distributed.processes import SINGLE, Processes
+from models.distributed.tables import tables_divided_among
 from models.optim import OptimizerSet, build_optimizer
 from models.tasks.task import Evaluator, Task
 from models.training.compile import compile_blocks
@@ -81,12 +80,8 @@ def set_up(config: RunConfig, shards: ShardFolder, processes: Processes) -> Setu
 
 def _fresh_task(config: RunConfig, shards: ShardFolder, fabric: Fabric, processes: Processes) -> Task:
     fabric.seed_everything(config.train.seed, verbose=False)
-    sharded = config.train.item_table == "sharded" and processes.count > 1
-
-    def sharded_table(num_item_ids: int, dim: int) -> ItemTable:
-        return ShardedEmbedding(num_item_ids, dim, processes)
-
-    task = build_task(config, shards, sharded_table if sharded else item_table)
+    owners = processes if config.train.item_table == "sharded" else SINGLE
+    task = build_task(config, shards, tables_divided_among(owners))
     task.objective.to(fabric.device)
     if processes.rank:  # weights are alike everywhere, dropout and negatives are not
         fabric.seed_everything(config.train.seed + processes.rank, verbose=False)

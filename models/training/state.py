@@ -13,7 +13,7 @@ from torch import nn
 from behavior.config import parse_config
 from models.config import RunConfig
 from models.distributed.processes import Processes
-from models.distributed.sharding import StateShards
+from models.distributed.tables import WholeStates
 from models.optim import OptimizerSet
 from models.runs.checkpoint import (
     Checkpoint,
@@ -83,9 +83,7 @@ class Learned:
         """Write a checkpoint to go on from; all processes take part, the first one writes."""
         random = self.processes.all_gather_object(random_state(self.device))
         checkpoint = self._checkpoint(asdict(state))
-        optimizer = self.optimizer.state_dict()
-        if self._shards is not None:
-            optimizer = self._shards.whole_optimizer(optimizer)
+        optimizer = self._whole_states.whole_optimizer(self.optimizer.state_dict())
         if not self.processes.is_first:
             return
         named = {
@@ -115,10 +113,8 @@ class Learned:
         weights, optimizer = saved.model, saved.optimizer
         assert optimizer is not None
         optimizer = optimizer_without_former(self.model, self.optimizer.param_groups, weights, optimizer)
-        if self._shards is not None:
-            weights, optimizer = self._shards.own_weights(weights), self._shards.own_optimizer(optimizer)
-        load_weights(self.model, weights, path)
-        self.optimizer.load_state_dict(optimizer)
+        load_weights(self.model, self._whole_states.own_weights(weights), path)
+        self.optimizer.load_state_dict(self._whole_states.own_optimizer(optimizer))
         state = TrainState(**saved.progress)
         random = _of_process(saved.random, self.processes.rank)
         if random:
@@ -128,14 +124,12 @@ class Learned:
         return state
 
     def _checkpoint(self, progress: dict[str, Any]) -> Checkpoint:
-        weights = self.model.state_dict()
-        if self._shards is not None:
-            weights = self._shards.whole_weights(weights)
+        weights = self._whole_states.whole_weights(self.model.state_dict())
         return Checkpoint(self._settings(), self.dataset, progress, weights)
 
     @cached_property
-    def _shards(self) -> StateShards | None:
-        return StateShards.find(self.model, self.optimizer.parameters)
+    def _whole_states(self) -> WholeStates:
+        return WholeStates(self.model, self.optimizer.parameters)
 
     def _settings(self) -> dict[str, Any]:
         return self.config.model_dump(mode="json")

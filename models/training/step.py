@@ -7,17 +7,16 @@ from dataclasses import dataclass
 
 import torch
 from lightning.fabric import Fabric
-from torch import nn
 
 from models.data.batch import PackedBatch
 from models.data.loading import TrainLoader
 from models.distributed.processes import Processes
-from models.distributed.sharding import ShardedEmbedding, clip_gradients
+from models.distributed.tables import clip_grad_norm, item_tables
 from models.optim import OptimizerSet
 from models.tasks.flops import StepWork
 from models.tasks.loss_batch import LossBatch
 from models.tasks.task import Task
-from models.training.fabric import leave_to_its_process
+from models.training.fabric import keep_out_of_averaging
 
 
 @dataclass(frozen=True)
@@ -62,9 +61,9 @@ class Stepper:
         self.fabric, self.processes = fabric, processes
         self.optimizer, self.clip_norm = optimizer, clip_norm
         self.task = task
-        self.sharded_items = _sharded_table(task.objective)
-        if self.sharded_items is not None:
-            leave_to_its_process(task.objective, self.sharded_items.weight)
+        self.item_tables = item_tables(task.objective)
+        divided = [table.weight for table in self.item_tables if table.is_divided]
+        keep_out_of_averaging(task.objective, divided)
         self.module = fabric.setup_module(task.objective)
         if fabric.device.type == "cuda":
             # Fabric sends the first process's weights on a stream of its own, and nothing that comes next,
@@ -93,8 +92,8 @@ class Stepper:
                 # Gradients are averaged over processes, so each divides by its share of the positions.
                 loss = self.module(part.to(self.fabric.device), work.positions / self.processes.count)
                 self.fabric.backward(loss)
-            if self.sharded_items is not None:
-                self.sharded_items.send_gradients()
+            for table in self.item_tables:
+                table.finish_gradients()
             losses.append(loss.detach())
         norm = self.descend()
         return TakenStep(number, epoch, parts, losses, norm, self.optimizer.learning_rate, work)
@@ -103,7 +102,7 @@ class Stepper:
         """Update the weights by the gradients there are; returns their norm where they are clipped."""
         norm = None
         if self.clip_norm is not None:
-            norm = clip_gradients(self.optimizer.parameters, self.clip_norm, self.sharded_items)
+            norm = clip_grad_norm(self.optimizer.parameters, self.clip_norm, self.item_tables)
         self.optimizer.step()
         return norm
 
@@ -123,7 +122,3 @@ def steps_of(loader: TrainLoader, accumulate: int) -> Iterator[list[PackedBatch]
         if len(parts) == accumulate or loader.at_end:
             yield parts
             parts = []
-
-
-def _sharded_table(module: nn.Module) -> ShardedEmbedding | None:
-    return next((part for part in module.modules() if isinstance(part, ShardedEmbedding)), None)

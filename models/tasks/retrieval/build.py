@@ -6,8 +6,8 @@ from behavior.shards.folder import ShardFolder
 from models.backbones import build_backbone, check_time_bias
 from models.data.about import about_sequences
 from models.data.catalog import ItemCatalog
+from models.distributed.tables import MakeItemTable, WholeTable
 from models.inputs.embedding import InputEmbedding
-from models.inputs.item_table import MakeItemTable, item_table
 from models.losses import RetrievalLoss
 from models.losses.negatives import NegativeSampler
 from models.tasks.config import TaskSettings
@@ -22,7 +22,7 @@ def build_model(
     *,
     num_behaviors: int,
     has_time: bool,
-    make_items: MakeItemTable = item_table,
+    make_items: MakeItemTable = WholeTable,
 ) -> RetrievalModel:
     """A model with fresh weights, on the CPU.
 
@@ -62,7 +62,7 @@ def build_model(
 
 
 def build_retrieval(
-    settings: TaskSettings, shards: ShardFolder, make_items: MakeItemTable = item_table
+    settings: TaskSettings, shards: ShardFolder, make_items: MakeItemTable = WholeTable
 ) -> RetrievalTask:
     """The task with a model of fresh weights, on the CPU.
 

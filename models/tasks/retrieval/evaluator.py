@@ -15,10 +15,10 @@ from models.data.windows import gather, history_windows
 from models.distributed.processes import SINGLE, Processes
 from models.evaluation.breakdown import check_attributes
 from models.evaluation.config import EvaluationConfig
-from models.evaluation.divided_scores import DividedScores
+from models.evaluation.held_scores import HeldScores
 from models.evaluation.ranking import Scorer, evaluate_scorer, excludes_seen, rank_split
 from models.evaluation.report import RankingEvaluation
-from models.evaluation.scores import ProductScores, Scores
+from models.evaluation.scores import Scores
 from models.evaluation.targets import Split, Targets
 from models.tasks.config import ModelConfig
 from models.tasks.retrieval.model import RetrievalModel
@@ -78,22 +78,19 @@ def model_scorer(model: RetrievalModel, config: ModelConfig) -> Scorer:
     Item vectors are made here, once: a model that was trained on needs a new scorer. The scorer takes
     gradients and dropout out of the model while it scores, and puts its mode back.
     """
-    with _scoring(model):
-        items = model.item_vectors()
     held = model.held_items
-    if held is not None:
-        items = held.filled(items)
+    with _scoring(model):
+        items = held.filled(model.item_vectors())
     pin = model.device.type == "cuda"
 
-    def score(data: SequenceData, targets: Targets) -> Scores | DividedScores:
-        if held is None and not len(targets):
-            return ProductScores(items[:0], items)
-        # Without targets, too, where items are divided: all processes look them up together.
+    def score(data: SequenceData, targets: Targets) -> Scores:
+        # Where items are divided, processes without targets take part in the look-ups of the others.
+        if not len(targets) and not held.is_divided:
+            return HeldScores(items[:0], items, held)
         windows = history_windows(data, targets.sequence, targets.stop, targets.event, config.max_length)
         batch = gather(data, windows, time=config.time, pin=pin).to(model.device, non_blocking=pin)
         with _scoring(model):
-            query = model(batch)[batch.offsets[1:] - 1]
-            return ProductScores(query, items) if held is None else DividedScores(query, items, held)
+            return HeldScores(model(batch)[batch.offsets[1:] - 1], items, held)
 
     return score
 

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from models.data.batch import PackedBatch
-from models.distributed.sharding import HeldItems
+from models.distributed.tables import HeldItems
 from models.inputs.embedding import InputEmbedding
 
 
@@ -48,34 +48,25 @@ class RetrievalModel(nn.Module):
         """Vectors of known items, float32.
 
         Args:
-            ranks: item ids minus the first known one, of any shape; None for all known items, or, where the
-                table is divided among processes, for those that this one holds.
+            ranks: item ids minus the first known one, of any shape; None for all known items that this
+                process holds (`held_items`).
 
         Returns:
-            [*ranks.shape, dim], or [num_items, dim].
+            [*ranks.shape, dim], or [held_items.count, dim].
         """
-        sharded = self.embedding.sharded_items is not None
-        if ranks is None and sharded:
-            return self._scorable(self.embedding.held_vectors(self.first_item))
+        held = self.held_items
         if ranks is None:
-            return self._scorable(self.embedding.item_vectors()[self.first_item :])
-        if ranks.numel() >= self.num_items and not sharded:
+            return self._scorable(held.known(self.embedding.item_vectors()))
+        if ranks.numel() >= self.num_items and not held.is_divided:
             return F.embedding(ranks, self.item_vectors())
         vectors = self.embedding.item_vectors(ranks.flatten() + self.first_item)
         return self._scorable(vectors).view(*ranks.shape, vectors.shape[1])
 
     @property
-    def held_items(self) -> HeldItems | None:
-        """Which known items this process holds, where the table is divided among processes."""
-        table = self.embedding.sharded_items
-        return None if table is None else HeldItems(table.processes, table.shards, self.first_item)
-
-    @property
-    def num_parameters(self) -> int:
-        """Parameters, with those that other processes hold."""
-        table = self.embedding.sharded_items
-        elsewhere = 0 if table is None else (table.num_embeddings - len(table.weight)) * table.embedding_dim
-        return elsewhere + sum(parameter.numel() for parameter in self.parameters())
+    def held_items(self) -> HeldItems:
+        """Which known items this process holds."""
+        table = self.embedding.item
+        return HeldItems(table.processes, table.shards, self.first_item)
 
     def _scorable(self, vectors: torch.Tensor) -> torch.Tensor:
         precise = vectors.float()

@@ -44,8 +44,8 @@ class RetrievalObjective(nn.Module):
         # Sums of no elements: zero even where a parameter is no number.
         empty = [parameter.flatten()[:0].sum() for parameter in self.parameters() if parameter.requires_grad]
         nothing = torch.stack(empty).sum().float()
-        table = self.model.embedding.sharded_items
-        if table is None:
+        table = self.model.embedding.item
+        if not table.is_divided:
             return nothing
         # Other processes look items up in the rows that this one holds, at these same places.
         self.model.embedding.item_vectors(batch.item)

@@ -50,8 +50,3 @@ class RetrievalTask(Task):
     def token_lengths(self, batch: PackedBatch) -> tuple[int, ...]:
         """See `models.tasks.task.Task.token_lengths`."""
         return self.model.embedding.layout.tokens(batch).sequences.lengths
-
-    @property
-    def num_parameters(self) -> int:
-        """See `models.tasks.task.Task.num_parameters`."""
-        return self.model.num_parameters

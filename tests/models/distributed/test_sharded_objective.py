@@ -15,12 +15,11 @@ from models.backbones import build_backbone
 from models.backbones.config import BackboneConfig
 from models.data.batch import PackedBatch
 from models.distributed.processes import Processes
-from models.distributed.sharding import ShardedEmbedding
-from models.evaluation.divided_scores import DividedScores
+from models.distributed.tables import ShardedTable, WholeTable, count_parameters
+from models.evaluation.held_scores import HeldScores
 from models.evaluation.scores import ProductScores, rank_targets
 from models.inputs.config import EmbeddingConfig
 from models.inputs.embedding import InputEmbedding
-from models.inputs.item_table import item_table
 from models.losses import LossConfig, RetrievalLoss
 from models.losses.negatives import NegativeSampler
 from models.tasks.loss_batch import LossBatch
@@ -49,7 +48,7 @@ def make_objective(
     catalog = make_catalog()
 
     def make_items(num: int, dim: int) -> Any:
-        return item_table(num, dim) if processes is None else ShardedEmbedding(num, dim, processes)
+        return WholeTable(num, dim) if processes is None else ShardedTable(num, dim, processes)
 
     with ONE_BY_ONE:
         torch.manual_seed(0)
@@ -99,9 +98,7 @@ def test_losses_and_gradients_are_those_of_whole_tables(loss: dict[str, Any]) ->
     def work(processes: Processes) -> tuple[Tensor, RetrievalObjective]:
         objective = make_objective(processes, processes.rank, **loss)
         value = run(objective, processes.rank)
-        table = objective.model.embedding.sharded_items
-        assert table is not None
-        table.send_gradients()
+        objective.model.embedding.item.finish_gradients()
         return value, objective
 
     found = together(COUNT, work)
@@ -116,8 +113,7 @@ def test_losses_and_gradients_are_those_of_whole_tables(loss: dict[str, Any]) ->
         if name != item:
             torch.testing.assert_close(gradients[name], gradient, msg=name)
     for _, objective in found:
-        table = objective.model.embedding.sharded_items
-        assert table is not None
+        table = objective.model.embedding.item
         assert table.weight.grad is not None
         torch.testing.assert_close(table.weight.grad, table.shards.take(wanted[item]))
 
@@ -145,11 +141,10 @@ def test_rankings_are_those_of_whole_tables(features: str, cells: int, count: in
     def work(processes: Processes) -> Tensor:
         model, batch = make_objective(processes, processes.rank, features).model, batches[processes.rank]
         held, target = model.held_items, targets[processes.rank]
-        assert held is not None
         with torch.no_grad():
             query = model(batch)[batch.offsets[1:] - 1]
-            scores = DividedScores(query, held.filled(model.item_vectors()), held)
-            return scores.rank(np.arange(len(target)), target, cells=cells)
+            scores = HeldScores(query, held.filled(model.item_vectors()), held)
+            return scores.rank(np.arange(len(target)), target, 3, cells=cells)
 
     model = make_objective(None, 0, features).model
     seen = set()
@@ -163,5 +158,5 @@ def test_rankings_are_those_of_whole_tables(features: str, cells: int, count: in
 
 def test_parameters_are_counted_wherever_they_are() -> None:
     whole = sum(parameter.numel() for parameter in make_objective(None, 0).model.parameters())
-    assert make_objective(None, 0).model.num_parameters == whole
-    assert together(3, lambda processes: make_objective(processes, 0).model.num_parameters) == [whole] * 3
+    assert count_parameters(make_objective(None, 0).model) == whole
+    assert together(3, lambda processes: count_parameters(make_objective(processes, 0).model)) == [whole] * 3

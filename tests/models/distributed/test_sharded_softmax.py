@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.distributed.processes import Processes
-from models.distributed.sharding import HeldItems, RowShards
+from models.distributed.tables import HeldItems, RowShards
 from models.losses.sharded_softmax import sharded_full_softmax
 from tests.models.distributed.threads import together
 

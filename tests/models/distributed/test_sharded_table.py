@@ -13,9 +13,16 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from models.distributed.processes import Processes
-from models.distributed.sharding import RowShards, ShardedEmbedding, StateShards, clip_gradients
-from models.distributed.sharding import table as sharded_table
-from models.inputs.item_table import item_table
+from models.distributed.tables import (
+    ItemTable,
+    RowShards,
+    ShardedTable,
+    WholeStates,
+    WholeTable,
+    clip_grad_norm,
+    item_tables,
+    sharded,
+)
 from models.layers.roles import Role
 from models.optim import OptimizerConfig, OptimizerSet, build_optimizer
 from tests.models.distributed.threads import together
@@ -41,10 +48,10 @@ class Toy(nn.Module):
         return (vectors * (1.0 + ids[:, None])).square().sum()
 
 
-def seeded(processes: Processes | None, rows: int) -> nn.Module:
+def seeded(processes: Processes | None, rows: int) -> ItemTable:
     with ONE_BY_ONE:
         torch.manual_seed(rows)
-        return item_table(rows, DIM) if processes is None else ShardedEmbedding(rows, DIM, processes)
+        return WholeTable(rows, DIM) if processes is None else ShardedTable(rows, DIM, processes)
 
 
 @given(shape=SHAPES, data=st.data())
@@ -82,13 +89,12 @@ def test_initial_rows_do_not_depend_on_the_number_of_processes(
     drawn: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Drawn all at once, as in one place, or four rows at a time."""
-    monkeypatch.setattr(sharded_table, "_DRAWN", drawn)
-    monkeypatch.setattr(sharded_table, "_GATHERED", 7)
+    monkeypatch.setattr(sharded, "_DRAWN", drawn)
+    monkeypatch.setattr(sharded, "_GATHERED", 7)
 
     def make(processes: Processes) -> Tensor:
         table = seeded(processes, 11)
-        assert isinstance(table, ShardedEmbedding)
-        return table.whole(table.weight.detach())
+        return table.gathered(table.weight.detach())
 
     wholes = {count: together(count, make)[0] for count in (1, 2, 3)}
     assert torch.equal(wholes[1], wholes[2])
@@ -115,13 +121,12 @@ def test_lookups_and_their_gradients_are_those_of_one_table(asked: list[list[lis
 
     def work(processes: Processes) -> tuple[list[Tensor], Tensor, RowShards]:
         table = seeded(processes, rows)
-        assert isinstance(table, ShardedEmbedding)
         for _ in range(2):
             found, loss = losses(table, asked[processes.rank])
             loss.backward()
-            table.send_gradients()
+            table.finish_gradients()
         assert table.weight.grad is not None
-        assert not table.unsent
+        assert not table.pending
         return [vectors.detach() for vectors in found], table.weight.grad, table.shards
 
     plain = seeded(None, rows)
@@ -137,24 +142,23 @@ def test_lookups_and_their_gradients_are_those_of_one_table(asked: list[list[lis
         torch.testing.assert_close(gradient, shards.take(plain.weight.grad))
 
 
-@pytest.mark.parametrize("longest", [0.01, 1e6])
-def test_clipping_counts_the_rows_of_all_processes(longest: float) -> None:
+@pytest.mark.parametrize("max_norm", [0.01, 1e6])
+def test_clipping_counts_the_rows_of_all_processes(max_norm: float) -> None:
     ids = [[1, 2, 2], [5, 0]]
 
     def work(processes: Processes) -> tuple[Tensor, Tensor, Tensor, RowShards]:
         toy = Toy(table := seeded(processes, 6))
-        assert isinstance(table, ShardedEmbedding)
         toy.loss(torch.tensor(ids[processes.rank])).backward()
-        table.send_gradients()
+        table.finish_gradients()
         assert toy.scale.grad is not None
         assert table.weight.grad is not None
         toy.scale.grad = processes.all_reduce(toy.scale.grad) / processes.count  # as DDP does
-        norm = clip_gradients(list(toy.parameters()), longest, table)
+        norm = clip_grad_norm(list(toy.parameters()), max_norm, item_tables(toy))
         return norm, toy.scale.grad, table.weight.grad, table.shards
 
     plain = Toy(seeded(None, 6))
     (sum(plain.loss(torch.tensor(own)) for own in ids) / 2.0).backward()
-    wanted = nn.utils.clip_grad_norm_(plain.parameters(), longest)
+    wanted = nn.utils.clip_grad_norm_(plain.parameters(), max_norm)
     whole = plain.embedding["item"].weight.grad
     assert isinstance(whole, Tensor)
     for norm, scale, table, shards in together(2, work):
@@ -171,8 +175,8 @@ def test_saved_states_are_those_of_one_table(kind: str) -> None:
     def step(toy: Toy, optimizer: OptimizerSet, processes: Processes | None) -> None:
         toy.loss(torch.arange(1, 6)).backward()
         table = toy.embedding["item"]
-        if isinstance(table, ShardedEmbedding):
-            table.send_gradients()
+        assert isinstance(table, ItemTable)
+        table.finish_gradients()
         optimizer.step()
         optimizer.zero_grad()
 
@@ -183,9 +187,8 @@ def test_saved_states_are_those_of_one_table(kind: str) -> None:
     def save(processes: Processes) -> tuple[dict[str, Tensor], dict[str, Any]]:
         toy, optimizer = parts(processes)
         step(toy, optimizer, processes)
-        shards = StateShards.find(toy, optimizer.parameters)
-        assert shards is not None
-        return shards.whole_weights(toy.state_dict()), shards.whole_optimizer(optimizer.state_dict())
+        states = WholeStates(toy, optimizer.parameters)
+        return states.whole_weights(toy.state_dict()), states.whole_optimizer(optimizer.state_dict())
 
     weights, state = together(2, save)[0]
     plain, plain_optimizer = parts(None)
@@ -195,12 +198,11 @@ def test_saved_states_are_those_of_one_table(kind: str) -> None:
 
     def go_on(processes: Processes) -> tuple[dict[str, Tensor], dict[str, Any]]:
         toy, optimizer = parts(processes)
-        shards = StateShards.find(toy, optimizer.parameters)
-        assert shards is not None
-        toy.load_state_dict(shards.own_weights(weights))
-        optimizer.load_state_dict(shards.own_optimizer(copy.deepcopy(state)))
+        states = WholeStates(toy, optimizer.parameters)
+        toy.load_state_dict(states.own_weights(weights))
+        optimizer.load_state_dict(states.own_optimizer(copy.deepcopy(state)))
         step(toy, optimizer, processes)
-        return shards.whole_weights(toy.state_dict()), shards.whole_optimizer(optimizer.state_dict())
+        return states.whole_weights(toy.state_dict()), states.whole_optimizer(optimizer.state_dict())
 
     weights_after, state_after = together(3, go_on)[0]
     step(plain, plain_optimizer, None)
@@ -208,6 +210,30 @@ def test_saved_states_are_those_of_one_table(kind: str) -> None:
     torch.testing.assert_close(state_after, plain_optimizer.state_dict())
 
 
-def test_a_model_without_a_divided_table_has_no_shards() -> None:
+def test_states_of_a_whole_table_stay_as_they_are() -> None:
     toy = Toy(seeded(None, 4))
-    assert StateShards.find(toy, list(toy.parameters())) is None
+    optimizer = build_optimizer(OptimizerConfig(), toy)
+    states, weights = WholeStates(toy, optimizer.parameters), dict(toy.state_dict())
+    assert states.whole_weights(weights) == states.own_weights(weights) == weights
+    assert states.whole_optimizer(optimizer.state_dict()) == optimizer.state_dict()
+
+
+def test_a_whole_table_is_an_embedding() -> None:
+    """Drawn with the same random numbers, with the same gradients."""
+    torch.manual_seed(0)
+    table = WholeTable(6, DIM)
+    after = torch.rand(1)
+    torch.manual_seed(0)
+    plain = nn.Embedding(6, DIM, padding_idx=0)
+    nn.init.trunc_normal_(plain.weight, std=0.02, a=-0.04, b=0.04)
+    assert torch.equal(after, torch.rand(1))
+    with torch.no_grad():
+        plain.weight[0] = 0.0
+    assert torch.equal(table.weight, plain.weight)
+    ids = torch.tensor([5, 0, 2, 2])
+    for one in (table, plain):
+        one(ids).square().sum().backward()
+    assert torch.equal(table.weight.grad, plain.weight.grad)  # type: ignore[arg-type]
+    assert table.own_ids.tolist() == list(range(6))
+    assert torch.equal(table.own_rows(), plain(torch.arange(6)))
+    assert not table.is_divided

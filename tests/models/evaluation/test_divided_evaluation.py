@@ -16,8 +16,8 @@ from behavior.shards.folder import open_shards
 from models.data.loading import ShardSource
 from models.data.sequences import SequenceData
 from models.distributed.processes import Processes
-from models.distributed.sharding import HeldItems, RowShards
-from models.evaluation.divided_scores import DividedScores
+from models.distributed.tables import HeldItems, RowShards
+from models.evaluation.held_scores import HeldScores
 from models.evaluation.ranking import EvaluationConfig, Rankings, rank_split
 from models.evaluation.scores import ProductScores
 from models.evaluation.targets import Targets
@@ -29,12 +29,12 @@ from tests.models.shards import World, leave_one_out, write_shards
 DIM = 3
 
 
-def divided(processes: Processes, query: torch.Tensor, vectors: torch.Tensor, first: int) -> DividedScores:
+def divided(processes: Processes, query: torch.Tensor, vectors: torch.Tensor, first: int) -> HeldScores:
     """Scores where each process takes its items out of a whole list of vectors."""
     shards = RowShards(first + len(vectors), processes.rank, processes.count)
     own = shards.held(first, torch.device("cpu")) - first
     held = HeldItems(processes, shards, first)
-    return DividedScores(query, held.filled(vectors[own]), held)
+    return HeldScores(query, held.filled(vectors[own]), held)
 
 
 @settings(max_examples=60, deadline=None)
@@ -64,7 +64,7 @@ def test_ranks_against_a_loop(data: st.DataObject) -> None:
         scores = divided(processes, query, torch.tensor(vectors, dtype=torch.float32), first)
         out = np.array(pairs[rank], np.int64).reshape(-1, 2)
         question, target = (np.array(each[rank], np.int64) for each in (questions, targets))
-        return scores.rank(question, target, (out[:, 0], out[:, 1]), cells=cells).tolist()
+        return scores.rank(question, target, items, (out[:, 0], out[:, 1]), cells=cells).tolist()
 
     for rank, found in enumerate(together(count, work)):
         for row, (question, target) in enumerate(zip(questions[rank], targets[rank], strict=True)):
@@ -85,7 +85,7 @@ def test_copies_of_an_item_tie_whoever_holds_them(items: int, cells: int) -> Non
 
     def work(processes: Processes) -> torch.Tensor:
         scores = divided(processes, queries[processes.rank], vectors, 2)
-        return scores.rank(np.arange(3), target, cells=cells)
+        return scores.rank(np.arange(3), target, items, cells=cells)
 
     assert [ranks.tolist() for ranks in together(2, work)] == [[float(items)] * 3] * 2
 

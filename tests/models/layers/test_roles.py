@@ -12,6 +12,7 @@ from behavior.errors import UserError
 from models.backbones import build_backbone
 from models.backbones.config import BackboneConfig
 from models.backbones.kinds import BACKBONES
+from models.distributed.tables import ItemTable
 from models.inputs.config import EmbeddingConfig
 from models.inputs.embedding import InputEmbedding
 from models.layers.kinds import BiasSetting, FeedForwardKind, NormKind, ResidualKind
@@ -94,7 +95,7 @@ def test_optimizers_number_parameters_as_saved_states_do(item_table: str, decay_
     tables, matrices = [], []
     for name, part in model.named_modules():
         by_name = f".{name}.".endswith(".embedding.item.") or ".embedding.features." in f".{name}."
-        if by_name and isinstance(part, nn.Embedding | nn.EmbeddingBag):
+        if by_name and isinstance(part, nn.Embedding | nn.EmbeddingBag | ItemTable):
             tables.append(id(part.weight))
         if isinstance(part, nn.Linear):
             matrices.append(id(part.weight))

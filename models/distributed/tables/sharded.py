@@ -1,4 +1,4 @@
-"""An embedding table of which each process holds some rows."""
+"""An item table of which each process holds some rows."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.distributed.processes import Processes
-from models.distributed.sharding.rows import RowShards
-from models.layers.initialization import INIT_STD
+from models.distributed.tables.table import ItemTable, MakeItemTable, WholeTable, fresh_rows
 
 # Values of the table that are drawn at a time: fewer than the table has, and it is another one.
 _DRAWN = 1 << 26
@@ -23,7 +22,7 @@ _embedding_backward: Any = torch.ops.aten.embedding_dense_backward
 
 @dataclass(frozen=True, eq=False)
 class _Lookup:
-    """One whose gradients have not been sent yet."""
+    """A look-up whose gradients have not been sent yet."""
 
     places: Tensor
     """[count, n] where what each process asked for is among this one's rows; 0: elsewhere."""
@@ -31,48 +30,49 @@ class _Lookup:
     """[n, dim] what this process got; a leaf of the graph of its loss."""
 
 
-class ShardedEmbedding(nn.Module):
-    """Like `nn.Embedding(num_embeddings, dim, padding_idx=0)`, a share of its rows in each process.
+def tables_divided_among(processes: Processes) -> MakeItemTable:
+    """Makes item tables whose rows are divided among processes; whole ones, where there is one process."""
+    if processes.count == 1:
+        return WholeTable
+    return lambda num_embeddings, embedding_dim: ShardedTable(num_embeddings, embedding_dim, processes)
 
-    A look-up tells all processes which rows are asked for; each looks up those it has, zeros for others, and
-    everybody gets the sum of what all have found. Gradients go back the other way, in `send_gradients`, which
-    is to be called after each backward pass. They do not travel within it: processes work their graphs off in
-    an order of their own, in between with what DistributedDataParallel sends, and would wait for each other
-    for ever. The order of look-ups is that of the model, the same in all processes; one that has nothing to
-    look up asks for nothing, at the same place.
+
+class ShardedTable(ItemTable):
+    """A share of the rows in each process.
+
+    A look-up gathers the ids of all processes; each looks up those whose rows it has, zeros for others, and
+    the sum over processes of what was found is scattered to who asked. Gradients go back the other way, in
+    `finish_gradients`, not within the backward pass: processes work their graphs off in an order of their
+    own, in between with what DistributedDataParallel sends, and would wait for each other for ever. The order
+    of look-ups is that of the model, the same in all processes.
 
     Args:
-        num_embeddings: rows of the whole table, padding included.
-        dim: width.
+        num_embeddings: item ids, padding included.
+        embedding_dim: width.
         processes: among which rows are divided.
     """
 
-    def __init__(self, num_embeddings: int, dim: int, processes: Processes) -> None:
-        super().__init__()
-        self.num_embeddings, self.embedding_dim, self.processes = num_embeddings, dim, processes
-        self.shards = RowShards(num_embeddings, processes.rank, processes.count)
-        self.weight = nn.Parameter(self._drawn())
-        self.unsent: list[_Lookup] = []
+    def __init__(self, num_embeddings: int, embedding_dim: int, processes: Processes) -> None:
+        super().__init__(num_embeddings, embedding_dim, processes)
+        self.weight = nn.Parameter(self._fresh())
+        self.pending: list[_Lookup] = []
+        """Look-ups whose gradients are still to be sent."""
 
     def forward(self, ids: Tensor) -> Tensor:
-        """[n] int64 ids, of a length of this process's own -> [n, dim]. All processes take part."""
         asked = F.pad(ids, (0, self.processes.max(len(ids)) - len(ids)))
         places = self.shards.local(self.processes.all_gather(asked))  # [count, n]
         with torch.no_grad():
             found = F.embedding(places, self.weight)  # [count, n, dim]
             vectors = self.processes.reduce_scatter(found)[: len(ids)]
         if torch.is_grad_enabled():
-            self.unsent.append(_Lookup(places, vectors.requires_grad_()))
+            self.pending.append(_Lookup(places, vectors.requires_grad_()))
         return vectors
 
     @torch.no_grad()
-    def send_gradients(self) -> None:
-        """Add the gradients of all look-ups since the last call to the table's. All processes take part.
-
-        They are averaged over processes, as DistributedDataParallel averages those of other parameters. A
-        row that nobody looked up has a gradient of zeros, as in a dense table.
-        """
-        lookups, self.unsent = self.unsent, []
+    def finish_gradients(self) -> None:
+        """See `ItemTable.finish_gradients`. Rows that nobody looked up get gradients of zeros, as in
+        `WholeTable`."""
+        lookups, self.pending = self.pending, []
         gradients = [self._padded_gradient(lookup) for lookup in lookups]
         if not gradients:
             return
@@ -85,38 +85,29 @@ class ShardedEmbedding(nn.Module):
         else:
             self.weight.grad += gradient
 
-    def held(self, ids: Tensor) -> Tensor:
-        """[n, dim] rows that this process holds itself; their gradients need no sending.
-
-        They are taken for those of the losses of all processes, and averaged like those of look-ups.
-
-        Args:
-            ids: [n] int64, of rows held here.
-        """
-        vectors = F.embedding(self.shards.local(ids), self.weight, padding_idx=0)
+    def own_rows(self) -> Tensor:
+        """See `ItemTable.own_rows`. Gradients are taken for those of the losses of all processes, and are
+        averaged like those of look-ups."""
+        local = torch.arange(len(self.weight), device=self.weight.device)
+        vectors = F.embedding(local, self.weight, padding_idx=0)
         if vectors.requires_grad:
             vectors.register_hook(lambda gradient: gradient / self.processes.count)
         return vectors
 
     @torch.no_grad()
-    def whole(self, own: Tensor) -> Tensor:
-        """Gather what belongs to the rows of all processes in host memory. All processes take part.
-
-        Args:
-            own: [own rows, ...]: the weight, or what an optimizer keeps of it.
-
-        Returns:
-            [num_embeddings, ...] on the first process, and nothing of use on others.
-        """
-        if self.processes.rank == 0:
+    def gathered(self, own: Tensor) -> Tensor:
+        if self.processes.is_first:
             whole = torch.empty(self.num_embeddings, *own.shape[1:], dtype=own.dtype)
         else:
             whole = own.new_empty(0)
         for first, stop in self._ranges(_GATHERED):
             part = self._joined(own, first, stop)
-            if self.processes.rank == 0:
+            if self.processes.is_first:
                 whole[first:stop] = part
         return whole
+
+    def own_part(self, whole: Tensor) -> Tensor:
+        return self.shards.take(whole)
 
     def _joined(self, own: Tensor, first: int, stop: int) -> Tensor:
         within = self.shards.within(first, stop)
@@ -132,16 +123,14 @@ class ShardedEmbedding(nn.Module):
             gradient = torch.zeros_like(lookup.vectors)
         return F.pad(gradient, (0, 0, 0, lookup.places.shape[1] - len(gradient)))
 
-    def _drawn(self) -> Tensor:
-        """Own rows of a table whose rows do not depend on how many processes there are.
+    def _fresh(self) -> Tensor:
+        """Initial own rows of a table whose rows do not depend on how many processes there are.
 
-        It is that of a table which is in one place, but for one too large to be drawn at once.
+        It is that of `WholeTable`, but for a table too large to be drawn at once.
         """
         own = torch.zeros(self.shards.own, self.embedding_dim)
         for first, stop in self._ranges(_DRAWN):
-            # As a table in one place is made, whose constructor takes random numbers, too.
-            drawn = nn.Embedding(stop - first, self.embedding_dim).weight.detach()
-            nn.init.trunc_normal_(drawn, std=INIT_STD, a=-2 * INIT_STD, b=2 * INIT_STD)
+            drawn = fresh_rows(stop - first, self.embedding_dim)
             places = self.shards.local(torch.arange(first, stop))
             here = places > 0
             own[places[here]] = drawn[here]

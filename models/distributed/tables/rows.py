@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,15 @@ class RowShards:
         return 1 + len(range(1 + self.rank, self.num_rows, self.count))
 
     def local(self, rows: Tensor) -> Tensor:
-        """Places of rows of the whole table among this process's own, of the same shape; 0: not here."""
+        """Local indices (among this process's rows) of rows of the whole table, same shape; 0: not here."""
         dealt = rows - 1
         # Of padding, dealt is -1, and so is the quotient rounded down.
         place = 1 + dealt.div(self.count, rounding_mode="floor")
         return place.where(dealt % self.count == self.rank, 0)
+
+    def ids(self, device: torch.device) -> Tensor:
+        """[own] row numbers in the whole table of this process's rows: 0, then ascending."""
+        return F.pad(self.held(1, device), (1, 0))
 
     def held(self, first: int, device: torch.device) -> Tensor:
         """[n] rows of the whole table, from `first` on, that this process holds, in order."""

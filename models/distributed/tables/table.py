@@ -1,0 +1,133 @@
+"""The embedding table of items: what every one can do, and the one that is whole in every process."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.distributed.processes import SINGLE, Processes
+from models.distributed.tables.rows import RowShards
+from models.layers.initialization import INIT_STD, init_truncated
+from models.layers.roles import Role
+
+
+class ItemTable(nn.Module, ABC):
+    """A row an item id. Row 0, padding, is zero and has no gradient.
+
+    Rows are divided among `processes`, of which there may be one. What is said here to be collective is so
+    where there are several: every process then makes the same calls in the same order.
+    """
+
+    parameter_roles = {"weight": Role.ITEM_TABLE}
+    weight: nn.Parameter
+    """[rows of this process, dim]; the first one is padding's."""
+
+    def __init__(self, num_embeddings: int, embedding_dim: int, processes: Processes) -> None:
+        super().__init__()
+        self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
+        self.processes = processes
+        self.shards = RowShards(num_embeddings, processes.rank, processes.count)
+
+    @property
+    def is_divided(self) -> bool:
+        """Whether other processes have rows that this one lacks. Where so, a process without anything to look
+        up has to look up nothing when the others look something up."""
+        return self.processes.count > 1
+
+    @abstractmethod
+    def forward(self, ids: Tensor) -> Tensor:
+        """Look up [n] int64 ids, wherever their rows are: [n, dim]. Collective; each with its own n."""
+
+    @abstractmethod
+    def own_rows(self) -> Tensor:
+        """[rows of this process, dim] a look-up of `own_ids`; nothing is exchanged, now or for gradients."""
+
+    @property
+    def own_ids(self) -> Tensor:
+        """[rows of this process] int64 ids of its rows, on its device: 0, padding, and others ascending."""
+        return self.shards.ids(self.weight.device)
+
+    @abstractmethod
+    def finish_gradients(self) -> None:
+        """Bring the gradients of look-ups since the last call to the rows' processes, averaged over all.
+
+        To be called after each backward pass. Collective.
+        """
+
+    @abstractmethod
+    def gathered(self, own: Tensor) -> Tensor:
+        """Put the whole of something that has a row a row of the table together in host memory. Collective.
+
+        Args:
+            own: [rows of this process, ...]: the weight, or what an optimizer keeps of it.
+
+        Returns:
+            [num_embeddings, ...] on the first process, and nothing of use on others.
+        """
+
+    @abstractmethod
+    def own_part(self, whole: Tensor) -> Tensor:
+        """[rows of this process, ...] of a whole [num_embeddings, ...]; the reverse of `gathered`."""
+
+
+MakeItemTable = Callable[[int, int], ItemTable]
+"""Makes an item table of a number of item ids and a width."""
+
+
+class WholeTable(ItemTable):
+    """An item table that is whole in every process: `nn.Embedding(num_embeddings, dim, padding_idx=0)`.
+
+    Where several processes train together, each has a copy, whose gradients are averaged like those of any
+    other parameter (DistributedDataParallel).
+
+    Args:
+        num_embeddings: item ids, padding included.
+        embedding_dim: width.
+    """
+
+    def __init__(self, num_embeddings: int, embedding_dim: int) -> None:
+        super().__init__(num_embeddings, embedding_dim, SINGLE)
+        weight = fresh_rows(num_embeddings, embedding_dim)
+        weight[0] = 0.0
+        self.weight = nn.Parameter(weight)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return F.embedding(ids, self.weight, padding_idx=0)
+
+    def own_rows(self) -> Tensor:
+        # Looked up rather than the table itself, so that padding gets no gradient.
+        return self(self.own_ids)
+
+    def finish_gradients(self) -> None:
+        pass
+
+    def gathered(self, own: Tensor) -> Tensor:
+        return own
+
+    def own_part(self, whole: Tensor) -> Tensor:
+        return whole
+
+
+def fresh_rows(count: int, dim: int) -> Tensor:
+    """[count, dim] initial rows, normal(0, 0.02) truncated at two standard deviations."""
+    # The constructor of `nn.Embedding` draws numbers as well, after which seeds have always given these.
+    rows = nn.Embedding(count, dim).weight.detach()
+    init_truncated(rows, INIT_STD)
+    return rows
+
+
+def item_tables(module: nn.Module) -> list[ItemTable]:
+    """The item tables of a module, each once."""
+    return [part for part in module.modules() if isinstance(part, ItemTable)]
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Parameters of a module, with rows of item tables that other processes hold."""
+    own = sum(parameter.numel() for parameter in module.parameters())
+    elsewhere = sum(
+        (table.num_embeddings - len(table.weight)) * table.embedding_dim for table in item_tables(module)
+    )
+    return own + elsewhere

@@ -1,0 +1,113 @@
+"""Scores of items by inner products, where each process holds the vectors of all items or of some."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from models.data.sequences import Int64Array
+from models.distributed.tables import HeldItems
+from models.evaluation.scores import (
+    CELLS,
+    Pairs,
+    ProductScores,
+    Scores,
+    SharedScores,
+    joined_pairs,
+    ranks_of,
+    rivals_ahead,
+    to_device,
+)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a process has to rank."""
+
+    queries: int
+    query_index: Int64Array  # [targets]
+    target: Int64Array  # [targets]
+    excluded: Pairs
+
+
+@dataclass(frozen=True)
+class HeldScores(Scores):
+    """Inner products of this process's queries with the item vectors of all processes.
+
+    Where items are divided, each process counts the rivals ahead among those that it holds: queries travel,
+    and counts, and what is sent does not grow with the catalog. Every process makes products of the same
+    shape, so that equal vectors tie wherever they are.
+    """
+
+    query: Tensor
+    """[queries, dim], of this process's own number."""
+    items: Tensor
+    """[held.most, dim] vectors of the items held here, filled up by `HeldItems.filled`."""
+    held: HeldItems
+
+    @property
+    def device(self) -> torch.device:
+        return self.query.device
+
+    def columns(self, first: int, stop: int) -> Tensor:
+        """Of the items that this process holds, in order."""
+        return ProductScores(self.query, self.items).columns(first, stop)
+
+    def rank(
+        self,
+        query_index: Int64Array,
+        target: Int64Array,
+        num_items: int,
+        excluded: Pairs | None = None,
+        *,
+        cells: int = CELLS,
+    ) -> Tensor:
+        """See `Scores.rank`. Collective where items are divided: each process ranks targets of its own."""
+        if not self.held.is_divided:
+            return super().rank(query_index, target, num_items, excluded, cells=cells)
+        processes, none = self.held.processes, np.empty(0, np.int64)
+        asked = processes.all_gather_object(
+            _Asked(len(self.query), query_index, target, excluded or (none, none))
+        )
+        begins = np.cumsum([0, *(len(each.target) for each in asked)])
+        rows = int(begins[-1])
+        shifted = [
+            (begin + each.excluded[0], each.excluded[1]) for begin, each in zip(begins, asked, strict=False)
+        ]
+        own = self._here(np.arange(rows), np.concatenate([each.target for each in asked]))
+        left_out = joined_pairs(own, self._here(*joined_pairs(*shifted)), self._filling(rows))
+        ahead = rivals_ahead(
+            self._scores_of_all(asked),
+            rows,
+            own,
+            left_out,
+            self.held.most,
+            cells=cells,
+            total=processes.all_reduce,
+        )
+        return ranks_of(ahead[begins[processes.rank] : begins[processes.rank + 1]], target, excluded)
+
+    def _scores_of_all(self, asked: list[_Asked]) -> Scores:
+        """Of the targets of all processes, in their order, with the items held here."""
+        width = max(each.queries for each in asked)
+        inverse = np.concatenate([rank * width + each.query_index for rank, each in enumerate(asked)])
+        own = F.pad(self.query, (0, 0, 0, width - len(self.query)))
+        scores = ProductScores(self.held.processes.all_gather(own).flatten(0, 1), self.items)
+        if np.array_equal(inverse, np.arange(len(scores.query))):
+            return scores
+        return SharedScores(scores, to_device(inverse, self.device))
+
+    def _here(self, rows: Int64Array, items: Int64Array) -> Pairs:
+        """Of rows and items those whose item is held here, as rows and places."""
+        places = self.held.place(torch.from_numpy(items)).numpy()
+        here = (items >= 0) & (places >= 0)
+        return rows[here], places[here]
+
+    def _filling(self, num_targets: int) -> Pairs:
+        """The column that only fills up, where this process holds an item less than others."""
+        missing = self.held.most - self.held.count
+        return np.tile(np.arange(num_targets), missing), np.full(num_targets * missing, self.held.count)
