@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from contextlib import redirect_stdout
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +16,9 @@ from behavior.flow.memory import prepare_tables
 from behavior.shards.folder import open_shards
 from behavior.spec.dataset_spec import load_spec
 from pipelines.prepare import prepare
+from tests.pages import DOCS, run_page
 
-PATH = Path(__file__).parents[1] / "docs" / "library.md"
-TEXT = PATH.read_text(encoding="utf-8")
-# A block of Python, and the block of text after it, if any: what it prints.
-BLOCK = re.compile(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", re.DOTALL)
-
-
-def run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """Run the page in a folder: the names it leaves, and what each block printed beside what is shown."""
-    monkeypatch.chdir(folder)
-    names: dict[str, Any] = {"__name__": "library"}
-    outputs = []
-    for number, found in enumerate(BLOCK.finditer(TEXT), start=1):
-        printed = StringIO()
-        with redirect_stdout(printed):
-            exec(compile(found[1], f"library.md, block {number}", "exec"), names)
-        outputs.append((printed.getvalue(), found[2] or ""))
-    return names, outputs
+TEXT = (DOCS / "library.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -48,7 +31,7 @@ def _empty_memory() -> Any:
 
 @pytest.mark.usefixtures("_empty_memory")
 def test_the_page_prints_what_it_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, outputs = run(tmp_path, monkeypatch)
+    _, outputs = run_page("library.md", tmp_path, monkeypatch)
     assert len(outputs) >= 14
     for printed, shown in outputs:
         assert printed == shown
@@ -56,7 +39,7 @@ def test_the_page_prints_what_it_shows(tmp_path: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.usefixtures("_empty_memory")
 def test_the_folder_it_writes_is_that_of_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    names, _ = run(tmp_path, monkeypatch)
+    names, _ = run_page("library.md", tmp_path, monkeypatch)
     spec, base = load_spec("spec.yaml")
     prepare(spec.model_copy(update={"shards": 2}), base, tmp_path / "job")
     own = open_shards(tmp_path / "job")
