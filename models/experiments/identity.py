@@ -17,7 +17,7 @@ _NO_PART_OF_A_RUN = FREE_SETTINGS - {
     "train.validate_every_epochs",
 }
 
-CAME_LATER: dict[str, Any] = {"task.kind": "retrieval"}
+CAME_LATER: dict[str, Any] = {"task.kind": "retrieval", "embedding.layout": "event"}
 """Settings that earlier records know nothing of, and the value that stands for how runs were made before."""
 
 

@@ -153,7 +153,7 @@ def run_one(run: PlannedRun, data: str, split: Split) -> RunRecord:
         recipe=run.recipe,
         digest=run.digest,
         data=run.data,
-        time=result.best_metrics["time"],
+        time=result.best_metrics.get("time", "none"),
         test={name: test[name] for name in names if test},
         valid={name: result.best_metrics[name] for name in names},
         best_epoch=(result.best_epoch or 0) + 1,

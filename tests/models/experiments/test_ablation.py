@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from behavior.errors import UserError
+from models.config import load_config
 from models.experiments import (
     AblationTable,
     PlannedRun,
@@ -21,6 +22,7 @@ from models.experiments import (
     summarize,
     table_names,
 )
+from models.experiments.identity import CAME_LATER, run_digest
 from models.experiments.runs import gpus_of
 from tests.models.shards import World, leave_one_out, write_shards
 
@@ -137,6 +139,20 @@ def test_what_only_says_where_to_run_does_not_make_another_run(data: Path, tmp_p
     assert digest("train.log_every_steps=3") == digest()
     assert digest("train.epochs=7") != digest()
     assert digest("train.patience=7") != digest()
+
+
+def test_what_is_recorded_stays_known_when_settings_are_added() -> None:
+    """These digits stand in people's files. A new setting that changes them belongs in `CAME_LATER`."""
+    assert run_digest(load_config("ml-1m/hstu"), "data") == "38dc38df5f21b111"
+
+
+def test_a_setting_that_came_later_counts_where_it_changes_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    same, other = load_config(), load_config(overrides=["model.blocks=3"])
+    before = [run_digest(config, "data") for config in (same, other)]
+    monkeypatch.setitem(CAME_LATER, "model.blocks", same.model.blocks)
+    after = [run_digest(config, "data") for config in (same, other)]
+    assert after[0] not in before  # as if recorded by a version without the setting
+    assert after[1] == before[1]
 
 
 def test_jobs_are_spread_over_gpus(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -220,7 +220,7 @@ def test_a_checkpoint_from_before_a_setting_goes_on_with_its_default(
     train(settings("train.epochs=2"), shards, run)
     path = run / "checkpoints" / "last.safetensors"
     saved = load_checkpoint(path)
-    del saved.config["train"]["compile"], saved.config["optimizer"]["item_table"]
+    del saved.config["train"]["compile"], saved.config["optimizer"]["item_table"], saved.config["task"]
     del saved.progress["without_improvement"]
     save_checkpoint(path, saved)
     train(settings(), shards, run, resume=True)

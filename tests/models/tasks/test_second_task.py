@@ -1,0 +1,192 @@
+"""A task that nothing in the package knows trains, resumes and is evaluated like any other."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+import models
+from behavior.errors import UserError
+from models.attention import dispatch
+from models.config import RunConfig, load_config
+from models.data.batch import PackedBatch
+from models.evaluate_run import judge_run
+from models.runs.checkpoint import load_checkpoint
+from models.serving.score import History
+from models.tasks import register_task, registry
+from models.training import recorded_input, setup, train
+from tests.models.attention.reading_kernel import KERNELS_AND_READING
+from tests.models.shards import User, World, write_shards
+from tests.models.tasks.next_behavior import NEXT_BEHAVIOR, BehaviorModel
+from tests.models.training.test_training import STILL
+from tests.models.training.training_runs import (
+    SETTINGS,
+    Killed,
+    Watcher,
+    records,
+    same_weights,
+    weights,
+)
+from tests.source import Source
+
+WORLD = World(num_items=9, behaviors=("view", "cart", "buy"), targets=("buy",))
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(autouse=True)
+def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_KINDS", dict(registry._KINDS))
+    register_task(NEXT_BEHAVIOR)
+
+
+def users() -> list[User]:
+    """View, cart, buy, view, cart, ...: the next behavior follows from the last one."""
+    found = []
+    for start in range(30):
+        length = 8 + start % 4
+        items = [2 + (start + 2 * step) % 9 for step in range(length)]
+        behaviors = [1 + (start + step) % 3 for step in range(length)]
+        found.append(User(items, length - 2, length - 1, behavior=behaviors))
+    return found
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_shards(tmp_path_factory.mktemp("data"), users(), WORLD)
+
+
+def settings(*overrides: str, select_by: str = "log_loss") -> RunConfig:
+    own = ["task.kind=next_behavior", "embedding.behaviors=add", f"train.select_by={select_by}"]
+    return load_config("default", [*SETTINGS, *own, *overrides])
+
+
+FAST = ("train.epochs=15", "optimizer.learning_rate=0.02", "model.dropout=0")
+
+
+@pytest.mark.parametrize(("select_by", "choose"), [("log_loss", min), ("accuracy", max)])
+def test_it_learns_and_the_best_checkpoint_is_that_of_its_own_metric(
+    shards: Path, tmp_path: Path, select_by: str, choose: type[min]
+) -> None:
+    watcher = Watcher()
+    config = settings(*FAST, select_by=select_by)
+    result = train(config, shards, tmp_path / "run", observer=watcher)
+    values = [validation.metrics[select_by] for validation in watcher.validations]
+    assert result.best_epoch == values.index(choose(values))
+    assert result.best_metrics["accuracy"] > 0.9
+    assert watcher.start is not None
+    assert (watcher.start.time, watcher.start.exclude_seen) == ("known", False)
+    assert watcher.start.protocol["first_events"]
+    assert (tmp_path / "run" / "curves" / "metrics.png").exists()
+
+
+def test_it_stops_early_where_what_is_to_fall_no_longer_does(shards: Path, tmp_path: Path) -> None:
+    config = settings(*STILL, "train.patience=2", "model.dropout=0")
+    watcher = Watcher()
+    result = train(config, shards, tmp_path / "run", observer=watcher)
+    assert (result.stopped_by, result.epochs) == ("patience", 3)
+    assert [validation.is_best for validation in watcher.validations] == [True, False, False]
+
+
+@pytest.mark.parametrize("report", [1, 4])
+def test_killed_it_goes_on_to_the_same_losses(shards: Path, tmp_path: Path, report: int) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    config = settings("train.accumulate=2", "optimizer.clip_norm=1")
+    train(config, shards, whole)
+    with pytest.raises(Killed):
+        train(config, shards, broken, observer=Watcher(at_report=report))
+    train(config, shards, broken, resume=True)
+    assert records(broken) == records(whole)
+    assert same_weights(weights(broken), weights(whole))
+    assert same_weights(weights(broken, "best"), weights(whole, "best"))
+
+
+def test_steps_of_fixed_sizes_have_the_same_losses(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that are captured as CUDA graphs, taken here without the capture."""
+    exact = ("model.dropout=0", "optimizer.clip_norm=1")
+    train(settings(*exact), shards, tmp_path / "plain")
+    monkeypatch.setattr(recorded_input, "_SMALLEST", 4)
+    monkeypatch.setattr(dispatch, "KERNELS", KERNELS_AND_READING)
+    monkeypatch.setattr(setup, "records_steps", lambda config, *_: config.train.cuda_graphs)
+    monkeypatch.setattr(setup, "CudaGraphs", lambda *_: lambda work: work)
+    train(settings(*exact, "train.cuda_graphs=true"), shards, tmp_path / "padded")
+    for mine, theirs in zip(records(tmp_path / "padded"), records(tmp_path / "plain"), strict=True):
+        for name in ("step", "loss", "gradient_norm", "log_loss", "accuracy"):
+            assert mine.get(name, 0.0) == pytest.approx(theirs.get(name, 0.0), rel=1e-4)
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_it_is_evaluated_by_the_same_door_as_every_run(shards: Path, tmp_path: Path, split: str) -> None:
+    """Against the model asked for one user after the other."""
+    run = tmp_path / "run"
+    train(settings(), shards, run)
+    found = models.evaluate(run, split, device="cpu", batch_size=4)  # type: ignore[arg-type]
+    loaded = models.load_model(run, device="cpu")
+    module = loaded.module
+    assert isinstance(module, BehaviorModel)
+    losses, hits = [], []
+    for user in users():
+        at = user.train_end if split == "valid" else user.valid_end
+        window = slice(max(0, at - 8), at)
+        times = [60 * step for step in range(len(user.item))]
+        batch = PackedBatch.from_lists(
+            [user.item[window]],
+            behaviors=[user.behavior[window]],
+            timestamps=[times[window]],
+            query_times=[[*times[window][1:], times[at]]],
+        )
+        with torch.no_grad():
+            logits = module(batch)[-1].double()
+        came = user.behavior[at] - 1
+        losses.append(float(F.cross_entropy(logits, torch.tensor(came))))
+        hits.append(float(logits.argmax() == came))
+    assert found["log_loss"] == pytest.approx(math.fsum(losses) / len(losses), rel=1e-5)
+    assert found["accuracy"] == pytest.approx(sum(hits) / len(hits))
+    assert (found["targets"], found["checkpoint"], found["model"]) == (len(users()), "best", "hstu")
+    if split == "valid":
+        best = load_checkpoint(run / "checkpoints" / "best.safetensors").progress["metrics"]
+        assert found["log_loss"] == pytest.approx(best["log_loss"])
+    assert judge_run(loaded, split, batch_size=4).report() == found  # type: ignore[arg-type]
+
+
+def test_what_only_rankings_have_is_refused(shards: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(settings("train.epochs=1"), shards, run)
+    with pytest.raises(UserError, match="ranks no items"):
+        models.evaluate(run, device="cpu", per_user=tmp_path / "ranks.parquet")
+    with pytest.raises(UserError, match="ranks no items"):
+        models.evaluate(run, device="cpu", against=run)
+    with pytest.raises(UserError, match="'next_behavior' scores no items"):
+        models.load_model(run, device="cpu").score([History([2], timestamps=[0])])
+
+
+def test_a_metric_of_another_task_is_refused() -> None:
+    with pytest.raises(UserError, match=r"select_by is 'ndcg@10'.* accuracy, log_loss"):
+        settings(select_by="ndcg@10")
+
+
+def test_an_unknown_task_names_the_nearest_and_says_how_to_register(shards: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(settings("train.epochs=1"), shards, run)
+    del registry._KINDS["next_behavior"]
+    with pytest.raises(UserError, match="no task 'retreival'; did you mean 'retrieval'"):
+        load_config("default", ["task.kind=retreival"])
+    with pytest.raises(UserError, match=r"no task 'next_behavior'.*register_task"):
+        models.load_model(run, device="cpu")
+
+
+@pytest.mark.parametrize("name", ["models.training", "models.evaluate_run", "models.build", "models.runs"])
+def test_what_works_with_any_task_names_none(name: str) -> None:
+    imports = Source(ROOT, ("models",)).imports
+    named = [
+        (importer, imported)
+        for importer, imported in imports
+        if (importer == name or importer.startswith(f"{name}."))
+        and imported.startswith("models.tasks.retrieval")
+    ]
+    assert not named
