@@ -17,6 +17,7 @@ import triton.language as tl
 
 from models.attention.silu.bias import find_way, pair_buckets
 from models.attention.silu.crossings import BORDERS
+from models.attention.silu.kernel_arguments import TimeColumns
 from models.attention.silu.reads import read
 from models.attention.silu.sight import RICH, read_rule, visible
 from models.attention.silu.step import VARYING, block_bounds, read_tile
@@ -70,11 +71,11 @@ def band_kernel(
     # Counts are -1 where times are not in order. Context sees keys ahead.
     ordered = tl.load(older + first_query * _BORDERS) >= 0
     if MASK == _RICH:
-        ordered = ordered & (first_query >= rule[2])
+        ordered = ordered & (first_query >= rule.context)
     query_place = first_query + tl.arange(0, _BLOCK)[:, None]
     key_place = first_key + tl.arange(0, _BLOCK)[None, :]
     place = band + query_place * _BAND + (column + tl.arange(0, _BLOCK)[None, :])
-    exists = (query_place < length) & (query_place >= rule[4])
+    exists = (query_place < length) & (query_place >= rule.skip)
     dscores = tl.load(place, mask=exists, other=0.0)
     # What no query sees may never have been written.
     seen = visible(query_place, key_place, rule, MASK) & (key_place < length)
@@ -88,7 +89,7 @@ def band_kernel(
             beyond = time_sums + _HALF_SUMS
             _add_beyond(dscores, low, high, counts, first_key, beyond, scale, PRECISION)
         else:
-            times = (None, None, query_time, timestamp, None, wide_borders)
+            times = TimeColumns(None, None, query_time, timestamp, None, wide_borders, None)
             found = pair_buckets(query_place, key_place, length, times)
             add_beyond_of_pairs(dscores.to(tl.float32), found, low, high, time_sums, scale)
 

@@ -14,7 +14,7 @@ import triton.language as tl
 
 from models.attention.bias import LAST_BUCKET
 from models.attention.silu.buckets import bucket_range, find_bucket
-from models.attention.silu.near import add_near, is_near, near_rows
+from models.attention.silu.near import add_near, is_near
 from models.attention.silu.reads import read, read_column, read_diagonals, read_row
 from models.attention.silu.sight import RICH, stand
 from models.attention.silu.step import beside, block_bounds
@@ -30,60 +30,42 @@ _RICH = tl.constexpr(RICH)
 ONE, BORDERS, PAIRS, NEAR = 0, 1, 2, 3
 _ONE, _BORDERS, _PAIRS, _NEAR = (tl.constexpr(way) for way in (ONE, BORDERS, PAIRS, NEAR))
 
-# Below, `times` is the tuple (seconds of queries, seconds of keys, query times, timestamps, borders, wide
-# borders, near buckets), all but borders from the sequence's first token on.
+# Below, `times` are `kernel_arguments.TimeColumns`.
 # `span` is the tuple (way, ends, base): how the pairs of a tile find their buckets, the buckets between which
 # all lie, and what to add to all their biases: `time[low]` if the way adds but differences from there.
 
 
 @triton.jit
-def from_token(times, start, tokens):
-    """`times`, from a sequence's start on, given those of a batch of `tokens`, its seconds twice."""
-    seconds, _, query_time, timestamp, borders, wide_borders, near = times
-    # Without a time table there is none, and a function of Triton's cannot return None.
-    rows = seconds
-    if near is not None:
-        rows = near_rows(near, start)
-    return (
-        seconds + start, seconds + tokens + start, query_time + start, timestamp + start, borders,
-        wide_borders, rows,
-    )  # fmt: skip
-
-
-@triton.jit
 def half_scores(
-    products, half_scale, first_query, first_key, query_place, key_place, length, rule, position, time, span,
-    amount, rate, times,
-    POWER: tl.constexpr, MASK: tl.constexpr, MASKED: tl.constexpr,
+    products, half_scale, first_query, first_key, query_place, key_place, length, rule, bias, span,
+    C: tl.constexpr,
 ):  # fmt: skip
     """`(qk_scale * products + bias) / 2` of one tile."""
     half = products * half_scale
-    if position is not None:
+    if bias.position is not None:
         placed = read_position(
-            position, first_query - first_key, query_place, key_place, length, rule, MASK, MASKED
+            bias.position, first_query - first_key, query_place, key_place, length, rule, C.MASK
         )
         # What is the same all over the tile is added to the few different positions, not to all pairs.
         half += 0.5 * placed + 0.5 * span[2]
-    elif time is not None:
+    elif bias.time is not None:
         half += 0.5 * span[2]
-    if time is not None:
-        half = add_time(half, time, span, first_query, first_key, query_place, key_place, length, times)
-    return add_decay(half, query_place, key_place, length, amount, rate, times, POWER)
+    if bias.time is not None:
+        half = add_time(half, bias, span, first_query, first_key, query_place, key_place, length)
+    return add_decay(half, query_place, key_place, length, bias, C.POWER)
 
 
 @triton.jit
-def add_decay(half, query_place, key_place, length, amount, rate, times, POWER: tl.constexpr):
+def add_decay(half, query_place, key_place, length, bias, POWER: tl.constexpr):
     """Add half the decay, where there is one."""
-    if amount is not None:
-        exponent = decay_exponent(query_place, key_place, length, times, POWER)
-        half += 0.5 * tl.load(amount) * tl.exp(-tl.load(rate) * exponent)
+    if bias.amount is not None:
+        exponent = decay_exponent(query_place, key_place, length, bias.times, POWER)
+        half += 0.5 * tl.load(bias.amount) * tl.exp(-tl.load(bias.rate) * exponent)
     return half
 
 
 @triton.jit
-def read_position(
-    position, apart, query_place, key_place, length, rule, MASK: tl.constexpr, MASKED: tl.constexpr
-):
+def read_position(position, apart, query_place, key_place, length, rule, MASK: tl.constexpr):
     """`position[p(i) - p(j)]`; where j is ahead, and past the sequence, any entry.
 
     `apart` is the place of the tile's first query less that of its first key.
@@ -91,7 +73,7 @@ def read_position(
     if MASK == _RICH:
         distance = stand(tl.minimum(query_place, length - 1), rule) - stand(key_place, rule)
         return read(position, tl.maximum(distance, 0))
-    most = length - 1 if MASKED else None
+    most = length - 1
     if query_place.shape[1] == 1:
         return read_diagonals(position, apart, query_place.shape[0], key_place.shape[1], 1, most)
     else:
@@ -109,27 +91,16 @@ def decay_exponent(query_place, key_place, length, times, POWER: tl.constexpr):
 
 
 @triton.jit
-def find_span(
-    time,
-    own_least,
-    own_most,
-    bounds,
-    num_blocks,
-    own_first,
-    first,
-    length,
-    OWN_QUERIES: tl.constexpr,
-    OWN_SIZE: tl.constexpr,
-    SIZE: tl.constexpr,
-):
+def find_span(time, program, first, OWN_QUERIES: tl.constexpr, OWN_SIZE: tl.constexpr, SIZE: tl.constexpr):
     """The span of a tile with a time table.
 
     One side's least and greatest second are given, of the queries if OWN_QUERIES, and those of the other are
     those of its blocks. The buckets may be more than need be by one next to them, and are all where 32-bit
     seconds cannot tell.
     """
-    other_least, other_most = block_bounds(bounds, num_blocks, first, length, SIZE)
-    way, low, high = find_way(own_least, own_most, other_least, other_most, OWN_QUERIES, _FEW)
+    seconds, own_first = program.seconds, program.first
+    other_least, other_most = block_bounds(seconds.bounds, seconds.num_blocks, first, program.length, SIZE)
+    way, low, high = find_way(seconds.least, seconds.most, other_least, other_most, OWN_QUERIES, _FEW)
     if OWN_QUERIES:
         near = is_near(own_first, first, OWN_SIZE)
     else:
@@ -175,33 +146,19 @@ def lowest_and_highest(ends):
 
 
 @triton.jit
-def outlook(
-    time,
-    own_least,
-    own_most,
-    bounds,
-    num_blocks,
-    own_first,
-    first,
-    length,
-    OWN_QUERIES: tl.constexpr,
-    OWN_SIZE: tl.constexpr,
-    SIZE: tl.constexpr,
-):
+def outlook(time, program, first, OWN_QUERIES: tl.constexpr, OWN_SIZE: tl.constexpr, SIZE: tl.constexpr):
     """The span of a tile, zeros without a time table. Asked one tile ahead, to hide its latency."""
     if time is not None:
-        return find_span(
-            time, own_least, own_most, bounds, num_blocks, own_first, first, length, OWN_QUERIES, OWN_SIZE,
-            SIZE,
-        )  # fmt: skip
+        return find_span(time, program, first, OWN_QUERIES, OWN_SIZE, SIZE)
     else:
         zero = tl.full((), 0, tl.int32)
         return zero, zero, tl.full((), 0.0, tl.float32)
 
 
 @triton.jit
-def add_time(half, time, span, first_query, first_key, query_place, key_place, length, times):
+def add_time(half, bias, span, first_query, first_key, query_place, key_place, length):
     """`half + (time[bucket] - base) / 2`."""
+    time, times = bias.time, bias.times
     way, ends, base = span
     low, high = lowest_and_highest(ends)
     if way > _ONE:
@@ -210,7 +167,7 @@ def add_time(half, time, span, first_query, first_key, query_place, key_place, l
         else:
             if way == _BORDERS:
                 query, key = _read_seconds(first_query, first_key, query_place, key_place, times)
-                half = _add_rises(half, time, times[4], query, key, low, high, base)
+                half = _add_rises(half, time, times.borders, query, key, low, high, base)
             else:
                 found = pair_buckets(query_place, key_place, length, times)
                 half += 0.5 * read(time, beside(found, half))
@@ -220,15 +177,15 @@ def add_time(half, time, span, first_query, first_key, query_place, key_place, l
 @triton.jit
 def pair_buckets(query_place, key_place, length, times):
     """The bucket of each pair, by 64-bit times: slow, where no others are at hand."""
-    return find_bucket(wide_difference(query_place, key_place, length, times), times[5])
+    return find_bucket(wide_difference(query_place, key_place, length, times), times.wide_borders)
 
 
 @triton.jit
 def _add_near(half, time, first_query, first_key, query_place, times):
     if query_place.shape[1] == 1:
-        return add_near(half, time, times[6], first_query, first_key, True)
+        return add_near(half, time, times.near, first_query, first_key, True)
     else:
-        return add_near(half, time, times[6], first_key, first_query, False)
+        return add_near(half, time, times.near, first_key, first_query, False)
 
 
 @triton.jit
@@ -254,11 +211,11 @@ def _read_seconds(first_query, first_key, query_place, key_place, times):
     bucket.
     """
     if query_place.shape[1] == 1:
-        query = read_column(times[0], first_query, query_place.shape[0])
-        return query, read_row(times[1], first_key, key_place.shape[1])
+        query = read_column(times.query_seconds, first_query, query_place.shape[0])
+        return query, read_row(times.key_seconds, first_key, key_place.shape[1])
     else:
-        query = read_row(times[0], first_query, query_place.shape[1])
-        return query, read_column(times[1], first_key, key_place.shape[0])
+        query = read_row(times.query_seconds, first_query, query_place.shape[1])
+        return query, read_column(times.key_seconds, first_key, key_place.shape[0])
 
 
 @triton.jit
@@ -273,6 +230,6 @@ def _reach(query, key, border):
 @triton.jit
 def wide_difference(query_place, key_place, length, times):
     """Absolute differences in int64 seconds."""
-    query = read(times[2], tl.minimum(query_place, length - 1))
-    key = read(times[3], tl.minimum(key_place, length - 1))
+    query = read(times.query_time, tl.minimum(query_place, length - 1))
+    key = read(times.timestamp, tl.minimum(key_place, length - 1))
     return tl.abs(query - key)

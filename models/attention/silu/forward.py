@@ -7,106 +7,63 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from models.attention.silu.bias import from_token, half_scores, outlook
-from models.attention.silu.crossings import counts_of
-from models.attention.silu.runs import after_reads, find_run, half_run_scores, no_spans, read_ahead
-from models.attention.silu.sight import count_all, join, key_ranges, place_of, read_rule, visible
-from models.attention.silu.step import (
-    VARYING,
-    activate,
-    block_bounds,
-    load_rows,
-    read_tile,
-    settled,
-    store_rows,
-)
+from models.attention.silu.bias import half_scores
+from models.attention.silu.kernel_arguments import Bias, Program, TimeColumns
+from models.attention.silu.loops import add_all_tiles
+from models.attention.silu.prologue import seconds_of_rows, times_of_sequence
+from models.attention.silu.runs import after_reads, half_run_scores, no_spans, read_ahead
+from models.attention.silu.sight import key_ranges, read_rule, visible
+from models.attention.silu.step import VARYING, activate, load_rows, read_tile, settled, store_rows
 
 
 @triton.jit
-def _add_tile(
-    total, q_tile, k, v, k_stride, v_stride, first_query, first_key, length, rule,
-    half_scale, position, time, span, amount, rate, times,
-    KEYS: tl.constexpr, QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr,
-    V_WIDTH: tl.constexpr,
-    MASK: tl.constexpr, POWER: tl.constexpr, IDENTITY: tl.constexpr, FAST: tl.constexpr,
-    PRECISION: tl.constexpr,
-):  # fmt: skip
+def _add_tile(total, own, streamed, program, first_key, half_scale, bias, span, C: tl.constexpr):
     """Add one tile of keys, with the mask."""
-    query_place = (first_query + tl.arange(0, q_tile.shape[0]))[:, None]
-    key_place = (first_key + tl.arange(0, KEYS))[None, :]
-    k_tile = load_rows(k, k_stride, first_key, length, KEYS, QK_DIM, QK_WIDTH, True, KNOWN=True)
-    products = tl.dot(q_tile, tl.trans(k_tile), input_precision=PRECISION)
+    q_tile = own
+    k, v = streamed
+    first_query, length = program.first, program.length
+    query_place = (first_query + tl.arange(0, C.QUERIES))[:, None]
+    key_place = (first_key + tl.arange(0, C.KEYS))[None, :]
+    k_tile = load_rows(k, C.FIRST_STRIDE, first_key, length, C.KEYS, C.QK_DIM, C.QK_WIDTH, True, KNOWN=True)
+    products = tl.dot(q_tile, tl.trans(k_tile), input_precision=C.PRECISION)
     half = half_scores(
-        products, half_scale, first_query, first_key, query_place, key_place, length, rule, position,
-        time, span, amount, rate, times, POWER, MASK, True,
+        products, half_scale, first_query, first_key, query_place, key_place, length, program.rule, bias,
+        span, C
     )  # fmt: skip
-    weights = activate(half, IDENTITY, FAST)
-    weights = tl.where(visible(query_place, key_place, rule, MASK), weights, 0.0)
-    v_tile = load_rows(v, v_stride, first_key, length, KEYS, V_DIM, V_WIDTH, True, KNOWN=True)
-    return settled(tl.dot(weights.to(v_tile.dtype), v_tile, total, input_precision=PRECISION))
+    weights = activate(half, C.IDENTITY, C.FAST)
+    weights = tl.where(visible(query_place, key_place, program.rule, C.MASK), weights, 0.0)
+    v_tile = load_rows(v, C.SECOND_STRIDE, first_key, length, C.KEYS, C.V_DIM, C.V_WIDTH, True, KNOWN=True)
+    return settled(tl.dot(weights.to(v_tile.dtype), v_tile, total, input_precision=C.PRECISION))
 
 
 @triton.jit
-def _add_run(
-    total, q_tile, k, v, k_stride, v_stride, first_query, begin, end, length, half_scale, position, time,
-    query_least, query_most, key_bounds, num_blocks, counts, amount, rate, times,
-    KEYS: tl.constexpr, QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr,
-    V_WIDTH: tl.constexpr,
-    POWER: tl.constexpr, IDENTITY: tl.constexpr, FAST: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+def _add_run(total, own, streamed, program, begin, end, half_scale, bias, counts, C: tl.constexpr):
     """Add a run of tiles of keys, see `runs`."""
-    QUERIES: tl.constexpr = q_tile.shape[0]  # noqa: N806
-    query_place = (first_query + tl.arange(0, QUERIES))[:, None]
-    spans, reads = read_ahead(
-        no_spans(), begin, position, time, query_least, query_most, key_bounds, num_blocks, first_query,
-        begin, length, counts, True, QUERIES, KEYS,
-    )  # fmt: skip
-    for first_key in tl.range(begin, end, KEYS):
-        k_tile = load_rows(k, k_stride, first_key, length, KEYS, QK_DIM, QK_WIDTH, False, KNOWN=True)
-        products = tl.dot(q_tile, tl.trans(k_tile), input_precision=PRECISION)
-        key_place = (first_key + tl.arange(0, KEYS))[None, :]
+    q_tile = own
+    k, v = streamed
+    first_query, length = program.first, program.length
+    query_place = (first_query + tl.arange(0, C.QUERIES))[:, None]
+    spans, reads = read_ahead(no_spans(), begin, bias, program, begin, counts, True, C.QUERIES, C.KEYS)
+    for first_key in tl.range(begin, end, C.KEYS):
+        k_tile = load_rows(
+            k, C.FIRST_STRIDE, first_key, length, C.KEYS, C.QK_DIM, C.QK_WIDTH, False, KNOWN=True
+        )
+        products = tl.dot(q_tile, tl.trans(k_tile), input_precision=C.PRECISION)
+        key_place = (first_key + tl.arange(0, C.KEYS))[None, :]
         half = half_run_scores(
-            products, half_scale, reads, position, time, counts, first_query, first_key, query_place,
-            key_place, length, amount, rate, times, True, POWER,
+            products, half_scale, reads, bias, counts, first_query, first_key, query_place, key_place, length,
+            True, C.POWER,
         )  # fmt: skip
-        weights = activate(half, IDENTITY, FAST)
+        weights = activate(half, C.IDENTITY, C.FAST)
         spans, reads = read_ahead(
-            spans, begin, position, time, query_least, query_most, key_bounds, num_blocks, first_query,
-            tl.minimum(first_key + KEYS, end - KEYS), length, counts, True, QUERIES, KEYS,
+            spans, begin, bias, program, tl.minimum(first_key + C.KEYS, end - C.KEYS), counts, True,
+            C.QUERIES, C.KEYS,
         )  # fmt: skip
-        weights = after_reads(weights, reads, position, time)
-        v_tile = load_rows(v, v_stride, first_key, length, KEYS, V_DIM, V_WIDTH, False, KNOWN=True)
-        total = settled(tl.dot(weights.to(v_tile.dtype), v_tile, total, input_precision=PRECISION))
-    return total
-
-
-@triton.jit
-def _add_tiles(
-    total, q_tile, k, v, k_stride, v_stride, first_query, ranges, length, rule, half_scale, position, time,
-    query_least, query_most, key_bounds, num_blocks, amount, rate, times,
-    KEYS: tl.constexpr, QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr,
-    V_WIDTH: tl.constexpr, MASK: tl.constexpr,
-    POWER: tl.constexpr, IDENTITY: tl.constexpr, FAST: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
-    """Add all tiles of some ranges, with the mask."""
-    place = place_of(ranges, 0, KEYS, MASK)
-    QUERIES: tl.constexpr = q_tile.shape[0]  # noqa: N806
-    span = outlook(
-        time, query_least, query_most, key_bounds, num_blocks, first_query, place, length, True, QUERIES, KEYS
-    )
-    for step in tl.range(0, count_all(ranges, KEYS, MASK)):
-        next_place = place_of(ranges, step + 1, KEYS, MASK)
-        next_span = outlook(
-            time, query_least, query_most, key_bounds, num_blocks, first_query, next_place, length, True,
-            QUERIES, KEYS,
-        )  # fmt: skip
-        total = _add_tile(
-            total, q_tile, k, v, k_stride, v_stride, first_query, place, length, rule,
-            half_scale, position, time, span, amount, rate, times,
-            KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, MASK, POWER, IDENTITY, FAST, PRECISION,
-        )  # fmt: skip
-        place = next_place
-        span = next_span
+        weights = after_reads(weights, reads, bias)
+        v_tile = load_rows(
+            v, C.SECOND_STRIDE, first_key, length, C.KEYS, C.V_DIM, C.V_WIDTH, False, KNOWN=True
+        )
+        total = settled(tl.dot(weights.to(v_tile.dtype), v_tile, total, input_precision=C.PRECISION))
     return total
 
 
@@ -114,79 +71,40 @@ def _add_tiles(
 def forward_kernel(
     q, k, v, out, tiles, num_tiles, rules, num_sequences, position, position_head,
     time, time_head, amount, rate, decay_head, query_time, timestamp, seconds, bounds,
-    borders, wide_borders, near, older, tokens,
-    num_blocks, q_stride, q_head, k_stride: tl.constexpr, k_head, v_stride: tl.constexpr, v_head, out_stride,
+    borders, wide_borders, near, older, tokens, num_blocks, q_stride, q_head, k_head, v_head, out_stride,
     window, front, context, half_scale, output_scale,
-    QUERIES: tl.constexpr, KEYS: tl.constexpr,
-    QK_DIM: tl.constexpr, QK_WIDTH: tl.constexpr, V_DIM: tl.constexpr, V_WIDTH: tl.constexpr,
-    MASK: tl.constexpr, POWER: tl.constexpr, IDENTITY: tl.constexpr,
-    FAST: tl.constexpr, PRECISION: tl.constexpr, SPLIT: tl.constexpr,
+    C: tl.constexpr,
 ):  # fmt: skip
     head = tl.program_id(0)
     start, length, number, blocks, sequence = read_tile(tiles, num_tiles, tl.program_id(1))
     # The last tile of a sequence sees the most keys and goes first.
-    first = ((length + QUERIES - 1) // QUERIES - 1 - number) * QUERIES
+    first = ((length + C.QUERIES - 1) // C.QUERIES - 1 - number) * C.QUERIES
     if length == 0:
         return
-    k += start * k_stride + head * k_head
-    v += start * v_stride + head * v_head
-    rule, row = read_rule(rules, num_sequences, sequence, start, length, window, front, context, MASK)
-    times = (seconds, seconds, query_time, timestamp, borders, wide_borders, near)
+    k += start * C.FIRST_STRIDE + head * k_head
+    v += start * C.SECOND_STRIDE + head * v_head
+    rule, row = read_rule(rules, num_sequences, sequence, start, length, window, front, context, C.MASK)
+    times = TimeColumns(seconds, seconds, query_time, timestamp, borders, wide_borders, near)
     if seconds is not None:
-        times = from_token(times, start, tokens)
-    if position is not None:
-        position += head * position_head
-    if time is not None:
-        time += head * time_head
-    if amount is not None:
-        amount += head * decay_head
-        rate += head * decay_head
+        times = times_of_sequence(times, start, tokens)
+    bias = Bias(
+        None if position is None else position + head * position_head,
+        None if time is None else time + head * time_head,
+        None if amount is None else amount + head * decay_head,
+        None if rate is None else rate + head * decay_head,
+        times,
+    )
     q += row * q_stride + head * q_head
-    out += row * out_stride + head * V_DIM
-    query_least = 0
-    query_most = 0
-    key_bounds = bounds
-    if time is not None:
-        query_least, query_most = block_bounds(bounds + blocks, num_blocks, first, length, QUERIES)
-        key_bounds = bounds + 2 * num_blocks + blocks
-    q_tile = load_rows(q, q_stride, first, length, QUERIES, QK_DIM, QK_WIDTH, True, rule[4])
-    whole_begin, whole_end, ranges = key_ranges(first, length, rule, QUERIES, KEYS, MASK)
-    total = tl.zeros((QUERIES, V_WIDTH), tl.float32)
-    if SPLIT and time is not None:
-        counts, ordered = counts_of(older, start)
-        whole_end = tl.where(ordered, whole_end, whole_begin)
-        place, end = ranges[0], ranges[3]
-        while place < end:
-            stop, again = find_run(
-                query_least, query_most, key_bounds, num_blocks, place, whole_begin, whole_end, end, length,
-                True, KEYS,
-            )  # fmt: skip
-            if place < stop:
-                total = _add_run(
-                    total, q_tile, k, v, k_stride, v_stride, first, place, stop, length, half_scale,
-                    position, time, query_least, query_most, key_bounds, num_blocks, counts, amount, rate,
-                    times, KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, POWER, IDENTITY, FAST, PRECISION,
-                )  # fmt: skip
-            total = _add_tiles(
-                total, q_tile, k, v, k_stride, v_stride, first, (stop, again, again, again, again, again),
-                length, rule, half_scale, position, time, query_least, query_most, key_bounds, num_blocks,
-                amount, rate, times, KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, MASK, POWER, IDENTITY, FAST,
-                PRECISION,
-            )  # fmt: skip
-            place = again
-    else:
-        if SPLIT:
-            total = _add_run(
-                total, q_tile, k, v, k_stride, v_stride, first, whole_begin, whole_end, length, half_scale,
-                position, time, query_least, query_most, key_bounds, num_blocks, None, amount, rate, times,
-                KEYS, QK_DIM, QK_WIDTH, V_DIM, V_WIDTH, POWER, IDENTITY, FAST, PRECISION,
-            )  # fmt: skip
-        else:
-            # One loop with the mask: half the code, compiled in half the time.
-            ranges = join(ranges, MASK)
-        total = _add_tiles(
-            total, q_tile, k, v, k_stride, v_stride, first, ranges, length, rule, half_scale, position, time,
-            query_least, query_most, key_bounds, num_blocks, amount, rate, times, KEYS, QK_DIM, QK_WIDTH,
-            V_DIM, V_WIDTH, MASK, POWER, IDENTITY, FAST, PRECISION,
-        )  # fmt: skip
-    store_rows(out, out_stride, first, length, total * output_scale, QUERIES, V_DIM, V_WIDTH, rule[4])
+    out += row * out_stride + head * C.V_DIM
+    rows = seconds_of_rows(time, bounds, num_blocks, blocks, first, length, True, C.QUERIES)
+    q_tile = load_rows(q, q_stride, first, length, C.QUERIES, C.QK_DIM, C.QK_WIDTH, True, rule.skip)
+    # A constant's member within a tuple would be a mere number of Python's.
+    QUERIES: tl.constexpr = C.QUERIES  # noqa: N806
+    V_WIDTH: tl.constexpr = C.V_WIDTH  # noqa: N806
+    program = Program(start, length, first, rule, rows)
+    ranges = key_ranges(first, length, rule, C.QUERIES, C.KEYS, C.MASK)
+    total = add_all_tiles(
+        tl.zeros((QUERIES, V_WIDTH), tl.float32), q_tile, (k, v), program, ranges, half_scale, bias, older,
+        _add_run, _add_tile, True, C,
+    )  # fmt: skip
+    store_rows(out, out_stride, first, length, total * output_scale, C.QUERIES, C.V_DIM, C.V_WIDTH, rule.skip)

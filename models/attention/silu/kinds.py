@@ -9,6 +9,7 @@ import torch
 
 from models.attention.silu.band import band_kernel
 from models.attention.silu.forward import forward_kernel
+from models.attention.silu.kernel_arguments import Constants
 from models.attention.silu.keys import key_kernel
 from models.attention.silu.queries import query_kernel
 from models.attention.silu.sight import RICH
@@ -115,7 +116,7 @@ class Launchers:
         shape = self.shapes.forward
         return Launcher(forward_kernel, shape, self.device, self._constants() | {
             "out_stride": self.kind.heads * self.kind.v_dim,
-            "QUERIES": shape.tile, "KEYS": shape.stream, "SPLIT": self._split,
+            "C": self._compiled_for(shape.tile, shape.stream, *self._strides[1:3]),
         })  # fmt: skip
 
     @cached_property
@@ -123,7 +124,7 @@ class Launchers:
         kind, shape = self.kind, self.shapes.keys
         return Launcher(key_kernel, shape, self.device, self._backward_constants() | {
             "dk_stride": kind.heads * kind.qk_dim, "dv_stride": kind.heads * kind.v_dim,
-            "KEYS": shape.tile, "QUERIES": shape.stream, "SPLIT": self._split,
+            "C": self._compiled_for(shape.stream, shape.tile, self._strides[0], self._strides[3]),
         })  # fmt: skip
 
     @cached_property
@@ -131,7 +132,7 @@ class Launchers:
         kind, shape = self.kind, self.shapes.queries
         return Launcher(query_kernel, shape, self.device, self._backward_constants() | {
             "dq_stride": kind.heads * kind.qk_dim,
-            "QUERIES": shape.tile, "KEYS": shape.stream, "SPLIT": self._split,
+            "C": self._compiled_for(shape.tile, shape.stream, *self._strides[1:3]),
             "position_row": self.position_sums[1] if _head_stride(kind.position, 2) else 0,
             "time_row": self.time_sums[1] if _head_stride(kind.time, 2) else 0,
         })  # fmt: skip
@@ -139,6 +140,7 @@ class Launchers:
     @cached_property
     def band(self) -> Launcher:
         return Launcher(band_kernel, _BAND_SHAPE, self.device, self._constants() | {
+            "MASK": self.kind.mask, "PRECISION": self._precision,
             "time_row": self.time_sums[1] if _head_stride(self.kind.time, 2) else 0,
         })  # fmt: skip
 
@@ -174,6 +176,24 @@ class Launchers:
         sums = {} if self._summed else _WITHOUT_SUMS
         return self._constants() | sums | {"given_stride": given[0], "given_head": given[1]}
 
+    def _compiled_for(
+        self, queries: int, keys: int, first: tuple[int, ...], second: tuple[int, ...]
+    ) -> Constants:
+        """Given a tile's queries and keys, and the strides of the two tensors that are streamed."""
+        kind = self.kind
+        return Constants(
+            QUERIES=queries, KEYS=keys,
+            QK_DIM=kind.qk_dim, QK_WIDTH=width(kind.qk_dim), V_DIM=kind.v_dim, V_WIDTH=width(kind.v_dim),
+            MASK=kind.mask, POWER=kind.power, IDENTITY=kind.identity,
+            FAST=kind.dtype.itemsize == 2 and not INTERPRETED,
+            PRECISION=self._precision, SPLIT=self._split, FIRST_STRIDE=first[0], SECOND_STRIDE=second[0],
+        )  # fmt: skip
+
+    @property
+    def _precision(self) -> str:
+        # Three products of TF32 halves are float32 to its last bits or two, on the matrix units.
+        return "tf32x3" if self.kind.precise else "tf32"
+
     def _constants(self) -> dict[str, object]:
         """What all kernels but `settle_kernel` are given alike."""
         kind, (q, k, v) = self.kind, self._strides[:3]
@@ -181,15 +201,9 @@ class Launchers:
             "q_stride": q[0], "q_head": q[1],
             "k_stride": k[0], "k_head": k[1],
             "v_stride": v[0], "v_head": v[1],
-            "QK_DIM": kind.qk_dim, "QK_WIDTH": width(kind.qk_dim),
-            "V_DIM": kind.v_dim, "V_WIDTH": width(kind.v_dim),
-            "window": kind.window, "front": kind.front, "context": kind.context, "MASK": kind.mask,
+            "window": kind.window, "front": kind.front, "context": kind.context,
             "position_head": _head_stride(kind.position, 2), "time_head": _head_stride(kind.time, 2),
             "decay_head": _head_stride(kind.decay, 1),
-            "POWER": kind.power, "IDENTITY": kind.identity,
-            "FAST": kind.dtype.itemsize == 2 and not INTERPRETED,
-            # Three products of TF32 halves are float32 to its last bits or two, on the matrix units.
-            "PRECISION": "tf32x3" if kind.precise else "tf32",
         }  # fmt: skip
 
 

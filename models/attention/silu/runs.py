@@ -33,17 +33,16 @@ _WARP = tl.constexpr(32)
 
 @triton.jit
 def find_run(
-    own_least, own_most, bounds, num_blocks, begin, whole_begin, whole_end, end, length,
-    OWN_QUERIES: tl.constexpr, SIZE: tl.constexpr,
-):  # fmt: skip
+    seconds, begin, whole_begin, whole_end, end, length, OWN_QUERIES: tl.constexpr, SIZE: tl.constexpr
+):
     """Columns from `begin` to `end`: the place where the run that begins there stops, and the next begins.
 
     Only tiles from `whole_begin` to `whole_end` need no mask. Either part may be empty, not both.
     """
     tile = begin + SIZE * tl.arange(0, _TILES)
     past = begin + SIZE * _TILES
-    least, most = block_bounds(bounds, num_blocks, tile, length, SIZE)
-    way, _, _ = find_way(own_least, own_most, least, most, OWN_QUERIES, _FEW)
+    least, most = block_bounds(seconds.bounds, seconds.num_blocks, tile, length, SIZE)
+    way, _, _ = find_way(seconds.least, seconds.most, least, most, OWN_QUERIES, _FEW)
     simple = (way <= _BORDERS) & (tile >= whole_begin) & (tile < whole_end)
     stop = tl.min(tl.where(simple, past, tile))
     again = tl.min(tl.where(simple & (tile > stop), tile, past))
@@ -57,10 +56,7 @@ def no_spans():
 
 
 @triton.jit
-def _spans_from(
-    spans, ahead, time, own_least, own_most, bounds, num_blocks, first, length, OWN_QUERIES: tl.constexpr,
-    SIZE: tl.constexpr,
-):  # fmt: skip
+def _spans_from(spans, ahead, time, program, first, OWN_QUERIES: tl.constexpr, SIZE: tl.constexpr):
     """The spans of a run's tiles, looked up where the tile `ahead` places from its begin needs new ones.
 
     Those of the next tiles at a time, one in each thread of a warp: packed ends, and bits of the least
@@ -69,8 +65,9 @@ def _spans_from(
     if time is not None:  # noqa: SIM102
         if ahead % (_WARP * SIZE) == 0:
             tile = first + SIZE * tl.arange(0, _WARP)
-            least, most = block_bounds(bounds, num_blocks, tile, length, SIZE)
-            least, most = differences(own_least, own_most, least, most, OWN_QUERIES)
+            seconds = program.seconds
+            least, most = block_bounds(seconds.bounds, seconds.num_blocks, tile, program.length, SIZE)
+            least, most = differences(seconds.least, seconds.most, least, most, OWN_QUERIES)
             low, high = bucket_range(least, most)
             spans = ((low << 8) + high, tl.cast(tl.load(time + low), tl.int32, bitcast=True))
     return spans
@@ -78,8 +75,8 @@ def _spans_from(
 
 @triton.jit
 def read_ahead(
-    spans, begin, position, time, own_least, own_most, bounds, num_blocks, first_row, first_column, length,
-    counts, OWN_QUERIES: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    spans, begin, bias, program, first_column, counts,
+    OWN_QUERIES: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """The spans of the next tiles of a run from `begin` on, given those before; and what the bias of a tile
     takes from memory, but for its third bucket and more: what positions add, packed ends, the least bucket's
@@ -89,59 +86,56 @@ def read_ahead(
     """
     SIGN: tl.constexpr = 1 if OWN_QUERIES else -1
     ahead = first_column - begin
-    spans = _spans_from(
-        spans, ahead, time, own_least, own_most, bounds, num_blocks, first_column, length, OWN_QUERIES,
-        COLUMNS,
-    )  # fmt: skip
+    spans = _spans_from(spans, ahead, bias.time, program, first_column, OWN_QUERIES, COLUMNS)
     zero, nothing = tl.full((), 0, tl.int32), tl.full((), 0.0, tl.float32)
     placed = nothing
-    if position is not None:
-        placed = read_diagonals(position, SIGN * (first_row - first_column), ROWS, COLUMNS, SIGN)
+    if bias.position is not None:
+        placed = read_diagonals(bias.position, SIGN * (program.first - first_column), ROWS, COLUMNS, SIGN)
     ends, base, above, count = zero, nothing, nothing, nothing
-    if time is not None:
+    if bias.time is not None:
         here = tl.arange(0, _WARP) * COLUMNS == ahead % (_WARP * COLUMNS)
         # A sum of integers over a warp is one instruction.
         ends = tl.sum(tl.where(here, spans[0], 0))
         base = tl.cast(tl.sum(tl.where(here, spans[1], 0)), tl.float32, bitcast=True)
         low, _ = lowest_and_highest(ends)
-        above = read(time, tl.minimum(low + 1, _LAST_BUCKET))
-        count = read_counts(counts, first_row, low + 1, ROWS)
+        above = read(bias.time, tl.minimum(low + 1, _LAST_BUCKET))
+        count = read_counts(counts, program.first, low + 1, ROWS)
     return spans, (placed, ends, base, above, count)
 
 
 @triton.jit
-def after_reads(scores, reads, position, time):
+def after_reads(scores, reads, bias):
     """Scores, computed once all is asked for that `read_ahead` reads for the next tile: before more rows of
     other tensors are."""
-    if position is not None:
+    if bias.position is not None:
         scores = beside(scores, reads[0])
-    if time is not None:
+    if bias.time is not None:
         scores = beside(scores, reads[4])
     return scores
 
 
 @triton.jit
 def half_run_scores(
-    products, half_scale, reads, position, time, counts, first_row, first_column, query_place, key_place,
-    length, amount, rate, times, OWN_QUERIES: tl.constexpr, POWER: tl.constexpr,
+    products, half_scale, reads, bias, counts, first_row, first_column, query_place, key_place, length,
+    OWN_QUERIES: tl.constexpr, POWER: tl.constexpr,
 ):  # fmt: skip
     """`(qk_scale * products + bias) / 2` of one tile of a run, given what was read ahead."""
     placed, ends, base, above, count = reads
     half = products * half_scale
-    if time is not None:
+    if bias.time is not None:
         half += 0.5 * base
-    if position is not None:
+    if bias.position is not None:
         # Added to the base first, once for each different position, it would hold up the product: the
         # compiler puts those sums, and with them the wait for memory, before the product's last part.
         half += 0.5 * placed
-    if time is not None:
+    if bias.time is not None:
         low, high = lowest_and_highest(ends)
         # Within an `if`: the compiler reads no tiles ahead in a loop that holds another loop directly.
         if high > low:
             half = _add_rises(
-                half, time, counts, low, high, first_row, first_column, base, above, count, OWN_QUERIES
+                half, bias.time, counts, low, high, first_row, first_column, base, above, count, OWN_QUERIES
             )
-    return add_decay(half, query_place, key_place, length, amount, rate, times, POWER)
+    return add_decay(half, query_place, key_place, length, bias, POWER)
 
 
 @triton.jit

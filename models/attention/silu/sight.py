@@ -13,6 +13,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from models.attention.silu.kernel_arguments import MaskRule, TileRanges
+
 CAUSAL, WINDOW, RICH = 0, 1, 2
 _WINDOW = tl.constexpr(WINDOW)
 _RICH = tl.constexpr(RICH)
@@ -25,22 +27,22 @@ def read_rule(rules, num_sequences, sequence, start, length, window, front, cont
         history = tl.load(rules + sequence).to(tl.int32)
         row = tl.load(rules + num_sequences + sequence)
         skip = tl.load(rules + 2 * num_sequences + sequence).to(tl.int32)
-        return (window, front, context, history, skip), row
+        return MaskRule(window, front, context, history, skip), row
     else:
-        return (window, front, context, length, length * 0), start
+        return MaskRule(window, front, context, length, length * 0), start
 
 
 @triton.jit
 def stand(place, rule):
     """Where a token stands: at its place, but for context and candidates."""
-    return tl.maximum(tl.minimum(place, rule[3]) - tl.maximum(rule[2] - 1, 0), 0)
+    return tl.maximum(tl.minimum(place, rule.history) - tl.maximum(rule.context - 1, 0), 0)
 
 
 @triton.jit
 def in_step(query_place, key_place, rule):
     """Whether two tokens stand as far apart as their places are."""
-    shift = rule[2] - 1
-    return (key_place >= shift) & (query_place >= shift) & (query_place <= rule[3])
+    shift = rule.context - 1
+    return (key_place >= shift) & (query_place >= shift) & (query_place <= rule.history)
 
 
 @triton.jit
@@ -48,10 +50,10 @@ def visible(query_place, key_place, rule, MASK: tl.constexpr):
     """Whether a query sees a key."""
     if MASK == _RICH:
         apart = stand(query_place, rule) - stand(key_place, rule)
-        near = (apart > 0) & ((apart < rule[0]) | (key_place < rule[1]))
-        return near | (query_place == key_place) | ((query_place < rule[2]) & (key_place < rule[2]))
+        near = (apart > 0) & ((apart < rule.window) | (key_place < rule.front))
+        return near | (query_place == key_place) | ((query_place < rule.context) & (key_place < rule.context))
     elif MASK == _WINDOW:
-        return (query_place >= key_place) & (query_place - key_place < rule[0])
+        return (query_place >= key_place) & (query_place - key_place < rule.window)
     else:
         return query_place >= key_place
 
@@ -75,18 +77,18 @@ def key_ranges(first, length, rule, QUERIES: tl.constexpr, KEYS: tl.constexpr, M
         # Candidates see the history, then only themselves.
         past = tl.where(first > history, (history + KEYS - 1) // KEYS * KEYS, end)
         own = tl.where(first > history, tl.maximum(first // KEYS * KEYS, past), end)
-        return end, end, (0, front_end, begin, past, own, end)
+        return TileRanges(end, end, (0, front_end, begin, past, own, end))
     else:
         whole_end = (first + 1) // KEYS * KEYS
         begin = 0
         # Rows past the end of the sequence are farther from the first keys than any position table reaches.
         near = length
         if MASK == _WINDOW:
-            begin = tl.maximum(first - rule[0] + 1, 0) // KEYS * KEYS
-            near = tl.minimum(near, rule[0])
+            begin = tl.maximum(first - rule.window + 1, 0) // KEYS * KEYS
+            near = tl.minimum(near, rule.window)
         whole_begin = tl.maximum(first + QUERIES - near + KEYS - 1, 0) // KEYS * KEYS
         whole_begin = tl.minimum(whole_begin, whole_end)
-        return whole_begin, whole_end, (begin, whole_begin, whole_end, end, end, end)
+        return TileRanges(whole_begin, whole_end, (begin, whole_begin, whole_end, end, end, end))
 
 
 @triton.jit
@@ -100,17 +102,17 @@ def query_ranges(first, length, rule, QUERIES: tl.constexpr, KEYS: tl.constexpr,
         end = tl.where((first >= history) & (first >= context), tl.minimum(first + KEYS, length), end)
         begin = tl.where(first < context, 0, begin)
         begin = tl.maximum(begin, skip // QUERIES * QUERIES)
-        return end, end, (begin, end, end, end, end, end)
+        return TileRanges(end, end, (begin, end, end, end, end, end))
     else:
         end = length
         whole_end = length // QUERIES * QUERIES
         if MASK == _WINDOW:
-            end = tl.minimum(length, first + KEYS - 1 + rule[0])
-            whole_end = tl.minimum(whole_end, (first + rule[0]) // QUERIES * QUERIES)
+            end = tl.minimum(length, first + KEYS - 1 + rule.window)
+            whole_end = tl.minimum(whole_end, (first + rule.window) // QUERIES * QUERIES)
         whole_begin = tl.minimum((first + KEYS - 1 + QUERIES - 1) // QUERIES * QUERIES, end)
         whole_begin = tl.where(whole_begin > whole_end, end, whole_begin)
         whole_end = tl.maximum(whole_end, whole_begin)
-        return whole_begin, whole_end, (begin, whole_begin, whole_end, end, end, end)
+        return TileRanges(whole_begin, whole_end, (begin, whole_begin, whole_end, end, end, end))
 
 
 @triton.jit

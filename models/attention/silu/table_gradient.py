@@ -48,8 +48,7 @@ _STRIPE, _BUCKETS = tl.constexpr(STRIPE), tl.constexpr(NUM_BUCKETS)
 _TIME_SUMS, _BAND = tl.constexpr(TIME_SUMS), tl.constexpr(BAND)
 _RICH = tl.constexpr(RICH)
 
-# Below, `sums` is the tuple (position sums, time sums, scale, band): rows of int64 of a head or None, how
-# many an amount of 1 is, and the sequence's first row of the band (`time_gradient`). `held` is what a program
+# Below, `sums` are `kernel_arguments.TableSums`. `held` is what a program
 # has not sent yet: the tuple (two parts of `diagonals` that the next tile of keys adds to, sum of tiles of
 # the same lowest bucket in parts `[stripes, 8, 8]`, that bucket).
 
@@ -76,10 +75,10 @@ def find_scale(most, limit):
 def hold_nothing(sums, QUERIES: tl.constexpr):
     zero = tl.full((), 0, tl.int32)
     first, second, rest = zero, zero, zero
-    if sums[0] is not None:
+    if sums.position is not None:
         first = tl.zeros((QUERIES // _STRIPE, 8, 8), tl.float32)
         second = tl.zeros((QUERIES // _STRIPE, 8, 8), tl.float32)
-    if sums[1] is not None:
+    if sums.time is not None:
         rest = tl.zeros((QUERIES // _STRIPE, 8, 8), tl.float32)
     return first, second, rest, zero
 
@@ -92,14 +91,13 @@ def add_run_tile(held, dscores, first_query, first_key, ends, counts, sums):
     """
     first, second, rest, bucket = held
     blocks = block_diagonals(dscores)
-    if sums[1] is not None:
-        _, time_sums, scale, _, _ = sums
-        rest, bucket = add_lowest(rest, bucket, blocks, ends, time_sums, scale)
+    if sums.time is not None:
+        rest, bucket = add_lowest(rest, bucket, blocks, ends, sums.time, sums.scale)
         low, high = lowest_and_highest(ends)
         # Within an `if`: the compiler reads no tiles ahead in a loop that holds another loop directly.
         if high > low:
-            add_beyond_few(dscores, low, high, counts, first_query, first_key, time_sums, scale)
-    if sums[0] is not None:
+            add_beyond_few(dscores, low, high, counts, first_query, first_key, sums.time, sums.scale)
+    if sums.position is not None:
         first, second = _add_positions(first, second, blocks, first_query - first_key, sums)
     return first, second, rest, bucket
 
@@ -113,22 +111,21 @@ def add_tile(
     positions nothing."""
     first, second, rest, bucket = held
     blocks = block_diagonals(dscores)
-    if sums[1] is not None:
-        _, time_sums, scale, band, unit = sums
+    if sums.time is not None:
         column = first_key - band_begin(first_query)
         if (column >= 0) & (column < _BAND):
-            store_in_band(band, dscores, first_query, column, length, unit)
+            store_in_band(sums.band, dscores, first_query, column, length, sums.band_scale)
         else:
-            rest, bucket = add_lowest(rest, bucket, blocks, ends, time_sums, scale)
+            rest, bucket = add_lowest(rest, bucket, blocks, ends, sums.time, sums.scale)
             low, high = lowest_and_highest(ends)
             if high > low:
                 found = beside(pair_buckets(query_place, key_place, length, times), dscores)
-                add_beyond_of_pairs(dscores, found, low, high, time_sums, scale)
-    if sums[0] is not None:
+                add_beyond_of_pairs(dscores, found, low, high, sums.time, sums.scale)
+    if sums.position is not None:
         if MASK == _RICH:
             steady = in_step(query_place, key_place, rule)
             blocks = block_diagonals(tl.where(steady, dscores, 0.0))
-            if (first_key < rule[2] - 1) | (first_query + query_place.shape[0] - 1 > rule[3]):
+            if (first_key < rule.context - 1) | (first_query + query_place.shape[0] - 1 > rule.history):
                 _add_out_of_step(sums, dscores, query_place, key_place, rule)
         first, second = _add_positions(first, second, blocks, first_query - first_key, sums)
         _send((first, second), first_query - first_key - key_place.shape[1], sums)
@@ -141,7 +138,7 @@ def add_tile(
 def send_held(held, apart, sums):
     """Send what is held of positions after a run; `apart` is the place of the first query less that of the
     first key past the run."""
-    if sums[0] is not None:
+    if sums.position is not None:
         _send((held[0], held[1]), apart, sums)
         return tl.zeros_like(held[0]), tl.zeros_like(held[1]), held[2], held[3]
     else:
@@ -151,8 +148,8 @@ def send_held(held, apart, sums):
 @triton.jit
 def send_last(held, sums):
     """Send what is held of times."""
-    if sums[1] is not None:
-        send_lowest(held[2], held[3], sums[1], sums[2])
+    if sums.time is not None:
+        send_lowest(held[2], held[3], sums.time, sums.scale)
 
 
 @triton.jit
@@ -173,11 +170,15 @@ def _send(parts, apart, sums):
     COUNT: tl.constexpr = len(parts)
     EACH: tl.constexpr = 8 // COUNT
     total, row, stripe, column = _totals(parts)
-    place = sums[0] + tl.multiple_of(apart + _BEFORE, 8) + (_STRIPE * stripe + 8 * (1 - row // EACH) + column)
+    place = (
+        sums.position
+        + tl.multiple_of(apart + _BEFORE, 8)
+        + (_STRIPE * stripe + 8 * (1 - row // EACH) + column)
+    )
     if COUNT == 8:
-        tl.atomic_add(place, whole(total, sums[2]), sem="relaxed")
+        tl.atomic_add(place, whole(total, sums.scale), sem="relaxed")
     else:
-        tl.atomic_add(place, whole(total, sums[2]), mask=row % EACH == 0, sem="relaxed")
+        tl.atomic_add(place, whole(total, sums.scale), mask=row % EACH == 0, sem="relaxed")
 
 
 @triton.jit
@@ -194,17 +195,17 @@ def _totals(parts):
 def _add_out_of_step(sums, dscores, query_place, key_place, rule):
     """Add what candidates and context give to the position table, where many pairs share one distance: sums
     along the tile first, then few additions."""
-    nearest = sums[0] + (_BEFORE - 1)  # of `i - j = 0`
-    shift = rule[2] - 1
-    context = (query_place <= rule[3]) & ((key_place < shift) | (query_place < shift))
-    rows = whole(tl.sum(tl.where(context, dscores, 0.0), axis=1, keep_dims=True), sums[2])
-    tl.atomic_add(nearest + stand(query_place, rule), rows, mask=query_place <= rule[3], sem="relaxed")
-    candidate = query_place > rule[3]
+    nearest = sums.position + (_BEFORE - 1)  # of `i - j = 0`
+    shift = rule.context - 1
+    context = (query_place <= rule.history) & ((key_place < shift) | (query_place < shift))
+    rows = whole(tl.sum(tl.where(context, dscores, 0.0), axis=1, keep_dims=True), sums.scale)
+    tl.atomic_add(nearest + stand(query_place, rule), rows, mask=query_place <= rule.history, sem="relaxed")
+    candidate = query_place > rule.history
     own = query_place == key_place
-    columns = whole(tl.sum(tl.where(candidate & ~own, dscores, 0.0), axis=0, keep_dims=True), sums[2])
-    apart = tl.maximum(stand(rule[3], rule) - stand(key_place, rule), 0)
-    tl.atomic_add(nearest + apart, columns, mask=key_place < rule[3], sem="relaxed")
-    total = whole(tl.sum(tl.where(candidate & own, dscores, 0.0)), sums[2])
+    columns = whole(tl.sum(tl.where(candidate & ~own, dscores, 0.0), axis=0, keep_dims=True), sums.scale)
+    apart = tl.maximum(stand(rule.history, rule) - stand(key_place, rule), 0)
+    tl.atomic_add(nearest + apart, columns, mask=key_place < rule.history, sem="relaxed")
+    total = whole(tl.sum(tl.where(candidate & own, dscores, 0.0)), sums.scale)
     tl.atomic_add(nearest, total, sem="relaxed")
 
 

@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 from models.gpu.interpreter import INTERPRETED
 from models.gpu.launcher import launch, with_contiguous_rows
 from models.gpu.tile_shape import TileShape
-from models.layers.kernels.norm_kernels import backward_kernel, forward_kernel, sum_kernel
+from models.layers.kernels.norm_kernels import Sizes, backward_kernel, forward_kernel, sum_kernel
 
 _SUM_ROWS, _SUM_COLUMNS = 256, 8
 _VECTOR_BYTES = 16
@@ -105,9 +105,11 @@ def _arguments(
     size = x.element_size() if gate is None else max(x.element_size(), gate.element_size())
     return {
         "x": x, "weight": weight, "bias": bias, "gate": gate, "keep": keep, "tokens": x.shape[0],
-        "eps": numbers.eps, "keep_scale": numbers.keep_scale, "CENTERED": numbers.centered,
-        "X_STRIDE": x_stride, "GATE_STRIDE": gate_stride, "DIM": dim, "WIDTH": _width(dim),
-        "ROWS": shape.tile, "VECTOR": gcd(_VECTOR_BYTES // size, dim, x_stride, gate_stride),
+        "eps": numbers.eps, "keep_scale": numbers.keep_scale,
+        "SIZES": Sizes(
+            X_STRIDE=x_stride, GATE_STRIDE=gate_stride, DIM=dim, WIDTH=_width(dim), ROWS=shape.tile,
+            VECTOR=gcd(_VECTOR_BYTES // size, dim, x_stride, gate_stride), CENTERED=numbers.centered,
+        ),
     }  # fmt: skip
 
 

@@ -6,12 +6,32 @@ Gradients of weight and bias are summed without atomics: each program writes one
 and a second kernel adds these up in a fixed order.
 """
 # mypy: allow-untyped-defs
-# ruff: noqa: N803
+# ruff: noqa: N803, N806
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import triton
 import triton.language as tl
+
+
+class Sizes(NamedTuple):
+    """What the kernels are compiled for: one `tl.constexpr` argument."""
+
+    X_STRIDE: int
+    """Numbers from row to row."""
+    GATE_STRIDE: int
+    DIM: int
+    """Numbers in a row."""
+    WIDTH: int
+    """DIM rounded up to a power of two."""
+    ROWS: int
+    """Of a tile."""
+    VECTOR: int
+    """Numbers that a thread reads at a time."""
+    CENTERED: bool
+    """LayerNorm, or else RMSNorm."""
 
 
 @triton.jit
@@ -65,21 +85,24 @@ def _standardize(x, exists, eps, DIM: tl.constexpr, CENTERED: tl.constexpr):
 @triton.jit(do_not_specialize=("tokens",))
 def forward_kernel(
     x, weight, bias, gate, keep, out, tokens, eps, keep_scale,
-    X_STRIDE: tl.constexpr, GATE_STRIDE: tl.constexpr, DIM: tl.constexpr, WIDTH: tl.constexpr,
-    ROWS: tl.constexpr, VECTOR: tl.constexpr, CENTERED: tl.constexpr,
+    SIZES: tl.constexpr,
 ):  # fmt: skip
     """One program ROWS rows. `keep` and `out` lie dense."""
+    DIM: tl.constexpr = SIZES.DIM
+    WIDTH: tl.constexpr = SIZES.WIDTH
+    ROWS: tl.constexpr = SIZES.ROWS
+    VECTOR: tl.constexpr = SIZES.VECTOR
     first = tl.program_id(0) * ROWS
     column = tl.arange(0, WIDTH)
     exists = (first + tl.arange(0, ROWS) < tokens)[:, None] & (column < DIM)[None, :]
-    found = _load(x, first, exists, X_STRIDE, ROWS, WIDTH, VECTOR)
-    result, _ = _standardize(found, exists, eps, DIM, CENTERED)
+    found = _load(x, first, exists, SIZES.X_STRIDE, ROWS, WIDTH, VECTOR)
+    result, _ = _standardize(found, exists, eps, DIM, SIZES.CENTERED)
     if weight is not None:
         result *= tl.load(weight + column, mask=column < DIM, other=0.0).to(tl.float32)[None, :]
     if bias is not None:
         result += tl.load(bias + column, mask=column < DIM, other=0.0).to(tl.float32)[None, :]
     if gate is not None:
-        result *= _load(gate, first, exists, GATE_STRIDE, ROWS, WIDTH, VECTOR)
+        result *= _load(gate, first, exists, SIZES.GATE_STRIDE, ROWS, WIDTH, VECTOR)
     if keep is not None:
         result *= _load(keep, first, exists, DIM, ROWS, WIDTH, VECTOR) * keep_scale
     _store(out, first, exists, result, DIM, ROWS, WIDTH, VECTOR)
@@ -88,13 +111,16 @@ def forward_kernel(
 @triton.jit(do_not_specialize=("tokens",))
 def backward_kernel(
     x, weight, bias, gate, keep, given, dx, dgate, sums, tokens, eps, keep_scale,
-    X_STRIDE: tl.constexpr, GATE_STRIDE: tl.constexpr, DIM: tl.constexpr, WIDTH: tl.constexpr,
-    ROWS: tl.constexpr, VECTOR: tl.constexpr, CENTERED: tl.constexpr,
+    SIZES: tl.constexpr,
 ):  # fmt: skip
     """Programs take ROWS rows in turn. `keep`, `given`, `dx` and `dgate` lie dense.
 
     `sums` is [1 or 2, programs, DIM]: of the gradients of weight and bias, over the rows of each program.
     """
+    DIM: tl.constexpr = SIZES.DIM
+    WIDTH: tl.constexpr = SIZES.WIDTH
+    ROWS: tl.constexpr = SIZES.ROWS
+    VECTOR: tl.constexpr = SIZES.VECTOR
     column = tl.arange(0, WIDTH)
     if weight is not None:
         scale = tl.load(weight + column, mask=column < DIM, other=0.0).to(tl.float32)[None, :]
@@ -104,13 +130,13 @@ def backward_kernel(
         dbias = tl.zeros((ROWS, WIDTH), tl.float32)
     for first in tl.range(tl.program_id(0) * ROWS, tokens, tl.num_programs(0) * ROWS):
         exists = (first + tl.arange(0, ROWS) < tokens)[:, None] & (column < DIM)[None, :]
-        found = _load(x, first, exists, X_STRIDE, ROWS, WIDTH, VECTOR)
+        found = _load(x, first, exists, SIZES.X_STRIDE, ROWS, WIDTH, VECTOR)
         slope = _load(given, first, exists, DIM, ROWS, WIDTH, VECTOR)
-        standard, factor = _standardize(found, exists, eps, DIM, CENTERED)
+        standard, factor = _standardize(found, exists, eps, DIM, SIZES.CENTERED)
         if keep is not None:
             slope *= _load(keep, first, exists, DIM, ROWS, WIDTH, VECTOR) * keep_scale
         if gate is not None:
-            opened = _load(gate, first, exists, GATE_STRIDE, ROWS, WIDTH, VECTOR)
+            opened = _load(gate, first, exists, SIZES.GATE_STRIDE, ROWS, WIDTH, VECTOR)
             normed = standard
             if weight is not None:
                 normed *= scale
@@ -126,7 +152,7 @@ def backward_kernel(
             slope *= scale
         along = tl.sum(slope * standard, axis=1, keep_dims=True) * (1.0 / DIM)
         result = slope - standard * along
-        if CENTERED:
+        if SIZES.CENTERED:
             result -= tl.sum(slope, axis=1, keep_dims=True) * (1.0 / DIM)
         _store(dx, first, exists, result * factor, DIM, ROWS, WIDTH, VECTOR)
     row = sums

@@ -12,6 +12,7 @@ import triton
 import triton.language as tl
 
 from models.attention.silu.diagonals import add_rows, block_diagonals, diagonals
+from models.attention.silu.kernel_arguments import MaskRule, TableSums, TimeColumns
 from models.attention.silu.table_gradient import (
     add_run_tile,
     add_tile,
@@ -79,7 +80,7 @@ def run_kernel(
 ):  # fmt: skip
     """Adds `scores`, [ROWS, count * COLUMNS], as a run of tiles of keys, the first `apart` places before the
     queries. `counts` are rows of `crossings.count_older`, and `ends` of each tile."""
-    sums = (position_sums, time_sums, find_scale(most, limit), None, 0.0)
+    sums = TableSums(position_sums, time_sums, find_scale(most, limit), None, 0.0)
     held = hold_nothing(sums, ROWS)
     for number in tl.range(0, count):
         first = number * COLUMNS
@@ -95,9 +96,9 @@ def tiles_kernel(
     context, history, ROWS: tl.constexpr, COLUMNS: tl.constexpr, MASK: tl.constexpr,
 ):  # fmt: skip
     """Adds `scores`, [rows, length], of all keys and the queries from place `first` on, tile by tile."""
-    sums = (position_sums, time_sums, find_scale(most, limit), band, 1.0)
-    times = (borders, borders, query_time, timestamp, borders, borders)
-    rule = (1 << 30, 0, context, history, 0)
+    sums = TableSums(position_sums, time_sums, find_scale(most, limit), band, 1.0)
+    times = TimeColumns(borders, borders, query_time, timestamp, borders, borders, None)
+    rule = MaskRule(1 << 30, 0, context, history, 0)
     first_row = tl.program_id(0) * ROWS
     first_query = first + first_row
     query_place = (first_query + tl.arange(0, ROWS))[:, None]
