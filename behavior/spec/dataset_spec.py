@@ -56,56 +56,60 @@ class DatasetSpec(Config):
     """Everything `prepare` must know about a log."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    """A short name of letters, digits, dots, underscores and hyphens; kept in the manifest."""
+    """A short name of letters, digits, dots, underscores and hyphens; stored in the manifest."""
     description: str = ""
-    """One line about the data; nothing reads it but people."""
+    """A one-line description for people; otherwise ignored."""
     homepage: str = ""
-    """Where the data are published."""
+    """URL where the data are published."""
     license: str = ""
-    """Terms of use, in a few words."""
+    """License or terms of use, in a few words."""
     events: Annotated[list[EventSource], OneOrMany]
-    """The event files: one group, or a list of groups where files differ in format, columns, behavior or
-    domain. The groups are one log; where times tie, an earlier group comes first."""
+    """The event files (the log): one group, or a list of groups where files differ in format, columns,
+    behavior or domain. The groups form one log; equal timestamps keep the order of the groups."""
     timestamp_unit: Literal["s", "ms", "us", "iso8601", "none"]
-    """Unit of the timestamps: s, ms or us since 1970 (UTC), as whole numbers; iso8601 for text such as
-    2024-05-01T10:00:00Z (UTC where it names no zone), stored in microseconds; none for a log without times,
-    whose order counts. Times before 1970 or from 2100 on are rejected."""
+    """Unit of the timestamps. s, ms or us: integers since the Unix epoch (UTC). iso8601: text such as
+    2024-05-01T10:00:00Z (UTC where it has no offset), stored in microseconds. none: a log without timestamps,
+    in chronological order. Timestamps before 1970 or from 2100 on are rejected."""
     behaviors: list[str] | None = None
-    """Names of all behaviors; the first gets id 1. Needed where a column of the log names them: a row with
-    any other name is rejected. Default: those that the groups of events give, in their order."""
+    """Names of all behaviors (event types); the first has id 1. Required where a column of the log names
+    them: rows with any other name are rejected. Default: those that the groups of events produce, in their
+    order."""
     targets: list[str] | None = None
-    """The behaviors to predict and evaluate; the others are history only. Default: all that the filters
-    keep."""
+    """The target behaviors, which are predicted and evaluated; the others are history only. Default: all that
+    the filters keep."""
     domains: list[str] | None = None
-    """Names of all domains (shops, apps, markets); the first gets id 1. Needed where a column of the log
-    names them. Default: those that the groups of events give, in their order."""
+    """Names of all domains (shops, apps, markets); the first has id 1. Required where a column of the log
+    names them. Default: those that the groups of events name, in their order."""
     domain_ids: DomainIds = DomainIds()
-    """Whether equal user or item ids of two domains are the same user or item."""
+    """Whether equal raw ids in two domains are the same user or item."""
     id_types: IdTypes = IdTypes()
-    """Whether user and item ids are whole numbers or text."""
+    """Types of the raw user and item ids: integer or string."""
     items: Annotated[list[FeatureTable], OneOrMany] = []
-    """A table of items, or several: with different features, or one a domain. Items without a row have
-    missing features; rows of items that the log does not have are left out."""
+    """Item side information: one table, or several with different features or one a domain. Items without a
+    row have missing features; rows of items that are not in the log are ignored."""
     users: Annotated[list[FeatureTable], OneOrMany] = []
-    """A table of users, or several, under the same rules as `items`."""
+    """User side information, under the same rules as `items`."""
     filters: Filters = Filters()
-    """Which events, users and items to leave out."""
+    """Which events, users and items to filter out."""
     max_events: int | None = Field(None, ge=1)
-    """Keep only so many events of each user, the newest, after all filters; the others count as filtered."""
+    """Truncate each user's sequence to its most recent events, after all filters; truncated events count as
+    filtered."""
     split: SplitSpec = SplitSpec()
-    """How each user's sequence is cut into training, validation and test parts."""
+    """How each user's sequence is split into training, validation and test parts."""
     sessions: Sessions | None = None
-    """Numbers the sessions of each user in a column `session` of the sequences. Default: no such column."""
+    """Sessionization: numbers the sessions of each user in a column `session` of the sequences. Default: no
+    such column."""
     vocabulary: VocabularySpec = VocabularySpec()
-    """How item ids of the log become the whole numbers that a model looks up."""
+    """How raw item ids become indices (rows of an embedding table)."""
     packing: PackingSpec = PackingSpec()
-    """How sequences are grouped into packs of about equal size for training."""
+    """Bin packing of sequences for training."""
     max_rejects: Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, le=1)] = 0.01
-    """How many rows may be rejected before the job fails: a whole number counts rows, a number with a point
-    is a share of all rows (1 is one row, 1.0 is all of them). It fails in any case where every row is
-    rejected."""
+    """Error tolerance: how many rows may be rejected before the job fails. An integer counts rows, a number
+    with a decimal point is a share of all rows (1 is one row, 1.0 is all of them). The job fails in any case
+    where every row is rejected."""
     shards: int | None = Field(None, ge=1, le=100_000)
-    """Number of sequence files, into which users are spread by hash. Default: one for about 32 MB of text."""
+    """Number of sequence files, each a hash partition of users. Default: one for about 32 MB of uncompressed
+    text."""
 
     @model_validator(mode="after")
     def _check(self) -> DatasetSpec:

@@ -161,7 +161,7 @@ max_length: 512
 """One example a field, each by itself: they do not make one spec."""
 
 _TABLE = re.compile(r"(<!-- fields of (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-_PLAIN = {bool: "true or false", int: "whole number", float: "number", str: "text", type(None): "null"}
+_PLAIN = {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null"}
 
 
 def spec_markdown(text: str) -> str:
@@ -224,7 +224,7 @@ def _words(kind: Any, metadata: Sequence[Any] = ()) -> str:
     if issubclass(kind, Config):
         link = f"[{kind.__name__}](#{kind.__name__.lower()})"
         short = any(isinstance(mark, BeforeValidator) for mark in metadata)
-        return f"text or {link}" if short else link
+        return f"string or {link}" if short else link
     return _PLAIN[kind] + (_bounds(metadata) if kind in (int, float) else "")
 
 

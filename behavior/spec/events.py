@@ -15,29 +15,28 @@ _RULE = re.compile(r"^\s*value\s*(>=|<=|==|!=|>|<)\s*(-?\d+(?:\.\d+)?)\s*$")
 
 
 class EventColumns(Config):
-    """Which column of the files holds what."""
+    """The columns of an event."""
 
     user: str | None = None
-    """Who acted: the column with the user's id. Needed in all formats but sequences."""
+    """Column of the user id. Required in all formats but sequences."""
     item: str | None = None
-    """What they acted on: the column with the item's id. Needed in all formats but sequences."""
+    """Column of the item id. Required in all formats but sequences."""
     timestamp: str | None = None
-    """When: the column with the time, in `timestamp_unit`; left out where that is none."""
+    """Column of the timestamp, in `timestamp_unit`; omitted where that is none."""
     value: str | None = None
-    """A column with a number, such as a rating: kept with the event as float32, and what behavior rules look
-    at. It may be missing in a row."""
+    """A numeric column, such as a rating: stored with the event as float32, and tested by behavior rules. May
+    be null."""
     domain: str | None = None
-    """The column that names the event's domain, one of the spec's `domains`."""
+    """Column of the event's domain, one of the spec's `domains`."""
 
 
 class BehaviorRule(Config):
     """Derives a behavior from the value: `{when: "value >= 4", name: like}`."""
 
     when: str
-    """A comparison of `value` with a number by >=, <=, ==, !=, > or <. It never holds where the value is
-    missing."""
+    """A comparison of `value` with a number by >=, <=, ==, !=, > or <. False where the value is missing."""
     name: str
-    """The behavior of events for which the comparison holds."""
+    """The behavior of events for which the comparison is true."""
 
     @model_validator(mode="after")
     def _check(self) -> BehaviorRule:
@@ -57,16 +56,16 @@ class BehaviorFrom(Config):
     """Where an event's behavior comes from: exactly one of constant, column or rules."""
 
     constant: str | None = None
-    """One behavior for every event of these files; `behavior: buy` is short for it."""
+    """One behavior for all events of these files; `behavior: buy` is short for it."""
     column: str | None = None
     """The column that names each event's behavior; the spec's `behaviors` lists the names."""
     map: dict[str, str | None] = {}
-    """Values of the column that stand for another name, such as codes; null leaves events with that value out
-    (they count as filtered). Values that are names already need no entry."""
+    """Maps values of the column, such as codes, to names of behaviors; null filters out events with that
+    value. Values that are names already need no entry."""
     rules: list[BehaviorRule] = []
-    """Rules on `columns.value`; the first that holds gives the behavior."""
+    """Rules on `columns.value`; the first that is true gives the behavior."""
     otherwise: str | None = None
-    """The behavior where no rule holds; without it such events are left out (they count as filtered)."""
+    """The behavior where no rule is true; without it such events are filtered out."""
 
     @model_validator(mode="after")
     def _check(self) -> BehaviorFrom:
@@ -95,17 +94,17 @@ def _behavior(value: Any) -> Any:
 
 
 class EventSource(FileFormat):
-    """Files of events that are written alike."""
+    """A group of event files of the same format."""
 
     columns: EventColumns = EventColumns()
-    """Which column of the files holds what (not for `sequences`, whose lines have no columns)."""
+    """The columns of an event (not for `sequences`, whose lines have no columns)."""
     behavior: Annotated[BehaviorFrom, BeforeValidator(_behavior)] = BehaviorFrom(constant="interact")
-    """A plain name, which all events of these files get, or where an event's behavior comes from."""
+    """A constant name, which all events of these files get, or where an event's behavior comes from."""
     domain: str | None = None
     """The domain of all events of these files; in all groups or in none."""
     features: list[Feature] = []
-    """Columns kept with each event: where it happened, at what price, on which device. Kinds: categorical,
-    numeric or hashed. Groups may give different ones; what a group lacks is missing in its events."""
+    """Side features of events (context), such as place, price or device. Kinds: categorical, numeric or
+    hashed. Groups may have different ones; what a group lacks is missing in its events."""
 
     @model_validator(mode="after")
     def _check_columns(self) -> EventSource:

@@ -20,34 +20,34 @@ OneOrMany = BeforeValidator(one_or_many)
 
 
 class FileFormat(Config):
-    """How a set of files is written."""
+    """The format of a set of files."""
 
     files: Annotated[list[str], OneOrMany]
-    """One path, glob or url, or a list of them; paths are relative to the spec file (or to `--input`). A glob
-    stands for its files sorted by name. Where times tie, the order of the files counts."""
+    """One path, glob or URL, or a list of them; paths are relative to the spec file (or to `--input`). A glob
+    expands to its files sorted by name. Equal timestamps keep the order of the files."""
     format: Literal["auto", "csv", "jsonl", "parquet", "sequences", "json_map"] = "auto"
-    """csv: delimited text with any separator. jsonl: one JSON object a line, columns being keys of its top
-    level. parquet. sequences: one user a line, then that user's items in order. json_map (tables only): one
-    JSON object from id to a list of attributes. auto goes by the name of the first file: .jsonl, .ndjson,
-    .json, .parquet, .pq, else csv."""
+    """csv: delimited text with any separator. jsonl: JSON lines, one object a line, columns being its
+    top-level keys. parquet. sequences: one user a line, followed by that user's items in chronological order.
+    json_map (tables only): one JSON object from id to a list of attributes. auto goes by the extension of the
+    first file: .jsonl, .ndjson, .json, .parquet, .pq, else csv."""
     separator: str | None = None
-    """What stands between fields; it may have several characters, such as `::`. Default: a tab for .tsv, a
-    space for sequences, else a comma."""
+    """Field separator, of one or more characters, such as `::`. Default: a tab for .tsv, a space for
+    sequences, else a comma."""
     header: bool = True
-    """Whether the first line of each file names its columns (csv only); files may have them in different
-    orders."""
+    """Whether each file begins with a header line (csv only); the order of columns may differ between
+    files."""
     names: list[str] | None = None
-    """Names of the columns, from left to right, for files without a header line (csv only)."""
+    """Column names, from left to right, of files without a header line (csv only)."""
     quote: str | None = '"'
-    """The character around csv fields that hold a separator; doubled, it stands for itself. null: no quoting.
+    """Quote character around csv fields that contain the separator; doubled, it is escaped. null: no quoting.
     With a separator of several characters nothing is quoted."""
     multiline: bool = False
-    """Whether a quoted field of csv may hold line feeds. Each such file is read by one worker from start to
-    end, and a row has at most 16 MiB. Without it a row is a line."""
+    """Whether quoted csv fields may contain line breaks. Such a file is not divided into byte ranges: one
+    worker reads all of it. A row has at most 16 MiB. Otherwise a row is a line."""
     encoding: str = "utf-8"
-    """Text encoding, by Python's name for it; one in which a line feed is one byte (not UTF-16)."""
+    """Text encoding, as Python names it; one in which a line feed is one byte (not UTF-16)."""
     compression: Literal["auto", "none", "gzip", "zstd"] = "auto"
-    """How the files are compressed; auto goes by each file's name (.gz, .zst)."""
+    """Compression codec; auto goes by each file's extension (.gz, .zst)."""
 
     @model_validator(mode="after")
     def _check(self) -> FileFormat:

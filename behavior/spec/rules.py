@@ -18,28 +18,29 @@ def _iso_as_text(value: Any) -> Any:
 
 
 class Filters(Config):
-    """What to leave out. Filters run before the split, as in the literature; so they look ahead."""
+    """What to filter out. Filters run before the split, as in the literature; so they look ahead."""
 
     k_core: int | None = Field(None, ge=1)
-    """Shorthand for min_user_events and min_item_events of this number; where those are larger, they
-    count."""
+    """k-core: shorthand for min_user_events and min_item_events of this number; where those are larger, they
+    take precedence."""
     min_user_events: int = Field(1, ge=1)
-    """Leave out users with fewer events; in turn with min_item_events, until nothing changes."""
+    """Drop users with fewer events; alternately with min_item_events, to their fixed point."""
     min_item_events: int = Field(1, ge=1)
-    """Leave out items with fewer events, and those events; in turn with min_user_events, until nothing
-    changes."""
+    """Drop items with fewer events, and those events; alternately with min_user_events, to their fixed
+    point."""
     behaviors: list[str] | None = None
     """Keep only events of these behaviors. The others keep their ids, so that data sets of one log agree."""
     start: Annotated[int | str | None, BeforeValidator(_iso_as_text)] = None
-    """Keep only events from this instant on: a whole number in the unit of the timestamps, or a date or time
-    in ISO 8601 (UTC where it names no zone)."""
+    """Keep only events at or after this time: an integer in the unit of the timestamps, or an ISO 8601 date
+    or time (UTC where it has no offset)."""
     end: Annotated[int | str | None, BeforeValidator(_iso_as_text)] = None
-    """Keep only events before this instant, written like `start`."""
+    """Keep only events before this time, in the same form as `start`."""
     duplicates: bool = False
-    """Leave out exact copies, wherever they stand: events of a user that agree in everything that is kept
-    (item, behavior, timestamp, value, domain, features). The first stays."""
+    """Drop exact duplicates, adjacent or not: events of a user that agree in everything that is kept (item,
+    behavior, timestamp, value, domain, features). The first is kept."""
     repeats: bool = False
-    """Leave out an event on the same item as the user's event just before it, whatever its behavior."""
+    """Drop consecutive repeats: an event on the same item as the user's previous event, whatever its
+    behavior."""
 
     @property
     def minimum_counts(self) -> tuple[int, int]:
@@ -54,21 +55,21 @@ class Filters(Config):
 
 
 class SplitSpec(Config):
-    """Where sequences are cut into training, validation and test parts."""
+    """Where sequences are split into training, validation and test parts."""
 
     kind: Literal["leave_one_out", "next_basket", "temporal"] = "leave_one_out"
-    """leave_one_out: the last target event of a user is the test, the target event before it validation.
-    next_basket: the same with baskets, a basket being all events of a user with one time stamp. temporal: two
-    instants cut every user. Users with fewer than 3 events, or fewer than 2 targets (baskets with one), only
-    train under the first two."""
+    """leave_one_out: the last target event of a user is the test target, the target event before it the
+    validation target. next_basket: the same with baskets, a basket being all events of a user with one
+    timestamp. temporal: a global split of all users at two points in time. Under the first two, users with
+    fewer than 3 events, or fewer than 2 targets (baskets with one), only train."""
     targets: Literal["first", "all"] | None = None
     """Which target events of a user's validation or test part are evaluated: the first, or all, each given
-    everything before it (in a basket: everything before the basket). Default: first, for next_basket all."""
+    its whole history (in a basket: everything before the basket). Default: first, for next_basket all."""
     valid_at: Annotated[int | str | None, BeforeValidator(_iso_as_text)] = None
-    """temporal: the first instant of the validation part; what is before it trains. A whole number in the
-    unit of the timestamps, or a date or time in ISO 8601 (UTC where it names no zone)."""
+    """temporal: start of the validation part, inclusive; earlier events are for training. An integer in the
+    unit of the timestamps, or an ISO 8601 date or time (UTC where it has no offset)."""
     test_at: Annotated[int | str | None, BeforeValidator(_iso_as_text)] = None
-    """temporal: the first instant of the test part, written like `valid_at`."""
+    """temporal: start of the test part, inclusive, in the same form as `valid_at`."""
 
     @model_validator(mode="after")
     def _check(self) -> SplitSpec:
@@ -107,62 +108,61 @@ def _instant(value: int | str | None, unit: str) -> int:
 
 
 class VocabularySpec(Config):
-    """How raw ids become indices."""
+    """How raw item ids become indices."""
 
     oov: int = Field(1, ge=1, le=1_000_000)
-    """OOV ids: how many indices are kept for unknown items, which share them by hash. Features have as
-    many."""
+    """Number of OOV ids: indices that out-of-vocabulary items share, by hash. Features have as many."""
     fit_on: Literal["all", "train"] = "all"
-    """all: every item of the log is known, as is usual in the literature. train: only items with events in
-    the training parts are, and the test may hold unknown ones, as in production."""
+    """all: the vocabulary has every item of the log, as is usual in the literature. train: it is fitted on
+    the training parts alone, as in production, and the test may hold OOV items."""
     min_count: int = Field(1, ge=1)
-    """Items with fewer events share the OOV ids. Their events stay; to leave those out, see
+    """Items with fewer events are OOV. Their events are kept; to drop those, see
     `filters.min_item_events`."""
     max_size: int | None = Field(None, ge=1)
-    """Keep at most so many items, the most frequent; the others share the OOV ids."""
+    """Maximum vocabulary size: all but the most frequent items are OOV."""
     hash_size: int | None = Field(None, ge=1, le=2**31 - 8)
-    """Replace item ids by a hash of 0 to this number less one, for catalogs without bound; items whose hashes
-    agree become one. Goes with neither item tables nor separate item ids."""
+    """Hashing trick: replace item ids by a hash modulo this number, for unbounded catalogs; items whose
+    hashes collide become one. Goes with neither item tables nor separate item ids."""
 
 
 class DomainIds(Config):
-    """Whether the same id means the same in every domain."""
+    """Whether the same raw id denotes the same user or item in every domain."""
 
     items: Literal["shared", "separate"] = "shared"
-    """shared: item 7 is the same item in every domain. separate: it is another one in each; the indices of
-    one domain's items follow each other (until more is added by `--append`), and item tables name their
-    domain."""
+    """shared: item 7 is the same item in every domain. separate: it is another item in each; indices of a
+    domain's items are contiguous (until more is added by `--append`), and item tables name their domain."""
     users: Literal["shared", "separate"] = "shared"
-    """shared: one sequence a user, with the events of all domains in order of time. separate: user 7 is
-    another user in every domain, with a sequence of its own in each; user tables name their domain."""
+    """shared: one sequence a user, with the events of all domains merged by time. separate: user 7 is another
+    user in every domain, with a sequence of its own in each; user tables name their domain."""
 
 
 class Sessions(Config):
     """A column that numbers the sessions of a user."""
 
     gap: float = Field(gt=0)
-    """Seconds: an event that comes more than this after the one before begins a new session."""
+    """Inactivity timeout in seconds: an event that comes more than this after the previous one starts a new
+    session."""
 
 
 class IdTypes(Config):
     """Types of the raw ids."""
 
     user: Literal["auto", "string", "integer"] = "auto"
-    """Type of user ids. integer: whole numbers, which is faster; 007 and 7 are the same user, and a row with
-    anything else is rejected. string: text as it stands. auto: integer where every file is Parquet with a
-    column of integers, else string."""
+    """Type of user ids. integer: 64-bit integers, which are faster; 007 and 7 are the same user, and rows
+    with anything else are rejected. string: text as it is written. auto: integer where every file is Parquet
+    with an integer column, else string."""
     item: Literal["auto", "string", "integer"] = "auto"
     """Type of item ids, in the same way."""
 
 
 class PackingSpec(Config):
-    """How sequences are packed for training."""
+    """Bin packing of sequences for training."""
 
     tokens: int = Field(4096, ge=1)
-    """Events that a pack holds at most, whatever number of sequences they are of."""
+    """Capacity of a pack: the most tokens (events) of all its sequences together."""
     max_length: int = Field(200, ge=1)
-    """Events of a sequence that count: a sequence takes min(events to train on, max_length) of its pack. All
-    its events are stored in any case."""
+    """Maximum length in a pack: a sequence takes min(training events, max_length) tokens of it. All its
+    events are stored in any case."""
 
     @model_validator(mode="after")
     def _check(self) -> PackingSpec:

@@ -18,39 +18,37 @@ _RESERVED = (
 
 
 class Feature(Config):
-    """One feature column of an item or user table, or of the events themselves.
-
-    Which settings go with which kind is checked; ids are documented in docs/shards.md.
-    """
+    """A feature column of an item or user table, or of the events. Which settings go with which kind is
+    checked; ids are documented in docs/shards.md."""
 
     name: str
     """Name of the column in the shards: letters, digits and underscores."""
     column: str | None = None
     """Name of the column in the files; default: `name`."""
     kind: Literal["categorical", "multi_categorical", "numeric", "hashed", "text"] = "categorical"
-    """categorical: one of a set of values, which get ids by a vocabulary. multi_categorical: several of them.
-    numeric: a number. hashed: one value of a set without bound, whose id is its hash. text: its words,
-    hashed. An event has one value, so categorical, numeric or hashed."""
+    """categorical: one value of a vocabulary. multi_categorical: a list of such values. numeric: a number.
+    hashed: one value of unbounded cardinality, by the hashing trick. text: a list of words, hashed. An event
+    has one value, so categorical, numeric or hashed."""
     separator: str = "|"
-    """multi_categorical: what stands between the values, where the column is not a list already."""
+    """multi_categorical: what separates the values, where the column is not a list already."""
     transform: Literal["standardize", "log", "buckets", "none"] = "standardize"
-    """numeric: what is stored. standardize: the number less its mean, divided by its standard deviation, both
-    over the training part. log: sign(x) ln(1 + |x|). buckets: the id of the bucket it falls into, as for a
-    category. none: the number as it is."""
+    """numeric: what is stored. standardize: the z-score, (x - mean) / standard deviation of the training
+    part. log: sign(x) ln(1 + |x|). buckets: the id of the bucket that x falls into (bucketizing), as for a
+    category. none: x."""
     boundaries: list[float] | None = None
-    """buckets: the numbers between buckets, rising; a value equal to one belongs to the bucket above it."""
+    """buckets: increasing bucket boundaries; a value equal to a boundary belongs to the bucket above it."""
     quantiles: int | None = Field(None, ge=2, le=10_000)
-    """buckets, instead of `boundaries`: so many buckets, with equally many events of the training part in
-    each."""
+    """buckets, instead of `boundaries`: number of quantile buckets, with equally many events of the training
+    part in each."""
     min_count: int = Field(1, ge=1)
     """categorical and multi_categorical: values that occur less often share the OOV ids."""
     max_size: int | None = Field(None, ge=1)
-    """categorical and multi_categorical: keep at most so many values, the most frequent; the others share the
+    """categorical and multi_categorical: maximum vocabulary size; all but the most frequent values share the
     OOV ids."""
     hash_size: int | None = Field(None, ge=1, le=2**31 - 8)
-    """hashed and text, where it is needed: number of ids that the values share."""
+    """hashed and text, where it is required: number of hash buckets, that is ids that the values share."""
     per_domain: bool = False
-    """Whether the same value in two domains is two values; for tables with a domain, and events with
+    """Whether equal values in two domains are two values; for tables with a domain, and events with
     domains."""
 
     @model_validator(mode="after")
@@ -93,13 +91,13 @@ class FeatureTable(FileFormat):
     """A table of items or users with their features."""
 
     id: str | None = None
-    """The column with the item's or user's id, as the log writes it. Where an id has several rows, the first
-    counts. Needed in all formats but json_map."""
+    """Column of the item or user id, as the log writes it. Where an id has several rows, the first is used.
+    Required in all formats but json_map."""
     domain: str | None = None
     """The domain whose ids these are: given where `domain_ids` is separate, and only there. Several tables
-    may give the same features for different domains."""
+    may have the same features for different domains."""
     features: list[Feature]
-    """The columns to keep, and how each becomes ids or numbers."""
+    """The feature columns, and how each is encoded."""
 
     @model_validator(mode="after")
     def _check_table(self) -> FeatureTable:
