@@ -45,6 +45,9 @@ class AttentionLayer(nn.Module):
             if settings.output_projection
             else nn.Identity()
         )
+        # After all parts are made: the order of random numbers is part of what a seed means.
+        if isinstance(self.f1, FusedProjections):
+            self.f1.draw()
         if isinstance(self.f2, nn.Linear):
             init_linear(self.f2, settings.output_std)
 

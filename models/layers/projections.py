@@ -29,12 +29,15 @@ class FusedProjections(nn.Linear):
         qk, v = settings.heads * settings.query_dim, settings.heads * settings.value_dim
         widths = [*([settings.attended_dim] if settings.gate else []), v, qk, qk]
         super().__init__(settings.dim, sum(widths), bias=settings.projection_bias)
-        init_linear(self, settings.projection_std, widths)
-        self.widths = widths
+        self.widths, self.std = widths, settings.projection_std
         self.unbiased = 0 if self.bias is None or key_bias_matters(settings) else qk
         """How many of the last outputs have no bias."""
         if self.unbiased:
             self.bias = nn.Parameter(self.bias.detach()[: -self.unbiased].clone())
+
+    def draw(self) -> None:
+        """Initialize the weights, and set biases to zero."""
+        init_linear(self, self.std, self.widths)
 
     @property
     def former_lengths(self) -> dict[str, int]:

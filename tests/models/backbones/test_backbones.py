@@ -187,6 +187,21 @@ def test_hstu_starts_as_published() -> None:
     assert not block.f2.bias.any()
 
 
+def test_a_seed_gives_the_weights_that_it_always_gave() -> None:
+    """All parts of a layer take their random numbers first, then f1's weights are drawn, then f2's."""
+    torch.manual_seed(0)
+    block = build_backbone(BackboneConfig(kind="hstu", blocks=1, dim=8, heads=2), max_length=5).blocks[0]
+    torch.manual_seed(0)
+    f1 = nn.Linear(8, 32, bias=False).weight
+    position, time = torch.empty(5).normal_(0.0, 0.02), torch.empty(129).normal_(0.0, 0.02)
+    f2 = nn.Linear(8, 8).weight
+    nn.init.normal_(f1, 0.0, 0.02)
+    nn.init.xavier_uniform_(f2)
+    expected = {"f1.weight": f1, "bias.position": position, "bias.time": time, "f2.weight": f2}
+    for name, weight in expected.items():
+        assert torch.equal(block.get_parameter(name), weight), name
+
+
 def test_gpt_starts_what_writes_to_the_residual_path_smaller_the_deeper_it_is() -> None:
     torch.manual_seed(0)
     block = build_backbone(BackboneConfig(kind="gpt", dim=64, blocks=8), max_length=N).blocks[0]
