@@ -20,29 +20,29 @@ def ablate(
     tables: Annotated[
         list[str] | None, typer.Argument(help="Tables that ship with lrm, or YAML files.")
     ] = None,
-    data: Annotated[str | None, typer.Option(help="A shard folder made by 'lrm prepare'.")] = None,
+    data: Annotated[str | None, typer.Option(help="Shard folder made by 'lrm prepare'.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the runs.")] = Path("runs/ablations"),
-    seeds: Annotated[str | None, typer.Option(help="Instead of the tables' seeds, such as 0,1,2.")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Runs at once, spread over the GPUs.")] = 1,
+    seeds: Annotated[str | None, typer.Option(help="Seeds instead of the tables', such as 0,1,2.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs in parallel, spread over the GPUs.")] = 1,
     csv: Annotated[
         Path | None,
         typer.Option(help="CSV file that results are appended to; default: results.csv in --out."),
     ] = None,
     split: Annotated[
-        SplitName, typer.Option(help="What lines are compared on; valid: test is not even read.")
+        SplitName, typer.Option(help="Split that lines are compared on; with valid, test is never read.")
     ] = SplitName.test,
-    metric: Annotated[list[str] | None, typer.Option(help="A metric to show; may be repeated.")] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="Metric to show; may be repeated.")] = None,
     set: Annotated[
-        list[str] | None, typer.Option("--set", help="A setting of all lines; may be repeated.")
+        list[str] | None, typer.Option("--set", help="Override a setting in all lines; may be repeated.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Train every line of some tables of settings for every seed, and compare them.
 
-    Each run is judged once, with the checkpoint that validation chose. To search for settings, compare on
-    validation (--split valid), and read test for the one that is chosen. Results are appended to a CSV file;
-    what stands there already is not run again, and a run that was cut off goes on. Without a table, lists
-    those that ship with lrm.
+    Each run is evaluated once, with the checkpoint of its best validation. To search for settings, compare on
+    validation (--split valid), and evaluate on test only what was chosen. Results are appended to a CSV file;
+    runs that are in it already are skipped, and an interrupted run is resumed. Without a table, lists those
+    that ship with lrm.
 
     Example:  lrm ablate ml-1m/bias ml-1m/parts --data data/ml-1m --jobs 4
     """

@@ -1,4 +1,4 @@
-"""What all commands print with: tables, errors, progress, JSON."""
+"""Output of all commands: tables, errors, progress bars, JSON."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def print_error(error: UserError) -> None:
 
 def print_interrupted() -> None:
     """What is there to do after Ctrl-C."""
-    err.print("interrupted; the same command takes it up again (lrm train: with --resume)")
+    err.print("interrupted; run the same command again to continue (lrm train: with --resume)")
 
 
 def print_json(record: Any) -> None:
@@ -38,7 +38,7 @@ def print_json(record: Any) -> None:
 
 
 def print_table(title: str, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
-    """A table; cells that are not text stand to the right."""
+    """A table; columns without text are aligned to the right."""
     lines = [list(row) for row in rows]
     table = Table()
     for place, name in enumerate(header):
@@ -63,7 +63,7 @@ def cell(value: Any) -> str:
 
 
 def progress_bars(*, quiet: bool = False) -> Progress:
-    """Progress bars on standard error, so that standard output stays clean; they vanish when done."""
+    """Progress bars on standard error, so that standard output stays clean; they disappear when done."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -1,4 +1,4 @@
-"""`lrm data`: the public data sets there are ready specs for, and their files."""
+"""`lrm data`: public data sets with ready specs, and their files."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from cli.console import err, out, print_json, print_table, progress_bars
 
 app = typer.Typer(
     name="data",
-    help="Public data sets: list those there are ready specs for, and fetch their files.",
+    help="Public data sets: list those with ready specs, and download their files.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 _CHECKED = {
-    "sha256": "SHA-256 right",
-    "md5": "MD5 right",
-    "size": "size right",
+    "sha256": "SHA-256 verified",
+    "md5": "MD5 verified",
+    "size": "size verified",
     "none": "no checksum is published",
 }
 
 
 @app.command("list")
 def list_sets(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Show the data sets there are ready specs for.
+    """List the public data sets with ready specs.
 
     Example:  lrm data list
     """
@@ -77,12 +77,14 @@ def _size(value: int | dict[str, int | None] | None) -> str:
 def fetch_set(
     name: Annotated[str, typer.Argument(help="Name of a data set; see 'lrm data list'.")],
     folder: Annotated[Path, typer.Option("--out", help="Folder for its files.")],
-    variant: Annotated[str | None, typer.Option(help="Size or category, where there are several.")] = None,
+    variant: Annotated[
+        str | None, typer.Option(help="Variant (size or category), where there are several.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Download the files of a data set, check them and unpack what its ready spec reads.
+    """Download the files of a data set, verify their checksums, and unpack what its ready spec reads.
 
-    A download that broke off goes on where it stopped when the command is run again.
+    An interrupted download resumes where it stopped when the command is run again.
 
     Example:  lrm data fetch ml-1m --out ml-1m
     """

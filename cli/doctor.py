@@ -25,7 +25,7 @@ _PACKAGES = (
 
 
 def doctor(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Show versions, devices, which attention kernels work here and why the others do not, and Beam runners.
+    """Show versions, devices, attention kernels (and why some cannot be used here), and Beam runners.
 
     Example:  lrm doctor --json
     """

@@ -14,57 +14,60 @@ from cli.evaluate_tables import print_breakdown, print_comparison, print_means, 
 
 
 class SplitName(StrEnum):
-    """Which targets to rank."""
+    """Whose targets are ranked."""
 
     valid = "valid"
     test = "test"
 
 
 class CheckpointName(StrEnum):
-    """Which state of the run to judge."""
+    """Which checkpoint is evaluated."""
 
     best = "best"
     last = "last"
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="A run made by 'lrm train'.")],
-    split: Annotated[SplitName, typer.Option(help="Which targets to rank.")] = SplitName.test,
-    data: Annotated[str | None, typer.Option(help="The shard folder, where it has moved.")] = None,
+    run: Annotated[Path, typer.Argument(help="Run folder made by 'lrm train'.")],
+    split: Annotated[SplitName, typer.Option(help="Split to evaluate.")] = SplitName.test,
+    data: Annotated[str | None, typer.Option(help="Shard folder, if it has moved since training.")] = None,
     checkpoint: Annotated[
         CheckpointName, typer.Option(help="best on validation, or last.")
     ] = CheckpointName.best,
     exclude_seen: Annotated[
         bool | None,
         typer.Option(
-            "--exclude-seen/--keep-seen", help="Rank without items had before; default: the run's setting."
+            "--exclude-seen/--keep-seen",
+            help="Exclude items with an earlier target behavior of the user; default: the run's setting.",
         ),
     ] = None,
     by: Annotated[
         list[str] | None,
         typer.Option(
-            help="Break results down by behavior, domain, popularity, history or an item feature; may be "
-            "repeated; default: the run's setting."
+            help="Break results down by behavior, domain, popularity, history or an item feature; "
+            "may be repeated; default: the run's setting."
         ),
     ] = None,
     bootstrap: Annotated[
         int | None,
-        typer.Option(min=0, help="Draws of users for the intervals; 0: none; default: the run's setting."),
+        typer.Option(
+            min=0, help="Bootstrap resamples for confidence intervals; 0: none; default: the run's setting."
+        ),
     ] = None,
     against: Annotated[
-        Path | None, typer.Option(help="Another run on the same data, to be compared user by user.")
+        Path | None, typer.Option(help="Another run on the same data, for a paired comparison of users.")
     ] = None,
     per_user: Annotated[
         Path | None, typer.Option(help="Write the rank of every target to this Parquet file.")
     ] = None,
     baselines: Annotated[
-        bool, typer.Option("--baselines", help="Rank popularity and a first-order Markov chain as well.")
+        bool, typer.Option("--baselines", help="Evaluate popularity and a first-order Markov chain, too.")
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON.")] = False,
 ) -> None:
-    """Rank every item for every user of a split, and print HR, NDCG and MRR with their intervals.
+    """Rank every item for every user of a split, and print HR, NDCG and MRR with confidence intervals.
 
-    Users with several targets, where the data set's split asks for all, count as one: by the mean over them.
+    A user with several targets (where the data set's split asks for all) counts once, with their mean.
 
     Example:  lrm evaluate runs/hstu --split test --baselines --by popularity
     """

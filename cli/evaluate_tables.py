@@ -12,7 +12,7 @@ _SLICES = 20
 
 
 def print_means(run: str, result: dict[str, Any]) -> None:
-    """The means over users, with intervals, and those of baselines beside them."""
+    """Means over users, with confidence intervals, next to those of baselines."""
     names = [name for name in result if "@" in name]
     others = list(result.get("baselines", {}).values())
     intervals = result.get("intervals")
@@ -65,7 +65,7 @@ def print_comparison(run: str, result: dict[str, Any]) -> None:
     ]
     print_table(
         f"{run} against {comparison['against']} ({comparison['model']}, time {comparison['time']})",
-        ["", "this run", "the other", "difference", "95 %", "draws below 0"],
+        ["", "this run", "the other", "difference", "95 %", "resamples below 0"],
         rows,
     )
 

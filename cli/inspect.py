@@ -18,13 +18,15 @@ if TYPE_CHECKING:
 
 def inspect(
     path: Annotated[
-        str, typer.Argument(help="A raw file, or a folder made by 'lrm prepare' (also at gs:// or s3://).")
+        str, typer.Argument(help="Raw file, or shard folder made by 'lrm prepare' (gs:// and s3:// too).")
     ],
-    save: Annotated[Path | None, typer.Option(help="Raw files: save the proposed spec here.")] = None,
-    png: Annotated[Path | None, typer.Option(help="Folders: draw the statistics into this file.")] = None,
+    save: Annotated[Path | None, typer.Option(help="Raw file: save the proposed spec here.")] = None,
+    png: Annotated[
+        Path | None, typer.Option(help="Shard folder: draw the statistics into this PNG file.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Look into a raw file (guessed columns, a proposed spec) or a shard folder (its statistics).
+    """Inspect a raw file (guessed columns, a proposed spec) or a shard folder (its statistics).
 
     Example:  lrm inspect logs/events.csv --save logs/spec.yaml
 

@@ -21,10 +21,10 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 fine, 1 something the user can put right, 2 wrong usage.",
+    epilog="Exit codes: 0 success, 1 an error that you can fix, 2 wrong usage.",
 )
 
-_INTERRUPTED = 130  # what shells say of a command that Ctrl-C ended
+_INTERRUPTED = 130  # the exit code of shells for a command ended by Ctrl-C
 _state = {"debug": False}
 
 
@@ -55,7 +55,7 @@ app.add_typer(data_command.app, name="data")
 
 
 def main() -> None:
-    """Run `lrm`; exit with 0 (fine), 1 (the user's error), 2 (usage) or 130 (interrupted)."""
+    """Run `lrm`; exit with 0 (success), 1 (an error that users can fix), 2 (usage), 130 (interrupted)."""
     try:
         app()
     except (UserError, OSError) as error:

@@ -16,37 +16,42 @@ _STAGES = {"read": "reading", "sort": "sorting", "write": "writing"}
 
 def prepare(
     context: typer.Context,
-    spec: Annotated[str, typer.Argument(help="A dataset spec (YAML), or the name of a ready one.")],
-    out: Annotated[str, typer.Option(help="Folder for the data set; gs:// and s3:// too.")],
+    spec: Annotated[
+        str, typer.Argument(help="Dataset spec (a YAML file), or the name of a ready one ('lrm data list').")
+    ],
+    out: Annotated[str, typer.Option(help="Folder for the shards; gs:// and s3:// too.")],
     input: Annotated[
         str | None,
-        typer.Option(help="Folder that paths in the spec are relative to; default: the spec's own."),
+        typer.Option(help="Folder that paths in the spec are relative to; default: the folder of the spec."),
     ] = None,
-    workers: Annotated[int, typer.Option(help="Local processes; default: one, with a thread a core.")] = 0,
+    workers: Annotated[int, typer.Option(help="Local processes; default: one, with a thread per core.")] = 0,
     runner: Annotated[str, typer.Option(help="local, or a Beam runner such as FlinkRunner.")] = "local",
     append: Annotated[
         list[str] | None,
         typer.Option(
-            help="Add event files to the data set in --out; 2=PATH: written as the spec's second group.",
+            help="Add event files to the data set in --out; 2=PATH: of the second group of the spec.",
             metavar="FILES",
         ),
     ] = None,
     full: Annotated[
-        bool, typer.Option("--full", help="With --append: prepare old and new files together afresh.")
+        bool, typer.Option("--full", help="With --append: prepare old and new files together from scratch.")
     ] = False,
     max_rejects: Annotated[
         str | None,
-        typer.Option(help="Rejected rows at most: a number, or a share (0.01, 1%); default: the spec's."),
+        typer.Option(help="Maximum of rejected rows: a number, or a share (0.01, 1%); default: the spec's."),
     ] = None,
     skip_bad_files: Annotated[
-        bool, typer.Option("--skip-bad-files", help="Set event files aside that cannot be read.")
+        bool,
+        typer.Option(
+            "--skip-bad-files", help="Skip event files that cannot be read; the manifest names them."
+        ),
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a data set that is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing data set.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Turn raw logs into training shards.
 
-    Everything after -- goes to Beam as it is.
+    Everything after -- is passed on to Beam.
 
     Example:  lrm prepare ml-1m --input ~/ml-1m --out data/ml-1m
     """

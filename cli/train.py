@@ -13,41 +13,46 @@ from cli.progress import TrainProgress
 
 
 def train(
-    data: Annotated[str, typer.Option(help="A shard folder made by 'lrm prepare'; gs:// and s3:// too.")],
-    out: Annotated[Path, typer.Option(help="Folder for the run.")],
+    data: Annotated[str, typer.Option(help="Shard folder made by 'lrm prepare'; gs:// and s3:// too.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run.")],
     backbone: Annotated[
         str | None, typer.Option(help="hstu, sasrec, gpt, llama, fuxi or ligr; default: the recipe's.")
     ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="A recipe that ships with lrm, or a YAML file; default: default, or the resumed run's."
+            help="Recipe that ships with lrm, or a YAML file; default: default, with --resume the run's own."
         ),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training data.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of weights, order, dropout and negatives.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Number of epochs.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Random seed of initialization, shuffling, dropout and negatives.")
+    ] = None,
     batch_sequences: Annotated[
-        int | None, typer.Option(help="Sequences in a step, on all devices together.")
+        int | None, typer.Option(help="Sequences per optimizer step, on all devices together.")
     ] = None,
     batch_tokens: Annotated[
-        int | None, typer.Option(help="Instead: events in a step, filled with whole sequences.")
+        int | None, typer.Option(help="Instead: events per optimizer step, in whole sequences.")
     ] = None,
     time: Annotated[
-        str | None, typer.Option(help="known or unknown: whether queries know the time of what they predict.")
+        str | None,
+        typer.Option(help="known or unknown: whether a query knows the timestamp of the event to predict."),
     ] = None,
     devices: Annotated[
-        str | None, typer.Option(help="Devices of this machine to train on together; auto: every GPU.")
+        str | None, typer.Option(help="Devices of this machine for data-parallel training; auto: every GPU.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run in --out from its last checkpoint.")
+    ] = False,
     set: Annotated[
-        list[str] | None, typer.Option("--set", help="A setting, such as model.blocks=4; may be repeated.")
+        list[str] | None,
+        typer.Option("--set", help="Override a setting, such as model.blocks=4; may be repeated."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Train a model on a shard folder.
 
-    Interrupted at any point, the run goes on from its last checkpoint with --resume, and needs no settings
-    repeated.
+    An interrupted run continues from its last checkpoint with --resume; its settings need not be repeated.
 
     Example:  lrm train --data data/ml-1m --backbone hstu --recipe ml-1m/hstu --out runs/hstu
     """

@@ -13,6 +13,7 @@ import typer.main
 import yaml
 
 import behavior
+import models
 from behavior.config import parse_config
 from behavior.spec.dataset_spec import DatasetSpec
 from cli.main import app
@@ -80,6 +81,21 @@ def test_names_imported_from_the_library_are_there() -> None:
     shown = [names for text in TEXTS.values() for names in re.findall(r"from behavior import (.*)", text)]
     assert shown
     assert {name.strip() for names in shown for name in names.split(",")} <= set(behavior.__all__)
+
+
+def test_functions_called_in_examples_are_there() -> None:
+    blocks = [
+        block for text in TEXTS.values() for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    ]
+    called = {call for block in blocks for call in re.findall(r"\b(behavior|models)\.(\w+)\(", block)}
+    assert {("behavior", "prepare"), ("models", "train")} <= called
+    for package, name in called:
+        assert name in {"behavior": behavior, "models": models}[package].__all__
+
+
+def test_the_index_has_every_page() -> None:
+    linked = re.findall(r"\]\((\w[\w-]*\.md)\)", TEXTS["index.md"])
+    assert sorted(linked) == sorted(set(TEXTS) - {"README.md", "index.md"})
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)

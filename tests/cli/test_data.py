@@ -71,7 +71,7 @@ def test_fetching_shows_the_license_first_and_what_was_checked(
     found = lrm("data", "fetch", "ml-1m", "--out", tmp_path / "raw")
     assert found.code == 0, found.err
     assert found.err.startswith("ml-1m: license: research use, no redistribution; see https://grouplens.org/")
-    assert f"{tmp_path}/raw/data.bin: 3,072,000 bytes, MD5 right\n" in found.out
+    assert f"{tmp_path}/raw/data.bin: 3,072,000 bytes, MD5 verified\n" in found.out
     assert f"next: lrm prepare ml-1m --input {tmp_path}/raw --out DIR" in found.out
     assert (tmp_path / "raw" / "data.bin").read_bytes() == CONTENT
     again = json.loads(lrm("data", "fetch", "ml-1m", "--out", tmp_path / "raw", "--json").out)

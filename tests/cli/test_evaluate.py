@@ -80,7 +80,7 @@ def test_two_runs_are_compared(lrm: Lrm, run: Path, other: Path) -> None:
         assert row["theirs"] == pytest.approx(theirs[name])
     text = lrm("evaluate", run, "--against", other).out
     assert f"against {other} (sasrec, time known)" in text
-    assert "draws below 0" in text
+    assert "resamples below 0" in text
 
 
 def test_ranks_of_users_are_written(lrm: Lrm, run: Path, tmp_path: Path) -> None:
