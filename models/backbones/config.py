@@ -25,7 +25,7 @@ from models.layers.settings import BlockSettings
 class BackboneConfig(Config):
     """A stack of equal blocks over [tokens, dim]. Empty settings are as published for the kind."""
 
-    kind: BackboneKind = Field("hstu", description="backbone: hstu, sasrec, gpt, llama, fuxi or ligr")
+    kind: BackboneKind = Field("hstu", description=f"backbone: {', '.join(BACKBONES)}")
     blocks: int = Field(2, ge=1, description="number of blocks")
     dim: int = Field(50, ge=1, description="width of embeddings and hidden states")
     heads: int = Field(1, ge=1, description="attention heads")

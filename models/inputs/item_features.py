@@ -1,4 +1,4 @@
-"""One vector an item from each of its features; padding (item 0) always has the zero vector."""
+"""Embeddings of item features: one vector an item and feature; padding, item 0, has the zero vector."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from models.layers.roles import Role
 
 
 class CategoricalEmbedding(nn.Module):
-    """A table with a row a value."""
+    """Embedding of a categorical feature."""
 
     parameter_roles = {"table.weight": Role.FEATURE_TABLE}
     ids: Tensor
@@ -29,7 +29,7 @@ class CategoricalEmbedding(nn.Module):
 
 
 class MultiCategoricalEmbedding(nn.Module):
-    """The mean of the vectors of an item's values."""
+    """Embedding of a multi-valued categorical feature: the mean of the embeddings of an item's values."""
 
     parameter_roles = {"table.weight": Role.FEATURE_TABLE}
     values: Tensor
@@ -37,7 +37,7 @@ class MultiCategoricalEmbedding(nn.Module):
 
     def __init__(self, feature: MultiCategoricalFeature, dim: int) -> None:
         super().__init__()
-        # One more at the end, so that there is something to read where no item has a value.
+        # One more at the end, so that indices are valid where no item has a value.
         self.register_buffer("values", F.pad(feature.values, (0, 1)), persistent=False)
         self.register_buffer("offsets", feature.offsets, persistent=False)
         self.widest = max(1, int(feature.offsets.diff().max()))
@@ -50,12 +50,13 @@ class MultiCategoricalEmbedding(nn.Module):
         lengths = self.offsets[items + 1] - starts
         place = torch.arange(self.widest, device=items.device)
         at = (starts[:, None] + place).clamp(max=len(self.values) - 1)
-        # Zeros, padding, are left out of the mean. Rows of one width: their sum would have to be waited for.
+        # Zeros, padding, are left out of the mean. All rows are padded to one width: the size of ragged ones
+        # would have to be read back from the device.
         return self.table(torch.where(place < lengths[:, None], self.values[at], 0))
 
 
 class NumericEmbedding(nn.Module):
-    """A direction scaled by the number; another one stands for missing."""
+    """Embedding of a numeric feature: a learned vector times the number, and another where it is missing."""
 
     values: Tensor
 
