@@ -28,6 +28,7 @@ from models.build import build_task, make_loader
 from models.config import RunConfig, load_config
 from models.data.batch import PackedBatch
 from models.data.loading import ShardSource
+from models.gpu.precision import mixed_precision
 from models.optim import build_optimizer
 from models.tasks.loss_batch import LossBatch
 
@@ -60,7 +61,7 @@ class Training:
         self.optimizer = build_optimizer(config.optimizer, self.objective)
 
     def step(self, batch: LossBatch) -> None:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+        with mixed_precision(self.device.type, enabled=self.bf16):
             loss = self.objective(batch.to(self.device))
         self.optimizer.zero_grad()
         loss.backward()

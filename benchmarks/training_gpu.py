@@ -37,6 +37,7 @@ from behavior.shards.folder import open_shards
 from benchmarks.profiling import kernel_times
 from models.build import build_task
 from models.config import RunConfig, load_config
+from models.gpu.precision import mixed_precision
 from models.optim import build_optimizer
 from models.training import train
 from models.training.observer import Silent, StepProgress, TrainStart
@@ -155,7 +156,7 @@ class Steps:
 
     def _step(self) -> list[torch.Tensor]:
         self.optimizer.zero_grad()
-        with torch.autocast("cuda", torch.bfloat16, enabled=self.bf16, cache_enabled=False):
+        with mixed_precision("cuda", enabled=self.bf16, cache_enabled=False):
             loss = self.objective(self.batch)
         loss.backward()
         self.optimizer.step()

@@ -1,6 +1,6 @@
 """The GPU room: which device is used, whether Triton kernels run there, and how they are launched.
 
-- `device`: the device of a setting, deterministic sums on the CPU.
+- `device`: the device of a setting, deterministic sums on the CPU. `precision`: autocast and TF32.
 - `availability`: why Triton kernels cannot run here, and a switch that turns them off for a block of code.
 - `interpreter`: whether kernels are interpreted on the CPU (TRITON_INTERPRET=1).
 - `tile_shape`: tile sizes, warps, stages and registers of one kernel.

@@ -1,4 +1,12 @@
-"""Retrieval losses over item scores: softmax over all items or over some, and binary cross-entropy."""
+"""Retrieval losses over item scores: softmax over all items or over some, and binary cross-entropy.
+
+In: queries and targets of positions, a function that gives item vectors, and which items this process holds
+(`models.distributed.tables.HeldItems`). Out: a scalar whose gradients are computed along with it, chunk by
+chunk. `retrieval` puts a loss together of negative sampling (`negatives`, `drawn`), `formulas` and chunks;
+`full_softmax` and `sharded_softmax` have no negatives; `kernels` are for GPUs.
+
+May import `behavior`, and of `models`: gpu, distributed (tables).
+"""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Sums of losses over positions a few at a time, so that not all scores are ever held."""
+"""Sums of losses over chunks of positions, so that not all scores are in memory at once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CHUNK_SCORES = {"cpu": 1 << 21, "cuda": 1 << 27}
 
 
 def positions_at_a_time(scores: int, device: torch.device) -> int:
-    """How many positions to take at a time that have so many scores each."""
+    """Size of a chunk of positions that have so many scores each."""
     return max(1, _CHUNK_SCORES.get(device.type, 1 << 24) // max(1, scores))
 
 
@@ -23,28 +23,28 @@ def sum_over_chunks(
 ) -> Tensor:
     """Sum of `losses(part, *rows[part], *whole)` over all parts, a scalar.
 
-    Gradients are worked out along with the losses, so that nothing is computed twice and only what belongs to
-    one part is held. Can be differentiated once.
+    Gradients are computed along with the losses, in the forward pass, so that nothing is computed twice and
+    only one chunk is in memory. Can be differentiated once.
 
     Args:
         losses: maps a slice of positions, the rows of that slice, and all of `whole` to [positions] losses.
         rows: tensors with a row a position.
         whole: tensors that all positions use.
-        chunk: positions at a time.
+        chunk: positions of a chunk.
     """
     total: Tensor = _SumOverChunks.apply(losses, len(rows), chunk, *rows, *whole)
     return total
 
 
 def refuse_second_derivative() -> None:
-    """To be called by a backward pass that treats gradients found earlier as constants.
+    """To be called by a backward pass whose gradients were computed in the forward pass, as constants.
 
     Raises:
         RuntimeError: the gradients are to be differentiated in turn.
     """
     if torch.is_grad_enabled():
         raise RuntimeError(
-            "the loss works its gradients out along with its value, and cannot be differentiated twice: "
+            "the loss computes its gradients along with its value, and cannot be differentiated twice: "
             "create_graph must be false"
         )
 

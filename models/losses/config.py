@@ -10,47 +10,54 @@ from behavior.config import Config
 
 
 class NegativesConfig(Config):
-    """Where negatives come from, for every loss but the full softmax."""
+    """Negative sampling, for every loss but the full softmax."""
 
     source: Literal["catalog", "in_batch", "mixed"] = Field(
         "catalog",
-        description="catalog: drawn from all known items; in_batch: other targets of the batch; mixed: both",
+        description="where negatives come from: catalog: sampled from all known items; in_batch: targets of "
+        "other positions of the batch; mixed: both",
     )
     count: int = Field(
         128,
         ge=1,
-        description="negatives a position (or the whole batch, when shared) draws from the catalog; "
-        "in_batch draws none",
+        description="negatives sampled from the catalog for each position, or for the whole batch where they "
+        "are shared; in_batch samples none",
     )
     sharing: Literal["position", "batch"] = Field(
         "position",
-        description="who uses a draw: each position its own (as published), or all of a batch the same",
+        description="position: each position samples negatives of its own (as published); batch: all "
+        "positions of a batch share one sample",
     )
     popularity_power: float = Field(
         0.0,
         ge=0.0,
-        description="an item is drawn in proportion to its training count to this power; 0 is uniform",
+        description="sampling probabilities are proportional to training counts to this power; 0: uniform",
     )
     logq: bool = Field(
-        False, description="correct for the odds of being drawn, so that the loss estimates the full softmax"
+        False,
+        description="logQ correction for sampling probabilities, so that the loss estimates the full softmax",
     )
 
 
 class LossConfig(Config):
-    """What is minimised."""
+    """The training loss."""
 
     kind: Literal["sampled_softmax", "full_softmax", "bce", "gbce"] = Field(
         "sampled_softmax",
         description="softmax over the target and some negatives, or over every known item; binary "
         "cross-entropy (SASRec), or the same calibrated for the number of negatives (gSASRec)",
     )
-    temperature: float = Field(0.05, gt=0.0, description="what scores of query and item are divided by")
+    temperature: float = Field(0.05, gt=0.0, description="scores of query and item are divided by it")
     normalize: bool = Field(
         True,
-        description="scores are cosines; false: plain dot products (SASRec as published, with temperature 1)",
+        description="L2-normalize queries and item vectors, so that scores are cosine similarities; false: "
+        "dot products (SASRec as published, with temperature 1)",
     )
     label_smoothing: float = Field(
-        0.0, ge=0.0, lt=1.0, description="share of the target that is spread over all candidates (softmaxes)"
+        0.0,
+        ge=0.0,
+        lt=1.0,
+        description="label smoothing: share of the label spread over all candidates (softmaxes)",
     )
     calibration: float = Field(
         0.75, ge=0.0, le=1.0, description="gbce: t, from 0 (the same as bce) to 1 (fully calibrated scores)"
@@ -58,7 +65,9 @@ class LossConfig(Config):
     loss_on: Literal["all", "targets"] = Field(
         "all", description="predict every next event, or only those of a target behavior"
     )
-    negatives: NegativesConfig = Field(NegativesConfig(), description="for every loss but the full softmax")
+    negatives: NegativesConfig = Field(
+        NegativesConfig(), description="negative sampling, for every loss but the full softmax"
+    )
 
     @model_validator(mode="after")
     def _settings_agree(self) -> LossConfig:

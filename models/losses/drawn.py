@@ -1,4 +1,4 @@
-"""Scores of a batch's negatives: those all positions share, and those each position drew for itself."""
+"""Scores of negatives: those that all positions of a batch share, and those sampled for each position."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ and 256)."""
 
 @dataclass(frozen=True, eq=False)
 class SharedNegatives:
-    """Items that stand against the target of every position."""
+    """Negatives of every position of a batch."""
 
     ranks: Tensor
     """[count] item ranks."""
     vectors: Tensor
     """[count, dim]."""
     mask: Tensor | None = None
-    """[count] bool, false for those that stand against nobody; None: all do."""
+    """[count] bool, false for those that do not count; None: all do."""
 
     def of(self, part: slice) -> Tensor:
         """[1, count] item ranks for a slice of positions."""
@@ -43,13 +43,13 @@ class SharedNegatives:
 
     @property
     def width(self) -> int:
-        """Scores that are held for a position."""
+        """Scores in memory for a position."""
         return len(self.ranks)
 
 
 @dataclass(frozen=True, eq=False)
 class OwnNegatives:
-    """Items that each position drew for itself."""
+    """Negatives that were sampled for each position."""
 
     ranks: Tensor
     """[positions, count] item ranks."""
@@ -77,7 +77,7 @@ class OwnNegatives:
 
     @property
     def width(self) -> int:
-        """Scores that are held for a position."""
+        """Scores in memory for a position."""
         return len(self.vectors) if self._takes_all else self.rows.shape[1]
 
     @property

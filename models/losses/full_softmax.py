@@ -22,8 +22,8 @@ def full_softmax(
 ) -> Tensor:
     """Sum over positions of the cross-entropy of each target among all items.
 
-    Gradients are worked out in the forward pass, chunk by chunk, so that each score is computed once and two
-    chunks of scores are all that is ever held. Computed in float32 at least, under autocast too. Can be
+    Gradients are computed in the forward pass, chunk by chunk, so that each score is computed once and two
+    chunks of scores at most are in memory. Computed in float32 at least, under autocast too. Can be
     differentiated once.
 
     Args:
@@ -32,7 +32,7 @@ def full_softmax(
         target: [positions] rows of `items`.
         temperature: what scores are divided by.
         label_smoothing: share of the label that is spread evenly over all items.
-        chunk: positions at a time; by default, what suits the device.
+        chunk: positions of a chunk; by default, what suits the device.
         mask: [positions] bool, false for those that do not count; None: all do.
     """
     if chunk is None:

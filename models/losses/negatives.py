@@ -1,4 +1,4 @@
-"""Negative sampling: which items stand against the one that was taken."""
+"""Negative sampling: which items a target is compared with."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 
 class NegativeSampler(nn.Module):
-    """Draws known items with replacement, from torch's own random numbers.
+    """Samples known items with replacement, from torch's global generator.
 
-    Items that never occur in the training part count as once, so that each of them can be drawn.
+    Items that never occur in the training part count as once, so that each of them can be sampled.
 
     Args:
         train_count: [num_item_ids] how often each item occurs in the training part.
@@ -42,9 +42,9 @@ class NegativeSampler(nn.Module):
         return torch.searchsorted(self.cumulative, uniform, right=True).clamp(max=self.num_items - 1)
 
     def log_expected(self, ranks: Tensor, *, drawn: int, in_batch: Tensor | int) -> Tensor:
-        """Logarithm of how often items are expected among the negatives of a position.
+        """Logarithm of the expected number of occurrences of items among the negatives of a position.
 
-        A target of the batch is an item with odds of its share of the training part.
+        A target of the batch is an item with the probability of its share of the training part.
 
         Args:
             ranks: item ranks, of any shape.

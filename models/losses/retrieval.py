@@ -1,9 +1,8 @@
-"""The loss of a batch of queries: what is drawn against each target, and what is made of the scores."""
+"""The loss of a batch of queries: negative sampling, scores, and a formula over them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -29,8 +28,8 @@ class RetrievalLoss(nn.Module):
     """Mean loss over positions, each of which predicts one known item.
 
     Args:
-        config: what is minimised.
-        sampler: where negatives come from.
+        config: settings.
+        sampler: of negatives.
         held: which of the known items this process holds; all by default.
 
     Raises:
@@ -75,7 +74,7 @@ class RetrievalLoss(nn.Module):
         """
         config = self.config
         # Scores over a small temperature need more digits than bfloat16 has; so do the vectors.
-        with _tf32_under_autocast(query.device), torch.autocast(query.device.type, enabled=False):
+        with torch.autocast(query.device.type, enabled=False):
             if config.kind == "full_softmax":
                 total = self._full(query, target, items, mask)
             else:
@@ -165,21 +164,6 @@ class RetrievalLoss(nn.Module):
             # A position is no negative of its own.
             in_batch=0 if config.source == "catalog" else others,
         )
-
-
-@contextmanager
-def _tf32_under_autocast(device: torch.device) -> Iterator[None]:
-    """Where the rest is in half precision, have a GPU round what it multiplies to TF32; gradients as well,
-    since they are worked out along with the loss."""
-    if device.type != "cuda" or not torch.is_autocast_enabled("cuda"):
-        yield
-        return
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def _at_least_one(target: Tensor, mask: Tensor | None, less: int = 0) -> Tensor | int:

@@ -28,10 +28,10 @@ def sharded_full_softmax(
 ) -> Tensor:
     """Sum over this process's positions of the cross-entropy of each target among the items of all processes.
 
-    Every process scores the positions of all of them with its own items; maxima, sums and the targets' scores
-    are then put together, a vector of positions each (as vocabulary-parallel cross-entropy in Megatron-LM,
-    arXiv 1909.08053, section 3). All processes take part, in the forward pass alone: gradients are worked out
-    there. The gradient of `items` is that of the losses of all processes. Can be differentiated once.
+    Vocabulary-parallel cross-entropy, as in Megatron-LM (arXiv 1909.08053, section 3): every process scores
+    the positions of all of them with its own items; maxima, sums and the targets' scores are then reduced, a
+    vector of positions each. Collective, in the forward pass alone, where gradients are computed, too. The
+    gradient of `items` is that of the losses of all processes. Can be differentiated once.
 
     Args:
         query: [positions, dim], of a length of this process's own.

@@ -27,7 +27,7 @@ class OptimizerConfig(Config):
     clip_norm: float | None = Field(
         None,
         gt=0.0,
-        description="gradient clipping: maximum norm of the gradient of all parameters; none: no clipping",
+        description="gradient clipping: maximum norm of the gradient of all parameters; null: no clipping",
     )
     warmup_steps: int = Field(0, ge=0, description="steps of linear learning-rate warm-up")
     schedule: Schedule = Field(
@@ -41,5 +41,5 @@ class OptimizerConfig(Config):
         "rowwise_adagrad, whose state is one number a row",
     )
     item_learning_rate: float | None = Field(
-        None, gt=0.0, description="peak learning rate of rowwise_adagrad; none: learning_rate"
+        None, gt=0.0, description="peak learning rate of rowwise_adagrad; null: learning_rate"
     )

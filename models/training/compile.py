@@ -1,4 +1,4 @@
-"""Compilation of a model's blocks by torch.compile."""
+"""torch.compile for the blocks of a backbone."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from behavior.errors import UserError
 
 
 def compile_blocks(backbone: nn.Module, device: torch.device, backend: str = "inductor") -> None:
-    """Compile each block of a backbone, in place, for any number of tokens.
+    """Compile each block of a backbone, in place, with a dynamic number of tokens.
 
-    Attention stays as it is, a kernel of its own; what is fused is what stands between: norms, activations,
-    gates, dropout. Blocks of the same kind share the compiled code.
+    Attention kernels stay as they are; norms, activations, gates and dropout between them are fused. Blocks
+    of the same kind share the compiled code.
 
     Args:
         backbone: has `blocks`.

@@ -1,4 +1,4 @@
-"""CUDA graphs: work on a GPU that is recorded once and started again without Python and single launches."""
+"""CUDA graphs: work on a GPU is captured once and replayed without Python and single kernel launches."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch import Tensor
 from models.optim import OptimizerSet
 
 Work = Callable[[], Sequence[Tensor]]
-"""Something to do on a device, with tensors that stay in their places; returns results."""
+"""Something to do on a device, with static input tensors; returns results."""
 
 
 class CudaGraphs:
-    """Makes recordings that share their memory: of any two, one is replayed after the other.
+    """Captures CUDA graphs that share a memory pool: no two of them are replayed at the same time.
 
     Args:
         device: a GPU.
-        optimizer: takes steps in what is recorded.
+        optimizer: takes steps within what is captured.
     """
 
     def __init__(self, device: torch.device, optimizer: OptimizerSet) -> None:
@@ -27,15 +27,15 @@ class CudaGraphs:
         self.pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, work: Work) -> Work:
-        """The same work: done as ever at the first call, recorded at the second, replayed from then on.
+        """The same work: the first call is warm-up, the second captures, and all calls from then on replay.
 
-        Kernels are loaded and compiled at the first call, and optimizers make their state, none of which can
-        be recorded. Recording does nothing by itself, so every call does the work once.
+        In warm-up kernels are loaded and compiled, and optimizers make their state, none of which can be
+        captured. A capture runs nothing, and is replayed at once, so that every call does the work once.
         """
-        return _Recorded(self, work)
+        return _Captured(self, work)
 
 
-class _Recorded:
+class _Captured:
     def __init__(self, graphs: CudaGraphs, work: Work) -> None:
         self.graphs, self.work = graphs, work
         self.is_warm = False
@@ -45,15 +45,15 @@ class _Recorded:
     def __call__(self) -> Sequence[Tensor]:
         if not self.is_warm:
             self.is_warm = True
-            return self._work_aside()
+            return self._warm_up()
         if self.graph is None:
-            self.graph = self._record()
+            self.graph = self._capture()
         self.graph.replay()
-        # The next replay writes over the results.
+        # The next replay overwrites the results.
         return [result.clone() for result in self.results]
 
-    def _work_aside(self) -> Sequence[Tensor]:
-        """On the stream that is recorded later, so that what libraries keep for each stream is there."""
+    def _warm_up(self) -> Sequence[Tensor]:
+        """On the stream of the capture, so that what libraries keep for each stream is there by then."""
         main, stream = torch.cuda.current_stream(self.graphs.device), self.graphs.stream
         stream.wait_stream(main)
         with torch.cuda.stream(stream):
@@ -63,12 +63,12 @@ class _Recorded:
             result.record_stream(main)
         return results
 
-    def _record(self) -> torch.cuda.CUDAGraph:
+    def _capture(self) -> torch.cuda.CUDAGraph:
         graph, graphs = torch.cuda.CUDAGraph(), self.graphs
-        # Only this thread's calls are restricted: meanwhile the loader allocates page-locked memory.
-        recording = torch.cuda.graph(
+        # Only this thread's calls are restricted: the loader's threads allocate pinned memory meanwhile.
+        capture = torch.cuda.graph(
             graph, pool=graphs.pool, stream=graphs.stream, capture_error_mode="thread_local"
         )
-        with graphs.optimizer.capturable(), recording:
+        with graphs.optimizer.capturable(), capture:
             self.results = self.work()
         return graph

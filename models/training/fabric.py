@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from inspect import signature
 
 from lightning.fabric import Fabric
 from lightning.fabric.plugins.environments import ClusterEnvironment
+from lightning.fabric.plugins.precision import MixedPrecision, Precision
 from lightning.fabric.strategies import DDPStrategy
 from lightning.fabric.utilities.rank_zero import rank_zero_module
 from torch import nn
@@ -15,16 +17,18 @@ from torch.nn.parallel import DistributedDataParallel
 
 from models.distributed.processes import Processes
 from models.gpu.device import pick_device
+from models.gpu.precision import mixed_precision
 from models.training.config import TrainConfig
 
 
 def make_fabric(config: TrainConfig, processes: Processes) -> Fabric:
-    """Fabric for this process; with several, gradients are averaged over all of them."""
+    """Fabric for this process; with several, it averages gradients over all of them (DDP)."""
     device = pick_device(config.device)
-    # Its hints on number formats are meant for programs that do not choose them.
+    # Its hints on precision are for programs that do not choose one.
     rank_zero_module.log.setLevel(logging.WARNING)
+    precision = _MixedPrecision(device.type) if config.precision == "bf16-mixed" else Precision()
     if processes.count == 1:
-        return Fabric(accelerator=device.type, devices=1, precision=config.precision)
+        return Fabric(accelerator=device.type, devices=1, plugins=precision)
     # Buffers are tables of the catalog, alike everywhere and never written to. Newer torch has another name.
     newer = "forward_sync_buffers" in signature(DistributedDataParallel.__init__).parameters
     unchanged = {"forward_sync_buffers" if newer else "broadcast_buffers": False}
@@ -34,7 +38,7 @@ def make_fabric(config: TrainConfig, processes: Processes) -> Fabric:
         devices=processes.local_count,
         num_nodes=processes.count // processes.local_count,
         strategy=strategy,
-        precision=config.precision,
+        plugins=precision,
     )
     fabric.launch()
     return fabric
@@ -50,6 +54,16 @@ def keep_out_of_averaging(module: nn.Module, parameters: Sequence[nn.Parameter])
     kept = set(map(id, parameters))
     names = [name for name, parameter in module.named_parameters() if id(parameter) in kept]
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, names)
+
+
+class _MixedPrecision(MixedPrecision):
+    """Runs the forward pass in `models.gpu.precision.mixed_precision`."""
+
+    def __init__(self, device_type: str) -> None:
+        super().__init__("bf16-mixed", device_type)
+
+    def forward_context(self) -> AbstractContextManager[None]:
+        return mixed_precision(self.device)
 
 
 class _Joined(ClusterEnvironment):

@@ -25,13 +25,13 @@ from models.training.config import TrainConfig
 
 _HOST = "127.0.0.1"
 _ARRIVED = "arrived"
-# How long a process that breaks off may take to save what it has, to write its stack trace and to end.
-_LAST_WORDS = 5.0
+# Seconds that a failing process may take to save its batches, to write its stack trace and to end.
+_GRACE = 5.0
 
 
 @dataclass(frozen=True)
-class Job:
-    """What every process of a training is told."""
+class TrainArguments:
+    """Of `models.training.train`, as every process of a training gets them."""
 
     config: RunConfig
     data: str
@@ -41,7 +41,7 @@ class Job:
 
 
 @contextmanager
-def processes_for(job: Job) -> Iterator[Processes]:
+def processes_for(arguments: TrainArguments) -> Iterator[Processes]:
     """The processes that `train.devices` asks for, of which this is the first; or those of `torchrun`.
 
     Started processes end with the block: at once where it is left by an error.
@@ -49,7 +49,7 @@ def processes_for(job: Job) -> Iterator[Processes]:
     Raises:
         UserError: there are fewer devices, or `torchrun` started another number of processes.
     """
-    config = job.config.train
+    config = arguments.config.train
     backend = "nccl" if pick_device(config.device).type == "cuda" else "gloo"
     count = count_devices(config)
     if launched_by_torchrun():
@@ -62,7 +62,7 @@ def processes_for(job: Job) -> Iterator[Processes]:
     elif count == 1:
         yield SINGLE
     else:
-        with _started(job, count, backend) as processes:
+        with _started(arguments, count, backend) as processes:
             yield processes
 
 
@@ -84,23 +84,24 @@ def count_devices(config: TrainConfig) -> int:
     return wanted
 
 
-def meet(told: dict[str, Any]) -> tuple[Job, TorchProcesses]:
-    """In a started process: its job, and the others, as the first process told them."""
+def join_as_told(told: dict[str, Any]) -> tuple[TrainArguments, TorchProcesses]:
+    """In a started process: join the others, as the first process told it to."""
     store = TCPStore(_HOST, told["port"], told["count"], is_master=False)
     store.add(_ARRIVED, 1)
-    job = Job(RunConfig(**told["config"]), told["data"], Path(told["out"]), told["resume"])
-    return job, join_store(store, told["rank"], told["count"], told["backend"])
+    config, out = RunConfig(**told["config"]), Path(told["out"])
+    arguments = TrainArguments(config, told["data"], out, told["resume"])
+    return arguments, join_store(store, told["rank"], told["count"], told["backend"])
 
 
 @contextmanager
-def _started(job: Job, count: int, backend: str) -> Iterator[Processes]:
+def _started(arguments: TrainArguments, count: int, backend: str) -> Iterator[Processes]:
     # Port 0: the system picks a free one.
     store = TCPStore(_HOST, 0, count, is_master=True, wait_for_workers=False)
     told = {
-        "config": job.config.model_dump(mode="json"),
-        "data": job.data,
-        "out": str(job.out),
-        "resume": job.resume,
+        "config": arguments.config.model_dump(mode="json"),
+        "data": arguments.data,
+        "out": str(arguments.out),
+        "resume": arguments.resume,
         "count": count,
         "backend": backend,
         "port": store.port,
@@ -109,16 +110,16 @@ def _started(job: Job, count: int, backend: str) -> Iterator[Processes]:
     try:
         for rank in range(1, count):
             others.append(_start(json.dumps(told | {"rank": rank})))
-        _await(store, others)
+        _wait_for_arrival(store, others)
         processes = join_store(store, 0, count, backend)
         try:
             yield processes
         except UserError:
-            _let_end(others)  # they have met it, too, and may have something to save
+            _wait_for_exit(others)  # they have met it, too, and may be saving their batches
             raise
         except RuntimeError as error:  # what torch raises when a connection breaks, among other things
-            _let_end(others)
-            _tell_who_ended(others, error)
+            _wait_for_exit(others)
+            _raise_for_exit_codes(others, error)
             raise
         finally:
             processes.close()
@@ -149,21 +150,21 @@ def _start(told: str) -> subprocess.Popen[str]:
     return process
 
 
-def _await(store: TCPStore, others: list[subprocess.Popen[str]]) -> None:
-    """Wait until all have found the store: joining would wait for those that never will, too."""
+def _wait_for_arrival(store: TCPStore, others: list[subprocess.Popen[str]]) -> None:
+    """Wait until all processes have connected to the store; joining would also wait for those that ended."""
     while store.add(_ARRIVED, 0) < len(others):
-        _tell_who_ended(others)
+        _raise_for_exit_codes(others)
         time.sleep(0.02)
 
 
-def _let_end(others: list[subprocess.Popen[str]]) -> None:
-    until = time.monotonic() + _LAST_WORDS
+def _wait_for_exit(others: list[subprocess.Popen[str]]) -> None:
+    until = time.monotonic() + _GRACE
     for other in others:
         with suppress(subprocess.TimeoutExpired):
             other.wait(max(0.0, until - time.monotonic()))
 
 
-def _tell_who_ended(others: list[subprocess.Popen[str]], cause: Exception | None = None) -> None:
+def _raise_for_exit_codes(others: list[subprocess.Popen[str]], cause: Exception | None = None) -> None:
     ended = [(other.returncode, rank) for rank, other in enumerate(others, 1) if other.poll()]
     if ended:
         # Those killed by a signal (negative) first: others end because of them, as connections break.

@@ -14,7 +14,7 @@ from models.gpu.device import repeatable
 from models.runs.curves import draw_curves
 from models.runs.metrics_log import MetricsLog, read_metrics
 from models.runs.run_folder import claim_run
-from models.training.launch import Job, count_devices, processes_for
+from models.training.launch import TrainArguments, count_devices, processes_for
 from models.training.loop import Training
 from models.training.observer import Silent, TrainObserver, TrainResult
 
@@ -49,32 +49,32 @@ def train(
         UserError: the data, the devices or the run's folder cannot be used, the checkpoint is of another
             run, or the loss stopped being a number.
     """
-    job = Job(config, as_folder(data).url, Path(out), resume)
+    arguments = TrainArguments(config, as_folder(data).url, Path(out), resume)
     if count_devices(config.train) > 1 and not launched_by_torchrun():
         # What is wrong with the folders is said at once, not after the other processes have started.
-        open_shards(job.data)
-        claim_run(job.out, resume=resume)
-    with processes_for(job) as processes:
-        return train_in(job, processes, observer or Silent())
+        open_shards(arguments.data)
+        claim_run(arguments.out, resume=resume)
+    with processes_for(arguments) as processes:
+        return train_in(arguments, processes, observer or Silent())
 
 
-def train_in(job: Job, processes: Processes, observer: TrainObserver) -> TrainResult:
+def train_in(arguments: TrainArguments, processes: Processes, observer: TrainObserver) -> TrainResult:
     """This process's part of a training; see `train`."""
-    shards = open_shards(job.data)
-    run = processes.on_first(lambda: claim_run(job.out, resume=job.resume))
-    training = Training(job.config, shards, run, observer, processes)
+    shards = open_shards(arguments.data)
+    run = processes.on_first(lambda: claim_run(arguments.out, resume=arguments.resume))
+    training = Training(arguments.config, shards, run, observer, processes)
     try:
         with repeatable(training.device):
             if not processes.is_first:
                 return training.run_epochs()
-            if training.loader.epoch < job.config.train.epochs:
-                run.write(job.config.model_dump(mode="json"), shards.folder, training.dataset)
+            if training.loader.epoch < arguments.config.train.epochs:
+                run.write(arguments.config.model_dump(mode="json"), shards.folder, training.dataset)
             kept = training.state.metrics_bytes
             with MetricsLog(run.metrics, run.tensorboard, keep_bytes=kept) as log:
                 result = training.run_epochs(log)
     finally:
         training.loader.close()
-    drawn = [metric.name for metric in job.config.metrics() if metric.in_curves]
+    drawn = [metric.name for metric in arguments.config.metrics() if metric.in_curves]
     draw_curves(read_metrics(run.metrics), drawn, run.curves)
     observer.finished(result)
     return result

@@ -1,4 +1,4 @@
-"""Where a training stands, and how that is written down and taken up again."""
+"""The state of a training, and how checkpoints of it are saved and resumed from."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from models.runs.checkpoint import (
 )
 from models.runs.former import optimizer_without_former
 
-# May change when a run is taken up again: they say how long, how often and where, not what is learned.
+# May change when a run is resumed: they say how long, how often and where, not what is learned.
 FREE_SETTINGS = {
     "train.epochs",
     "train.max_minutes",
@@ -54,7 +54,7 @@ _PROCESS = "process-"
 
 @dataclass
 class TrainState:
-    """Where a training stands; with the tensors, all that a checkpoint needs."""
+    """Progress of a training; with the tensors, all that a checkpoint needs."""
 
     step: int = 0
     epoch: int = 0
@@ -80,7 +80,7 @@ class Learned:
     device: torch.device
 
     def save(self, path: Path, state: TrainState) -> None:
-        """Write a checkpoint to go on from; all processes take part, the first one writes."""
+        """Write a checkpoint to resume from. Collective; the first process writes."""
         random = self.processes.all_gather_object(random_state(self.device))
         checkpoint = self._checkpoint(asdict(state))
         optimizer = self._whole_states.whole_optimizer(self.optimizer.state_dict())
@@ -94,13 +94,13 @@ class Learned:
         save_checkpoint(path, replace(checkpoint, optimizer=optimizer, random=named))
 
     def save_model(self, path: Path, progress: dict[str, Any]) -> None:
-        """Write a checkpoint of the weights alone; all processes take part, the first one writes."""
+        """Write a checkpoint of the weights alone. Collective; the first process writes."""
         checkpoint = self._checkpoint(progress)
         if self.processes.is_first:
             save_checkpoint(path, checkpoint)
 
     def restore(self, path: Path) -> TrainState:
-        """Take everything up from a checkpoint, which may be of another number of processes.
+        """Load everything from a checkpoint, which another number of processes may have written.
 
         Raises:
             UserError: it is damaged, or of another run.

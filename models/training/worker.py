@@ -9,23 +9,23 @@ from threading import Thread
 from typing import Any
 
 from behavior.errors import UserError
-from models.training.launch import meet
+from models.training.launch import join_as_told
 from models.training.observer import Silent
 from models.training.run import train_in
 
 
 def main() -> None:
-    """Take part in the training that the first line of standard input tells of, while that stays open."""
+    """Train as the first line of standard input says, for as long as that stays open."""
     told = json.loads(sys.stdin.readline())
     Thread(target=_end_with_the_first, daemon=True).start()
     take_part(told)
 
 
 def take_part(told: dict[str, Any]) -> None:
-    """This process's part in a training, as the first process told it."""
-    job, processes = meet(told)
+    """Join the training and run this process's part of it, as the first process told it to."""
+    arguments, processes = join_as_told(told)
     try:
-        train_in(job, processes, Silent())
+        train_in(arguments, processes, Silent())
     except UserError as error:
         # The first process mostly meets the same error; what this one alone met is told nowhere else.
         print(f"training process {processes.rank}: {error}", file=sys.stderr, flush=True)
