@@ -84,7 +84,7 @@ def judge_run(
     device: DeviceName = "auto",
     **settings: Any,
 ) -> Evaluation:
-    """Judge a trained run by its task and the settings it was trained with, in float32.
+    """Evaluate a trained run by its task and the settings it was trained with, in float32.
 
     Args:
         run: the run's folder; or its model, loaded already: then `data`, `checkpoint` and `device` are those
@@ -123,7 +123,7 @@ def judge_run(
 
 
 def judge_like(evaluation: Evaluation, run: Path, checkpoint: Which = "best") -> Evaluation:
-    """Judge a run on the data, the split and the protocol of another's evaluation; no slices."""
+    """Evaluate a run on the data, the split and the protocol of another's evaluation; no slices."""
     config = evaluation.config
     return judge_run(
         run,

@@ -1,4 +1,4 @@
-"""Rankings without a network: popularity, and what followed the last item before."""
+"""Baselines without a network: popularity, and a first-order Markov chain over items."""
 
 from __future__ import annotations
 
@@ -30,15 +30,18 @@ BASELINES = ("popularity", "markov")
 
 
 def evaluate_baseline(
-    name: str, data: FolderLike | ShardFolder, split: Split = "test", config: EvaluationConfig | None = None
+    name: str,
+    data: FolderLike | ShardFolder,
+    split: Split = "test",
+    config: EvaluationConfig | None = None,
 ) -> dict[str, Any]:
-    """Judge a baseline by the protocol of the models.
+    """Evaluate a baseline under the protocol of the models.
 
     Args:
         name: `popularity` (counts of the training part) or `markov` (first order, item to item).
         data: a shard folder.
         split: valid or test.
-        config: how rankings are judged.
+        config: metrics and protocol.
 
     Returns:
         `model`, the name, then as `models.evaluation.report.RankingEvaluation.report`.

@@ -1,9 +1,9 @@
-"""Intervals by the bootstrap: how far a mean over users would stray with other users of the same kind.
+"""Bootstrap confidence intervals of means over users.
 
-Users are drawn again, as many as there are, with replacement (Efron, 1979); an interval holds the middle 95 %
-of the means of the draws (percentile method). Users with equal metrics are one value drawn more often, which
-is exact, and with one target a user makes thousands of draws from a million users a matter of seconds; where
-users have many targets and all differ, of minutes.
+Users are resampled with replacement, as many as there are (Efron, 1979); a 95 % interval ends at the 2.5th
+and the 97.5th percentile of the means of the resamples. Users with equal metrics are one value drawn more
+often, which is exact, and with one target a user makes thousands of resamples of a million users a matter of
+seconds; where users have many targets and all differ, of minutes.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _CELLS = 1 << 24
 
 
 def resampled_means(values: Float64Array, resamples: int, seed: int = SEED) -> Float64Array:
-    """Means over users, drawn again and again.
+    """Means over users of bootstrap resamples.
 
     Args:
         values: [users, metrics]; at least one user.
         resamples: how often.
-        seed: of the draws.
+        seed: of the resampling.
 
     Returns:
         [resamples, metrics].
@@ -49,10 +49,11 @@ def intervals(metrics: UserMetrics, resamples: int) -> dict[str, list[float]]:
 
 
 def paired_difference(ours: UserMetrics, theirs: UserMetrics, resamples: int) -> dict[str, dict[str, object]]:
-    """The difference, ours less theirs, of two rankers on the same users, drawn together.
+    """The difference, ours less theirs, of two rankers on the same users, by a paired bootstrap.
 
     Returns:
-        For each metric `difference` (of the means), `interval` (95 %) and `share_below_zero` (of the draws).
+        For each metric `difference` (of the means), `interval` (95 %) and `share_below_zero` (of the
+        resamples).
 
     Raises:
         ValueError: the users or the metrics are not the same, or there are none.

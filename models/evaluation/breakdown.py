@@ -1,4 +1,4 @@
-"""Results by slices of the targets."""
+"""Metrics by slices of the targets."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def break_down(
         rankings: what is sliced.
         by: attributes that `check_attributes` allows.
         shards: the data set.
-        cutoffs: list lengths.
-        resamples: of the intervals; 0 for none.
+        cutoffs: k of the metrics.
+        resamples: of the bootstrap; 0: no intervals.
 
     Returns:
         attribute -> slice -> `targets`, `users` (with such a target), means over those users of the means

@@ -10,19 +10,22 @@ from behavior.config import Config
 
 
 class EvaluationConfig(Config):
-    """How rankings are judged."""
+    """Metrics and evaluation protocol."""
 
-    cutoffs: list[int] = Field([10, 50, 200], min_length=1, description="list lengths of HR, NDCG and MRR")
+    cutoffs: list[int] = Field([10, 50, 200], min_length=1, description="cutoffs k of HR@k, NDCG@k and MRR@k")
     exclude_seen: bool | Literal["auto"] = Field(
         "auto",
-        description="rank without what a user had under a target behavior before; auto: if nobody repeats",
+        description="remove items from a user's candidates that had a target behavior in the user's history; "
+        "auto: where no user repeats an item in the training part",
     )
-    batch_size: int = Field(1024, ge=1, description="targets ranked at a time")
+    batch_size: int = Field(1024, ge=1, description="targets per evaluation batch")
     by: list[str] = Field(
         [],
-        description="what 'lrm evaluate' breaks results down by: behavior, domain, popularity, history, or "
-        "an item feature",
+        description="attributes of targets by which 'lrm evaluate' breaks metrics down: behavior, domain, "
+        "popularity, history, or an item feature",
     )
     bootstrap: int = Field(
-        1000, ge=0, description="draws of users for the intervals that 'lrm evaluate' gives; 0: none"
+        1000,
+        ge=0,
+        description="bootstrap resamples of users for the confidence intervals of 'lrm evaluate'; 0: none",
     )

@@ -1,4 +1,4 @@
-"""What is made of the ranks of targets: HR, NDCG and MRR of each user, and their means."""
+"""Ranking metrics: HR, NDCG and MRR of each user, and their means over users."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def user_metrics(ranks: Float64Array, cutoffs: Sequence[int], user: Int64Array |
 
     Args:
         ranks: [targets] from 1; infinite for a miss.
-        cutoffs: list lengths.
+        cutoffs: k of HR@k, NDCG@k and MRR@k.
         user: [targets] whose target it is, any whole numbers; by default every target has a user of its own.
     """
     users = np.arange(len(ranks)) if user is None else user

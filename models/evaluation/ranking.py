@@ -1,4 +1,4 @@
-"""The evaluation protocol: every known item ranked for every target, whatever it is that scores them."""
+"""The evaluation protocol of retrieval: full ranking, of all known items for every target, by any scorer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ time and behavior of the target, and on nothing else. One of several processes m
 
 @dataclass(frozen=True)
 class Rankings:
-    """What became of every evaluated target of a split."""
+    """The rank of every evaluated target of a split."""
 
     user: Int64Array  # [targets] number of the target's sequence in the data set
     position: Int32Array  # [targets] the target's place in that sequence, from 0
@@ -76,7 +76,7 @@ def evaluate_scorer(
 
     Args:
         parts: as for `rank_split`.
-        scorer: what is judged.
+        scorer: what is evaluated.
         split: valid or test.
         config: cutoffs, exclusion, batch size.
         exclude_seen: the setting already resolved, where that is known.

@@ -1,4 +1,4 @@
-"""The report of an evaluation: means, intervals, slices, and under which protocol."""
+"""The report of a ranking evaluation: metrics, confidence intervals, slices, and the protocol."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from models.evaluation.ranking import Rankings
 from models.evaluation.targets import Split
 
 RESAMPLES = 1000
-"""Draws of a comparison where the settings ask for no intervals."""
+"""Bootstrap resamples of a comparison where the settings ask for no intervals."""
 
 
 @dataclass(frozen=True)
 class RankingEvaluation:
-    """A ranker judged on one split of a data set."""
+    """A ranker evaluated on one split of a data set."""
 
     rankings: Rankings
     config: EvaluationConfig
-    """How, with `exclude_seen` resolved."""
+    """The settings, with `exclude_seen` resolved."""
     shards: ShardFolder
     about: dict[str, Any]
     """What ranked."""
@@ -95,8 +95,8 @@ def compare(ours: RankingEvaluation, theirs: RankingEvaluation) -> dict[str, Any
 
     Returns:
         What the report says of the other ranker, and `metrics`: for each one `ours` and `theirs` (means),
-        `difference` (ours less theirs), `interval` (95 % of the difference, by drawing users with both
-        their results) and `share_below_zero` (of the draws).
+        `difference` (ours less theirs), `interval` (95 %, by a paired bootstrap over users) and
+        `share_below_zero` (of the resamples).
 
     Raises:
         UserError: they did not rank the same targets, or there are none.

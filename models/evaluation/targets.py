@@ -1,4 +1,4 @@
-"""What is evaluated: the target events of a split, and what their users had before."""
+"""What is evaluated: the target events of a split, and the items that their users interacted with before."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from behavior.errors import UserError
 from models.data.sequences import Int64Array, SequenceData
 
 Split = Literal["valid", "test"]
+"""Which part of every sequence is evaluated; how sequences are split is part of the data set."""
 
 
 @dataclass(frozen=True)

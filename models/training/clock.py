@@ -1,4 +1,4 @@
-"""How long a training has taken, and how long it still will."""
+"""Time of training so far, and the estimate of what is left."""
 
 from __future__ import annotations
 

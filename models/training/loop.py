@@ -89,7 +89,7 @@ class Training:
         )
 
     def _ended(self) -> str | None:
-        """What ends the training before its next epoch, as `TrainResult.stopped_by`."""
+        """Why training stops before its next epoch, as `TrainResult.stopped_by`; None: it goes on."""
         config, state = self.config.train, self.state
         if self.loader.epoch >= config.epochs:
             return "epochs"

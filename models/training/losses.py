@@ -1,4 +1,4 @@
-"""Losses since the last report, left on the device until somebody asks, and the guard over them."""
+"""Losses since the last report, kept on the device until they are read, and checks that they are finite."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FIX = "lower optimizer.learning_rate or set optimizer.clip_norm; older checkpoi
 
 
 class Stretch(NamedTuple):
-    """Some steps of a training, taken together."""
+    """Some consecutive steps of a training."""
 
     loss: float
     """Mean over the steps."""
@@ -35,7 +35,7 @@ class Stretch(NamedTuple):
 
 
 class StepLosses:
-    """Collects what steps left behind; reading it waits for the device, so not each step does.
+    """Collects losses and gradient norms; reading them synchronizes with the device, so not every step does.
 
     Args:
         processes: their losses are averaged.
@@ -96,7 +96,7 @@ class StepLosses:
         self.norms += norms
 
     def check_weights(self, weights: Iterable[torch.Tensor]) -> None:
-        """Make sure that what is about to be saved or judged are numbers.
+        """Check that weights which are about to be saved or evaluated are finite.
 
         Raises:
             UserError: they are not; the batches of the latest step are saved.
@@ -113,7 +113,7 @@ class StepLosses:
             )
 
     def take(self) -> Stretch:
-        """What is to be said of the steps since the last call.
+        """Mean loss and throughput of the steps since the last call.
 
         Raises:
             UserError: see `check`.

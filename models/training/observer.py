@@ -1,4 +1,4 @@
-"""What a training tells whoever watches it, such as a progress display."""
+"""Callbacks of a training, for a progress display, say."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class StepProgress:
     """Model FLOPs utilization, 0 to 1; none where the device's peak is not known."""
     learning_rate: float
     waiting: float
-    """Share of the time since the last report that was spent waiting for batches."""
+    """Share of the time since the last report that training waited for the loader."""
     minutes: float
     """Of training so far, interruptions left out."""
     minutes_left: float

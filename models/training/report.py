@@ -1,4 +1,4 @@
-"""What is said of a training while it runs: to the log, and to whoever watches."""
+"""Reports of the loss, the throughput and the time left, to the log and to the observer."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class Pace:
 
 
 class Reporter:
-    """Reads the losses on every process, since they are averaged over all, and tells them on the first.
+    """Reads the losses, averages them over processes, and reports them.
 
     Args:
         pace: of the training.
         losses: of the steps.
         log: where records go.
-        observer: told, too.
+        observer: told as well.
         peak: FLOP/s that all devices together could do; None: not known.
     """
 
@@ -60,7 +60,7 @@ class Reporter:
         self.losses.restart()
 
     def report(self, state: TrainState, optimizer: OptimizerSet) -> None:
-        """Tell about the steps since the last report, if there were any.
+        """Report the steps since the last report, if there were any.
 
         Raises:
             UserError: a loss is not a number.

@@ -21,7 +21,7 @@ from models.training.fabric import keep_out_of_averaging
 
 @dataclass(frozen=True)
 class TakenStep:
-    """What a step left behind; tensors are on the device until somebody asks."""
+    """The result of a step; its tensors stay on the device, and reading them synchronizes."""
 
     number: int
     """From 1."""
