@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -136,7 +137,7 @@ class Problem:
             queries=queries,
             kernel=kernel,
         )
-        return _with_gradients(out, tensors, gradient)
+        return self._with_gradients(out, tensors, gradient)
 
     def solve_by_loops(self) -> dict[str, Tensor]:
         """The same from the formulas, one sequence after the other."""
@@ -164,16 +165,33 @@ class Problem:
             )
             for asking, part, candidates in zip(asked, keys, self.candidate_counts, strict=True)
         ]
-        return _with_gradients(torch.cat(rows), tensors, gradient)
+        return self._with_gradients(torch.cat(rows), tensors, gradient)
 
+    def _with_gradients(self, out: Tensor, tensors: dict[str, Tensor], gradient: Tensor) -> dict[str, Tensor]:
+        gradients = torch.autograd.grad(out, list(tensors.values()), gradient, allow_unused=True)
+        found = {
+            name: torch.zeros_like(tensor) if grad is None else grad
+            for (name, tensor), grad in zip(tensors.items(), gradients, strict=True)
+        }
+        if "rate" in found:
+            found["rate"] = found["rate"] / self._steepest(tensors["amount"], tensors["rate"])
+        return {"out": out.detach(), **found}
 
-def _with_gradients(out: Tensor, tensors: dict[str, Tensor], gradient: Tensor) -> dict[str, Tensor]:
-    gradients = torch.autograd.grad(out, list(tensors.values()), gradient, allow_unused=True)
-    found = {
-        name: torch.zeros_like(tensor) if grad is None else grad
-        for (name, tensor), grad in zip(tensors.items(), gradients, strict=True)
-    }
-    return {"out": out.detach(), **found}
+    def _steepest(self, amount: Tensor, rate: Tensor) -> float:
+        """The most by which a score changes with the rate, 1 at least.
+
+        A rate's gradient sums gradients of scores, each times such a number: thousands, where differences are
+        seconds. A softmax over one key has no gradient; what is left is rounding, times that number.
+        """
+        query_time, timestamp = self.times()
+        furthest = 0.0
+        if timestamp.numel() and query_time.numel():
+            ends = (query_time.max() - timestamp.min(), timestamp.max() - query_time.min())
+            furthest = max(abs(float(end)) for end in ends)
+        if self.decay == "power":
+            furthest = math.log1p(furthest)
+        # x exp(-rate x) is largest where x is 1 / rate.
+        return max(1.0, float(amount.abs().max()) * min(furthest, 1 / (math.e * float(rate.min()))))
 
 
 def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float) -> None:
