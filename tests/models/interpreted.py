@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import sys
 from types import ModuleType
 from typing import Any
@@ -59,8 +60,9 @@ def _hurry(interpreter: Any) -> None:
     """Spare Triton's interpreter what it does over and over, four fifths of its time; results are the same.
 
     With each call of a function it replaces all of the language by its own: here, once for each file and for
-    good. It looks whether sums of integers overflow, and then, not debugging, tells nobody. And it lists all
-    types to find NumPy's name of one.
+    good. It looks whether sums of integers overflow, and then, not debugging, tells nobody. It lists all
+    types to find NumPy's name of one. And every result has a type and a shape of its own, made and compared
+    number by number: here, equal shapes are one.
     """
     replace, name_type = interpreter._patch_lang, interpreter._get_np_dtype
     replaced: set[str] = set()
@@ -79,6 +81,47 @@ def _hurry(interpreter: Any) -> None:
 
     interpreter._patch_lang, interpreter._get_np_dtype = replace_once, name_type_once
     object.__setattr__(interpreter.interpreter_builder.options, "sanitize_overflow", False)
+    _share_shapes(interpreter.tl.core, interpreter.TritonSemantic)
+
+
+def _share_shapes(core: Any, semantic: Any) -> None:
+    """Make each shape once; see `_hurry`."""
+    make_type, make_compatible = core.block_type.__init__, semantic.broadcast_impl_value
+    shapes: dict[Any, Any] = {}
+    types: dict[Any, dict[str, Any]] = {}
+    keys: dict[int, tuple[int, ...]] = {}
+    nothing = (core.constexpr(1), core.tuple([]))
+
+    def key_of(shape: Any) -> tuple[int, ...]:
+        if id(shape) in keys:  # one of ours, which stays
+            return keys[id(shape)]
+        return tuple(getattr(size, "value", size) for size in shape)
+
+    def make_type_once(self: Any, element_ty: Any, shape: Any) -> None:
+        key = key_of(shape)
+        made = types.get((element_ty.name, key))
+        if made is None:
+            make_type(self, element_ty, shape)
+            made = types[element_ty.name, key] = dict(self.__dict__)
+            made["shape"] = shapes.setdefault(key, made["shape"])
+            keys[id(made["shape"])] = key
+            made["of_tensor"] = core.constexpr(math.prod(key)), core.tuple([core.constexpr(n) for n in key])
+        self.__dict__.update(made)
+        self.element_ty = element_ty
+
+    def make_tensor(self: Any, handle: Any, type: Any) -> None:
+        self.handle, self.type, self.dtype = handle, type, type.scalar
+        self.numel, self.shape = type.of_tensor if type.is_block() else nothing
+
+    def make_compatible_at_once(self: Any, lhs: Any, rhs: Any) -> Any:
+        one, other = lhs.type, rhs.type
+        if one.is_block() and other.is_block() and one.shape is other.shape:
+            return lhs, rhs
+        return make_compatible(self, lhs, rhs)
+
+    core.block_type.__init__ = make_type_once
+    core.tensor.__init__ = make_tensor
+    semantic.broadcast_impl_value = make_compatible_at_once
 
 
 def interpret(monkeypatch: pytest.MonkeyPatch) -> None:
