@@ -51,6 +51,7 @@ def kept_by_a_block(settings: dict[str, Any], *, compiled: bool = False) -> floa
 
 def _kept(settings: dict[str, Any], blocks: int, compiled: bool) -> list[int]:
     """Bytes held after a forward pass, of one batch and of one twice as large."""
+    gc.freeze()  # What is imported stays: no need to look through it whenever bytes are counted.
     config = BackboneConfig(blocks=blocks, dim=DIM, heads=HEADS, **settings)
     if config.block_settings(LENGTH).activation == "silu":
         # The CPU's own kernel takes no bf16.

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
-# Before numpy and torch are imported, and for all processes that tests start. Workers are as many as cores, and
-# threads beside them would only wait for each other; sums by one thread are the same on every machine too.
-# Tests of threads ask for them.
+# Before numpy and torch are imported, and for all processes that tests start: workers are as many as
+# cores, and more threads would wait for each other. Tests of threads ask for them.
 for library in ("OMP", "MKL", "OPENBLAS"):
     os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+
+
+def pytest_collection_finish() -> None:
+    """What has been imported stays: the garbage collector need not look through it again and again."""
+    gc.collect()
+    gc.freeze()

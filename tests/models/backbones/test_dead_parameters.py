@@ -10,6 +10,8 @@ from torch import Tensor
 
 from models.backbones import BACKBONES, BackboneConfig, build_backbone
 from models.data.batch import PackedBatch
+from models.inputs.layout import OneTokenPerEvent
+from models.inputs.tokens import Tokens
 from tests.models.backbones.test_backbone_settings import VARIATIONS
 
 N = 9
@@ -21,7 +23,7 @@ def named(variation: dict[str, Any]) -> str:
     return " ".join(f"{name}={value}" for name, value in variation.items())
 
 
-def make_batch() -> PackedBatch:
+def make_tokens() -> Tokens:
     """From an event to the next goes half a minute, a minute or ten.
 
     So the time that a first event sees, alone, others see among several: what is added to the only score of a
@@ -30,7 +32,8 @@ def make_batch() -> PackedBatch:
     lengths = [9, 8, 7, 3, 1]
     steps = torch.tensor([30, 60, 600]).repeat(4)
     times = [steps[start : start + length].cumsum(0).tolist() for start, length in enumerate(lengths)]
-    return PackedBatch.from_lists([[1] * length for length in lengths], timestamps=times)
+    batch = PackedBatch.from_lists([[1] * length for length in lengths], timestamps=times)
+    return OneTokenPerEvent().tokens(batch)
 
 
 def gradients(config: BackboneConfig) -> dict[str, Tensor]:
@@ -40,10 +43,10 @@ def gradients(config: BackboneConfig) -> dict[str, Tensor]:
     with torch.no_grad():
         for parameter in backbone.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.3)
-    batch = make_batch()
-    x, weight = (torch.randn(len(batch.item), config.dim, dtype=torch.float64) for _ in range(2))
+    tokens = make_tokens()
+    x, weight = torch.randn(2, len(tokens.position), config.dim, dtype=torch.float64)
     parameters = dict(backbone.named_parameters())
-    loss = (backbone(x, batch) * weight).sum()
+    loss = (backbone(x, tokens) * weight).sum()
     return dict(zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True))
 
 
