@@ -34,7 +34,7 @@ class RunnerOptions:
     Attributes:
         name: local, or a Beam runner.
         workers: processes of a local run; 0 for one process with a thread a core, which starts faster and
-            takes less memory: Arrow and compiled code run side by side there.
+            takes less memory: Arrow and compiled code run in parallel there.
         beam: ordinary Beam options, such as `--flink_master=...`.
     """
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 
 def one_thread() -> None:
-    """Keep Arrow and Numba to one thread: workers run side by side, and several pools fight for the cores."""
+    """Keep Arrow and Numba to one thread: workers run in parallel, and several pools fight for the cores."""
     pa.set_cpu_count(1)
     pa.set_io_thread_count(2)
     numba.set_num_threads(1)

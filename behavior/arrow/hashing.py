@@ -31,7 +31,7 @@ def split_by_hash(batch: pa.RecordBatch, column: str, parts: int) -> Iterator[tu
     """Split a batch by the hash of a column; rows keep their order within a part.
 
     Yields:
-        (part, rows), parts without rows left out, in rising order of the part.
+        (part, rows), parts without rows left out, in ascending order of the part.
     """
     if parts == 1:
         yield 0, batch

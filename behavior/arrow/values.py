@@ -1,4 +1,4 @@
-"""Parsing columns: whole arrays at once, and a mask of the values that are no good."""
+"""Parsing columns: whole arrays at once, and a mask of the values that are invalid."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def parse_integers(array: pa.Array) -> tuple[pa.Array, np.ndarray]:
     """Any column as int64.
 
     Returns:
-        int64, null where the value is no whole number; and the mask of the good ones.
+        int64, null where the value is not an integer; and the mask of the valid ones.
     """
     kind = array.type
     if pa.types.is_floating(kind):
@@ -91,7 +91,7 @@ def parse_floats(array: pa.Array) -> tuple[pa.Array, np.ndarray]:
     """Any column as float32.
 
     Returns:
-        float32, null where there is no finite number; and the mask of the good ones: finite numbers, and
+        float32, null where there is no finite number; and the mask of the valid ones: finite numbers, and
         missing values (null, empty, NaN). Text that is no number, and infinity, are not.
     """
     kind = array.type
@@ -119,7 +119,7 @@ def _floats_of_text(array: pa.Array) -> tuple[pa.Array, np.ndarray]:
 
 
 def parse_times(array: pa.Array, unit: str) -> tuple[pa.Array, np.ndarray]:
-    """Any column as whole ticks since 1970 (UTC).
+    """Any column as integer ticks since 1970 (UTC).
 
     Args:
         array: numbers, text, or Arrow timestamps and dates.
@@ -127,8 +127,8 @@ def parse_times(array: pa.Array, unit: str) -> tuple[pa.Array, np.ndarray]:
             microseconds. Arrow timestamps and dates become the unit, whichever it is.
 
     Returns:
-        int64, and the mask of the good ones: those from 1970 up to, not including, 2100. A time outside is
-        there but not good, what is no time at all is null; `time_problem` says in words which it is.
+        int64, and the mask of the valid ones: those from 1970 up to, not including, 2100. A time outside is
+        there but not valid, what is not a time at all is null; `time_problem` says in words which it is.
     """
     if pa.types.is_timestamp(array.type) or pa.types.is_date(array.type):
         ticks = _ticks_of_arrow(array, TICKS_PER_SECOND[_stored(unit)])
@@ -141,7 +141,7 @@ def parse_times(array: pa.Array, unit: str) -> tuple[pa.Array, np.ndarray]:
 
 
 def time_problem(value: int | None, unit: str) -> str:
-    """Why a value of `parse_times` is not good, to follow the name and the value of the column.
+    """Why a value of `parse_times` is not valid, to follow the name and the value of the column.
 
     >>> time_problem(1_700_000_000_000, "s")
     'is out of range: the year 55,840 in s; is timestamp_unit right?'

@@ -89,7 +89,7 @@ def parents(lists: pa.Array) -> np.ndarray:
 def _as_text(values: pa.Array) -> pa.Array:
     if not pa.types.is_floating(values.type):
         return parse_text(values)[0]
-    # A column of whole numbers with gaps often comes as floats: 3.0 and 3 are the same value.
+    # A column of integers with gaps often comes as floats: 3.0 and 3 are the same value.
     whole, is_whole = parse_integers(values)
     text = pc.if_else(pa.array(is_whole), whole.cast(pa.string()), values.cast(pa.string()))
     return pc.if_else(pc.is_nan(values), pa.scalar(None, pa.string()), text)

@@ -4,10 +4,10 @@
 | --- | --- | --- | --- |
 | 0 | 0 | 0 | padding |
 | 1 | 1 | 1 | missing |
-| 2 .. oov + 1 | | | unknown values, by hash |
+| 2 .. oov + 1 | | | OOV values, by hash |
 | oov + 2 .. | | | known values, the most frequent first |
 | | 2 .. | | values by hash |
-| | | 2 .. | buckets, in rising order |
+| | | 2 .. | buckets, in ascending order |
 
 A number that is missing is NaN, a list without values is empty.
 """

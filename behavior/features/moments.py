@@ -21,7 +21,7 @@ from behavior.spec.dataset_spec import Feature
 class Moments:
     """A weighted count, the mean, and the sum of squared distances from it.
 
-    Taking the mean off first keeps what a sum of squares would lose where the mean is large.
+    Centering first keeps what a sum of squares would lose where the mean is large.
     """
 
     count: int = 0

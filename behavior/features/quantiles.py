@@ -45,14 +45,14 @@ def boundaries_of(values: np.ndarray, weights: np.ndarray, buckets: int) -> tupl
     to a boundary belongs to the bucket above it.
 
     Args:
-        values: rising. [values]
+        values: ascending. [values]
         weights: of the values. [values] int64
         buckets: how many.
     """
     if not len(values):
         return ()
     up_to = np.cumsum(weights)
-    # In whole numbers: up_to > k / buckets * total.
+    # In integers: up_to > k / buckets * total.
     shares = np.arange(1, buckets) * int(up_to[-1]) // buckets
     chosen = values[np.searchsorted(up_to, shares, side="right")]
     return tuple(float(value) for value in np.unique(chosen))
@@ -60,7 +60,7 @@ def boundaries_of(values: np.ndarray, weights: np.ndarray, buckets: int) -> tupl
 
 @dataclass(frozen=True)
 class Weights:
-    """Distinct numbers, rising, and the sum of the weights of each. [values] float32, int64"""
+    """Distinct numbers, ascending, and the sum of the weights of each. [values] float32, int64"""
 
     values: np.ndarray
     weights: np.ndarray
@@ -108,7 +108,7 @@ class QuantileFitter(Fitter[Weights]):
 
 @dataclass(frozen=True)
 class Sample:
-    """The events with the smallest priorities, rising by priority, then value. [sample] uint64, float32"""
+    """The events with the smallest priorities, ascending by priority, then value. [sample] uint64, float32"""
 
     priorities: np.ndarray
     values: np.ndarray

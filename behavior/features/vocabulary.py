@@ -1,9 +1,9 @@
-"""Vocabularies: raw ids become indices by falling count, ties by id, whatever the order of the input.
+"""Vocabularies: raw ids become indices by descending count, ties by id, whatever the order of the input.
 
 | index | stands for |
 | --- | --- |
 | 0 | padding |
-| 1 .. oov | unknown ids, by hash |
+| 1 .. oov | OOV ids, by hash |
 | oov + 1 .. | known ids, the most frequent first |
 """
 
@@ -70,7 +70,7 @@ class Vocabulary:
 
     Attributes:
         table: index (int32), id, count, train_count; the first index is `oov + 1`.
-        oov: number of indices that unknown ids share.
+        oov: number of OOV indices, which unknown ids share by hash.
     """
 
     table: pa.Table
@@ -86,11 +86,11 @@ class Vocabulary:
         min_count: int = 1,
         max_size: int | None = None,
     ) -> Vocabulary:
-        """Order ids by falling count, ties by id; ids that all look like integers compare as numbers.
+        """Order ids by descending count, ties by id; ids that all look like integers compare as numbers.
 
         Args:
             counts: id, count, train_count, in any order.
-            oov: indices for unknown ids.
+            oov: number of OOV indices.
             by: `count`, or `train_count`, which leaves out ids that the training part does not have.
             min_count: ids that occur less often (by `by`) are left out.
             max_size: known ids at most, the first in order; None for all.

@@ -1,4 +1,4 @@
-"""Packing: sequences are put together to a budget, so that no token is padding and packs cost alike.
+"""Packing: sequences are bin-packed to a budget, so that no token is padding and packs cost alike.
 
 In: lengths (integers, or Arrow lists). Out: the number of each sequence's pack, or packs over ranks.
 May import: nothing but the root's modules.

@@ -72,14 +72,14 @@ def fill_packs(weights: Any, budget: int, packs: int) -> np.ndarray:
 
     1. The oldest sequence is placed, so that every step makes progress.
     2. The longest run of oldest sequences whose total fits into all packs together is placed by best fit in
-       order of falling weight (`pack_lengths`); the few that fit no pack wait.
+       order of decreasing weight (`pack_lengths`); the few that fit no pack wait.
     3. What is left open takes those of the whole pool that fit best, the heaviest first.
 
     Where all of the pool fits with room to spare, as at the end of an epoch, it is spread evenly instead
     (`spread`). With at least as many sequences as packs no pack is empty.
 
     Args:
-        weights: tokens, or whole costs (`Cost.weights`), of each sequence in order of arrival, 0 to budget.
+        weights: tokens, or integer costs (`Cost.weights`), of each sequence in order of arrival, 0 to budget.
             [pool] integer; numpy or Arrow
         budget: of a pack, in the same unit.
         packs: number of packs, 1 or more.
@@ -113,7 +113,7 @@ class RankedPacks:
 def deal_packs(packs: Packs, ranks: int, cost: Cost | None = None) -> RankedPacks:
     """Deal packs to ranks so that each gets as many, and those of one step cost nearly the same.
 
-    Packs are dealt in order of falling cost; in every step the rank with the least so far gets the heaviest.
+    Packs are dealt by decreasing cost; in every step the rank with the least so far gets the heaviest.
     Where their number is no multiple of `ranks`, some of the lightest are taken apart and spread evenly
     (`spread`) over as many packs as are missing more. Steps grow lighter: shuffle them for training.
 

@@ -1,4 +1,4 @@
-"""What sequences cost, and whole numbers to pack costs by."""
+"""The cost of sequences, and integer weights to pack them by."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ class Cost:
         return self.linear * lengths + self.quadratic * lengths * lengths
 
     def weights(self, lengths: Any, budget: float) -> tuple[np.ndarray, int]:
-        """Whole numbers in place of costs: what keeps to their capacity never costs more than the budget.
+        """Integers in place of costs: what keeps to their capacity never costs more than the budget.
 
-        They are exact where both factors are whole numbers, or fractions of a power of two, and the budget in
+        They are exact where both factors are integers, or fractions of a power of two, and the budget in
         that unit is below 2^31. If not, the unit is 2^-31 of the budget and costs are rounded up: n sequences
         leave at most (n + 1) * 2^-31 of a pack unused. The unit depends on the cost and the budget alone.
 
@@ -107,7 +107,7 @@ def checked_lengths(values: Any, budget: float, cost: Cost = TOKENS) -> np.ndarr
     """Lengths of sequences that each fit into a pack. [sequences] int32, contiguous
 
     Raises:
-        UserError: one is too long or negative, or they are not whole numbers (`lengths_of`).
+        UserError: one is too long or negative, or they are not integers (`lengths_of`).
     """
     note = "" if cost == TOKENS else f" (of {cost} up to {budget:,})"
     return checked(values, cost.longest(budget), note=note)

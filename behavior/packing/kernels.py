@@ -1,4 +1,4 @@
-"""Packing's compiled loops: sort by falling weight, best fit, least loaded part, fill.
+"""Packing's compiled loops: sort by decreasing weight, best fit, least loaded part, fill.
 
 They call each other and therefore share a file: the cache of compiled code does not notice a change in
 another one. Weights are int32 from 0 to the budget; arguments are checked by the callers.
@@ -21,8 +21,8 @@ PACK_BITS = 31
 class Opened(NamedTuple):
     """Packs that are open, as groups of consecutive numbers with equal free space.
 
-    A group's key is `free << PACK_BITS | number of its first pack`. While weights fall, the groups that can
-    take the next weight form a stack with the tightest on top, and all others wait in a heap with the
+    A group's key is `free << PACK_BITS | number of its first pack`. While weights decrease, the groups that
+    can take the next weight form a stack with the tightest on top, and all others wait in a heap with the
     roomiest on top: a group that has taken what it can falls below the weight and goes to the heap, and when
     the weight falls to what the heap's top has free, that is tighter than all of the stack.
     """
@@ -44,7 +44,7 @@ def best_fit_decreasing(weights: np.ndarray, budget: int) -> np.ndarray:
 
 @compiled
 def falling_order(weights: np.ndarray) -> np.ndarray:
-    """Positions by falling weight, equal ones in input order: a radix sort. [items] int32"""
+    """Positions by decreasing weight, equal ones in input order: a radix sort. [items] int32"""
     heaviest = 0
     for weight in weights:
         heaviest = max(heaviest, weight)
@@ -90,7 +90,7 @@ def open_packs(most: int) -> Opened:
 def place(
     order: np.ndarray, weights: np.ndarray, budget: int, most: int, opened: Opened, packs: np.ndarray
 ) -> None:
-    """Best fit in falling order: each into the pack with the least free space that holds it.
+    """Best fit in decreasing order: each into the pack with the least free space that holds it.
 
     Ties go to the lowest number; where none holds it a new pack is opened, up to `most` of them.
 
@@ -98,7 +98,7 @@ def place(
     many as it can before the next one's turn, and packs that are alike stay so.
 
     Args:
-        order: positions to place, by falling weight. [placed] int32
+        order: positions to place, by decreasing weight. [placed] int32
         weights: [items] int32
         budget: of a pack.
         most: packs that may be open.
@@ -209,7 +209,7 @@ def least_loaded(
     The first items get a part each, so that none stays empty, were they without weight.
 
     Args:
-        order: positions by falling weight. [items] int32
+        order: positions by decreasing weight. [items] int32
         weights: [items] int32 or float64
         most: what a part may be loaded with, in the type of `loads`.
         loads: of each part, zeros, which change. [parts] int64 or float64

@@ -1,4 +1,4 @@
-"""Whole numbers, one a sequence, from whatever holds them."""
+"""Integers, one a sequence, from whatever holds them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def lengths_of(values: Any) -> np.ndarray:
     """The lengths of sequences.
 
     Args:
-        values: whole numbers as a numpy or Arrow array, or a list of them; or an Arrow array of lists, whose
+        values: integers as a numpy or Arrow array, or a list of them; or an Arrow array of lists, whose
             lengths are taken. An Arrow array may be chunked.
 
     Returns:
         The lengths, without a copy where the input is one array of numbers. [sequences] any type of integer
 
     Raises:
-        UserError: they are not whole numbers, have more than one dimension, or one is null.
+        UserError: they are not integers, have more than one dimension, or one is null.
     """
     if isinstance(values, pa.Array | pa.ChunkedArray):
         return _from_arrow(values)
@@ -69,7 +69,7 @@ def checked(values: Any, most: int, unit: str = "tokens", note: str = "") -> np.
     """Numbers from 0 to `most`, which is below 2^31. [sequences] int32, contiguous
 
     Raises:
-        UserError: one is above or negative, or they are not whole numbers (`lengths_of`).
+        UserError: one is above or negative, or they are not integers (`lengths_of`).
     """
     numbers = lengths_of(values)
     if len(numbers) > LARGEST:
@@ -84,7 +84,7 @@ def checked(values: Any, most: int, unit: str = "tokens", note: str = "") -> np.
 
 
 def whole_number(value: Any, name: str, most: int = LARGEST) -> int:
-    """A whole number from 1 to `most`.
+    """An integer from 1 to `most`.
 
     Raises:
         UserError: it is not.

@@ -30,7 +30,7 @@ __all__ = [
 
 
 def pack_lengths(lengths: Any, budget: float, cost: Cost = TOKENS) -> np.ndarray:
-    """Put sequences into the fewest packs, by best fit in order of falling length.
+    """Put sequences into the fewest packs, by best fit in decreasing order of length.
 
     Best fit decreasing needs at most 11/9 of the fewest packs possible and four more (Johnson 1973), in
     practice hardly one more. Equal lengths go in input order, each into the pack with the least free space
@@ -42,13 +42,13 @@ def pack_lengths(lengths: Any, budget: float, cost: Cost = TOKENS) -> np.ndarray
         lengths: tokens of each sequence; or lists, whose lengths are taken. [sequences] integer; numpy or
             Arrow
         budget: what a pack may cost: a number of tokens, unless there is a `cost`.
-        cost: of a sequence. Costs that are no whole numbers are rounded up a little, see `Cost.weights`.
+        cost: of a sequence. Costs that are not integers are rounded up a little, see `Cost.weights`.
 
     Returns:
         The number of each sequence's pack, counted from 0. [sequences] int32
 
     Raises:
-        UserError: a sequence is above the budget; a length is negative, null or not a whole number; a budget
+        UserError: a sequence is above the budget; a length is negative, null or not an integer; a budget
             is not above 0.
     """
     return best_fit_decreasing(*cost.weights(lengths, budget))

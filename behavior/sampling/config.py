@@ -13,39 +13,39 @@ Select = Literal["random", "recency", "newest"]
 
 
 class StochasticLength(Config):
-    """Stochastic length (HSTU, arXiv 2402.17152): most long samples are cut, at random.
-
-    With N the model's max_length, a sample of n inputs, more than int(N^(alpha/2)), is cut to so many with
-    probability 1 - N^alpha/n^2, so that attention costs N^alpha rather than N^2.
-    """
+    """Stochastic length (HSTU, arXiv 2402.17152): most long samples are subsampled at random. With N the
+    model's max_length, a sample of n inputs, more than int(N^(alpha/2)), is subsampled to that many with
+    probability 1 - N^alpha/n^2, so that attention costs N^alpha rather than N^2."""
 
     alpha: float = Field(1.6, gt=1.0, le=2.0)
-    """The lower, the more is cut; 2 cuts nothing. At N 4096, 1.6 cuts to 776 inputs."""
+    """Sparsity: the lower, the more is subsampled; 2 keeps everything. At N 4096, 1.6 subsamples to 776
+    inputs."""
     select: Select = "recency"
-    """Which inputs a cut sample keeps. random: any subset. recency: a random subset where the i-th oldest of
-    the inputs has weight i, drawn without replacement. newest: the newest ones."""
+    """Which inputs are kept. random: a uniformly random subset. recency: a weighted random subset without
+    replacement, the i-th oldest input having weight i. newest: the most recent ones."""
     balanced: bool = False
-    """Whether a batch's samples are cut together, so that batches cost alike, and not each on its own."""
+    """Whether the samples of a batch are subsampled together, so that batches have equal cost, rather than
+    independently."""
 
 
 class SamplingConfig(Config):
-    """Which events of a training history are inputs, in this order: window, quotas, the newest max_length of
-    what is left, stochastic length. Evaluation takes no part in it."""
+    """Which events of a training history are inputs, in this order: window, quotas, truncation to the newest
+    max_length, stochastic length. Not used in evaluation."""
 
     window: Literal["newest", "sliding", "random"] = "newest"
-    """Which part of a history longer than max_length is used. newest: its end. sliding: all of it, as windows
-    that are samples of their own. random: another window every epoch."""
+    """Which part of a history longer than max_length is used. newest: its end (truncation). sliding: all of
+    it, as sliding windows that are samples of their own. random: a random window, another one every epoch."""
     stride: int | None = Field(None, ge=1)
-    """sliding: events from one window's end to the next one's, at most max_length; where it is less, windows
-    overlap and events are predicted more than once an epoch. Default: max_length."""
+    """sliding: stride in events, at most max_length; where it is less, windows overlap and events are
+    predicted more than once an epoch. Default: max_length (no overlap)."""
     quotas: dict[str, Annotated[int, Field(ge=1)]] = {}
-    """The most inputs of a behavior that a sample keeps, by the behavior's name; behaviors without a quota
-    are kept whole. With window: newest they are chosen from the whole history, not from its newest
-    max_length events."""
+    """The maximum number of a sample's inputs of a behavior, by the behavior's name; behaviors without a
+    quota are not limited. With window: newest they apply to the whole history, not to its newest max_length
+    events."""
     quota_select: Select = "random"
     """Which events of a behavior above its quota are kept; as in stochastic_length.select."""
     stochastic_length: StochasticLength | None = None
-    """Cut most long samples at random; default: no."""
+    """Subsample most long samples at random; default: no."""
 
     @model_validator(mode="after")
     def _check(self) -> SamplingConfig:

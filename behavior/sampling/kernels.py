@@ -246,7 +246,7 @@ def choose_within_quotas(
 def _subset(
     chosen: np.ndarray, first: int, count: int, select: int, key: np.uint64, keys: np.ndarray
 ) -> None:
-    """Fill `chosen` with some of the numbers `first` to `first + count`, in rising order.
+    """Fill `chosen` with some of the numbers `first` to `first + count`, in ascending order.
 
     Args:
         chosen: as many as it is long are chosen, at most `count`.
@@ -295,7 +295,7 @@ def _recent_subset(chosen: np.ndarray, first: int, count: int, key: np.uint64, k
 
 @compiled
 def _kth_smallest(values: np.ndarray, k: int) -> float:
-    """The value that has `k` before it in rising order (quickselect; reorders `values`)."""
+    """The value that has `k` before it in ascending order (quickselect; reorders `values`)."""
     low, high = 0, len(values) - 1
     while low < high:
         # Median of three, moved to the end.

@@ -165,7 +165,7 @@ def check_columns(there: Iterable[str], wanted: Iterable[str], where: str) -> No
 
 
 def open_shards(folder: FolderLike) -> ShardFolder:
-    """Open a data set that `lrm prepare` finished, in a local folder or at a url such as `gs://bucket/data`.
+    """Open a data set that `lrm prepare` finished, in a local folder or at a URL such as `gs://bucket/data`.
 
     Raises:
         UserError: no folder, no manifest, a newer format version, or a file missing or of another size.

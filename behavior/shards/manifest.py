@@ -101,7 +101,7 @@ class InputRecord(_Record):
     group: int
     """Number of its group of events in the spec, from 1."""
     path: str
-    """Relative to the input folder where it lies in there, else absolute, or a url."""
+    """Relative to the input folder where it lies in there, else absolute, or a URL."""
     size: int
     """Bytes."""
     modified: str

@@ -40,7 +40,7 @@ class Folder:
         url: an absolute local path without scheme, or `scheme://...` of a file system `fsspec` knows.
 
     Raises:
-        UserError: the url is empty; from all methods: the file system is unknown, its package is not
+        UserError: the URL is empty; from all methods: the file system is unknown, its package is not
             installed, or there are no credentials. All else is an `OSError`.
     """
 
@@ -310,5 +310,5 @@ FolderLike: TypeAlias = Folder | Path | str
 
 
 def as_folder(place: FolderLike) -> Folder:
-    """A `Folder` for a local path or a url."""
+    """A `Folder` for a local path or a URL."""
     return place if isinstance(place, Folder) else Folder(str(place))

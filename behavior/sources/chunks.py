@@ -1,4 +1,4 @@
-"""A plan of the input: its files, cut into chunks that can be read side by side."""
+"""A plan of the input: its files, cut into chunks that can be read in parallel."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Chunk:
         start, end: byte range of plain text files (whole lines that begin there), or row groups of Parquet.
             end is None for a file that is read as a whole: a compressed one, or one whose fields may hold
             line feeds.
-        bytes: size in the file; of Parquet, unpacked.
+        bytes: size in the file; of Parquet, uncompressed.
     """
 
     source: int
@@ -47,7 +47,7 @@ class FileParts:
         source, file, path: see `Chunk`.
         size: bytes of the file.
         whole: whether it must be read as a whole.
-        groups: of Parquet, the bytes of each row group, unpacked.
+        groups: of Parquet, the bytes of each row group, uncompressed.
     """
 
     source: int

@@ -1,4 +1,4 @@
-"""Files that are no good: those of which nothing can be read, and those that stop making sense halfway."""
+"""Bad files: those of which nothing can be read, and those that are cut off or damaged halfway."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Delimited text (CSV, TSV, separators of several characters) by Arrow's CSV parser.
 
-The parser is asked for bytes: what a value means, and whether it is good, is decided column by column later,
-so that one bad value costs one row and not one file. Only columns of whole numbers are tried as such first,
+The parser is asked for bytes: what a value means, and whether it is valid, is decided column by column later,
+so that one bad value costs one row and not one file. Only columns of integers are tried as such first,
 block by block, since that is what most columns of a log hold.
 """
 
@@ -21,7 +21,7 @@ from behavior.sources.rows import Rows, line_rows, quoted_rows
 
 # Control characters that stand in for a separator of several characters; one that the block does not hold.
 _STAND_INS = (b"\x1f", b"\x1e", b"\x1d", b"\x1c", b"\x01", b"\x02")
-# After so many blocks in a row in which a column of whole numbers held something else, none is tried again.
+# After so many blocks in a row in which a column of integers held something else, none is tried again.
 _MAX_MISSES = 3
 
 
@@ -110,7 +110,7 @@ class DelimitedReader:
         return not line.strip(self.white)
 
     def _as_integers(self, rows: Rows) -> tuple[int, pa.Table, list[tuple[int, str, str]]] | None:
-        """All rows with columns of whole numbers as int64; None where that does not work out."""
+        """All rows with columns of integers as int64; None where that does not work out."""
         hopeless = not len(rows) or rows.torn.any() or rows.open.any()
         if hopeless or not self.integers or _may_be_hexadecimal(rows.text):
             return None

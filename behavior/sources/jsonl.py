@@ -18,7 +18,7 @@ from behavior.sources.rows import line_starts
 
 # Below this many lines the slow reader costs nothing worth another halving.
 _SLOW_LINES = 512
-# Between these sizes Arrow and Python write a float as the same text, and a whole number is exact.
+# Between these sizes Arrow and Python write a float as the same text, and an integer is exact.
 _SAME_TEXT = (1e-3, 1e10)
 _SCALARS = {int: pa.int64(), float: pa.float64(), str: pa.string()}
 
@@ -195,7 +195,7 @@ def as_text(value: Any, kind: pa.DataType, separator: str | None = None) -> Any:
         separator: for lists: splits what is no list of JSON's own, as it splits text of other formats.
 
     Raises:
-        ValueError: a string holds half of a surrogate pair, which is no text.
+        ValueError: a string holds half of a surrogate pair, which is not text.
     """
     if value is None:
         return None

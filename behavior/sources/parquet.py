@@ -66,7 +66,7 @@ def open_parquet(path: str) -> pq.ParquetFile:
 
 
 def row_group_sizes(file: pq.ParquetFile, path: str) -> tuple[int, ...]:
-    """Bytes of each row group, unpacked.
+    """Bytes of each row group, uncompressed.
 
     Raises:
         UnreadableFileError: the footer is nonsense.

@@ -42,7 +42,7 @@ def read_chunk(
         chunk: which part of which file.
         columns: the columns to read (`sequences` always gives `user` and `item`).
         lists: the columns that may hold lists (JSON lines and Parquet), each with its feature's separator.
-        integers: the columns that are wanted as whole numbers and as nothing else: delimited text gives them
+        integers: the columns that are wanted as integers and as nothing else: delimited text gives them
             as int64 from the blocks in which all their values are, without how they were written (007).
 
     Yields:

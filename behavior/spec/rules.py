@@ -49,7 +49,7 @@ class Filters(Config):
         return max(core, self.min_user_events), max(core, self.min_item_events)
 
     def instants(self, unit: str) -> tuple[int | None, int | None]:
-        """The time range [start, end) as whole numbers of `unit`; None where it is open."""
+        """The time range [start, end) as integers of `unit`; None where it is open."""
         start = None if self.start is None else _instant(self.start, unit)
         return start, None if self.end is None else _instant(self.end, unit)
 
@@ -88,7 +88,7 @@ class SplitSpec(Config):
         return self.targets or ("all" if self.kind == "next_basket" else "first")
 
     def instants(self, unit: str) -> tuple[int, int]:
-        """The two cuts of a temporal split as whole numbers of `unit`."""
+        """The two cuts of a temporal split as integers of `unit`."""
         return _instant(self.valid_at, unit), _instant(self.test_at, unit)
 
 

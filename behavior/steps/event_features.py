@@ -21,7 +21,7 @@ from behavior.spec.dataset_spec import DatasetSpec, EventSource, Feature
 from behavior.steps.sequences import USER, first_events, flat, offsets_of
 
 Require = Callable[[np.ndarray, Callable[[int], str]], None]
-"""Marks the rows that are not good as bad, with a reason each."""
+"""Marks the rows that are not valid as bad, with a reason each."""
 States = dict[str, Any]
 """Feature name -> the state of its fit."""
 
@@ -55,7 +55,7 @@ class EventFeatureReader:
         Args:
             raw: rows of one block.
             domains: number of each row's domain, where there are domains. int8
-            require: told of values that are no good.
+            require: told of values that are invalid.
         """
         names = None if domains is None else domain_names(domains, self.domains)
         columns = {}
@@ -76,7 +76,7 @@ class EventFeatureReader:
             return values
         text = canonical(feature, array)
         if pa.types.is_binary(array.type) and text.null_count:
-            # Nothing there is missing; something there that is no text is an error.
+            # Nothing there is missing; something there that is not text is an error.
             undecoded = mask(array.is_valid()) & mask(text.is_null())
             undecoded &= mask(pc.greater(pc.binary_length(array), 0))
             require(~undecoded, lambda row: f"{feature.name} {shown(array, row)} is not text")

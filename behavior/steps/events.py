@@ -38,7 +38,7 @@ class EventBatch:
         events: see `event_schema`.
         rejects: rows that could not be read; lines count from the start of the chunk.
         read: rows read; `read = events.num_rows + len(rejects) + filtered`.
-        filtered: good rows that the spec leaves out.
+        filtered: valid rows that the spec leaves out.
         lines: lines of the chunk up to the end of the block.
         damaged: why the rest of the file (of Parquet, of the row group) is lost; one of `rejects` says so.
     """
@@ -123,7 +123,7 @@ class Canonicalizer:
         self.integer_columns = self._integer_columns()
 
     def _integer_columns(self) -> set[str]:
-        """The columns that readers may give as whole numbers, if they can."""
+        """The columns that readers may give as integers, if they can."""
         names = self.source.columns
         time_kind = "string" if self.spec.timestamp_unit == "iso8601" else "integer"
         roles = [
@@ -186,7 +186,7 @@ class Canonicalizer:
 
         def problem(row: int) -> str:
             value = times[row].as_py()
-            # Blocks give whole numbers or text: what is said must not depend on where they end.
+            # Blocks give integers or text: what is said must not depend on where they end.
             text = shown(array, row) if value is None or unit == "iso8601" else str(value)
             return f"timestamp {text} {time_problem(value, unit)}"
 

@@ -14,9 +14,9 @@ from behavior.steps.sequences import flat, keep_events, offsets_of
 
 
 def core_items(partitions: Iterable[pa.Table], min_user_events: int, min_item_events: int) -> pa.Array:
-    """Items that survive when users and items with too few events are left out until nothing changes.
+    """Items of the core: what is left when users and items with too few events are dropped to a fixed point.
 
-    What is left does not depend on the order of removal. Users need no list of their own: a user survives
+    The core does not depend on the order of removal. Users need no list of their own: a user survives
     where enough of their events are on surviving items.
 
     Args:

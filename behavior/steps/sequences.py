@@ -151,7 +151,7 @@ def session_numbers(offsets: np.ndarray, times: np.ndarray, gap: int) -> np.ndar
 
     Args:
         offsets: [users + 1] int64
-        times: rising within each sequence. [events] int64
+        times: ascending within each sequence. [events] int64
         gap: in the unit of `times`.
     """
     numbers = np.zeros(len(times), np.int32)
@@ -169,7 +169,7 @@ def nest(users: pa.Array, columns: dict[str, pa.Array], offsets: np.ndarray) -> 
 
 
 def _first_of_copies(sequences: pa.Table) -> np.ndarray:
-    """Mask without exact copies: the first of each stays. [events] bool"""
+    """Mask without exact duplicates: the first of each stays. [events] bool"""
     lengths = np.diff(offsets_of(sequences))
     names = [name for name in sequences.column_names if name != USER]
     keys = [np.repeat(np.arange(len(lengths)), lengths)]

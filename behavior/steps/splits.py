@@ -111,7 +111,7 @@ def next_basket(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The last basket with a target event is test, the one before it validation.
 
-    A basket is all events of a user with one time stamp, whatever their behaviors; a cut is the basket's
+    A basket is all events of a user with one timestamp, whatever their behaviors; a cut is the basket's
     first event. So all target events of a part stand in its first basket: the baskets after it have none, and
     are no targets. Sequences with fewer than 3 events or fewer than 2 baskets with a target only train.
 
