@@ -17,7 +17,7 @@ from behavior.features import domain_names, fitter_of, restore
 from behavior.features.fit import VocabularyFitter
 from behavior.shards.manifest import FeatureEntry
 from behavior.spec.dataset_spec import Feature
-from tests.behavior.arrow.test_partition import finalized, fnv1a
+from tests.behavior.arrow.test_hashing import finalized, fnv1a
 from tests.behavior.features.feature_fits import fit, merged_at_random
 from tests.behavior.logs import few
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from behavior.features.vocabulary import IdCounts, Vocabulary, extend
-from tests.behavior.arrow.test_partition import finalized, fnv1a
+from tests.behavior.arrow.test_hashing import finalized, fnv1a
 from tests.behavior.logs import few
 
 events = st.lists(
