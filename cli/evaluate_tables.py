@@ -13,7 +13,7 @@ _SLICES = 20
 
 def print_means(run: str, result: dict[str, Any]) -> None:
     """Means over users, with confidence intervals, next to those of baselines."""
-    names = [name for name in result if "@" in name]
+    names = _metrics(result)
     others = list(result.get("baselines", {}).values())
     intervals = result.get("intervals")
     header = ["", result["model"], *(["95 %"] if intervals else []), *(other["model"] for other in others)]
@@ -26,8 +26,15 @@ def print_means(run: str, result: dict[str, Any]) -> None:
         ]
         for name in names
     ]
-    title = f"{run}: {result['split']}, {result['users']:,} users, {result['targets']:,} targets"
-    print_table(title, header, rows)
+    counts = [f"{result[name]:,} {name}" for name in ("users", "targets") if name in result]
+    print_table(f"{run}: {', '.join([result['split'], *counts])}", header, rows)
+
+
+def _metrics(result: dict[str, Any]) -> list[str]:
+    """The names of metrics; those of retrieval have a cutoff."""
+    return [name for name in result if "@" in name] or [
+        name for name, value in result.items() if isinstance(value, float)
+    ]
 
 
 def print_breakdown(result: dict[str, Any]) -> None:
@@ -71,21 +78,24 @@ def print_comparison(run: str, result: dict[str, Any]) -> None:
 
 
 def protocol(result: dict[str, Any]) -> str:
-    """Under which protocol the numbers came about, in one line."""
-    seen = "removed" if result["exclude_seen"] else "kept"
+    """The protocol of the numbers, in one line; what does not apply to the task is left out."""
+    parts = [f"time {result['time']}"] if "time" in result else []
+    if "exclude_seen" in result:
+        parts.append(f"seen items {'removed' if result['exclude_seen'] else 'kept'}")
+    if "candidates" in result:
+        parts.append(f"{result['candidates']:,} candidates, ties count against the target")
+    if "split_kind" in result:
+        parts.append(_split(result))
+    epochs = f"after {result['epoch']} epochs, {result['step']:,} steps"
+    return "; ".join([*parts, f"{result['checkpoint']} checkpoint, {epochs}"])
+
+
+def _split(result: dict[str, Any]) -> str:
     cuts = [f"{name} {result[name]}" for name in ("valid_at", "test_at") if name in result]
     targets = {"first": "the first target", "all": "all targets"}[result["split_targets"]]
-    split = ", ".join([result["split_kind"], f"{targets} of a user", *cuts])
-    left_out = (
-        f"; {result['users_without_history']:,} users without a history left out"
-        if result["users_without_history"]
-        else ""
-    )
-    return (
-        f"time {result['time']}; seen items {seen}; {result['candidates']:,} candidates, ties count against "
-        f"the target; split {split}{left_out}; {result['checkpoint']} checkpoint, after {result['epoch']} "
-        f"epochs, {result['step']:,} steps"
-    )
+    split = ", ".join([f"split {result['split_kind']}", f"{targets} of a user", *cuts])
+    without = result.get("users_without_history")
+    return split + (f"; {without:,} users without a history left out" if without else "")
 
 
 def _interval(ends: Sequence[float], sign: str = "") -> str:

@@ -57,9 +57,7 @@ def train(
     Example:  lrm train --data data/ml-1m --backbone hstu --recipe ml-1m/hstu --out runs/hstu
     """
     from models.config import DEFAULT_RECIPE, load_config
-    from models.distributed.join import is_first_process
     from models.runs.run_folder import settings_to_resume
-    from models.training import train as run
 
     flags = {
         "model.kind": backbone,
@@ -73,6 +71,10 @@ def train(
     settings = [f"{key}={value}" for key, value in flags.items() if value is not None]
     start = recipe or (settings_to_resume(out) if resume else None) or DEFAULT_RECIPE
     config = load_config(start, [*settings, *(set or [])])
+    # Only now torch, which takes seconds to import: what is wrong with the settings has been said.
+    from models.distributed.join import is_first_process
+    from models.training import train as run
+
     with progress_bars(quiet=json) as bars:
         result = run(config, data, out, resume, TrainProgress(bars, quiet=json))
     if not is_first_process():

@@ -7,7 +7,6 @@ else (settings, data set, progress) is JSON in the file's metadata.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from behavior.errors import UserError
+from models.runs.files import write_atomically
 from models.runs.former import without_former
 
 FORMAT = "lrm-kit checkpoint"
@@ -164,17 +164,6 @@ def set_random_state(states: dict[str, torch.Tensor], device: torch.device) -> N
     state = states.get(str(device).replace(":", "."))
     if state is not None:
         torch.cuda.set_rng_state(state, device)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name, make it durable, and rename it."""
-    temporary = path.with_name(path.name + ".tmp")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def _named(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

@@ -12,7 +12,7 @@ import yaml
 from behavior.config import read_yaml
 from behavior.errors import UserError
 from behavior.shards.storage import Folder
-from models.runs.checkpoint import write_atomically
+from models.runs.files import write_atomically
 
 FORMAT = "lrm-kit run"
 FORMAT_VERSION = 1

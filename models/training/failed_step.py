@@ -12,7 +12,7 @@ from safetensors.torch import save
 from models.data.batch import PackedBatch
 from models.data.columns import Column, Columns
 from models.data.declared import CORE
-from models.runs.checkpoint import write_atomically
+from models.runs.files import write_atomically
 from models.training.step import TakenStep
 
 _METADATA = "lrm-kit failed step"

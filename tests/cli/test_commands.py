@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ import yaml
 from behavior.shards.folder import open_shards
 from tests.cli.conftest import SMALL, Lrm
 
+HEAVY = ("torch", "apache_beam", "numba", "lightning", "matplotlib")
 COMMANDS = ("inspect", "prepare", "train", "evaluate", "demo", "doctor")
 
 
@@ -132,3 +135,27 @@ def test_resume_needs_no_settings_repeated(lrm: Lrm, run: Path, shards: Path, tm
     again = lrm("train", "--data", shards, "--out", copy, "--resume", "--epochs", 1, "--json")
     assert json.loads(again.out)["epochs"] == 3
     assert yaml.safe_load((copy / "config.yaml").read_text())["train"]["epochs"] == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--help"], "Train a model on a shard folder"),
+        (["train", "--data", "x", "--out", "y", "--set", "model.block=4"], "did you mean 'blocks'?"),
+        (["train", "--data", "x", "--out", "y", "--resume", "--recipe", "non"], "there is no recipe 'non'"),
+        (["ablate"], "ml-1m/bias"),
+    ],
+)
+def test_what_needs_no_torch_does_not_wait_for_it(arguments: list[str], message: str) -> None:
+    code = f"""
+import sys
+from cli.main import main
+sys.argv = ["lrm", *{arguments}]
+try:
+    main()
+except SystemExit:
+    print([name for name in {HEAVY} if name in sys.modules])
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert message in found.stdout + found.stderr
+    assert found.stdout.endswith("[]\n")
