@@ -37,6 +37,8 @@ class Collator:
     ) -> None:
         self.time, self.loss_on = time, loss_on
         self.batch = PackedBatch.empty(lengths, has_time=has_time, columns=columns, pin=pin)
+        # Those made of the same values one after the other, while the processor's cache has these.
+        self.columns = sorted(columns, key=lambda column: column.reads)
         self.starts = self.batch.offsets.numpy()
         self.filled = 0
 
@@ -60,7 +62,7 @@ class Collator:
             time_known=self.time == "known",
             loss_on_all=self.loss_on == "all",
         )
-        for column in self.batch.columns:
+        for column in self.columns:
             assert column.origin is not None, f"column '{column.name}' has no origin"
             column.origin.fill(self.batch[column.name].numpy(), samples)
         self.filled = end

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -41,6 +42,16 @@ class Samples:
     loss_on_all: bool
     """Whether all events carry loss, or only those with a target behavior."""
 
+    @cached_property
+    def first_event(self) -> IntArray:
+        """[sequences] index of the first event where a sequence's events are neighbors, else -1."""
+        return _first_events(self.starts, self.event)
+
+    @property
+    def following(self) -> tuple[IntArray, IntArray, IntArray, IntArray]:
+        """Where the event is that each token predicts, as `_copy_next` takes it."""
+        return self.starts, self.event, self.first_event, self.last_target
+
 
 class Origin(Protocol):
     """Where the values of a column come from."""
@@ -70,7 +81,8 @@ class Own:
         return (self.stored,)
 
     def fill(self, out: npt.NDArray, samples: Samples) -> None:
-        _copy_own(out, samples.events[self.stored], samples.starts, samples.event)
+        values = samples.events[self.stored]
+        _copy_own(out, values, samples.starts, samples.event, samples.first_event)
 
 
 @dataclass(frozen=True)
@@ -85,8 +97,7 @@ class Next:
         return (self.stored,)
 
     def fill(self, out: npt.NDArray, samples: Samples) -> None:
-        values = samples.events[self.stored]
-        _copy_next(out, values, samples.starts, samples.event, samples.last_target)
+        _copy_next(out, samples.events[self.stored], *samples.following)
 
 
 @dataclass(frozen=True)
@@ -124,35 +135,42 @@ class TargetItem:
 
     def fill(self, out: npt.NDArray, samples: Samples) -> None:
         events, about = samples.events, samples.about
-        following = samples.starts, samples.event, samples.last_target
-        _copy_next(out, events["item"], *following, about.first_item)
+        _copy_next(out, events["item"], *samples.following, about.first_item)
         if not samples.loss_on_all:
             behavior = np.empty(len(out), events["behavior"].dtype)
-            _copy_next(behavior, events["behavior"], *following)
+            _copy_next(behavior, events["behavior"], *samples.following)
             begin, end = samples.starts[0], samples.starts[-1]
             _drop_others(out[begin:end], behavior[begin:end], about.is_target())
 
 
-# Views without negative indices below: such loops copy many numbers at a time.
+# Unsigned indices below: a signed one might be negative and count from the end, and a loop that has to look
+# at that copies its numbers one by one.
+_U = np.uint64
 
 
 @compiled
-def _copy_own(out: np.ndarray, values: np.ndarray, starts: np.ndarray, event: np.ndarray) -> None:
-    first = starts[0]
+def _first_events(starts: np.ndarray, event: np.ndarray) -> np.ndarray:
+    first_event = np.full(len(starts) - 1, -1)
     for sequence in range(len(starts) - 1):
-        begin, end = starts[sequence], starts[sequence + 1]
-        count = end - begin
-        if count == 0:
-            continue
-        to, source = out[begin:end], event[begin - first]
-        if event[end - first - 1] - source == count - 1:
-            taken = values[source : source + count]
-            for token in range(count):
-                to[token] = taken[token]
+        begin, end = starts[sequence] - starts[0], starts[sequence + 1] - starts[0]
+        if end > begin and event[end - 1] - event[begin] == end - begin - 1:
+            first_event[sequence] = event[begin]
+    return first_event
+
+
+@compiled
+def _copy_own(
+    out: np.ndarray, values: np.ndarray, starts: np.ndarray, event: np.ndarray, first_event: np.ndarray
+) -> None:
+    for sequence in range(len(first_event)):
+        begin, end = _U(starts[sequence]), _U(starts[sequence + 1])
+        if first_event[sequence] >= 0:
+            shift = _U(first_event[sequence]) - begin
+            for token in range(begin, end):
+                out[token] = values[token + shift]
         else:
-            chosen = event[begin - first : end - first]
-            for token in range(count):
-                to[token] = values[chosen[token]]
+            for token in range(begin, end):
+                out[token] = values[event[token - _U(starts[0])]]
 
 
 @compiled
@@ -161,29 +179,28 @@ def _copy_next(
     values: np.ndarray,
     starts: np.ndarray,
     event: np.ndarray,
+    first_event: np.ndarray,
     last_target: np.ndarray,
     least: int | None = None,
 ) -> None:
     """Values below `least`, where one is given, become 0."""
-    first = starts[0]
-    for sequence in range(len(starts) - 1):
-        begin, end = starts[sequence], starts[sequence + 1]
-        count = end - begin
-        if count == 0:
+    for sequence in range(len(first_event)):
+        begin, end = _U(starts[sequence]), _U(starts[sequence + 1])
+        if begin == end:
             continue
-        to, source = out[begin:end], event[begin - first]
-        if event[end - first - 1] - source == count - 1:
-            taken = values[source + 1 : source + count]
-            for token in range(count - 1):
-                to[token] = taken[token]
+        last = end - _U(1)
+        if first_event[sequence] >= 0:
+            shift = _U(first_event[sequence]) + _U(1) - begin
+            for token in range(begin, last):
+                out[token] = values[token + shift]
         else:
-            following = event[begin - first + 1 : end - first]
-            for token in range(count - 1):
-                to[token] = values[following[token]]
-        to[count - 1] = values[last_target[sequence]]
+            before = _U(starts[0]) - _U(1)
+            for token in range(begin, last):
+                out[token] = values[event[token - before]]
+        out[last] = values[last_target[sequence]]
         if least is not None:  # decided when it is compiled
-            for token in range(count):
-                to[token] = to[token] if to[token] >= least else 0
+            for token in range(begin, end):
+                out[token] = out[token] if out[token] >= least else 0
 
 
 @compiled
