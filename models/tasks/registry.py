@@ -71,6 +71,20 @@ def task_kind(name: str) -> TaskKind:
     return _KINDS[name]
 
 
+def check_known_elsewhere(name: str) -> None:
+    """Check that a process which is started with the settings alone has the task.
+
+    Raises:
+        UserError: it is one that this program registered.
+    """
+    if name != RETRIEVAL.name:
+        raise UserError(
+            f"processes started by a training do not know task '{name}', which this program registered",
+            where="train.devices",
+            fix="use one device, or start the program itself once a device, with torchrun",
+        )
+
+
 def _retrieval_metrics(config: EvaluationConfig) -> list[Metric]:
     return [Metric(name, in_curves=not name.startswith("mrr@")) for name in metric_names(config.cutoffs)]
 

@@ -14,6 +14,7 @@ from models.gpu.device import repeatable
 from models.runs.curves import draw_curves
 from models.runs.metrics_log import MetricsLog, read_metrics
 from models.runs.run_folder import claim_run
+from models.tasks.registry import check_known_elsewhere
 from models.training.launch import TrainArguments, count_devices, processes_for
 from models.training.loop import Training
 from models.training.observer import Silent, TrainObserver, TrainResult
@@ -51,7 +52,8 @@ def train(
     """
     arguments = TrainArguments(config, as_folder(data).url, Path(out), resume)
     if count_devices(config.train) > 1 and not launched_by_torchrun():
-        # What is wrong with the folders is said at once, not after the other processes have started.
+        # What is wrong is said at once, not after the other processes have started.
+        check_known_elsewhere(config.task.kind)
         open_shards(arguments.data)
         claim_run(arguments.out, resume=resume)
     with processes_for(arguments) as processes:

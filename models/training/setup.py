@@ -16,10 +16,10 @@ from models.distributed.processes import SINGLE, Processes
 from models.distributed.tables import tables_divided_among
 from models.optim import OptimizerSet, build_optimizer
 from models.tasks.task import Evaluator, Task
+from models.training.captured_step import CapturedStepper, captures_steps
 from models.training.compile import compile_blocks
 from models.training.cuda_graph import CudaGraphs
 from models.training.fabric import make_fabric
-from models.training.recorded_step import RecordedStepper, records_steps
 from models.training.step import Stepper
 
 
@@ -45,7 +45,7 @@ def set_up(config: RunConfig, shards: ShardFolder, processes: Processes) -> Setu
         UserError: a setting does not fit the data or the devices.
     """
     fabric = make_fabric(config.train, processes)
-    captures = records_steps(config, fabric.device, processes)
+    captures = captures_steps(config, fabric.device, processes)
     task = _fresh_task(config, shards, fabric, processes)
     sequences = sequences_of(shards, config, task.columns)
     loader = make_loader(
@@ -64,7 +64,7 @@ def set_up(config: RunConfig, shards: ShardFolder, processes: Processes) -> Setu
     clip_norm = config.optimizer.clip_norm
     if captures:
         graphs, longest = CudaGraphs(fabric.device, optimizer), config.model.max_length
-        stepper: Stepper = RecordedStepper(fabric, task, optimizer, clip_norm, longest, graphs)
+        stepper: Stepper = CapturedStepper(fabric, task, optimizer, clip_norm, longest, graphs)
     else:
         stepper = Stepper(fabric, processes, task, optimizer, clip_norm)
     return Setup(

@@ -29,14 +29,14 @@ from models.losses import LossConfig, RetrievalLoss
 from models.losses.negatives import NegativeSampler
 from models.tasks.loss_batch import LossBatch
 from models.tasks.retrieval import RetrievalModel, RetrievalObjective
-from models.training import recorded_input, train
+from models.training import static_input, train
 from tests.models.attention.reading_kernel import KERNELS_AND_READING
 from tests.models.backbones.backbone_oracle import N
 from tests.models.evaluation import test_evaluation
 from tests.models.inputs.layout_oracle import SENTENCES, Event, queries
 from tests.models.inputs.layouts import OTHERS
 from tests.models.shards import write_shards
-from tests.models.training import test_recorded_step, test_recorded_training
+from tests.models.training import test_captured_step, test_captured_training
 from tests.models.training.training_runs import circle, settings
 
 DIM, FIRST, ITEMS, BEHAVIORS = 8, 2, 6, 2
@@ -177,10 +177,10 @@ def test_steps_of_fixed_size_are_those_of_lengths_known(
     layout: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a captured CUDA graph is made of: padding changes no loss and no weight."""
-    monkeypatch.setattr(recorded_input, "_SMALLEST", 4)
+    monkeypatch.setattr(static_input, "_SMALLEST", 4)
     monkeypatch.setattr(dispatch, "KERNELS", KERNELS_AND_READING)
-    config = settings(*test_recorded_step.EXACT, f"model.kind={kind}", f"embedding.layout={layout}")
-    assert test_recorded_step.check_alike(config, circle(tmp_path), monkeypatch) > 2
+    config = settings(*test_captured_step.EXACT, f"model.kind={kind}", f"embedding.layout={layout}")
+    assert test_captured_step.check_alike(config, circle(tmp_path), monkeypatch) > 2
 
 
 @pytest.mark.gpu
@@ -191,22 +191,22 @@ def test_replayed_cuda_graphs_take_every_layout(layout: str, kind: str, tmp_path
     """Over four epochs of several sizes each, with the kernels of the GPU."""
     shards = circle(tmp_path / "data")
     config = (
-        *test_recorded_training.EXACT,
+        *test_captured_training.EXACT,
         "train.device=cuda",
         "train.epochs=4",
         f"model.kind={kind}",
         f"embedding.layout={layout}",
     )
     train(settings(*config), shards, tmp_path / "plain")
-    train(settings(*config, test_recorded_training.RECORDED), shards, tmp_path / "recorded")
-    test_recorded_training.assert_alike(tmp_path / "recorded", tmp_path / "plain", 1e-3)
+    train(settings(*config, test_captured_training.CAPTURED), shards, tmp_path / "captured")
+    test_captured_training.assert_alike(tmp_path / "captured", tmp_path / "plain", 1e-3)
 
 
 @pytest.mark.parametrize("layout", SENTENCES)
 def test_tokens_are_made_without_reading_anything_back(layout: str) -> None:
     model, batch = make_model(layout, config_of("hstu")), batch_of(make_events(LENGTHS))
     padded = batch.padded(tokens=20, sequences=6, longest=N)
-    with test_recorded_step.NothingRead():
+    with test_captured_step.NothingRead():
         x, tokens = model.embedding(padded)
         events = tokens.queries(x)
     assert len(x) == tokens.sequences.num_tokens == len(tokens.position)

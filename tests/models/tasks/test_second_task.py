@@ -18,7 +18,7 @@ from models.evaluate_run import judge_run
 from models.runs.checkpoint import load_checkpoint
 from models.serving.score import History
 from models.tasks import register_task, registry
-from models.training import recorded_input, setup, train
+from models.training import setup, static_input, train
 from tests.models.attention.reading_kernel import KERNELS_AND_READING
 from tests.models.shards import User, World, write_shards
 from tests.models.tasks.next_behavior import NEXT_BEHAVIOR, BehaviorModel
@@ -110,9 +110,9 @@ def test_steps_of_fixed_sizes_have_the_same_losses(
     """Those that are captured as CUDA graphs, taken here without the capture."""
     exact = ("model.dropout=0", "optimizer.clip_norm=1")
     train(settings(*exact), shards, tmp_path / "plain")
-    monkeypatch.setattr(recorded_input, "_SMALLEST", 4)
+    monkeypatch.setattr(static_input, "_SMALLEST", 4)
     monkeypatch.setattr(dispatch, "KERNELS", KERNELS_AND_READING)
-    monkeypatch.setattr(setup, "records_steps", lambda config, *_: config.train.cuda_graphs)
+    monkeypatch.setattr(setup, "captures_steps", lambda config, *_: config.train.cuda_graphs)
     monkeypatch.setattr(setup, "CudaGraphs", lambda *_: lambda work: work)
     train(settings(*exact, "train.cuda_graphs=true"), shards, tmp_path / "padded")
     for mine, theirs in zip(records(tmp_path / "padded"), records(tmp_path / "plain"), strict=True):
@@ -163,6 +163,13 @@ def test_what_only_rankings_have_is_refused(shards: Path, tmp_path: Path) -> Non
         models.evaluate(run, device="cpu", against=run)
     with pytest.raises(UserError, match="'next_behavior' scores no items"):
         models.load_model(run, device="cpu").score([History([2], timestamps=[0])])
+
+
+def test_processes_that_a_training_starts_would_not_know_it(shards: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="do not know task 'next_behavior'") as caught:
+        train(settings("train.devices=2"), shards, tmp_path / "run")
+    assert "torchrun" in (caught.value.fix or "")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_metric_of_another_task_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""Steps from input of fixed sizes: what would be recorded, taken on the CPU without a recording."""
+"""Steps from input of fixed sizes: what would be captured, taken on the CPU without a capture."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from models.distributed.processes import SINGLE
 from models.optim import build_optimizer
 from models.tasks.retrieval import RetrievalObjective
 from models.tasks.task import Task
-from models.training import recorded_input
-from models.training.recorded_step import RecordedStepper, records_steps
+from models.training import static_input
+from models.training.captured_step import CapturedStepper, captures_steps
 from models.training.step import Stepper
 from tests.models.attention.reading_kernel import KERNELS_AND_READING
 from tests.models.distributed.threads import one_of
@@ -42,7 +42,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def small_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many sizes for small batches."""
-    monkeypatch.setattr(recorded_input, "_SMALLEST", 4)
+    monkeypatch.setattr(static_input, "_SMALLEST", 4)
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def draw_the_same(objective: RetrievalObjective, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(sampler, "draw", draw)
 
 
-def steppers(config: RunConfig, task: Callable[[], Task]) -> tuple[Stepper, RecordedStepper]:
+def steppers(config: RunConfig, task: Callable[[], Task]) -> tuple[Stepper, CapturedStepper]:
     """A plain one, and one with input of fixed sizes; each with a model of its own, of equal weights."""
     fabric = Fabric(accelerator="cpu", devices=1, precision=config.train.precision)
     made = [task() for _ in range(2)]
@@ -68,7 +68,7 @@ def steppers(config: RunConfig, task: Callable[[], Task]) -> tuple[Stepper, Reco
     clip_norm = config.optimizer.clip_norm
     return (
         Stepper(fabric, SINGLE, made[0], plain, clip_norm),
-        RecordedStepper(fabric, made[1], other, clip_norm, LONGEST, lambda work: work),
+        CapturedStepper(fabric, made[1], other, clip_norm, LONGEST, lambda work: work),
     )
 
 
@@ -90,10 +90,10 @@ def check_alike(
         draw_the_same(made.objective, monkeypatch)
         return made
 
-    plain, recorded = steppers(config, task)
+    plain, captured = steppers(config, task)
     for number, batch in enumerate(some_batches(config, shards), 1):
         results = []
-        for stepper in (plain, recorded):
+        for stepper in (plain, captured):
             stepper.optimizer.scale_learning_rates(1 / number)
             taken = stepper.take([batch], number, 0)
             assert taken is not None
@@ -103,10 +103,10 @@ def check_alike(
         torch.testing.assert_close(one.losses, other.losses, rtol=tolerance, atol=tolerance)
         torch.testing.assert_close(one.gradient_norm, other.gradient_norm, rtol=tolerance, atol=tolerance)
     weights = dict(plain.module.named_parameters())
-    other_weights = dict(recorded.module.named_parameters())
+    other_weights = dict(captured.module.named_parameters())
     for name, weight in weights.items():
         torch.testing.assert_close(other_weights[name], weight, rtol=tolerance, atol=tolerance, msg=name)
-    return len(recorded.steps)
+    return len(captured.steps)
 
 
 @pytest.mark.usefixtures("reading", "small_sizes")
@@ -148,14 +148,14 @@ def test_nor_does_it_in_mixed_precision(shards: Path, monkeypatch: pytest.Monkey
 @pytest.mark.usefixtures("reading")
 def test_a_step_without_any_target_changes_nothing(shards: Path) -> None:
     config = settings(*EXACT)
-    _, recorded = steppers(config, lambda: task_of(config, shards))
-    before = {name: weight.clone() for name, weight in recorded.module.state_dict().items()}
-    assert recorded.take([blank_targets(batches(config, shards)[0])], 1, 0) is None
-    assert all(torch.equal(weight, before[name]) for name, weight in recorded.module.state_dict().items())
+    _, captured = steppers(config, lambda: task_of(config, shards))
+    before = {name: weight.clone() for name, weight in captured.module.state_dict().items()}
+    assert captured.take([blank_targets(batches(config, shards)[0])], 1, 0) is None
+    assert all(torch.equal(weight, before[name]) for name, weight in captured.module.state_dict().items())
 
 
 class NothingRead(TorchDispatchMode):
-    """Fails where a value is read back, decides a shape, or is copied from a list: not to be recorded."""
+    """Fails where a value is read back, decides a shape, or is copied from a list: not to be captured."""
 
     FORBIDDEN = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "lift_fresh", "is_nonzero")
 
@@ -192,7 +192,7 @@ def test_a_step_reads_nothing_back(changes: list[str], shards: Path, monkeypatch
     def watched(work: Callable[[], Any]) -> Callable[[], Any]:
         def run() -> Any:
             with NothingRead():
-                ((fixed, _),) = recorded.steps.values()
+                ((fixed, _),) = captured.steps.values()
                 tile_list(fixed.step().batch.sequences, 64)
                 return work()
 
@@ -201,8 +201,8 @@ def test_a_step_reads_nothing_back(changes: list[str], shards: Path, monkeypatch
     task = task_of(config, shards)
     fabric = Fabric(accelerator="cpu", devices=1)
     optimizer = build_optimizer(config.optimizer, task.objective)
-    recorded = RecordedStepper(fabric, task, optimizer, config.optimizer.clip_norm, LONGEST, watched)
-    assert recorded.take(batches(config, shards)[:1], 1, 0) is not None
+    captured = CapturedStepper(fabric, task, optimizer, config.optimizer.clip_norm, LONGEST, watched)
+    assert captured.take(batches(config, shards)[:1], 1, 0) is not None
 
 
 def test_reading_back_is_noticed() -> None:
@@ -217,7 +217,7 @@ def test_reading_back_is_noticed() -> None:
             reads(torch.ones(3))
 
 
-def test_learning_rates_stay_where_a_recording_reads_them(shards: Path) -> None:
+def test_learning_rates_stay_where_a_graph_reads_them(shards: Path) -> None:
     """Also when the state of a run is loaded that kept them as numbers; what is saved are numbers."""
     config = settings("optimizer.item_table=rowwise_adagrad", "optimizer.item_learning_rate=0.5")
     objective = task_of(config, shards).objective
@@ -252,20 +252,20 @@ def test_learning_rates_stay_where_a_recording_reads_them(shards: Path) -> None:
         ),
     ],
 )
-def test_what_cannot_be_recorded_is_refused(
+def test_what_cannot_be_captured_is_refused(
     changes: list[str], device: torch.device, processes: int, where: str, message: str
 ) -> None:
     with pytest.raises(UserError, match=message) as caught:
-        records_steps(settings("train.cuda_graphs=true", *changes), device, one_of(processes))
+        captures_steps(settings("train.cuda_graphs=true", *changes), device, one_of(processes))
     assert caught.value.where == where
     assert "train.cuda_graphs=false" in (caught.value.fix or "")
     for setting in ("auto", "false"):
         config = settings(f"train.cuda_graphs={setting}", *changes)
-        assert not records_steps(config, device, one_of(processes))
+        assert not captures_steps(config, device, one_of(processes))
 
 
 @pytest.mark.parametrize("kind", ["hstu", "fuxi", "llama"])
-def test_what_can_be_recorded_is_if_that_is_wanted(kind: str) -> None:
-    for setting, recorded in (("true", True), ("auto", True), ("false", False)):
+def test_what_can_be_captured_is_if_that_is_wanted(kind: str) -> None:
+    for setting, captured in (("true", True), ("auto", True), ("false", False)):
         config = settings(f"model.kind={kind}", f"train.cuda_graphs={setting}")
-        assert records_steps(config, GPU, SINGLE) is recorded
+        assert captures_steps(config, GPU, SINGLE) is captured

@@ -16,13 +16,13 @@ from models.optim import OptimizerSet
 from models.tasks.loss_batch import LossBatch
 from models.tasks.task import Task
 from models.training.cuda_graph import Work
-from models.training.recorded_input import RecordedInput, StepSize
+from models.training.static_input import StaticInput, StepSize
 from models.training.step import Stepper, TakenStep
 
 _OFF = "set train.cuda_graphs=false"
 
 
-def records_steps(config: RunConfig, device: torch.device, processes: Processes) -> bool:
+def captures_steps(config: RunConfig, device: torch.device, processes: Processes) -> bool:
     """Whether steps are captured and replayed, as `train.cuda_graphs` says.
 
     Raises:
@@ -51,7 +51,7 @@ def _problems(
         yield "model.recompute", "blocks without activation checkpointing", "set model.recompute=pointwise"
 
 
-class RecordedStepper(Stepper):
+class CapturedStepper(Stepper):
     """Takes steps as `Stepper` does, of one micro-batch each, from input padded to a few fixed sizes.
 
     Random numbers differ from those of `Stepper`, since padding takes its share of them.
@@ -62,7 +62,7 @@ class RecordedStepper(Stepper):
         optimizer: of the objective's parameters.
         clip_norm: maximum gradient norm; None: gradients are not clipped.
         longest: no sequence has more tokens.
-        record: captures a step, and gives one that is replayed (`models.training.cuda_graph.CudaGraphs`).
+        capture: captures a step, and gives one that is replayed (`models.training.cuda_graph.CudaGraphs`).
     """
 
     def __init__(
@@ -72,12 +72,12 @@ class RecordedStepper(Stepper):
         optimizer: OptimizerSet,
         clip_norm: float | None,
         longest: int,
-        record: Callable[[Work], Work],
+        capture: Callable[[Work], Work],
     ) -> None:
         super().__init__(fabric, SINGLE, task, optimizer, clip_norm)
         optimizer.keep_rates_on(fabric.device)
-        self.longest, self.record = longest, record
-        self.steps: dict[StepSize, tuple[RecordedInput, Work]] = {}
+        self.longest, self.capture = longest, capture
+        self.steps: dict[StepSize, tuple[StaticInput, Work]] = {}
 
     def take(self, parts: list[PackedBatch], number: int, epoch: int) -> TakenStep | None:
         """See `Stepper.take`."""
@@ -92,14 +92,14 @@ class RecordedStepper(Stepper):
         norm = norms[0] if norms else None
         return TakenStep(number, epoch, parts, [loss], norm, self.optimizer.learning_rate, work)
 
-    def _step_for(self, step: LossBatch) -> tuple[RecordedInput, Work]:
+    def _step_for(self, step: LossBatch) -> tuple[StaticInput, Work]:
         size = StepSize.holding(step)
         if size not in self.steps:
-            fixed = RecordedInput(size, step.batch, longest=self.longest, device=self.fabric.device)
-            self.steps[size] = fixed, self.record(lambda: self._update(fixed))
+            fixed = StaticInput(size, step.batch, longest=self.longest, device=self.fabric.device)
+            self.steps[size] = fixed, self.capture(lambda: self._update(fixed))
         return self.steps[size]
 
-    def _update(self, fixed: RecordedInput) -> list[torch.Tensor]:
+    def _update(self, fixed: StaticInput) -> list[torch.Tensor]:
         """The loss, and the norm of the gradients where they are clipped."""
         # Gradients of the last step of another size are freed, so that graphs can share the memory pool.
         self.optimizer.zero_grad()

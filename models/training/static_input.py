@@ -41,7 +41,7 @@ def round_up(count: int) -> int:
     return max(-(-count // unit), 1) * unit
 
 
-class RecordedInput:
+class StaticInput:
     """The fixed memory that the steps of one size are copied into, one after the other.
 
     Args:

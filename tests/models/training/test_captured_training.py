@@ -1,4 +1,4 @@
-"""Trainings whose steps are recorded: on the GPU as they are, on the CPU without the recording."""
+"""Trainings whose steps are captured: on the GPU as they are, on the CPU without the capture."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from behavior.errors import UserError
 from models.attention import dispatch
 from models.runs.checkpoint import load_checkpoint
-from models.training import recorded_input, setup, train
+from models.training import setup, static_input, train
 from models.training.cuda_graph import CudaGraphs, Work
 from tests.models.attention.reading_kernel import KERNELS_AND_READING
 from tests.models.training.training_runs import (
@@ -25,7 +25,7 @@ from tests.models.training.training_runs import (
 )
 
 EXACT = ("model.dropout=0", "loss.kind=full_softmax", "optimizer.clip_norm=1", "optimizer.warmup_steps=5")
-RECORDED = "train.cuda_graphs=true"
+CAPTURED = "train.cuda_graphs=true"
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
@@ -37,13 +37,13 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _small_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many sizes for small batches."""
-    monkeypatch.setattr(recorded_input, "_SMALLEST", 4)
+    monkeypatch.setattr(static_input, "_SMALLEST", 4)
 
 
 @pytest.fixture
-def without_recording(monkeypatch: pytest.MonkeyPatch) -> None:
+def without_capture(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch, "KERNELS", KERNELS_AND_READING)
-    monkeypatch.setattr(setup, "records_steps", lambda config, *_: config.train.cuda_graphs)
+    monkeypatch.setattr(setup, "captures_steps", lambda config, *_: config.train.cuda_graphs)
     monkeypatch.setattr(setup, "CudaGraphs", lambda *_: lambda work: work)
 
 
@@ -56,16 +56,16 @@ def assert_alike(run: Path, other: Path, tolerance: float) -> None:
 
 def test_without_a_gpu_it_is_refused(shards: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"train\.cuda_graphs needs a CUDA device"):
-        train(settings(RECORDED), shards, tmp_path / "run")
+        train(settings(CAPTURED), shards, tmp_path / "run")
 
 
-@pytest.mark.usefixtures("without_recording")
+@pytest.mark.usefixtures("without_capture")
 def test_a_training_of_fixed_sizes_has_the_losses_of_a_plain_one(shards: Path, tmp_path: Path) -> None:
     train(settings(*EXACT), shards, tmp_path / "plain")
-    train(settings(*EXACT, RECORDED), shards, tmp_path / "recorded")
-    assert_alike(tmp_path / "recorded", tmp_path / "plain", 1e-4)
+    train(settings(*EXACT, CAPTURED), shards, tmp_path / "captured")
+    assert_alike(tmp_path / "captured", tmp_path / "plain", 1e-4)
     saved = [
-        load_checkpoint(tmp_path / run / "checkpoints" / "last.safetensors") for run in ("plain", "recorded")
+        load_checkpoint(tmp_path / run / "checkpoints" / "last.safetensors") for run in ("plain", "captured")
     ]
     assert saved[0].optimizer is not None
     assert saved[1].optimizer is not None
@@ -73,10 +73,10 @@ def test_a_training_of_fixed_sizes_has_the_losses_of_a_plain_one(shards: Path, t
     assert saved[0].optimizer["param_groups"] == saved[1].optimizer["param_groups"]
 
 
-@pytest.mark.usefixtures("without_recording")
+@pytest.mark.usefixtures("without_capture")
 @pytest.mark.parametrize("item_table", ["adamw", "rowwise_adagrad"])
 def test_interrupted_it_goes_on_alike(shards: Path, tmp_path: Path, item_table: str) -> None:
-    config = settings(RECORDED, f"optimizer.item_table={item_table}", "optimizer.schedule=linear")
+    config = settings(CAPTURED, f"optimizer.item_table={item_table}", "optimizer.schedule=linear")
     train(config, shards, tmp_path / "whole")
     with pytest.raises(Killed):
         train(config, shards, tmp_path / "broken", observer=Watcher(at_report=4))
@@ -85,9 +85,9 @@ def test_interrupted_it_goes_on_alike(shards: Path, tmp_path: Path, item_table: 
     assert same_weights(weights(tmp_path / "broken"), weights(tmp_path / "whole"))
 
 
-@pytest.mark.usefixtures("without_recording")
+@pytest.mark.usefixtures("without_capture")
 @pytest.mark.parametrize("first", ["true", "false"])
-def test_a_run_can_go_on_with_recording_or_without(first: str, shards: Path, tmp_path: Path) -> None:
+def test_a_run_can_go_on_with_capture_or_without(first: str, shards: Path, tmp_path: Path) -> None:
     then = "false" if first == "true" else "true"
     train(settings(*EXACT), shards, tmp_path / "plain")
     changed = tmp_path / "changed"
@@ -114,21 +114,21 @@ def test_a_run_can_go_on_with_recording_or_without(first: str, shards: Path, tmp
     ],
     ids=" ".join,
 )
-def test_a_recorded_training_has_the_losses_of_a_plain_one(
+def test_a_captured_training_has_the_losses_of_a_plain_one(
     changes: list[str], shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Over four epochs of several sizes each: most steps are replayed."""
-    recordings = count_recordings(monkeypatch)
+    graphs_made = count_graphs(monkeypatch)
     config = (*EXACT, "train.device=cuda", "train.epochs=4", "model.blocks=2", *changes)
     train(settings(*config), shards, tmp_path / "plain")
-    train(settings(*config, RECORDED), shards, tmp_path / "recorded")
+    train(settings(*config, CAPTURED), shards, tmp_path / "captured")
     # In bfloat16, padding changes how products are cut, and so how they are rounded.
     tolerance = 0.05 if "train.precision=bf16-mixed" in changes else 1e-3
-    assert_alike(tmp_path / "recorded", tmp_path / "plain", tolerance)
-    assert sum(recording.graph is not None for recording in recordings) >= 2
+    assert_alike(tmp_path / "captured", tmp_path / "plain", tolerance)
+    assert sum(graph.graph is not None for graph in graphs_made) >= 2
 
 
-def count_recordings(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+def count_graphs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     made: list[Any] = []
     make = CudaGraphs.__call__
 
@@ -147,7 +147,7 @@ def test_replays_draw_anew(shards: Path, tmp_path: Path) -> None:
     still = ("optimizer.learning_rate=1e-12", "model.dropout=0.5", "loss.negatives.count=3")
     config = settings(
         *still,
-        RECORDED,
+        CAPTURED,
         "train.device=cuda",
         "train.epochs=6",
         "train.batch_sequences=31",
@@ -160,9 +160,9 @@ def test_replays_draw_anew(shards: Path, tmp_path: Path) -> None:
 
 @pytest.mark.gpu
 @on_gpu
-def test_a_recorded_training_can_be_interrupted(shards: Path, tmp_path: Path) -> None:
+def test_a_captured_training_can_be_interrupted(shards: Path, tmp_path: Path) -> None:
     """Steps that are replayed in one run are taken as ever in the other, with the same random numbers."""
-    config = settings(RECORDED, "train.device=cuda", "train.epochs=6", "loss.negatives.count=3")
+    config = settings(CAPTURED, "train.device=cuda", "train.epochs=6", "loss.negatives.count=3")
     train(config, shards, tmp_path / "whole")
     with pytest.raises(Killed):
         train(config, shards, tmp_path / "broken", observer=Watcher(at_report=8))
@@ -172,17 +172,17 @@ def test_a_recorded_training_can_be_interrupted(shards: Path, tmp_path: Path) ->
 
 @pytest.mark.gpu
 @on_gpu
-def test_compiled_blocks_can_be_recorded(shards: Path, tmp_path: Path) -> None:
+def test_compiled_blocks_can_be_captured(shards: Path, tmp_path: Path) -> None:
     config = (*EXACT, "train.device=cuda", "train.epochs=4", "train.compile=true")
     train(settings(*config), shards, tmp_path / "plain")
-    train(settings(*config, RECORDED), shards, tmp_path / "recorded")
-    assert_alike(tmp_path / "recorded", tmp_path / "plain", 1e-3)
+    train(settings(*config, CAPTURED), shards, tmp_path / "captured")
+    assert_alike(tmp_path / "captured", tmp_path / "plain", 1e-3)
 
 
 @pytest.mark.gpu
 @on_gpu
-def test_what_is_recorded_is_done_once_a_call() -> None:
-    """Also by calls in turn of two recordings that share their memory."""
+def test_what_is_captured_is_done_once_a_call() -> None:
+    """Also by calls in turn of two graphs that share their memory."""
     from models.optim import OptimizerSet
 
     device = torch.device("cuda")
