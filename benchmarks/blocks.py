@@ -48,7 +48,7 @@ CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
 }
 
 
-def make_tokens(lengths: list[int]) -> Tokens:
+def make_batch(lengths: list[int]) -> PackedBatch:
     """Events an hour apart, on the GPU."""
     batch = PackedBatch.empty(np.array(lengths, np.int64), has_time=True)
     for values in batch.values.values():
@@ -56,7 +56,12 @@ def make_tokens(lengths: list[int]) -> Tokens:
     batch.timestamp.copy_(torch.arange(sum(lengths)) * 3600)
     batch.query_time.copy_(batch.timestamp + 3600)
     batch.position.copy_(torch.cat([torch.arange(length) for length in lengths]))
-    return OneTokenPerEvent().tokens(batch.to("cuda"))
+    return batch.to("cuda")
+
+
+def make_tokens(lengths: list[int]) -> Tokens:
+    """The same as tokens."""
+    return OneTokenPerEvent().tokens(make_batch(lengths))
 
 
 def measure(

@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from models.config import load_config
     from models.evaluate_run import evaluate
     from models.serving.load import TrainedModel, load_model
+    from models.serving.score import History
     from models.training.run import train
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
+            "History": "serving.score",
             "TrainedModel": "serving.load",
             "evaluate": "evaluate_run",
             "load_config": "config",
@@ -34,4 +36,4 @@ else:
         },
     )
 
-__all__ = ["TrainedModel", "evaluate", "load_config", "load_model", "train"]
+__all__ = ["History", "TrainedModel", "evaluate", "load_config", "load_model", "train"]

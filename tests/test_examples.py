@@ -1,7 +1,10 @@
-"""examples/: the loop written by hand learns, and does what `models.train` does."""
+"""The loop written by hand does what `models.train` does; what benchmarks import is there."""
 
 from __future__ import annotations
 
+import ast
+import importlib
+import importlib.util
 import re
 import runpy
 from pathlib import Path
@@ -14,7 +17,9 @@ import models
 from behavior.synthetic import SyntheticConfig, generate
 from models.runs.metrics_log import read_metrics
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "train_by_hand.py"
+ROOT = Path(__file__).parents[1]
+EXAMPLE = ROOT / "examples" / "train_by_hand.py"
+OURS = {"behavior", "pipelines", "models", "cli", "benchmarks"}
 EPOCHS = 3
 SAME = [
     "model.kind=hstu",
@@ -59,3 +64,23 @@ def test_the_loop_by_hand_is_short_and_does_what_train_does(
     assert losses == pytest.approx(expected, rel=1e-3)
     valid = [line["ndcg@10"] for line in records if line["kind"] == "valid"]
     assert ndcg == pytest.approx(valid, abs=0.02)
+
+
+def imported(path: Path) -> list[tuple[str, str]]:
+    """Module and name of everything of ours that a script imports, within functions too."""
+    return [
+        (node.module, alias.name)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in OURS
+        for alias in node.names
+    ]
+
+
+def test_what_benchmarks_import_is_there() -> None:
+    missing = []
+    for path in sorted((ROOT / "benchmarks").rglob("*.py")):
+        for module, name in imported(path):
+            there = hasattr(importlib.import_module(module), name)
+            if not there and importlib.util.find_spec(f"{module}.{name}") is None:
+                missing.append(f"{path.name}: {module}.{name}")
+    assert not missing

@@ -13,11 +13,11 @@ import torch
 
 import models
 from behavior.errors import UserError
+from models import History
 from models.data.about import about_sequences
 from models.data.catalog import ItemCatalog
 from models.evaluation.targets import find_targets
 from models.runs.checkpoint import load_checkpoint
-from models.serving.score import History
 from models.tasks.retrieval import build_model, model_scorer
 from tests.models.shards import User, World, load, write_shards
 from tests.models.training.training_runs import SETTINGS

@@ -5,12 +5,14 @@ from __future__ import annotations
 import statistics
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from behavior.errors import UserError
 from models.config import load_config
 from models.experiments import (
+    Ablation,
     AblationTable,
     PlannedRun,
     RunRecord,
@@ -189,3 +191,29 @@ def test_a_file_that_holds_something_else_is_an_error_with_its_line(tmp_path: Pa
     with pytest.raises(UserError, match="not a line of ablation results") as caught:
         read_records(path)
     assert "line 3" in (caught.value.where or "")
+
+
+def test_an_ablation_runs_what_was_not_run_and_compares_all_lines(data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "two.yaml"
+    path.write_text("title: two\nrows: {a: {}, b: {model.kind: sasrec}, same: {model.kind: hstu}}\n")
+    settings = [*SMALL, "train.epochs=1"]
+
+    def ablation(**changes: Any) -> Ablation:
+        arguments = {"seeds": [0, 1], "overrides": settings, "metrics": ["mrr@10"], **changes}
+        return Ablation([str(path)], data, tmp_path / "runs", **arguments)
+
+    first = ablation(seeds=[0])
+    assert (first.num_runs, len(first.todo)) == (2, 2)  # the default is an HSTU: two lines are one run
+    assert [record.line for record in first.run()] == ["same", "b"]
+    both = ablation()
+    assert (both.num_runs, len(both.todo)) == (4, 2)
+    assert {record.seed for record in both.run()} == {1}
+    assert not ablation().todo
+    [found] = both.comparisons()
+    assert (found.title, found.times, found.devices) == ("two", "known", "cpu")
+    assert [(line["line"], line["seeds"]) for line in found.lines] == [("a", 2), ("b", 2), ("same", 2)]
+    assert found.lines[0]["mrr@10"] == found.lines[2]["mrr@10"]
+    tests = [record.test["mrr@10"] for record in read_records(both.results) if record.line == "b"]
+    assert found.lines[1]["mrr@10"] == statistics.fmean(tests)
+    with pytest.raises(UserError, match="no metric 'mrr@11'"):
+        ablation(metrics=["mrr@11"])
