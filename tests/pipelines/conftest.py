@@ -12,6 +12,9 @@ import pytest
 import pipelines.runner
 from behavior.config import parse_config
 from behavior.spec.dataset_spec import DatasetSpec
+from tests import beam
+
+beam.hurry()
 
 HEADER = "user,item,behavior,time"
 BEHAVIORS = ("view", "cart", "buy")

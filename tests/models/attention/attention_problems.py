@@ -191,7 +191,7 @@ class Problem:
         if self.decay == "power":
             furthest = math.log1p(furthest)
         # x exp(-rate x) is largest where x is 1 / rate.
-        return max(1.0, float(amount.abs().max()) * min(furthest, 1 / (math.e * float(rate.min()))))
+        return max(1.0, amount.detach().abs().max().item() * min(furthest, 1 / (math.e * rate.min().item())))
 
 
 def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float) -> None:
