@@ -1,6 +1,9 @@
-"""Several processes that train or evaluate one model together, and tables whose rows are divided among them.
+"""Several processes that train or evaluate one model together, and item tables whose rows they may divide.
 
-`processes` has the one protocol (rank, count, collective operations) that all other rooms know;
-`torch_processes` is it over torch.distributed, and `join` how processes meet. Comes in: tensors and Python
-objects of this process. Goes out: those of all. May import: nothing else of models.
+- `processes`: the one protocol (rank, count, collective operations) that all other rooms know, and the
+  process that is alone. `torch_processes`: it over torch.distributed; `join`: how processes find each other.
+- `tables`: embedding tables of items, whole or with their rows divided among processes.
+
+In: tensors and Python objects of this process. Out: those of all. May import `behavior`, and of `models`:
+layers (roles, initial values).
 """

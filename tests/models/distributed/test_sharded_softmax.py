@@ -54,3 +54,32 @@ def test_losses_and_gradients_are_those_of_one_softmax_over_all(
         torch.testing.assert_close(loss, expected.detach())
         torch.testing.assert_close(grad_query, own.grad)
         torch.testing.assert_close(grad_items, whole.grad[ids - first_item])
+
+
+def test_masked_positions_do_not_count() -> None:
+    """The loss and gradients of the others are those without them."""
+    random = torch.Generator().manual_seed(0)
+    items = torch.randn(5, DIM, generator=random, dtype=torch.float64)
+    query = torch.randn(2, 3, DIM, generator=random, dtype=torch.float64)
+    target = torch.tensor([[0, 4, 2], [3, 3, 1]])
+    mask = torch.tensor([[True, False, True], [False, False, False]])
+
+    def loss_of(processes: Processes, *, masked: bool) -> tuple[Tensor, Tensor, Tensor]:
+        rank = processes.rank
+        held = HeldItems(processes, RowShards(7, rank, 2), 2)
+        ids = held.shards.held(2, torch.device("cpu"))
+        kept = slice(None) if masked else mask[rank]
+        own, mine = query[rank].clone().requires_grad_(), items[ids - 2].requires_grad_()
+        loss = sharded_full_softmax(
+            own[kept], mine, target[rank][kept], held, TEMPERATURE, 0.1, mask=mask[rank] if masked else None
+        )
+        loss.backward()
+        assert own.grad is not None
+        assert mine.grad is not None
+        return loss.detach(), own.grad, mine.grad
+
+    masked = together(2, lambda processes: loss_of(processes, masked=True))
+    for found, wanted in zip(masked, together(2, lambda one: loss_of(one, masked=False)), strict=True):
+        torch.testing.assert_close(found, wanted)
+    assert masked[0][0] > 0.0
+    assert masked[1][0] == 0.0
