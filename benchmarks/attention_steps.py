@@ -25,7 +25,7 @@ from typing import Any
 import triton
 import triton.language as tl
 
-from models.attention.silu.reads import read
+from models.attention.silu.mma_loads import load_at
 
 SHAPE = (16, 4, 2048, 128)
 PEAK_FLOPS = 989e12  # H100 SXM, dense bf16
@@ -33,59 +33,59 @@ PEAK_BYTES = 3.35e12  # HBM3
 
 
 def _plain_tiles() -> None:
-    from models.attention.silu import kinds
+    from models.attention.silu import specialization
     from models.gpu.tile_shape import TileShape
 
-    choose, small = kinds.choose_shapes, TileShape(64, 32, 4, 2)
+    choose, small = specialization.choose_tile_shapes, TileShape(64, 32, 4, 2)
 
     def patched(*arguments: Any) -> Any:
         return replace(choose(*arguments), forward=small, keys=small, queries=small)
 
-    kinds.choose_shapes = patched
+    specialization.choose_tile_shapes = patched
 
 
 def _mask_everywhere() -> None:
-    from models.attention.silu import kinds
+    from models.attention.silu import specialization
 
-    choose = kinds.choose_shapes
-    kinds.choose_shapes = lambda *arguments: replace(choose(*arguments), split=False)
+    choose = specialization.choose_tile_shapes
+    specialization.choose_tile_shapes = lambda *arguments: replace(choose(*arguments), split=False)
 
 
 def _exact_sigmoid() -> None:
-    from models.attention.silu import kinds
+    from models.attention.silu import specialization
 
-    kinds.INTERPRETED = True  # there, it only says whether tanh.approx is to be had
+    specialization.INTERPRETED = True  # there, it only says whether tanh.approx is to be had
 
 
-def _plain_reads() -> None:
-    from models.attention.silu import reads
+def _plain_loads() -> None:
+    from models.attention.silu import mma_loads
 
-    reads._NATIVE = tl.constexpr(False)
+    mma_loads._NATIVE = tl.constexpr(False)
 
 
 @triton.jit
-def _unsettled(tile):
+def _not_waited_for(tile):
     return tile
 
 
 def _products_under_way() -> None:
-    from models.attention.silu import forward, queries
+    from models.attention.silu import forward, query_gradients
 
-    queries.settled = forward.settled = _unsettled
+    query_gradients.wait_for_product = forward.wait_for_product = _not_waited_for
 
 
 @triton.jit
-def _read_every_pair(table, start, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SIGN: tl.constexpr, most=None):
+def _load_every_pair(table, start, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SIGN: tl.constexpr, most=None):
     place = start + SIGN * (tl.arange(0, ROWS)[:, None] - tl.arange(0, COLUMNS)[None, :])
     if most is not None:
         place = tl.maximum(tl.minimum(place, most), 0)
-    return read(table, place)
+    return load_at(table, place)
 
 
 def _position_of_every_pair() -> None:
-    from models.attention.silu import bias, runs
+    from models.attention.silu import simple_tiles, tile_bias
 
-    bias.read_diagonals = runs.read_diagonals = _read_every_pair
+    tile_bias.load_diagonals = simple_tiles.load_diagonals = _load_every_pair
 
 
 @triton.jit
@@ -100,16 +100,16 @@ def _exact_logarithm() -> None:
 
 
 def _bucket_of_every_pair() -> None:
-    from models.attention.silu import bias
+    from models.attention.silu import tile_bias
 
-    bias._FEW = tl.constexpr(0)
+    tile_bias._FEW = tl.constexpr(0)
 
 
 def _times_in_every_layer() -> None:
-    from models.attention.silu import problem, times
+    from models.attention.silu import attention_call, times
     from models.attention.silu.tiles import BLOCK, tile_list
 
-    problem.times_of = lambda given: times.find_times(
+    attention_call.times_of = lambda given: times.find_times(
         given.query_time, given.timestamp, tile_list(given.sequences, BLOCK)
     )
 
@@ -119,10 +119,10 @@ STEPS: dict[str, Callable[[], None]] = {
     "silu by one tanh": _exact_sigmoid,
     "no mask where all is seen": _mask_everywhere,
     "no product under way into the next step": _products_under_way,
-    "table reads in the layout of the matrix units": _plain_reads,
+    "table reads in the layout of the matrix units": _plain_loads,
     "positions read by diagonals": _position_of_every_pair,
     "logarithms by the hardware": _exact_logarithm,
-    "few bucket borders: compare instead of look up": _bucket_of_every_pair,
+    "few bucket boundaries: compare instead of look up": _bucket_of_every_pair,
     "times found once a batch": _times_in_every_layer,
     "tuned tiles": _plain_tiles,
 }

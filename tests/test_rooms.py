@@ -59,10 +59,10 @@ KNOWN_LONG = {"models/attention/blocked_loops.py": 600}
 MOST_ARGUMENTS = 14
 KNOWN_MANY = {
     "models/attention/silu/attention_function.py": 19,
-    "models/attention/silu/band.py": 20,
+    "models/attention/silu/band_gradient.py": 20,
     "models/attention/silu/forward.py": 36,
-    "models/attention/silu/keys.py": 43,
-    "models/attention/silu/queries.py": 48,
+    "models/attention/silu/key_gradients.py": 43,
+    "models/attention/silu/query_gradients.py": 48,
     "models/losses/kernels/softmax_kernels.py": 15,
 }
 """Kernels get everything by itself."""

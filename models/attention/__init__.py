@@ -1,4 +1,11 @@
-"""Attention on flat tokens: one function, several kernels, masks and biases that are not tensors."""
+"""The attention room: attention on flat tokens, its masks and biases, and the kernels that compute it.
+
+In come q, k and v `[tokens, heads, dim]`, `Sequences` (where each begins), a `Mask` and a `RelativeBias`,
+which are small objects and not tensors of pairs; out comes `[tokens, heads, dim]`, with gradients for all of
+them. `dispatch` picks the first kernel that fits: `silu` (Triton), `xformers`, `blocked` (Numba, on the CPU),
+`sdpa` (torch's own) or `reference`, the oracle. The room imports `models.gpu` and `behavior` (for errors);
+whoever wants attention imports from here, and tests and benchmarks from the kernels too.
+"""
 
 from typing import TYPE_CHECKING
 

@@ -43,7 +43,7 @@ def _is_tested(version: str) -> bool:
     if not tested:
         warnings.warn(
             f"Triton {version} is not one of the versions that kernels are launched fast with "
-            f"({', '.join(TESTED_VERSIONS)}): each launch takes some 50 microseconds more of the host",
+            f"({', '.join(TESTED_VERSIONS)}): each launch takes the host longer",
             stacklevel=2,
         )
     return tested

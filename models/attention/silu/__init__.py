@@ -1,4 +1,13 @@
-"""HSTU's pointwise attention on the GPU, with the relative bias computed inside the kernel."""
+"""HSTU's pointwise attention by Triton kernels, with the relative bias computed inside (arXiv 2402.17152).
+
+Host: `attention_function` (autograd, and the operator for torch.compile), `attention_call` (what is to be
+computed), `specialization` (compiled kernels and their constants), `launch`, `precompile`, `tiles`, `times`,
+`tuning`.
+Kernels: `forward`, `key_gradients`, `query_gradients`, `band_gradient`; what they share: `prologue`, `loops`,
+`simple_tiles`, `masking`, `tile_bias`, and below these `tile_io`, `activation`, `mma_loads` and others.
+docs/attention-kernels.md says how all that works. Triton is imported by whoever runs the kernels, not by this
+module.
+"""
 
 from __future__ import annotations
 

@@ -18,8 +18,8 @@ from models.attention.inputs import AttentionInputs
 from models.attention.masks import Mask
 from models.attention.sequences import Sequences
 from models.attention.silu import launch
+from models.attention.silu.attention_call import NO_TABLES, AttentionCall, Tables, attention_call
 from models.attention.silu.precompile import precompile_kernels
-from models.attention.silu.problem import NO_TABLES, Problem, Tables, problem_of
 
 
 def run(inputs: AttentionInputs) -> Tensor:
@@ -39,23 +39,25 @@ def run(inputs: AttentionInputs) -> Tensor:
 
 class _Attention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, inputs: AttentionInputs, q: Tensor, k: Tensor, v: Tensor, *given: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, inputs: AttentionInputs, q: Tensor, k: Tensor, v: Tensor, *tables_given: Tensor
+    ) -> Tensor:
         tables = inputs.bias.tensors() if inputs.bias else NO_TABLES
         ctx.tables = _want_gradients(tables)
-        out, ctx.problem, rows = _forward(inputs, tables, differentiated=any(ctx.needs_input_grad))
-        ctx.save_for_backward(*rows, *given)
+        out, ctx.call, rows = _forward(inputs, tables, differentiated=any(ctx.needs_input_grad))
+        ctx.save_for_backward(*rows, *tables_given)
         return out
 
     @staticmethod
-    def backward(ctx: Any, given: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
         # Whoever may differentiate twice is told that it cannot be done; to see to that takes long.
-        return (_backward_once if torch.is_grad_enabled() else _backward)(ctx, given)
+        return (_backward_once if torch.is_grad_enabled() else _backward)(ctx, dout)
 
 
-def _backward(ctx: Any, given: Tensor) -> tuple[Tensor | None, ...]:
-    problem, (q, k, v, *_) = ctx.problem, ctx.saved_tensors
-    dq, dk, dv, *of_bias = _gradients(problem, q, k, v, given, ctx.tables)
-    there = [found for found, table in zip(of_bias, problem.tables, strict=True) if table is not None]
+def _backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
+    call, (q, k, v, *_) = ctx.call, ctx.saved_tensors
+    dq, dk, dv, *of_bias = _gradients(call, q, k, v, dout, ctx.tables)
+    there = [found for found, table in zip(of_bias, call.tables, strict=True) if table is not None]
     return None, dq, dk, dv, *there
 
 
@@ -64,13 +66,13 @@ _backward_once = once_differentiable(_backward)
 
 def _forward(
     inputs: AttentionInputs, tables: Tables, differentiated: bool = False
-) -> tuple[Tensor, Problem, tuple[Tensor, Tensor, Tensor]]:
-    """The result, and what the backward pass needs: the problem, and q, k and v with contiguous rows."""
+) -> tuple[Tensor, AttentionCall, tuple[Tensor, Tensor, Tensor]]:
+    """The result, and what the backward pass needs: the call, and q, k and v with contiguous rows."""
     rows = _with_unit_stride(inputs.q), _with_unit_stride(inputs.k), _with_unit_stride(inputs.v)
-    problem = problem_of(inputs, *rows, tables)
-    if differentiated and not problem.launchers.precompiled:
-        precompile_kernels(problem, *rows, _want_gradients(tables))
-    return launch.forward(problem, *rows), problem, rows
+    call = attention_call(inputs, *rows, tables)
+    if differentiated and not call.kernel_set.precompiled:
+        precompile_kernels(call, *rows, _want_gradients(tables))
+    return launch.forward(call, *rows), call, rows
 
 
 def _want_gradients(tables: Tables) -> bool:
@@ -80,10 +82,10 @@ def _want_gradients(tables: Tables) -> bool:
 
 
 def _gradients(
-    problem: Problem, q: Tensor, k: Tensor, v: Tensor, given: Tensor, tables: bool
+    call: AttentionCall, q: Tensor, k: Tensor, v: Tensor, dout: Tensor, tables: bool
 ) -> tuple[Tensor | None, ...]:
     """Of q, k, v, position, time, amount and rate."""
-    shared = launch.backward(problem, q, k, v, _with_unit_stride(given), tables)
+    shared = launch.backward(call, q, k, v, _with_unit_stride(dout), tables)
     dk, dv = launch.key_gradients(shared, k, v)
     dq, damount, drate = launch.query_gradients(shared, q)
     dposition, dtime = launch.table_gradients(shared)
@@ -138,7 +140,7 @@ def _problem(
     identity: bool,
     qk_scale: float,
     output_scale: float,
-) -> Problem:
+) -> AttentionCall:
     """What the operator finds on the device, as for any sequences whose lengths are not known on the host."""
     # The longest sequence is not known without waiting; a position table is as long at least.
     longest = q.shape[0] if position is None else position.shape[-1]
@@ -162,7 +164,7 @@ def _problem(
         qk_scale,
         output_scale,
     )
-    return problem_of(inputs, q, k, v, (position, time, amount, rate))
+    return attention_call(inputs, q, k, v, (position, time, amount, rate))
 
 
 @torch.library.custom_op("lrm_kit::silu_attention", mutates_args=())
@@ -189,13 +191,13 @@ def silu_attention(
     """`models.attention.attention` with `silu` or `identity`, in tensors and numbers."""
     q, k, v = (_with_unit_stride(tensor) for tensor in (q, k, v))
     rest = (position, time, amount, rate, query_time, timestamp, offsets, candidates, window, prefix)
-    problem = _problem(q, k, v, *rest, context, power, identity, qk_scale, output_scale)
-    return launch.forward(problem, q, k, v)
+    call = _problem(q, k, v, *rest, context, power, identity, qk_scale, output_scale)
+    return launch.forward(call, q, k, v)
 
 
 @torch.library.custom_op("lrm_kit::silu_attention_backward", mutates_args=())
 def silu_attention_backward(
-    given: Tensor,
+    dout: Tensor,
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -218,9 +220,9 @@ def silu_attention_backward(
     """Gradients of q, k, v, and of the parts of the bias: empty tensors where there are none."""
     q, k, v = (_with_unit_stride(tensor) for tensor in (q, k, v))
     rest = (position, time, amount, rate, query_time, timestamp, offsets, candidates, window, prefix)
-    problem = _problem(q, k, v, *rest, context, power, identity, qk_scale, output_scale)
+    call = _problem(q, k, v, *rest, context, power, identity, qk_scale, output_scale)
     tables = position is not None or time is not None
-    gradients = _gradients(problem, q, k, v, given, tables)
+    gradients = _gradients(call, q, k, v, dout, tables)
     return [q.new_empty(0) if gradient is None else gradient for gradient in gradients]
 
 
@@ -230,7 +232,7 @@ def _(q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> Tensor:
 
 
 @silu_attention_backward.register_fake
-def _(given: Tensor, q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> list[Tensor]:
+def _(dout: Tensor, q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> list[Tensor]:
     tables = [q.new_empty(0) if table is None else table.new_empty(table.shape) for table in rest[:4]]
     return [*(tensor.new_empty(tensor.shape) for tensor in (q, k, v)), *tables]
 
@@ -244,9 +246,9 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.numbers = inputs[_TENSORS:]
 
 
-def _differentiate(ctx: Any, given: Tensor) -> tuple[Tensor | None, ...]:
+def _differentiate(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
     tensors = ctx.saved_tensors
-    gradients = silu_attention_backward(given, *tensors, *ctx.numbers)
+    gradients = silu_attention_backward(dout, *tensors, *ctx.numbers)
     found = [
         None if tensor is None else gradient for tensor, gradient in zip(tensors[:7], gradients, strict=True)
     ]

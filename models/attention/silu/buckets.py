@@ -1,4 +1,4 @@
-"""Time buckets of differences: from the hardware's logarithm, put right by comparing whole seconds once."""
+"""Time buckets of differences: from the hardware's logarithm, corrected by comparing whole seconds once."""
 # mypy: allow-untyped-defs
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 
 from models.attention.bias import BUCKET_WIDTH, LAST_BUCKET
-from models.attention.silu.reads import fast_log2, read
+from models.attention.silu.mma_loads import fast_log2, load_at
 
 _LAST_BUCKET = tl.constexpr(LAST_BUCKET)
 _BUCKETS_PER_OCTAVE = tl.constexpr(math.log(2) / BUCKET_WIDTH)
@@ -21,12 +21,12 @@ _ROUND_BITS = tl.constexpr(0x4B400000)
 
 
 @triton.jit
-def find_bucket(difference, borders):
-    """The bucket of each absolute difference, int64, given all borders in int64."""
+def find_bucket(difference, boundaries):
+    """The bucket of each absolute difference, int64, given all boundaries in int64."""
     difference = tl.maximum(difference, 1)
-    # Of the last bucket, and of what lies beyond it, the border is the last one too.
+    # Of the last bucket, and of what lies beyond it, the boundary is the last one too.
     estimate = tl.minimum(_estimate(difference), _LAST_BUCKET - 1)
-    return estimate + (difference >= read(borders + 1, estimate)).to(tl.int32)
+    return estimate + (difference >= load_at(boundaries + 1, estimate)).to(tl.int32)
 
 
 @triton.jit

@@ -1,9 +1,10 @@
-"""Sums of a tile along its diagonals, in the registers of the matrix units.
+"""Sums of a tile along its diagonals, in the register layout of the matrix units (MMA).
 
-A thread of the matrix units holds rows 8 apart and pairs of columns 8 apart, so the 8 x 8 blocks of one block
-diagonal lie in the same registers' places: they are added without a word between threads, 9 sums instead of
-16 blocks for 16 x 64 numbers. Only then are the rows of a block rotated until each column is one diagonal,
-and added up, each thread keeping another part of the sums. In any other layout this is right too, but slower.
+A thread holds rows 8 apart and pairs of columns 8 apart, so the 8 x 8 blocks of one block diagonal lie in the
+same
+registers: they are added without any exchange between threads, 9 sums instead of 16 blocks for 16 x 64
+numbers. Only then are the rows of a block rotated, by warp shuffles, until each column is one diagonal, and
+added up, each thread keeping another part of the sums. In any other layout this is right too, but slower.
 
 A tile of [queries, keys] is seen as stripes of 16 rows; `[stripes, 8, 8]` is one block of each stripe.
 """

@@ -44,7 +44,7 @@ class MaskRule(NamedTuple):
     """What a mask says of one sequence, in token indices; see `models.attention.masks.Mask`."""
 
     window: Any
-    """A key is near whose logical position is less than that before the query's."""
+    """Keys are visible whose logical position is less than that before the query's."""
     front: Any
     """Tokens at the front that no window hides."""
     context: Any
@@ -64,12 +64,12 @@ class TimeColumns(NamedTuple):
     query_time: Any
     """int64"""
     timestamp: Any
-    borders: Any
+    boundaries: Any
     """int32, the least difference of each bucket."""
-    wide_borders: Any
+    wide_boundaries: Any
     """int64, the same."""
-    near: Any
-    """The sequence's rows of `near`; anything without a time table."""
+    bucket_table: Any
+    """The sequence's rows of `bucket_table`; anything without a time table."""
 
 
 class Bias(NamedTuple):
@@ -110,7 +110,7 @@ class Program(NamedTuple):
 
 
 class TileRanges(NamedTuple):
-    """Which columns a program has to do with, in places of a sequence; see `sight`."""
+    """Which columns a program has to do with, as token indices; see `masking`."""
 
     whole_begin: Any
     """From here to `whole_end` are tiles that need no mask."""

@@ -1,4 +1,4 @@
-"""From tensors to launches: allocates results and starts kernels."""
+"""From tensors to launches: allocates results and launches kernels."""
 
 from __future__ import annotations
 
@@ -7,37 +7,40 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from models.attention.silu.kinds import Launchers, launchers
-from models.attention.silu.problem import Problem
+from models.attention.silu.attention_call import AttentionCall
+from models.attention.silu.specialization import KernelSet, kernel_set
 from models.attention.silu.tiles import BLOCK
 from models.attention.silu.time_gradient import BAND
 from models.gpu.launcher import Numbers, Tensors
 
 _OF_BAND = (
-    "query_time", "timestamp", "bounds", "wide_borders", "rules", "num_sequences", "tokens", "num_blocks",
+    "query_time", "timestamp", "bounds", "wide_boundaries", "rules", "num_sequences", "tokens", "num_blocks",
 )  # fmt: skip
 """What `band_kernel` wants of the tensors and numbers of a batch, if there."""
 
 
-def forward(problem: Problem, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def forward(call: AttentionCall, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """[tokens, heads, v_dim]."""
     tokens, heads, _ = q.shape
-    out = problem.new(v, tokens)
-    ready = problem.launchers
-    tiles = problem.query_tiles[ready.shapes.forward.tile]
+    out = call.new(v, tokens)
+    ready = call.kernel_set
+    tiles = call.query_tiles[ready.shapes.forward.tile]
     if tokens:
-        tensors = problem.tensors() | {"q": q, "k": k, "v": v, "out": out, "tiles": tiles}
-        tensors |= _crossings(problem, ready, "older")
-        numbers = problem.numbers() | {"num_tiles": tiles.shape[1]}
+        tensors = call.tensors() | {"q": q, "k": k, "v": v, "out": out, "tiles": tiles}
+        tensors |= _boundary_counts(call, ready, "keys_beyond")
+        numbers = call.numbers() | {"num_tiles": tiles.shape[1]}
         ready.forward((heads, tiles.shape[1]), tensors, numbers)
     return out
 
 
-def _crossings(problem: Problem, ready: Launchers, name: Literal["older", "sooner"]) -> Tensors:
-    """What a kernel with runs wants to know of times, by the name of its argument."""
-    if problem.times is None or not ready.runs:
+def _boundary_counts(
+    call: AttentionCall, ready: KernelSet, name: Literal["keys_beyond", "queries_before"]
+) -> Tensors:
+    """Counts of tokens beyond bucket boundaries, for kernels with simple tiles, by the name of their
+    argument."""
+    if call.times is None or not ready.counts_boundaries:
         return {}
-    return {name: getattr(problem.times, name)()}
+    return {name: getattr(call.times, name)()}
 
 
 class Sums(NamedTuple):
@@ -49,7 +52,7 @@ class Sums(NamedTuple):
     """[rows, numbers] int64: of each stripe of a tile, see `time_gradient`."""
     band: Tensor | None
     """[heads, tokens, 192], of the type of k: score gradients near the diagonal. Only with a time table."""
-    most: Tensor
+    max_norms: Tensor
     """[2] int32"""
     limit: float
     """How many whole numbers the largest amount that one pair can give is; a power of two."""
@@ -58,26 +61,26 @@ class Sums(NamedTuple):
 class Backward(NamedTuple):
     """What the kernels of one backward pass share."""
 
-    problem: Problem
-    launchers: Launchers
+    call: AttentionCall
+    kernel_set: KernelSet
     tensors: Tensors
     numbers: Numbers
     sums: Sums | None
 
 
-def backward(problem: Problem, q: Tensor, k: Tensor, v: Tensor, given: Tensor, tables: bool) -> Backward:
-    """Get ready for gradients, given that of the result; `given` has contiguous rows, as q, k and v have.
+def backward(call: AttentionCall, q: Tensor, k: Tensor, v: Tensor, dout: Tensor, tables: bool) -> Backward:
+    """Get ready for gradients, given that of the result; `dout` has contiguous rows, as q, k and v have.
 
     `tables` says whether position and time tables want theirs.
     """
-    strides = q.stride(), k.stride(), v.stride(), given.stride()
-    ready = launchers(problem.launchers.kind, strides, tables)
-    tensors = problem.tensors() | {"q": q, "k": k, "v": v, "given": given}
-    sums = _sums(problem, ready, k) if tables else None
-    return Backward(problem, ready, tensors, problem.numbers(), sums)
+    strides = q.stride(), k.stride(), v.stride(), dout.stride()
+    ready = kernel_set(call.kernel_set.kind, strides, tables)
+    tensors = call.tensors() | {"q": q, "k": k, "v": v, "dout": dout}
+    sums = _sums(call, ready, k) if tables else None
+    return Backward(call, ready, tensors, call.numbers(), sums)
 
 
-def _sums(problem: Problem, ready: Launchers, k: Tensor) -> Sums:
+def _sums(call: AttentionCall, ready: KernelSet, k: Tensor) -> Sums:
     rows, times = ready.position_sums, ready.time_sums
     position, time = rows[0] * rows[1], times[0] * times[1]
     zeros = k.new_zeros(position + time + 1, dtype=torch.int64)
@@ -86,47 +89,47 @@ def _sums(problem: Problem, ready: Launchers, k: Tensor) -> Sums:
         zeros[position:-1].view(times) if time else None,
         k.new_empty((k.shape[1], k.shape[0], BAND)) if time else None,
         zeros[-1:].view(torch.int32),
-        2.0 ** (62 - problem.pairs.bit_length()),
+        2.0 ** (62 - call.pairs.bit_length()),
     )
 
 
 def key_gradients(shared: Backward, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """Gradients of k and v; first, since they find out how large the gradients of tables may be."""
-    problem, ready, tensors, numbers, sums = shared
+    call, ready, tensors, numbers, sums = shared
     tokens, heads, _ = k.shape
-    dk, dv = problem.new(k, tokens), problem.new(v, tokens)
-    tiles = problem.tiles[ready.shapes.keys.tile]
+    dk, dv = call.new(k, tokens), call.new(v, tokens)
+    tiles = call.tiles[ready.shapes.keys.tile]
     if tokens:
         count = tiles.shape[1]
-        numbers = numbers | {"qk_scale": problem.qk_scale, "num_tiles": count}
+        numbers = numbers | {"qk_scale": call.qk_scale, "num_tiles": count}
         tensors = tensors | {"dk": dk, "dv": dv, "tiles": tiles}
         if sums is not None:
-            tensors["most"] = sums.most
-        tensors |= _crossings(problem, ready, "sooner")
+            tensors["max_norms"] = sums.max_norms
+        tensors |= _boundary_counts(call, ready, "queries_before")
         ready.keys((heads, count), tensors, numbers)
     return dk, dv
 
 
 def query_gradients(shared: Backward, q: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Gradients of q, and of amount and rate of a decay; and the sums for those of tables."""
-    problem, ready, tensors, numbers, sums = shared
+    call, ready, tensors, numbers, sums = shared
     tokens, heads, _ = q.shape
-    dq = problem.new(q, tokens)
-    tiles = problem.query_tiles[ready.shapes.queries.tile]
+    dq = call.new(q, tokens)
+    tiles = call.query_tiles[ready.shapes.queries.tile]
     count = tiles.shape[1]
-    amount = problem.amount
+    amount = call.amount
     # Zeros: tiles of length 0 write nothing.
     rows = None if amount is None else amount.new_zeros((count, heads, 2))
     if tokens:
-        numbers = numbers | {"qk_scale": problem.qk_scale, "num_tiles": count}
+        numbers = numbers | {"qk_scale": call.qk_scale, "num_tiles": count}
         tensors = tensors | {"dq": dq, "decay_rows": rows, "tiles": tiles}
         if sums is not None:
             tensors |= {
                 "position_sums": sums.position_sums, "time_sums": sums.time_sums, "band": sums.band,
-                "most": sums.most,
+                "max_norms": sums.max_norms,
             }  # fmt: skip
             numbers["limit"] = sums.limit
-        tensors |= _crossings(problem, ready, "older")
+        tensors |= _boundary_counts(call, ready, "keys_beyond")
         ready.queries((heads, count), tensors, numbers)
     if rows is None or amount is None:
         return dq, None, None
@@ -137,30 +140,30 @@ def query_gradients(shared: Backward, q: Tensor) -> tuple[Tensor, Tensor | None,
 
 def table_gradients(shared: Backward) -> tuple[Tensor | None, Tensor | None]:
     """Gradients of the position and time tables that there are, from sums and band of `query_gradients`."""
-    problem, ready, _, _, sums = shared
+    call, ready, _, _, sums = shared
     if sums is None:
         return None, None
     _add_band(shared, sums)
     dposition, dtime = (
-        None if table is None else torch.empty_like(table) for table in (problem.position, problem.time)
+        None if table is None else torch.empty_like(table) for table in (call.position, call.time)
     )
     tensors = {
-        "position_sums": sums.position_sums, "time_sums": sums.time_sums, "most": sums.most,
+        "position_sums": sums.position_sums, "time_sums": sums.time_sums, "max_norms": sums.max_norms,
         "dposition": dposition, "dtime": dtime,
     }  # fmt: skip
-    numbers: Numbers = {"limit": sums.limit, "output_scale": problem.output_scale}
-    ready.settle((ready.settling, 1), tensors, numbers)
+    numbers: Numbers = {"limit": sums.limit, "output_scale": call.output_scale}
+    ready.finalize((ready.finalizing, 1), tensors, numbers)
     return dposition, dtime
 
 
 def _add_band(shared: Backward, sums: Sums) -> None:
-    problem, ready, tensors, numbers, _ = shared
-    times, band = problem.times, sums.band
+    call, ready, tensors, numbers, _ = shared
+    times, band = call.times, sums.band
     if times is None or band is None or not band.shape[1]:
         return
     blocks = times.blocks
     tensors = {
-        "band": band, "time_sums": sums.time_sums, "older": times.older(), "tiles": blocks,
+        "band": band, "time_sums": sums.time_sums, "keys_beyond": times.keys_beyond(), "tiles": blocks,
     } | {name: tensors[name] for name in _OF_BAND if name in tensors}  # fmt: skip
     numbers = {name: numbers[name] for name in _OF_BAND if name in numbers}
     numbers |= {"limit": sums.limit, "num_tiles": blocks.shape[1]}

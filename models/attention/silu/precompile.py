@@ -8,35 +8,35 @@ import torch
 from torch import Tensor
 
 from models.attention.silu import launch
-from models.attention.silu.problem import Problem
+from models.attention.silu.attention_call import AttentionCall
 from models.gpu.precompile import can_precompile, precompile
 
 _Maybe = TypeVar("_Maybe", Tensor, Tensor | None)
 
 
-def precompile_kernels(problem: Problem, q: Tensor, k: Tensor, v: Tensor, tables: bool) -> None:
-    """Once for each kind of calls; nothing runs on the device.
+def precompile_kernels(call: AttentionCall, q: Tensor, k: Tensor, v: Tensor, tables: bool) -> None:
+    """Once for each specialization; nothing runs on the device.
 
     Args:
-        problem: of the call.
+        call: what is to be computed.
         q, k, v: the call's, with contiguous rows.
         tables: whether the tables of a bias want gradients.
     """
-    ready = problem.launchers
+    ready = call.kernel_set
     if ready.precompiled or not can_precompile():
         return
     ready.precompiled = True
     q, k, v = _without_memory(q), _without_memory(k), _without_memory(v)
-    problem = problem._replace(
-        position=_without_memory(problem.position),
-        time=_without_memory(problem.time),
-        amount=_without_memory(problem.amount),
-        rate=_without_memory(problem.rate),
+    call = call._replace(
+        position=_without_memory(call.position),
+        time=_without_memory(call.time),
+        amount=_without_memory(call.amount),
+        rate=_without_memory(call.rate),
     )
 
     def launch_all() -> None:
-        given = launch.forward(problem, q, k, v)
-        shared = launch.backward(problem, q, k, v, given, tables)
+        out = launch.forward(call, q, k, v)
+        shared = launch.backward(call, q, k, v, out, tables)
         launch.key_gradients(shared, k, v)
         launch.query_gradients(shared, q)
         launch.table_gradients(shared)

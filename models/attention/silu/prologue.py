@@ -11,9 +11,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from models.attention.silu.bucket_table import bucket_table_rows
 from models.attention.silu.kernel_arguments import SecondsRange, TimeColumns
-from models.attention.silu.near import near_rows
-from models.attention.silu.step import block_bounds
+from models.attention.silu.tile_io import block_bounds
 
 
 @triton.jit
@@ -22,12 +22,12 @@ def times_of_sequence(times, start, tokens):
     twice."""
     seconds = times.query_seconds
     # Without a time table there are no such rows.
-    near = seconds
-    if times.near is not None:
-        near = near_rows(times.near, start)
+    bucket_table = seconds
+    if times.bucket_table is not None:
+        bucket_table = bucket_table_rows(times.bucket_table, start)
     return TimeColumns(
         seconds + start, seconds + tokens + start, times.query_time + start, times.timestamp + start,
-        times.borders, times.wide_borders, near,
+        times.boundaries, times.wide_boundaries, bucket_table,
     )  # fmt: skip
 
 

@@ -1,10 +1,11 @@
 """Gradients of the position and time tables, summed while the queries' gradients are computed.
 
-Sums are whole numbers of 64 bits: they are added in any order, by all programs at once, and come out the same
-bit for bit. What one is worth follows from how large a sum can be: no score's gradient is larger than 1.1
-times the product of the lengths of the longest given gradient and the longest value (Cauchy and Schwarz; the
-slope of silu is below 1.1), and no more of them are added than there are pairs. A tile of 64 x 64 sends 64
-sums a stripe of 16 rows to the position table; `time_gradient` says what it sends to the time table.
+Sums are 64-bit fixed point: integers can be added in any order, by all programs at once, and come out the
+same bit for bit. The scale follows from how large a sum can be: no score's gradient is larger than 1.1 times
+the product of the largest norm of a row of the output's gradient and the largest norm of a value (Cauchy and
+Schwarz; the slope of silu is below 1.1), and no more of them are added than there are pairs. A tile of 64 x
+64 adds 64 sums a stripe of 16 rows to the position table; `time_gradient` says what it adds to the time
+table.
 """
 # mypy: allow-untyped-defs
 # ruff: noqa: N803, N806, RUF005 (Triton's tuples can be added, not unpacked into one)
@@ -15,10 +16,10 @@ import triton
 import triton.language as tl
 
 from models.attention.bias import NUM_BUCKETS
-from models.attention.silu.bias import lowest_and_highest, pair_buckets
 from models.attention.silu.diagonals import STRIPE, add_rows, block_diagonals, diagonals
-from models.attention.silu.sight import RICH, in_step, stand
-from models.attention.silu.step import beside
+from models.attention.silu.masking import RICH, keeps_distance, logical_position
+from models.attention.silu.scheduling import tie
+from models.attention.silu.tile_bias import lowest_and_highest, pair_buckets
 from models.attention.silu.time_gradient import (
     BAND,
     TIME_SUMS,
@@ -26,10 +27,10 @@ from models.attention.silu.time_gradient import (
     add_beyond_of_pairs,
     add_lowest,
     band_begin,
-    send_lowest,
-    settle_bucket,
+    finalize_bucket,
+    flush_lowest,
     store_in_band,
-    whole,
+    to_fixed_point,
 )
 
 BEFORE = 136
@@ -48,21 +49,21 @@ _STRIPE, _BUCKETS = tl.constexpr(STRIPE), tl.constexpr(NUM_BUCKETS)
 _TIME_SUMS, _BAND = tl.constexpr(TIME_SUMS), tl.constexpr(BAND)
 _RICH = tl.constexpr(RICH)
 
-# Below, `sums` are `kernel_arguments.TableSums`. `held` is what a program
+# Below, `sums` are `kernel_arguments.TableSums`. `pending` is what a program
 # has not sent yet: the tuple (two parts of `diagonals` that the next tile of keys adds to, sum of tiles of
 # the same lowest bucket in parts `[stripes, 8, 8]`, that bucket).
 
 
 @triton.jit
-def find_scale(most, limit):
+def fixed_point_scale(max_norms, limit):
     """How many whole numbers an amount of 1 is, given the bits of the squared lengths of the longest given
     gradient and of the longest value.
 
     NaN, and so are the gradients of tables, where one of these squares is not finite. What else is not
     finite, q say, is not seen here; it makes the result NaN, and so the gradient given by any loss of it.
     """
-    given = tl.load(most).to(tl.float32, bitcast=True)
-    value = tl.load(most + 1).to(tl.float32, bitcast=True)
+    given = tl.load(max_norms).to(tl.float32, bitcast=True)
+    value = tl.load(max_norms + 1).to(tl.float32, bitcast=True)
     bound = _STEEPEST * tl.sqrt(given) * tl.sqrt(value)
     scale = limit / tl.maximum(bound, _LEAST)
     # A power of two: whole numbers then do not depend on the bound, but for the digits that are cut off.
@@ -72,7 +73,7 @@ def find_scale(most, limit):
 
 
 @triton.jit
-def hold_nothing(sums, QUERIES: tl.constexpr):
+def nothing_pending(sums, QUERIES: tl.constexpr):
     zero = tl.full((), 0, tl.int32)
     first, second, rest = zero, zero, zero
     if sums.position is not None:
@@ -84,12 +85,13 @@ def hold_nothing(sums, QUERIES: tl.constexpr):
 
 
 @triton.jit
-def add_run_tile(held, dscores, first_query, first_key, ends, counts, sums):
-    """Add a tile's score gradients, one of a run (see `runs`), and return what is held.
+def add_simple_tile(pending, dscores, first_query, first_key, ends, counts, sums):
+    """Add the score gradients of a simple tile, and return what is pending.
 
-    Tiles of keys must follow each other without a gap, until `send_held`; `counts` are of `crossings`.
+    Tiles of keys must follow each other without a gap, until `flush_positions`; `counts` are of
+    `boundary_counts`.
     """
-    first, second, rest, bucket = held
+    first, second, rest, bucket = pending
     blocks = block_diagonals(dscores)
     if sums.time is not None:
         rest, bucket = add_lowest(rest, bucket, blocks, ends, sums.time, sums.scale)
@@ -104,12 +106,12 @@ def add_run_tile(held, dscores, first_query, first_key, ends, counts, sums):
 
 @triton.jit
 def add_tile(
-    held, dscores, first_query, first_key, query_place, key_place, length, rule, ends, times, sums,
+    pending, dscores, first_query, first_key, query_index, key_index, length, rule, ends, times, sums,
     MASK: tl.constexpr,
 ):  # fmt: skip
     """Add any tile's score gradients, zeros where a query does not see a key, and return what is held: of
     positions nothing."""
-    first, second, rest, bucket = held
+    first, second, rest, bucket = pending
     blocks = block_diagonals(dscores)
     if sums.time is not None:
         column = first_key - band_begin(first_query)
@@ -119,37 +121,37 @@ def add_tile(
             rest, bucket = add_lowest(rest, bucket, blocks, ends, sums.time, sums.scale)
             low, high = lowest_and_highest(ends)
             if high > low:
-                found = beside(pair_buckets(query_place, key_place, length, times), dscores)
+                found = tie(pair_buckets(query_index, key_index, length, times), dscores)
                 add_beyond_of_pairs(dscores, found, low, high, sums.time, sums.scale)
     if sums.position is not None:
         if MASK == _RICH:
-            steady = in_step(query_place, key_place, rule)
+            steady = keeps_distance(query_index, key_index, rule)
             blocks = block_diagonals(tl.where(steady, dscores, 0.0))
-            if (first_key < rule.context - 1) | (first_query + query_place.shape[0] - 1 > rule.history):
-                _add_out_of_step(sums, dscores, query_place, key_place, rule)
+            if (first_key < rule.context - 1) | (first_query + query_index.shape[0] - 1 > rule.history):
+                _add_out_of_step(sums, dscores, query_index, key_index, rule)
         first, second = _add_positions(first, second, blocks, first_query - first_key, sums)
-        _send((first, second), first_query - first_key - key_place.shape[1], sums)
+        _add_atomically((first, second), first_query - first_key - key_index.shape[1], sums)
         first = tl.zeros_like(first)
         second = tl.zeros_like(second)
     return first, second, rest, bucket
 
 
 @triton.jit
-def send_held(held, apart, sums):
+def flush_positions(pending, apart, sums):
     """Send what is held of positions after a run; `apart` is the place of the first query less that of the
     first key past the run."""
     if sums.position is not None:
-        _send((held[0], held[1]), apart, sums)
-        return tl.zeros_like(held[0]), tl.zeros_like(held[1]), held[2], held[3]
+        _add_atomically((pending[0], pending[1]), apart, sums)
+        return tl.zeros_like(pending[0]), tl.zeros_like(pending[1]), pending[2], pending[3]
     else:
-        return held
+        return pending
 
 
 @triton.jit
-def send_last(held, sums):
+def flush_times(pending, sums):
     """Send what is held of times."""
     if sums.time is not None:
-        send_lowest(held[2], held[3], sums.time, sums.scale)
+        flush_lowest(pending[2], pending[3], sums.time, sums.scale)
 
 
 @triton.jit
@@ -160,12 +162,12 @@ def _add_positions(first, second, blocks, apart, sums):
     ready = (parts[0] + first, parts[1] + second)
     for number in tl.static_range(2, BLOCKS):
         ready = ready + (parts[number],)
-    _send(ready, apart, sums)
+    _add_atomically(ready, apart, sums)
     return parts[BLOCKS], parts[BLOCKS + 1]
 
 
 @triton.jit
-def _send(parts, apart, sums):
+def _add_atomically(parts, apart, sums):
     """Send 2, 4 or 8 parts of `diagonals`."""
     COUNT: tl.constexpr = len(parts)
     EACH: tl.constexpr = 8 // COUNT
@@ -176,9 +178,9 @@ def _send(parts, apart, sums):
         + (_STRIPE * stripe + 8 * (1 - row // EACH) + column)
     )
     if COUNT == 8:
-        tl.atomic_add(place, whole(total, sums.scale), sem="relaxed")
+        tl.atomic_add(place, to_fixed_point(total, sums.scale), sem="relaxed")
     else:
-        tl.atomic_add(place, whole(total, sums.scale), mask=row % EACH == 0, sem="relaxed")
+        tl.atomic_add(place, to_fixed_point(total, sums.scale), mask=row % EACH == 0, sem="relaxed")
 
 
 @triton.jit
@@ -192,41 +194,46 @@ def _totals(parts):
 
 
 @triton.jit
-def _add_out_of_step(sums, dscores, query_place, key_place, rule):
+def _add_out_of_step(sums, dscores, query_index, key_index, rule):
     """Add what candidates and context give to the position table, where many pairs share one distance: sums
     along the tile first, then few additions."""
     nearest = sums.position + (_BEFORE - 1)  # of `i - j = 0`
     shift = rule.context - 1
-    context = (query_place <= rule.history) & ((key_place < shift) | (query_place < shift))
-    rows = whole(tl.sum(tl.where(context, dscores, 0.0), axis=1, keep_dims=True), sums.scale)
-    tl.atomic_add(nearest + stand(query_place, rule), rows, mask=query_place <= rule.history, sem="relaxed")
-    candidate = query_place > rule.history
-    own = query_place == key_place
-    columns = whole(tl.sum(tl.where(candidate & ~own, dscores, 0.0), axis=0, keep_dims=True), sums.scale)
-    apart = tl.maximum(stand(rule.history, rule) - stand(key_place, rule), 0)
-    tl.atomic_add(nearest + apart, columns, mask=key_place < rule.history, sem="relaxed")
-    total = whole(tl.sum(tl.where(candidate & own, dscores, 0.0)), sums.scale)
+    context = (query_index <= rule.history) & ((key_index < shift) | (query_index < shift))
+    rows = to_fixed_point(tl.sum(tl.where(context, dscores, 0.0), axis=1, keep_dims=True), sums.scale)
+    tl.atomic_add(
+        nearest + logical_position(query_index, rule), rows, mask=query_index <= rule.history, sem="relaxed"
+    )
+    candidate = query_index > rule.history
+    own = query_index == key_index
+    columns = to_fixed_point(
+        tl.sum(tl.where(candidate & ~own, dscores, 0.0), axis=0, keep_dims=True), sums.scale
+    )
+    apart = tl.maximum(logical_position(rule.history, rule) - logical_position(key_index, rule), 0)
+    tl.atomic_add(nearest + apart, columns, mask=key_index < rule.history, sem="relaxed")
+    total = to_fixed_point(tl.sum(tl.where(candidate & own, dscores, 0.0)), sums.scale)
     tl.atomic_add(nearest, total, sem="relaxed")
 
 
 @triton.jit
-def note_longest(most, rows):
-    """Raise `most`, the bits of a number from 0 on, to the square of the longest of the rows `[rows, width]`.
+def raise_max_norm(max_norms, rows):
+    """Raise `max_norms`, the bits of a number from 0 on, to the square of the longest of the rows `[rows,
+    width]`.
 
     Bits of numbers from 0 on are in the order of the numbers, NaN above them all.
     """
     rows = rows.to(tl.float32)
     square = tl.sum(rows * rows, axis=1)
-    tl.atomic_max(most, tl.max(square.to(tl.int32, bitcast=True) & 0x7FFFFFFF), sem="relaxed")
+    tl.atomic_max(max_norms, tl.max(square.to(tl.int32, bitcast=True) & 0x7FFFFFFF), sem="relaxed")
 
 
 @triton.jit(do_not_specialize=("position_row", "position_size"))
-def settle_kernel(
-    position_sums, time_sums, most, dposition, dtime, position_row, position_size, limit, output_scale,
+def finalize_kernel(
+    position_sums, time_sums, max_norms, dposition, dtime, position_row, position_size, limit, output_scale,
     POSITION_ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """From whole numbers to gradients: a program for each BLOCK positions of a row, then one a bucket."""
-    worth = output_scale / find_scale(most, limit)
+    unit_value = output_scale / fixed_point_scale(max_norms, limit)
     blocks = (position_size + BLOCK - 1) // BLOCK
     program = tl.program_id(0)
     if program < POSITION_ROWS * blocks:
@@ -236,9 +243,9 @@ def settle_kernel(
             exists = position < position_size
             found = position_sums + row * position_row + (_BEFORE - 1) + position
             found = tl.load(found, mask=exists, other=0).to(tl.float32)
-            tl.store(dposition + row * position_size + position, found * worth, mask=exists)
+            tl.store(dposition + row * position_size + position, found * unit_value, mask=exists)
     else:
         if time_sums is not None:
             bucket = program - POSITION_ROWS * blocks  # of all rows, one after the other
             of_head = time_sums + bucket // _BUCKETS * _TIME_SUMS
-            tl.store(dtime + bucket, settle_bucket(of_head, bucket % _BUCKETS) * worth)
+            tl.store(dtime + bucket, finalize_bucket(of_head, bucket % _BUCKETS) * unit_value)

@@ -27,7 +27,7 @@ def tile_lists(
     sequences: Sequences, sizes: Iterable[int], queries: Sequences | None = None
 ) -> dict[int, Tensor]:
     """`tile_list` of each of `sizes`, and of any others that were made for this batch."""
-    made = _lists(sequences, queries)
+    made = _lists(sequences) if queries is None else _lists(sequences, queries)
     for size in sizes:
         if size not in made:
             made[size] = _tile_list(sequences, size, queries)
@@ -35,7 +35,7 @@ def tile_lists(
 
 
 @weakly_cached
-def _lists(sequences: Sequences, queries: Sequences | None) -> dict[int, Tensor]:
+def _lists(sequences: Sequences, queries: Sequences | None = None) -> dict[int, Tensor]:
     """Of this pair, to be filled: the same queries may follow a longer history in the next call."""
     return {}
 

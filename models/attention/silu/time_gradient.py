@@ -1,12 +1,12 @@
 """Gradient of the time table; see `table_gradient`.
 
-Far from the diagonal a tile spans a bucket or a few. What lies beyond each border is summed pair by pair,
-while the queries' gradients are computed (`queries`). Near it tiles span many, and the gradients of their
-scores are stored, a band of 192 keys a query; `band` adds them up.
+Far from the diagonal a tile spans a bucket or a few. What lies beyond each boundary is summed pair by pair,
+while the queries' gradients are computed (`query_gradients`). Near it tiles span many buckets, and the
+gradients of their scores are stored, a band of 192 keys a query; `band_gradient` adds them up.
 
-Of each tile two things are summed: all it gives, for its lowest bucket; and for each border above that, what
-lies beyond. The gradient of a bucket is all of the tiles whose lowest it is, and what lies beyond its border,
-without what lies beyond the next.
+Of each tile two things are summed: its total, for its lowest bucket; and for each boundary above that, what
+lies beyond. The gradient of a bucket is the total of the tiles whose lowest it is, plus what lies beyond its
+lower boundary, minus what lies beyond the next.
 """
 # mypy: allow-untyped-defs
 # ruff: noqa: N806
@@ -17,15 +17,15 @@ import triton
 import triton.language as tl
 
 from models.attention.bias import NUM_BUCKETS
-from models.attention.silu.bias import lowest_and_highest
-from models.attention.silu.crossings import beyond, read_counts
+from models.attention.silu.boundary_counts import beyond, load_counts
+from models.attention.silu.bucket_table import NEAR
 from models.attention.silu.diagonals import STRIPE, one_by_one
-from models.attention.silu.near import NEAR
+from models.attention.silu.mma_stores import store_tile
+from models.attention.silu.tile_bias import lowest_and_highest
 from models.attention.silu.tiles import BLOCK, LARGEST_TILE
-from models.attention.silu.writes import write_tile
 
 HALF_SUMS = (NUM_BUCKETS + 1 + 7) // 8 * 8
-"""Numbers of a stripe for tiles' lowest buckets, and as many for borders: one behind the last stays 0."""
+"""Numbers of a stripe for tiles' lowest buckets, and as many for boundaries: one behind the last stays 0."""
 STRIPE_SUMS = 2 * HALF_SUMS
 """Numbers of a stripe's time sums: so that not all programs add to the same ones at once."""
 STRIPES = LARGEST_TILE // STRIPE
@@ -43,13 +43,13 @@ _BAND_MOST = tl.constexpr(BAND_MOST)
 
 
 @triton.jit
-def whole(amount, scale):
+def to_fixed_point(amount, scale):
     """The whole numbers that are added up for an amount."""
     return (amount * scale).to(tl.int64)
 
 
 @triton.jit
-def from_first(band, head, tokens, start):
+def band_rows(band, head, tokens, start):
     """The first row of a sequence and a head in the band, `[heads, tokens, 192]`."""
     return band + (head.to(tl.int64) * tokens + start) * _BAND
 
@@ -73,7 +73,7 @@ def store_in_band(band, dscores, first_query, column, length, unit):
     # The rows of a larger tile have different bands.
     tl.static_assert(QUERIES <= _BLOCK)
     row = first_query + tl.arange(0, QUERIES)[:, None]
-    write_tile(band + (first_query * _BAND + column), dscores * unit, _BAND, row < length)
+    store_tile(band + (first_query * _BAND + column), dscores * unit, _BAND, row < length)
 
 
 @triton.jit
@@ -81,7 +81,7 @@ def add_lowest(rest, bucket, blocks, ends, time_sums, scale):
     """Add all of a tile to what its lowest bucket holds, and send that of the one before if it is another."""
     low, _ = lowest_and_highest(ends)
     if low != bucket:
-        send_lowest(rest, bucket, time_sums, scale)
+        flush_lowest(rest, bucket, time_sums, scale)
         rest = tl.zeros_like(rest)
         bucket = low
     for number in tl.static_range(len(blocks)):
@@ -90,27 +90,28 @@ def add_lowest(rest, bucket, blocks, ends, time_sums, scale):
 
 
 @triton.jit
-def send_lowest(rest, bucket, time_sums, scale):
+def flush_lowest(rest, bucket, time_sums, scale):
     """Send what is held, `[stripes, 8, 8]`, for a tile's lowest bucket."""
-    _send(rest, time_sums + bucket, scale)
+    _add_atomically(rest, time_sums + bucket, scale)
 
 
 @triton.jit
-def _send(parts, place, scale):
+def _add_atomically(parts, place, scale):
     """Add `[stripes, 8, 8]` up, and add each stripe's sum to its number; `place` is that of the first."""
     total = tl.sum(tl.sum(parts, axis=2), axis=1)
     place += tl.arange(0, total.shape[0]) * _STRIPE_SUMS
-    tl.atomic_add(place, whole(total, scale), sem="relaxed")
+    tl.atomic_add(place, to_fixed_point(total, scale), sem="relaxed")
 
 
 @triton.jit
 def add_beyond_few(dscores, low, high, counts, first_query, first_key, time_sums, scale):
-    """Send what lies beyond each border of a tile that spans few buckets, pair by pair, in order of time."""
-    count = read_counts(counts, first_query, low + 1, dscores.shape[0])
-    for border in tl.range(low + 1, high + 1, num_stages=1):
+    """Send what lies beyond each boundary of a tile that spans few buckets, pair by pair, in order of
+    time."""
+    count = load_counts(counts, first_query, low + 1, dscores.shape[0])
+    for boundary in tl.range(low + 1, high + 1, num_stages=1):
         reached = beyond(count, first_key, dscores.shape[1], True)
-        count = read_counts(counts, first_query, border + 1, dscores.shape[0])
-        _send(_sum_products(reached, dscores), time_sums + _HALF_SUMS + border, scale)
+        count = load_counts(counts, first_query, boundary + 1, dscores.shape[0])
+        _add_atomically(_sum_products(reached, dscores), time_sums + _HALF_SUMS + boundary, scale)
 
 
 @triton.jit
@@ -136,19 +137,19 @@ def _blocks(tile):
 
 @triton.jit
 def add_beyond_of_pairs(dscores, found, low, high, time_sums, scale):
-    """The same where each pair has its own bucket, `found`: slower, for any number of borders and any order
-    of times. Buckets of pairs that are not seen may be any."""
+    """The same where each pair has its own bucket, `found`: slower, for any number of boundaries and any
+    order of times. Buckets of pairs that are not seen may be any."""
     STRIPES: tl.constexpr = dscores.shape[0] // _STRIPE
     high = tl.minimum(high, tl.max(found))
     place = time_sums + _HALF_SUMS + tl.arange(0, STRIPES) * _STRIPE_SUMS
-    for border in tl.range(low + 1, high + 1, num_stages=1):
-        rows = tl.sum(tl.where(found >= border, dscores, 0.0), axis=1)
+    for boundary in tl.range(low + 1, high + 1, num_stages=1):
+        rows = tl.sum(tl.where(found >= boundary, dscores, 0.0), axis=1)
         total = tl.sum(tl.reshape(rows, (STRIPES, _STRIPE)), axis=1)
-        tl.atomic_add(place + border, whole(total, scale), sem="relaxed")
+        tl.atomic_add(place + boundary, to_fixed_point(total, scale), sem="relaxed")
 
 
 @triton.jit
-def settle_bucket(time_sums, bucket):
+def finalize_bucket(time_sums, bucket):
     """The sum of one bucket, a float32, from those of a head."""
     place = time_sums + bucket + tl.arange(0, _STRIPES) * _STRIPE_SUMS
     lowest, beyond = tl.load(place), tl.load(place + _HALF_SUMS)

@@ -1,7 +1,8 @@
-"""Times as the kernels want them, found once a batch: 32-bit seconds and their bounds a block of 64 tokens;
-and, when first asked for, the buckets of near pairs, and how many tokens lie beyond each bucket's border.
+"""Times as the kernels want them, computed once a batch: 32-bit seconds and their minimum and maximum a block
+of 64 tokens; and, when first asked for, the buckets of pairs near the diagonal, and how many tokens lie
+beyond each boundary.
 
-Seconds count from 17 years after the first event of the sequence and stop at +-2^30, 34 years. Where
+Seconds count from 17 years after the first event of the sequence and are clamped to +-2^30, 34 years. Where
 that happens the bounds show it, and the kernels go back to the 64-bit times.
 """
 # mypy: allow-untyped-defs
@@ -19,9 +20,9 @@ import triton.language as tl
 from torch import Tensor
 
 from models.attention.bias import BUCKET_STARTS, RelativeTime
-from models.attention.silu.crossings import count_older, count_sooner
-from models.attention.silu.near import find_near
-from models.attention.silu.step import read_tile
+from models.attention.silu.boundary_counts import count_keys_beyond, count_queries_before
+from models.attention.silu.bucket_table import make_bucket_table
+from models.attention.silu.tile_io import load_tile_entry
 from models.attention.silu.tiles import BLOCK, LARGEST_TILE, tile_list
 from models.attention.weak_cache import weakly_cached
 from models.gpu.launcher import is_deferring, launch
@@ -43,9 +44,9 @@ class Times:
     """[2, tokens] int32, of queries and keys."""
     bounds: Tensor
     """[4, blocks] int32: least and greatest second of a block's queries, then of its keys."""
-    borders: Tensor
+    boundaries: Tensor
     """[129] int32: the least difference of each bucket; 2^31 - 1 for those that int32 cannot reach."""
-    wide_borders: Tensor
+    wide_boundaries: Tensor
     """[129] int64: the same, all of them."""
     in_order: Tensor
     """[blocks] int32: bit 0 where `timestamp` does not fall in a block, nor from the block before to it, and
@@ -54,22 +55,23 @@ class Times:
     """List of 64-token tiles."""
     _found: dict[Callable[..., Tensor], Tensor] = field(default_factory=dict)
 
-    def near(self) -> Tensor:
-        """[tokens + 128, 2, 48] int32: buckets of pairs of near tokens, see `near`; a decay needs none."""
-        return self._once(find_near)
+    def bucket_table(self) -> Tensor:
+        """[tokens + 128, 2, 48] int32: buckets of pairs of near tokens, see `bucket_table`; a decay needs
+        none."""
+        return self._once(make_bucket_table)
 
-    def older(self) -> Tensor:
-        """[tokens + 128, 128] float32, see `crossings.count_older`."""
-        return self._once(count_older, self.in_order)
+    def keys_beyond(self) -> Tensor:
+        """[tokens + 128, 128] float32, see `crossings.count_keys_beyond`."""
+        return self._once(count_keys_beyond, self.in_order)
 
-    def sooner(self) -> Tensor:
-        """[tokens + 128, 128] float32, see `crossings.count_sooner`."""
-        return self._once(count_sooner, self.in_order)
+    def queries_before(self) -> Tensor:
+        """[tokens + 128, 128] float32, see `crossings.count_queries_before`."""
+        return self._once(count_queries_before, self.in_order)
 
     def _once(self, find: Callable[..., Tensor], *more: Tensor) -> Tensor:
         found = self._found.get(find)
         if found is None:
-            found = find(self.query_time, self.timestamp, self.blocks, self.wide_borders, *more)
+            found = find(self.query_time, self.timestamp, self.blocks, self.wide_boundaries, *more)
             # A deferred launch is only compiled, and finds nothing.
             if not is_deferring():
                 self._found[find] = found
@@ -109,12 +111,12 @@ def find_times(query_time: Tensor, timestamp: Tensor, blocks: Tensor) -> Times:
             "in_order": in_order, "blocks": blocks, "tokens": tokens, "num_blocks": count, "BLOCK": BLOCK,
             "LIMIT": LIMIT,
         })  # fmt: skip
-    borders, wide_borders = bucket_borders(timestamp.device)
-    return Times(query_time, timestamp, seconds, bounds, borders, wide_borders, in_order, blocks)
+    boundaries, wide_boundaries = bucket_boundaries(timestamp.device)
+    return Times(query_time, timestamp, seconds, bounds, boundaries, wide_boundaries, in_order, blocks)
 
 
 @lru_cache(maxsize=8)
-def bucket_borders(device: torch.device) -> tuple[Tensor, Tensor]:
+def bucket_boundaries(device: torch.device) -> tuple[Tensor, Tensor]:
     """[129] int32 and [129] int64."""
     wide = torch.tensor(BUCKET_STARTS, dtype=torch.int64)
     return wide.clamp(max=2**31 - 1).to(torch.int32).to(device), wide.to(device)
@@ -133,7 +135,7 @@ def _find_times(
     BLOCK: tl.constexpr,
     LIMIT: tl.constexpr,
 ):
-    start, length, number, before, _ = read_tile(blocks, num_blocks, tl.program_id(0))
+    start, length, number, before, _ = load_tile_entry(blocks, num_blocks, tl.program_id(0))
     if length == 0:
         return
     origin = tl.load(timestamp + start) + LIMIT // 2

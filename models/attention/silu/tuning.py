@@ -1,6 +1,6 @@
-"""Sizes of tiles, found by measuring on an H100 (docs/attention.md); a table instead of a search at run time.
+"""Tile sizes, found by measuring on an H100 (docs/attention-measured.md): a table instead of autotuning.
 
-A search would compile every candidate, seconds each, in the first step of every training run.
+Autotuning would compile every candidate, seconds each, in the first step of every training run.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ class Rules:
     context: int = 0
     candidates: int = 0
 
-    def stand(self, place: int) -> int:
+    def logical_position(self, place: int) -> int:
         """Context tokens stand together at 0, candidates together behind the history."""
         if place < self.context:
             return 0

@@ -14,13 +14,13 @@ import triton.language as tl
 from models.attention.silu.diagonals import add_rows, block_diagonals, diagonals
 from models.attention.silu.kernel_arguments import MaskRule, TableSums, TimeColumns
 from models.attention.silu.table_gradient import (
-    add_run_tile,
+    add_simple_tile,
     add_tile,
-    find_scale,
-    hold_nothing,
-    note_longest,
-    send_held,
-    send_last,
+    fixed_point_scale,
+    flush_positions,
+    flush_times,
+    nothing_pending,
+    raise_max_norm,
 )
 
 
@@ -62,15 +62,15 @@ def add_rows_kernel(parts, total, STRIPES: tl.constexpr, COUNT: tl.constexpr):
 
 @triton.jit
 def scale_kernel(most, limit, scale):
-    """`find_scale`."""
-    tl.store(scale, find_scale(most, limit))
+    """`fixed_point_scale`."""
+    tl.store(scale, fixed_point_scale(most, limit))
 
 
 @triton.jit
 def longest_kernel(most, rows, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """`note_longest` of `[ROWS, COLUMNS]`."""
+    """`raise_max_norm` of `[ROWS, COLUMNS]`."""
     row = tl.arange(0, ROWS)[:, None]
-    note_longest(most, tl.load(rows + row * COLUMNS + tl.arange(0, COLUMNS)[None, :]))
+    raise_max_norm(most, tl.load(rows + row * COLUMNS + tl.arange(0, COLUMNS)[None, :]))
 
 
 @triton.jit
@@ -79,35 +79,35 @@ def run_kernel(
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """Adds `scores`, [ROWS, count * COLUMNS], as a run of tiles of keys, the first `apart` places before the
-    queries. `counts` are rows of `crossings.count_older`, and `ends` of each tile."""
-    sums = TableSums(position_sums, time_sums, find_scale(most, limit), None, 0.0)
-    held = hold_nothing(sums, ROWS)
+    queries. `counts` are rows of `crossings.count_keys_beyond`, and `ends` of each tile."""
+    sums = TableSums(position_sums, time_sums, fixed_point_scale(most, limit), None, 0.0)
+    pending = nothing_pending(sums, ROWS)
     for number in tl.range(0, count):
         first = number * COLUMNS
         tile = _load_tile(scores, count * COLUMNS, 0, first, ROWS, COLUMNS)
-        held = add_run_tile(held, tile, apart, first, tl.load(ends + number), counts, sums)
-    held = send_held(held, apart - count * COLUMNS, sums)
-    send_last(held, sums)
+        pending = add_simple_tile(pending, tile, apart, first, tl.load(ends + number), counts, sums)
+    pending = flush_positions(pending, apart - count * COLUMNS, sums)
+    flush_times(pending, sums)
 
 
 @triton.jit(do_not_specialize=("first", "context", "history"))
 def tiles_kernel(
-    scores, position_sums, time_sums, band, most, limit, query_time, timestamp, borders, first, length,
+    scores, position_sums, time_sums, band, most, limit, query_time, timestamp, boundaries, first, length,
     context, history, ROWS: tl.constexpr, COLUMNS: tl.constexpr, MASK: tl.constexpr,
 ):  # fmt: skip
     """Adds `scores`, [rows, length], of all keys and the queries from place `first` on, tile by tile."""
-    sums = TableSums(position_sums, time_sums, find_scale(most, limit), band, 1.0)
-    times = TimeColumns(borders, borders, query_time, timestamp, borders, borders, None)
+    sums = TableSums(position_sums, time_sums, fixed_point_scale(most, limit), band, 1.0)
+    times = TimeColumns(boundaries, boundaries, query_time, timestamp, boundaries, boundaries, None)
     rule = MaskRule(1 << 30, 0, context, history, 0)
     first_row = tl.program_id(0) * ROWS
     first_query = first + first_row
     query_place = (first_query + tl.arange(0, ROWS))[:, None]
-    held = hold_nothing(sums, ROWS)
+    pending = nothing_pending(sums, ROWS)
     for first_key in tl.range(0, length, COLUMNS):
         key_place = (first_key + tl.arange(0, COLUMNS))[None, :]
         tile = _load_tile(scores, length, first_row, first_key, ROWS, COLUMNS)
-        held = add_tile(
-            held, tile, first_query, first_key, query_place, key_place, first + length, rule, 128, times,
+        pending = add_tile(
+            pending, tile, first_query, first_key, query_place, key_place, first + length, rule, 128, times,
             sums, MASK,
         )  # fmt: skip
-    send_last(held, sums)
+    flush_times(pending, sums)

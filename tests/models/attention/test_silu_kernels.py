@@ -106,8 +106,8 @@ def test_local_windows(window: int) -> None:
 def test_differences_at_the_borders_of_buckets(copies: int, limit: int, sign: int) -> None:
     """A second before each border, on it and a second after: in tiles of few borders, in others, and in tiles
     whose seconds need 64 bits."""
-    borders = [start for start in BUCKET_STARTS if start < limit]
-    difference = torch.tensor([start + step for start in borders for step in (-1, 0, 1)] * copies)
+    boundaries = [start for start in BUCKET_STARTS if start < limit]
+    difference = torch.tensor([start + step for start in boundaries for step in (-1, 0, 1)] * copies)
     difference = difference.sort().values
     length = difference.numel()
     sequences = Sequences.from_lengths([length], DEVICE)

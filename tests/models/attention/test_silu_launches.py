@@ -37,7 +37,7 @@ OWN = {
     "decay_rows",
     "position_sums",
     "time_sums",
-    "most",
+    "max_norms",
     "dposition",
     "dtime",
     "rules",
@@ -116,7 +116,11 @@ def test_all_kernels_are_compiled_before_the_first_starts(gpu: Gpu) -> None:
 
 @pytest.mark.parametrize(
     ("bias", "found"),
-    [("position time", ["_find_times", "_find_near"]), ("decay", ["_find_times"]), ("position", [])],
+    [
+        ("position time", ["_find_times", "_bucket_table_kernel"]),
+        ("decay", ["_find_times"]),
+        ("position", []),
+    ],
 )
 def test_what_a_batch_has_in_common_is_found_once_and_first(gpu: Gpu, bias: str, found: list[str]) -> None:
     """And not put off when kernels are compiled before they start."""
@@ -132,19 +136,30 @@ def test_what_lies_beyond_borders_is_counted_once_a_batch(gpu: Gpu) -> None:
     """Of queries before forward, of keys before their gradients; compiled with the other kernels."""
     one = case(lengths=(300, 70), bias="time")
     out = run_forward(one)
-    assert sorted(gpu.compiled) == ["_count_crossings"] * 2 + ["_find_near", "_find_times", *ALL_KERNELS]
+    assert sorted(gpu.compiled) == ["_boundary_count_kernel"] * 2 + [
+        "_bucket_table_kernel",
+        "_find_times",
+        *ALL_KERNELS,
+    ]
     torch.autograd.grad(out, one.leaves, one.given)
     one.both()
-    counted, *others = (launch for launch in gpu.launches if launch.kernel.name == "_count_crossings")
+    counted, *others = (launch for launch in gpu.launches if launch.kernel.name == "_boundary_count_kernel")
     names = [launch.kernel.name for launch in gpu.launches]
-    assert names[2:6] == ["_count_crossings", "forward_kernel", "_count_crossings", "key_kernel"]
+    assert names[2:6] == [
+        "_boundary_count_kernel",
+        "forward_kernel",
+        "_boundary_count_kernel",
+        "key_gradient_kernel",
+    ]
     assert len(others) == 1
     forward, keys, queries, band = (
         next(launch.arguments for launch in gpu.launches if launch.kernel.name == name)
-        for name in ("forward_kernel", "key_kernel", "query_kernel", "band_kernel")
+        for name in ("forward_kernel", "key_gradient_kernel", "query_gradient_kernel", "band_kernel")
     )
-    assert forward["older"] == queries["older"] == band["older"] == counted.arguments["counts"]
-    assert keys["sooner"] == others[0].arguments["counts"] != counted.arguments["counts"]
+    assert (
+        forward["keys_beyond"] == queries["keys_beyond"] == band["keys_beyond"] == counted.arguments["counts"]
+    )
+    assert keys["queries_before"] == others[0].arguments["counts"] != counted.arguments["counts"]
 
 
 def run_forward(one: Case) -> Tensor:
@@ -167,16 +182,23 @@ def test_without_gradients_only_forward_is_compiled(gpu: Gpu) -> None:
 
 
 @pytest.mark.parametrize(
-    ("bias", "once_a_batch"), [("position", []), ("position time", ["_find_near", "_find_times"])]
+    ("bias", "once_a_batch"), [("position", []), ("position time", ["_bucket_table_kernel", "_find_times"])]
 )
 def test_tables_without_gradients_are_not_summed(gpu: Gpu, bias: str, once_a_batch: list[str]) -> None:
     one = case(bias=bias)
     while len(one.leaves) > 3:
         one.leaves.pop().requires_grad_(False)
     one.both()
-    assert sorted(gpu.compiled) == [*once_a_batch, "forward_kernel", "key_kernel", "query_kernel"]
+    assert sorted(gpu.compiled) == [
+        *once_a_batch,
+        "forward_kernel",
+        "key_gradient_kernel",
+        "query_gradient_kernel",
+    ]
     keys, queries = (launch.arguments for launch in gpu.launches[-2:])
-    assert keys["most"] is queries["most"] is queries["position_sums"] is queries["time_sums"] is None
+    assert (
+        keys["max_norms"] is queries["max_norms"] is queries["position_sums"] is queries["time_sums"] is None
+    )
     assert queries["band"] is None
 
 
@@ -187,10 +209,10 @@ def test_nothing_is_precompiled_while_a_graph_is_captured(gpu: Gpu, monkeypatch:
 
 
 def test_what_does_not_compile_fails_where_it_starts(gpu: Gpu) -> None:
-    gpu.broken.add("key_kernel")
+    gpu.broken.add("key_gradient_kernel")
     one = case()
     out = run_forward(one)
-    with pytest.raises(RuntimeError, match="key_kernel does not compile"):
+    with pytest.raises(RuntimeError, match="key_gradient_kernel does not compile"):
         torch.autograd.grad(out, one.leaves, one.given)
 
 
@@ -203,9 +225,9 @@ def test_saved_tensors_may_come_back_with_other_strides(gpu: Gpu) -> None:
         one.both()
     strides = {launch.kernel.name: launch.arguments for launch in gpu.launches}
     assert strides["forward_kernel"]["q_stride"] == 48
-    assert strides["query_kernel"]["q_stride"] == 32
+    assert strides["query_gradient_kernel"]["q_stride"] == 32
     # Of q, through which this one streams.
-    assert strides["key_kernel"]["C"].FIRST_STRIDE == 32
+    assert strides["key_gradient_kernel"]["C"].FIRST_STRIDE == 32
 
 
 def test_kernels_start_on_their_own_device(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,29 +250,29 @@ def test_kernels_start_on_their_own_device(gpu: Gpu, monkeypatch: pytest.MonkeyP
 
 def test_tensors_on_several_devices_are_an_error(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a kernel would read from an address that is another device's."""
-    from models.attention.silu import kinds, problem
+    from models.attention.silu import attention_call, specialization
 
     seen: list[Any] = []
     monkeypatch.setattr(
-        problem,
-        "launchers",
-        lambda kind, strides: seen.append((kind, strides)) or kinds.launchers(kind, strides),
+        attention_call,
+        "kernel_set",
+        lambda kind, strides: seen.append((kind, strides)) or specialization.kernel_set(kind, strides),
     )
     run_forward(case())
     kind, strides = seen[0]
     assert kind.devices == (-1, -1, -1, -1)
     with pytest.raises(ValueError, match="on one device"):
-        kinds.launchers(kind._replace(devices=(0, 0, 0, -1)), strides)
+        specialization.kernel_set(kind._replace(devices=(0, 0, 0, -1)), strides)
 
 
 def test_a_missing_or_unknown_argument_is_an_error(gpu: Gpu) -> None:
-    from models.attention.silu.table_gradient import settle_kernel
+    from models.attention.silu.table_gradient import finalize_kernel
     from models.gpu.launcher import Launcher
 
     tables = dict.fromkeys(("position_sums", "time_sums", "dposition", "dtime"))
-    launcher = Launcher(settle_kernel, None, torch.device("cpu"), {"BLOCK": 16} | tables)
+    launcher = Launcher(finalize_kernel, None, torch.device("cpu"), {"BLOCK": 16} | tables)
     with pytest.raises(KeyError, match="POSITION_ROWS, limit, output_scale, position_row"):
-        launcher((1, 1), {"most": torch.zeros(1)}, {"position_size": 1})
+        launcher((1, 1), {"max_norms": torch.zeros(1)}, {"position_size": 1})
     with pytest.raises(KeyError, match="mots"):
         launcher((1, 1), {"mots": torch.zeros(1)}, {})
 

@@ -16,7 +16,13 @@ from models.attention import Causal, RelativeBias, RelativeTime, Sequences, Time
 from models.attention.inputs import AttentionInputs
 from tests.models.interpreted import KERNELS, forget
 
-ALL_KERNELS = ["band_kernel", "forward_kernel", "key_kernel", "query_kernel", "settle_kernel"]
+ALL_KERNELS = [
+    "band_kernel",
+    "finalize_kernel",
+    "forward_kernel",
+    "key_gradient_kernel",
+    "query_gradient_kernel",
+]
 
 
 class Launch(NamedTuple):
@@ -108,7 +114,7 @@ def noted(monkeypatch: pytest.MonkeyPatch) -> Gpu:
     from triton.backends.compiler import GPUTarget
     from triton.runtime import driver
 
-    from models.attention.silu import kinds
+    from models.attention.silu import specialization
     from models.gpu import launcher
 
     gpu = Gpu(GPUTarget("cuda", 90, 32))
@@ -125,7 +131,7 @@ def noted(monkeypatch: pytest.MonkeyPatch) -> Gpu:
             kernel.hash = None
             if kernel.__name__ in ALL_KERNELS:
                 gpu.kernels.append(kernel)
-    kinds.launchers.cache_clear()
+    specialization.kernel_set.cache_clear()
     monkeypatch.setattr(launcher, "_launchers", {})
     monkeypatch.setattr(driver, "_active", gpu)
     return gpu

@@ -73,7 +73,7 @@ def test_other_versions_are_launched_publicly(
         for settings in CASES:
             assert_all_public(gpu, case(**settings))
     assert [f"Triton {version} is not one of" in str(one.message) for one in warned] == [True]
-    assert "settle_kernel" in gpu.compiled
+    assert "finalize_kernel" in gpu.compiled
 
 
 @pytest.mark.parametrize("version", ["3.6.0", "3.7.1", "3.7.2+git1234"])

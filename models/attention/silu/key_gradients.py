@@ -1,7 +1,7 @@
-"""Gradients of k and v: scores again, by tiles of keys.
+"""Gradients of k and v: scores recomputed by tiles of keys.
 
-Scores are computed once more for the queries (`queries`). That costs two matrix products in seven and saves
-all atomics on gradients of tokens: each is written once, in a fixed order.
+Scores are computed once more for the queries (`query_gradients`). That costs two matrix products in seven and
+saves all atomics on gradients of tokens: each is written once, in a fixed order.
 """
 # mypy: allow-untyped-defs
 # ruff: noqa: N803
@@ -11,32 +11,33 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from models.attention.silu.bias import half_scores
+from models.attention.silu.activation import activate_with_slope
 from models.attention.silu.kernel_arguments import Bias, Program, TimeColumns
 from models.attention.silu.loops import add_all_tiles
+from models.attention.silu.masking import is_visible, load_rule, query_ranges
 from models.attention.silu.prologue import seconds_of_rows, times_of_sequence
-from models.attention.silu.runs import half_run_scores, no_spans, read_ahead
-from models.attention.silu.sight import query_ranges, read_rule, visible
-from models.attention.silu.step import VARYING, activate_with_slope, load_rows, read_tile, store_rows
-from models.attention.silu.table_gradient import note_longest
+from models.attention.silu.simple_tiles import half_simple_scores, no_spans, prefetch
+from models.attention.silu.table_gradient import raise_max_norm
+from models.attention.silu.tile_bias import half_scores
+from models.attention.silu.tile_io import UNSPECIALIZED, load_rows, load_tile_entry, store_rows
 
 
 @triton.jit
 def _add_products(
-    gradients, half, q_tile, v_tile, given_tile, query_place, key_place, rule, MASKED: tl.constexpr,
+    gradients, half, q_tile, v_tile, dout_tile, query_index, key_index, rule, MASKED: tl.constexpr,
     C: tl.constexpr,
 ):  # fmt: skip
     """Add what the scores of a tile, [keys, queries], give."""
     dk_tile, dv_tile = gradients
-    dweights = tl.dot(v_tile, tl.trans(given_tile), input_precision=C.PRECISION)
+    dweights = tl.dot(v_tile, tl.trans(dout_tile), input_precision=C.PRECISION)
     weights, slope = activate_with_slope(half, C.IDENTITY, C.FAST)
     if MASKED:
-        seen = visible(query_place, key_place, rule, C.MASK)
+        seen = is_visible(query_index, key_index, rule, C.MASK)
         weights = tl.where(seen, weights, 0.0)
         dscores = tl.where(seen, dweights * slope, 0.0)
     else:
         dscores = dweights * slope
-    dv_tile = tl.dot(weights.to(given_tile.dtype), given_tile, dv_tile, input_precision=C.PRECISION)
+    dv_tile = tl.dot(weights.to(dout_tile.dtype), dout_tile, dv_tile, input_precision=C.PRECISION)
     dk_tile = tl.dot(dscores.to(q_tile.dtype), q_tile, dk_tile, input_precision=C.PRECISION)
     return dk_tile, dv_tile
 
@@ -45,69 +46,74 @@ def _add_products(
 def _add_tile(gradients, own, streamed, program, first_query, half_scale, bias, span, C: tl.constexpr):
     """Add one tile of queries, with the mask; tiles are [keys, queries]."""
     k_tile, v_tile = own
-    q, given = streamed
+    q, dout = streamed
     first_key, length = program.first, program.length
-    query_place = (first_query + tl.arange(0, C.QUERIES))[None, :]
-    key_place = (first_key + tl.arange(0, C.KEYS))[:, None]
+    query_index = (first_query + tl.arange(0, C.QUERIES))[None, :]
+    key_index = (first_key + tl.arange(0, C.KEYS))[:, None]
     q_tile = load_rows(
         q, C.FIRST_STRIDE, first_query, length, C.QUERIES, C.QK_DIM, C.QK_WIDTH, True, program.rule.skip, True
     )
-    given_tile = load_rows(
-        given, C.SECOND_STRIDE, first_query, length, C.QUERIES, C.V_DIM, C.V_WIDTH, True, program.rule.skip,
+    dout_tile = load_rows(
+        dout, C.SECOND_STRIDE, first_query, length, C.QUERIES, C.V_DIM, C.V_WIDTH, True, program.rule.skip,
         True,
     )  # fmt: skip
     products = tl.dot(k_tile, tl.trans(q_tile), input_precision=C.PRECISION)
     half = half_scores(
-        products, half_scale, first_query, first_key, query_place, key_place, length, program.rule, bias,
+        products, half_scale, first_query, first_key, query_index, key_index, length, program.rule, bias,
         span, C
     )  # fmt: skip
     return _add_products(
-        gradients, half, q_tile, v_tile, given_tile, query_place, key_place, program.rule, True, C
+        gradients, half, q_tile, v_tile, dout_tile, query_index, key_index, program.rule, True, C
     )
 
 
 @triton.jit
-def _add_run(gradients, own, streamed, program, begin, end, half_scale, bias, counts, C: tl.constexpr):
-    """Add a run of tiles of queries, see `runs`."""
+def _add_simple_tiles(
+    gradients, own, streamed, program, begin, end, half_scale, bias, counts, C: tl.constexpr
+):
+    """Add a range of simple tiles of queries, see `simple_tiles`."""
     k_tile, v_tile = own
-    q, given = streamed
+    q, dout = streamed
     first_key, length = program.first, program.length
-    key_place = (first_key + tl.arange(0, C.KEYS))[:, None]
+    key_index = (first_key + tl.arange(0, C.KEYS))[:, None]
     spans = no_spans()
     for first_query in tl.range(begin, end, C.QUERIES):
-        spans, reads = read_ahead(spans, begin, bias, program, first_query, counts, False, C.KEYS, C.QUERIES)
+        spans, prefetched = prefetch(
+            spans, begin, bias, program, first_query, counts, False, C.KEYS, C.QUERIES
+        )
         q_tile = load_rows(
             q, C.FIRST_STRIDE, first_query, length, C.QUERIES, C.QK_DIM, C.QK_WIDTH, False, KNOWN=True
         )
-        given_tile = load_rows(
-            given, C.SECOND_STRIDE, first_query, length, C.QUERIES, C.V_DIM, C.V_WIDTH, False, KNOWN=True
+        dout_tile = load_rows(
+            dout, C.SECOND_STRIDE, first_query, length, C.QUERIES, C.V_DIM, C.V_WIDTH, False, KNOWN=True
         )
         products = tl.dot(k_tile, tl.trans(q_tile), input_precision=C.PRECISION)
-        query_place = (first_query + tl.arange(0, C.QUERIES))[None, :]
-        half = half_run_scores(
-            products, half_scale, reads, bias, counts, first_key, first_query, query_place, key_place, length,
-            False, C.POWER,
+        query_index = (first_query + tl.arange(0, C.QUERIES))[None, :]
+        half = half_simple_scores(
+            products, half_scale, prefetched, bias, counts, first_key, first_query, query_index, key_index,
+            length, False, C.POWER,
         )  # fmt: skip
         gradients = _add_products(
-            gradients, half, q_tile, v_tile, given_tile, query_place, key_place, None, False, C
+            gradients, half, q_tile, v_tile, dout_tile, query_index, key_index, None, False, C
         )
     return gradients
 
 
-@triton.jit(do_not_specialize=VARYING)
-def key_kernel(
-    q, k, v, given, dk, dv, most, tiles, num_tiles, rules, num_sequences, position, position_head,
+@triton.jit(do_not_specialize=UNSPECIALIZED)
+def key_gradient_kernel(
+    q, k, v, dout, dk, dv, max_norms, tiles, num_tiles, rules, num_sequences, position, position_head,
     time, time_head, amount, rate, decay_head, query_time, timestamp, seconds, bounds,
-    borders, wide_borders, near, sooner, tokens, num_blocks, q_head, k_stride, k_head, v_stride, v_head,
-    given_head, dk_stride, dv_stride, window, front, context, half_scale, qk_scale, output_scale,
+    boundaries, wide_boundaries, bucket_table, queries_before, tokens, num_blocks, q_head, k_stride, k_head,
+    v_stride, v_head, dout_head, dk_stride, dv_stride, window, front, context, half_scale, qk_scale,
+    output_scale,
     C: tl.constexpr,
 ):  # fmt: skip
     """Gradients of k and v: one program a tile of keys and a head. The first tile is seen the most.
 
-    `most`, if any, is raised to what `table_gradient.find_scale` wants to know.
+    `max_norms`, if any, is raised to what `table_gradient.find_scale` wants to know.
     """
     head = tl.program_id(0)
-    start, length, number, blocks, sequence = read_tile(tiles, num_tiles, tl.program_id(1))
+    start, length, number, blocks, sequence = load_tile_entry(tiles, num_tiles, tl.program_id(1))
     first = number * C.KEYS
     if length == 0:
         return
@@ -115,8 +121,8 @@ def key_kernel(
     v += start * v_stride + head * v_head
     dk += start * dk_stride + head * C.QK_DIM
     dv += start * dv_stride + head * C.V_DIM
-    rule, row = read_rule(rules, num_sequences, sequence, start, length, window, front, context, C.MASK)
-    times = TimeColumns(seconds, seconds, query_time, timestamp, borders, wide_borders, near)
+    rule, row = load_rule(rules, num_sequences, sequence, start, length, window, front, context, C.MASK)
+    times = TimeColumns(seconds, seconds, query_time, timestamp, boundaries, wide_boundaries, bucket_table)
     if seconds is not None:
         times = times_of_sequence(times, start, tokens)
     bias = Bias(
@@ -127,14 +133,14 @@ def key_kernel(
         times,
     )
     q += row * C.FIRST_STRIDE + head * q_head
-    given += row * C.SECOND_STRIDE + head * given_head
+    dout += row * C.SECOND_STRIDE + head * dout_head
     rows = seconds_of_rows(time, bounds, num_blocks, blocks, first, length, False, C.KEYS)
     k_tile = load_rows(k, k_stride, first, length, C.KEYS, C.QK_DIM, C.QK_WIDTH, True)
     v_tile = load_rows(v, v_stride, first, length, C.KEYS, C.V_DIM, C.V_WIDTH, True)
-    if most is not None:
-        own = load_rows(given, C.SECOND_STRIDE, first, length, C.KEYS, C.V_DIM, C.V_WIDTH, True, rule.skip)
-        note_longest(most, own)
-        note_longest(most + 1, v_tile)
+    if max_norms is not None:
+        own = load_rows(dout, C.SECOND_STRIDE, first, length, C.KEYS, C.V_DIM, C.V_WIDTH, True, rule.skip)
+        raise_max_norm(max_norms, own)
+        raise_max_norm(max_norms + 1, v_tile)
     # A constant's member within a tuple would be a mere number of Python's.
     KEYS: tl.constexpr = C.KEYS  # noqa: N806
     QK_WIDTH: tl.constexpr = C.QK_WIDTH  # noqa: N806
@@ -143,8 +149,8 @@ def key_kernel(
     program = Program(start, length, first, rule, rows)
     ranges = query_ranges(first, length, rule, C.QUERIES, C.KEYS, C.MASK)
     dk_tile, dv_tile = add_all_tiles(
-        gradients, (k_tile, v_tile), (q, given), program, ranges, half_scale, bias, sooner, _add_run,
-        _add_tile, False, C,
+        gradients, (k_tile, v_tile), (q, dout), program, ranges, half_scale, bias, queries_before,
+        _add_simple_tiles, _add_tile, False, C,
     )  # fmt: skip
     dk_tile *= qk_scale * output_scale
     store_rows(dk, dk_stride, first, length, dk_tile, C.KEYS, C.QK_DIM, C.QK_WIDTH)

@@ -170,7 +170,7 @@ def times_of_tiles(order: str, count: int) -> Tensor:
 
 @pytest.mark.parametrize(("context", "candidates"), [(0, 0), (5, 0), (1, 20), (32, 70)])
 def test_positions_of_context_and_candidates(kernels: ModuleType, context: int, candidates: int) -> None:
-    from models.attention.silu.sight import RICH
+    from models.attention.silu.masking import RICH
 
     history = 128 - candidates
     counts = torch.tensor([candidates]) if candidates else None
@@ -182,8 +182,8 @@ def test_positions_of_context_and_candidates(kernels: ModuleType, context: int, 
         ROWS=64, COLUMNS=64, MASK=RICH,
     )  # fmt: skip
     # Context stands together at 0, the rest follows, and all candidates stand where the first of them does.
-    stand = (torch.arange(128).clamp(max=history) - max(context - 1, 0)).clamp(min=0)
-    apart = (stand[:, None] - stand[None, :]).clamp(min=0)
+    logical_position = (torch.arange(128).clamp(max=history) - max(context - 1, 0)).clamp(min=0)
+    apart = (logical_position[:, None] - logical_position[None, :]).clamp(min=0)
     assert torch.equal(sums.positions().round(), by_number(scores.cpu(), apart, POSITIONS))
 
 

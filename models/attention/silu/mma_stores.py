@@ -1,7 +1,7 @@
-"""Writes of tiles from the layout of the matrix units.
+"""Stores of tiles from the register layout of the matrix units (MMA).
 
-Left to itself, the compiler would turn a tile around in shared memory first, for long pieces of rows: that
-costs registers all through a kernel, where these cost an instruction for two numbers.
+Left to itself, the compiler would transpose a tile through shared memory first, to store longer pieces of
+rows: that costs registers all through a kernel, where these cost an instruction for two numbers.
 """
 # mypy: allow-untyped-defs
 # ruff: noqa: N803, N806
@@ -11,7 +11,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from models.attention.silu.reads import FAR_COLUMNS, FAR_ROW
+from models.attention.silu.mma_loads import FAR_COLUMNS, FAR_ROW
 from models.gpu.interpreter import INTERPRETED
 
 _NATIVE = tl.constexpr(not INTERPRETED)
@@ -28,7 +28,7 @@ _ROW, _COLUMN = tl.constexpr(FAR_ROW), tl.constexpr(FAR_COLUMNS)
 
 
 @triton.jit
-def write_tile(target, tile, STRIDE: tl.constexpr, exists):
+def store_tile(target, tile, STRIDE: tl.constexpr, exists):
     """Write a [rows, columns] tile of float32, in the type of `target`, where its first number goes, to rows
     of STRIDE numbers; `exists` [rows, 1] says which ones. STRIDE, and the place of `target`, are even."""
     ROWS: tl.constexpr = tile.shape[0]
@@ -44,12 +44,12 @@ def write_tile(target, tile, STRIDE: tl.constexpr, exists):
         place = (target.to(tl.int64) + bytes_each * varying) + bytes_each * constant
         exists = exists.to(tl.int32)
         if target.dtype.element_ty == tl.bfloat16:
-            _write_pairs(place, even, odd, exists, _BFLOAT16)
+            _store_pairs(place, even, odd, exists, _BFLOAT16)
         elif target.dtype.element_ty == tl.float16:
-            _write_pairs(place, even, odd, exists, _FLOAT16)
+            _store_pairs(place, even, odd, exists, _FLOAT16)
         else:
             tl.static_assert(target.dtype.element_ty == tl.float32)
-            _write_pairs(place, even, odd, exists, _FLOAT32)
+            _store_pairs(place, even, odd, exists, _FLOAT32)
     else:
         place = target + (varying + constant)
         exists = exists & (column >= 0)
@@ -58,7 +58,7 @@ def write_tile(target, tile, STRIDE: tl.constexpr, exists):
 
 
 @triton.jit
-def _write_pairs(place, even, odd, exists, HOW: tl.constexpr):
+def _store_pairs(place, even, odd, exists, HOW: tl.constexpr):
     tl.inline_asm_elementwise(
         HOW, "=r,l,f,f,r", [place, even, odd, exists], dtype=tl.int32, is_pure=False, pack=1
     )  # fmt: skip

@@ -19,11 +19,11 @@ _LENGTHS = (300, 40, 0, 170)
 @pytest.fixture
 def short_looks(interpreted: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Few tiles are looked at at once, so that runs of short sequences are cut, and spans are found again."""
-    from models.attention.silu import runs
+    from models.attention.silu import simple_tiles
 
     if not on_gpu:  # A compiled kernel keeps what it was compiled with.
-        monkeypatch.setattr(runs, "_TILES", type(runs._TILES)(4))
-        monkeypatch.setattr(runs, "_WARP", type(runs._WARP)(2))
+        monkeypatch.setattr(simple_tiles, "_TILES", type(simple_tiles._TILES)(4))
+        monkeypatch.setattr(simple_tiles, "_WARP", type(simple_tiles._WARP)(2))
 
 
 def _gaps(kind: str) -> Tensor:

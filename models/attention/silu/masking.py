@@ -1,9 +1,7 @@
-"""Which keys a query sees: for pairs, and as ranges of tiles worth looking at.
+"""Which keys a query sees: for pairs, and as ranges of tiles.
 
 MASK says how much of a mask there is: CAUSAL, a WINDOW too, or RICH: all that `models.attention.masks.Mask`
-and queries that are only last tokens can say. `rule` is the tuple (window, front, context, history, skip):
-what stands less than `window` before a query is near; `front` tokens are never hidden by a window; the first
-`context` stand together; from place `history` on stand candidates; the first query's place is `skip`.
+and queries that are only last tokens can say. A `rule` is `kernel_arguments.MaskRule`.
 """
 # mypy: allow-untyped-defs
 # ruff: noqa: N803
@@ -21,7 +19,7 @@ _RICH = tl.constexpr(RICH)
 
 
 @triton.jit
-def read_rule(rules, num_sequences, sequence, start, length, window, front, context, MASK: tl.constexpr):
+def load_rule(rules, num_sequences, sequence, start, length, window, front, context, MASK: tl.constexpr):
     """The rule of a sequence, and the row of q (int64) at which its place 0 is, or would be."""
     if MASK == _RICH:
         history = tl.load(rules + sequence).to(tl.int32)
@@ -33,29 +31,29 @@ def read_rule(rules, num_sequences, sequence, start, length, window, front, cont
 
 
 @triton.jit
-def stand(place, rule):
+def logical_position(place, rule):
     """Where a token stands: at its place, but for context and candidates."""
     return tl.maximum(tl.minimum(place, rule.history) - tl.maximum(rule.context - 1, 0), 0)
 
 
 @triton.jit
-def in_step(query_place, key_place, rule):
+def keeps_distance(query_index, key_index, rule):
     """Whether two tokens stand as far apart as their places are."""
     shift = rule.context - 1
-    return (key_place >= shift) & (query_place >= shift) & (query_place <= rule.history)
+    return (key_index >= shift) & (query_index >= shift) & (query_index <= rule.history)
 
 
 @triton.jit
-def visible(query_place, key_place, rule, MASK: tl.constexpr):
+def is_visible(query_index, key_index, rule, MASK: tl.constexpr):
     """Whether a query sees a key."""
     if MASK == _RICH:
-        apart = stand(query_place, rule) - stand(key_place, rule)
-        near = (apart > 0) & ((apart < rule.window) | (key_place < rule.front))
-        return near | (query_place == key_place) | ((query_place < rule.context) & (key_place < rule.context))
+        apart = logical_position(query_index, rule) - logical_position(key_index, rule)
+        near = (apart > 0) & ((apart < rule.window) | (key_index < rule.front))
+        return near | (query_index == key_index) | ((query_index < rule.context) & (key_index < rule.context))
     elif MASK == _WINDOW:
-        return (query_place >= key_place) & (query_place - key_place < rule.window)
+        return (query_index >= key_index) & (query_index - key_index < rule.window)
     else:
-        return query_place >= key_place
+        return query_index >= key_index
 
 
 # Tiles that some queries see and some do not lie in up to three ranges of places, (begin, end) each, and all
@@ -70,7 +68,7 @@ def key_ranges(first, length, rule, QUERIES: tl.constexpr, KEYS: tl.constexpr, M
         window, front, context, history, _ = rule
         # The first keys near the tile's first query; all before them that may be seen is the front.
         shift = tl.maximum(context - 1, 0)
-        begin = tl.maximum(stand(first, rule) - window + 1 + shift, 0) // KEYS * KEYS
+        begin = tl.maximum(logical_position(first, rule) - window + 1 + shift, 0) // KEYS * KEYS
         begin = tl.where(first < context, 0, begin)
         front_end = tl.minimum((front + KEYS - 1) // KEYS * KEYS, begin)
         end = tl.where(first < context, tl.maximum(end, tl.minimum(context, length)), end)
@@ -121,7 +119,7 @@ def count_tiles(begin, end, SIZE: tl.constexpr):
 
 
 @triton.jit
-def count_all(ranges, SIZE: tl.constexpr, MASK: tl.constexpr):
+def count_tiles_of(ranges, SIZE: tl.constexpr, MASK: tl.constexpr):
     """Tiles in all ranges."""
     total = count_tiles(ranges[0], ranges[1], SIZE) + count_tiles(ranges[2], ranges[3], SIZE)
     if MASK == _RICH:
@@ -130,18 +128,18 @@ def count_all(ranges, SIZE: tl.constexpr, MASK: tl.constexpr):
 
 
 @triton.jit
-def place_of(ranges, step, SIZE: tl.constexpr, MASK: tl.constexpr):
-    """The first place of a step's tile, going through the ranges one after the other."""
+def place_of_tile(ranges, number, SIZE: tl.constexpr, MASK: tl.constexpr):
+    """The first column of a tile, numbered through all ranges one after the other."""
     before = count_tiles(ranges[0], ranges[1], SIZE)
-    place = tl.where(step < before, ranges[0] + step * SIZE, ranges[2] + (step - before) * SIZE)
+    place = tl.where(number < before, ranges[0] + number * SIZE, ranges[2] + (number - before) * SIZE)
     if MASK == _RICH:
         before += count_tiles(ranges[2], ranges[3], SIZE)
-        place = tl.where(step < before, place, ranges[4] + (step - before) * SIZE)
+        place = tl.where(number < before, place, ranges[4] + (number - before) * SIZE)
     return place
 
 
 @triton.jit
-def join(ranges, MASK: tl.constexpr):
+def join_ranges(ranges, MASK: tl.constexpr):
     """The ranges with what lies between the first two, where no tile is spared the mask."""
     if MASK == _RICH:
         return ranges

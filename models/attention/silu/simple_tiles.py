@@ -1,11 +1,11 @@
-"""Runs of tiles that need neither a mask nor a bucket found pair by pair: those far from the diagonal, of
-sequences whose times are in order.
+"""Ranges of simple tiles: fully visible ones that span few bucket boundaries, of sequences whose times are in
+order.
 
-They have a loop of their own. In it, all that a tile's bias needs from memory is asked for early: what is
-asked for after rows of other tensors arrives behind all of these. Forward and the kernel for the queries ask
-one tile ahead, that for the keys, whose registers are full, before its product.
+They have a loop of their own. In it, all that a tile's bias loads from memory is prefetched: what is
+requested after rows of other tensors arrives behind all of these. Forward and the kernel for the queries
+prefetch one tile ahead; that for the keys, whose registers are full, before its product.
 
-A program owns the rows of its tiles, queries or keys, and goes through columns.
+A program owns the rows of its tiles, queries or keys, and streams through columns.
 """
 # mypy: allow-untyped-defs
 # ruff: noqa: N803, N806
@@ -16,14 +16,21 @@ import triton
 import triton.language as tl
 
 from models.attention.bias import LAST_BUCKET
-from models.attention.silu.bias import BORDERS, add_decay, differences, find_way, lowest_and_highest
+from models.attention.silu.boundary_counts import beyond, load_counts
 from models.attention.silu.buckets import bucket_range
-from models.attention.silu.crossings import beyond, read_counts
-from models.attention.silu.reads import read, read_diagonals
-from models.attention.silu.step import beside, block_bounds
+from models.attention.silu.mma_loads import load_at, load_diagonals
+from models.attention.silu.scheduling import tie
+from models.attention.silu.tile_bias import (
+    BOUNDARIES,
+    add_decay,
+    classify_tiles,
+    differences,
+    lowest_and_highest,
+)
+from models.attention.silu.tile_io import block_bounds
 
-_BORDERS, _LAST_BUCKET = tl.constexpr(BORDERS), tl.constexpr(LAST_BUCKET)
-# With more borders a tile costs more in a run than outside.
+_BOUNDARIES, _LAST_BUCKET = tl.constexpr(BOUNDARIES), tl.constexpr(LAST_BUCKET)
+# With more boundaries a tile costs more in a run than outside.
 _FEW = tl.constexpr(12)
 # Tiles that a program looks at at once, to see how far a run goes.
 _TILES = tl.constexpr(256)
@@ -32,7 +39,7 @@ _WARP = tl.constexpr(32)
 
 
 @triton.jit
-def find_run(
+def find_simple_range(
     seconds, begin, whole_begin, whole_end, end, length, OWN_QUERIES: tl.constexpr, SIZE: tl.constexpr
 ):
     """Columns from `begin` to `end`: the place where the run that begins there stops, and the next begins.
@@ -42,8 +49,8 @@ def find_run(
     tile = begin + SIZE * tl.arange(0, _TILES)
     past = begin + SIZE * _TILES
     least, most = block_bounds(seconds.bounds, seconds.num_blocks, tile, length, SIZE)
-    way, _, _ = find_way(seconds.least, seconds.most, least, most, OWN_QUERIES, _FEW)
-    simple = (way <= _BORDERS) & (tile >= whole_begin) & (tile < whole_end)
+    mode, _, _ = classify_tiles(seconds.least, seconds.most, least, most, OWN_QUERIES, _FEW)
+    simple = (mode <= _BOUNDARIES) & (tile >= whole_begin) & (tile < whole_end)
     stop = tl.min(tl.where(simple, past, tile))
     again = tl.min(tl.where(simple & (tile > stop), tile, past))
     return stop, tl.minimum(again, end)
@@ -51,7 +58,7 @@ def find_run(
 
 @triton.jit
 def no_spans():
-    """What `read_ahead` is given before the first tile of a run."""
+    """What `prefetch` is given before the first tile of a run."""
     return tl.zeros((_WARP,), tl.int32), tl.zeros((_WARP,), tl.int32)
 
 
@@ -74,13 +81,13 @@ def _spans_from(spans, ahead, time, program, first, OWN_QUERIES: tl.constexpr, S
 
 
 @triton.jit
-def read_ahead(
+def prefetch(
     spans, begin, bias, program, first_column, counts,
     OWN_QUERIES: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """The spans of the next tiles of a run from `begin` on, given those before; and what the bias of a tile
     takes from memory, but for its third bucket and more: what positions add, packed ends, the least bucket's
-    entry, and the next one's, with counts of what lies beyond the border between them (`crossings`).
+    entry, and the next one's, with counts of what lies beyond the boundary between them (`boundary_counts`).
 
     Zeros for what there is not.
     """
@@ -90,7 +97,7 @@ def read_ahead(
     zero, nothing = tl.full((), 0, tl.int32), tl.full((), 0.0, tl.float32)
     placed = nothing
     if bias.position is not None:
-        placed = read_diagonals(bias.position, SIGN * (program.first - first_column), ROWS, COLUMNS, SIGN)
+        placed = load_diagonals(bias.position, SIGN * (program.first - first_column), ROWS, COLUMNS, SIGN)
     ends, base, above, count = zero, nothing, nothing, nothing
     if bias.time is not None:
         here = tl.arange(0, _WARP) * COLUMNS == ahead % (_WARP * COLUMNS)
@@ -98,29 +105,29 @@ def read_ahead(
         ends = tl.sum(tl.where(here, spans[0], 0))
         base = tl.cast(tl.sum(tl.where(here, spans[1], 0)), tl.float32, bitcast=True)
         low, _ = lowest_and_highest(ends)
-        above = read(bias.time, tl.minimum(low + 1, _LAST_BUCKET))
-        count = read_counts(counts, program.first, low + 1, ROWS)
+        above = load_at(bias.time, tl.minimum(low + 1, _LAST_BUCKET))
+        count = load_counts(counts, program.first, low + 1, ROWS)
     return spans, (placed, ends, base, above, count)
 
 
 @triton.jit
-def after_reads(scores, reads, bias):
-    """Scores, computed once all is asked for that `read_ahead` reads for the next tile: before more rows of
+def after_prefetch(scores, prefetched, bias):
+    """Scores, computed once all loads of `prefetch` for the next tile are issued: before more rows of
     other tensors are."""
     if bias.position is not None:
-        scores = beside(scores, reads[0])
+        scores = tie(scores, prefetched[0])
     if bias.time is not None:
-        scores = beside(scores, reads[4])
+        scores = tie(scores, prefetched[4])
     return scores
 
 
 @triton.jit
-def half_run_scores(
-    products, half_scale, reads, bias, counts, first_row, first_column, query_place, key_place, length,
+def half_simple_scores(
+    products, half_scale, prefetched, bias, counts, first_row, first_column, query_index, key_index, length,
     OWN_QUERIES: tl.constexpr, POWER: tl.constexpr,
 ):  # fmt: skip
     """`(qk_scale * products + bias) / 2` of one tile of a run, given what was read ahead."""
-    placed, ends, base, above, count = reads
+    placed, ends, base, above, count = prefetched
     half = products * half_scale
     if bias.time is not None:
         half += 0.5 * base
@@ -135,7 +142,7 @@ def half_run_scores(
             half = _add_rises(
                 half, bias.time, counts, low, high, first_row, first_column, base, above, count, OWN_QUERIES
             )
-    return add_decay(half, query_place, key_place, length, bias, POWER)
+    return add_decay(half, query_index, key_index, length, bias, POWER)
 
 
 @triton.jit
@@ -143,13 +150,13 @@ def _add_rises(
     half, time, counts, low, high, first_row, first_column, below, above, count, OWN_QUERIES: tl.constexpr
 ):
     """Add `(time[bucket] - below) / 2` for buckets from low to high, `below` the entry of low, `above` that
-    of the next, and `count` of what lies beyond the border between them."""
+    of the next, and `count` of what lies beyond the boundary between them."""
     # Counts and entry of the next bucket are read while one is added.
     for bucket in tl.range(low + 2, high + 2, num_stages=1):
         rise = 0.5 * (above - below)
         reached = beyond(count, first_column, half.shape[1], OWN_QUERIES)
         below = above
         above = tl.load(time + tl.minimum(bucket, _LAST_BUCKET))
-        count = read_counts(counts, first_row, bucket, half.shape[0])
+        count = load_counts(counts, first_row, bucket, half.shape[0])
         half += rise * reached
     return half

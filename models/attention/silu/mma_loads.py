@@ -1,8 +1,8 @@
-"""Reads of small tables that nothing writes, and logarithms, in the layout of the matrix units.
+"""Loads of small read-only tables, and logarithms, in the register layout of the matrix units (MMA).
 
-Left to itself, the compiler would read a tile in an order that suits memory and turn it around in shared
-memory; these reads hit the cache, and want to stay where scores are. On the CPU, for tests, kernels are
-interpreted, and there is no assembly.
+Left to itself, the compiler would load a tile in an order that suits memory and transpose it through shared
+memory; these loads hit the cache, and their results are wanted where scores are. On the CPU, for tests,
+kernels are interpreted, and there is no assembly.
 """
 # mypy: allow-untyped-defs
 # ruff: noqa: N803, RUF005 (Triton's tuples can be added, not unpacked into one)
@@ -18,11 +18,11 @@ _NATIVE = tl.constexpr(not INTERPRETED)
 
 
 @triton.jit
-def read(table, place):
+def load_at(table, place):
     """table[place] of a float32, int32 or int64 table, for a tile of int32 places."""
     if _NATIVE:
         bytes_each = table.dtype.element_ty.primitive_bitwidth // 8
-        return _read_native(table.to(tl.int64) + bytes_each * place.to(tl.int64), table.dtype.element_ty)
+        return _load_native(table.to(tl.int64) + bytes_each * place.to(tl.int64), table.dtype.element_ty)
     else:
         return tl.load(table + place)
 
@@ -36,7 +36,7 @@ _ROW, _COLUMN = tl.constexpr(FAR_ROW), tl.constexpr(FAR_COLUMNS)
 
 
 @triton.jit
-def read_diagonals(table, start, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SIGN: tl.constexpr, most=None):
+def load_diagonals(table, start, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SIGN: tl.constexpr, most=None):
     """[ROWS, COLUMNS] `table[start + SIGN * (row - column)]`, SIGN 1 or -1; few differ in a thread.
 
     With `most`, places below 0 and above it are read there.
@@ -46,36 +46,36 @@ def read_diagonals(table, start, ROWS: tl.constexpr, COLUMNS: tl.constexpr, SIGN
     varying = start + SIGN * ((row & ~_ROW) - (column & ~_COLUMN))
     constant = SIGN * ((row & _ROW) - (column & _COLUMN))
     if most is None:
-        return _read_near(table, varying, constant)
+        return _load_adjacent(table, varying, constant)
     else:
-        return read(table, tl.maximum(tl.minimum(varying + constant, most), 0))
+        return load_at(table, tl.maximum(tl.minimum(varying + constant, most), 0))
 
 
 @triton.jit
-def read_row(table, start, COLUMNS: tl.constexpr):
+def load_row(table, start, COLUMNS: tl.constexpr):
     """[1, COLUMNS] of a table from `start` on."""
     column = tl.arange(0, COLUMNS)[None, :]
-    return _read_near(table, start + (column & ~_COLUMN), column & _COLUMN)
+    return _load_adjacent(table, start + (column & ~_COLUMN), column & _COLUMN)
 
 
 @triton.jit
-def read_column(table, start, ROWS: tl.constexpr, STRIDE: tl.constexpr = 1):
+def load_column(table, start, ROWS: tl.constexpr, STRIDE: tl.constexpr = 1):
     """[ROWS, 1] of a table of rows of STRIDE numbers, their first ones, from row `start` on."""
     row = tl.arange(0, ROWS)[:, None]
-    return _read_near(table, (start + (row & ~_ROW)) * STRIDE, (row & _ROW) * STRIDE)
+    return _load_adjacent(table, (start + (row & ~_ROW)) * STRIDE, (row & _ROW) * STRIDE)
 
 
 @triton.jit
-def _read_near(table, varying, constant):
+def _load_adjacent(table, varying, constant):
     if _NATIVE:
         place = (table.to(tl.int64) + 4 * varying.to(tl.int64)) + 4 * constant.to(tl.int64)
-        return _read_native(place, table.dtype.element_ty)
+        return _load_native(place, table.dtype.element_ty)
     else:
         return tl.load(table + (varying + constant))
 
 
 @triton.jit
-def read_numbers(table, varying, constant, COUNT: tl.constexpr):
+def load_vector(table, varying, constant, COUNT: tl.constexpr):
     """A tuple of the COUNT numbers, 1, 2 or 4, of an int32 table from `varying + constant` on, which is a
     multiple of COUNT: one read."""
     tl.static_assert((COUNT == 1) | (COUNT == 2) | (COUNT == 4))
@@ -92,7 +92,7 @@ def read_numbers(table, varying, constant, COUNT: tl.constexpr):
                 dtype=(tl.int32, tl.int32), is_pure=True, pack=1,
             )  # fmt: skip
         else:
-            return (_read_native(place, table.dtype.element_ty),)
+            return (_load_native(place, table.dtype.element_ty),)
     else:
         numbers = (tl.load(table + (varying + constant)),)
         for number in tl.static_range(1, COUNT):
@@ -101,7 +101,7 @@ def read_numbers(table, varying, constant, COUNT: tl.constexpr):
 
 
 @triton.jit
-def _read_native(place, TYPE: tl.constexpr):
+def _load_native(place, TYPE: tl.constexpr):
     """The float32, int32 or int64 at each address."""
     if TYPE.is_floating():
         # Not as constant memory: what is asked for early would then be put off until it is needed.

@@ -1,8 +1,9 @@
-"""Time buckets of pairs of near tokens, found once a batch: the tiles near the diagonal look them up.
+"""A table of the time buckets of pairs near the diagonal, made once a batch for all heads and layers.
 
-Such tiles span many buckets, in every head and every layer the same ones. A row of `near` holds those of a
-token with the 3 nearest blocks of 64: of a query with keys up to its own block, of a key with queries from
-its own block on. That is 384 bytes a token, linear in length.
+Tiles near the diagonal span many buckets. A token's row of the table holds its buckets with the 3 nearest
+blocks of 64
+tokens: of a query with keys up to its own block, of a key with queries from its own block on. That is 384
+bytes a token, linear in length.
 """
 # mypy: allow-untyped-defs
 # ruff: noqa: N803, N806
@@ -15,8 +16,9 @@ import triton.language as tl
 from torch import Tensor
 
 from models.attention.silu.buckets import find_bucket
-from models.attention.silu.reads import FAR_ROW, read, read_numbers
-from models.attention.silu.step import beside, read_tile
+from models.attention.silu.mma_loads import FAR_ROW, load_at, load_vector
+from models.attention.silu.scheduling import tie
+from models.attention.silu.tile_io import load_tile_entry
 from models.attention.silu.tiles import BLOCK, LARGEST_TILE
 from models.gpu.launcher import launch
 from models.gpu.tile_shape import TileShape
@@ -35,7 +37,9 @@ _SHAPE = TileShape(BLOCK, BLOCK, warps=4, stages=1)
 # 16 part + 8 half + 2 pair + side, the bucket is byte 2 half + side of number 4 pair + part.
 
 
-def find_near(query_time: Tensor, timestamp: Tensor, blocks: Tensor, wide_borders: Tensor) -> Tensor:
+def make_bucket_table(
+    query_time: Tensor, timestamp: Tensor, blocks: Tensor, wide_boundaries: Tensor
+) -> Tensor:
     """[tokens + 128, 2, 48] int32, of each token as a query and as a key, four buckets a number.
 
     The third block of either is that of the pairs with the token's own block, those before are of the blocks
@@ -48,20 +52,20 @@ def find_near(query_time: Tensor, timestamp: Tensor, blocks: Tensor, wide_border
     """
     # Tiles are read whole, though the last one may end past the last token.
     rows = timestamp.shape[0] + LARGEST_TILE
-    near = torch.zeros((rows, 2, NEAR * NUMBERS), dtype=torch.int32, device=timestamp.device)
+    bucket_table = torch.zeros((rows, 2, NEAR * NUMBERS), dtype=torch.int32, device=timestamp.device)
     count = blocks.shape[1]
     if count:
-        launch(_find_near, (count, NEAR), _SHAPE, {
-            "query_time": query_time, "timestamp": timestamp, "near": near, "blocks": blocks,
-            "wide_borders": wide_borders, "num_blocks": count,
+        launch(_bucket_table_kernel, (count, NEAR), _SHAPE, {
+            "query_time": query_time, "timestamp": timestamp, "bucket_table": bucket_table, "blocks": blocks,
+            "wide_boundaries": wide_boundaries, "num_blocks": count,
         })  # fmt: skip
-    return near
+    return bucket_table
 
 
 @triton.jit(do_not_specialize=("num_blocks",))
-def _find_near(query_time, timestamp, near, blocks, wide_borders, num_blocks):
+def _bucket_table_kernel(query_time, timestamp, bucket_table, blocks, wide_boundaries, num_blocks):
     """Pairs of a block of queries and one of keys."""
-    first, length, number, _, _ = read_tile(blocks, num_blocks, tl.program_id(0))
+    first, length, number, _, _ = load_tile_entry(blocks, num_blocks, tl.program_id(0))
     back = tl.program_id(1)
     if (length == 0) | (back > number):
         return
@@ -69,14 +73,14 @@ def _find_near(query_time, timestamp, near, blocks, wide_borders, num_blocks):
     key = query - back * _BLOCK
     asked = tl.load(query_time + first + tl.minimum(query, length - 1))
     happened = tl.load(timestamp + first + tl.minimum(key, length - 1))
-    found = find_bucket(tl.abs(asked[:, None] - happened[None, :]), wide_borders)
-    near = near_rows(near, first) + (_NEAR - 1 - back) * _NUMBERS
-    _store(near, query, length, found, True)
-    _store(near + _ROLE, key, length, found, False)
+    found = find_bucket(tl.abs(asked[:, None] - happened[None, :]), wide_boundaries)
+    bucket_table = bucket_table_rows(bucket_table, first) + (_NEAR - 1 - back) * _NUMBERS
+    _store(bucket_table, query, length, found, True)
+    _store(bucket_table + _ROLE, key, length, found, False)
 
 
 @triton.jit
-def _store(near, row, length, found, BY_QUERY: tl.constexpr):
+def _store(bucket_table, row, length, found, BY_QUERY: tl.constexpr):
     """Write the buckets `[queries, keys]` of those queries, or keys, that exist, with one block."""
     half = tl.arange(0, 2)[:, None, None]
     side = tl.arange(0, 2)[None, None, :]
@@ -89,24 +93,24 @@ def _store(near, row, length, found, BY_QUERY: tl.constexpr):
         parts = tl.reshape(found, (_BLOCK // 16, 2, 4, 2, _BLOCK)) << shift[None, :, :, :, None]
         numbers = tl.permute(tl.sum(tl.sum(parts, axis=3), axis=1), (2, 1, 0))
     place = row[:, None] * _ROW + tl.arange(0, _NUMBERS)[None, :]
-    tl.store(near + place, tl.reshape(numbers, (_BLOCK, _NUMBERS)), mask=(row < length)[:, None])
+    tl.store(bucket_table + place, tl.reshape(numbers, (_BLOCK, _NUMBERS)), mask=(row < length)[:, None])
 
 
 @triton.jit
-def near_rows(near, start):
+def bucket_table_rows(bucket_table, start):
     """The rows of a sequence, given its first token."""
-    return near + start * _ROW
+    return bucket_table + start * _ROW
 
 
 @triton.jit
-def is_near(first_query, first_key, QUERIES: tl.constexpr):
+def has_bucket_table(first_query, first_key, QUERIES: tl.constexpr):
     """Whether all buckets of a tile are held, but for keys of blocks ahead of the query's: in their place
     stand any others. No query sees these: contexts lie within the first block."""
     return (first_query + (QUERIES - 1)) // _BLOCK - first_key // _BLOCK < _NEAR
 
 
 @triton.jit
-def add_near(half, time, near, first_row, first_column, QUERY_ROWS: tl.constexpr):
+def add_from_bucket_table(half, time, bucket_table, first_row, first_column, QUERY_ROWS: tl.constexpr):
     """`half + time[bucket] / 2`, given the rows of a sequence; a tile's rows are queries or keys. No tile has
     more than 64 columns."""
     SIGN: tl.constexpr = -1 if QUERY_ROWS else 1
@@ -123,11 +127,11 @@ def add_near(half, time, near, first_row, first_column, QUERY_ROWS: tl.constexpr
     block = _NEAR - 1 + SIGN * (own // _BLOCK - other_block)
     first_part = (first_column - other_block * _BLOCK) // 16
     place = own * _ROW + (0 if QUERY_ROWS else _ROLE) + block * _NUMBERS + first_part + 4 * pair
-    numbers = read_numbers(near, place, (row & _FAR_ROW) * _ROW, PARTS)
+    numbers = load_vector(bucket_table, place, (row & _FAR_ROW) * _ROW, PARTS)
     number = numbers[0]
     for other in tl.static_range(1, PARTS):
         number = tl.where(part == other, numbers[other], number)
     scores = tl.reshape(half, (ROWS, PARTS, 2, 4, 2))
-    found = beside((number >> (16 * side_half + 8 * side)) & 255, scores)
-    scores += 0.5 * read(time, found)
+    found = tie((number >> (16 * side_half + 8 * side)) & 255, scores)
+    scores += 0.5 * load_at(time, found)
     return tl.reshape(scores, half.shape)

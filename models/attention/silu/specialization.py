@@ -1,4 +1,4 @@
-"""What makes a kernel another one, and each kernel's arguments as far as that decides them."""
+"""What kernels are specialized for, and each kernel's arguments as far as that decides them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 import torch
 
-from models.attention.silu.band import band_kernel
+from models.attention.silu.band_gradient import band_kernel
 from models.attention.silu.forward import forward_kernel
 from models.attention.silu.kernel_arguments import Constants
-from models.attention.silu.keys import key_kernel
-from models.attention.silu.queries import query_kernel
-from models.attention.silu.sight import RICH
-from models.attention.silu.table_gradient import BEFORE, BEHIND, settle_kernel
+from models.attention.silu.key_gradients import key_gradient_kernel
+from models.attention.silu.masking import RICH
+from models.attention.silu.query_gradients import query_gradient_kernel
+from models.attention.silu.table_gradient import BEFORE, BEHIND, finalize_kernel
 from models.attention.silu.tiles import BLOCK
 from models.attention.silu.time_gradient import TIME_SUMS
 from models.attention.silu.tuning import TileShapes, tile_shapes
@@ -21,7 +21,7 @@ from models.gpu.interpreter import INTERPRETED
 from models.gpu.launcher import Launcher
 from models.gpu.tile_shape import TileShape
 
-_SETTLED = 256
+_FINALIZED = 256
 """Positions a program."""
 _ALIGNED = 16
 _BAND_SHAPE = TileShape(BLOCK, BLOCK, warps=4, stages=1, registers=128)
@@ -32,12 +32,13 @@ _MOST_KINDS = 512
 _WITHOUT_BIAS: dict[str, object] = {
     "rules": None, "num_sequences": 0,
     "position": None, "time": None, "amount": None, "rate": None,
-    "query_time": None, "timestamp": None, "seconds": None, "bounds": None, "borders": None,
-    "wide_borders": None, "near": None, "older": None, "sooner": None, "tokens": 0, "num_blocks": 0,
+    "query_time": None, "timestamp": None, "seconds": None, "bounds": None, "boundaries": None,
+    "wide_boundaries": None, "bucket_table": None, "keys_beyond": None, "queries_before": None, "tokens": 0,
+    "num_blocks": 0,
 }  # fmt: skip
 
 _WITHOUT_SUMS: dict[str, object] = {
-    "position_sums": None, "time_sums": None, "band": None, "most": None, "limit": 0.0
+    "position_sums": None, "time_sums": None, "band": None, "max_norms": None, "limit": 0.0
 }  # fmt: skip
 """The same where tables want no gradients."""
 
@@ -45,8 +46,8 @@ Strides = tuple[tuple[int, ...], ...]
 """Of q, k and v; and of the result's gradient, where there is one."""
 
 
-class Kind(NamedTuple):
-    """What calls have in common that the same launchers serve; hashable."""
+class Specialization(NamedTuple):
+    """What calls have in common that the same compiled kernels serve; hashable."""
 
     devices: tuple[int, ...]
     """Numbers of the devices of all inputs, which ought to be one; -1: the CPU."""
@@ -86,7 +87,7 @@ class Kind(NamedTuple):
         return torch.device("cpu") if number < 0 else torch.device("cuda", number)
 
 
-class Launchers:
+class KernelSet:
     """The kernels for one kind of calls, with all arguments but tensors and what differs by the batch.
 
     Args:
@@ -98,18 +99,19 @@ class Launchers:
         ValueError: the inputs are on several devices.
     """
 
-    def __init__(self, kind: Kind, strides: Strides, summed: bool = False) -> None:
+    def __init__(self, kind: Specialization, strides: Strides, summed: bool = False) -> None:
         self.kind = kind
         self.device = kind.device
-        self.shapes = choose_shapes(kind)
+        self.shapes = choose_tile_shapes(kind)
         self.sizes = self.shapes.tiles()
         self.precompiled = False
         """Whether all kernels, those of backward too, are compiled already, or could not be."""
         self._strides = strides
         self._summed = summed
         self._split = self.shapes.split and kind.mask != RICH
-        self.runs = self._split and kind.time is not None
-        """Whether tiles far from the diagonal need to know what lies beyond borders (`crossings`)."""
+        self.counts_boundaries = self._split and kind.time is not None
+        """Whether simple tiles need to know how many tokens lie beyond bucket boundaries
+        (`boundary_counts`)."""
 
     @cached_property
     def forward(self) -> Launcher:
@@ -122,7 +124,7 @@ class Launchers:
     @cached_property
     def keys(self) -> Launcher:
         kind, shape = self.kind, self.shapes.keys
-        return Launcher(key_kernel, shape, self.device, self._backward_constants() | {
+        return Launcher(key_gradient_kernel, shape, self.device, self._backward_constants() | {
             "dk_stride": kind.heads * kind.qk_dim, "dv_stride": kind.heads * kind.v_dim,
             "C": self._compiled_for(shape.stream, shape.tile, self._strides[0], self._strides[3]),
         })  # fmt: skip
@@ -130,7 +132,7 @@ class Launchers:
     @cached_property
     def queries(self) -> Launcher:
         kind, shape = self.kind, self.shapes.queries
-        return Launcher(query_kernel, shape, self.device, self._backward_constants() | {
+        return Launcher(query_gradient_kernel, shape, self.device, self._backward_constants() | {
             "dq_stride": kind.heads * kind.qk_dim,
             "C": self._compiled_for(shape.tile, shape.stream, *self._strides[1:3]),
             "position_row": self.position_sums[1] if _head_stride(kind.position, 2) else 0,
@@ -145,19 +147,19 @@ class Launchers:
         })  # fmt: skip
 
     @cached_property
-    def settle(self) -> Launcher:
-        return Launcher(settle_kernel, None, self.device, {
+    def finalize(self) -> Launcher:
+        return Launcher(finalize_kernel, None, self.device, {
             "position_sums": None, "time_sums": None, "dposition": None, "dtime": None,
             "position_row": self.position_sums[1], "position_size": _size(self.kind.position),
             "POSITION_ROWS": _rows(self.kind.position),
-            "BLOCK": _SETTLED,
+            "BLOCK": _FINALIZED,
         })  # fmt: skip
 
     @cached_property
-    def settling(self) -> int:
+    def finalizing(self) -> int:
         """Programs that settle all positions, then all buckets."""
         position, time = self.kind.position, self.kind.time
-        return _rows(position) * -(-_size(position) // _SETTLED) + _rows(time) * _size(time)
+        return _rows(position) * -(-_size(position) // _FINALIZED) + _rows(time) * _size(time)
 
     @cached_property
     def position_sums(self) -> tuple[int, int]:
@@ -171,10 +173,10 @@ class Launchers:
         return _rows(self.kind.time), TIME_SUMS
 
     def _backward_constants(self) -> dict[str, object]:
-        """What `key_kernel` and `query_kernel` are given alike."""
-        given = self._strides[3]
+        """What `key_gradient_kernel` and `query_gradient_kernel` are given alike."""
+        dout = self._strides[3]
         sums = {} if self._summed else _WITHOUT_SUMS
-        return self._constants() | sums | {"given_stride": given[0], "given_head": given[1]}
+        return self._constants() | sums | {"dout_stride": dout[0], "dout_head": dout[1]}
 
     def _compiled_for(
         self, queries: int, keys: int, first: tuple[int, ...], second: tuple[int, ...]
@@ -195,7 +197,7 @@ class Launchers:
         return "tf32x3" if self.kind.precise else "tf32"
 
     def _constants(self) -> dict[str, object]:
-        """What all kernels but `settle_kernel` are given alike."""
+        """What all kernels but `finalize_kernel` are given alike."""
         kind, (q, k, v) = self.kind, self._strides[:3]
         return _WITHOUT_BIAS | {
             "q_stride": q[0], "q_head": q[1],
@@ -207,8 +209,8 @@ class Launchers:
         }  # fmt: skip
 
 
-launchers = lru_cache(maxsize=_MOST_KINDS)(Launchers)
-"""`Launchers`, made once for the same arguments."""
+kernel_set = lru_cache(maxsize=_MOST_KINDS)(KernelSet)
+"""`KernelSet`, made once for the same arguments."""
 
 
 def _head_stride(table: torch.Size | None, dims: int) -> int:
@@ -226,7 +228,7 @@ def _size(table: torch.Size | None) -> int:
     return 0 if table is None else table[-1]
 
 
-def choose_shapes(kind: Kind) -> TileShapes:
+def choose_tile_shapes(kind: Specialization) -> TileShapes:
     """The tiles for these head dimensions, this type and this length."""
     timed = kind.time is not None
     return tile_shapes(width(kind.qk_dim), width(kind.v_dim), kind.dtype.itemsize, timed, kind.short)

@@ -56,12 +56,12 @@ def test_where_buckets_change(span: int) -> None:
         sequences_of(relative_time.query_time), sequences_of(relative_time.timestamp), strict=True
     )
     beyond = [query[:, None, None] - key[None, :, None] >= starts for query, key in of_sequences]
-    older, sooner = found.older().cpu(), found.sooner().cpu()
+    keys_beyond, queries_before = found.keys_beyond().cpu(), found.queries_before().cpu()
     tokens = sum(LENGTHS)
-    assert torch.equal(older[:tokens], torch.cat([pairs.sum(1) for pairs in beyond]).float())
-    assert torch.equal(sooner[:tokens], torch.cat([(~pairs).sum(0) for pairs in beyond]).float())
-    assert older.shape == sooner.shape == (tokens + 128, 128)
-    assert not older[tokens:].any()
+    assert torch.equal(keys_beyond[:tokens], torch.cat([pairs.sum(1) for pairs in beyond]).float())
+    assert torch.equal(queries_before[:tokens], torch.cat([(~pairs).sum(0) for pairs in beyond]).float())
+    assert keys_beyond.shape == queries_before.shape == (tokens + 128, 128)
+    assert not keys_beyond[tokens:].any()
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_sequences_out_of_order(order: str, wrong: set[int], wrong_queries: set[
     from models.attention.silu.times import times_of
 
     found = times_of(times(order, 10**9))
-    for counts_of_all, fell in ((found.older(), wrong), (found.sooner(), wrong_queries)):
+    for counts_of_all, fell in ((found.keys_beyond(), wrong), (found.queries_before(), wrong_queries)):
         for number, counts in enumerate(sequences_of(counts_of_all)):
             assert bool((counts == -1).all() if number in fell else (counts >= 0).all())
 
@@ -90,7 +90,7 @@ def test_sums_over_the_band(order: str, mask: Mask) -> None:
 
 def band_sums(relative_time: RelativeTime, mask: Mask) -> tuple[Tensor, Tensor]:
     """[heads, 129] each: by the kernel, and by hand, for whole numbers wherever a query sees a key."""
-    from models.attention.silu.sight import CAUSAL, RICH, WINDOW
+    from models.attention.silu.masking import CAUSAL, RICH, WINDOW
     from models.attention.silu.time_gradient import BAND, BAND_MOST, HALF_SUMS, TIME_SUMS
     from models.attention.silu.times import times_of
 
@@ -126,11 +126,11 @@ def band_sums(relative_time: RelativeTime, mask: Mask) -> tuple[Tensor, Tensor]:
             torch.zeros(len(LENGTHS), dtype=torch.int64, device=DEVICE),
         ])  # fmt: skip
     sums, blocks = sums.to(DEVICE), found_times.blocks
-    kernel = importlib.import_module("models.attention.silu.band").band_kernel
+    kernel = importlib.import_module("models.attention.silu.band_gradient").band_kernel
     kernel[(heads * 3, blocks.shape[1])](
-        band.to(DEVICE), sums, sums.shape[1], found_times.older(), LIMIT, blocks, blocks.shape[1], rules,
-        len(LENGTHS), found_times.query_time, found_times.timestamp, found_times.bounds,
-        found_times.wide_borders, tokens, found_times.bounds.shape[1],
+        band.to(DEVICE), sums, sums.shape[1], found_times.keys_beyond(), LIMIT, blocks, blocks.shape[1],
+        rules, len(LENGTHS), found_times.query_time, found_times.timestamp, found_times.bounds,
+        found_times.wide_boundaries, tokens, found_times.bounds.shape[1],
         mask.window or 1 << 30, mask.front, mask.context, MASK=kind, PRECISION="tf32x3",
     )  # fmt: skip
     lowest, beyond = sums.view(heads, -1, 2, HALF_SUMS).double().sum(1).cpu().unbind(1)

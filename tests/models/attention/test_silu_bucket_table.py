@@ -20,7 +20,7 @@ def find(times: RelativeTime) -> Tensor:
     """[tokens + 128, 2, 3, 64] buckets that the kernel finds, the farthest block first."""
     from models.attention.silu.times import times_of
 
-    near = times_of(times).near().cpu()
+    near = times_of(times).bucket_table().cpu()
     # [rows, 2, block, pair, part, half, side]
     parts = near.view(torch.uint8).view(near.shape[0], 2, 3, 4, 4, 2, 2)
     return parts.permute(0, 1, 2, 4, 5, 3, 6).reshape(near.shape[0], 2, 3, BLOCK).long()

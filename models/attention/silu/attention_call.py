@@ -1,4 +1,4 @@
-"""What the kernels are to compute: everything of a call but q, k and v."""
+"""What the kernels are to compute: everything of a call of attention but q, k and v."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import Tensor
 
 from models.attention.inputs import AttentionInputs
 from models.attention.sequences import Sequences
-from models.attention.silu.kinds import Kind, Launchers, launchers
-from models.attention.silu.sight import CAUSAL, RICH, WINDOW
+from models.attention.silu.masking import CAUSAL, RICH, WINDOW
+from models.attention.silu.specialization import KernelSet, Specialization, kernel_set
 from models.attention.silu.tiles import tile_lists
 from models.attention.silu.times import Times, times_of
 
@@ -19,7 +19,7 @@ Tables = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]
 
 NO_TABLES: Tables = (None, None, None, None)
 _TABLES = ("position", "time", "amount", "rate")
-_TIMES = ("query_time", "timestamp", "seconds", "bounds", "borders", "wide_borders")
+_TIMES = ("query_time", "timestamp", "seconds", "bounds", "boundaries", "wide_boundaries")
 """Names of kernel arguments, of `Times` those of its fields."""
 _FAR = 1 << 30
 """A window that hides nothing."""
@@ -27,10 +27,10 @@ _SHORT = 256
 """Tokens of the longest sequence that is cut like short ones."""
 
 
-class Problem(NamedTuple):
+class AttentionCall(NamedTuple):
     """Everything but q, k and v."""
 
-    launchers: Launchers
+    kernel_set: KernelSet
     """For the strides of q, k and v."""
     tiles: dict[int, Tensor]
     """`tile_list` of the keys by size of tile."""
@@ -73,7 +73,7 @@ class Problem(NamedTuple):
         if self.times is not None:
             named |= {name: getattr(self.times, name) for name in _TIMES}
             if self.time is not None:
-                named["near"] = self.times.near()
+                named["bucket_table"] = self.times.bucket_table()
         return named
 
     def numbers(self) -> dict[str, int | float]:
@@ -89,7 +89,7 @@ class Problem(NamedTuple):
         return numbers
 
 
-def problem_of(inputs: AttentionInputs, q: Tensor, k: Tensor, v: Tensor, tables: Tables) -> Problem:
+def attention_call(inputs: AttentionInputs, q: Tensor, k: Tensor, v: Tensor, tables: Tables) -> AttentionCall:
     """What is to be computed, for q, k and v with contiguous rows and the `tables` of the bias.
 
     Raises:
@@ -101,10 +101,10 @@ def problem_of(inputs: AttentionInputs, q: Tensor, k: Tensor, v: Tensor, tables:
     if bias is not None and bias.relative_time is not None and (time is not None or amount is not None):
         times = times_of(bias.relative_time)
     rich = not mask.is_plain or queries is not None
-    ready = launchers(_kind(inputs, q, k, v, tables, times, rich), (q.stride(), k.stride(), v.stride()))
+    ready = kernel_set(_kind(inputs, q, k, v, tables, times, rich), (q.stride(), k.stride(), v.stride()))
     tiles = tile_lists(sequences, ready.sizes)
-    return Problem(
-        launchers=ready,
+    return AttentionCall(
+        kernel_set=ready,
         tiles=tiles,
         query_tiles=tiles if queries is None else tile_lists(sequences, ready.sizes, queries),
         rules=_rules(mask.history(sequences), sequences.offsets, queries) if rich else None,
@@ -133,7 +133,7 @@ def _contiguous(tables: Tables) -> Tables:
 
 def _kind(
     inputs: AttentionInputs, q: Tensor, k: Tensor, v: Tensor, tables: Tables, times: Times | None, rich: bool
-) -> Kind:
+) -> Specialization:
     mask, bias = inputs.mask, inputs.bias
     position, time, amount, _ = tables
     _, heads, qk_dim = q.shape
@@ -142,7 +142,7 @@ def _kind(
         parts.append(times.timestamp.get_device())
     plain = CAUSAL if mask.window is None else WINDOW
     dtype = q.dtype
-    return Kind(
+    return Specialization(
         devices=(
             q.get_device(), k.get_device(), v.get_device(), inputs.sequences.offsets.get_device(), *parts
         ),
@@ -166,7 +166,7 @@ def _kind(
 
 
 def _rules(history: Tensor, offsets: Tensor, queries: Sequences | None) -> Tensor:
-    """[3, sequences] int64, see `Problem.rules`."""
+    """[3, sequences] int64, see `AttentionCall.rules`."""
     if queries is None:
         return torch.stack([history, offsets[:-1], torch.zeros_like(history)])
     skip = offsets.diff() - queries.offsets.diff()

@@ -1,8 +1,4 @@
-"""The step that all kernels share: from dot products of one tile to weights and their slopes.
-
-Tiles are [queries, keys] or [keys, queries], as a kernel likes; places come as tensors that broadcast over
-them, `[queries, 1]` and `[1, keys]` or the other way round.
-"""
+"""Loads and stores of a program: its entry in the list of tiles, rows of tokens, bounds of time."""
 # mypy: allow-untyped-defs
 # ruff: noqa: N803
 
@@ -12,14 +8,12 @@ import triton
 import triton.language as tl
 
 from models.attention.silu.tiles import BLOCK
-from models.gpu.interpreter import INTERPRETED
 
 _BLOCK = tl.constexpr(BLOCK)
 # Bits of a row's number that are constant in a thread, or may be.
 _FAR_ROWS = tl.constexpr(8 + 16 + 32)
-_NATIVE = tl.constexpr(not INTERPRETED)
-# Integers of whose kinds the compiler must not make a kernel each: many differ from batch to batch.
-VARYING = (
+# Integers that kernels are not specialized for (`do_not_specialize`): many differ from batch to batch.
+UNSPECIALIZED = (
     "num_tiles",
     "num_sequences",
     "tokens",
@@ -34,7 +28,7 @@ VARYING = (
 
 
 @triton.jit
-def read_tile(tiles, num_tiles, row):
+def load_tile_entry(tiles, num_tiles, row):
     """First token (int64) and length of the sequence, number of the tile, blocks before the sequence, and the
     number of the sequence."""
     start = tl.load(tiles + row).to(tl.int64)
@@ -95,70 +89,6 @@ def store_rows(
     places = target + tl.cast(first, tl.int64) * stride + row[:, None] * stride + column[None, :]
     mask = ((first + row < length) & (first + row >= skip))[:, None] & (column < DIM)[None, :]
     tl.store(places, tile.to(target.dtype.element_ty), mask=mask)
-
-
-@triton.jit
-def settled(tile):
-    """A sum of products, waited for before the next step begins.
-
-    Otherwise the compiler leaves the last product of a step under way into the next one, and then, for want
-    of proof that nobody touches its registers, lets every product wait for the one before.
-    """
-    if _NATIVE:
-        # No instruction at all, but a use.
-        return tl.inline_asm_elementwise("", "=r,0", [tile], dtype=tl.float32, is_pure=True, pack=1)
-    else:
-        return tile
-
-
-@triton.jit
-def beside(tile, other):
-    """A tile of 4-byte numbers, computed where another is, in the layout of the matrix units if that is of
-    scores; and once the other, or a row or column that is given in its place, is asked for."""
-    if _NATIVE:
-        # No instruction at all: nobody waits for the other, but the compiler keeps the order.
-        return tl.inline_asm_elementwise("", "=r,0,r", [tile, other], dtype=tile.dtype, is_pure=True, pack=1)
-    else:
-        return tile
-
-
-@triton.jit
-def tanh(x, FAST: tl.constexpr):
-    """FAST: one operation of the special-function unit, wrong by 2^-11 at most; otherwise two, exact."""
-    if FAST:
-        return tl.inline_asm_elementwise(
-            "tanh.approx.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1
-        )
-    else:
-        return 1.0 - 2.0 / (1.0 + tl.exp(2.0 * x))
-
-
-@triton.jit
-def activate(half, IDENTITY: tl.constexpr, FAST: tl.constexpr):
-    """`silu(x)` for `half = x / 2`: `x / 2 * (1 + tanh(x / 2))`; or x itself."""
-    if IDENTITY:
-        return 2.0 * half
-    elif FAST:
-        return half * tanh(half, FAST) + half
-    else:
-        # Exact far below zero too, where 1 + tanh has no digits left.
-        return 2.0 * half / (1.0 + tl.exp(-2.0 * half))
-
-
-@triton.jit
-def activate_with_slope(half, IDENTITY: tl.constexpr, FAST: tl.constexpr):
-    """`silu(x)` and its derivative `s + silu(x) (1 - s)`, s the sigmoid, for `half = x / 2`; or x and 1."""
-    if IDENTITY:
-        return 2.0 * half, half * 0.0 + 1.0
-    elif FAST:
-        t = tanh(half, FAST)
-        weight = half * t + half
-        sigmoid = 0.5 * t + 0.5
-        return weight, sigmoid + weight * (0.5 - 0.5 * t)
-    else:
-        sigmoid = 1.0 / (1.0 + tl.exp(-2.0 * half))
-        weight = 2.0 * half * sigmoid
-        return weight, sigmoid + weight * (1.0 - sigmoid)
 
 
 @triton.jit
