@@ -1,4 +1,17 @@
-"""Beam jobs: thin transforms that call `behavior` on whole Arrow batches."""
+"""`prepare` on Beam: thin transforms that call `behavior.flow`; elements are Arrow batches or names of files.
+
+In: a spec and raw files. Out: a shard folder (`prepare`), or more in one that is there (`append`).
+May import: `behavior`.
+
+    prepare, append   the two jobs: claim the folder, run, commit
+    pipeline          the composite transform
+    reading           first pass: chunks -> events by hash partition, rejected rows
+    shuffle           GroupByKey by hash partition, through files or through the engine
+    partitions        second pass: sort, k-core, count (combiner), fit, write
+    tables            last pass: item and user tables, summary
+    job, clock        what every worker knows; its folders, errors and times
+    execution         runs a job on a runner (`runner`), and leaves the process as it was (`quiet`, `threads`)
+"""
 
 from pipelines.quiet import quiet_beam
 

@@ -1,4 +1,4 @@
-"""Running a job: on which runner, watched, and with its failures told apart."""
+"""Running a job on a runner: progress, errors of workers, and a process that is left as it was."""
 
 from __future__ import annotations
 

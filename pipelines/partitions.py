@@ -110,7 +110,7 @@ class SortPartition(beam.DoFn):
 
 
 class FindCore(beam.DoFn):
-    """One element, all partitions -> name of the file of items that survive the minimum counts."""
+    """One element; side input: all partitions -> name of the file of the items of the k-core."""
 
     def __init__(self, job: PrepareJob) -> None:
         self.job = job
@@ -131,9 +131,9 @@ def _core(work: Folder, name: str | None) -> pa.Array | None:
 
 
 class MergeIdCounts(beam.CombineFn):
-    """Files of id counts -> one file: runs `behavior.features.vocabulary.IdCounts`.
+    """Combiner: files of id counts -> one file, by `behavior.features.vocabulary.IdCounts`.
 
-    Files rather than tables: counts of millions of items would go through the engine again and again.
+    Files rather than tables: counts of millions of items would be shuffled again and again.
     """
 
     # Merging a few tables at once costs little more than merging one.
@@ -172,7 +172,7 @@ class MergeIdCounts(beam.CombineFn):
 
 
 class FitVocabulary(beam.DoFn):
-    """One element, the item counts, all reports -> name of the item vocabulary.
+    """One element; side inputs: the item counts, all reports -> name of the item vocabulary.
 
     The encoders of the event features lie beside it.
     """
@@ -211,7 +211,7 @@ def load_encoders(work: Folder, vocabulary: str) -> dict[str, Encoder]:
 
 
 class WriteSequences(beam.DoFn):
-    """partition -> the manifest's entry of its finished sequence file."""
+    """partition; side inputs: vocabulary, core -> the manifest's entry of its finished sequence file."""
 
     def __init__(self, job: PrepareJob) -> None:
         self.job = job

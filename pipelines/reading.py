@@ -67,7 +67,7 @@ def _rejects_of(chunk: Chunk) -> str:
 
 
 class FinishReading(beam.DoFn):
-    """One element, all reports -> one `ReadSummary`; fails where too much was rejected."""
+    """One element; side input: all reports -> one `ReadSummary`. Fails where too much was rejected."""
 
     def __init__(self, job: PrepareJob) -> None:
         self.job = job

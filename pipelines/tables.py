@@ -17,7 +17,7 @@ SUMMARY = "summary.json"
 
 
 class WriteTables(beam.DoFn):
-    """One element, the vocabulary, all partition reports -> one `TablesReport`."""
+    """One element; side inputs: the vocabulary, all partition reports -> one `TablesReport`."""
 
     def __init__(self, job: PrepareJob) -> None:
         self.job = job
@@ -33,7 +33,7 @@ class WriteTables(beam.DoFn):
 
 
 class WriteSummary(beam.DoFn):
-    """One element and the results of all stages -> name of the summary."""
+    """One element; side inputs: the results of all stages -> name of the summary."""
 
     def __init__(self, job: PrepareJob) -> None:
         self.job = job

@@ -1,4 +1,4 @@
-"""What must be known of all values before one can be encoded: fits that merge, so that Beam can run them.
+"""What must be known of all values before one can be encoded: combiners, which Beam can run.
 
     fitter = fitter_of(feature, oov=1)
     states = [fitter.add(fitter.create(), part) for part in parts]    # on any machine

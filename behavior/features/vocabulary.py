@@ -24,7 +24,7 @@ _INTEGER_ID = r"^(0|-?[1-9][0-9]{0,17})$"
 
 
 class IdCounts:
-    """A mergeable count of ids: create, add batches, merge, extract. Beam merely runs it.
+    """A combiner that counts ids: create, add batches, merge, extract. Beam merely runs it.
 
     A count is an Arrow table with `id`, `count` and `train_count` (events in the training part).
     """
