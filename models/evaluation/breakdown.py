@@ -12,7 +12,7 @@ from models.data.sequences import Int64Array
 from models.evaluation.bootstrap import intervals
 from models.evaluation.feature_slices import slice_by_feature, sliceable_features
 from models.evaluation.metrics import user_metrics
-from models.evaluation.ranking import Rankings
+from models.evaluation.rankings import Rankings
 from models.evaluation.slices import ATTRIBUTES, Slices
 
 

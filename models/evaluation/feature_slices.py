@@ -11,7 +11,7 @@ from behavior.shards.folder import ShardFolder
 from behavior.shards.manifest import FeatureEntry
 from models.data.catalog import MISSING
 from models.data.sequences import Int64Array
-from models.evaluation.ranking import Rankings
+from models.evaluation.rankings import Rankings
 from models.evaluation.slices import Slices, of_items
 
 

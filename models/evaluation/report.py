@@ -14,7 +14,7 @@ from models.evaluation.bootstrap import intervals, paired_difference
 from models.evaluation.breakdown import break_down
 from models.evaluation.config import EvaluationConfig
 from models.evaluation.metrics import UserMetrics, user_metrics
-from models.evaluation.ranking import Rankings
+from models.evaluation.rankings import Rankings
 from models.evaluation.targets import Split
 
 RESAMPLES = 1000

@@ -11,7 +11,7 @@ import numpy as np
 from behavior.shards.folder import ShardFolder
 from behavior.shards.row_groups import RowGroupReader
 from models.data.sequences import Int64Array
-from models.evaluation.ranking import Rankings
+from models.evaluation.rankings import Rankings
 
 HISTORY_BOUNDS = (10, 50, 200, 1000)
 POPULARITY = ("head", "middle", "tail", "untrained", "unknown")

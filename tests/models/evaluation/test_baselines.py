@@ -16,7 +16,8 @@ from behavior.errors import UserError
 from behavior.shards.folder import open_shards
 from models.data.loading import ShardSource
 from models.evaluation.baselines import evaluate_baseline, markov_scorer, transition_counts
-from models.evaluation.ranking import EvaluationConfig, evaluate_scorer
+from models.evaluation.config import EvaluationConfig
+from models.evaluation.ranking import evaluate_scorer
 from models.evaluation.targets import Targets
 from tests.models.shards import Columns, User, World, leave_one_out, load, write_shards
 

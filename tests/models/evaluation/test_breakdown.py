@@ -19,8 +19,10 @@ from behavior.shards.write import write_table
 from models.data.loading import ShardSource
 from models.data.sequences import SequenceData
 from models.evaluation.breakdown import break_down, check_attributes
+from models.evaluation.config import EvaluationConfig
 from models.evaluation.metrics import ranking_metrics
-from models.evaluation.ranking import EvaluationConfig, Rankings, rank_split
+from models.evaluation.ranking import rank_split
+from models.evaluation.rankings import Rankings
 from models.evaluation.scores import RowScores, Scores
 from models.evaluation.slices import POPULARITY, popularity_buckets
 from models.evaluation.targets import Targets

@@ -17,8 +17,10 @@ from models.data.loading import ShardSource
 from models.data.sequences import SequenceData
 from models.distributed.processes import Processes
 from models.distributed.tables import HeldItems, RowShards
+from models.evaluation.config import EvaluationConfig
 from models.evaluation.held_scores import HeldScores
-from models.evaluation.ranking import EvaluationConfig, Rankings, rank_split
+from models.evaluation.ranking import rank_split
+from models.evaluation.rankings import Rankings
 from models.evaluation.scores import ProductScores
 from models.evaluation.targets import Targets
 from tests.models.distributed.threads import together

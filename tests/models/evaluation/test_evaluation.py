@@ -24,7 +24,8 @@ from models.data.catalog import ItemCatalog
 from models.data.loading import ShardSource
 from models.data.sequences import SequenceData
 from models.evaluate_run import evaluate, judge_run
-from models.evaluation.ranking import EvaluationConfig, evaluate_scorer
+from models.evaluation.config import EvaluationConfig
+from models.evaluation.ranking import evaluate_scorer
 from models.evaluation.scores import RowScores, Scores
 from models.evaluation.targets import Targets, find_targets
 from models.runs.checkpoint import load_checkpoint

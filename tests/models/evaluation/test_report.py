@@ -14,7 +14,8 @@ from behavior.errors import UserError
 from behavior.shards.folder import open_shards
 from behavior.shards.write import write_table
 from models.data.loading import ShardSource
-from models.evaluation.ranking import EvaluationConfig, rank_split
+from models.evaluation.config import EvaluationConfig
+from models.evaluation.ranking import rank_split
 from models.evaluation.rankings_table import write_rankings
 from models.evaluation.report import RankingEvaluation, compare
 from models.evaluation.scores import RowScores

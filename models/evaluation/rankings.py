@@ -1,0 +1,48 @@
+"""What a ranking evaluation finds: the rank of every target."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from models.data.about import About
+from models.data.sequences import Int8Array, Int32Array, Int64Array
+from models.evaluation.metrics import Float64Array, ranking_metrics
+from models.evaluation.targets import Split
+
+
+@dataclass(frozen=True)
+class Rankings:
+    """The rank of every evaluated target of a split."""
+
+    user: Int64Array  # [targets] number of the target's sequence in the data set
+    position: Int32Array  # [targets] the target's place in that sequence, from 0
+    history: Int32Array  # [targets] events before it, at least 1
+    item: Int32Array  # [targets] item id
+    behavior: Int8Array  # [targets] behavior id
+    rank: Float64Array  # [targets] from 1; infinite for a miss
+    split: Split
+    exclude_seen: bool
+    users_without_history: int
+    """Users left out: none of their targets has a history."""
+    targets_without_history: int
+    """Targets left out."""
+    about: About
+
+    def summary(self, cutoffs: list[int]) -> dict[str, Any]:
+        """Metrics and counts, as `evaluate_scorer` returns them."""
+        oov = int((self.item < self.about.first_item).sum())
+        return {
+            **ranking_metrics(self.rank, cutoffs, self.user),
+            "split": self.split,
+            "users": len(np.unique(self.user)),
+            "targets": len(self.rank),
+            "users_without_history": self.users_without_history,
+            "targets_without_history": self.targets_without_history,
+            "oov_targets": oov,
+            "excluded_targets": int(np.isinf(self.rank).sum()) - oov,
+            "candidates": self.about.num_items,
+            "exclude_seen": self.exclude_seen,
+        }
