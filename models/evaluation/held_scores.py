@@ -59,7 +59,7 @@ class HeldScores(Scores):
 
     def rank(
         self,
-        query_index: Int64Array,
+        query_index: Int64Array | None,
         target: Int64Array,
         num_items: int,
         excluded: Pairs | None = None,
@@ -70,6 +70,7 @@ class HeldScores(Scores):
         if not self.held.is_divided:
             return super().rank(query_index, target, num_items, excluded, cells=cells)
         processes, none = self.held.processes, np.empty(0, np.int64)
+        query_index = np.arange(len(target)) if query_index is None else query_index
         asked = processes.all_gather_object(
             _Asked(len(self.query), query_index, target, excluded or (none, none))
         )

@@ -180,17 +180,13 @@ def _rank_batch(data: SequenceData, targets: Targets, scorer: Scorer, *, exclude
     item = data.item[targets.event].astype(np.int64) - data.about.first_item
     seen = seen_items(data, targets) if exclude_seen else None
     first, inverse = _unique_queries(data, targets)
-    scores = scorer(data, targets if len(first) == len(targets) else targets.take(first))
-    return scores.rank(inverse, item, data.about.num_items, seen)
+    if len(first) == len(targets):
+        return scorer(data, targets).rank(None, item, data.about.num_items, seen)
+    return scorer(data, targets.take(first)).rank(inverse, item, data.about.num_items, seen)
 
 
 def _unique_queries(data: SequenceData, targets: Targets) -> tuple[Int64Array, Int64Array]:
-    """The first target of each unique query (those of a basket share one), and the inverse index.
-
-    In the order of targets where all differ.
-    """
+    """The first target of each unique query (those of a basket share one), and the inverse index."""
     asked = (targets.sequence, targets.stop, data.timestamp[targets.event], data.behavior[targets.event])
     _, first, inverse = np.unique(np.stack(asked), axis=1, return_index=True, return_inverse=True)
-    if len(first) == len(targets):
-        return np.arange(len(targets)), np.arange(len(targets))
     return first, inverse.reshape(-1)

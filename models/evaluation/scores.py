@@ -37,7 +37,7 @@ class Scores(ABC):
 
     def rank(
         self,
-        query_index: Int64Array,
+        query_index: Int64Array | None,
         target: Int64Array,
         num_items: int,
         excluded: Pairs | None = None,
@@ -47,7 +47,7 @@ class Scores(ABC):
         """Rank targets, of which several may have the same query, as those of a basket do.
 
         Args:
-            query_index: [targets] the query of each target.
+            query_index: [targets] the query of each target; None: each has its own, in this order.
             target: see `rank_targets`, as the others are.
             num_items: known items.
             excluded: rows (targets) and items of candidates left out.
@@ -56,9 +56,7 @@ class Scores(ABC):
         Returns:
             [targets] float64 on the device.
         """
-        scores: Scores = self
-        if not np.array_equal(query_index, np.arange(len(target))):
-            scores = SharedScores(self, to_device(query_index, self.device))
+        scores = self if query_index is None else SharedScores(self, to_device(query_index, self.device))
         return rank_targets(scores, target, num_items, excluded, cells=cells)
 
 
