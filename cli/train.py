@@ -10,13 +10,14 @@ import typer
 from cli.console import out as console
 from cli.console import print_json, progress_bars
 from cli.progress import TrainProgress
+from models.backbones.kinds import BACKBONES
 
 
 def train(
     data: Annotated[str, typer.Option(help="Shard folder made by 'lrm prepare'; gs:// and s3:// too.")],
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
     backbone: Annotated[
-        str | None, typer.Option(help="hstu, sasrec, gpt, llama, fuxi or ligr; default: the recipe's.")
+        str | None, typer.Option(help=f"Backbone: {', '.join(BACKBONES)}; default: the recipe's.")
     ] = None,
     recipe: Annotated[
         str | None,

@@ -25,6 +25,6 @@ def run_page(
     for number, found in enumerate(BLOCK.finditer((DOCS / name).read_text(encoding="utf-8")), start=1):
         printed = StringIO()
         with redirect_stdout(printed):
-            exec(compile(found[1], f"{name}, block {number}", "exec"), names)
+            exec(compile(found[1], f"{name}, block {number}", "exec", dont_inherit=True), names)
         outputs.append((printed.getvalue(), found[2] or ""))
     return names, outputs

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from behavior.config import Config
+from behavior.config import Config, did_you_mean
 from models.attention.kinds import DecayKind
 from models.backbones.consistency import contradictions
-from models.backbones.kinds import BACKBONES, BackboneKind
+from models.backbones.kinds import BACKBONES
 from models.backbones.preset import DropoutPlace, Preset
 from models.layers.kinds import (
     BiasSetting,
@@ -25,7 +25,7 @@ from models.layers.settings import BlockSettings
 class BackboneConfig(Config):
     """A stack of equal blocks over [tokens, dim]. Empty settings are as published for the kind."""
 
-    kind: BackboneKind = Field("hstu", description=f"backbone: {', '.join(BACKBONES)}")
+    kind: str = Field("hstu", description=f"backbone: {', '.join(BACKBONES)}")
     blocks: int = Field(2, ge=1, description="number of blocks")
     dim: int = Field(50, ge=1, description="width of embeddings and hidden states")
     heads: int = Field(1, ge=1, description="attention heads")
@@ -56,7 +56,8 @@ class BackboneConfig(Config):
         None, description="form of the decay with time, for bias decay: power or exponential; empty: power"
     )
     activation: Literal["silu", "softmax"] | None = Field(
-        None, description="of attention scores: silu (pointwise; the output is divided by N) or softmax"
+        None,
+        description="activation of attention scores: silu (pointwise; output divided by N) or softmax",
     )
     gate: bool | None = Field(None, description="HSTU's U: an elementwise gate on the attention output")
     pointwise: bool | None = Field(None, description="HSTU's pointwise projection: SiLU on U, V, Q and K")
@@ -67,13 +68,13 @@ class BackboneConfig(Config):
         None, description="norms on the residual path: layer or rms, each also _without_affine, or none"
     )
     attention_norm: NormKind | None = Field(
-        None, description="norm of the attention output; the same choices"
+        None, description="norm of the attention output; choices as for norm"
     )
-    final_norm: bool | None = Field(None, description="normalization after the last block")
+    final_norm: bool | None = Field(None, description="whether a norm follows the last block")
     feed_forward: FeedForwardKind | None = Field(
         None, description="feed-forward network: none, relu, gelu, swiglu or multi_stage (FuXi's)"
     )
-    feed_forward_width: int | None = Field(None, ge=1, description="hidden width of the feed-forward")
+    feed_forward_width: int | None = Field(None, ge=1, description="hidden width of the feed-forward network")
     learned_positions: bool | None = Field(
         None, description="learned absolute position embeddings added to the input"
     )
@@ -84,6 +85,13 @@ class BackboneConfig(Config):
         "matrix products and attention) or block (everything)",
     )
     attention: str = Field("auto", description="attention kernel by name; auto: the first that fits")
+
+    @field_validator("kind")
+    @classmethod
+    def _exists(cls, kind: str) -> str:
+        if kind not in BACKBONES:
+            raise ValueError(f"no such backbone; {did_you_mean(kind, BACKBONES)}")
+        return kind
 
     @model_validator(mode="after")
     def _fits_together(self) -> BackboneConfig:

@@ -1,8 +1,6 @@
-"""The kinds of backbone, each a preset in a file of its own."""
+"""The kinds of backbone, each a preset in a file of its own; imports neither torch nor pydantic."""
 
 from __future__ import annotations
-
-from typing import Literal
 
 from models.backbones.fuxi import FUXI
 from models.backbones.gpt import GPT
@@ -12,9 +10,7 @@ from models.backbones.llama import LLAMA
 from models.backbones.preset import Preset
 from models.backbones.sasrec import SASREC
 
-BackboneKind = Literal["hstu", "sasrec", "gpt", "llama", "fuxi", "ligr"]
-
-BACKBONES: dict[BackboneKind, Preset] = {
+BACKBONES: dict[str, Preset] = {
     "hstu": HSTU,
     "sasrec": SASREC,
     "gpt": GPT,
@@ -22,3 +18,4 @@ BACKBONES: dict[BackboneKind, Preset] = {
     "fuxi": FUXI,
     "ligr": LIGR,
 }
+"""By the name in `model.kind`. All else that names the kinds (settings, errors, `--help`) reads them here."""

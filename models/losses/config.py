@@ -39,15 +39,20 @@ class NegativesConfig(Config):
     )
 
 
+LossKind = Literal["sampled_softmax", "full_softmax", "bce", "gbce"]
+"""All but full_softmax are formulas of `models.losses.formulas.FORMULAS`, which a test holds."""
+
+
 class LossConfig(Config):
     """The training loss."""
 
-    kind: Literal["sampled_softmax", "full_softmax", "bce", "gbce"] = Field(
+    kind: LossKind = Field(
         "sampled_softmax",
-        description="softmax over the target and some negatives, or over every known item; binary "
-        "cross-entropy (SASRec), or the same calibrated for the number of negatives (gSASRec)",
+        description="sampled_softmax: cross-entropy over the target and sampled negatives; full_softmax: "
+        "over all known items; bce: binary cross-entropy (SASRec); gbce: bce calibrated for the number of "
+        "negatives (gSASRec)",
     )
-    temperature: float = Field(0.05, gt=0.0, description="scores of query and item are divided by it")
+    temperature: float = Field(0.05, gt=0.0, description="softmax temperature: scores are divided by it")
     normalize: bool = Field(
         True,
         description="L2-normalize queries and item vectors, so that scores are cosine similarities; false: "
@@ -60,7 +65,10 @@ class LossConfig(Config):
         description="label smoothing: share of the label spread over all candidates (softmaxes)",
     )
     calibration: float = Field(
-        0.75, ge=0.0, le=1.0, description="gbce: t, from 0 (the same as bce) to 1 (fully calibrated scores)"
+        0.75,
+        ge=0.0,
+        le=1.0,
+        description="gbce: calibration t, from 0 (bce) to 1 (fully calibrated scores)",
     )
     loss_on: Literal["all", "targets"] = Field(
         "all", description="predict every next event, or only those of a target behavior"
@@ -72,7 +80,7 @@ class LossConfig(Config):
     @model_validator(mode="after")
     def _settings_agree(self) -> LossConfig:
         negatives = self.negatives
-        if self.kind in ("bce", "gbce"):
+        if not self.kind.endswith("softmax"):
             if self.label_smoothing:
                 raise ValueError(f"label_smoothing belongs to the softmaxes; set it to 0 for {self.kind}")
             if negatives.logq:

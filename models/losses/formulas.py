@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -72,3 +75,38 @@ def gbce_power(count: int, num_items: int, calibration: float) -> float:
     """
     alpha = count / (num_items - 1)
     return calibration * (alpha - 1.0) + 1.0
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores of some positions and their negatives, and the settings of the formula over them."""
+
+    positive: Tensor
+    """[positions] scores of the targets, divided by the temperature."""
+    negative: Tensor
+    """[positions, count] scores of the negatives, divided by the temperature."""
+    collides: Tensor
+    """[positions, count] true where a negative does not count, being the positive itself."""
+    correction: Tensor | None = None
+    """logQ correction, broadcast to [positions, count]; None: not asked for."""
+    label_smoothing: float = 0.0
+    power: float = 1.0
+    """gBCE's beta."""
+
+
+Formula = Callable[[Scored], Tensor]
+"""The loss of each position, [positions]."""
+
+
+def _softmax(scored: Scored) -> Tensor:
+    return sampled_softmax(
+        scored.positive, scored.negative, scored.collides, scored.correction, scored.label_smoothing
+    )
+
+
+def _cross_entropy(scored: Scored) -> Tensor:
+    return binary_cross_entropy(scored.positive, scored.negative, scored.collides, scored.power)
+
+
+FORMULAS: dict[str, Formula] = {"sampled_softmax": _softmax, "bce": _cross_entropy, "gbce": _cross_entropy}
+"""Losses with negative sampling, by the name in `loss.kind`."""

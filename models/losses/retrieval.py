@@ -14,7 +14,7 @@ from models.losses import kernels
 from models.losses.chunks import positions_at_a_time, sum_over_chunks
 from models.losses.config import LossConfig
 from models.losses.drawn import OwnNegatives, SharedNegatives
-from models.losses.formulas import binary_cross_entropy, gbce_power, sampled_softmax
+from models.losses.formulas import FORMULAS, Scored, gbce_power
 from models.losses.full_softmax import full_softmax
 from models.losses.negatives import NegativeSampler
 from models.losses.sharded_softmax import sharded_full_softmax
@@ -121,15 +121,13 @@ class RetrievalLoss(nn.Module):
         correction: Tensor | None,
     ) -> Tensor:
         """[positions of the part], of scores [positions] and [positions, count] of all sources."""
-        smoothing, softmax = self.config.label_smoothing, self.config.kind == "sampled_softmax"
-        if softmax and not smoothing and len(sources) == 1 and sources[0].mask is None:
+        kind, smoothing = self.config.kind, self.config.label_smoothing
+        if kind == "sampled_softmax" and not smoothing and len(sources) == 1 and sources[0].mask is None:
             ranks = sources[0].of(part)
             if kernels.fits(ranks, negative):
                 return kernels.sampled_softmax(positive, negative, ranks, target[part], correction)
         excluded = _side_by_side([source.excluded(part, target) for source in sources])
-        if softmax:
-            return sampled_softmax(positive, negative, excluded, correction, smoothing)
-        return binary_cross_entropy(positive, negative, excluded, self.power)
+        return FORMULAS[kind](Scored(positive, negative, excluded, correction, smoothing, self.power))
 
     def _draw(
         self, target: Tensor, items: ItemVectors, mask: Tensor | None
