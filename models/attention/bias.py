@@ -21,7 +21,7 @@ BUCKET_WIDTH = 0.301
 LAST_BUCKET = 128
 NUM_BUCKETS = LAST_BUCKET + 1
 
-# The smallest difference in seconds of each bucket. Comparing whole seconds with whole seconds gives the same
+# The lower boundary of each bucket, in seconds. Comparing whole seconds with whole seconds gives the same
 # bucket in every kernel on every device, whatever its logarithm does in the last digit.
 BUCKET_STARTS: tuple[int, ...] = (
     1,
@@ -64,8 +64,8 @@ class RelativeTime:
 class RelativeBias:
     """`rab[i, j] = position[p(i) - p(j)] + time[bucket(d)] + decay(d)`, `d = query_time[i] - timestamp[j]`.
 
-    p is where a token stands (`models.attention.masks.Mask`): its place in the sequence, if the mask has
-    neither context nor candidates. Each table is shared by all heads or has a row a head.
+    p is a token's logical position (`models.attention.masks.Mask`): its index in the sequence, if the mask
+    has neither context nor candidates. Each table is shared by all heads or has a row a head.
     """
 
     position: Tensor | None = None
@@ -122,7 +122,7 @@ class RelativeBias:
 
         Args:
             sequences: of the keys.
-            mask: says where tokens stand; causal by default.
+            mask: gives the logical positions; causal by default.
             queries: of the queries, where they are only the last tokens of each sequence.
 
         Entries of pairs that the mask hides mean nothing.
@@ -147,10 +147,10 @@ def _rows(table: Tensor) -> Tensor:
 
 
 def _distances(sequences: Sequences, mask: Mask, queries: Sequences | None) -> Tensor:
-    """[1 or sequences, queries, max_length] between where query and key stand, 0 where the key is ahead."""
-    stands = mask.stands(sequences)
-    asking = stands if queries is None else last_rows(stands, sequences, queries)
-    return (asking[:, :, None] - stands[:, None, :]).clamp(min=0)
+    """[1 or sequences, queries, max_length] between logical positions, 0 where the key is ahead."""
+    keys = mask.logical_positions(sequences)
+    asking = keys if queries is None else last_rows(keys, sequences, queries)
+    return (asking[:, :, None] - keys[:, None, :]).clamp(min=0)
 
 
 def _look_up(table: Tensor, places: Tensor) -> Tensor:

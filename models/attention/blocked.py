@@ -62,15 +62,15 @@ class _BlockedAttention(torch.autograd.Function):
         q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
         out = torch.empty((*q.shape[:2], v.shape[2]))
         normalizer = torch.empty(q.shape[:2] if inputs.activation == "softmax" else (0, 0))
-        problem = _problem(inputs, *tables)
+        call = _blocked_call(inputs, *tables)
         arrays = [tensor.numpy() for tensor in (q, k, v)]
         parts = _parts(inputs.query_sequences.lengths, inputs.sequences.lengths, q.shape[1])
         _in_parallel(
-            lambda units: loops.forward(problem, *arrays, units, out.numpy(), normalizer.numpy()), parts
+            lambda units: loops.forward(call, *arrays, units, out.numpy(), normalizer.numpy()), parts
         )
         ctx.save_for_backward(q, k, v, out, normalizer)
         # Not `inputs`, which holds q, k and v with their history.
-        ctx.problem, ctx.parts = problem, parts
+        ctx.call, ctx.parts = call, parts
         ctx.shapes = [None if table is None else table.shape for table in tables]
         return out
 
@@ -78,14 +78,14 @@ class _BlockedAttention(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, out_gradient: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, out, normalizer = (tensor.numpy() for tensor in ctx.saved_tensors)
-        problem: loops.Problem = ctx.problem
+        call: loops.BlockedCall = ctx.call
         gradients = [np.zeros_like(array) for array in (q, k, v)]
         given = out_gradient.contiguous().numpy()
-        tables = (problem.position, problem.time, problem.decay)
+        tables = (call.position, call.time, call.decay)
 
         def work(units: np.ndarray) -> list[np.ndarray]:
             sums = [np.zeros(table.shape) for table in tables]
-            loops.backward(problem, q, k, v, units, out, normalizer, given, *gradients, *sums)
+            loops.backward(call, q, k, v, units, out, normalizer, given, *gradients, *sums)
             return sums
 
         done = _in_parallel(work, ctx.parts)
@@ -102,13 +102,13 @@ class _BlockedAttention(torch.autograd.Function):
         return *map(torch.from_numpy, gradients), *shaped, None
 
 
-def _problem(
+def _blocked_call(
     inputs: AttentionInputs,
     position: Tensor | None,
     time: Tensor | None,
     amount: Tensor | None,
     rate: Tensor | None,
-) -> loops.Problem:
+) -> loops.BlockedCall:
     query_time = timestamp = bucket_offsets = _NOTHING
     buckets = np.empty(0, np.uint8)
     relative_time = inputs.bias.relative_time if inputs.bias else None
@@ -120,7 +120,7 @@ def _problem(
             buckets, bucket_offsets = _all_buckets(relative_time)
     mask = inputs.mask
     decay = None if amount is None or rate is None else torch.stack([amount, rate], dim=1)
-    return loops.Problem(
+    return loops.BlockedCall(
         offsets=inputs.sequences.offsets.numpy(),
         query_offsets=inputs.query_sequences.offsets.numpy(),
         history=mask.history(inputs.sequences).numpy(),

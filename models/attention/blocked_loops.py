@@ -34,7 +34,7 @@ HIDDEN = np.float32(-1e30)
 FRAME = QUERIES
 
 
-class Problem(NamedTuple):
+class BlockedCall(NamedTuple):
     """What forward and backward both need, as arrays and numbers that Numba understands.
 
     Bias tables have one row, for all heads, or a row a head.
@@ -47,11 +47,11 @@ class Problem(NamedTuple):
     history: Int64Array
     """[sequences] tokens before the candidates."""
     window: int
-    """A query sees what stands less than that before it."""
+    """A query sees keys whose logical position is less than that before its own."""
     front: int
     """Tokens at the front that a window does not hide."""
     context: int
-    """Tokens at the front that all stand at 0 and see each other."""
+    """Tokens at the front that all have logical position 0 and see each other."""
     activation: int
     """SILU, SOFTMAX or IDENTITY."""
     qk_scale: np.float32
@@ -271,49 +271,50 @@ def softmax_with_slope(tile, rows, normalizer, mean_gradient, gradient):  # type
 
 
 @_inlined
-def _stand(problem, history, place):  # type: ignore[no-untyped-def]
-    """Where a token stands (models.attention.masks.Mask)."""
-    return max(min(place, history) - max(problem.context - 1, 0), 0)
+def _logical_position(call, history, place):  # type: ignore[no-untyped-def]
+    """Of a token (models.attention.masks.Mask)."""
+    return max(min(place, history) - max(call.context - 1, 0), 0)
 
 
 @compiled
-def _in_step(problem, at):  # type: ignore[no-untyped-def]
-    """Whether all of a tile stand at their places, less the same number: no context, no candidates."""
-    return min(at.key, at.query) >= problem.context - 1 and at.query + at.queries - 1 <= at.history
+def _keeps_distance(call, at):  # type: ignore[no-untyped-def]
+    """Whether logical positions of all of a tile are token indices less one number: no context, no
+    candidates."""
+    return min(at.key, at.query) >= call.context - 1 and at.query + at.queries - 1 <= at.history
 
 
 @compiled
-def _meet(problem, at):  # type: ignore[no-untyped-def]
+def _meet(call, at):  # type: ignore[no-untyped-def]
     """Whether any query of the tile may see any of its keys."""
     if at.key + at.keys > at.query:
         return True
     if at.key >= at.history:
         return False
-    last = _stand(problem, at.history, at.key + at.keys - 1)
-    return at.key < problem.front or _stand(problem, at.history, at.query) - last < problem.window
+    last = _logical_position(call, at.history, at.key + at.keys - 1)
+    return at.key < call.front or _logical_position(call, at.history, at.query) - last < call.window
 
 
 @compiled
-def hide(problem, at, tile, value):  # type: ignore[no-untyped-def]
+def hide(call, at, tile, value):  # type: ignore[no-untyped-def]
     """tile[j, i] = value where query i does not see key j."""
     distance = at.query - at.key
-    if _in_step(problem, at) and at.key >= problem.front:
-        if distance >= at.keys - 1 and distance + QUERIES <= problem.window:
+    if _keeps_distance(call, at) and at.key >= call.front:
+        if distance >= at.keys - 1 and distance + QUERIES <= call.window:
             return
         for j in range(at.keys):
             for i in range(QUERIES):
                 apart = distance + i - j
-                if apart < 0 or apart >= problem.window:
+                if apart < 0 or apart >= call.window:
                     tile[j, i] = value
         return
     for j in range(at.keys):
         key = at.key + j
-        stand = _stand(problem, at.history, key)
+        key_position = _logical_position(call, at.history, key)
         for i in range(QUERIES):
             query = at.query + i
-            apart = _stand(problem, at.history, query) - stand
-            near = apart > 0 and (apart < problem.window or key < problem.front)
-            if not (near or query == key or (query < problem.context and key < problem.context)):
+            apart = _logical_position(call, at.history, query) - key_position
+            near = apart > 0 and (apart < call.window or key < call.front)
+            if not (near or query == key or (query < call.context and key < call.context)):
                 tile[j, i] = value
 
 
@@ -345,7 +346,7 @@ def find_buckets(query_time, timestamp, buckets, start, stride):  # type: ignore
 
 @compiled
 def find_all_buckets(offsets, query_offsets, query_time, timestamp, buckets, bucket_offsets):  # type: ignore[no-untyped-def]
-    """Fill `Problem.buckets` for whole sequences."""
+    """Fill `BlockedCall.buckets` for whole sequences."""
     for sequence in range(bucket_offsets.shape[0]):
         begin, end = query_offsets[sequence], query_offsets[sequence + 1]
         keys = timestamp[offsets[sequence] : offsets[sequence + 1]]
@@ -353,17 +354,17 @@ def find_all_buckets(offsets, query_offsets, query_time, timestamp, buckets, buc
 
 
 @compiled
-def _buckets_of_tile(problem, at, scratch):  # type: ignore[no-untyped-def]
+def _buckets_of_tile(call, at, scratch):  # type: ignore[no-untyped-def]
     """Where the tile's buckets are, as array, start and stride; finds them if they were not found before."""
     first = at.query_begin + at.query
-    if problem.buckets.shape[0] > 0:
-        begin, end = problem.query_offsets[at.sequence], problem.query_offsets[at.sequence + 1]
+    if call.buckets.shape[0] > 0:
+        begin, end = call.query_offsets[at.sequence], call.query_offsets[at.sequence + 1]
         stride = end - begin
-        start = problem.bucket_offsets[at.sequence] + at.key * stride + first - begin
-        return problem.buckets, start, stride
-    if problem.time.shape[1] > 0:
-        keys = problem.timestamp[at.begin + at.key : at.begin + at.key + at.keys]
-        find_buckets(problem.query_time[first : first + at.queries], keys, scratch, 0, QUERIES)
+        start = call.bucket_offsets[at.sequence] + at.key * stride + first - begin
+        return call.buckets, start, stride
+    if call.time.shape[1] > 0:
+        keys = call.timestamp[at.begin + at.key : at.begin + at.key + at.keys]
+        find_buckets(call.query_time[first : first + at.queries], keys, scratch, 0, QUERIES)
     return scratch, 0, QUERIES
 
 
@@ -374,57 +375,57 @@ def _row(table, head):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _add_bias(problem, at, tile, buckets, start, stride):  # type: ignore[no-untyped-def]
+def _add_bias(call, at, tile, buckets, start, stride):  # type: ignore[no-untyped-def]
     """tile[j, i] += position[p(i) - p(j)] + time[bucket] + decay."""
-    if problem.position.shape[1] > 0:
-        table = problem.position[_row(problem.position, at.head)]
-        if _in_step(problem, at):
+    if call.position.shape[1] > 0:
+        table = call.position[_row(call.position, at.head)]
+        if _keeps_distance(call, at):
             for j in range(at.keys):
                 place = FRAME + at.query - at.key - j
                 for i in range(QUERIES):
                     tile[j, i] += table[place + i]
         else:
             for j in range(at.keys):
-                stand = _stand(problem, at.history, at.key + j)
+                key_position = _logical_position(call, at.history, at.key + j)
                 for i in range(QUERIES):
-                    apart = _stand(problem, at.history, at.query + i) - stand
+                    apart = _logical_position(call, at.history, at.query + i) - key_position
                     tile[j, i] += table[FRAME + max(apart, 0)]
-    if problem.time.shape[1] > 0:
-        table = problem.time[_row(problem.time, at.head)]
+    if call.time.shape[1] > 0:
+        table = call.time[_row(call.time, at.head)]
         for j in range(at.keys):
             place = start + j * stride
             for i in range(QUERIES):
                 tile[j, i] += table[buckets[place + i]]
-    if problem.decay.shape[1] > 0:
-        amount, rate = problem.decay[_row(problem.decay, at.head)]
+    if call.decay.shape[1] > 0:
+        amount, rate = call.decay[_row(call.decay, at.head)]
         for j in range(at.keys):
             for i in range(at.queries):
-                tile[j, i] += amount * exp32(-rate * _exponent(problem, at, i, j))
+                tile[j, i] += amount * exp32(-rate * _exponent(call, at, i, j))
 
 
 @compiled
-def _exponent(problem, at, i, j):  # type: ignore[no-untyped-def]
+def _exponent(call, at, i, j):  # type: ignore[no-untyped-def]
     """What the rate of a decay is multiplied by: the time difference of a pair, or its logarithm."""
-    query_time = problem.query_time[at.query_begin + at.query + i]
-    apart = np.float32(abs(query_time - problem.timestamp[at.begin + at.key + j]))
-    return np.log(np.float32(1.0) + apart) if problem.power else apart
+    query_time = call.query_time[at.query_begin + at.query + i]
+    apart = np.float32(abs(query_time - call.timestamp[at.begin + at.key + j]))
+    return np.log(np.float32(1.0) + apart) if call.power else apart
 
 
 @compiled
-def _add_bias_gradient(problem, at, gradient, buckets, start, stride, position, time, decay):  # type: ignore[no-untyped-def]
+def _add_bias_gradient(call, at, gradient, buckets, start, stride, position, time, decay):  # type: ignore[no-untyped-def]
     """The counterpart of `_add_bias`: sums of the score gradient, in float64 since they are long."""
     if position.shape[1] > 0:
         sums = position[_row(position, at.head)]
-        if _in_step(problem, at):
+        if _keeps_distance(call, at):
             for j in range(at.keys):
                 place = FRAME + at.query - at.key - j
                 for i in range(QUERIES):
                     sums[place + i] += gradient[j, i]
         else:
             for j in range(at.keys):
-                stand = _stand(problem, at.history, at.key + j)
+                key_position = _logical_position(call, at.history, at.key + j)
                 for i in range(QUERIES):
-                    apart = _stand(problem, at.history, at.query + i) - stand
+                    apart = _logical_position(call, at.history, at.query + i) - key_position
                     sums[FRAME + max(apart, 0)] += gradient[j, i]
     if time.shape[1] > 0:
         sums = time[_row(time, at.head)]
@@ -434,26 +435,26 @@ def _add_bias_gradient(problem, at, gradient, buckets, start, stride, position, 
                 sums[buckets[place + i]] += gradient[j, i]
     if decay.shape[1] > 0:
         sums = decay[_row(decay, at.head)]
-        amount, rate = problem.decay[_row(decay, at.head)]
+        amount, rate = call.decay[_row(decay, at.head)]
         for j in range(at.keys):
             for i in range(at.queries):
-                exponent = _exponent(problem, at, i, j)
+                exponent = _exponent(call, at, i, j)
                 level = gradient[j, i] * exp32(-rate * exponent)
                 sums[0] += level
                 sums[1] -= amount * exponent * level
 
 
 @compiled
-def _first_tile(problem, sequence, head, query):  # type: ignore[no-untyped-def]
+def _first_tile(call, sequence, head, query):  # type: ignore[no-untyped-def]
     """The first tile of keys of a tile of queries, and where its keys end."""
-    begin = problem.offsets[sequence]
-    length = problem.offsets[sequence + 1] - begin
+    begin = call.offsets[sequence]
+    length = call.offsets[sequence + 1] - begin
     queries = min(QUERIES, length - query)
     end = query + queries
-    if query < problem.context:
-        end = max(end, min(problem.context, length))
-    query_begin = problem.query_offsets[sequence + 1] - length
-    history = problem.history[sequence]
+    if query < call.context:
+        end = max(end, min(call.context, length))
+    query_begin = call.query_offsets[sequence + 1] - length
+    history = call.history[sequence]
     at = Place(sequence, head, begin, query_begin, length, history, query, queries, 0, min(KEYS, end))
     return at, end
 
@@ -468,19 +469,19 @@ def _at_key(at, key, end):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _queries(problem, sequence):  # type: ignore[no-untyped-def]
+def _queries(call, sequence):  # type: ignore[no-untyped-def]
     """Places of a sequence's first query and of its end."""
-    length = problem.offsets[sequence + 1] - problem.offsets[sequence]
-    asked = problem.query_offsets[sequence + 1] - problem.query_offsets[sequence]
+    length = call.offsets[sequence + 1] - call.offsets[sequence]
+    asked = call.query_offsets[sequence + 1] - call.query_offsets[sequence]
     return length - asked, length
 
 
 @compiled
-def forward(problem, q, k, v, units, out, normalizer):  # type: ignore[no-untyped-def]
+def forward(call, q, k, v, units, out, normalizer):  # type: ignore[no-untyped-def]
     """Attention of some sequences and heads.
 
     Args:
-        problem: a `Problem`.
+        call: a `BlockedCall`.
         q: [query tokens, heads, qk_dim] float32.
         k, v: [tokens, heads, dim] float32.
         units: [units, 2] (sequence, head) to compute.
@@ -496,46 +497,46 @@ def forward(problem, q, k, v, units, out, normalizer):  # type: ignore[no-untype
     scratch = np.zeros(KEYS * QUERIES, np.uint8)
     for unit in range(units.shape[0]):
         sequence, head = units[unit, 0], units[unit, 1]
-        first, length = _queries(problem, sequence)
+        first, length = _queries(call, sequence)
         for query in range(first, length, QUERIES):
-            at, end = _first_tile(problem, sequence, head, query)
+            at, end = _first_tile(call, sequence, head, query)
             token = at.query_begin + query
-            load_columns(q, head, token, at.queries, problem.qk_scale, columns)
+            load_columns(q, head, token, at.queries, call.qk_scale, columns)
             result[:] = 0.0
             peak[:] = HIDDEN
             total[:] = 0.0
             for key in range(0, end, KEYS):
                 at = _at_key(at, key, end)
-                if not _meet(problem, at):
+                if not _meet(call, at):
                     continue
                 multiply(k, head, at.begin + key, at.keys, columns, tile)
-                buckets, start, stride = _buckets_of_tile(problem, at, scratch)
-                _add_bias(problem, at, tile, buckets, start, stride)
-                if problem.activation == SOFTMAX:
-                    hide(problem, at, tile, HIDDEN)
+                buckets, start, stride = _buckets_of_tile(call, at, scratch)
+                _add_bias(call, at, tile, buckets, start, stride)
+                if call.activation == SOFTMAX:
+                    hide(call, at, tile, HIDDEN)
                     softmax_step(tile, at.keys, peak, total, shrink, result)
-                elif problem.activation == SILU:
+                elif call.activation == SILU:
                     silu(tile, at.keys)
-                hide(problem, at, tile, np.float32(0.0))
+                hide(call, at, tile, np.float32(0.0))
                 accumulate_columns(v, head, at.begin + key, at.keys, tile, result)
-            if problem.activation == SOFTMAX:
+            if call.activation == SOFTMAX:
                 result /= total
                 for i in range(at.queries):
                     normalizer[token + i, head] = peak[i] + np.log(total[i])
-            store_columns(result, head, token, at.queries, problem.output_scale, out)
+            store_columns(result, head, token, at.queries, call.output_scale, out)
 
 
 @compiled
 def backward(  # type: ignore[no-untyped-def]
-    problem, q, k, v, units, out, normalizer, out_gradient, dq, dk, dv, dposition, dtime, ddecay
+    call, q, k, v, units, out, normalizer, out_gradient, dq, dk, dv, dposition, dtime, ddecay
 ):
     """Gradients of `forward`, for the same units.
 
     Args:
-        problem, q, k, v, units, out, normalizer: as in `forward`, filled in.
+        call, q, k, v, units, out, normalizer: as in `forward`, filled in.
         out_gradient: like out.
         dq, dk, dv: like q, k, v, written; zeros before.
-        dposition, dtime, ddecay: like the problem's tables, but float64; added to.
+        dposition, dtime, ddecay: like the call's tables, but float64; added to.
     """
     columns = np.empty((q.shape[2], QUERIES), np.float32)
     dcolumns = np.empty((q.shape[2], QUERIES), np.float32)
@@ -547,14 +548,14 @@ def backward(  # type: ignore[no-untyped-def]
     scratch = np.zeros(KEYS * QUERIES, np.uint8)
     for unit in range(units.shape[0]):
         sequence, head = units[unit, 0], units[unit, 1]
-        first, length = _queries(problem, sequence)
+        first, length = _queries(call, sequence)
         for query in range(first, length, QUERIES):
-            at, end = _first_tile(problem, sequence, head, query)
+            at, end = _first_tile(call, sequence, head, query)
             token = at.query_begin + query
-            load_columns(q, head, token, at.queries, problem.qk_scale, columns)
-            load_columns(out_gradient, head, token, at.queries, problem.output_scale, dresult)
+            load_columns(q, head, token, at.queries, call.qk_scale, columns)
+            load_columns(out_gradient, head, token, at.queries, call.output_scale, dresult)
             dcolumns[:] = 0.0
-            if problem.activation == SOFTMAX:
+            if call.activation == SOFTMAX:
                 level[:] = 0.0
                 mean_gradient[:] = 0.0
                 for i in range(at.queries):
@@ -562,20 +563,20 @@ def backward(  # type: ignore[no-untyped-def]
                     mean_gradient[i] = np.sum(out[token + i, head] * out_gradient[token + i, head])
             for key in range(0, end, KEYS):
                 at = _at_key(at, key, end)
-                if not _meet(problem, at):
+                if not _meet(call, at):
                     continue
                 multiply(k, head, at.begin + key, at.keys, columns, tile)
                 multiply(v, head, at.begin + key, at.keys, dresult, dtile)
-                buckets, start, stride = _buckets_of_tile(problem, at, scratch)
-                _add_bias(problem, at, tile, buckets, start, stride)
-                if problem.activation == SOFTMAX:
+                buckets, start, stride = _buckets_of_tile(call, at, scratch)
+                _add_bias(call, at, tile, buckets, start, stride)
+                if call.activation == SOFTMAX:
                     softmax_with_slope(tile, at.keys, level, mean_gradient, dtile)
-                elif problem.activation == SILU:
+                elif call.activation == SILU:
                     silu_with_slope(tile, at.keys, dtile)
-                hide(problem, at, tile, np.float32(0.0))
-                hide(problem, at, dtile, np.float32(0.0))
+                hide(call, at, tile, np.float32(0.0))
+                hide(call, at, dtile, np.float32(0.0))
                 accumulate_rows(tile, dresult, head, at.begin + key, at.keys, dv)
                 accumulate_rows(dtile, columns, head, at.begin + key, at.keys, dk)
                 accumulate_columns(k, head, at.begin + key, at.keys, dtile, dcolumns)
-                _add_bias_gradient(problem, at, dtile, buckets, start, stride, dposition, dtime, ddecay)
-            store_columns(dcolumns, head, token, at.queries, problem.qk_scale, dq)
+                _add_bias_gradient(call, at, dtile, buckets, start, stride, dposition, dtime, ddecay)
+            store_columns(dcolumns, head, token, at.queries, call.qk_scale, dq)

@@ -14,18 +14,19 @@ from models.attention.sequences import Sequences
 class Mask:
     """What a query may see of its sequence; never another sequence. Without arguments: itself and all before.
 
-    Every token *stands* somewhere: the first token at 0, each one after that one further. The tokens of a
-    context (features of a user, say) have no order: all stand at 0, the first event after them at 1. All
-    candidates stand where the first of them does, at the end of the history (M-FALCON, arXiv 2402.17152).
-    Windows and position biases measure between where tokens stand.
+    Every token has a *logical position*, its index in the sequence, but for two kinds. The tokens of a
+    context (features of a user, say) have no order: all are at 0, the first event after them at 1. All
+    candidates are where the first of them is, at the end of the history (M-FALCON, arXiv 2402.17152). Windows
+    and position biases measure between logical positions.
 
-    A query sees itself; context tokens see the whole context; and a query sees what stands before it, if that
-    is less than `window` away, or belongs to the context or to the `prefix` tokens after it. So candidates
-    see the history, but not each other.
+    A query sees itself; context tokens see the whole context; and a query sees keys at lower logical
+    positions,
+    if these are less than `window` away, or belong to the context or to the `prefix` tokens after it. So
+    candidates see the history, but not each other.
     """
 
     window: int | None = None
-    """How near a key stands to be seen: itself and `window - 1` events before; None: any before."""
+    """Size of a local window: the query itself and `window - 1` events before; None: all before."""
     prefix: int = 0
     """Tokens at the front, after the context, that a window does not hide."""
     context: int = 0
@@ -47,7 +48,7 @@ class Mask:
 
     @property
     def shift(self) -> int:
-        """How far before its place in the sequence an event of the history stands."""
+        """Index less logical position of an event of the history."""
         return max(self.context - 1, 0)
 
     @property
@@ -60,8 +61,8 @@ class Mask:
         lengths = sequences.offsets.diff()
         return lengths if self.candidates is None else lengths - self.candidates
 
-    def stands(self, sequences: Sequences) -> Tensor:
-        """[sequences, max_length] int64 where each token stands; [1, max_length] where all are alike."""
+    def logical_positions(self, sequences: Sequences) -> Tensor:
+        """[sequences, max_length] int64 of each token; [1, max_length] where all sequences are alike."""
         place = torch.arange(sequences.max_length, device=sequences.offsets.device)[None]
         if self.candidates is not None:
             place = torch.minimum(place, self.history(sequences)[:, None])
@@ -76,8 +77,8 @@ class Mask:
         """
         _, present = sequences.padded_index()
         place = torch.arange(sequences.max_length, device=present.device)
-        stands = self.stands(sequences)
-        distance = stands[:, :, None] - stands[:, None, :]
+        positions = self.logical_positions(sequences)
+        distance = positions[:, :, None] - positions[:, None, :]
         near = distance > 0
         if self.window is not None:
             near &= (distance < self.window) | (place < self.front)

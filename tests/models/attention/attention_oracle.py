@@ -47,7 +47,7 @@ class Rules:
             return False
         if j < self.context + self.prefix or self.window is None:
             return True
-        return self.stand(i) - self.stand(j) < self.window
+        return self.logical_position(i) - self.logical_position(j) < self.window
 
 
 @dataclass
@@ -66,7 +66,7 @@ class Bias:
         """rab[i, j]; `row` is the query's row in the list of query times."""
         total = torch.zeros((), dtype=torch.float64)
         if self.position is not None:
-            total = total + self.position[max(0, rules.stand(i) - rules.stand(j))]
+            total = total + self.position[max(0, rules.logical_position(i) - rules.logical_position(j))]
         if self.query_time:
             apart = abs(self.query_time[row] - self.timestamp[j])
             if self.time is not None:

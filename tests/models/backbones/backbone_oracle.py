@@ -259,7 +259,11 @@ def fuxi(layer: Layer, x: Rows) -> Rows:
         for head in range(config.heads):
             if position is not None:
                 pieces.append(
-                    sum(position[max(0, rules.stand(i) - rules.stand(j))] * values[j, head] for j in seen)
+                    sum(
+                        position[max(0, rules.logical_position(i) - rules.logical_position(j))]
+                        * values[j, head]
+                        for j in seen
+                    )
                 )
             if time is not None:
                 apart = [abs(story.query_time[i] - story.timestamp[j]) for j in seen]
