@@ -1,4 +1,4 @@
-"""The record of every run in one CSV file, and what is made of it: means and spreads over seeds."""
+"""Results of runs: one line each in a CSV file; means and standard deviations over seeds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from behavior.errors import UserError
 from models.evaluation.targets import Split
 
 METRICS = ("ndcg@10", "hr@10")
-"""What is shown by default."""
+"""Metrics that are shown by default."""
 
 
 @dataclass(frozen=True)

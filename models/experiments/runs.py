@@ -1,4 +1,4 @@
-"""The runs of a table: which there are, which are done, and several at once."""
+"""The runs of an ablation table: planned, and trained and evaluated, several in parallel."""
 
 from __future__ import annotations
 
@@ -83,17 +83,17 @@ def plan_runs(
 
 
 def run_all(runs: Sequence[PlannedRun], data: str, jobs: int, split: Split = "test") -> Iterator[RunRecord]:
-    """Train and judge; gives each record as soon as its run is done.
+    """Train and evaluate; yields each record as soon as its run is done.
 
-    A run that was cut off goes on from its last checkpoint. With several jobs, each is a process of its own,
-    and takes one run after the other: small models leave most of a GPU idle. Where there are several GPUs,
+    An interrupted run resumes from its last checkpoint. With several jobs, each is a process of its own that
+    takes one run after the other: small models leave most of a GPU idle. Where there are several GPUs,
     jobs are spread over them. Where one fails, those beside it are still finished and given, no other begins,
     and its error is raised.
 
     Args:
         runs: what to run.
         data: the shard folder, or its url.
-        jobs: how many at once.
+        jobs: how many in parallel.
         split: what runs are to be compared on; the test split is read for `test` only.
     """
     if jobs <= 1 or len(runs) <= 1:
@@ -141,7 +141,7 @@ def _settle(places: SimpleQueue[str | None]) -> None:
 
 
 def run_one(run: PlannedRun, data: str, split: Split) -> RunRecord:
-    """Train one run, choose its checkpoint by validation, and read test, if at all, for that one."""
+    """Train one run; evaluate the checkpoint of its best validation on test, if test is asked for."""
     start, names = _Start(), [metric.name for metric in run.config.metrics()]
     result = train(run.config, data, run.folder, resume=run.folder.exists(), observer=start)
     test = evaluate(run.folder, "test", device=run.config.train.device) if split == "test" else {}

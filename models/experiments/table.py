@@ -1,4 +1,4 @@
-"""Tables of settings: what an ablation compares."""
+"""Ablation tables: settings to be compared, line by line."""
 
 from __future__ import annotations
 
@@ -19,14 +19,18 @@ Settings = dict[str, Any]
 
 
 class AblationTable(Config):
-    """Lines to compare: `rows` by name, or a `grid` of all combinations, or both."""
+    """Lines to compare: named `rows`, a `grid` (the Cartesian product of settings), or a grid for each row."""
 
     title: str = Field("", description="what the table shows")
-    recipe: str = Field("default", description="recipe of all lines: a name, or the path of a YAML file")
-    set: Settings = Field({}, description="settings of all lines, such as train.epochs: 50")
-    seeds: list[int] = Field([0], min_length=1, description="seeds of every line")
-    rows: dict[str, Settings] = Field({}, description="name of a line: its settings")
-    grid: dict[str, list[Any]] = Field({}, description="setting: its values; lines are all combinations")
+    recipe: str = Field(
+        "default", description="recipe that all lines start from: a name, or the path of a YAML file"
+    )
+    set: Settings = Field({}, description="settings shared by all lines, such as train.epochs: 50")
+    seeds: list[int] = Field(
+        [0], min_length=1, description="random seeds; every line is trained once with each"
+    )
+    rows: dict[str, Settings] = Field({}, description="name of a line: the settings in which it differs")
+    grid: dict[str, list[Any]] = Field({}, description="setting: its values; a line for every combination")
 
     @field_validator("rows", mode="before")
     @classmethod
