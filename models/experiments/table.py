@@ -19,7 +19,7 @@ Settings = dict[str, Any]
 
 
 class AblationTable(Config):
-    """Lines to compare: named `rows`, a `grid` (the Cartesian product of settings), or a grid for each row."""
+    """Lines to compare: named `rows`, a `grid` (a Cartesian product of settings), or a grid for each row."""
 
     title: str = Field("", description="what the table shows")
     recipe: str = Field(
