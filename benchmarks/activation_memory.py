@@ -65,7 +65,7 @@ def _kept(settings: dict[str, Any], blocks: int, compiled: bool) -> list[int]:
             [[1] * LENGTH] * sequences, timestamps=[[60 * at for at in range(LENGTH)]] * sequences
         )
         tokens = OneTokenPerEvent().tokens(batch)
-        x = torch.randn(batch.num_tokens, DIM, requires_grad=True)
+        x = torch.randn(batch.num_events, DIM, requires_grad=True)
         run(backbone, x, tokens)  # compiles, and makes what is made once a batch
         before = _allocated()
         out = run(backbone, x, tokens)

@@ -81,7 +81,7 @@ def run_loader(
     """The first and the second epoch of a fresh loader."""
     config = LoaderConfig(threads=0, sampling=SamplingConfig(**sampling), cache_mib=4096)
     loader = TrainLoader(ShardSource(shards, cache_bytes=4 << 30), config, max_length=length, **batch)  # type: ignore[arg-type]
-    return [timed(loader, lambda batch: (batch.num_tokens, batch.nbytes)) for _ in range(2)]
+    return [timed(loader, lambda batch: (batch.num_events, batch.nbytes)) for _ in range(2)]
 
 
 class Padded(Dataset[dict[str, torch.Tensor]]):

@@ -99,7 +99,7 @@ def run(config: RunConfig, shards: Path, device: torch.device, precision: str, e
         seconds.append(timed(train(loader), device))
         waits.append((loader.waited - before) / seconds[-1])
     made = list(loader)
-    tokens = sum(batch.num_tokens for batch in made)
+    tokens = sum(batch.num_events for batch in made)
     print(
         f"{precision}: {len(made)} steps, {tokens:,} tokens an epoch; seconds an epoch, medians of {epochs}"
     )
@@ -112,7 +112,7 @@ def run(config: RunConfig, shards: Path, device: torch.device, precision: str, e
     base = 0.0
     for kind, batches in kinds.items():
         there = [LossBatch(batch).to(device) for batch in batches]
-        positions = sum(batch.num_tokens for batch in batches)
+        positions = sum(batch.num_events for batch in batches)
         timed(train(there), device)
         spent = median(timed(train(there), device) for _ in range(epochs))
         base = base or spent

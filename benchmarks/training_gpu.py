@@ -170,7 +170,7 @@ def profile(shards: Path) -> Row:
     config = load_config("ml-1m/hstu-large")
     opened = open_shards(shards)
     batch = next(iter(make_loader(config, ShardSource(opened), opened.manifest.behaviors)))
-    return kernels_of(f"HSTU-large, {batch.num_tokens} tokens", Steps(config, shards, batch))
+    return kernels_of(f"HSTU-large, {batch.num_events} tokens", Steps(config, shards, batch))
 
 
 def kernels_of(name: str, step: Steps) -> Row:
@@ -194,7 +194,7 @@ def filled(shards: Path, sequences: int) -> list[Row]:
     length, rows = FILLED["max_length"], []
     batch = make_batch([length] * sequences)
     generator = torch.Generator().manual_seed(0)
-    items = torch.randint(2, 3000, (batch.num_tokens,), generator=generator)
+    items = torch.randint(2, 3000, (batch.num_events,), generator=generator)
     batch.item.copy_(items)
     batch.target.copy_(items.roll(-1))
     batch.behavior.fill_(1)
@@ -216,7 +216,7 @@ def filled(shards: Path, sequences: int) -> list[Row]:
         torch.cuda.reset_peak_memory_stats()
         ms = milliseconds(step)
         flops = step.task.flops()
-        tokens = float(batch.num_tokens)
+        tokens = float(batch.num_events)
         peak = peak_flops(torch.device("cuda"), "bf16-mixed")
         assert peak is not None
         alone = Batch([length] * sequences, 4, 128, "log-normal" if bias == "both" else "none")

@@ -90,7 +90,7 @@ def download(
             failures = 1 if _size(part) > before else failures + 1
             if failures >= _ATTEMPTS:
                 raise UserError(
-                    f"the download does not get on: {problem.reason}",
+                    f"the download failed: {problem.reason}",
                     where=url,
                     fix="check the network; the same command later goes on where it stopped",
                 ) from None
@@ -196,7 +196,7 @@ def _start_of(response: Any, have: int) -> int:
         return 0
     match = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
     if match is None or int(match.group(1)) != have:
-        raise UserError("the server sends another part of the file than was asked for", where=response.url)
+        raise UserError("the server returned another byte range than requested", where=response.url)
     return have
 
 

@@ -108,7 +108,7 @@ def _by_hand(name: str, source: Source) -> UserError:
     spec = spec_of(name)
     files = ", ".join(layout_of(spec))
     return UserError(
-        f"'{name}' has to be fetched by hand: {source.by_hand}",
+        f"'{name}' has to be downloaded by hand: {source.by_hand}",
         where=spec.homepage,
         fix=f"put {files} into one folder; then: lrm prepare {name} --input FOLDER --out DIR",
     )

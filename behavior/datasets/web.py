@@ -77,7 +77,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     ) -> urllib.request.Request | None:
         allowed = ("https",) if req.type == "https" else ("http", "https")
         if urlsplit(newurl).scheme not in allowed:
-            raise UserError(f"the server sends us on to '{newurl}', which is not safe", where=req.full_url)
+            raise UserError(f"the server redirects to '{newurl}', which is not safe", where=req.full_url)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 

@@ -105,7 +105,7 @@ def plan_addition(
         out: the data set, held by the caller (`behavior.shards.lock.exclusive`).
         files: paths or globs of the new files; see `group_files`.
         plan_of: plans the input.
-        full: prepare everything afresh from the old and new files.
+        full: prepare everything from scratch, from the old and new files.
         skip_bad_files: set event files aside that cannot be read at all.
 
     Raises:
@@ -187,7 +187,7 @@ def _id_type(role: str, spec: DatasetSpec, shards: ShardFolder) -> str:
         raise UserError(
             "the data set was made by an earlier version, which did not keep the type of its item ids",
             where="--append",
-            fix="add --full, which prepares old and new files together afresh",
+            fix="add --full, which prepares old and new files together from scratch",
         )
     return _stored_type(shards.users() if role == "user" else shards.items())
 
@@ -201,20 +201,20 @@ def _check(spec: DatasetSpec, old: Manifest, folder: str, full: bool) -> None:
         raise UserError(
             f"'{folder}' was made by another spec",
             where="SPEC",
-            fix="use the spec it was made by, or prepare everything afresh in another folder",
+            fix="use the spec it was made by, or prepare everything from scratch in another folder",
         )
     reasons = [] if full else reasons_against(spec)
     if reasons:
         raise UserError(
             "nothing can be added under this spec, since old rows would change: " + "; ".join(reasons),
             where="--append",
-            fix="add --full, which prepares old and new files together afresh",
+            fix="add --full, which prepares old and new files together from scratch",
         )
     if old.buckets is None and not full:
         raise UserError(
             f"'{folder}' was made by an earlier version that did not keep what adding needs",
             where="--append",
-            fix="add --full, which prepares old and new files together afresh",
+            fix="add --full, which prepares old and new files together from scratch",
         )
 
 

@@ -82,13 +82,13 @@ def not_there_yet(found: list[InputRecord], old: Manifest, base: str, full: bool
             raise UserError(
                 "this file is in the data set already, and has another size or modification time now",
                 where=record.path,
-                fix="leave it out, or add --full, which prepares old and new files together afresh",
+                fix="leave it out, or add --full, which prepares old and new files together from scratch",
             )
     if same:
         raise UserError(
             f"{len(same):,} of the {len(found):,} files to add are in the data set already",
             where=", ".join(record.path for record in same[:3]),
-            fix="leave them out, or add --full, which prepares old and new files together afresh",
+            fix="leave them out, or add --full, which prepares old and new files together from scratch",
         )
     return new
 

@@ -32,11 +32,11 @@ def lengths_of(values: Any) -> np.ndarray:
         return _from_arrow(values)
     lengths = np.asarray(values)
     if lengths.ndim != 1:
-        raise UserError(f"lengths have {lengths.ndim} dimensions", fix="give one whole number a sequence")
+        raise UserError(f"lengths have {lengths.ndim} dimensions", fix="give one integer per sequence")
     if lengths.dtype.kind not in "iu":
         if len(lengths):
             raise UserError(
-                f"lengths are whole numbers, not {lengths.dtype}", fix="convert them to integers first"
+                f"lengths are integers, not {lengths.dtype}", fix="convert them to integers first"
             )
         lengths = lengths.astype(np.int64)
     return lengths
@@ -50,7 +50,7 @@ def _from_arrow(values: pa.Array | pa.ChunkedArray) -> np.ndarray:
     if not pa.types.is_integer(kind):
         if not is_list(kind):
             raise UserError(
-                f"lengths are whole numbers or lists that have them, not {kind}",
+                f"lengths are integers or lists, not {kind}",
                 fix="convert them to integers first",
             )
         values = pc.list_value_length(values)
@@ -92,7 +92,7 @@ def whole_number(value: Any, name: str, most: int = LARGEST) -> int:
     try:
         number = operator.index(value)
     except TypeError:
-        raise UserError(f"{name} is a whole number, not {value!r}") from None
+        raise UserError(f"{name} is an integer, not {value!r}") from None
     if not 1 <= number <= most:
         raise UserError(f"{name} is a number from 1 to {most:,}, not {number:,}")
     return number

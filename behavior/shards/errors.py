@@ -22,7 +22,7 @@ def errors_told(out: Folder, what: str) -> Iterator[None]:
     except OSError as error:
         fix = "check the folder and its disk" if out.is_local else "check the address and credentials"
         if error.errno in _FULL:
-            fix = "make room, or write to another folder with --out"
+            fix = "free some space, or write to another folder with --out"
         raise UserError(f"{what} '{out}': {error.strerror or error}", where="--out", fix=fix) from error
 
 
@@ -43,7 +43,7 @@ def explained(error: OSError, out: Folder, *others: Folder) -> UserError | None:
     return UserError(
         f"cannot write: {problem}",
         where=file or str(out),
-        fix="make room, or write to another folder with --out",
+        fix="free some space, or write to another folder with --out",
     )
 
 

@@ -38,7 +38,7 @@ def expand(form: FileFormat, base: str) -> list[InputFile]:
         try:
             filesystem, path = fsspec.core.url_to_fs(full)
         except (ImportError, ValueError) as error:
-            raise UserError(f"'{full}' cannot be looked up: {error}", where="files of the spec") from None
+            raise UserError(f"'{full}' cannot be accessed: {error}", where="files of the spec") from None
         is_glob = any(mark in path for mark in "*?[") and not filesystem.exists(path)
         entries = _entries(filesystem, path, is_glob)
         if not entries:

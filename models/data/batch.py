@@ -26,18 +26,18 @@ class PackedBatch:
     """
 
     columns: Columns
-    """What is known of each token; always with `item`."""
+    """What is known of each event; always with `item`."""
     values: Mapping[str, Tensor]
-    """[tokens] each, of the dtype that its column declares."""
+    """[events] each, of the dtype that its column declares."""
     offsets: Tensor
-    """[sequences + 1] int64: where each sequence starts, then the number of tokens."""
+    """[sequences + 1] int64: where each sequence starts, then the number of events."""
     sequence: Tensor
     """[sequences] int64: row number of each sequence in the data set."""
     has_time: bool
     """Whether timestamps mean anything."""
 
     def __getitem__(self, name: str) -> Tensor:
-        """[tokens] a column.
+        """[events] a column.
 
         Raises:
             KeyError: the batch has no such column: nobody asked for it when the data set was opened.
@@ -49,37 +49,37 @@ class PackedBatch:
 
     @property
     def item(self) -> Tensor:
-        """[tokens] item id."""
+        """[events] item id."""
         return self["item"]
 
     @property
     def behavior(self) -> Tensor:
-        """[tokens] behavior id."""
+        """[events] behavior id."""
         return self["behavior"]
 
     @property
     def timestamp(self) -> Tensor:
-        """[tokens] seconds; zeros when the log has no time."""
+        """[events] seconds; zeros when the log has no time."""
         return self["timestamp"]
 
     @property
     def query_time(self) -> Tensor:
-        """[tokens] seconds: the instant at which the event after this one is predicted."""
+        """[events] seconds: the instant at which the event after this one is predicted."""
         return self["query_time"]
 
     @property
     def position(self) -> Tensor:
-        """[tokens] 0 for the oldest event of its window, then 1, 2, ..."""
+        """[events] 0 for the oldest event of its window, then 1, 2, ..."""
         return self["position"]
 
     @property
     def target(self) -> Tensor:
-        """[tokens] the item to predict; 0 where there is no loss."""
+        """[events] the item to predict; 0 where there is no loss."""
         return self["target"]
 
     @property
     def target_behavior(self) -> Tensor:
-        """[tokens] the behavior of the event to predict; 0 where there is none."""
+        """[events] the behavior of the event to predict; 0 where there is none."""
         return self["target_behavior"]
 
     @cached_property
@@ -88,7 +88,7 @@ class PackedBatch:
         return Sequences.from_offsets(self.offsets)
 
     @property
-    def num_tokens(self) -> int:
+    def num_events(self) -> int:
         return self.item.shape[0]
 
     @property
@@ -97,12 +97,12 @@ class PackedBatch:
 
     @property
     def lengths(self) -> Tensor:
-        """[sequences] tokens of each sequence."""
+        """[sequences] events of each sequence."""
         return self.offsets.diff()
 
     @property
     def max_length(self) -> int:
-        """Tokens of the longest sequence of this batch, 0 without sequences."""
+        """Events of the longest sequence of this batch, 0 without sequences."""
         return self.sequences.max_length
 
     @property
@@ -119,19 +119,19 @@ class PackedBatch:
     def empty(
         cls, lengths: npt.NDArray[np.int64], *, has_time: bool, columns: Columns = CORE, pin: bool = False
     ) -> PackedBatch:
-        """A batch whose token columns and rows are to be filled in, all in one buffer.
+        """A batch whose columns and row numbers are to be filled in, all in one buffer.
 
         One buffer goes to a device in one copy.
 
         Args:
-            lengths: [sequences] tokens of each.
+            lengths: [sequences] events of each.
             has_time: whether its timestamps will mean anything.
-            columns: of tokens.
+            columns: one value per event.
             pin: whether the buffer is page-locked, so that copies to a GPU need not block.
         """
-        tokens = int(lengths.sum())
-        buffer = _new_buffer(columns, tokens, len(lengths), pin=pin)
-        batch = cls._in(buffer, columns, tokens, len(lengths), has_time, tuple(lengths.tolist()))
+        events = int(lengths.sum())
+        buffer = _new_buffer(columns, events, len(lengths), pin=pin)
+        batch = cls._in(buffer, columns, events, len(lengths), has_time, tuple(lengths.tolist()))
         offsets = batch.offsets.numpy()
         offsets[0] = 0
         np.cumsum(lengths, out=offsets[1:])
@@ -142,13 +142,13 @@ class PackedBatch:
         cls,
         buffer: Tensor,
         columns: Columns,
-        tokens: int,
+        events: int,
         sequences: int,
         has_time: bool,
         known: tuple[int, ...] | Room,
     ) -> PackedBatch:
         """A batch of views into a buffer, and what is known of lengths."""
-        values, offsets, sequence = segments(buffer, columns, tokens, sequences)
+        values, offsets, sequence = segments(buffer, columns, events, sequences)
         batch = cls(columns, values, offsets, sequence, has_time)
         batch.__dict__["buffer"] = buffer
         batch.__dict__["sequences"] = (
@@ -160,7 +160,7 @@ class PackedBatch:
     def of_room(
         cls,
         buffer: Tensor,
-        tokens: int,
+        events: int,
         sequences: int,
         longest: int,
         *,
@@ -171,46 +171,46 @@ class PackedBatch:
 
         Args:
             buffer: [`buffer_size`] uint8, as `padded` fills it.
-            tokens: of the columns; those after the last sequence belong to none.
+            events: of the columns; those after the last sequence belong to none.
             sequences: some of them may be empty.
-            longest: no sequence has more tokens.
+            longest: no sequence has more events.
             has_time: whether timestamps mean anything.
-            columns: of tokens.
+            columns: one value per event.
         """
-        return cls._in(buffer, columns, tokens, sequences, has_time, Room(tokens, longest))
+        return cls._in(buffer, columns, events, sequences, has_time, Room(events, longest))
 
-    def padded(self, tokens: int, sequences: int, longest: int, buffer: Tensor | None = None) -> PackedBatch:
+    def padded(self, events: int, sequences: int, longest: int, buffer: Tensor | None = None) -> PackedBatch:
         """The same batch in a buffer of a given size, for steps that are captured once and replayed.
 
         Tokens after the last sequence belong to none and hold each column's fill value, sequences after the
         last are empty (their row number is -1), and lengths are no longer known on the host.
 
         Args:
-            tokens: room for so many, at least as many as there are.
+            events: room for so many, at least as many as there are.
             sequences: likewise.
-            longest: no sequence of any batch has more tokens.
+            longest: no sequence of any batch has more events.
             buffer: [`buffer_size`] uint8 to be filled; a new one by default.
 
         Raises:
             ValueError: the batch does not fit.
         """
-        if self.num_tokens > tokens or self.num_sequences > sequences or self.max_length > longest:
+        if self.num_events > events or self.num_sequences > sequences or self.max_length > longest:
             raise ValueError(
-                f"{self.num_tokens} tokens in {self.num_sequences} sequences of up to {self.max_length} do "
-                f"not fit into {tokens} in {sequences} of up to {longest}"
+                f"{self.num_events} events in {self.num_sequences} sequences of up to {self.max_length} do "
+                f"not fit into {events} in {sequences} of up to {longest}"
             )
         if buffer is None:
             device = self.item.device
             pin = device.type == "cpu" and self.item.is_pinned()
-            buffer = _new_buffer(self.columns, tokens, sequences, pin=pin, device=device)
+            buffer = _new_buffer(self.columns, events, sequences, pin=pin, device=device)
         padded = self.of_room(
-            buffer, tokens, sequences, longest, has_time=self.has_time, columns=self.columns
+            buffer, events, sequences, longest, has_time=self.has_time, columns=self.columns
         )
         for column in self.columns:
             room = padded[column.name]
-            room[: self.num_tokens] = self[column.name]
-            room[self.num_tokens :] = column.fill
-        padded.offsets.fill_(self.num_tokens)[: self.num_sequences + 1] = self.offsets
+            room[: self.num_events] = self[column.name]
+            room[self.num_events :] = column.fill
+        padded.offsets.fill_(self.num_events)[: self.num_sequences + 1] = self.offsets
         padded.sequence.fill_(-1)[: self.num_sequences] = self.sequence
         return padded
 
@@ -226,7 +226,7 @@ class PackedBatch:
         sequences = self.sequences
         if self.buffer is not None:
             known = sequences.room or sequences.lengths
-            size = self.num_tokens, self.num_sequences
+            size = self.num_events, self.num_sequences
             return self._in(move(self.buffer), self.columns, *size, self.has_time, known)
         moved = replace(
             self,
@@ -239,7 +239,7 @@ class PackedBatch:
         return moved
 
     def with_values(self, **changed: Tensor) -> PackedBatch:
-        """The same sequences with other values in some columns, [tokens] each; no longer one buffer."""
+        """The same sequences with other values in some columns, [events] each; no longer one buffer."""
         batch = replace(self, values={**self.values, **changed})
         batch.__dict__["sequences"] = self.sequences
         return batch
@@ -301,9 +301,9 @@ class PackedBatch:
 
 
 def _new_buffer(
-    columns: Columns, tokens: int, sequences: int, *, pin: bool, device: torch.device | None = None
+    columns: Columns, events: int, sequences: int, *, pin: bool, device: torch.device | None = None
 ) -> Tensor:
-    size = buffer_size(columns, tokens, sequences)
+    size = buffer_size(columns, events, sequences)
     return torch.empty(size, dtype=torch.uint8, pin_memory=pin, device=device)
 
 

@@ -21,11 +21,11 @@ def check_columns(columns: Columns, values: Mapping[str, Tensor]) -> None:
 
 
 def check_sequences(item: Tensor, offsets: Tensor, sequence: Tensor) -> None:
-    """Offsets rise from 0 to the number of tokens, and there is a row number for each sequence."""
+    """Offsets rise from 0 to the number of events, and there is a row number for each sequence."""
     _check_flat("offsets", offsets, torch.int64, item.device)
     _check_flat("sequence", sequence, torch.int64, item.device)
     if offsets.numel() == 0 or int(offsets[0]) != 0 or int(offsets[-1]) != len(item):
-        raise ValueError(f"offsets must run from 0 to the number of tokens, {len(item)}")
+        raise ValueError(f"offsets must run from 0 to the number of events, {len(item)}")
     if bool((offsets.diff() < 0).any()):
         raise ValueError("offsets must not fall")
     if len(sequence) != len(offsets) - 1:

@@ -18,7 +18,7 @@ class Collator:
 
     Args:
         columns: of the batch.
-        lengths: [sequences] tokens of each.
+        lengths: [sequences] events of each.
         time: whether a query knows the time of the event that it predicts.
         loss_on: which events carry loss: all, or those with a target behavior.
         has_time: whether timestamps mean anything.
@@ -48,8 +48,8 @@ class Collator:
         Args:
             data: where they are from.
             sequence: [sequences] number of each sequence in the data set.
-            event: [tokens] indices into the columns, sequence after sequence, oldest first.
-            target: [sequences] index of the event that the last token predicts.
+            event: [events] indices into the columns, sequence after sequence, oldest first.
+            target: [sequences] index of the event that the last event predicts.
         """
         begin, end = self.filled, self.filled + len(sequence)
         self.batch.sequence.numpy()[begin:end] = sequence

@@ -23,13 +23,13 @@ _RESERVED = ("offsets", "sequence")
 
 @dataclass(frozen=True)
 class Column:
-    """One value a token.
+    """One value per event.
 
     Attributes:
         name: by which the batch has it, `batch[name]`.
         dtype: int8, int16, int32, int64, float32 or float64. What indexes an embedding table must be int32 or
             int64, as torch wants it.
-        fill: the value of padding, that is, of tokens that belong to no sequence.
+        fill: the value of padding, that is, of rows that belong to no sequence.
         origin: how values are made of events; None for columns that only come with batches made by hand.
 
     Raises:

@@ -38,7 +38,7 @@ def event_column(shards: ShardFolder, stored: str, *, of_target: bool = False, n
     Args:
         shards: the data set.
         stored: name of the column in its sequence files.
-        of_target: the value of the event that a token predicts, instead of the token's own event.
+        of_target: the value of the event to predict (the label), instead of the event's own.
         name: in the batch; default: `stored`, and `target_<stored>` with `of_target`.
 
     Raises:

@@ -1,7 +1,7 @@
 """Origins: how the values of a batch's column are made of the events of sequences.
 
 An origin is a small immutable object. It names the columns of the sequence files that it needs, and fills the
-tokens of one column. Two columns of equal name are the same where their origins are equal.
+rows of one column. Two columns of equal name are the same where their origins are equal.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ IntArray = npt.NDArray[np.int64]
 class Samples:
     """Events that become consecutive sequences of a batch.
 
-    A token is an input event and predicts the next chosen event of its sequence. What the last token of a
+    Each chosen event predicts the next chosen event of its sequence. What the last event of a
     sequence predicts is named apart, since it need not be the event right after.
     """
 
@@ -34,9 +34,9 @@ class Samples:
     starts: IntArray
     """[sequences + 1] where each sequence starts in the columns of the batch."""
     event: IntArray
-    """[tokens] index of each token's event, sequence after sequence, oldest first."""
+    """[events] index of each chosen event, sequence after sequence, oldest first."""
     last_target: IntArray
-    """[sequences] index of the event that the last token predicts."""
+    """[sequences] index of the event that the last one predicts."""
     time_known: bool
     """Whether a query knows the time of the event that it predicts."""
     loss_on_all: bool
@@ -49,7 +49,7 @@ class Samples:
 
     @property
     def following(self) -> tuple[IntArray, IntArray, IntArray, IntArray]:
-        """Where the event is that each token predicts, as `_copy_next` takes it."""
+        """Where the event is that each event predicts, as `_copy_next` takes it."""
         return self.starts, self.event, self.first_event, self.last_target
 
 
@@ -64,14 +64,14 @@ class Origin(Protocol):
         """Fill in `out[samples.starts[0] : samples.starts[-1]]`.
 
         Args:
-            out: [tokens of the batch] the whole column.
-            samples: the sequences whose tokens are filled in.
+            out: [events of the batch] the whole column.
+            samples: the sequences that are filled in.
         """
 
 
 @dataclass(frozen=True)
 class Own:
-    """The value of the token's event itself."""
+    """The value of the event itself."""
 
     stored: str
     """Name of a column of the sequence files."""
@@ -87,7 +87,7 @@ class Own:
 
 @dataclass(frozen=True)
 class Next:
-    """The value of the event that the token predicts."""
+    """The value of the event to predict."""
 
     stored: str
     """Name of a column of the sequence files."""
@@ -104,7 +104,7 @@ class Next:
 class QueryTimestamp:
     """The instant of the prediction, in seconds.
 
-    The time of the event to predict when time is known (HSTU, arXiv 2402.17152), else the token's own.
+    The time of the event to predict when time is known (HSTU, arXiv 2402.17152), else the event's own.
     """
 
     reads: tuple[str, ...] = ("timestamp",)

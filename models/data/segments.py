@@ -12,25 +12,25 @@ ALIGNMENT = 128
 _INT64 = 8
 
 
-def buffer_size(columns: Columns, tokens: int, sequences: int) -> int:
+def buffer_size(columns: Columns, events: int, sequences: int) -> int:
     """Bytes of the buffer of a batch: a multiple of `ALIGNMENT`."""
-    of_tokens = sum(len(names) * aligned(tokens * dtype.itemsize) for dtype, names in columns.runs)
-    return of_tokens + aligned((sequences + 1) * _INT64) + aligned(sequences * _INT64)
+    of_events = sum(len(names) * aligned(events * dtype.itemsize) for dtype, names in columns.runs)
+    return of_events + aligned((sequences + 1) * _INT64) + aligned(sequences * _INT64)
 
 
 def segments(
-    buffer: Tensor, columns: Columns, tokens: int, sequences: int
+    buffer: Tensor, columns: Columns, events: int, sequences: int
 ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
     """Views into a buffer, one after the other.
 
     Args:
         buffer: [`buffer_size`] uint8.
-        columns: of tokens.
-        tokens: of each column.
+        columns: of events.
+        events: of each column.
         sequences: of the batch.
 
     Returns:
-        The columns by name, [tokens] of each one's dtype; offsets, [sequences + 1] int64; and row numbers of
+        The columns by name, [events] of each one's dtype; offsets, [sequences + 1] int64; and row numbers of
         sequences, [sequences] int64.
     """
     values: dict[str, Tensor] = {}
@@ -38,9 +38,9 @@ def segments(
     whole = buffer.view(torch.int64)
     for dtype, names in columns.runs:
         # All columns of a run in a few calls: a small batch is made in a hundred microseconds.
-        stride, size = aligned(tokens * dtype.itemsize), dtype.itemsize
+        stride, size = aligned(events * dtype.itemsize), dtype.itemsize
         typed = whole if dtype == torch.int64 else buffer.view(dtype)
-        rows = typed.as_strided((len(names), tokens), (stride // size, 1), begin // size)
+        rows = typed.as_strided((len(names), events), (stride // size, 1), begin // size)
         values.update(zip(names, rows.unbind(), strict=True))
         begin += len(names) * stride
     after = begin + aligned((sequences + 1) * _INT64)

@@ -1,4 +1,4 @@
-"""Layouts: which tokens the events of a batch become, and which of them ask what follows."""
+"""Layouts: which tokens the events of a batch become, and which of them are queries."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Layout(Protocol):
 
     An event may be one token, several (item and behavior, say) or none; tokens of context may stand in front
     of a sequence, and candidates at its end. Tokens of a sequence stand together, and sequences in the order
-    of the batch. Every event has a token that asks what follows it; one that has no token of its own asks by
-    the last token before it, so that there has to be one.
+    of the batch. Every event has a query token, whose output predicts the next event; that of an event
+    without a token of its own is the last token before it, so that there has to be one.
 
     A layout with parameters is an `nn.Module` that names their roles; the model then holds them.
 
@@ -60,7 +60,7 @@ class Layout(Protocol):
 
 
 class OneTokenPerEvent:
-    """One token an event, which is the sum of the event's vectors and asks what follows it.
+    """One token an event, the sum of the event's vectors, which is also its query token.
 
     Positions count from the oldest event of the window. A token attends to itself and all before it.
     """

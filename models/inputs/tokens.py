@@ -23,16 +23,17 @@ class Tokens:
     position: Tensor
     """[tokens] int64 row of learned and rotary position embeddings, below `Layout.max_tokens`."""
     timestamp: Tensor
-    """[tokens] int64 seconds: when each token happened, as a key."""
+    """[tokens] int64 seconds: the time of the event, that of each token as a key."""
     query_time: Tensor
-    """[tokens] int64 seconds: the instant at which each token asks, as a query."""
+    """[tokens] int64 seconds: the time of the prediction, that of each token as a query."""
     mask: Mask
     """Which tokens of its sequence a token attends to."""
     asking: Tensor | None = None
-    """[events] int64: the token whose output is the query for what follows each event; None: token i, for
-    event i."""
+    """[events] int64: index of the query token of each event, whose output is the query for what follows the
+    event; None: token i, for event i."""
 
     def queries(self, outputs: Tensor) -> Tensor:
-        """[events, dim] of [tokens, dim]: the output of the token that asks for each event."""
-        # Not `outputs[asking]`, whose gradient depends on the order of threads where tokens ask twice.
+        """[events, dim] of [tokens, dim]: the output of each event's query token."""
+        # Not `outputs[asking]`, whose gradient for a token that is the query of two events depends on the
+        # order of threads.
         return outputs if self.asking is None else F.embedding(self.asking, outputs)

@@ -77,7 +77,7 @@ def count_devices(config: TrainConfig) -> int:
     wanted = there if config.devices == "auto" else config.devices
     if on_gpu and wanted > there:
         raise UserError(
-            f"{wanted} GPUs are asked for and there are {there}",
+            f"{wanted} GPUs requested, {there} available",
             where=f"train.devices = {wanted}",
             fix=f"--devices {there}, or auto",
         )

@@ -27,7 +27,7 @@ class StepSize(NamedTuple):
     def holding(cls, step: LossBatch) -> StepSize:
         """The smallest size that holds a step."""
         batch = step.batch
-        return cls(*map(round_up, (batch.num_tokens, batch.num_sequences, len(step.positions))))
+        return cls(*map(round_up, (batch.num_events, batch.num_sequences, len(step.positions))))
 
 
 def round_up(count: int) -> int:

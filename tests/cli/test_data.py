@@ -95,7 +95,7 @@ def test_errors_say_what_where_and_what_to_do(
 ) -> None:
     by_hand = lrm("data", "fetch", "yelp", "--out", tmp_path)
     assert by_hand.code == 1
-    assert "has to be fetched by hand: accept the terms at Yelp" in by_hand.err
+    assert "has to be downloaded by hand: accept the terms at Yelp" in by_hand.err
     assert "where: https://business.yelp.com/" in by_hand.err
     assert "to do: put yelp_academic_dataset_review.json, " in by_hand.err
     unknown = lrm("data", "fetch", "ml-1", "--out", tmp_path)

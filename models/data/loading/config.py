@@ -28,7 +28,7 @@ class LoaderConfig(Config):
         ge=0,
         description="with batch_tokens: sequences to choose from, besides the next ones, to fill the batch",
     )
-    threads: int = Field(2, ge=0, description="threads that read ahead; 0: read when a batch is asked for")
+    threads: int = Field(2, ge=0, description="threads that read ahead; 0: read synchronously")
     prefetch: int = Field(4, ge=1, description="batches prefetched in the background, with threads > 0")
     cache_mib: int = Field(
         1024, ge=0, description="memory for decoded row groups that are kept for later epochs, in MiB"

@@ -108,12 +108,12 @@ def test_packing_is_nearly_perfect_for_many_short_sequences() -> None:
         ([], -3, "a pack of -3 tokens can hold nothing"),
         ([], float("nan"), "a budget is a finite number, not nan"),
         ([], "12", "a budget is a finite number, not '12'"),
-        ([1.0], 10, "lengths are whole numbers, not float64"),
-        ([True], 10, "lengths are whole numbers, not bool"),
+        ([1.0], 10, "lengths are integers, not float64"),
+        ([True], 10, "lengths are integers, not bool"),
         ([[1], [2]], 10, "lengths have 2 dimensions"),
         (pa.array([1, None, 2]), 10, "sequence 1 is null"),
         (pa.chunked_array([[[1]], [None]]), 10, "sequence 1 is null"),
-        (pa.array([1.0]), 10, "lengths are whole numbers or lists that have them, not double"),
+        (pa.array([1.0]), 10, "lengths are integers or lists, not double"),
     ],
 )
 def test_lengths_that_fit_no_pack(pack: object, lengths: object, budget: float, message: str) -> None:

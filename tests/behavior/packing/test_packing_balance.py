@@ -66,7 +66,7 @@ def test_costs_beyond_int32_are_spread_exactly() -> None:
         ([[1, 2]], 2, "costs are one number an item"),
         ([True], 2, "costs are one number an item"),
         ([1], 0, "parts is a number from 1 to 2,147,483,647, not 0"),
-        ([1], 1.5, "parts is a whole number, not 1.5"),
+        ([1], 1.5, "parts is an integer, not 1.5"),
     ],
 )
 def test_what_cannot_be_spread(costs: object, parts: int, message: str) -> None:
@@ -186,7 +186,7 @@ def test_a_steady_stream_fills_packs_and_none_waits_long() -> None:
     [
         ([1, 11], 10, 2, "sequence 1 has 11 units of weight, a pack holds 0 to 10"),
         ([1, -1], 10, 2, "sequence 1 has -1 units"),
-        ([1.5], 10, 2, "lengths are whole numbers, not float64"),
+        ([1.5], 10, 2, "lengths are integers, not float64"),
         (pa.array([1, None]), 10, 2, "sequence 1 is null"),
         ([1], 0, 2, "budget is a number from 1 to"),
         ([1], 10, 0, "packs is a number from 1 to"),

@@ -48,7 +48,7 @@ def test_absolute_paths_and_folders_within_the_input(tmp_path: Path) -> None:
         ("ratngs.csv", "there is no file .*ratngs.csv'.*(\n.*)*the folder has: ratings.csv"),
         ("*.tsv", "no file matches '\\*.tsv'"),
         ("nowhere/x.csv", "there is no file .*(\n.*)*there is no folder .*nowhere' either"),
-        ("nosuch://bucket/x.csv", "'nosuch://bucket/x.csv' cannot be looked up"),
+        ("nosuch://bucket/x.csv", "'nosuch://bucket/x.csv' cannot be accessed"),
     ],
 )
 def test_missing_files(files: str, message: str) -> None:

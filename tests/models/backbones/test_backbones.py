@@ -73,7 +73,7 @@ def randomized(config: BackboneConfig) -> nn.Module:
 def compare(config: BackboneConfig, batch: PackedBatch, dtype: torch.dtype, tolerance: float) -> None:
     torch.manual_seed(0)
     backbone = randomized(config)
-    x, gradient = torch.randn(2, batch.num_tokens, config.dim)
+    x, gradient = torch.randn(2, batch.num_events, config.dim)
     exact = {name: tensor.detach().double().requires_grad_() for name, tensor in backbone.named_parameters()}
     exact_x = x.double().requires_grad_()
     expected = oracle(exact_x, exact, config, batch)

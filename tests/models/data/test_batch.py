@@ -34,7 +34,7 @@ def test_by_default_the_next_event_is_the_target_and_gives_the_time(batch: Packe
 
 
 def test_sizes(batch: PackedBatch) -> None:
-    assert (batch.num_tokens, batch.num_sequences, batch.max_length) == (4, 3, 3)
+    assert (batch.num_events, batch.num_sequences, batch.max_length) == (4, 3, 3)
     assert batch.lengths.tolist() == [3, 0, 1]
     assert batch.sequences.lengths == (3, 0, 1)
 
@@ -47,7 +47,7 @@ def test_without_timestamps_there_is_no_time() -> None:
 
 def test_a_batch_may_be_empty() -> None:
     batch = PackedBatch.from_lists([])
-    assert (batch.num_tokens, batch.num_sequences, batch.max_length) == (0, 0, 0)
+    assert (batch.num_events, batch.num_sequences, batch.max_length) == (0, 0, 0)
 
 
 def test_moving_keeps_the_columns_and_the_known_lengths(batch: PackedBatch) -> None:
@@ -69,7 +69,7 @@ def test_batches_can_be_sent_to_other_processes(batch: PackedBatch) -> None:
         ({"item": torch.tensor([1, 2, 3])}, "differ in length"),
         ({"target": torch.tensor([1.0, 2.0, 0.0, 0.0])}, "target must be flat and int64"),
         ({"behavior": torch.ones(1, 4, dtype=torch.int64)}, "behavior must be flat and int64"),
-        ({"offsets": torch.tensor([0, 3, 3])}, "offsets must run from 0 to the number of tokens, 4"),
+        ({"offsets": torch.tensor([0, 3, 3])}, "offsets must run from 0 to the number of events, 4"),
         ({"offsets": torch.tensor([0, 3, 2, 4])}, "offsets must not fall"),
         ({"sequence": torch.tensor([0])}, "sequence has 1 rows for 3 sequences"),
         ({"position": torch.tensor([0, 1, 2, 3])}, "positions must count up from 0"),
@@ -95,12 +95,12 @@ def test_a_padded_batch_holds_the_same_and_knows_no_lengths() -> None:
         assert getattr(padded, column).tolist() == [*getattr(batch, column).tolist(), 0, 0, 0]
     assert padded.offsets.tolist() == [0, 3, 3, 5, 5, 5]
     assert padded.sequence.tolist() == [7, 8, 9, -1, -1]
-    assert (padded.num_tokens, padded.num_sequences, padded.max_length) == (8, 5, 4)
+    assert (padded.num_events, padded.num_sequences, padded.max_length) == (8, 5, 4)
     assert padded.sequences.lengths == ()
     assert padded.buffer is not None
     # All batches of this size lie alike in memory: one can be copied over another.
     assert padded.buffer.shape == batch.padded(8, 5, longest=4).buffer.shape  # type: ignore[union-attr]
     with pytest.raises(
-        ValueError, match="5 tokens in 3 sequences of up to 3 do not fit into 4 in 5 of up to 4"
+        ValueError, match="5 events in 3 sequences of up to 3 do not fit into 4 in 5 of up to 4"
     ):
         batch.padded(4, 5, longest=4)

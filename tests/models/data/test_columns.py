@@ -177,7 +177,7 @@ def test_a_column_of_ones_own_needs_its_declaration_alone(shards: ShardFolder) -
     for batch in TrainLoader(ShardSource(shards, columns=columns), max_length=3, batch_sequences=2):
         assert batch["gap"].dtype == torch.int32
         assert batch["gap"].tolist() == (batch.query_time - batch.timestamp).tolist()
-        assert batch.padded(64, 4, 8)["gap"][batch.num_tokens :].unique().tolist() == [-1]
+        assert batch.padded(64, 4, 8)["gap"][batch.num_events :].unique().tolist() == [-1]
 
 
 def test_few_columns_may_be_all_there_is(shards: ShardFolder) -> None:

@@ -80,7 +80,7 @@ def test_processes_share_all_samples_and_have_equally_many_steps(
             sizes = [batch.num_sequences for batch in batches]
             if "batch_tokens" in setup.batch:
                 budget = setup.batch["batch_tokens"] // replicas
-                assert max(batch.num_tokens for batch in batches) <= budget
+                assert max(batch.num_events for batch in batches) <= budget
             elif number < len(steps) - 1:
                 assert sum(sizes) == setup.batch["batch_sequences"]
             assert sum(sizes) < replicas or min(sizes) > 0

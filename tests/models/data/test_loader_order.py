@@ -62,7 +62,7 @@ def test_a_budget_of_tokens_is_nearly_full_and_holds_mostly_what_is_next_in_orde
     ]
     fills, delays = [], []
     for number, batches in enumerate(zip(*loaders, strict=True)):
-        fills += [batch.num_tokens / 8_192 for batch in batches]
+        fills += [batch.num_events / 8_192 for batch in batches]
         for batch in batches:
             delays.append(place[batch.sequence.numpy()].max() - place[batch.sequence.numpy()].min())
         assert loaders[0].position == loaders[1].position, number

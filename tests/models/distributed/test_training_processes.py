@@ -142,5 +142,5 @@ def test_the_devices_of_this_machine_are_counted(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     assert count_devices(settings("train.device=cuda", "train.devices=auto").train) == 4
-    with pytest.raises(UserError, match="8 GPUs are asked for and there are 4"):
+    with pytest.raises(UserError, match="8 GPUs requested, 4 available"):
         count_devices(settings("train.device=cuda", "train.devices=8").train)

@@ -18,7 +18,7 @@ from models.layers.roles import Role
 
 def rows_of(batch: PackedBatch) -> Tensor:
     """[events] the sequence of each event; of events past the last sequence, any."""
-    place = torch.arange(batch.num_tokens, device=batch.offsets.device)
+    place = torch.arange(batch.num_events, device=batch.offsets.device)
     return torch.searchsorted(batch.offsets[1:], place, right=True).clamp(max=batch.num_sequences - 1)
 
 

@@ -205,14 +205,14 @@ def test_replayed_cuda_graphs_take_every_layout(layout: str, kind: str, tmp_path
 @pytest.mark.parametrize("layout", SENTENCES)
 def test_tokens_are_made_without_reading_anything_back(layout: str) -> None:
     model, batch = make_model(layout, config_of("hstu")), batch_of(make_events(LENGTHS))
-    padded = batch.padded(tokens=20, sequences=6, longest=N)
+    padded = batch.padded(events=20, sequences=6, longest=N)
     with test_captured_step.NothingRead():
         x, tokens = model.embedding(padded)
         events = tokens.queries(x)
     assert len(x) == tokens.sequences.num_tokens == len(tokens.position)
     assert tokens.sequences.max_length == model.embedding.layout.max_tokens(N)
     exact_x, exact_tokens = model.embedding(batch)
-    assert torch.equal(events[: batch.num_tokens], exact_tokens.queries(exact_x))
+    assert torch.equal(events[: batch.num_events], exact_tokens.queries(exact_x))
     offsets = tokens.sequences.offsets.tolist()
     assert offsets[: len(LENGTHS) + 1] == exact_tokens.sequences.offsets.tolist()
     assert int(tokens.position.max()) < model.embedding.layout.max_tokens(N)
@@ -227,7 +227,7 @@ def test_a_batch_may_have_no_events(layout: str) -> None:
 
 def test_one_token_an_event_is_nothing_but_the_columns_of_the_batch() -> None:
     batch, layout = batch_of(make_events(LENGTHS)), make_layout("event", DIM)
-    tokens, vectors = layout.tokens(batch), torch.randn(batch.num_tokens, DIM)
+    tokens, vectors = layout.tokens(batch), torch.randn(batch.num_events, DIM)
     assert tokens.sequences is batch.sequences
     assert (tokens.position, tokens.timestamp) == (batch.position, batch.timestamp)
     assert tokens.query_time is batch.query_time

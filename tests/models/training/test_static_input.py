@@ -36,12 +36,12 @@ def test_every_column_is_put_in_with_its_dtype_and_fill() -> None:
     fixed = StaticInput(StepSize(5, 2, 3), first, longest=3, device=torch.device("cpu"))
     for batch in (first, then):
         fixed.put(LossBatch(batch))
-        found, empty = fixed.step().batch, 5 - batch.num_tokens
+        found, empty = fixed.step().batch, 5 - batch.num_events
         assert (found["device"].dtype, found["price"].dtype) == (torch.int32, torch.float32)
         assert found["device"].tolist() == batch["device"].tolist() + [-1] * empty
         assert found["price"].tolist() == batch["price"].tolist() + [0.5] * empty
         assert found.item.tolist() == batch.item.tolist() + [0] * empty
-        assert fixed.step().positions.tolist()[: batch.num_tokens - 1] == list(range(batch.num_tokens - 1))
+        assert fixed.step().positions.tolist()[: batch.num_events - 1] == list(range(batch.num_events - 1))
 
 
 def test_a_step_put_in_leaves_nothing_of_the_last_one() -> None:
@@ -52,7 +52,7 @@ def test_a_step_put_in_leaves_nothing_of_the_last_one() -> None:
     for batch in (long, short):
         fixed.put(LossBatch(batch))
         step = fixed.step()
-        count = batch.num_tokens
+        count = batch.num_events
         for column in CORE.names:
             values = getattr(step.batch, column).tolist()
             assert values == getattr(batch, column).tolist() + [0] * (12 - count), column

@@ -51,7 +51,7 @@ def test_compiled_blocks_give_the_same_and_compile_once(kind: str) -> None:
         packed = batch(sequences)
         results = []
         for module in (plain, compiled):
-            x = torch.linspace(-1, 1, packed.num_tokens * 8).view(-1, 8).requires_grad_()
+            x = torch.linspace(-1, 1, packed.num_events * 8).view(-1, 8).requires_grad_()
             y = module(x, tokens_of(packed))
             y.square().sum().backward()
             results.append((y, x.grad))

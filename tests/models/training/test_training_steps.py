@@ -76,7 +76,7 @@ def test_a_step_in_parts_has_the_gradient_of_all_positions_taken_one_by_one(shar
     assert taken is not None
     assert sum(loss.item() for loss in taken.losses) == pytest.approx(total.item(), rel=1e-5)
     assert taken.work.positions == len(single)
-    assert taken.work.tokens == sum(part.num_tokens for part in parts)
+    assert taken.work.tokens == sum(part.num_events for part in parts)
     assert taken.work.squared_lengths == sum(n * n for part in parts for n in part.lengths.tolist())
     expected = dict(oracle.named_parameters())
     for name, parameter in task.objective.named_parameters():
