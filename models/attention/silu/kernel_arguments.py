@@ -1,9 +1,10 @@
 """Groups of values that the kernels pass on to their parts, and the one group that they are compiled for.
 
 A group is a NamedTuple: to Triton (3.6 and 3.7) a tuple whose fields have names, which leaves no trace in
-machine code. Two limits: a function of Triton's cannot return None nor a constant within a group, so groups
-that hold such are made in the kernels themselves; and tensors and numbers come to a kernel one by one, since
-for the members of a group all is specialized, alignment and divisibility, or nothing.
+machine code. Two limits: a function of Triton's can return neither None nor a constant within a group, so
+groups that hold such are made in the kernels themselves; and Triton specializes every number in a tuple that
+is a kernel's argument, whatever `do_not_specialize` says, so what differs from batch to batch comes to a
+kernel one by one.
 """
 
 from __future__ import annotations

@@ -44,18 +44,18 @@ def _boundary_counts(
 
 
 class Sums(NamedTuple):
-    """In which the gradients of tables are summed; see `table_gradient`."""
+    """Accumulators of the tables' gradients; see `table_gradient`."""
 
     position_sums: Tensor | None
-    """[rows, numbers] int64, for a table of as many rows."""
+    """[rows, numbers] int64 in fixed point, for a table of as many rows."""
     time_sums: Tensor | None
     """[rows, numbers] int64: of each stripe of a tile, see `time_gradient`."""
     band: Tensor | None
     """[heads, tokens, 192], of the type of k: score gradients near the diagonal. Only with a time table."""
     max_norms: Tensor
-    """[2] int32"""
+    """[2] int32: the bits of the largest squared norms of a row of the output's gradient and of a value."""
     limit: float
-    """How many whole numbers the largest amount that one pair can give is; a power of two."""
+    """Fixed-point units of the largest score gradient there can be; a power of two."""
 
 
 class Backward(NamedTuple):

@@ -70,7 +70,7 @@ def _add_tiles(
     state, own, streamed, program, ranges, half_scale, bias, ADD_TILE: tl.constexpr,
     OWN_QUERIES: tl.constexpr, C: tl.constexpr,
 ):  # fmt: skip
-    """Add all tiles of some ranges, with the mask. A tile's span is asked for one tile ahead."""
+    """Add all tiles of some ranges, with the mask. A tile's span is loaded one tile ahead."""
     OWN_SIZE: tl.constexpr = C.QUERIES if OWN_QUERIES else C.KEYS
     SIZE: tl.constexpr = C.KEYS if OWN_QUERIES else C.QUERIES
     place = place_of_tile(ranges, 0, SIZE, C.MASK)

@@ -32,7 +32,7 @@ def load_rule(rules, num_sequences, sequence, start, length, window, front, cont
 
 @triton.jit
 def logical_position(place, rule):
-    """Where a token stands: at its place, but for context and candidates."""
+    """Of a token: its index in the sequence, but for context and candidates."""
     return tl.maximum(tl.minimum(place, rule.history) - tl.maximum(rule.context - 1, 0), 0)
 
 

@@ -104,7 +104,7 @@ def load_vector(table, varying, constant, COUNT: tl.constexpr):
 def _load_native(place, TYPE: tl.constexpr):
     """The float32, int32 or int64 at each address."""
     if TYPE.is_floating():
-        # Not as constant memory: what is asked for early would then be put off until it is needed.
+        # Not as constant memory: early loads would then be delayed until they are needed.
         return tl.inline_asm_elementwise(
             "ld.global.f32 $0, [$1];", "=f,l", [place], dtype=tl.float32, is_pure=True, pack=1
         )

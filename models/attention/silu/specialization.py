@@ -163,7 +163,7 @@ class KernelSet:
 
     @cached_property
     def position_sums(self) -> tuple[int, int]:
-        """Rows, and whole numbers in a row, in which the position table's gradient is summed."""
+        """Shape of the fixed-point accumulators of the position table's gradient."""
         size = _size(self.kind.position)
         return _rows(self.kind.position), -(-(BEFORE + size + BEHIND) // _ALIGNED) * _ALIGNED if size else 0
 

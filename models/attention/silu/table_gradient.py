@@ -56,8 +56,8 @@ _RICH = tl.constexpr(RICH)
 
 @triton.jit
 def fixed_point_scale(max_norms, limit):
-    """How many whole numbers an amount of 1 is, given the bits of the squared lengths of the longest given
-    gradient and of the longest value.
+    """Fixed-point units of 1, given the bits of the largest squared norms of a row of the output's gradient
+    and of a value.
 
     NaN, and so are the gradients of tables, where one of these squares is not finite. What else is not
     finite, q say, is not seen here; it makes the result NaN, and so the gradient given by any loss of it.
@@ -66,7 +66,7 @@ def fixed_point_scale(max_norms, limit):
     value = tl.load(max_norms + 1).to(tl.float32, bitcast=True)
     bound = _STEEPEST * tl.sqrt(given) * tl.sqrt(value)
     scale = limit / tl.maximum(bound, _LEAST)
-    # A power of two: whole numbers then do not depend on the bound, but for the digits that are cut off.
+    # A power of two: the bound then decides only how many digits are cut off.
     power = (scale.to(tl.int32, bitcast=True) & 0x7F800000).to(tl.float32, bitcast=True)
     # 0 * inf is NaN, as wanted.
     return power + 0.0 * bound
@@ -138,8 +138,8 @@ def add_tile(
 
 @triton.jit
 def flush_positions(pending, apart, sums):
-    """Send what is held of positions after a run; `apart` is the place of the first query less that of the
-    first key past the run."""
+    """Add what is pending of positions after a range of simple tiles; `apart` is the index of the first query
+    less that of the first key past the run."""
     if sums.position is not None:
         _add_atomically((pending[0], pending[1]), apart, sums)
         return tl.zeros_like(pending[0]), tl.zeros_like(pending[1]), pending[2], pending[3]
@@ -149,14 +149,14 @@ def flush_positions(pending, apart, sums):
 
 @triton.jit
 def flush_times(pending, sums):
-    """Send what is held of times."""
+    """Add what is pending of times."""
     if sums.time is not None:
         flush_lowest(pending[2], pending[3], sums.time, sums.scale)
 
 
 @triton.jit
 def _add_positions(first, second, blocks, apart, sums):
-    """Send all sums but the last two, which lie where the next tile of keys begins."""
+    """Add all sums but the last two, which lie where the next tile of keys begins, to memory."""
     parts = diagonals(blocks)
     BLOCKS: tl.constexpr = len(parts) - 2
     ready = (parts[0] + first, parts[1] + second)
@@ -168,7 +168,7 @@ def _add_positions(first, second, blocks, apart, sums):
 
 @triton.jit
 def _add_atomically(parts, apart, sums):
-    """Send 2, 4 or 8 parts of `diagonals`."""
+    """Add 2, 4 or 8 parts of `diagonals` to the position sums."""
     COUNT: tl.constexpr = len(parts)
     EACH: tl.constexpr = 8 // COUNT
     total, row, stripe, column = _totals(parts)
@@ -232,7 +232,7 @@ def finalize_kernel(
     position_sums, time_sums, max_norms, dposition, dtime, position_row, position_size, limit, output_scale,
     POSITION_ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """From whole numbers to gradients: a program for each BLOCK positions of a row, then one a bucket."""
+    """From fixed point to float32: a program for each BLOCK positions of a row, then one a bucket."""
     unit_value = output_scale / fixed_point_scale(max_norms, limit)
     blocks = (position_size + BLOCK - 1) // BLOCK
     program = tl.program_id(0)

@@ -151,7 +151,7 @@ def lowest_and_highest(ends):
 
 @triton.jit
 def span_of_tile(time, program, first, OWN_QUERIES: tl.constexpr, OWN_SIZE: tl.constexpr, SIZE: tl.constexpr):
-    """The span of a tile, zeros without a time table. Asked one tile ahead, to hide its latency."""
+    """The span of a tile, zeros without a time table. Requested one tile ahead, to hide its latency."""
     if time is not None:
         return find_span(time, program, first, OWN_QUERIES, OWN_SIZE, SIZE)
     else:

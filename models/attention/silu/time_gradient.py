@@ -39,12 +39,12 @@ BAND_MOST = 2**15
 _STRIPE, _BLOCK, _BAND = tl.constexpr(STRIPE), tl.constexpr(BLOCK), tl.constexpr(BAND)
 _BAND_MOST = tl.constexpr(BAND_MOST)
 
-# Below, `time_sums` are those of a head, and `scale` is how many whole numbers an amount of 1 is.
+# Below, `time_sums` are those of a head, and `scale` is the fixed-point scale: units of 1.
 
 
 @triton.jit
 def to_fixed_point(amount, scale):
-    """The whole numbers that are added up for an amount."""
+    """An amount in int64 units, rounded towards zero."""
     return (amount * scale).to(tl.int64)
 
 
@@ -62,7 +62,7 @@ def band_begin(first_query):
 
 @triton.jit
 def band_scale(limit):
-    """How many whole numbers an amount of 1 in the band is; `limit` is that of the largest amount."""
+    """Fixed-point units of 1 in the band; `limit` are those of the largest amount there can be."""
     return limit / _BAND_MOST
 
 
@@ -91,7 +91,7 @@ def add_lowest(rest, bucket, blocks, ends, time_sums, scale):
 
 @triton.jit
 def flush_lowest(rest, bucket, time_sums, scale):
-    """Send what is held, `[stripes, 8, 8]`, for a tile's lowest bucket."""
+    """Add what is pending, `[stripes, 8, 8]`, for a tile's lowest bucket."""
     _add_atomically(rest, time_sums + bucket, scale)
 
 
@@ -105,7 +105,7 @@ def _add_atomically(parts, place, scale):
 
 @triton.jit
 def add_beyond_few(dscores, low, high, counts, first_query, first_key, time_sums, scale):
-    """Send what lies beyond each boundary of a tile that spans few buckets, pair by pair, in order of
+    """Add what lies beyond each boundary of a tile that spans few buckets, pair by pair, in order of
     time."""
     count = load_counts(counts, first_query, low + 1, dscores.shape[0])
     for boundary in tl.range(low + 1, high + 1, num_stages=1):
