@@ -10,17 +10,16 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from behavior.spec.dataset_spec import load_spec
-from behavior.synthetic import SyntheticConfig, generate
 from models.config import load_config
 from models.training import train
+from tests.models.training.training_runs import circle
 from tests.models.warm import start
 
 SETTINGS = (
     "model.dim=8",
     "model.max_length=20",
-    "train.epochs=4",
-    "train.batch_sequences=16",
+    "train.epochs=8",
+    "train.batch_sequences=4",
     "train.log_every_steps=1",
     "train.checkpoint_every_steps=5",
     "train.device=cpu",
@@ -53,12 +52,7 @@ def logged(run: Path) -> int:
 
 @pytest.mark.slow
 def test_killed_at_random_it_resumes_to_the_same_curve_and_weights(tmp_path: Path) -> None:
-    from pipelines.prepare import prepare
-
-    log = generate(SyntheticConfig(users=200, items=80, interests=10, personas=4, mean_events=15))
-    spec, base = load_spec(log.write(tmp_path / "raw"))
-    shards = tmp_path / "shards"
-    prepare(spec, base, shards)
+    shards = circle(tmp_path / "shards")
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     finish(shards, whole)
     rng = random.Random(0)
