@@ -13,9 +13,10 @@ from behavior.errors import UserError
 from behavior.flow.manifest import manifest_of
 from behavior.flow.preparation import Preparation, absolute, prepare_afresh
 from behavior.flow.totals import Summary
-from behavior.shards.commit import JOB_FOLDER, commit, sweep
+from behavior.shards.commit import commit, sweep
 from behavior.shards.lock import exclusive
 from behavior.shards.manifest import Manifest
+from behavior.shards.owned import JOB_FOLDER
 from behavior.shards.storage import Folder, FolderLike, as_folder
 from behavior.sources.chunks import CHUNK_BYTES, Plan
 from behavior.sources.plan import plan_input

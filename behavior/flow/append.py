@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from behavior.errors import UserError
 from behavior.flow.manifest import build_manifest
-from behavior.flow.new_files import all_groups, found_files, group_files, not_there_yet, with_files
+from behavior.flow.new_files import all_groups, found_files, group_files, not_there_yet, place, with_files
 from behavior.flow.preparation import Preparation, count_partitions
 from behavior.flow.previous import Previous, reasons_against
 from behavior.flow.totals import Summary
@@ -19,6 +19,7 @@ from behavior.shards.commit import commit, mark, sweep
 from behavior.shards.folder import ShardFolder, open_shards
 from behavior.shards.manifest import Counts, FileEntry, HistoryEntry, InputRecord, Manifest
 from behavior.shards.names import REJECTED, logical
+from behavior.shards.owned import check_output
 from behavior.shards.storage import Folder
 from behavior.sources.chunks import Plan
 from behavior.spec.dataset_spec import DatasetSpec
@@ -116,7 +117,9 @@ def plan_addition(
     old = shards.manifest
     _check(spec, old, str(out), full)
     added = with_files(spec, group_files(spec, files))
-    new = not_there_yet(found_files(added, base), old, base, full)
+    found = found_files(added, base)
+    check_output(out, [place(record, base)[1] for record in found])
+    new = not_there_yet(found, old, base, full)
     if not new:
         sweep(out)
         return NothingToRead(old, True)
@@ -133,6 +136,7 @@ def plan_addition(
         sweep(out)
         return NothingToRead(old, True)
     entry, digest = _entry(old, new, plan.digest)
+    check_output(out, [file.path for file in plan.files])
     mark(out, {"spec_digest": spec.digest(), "input_digest": digest})
     preparation = Preparation(spec, base, plan, out, partitions, entry.version, previous, skip_bad_files)
     return Addition(preparation, digest, old, entry)

@@ -68,17 +68,17 @@ def not_there_yet(found: list[InputRecord], old: Manifest, base: str, full: bool
     Raises:
         UserError: some are there already, or have changed since; neither matters where all is redone.
     """
-    known = {_place(record, base): record for record in old.inputs}
+    known = {place(record, base): record for record in old.inputs}
     new: list[InputRecord] = []
     same: list[InputRecord] = []
     for record in found:
-        before = known.get(_place(record, base))
+        before = known.get(place(record, base))
         there = before is not None and (before.size, before.modified) == (record.size, record.modified)
         (same if there else new).append(record)
     if full or not new:
         return new
     for record in new:
-        if _place(record, base) in known:
+        if place(record, base) in known:
             raise UserError(
                 "this file is in the data set already, and has another size or modification time now",
                 where=record.path,
@@ -93,7 +93,7 @@ def not_there_yet(found: list[InputRecord], old: Manifest, base: str, full: bool
     return new
 
 
-def _place(record: InputRecord, base: str) -> tuple[int, str]:
+def place(record: InputRecord, base: str) -> tuple[int, str]:
     """What tells a file from others: its group and where it lies."""
     path = record.path
     if "://" not in path and not path.startswith("/"):
@@ -110,7 +110,7 @@ def all_groups(spec: DatasetSpec, old: Manifest, new: list[InputRecord], base: s
         for entry in old.history:
             for group, _, path in (file.partition("=") for file in entry.files):
                 groups[int(group) - 1].append(path)
-    there = {_place(record, base) for record in old.inputs}
-    for record in [*old.inputs, *(record for record in new if _place(record, base) not in there)]:
+    there = {place(record, base) for record in old.inputs}
+    for record in [*old.inputs, *(record for record in new if place(record, base) not in there)]:
         groups[record.group - 1].append(record.path)
     return groups

@@ -65,7 +65,8 @@ def prepare_afresh(
     Raises:
         UserError: the folder holds something else, or cannot be written.
     """
-    finished = claim(out, {"spec_digest": spec.digest(), "input_digest": plan.digest}, overwrite)
+    digests = {"spec_digest": spec.digest(), "input_digest": plan.digest}
+    finished = claim(out, digests, overwrite, [file.path for file in plan.files])
     if finished is not None:
         return finished
     version = version_of(out) + 1

@@ -10,7 +10,7 @@ Nothing that a manifest may name is removed on a guess: that there is no data se
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -19,33 +19,23 @@ from behavior.errors import UserError
 from behavior.shards.errors import errors_told
 from behavior.shards.folder import open_shards
 from behavior.shards.manifest import MANIFEST_NAME, Manifest, load_manifest
-from behavior.shards.names import (
-    ITEMS,
-    PARTITION_STATS,
-    REJECTED,
-    SEQUENCES,
-    STATS,
-    USERS,
-    VOCABULARY,
-    logical,
-    version_in,
-)
-from behavior.shards.storage import Folder
+from behavior.shards.names import version_in
+from behavior.shards.owned import JOB_FOLDER, OWN_FOLDERS, check_output, is_own, may_go
+from behavior.shards.storage import Folder, is_temporary
 
-JOB_FOLDER = ".lrm-job"
-"""Where a job keeps what is not for the data set; the mark in it says that the output folder is the job's."""
 _MARKER = f"{JOB_FOLDER}/job.json"
-_OWN_FILES = {PARTITION_STATS, ITEMS, USERS, STATS}
-_OWN_FOLDERS = (SEQUENCES, VOCABULARY, REJECTED, JOB_FOLDER)
 
 
-def claim(out: Folder, digests: dict[str, str], overwrite: bool) -> Manifest | None:
+def claim(
+    out: Folder, digests: dict[str, str], overwrite: bool, inputs: Iterable[str] = ()
+) -> Manifest | None:
     """Make an output folder ours for one job.
 
     Args:
         out: the folder.
         digests: spec_digest and input_digest of the job.
         overwrite: replace a data set that is there.
+        inputs: paths and URLs of its input files, none of which may lie in the folder.
 
     Returns:
         The manifest where the folder already holds this job's finished result (there is nothing to do), else
@@ -55,6 +45,7 @@ def claim(out: Folder, digests: dict[str, str], overwrite: bool) -> Manifest | N
         UserError: the folder holds something else, or cannot be written.
     """
     with errors_told(out, "cannot use"):
+        check_output(out, inputs)
         there = _look(out)
         marked = _own_job(out) == digests
         # A job of ours that was interrupted while it replaced a data set had leave to do so.
@@ -94,7 +85,7 @@ def version_of(out: Folder) -> int:
         if there.manifest is not None:
             return there.manifest.version
         said = there.record.get("version") if isinstance(there.record, dict) else None
-        written = [version_in(name) for name in out.names() if _is_own(name)]
+        written = [version_in(name) for name in out.names() if is_own(name)]
     return max([1, *written, *([said] if isinstance(said, int) else [])])
 
 
@@ -158,7 +149,9 @@ def _finished(
 
 
 def _refuse_foreign(out: Folder, found: _Found | None, digests: dict[str, str], overwrite: bool) -> None:
-    there = sorted({name.partition("/")[0] for name in out.names()})
+    # A job may have been killed while it wrote its mark, or any other file.
+    whole = [name for name in out.names() if not (is_own(name) and is_temporary(name.rpartition("/")[2]))]
+    there = sorted({name.partition("/")[0] for name in whole})
     if not there:
         return
     job = _own_job(out)
@@ -193,7 +186,8 @@ def _own_job(out: Folder) -> dict[str, str] | None:
 def sweep(out: Folder, kept: Collection[str] | None = None) -> None:
     """Remove all files of ours that the manifest does not name: an unfinished job, or an older version.
 
-    Where there is a manifest that cannot be used, only what certainly is a job's goes.
+    Only what has a name that this program gives is ours: a user's notes stay, wherever they lie. Where there
+    is a manifest that cannot be used, only what certainly is a job's goes.
 
     Args:
         out: the folder.
@@ -203,36 +197,27 @@ def sweep(out: Folder, kept: Collection[str] | None = None) -> None:
         UserError: the folder cannot be read or written. Where the manifest cannot be read nothing is removed.
     """
     with errors_told(out, "cannot clear"):
-        folders: tuple[str, ...] = _OWN_FOLDERS
+        usable = True
         whole = True
         if kept is None:
             there = _look(out)
             manifest = there.manifest if there is not None else None
             kept = {entry.path for entry in manifest.files} if manifest is not None else set()
             if there is not None and manifest is None:
-                folders = (JOB_FOLDER,)
+                usable = False
                 whole = there.is_ours  # else the mark alone says that the folder is ours
-        own = [name for name in out.names() if name not in kept and _is_own(name, folders)]
+        own = [name for name in out.names() if name not in kept and is_own(name, job_only=not usable)]
         # The mark goes last: without it, what is left would be taken for something else.
         for name in own:
-            if name != _MARKER:
+            if name != _MARKER and may_go(out, name):
                 out.remove(name)
         if not whole:
             return
         if _MARKER in own:
             out.remove(_MARKER)
-        for folder in folders:
-            inside = f"{folder}/"
-            if not any(name.startswith(inside) for name in kept) and not out.names(inside):
-                out.remove_tree(folder)
-
-
-def _is_own(name: str, folders: tuple[str, ...] = _OWN_FOLDERS) -> bool:
-    if name.startswith(tuple(f"{folder}/" for folder in folders)):
-        return True
-    # A file that was being written has a hidden name until it is whole.
-    hidden = name.startswith(".") and name.endswith(".tmp")
-    return hidden or (folders == _OWN_FOLDERS and logical(name) in _OWN_FILES)
+        out.remove_tree(JOB_FOLDER)
+        for folder in OWN_FOLDERS if usable else ():
+            out.remove_empty(folder)
 
 
 def commit(out: Folder, manifest: Manifest) -> None:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from behavior.errors import UserError
 from behavior.shards.manifest import FileEntry, Manifest, load_manifest
 from behavior.shards.names import ITEMS, PARTITION_STATS, SEQUENCES, STATS, USERS, VOCABULARY, logical
+from behavior.shards.owned import refuse_links
 from behavior.shards.storage import Folder, FolderLike, as_folder
 
 _RESTORE = "restore the file, or prepare the data again with --overwrite"
@@ -171,7 +172,9 @@ def open_shards(folder: FolderLike) -> ShardFolder:
         UserError: no folder, no manifest, a newer format version, or a file missing or of another size.
     """
     folder = as_folder(folder)
-    shards = ShardFolder(folder, load_manifest(folder))
+    manifest = load_manifest(folder)
+    refuse_links(folder)
+    shards = ShardFolder(folder, manifest)
     sizes = folder.sizes()
     for entry in shards.manifest.files:
         _check_size(folder, entry, sizes.get(entry.path))

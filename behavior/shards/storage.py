@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -28,6 +29,12 @@ _LOCAL_PREFIXES = ("file://", "local://")
 # pyarrow writes page headers of a few bytes between pages of megabytes.
 _BUFFER_BYTES = 1 << 20
 _TEMPORARY = ".tmp"
+_TEMPORARY_NAME = re.compile(rf"\.[0-9a-f]{{32}}{re.escape(_TEMPORARY)}")
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file has the name, without its folder, that `Folder.create` gives to one it is writing."""
+    return _TEMPORARY_NAME.fullmatch(name) is not None
 
 
 @dataclass(frozen=True)
@@ -161,6 +168,14 @@ class Folder:
                 shutil.rmtree(self.path / name)
             else:
                 (self.path / name).unlink()
+
+    def remove_empty(self, name: str) -> None:
+        """Remove a folder in which there is nothing; one with anything in it stays."""
+        if self.is_local:
+            with suppress(OSError):
+                (self.path / name).rmdir()
+        elif not self.names(f"{name}/"):
+            self.remove_tree(name)  # which only some file systems have
 
     @storage_errors()
     def make(self) -> None:

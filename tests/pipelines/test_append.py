@@ -16,9 +16,9 @@ import pytest
 import pipelines.prepare
 from behavior.config import parse_config
 from behavior.errors import UserError
-from behavior.shards.commit import JOB_FOLDER
 from behavior.shards.folder import open_shards
 from behavior.shards.names import logical
+from behavior.shards.owned import JOB_FOLDER
 from behavior.spec.dataset_spec import DatasetSpec
 from pipelines.append import append
 from pipelines.prepare import prepare
@@ -253,7 +253,7 @@ def test_files_that_are_there_are_not_added_again(logs: Path, out: Path) -> None
     for name in ("new-1.csv", "new-2.csv"):
         append(spec, str(logs), out, [str(logs / name)])
     (logs / "items.csv").write_text("item,brand\n1,b1\n")
-    (out / "sequences" / ".left.tmp").write_text("of a job that was killed")
+    (out / "sequences" / f".{'ab' * 16}.tmp").write_text("of a job that was killed")
     before = open_shards(out).manifest
     for names in (["new-1.csv"], ["new-2.csv", "new-1.csv"], ["old-*.csv"], ["../logs/new-?.csv"]):
         again = append(spec, str(logs), out, [str(logs / name) for name in names])

@@ -16,9 +16,9 @@ import pytest
 
 from behavior.errors import UserError
 from behavior.flow.memory import prepare_tables
-from behavior.shards.commit import JOB_FOLDER
 from behavior.shards.folder import open_shards
 from behavior.shards.lock import exclusive
+from behavior.shards.owned import JOB_FOLDER
 from behavior.shards.storage import Folder
 from behavior.spec.dataset_spec import load_spec
 from pipelines.prepare import prepare

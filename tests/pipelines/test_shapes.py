@@ -15,8 +15,8 @@ import pytest
 from behavior.config import parse_config
 from behavior.errors import UserError
 from behavior.flow.memory import prepare_tables
-from behavior.shards.commit import JOB_FOLDER
 from behavior.shards.folder import open_shards
+from behavior.shards.owned import JOB_FOLDER
 from behavior.shards.storage import Folder
 from behavior.spec.dataset_spec import DatasetSpec
 from pipelines.append import append

@@ -16,11 +16,12 @@ from behavior.config import parse_config
 from behavior.errors import UserError
 from behavior.flow import previous
 from behavior.flow.previous import Previous
-from behavior.shards.commit import JOB_FOLDER, claim, commit, sweep, version_of
+from behavior.shards.commit import claim, commit, sweep, version_of
 from behavior.shards.folder import open_shards
 from behavior.shards.lock import exclusive
 from behavior.shards.manifest import MANIFEST_NAME, load_manifest
 from behavior.shards.names import versioned
+from behavior.shards.owned import JOB_FOLDER
 from behavior.shards.storage import Folder
 from behavior.spec.dataset_spec import DatasetSpec
 from pipelines.append import append

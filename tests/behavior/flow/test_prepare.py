@@ -10,8 +10,8 @@ import pytest
 
 import behavior
 from behavior.errors import UserError
-from behavior.shards.commit import JOB_FOLDER
 from behavior.shards.lock import exclusive
+from behavior.shards.owned import JOB_FOLDER
 from behavior.shards.storage import Folder
 from tests.behavior.logs import make_spec
 
