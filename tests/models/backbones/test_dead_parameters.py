@@ -16,7 +16,7 @@ from tests.models.backbones.test_backbone_settings import VARIATIONS
 
 N = 9
 # Far above what float64 rounds, far below what anything that matters has.
-ROUNDING = 1e-12
+ROUNDING = 1e-13
 
 
 def named(variation: dict[str, Any]) -> str:
