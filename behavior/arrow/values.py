@@ -20,6 +20,7 @@ _CLIP_SECONDS = 2**42
 shown says enough."""
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _REFUSED = (pa.ArrowInvalid, pa.ArrowNotImplementedError)
+_FLOAT32 = pa.float32()
 _FLOAT = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 
 
@@ -87,26 +88,33 @@ def _parse_integers_one_by_one(array: pa.Array) -> tuple[pa.Array, np.ndarray]:
     return numbers, mask(numbers.is_valid())
 
 
-def parse_floats(array: pa.Array) -> tuple[pa.Array, np.ndarray]:
-    """Any column as float32.
+def parse_floats(array: pa.Array, to: pa.DataType = _FLOAT32) -> tuple[pa.Array, np.ndarray]:
+    """Any column as numbers.
+
+    Args:
+        array: numbers or text.
+        to: float32, or float64 for what is still to be computed with. Both take the same values for numbers:
+            those that float32 can hold.
 
     Returns:
-        float32, null where there is no finite number; and the mask of the valid ones: finite numbers, and
+        Numbers, null where there is no finite one; and the mask of the valid ones: finite numbers, and
         missing values (null, empty, NaN). Text that is no number, and infinity, are not.
     """
     kind = array.type
     good = np.ones(len(array), bool)
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
-        values = array.cast(pa.float32(), safe=False)
+        values = array.cast(to, safe=False)
     else:
-        values, good = _floats_of_text(array)
+        values, good = _floats_of_text(array, to)
     numbers = values.to_numpy(zero_copy_only=False)
-    return pa.array(numbers, mask=~np.isfinite(numbers)), good & ~np.isinf(numbers)
+    with np.errstate(over="ignore"):
+        stored = numbers.astype(np.float32)
+    return pa.array(numbers, mask=~np.isfinite(stored)), good & ~np.isinf(stored)
 
 
-def _floats_of_text(array: pa.Array) -> tuple[pa.Array, np.ndarray]:
+def _floats_of_text(array: pa.Array, to: pa.DataType) -> tuple[pa.Array, np.ndarray]:
     try:
-        values = array.cast(pa.string()).cast(pa.float32())
+        values = array.cast(pa.string()).cast(to)
     except _REFUSED:
         values = None  # one bad value spoils the cast: which one it is, the pattern tells below
     if values is not None and np.isfinite(values.drop_null().to_numpy()).all():
@@ -114,7 +122,7 @@ def _floats_of_text(array: pa.Array) -> tuple[pa.Array, np.ndarray]:
     text = pc.utf8_trim_whitespace(parse_text(array)[0])
     number = mask(pc.match_substring_regex(text, _FLOAT))
     missing = mask(array.is_null()) | mask(pc.is_in(pc.utf8_lower(text), value_set=pa.array(["", "nan"])))
-    values = pc.if_else(pa.array(number), text, pa.scalar(None, pa.string())).cast(pa.float32())
+    values = pc.if_else(pa.array(number), text, pa.scalar(None, pa.string())).cast(to)
     return values, number | missing
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from behavior.arrow.coded import codes_of
 from behavior.arrow.values import parse_floats, parse_integers, parse_text
 from behavior.errors import UserError
 from behavior.spec.dataset_spec import Feature
@@ -30,7 +31,7 @@ def canonical(feature: Feature, values: pa.Array) -> pa.Array:
     | categorical, hashed | string, null where missing or blank |
     | multi_categorical | list of string without nulls and blanks; empty where missing |
     | text | list of its lower-cased words: letters, marks and digits |
-    | numeric | float32, null where it is no finite number |
+    | numeric | float64, null where it is no finite number; only what is stored is rounded to float32 |
 
     What is canonical already stays as it is.
 
@@ -39,7 +40,7 @@ def canonical(feature: Feature, values: pa.Array) -> pa.Array:
         values: a raw column of any type.
     """
     if feature.kind == "numeric":
-        return parse_floats(values)[0]
+        return parse_floats(values, pa.float64())[0]
     if feature.kind == "multi_categorical":
         return _without_blanks(_as_lists(values, feature.separator))
     if feature.kind == "text":
@@ -84,6 +85,14 @@ def parents(lists: pa.Array) -> np.ndarray:
     """Row of each value of a list column; a null row has none. [values] int64"""
     lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
     return np.repeat(np.arange(len(lists)), lengths)
+
+
+def once_a_row(lists: pa.Array) -> tuple[pa.Array, np.ndarray]:
+    """The distinct values of each row of a list column, and the row of each. [values] int64"""
+    values, rows = lists.flatten(), parents(lists)
+    codes, distinct = codes_of(values)
+    _, places = np.unique(rows * max(len(distinct), 1) + codes, return_index=True)
+    return values.take(pa.array(places)), rows[places]
 
 
 def _as_text(values: pa.Array) -> pa.Array:

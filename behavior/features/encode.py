@@ -152,7 +152,7 @@ class BucketEncoder(Encoder):
         )
 
     def encode(self, values: pa.Array, domains: Domains = None) -> pa.Array:
-        numbers = _numbers(self.feature, values)
+        numbers = _numbers(self.feature, values).astype(np.float32)
         edges = np.array(self.boundaries, np.float32)
         buckets = FIRST_ID + np.searchsorted(edges, numbers, side="right")
         return pa.array(np.where(np.isnan(numbers), MISSING, buckets), pa.int32())
@@ -182,7 +182,7 @@ class NumberEncoder(Encoder):
         )
 
     def encode(self, values: pa.Array, domains: Domains = None) -> pa.Array:
-        numbers = _numbers(self.feature, values).astype(np.float64)
+        numbers = _numbers(self.feature, values)
         if self.mean is not None and self.deviation is not None:
             numbers = (numbers - self.mean) / self.deviation
         elif self.feature.transform == "log":
@@ -240,5 +240,5 @@ def _coded(
 
 
 def _numbers(feature: Feature, values: pa.Array) -> np.ndarray:
-    """float32, NaN where missing."""
+    """float64, NaN where missing."""
     return pc.fill_null(canonical(feature, values), float("nan")).to_numpy(zero_copy_only=False)

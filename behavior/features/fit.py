@@ -20,7 +20,7 @@ from typing import Generic, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from behavior.features.columns import Domains, keyed, parents
+from behavior.features.columns import Domains, keyed, once_a_row
 from behavior.features.encode import Encoder, VocabularyEncoder
 from behavior.features.vocabulary import IdCounts, Vocabulary, extend
 from behavior.spec.dataset_spec import Feature
@@ -112,6 +112,8 @@ class Fixed(Fitter[None]):
 class VocabularyFitter(Fitter[pa.Table]):
     """Counts of values: id (text; with its domain where the feature is `per_domain`), count, train_count.
 
+    Rows are counted: a value that a row repeats counts once.
+
     Attributes:
         feature: its settings; `min_count` and `max_size` leave values out of the vocabulary.
         oov: number of ids that values outside the vocabulary share.
@@ -141,7 +143,8 @@ class VocabularyFitter(Fitter[pa.Table]):
         keys = keyed(self.feature, values, domains)
         in_train = np.ones(len(keys), bool) if weights is None else np.asarray(weights) > 0
         if pa.types.is_list(keys.type):
-            keys, in_train = keys.flatten(), in_train[parents(keys)]
+            keys, rows = once_a_row(keys)
+            in_train = in_train[rows]
         there = keys.is_valid().to_numpy(zero_copy_only=False)
         return self.merge([state, self._counter.count(keys.drop_null(), in_train[there])])
 

@@ -52,8 +52,8 @@ class Moments:
     def deviation(self) -> float:
         """What standardizing divides by: the population's standard deviation, or 1 for equal values."""
         deviation = math.sqrt(self.squares / max(self.count, 1))
-        # Of equal values the rounding of float32 is left.
-        return deviation if deviation > 1e-7 * abs(self.mean) else 1.0
+        # Of equal values the rounding of the sums is left.
+        return deviation if deviation > 1e-12 * abs(self.mean) else 1.0
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class MomentsFitter(Fitter[Moments]):
         priorities: np.ndarray | None = None,
     ) -> Moments:
         numbers, times, _ = weighted(self.feature, values, weights)
-        return state.merge(Moments.of(numbers.astype(np.float64), times))
+        return state.merge(Moments.of(numbers, times))
 
     def merge(self, states: Sequence[Moments]) -> Moments:
         return reduce(Moments.merge, states, Moments())

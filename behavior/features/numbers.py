@@ -15,7 +15,7 @@ def weighted(
     """Finite numbers that have a weight.
 
     Returns:
-        The numbers (float32), their weights (int64), and their places among the values (int64).
+        The numbers (float64), their weights (int64), and their places among the values (int64).
     """
     column = canonical(feature, values)
     used = column.is_valid().to_numpy(zero_copy_only=False)

@@ -93,7 +93,7 @@ class QuantileFitter(Fitter[Weights]):
         priorities: np.ndarray | None = None,
     ) -> Weights:
         numbers, times, _ = weighted(self.feature, values, weights)
-        return self.merge([state, Weights(_unsigned_zero(numbers), times)])
+        return self.merge([state, Weights(_as_compared(numbers), times)])
 
     def merge(self, states: Sequence[Weights]) -> Weights:
         parts = [self.create(), *states]
@@ -141,7 +141,7 @@ class SampleFitter(Fitter[Sample]):
         if priorities is None:
             raise ValueError("a sample needs priorities")
         numbers, _, places = weighted(self.feature, values, weights)
-        return self.merge([state, Sample(priorities[places], _unsigned_zero(numbers))])
+        return self.merge([state, Sample(priorities[places], _as_compared(numbers))])
 
     def merge(self, states: Sequence[Sample]) -> Sample:
         parts = [self.create(), *states]
@@ -161,6 +161,6 @@ class SampleFitter(Fitter[Sample]):
         return BucketEncoder(self.feature, boundaries_of(values, ones, self.feature.quantiles))
 
 
-def _unsigned_zero(numbers: np.ndarray) -> np.ndarray:
-    """-0.0 becomes 0.0: they are equal, so that which of the two is kept would depend on the order."""
-    return numbers + np.float32(0)
+def _as_compared(numbers: np.ndarray) -> np.ndarray:
+    """As float32; -0.0 becomes 0.0: they are equal, and the one that is kept would depend on the order."""
+    return numbers.astype(np.float32) + np.float32(0)

@@ -49,7 +49,8 @@ __all__ = [
     "load_spec",
 ]
 
-MAX_BEHAVIORS = 127  # behavior ids are int8 in the shards
+MAX_NAMES = 127
+"""Behaviors, and domains, at most: their ids are int8 in the shards."""
 
 
 class DatasetSpec(Config):
@@ -125,9 +126,9 @@ class DatasetSpec(Config):
 
     def _check_names(self) -> None:
         known = self.behavior_names
-        if len(known) > MAX_BEHAVIORS:
-            raise ValueError(f"at most {MAX_BEHAVIORS} behaviors")
         for label, names in (("behaviors", known), ("domains", self.domain_names)):
+            if len(names) > MAX_NAMES:
+                raise ValueError(f"{label}: at most {MAX_NAMES}, not {len(names):,}: their ids are int8")
             if len(set(names)) != len(names):
                 raise ValueError(f"{label}: a name stands there twice")
         produced = [name for source in self.events for name in source.behavior.produces() or []]

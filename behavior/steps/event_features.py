@@ -37,7 +37,9 @@ def event_type(feature: Feature) -> pa.DataType:
     encoder = fixed_encoder(feature)
     if encoder is not None:
         return pa.float32() if encoder.entry.kind == "numeric" else pa.int32()
-    return pa.float32() if feature.kind == "numeric" else pa.string()
+    if feature.kind == "numeric":  # quantiles are compared as float32, but a mean is taken off first
+        return pa.float64() if feature.transform == "standardize" else pa.float32()
+    return pa.string()
 
 
 class EventFeatureReader:
@@ -68,10 +70,10 @@ class EventFeatureReader:
     def _read_one(self, feature: Feature, raw: RawBatch, require: Require) -> pa.Array:
         column = self.columns.get(feature.name)
         if column is None:
-            return pa.nulls(raw.num_rows, pa.float32() if feature.kind == "numeric" else pa.string())
+            return pa.nulls(raw.num_rows, pa.float64() if feature.kind == "numeric" else pa.string())
         array = raw.columns[column]
         if feature.kind == "numeric":
-            values, good = parse_floats(array)
+            values, good = parse_floats(array, pa.float64())
             require(good, lambda row: f"{feature.name} {shown(array, row)} is not a number")
             return values
         text = canonical(feature, array)

@@ -100,7 +100,7 @@ def test_several_categories_against_plain_python(
     feature = Feature(name="x", kind="multi_categorical", **setting | {"per_domain": False})
     column = pa.array(lists, pa.list_(pa.string()))
     encoder = fit(fitter_of(feature, oov), column.slice(0, 2), column.slice(2))
-    known = known_values(Counter(value for row in lists for value in row if value), feature)
+    known = known_values(Counter(value for row in lists for value in set(row) if value), feature)
     ids = encoder.encode(column)
     assert ids.type == pa.list_(pa.int32())
     assert ids.to_pylist() == [[expected_id(value, known, oov) for value in row if value] for row in lists]
@@ -209,3 +209,12 @@ def test_entries_of_older_data_sets() -> None:
         ("numeric", "standardize"),
     ):
         assert FeatureEntry.model_validate({"name": "x", "kind": kind}).encoding == encoding
+
+
+def test_a_value_that_a_row_repeats_counts_once() -> None:
+    feature = Feature(name="x", kind="multi_categorical", max_size=1)
+    raw = pa.array(["rare|rare|rare", "common", "common", "once"])
+    encoder = fit(fitter_of(feature, 1), raw)
+    assert encoder.vocabulary is not None
+    assert encoder.vocabulary.select(["value", "count"]).to_pylist() == [{"value": "common", "count": 2}]
+    assert encoder.encode(raw).to_pylist() == [[2, 2, 2], [3], [3], [2]]

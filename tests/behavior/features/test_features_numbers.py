@@ -102,6 +102,19 @@ def test_a_small_spread_around_a_large_mean_is_not_lost() -> None:
     assert encoder.entry.deviation == pytest.approx(every.std(), rel=1e-12)
 
 
+@pytest.mark.parametrize(("center", "spread"), [(35.6, 1e-5), (1.7e9, 10.0)])
+def test_numbers_keep_their_digits_until_they_are_stored(center: float, spread: float) -> None:
+    """Latitudes within metres and times within seconds: float32 has as many digits as they have in common."""
+    values = [center + spread * n for n in (-2, -1, 0, 1, 2)]
+    exact = [Fraction(value) for value in values]
+    mean = sum(exact) / 5
+    deviation = math.sqrt(sum((value - mean) ** 2 for value in exact) / 5)
+    expected = [float(value - mean) / deviation for value in exact]
+    for raw in (pa.array([repr(value) for value in values]), pa.array(values)):
+        got = fit(fitter_of(numeric(), 1), raw).encode(raw)
+        np.testing.assert_allclose(numbers_in(got), expected, rtol=1e-6, atol=1e-7)
+
+
 def test_logarithms_and_plain_numbers() -> None:
     raw = pa.array(["0", "-1", "1e30", "x", None, "0.5"])
     values = [0.0, -1.0, 1e30, math.nan, math.nan, 0.5]
