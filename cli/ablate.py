@@ -11,6 +11,7 @@ from behavior.errors import UserError
 from cli.console import out as console
 from cli.console import print_json, print_table
 from cli.evaluate import SplitName
+from cli.evaluate_tables import MISSES
 
 if TYPE_CHECKING:
     from models.experiments import Ablation, Comparison, RunRecord
@@ -99,6 +100,7 @@ def _line(record: RunRecord, ablation: Ablation, count: str) -> str:
 
 def _print(table: Comparison, ablation: Ablation) -> None:
     metrics = ablation.metrics
+    missed = {n: what for n, what in MISSES.items() if any(entry.get(n) for entry in table.lines)}
     rows = [
         (
             entry["line"],
@@ -106,10 +108,11 @@ def _print(table: Comparison, ablation: Ablation) -> None:
             entry["seeds"],
             entry["parameters"],
             f"{entry['minutes']:.1f}",
+            *(f"{entry.get(name, 0):,.0f}" for name in missed),
         )
         for entry in table.lines
     ]
-    header = ("line", *(name.upper() for name in metrics), "seeds", "parameters", "minutes")
+    header = ("line", *(name.upper() for name in metrics), "seeds", "parameters", "minutes", *missed.values())
     title = f"{table.title} ({ablation.split} split, time {table.times}, {table.devices})"
     print_table(title, header, rows)
 

@@ -9,6 +9,8 @@ from cli.console import out as console
 from cli.console import print_table
 
 _SLICES = 20
+MISSES = {"oov_targets": "unknown", "excluded_targets": "excluded"}
+"""Targets that count as not found, whatever the model: fields of a result, and what they are called."""
 
 
 def print_means(run: str, result: dict[str, Any]) -> None:
@@ -26,6 +28,16 @@ def print_means(run: str, result: dict[str, Any]) -> None:
         ]
         for name in names
     ]
+    rows += [
+        [
+            f"{what} targets",
+            result[name],
+            *([""] if intervals else []),
+            *(other.get(name) for other in others),
+        ]
+        for name, what in MISSES.items()
+        if name in result
+    ]
     counts = [f"{result[name]:,} {name}" for name in ("users", "targets") if name in result]
     print_table(f"{run}: {', '.join([result['split'], *counts])}", header, rows)
 
@@ -42,16 +54,27 @@ def print_breakdown(result: dict[str, Any]) -> None:
     names = [name for name in result if name.startswith(("ndcg@", "hr@"))]
     shown = sorted(names[:2], reverse=True)
     for attribute, parts in result.get("breakdown", {}).items():
+        missed = [name for name in MISSES if any(record.get(name) for record in parts.values())]
         largest = sorted(parts, key=lambda part: -parts[part]["targets"])[:_SLICES]
         rows = []
         for part in (part for part in parts if part in largest):
             record, row = parts[part], [part, parts[part]["targets"]]
+            row += [parts[part][name] for name in missed]
             for name in shown:
                 row += [record[name]]
                 row += [_interval(record["intervals"][name])] if "intervals" in record else []
             rows.append(row)
         columns = [[name, *(["95 %"] if "intervals" in result else [])] for name in shown]
-        print_table(f"by {attribute}", ["", "targets", *(name for pair in columns for name in pair)], rows)
+        print_table(
+            f"by {attribute}",
+            [
+                "",
+                "targets",
+                *(MISSES[name] for name in missed),
+                *(name for pair in columns for name in pair),
+            ],
+            rows,
+        )
         if len(parts) > len(largest):
             console.print(f"and {len(parts) - len(largest):,} smaller ones: --json has them", highlight=False)
 
@@ -81,7 +104,8 @@ def protocol(result: dict[str, Any]) -> str:
     """The protocol of the numbers, in one line; what does not apply to the task is left out."""
     parts = [f"time {result['time']}"] if "time" in result else []
     if "exclude_seen" in result:
-        parts.append(f"seen items {'removed' if result['exclude_seen'] else 'kept'}")
+        reason = f" ({result['exclude_seen_reason']})" if "exclude_seen_reason" in result else ""
+        parts.append(f"seen items {'removed' if result['exclude_seen'] else 'kept'}{reason}")
     if "candidates" in result:
         parts.append(f"{result['candidates']:,} candidates, ties count against the target")
     if "split_kind" in result:

@@ -28,6 +28,8 @@ class TrainProgress:
 
     def started(self, start: TrainStart) -> None:
         self.bars.update(self.task, total=start.epochs * start.steps_per_epoch, completed=start.step)
+        if start.warning:
+            self.bars.console.print(f"warning: {start.warning}", highlight=False, soft_wrap=True)
         if self.quiet:
             return
         skipped = f", {start.skipped_sequences:,} too short to train on" if start.skipped_sequences else ""
@@ -36,6 +38,11 @@ class TrainProgress:
             f"{start.tokens_per_epoch:,} tokens an epoch; time {start.time}",
             highlight=False,
         )
+        if start.validated:
+            kept = "removed" if start.exclude_seen else "kept"
+            reason = start.protocol.get("exclude_seen_reason")
+            seen = f"; seen items {kept} ({reason})" if reason else ""
+            self.bars.console.print(f"{start.validated:,} users are validated{seen}", highlight=False)
 
     def stepped(self, progress: StepProgress) -> None:
         note = f"loss {progress.loss:.4f}, {progress.tokens_per_second:,.0f} tokens/s"
@@ -48,8 +55,10 @@ class TrainProgress:
         if self.quiet:
             return
         metrics = validation.metrics
-        shown = ", ".join(f"{name.upper()} {metrics[name]:.4f}" for name in _shown(metrics))
+        shown = ", ".join(f"{name.upper()} {metrics[name]:.4f}" for name in _shown(metrics)) or "nobody"
         time = f", time {metrics['time']}" if "time" in metrics else ""
+        missed = metrics.get("oov_targets", 0) + metrics.get("excluded_targets", 0)
+        time += f", {missed:,} of {metrics['targets']:,} targets unknown or excluded" if missed else ""
         best = " (best)" if validation.is_best else ""
         self.bars.console.print(f"epoch {validation.epoch + 1}: valid {shown}{time}{best}", highlight=False)
 

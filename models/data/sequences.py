@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,18 +90,3 @@ def concat_sequences(parts: list[SequenceData]) -> SequenceData:
         about=parts[0].about,
         columns=parts[0].columns,
     )
-
-
-def repeats_targets(parts: Iterable[SequenceData]) -> bool:
-    """Whether any user has the same known item twice among the target behaviors of the training part.
-
-    Where nobody does, an item that was taken before cannot be the next one, and rankings leave it out.
-    """
-    return any(_repeats_targets(part) for part in parts)
-
-
-def _repeats_targets(data: SequenceData) -> bool:
-    chosen = data.is_target() & data.in_training() & (data.item >= data.about.first_item)
-    user = np.repeat(np.arange(data.num_sequences), data.lengths)[chosen]
-    pairs = np.sort(user * data.about.num_item_ids + data.item[chosen])
-    return bool((pairs[1:] == pairs[:-1]).any())

@@ -29,13 +29,15 @@ def break_down(
         resamples: of the bootstrap; 0: no intervals.
 
     Returns:
-        attribute -> slice -> `targets`, `users` (with such a target), means over those users of the means
+        attribute -> slice -> `targets`, `users` (with such a target), `oov_targets` and
+        `excluded_targets` (misses among them), means over those users of the means
         over their targets in the slice, and `intervals`. Slices without a target are left out.
     """
 
     def judge(chosen: Int64Array) -> dict[str, Any]:
         metrics = user_metrics(rankings.rank[chosen], cutoffs, rankings.user[chosen])
-        record: dict[str, Any] = {"targets": len(chosen), "users": len(metrics.user), **metrics.means()}
+        counts = {"targets": len(chosen), "users": len(metrics.user)} | rankings.misses(chosen)
+        record: dict[str, Any] = counts | metrics.means()
         return record | ({"intervals": intervals(metrics, resamples)} if resamples else {})
 
     return {

@@ -16,7 +16,7 @@ class EvaluationConfig(Config):
     exclude_seen: bool | Literal["auto"] = Field(
         "auto",
         description="remove items from a user's candidates that had a target behavior in the user's history; "
-        "auto: where no user repeats an item in the training part",
+        "auto: where at most 1 % of the events with a target behavior repeat an item of their user",
     )
     batch_size: int = Field(1024, ge=1, description="targets per evaluation batch")
     by: list[str] = Field(

@@ -32,8 +32,10 @@ class UserMetrics:
     """[users] whose they are, rising."""
 
     def means(self) -> dict[str, float]:
-        """Means over users; 0 where there are none."""
-        return dict(zip(self.names, (self.values.sum(0) / max(len(self.values), 1)).tolist(), strict=True))
+        """Means over users; none where there are no users: no metric of nobody is a number."""
+        if not len(self.values):
+            return {}
+        return dict(zip(self.names, (self.values.sum(0) / len(self.values)).tolist(), strict=True))
 
 
 def user_metrics(ranks: Float64Array, cutoffs: Sequence[int], user: Int64Array | None = None) -> UserMetrics:

@@ -4,29 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
 from behavior.errors import UserError
 from models.data.about import About
-from models.data.sequences import Int8Array, Int32Array, Int64Array, SequenceData, repeats_targets
+from models.data.sequences import Int8Array, Int32Array, Int64Array, SequenceData
 from models.distributed.processes import SINGLE, Processes, share_of
 from models.evaluation.config import EvaluationConfig
 from models.evaluation.metrics import Float64Array
 from models.evaluation.rankings import Rankings
 from models.evaluation.scores import Scores
+from models.evaluation.seen import SeenItems
 from models.evaluation.targets import Split, Targets, find_targets, seen_items
 
 Scorer = Callable[[SequenceData, Targets], Scores]
 """Scores for targets that have a history in the data. They may depend on the events before `stop` and on the
 time and behavior of the target, and on nothing else. One of several processes may have no targets."""
-
-
-def excludes_seen(parts: Iterable[SequenceData], setting: bool | Literal["auto"]) -> bool:
-    """Resolve the setting: `auto` is on where nobody's target-behavior items repeat in the training part."""
-    return not repeats_targets(parts) if setting == "auto" else setting
 
 
 def evaluate_scorer(
@@ -35,7 +31,7 @@ def evaluate_scorer(
     *,
     split: Split,
     config: EvaluationConfig,
-    exclude_seen: bool | None = None,
+    seen: SeenItems | None = None,
     processes: Processes = SINGLE,
 ) -> dict[str, Any]:
     """Rank a split and report means.
@@ -45,18 +41,17 @@ def evaluate_scorer(
         scorer: what is evaluated.
         split: valid or test.
         config: cutoffs, exclusion, batch size.
-        exclude_seen: the setting already resolved, where that is known.
+        seen: `config.exclude_seen` already resolved, where that is known.
         processes: those among which targets are divided.
 
     Returns:
-        `hr@k`, `ndcg@k`, `mrr@k` for each cutoff, means over users of the means over their targets; `split`,
+        `hr@k`, `ndcg@k`, `mrr@k` for each cutoff, means over users of the means over their targets (none of
+        them where nobody is evaluated); `split`,
         `users` and `targets` (evaluated), `users_without_history` (users left out: none of their targets has
         a history) and `targets_without_history` (left out), `oov_targets` and `excluded_targets` (misses
         among the targets), `candidates`, `exclude_seen`.
     """
-    rankings = rank_split(
-        parts, scorer, split=split, config=config, exclude_seen=exclude_seen, processes=processes
-    )
+    rankings = rank_split(parts, scorer, split=split, config=config, seen=seen, processes=processes)
     return rankings.summary(config.cutoffs)
 
 
@@ -66,7 +61,7 @@ def rank_split(
     *,
     split: Split,
     config: EvaluationConfig,
-    exclude_seen: bool | None = None,
+    seen: SeenItems | None = None,
     processes: Processes = SINGLE,
 ) -> Rankings:
     """Rank every target of a split among all known items; the others of its basket are candidates like any.
@@ -81,15 +76,15 @@ def rank_split(
         scorer: what ranks.
         split: valid or test.
         config: exclusion, batch size.
-        exclude_seen: the setting already resolved, where that is known.
+        seen: `config.exclude_seen` already resolved, where that is known.
         processes: those among which targets are divided.
 
     Raises:
         UserError: there are no sequences.
     """
-    exclude = excludes_seen(parts, config.exclude_seen) if exclude_seen is None else exclude_seen
+    seen = seen or SeenItems.resolve(parts, config.exclude_seen)
     ranked = [
-        _rank_part(data, scorer, split, processes, exclude_seen=exclude, batch_size=config.batch_size)
+        _rank_part(data, scorer, split, processes, exclude_seen=seen.excluded, batch_size=config.batch_size)
         for data in parts
     ]
     if not ranked:
@@ -106,7 +101,7 @@ def rank_split(
         behavior=joined("behavior"),
         rank=_all_ranks(ranked, processes),
         split=split,
-        exclude_seen=exclude,
+        seen=seen,
         users_without_history=sum(part.users_without_history for part in ranked),
         targets_without_history=sum(part.targets_without_history for part in ranked),
         about=ranked[0].about,

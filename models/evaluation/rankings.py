@@ -10,6 +10,7 @@ import numpy as np
 from models.data.about import About
 from models.data.sequences import Int8Array, Int32Array, Int64Array
 from models.evaluation.metrics import Float64Array, ranking_metrics
+from models.evaluation.seen import SeenItems
 from models.evaluation.targets import Split
 
 
@@ -24,16 +25,22 @@ class Rankings:
     behavior: Int8Array  # [targets] behavior id
     rank: Float64Array  # [targets] from 1; infinite for a miss
     split: Split
-    exclude_seen: bool
+    seen: SeenItems
+    """Whether items that a user had before were removed from the candidates."""
     users_without_history: int
     """Users left out: none of their targets has a history."""
     targets_without_history: int
     """Targets left out."""
     about: About
 
+    def misses(self, chosen: Int64Array | slice = slice(None)) -> dict[str, int]:
+        """Misses of some targets: `oov_targets`, unknown ids; `excluded_targets`, removed as seen items."""
+        unknown = self.item[chosen] < self.about.first_item
+        removed = np.isinf(self.rank[chosen]) & ~unknown
+        return {"oov_targets": int(unknown.sum()), "excluded_targets": int(removed.sum())}
+
     def summary(self, cutoffs: list[int]) -> dict[str, Any]:
         """Metrics and counts, as `evaluate_scorer` returns them."""
-        oov = int((self.item < self.about.first_item).sum())
         return {
             **ranking_metrics(self.rank, cutoffs, self.user),
             "split": self.split,
@@ -41,8 +48,7 @@ class Rankings:
             "targets": len(self.rank),
             "users_without_history": self.users_without_history,
             "targets_without_history": self.targets_without_history,
-            "oov_targets": oov,
-            "excluded_targets": int(np.isinf(self.rank).sum()) - oov,
+            **self.misses(),
             "candidates": self.about.num_items,
-            "exclude_seen": self.exclude_seen,
+            "exclude_seen": self.seen.excluded,
         }

@@ -41,7 +41,7 @@ class RankingEvaluation:
         about: dict[str, Any] | None = None,
     ) -> RankingEvaluation:
         """Rankings that were made by these settings."""
-        resolved = config.model_copy(update={"exclude_seen": rankings.exclude_seen})
+        resolved = config.model_copy(update={"exclude_seen": rankings.seen.excluded})
         return cls(rankings, resolved, shards, about or {})
 
     @property
@@ -57,11 +57,16 @@ class RankingEvaluation:
         """Everything there is to say; docs/evaluation.md describes each field.
 
         Returns:
-            As `models.evaluation.ranking.evaluate_scorer`; `split_kind`, `split_targets`, and of a temporal
-            split `valid_at` and `test_at`; what ranked; `intervals`, by metric, and `breakdown`, as
-            `models.evaluation.breakdown.break_down`, where the settings ask for them.
+            As `models.evaluation.ranking.evaluate_scorer`; `exclude_seen_reason`; `split_kind`,
+            `split_targets`, and of a temporal split `valid_at` and `test_at`; what ranked; `intervals`, by
+            metric, and `breakdown`, as `models.evaluation.breakdown.break_down`, where the settings ask.
+
+        Raises:
+            UserError: nobody is evaluated.
         """
+        self._check_somebody()
         config, result = self.config, self.rankings.summary(self.config.cutoffs)
+        result["exclude_seen_reason"] = self.rankings.seen.reason
         result |= split_facts(self.shards) | self.about
         if config.bootstrap:
             result["intervals"] = intervals(self.metrics(), config.bootstrap)
@@ -70,6 +75,19 @@ class RankingEvaluation:
                 self.rankings, config.by, self.shards, cutoffs=config.cutoffs, resamples=config.bootstrap
             )
         return result
+
+    def _check_somebody(self) -> None:
+        """Raise UserError where there is no target, and so no metric."""
+        if len(self.rankings.rank):
+            return
+        left_out = self.rankings.targets_without_history
+        why = f"none of its {left_out:,} targets has a history" if left_out else "it has no targets"
+        raise UserError(
+            f"nobody is evaluated on the {self.split} split: {why}",
+            where=self.shards.where(),
+            fix="prepare the data with another split, or with users who have more events (at least 3 for "
+            "leave_one_out)",
+        )
 
 
 def as_rankings(evaluation: object) -> RankingEvaluation:

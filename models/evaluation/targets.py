@@ -50,6 +50,12 @@ def find_targets(data: SequenceData, split: Split) -> Targets:
     return Targets(sequence, stop, event)
 
 
+def evaluated_users(data: SequenceData, split: Split) -> int:
+    """Users of whom a target is ranked: it has a history."""
+    targets = find_targets(data, split)
+    return len(np.unique(targets.sequence[targets.stop > data.offsets[targets.sequence]]))
+
+
 def seen_items(data: SequenceData, targets: Targets) -> tuple[Int64Array, Int64Array]:
     """Known items with a target behavior anywhere in the whole history of each target.
 

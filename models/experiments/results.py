@@ -16,6 +16,9 @@ from models.evaluation.targets import Split
 METRICS = ("ndcg@10", "hr@10")
 """Metrics that are shown by default."""
 
+MISSES = ("oov_targets", "excluded_targets")
+"""Targets that count as not found, whatever the model."""
+
 
 @dataclass(frozen=True)
 class RunRecord:
@@ -34,7 +37,7 @@ class RunRecord:
     time: str
     """Whether queries knew the time of what they predict."""
     test: dict[str, float]
-    """Empty where runs were compared on the validation split."""
+    """Metrics and `MISSES`; empty where runs were compared on the validation split."""
     valid: dict[str, float]
     best_epoch: int
     """From 1; of the checkpoint that was judged."""
@@ -104,7 +107,7 @@ def summarize(
 
     Returns:
         `line`, `seeds`, the mean of each metric on the split and, with several seeds, its standard
-        deviation as `metric sd`; `parameters`, `minutes` (mean).
+        deviation as `metric sd`; `MISSES` (mean) where the records tell; `parameters`, `minutes` (mean).
     """
     lines: dict[str, list[RunRecord]] = {}
     for record in records:
@@ -116,6 +119,9 @@ def summarize(
             values = [run.metrics(split)[metric] for run in runs]
             entry[metric] = statistics.fmean(values)
             entry[f"{metric} sd"] = statistics.stdev(values) if len(values) > 1 else None
+        for name in MISSES:
+            if all(name in run.metrics(split) for run in runs):
+                entry[name] = statistics.fmean(run.metrics(split)[name] for run in runs)
         entry["parameters"] = runs[0].parameters
         entry["minutes"] = statistics.fmean(run.minutes for run in runs)
         summary.append(entry)

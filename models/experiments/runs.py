@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from behavior.errors import UserError
 from behavior.shards.folder import open_shards
 from behavior.shards.storage import FolderLike
 from behavior.versions import NOT_INSTALLED, installed_version
@@ -23,7 +24,7 @@ from models.config import RunConfig
 from models.evaluate_run import evaluate
 from models.evaluation.targets import Split
 from models.experiments.identity import run_digest
-from models.experiments.results import RunRecord
+from models.experiments.results import MISSES, RunRecord
 from models.experiments.table import AblationTable
 from models.training import train
 from models.training.observer import Silent, TrainStart
@@ -144,6 +145,14 @@ def run_one(run: PlannedRun, data: str, split: Split) -> RunRecord:
     """Train one run; evaluate the checkpoint of its best validation on test, if test is asked for."""
     start, names = _Start(), [metric.name for metric in run.config.metrics()]
     result = train(run.config, data, run.folder, resume=run.folder.exists(), observer=start)
+    noted = (*names, *MISSES)
+    valid = {name: result.best_metrics[name] for name in noted if name in result.best_metrics}
+    if split == "valid" and not set(names) & set(valid):
+        raise UserError(
+            "runs cannot be compared on the validation split: nobody is validated",
+            where=data,
+            fix="compare on test, or prepare the data with another split",
+        )
     test = evaluate(run.folder, "test", device=run.config.train.device) if split == "test" else {}
     return RunRecord(
         table=run.table,
@@ -154,8 +163,8 @@ def run_one(run: PlannedRun, data: str, split: Split) -> RunRecord:
         digest=run.digest,
         data=run.data,
         time=result.best_metrics.get("time", "none"),
-        test={name: test[name] for name in names if test},
-        valid={name: result.best_metrics[name] for name in names},
+        test={name: test[name] for name in noted if name in test},
+        valid=valid,
         best_epoch=(result.best_epoch or 0) + 1,
         epochs=result.epochs,
         steps=result.step,

@@ -65,10 +65,16 @@ class Evaluator(Protocol):
     def evaluate(self, split: Split, processes: Processes = SINGLE) -> dict[str, Any]:
         """The metrics that the task's kind names, and whatever else is to be logged, protocol included.
 
+        Metrics over nobody are left out.
+
         All processes call it together; each may judge a share, and the first one's result counts. The model
         is left in the mode that it was in, and torch's random generators in their state.
         """
         ...
+
+    def users(self, split: Split) -> int | None:
+        """How many users, or whatever metrics are means over, a split evaluates; None: not known before."""
+        return None
 
     def judge(self, split: Split, shards: ShardFolder, about: dict[str, Any]) -> Evaluation:
         """The same in one process, for a trained model, with all that `lrm evaluate` shows.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 from behavior.shards.folder import ShardFolder
 from models.config import RunConfig
 from models.data.batch import PackedBatch
@@ -9,6 +12,7 @@ from models.distributed.processes import Processes
 from models.optim.schedule import learning_rate_factor
 from models.runs.metrics_log import NO_LOG, Log
 from models.runs.run_folder import RunFolder
+from models.tasks.registry import Metric
 from models.training.clock import Clock
 from models.training.flops import peak_flops
 from models.training.losses import StepLosses
@@ -73,7 +77,7 @@ class Training:
             if due or not finished or self._time_is_up():
                 self._validate(log, epoch, counts=finished and due)
             self._save(log)
-        if self.state.best is None and self.state.step:
+        if self.state.best_epoch is None and self.state.step:
             # Resumed where a limit, lowered since, had been reached: there is no validation yet.
             self._validate(log, max(self.loader.epoch - 1, 0), counts=False)
             self._save(log)
@@ -139,13 +143,16 @@ class Training:
         state = self.state
         metrics = self.processes.broadcast_object(self.evaluator.evaluate("valid", self.processes))
         metric = self.config.selection_metric
-        value = metrics[metric.name]
-        is_best = metric.improves(value, state.best)
-        if is_best:
+        value = number_of(metrics, metric)
+        is_best = value is not None and metric.improves(value, state.best)
+        # Where nobody validates, the latest is the best there is.
+        chosen = is_best or (value is None and state.best is None)
+        if chosen:
             state.best, state.best_epoch, state.best_metrics = value, epoch, metrics
-        state.without_improvement = 0 if is_best else state.without_improvement + counts
+        if value is not None:
+            state.without_improvement = 0 if is_best else state.without_improvement + counts
         log.write("valid", state.step, {"epoch": epoch, **metrics})
-        if is_best:
+        if chosen:
             # Whole epochs done, as in the last checkpoint.
             progress = {"step": state.step, "epoch": self.loader.epoch, "metrics": metrics}
             self.learned.save_model(self.run.best, progress)
@@ -177,5 +184,12 @@ class Training:
                 steps_per_epoch=-(-len(self.loader) // self.config.train.accumulate),
                 step=self.state.step,
                 protocol=self.evaluator.protocol,
+                validated=self.evaluator.users("valid") if self.processes.is_first else None,
             )
         )
+
+
+def number_of(metrics: dict[str, Any], metric: Metric) -> float | None:
+    """The value of a metric; None where it is no number, as over nobody."""
+    value = metrics.get(metric.name)
+    return None if value is None or math.isnan(value) else value

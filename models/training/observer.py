@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+FEW_USERS = 100
+"""With fewer, the standard error of an HR of 0.5 is above 0.05."""
+
 
 @dataclass(frozen=True)
 class TrainStart:
@@ -25,6 +28,8 @@ class TrainStart:
     """Steps already taken: not 0 when a run resumes."""
     protocol: dict[str, Any]
     """What decides the metrics besides the model; see `models.tasks.task.Evaluator`."""
+    validated: int | None = None
+    """Users whom the metrics of a validation are means over; None: not known beforehand."""
 
     @property
     def time(self) -> str:
@@ -35,6 +40,21 @@ class TrainStart:
     def exclude_seen(self) -> bool:
         """Whether items that a user had before are no candidates."""
         return bool(self.protocol.get("exclude_seen", False))
+
+    @property
+    def warning(self) -> str | None:
+        """What is wrong with the validation, if something is: nobody, or few."""
+        if self.validated is None or self.validated >= FEW_USERS:
+            return None
+        if not self.validated:
+            return (
+                "nobody is validated: the validation split has no target with a history. The best checkpoint "
+                "is the last one, and train.patience never ends the training"
+            )
+        return (
+            f"only {self.validated:,} users are validated: which checkpoint is the best is largely chance, "
+            f"and so is when train.patience ends the training"
+        )
 
 
 @dataclass(frozen=True)
@@ -88,9 +108,9 @@ class TrainResult:
     loss: float | None
     """The last reported; none when the run had already ended."""
     best_epoch: int | None
-    """Epoch (from 0) of the best validation."""
+    """Epoch (from 0) of the best validation; where nobody is validated, the last one's."""
     best_metrics: dict[str, Any]
-    """Its metrics, on the validation split."""
+    """Its metrics, on the validation split; none but counts where nobody is validated."""
 
     def to_record(self) -> dict[str, Any]:
         """Plain values, for JSON; epochs count from 1."""

@@ -16,10 +16,11 @@ from models.distributed.processes import SINGLE, Processes
 from models.evaluation.breakdown import check_attributes
 from models.evaluation.config import EvaluationConfig
 from models.evaluation.held_scores import HeldScores
-from models.evaluation.ranking import Scorer, evaluate_scorer, excludes_seen, rank_split
+from models.evaluation.ranking import Scorer, evaluate_scorer, rank_split
 from models.evaluation.report import RankingEvaluation
 from models.evaluation.scores import Scores
-from models.evaluation.targets import Split, Targets
+from models.evaluation.seen import SeenItems
+from models.evaluation.targets import Split, Targets, evaluated_users
 from models.tasks.config import ModelConfig
 from models.tasks.retrieval.model import RetrievalModel
 from models.tasks.task import Evaluator
@@ -39,9 +40,17 @@ class RetrievalEvaluator(Evaluator):
         self, model: RetrievalModel, shown: ModelConfig, source: SequenceSource, config: EvaluationConfig
     ) -> None:
         self.model, self.shown, self.source, self.config = model, shown, source, config
-        self.exclude_seen = excludes_seen(source, config.exclude_seen)
+        self.seen = SeenItems.resolve(source, config.exclude_seen)
         self.time = shown.time if source.about.has_time else "none"
-        self.protocol = {"time": self.time, "exclude_seen": self.exclude_seen}
+        self.protocol = {
+            "time": self.time,
+            "exclude_seen": self.seen.excluded,
+            "exclude_seen_reason": self.seen.reason,
+        }
+
+    def users(self, split: Split) -> int:
+        """Users with a target that has a history; goes through the sequences."""
+        return sum(evaluated_users(part, split) for part in self.source)
 
     def evaluate(self, split: Split, processes: Processes = SINGLE) -> dict[str, Any]:
         """As `models.evaluation.ranking.evaluate_scorer`, and `time`."""
@@ -50,7 +59,7 @@ class RetrievalEvaluator(Evaluator):
             model_scorer(self.model, self.shown),
             split=split,
             config=self.config,
-            exclude_seen=self.exclude_seen,
+            seen=self.seen,
             processes=processes,
         )
         return metrics | {"time": self.time}
@@ -67,7 +76,7 @@ class RetrievalEvaluator(Evaluator):
             model_scorer(self.model, self.shown),
             split=split,
             config=self.config,
-            exclude_seen=self.exclude_seen,
+            seen=self.seen,
         )
         return RankingEvaluation.of(rankings, self.config, shards, {"time": self.time} | about)
 

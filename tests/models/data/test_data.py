@@ -19,7 +19,7 @@ from behavior.shards.folder import open_shards
 from behavior.shards.manifest import load_manifest
 from models.data.digest import dataset_digest
 from models.data.loading import ShardSource
-from models.data.sequences import SequenceData, repeats_targets
+from models.data.sequences import SequenceData
 from models.data.windows import gather, history_windows
 from tests.models.shards import USERS, WORLD, User, World, leave_one_out, load, rows, write_shards
 
@@ -152,14 +152,3 @@ def test_the_manifest_tells_which_targets_are_evaluated(tmp_path: Path) -> None:
     for split, expected in cases:
         about = load(write_shards(tmp_path, USERS, replace(WORLD, split=split))).about
         assert (about.evaluated, about.in_baskets) == expected
-
-
-def test_repeats_are_looked_for_among_training_targets_only(tmp_path: Path) -> None:
-    def repeats(user: User) -> bool:
-        folder = write_shards(tmp_path, [User([3, 4], 2, 2), user], WORLD)
-        return repeats_targets(ShardSource(open_shards(folder)))
-
-    assert repeats(User([3, 5, 3], 3, 3, behavior=[2, 1, 2]))
-    assert not repeats(User([3, 5, 3], 2, 2, behavior=[2, 1, 2]))  # the second one is a test event
-    assert not repeats(User([3, 5, 3], 3, 3, behavior=[1, 1, 2]))  # the first one is no target
-    assert not repeats(User([1, 5, 1], 3, 3, behavior=[2, 2, 2]))  # two unknown items need not be the same

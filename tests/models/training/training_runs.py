@@ -24,6 +24,7 @@ SETTINGS = [
     "train.log_every_steps=2",
     "train.checkpoint_every_steps=3",
     "evaluation.cutoffs=[1, 10]",
+    "evaluation.exclude_seen=true",
 ]
 STEPS_A_EPOCH = 4
 TIMINGS = ("minutes", "minutes_left", "tokens_per_second", "flops_per_second", "mfu", "waiting")
