@@ -94,7 +94,8 @@ def test_intervals_and_slices_are_there_where_they_are_asked_for(folder: Path) -
     assert low <= report["hr@2"] <= high
     part = report["breakdown"]["behavior"]["buy"]
     assert {name: part[name] for name in part if name != "intervals"} == {
-        name: report[name] for name in ("targets", "users", "oov_targets", "excluded_targets", *report["intervals"])
+        name: report[name]
+        for name in ("targets", "users", "oov_targets", "excluded_targets", *report["intervals"])
     }
     assert part["intervals"] == report["intervals"]
 
