@@ -1,7 +1,7 @@
 """Functions of Arrow arrays that know nothing of logs.
 
 In: arrays and record batches. Out: parsed values and which are good, dictionary codes, hash partitions.
-May import: `behavior.spec` (units of time).
+May import: `behavior.spec` (units and formats of timestamps).
 """
 
 from typing import TYPE_CHECKING
@@ -11,7 +11,8 @@ from behavior.lazy import lazy_exports
 if TYPE_CHECKING:
     from behavior.arrow.coded import codes_of, looked_up
     from behavior.arrow.hashing import split_by_hash, stable_hash
-    from behavior.arrow.values import parse_floats, parse_integers, parse_text, parse_times
+    from behavior.arrow.times import parse_times
+    from behavior.arrow.values import parse_floats, parse_integers, parse_text
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
@@ -21,7 +22,7 @@ else:
             "parse_floats": "values",
             "parse_integers": "values",
             "parse_text": "values",
-            "parse_times": "values",
+            "parse_times": "times",
             "split_by_hash": "hashing",
             "stable_hash": "hashing",
         },

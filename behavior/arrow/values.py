@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from behavior.spec.dataset_spec import TICKS_PER_SECOND
-
 _INTEGER = r"^[+-]?[0-9]{1,40}(\.0*)?$"
 _INT64 = (-(2**63), 2**63 - 1)
 _SURE_DIGITS = 18
-_END_SECONDS = 4_102_444_800
-"""The year 2100 begins."""
-_CLIP_SECONDS = 2**42
-"""Arrow times farther from 1970 than 139,000 years are taken for that far: no int64 overflows, and the year
-shown says enough."""
-_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _REFUSED = (pa.ArrowInvalid, pa.ArrowNotImplementedError)
 _FLOAT32 = pa.float32()
 _FLOAT = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
@@ -124,94 +114,6 @@ def _floats_of_text(array: pa.Array, to: pa.DataType) -> tuple[pa.Array, np.ndar
     missing = mask(array.is_null()) | mask(pc.is_in(pc.utf8_lower(text), value_set=pa.array(["", "nan"])))
     values = pc.if_else(pa.array(number), text, pa.scalar(None, pa.string())).cast(to)
     return values, number | missing
-
-
-def parse_times(array: pa.Array, unit: str) -> tuple[pa.Array, np.ndarray]:
-    """Any column as integer ticks since 1970 (UTC).
-
-    Args:
-        array: numbers, text, or Arrow timestamps and dates.
-        unit: what numbers mean: s, ms, us, or iso8601, for which text like 2024-05-01T10:00:00Z becomes
-            microseconds. Arrow timestamps and dates become the unit, whichever it is.
-
-    Returns:
-        int64, and the mask of the valid ones: those from 1970 up to, not including, 2100. A time outside is
-        there but not valid, what is not a time at all is null; `time_problem` says in words which it is.
-    """
-    if pa.types.is_timestamp(array.type) or pa.types.is_date(array.type):
-        ticks = _ticks_of_arrow(array, TICKS_PER_SECOND[_stored(unit)])
-    elif unit == "iso8601":
-        ticks = _ticks_of_text(parse_text(array)[0])
-    else:
-        ticks = parse_integers(array)[0]
-    values = pc.fill_null(ticks, -1).to_numpy(zero_copy_only=False)
-    return ticks, (values >= 0) & (values < _END_SECONDS * TICKS_PER_SECOND[_stored(unit)])
-
-
-def time_problem(value: int | None, unit: str) -> str:
-    """Why a value of `parse_times` is not valid, to follow the name and the value of the column.
-
-    >>> time_problem(1_700_000_000_000, "s")
-    'is out of range: the year 55,840 in s; is timestamp_unit right?'
-
-    Args:
-        value: as `parse_times` gives it; None where the text is no time.
-        unit: s, ms, us or iso8601.
-    """
-    if value is None:
-        return "is not an ISO 8601 time" if unit == "iso8601" else "is not a whole number"
-    days = value // (86_400 * TICKS_PER_SECOND[_stored(unit)])
-    year = _year_of(days)
-    shown_year = f"{year:,}" if abs(year) >= 10_000 else str(year)
-    if unit == "iso8601":
-        return f"is out of range: the year {shown_year}, not 1970 to 2099"
-    return f"is out of range: the year {shown_year} in {unit}; is timestamp_unit right?"
-
-
-def _year_of(days: int) -> int:
-    """The year in which a day since 1970 lies, in the calendar extended both ways."""
-    # 400 years always have as many days; Python's calendar does the rest.
-    cycle, day = divmod(days, 146_097)
-    return (date(1970, 1, 1) + timedelta(days=day)).year + 400 * cycle
-
-
-def _stored(unit: str) -> str:
-    return "us" if unit == "iso8601" else unit
-
-
-def _ticks_of_arrow(array: pa.Array, per_second: int) -> pa.Array:
-    """Timestamps and dates as ticks; by hand, since Arrow's cast to a finer unit overflows in silence."""
-    kind = array.type
-    if pa.types.is_date(kind):
-        source, array = (1_000, array) if kind == pa.date64() else (1, array.cast(pa.int32()))
-        factor = 86_400 if kind == pa.date32() else 1
-    else:
-        source, factor = _PER_SECOND[kind.unit], 1
-    numbers = pc.fill_null(array.cast(pa.int64()), 0).to_numpy(zero_copy_only=False)
-    limit = min(_CLIP_SECONDS * source // factor, _INT64[1])
-    inside = np.clip(numbers, -limit, limit) * factor
-    scaled = inside * (per_second // source) if per_second >= source else inside // (source // per_second)
-    return pa.array(scaled, mask=mask(array.is_null()))
-
-
-def _ticks_of_text(text: pa.Array) -> pa.Array:
-    # Arrow takes a column either with zones or without; what it refuses is read one by one.
-    for kind in (pa.timestamp("us", tz="UTC"), pa.timestamp("us")):
-        try:
-            return text.cast(kind).cast(pa.int64())
-        except pa.ArrowInvalid:
-            continue
-    return pa.array([_iso_ticks(value) for value in text.to_pylist()], pa.int64())
-
-
-def _iso_ticks(value: str | None) -> int | None:
-    try:
-        moment = datetime.fromisoformat((value or "").strip())
-    except ValueError:
-        return None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    since = moment - datetime(1970, 1, 1, tzinfo=UTC)
-    return (since.days * 86_400 + since.seconds) * TICKS_PER_SECOND["us"] + since.microseconds
 
 
 def _decoded(value: object) -> str | None:

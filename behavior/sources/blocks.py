@@ -14,6 +14,7 @@ import fsspec
 from behavior.errors import UserError
 from behavior.sources.compressed import Decompressed
 from behavior.sources.damage import SKIP_HINT, UnreadableFileError, damaged, unreadable
+from behavior.sources.magic import HEAD_BYTES, advice, kind_of_bytes
 
 BLOCK_BYTES = 8 << 20
 MAX_LINE_BYTES = 64 << 20
@@ -106,6 +107,8 @@ class TextFile:
 
     def _native_line(self, file: io.BufferedReader) -> bytes:
         try:
+            if not self._begun:
+                self._check_text(file.peek(HEAD_BYTES))
             line = file.readline(MAX_LINE_BYTES + 1)
         except OSError as error:
             raise self._failed(error) from error
@@ -145,11 +148,21 @@ class TextFile:
             data = self._file.read(size)
         except (OSError, ValueError, EOFError) as error:
             raise self._failed(error) from error
+        if not self._begun:
+            self._check_text(data)
         self._begun |= bool(data)
         if not self._begun and self.damage is not None:
             problem = f"{self.damage} (is it {self._compression}?)"
             raise unreadable(self.path, problem, "get the file again or correct 'compression' in the spec")
         return data
+
+    def _check_text(self, head: bytes) -> None:
+        """Refuse a file that is compressed otherwise, or no text at all, before it is taken for lines."""
+        kind = kind_of_bytes(head)
+        if kind is not None:
+            problem, fix = advice(kind)
+            within = f" (within {self._compression})" if self._compression else ""
+            raise UnreadableFileError(f"'{self.path}' {problem}{within}", fix=f"{fix}; {SKIP_HINT}")
 
     def _failed(self, error: Exception) -> UserError:
         if self._begun:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -26,7 +27,7 @@ class InputFile:
 def expand(form: FileFormat, base: str) -> list[InputFile]:
     """The files a list of paths and globs stands for: in the order of the list, globs sorted by name.
 
-    A glob is one listing, sizes and times included; no file is opened.
+    A glob is one listing, sizes and times included; no file is opened. Hidden files are no match of it.
 
     Raises:
         UserError: a path or glob stands for nothing.
@@ -41,6 +42,7 @@ def expand(form: FileFormat, base: str) -> list[InputFile]:
             raise UserError(f"'{full}' cannot be accessed: {error}", where="files of the spec") from None
         is_glob = any(mark in path for mark in "*?[") and not filesystem.exists(path)
         entries = _entries(filesystem, path, is_glob)
+        entries = [entry for entry in entries if not (is_glob and _is_hidden(entry[0], path))]
         if not entries:
             what = f"no file matches '{pattern}'" if is_glob else f"there is no file '{full}'"
             raise UserError(
@@ -67,6 +69,22 @@ def _entries(
     except OSError:
         return []
     return [(path, info)] if info["type"] == "file" else []
+
+
+def _is_hidden(path: str, pattern: str) -> bool:
+    """Whether a match of a glob is hidden, or in a folder that is.
+
+    As in a shell, Spark and pyarrow, a wildcard matches no name that begins with a dot or an underscore
+    (partitions such as _day=1 aside), and no checksum (.crc). A pattern that begins likewise does.
+    """
+    parts = pattern.split("/")
+    fixed = next(place for place, part in enumerate(parts) if any(mark in part for mark in "*?["))
+    for name in path.split("/")[fixed:]:
+        mark = name[:1] if name.startswith(".") or (name.startswith("_") and "=" not in name) else ""
+        likewise = (part for part in parts[fixed:] if mark and part.startswith(mark))
+        if mark and not any(fnmatchcase(name, part) for part in likewise):
+            return True
+    return path.endswith(".crc") and not pattern.endswith(".crc")
 
 
 def _relative(path: str, root: str) -> str | None:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from behavior.sources.blocks import UTF8_BOM, TextFile, compression_of, iter_blocks
 from behavior.sources.damage import SKIP_HINT, DamagedFileError, UnreadableFileError
 from behavior.sources.delimited import columns_of_header
-from behavior.sources.parquet import check_flat
+from behavior.sources.parquet import check_flat, check_instants
 from behavior.sources.rows import quoted_rows
 from behavior.spec.dataset_spec import EventSource, FileFormat
 
@@ -62,13 +62,16 @@ def columns_of_text(file: TextFile, form: FileFormat, wanted: list[str]) -> list
 def columns_of_parquet(
     file: pq.ParquetFile, form: FileFormat, wanted: list[str], path: str, lists: set[str]
 ) -> None:
-    """Check that a Parquet file has the wanted columns, and that they hold single values.
+    """Check that a Parquet file has the wanted columns, with single values, and instants for timestamps.
 
     Raises:
         UnreadableFileError: naming the columns that are there.
     """
     check_columns(form, list(file.schema_arrow.names), wanted, path)
     check_flat(file.schema_arrow, path, wanted, lists)
+    if isinstance(form, EventSource):
+        times = [name for name in form.columns.timestamp_columns if name in wanted]
+        check_instants(file.schema_arrow, path, times)
 
 
 def integers_of_parquet(file: pq.ParquetFile, wanted: list[str]) -> set[str]:

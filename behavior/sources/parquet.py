@@ -25,6 +25,13 @@ _STORAGE = re.compile(
     re.IGNORECASE,
 )
 
+_INSTANTS = (
+    *(pa.types.is_timestamp, pa.types.is_date, pa.types.is_integer, pa.types.is_floating),
+    *(pa.types.is_decimal, pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view),
+    *(pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_fixed_size_binary),
+    pa.types.is_null,
+)
+
 
 def is_damage(error: Exception) -> bool:
     """Whether an error speaks of the file's content, rather than of reading it now (storage, memory)."""
@@ -105,6 +112,32 @@ def check_flat(schema: pa.Schema, path: str, columns: list[str], lists: set[str]
                 where=path,
                 fix="write it as a plain column",
             )
+
+
+def check_instants(schema: pa.Schema, path: str, columns: list[str]) -> None:
+    """Check that the columns of a timestamp hold instants, or what may be some: numbers, text.
+
+    Args:
+        schema: of the file.
+        path: the file.
+        columns: one; or two, of the date and of the time of day.
+
+    Raises:
+        UnreadableFileError: naming the column and its type, such as a time of day or a duration.
+    """
+    for name in columns:
+        kind = schema.field(name).type
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        of_day = pa.types.is_time(kind)
+        if any(test(kind) for test in _INSTANTS) or (of_day and len(columns) > 1):
+            continue
+        what = ", a time of day" if of_day else ""
+        more = ", or name the column of the date beside it: timestamp: [date, time]" if of_day else ""
+        raise UnreadableFileError(
+            f"the column '{name}' holds {kind}{what}, not instants",
+            where=path,
+            fix=f"write it as integers, text, timestamps or dates{more}",
+        )
 
 
 def read_row_groups(file: pq.ParquetFile, groups: list[int] | None, columns: list[str]) -> Iterator[RawBatch]:

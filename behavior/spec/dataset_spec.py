@@ -5,16 +5,15 @@ Paths are relative to the spec file (or to the input folder that is named beside
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from behavior.config import Config, did_you_mean, parse_config, read_yaml
 from behavior.errors import UserError
-from behavior.spec.events import BehaviorFrom, BehaviorRule, EventColumns, EventSource
+from behavior.spec.digest import digest_of
+from behavior.spec.events import BehaviorFrom, BehaviorRule, EventColumns, EventSource, checked_format
 from behavior.spec.formats import FileFormat, OneOrMany
 from behavior.spec.ready import path_of
 from behavior.spec.rules import (
@@ -28,6 +27,8 @@ from behavior.spec.rules import (
     VocabularySpec,
 )
 from behavior.spec.tables import Feature, FeatureTable
+from behavior.spec.timestamps import TimeFormat, time_format
+from behavior.spec.timing import check_columns, check_instants
 
 __all__ = [
     "TICKS_PER_SECOND",
@@ -69,8 +70,17 @@ class DatasetSpec(Config):
     behavior or domain. The groups form one log; equal timestamps keep the order of the groups."""
     timestamp_unit: Literal["s", "ms", "us", "iso8601", "none"]
     """Unit of the timestamps. s, ms or us: integers since the Unix epoch (UTC). iso8601: text such as
-    2024-05-01T10:00:00Z (UTC where it has no offset), stored in microseconds. none: a log without timestamps,
-    in chronological order. Timestamps before 1970 or from 2100 on are rejected."""
+    2024-05-01T10:00:00Z or 2024-05-01 10:00:00 UTC (UTC where it has no offset), stored in microseconds.
+    none: a log without timestamps, in chronological order. For all other forms, set `timestamp_format` too;
+    then this is the unit in which they are stored. Timestamps before 1970 or from 2100 on are rejected, but
+    for those that `filters.start` or `filters.end` leaves out: these are filtered."""
+    timestamp_format: Annotated[str | None, AfterValidator(checked_format)] = None
+    """How the timestamps are written, where `timestamp_unit` does not say it. epoch_s, epoch_ms, epoch_us or
+    epoch_ns: numbers since the Unix epoch, with a fraction or an exponent perhaps, such as 1593878903.438.
+    iso8601: as above. ymd, dmy or mdy: year, month and day in this order, such as 2019/10/01, 27-04-2015 or
+    Apr 27, 2015, perhaps with the time of day, such as 11/15/2019 9:59:00 AM; ymd reads 20151231 too. Or a
+    pattern as of strptime, such as `%d.%m.%y %H:%M`, with English names of months. UTC where there is no
+    offset; what is finer than `timestamp_unit` is cut off. Parquet timestamps and dates need none."""
     behaviors: list[str] | None = None
     """Names of all behaviors (event types); the first has id 1. Required where a column of the log names
     them: rows with any other name are rejected. Default: those that the groups of events produce, in their
@@ -118,7 +128,8 @@ class DatasetSpec(Config):
             raise ValueError("events is empty: name at least one group of files")
         self._check_names()
         self._check_targets()
-        self._check_time()
+        check_columns(self.events, self.timestamp_unit, self.timestamp_format)
+        check_instants(self.stored_unit, self.filters, self.split, self.sessions)
         self._check_tables()
         if self.vocabulary.fit_on == "train" and self.filters.minimum_counts != (1, 1):
             raise ValueError("fit_on: train does not go with minimum counts: those look at the whole log")
@@ -150,34 +161,6 @@ class DatasetSpec(Config):
         lost = [name for name in self.target_names if kept is not None and name not in kept]
         if lost:
             raise ValueError(f"filters.behaviors leaves out the target '{lost[0]}'")
-
-    def _check_time(self) -> None:
-        for number, source in enumerate(self.events):
-            timed = source.columns.timestamp is not None
-            if self.timestamp_unit == "none" and timed:
-                raise ValueError(f"events.{number}: columns.timestamp is set, but timestamp_unit is none")
-            if self.timestamp_unit != "none" and not timed:
-                raise ValueError(
-                    f"events.{number}: columns.timestamp is missing (timestamp_unit: none keeps the order)"
-                )
-        if self.split.kind == "temporal":
-            if self.timestamp_unit == "none":
-                raise ValueError("a temporal split needs timestamps")
-            valid_at, test_at = self.split.instants(self.stored_unit)
-            if valid_at > test_at:
-                raise ValueError("split.valid_at is later than split.test_at")
-        needing = [
-            ("filters.start and filters.end need", (self.filters.start, self.filters.end) != (None, None)),
-            ("sessions need", self.sessions),
-            ("a next_basket split needs", self.split.kind == "next_basket"),
-        ]
-        for what, wanted in needing:
-            if wanted and self.timestamp_unit == "none":
-                raise ValueError(f"{what} timestamps")
-        if self.timestamp_unit != "none":
-            start, end = self.filters.instants(self.stored_unit)
-            if start is not None and end is not None and start >= end:
-                raise ValueError("filters.start is not before filters.end")
 
     def _check_tables(self) -> None:
         separate = {"items": self.domain_ids.items, "users": self.domain_ids.users}
@@ -274,6 +257,11 @@ class DatasetSpec(Config):
         """Unit of the timestamps in the shards: s, ms, us or none."""
         return "us" if self.timestamp_unit == "iso8601" else self.timestamp_unit
 
+    def time_format(self, source: EventSource) -> TimeFormat | None:
+        """How the timestamps of a group are written; None where `timestamp_unit` says it."""
+        name = source.timestamp_format or self.timestamp_format
+        return None if name is None else time_format(name)
+
     @property
     def has_time(self) -> bool:
         return self.timestamp_unit != "none"
@@ -286,8 +274,7 @@ class DatasetSpec(Config):
     def digest(self) -> str:
         """SHA-256 of the spec with its defaults filled in, but for what does not change the result."""
         without = {"max_rejects", "description", "homepage", "license"}
-        text = json.dumps(self.model_dump(exclude=without), sort_keys=True, ensure_ascii=False)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return digest_of(self.model_dump(exclude=without))
 
 
 def _check_alike(role: str, features: list[Feature]) -> None:

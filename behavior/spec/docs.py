@@ -50,6 +50,7 @@ homepage: https://example.com/shop-log
 license: CC BY 4.0
 events: {files: events.csv, columns: {user: user, item: item, timestamp: time}}
 timestamp_unit: ms
+timestamp_format: "%d.%m.%Y %H:%M"
 behaviors: [view, cart, buy]
 targets: [buy]
 domains: [books, toys]
@@ -80,6 +81,7 @@ compression: gzip
     EventSource: """
 columns: {user: customer, item: product, timestamp: time}
 behavior: buy
+timestamp_format: epoch_ns
 domain: books
 features: [{name: device}, {name: price, kind: numeric, transform: log}]
 """,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import AfterValidator, BeforeValidator, model_validator
 
 from behavior.config import Config
 from behavior.spec.formats import FileFormat
 from behavior.spec.tables import Feature
+from behavior.spec.timestamps import time_format
 
 _RULE = re.compile(r"^\s*value\s*(>=|<=|==|!=|>|<)\s*(-?\d+(?:\.\d+)?)\s*$")
 
@@ -21,13 +22,33 @@ class EventColumns(Config):
     """Column of the user id. Required in all formats but sequences."""
     item: str | None = None
     """Column of the item id. Required in all formats but sequences."""
-    timestamp: str | None = None
-    """Column of the timestamp, in `timestamp_unit`; omitted where that is none."""
+    timestamp: str | list[str] | None = None
+    """Column of the timestamp; omitted where `timestamp_unit` is none. Or two columns, of the date and of the
+    time of day, which are read as one text with a space between: `[date, time]`."""
     value: str | None = None
     """A numeric column, such as a rating: stored with the event as float32, and tested by behavior rules. May
     be null."""
     domain: str | None = None
     """Column of the event's domain, one of the spec's `domains`."""
+
+    @model_validator(mode="after")
+    def _check(self) -> EventColumns:
+        parts = self.timestamp_columns
+        if isinstance(self.timestamp, list) and (len(parts) != 2 or parts[0] == parts[1]):
+            raise ValueError("timestamp: name one column, or two: of the date and of the time of day")
+        return self
+
+    @property
+    def timestamp_columns(self) -> list[str]:
+        """The columns that make the timestamp: none, one or two."""
+        if self.timestamp is None:
+            return []
+        return [self.timestamp] if isinstance(self.timestamp, str) else self.timestamp
+
+    def names(self) -> list[str]:
+        """All columns that are named."""
+        single = (self.user, self.item, *self.timestamp_columns, self.value, self.domain)
+        return [name for name in single if name is not None]
 
 
 class BehaviorRule(Config):
@@ -89,6 +110,13 @@ class BehaviorFrom(Config):
         return list(dict.fromkeys(names))
 
 
+def checked_format(value: str | None) -> str | None:
+    """A `timestamp_format` that is one; for pydantic's `AfterValidator`."""
+    if value is not None:
+        time_format(value)
+    return value
+
+
 def _behavior(value: Any) -> Any:
     return {"constant": value} if isinstance(value, str) else value
 
@@ -100,6 +128,8 @@ class EventSource(FileFormat):
     """The columns of an event (not for `sequences`, whose lines have no columns)."""
     behavior: Annotated[BehaviorFrom, BeforeValidator(_behavior)] = BehaviorFrom(constant="interact")
     """A constant name, which all events of these files get, or where an event's behavior comes from."""
+    timestamp_format: Annotated[str | None, AfterValidator(checked_format)] = None
+    """How the timestamps of these files are written, where not as the spec's `timestamp_format` says."""
     domain: str | None = None
     """The domain of all events of these files; in all groups or in none."""
     features: list[Feature] = []
@@ -138,6 +168,6 @@ class EventSource(FileFormat):
 
     def needed_columns(self) -> list[str]:
         """The columns to read, each once."""
-        wanted = [*self.columns.model_dump().values(), self.behavior.column]
+        wanted = [*self.columns.names(), self.behavior.column]
         wanted += [feature.source_column for feature in self.features]
         return list(dict.fromkeys(name for name in wanted if name is not None))

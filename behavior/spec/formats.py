@@ -24,7 +24,8 @@ class FileFormat(Config):
 
     files: Annotated[list[str], OneOrMany]
     """One path, glob or URL, or a list of them; paths are relative to the spec file (or to `--input`). A glob
-    expands to its files sorted by name. Equal timestamps keep the order of the files."""
+    expands to its files sorted by name, without hidden ones: a wildcard matches no name that begins with a
+    dot or an underscore, nor .crc files. Equal timestamps keep the order of the files."""
     format: Literal["auto", "csv", "jsonl", "parquet", "sequences", "json_map"] = "auto"
     """csv: delimited text with any separator. jsonl: JSON lines, one object a line, columns being its
     top-level keys. parquet. sequences: one user a line, followed by that user's items in chronological order.
@@ -47,7 +48,8 @@ class FileFormat(Config):
     encoding: str = "utf-8"
     """Text encoding, as Python names it; one in which a line feed is one byte (not UTF-16)."""
     compression: Literal["auto", "none", "gzip", "zstd"] = "auto"
-    """Compression codec; auto goes by each file's extension (.gz, .zst)."""
+    """Compression codec; auto goes by each file's extension (.gz, .zst). Others, such as bz2, xz and zip, are
+    not read: unpack such files."""
 
     @model_validator(mode="after")
     def _check(self) -> FileFormat:

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from behavior.arrow.coded import codes_of
-from behavior.arrow.values import parse_floats, parse_integers, parse_text, parse_times, shown, time_problem
+from behavior.arrow.times import join_date_and_time, parse_times, time_problem
+from behavior.arrow.values import parse_floats, parse_integers, parse_text, shown
 from behavior.config import did_you_mean
 from behavior.sources.chunks import Chunk, Plan
 from behavior.sources.lines import ITEM, USER
@@ -119,17 +120,18 @@ class Canonicalizer:
         kept = spec.filters.behaviors
         self.kept_ids = None if kept is None else [self.behaviors.index(name) + 1 for name in kept]
         self.start, self.end = spec.filters.instants(spec.stored_unit) if spec.has_time else (None, None)
+        self.time_format = spec.time_format(source)
         self.features = EventFeatureReader(spec, source)
         self.integer_columns = self._integer_columns()
 
     def _integer_columns(self) -> set[str]:
         """The columns that readers may give as integers, if they can."""
         names = self.source.columns
-        time_kind = "string" if self.spec.timestamp_unit == "iso8601" else "integer"
+        plain = self.spec.timestamp_unit != "iso8601" and self.time_format is None
         roles = [
             (names.user, self.id_types["user"]),
             (names.item, self.id_types["item"]),
-            (names.timestamp, time_kind),
+            *((name, "integer" if plain else "string") for name in names.timestamp_columns),
         ]
         # A column that something reads as text too must stay text: 007 is not 7 there.
         as_text = {self.source.behavior.column, names.domain, names.value}
@@ -161,8 +163,10 @@ class Canonicalizer:
             "user": self._ids(raw, USER if lines else names.user, "user", verdict),
             "item": self._ids(raw, ITEM if lines else names.item, "item", verdict),
         }
-        if names.timestamp is not None:
-            columns["timestamp"] = self._times(raw.columns[names.timestamp], verdict)
+        times = [raw.columns[name] for name in names.timestamp_columns]
+        if times:
+            array = times[0] if len(times) == 1 else join_date_and_time(times)
+            columns["timestamp"] = self._times(array, verdict)
         if self.spec.has_value:
             columns["value"] = self._values(raw, verdict)
         if self.domains:
@@ -175,7 +179,7 @@ class Canonicalizer:
 
     def _times(self, array: pa.Array, verdict: _Verdict) -> pa.Array:
         unit = self.spec.timestamp_unit
-        times, good = parse_times(array, unit)
+        times, good = parse_times(array, unit, self.time_format)
         if self.start is not None or self.end is not None:
             ticks = pc.fill_null(times, 0).to_numpy(zero_copy_only=False)
             out = np.zeros(len(ticks), bool) if self.start is None else ticks < self.start
@@ -187,8 +191,9 @@ class Canonicalizer:
         def problem(row: int) -> str:
             value = times[row].as_py()
             # Blocks give integers or text: what is said must not depend on where they end.
-            text = shown(array, row) if value is None or unit == "iso8601" else str(value)
-            return f"timestamp {text} {time_problem(value, unit)}"
+            written = value is None or unit == "iso8601" or self.time_format is not None
+            text = shown(array, row) if written else str(value)
+            return f"timestamp {text} {time_problem(value, unit, self.time_format)}"
 
         verdict.require(good, problem)
         return times

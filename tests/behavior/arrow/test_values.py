@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from behavior.arrow.values import parse_floats, parse_integers, parse_text, parse_times, shown, time_problem
+from behavior.arrow.times import parse_times, time_problem
+from behavior.arrow.values import parse_floats, parse_integers, parse_text, shown
 from tests.behavior.logs import many
 
 NUMBERS = """
