@@ -34,8 +34,8 @@ class Filters(Config):
     """Keep only events at or after this time; earlier ones are filtered, even those before 1970. An
     integer in the unit of the timestamps, or an ISO 8601 date or time (UTC where it has no offset)."""
     end: Annotated[int | str | None, BeforeValidator(_iso_as_text)] = None
-    """Keep only events before this time, in the same form as `start`; later ones are filtered, even those from
-    2100 on."""
+    """Keep only events before this time, in the same form as `start`; later ones are filtered, even those
+    from 2100 on."""
     duplicates: bool = False
     """Drop exact duplicates, adjacent or not: events of a user that agree in everything that is kept (item,
     behavior, timestamp, value, domain, features). The first is kept."""
