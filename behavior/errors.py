@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from behavior.printable import printable
+
 
 class UserError(Exception):
     """Something the user can put right: what is wrong, where, and what to do.
 
     The command line prints it without a traceback and exits with code 1. Programs may read the three
-    parts as attributes.
+    parts as attributes; as a string, control characters in them are escaped.
 
     Args:
         what: one sentence that says what is wrong.
@@ -31,7 +33,7 @@ class UserError(Exception):
             lines.append(f"  where: {self.where}")
         if self.fix:
             lines.append(f"  to do: {self.fix}")
-        return "\n".join(lines)
+        return printable("\n".join(lines))
 
 
 def _rebuild(cls: type[UserError], what: str, where: str | None, fix: str | None) -> UserError:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from behavior.errors import UserError
-from cli.console import out as console
-from cli.console import print_json, print_table
+from cli.console import print_json, print_table, say
 from cli.evaluate import SplitName
 from cli.evaluate_tables import MISSES
 
@@ -67,10 +66,10 @@ def ablate(
     left = len(ablation.todo)
     if not json:
         done = ablation.num_runs - left
-        console.print(f"{ablation.num_runs} runs, {done} of them done before", highlight=False)
+        say(f"{ablation.num_runs} runs, {done} of them done before")
     for number, record in enumerate(ablation.run(jobs), start=1):
         if not json:
-            console.print(_line(record, ablation, f"{number}/{left}"), highlight=False)
+            say(_line(record, ablation, f"{number}/{left}"))
     found = ablation.comparisons()
     if json:
         shown = [{"title": table.title, "lines": table.lines} for table in found]
@@ -78,7 +77,7 @@ def ablate(
         return
     for table in found:
         _print(table, ablation)
-    console.print(f"every run: {ablation.results}", highlight=False)
+    say(f"every run: {ablation.results}")
 
 
 def _list_tables(json: bool) -> None:

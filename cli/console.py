@@ -1,40 +1,77 @@
-"""Output of all commands: tables, errors, progress bars, JSON."""
+"""Output of all commands: lines, tables, errors, progress bars, JSON.
+
+Nothing else prints. What is shown is text: a name in it is never markup, and its control characters are
+escaped.
+"""
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterable
+import traceback
+from collections.abc import Callable, Iterable
+from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 from behavior.errors import UserError
+from behavior.printable import complain, printable, printable_json
+
+Bars = Progress
+"""The progress bars of a command; see `progress_bars`."""
 
 out = Console()
 err = Console(stderr=True)
 
 
+def say(text: str, *, style: str = "") -> None:
+    """A line of the result, on standard output."""
+    out.print(shown(text, style), soft_wrap=True)
+
+
+def note(text: str, *, style: str = "") -> None:
+    """A line about the work, on standard error: standard output stays clean."""
+    err.print(shown(text, style), soft_wrap=True)
+
+
+def warn(text: str) -> None:
+    """Something went otherwise than one would think, on standard error."""
+    note(f"warning: {text}", style="yellow")
+
+
+def shown(text: str, style: str = "") -> Text:
+    """Text as it is: square brackets and colons mean nothing, control characters are escaped."""
+    return Text(printable(text), style=style)
+
+
 def print_error(error: UserError) -> None:
     """One message: what, where, what to do."""
-    err.print(Text("error: ", style="bold red") + Text(error.what), soft_wrap=True)
-    if error.where:
-        err.print(Text("where: ", style="bold") + Text(error.where), soft_wrap=True)
-    if error.fix:
-        err.print(Text("to do: ", style="bold") + Text(error.fix), soft_wrap=True)
+    parts = (
+        ("error: ", "bold red", error.what),
+        ("where: ", "bold", error.where),
+        ("to do: ", "bold", error.fix),
+    )
+    for label, style, text in parts:
+        if text:
+            err.print(shown(label, style) + shown(text), soft_wrap=True)
+
+
+def print_trace(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A stack trace, for `sys.excepthook`: messages in it may carry text of a log, too."""
+    complain("".join(traceback.format_exception(kind, error, trace)).rstrip())
 
 
 def print_interrupted() -> None:
     """What is there to do after Ctrl-C."""
-    err.print("interrupted; run the same command again to continue (lrm train: with --resume)")
+    note("interrupted; run the same command again to continue (lrm train: with --resume)")
 
 
 def print_json(record: Any) -> None:
     """One JSON document on standard output, and nothing else."""
-    sys.stdout.write(json.dumps(record, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.write(printable_json(record, default=str) + "\n")
 
 
 def print_table(title: str, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
@@ -43,13 +80,15 @@ def print_table(title: str, header: Iterable[str], rows: Iterable[Iterable[Any]]
     table = Table()
     for place, name in enumerate(header):
         # Names are looked for and copied: the first column is not folded if that can be.
-        width = min(24, max((len(cell(line[0])) for line in lines), default=0)) if place == 0 else None
+        width = (
+            min(24, max((len(printable(cell(line[0]))) for line in lines), default=0)) if place == 0 else None
+        )
         right = bool(lines) and all(not isinstance(line[place], str) for line in lines)
-        table.add_column(name, justify="right" if right else "left", overflow="fold", min_width=width)
+        table.add_column(shown(name), justify="right" if right else "left", overflow="fold", min_width=width)
     for line in lines:
-        table.add_row(*(Text(cell(value)) for value in line))
+        table.add_row(*(shown(cell(value)) for value in line))
     # Not as the table's own title, which would be wrapped to a narrow table's width.
-    out.print(Text(title, style="bold"), soft_wrap=True)
+    say(title, style="bold")
     out.print(table)
 
 
@@ -62,14 +101,25 @@ def cell(value: Any) -> str:
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
-def progress_bars(*, quiet: bool = False) -> Progress:
+class _Words(ProgressColumn):
+    """Words about a task, as they are."""
+
+    def __init__(self, words: Callable[[Task], str]) -> None:
+        super().__init__()
+        self._words = words
+
+    def render(self, task: Task) -> Text:
+        return shown(self._words(task))
+
+
+def progress_bars(*, quiet: bool = False) -> Bars:
     """Progress bars on standard error, so that standard output stays clean; they disappear when done."""
     return Progress(
-        TextColumn("{task.description}"),
+        _Words(lambda task: task.description),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[note]}"),
+        _Words(lambda task: task.fields["note"]),
         console=err,
         transient=True,
         disable=quiet or not err.is_terminal,

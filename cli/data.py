@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.console import err, out, print_json, print_table, progress_bars
+from cli.console import note, print_json, print_table, progress_bars, say
 
 app = typer.Typer(
     name="data",
@@ -39,10 +39,7 @@ def list_sets(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
         return
     rows = [(r["name"], _what(r), "\n".join(filter(None, _amount(r)))) for r in records]
     print_table("ready data sets", ("name", "what, license, home page", "size, fetching"), rows)
-    out.print(
-        "variants and files of each: lrm data list --json; to fetch one: lrm data fetch NAME --out DIR",
-        markup=False,
-    )
+    say("variants and files of each: lrm data list --json; to fetch one: lrm data fetch NAME --out DIR")
 
 
 def _what(record: dict[str, Any]) -> str:
@@ -93,7 +90,7 @@ def fetch_set(
 
     spec = spec_of(name)
     # Before anything is downloaded; on standard error, so that --json stays clean.
-    err.print(f"{name}: license: {spec.license}; see {spec.homepage}", markup=False, soft_wrap=True)
+    note(f"{name}: license: {spec.license}; see {spec.homepage}")
     with progress_bars(quiet=json) as bars:
         tasks: dict[str, Any] = {}
 
@@ -108,7 +105,7 @@ def fetch_set(
         return
     for file in fetched:
         what = f"{file.path}: {file.bytes:,} bytes, {_CHECKED[file.verified]}"
-        out.print(what + (", was there before" if file.was_there else ""), markup=False, soft_wrap=True)
+        say(what + (", was there before" if file.was_there else ""))
         for member in file.members:
-            out.print(f"  {member}", markup=False, soft_wrap=True)
-    out.print(f"next: lrm prepare {name} --input {folder} --out DIR", markup=False, soft_wrap=True)
+            say(f"  {member}")
+    say(f"next: lrm prepare {name} --input {folder} --out DIR")

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from behavior.errors import UserError
-from cli.console import out as console
-from cli.console import print_json, print_table, progress_bars
+from cli.console import note, print_json, print_table, progress_bars, say
 from cli.progress import TrainProgress
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ def demo(
 
         def told(name: str, seconds: float) -> None:
             if not json:
-                bars.console.print(f"{name}: {seconds:.1f} s", highlight=False)
+                note(f"{name}: {seconds:.1f} s")
 
         def observer(label: str) -> TrainProgress:
             return TrainProgress(bars, label=f"training {label}", quiet=True)
@@ -43,7 +42,7 @@ def demo(
         print_json(record)
         return
     _print(record)
-    console.print(f"{record['seconds']['all']:.0f} s in all; report: {record['report']}", highlight=False)
+    say(f"{record['seconds']['all']:.0f} s in all; report: {record['report']}")
 
 
 def _prepare(spec: Path, out: Path) -> Manifest:

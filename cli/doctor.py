@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from behavior.versions import NOT_INSTALLED, OWN, installed_version
-from cli.console import out, print_json, print_table
+from cli.console import print_json, print_table, say
 
 _PACKAGES = (
     OWN,
@@ -45,9 +45,9 @@ def doctor(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = F
         print_json(record)
         return
     device = record["device"]
-    out.print(f"Python {record['python']} on {record['platform']}", highlight=False)
+    say(f"Python {record['python']} on {record['platform']}")
     where = ", ".join(device["cuda"]) if device["cuda"] else "no CUDA device"
-    out.print(f"{device['cores']} cores, {device['torch_threads']} torch threads; {where}", highlight=False)
+    say(f"{device['cores']} cores, {device['torch_threads']} torch threads; {where}")
     print_table(
         "packages", ("package", "version"), [(n, v or NOT_INSTALLED) for n, v in record["versions"].items()]
     )

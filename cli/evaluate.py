@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli.console import out as console
-from cli.console import print_json
+from cli.console import print_json, say
 from cli.evaluate_tables import print_breakdown, print_comparison, print_means, protocol
 
 
@@ -92,4 +91,4 @@ def evaluate(
     print_breakdown(result)
     if against is not None:
         print_comparison(str(run), result)
-    console.print(protocol(result), highlight=False, soft_wrap=True)
+    say(protocol(result))

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from cli.console import out as console
-from cli.console import print_table
+from cli.console import print_table, say
 
 _SLICES = 20
 MISSES = {"oov_targets": "unknown", "excluded_targets": "excluded"}
@@ -76,7 +75,7 @@ def print_breakdown(result: dict[str, Any]) -> None:
             rows,
         )
         if len(parts) > len(largest):
-            console.print(f"and {len(parts) - len(largest):,} smaller ones: --json has them", highlight=False)
+            say(f"and {len(parts) - len(largest):,} smaller ones: --json has them")
 
 
 def print_comparison(run: str, result: dict[str, Any]) -> None:

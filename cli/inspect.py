@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from behavior.errors import UserError
-from cli.console import out, print_json, print_table
+from cli.console import print_json, print_table, say
 
 if TYPE_CHECKING:
     from behavior.shards.folder import ShardFolder
@@ -66,7 +66,7 @@ def _inspect_file(path: Path, save: Path | None, json: bool) -> None:
     if save is not None:
         guess.save_spec(save)
         if not json:
-            out.print(f"saved {save}; next: lrm prepare {save} --out DIR", markup=False)
+            say(f"saved {save}; next: lrm prepare {save} --out DIR")
 
 
 def _print_guess(guess: Guess, path: Path) -> None:
@@ -87,10 +87,10 @@ def _print_guess(guess: Guess, path: Path) -> None:
     title = f"{path}: {form}, {guess.encoding}; timestamps: {guess.timestamp_unit}"
     print_table(title, ("column", "kind", "role", "distinct", "empty", "examples"), rows)
     if guess.spec is not None:
-        out.print("proposed spec:", style="bold")
-        out.print(guess.spec_yaml(), markup=False, highlight=False, soft_wrap=True)
+        say("proposed spec:", style="bold")
+        say(guess.spec_yaml())
     for note in guess.notes:
-        out.print(f"note: {note}", markup=False)
+        say(f"note: {note}")
 
 
 def _inspect_shards(path: str, png: Path | None, json: bool) -> None:
@@ -111,7 +111,7 @@ def _inspect_shards(path: str, png: Path | None, json: bool) -> None:
         return
     _print_shards(shards, sample, path)
     if png is not None:
-        out.print(f"drawn: {png}", markup=False, soft_wrap=True)
+        say(f"drawn: {png}")
 
 
 def _print_shards(shards: ShardFolder, sample: EventSample | None, path: str) -> None:
@@ -122,13 +122,13 @@ def _print_shards(shards: ShardFolder, sample: EventSample | None, path: str) ->
     print_table(*counts_table(shards, path))
     span, density = time_span(stats["time"]), percent(stats["density"])
     text = f"time: {span}; split: {manifest.split['kind']}; density {density}"
-    out.print(text, markup=False, soft_wrap=True)
+    say(text)
     for table in shard_tables(shards, sample):
         print_table(*table)
     if manifest.history:
         print_table(*history_table(manifest))
     elif manifest.version > 1:
-        out.print(f"version {manifest.version}, prepared as a whole", markup=False)
+        say(f"version {manifest.version}, prepared as a whole")
     if manifest.damaged_files:
         text = f"files that could not be read to their end: {listed(manifest.damaged_files)}"
-        out.print(text, style="yellow", markup=False, soft_wrap=True)
+        say(text, style="yellow")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from io import TextIOWrapper
 from typing import Annotated, NoReturn
 
 import typer
@@ -13,7 +14,7 @@ from behavior.versions import NOT_INSTALLED, OWN, installed_version
 from cli import ablate, doctor, evaluate, inspect, prepare, train
 from cli import data as data_command
 from cli import demo as demo_command
-from cli.console import print_error, print_interrupted
+from cli.console import print_error, print_interrupted, print_trace, say
 
 app = typer.Typer(
     name="lrm",
@@ -30,7 +31,7 @@ _state = {"debug": False}
 
 def _version(show: bool) -> None:
     if show:
-        typer.echo(f"{OWN} {installed_version() or NOT_INSTALLED}")
+        say(f"{OWN} {installed_version() or NOT_INSTALLED}")
         raise typer.Exit
 
 
@@ -87,6 +88,9 @@ def command() -> NoReturn:
     After Ctrl-C compiled code may still run in threads, which Python would wait for or stumble over; and
     threads that Beam keeps make every end take a third of a second.
     """
+    sys.excepthook = print_trace
+    if isinstance(sys.stdout, TextIOWrapper):  # letters that its encoding lacks are escaped, as in errors
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         main()
         code: object = 0

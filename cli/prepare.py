@@ -8,8 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from behavior.errors import UserError
-from cli.console import err, print_json, print_table, progress_bars
-from cli.console import out as console
+from cli.console import print_json, print_table, progress_bars, say, warn
 
 _STAGES = {"read": "reading", "sort": "sorting", "write": "writing"}
 
@@ -88,7 +87,7 @@ def prepare(
         print_json(record | {"damaged_files": manifest.damaged_files})
         return
     if result.done_before:
-        console.print(f"'{out}' already holds this data set: nothing to do")
+        say(f"'{out}' already holds this data set: nothing to do")
     _print(manifest, out, time.perf_counter() - begin)
 
 
@@ -124,9 +123,9 @@ def _print(manifest: Any, out: str, seconds: float) -> None:
     version = f", version {manifest.version}" if manifest.version > 1 else ""
     print_table(f"{manifest.name} in {out}{version} ({seconds:.1f} s)", ("", "number"), rows)
     if manifest.counts.rejected:
-        console.print(f"rejected rows, with file, line and reason: {out}/rejected/")
+        say(f"rejected rows, with file, line and reason: {out}/rejected/")
     if manifest.damaged_files:
         shown = ", ".join(manifest.damaged_files[:5])
         more = len(manifest.damaged_files) - 5
         shown += f" and {more} more" if more > 0 else ""
-        err.print(f"warning: not read to their end: {shown}; what could not be read is lost", style="yellow")
+        warn(f"not read to their end: {shown}; what could not be read is lost")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from rich.progress import Progress
+from cli.console import Bars, note, warn
 
+if TYPE_CHECKING:
     from models.training.observer import StepProgress, TrainResult, TrainStart, Validation
 
 
@@ -21,7 +21,7 @@ def duration(minutes: float) -> str:
 class TrainProgress:
     """Shows a training as it goes: a bar, and a line a validation."""
 
-    def __init__(self, bars: Progress, *, label: str = "training", quiet: bool = False) -> None:
+    def __init__(self, bars: Bars, *, label: str = "training", quiet: bool = False) -> None:
         self.bars = bars
         self.quiet = quiet
         self.task = bars.add_task(label, total=None, note="")
@@ -29,20 +29,19 @@ class TrainProgress:
     def started(self, start: TrainStart) -> None:
         self.bars.update(self.task, total=start.epochs * start.steps_per_epoch, completed=start.step)
         if start.warning:
-            self.bars.console.print(f"warning: {start.warning}", highlight=False, soft_wrap=True)
+            warn(start.warning)
         if self.quiet:
             return
         skipped = f", {start.skipped_sequences:,} too short to train on" if start.skipped_sequences else ""
-        self.bars.console.print(
+        note(
             f"{start.parameters:,} parameters on {start.device}; {start.sequences:,} sequences{skipped}; "
             f"{start.tokens_per_epoch:,} tokens an epoch; time {start.time}",
-            highlight=False,
         )
         if start.validated:
             kept = "removed" if start.exclude_seen else "kept"
             reason = start.protocol.get("exclude_seen_reason")
             seen = f"; seen items {kept} ({reason})" if reason else ""
-            self.bars.console.print(f"{start.validated:,} users are validated{seen}", highlight=False)
+            note(f"{start.validated:,} users are validated{seen}")
 
     def stepped(self, progress: StepProgress) -> None:
         note = f"loss {progress.loss:.4f}, {progress.tokens_per_second:,.0f} tokens/s"
@@ -60,7 +59,7 @@ class TrainProgress:
         missed = metrics.get("oov_targets", 0) + metrics.get("excluded_targets", 0)
         time += f", {missed:,} of {metrics['targets']:,} targets unknown or excluded" if missed else ""
         best = " (best)" if validation.is_best else ""
-        self.bars.console.print(f"epoch {validation.epoch + 1}: valid {shown}{time}{best}", highlight=False)
+        note(f"epoch {validation.epoch + 1}: valid {shown}{time}{best}")
 
     def finished(self, result: TrainResult) -> None:
         self.bars.update(self.task, visible=False)

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.console import out as console
-from cli.console import print_json, progress_bars
+from cli.console import print_json, progress_bars, say
 from cli.progress import TrainProgress
 from models.backbones.kinds import BACKBONES
 
@@ -83,9 +82,8 @@ def train(
     if json:
         print_json(result.to_record())
         return
-    console.print(
+    say(
         f"{result.epochs} epochs, {result.step:,} steps, {result.minutes:.1f} min of training "
         f"(stopped by {result.stopped_by}); next: lrm evaluate {out}",
-        highlight=False,
     )
-    console.print(f"curves: {out}/curves, TensorBoard: {out}/tensorboard", highlight=False)
+    say(f"curves: {out}/curves, TensorBoard: {out}/tensorboard")

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from behavior.errors import UserError
 from behavior.flow.preparation import Preparation
+from behavior.printable import printable_json
 from behavior.shards.errors import explained
 from behavior.shards.storage import Folder
 from pipelines.clock import StageClock
@@ -71,7 +72,7 @@ class PrepareJob:
         record = {"what": error.what, "where": error.where, "fix": error.fix}
         # The error itself is on its way; that it cannot be kept must not take its place.
         with suppress(OSError):
-            self.notes.write_text("failure.json", json.dumps(record, ensure_ascii=False))
+            self.notes.write_text("failure.json", printable_json(record))
 
     def kept_error(self) -> UserError | None:
         """The error a worker left, if any."""

@@ -12,6 +12,7 @@ from typing import Any
 import pydantic
 
 from behavior.errors import UserError
+from behavior.printable import printable_json
 from behavior.shards.storage import Folder, FolderLike, as_folder
 
 FORMAT_VERSION = 1
@@ -172,7 +173,7 @@ class Manifest(_Record):
 
     def save(self, folder: FolderLike) -> None:
         """Write the manifest whole or not at all: the commit of a data set."""
-        text = json.dumps(self.model_dump(), indent=2, ensure_ascii=False) + "\n"
+        text = printable_json(self.model_dump(), indent=2) + "\n"
         as_folder(folder).write_text(MANIFEST_NAME, text)
 
 

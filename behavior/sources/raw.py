@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from behavior.printable import printable_json
+
 # Enough to recognise a row; a torn binary file must not fill the disk with its own rejects.
 MAX_TEXT = 10_000
 
@@ -44,7 +46,7 @@ class Reject:
         else:
             where = {"row_group": self.row_group, "row": self.place}
         record = {"file": self.file, **where, "reason": self.reason, "text": self.text[:MAX_TEXT]}
-        return json.dumps(record, ensure_ascii=False)
+        return printable_json(record)
 
     @classmethod
     def from_json(cls, line: str | bytes) -> Reject:

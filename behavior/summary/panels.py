@@ -18,6 +18,7 @@ from matplotlib.ticker import (
     StrMethodFormatter,
 )
 
+from behavior.printable import printable
 from behavior.spec.dataset_spec import TICKS_PER_SECOND
 from behavior.summary.event_sample import EventSample
 
@@ -182,5 +183,5 @@ def _short(name: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that Matplotlib does not take for mathematics."""
-    return text.replace("$", r"\$")
+    """Text that Matplotlib does not take for mathematics, without control characters."""
+    return printable(text).replace("$", r"\$")

@@ -12,6 +12,7 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from behavior.printable import printable
 from behavior.shards.manifest import Manifest
 from behavior.shards.names import STATS
 
@@ -55,7 +56,7 @@ def write_report(
         _image(_lengths(stats), "sequence lengths"),
     ]
     for kind, label in models.items():
-        parts.append(f"<h2>Training {html.escape(label)}</h2>")
+        parts.append(f"<h2>Training {_escaped(label)}</h2>")
         for picture in sorted((out / "runs" / kind / "curves").glob("*.png")):
             parts.append(_image(picture.read_bytes(), f"{label}: {picture.stem}"))
     times = [(name, round(value, 1)) for name, value in record["seconds"].items()]
@@ -70,21 +71,26 @@ def write_report(
 
 
 def _table(header: tuple[str, ...], rows: list[Any]) -> str:
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in header)
+    head = "".join(f"<th>{_escaped(name)}</th>" for name in header)
     body = "".join(f"<tr>{''.join(_cell(value) for value in row)}</tr>" for row in rows)
     return f"<table><tr>{head}</tr>{body}</table>"
 
 
+def _escaped(text: str) -> str:
+    """A name that is neither markup nor a control character."""
+    return html.escape(printable(text))
+
+
 def _cell(value: Any) -> str:
     if isinstance(value, str):
-        return f"<td>{html.escape(value)}</td>"
+        return f"<td>{_escaped(value)}</td>"
     text = f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
     return f'<td class="number">{text}</td>'
 
 
 def _image(png: bytes, alternative: str) -> str:
     data = base64.b64encode(png).decode()
-    return f'<img alt="{html.escape(alternative)}" src="data:image/png;base64,{data}">'
+    return f'<img alt="{_escaped(alternative)}" src="data:image/png;base64,{data}">'
 
 
 def _figure(height: float) -> tuple[Figure, Any]:

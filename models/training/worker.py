@@ -9,6 +9,7 @@ from threading import Thread
 from typing import Any
 
 from behavior.errors import UserError
+from behavior.printable import complain
 from models.training.launch import join_as_told
 from models.training.observer import Silent
 from models.training.run import train_in
@@ -28,7 +29,7 @@ def take_part(told: dict[str, Any]) -> None:
         train_in(arguments, processes, Silent())
     except UserError as error:
         # The first process mostly meets the same error; what this one alone met is told nowhere else.
-        print(f"training process {processes.rank}: {error}", file=sys.stderr, flush=True)
+        complain(f"training process {processes.rank}: {error}")
         sys.exit(1)
     finally:
         processes.close()
