@@ -28,8 +28,8 @@ class TrainProgress:
 
     def started(self, start: TrainStart) -> None:
         self.bars.update(self.task, total=start.epochs * start.steps_per_epoch, completed=start.step)
-        if start.warning:
-            warn(start.warning)
+        for warning in start.warnings:
+            warn(warning)
         if self.quiet:
             return
         skipped = f", {start.skipped_sequences:,} too short to train on" if start.skipped_sequences else ""

@@ -32,7 +32,7 @@ class OptimizerConfig(Config):
     warmup_steps: int = Field(0, ge=0, description="steps of linear learning-rate warm-up")
     schedule: Schedule = Field(
         "constant",
-        description="learning rate after warm-up: constant; linear or cosine decay to 0 at the end of "
+        description="learning rate after warm-up: constant; linear or cosine decay towards 0 at the end of "
         "train.epochs; or inverse_sqrt decay, with the square root of the step",
     )
     item_table: Literal["adamw", "rowwise_adagrad"] = Field(

@@ -106,8 +106,10 @@ class Training:
         config, state = self.config.train, self.state
         self.stepper.module.train()
         reporter.start_epoch()
+        done = self._progress(reporter.epoch)
         for parts in steps_of(self.loader, config.accumulate):
-            self._step(parts, reporter.epoch)
+            self._step(parts, reporter.epoch, done)
+            done = self._progress(reporter.epoch)
             if state.step % config.log_every_steps == 0 or self.loader.at_end:
                 reporter.report(state, self.optimizer)
             if self.loader.at_end:
@@ -120,9 +122,12 @@ class Training:
                 self._save(reporter.log)
         return True
 
-    def _step(self, parts: list[PackedBatch], epoch: int) -> None:
-        config, loader = self.config.optimizer, self.loader
-        done = (epoch + loader.seen / loader.samples) / self.config.train.epochs
+    def _progress(self, epoch: int) -> float:
+        """Share of the training that is done, 0 to 1."""
+        return (epoch + self.loader.seen / self.loader.samples) / self.config.train.epochs
+
+    def _step(self, parts: list[PackedBatch], epoch: int, done: float) -> None:
+        config = self.config.optimizer
         self.optimizer.scale_learning_rates(
             learning_rate_factor(config.schedule, config.warmup_steps, self.state.step, done)
         )
@@ -184,6 +189,7 @@ class Training:
                 steps_per_epoch=-(-len(self.loader) // self.config.train.accumulate),
                 step=self.state.step,
                 protocol=self.evaluator.protocol,
+                warmup_steps=self.config.optimizer.warmup_steps,
                 validated=self.evaluator.users("valid") if self.processes.is_first else None,
             )
         )

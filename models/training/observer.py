@@ -28,6 +28,7 @@ class TrainStart:
     """Steps already taken: not 0 when a run resumes."""
     protocol: dict[str, Any]
     """What decides the metrics besides the model; see `models.tasks.task.Evaluator`."""
+    warmup_steps: int = 0
     validated: int | None = None
     """Users whom the metrics of a validation are means over; None: not known beforehand."""
 
@@ -42,8 +43,20 @@ class TrainStart:
         return bool(self.protocol.get("exclude_seen", False))
 
     @property
-    def warning(self) -> str | None:
-        """What is wrong with the validation, if something is: nobody, or few."""
+    def warnings(self) -> list[str]:
+        """What will probably not go as meant."""
+        return [text for text in (self._about_validation(), self._about_warmup()) if text]
+
+    def _about_warmup(self) -> str | None:
+        steps = self.epochs * self.steps_per_epoch
+        if self.warmup_steps <= steps:
+            return None
+        return (
+            f"the warm-up of {self.warmup_steps:,} steps is longer than the training of about {steps:,}: the "
+            "learning rate never reaches its peak (optimizer.warmup_steps)"
+        )
+
+    def _about_validation(self) -> str | None:
         if self.validated is None or self.validated >= FEW_USERS:
             return None
         if not self.validated:

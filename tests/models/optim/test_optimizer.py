@@ -163,7 +163,7 @@ def test_decay_falls_on_what_is_chosen() -> None:
 
 
 def factors(schedule: str, warmup: int, steps: int) -> list[float]:
-    return [learning_rate_factor(schedule, warmup, step, (step + 1) / steps) for step in range(steps)]
+    return [learning_rate_factor(schedule, warmup, step, step / steps) for step in range(steps)]
 
 
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine", "inverse_sqrt"])
@@ -172,7 +172,7 @@ def test_warm_up_is_linear(schedule: str) -> None:
 
 
 def test_the_rate_falls_as_the_schedule_says() -> None:
-    left = [(step + 1 - 4) / 16 for step in range(4, 20)]  # share of what follows the warm-up
+    left = [(step - 4) / 16 for step in range(4, 20)]  # share of what follows the warm-up
     assert factors("constant", 4, 20)[4:] == [1.0] * 16
     assert factors("linear", 4, 20)[4:] == pytest.approx([1 - share for share in left])
     assert factors("cosine", 4, 20)[4:] == pytest.approx([(1 + math.cos(math.pi * s)) / 2 for s in left])
@@ -180,9 +180,24 @@ def test_the_rate_falls_as_the_schedule_says() -> None:
 
 
 def test_without_warm_up_it_falls_from_the_first_step() -> None:
-    assert factors("linear", 0, 4) == pytest.approx([0.75, 0.5, 0.25, 0.0])
-    assert factors("cosine", 0, 2) == pytest.approx([0.5, 0.0])
+    assert factors("linear", 0, 4) == pytest.approx([1.0, 0.75, 0.5, 0.25])
+    assert factors("cosine", 0, 2) == pytest.approx([1.0, 0.5])
     assert factors("inverse_sqrt", 0, 4) == pytest.approx([1.0, 2**-0.5, 3**-0.5, 0.5])
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine", "inverse_sqrt"])
+@pytest.mark.parametrize(("warmup", "steps"), [(0, 1), (0, 2), (1, 1), (1, 2), (3, 3), (3, 4), (7, 1000)])
+def test_no_step_is_lost_and_the_peak_is_reached(schedule: str, warmup: int, steps: int) -> None:
+    found = factors(schedule, warmup, steps)
+    assert min(found) > 0.0
+    assert max(found) == 1.0
+    assert found[: max(warmup, 1)] == sorted(found[: max(warmup, 1)])
+    assert found[max(warmup - 1, 0) :] == sorted(found[max(warmup - 1, 0) :], reverse=True)
+
+
+def test_a_last_step_of_a_few_samples_has_a_rate() -> None:
+    for schedule in ("linear", "cosine"):
+        assert learning_rate_factor(schedule, 0, 10**6, 1.0 - 2**-50) > 0.0  # type: ignore[arg-type]
 
 
 def test_a_warm_up_longer_than_the_training_never_ends() -> None:

@@ -45,7 +45,7 @@ def test_the_best_checkpoint_is_the_last_where_nobody_validates(nobody: Path, tm
     assert not any(validation.is_best for validation in watcher.validations)
     assert watcher.start is not None
     assert watcher.start.validated == 0
-    assert "nobody is validated" in str(watcher.start.warning)
+    assert "nobody is validated" in str(watcher.start.warnings)
     assert evaluate(run, device="cpu")["epoch"] == 3
     assert evaluate(run, device="cpu") | {"checkpoint": "last"} == evaluate(
         run, device="cpu", checkpoint="last"
@@ -87,7 +87,7 @@ def test_few_users_are_said(tmp_path: Path) -> None:
     train(settings("train.epochs=1"), circle(tmp_path / "data"), tmp_path / "run", observer=watcher)
     assert watcher.start is not None
     assert (watcher.start.validated, FEW_USERS) == (31, 100)
-    assert "only 31 users are validated" in str(watcher.start.warning)
+    assert "only 31 users are validated" in str(watcher.start.warnings)
 
 
 def test_what_is_no_number_is_never_the_best() -> None:
