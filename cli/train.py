@@ -69,7 +69,8 @@ def train(
         "model.time": time,
     }
     settings = [f"{key}={value}" for key, value in flags.items() if value is not None]
-    start = recipe or (settings_to_resume(out) if resume else None) or DEFAULT_RECIPE
+    own = settings_to_resume(out) if resume and recipe is None else None
+    start = recipe or own or DEFAULT_RECIPE
     config = load_config(start, [*settings, *(set or [])])
     # Only now torch, which takes seconds to import: what is wrong with the settings has been said.
     from models.distributed.join import is_first_process

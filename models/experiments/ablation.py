@@ -10,7 +10,8 @@ from typing import Any
 
 from behavior.config import did_you_mean
 from behavior.errors import UserError
-from behavior.shards.storage import FolderLike, as_folder
+from behavior.shards.lock import exclusive
+from behavior.shards.storage import Folder, FolderLike, as_folder
 from models.evaluation.metrics import metric_names
 from models.evaluation.targets import Split
 from models.experiments.results import METRICS, RunRecord, append_record, read_records, summarize
@@ -70,7 +71,7 @@ class Ablation:
         metrics: Sequence[str] | None = None,
         overrides: Sequence[str] = (),
     ) -> None:
-        self.data, self.split = as_folder(data).url, split
+        self.data, self.split, self.out = as_folder(data).url, split, Path(out)
         self.metrics = list(metrics or METRICS)
         self.results = csv or out / RESULTS
         self.tables = [load_table(name) for name in tables]
@@ -80,19 +81,33 @@ class Ablation:
         ]
         for run in chain(*self.planned):
             _check_metrics(self.metrics, run.config.evaluation.cutoffs)
-        self.known = {record.digest: record for record in read_records(self.results) if record.metrics(split)}
-        asked = {run.digest: run for run in chain(*self.planned)}
-        self.num_runs = len(asked)
+        self._asked = {run.digest: run for run in chain(*self.planned)}
+        self.num_runs = len(self._asked)
         """Different runs; lines that agree in all settings are one."""
-        self.todo = [run for digest, run in asked.items() if digest not in self.known]
+        self._read()
+
+    def _read(self) -> None:
+        records = read_records(self.results)
+        self.known = {record.digest: record for record in records if record.metrics(self.split)}
+        self.todo = [run for digest, run in self._asked.items() if digest not in self.known]
         """Runs without a result."""
 
     def run(self, jobs: int = 1) -> Iterator[RunRecord]:
-        """Train and evaluate what is left to do, several at once; gives each result once it is written."""
-        for record in run_all(self.todo, self.data, jobs, self.split):
-            append_record(self.results, record)
-            self.known[record.digest] = record
-            yield record
+        """Train and evaluate what is left to do, several at once; gives each result once it is written.
+
+        The folder of the runs is held meanwhile.
+
+        Raises:
+            UserError: another ablation is running in the folder, or a run fails.
+        """
+        if not self.todo:
+            return
+        with exclusive(Folder(str(self.out))):
+            self._read()  # another one may have ended there since
+            for record in run_all(self.todo, self.data, jobs, self.split):
+                append_record(self.results, record)
+                self.known[record.digest] = record
+                yield record
 
     def comparisons(self) -> list[Comparison]:
         """Every table; all runs must be done."""

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from behavior.shards.lock import exclusive
 from behavior.shards.manifest import Manifest
+from behavior.shards.storage import Folder
 from behavior.synthetic import SyntheticConfig, ceilings, generate
 from models.config import load_config
 from models.evaluate_run import evaluate
@@ -62,7 +64,14 @@ class Demo:
         Returns:
             `results` by ranker, `share_of_history_oracle` (of NDCG@10), `counts` of the data set, `seconds`
             of each step, and the path of the `report`.
+
+        Raises:
+            UserError: another job is writing to the folder.
         """
+        with exclusive(Folder(str(self.out))):
+            return self._run()
+
+    def _run(self) -> dict[str, Any]:
         begin = time.perf_counter()
         limits, manifest = self._data()
         config = load_config("demo/hstu").evaluation

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import json
+import os
 import statistics
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from behavior.errors import UserError
 from models.evaluation.targets import Split
+from models.runs.files import check_regular, read_file, told
 
 METRICS = ("ndcg@10", "hr@10")
 """Metrics that are shown by default."""
@@ -56,19 +63,24 @@ class RunRecord:
 
 
 _JSON = ("settings", "test", "valid")
+_NAMES = [field.name for field in fields(RunRecord)]
+_RECORD = TypeAdapter(RunRecord)
 
 
 def append_record(path: Path, record: RunRecord) -> None:
     """Add a line to a CSV file, which is begun where missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    names = [field.name for field in fields(RunRecord)]
-    begun = path.exists() and path.stat().st_size > 0
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, names, lineterminator="\n")
-        if not begun:
-            writer.writeheader()
-        values = asdict(record)
-        writer.writerow(values | {name: json.dumps(values[name], sort_keys=True) for name in _JSON})
+    check_regular(path)
+    values = asdict(record)
+    text = StringIO(newline="")
+    writer = csv.DictWriter(text, _NAMES, lineterminator="\n")
+    writer.writeheader()
+    header = text.tell()
+    writer.writerow(values | {name: json.dumps(values[name], sort_keys=True) for name in _JSON})
+    with told(path, "cannot write"), path.open("ab") as file:
+        with suppress(OSError):  # ablations in several folders may share a file; not all mounts know locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        file.write(text.getvalue()[header if file.seek(0, os.SEEK_END) else 0 :].encode())
 
 
 def read_records(path: Path) -> list[RunRecord]:
@@ -77,26 +89,21 @@ def read_records(path: Path) -> list[RunRecord]:
     Raises:
         UserError: it is not such a file.
     """
-    if not path.exists():
+    content = read_file(path)
+    if content is None:
         return []
-    types = {
-        field.name: {"int": int, "float": float}.get(str(field.type), str) for field in fields(RunRecord)
-    }
     records: list[RunRecord] = []
-    with path.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            try:
-                values = {
-                    name: json.loads(row[name]) if name in _JSON else read(row[name])
-                    for name, read in types.items()
-                }
-            except (KeyError, TypeError, ValueError):
-                raise UserError(
-                    "this is not a line of ablation results",
-                    where=f"{path}, line {1 + len(records) + 1}",
-                    fix="name another file, or remove the line",
-                ) from None
-            records.append(RunRecord(**values))
+    try:
+        for row in csv.DictReader(StringIO(content.decode("utf-8"), newline="")):
+            values: dict[str, Any] = {name: row[name] for name in _NAMES}
+            values |= {name: json.loads(values[name]) for name in _JSON}
+            records.append(_RECORD.validate_python(values))
+    except (KeyError, TypeError, ValueError, RecursionError, csv.Error):
+        raise UserError(
+            "this is not a line of ablation results",
+            where=f"{path}, line {1 + len(records) + 1}",
+            fix="name another file, or remove the line",
+        ) from None
     return records
 
 

@@ -144,7 +144,7 @@ def _settle(places: SimpleQueue[str | None]) -> None:
 def run_one(run: PlannedRun, data: str, split: Split) -> RunRecord:
     """Train one run; evaluate the checkpoint of its best validation on test, if test is asked for."""
     start, names = _Start(), [metric.name for metric in run.config.metrics()]
-    result = train(run.config, data, run.folder, resume=run.folder.exists(), observer=start)
+    result = train(run.config, data, run.folder, resume="auto", observer=start)
     noted = (*names, *MISSES)
     valid = {name: result.best_metrics[name] for name in noted if name in result.best_metrics}
     if split == "valid" and not set(names) & set(valid):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
+
+from models.optim.rowwise_adagrad import RowwiseAdagrad
 
 
 class OptimizerSet:
@@ -91,6 +93,19 @@ class OptimizerSet:
             begin += _count(optimizer)
         return {"state": state, "param_groups": groups}
 
+    def state_shapes(self, shapes: Sequence[torch.Size]) -> list[dict[str, torch.Size]]:
+        """Names and shapes of the state of each parameter once it has taken a step, all float32.
+
+        Args:
+            shapes: of the parameters, in the order in which state dicts number them.
+        """
+        found: list[dict[str, torch.Size]] = []
+        for optimizer in self.optimizers:
+            rowwise = isinstance(optimizer, RowwiseAdagrad)
+            of_shape = RowwiseAdagrad.state_shapes if rowwise else _adam_shapes
+            found += [of_shape(shape) for shape in shapes[len(found) :][: _count(optimizer)]]
+        return found
+
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         begin, groups = 0, list(saved["param_groups"])
         for optimizer in self.optimizers:
@@ -110,6 +125,10 @@ class OptimizerSet:
             )
             begin += count
         self._set_rates([group["lr"] for group in saved["param_groups"]])
+
+
+def _adam_shapes(shape: torch.Size) -> dict[str, torch.Size]:
+    return {"step": torch.Size(), "exp_avg": shape, "exp_avg_sq": shape}
 
 
 def _count(optimizer: torch.optim.Optimizer) -> int:

@@ -31,6 +31,11 @@ class RowwiseAdagrad(torch.optim.Optimizer):
     ) -> None:
         super().__init__(tables, {"lr": lr, "eps": eps, "weight_decay": weight_decay})
 
+    @staticmethod
+    def state_shapes(shape: torch.Size) -> dict[str, torch.Size]:
+        """Names and shapes of the state of a table of that shape, all float32."""
+        return {"sum": shape[:1]}
+
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Take a step with the gradients there are."""

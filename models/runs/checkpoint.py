@@ -7,6 +7,7 @@ else (settings, data set, progress) is JSON in the file's metadata.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,28 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from behavior.errors import UserError
-from models.runs.files import write_atomically
+from models.runs.files import check_regular, told, write_atomically
 from models.runs.former import without_former
+from models.runs.records import (
+    CHECKPOINT_FORMAT,
+    CHECKPOINT_FORMAT_VERSION,
+    CheckpointHead,
+    Position,
+    check_record,
+    check_version,
+    damaged,
+    parse_json,
+)
+from models.runs.tensors import (
+    DAMAGED,
+    RESTORE,
+    START_AGAIN,
+    check_tensors,
+    expected_like,
+    raise_for_problems,
+)
 
-FORMAT = "lrm-kit checkpoint"
-FORMAT_VERSION = 2
 _METADATA = "lrm-kit"
-_START_AGAIN = "use the settings and data of that run, or train into another folder"
 
 
 @dataclass(frozen=True)
@@ -51,75 +67,89 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         groups = checkpoint.optimizer["param_groups"]
         for number, values in checkpoint.optimizer["state"].items():
             tensors |= {f"optimizer.{number}.{name}": tensor for name, tensor in values.items()}
-    about = {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "config": checkpoint.config,
-        "dataset": checkpoint.dataset,
-        "progress": checkpoint.progress,
-        "param_groups": groups,
-    }
+    head = CheckpointHead(
+        config=checkpoint.config,
+        dataset=checkpoint.dataset,
+        progress=checkpoint.progress,
+        param_groups=groups,
+        tensors=sorted(tensors),
+    )
     # Tied weights would otherwise be refused, and views saved with all of their storage.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    write_atomically(path, save(tensors, metadata={_METADATA: json.dumps(about)}))
+    text = json.dumps(head.model_dump())
+    write_atomically(path, save(tensors, metadata={_METADATA: text}))
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint into CPU memory.
 
+    Its JSON follows its schema, and all tensors are there that it was saved with; who uses them checks that
+    they fit (`load_weights`, `models.training.state`).
+
     Raises:
         UserError: the file is missing, damaged, not a checkpoint of lrm-kit or of another format.
     """
-    if not path.exists():
+    if not check_regular(path):
         raise UserError("there is no checkpoint", where=str(path), fix="train first, or check the path")
     try:
-        with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get(_METADATA, "{}"))
+        with told(path, "cannot read"), safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if _METADATA not in metadata:
+                raise UserError("this is not a checkpoint of lrm-kit", where=str(path), fix=RESTORE)
+            head = _head(metadata[_METADATA], path)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(
-            f"the checkpoint cannot be read: {error}", where=str(path), fix="train again"
-        ) from None
-    if about.get("format") != FORMAT:
-        raise UserError("this is not a checkpoint of lrm-kit", where=str(path))
-    if about["format_version"] != FORMAT_VERSION:
-        newer = about["format_version"] > FORMAT_VERSION
-        raise UserError(
-            f"the checkpoint is of {'a newer' if newer else 'an older'} format",
-            where=str(path),
-            fix="update lrm-kit" if newer else "train again, or use the lrm-kit that made it",
-        )
+    except (SafetensorError, ValueError) as error:
+        raise UserError(f"the checkpoint cannot be read: {error}", where=str(path), fix=RESTORE) from None
+    missing = sorted(set(head.tensors or ()) - tensors.keys())
+    raise_for_problems([f"{name} is missing" for name in missing], DAMAGED, path)
     return Checkpoint(
-        config=about["config"],
-        dataset=about["dataset"],
-        progress=about["progress"],
+        config=head.config,
+        dataset=head.dataset,
+        progress=head.progress,
         model=_named(tensors, "model."),
-        optimizer=_optimizer_state(tensors, about["param_groups"]),
+        optimizer=_optimizer_state(tensors, head.param_groups, path),
         random=_named(tensors, "random."),
     )
+
+
+def position_in(checkpoint: Checkpoint, path: Path) -> Position:
+    """Where the training stood.
+
+    Raises:
+        UserError: the checkpoint does not say.
+    """
+    return check_record(Position, checkpoint.progress, "the checkpoint", where=str(path), fix=RESTORE)
 
 
 def load_weights(module: torch.nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:
     """Copy saved weights into a module; what it had in former versions and has no more is left out.
 
     Raises:
-        UserError: names or shapes differ; says which.
+        UserError: they do not fit; see `check_weights`.
     """
-    own = module.state_dict()
-    weights = without_former(module, weights)
-    problems = [f"{name} is missing" for name in own if name not in weights]
-    problems += [f"{name} is not part of this model" for name in weights if name not in own]
-    for name, tensor in weights.items():
-        if name in own and own[name].shape != tensor.shape:
-            problems.append(f"{name} is {list(tensor.shape)}, this model has {list(own[name].shape)}")
-    if problems:
-        more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
-        raise UserError(
-            "the checkpoint is of another architecture: " + "; ".join(problems[:3]) + more,
-            where=str(path),
-            fix=_START_AGAIN,
-        )
-    module.load_state_dict(weights)
+    check_weights(module, weights, path)
+    module.load_state_dict(without_former(module, weights))
+
+
+def check_weights(
+    module: torch.nn.Module,
+    weights: dict[str, torch.Tensor],
+    path: Path,
+    rows: Mapping[str, int] | None = None,
+) -> None:
+    """Check that saved weights are those of a module.
+
+    Args:
+        module: it need not have them yet.
+        weights: by name.
+        path: the checkpoint's file, for the error.
+        rows: of tensors that are whole in a checkpoint, while the module has a part of their rows.
+
+    Raises:
+        UserError: names, shapes or types differ, or a weight is not a finite number; says which.
+    """
+    expected = {name: expected_like(own, (rows or {}).get(name)) for name, own in module.state_dict().items()}
+    check_tensors(without_former(module, weights), expected, "this model", path)
 
 
 def check_same(
@@ -146,7 +176,7 @@ def check_same(
     ]
     if problems:
         raise UserError(
-            "the checkpoint is of another run: " + "; ".join(problems), where=str(path), fix=_START_AGAIN
+            "the checkpoint is of another run: " + "; ".join(problems), where=str(path), fix=START_AGAIN
         )
 
 
@@ -158,24 +188,51 @@ def random_state(device: torch.device) -> dict[str, torch.Tensor]:
     return states
 
 
-def set_random_state(states: dict[str, torch.Tensor], device: torch.device) -> None:
-    """Put the generators back; the state of another device is left out."""
-    torch.set_rng_state(states["cpu"])
-    state = states.get(str(device).replace(":", "."))
-    if state is not None:
-        torch.cuda.set_rng_state(state, device)
+def set_random_state(states: dict[str, torch.Tensor], device: torch.device, path: Path) -> None:
+    """Put the generators back; the state of another device is left out.
+
+    Raises:
+        UserError: a state is missing, or is none.
+    """
+    on_device = str(device).replace(":", ".")
+    own = {name: state for name, state in states.items() if name in ("cpu", on_device)}
+    sizes = random_state(torch.device("cpu"))
+    if on_device in own and device.type == "cuda":
+        sizes[on_device] = torch.cuda.get_rng_state(device)
+    expected = {name: expected_like(state) for name, state in sizes.items()}
+    check_tensors(own, expected, "the generator", path, prefix="random.", misfit=DAMAGED)
+    try:
+        torch.set_rng_state(own["cpu"])
+        if on_device != "cpu" and on_device in own:
+            torch.cuda.set_rng_state(own[on_device], device)
+    except (RuntimeError, TypeError) as error:
+        how = f"random: {error}".splitlines()[0]
+        raise damaged("the checkpoint", how, where=str(path), fix=RESTORE) from None
+
+
+def _head(text: str, path: Path) -> CheckpointHead:
+    found = parse_json(text, "the checkpoint", where=str(path), fix=RESTORE)
+    if isinstance(found, dict):
+        if found.get("format") != CHECKPOINT_FORMAT:
+            raise UserError("this is not a checkpoint of lrm-kit", where=str(path), fix=RESTORE)
+        check_version(found, CHECKPOINT_FORMAT_VERSION, "the checkpoint", where=str(path))
+    return check_record(CheckpointHead, found, "the checkpoint", where=str(path), fix=RESTORE)
 
 
 def _named(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _optimizer_state(tensors: dict[str, torch.Tensor], groups: list[Any] | None) -> dict[str, Any] | None:
+def _optimizer_state(
+    tensors: dict[str, torch.Tensor], groups: list[dict[str, Any]] | None, path: Path
+) -> dict[str, Any] | None:
     if groups is None:
         return None
     state: dict[int, dict[str, torch.Tensor]] = {}
     for key, tensor in _named(tensors, "optimizer.").items():
-        number, name = key.split(".", 1)
+        number, _, name = key.partition(".")
+        if not (number.isascii() and number.isdigit() and len(number) < 10 and name):
+            raise_for_problems([f"optimizer.{key} is of no parameter"], DAMAGED, path)
         state.setdefault(int(number), {})[name] = tensor
     return {"state": state, "param_groups": groups}
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from models.runs.files import write_atomically
 
 LOSS = "loss.png"
 METRICS = "metrics.png"
@@ -24,6 +27,9 @@ def draw_curves(records: list[dict[str, Any]], metrics: Sequence[str], folder: P
 
     Returns:
         The files drawn.
+
+    Raises:
+        UserError: a file cannot be written.
     """
     losses = [record for record in records if record["kind"] == "train"]
     validations = [record for record in records if record["kind"] == "valid"]
@@ -42,13 +48,19 @@ def _draw(records: list[dict[str, Any]], names: list[str], title: str, path: Pat
     axes = figure.add_subplot()
     steps = [record["step"] for record in records]
     for name in names:
-        values = [record.get(name, math.nan) for record in records]
+        values = [_number(record.get(name)) for record in records]
         axes.plot(steps, values, label=name, marker="." if len(steps) < 40 else "")
     axes.set_xlabel("step")
     axes.set_title(title)
     axes.grid(alpha=0.3)
     if len(names) > 1:
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    picture = BytesIO()
+    figure.savefig(picture, format="png", dpi=120)
+    write_atomically(path, picture.getvalue())
     return path
+
+
+def _number(value: Any) -> float:
+    """What cannot be drawn leaves a gap."""
+    return float(value) if isinstance(value, int | float) else math.nan

@@ -1,17 +1,84 @@
-"""Files that are written whole or not at all."""
+"""The files of a run: read only where they are files, and written whole or not at all."""
 
 from __future__ import annotations
 
 import os
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+
+from behavior.errors import UserError
+
+_NO_ROOM = "make room, then go on with --resume, or write to another folder with --out"
+
+
+def check_regular(path: Path) -> bool:
+    """Whether there is such a file; of a pipe or a device, which would be waited for, it is an error.
+
+    Raises:
+        UserError: it is no regular file (nor a link to one), or may not be looked at.
+    """
+    with told(path, "cannot read"):
+        try:
+            mode = path.stat().st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+    if not stat.S_ISREG(mode):
+        raise UserError(f"'{path.name}' is not a file", where=str(path), fix="put the run's own file back")
+    return True
+
+
+def read_file(path: Path) -> bytes | None:
+    """The contents of a file; None where there is none.
+
+    Raises:
+        UserError: it is no regular file, or cannot be read.
+    """
+    if not check_regular(path):
+        return None
+    with told(path, "cannot read"):
+        return path.read_bytes()
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name, make it durable, and rename it."""
-    temporary = path.with_name(path.name + ".tmp")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    """Write a file under a temporary name, make it durable, and rename it.
+
+    Raises:
+        UserError: it cannot be written: the disk is full, say.
+    """
+    write_together({path: content})
+
+
+def write_together(contents: Mapping[Path, bytes]) -> None:
+    """Write several files under temporary names, make them durable, and only then rename one after the other.
+
+    Raises:
+        UserError: one cannot be written.
+    """
+    for path, content in contents.items():
+        with told(path, "cannot write"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with _temporary(path).open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+    for path in contents:
+        with told(path, "cannot write"):
+            _temporary(path).replace(path)
+
+
+@contextmanager
+def told(path: Path, what: str) -> Iterator[None]:
+    """Turn what the operating system says of a file of a run into the user's error."""
+    try:
+        yield
+    except OSError as error:
+        permitted = not isinstance(error, PermissionError)
+        writes = what == "cannot write"
+        fix = "check the permissions" if not permitted else _NO_ROOM if writes else "check the disk"
+        raise UserError(f"{what}: {error.strerror or error}", where=str(path), fix=fix) from error
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(path.name + ".tmp")

@@ -68,7 +68,10 @@ def _former(module: nn.Module, weights: dict[str, Tensor]) -> list[str]:
         for prefix, part in module.named_modules()
         for name, length in getattr(part, "former_lengths", {}).items()
     }
-    return [name for name, length in lengths.items() if name in weights and len(weights[name]) == length]
+    # A parameter that is one number, where there should be several, is left for the check of shapes.
+    return [
+        name for name, length in lengths.items() if name in weights and weights[name].shape[:1] == (length,)
+    ]
 
 
 def _names(module: nn.Module) -> list[str]:

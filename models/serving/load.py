@@ -23,7 +23,7 @@ from models.config import RunConfig
 from models.data.about import About, about_sequences
 from models.gpu.config import DeviceName
 from models.gpu.device import pick_device
-from models.runs.checkpoint import load_checkpoint, load_weights
+from models.runs.checkpoint import load_checkpoint, load_weights, position_in
 from models.runs.run_folder import open_run
 from models.serving.score import History, score_histories
 from models.tasks.retrieval import RetrievalModel
@@ -100,12 +100,13 @@ def load_model(
         device: where the module is; `auto` is a GPU where there is one.
 
     Raises:
-        UserError: the folder is not a run, it has no checkpoint yet, the data is not what the model was
-            trained on, or there is no such device.
+        UserError: the folder is not a run, its checkpoint is missing or damaged, the data is not what the
+            model was trained on, or there is no such device.
     """
     folder = open_run(Path(run))
     path = folder.best if checkpoint == "best" else folder.last
     saved = load_checkpoint(path)
+    position_in(saved, path)
     config = parse_config(RunConfig, saved.config, where=str(path))
     shards = open_shards(data or folder.data)
     _check_data(saved.dataset, shards)

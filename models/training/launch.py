@@ -21,6 +21,7 @@ from models.distributed.join import join_store, join_torchrun, launched_by_torch
 from models.distributed.processes import SINGLE, Processes
 from models.distributed.torch_processes import TorchProcesses
 from models.gpu.device import pick_device
+from models.runs.run_folder import Resume
 from models.training.config import TrainConfig
 
 _HOST = "127.0.0.1"
@@ -37,7 +38,7 @@ class TrainArguments:
     data: str
     """Path or url of the shard folder."""
     out: Path
-    resume: bool
+    resume: Resume
 
 
 @contextmanager

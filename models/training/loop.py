@@ -50,9 +50,10 @@ class Training:
         self.optimizer, self.stepper = setup.optimizer, setup.stepper
         self.learned = Learned(config, self.dataset, self.task.model, self.optimizer, processes, self.device)
         self.state = TrainState()
-        if processes.broadcast_object(run.last.exists()):
+        if processes.on_first(lambda: run.has_last):
             self.state = self.learned.restore(run.last)
-            self.loader.load_state_dict(self.state.loader)
+            self.loader.load_state_dict(self.state.loader, where=str(run.last))
+            processes.on_first(lambda: run.check_best(self.state.best_epoch))
         self.flops = self.task.flops()
         self.losses = StepLosses(processes, run.failed)
         self.clock = Clock(self.state.minutes, self.state.step)
@@ -64,6 +65,9 @@ class Training:
             log: where records go; only the first process has one.
         """
         self._tell_start()
+        if not self.processes.on_first(lambda: self.run.has_last):
+            # A run that has anything to lose has a checkpoint: without one it may begin anew.
+            self._save(log)
         pace = Pace(self.config.train, self.loader, self.clock)
         peak = peak_flops(self.device, self.config.train.precision)
         reporter = Reporter(

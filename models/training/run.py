@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from os import PathLike
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from models.distributed.processes import Processes
 from models.gpu.device import repeatable
 from models.runs.curves import draw_curves
 from models.runs.metrics_log import MetricsLog, read_metrics
-from models.runs.run_folder import claim_run
+from models.runs.run_folder import Resume, RunFolder, hold_run
 from models.tasks.registry import check_known_elsewhere
 from models.training.launch import TrainArguments, count_devices, processes_for
 from models.training.loop import Training
@@ -24,14 +25,15 @@ def train(
     config: RunConfig,
     data: FolderLike,
     out: str | PathLike[str],
-    resume: bool = False,
+    resume: Resume = False,
     observer: TrainObserver | None = None,
 ) -> TrainResult:
     """Train a model on a shard folder.
 
     Stops after `train.epochs`, after `train.max_minutes`, or after `train.patience` validations without
     improvement, whichever comes first. With `resume` a run that exists goes on from its last checkpoint, to
-    the same losses as if it had never stopped; where there is none yet, it begins.
+    the same losses as if it had never stopped. The run's folder is held for this training from the first
+    moment: another one is refused there, before anything is read or written.
 
     With `train.devices` above 1 this process starts the others, and is the first of them; under `torchrun` it
     is one of those that were started.
@@ -40,38 +42,48 @@ def train(
         config: all settings.
         data: the shard folder; urls too.
         out: the run's folder; see `models.runs.run_folder.RunFolder` for what it holds.
-        resume: go on with the run in `out`.
+        resume: go on with the run in `out`, which has to be there; `auto`: where there is none, begin one.
         observer: told about the progress, in the first process.
 
     Returns:
         What came of it, the same in every process.
 
     Raises:
-        UserError: the data, the devices or the run's folder cannot be used, the checkpoint is of another
-            run, or the loss stopped being a number.
+        UserError: the data, the devices or the run's folder cannot be used, another training holds the
+            folder, the checkpoint is damaged or of another run, the disk is full, or the loss stopped being a
+            number.
     """
     arguments = TrainArguments(config, as_folder(data).url, Path(out), resume)
     if count_devices(config.train) > 1 and not launched_by_torchrun():
         # What is wrong is said at once, not after the other processes have started.
         check_known_elsewhere(config.task.kind)
         open_shards(arguments.data)
-        claim_run(arguments.out, resume=resume)
+        with hold_run(arguments.out, resume=resume):
+            pass
     with processes_for(arguments) as processes:
         return train_in(arguments, processes, observer or Silent())
 
 
 def train_in(arguments: TrainArguments, processes: Processes, observer: TrainObserver) -> TrainResult:
     """This process's part of a training; see `train`."""
+    with ExitStack() as held:
+        run = processes.on_first(lambda: held.enter_context(hold_run(arguments.out, resume=arguments.resume)))
+        return _train_held(arguments, run, processes, observer)
+
+
+def _train_held(
+    arguments: TrainArguments, run: RunFolder, processes: Processes, observer: TrainObserver
+) -> TrainResult:
     shards = open_shards(arguments.data)
-    run = processes.on_first(lambda: claim_run(arguments.out, resume=arguments.resume))
     training = Training(arguments.config, shards, run, observer, processes)
     try:
         with repeatable(training.device):
             if not processes.is_first:
                 return training.run_epochs()
+            kept = training.state.metrics_bytes
+            read_metrics(run.metrics, kept)  # before anything is changed
             if training.loader.epoch < arguments.config.train.epochs:
                 run.write(arguments.config.model_dump(mode="json"), shards.folder, training.dataset)
-            kept = training.state.metrics_bytes
             with MetricsLog(run.metrics, run.tensorboard, keep_bytes=kept) as log:
                 result = training.run_epochs(log)
     finally:

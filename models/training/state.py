@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import torch
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from torch import nn
 
 from behavior.config import parse_config
@@ -15,9 +16,11 @@ from models.config import RunConfig
 from models.distributed.processes import Processes
 from models.distributed.tables import WholeStates
 from models.optim import OptimizerSet
+from models.optim.saved import check_groups, expected_state, with_own_settings
 from models.runs.checkpoint import (
     Checkpoint,
     check_same,
+    check_weights,
     load_checkpoint,
     load_weights,
     random_state,
@@ -25,6 +28,8 @@ from models.runs.checkpoint import (
     set_random_state,
 )
 from models.runs.former import optimizer_without_former
+from models.runs.records import Count, first_problem
+from models.runs.tensors import DAMAGED, OF_ANOTHER_MODEL, Expected, check_tensors, raise_for_problems
 
 # May change when a run is resumed: they say how long, how often and where, not what is learned.
 FREE_SETTINGS = {
@@ -52,20 +57,29 @@ FREE_SETTINGS = {
 _PROCESS = "process-"
 
 
+Number = Annotated[float, Field(strict=True)]
+Minutes = Annotated[Number, Field(ge=0.0, allow_inf_nan=False)]
+
+
 @dataclass
 class TrainState:
     """Progress of a training; with the tensors, all that a checkpoint needs."""
 
-    step: int = 0
-    epoch: int = 0
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
+
+    step: Count = 0
+    epoch: Count = 0
     loader: dict[str, Any] = field(default_factory=dict)
-    minutes: float = 0.0
-    metrics_bytes: int = 0
-    best: float | None = None
-    best_epoch: int | None = None
+    minutes: Minutes = 0.0
+    metrics_bytes: Count = 0
+    best: Number | None = None
+    best_epoch: Count | None = None
     best_metrics: dict[str, Any] = field(default_factory=dict)
-    without_improvement: int = 0
+    without_improvement: Count = 0
     """Validations of whole epochs since the best one."""
+
+
+_TRAIN_STATE = TypeAdapter(TrainState)
 
 
 @dataclass(frozen=True)
@@ -110,18 +124,53 @@ class Learned:
         config = parse_config(RunConfig, checkpoint.config, where=str(path)).model_dump(mode="json")
         saved = replace(checkpoint, config=config)
         check_same(saved, self._settings(), self.dataset, FREE_SETTINGS, path)
-        weights, optimizer = saved.model, saved.optimizer
-        assert optimizer is not None
-        optimizer = optimizer_without_former(self.model, self.optimizer.param_groups, weights, optimizer)
-        load_weights(self.model, self._whole_states.own_weights(weights), path)
+        state = _state(saved, path)
+        check_weights(self.model, saved.model, path, self._whole_states.rows)
+        optimizer = self._optimizer_state(saved, path, has_steps=state.step > 0)
+        load_weights(self.model, self._whole_states.own_weights(saved.model), path)
         self.optimizer.load_state_dict(self._whole_states.own_optimizer(optimizer))
-        state = TrainState(**saved.progress)
         random = _of_process(saved.random, self.processes.rank)
-        if random:
-            set_random_state(random, self.device)
+        if random or self.processes.is_first:
+            set_random_state(random, self.device, path)
         else:  # There were fewer processes: a stream that none of them has had.
             torch.manual_seed(hash((self.config.train.seed, self.processes.rank, state.step)))
         return state
+
+    def _optimizer_state(self, saved: Checkpoint, path: Path, *, has_steps: bool) -> dict[str, Any]:
+        """The optimizer's state in a checkpoint, whole, as it is numbered now.
+
+        Raises:
+            UserError: it is not of these parameters, or damaged.
+        """
+        if saved.optimizer is None or (has_steps and not saved.optimizer["state"]):
+            raise_for_problems(["the optimizer's state is missing"], DAMAGED, path)
+        state: dict[str, Any] = saved.optimizer or {}
+        try:
+            check_groups(state, self.optimizer)
+            groups = self.optimizer.param_groups
+            state = optimizer_without_former(self.model, groups, saved.model, state)
+            state = with_own_settings(state, self.optimizer)
+        except ValidationError as error:
+            raise_for_problems([f"param_groups: {first_problem(error)}"], DAMAGED, path)
+        except ValueError as error:
+            raise_for_problems([f"of the optimizer's state, {error}"], OF_ANOTHER_MODEL, path)
+        found = {
+            f"{number}.{name}": value
+            for number, values in state["state"].items()
+            for name, value in values.items()
+        }
+        shapes = expected_state(state, self.optimizer, self._whole_shapes())
+        expected = {name: Expected(tuple(shape), torch.float32) for name, shape in shapes.items()}
+        check_tensors(found, expected, "the parameter", path, prefix="optimizer.")
+        return state
+
+    def _whole_shapes(self) -> list[torch.Size]:
+        """Shapes of all parameters as the optimizer numbers them, item tables whole."""
+        rows = self._whole_states.rows_by_number
+        return [
+            torch.Size((rows[number], *parameter.shape[1:])) if number in rows else parameter.shape
+            for number, parameter in enumerate(self.optimizer.parameters)
+        ]
 
     def _checkpoint(self, progress: dict[str, Any]) -> Checkpoint:
         weights = self._whole_states.whole_weights(self.model.state_dict())
@@ -133,6 +182,14 @@ class Learned:
 
     def _settings(self) -> dict[str, Any]:
         return self.config.model_dump(mode="json")
+
+
+def _state(saved: Checkpoint, path: Path) -> TrainState:
+    try:
+        return _TRAIN_STATE.validate_python(saved.progress)
+    except ValidationError as error:
+        raise_for_problems([f"progress.{first_problem(error)}"], DAMAGED, path)
+        raise AssertionError from error
 
 
 def _process(rank: int) -> str:

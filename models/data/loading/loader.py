@@ -18,6 +18,7 @@ from models.data.collate import Collator, LossOn, QueryTime
 from models.data.loading.config import LoaderConfig
 from models.data.loading.order import EpochOrder
 from models.data.loading.planner import EpochPlanner, EpochPosition, Step
+from models.data.loading.saved import position_of, saved_position
 from models.data.loading.shuffle_blocks import ShuffleBlockReader, count_samples
 from models.data.loading.source import SequenceSource
 from models.data.loading.step_rule import step_rule
@@ -150,30 +151,26 @@ class TrainLoader:
 
     def state_dict(self) -> dict[str, Any]:
         """The position, in plain values: the epoch, samples taken from its order, and those that wait."""
-        position = self.position
-        return {
-            "epoch": position.epoch,
-            "taken": position.taken,
-            "waiting": list(position.waiting),
-            "order": self._fingerprint(),
-        }
+        return saved_position(self.position, self._fingerprint())
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any], *, where: str | None = None) -> None:
         """Take the position of the loader that gave `state`.
+
+        Args:
+            state: as `state_dict` gives it.
+            where: the file that it comes from, for errors.
 
         Raises:
             UserError: that loader visits samples in another order: its data, seed, sampling or
-                `shuffle_events` differ.
+                `shuffle_events` differ; or the state is damaged.
         """
-        if state["order"] != self._fingerprint():
+        position, order = position_of(state, self.samples, where)
+        if order != self._fingerprint():
             raise UserError(
                 "the state is of a loader that visits other samples, or in another order",
+                where=where,
                 fix="use the data, seed, sampling and shuffle_events that it was made with",
             )
-        position = EpochPosition(state["epoch"], state["taken"], tuple(state["waiting"]))
-        in_order = all(0 <= place < position.taken for place in position.waiting)
-        if not (in_order and 0 <= position.taken <= self.samples and position.epoch >= 0):
-            raise UserError("the state is damaged: it names samples that were not taken", fix="train again")
         self._go_to(position)
 
     def close(self) -> None:

@@ -28,6 +28,16 @@ class WholeStates:
             if isinstance(table, ItemTable)
         ]
 
+    @property
+    def rows(self) -> dict[str, int]:
+        """Rows of each table when it is whole, by the name of its weight."""
+        return {name: table.num_embeddings for table, name, _ in self.tables}
+
+    @property
+    def rows_by_number(self) -> dict[int, int]:
+        """The same by the weight's number in the optimizer's state."""
+        return {number: table.num_embeddings for table, _, number in self.tables}
+
     def whole_weights(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """A model's state with whole tables, on the first process. Collective."""
         return self._weights(weights, _gathered)

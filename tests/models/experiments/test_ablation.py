@@ -122,7 +122,7 @@ def test_several_jobs_give_what_one_gives_up_to_one_that_fails(data: Path, tmp_p
     with pytest.raises(UserError, match="no item features"):
         records.extend(run_all(runs, str(data), jobs=2))
     begun = [run for run in runs if run.folder.exists()]
-    assert len(records) == len(begun) - 1 < len(runs) - 1
+    assert len(records) == len(begun) < len(runs) - 1  # what fails before its first step leaves no folder
     done = {record.digest: record for record in records}
     for digest, record in alone.items():
         assert (done[digest].test, done[digest].valid, done[digest].steps) == (
@@ -191,6 +191,39 @@ def test_a_file_that_holds_something_else_is_an_error_with_its_line(tmp_path: Pa
     with pytest.raises(UserError, match="not a line of ablation results") as caught:
         read_records(path)
     assert "line 3" in (caught.value.where or "")
+
+
+def test_lines_of_ablations_in_several_folders_may_go_to_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    for seed in range(3):
+        append_record(path, replace(RECORD, seed=seed))
+    assert [record.seed for record in read_records(path)] == [0, 1, 2]
+    assert path.read_text().count("table,line,seed") == 1
+
+
+@pytest.mark.parametrize("cell", ["9" * 5000, "[" * 100_000, '{"ndcg@10": "x"}', "[]"])
+def test_cells_of_another_kind_are_an_error(cell: str, tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    append_record(path, RECORD)
+    path.write_text(path.read_text().replace('"{""ndcg@10"": 0.1}"', '"' + cell.replace('"', '""') + '"'))
+    with pytest.raises(UserError, match="not a line of ablation results"):
+        read_records(path)
+
+
+def test_one_ablation_at_a_time_in_a_folder(data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "one.yaml"
+    path.write_text("rows: {a: {}}\n")
+
+    def ablation() -> Ablation:
+        return Ablation([str(path)], data, tmp_path / "runs", overrides=[*SMALL, "train.epochs=1"])
+
+    first, second, third = ablation(), ablation(), ablation()
+    for _ in first.run():  # held until all of it is done
+        with pytest.raises(UserError, match="another job is writing"):
+            next(second.run())
+    assert list(third.run()) == []  # what another has done since is not run again
+    assert third.comparisons()[0].lines == first.comparisons()[0].lines
+    assert len(read_records(first.results)) == 1
 
 
 def test_an_ablation_runs_what_was_not_run_and_compares_all_lines(data: Path, tmp_path: Path) -> None:

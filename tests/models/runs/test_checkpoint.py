@@ -58,7 +58,7 @@ def test_everything_comes_back_and_goes_on_alike(tmp_path: Path) -> None:
     again, other = trained()
     load_weights(again, loaded.model, path)
     other.load_state_dict(loaded.optimizer)
-    set_random_state(loaded.random, CPU)
+    set_random_state(loaded.random, CPU, path)
     step(again, other)
     assert all(torch.equal(a, b) for a, b in zip(module.parameters(), again.parameters(), strict=True))
 

@@ -28,7 +28,7 @@ SETTINGS = (
 
 def run(shards: Path, out: Path) -> None:
     """Begin a training, or go on with it."""
-    train(load_config("default", SETTINGS), shards, out, resume=True)
+    train(load_config("default", SETTINGS), shards, out, resume="auto")
 
 
 def finish(shards: Path, out: Path) -> None:

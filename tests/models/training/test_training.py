@@ -134,7 +134,7 @@ def test_killed_again_and_again(shards: Path, whole: Path, tmp_path: Path) -> No
         Watcher(at_report=3),
     ):
         with pytest.raises(Killed):
-            train(settings(), shards, run, resume=True, observer=watcher)
+            train(settings(), shards, run, resume="auto", observer=watcher)
     train(settings(), shards, run, resume=True)
     assert records(run) == records(whole)
     assert same_weights(weights(run), weights(whole))
@@ -143,8 +143,9 @@ def test_killed_again_and_again(shards: Path, whole: Path, tmp_path: Path) -> No
 def test_killed_before_its_folder_was_complete_it_begins(shards: Path, whole: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
-    (run / "config.yaml").write_text("half a conf")
-    train(settings(), shards, run, resume=True)
+    (run / "run.json.tmp").write_text("{}")
+    (run / "config.yaml.tmp").write_text("half a conf")
+    train(settings(), shards, run)
     assert records(run) == records(whole)
 
 

@@ -17,6 +17,7 @@ from models.data.batch import PackedBatch
 from models.data.loading import MemorySource
 from models.distributed.processes import SINGLE
 from models.optim import build_optimizer
+from models.runs.checkpoint import load_checkpoint
 from models.tasks.flops import StepWork
 from models.tasks.loss_batch import LossBatch
 from models.tasks.task import Task
@@ -129,7 +130,7 @@ def test_a_loss_that_is_no_number_stops_with_its_step_and_saves_its_batches(
         train(config, shards, run)
     path = run / "failed" / "step-2.safetensors"
     assert caught.value.where == str(path)
-    assert not (run / "checkpoints" / "last.safetensors").exists()
+    assert load_checkpoint(run / "checkpoints" / "last.safetensors").progress["step"] == 0
     saved, note = load_failed_step(path)
     assert (note["step"], note["epoch"], note["learning_rate"]) == (2, 0, 1e38)
     assert note["losses"] == ["nan", "nan"]
