@@ -32,7 +32,7 @@ FOREIGN: dict[str, set[str]] = {
 
 ROOMS: dict[str, list[str]] = {
     "behavior": [
-        *("printable.py", "errors.py", "lazy.py", "compiled.py", "config.py", "versions.py"),
+        *("printable.py", "errors.py", "lazy.py", "compiled.py", "config.py", "named.py", "versions.py"),
         *("spec", "arrow", "shards", "sources", "features", "packing", "sampling", "steps"),
         *("flow", "datasets", "synthetic", "summary"),
     ],

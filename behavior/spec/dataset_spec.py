@@ -12,9 +12,11 @@ from pydantic import AfterValidator, Field, model_validator
 
 from behavior.config import Config, did_you_mean, parse_config, read_yaml
 from behavior.errors import UserError
+from behavior.named import is_ready
 from behavior.spec.digest import digest_of
 from behavior.spec.events import BehaviorFrom, BehaviorRule, EventColumns, EventSource, checked_format
 from behavior.spec.formats import FileFormat, OneOrMany
+from behavior.spec.ready import names as ready_names
 from behavior.spec.ready import path_of
 from behavior.spec.rules import (
     TICKS_PER_SECOND,
@@ -290,7 +292,8 @@ def load_spec(spec: str | Path, *, input_folder: str | Path | None = None) -> tu
     """Load a spec file, or a ready spec by its name.
 
     Args:
-        spec: path of a YAML file, or the name of a ready spec (`behavior.datasets.names()`).
+        spec: the name of a ready spec (`behavior.datasets.names()`), or the path of a YAML file; a file or
+            folder that is called like a ready spec is `./NAME`.
         input_folder: folder that paths in the spec are relative to; default: the spec file's own.
 
     Returns:
@@ -301,12 +304,13 @@ def load_spec(spec: str | Path, *, input_folder: str | Path | None = None) -> tu
     """
     text = str(spec)
     path = Path(text)
-    if not path.exists() and not text.endswith((".yaml", ".yml")):
-        path = path_of(text)
+    if is_ready(text, ready_names(), what="spec", where="SPEC"):
         if input_folder is None:
+            own = f"; the file of that name is ./{text}" if path.exists() and not path.is_dir() else ""
             raise UserError(
-                f"the ready spec '{text}' needs the folder that holds the files", fix="add --input DIR"
+                f"the ready spec '{text}' needs the folder that holds the files", fix=f"add --input DIR{own}"
             )
+        path = path_of(text)
     parsed = parse_config(DatasetSpec, read_yaml(path), where=str(path))
     base = str(input_folder) if input_folder is not None else str(path.parent)
     if input_folder is not None and "://" not in base and not Path(base).is_dir():

@@ -29,7 +29,5 @@ def path_of(name: str, *, where: str = "SPEC") -> Path:
     """
     path = FOLDER / f"{name}.yaml"
     if name not in names():
-        raise UserError(
-            f"'{name}' is neither a file nor a ready spec", where=where, fix=did_you_mean(name, names())
-        )
+        raise UserError(f"there is no ready spec '{name}'", where=where, fix=did_you_mean(name, names()))
     return path

@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 from pydantic import Field, field_validator, model_validator
 
-from behavior.config import Config, did_you_mean, parse_config, read_yaml
-from behavior.errors import UserError
+from behavior.config import Config, parse_config, read_yaml
+from behavior.named import is_ready
 from models.config import RunConfig, load_config
 from models.recipes import packaged_yaml
 
@@ -84,11 +84,8 @@ def load_table(name: str | Path) -> AblationTable:
         UserError: there is neither (names the nearest table), or it is not a table.
     """
     packaged = packaged_yaml("experiments/ablations")
-    if str(name) in packaged:
+    if is_ready(name, packaged, what="table"):
         data: dict[str, Any] = yaml.safe_load(packaged[str(name)].read_text(encoding="utf-8"))
-    elif Path(name).suffix in (".yaml", ".yml"):
-        data = read_yaml(name)
     else:
-        advice = did_you_mean(str(name), packaged)
-        raise UserError(f"there is no table '{name}'", fix=f"{advice} Or name a YAML file")
+        data = read_yaml(name)
     return parse_config(AblationTable, data, where=f"table {name}")

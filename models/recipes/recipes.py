@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from behavior.config import did_you_mean, read_yaml
-from behavior.errors import UserError
+from behavior.config import read_yaml
+from behavior.named import is_ready
 from models.recipes.packaged import packaged_yaml
 
 
@@ -27,11 +27,7 @@ def load_recipe(name: str | Path) -> dict[str, Any]:
         UserError: there is neither; names the nearest recipe.
     """
     recipes = packaged_yaml("recipes")
-    if str(name) in recipes:
+    if is_ready(name, recipes, what="recipe"):
         data: dict[str, Any] = yaml.safe_load(recipes[str(name)].read_text(encoding="utf-8")) or {}
         return data
-    if Path(name).suffix in (".yaml", ".yml"):
-        return read_yaml(name)
-    raise UserError(
-        f"there is no recipe '{name}'", fix=f"{did_you_mean(str(name), recipes)} Or name a YAML file"
-    )
+    return read_yaml(name)

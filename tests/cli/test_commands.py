@@ -142,7 +142,10 @@ def test_resume_needs_no_settings_repeated(lrm: Lrm, run: Path, shards: Path, tm
     [
         (["--help"], "Train a model on a shard folder"),
         (["train", "--data", "x", "--out", "y", "--set", "model.block=4"], "did you mean 'blocks'?"),
-        (["train", "--data", "x", "--out", "y", "--resume", "--recipe", "non"], "there is no recipe 'non'"),
+        (
+            ["train", "--data", "x", "--out", "y", "--resume", "--recipe", "non"],
+            "'non' is neither a file nor a ready recipe",
+        ),
         (["ablate"], "ml-1m/bias"),
     ],
 )

@@ -66,7 +66,7 @@ def test_every_packaged_table_has_lines_that_can_be_built(name: str) -> None:
 
 
 def test_a_table_that_is_not_there_and_one_without_lines() -> None:
-    with pytest.raises(UserError, match="no table 'ml-1m/bais'") as caught:
+    with pytest.raises(UserError, match="'ml-1m/bais' is neither a file nor a ready table") as caught:
         load_table("ml-1m/bais")
     assert "ml-1m/bias" in (caught.value.fix or "")
     with pytest.raises(ValueError, match="rows, or a grid"):
