@@ -15,6 +15,9 @@ class NegativeSampler(nn.Module):
         train_count: [num_item_ids] how often each item occurs in the training part.
         first_item: the smallest id of a known item.
         popularity_power: 0 draws uniformly, 1 in proportion to the counts.
+
+    Targets of other positions are negatives, too, where the source is the batch: their shares are those of
+    `train_count` until `count_targets` gives those of the positions that carry loss.
     """
 
     cumulative: Tensor
@@ -31,6 +34,18 @@ class NegativeSampler(nn.Module):
         self.register_buffer("cumulative", odds.cumsum(0), persistent=False)
         self.register_buffer("odds", odds.float(), persistent=False)
         self.register_buffer("frequency", (count / count.sum()).float(), persistent=False)
+        self.rarest = 0.0
+
+    def count_targets(self, counts: Tensor) -> None:
+        """Tell how often each item is the target of a position that carries loss.
+
+        Args:
+            counts: [num_item_ids], as `models.data.loading.TrainLoader.target_counts` gives them.
+        """
+        known = counts[-self.num_items :].double()
+        if known.sum() > 0:
+            self.frequency.copy_(known / known.sum())
+            self.rarest = 1.0 / float(known.sum())
 
     def draw(self, *shape: int) -> Tensor:
         """Item ranks (id minus the first known id), int64, of the given shape."""
@@ -44,7 +59,8 @@ class NegativeSampler(nn.Module):
     def log_expected(self, ranks: Tensor, *, drawn: int, in_batch: Tensor | int) -> Tensor:
         """Logarithm of the expected number of occurrences of items among the negatives of a position.
 
-        A target of the batch is an item with the probability of its share of the training part.
+        A target of the batch is an item with the probability of its share of all targets. One that was never
+        counted counts as once where it can only be such a target.
 
         Args:
             ranks: item ranks, of any shape.
@@ -54,4 +70,7 @@ class NegativeSampler(nn.Module):
         Returns:
             The shape of `ranks`, float32.
         """
-        return (drawn * self.odds[ranks] + in_batch * self.frequency[ranks]).log()
+        frequency = self.frequency[ranks]
+        if not drawn:
+            frequency = frequency.clamp(min=self.rarest)
+        return (drawn * self.odds[ranks] + in_batch * frequency).log()

@@ -16,7 +16,7 @@ from behavior.shards.folder import ShardFolder
 from models.data.batch import PackedBatch
 from models.data.columns import Columns
 from models.data.declared import CORE
-from models.data.loading import SequenceSource
+from models.data.loading import SequenceSource, TrainLoader
 from models.distributed.processes import SINGLE, Processes
 from models.distributed.tables import count_parameters
 from models.evaluation.config import EvaluationConfig
@@ -99,6 +99,12 @@ class Task(Protocol):
     with zero gradients for every parameter, so that a process that has none still takes part."""
     model: nn.Module
     """The part of the objective that checkpoints hold and that is evaluated and served."""
+
+    def look_at(self, loader: TrainLoader) -> None:
+        """Learn of the training samples what the objective needs to know, once, before the first step.
+
+        Every process has a loader of the same samples. A trained model that is only evaluated sees none.
+        """
 
     def prepare(self, batch: PackedBatch) -> LossBatch:
         """Which positions of a batch have a loss; on the host."""

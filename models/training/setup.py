@@ -56,6 +56,7 @@ def set_up(config: RunConfig, shards: ShardFolder, processes: Processes) -> Setu
         num_replicas=processes.count,
         pin=fabric.device.type == "cuda",
     )
+    task.look_at(loader)
     optimizer = build_optimizer(config.optimizer, task.objective)
     if config.train.compile:
         for part in task.model.modules():

@@ -22,6 +22,8 @@ from models.data.loading.saved import position_of, saved_position
 from models.data.loading.shuffle_blocks import ShuffleBlockReader, count_samples
 from models.data.loading.source import SequenceSource
 from models.data.loading.step_rule import step_rule
+from models.data.loading.target_counts import count_targets
+from models.data.sequences import Int64Array
 
 
 class TrainLoader:
@@ -148,6 +150,13 @@ class TrainLoader:
                 return
             steps += 1
             yield batch
+
+    def target_counts(self) -> Int64Array:
+        """[item ids] how often each item is a target that carries loss, in the samples of the first epoch.
+
+        Goes through all sequences; the same on every process.
+        """
+        return count_targets(self._reader, self.loss_on)
 
     def state_dict(self) -> dict[str, Any]:
         """The position, in plain values: the epoch, samples taken from its order, and those that wait."""

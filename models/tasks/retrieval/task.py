@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import torch
+
 from models.data.batch import PackedBatch
 from models.data.columns import Columns
 from models.data.declared import CORE
-from models.data.loading import SequenceSource
+from models.data.loading import SequenceSource, TrainLoader
 from models.evaluation.config import EvaluationConfig
 from models.losses.config import LossConfig
 from models.tasks.config import ModelConfig
@@ -26,6 +28,12 @@ class RetrievalTask(Task):
 
     def __init__(self, config: ModelConfig, loss: LossConfig, objective: RetrievalObjective) -> None:
         self.config, self.loss, self.objective, self.model = config, loss, objective, objective.model
+
+    def look_at(self, loader: TrainLoader) -> None:
+        """See `models.tasks.task.Task.look_at`: logQ corrects targets of the batch by their shares."""
+        negatives = self.loss.negatives
+        if self.loss.kind != "full_softmax" and negatives.logq and negatives.source != "catalog":
+            self.objective.loss.sampler.count_targets(torch.from_numpy(loader.target_counts()))
 
     def evaluator(self, source: SequenceSource, config: EvaluationConfig) -> RetrievalEvaluator:
         """See `models.tasks.task.Task.evaluator`."""

@@ -45,6 +45,20 @@ def test_what_is_expected_counts_both_sources() -> None:
     torch.testing.assert_close(found, torch.tensor(expected))
 
 
+def test_shares_are_those_of_the_positions_that_carry_loss() -> None:
+    sampler = NegativeSampler(torch.tensor([0, 0, 9, 4, 1, 0]), 2)
+    sampler.count_targets(torch.tensor([5, 7, 0, 3, 1, 0]))
+    found = sampler.log_expected(torch.tensor([1, 2]), drawn=0, in_batch=30)
+    torch.testing.assert_close(found, torch.tensor([30 * 3 / 4, 30 / 4]).log())
+    # Never counted: nothing where it was drawn, once where it must have been a target.
+    mixed = sampler.log_expected(torch.tensor([0]), drawn=8, in_batch=30)
+    torch.testing.assert_close(mixed, torch.tensor([8 / 4]).log())
+    rare = sampler.log_expected(torch.tensor([0]), drawn=0, in_batch=torch.tensor(30))
+    torch.testing.assert_close(rare, torch.tensor([30 / 4]).log())
+    sampler.count_targets(torch.zeros(6))  # nothing carries loss: as it was
+    assert sampler.frequency.tolist() == [0.0, 0.75, 0.25, 0.0]
+
+
 def many_positions(positions: int) -> tuple[Tensor, Tensor, Tensor]:
     """Queries of which a few differ, and targets as frequent as in the training part."""
     generator = torch.Generator().manual_seed(3)
