@@ -9,7 +9,8 @@
 The names below are loaded when they are first used, so that `import behavior` costs nothing. Everything else
 is imported from its room. A room imports rooms above it only:
 
-    errors config versions compiled lazy    what everything uses
+    errors config versions lazy             what everything uses
+    code_stamp code_cache compiled          compiled loops, and their code kept on disk
     spec        the dataset spec: what a log looks like and what becomes of it
     arrow       functions of Arrow arrays: parsing, dictionary codes, hash partitioning
     shards      the data set on disk: manifest, files, atomic commit

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar, cast
 
 import numba
+
+from behavior.code_cache import CodeCache
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -15,8 +18,22 @@ def compiled(function: F) -> F:
 
     The result depends on nothing but the arguments: no fast-math, no parallel reductions.
     """
-    try:
-        return cast(F, numba.njit(cache=True, nogil=True)(function))
-    except RuntimeError:
-        # Neither the package's folder nor the user's cache can be written: compile anew each time.
-        return cast(F, numba.njit(nogil=True)(function))
+    return compiled_with()(function)
+
+
+def compiled_with(**options: Any) -> Callable[[F], F]:
+    """`compiled`, with options of `numba.njit`, such as `fastmath`.
+
+    Compiled code is kept on disk (`code_cache`), where Numba keeps its own: `NUMBA_CACHE_DIR`, the folder of
+    the source or the user's cache folder. Where none of them can be written, functions are compiled in each
+    process.
+    """
+
+    def compile_(function: F) -> F:
+        dispatcher = numba.njit(nogil=True, **options)(function)
+        if hasattr(dispatcher, "enable_caching"):  # not under NUMBA_DISABLE_JIT
+            with suppress(RuntimeError, OSError):  # no folder for it
+                dispatcher._cache = CodeCache(dispatcher)
+        return cast(F, dispatcher)
+
+    return compile_

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from io import TextIOWrapper
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from behavior.errors import UserError
 from behavior.versions import NOT_INSTALLED, OWN, installed_version
@@ -16,8 +17,23 @@ from cli import data as data_command
 from cli import demo as demo_command
 from cli.console import print_error, print_interrupted, print_trace, say
 
+
+class _Commands(TyperGroup):
+    """`lrm` and its subcommands; an `EOFError` is an error, where typer takes it for the user's own end."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except EOFError as error:
+            raise UserError(
+                f"a file ends too early: {error or 'nothing more to read'}",
+                fix="--debug shows the stack trace",
+            ) from error
+
+
 app = typer.Typer(
     name="lrm",
+    cls=_Commands,
     help="Large recommendation models: raw behavior logs to training shards, models and rankings.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -1,7 +1,6 @@
 """Packing's compiled loops: sort by decreasing weight, best fit, least loaded part, fill.
 
-They call each other and therefore share a file: the cache of compiled code does not notice a change in
-another one. Weights are int32 from 0 to the budget; arguments are checked by the callers.
+Weights are int32 from 0 to the budget; arguments are checked by the callers.
 """
 
 from __future__ import annotations

@@ -8,19 +8,16 @@ fast axis, and what belongs to them (queries, results, their gradients) is kept 
 [dim, QUERIES]. So every inner loop runs over a constant number of neighbors, whatever the head dimension,
 and becomes vector code. `source` and `out` are [tokens, heads, dim] float32, `first` is a token and `rows`
 how many of the tile's keys (or queries) exist.
-
-One file on purpose: Numba's cache of compiled code notices a change of the file that a function stands in,
-but not of the files it calls.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from behavior.compiled import compiled_with
 from models.attention.bias import BUCKET_STARTS
 
 Float32Array = npt.NDArray[np.float32]
@@ -93,8 +90,8 @@ class Place(NamedTuple):
 
 SILU, SOFTMAX, IDENTITY = 0, 1, 2
 
-compiled = njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
-_inlined = njit(nogil=True, cache=True, fastmath=True, error_model="numpy", inline="always")
+compiled: Any = compiled_with(fastmath=True, error_model="numpy")
+_inlined: Any = compiled_with(fastmath=True, error_model="numpy", inline="always")
 
 
 @compiled

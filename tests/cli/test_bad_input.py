@@ -156,3 +156,16 @@ def test_debug_shows_the_stack_trace(lrm: Lrm, tmp_path: Path) -> None:
 
     with pytest.raises(UserError):
         lrm("--debug", "inspect", tmp_path / "none.csv")
+
+
+def test_a_file_that_ends_too_early_is_an_error_and_not_aborted(
+    lrm: Lrm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Typer takes an `EOFError`, which files raise, for the end of what the user types."""
+
+    def ends(*_: object) -> None:
+        raise EOFError("Ran out of input")
+
+    monkeypatch.setattr("models.gpu.device.device_facts", ends)
+    found = lrm("doctor")
+    check(found, "Ran out of input")
