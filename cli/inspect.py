@@ -100,8 +100,8 @@ def _inspect_shards(path: str, png: Path | None, json: bool) -> None:
 
     shards = open_shards(path)
     shards.verify()
-    sample = sample_events(shards) if png is not None or shards.manifest.domains else None
-    if png is not None and sample is not None:
+    sample = sample_events(shards)
+    if png is not None:
         # Matplotlib takes a while to import: only those who need it pay.
         from behavior.summary.figure import save_png, shard_figure
 

@@ -33,7 +33,8 @@ def prepare(
         ),
     ] = None,
     full: Annotated[
-        bool, typer.Option("--full", help="With --append: prepare old and new files together from scratch.")
+        bool,
+        typer.Option("--full", help="With --append and all files ever added: prepare from scratch."),
     ] = False,
     max_rejects: Annotated[
         str | None,

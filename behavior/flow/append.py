@@ -16,6 +16,7 @@ from behavior.flow.preparation import Preparation, count_partitions
 from behavior.flow.previous import Previous, reasons_against
 from behavior.flow.totals import Summary
 from behavior.shards.commit import commit, mark, sweep
+from behavior.shards.damage import damaged
 from behavior.shards.folder import ShardFolder, open_shards
 from behavior.shards.manifest import Counts, FileEntry, HistoryEntry, InputRecord, Manifest
 from behavior.shards.names import REJECTED, logical
@@ -111,7 +112,8 @@ def plan_addition(
 
     Raises:
         UserError: no such data set, another spec, one that does not allow it, or files that cannot be read;
-            without `full` also files of which some are there already, or have changed since.
+            without `full` also files of which some are there already, or have changed since; with it, files
+            of the data set that neither the spec nor `files` names.
     """
     shards = open_shards(out)
     old = shards.manifest
@@ -124,7 +126,7 @@ def plan_addition(
         sweep(out)
         return NothingToRead(old, True)
     if full:
-        plan = plan_of(with_files(spec, all_groups(spec, old, new, base)))
+        plan = plan_of(with_files(spec, all_groups(spec, old, found, new, base)))
         partitions, previous = count_partitions(spec, plan), None
     elif not any(record.size for record in new):
         return NothingToRead(_add_nothing(out, old, new), False)
@@ -220,6 +222,20 @@ def _check(spec: DatasetSpec, old: Manifest, folder: str, full: bool) -> None:
             where="--append",
             fix="add --full, which prepares old and new files together from scratch",
         )
+    if not full:
+        _check_features(spec, old, folder)
+
+
+def _check_features(spec: DatasetSpec, old: Manifest, folder: str) -> None:
+    """Encoders are made of what the spec and the manifest say of a feature."""
+    for role in ("item", "user", "event"):
+        named = sorted(entry.name for entry in getattr(old, f"{role}_features"))
+        expected = sorted(feature.name for feature in getattr(spec, f"{role}_features"))
+        if named != expected:
+            what = (
+                f"the manifest names {', '.join(named) or 'none'}, the spec {', '.join(expected) or 'none'}"
+            )
+            raise damaged(f"{role} features", what, folder)
 
 
 def _difference(counts: Counts, old: Counts) -> Counts:

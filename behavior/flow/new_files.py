@@ -101,16 +101,49 @@ def place(record: InputRecord, base: str) -> tuple[int, str]:
     return record.group, path if "://" in path else os.path.normpath(path)
 
 
-def all_groups(spec: DatasetSpec, old: Manifest, new: list[InputRecord], base: str) -> dict[int, list[str]]:
-    """All files of the data set, each once, those that it has first."""
+def all_groups(
+    spec: DatasetSpec, old: Manifest, found: list[InputRecord], new: list[InputRecord], base: str
+) -> dict[int, list[str]]:
+    """All files of the data set, each once, those that it has first.
+
+    What may be opened is asked of the spec and of the user: a manifest alone names no file.
+
+    Args:
+        spec: of the data set.
+        old: its manifest.
+        found: the files that the user names.
+        new: those of them that it has not read as they are now.
+        base: folder that paths are relative to.
+
+    Raises:
+        UserError: the data set has files that neither the spec nor the user names.
+    """
+    named = {place(record, base) for record in [*found_files(spec, base), *found]}
+    there = old.inputs or _of_an_earlier_version(spec, old, base)
+    lost = [record for record in there if place(record, base) not in named]
+    if lost:
+        shown, more = lost[:3], " ..." if len(lost) > 3 else ""
+        flags = " ".join(f"--append '{_flag(spec, record)}'" for record in shown)
+        raise UserError(
+            f"the data set has {len(lost):,} files that neither its spec nor --append names",
+            where=", ".join(record.path for record in shown),
+            fix=f"name them as well ({flags}{more}), or prepare the data from scratch with --overwrite",
+        )
+    known = {place(record, base) for record in there}
     groups: dict[int, list[str]] = {number: [] for number in range(len(spec.events))}
-    if not old.inputs:  # of an earlier version, which kept what the spec and the command named
-        for number, source in enumerate(spec.events):
-            groups[number] += source.files
-        for entry in old.history:
-            for group, _, path in (file.partition("=") for file in entry.files):
-                groups[int(group) - 1].append(path)
-    there = {place(record, base) for record in old.inputs}
-    for record in [*old.inputs, *(record for record in new if place(record, base) not in there)]:
+    for record in [*there, *(record for record in new if place(record, base) not in known)]:
         groups[record.group - 1].append(record.path)
     return groups
+
+
+def _flag(spec: DatasetSpec, record: InputRecord) -> str:
+    return f"{record.group}={record.path}" if len(spec.events) > 1 else record.path
+
+
+def _of_an_earlier_version(spec: DatasetSpec, old: Manifest, base: str) -> list[InputRecord]:
+    """The files of a data set whose manifest has no list of them, but what the spec and the command named."""
+    files = {number: list(source.files) for number, source in enumerate(spec.events)}
+    for entry in old.history:
+        for group, _, path in (file.partition("=") for file in entry.files):
+            files.setdefault(int(group) - 1 if group.isdecimal() else -1, []).append(path)
+    return found_files(with_files(spec, files), base)

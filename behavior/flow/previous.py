@@ -18,7 +18,8 @@ import pyarrow.compute as pc
 from behavior.features import MISSING, Encoder, restore
 from behavior.features.encode import VocabularyEncoder
 from behavior.features.vocabulary import COUNT_COLUMNS, IdCounts, Vocabulary
-from behavior.shards.folder import ShardFolder, open_shards
+from behavior.shards.damage import damaged
+from behavior.shards.folder import ShardFolder, check_columns, open_shards
 from behavior.shards.manifest import MANIFEST_NAME, FeatureEntry
 from behavior.shards.names import REJECTED, SEQUENCES, logical
 from behavior.shards.storage import Folder
@@ -167,11 +168,21 @@ class Previous:
         if entry is None:
             return None
         table = shards.read_sequences(entry)
+        check_columns(table.column_names, self._needed, shards.where(entry.path))
         columns = {name: self._raw(table, name) for name in _event_columns(table)}
         sequences = nest(self._users(table), columns, offsets_of(table))
         for name in ("train_end", "valid_end"):
             sequences = sequences.append_column(name, table.column(name))
         return sequences
+
+    @property
+    def _needed(self) -> list[str]:
+        """Columns of the sequences without which nothing can be added."""
+        spec = self.spec
+        names = ["user", "item", "behavior", "train_end", "valid_end"]
+        names += ["user_domain"] if separate(spec, "user") else []
+        names += ["timestamp"] if spec.has_time else []
+        return [*names, *(feature.name for feature in spec.event_features)]
 
     def events(self, partition: int, schema: pa.Schema) -> list[pa.RecordBatch]:
         """The canonical events of a partition, each user's in order of time; none where it has none."""
@@ -186,7 +197,11 @@ class Previous:
                 values = cut.column(USER).combine_chunks().take(pa.array(rows))
             else:
                 values = flat(cut, field.name)
-            columns.append(values.cast(field.type))
+            try:
+                columns.append(values.cast(field.type))
+            except pa.ArrowInvalid as error:
+                what = f"column '{field.name}' is of another type than the log's, {field.type}"
+                raise damaged("sequences", what, str(self.folder)) from error
         return [pa.RecordBatch.from_arrays(columns, schema=schema)]
 
     def _users(self, table: pa.Table) -> pa.Array:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from behavior.errors import UserError
+from behavior.shards.damage import parse_json
 from behavior.shards.errors import errors_told
 from behavior.shards.folder import open_shards
 from behavior.shards.manifest import MANIFEST_NAME, Manifest, load_manifest
@@ -122,7 +123,7 @@ def _look(out: Folder) -> _Found | None:
         return None
     record = None
     with suppress(ValueError):
-        record = json.loads(data.decode("utf-8"))
+        record = parse_json(data)
     try:
         return _Found(record, load_manifest(out))
     except UserError as error:
@@ -177,7 +178,7 @@ def _refuse_foreign(out: Folder, found: _Found | None, digests: dict[str, str], 
 
 def _own_job(out: Folder) -> dict[str, str] | None:
     try:
-        record = json.loads(out.read_text(_MARKER))
+        record = parse_json(out.read_bytes(_MARKER))
     except (FileNotFoundError, ValueError):
         return None
     return record if isinstance(record, dict) else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
@@ -11,11 +10,15 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import BaseModel
 
 from behavior.errors import UserError
+from behavior.shards.checked import DatasetChecks
+from behavior.shards.damage import check_json, damaged, decoding, parse_json
 from behavior.shards.manifest import FileEntry, Manifest, load_manifest
 from behavior.shards.names import ITEMS, PARTITION_STATS, SEQUENCES, STATS, USERS, VOCABULARY, logical
 from behavior.shards.owned import refuse_links
+from behavior.shards.statistics import PartitionFile, Statistics
 from behavior.shards.storage import Folder, FolderLike, as_folder
 
 _RESTORE = "restore the file, or prepare the data again with --overwrite"
@@ -24,11 +27,13 @@ _RESTORE = "restore the file, or prepare the data again with --overwrite"
 class ShardFolder:
     """A finished data set, opened for reading.
 
-    Every file is checked against its checksum when it is first read.
+    Every file is checked against its checksum when it is first read, and every table against what the
+    manifest says of it. All methods raise `UserError` for a file that is missing, has changed or is damaged.
 
     Attributes:
         folder: where it is.
         manifest: what it holds.
+        checks: of what is read.
     """
 
     def __init__(self, folder: Folder, manifest: Manifest) -> None:
@@ -39,6 +44,7 @@ class ShardFolder:
         self._entries |= {entry.path: entry for entry in manifest.files}
         self._verified: set[str] = set()
         self._checking = {entry.path: threading.Lock() for entry in manifest.files}
+        self.checks = DatasetChecks(manifest, self.where)
 
     @property
     def num_items(self) -> int:
@@ -67,7 +73,7 @@ class ShardFolder:
 
     def read_sequences(self, entry: FileEntry, columns: Sequence[str] | None = None) -> pa.Table:
         """Read one sequence file (all columns, or those named)."""
-        return self._read(entry.path, columns)
+        return self.checks.sequences(entry, self._read("sequences", entry.path, columns))
 
     def iter_sequences(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """Read the sequence files one after the other."""
@@ -76,27 +82,50 @@ class ShardFolder:
 
     def items(self) -> pa.Table:
         """index, id, count, train_count and a column a feature; one row an item, in index order."""
-        return self._read(ITEMS)
+        return self.checks.items(self._entry(ITEMS), self._read("items", ITEMS))
 
     def users(self) -> pa.Table:
         """index, id, count, train_count and a column a feature; one row a user, in index order."""
-        return self._read(USERS)
+        return self.checks.users(self._entry(USERS), self._read("users", USERS))
 
     def vocabulary(self, feature: str) -> pa.Table:
         """index, value, count of one categorical feature; for a user feature the name is `user.<feature>`."""
-        return self._read(f"{VOCABULARY}/{feature}.parquet")
+        name = f"{VOCABULARY}/{feature}.parquet"
+        return self.checks.vocabulary(self._entry(name), self._read("vocabularies", name))
 
     def stats(self) -> dict[str, Any]:
         """Histograms and shares, for people; see docs/shards.md."""
-        return self._json(STATS)
+        record = self._json(STATS, Statistics, "statistics")
+        self._check_totals(STATS, [record])
+        said = self.manifest.behaviors, self.manifest.timestamp_unit
+        if said != (list(record["behaviors"]), record["time"]["unit"]):
+            what = "their behaviors or unit of time are not the manifest's"
+            raise damaged("statistics", what, self.where(STATS))
+        return record
 
     def partition_stats(self) -> dict[str, dict[str, Any]]:
         """What `stats` sums up, of each hash partition of users by its number (`behavior.steps.stats`)."""
-        return self._json(PARTITION_STATS)
+        records = self._json(PARTITION_STATS, PartitionFile, "statistics")
+        self._check_totals(PARTITION_STATS, records.values())
+        return records
 
-    def _json(self, name: str) -> dict[str, Any]:
+    def _json(self, name: str, schema: type[BaseModel], of: str) -> dict[str, Any]:
+        """The plain values of a JSON file that its schema allows."""
+        where = self.where(name)
         with closing(self._open(self._entry(name))) as source:
-            return dict(json.loads(source.read()))
+            try:
+                record = parse_json(bytes(source.read()))
+            except ValueError as error:
+                raise damaged(of, f"the file is not JSON: {error}", where) from None
+        check_json(record, schema, of, where)
+        return dict(record)
+
+    def _check_totals(self, name: str, records: Iterable[dict[str, Any]]) -> None:
+        for key, said in (("users", self.manifest.counts.users), ("events", self.manifest.counts.events)):
+            there = sum(record[key] for record in records)
+            if there != said:
+                what = f"they count {there:,} {key}, the manifest counts {said:,}"
+                raise damaged("statistics", what, self.where(name))
 
     def verify(self) -> None:
         """Check the size and checksum of every file.
@@ -112,8 +141,8 @@ class ShardFolder:
             raise UserError(f"the data set has no file '{name}'", where=self.where())
         return self._entries[name]
 
-    def _read(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
-        with closing(self._open(self._entry(name))) as source:
+    def _read(self, of: str, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+        with closing(self._open(self._entry(name))) as source, decoding(of, self.where(name)):
             if columns is not None:
                 check_columns(pq.read_schema(source).names, columns, self.where(name))
             return pq.read_table(source, columns=columns and list(columns), partitioning=None)
@@ -178,6 +207,7 @@ def open_shards(folder: FolderLike) -> ShardFolder:
     sizes = folder.sizes()
     for entry in shards.manifest.files:
         _check_size(folder, entry, sizes.get(entry.path))
+    shards.checks.totals()
     return shards
 
 

@@ -7,16 +7,25 @@ depends on when or where it was made, so that equal input gives equal bytes.
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pydantic
+from pydantic import Field
 
 from behavior.errors import UserError
 from behavior.printable import printable_json
+from behavior.shards.damage import PREPARE_AGAIN, first_problem, parse_json
 from behavior.shards.storage import Folder, FolderLike, as_folder
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
+_SPLITS = ("leave_one_out", "next_basket", "temporal")
+
+
+Number = Annotated[int, Field(ge=0, lt=2**63)]
+Integer = Annotated[int, Field(gt=-(2**63), lt=2**63)]
+SmallNumber = Annotated[int, Field(ge=0, lt=2**31)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class _Record(pydantic.BaseModel):
@@ -29,11 +38,11 @@ class FileEntry(_Record):
 
     path: str
     """Path relative to the folder, with forward slashes."""
-    rows: int
+    rows: Number
     """Rows in the file; for sequences, users."""
-    events: int
+    events: Number
     """Events in the file (0 for tables)."""
-    bytes: int
+    bytes: Number
     """Size of the file."""
     sha256: str
     """Checksum of the file's bytes, in hexadecimal."""
@@ -44,19 +53,19 @@ class FileEntry(_Record):
 class Counts(_Record):
     """What became of every event read; `read = accepted + rejected + filtered` always holds."""
 
-    read: int
+    read: Integer
     """Events read, whether good or bad; a line that cannot be split into events counts as one."""
-    accepted: int
+    accepted: Integer
     """Events that made it into the data set."""
-    rejected: int
+    rejected: Integer
     """Events that could not be read; each stands in rejected/ with file, line and reason."""
-    filtered: int
+    filtered: Integer
     """Good events left out by a filter or a cap of the spec."""
-    events: int
+    events: Integer
     """Events in the sequences; equals accepted."""
-    users: int
+    users: Integer
     """Sequences."""
-    items: int
+    items: Integer
     """Known items."""
 
     @pydantic.model_validator(mode="after")
@@ -76,15 +85,15 @@ class FeatureEntry(_Record):
     """How it is stored: categorical (int32), multi_categorical (list of int32) or numeric (float32)."""
     encoding: str = ""
     """What the stored values are: ids by vocabulary, hash or buckets; numbers by standardize, log or none."""
-    vocabulary_size: int | None = None
+    vocabulary_size: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     """Rows an embedding table needs (padding, missing and OOV included); None for numeric features."""
-    hash_size: int | None = None
+    hash_size: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     """hash: number of ids that values share; a value has id 2 + hash % hash_size."""
-    boundaries: list[float] | None = None
+    boundaries: list[Finite] | None = None
     """buckets: rising numbers; a value has id 2 + number of boundaries <= value, compared as float32."""
-    mean: float | None = None
+    mean: Finite | None = None
     """standardize: the mean that was taken off."""
-    deviation: float | None = None
+    deviation: Finite | None = None
     """standardize: the standard deviation divided by."""
 
     @pydantic.model_validator(mode="before")
@@ -140,20 +149,20 @@ class Manifest(_Record):
     """Behaviors that are predicted and evaluated."""
     domains: list[str]
     """Domains in id order; the first has id 1. Empty where the log has one domain only."""
-    timestamp_unit: str
+    timestamp_unit: Literal["s", "ms", "us", "none"]
     """s, ms, us, or none for a log that only has an order."""
     split: dict[str, Any]
-    oov: int
+    oov: SmallNumber
     """Ids 1..oov stand for unknown items."""
-    packing: dict[str, int]
+    packing: dict[str, Number]
     item_features: list[FeatureEntry]
     user_features: list[FeatureEntry]
     event_features: list[FeatureEntry] = []
     """Columns of the sequences that describe single events, such as a price or a device."""
     files: list[FileEntry]
-    version: int = 1
+    version: Annotated[int, Field(ge=1, lt=2**31)] = 1
     """Rises by one with every `--append` and `--overwrite`."""
-    buckets: int | None = None
+    buckets: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     """Number of hash partitions of users, each with one sequence file; None where a job did not say."""
     inputs: list[InputRecord] = []
     """All event files that were read, in their order; empty where a job did not say."""
@@ -165,6 +174,27 @@ class Manifest(_Record):
     """Input files that could not be read to their end, as the spec allows."""
     domain_ids: dict[str, str] = {}
     """`items` and `users`: shared or separate ids of domains; empty where there is one domain only."""
+
+    @pydantic.model_validator(mode="after")
+    def _agrees(self) -> Manifest:
+        # What an addition with --full made less of is negative in the history.
+        if any(number < 0 for _, number in self.counts):
+            raise ValueError("counts: a number is negative")
+        if self.split.get("kind") not in _SPLITS:
+            raise ValueError(f"split: its kind is none of {', '.join(_SPLITS)}")
+        for key, names in (("behaviors", self.behaviors), ("domains", self.domains)):
+            if len(set(names)) < len(names):
+                raise ValueError(f"{key}: a name stands there twice")
+        if not self.behaviors or not set(self.targets) <= set(self.behaviors):
+            raise ValueError("targets: they are not among the behaviors")
+        for key in ("item_features", "user_features", "event_features"):
+            names = [entry.name for entry in getattr(self, key)]
+            if len(set(names)) < len(names):
+                raise ValueError(f"{key}: a name stands there twice")
+        paths = [entry.path for entry in self.files]
+        if len(set(paths)) < len(paths):
+            raise ValueError("files: a file stands there twice")
+        return self
 
     @property
     def target_ids(self) -> list[int]:
@@ -198,10 +228,8 @@ def load_manifest(folder: FolderLike) -> Manifest:
     try:
         return Manifest.model_validate(data)
     except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "manifest"
         raise UserError(
-            f"the manifest is damaged: {field}: {first['msg']}", where=place, fix="prepare the data again"
+            f"the manifest is damaged: {first_problem(error)}", where=place, fix=PREPARE_AGAIN
         ) from None
 
 
@@ -211,13 +239,11 @@ def _read_record(folder: Folder, place: str) -> Any:
             f"there is no folder '{folder}'", fix="make a data set with: lrm prepare SPEC --out DIR"
         )
     try:
-        return json.loads(folder.read_text(MANIFEST_NAME))
+        return parse_json(folder.read_bytes(MANIFEST_NAME))
     except FileNotFoundError:
         raise UserError(
             f"'{folder}' is not a data set: it has no {MANIFEST_NAME}",
             fix="name a folder made by 'lrm prepare'; if a job was interrupted there, run it again",
         ) from None
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"the manifest cannot be read: {error}", where=place, fix="prepare the data again"
-        ) from None
+        raise UserError(f"the manifest cannot be read: {error}", where=place, fix=PREPARE_AGAIN) from None

@@ -55,6 +55,7 @@ class RowGroupReader:
             with self._reading(entry, "its end"), closing(self._open(entry)) as source:
                 footer = self._footers[entry.path] = pq.read_metadata(source)
             column = _item_column(footer, shards.where(entry.path))
+            shards.checks.part_size(entry, footer.num_rows, _events(footer, column))
             for number in range(footer.num_row_groups):
                 group = footer.row_group(number)
                 if group.num_rows:
@@ -82,9 +83,10 @@ class RowGroupReader:
         ):
             file = pq.ParquetFile(source, metadata=self._footers[path], pre_buffer=not shards.folder.is_local)
             check_columns(file.schema_arrow.names, columns, shards.where(path))
-            return file.read_row_group(
+            table = file.read_row_group(
                 group.number, columns=list(columns), use_threads=False
             ).combine_chunks()
+        return shards.checks.some_sequences(group.entry, table)[0]
 
     def _open(self, entry: FileEntry) -> Any:
         folder = self.shards.folder
@@ -115,3 +117,11 @@ def _item_column(footer: pq.FileMetaData, where: str) -> int:
         if footer.schema.column(number).path.partition(".")[0] == "item":
             return number
     raise UserError("there is no column 'item'", where=where, fix="prepare the data again with --overwrite")
+
+
+def _events(footer: pq.FileMetaData, column: int) -> int | None:
+    """Events of a file, None where it does not tell: a sequence without any stands for one value, a null."""
+    chunks = [footer.row_group(number).column(column) for number in range(footer.num_row_groups)]
+    if not all(chunk.is_stats_set and chunk.statistics.has_null_count for chunk in chunks):
+        return None
+    return sum(chunk.num_values - chunk.statistics.null_count for chunk in chunks)

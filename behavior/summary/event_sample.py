@@ -6,13 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from behavior.shards.folder import ShardFolder
+from behavior.shards.damage import damaged
+from behavior.shards.folder import ShardFolder, check_columns
+from behavior.shards.names import STATS
 from behavior.spec.dataset_spec import TICKS_PER_SECOND
 
 MAX_FILES = 16
 """Sequence files that are read for what stats.json does not tell; one at a time is in memory."""
 
 _MAX_BINS = 100
+_MAX_YEARS = 10_000
 _UNITS = {
     "minute": 60,
     "10 minutes": 600,
@@ -56,6 +59,9 @@ def sample_events(shards: ShardFolder, max_files: int = MAX_FILES) -> EventSampl
 
     A user is in one file by hash, so that some of the files are a fair sample of users. One file at a time
     is in memory.
+
+    Raises:
+        UserError: one of them, or stats.json, is damaged.
     """
     manifest = shards.manifest
     entries = shards.sequence_files()
@@ -63,14 +69,23 @@ def sample_events(shards: ShardFolder, max_files: int = MAX_FILES) -> EventSampl
     time = shards.stats()["time"]
     edges, width = np.zeros(0, np.int64), ""
     if time["unit"] != "none" and time["first"] is not None:
-        edges, width = time_bins(time["first"], time["last"], TICKS_PER_SECOND[time["unit"]])
+        per_second = TICKS_PER_SECOND[time["unit"]]
+        if time["last"] - time["first"] > _MAX_YEARS * _UNITS["year"] * per_second:
+            raise damaged("statistics", f"they span more than {_MAX_YEARS:,} years", shards.where(STATS))
+        edges, width = time_bins(time["first"], time["last"], per_second)
     over_time = np.zeros((len(manifest.behaviors), max(len(edges) - 1, 0)), np.int64)
     domains = np.zeros(len(manifest.domains), np.int64)
     columns = ["behavior", *(["timestamp"] if len(edges) else []), *(["domain"] if len(domains) else [])]
-    for place in chosen if len(columns) > 1 else []:
-        table = shards.read_sequences(entries[place], columns).combine_chunks()
+    for place in chosen:
+        # All columns: what is damaged is to be told, whoever looks.
+        table = shards.read_sequences(entries[place]).combine_chunks()
+        check_columns(table.column_names, columns, shards.where(entries[place].path))
         flat = {name: table.column(name).combine_chunks().flatten().to_numpy() for name in columns}
         if len(edges):
+            times = flat["timestamp"]
+            if len(times) and not edges[0] <= times.min() <= times.max() < edges[-1]:
+                what = "they have times outside those of the statistics"
+                raise damaged("sequences", what, shards.where(entries[place].path))
             bins = np.searchsorted(edges, flat["timestamp"], side="right") - 1
             cells = (flat["behavior"].astype(np.int64) - 1) * over_time.shape[1] + bins
             over_time += np.bincount(cells, minlength=over_time.size).reshape(over_time.shape)

@@ -1,4 +1,4 @@
-"""Rows of a sequence file become sequences in memory, checked."""
+"""Rows of a sequence file, which its reader has checked, become sequences in memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from behavior.errors import UserError
 from behavior.shards.folder import ShardFolder
 from models.data.about import about_sequences
 from models.data.columns import Columns
@@ -49,14 +48,11 @@ class SequenceDecoder:
         """The sequences of some rows, without a copy where types and units agree.
 
         Args:
-            table: columns `read`, in one chunk each.
+            table: columns `read`, in one chunk each, checked (`behavior.shards.checks`).
             first_row: number of the first row in the data set.
-
-        Raises:
-            UserError: columns differ in length, or hold ids or cuts that cannot be.
         """
         offsets = _offsets(table, "item")
-        data = SequenceData(
+        return SequenceData(
             events={column.name: self._events(table, column, offsets) for column in self.stored},
             offsets=offsets,
             train_end=_numbers(table, "train_end"),
@@ -65,10 +61,6 @@ class SequenceDecoder:
             about=self.about,
             columns=self.columns,
         )
-        inside = (data.train_end >= 0) & (data.train_end <= data.valid_end) & (data.valid_end <= data.lengths)
-        if not inside.all():
-            raise self._damaged("a cut outside its sequence")
-        return data
 
     def _check_dtypes(self) -> None:
         kinds = {column.name: column.dtype for column in self.stored}
@@ -81,28 +73,14 @@ class SequenceDecoder:
     def _events(self, table: pa.Table, column: StoredColumn, offsets: Int64Array) -> npt.NDArray:
         if column.constant is not None:
             return np.full(int(offsets[-1]), column.constant, column.dtype)
-        if not np.array_equal(offsets, _offsets(table, column.name)):
-            raise self._damaged("columns of different lengths")
-        flat = _list(table, column.name).flatten()
-        if flat.null_count and column.dtype.kind != "f":  # a number that is missing becomes NaN
-            raise self._damaged(f"column '{column.name}' has events without a value")
-        values = flat.to_numpy(zero_copy_only=False).astype(column.dtype, copy=False)
-        ids = column.ids
-        if ids is not None and len(values) and not ids.start <= values.min() <= values.max() < ids.stop:
-            raise self._damaged(f"ids of column '{column.name}' that the data set does not have")
+        values = _list(table, column.name).flatten().to_numpy(zero_copy_only=False)  # missing: NaN
+        values = values.astype(column.dtype, copy=False)
         return self._in_seconds(values) if column.name == "timestamp" else values
 
     def _in_seconds(self, ticks: Int64Array) -> Int64Array:
         a_second = _UNITS_A_SECOND[self.shards.manifest.timestamp_unit]
         # Floor, so that two events never swap places.
         return ticks if a_second == 1 else ticks // a_second
-
-    def _damaged(self, what: str) -> UserError:
-        return UserError(
-            f"the sequences are damaged: {what}",
-            where=self.shards.where(),
-            fix="prepare the data again with --overwrite",
-        )
 
 
 def _list(table: pa.Table, column: str) -> pa.ListArray:

@@ -1,4 +1,4 @@
-"""Columns of the sequence files that have one value an event: their types, and the ids they may hold."""
+"""Columns of the sequence files that have one value an event: their types."""
 
 from __future__ import annotations
 
@@ -20,8 +20,6 @@ class StoredColumn:
 
     name: str
     dtype: np.dtype
-    ids: range | None = None
-    """Ids that it may hold; None where it holds no ids."""
     constant: int | None = None
     """The value of all events, where that is known: the column is not read then, and may be absent."""
 
@@ -41,11 +39,9 @@ def stored_column(shards: ShardFolder, name: str) -> StoredColumn:
         return _feature(features[name], shards)
     kinds, domains = len(manifest.behaviors), len(manifest.domains)
     known = {
-        "item": StoredColumn("item", np.dtype(np.int32), range(1, shards.num_item_ids)),
+        "item": StoredColumn("item", np.dtype(np.int32)),
         # A column that holds one value throughout is not worth reading.
-        "behavior": StoredColumn(
-            "behavior", np.dtype(np.int8), range(1, kinds + 1), constant=1 if kinds == 1 else None
-        ),
+        "behavior": StoredColumn("behavior", np.dtype(np.int8), constant=1 if kinds == 1 else None),
         "timestamp": StoredColumn(
             "timestamp", np.dtype(np.int64), constant=0 if manifest.timestamp_unit == "none" else None
         ),
@@ -53,7 +49,7 @@ def stored_column(shards: ShardFolder, name: str) -> StoredColumn:
         "session": StoredColumn("session", np.dtype(np.int32)),
     }
     if domains:
-        known["domain"] = StoredColumn("domain", np.dtype(np.int8), range(1, domains + 1))
+        known["domain"] = StoredColumn("domain", np.dtype(np.int8))
     if name not in known:
         # Whether there are values and sessions only the files tell.
         raise no_such_column(name, [*features, *(set(known) - {"value", "session"})], shards)
@@ -91,5 +87,4 @@ def _feature(entry: FeatureEntry, shards: ShardFolder) -> StoredColumn:
             where=shards.where(),
             fix="use a feature of kind categorical, hashed or numeric, with any transform",
         )
-    size = entry.vocabulary_size
-    return StoredColumn(entry.name, _KINDS[entry.kind], None if size is None else range(1, size))
+    return StoredColumn(entry.name, _KINDS[entry.kind])

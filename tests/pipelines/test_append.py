@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from behavior.spec.dataset_spec import DatasetSpec
 from pipelines.append import append
 from pipelines.prepare import prepare
 from pipelines.runner import RunnerOptions
+from tests.behavior.shards.test_damage import enter
 from tests.pipelines.content import content
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -217,7 +219,10 @@ def test_full_takes_specs_under_which_old_rows_change(without: list[str], logs: 
     out, fresh, spec = tmp_path / "old", tmp_path / "fresh", spec_of(**merged)
     prepare(spec, str(logs), out)
     append(spec, str(logs), out, [str(logs / "new-1.csv")], full=True)
-    append(spec, str(logs), out, [str(logs / "new-2.csv")], full=True)
+    with pytest.raises(UserError, match="1 files that neither its spec nor --append names") as error:
+        append(spec, str(logs), out, [str(logs / "new-2.csv")], full=True)
+    assert "--append 'new-1.csv'" in str(error.value.fix)
+    append(spec, str(logs), out, [str(logs / "new-?.csv")], full=True)
     names = ["old-1.csv", "old-2.csv", "new-1.csv", "new-2.csv"]
     prepare(spec_of(**merged | {"events": {**merged["events"], "files": names}}), str(logs), fresh)
     assert content(out) == content(fresh)
@@ -290,6 +295,80 @@ def test_full_takes_each_file_once_and_as_it_is_now(logs: Path, tmp_path: Path) 
     assert content(out) == content(fresh)
 
 
+def without_times(table: pa.Table) -> pa.Table:
+    return table.drop_columns(["timestamp"])
+
+
+def of_half_the_events(table: pa.Table) -> pa.Table:
+    return table.slice(0, table.num_rows // 2)
+
+
+@pytest.mark.parametrize("edit", [without_times, of_half_the_events])
+def test_nothing_is_added_to_damaged_sequences(
+    edit: Callable[[pa.Table], pa.Table], logs: Path, out: Path
+) -> None:
+    for path in sorted((out / "sequences").iterdir()):
+        pq.write_table(edit(pq.read_table(path, partitioning=None)), path)
+        enter(out, f"sequences/{path.name}")
+    before = files_of(out)
+    with pytest.raises(
+        UserError, match=r"no column 'timestamp'|the sequences are damaged: the manifest says"
+    ):
+        append(spec_of(), str(logs), out, [str(logs / "new-1.csv")])
+    assert files_of(out) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"event_features": []}, "the event features are damaged: the manifest names none, the spec band, "),
+        ({"split": {}}, "split: its kind"),
+    ],
+)
+def test_nothing_is_added_where_manifest_and_spec_differ(
+    changes: dict[str, Any], what: str, logs: Path, out: Path
+) -> None:
+    change_manifest(out, **changes)
+    before = files_of(out)
+    with pytest.raises(UserError, match=what):
+        append(spec_of(), str(logs), out, [str(logs / "new-1.csv")])
+    assert files_of(out) == before
+
+
+def test_nothing_is_added_to_statistics_that_are_none(logs: Path, out: Path) -> None:
+    (out / "buckets.json").write_text("[1]")
+    enter(out, "buckets.json")
+    before = files_of(out)
+    with pytest.raises(UserError, match="the statistics are damaged: "):
+        append(spec_of(), str(logs), out, [str(logs / "new-1.csv")])
+    assert files_of(out) == before
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_manifest_alone_names_no_file_to_open(
+    listed: bool, logs: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither in the list of inputs, nor in the history that earlier versions kept instead."""
+    secret = tmp_path / "secret.csv"
+    write_events(secret, seed=7, users=4, items=6, events=20)
+    record = json.loads((out / "manifest.json").read_text())
+    if listed:
+        size, modified = secret.stat().st_size, str(secret.stat().st_mtime)
+        entry = {"group": 1, "path": str(secret), "size": size, "modified": modified}
+        change_manifest(out, inputs=[*record["inputs"], entry])
+    else:
+        entry = {"version": 2, "input_digest": "", "counts": record["counts"], "files": [f"1={secret}"]}
+        change_manifest(out, inputs=[], history=[entry])
+    before = files_of(out)
+    opened: list[str] = []
+    monkeypatch.setattr("behavior.sources.plan.look_at_text", lambda _, __, path: opened.append(path))
+    with pytest.raises(UserError, match="neither its spec nor --append names") as error:
+        append(spec_of(), str(logs), out, [str(logs / "new-1.csv")], full=True)
+    assert error.value.where == str(secret)
+    assert not opened
+    assert files_of(out) == before
+
+
 def test_inputs_are_named_relative_to_their_folder(logs: Path, tmp_path: Path) -> None:
     moved = tmp_path / "moved"
     shutil.copytree(logs, moved)
@@ -313,7 +392,7 @@ def test_a_data_set_that_does_not_name_its_inputs(logs: Path, out: Path, tmp_pat
     assert append(spec, str(logs), out, [str(logs / "new-1.csv")]).done_before
     assert open_shards(out).manifest.inputs == []
     write_events(logs / "more.csv", seed=5, users=40, items=60, events=50)
-    append(spec, str(logs), out, [str(logs / "more.csv")], full=True)
+    append(spec, str(logs), out, [str(logs / name) for name in ("more.csv", "new-*.csv")], full=True)
     names = ["old-1.csv", "old-2.csv", "new-1.csv", "new-2.csv", "more.csv"]
     assert [record.path for record in open_shards(out).manifest.inputs] == names
     prepare(spec_of(events={**SPEC["events"], "files": names}), str(logs), fresh)

@@ -36,7 +36,15 @@ def folder(tmp_path: Path) -> Path:
         pa.table({"user": [user], "item": pa.array([[2, 3, 4]], pa.list_(pa.int32())), "pack": [0]})
         for user in (1, 2)
     ]
-    items = pa.table({"index": [2, 3, 4], "id": ["a", "b", "c"], "count": [2] * 3, "train_count": [1] * 3})
+    items = pa.table(
+        {
+            "index": [2, 3, 4],
+            "id": ["a", "b", "c"],
+            "count": [2] * 3,
+            "train_count": [1] * 3,
+            "color": [3] * 3,
+        }
+    )
     words = pa.table({"index": [3], "value": ["red"], "count": [1]})
     files = [
         *(
@@ -226,7 +234,15 @@ def test_what_has_no_mark_of_a_version(name: str) -> None:
 
 def second_version(folder: Path) -> None:
     """Give items and one of the sequence files a second version, as `--append` does."""
-    items = pa.table({"index": [2, 3, 4], "id": ["x", "y", "z"], "count": [3] * 3, "train_count": [1] * 3})
+    items = pa.table(
+        {
+            "index": [2, 3, 4],
+            "id": ["x", "y", "z"],
+            "count": [3] * 3,
+            "train_count": [1] * 3,
+            "color": [1] * 3,
+        }
+    )
     sequence = pa.table({"user": [5], "item": [[2, 3, 4]], "pack": [0]})
     changed = [
         write_table(items, folder, versioned("items.parquet", 2)),
@@ -327,11 +343,60 @@ def test_a_remote_data_set_is_checked(remote: Folder) -> None:
         open_shards(f"{remote}/nowhere")
 
 
+STATS: dict[str, Any] = {
+    "users": 2,
+    "events": 6,
+    "items": 3,
+    "density": 1.0,
+    "sequence_length": {"mean": 3.0, "longest": 3, "histogram": [{"from": 2, "below": 4, "number": 2}]},
+    "item_count": {"histogram": []},
+    "behaviors": {"fav": 2, "buy": 4},
+    "time": {"unit": "none", "first": None, "last": None},
+    "users_validated": 0,
+    "users_tested": 0,
+    "of a later version": 1,
+}
+
+
+def add_file(folder: Path, name: str, data: bytes) -> None:
+    (folder / name).write_bytes(data)
+    entry = file_entry(folder, name, rows=0)
+    change(folder, lambda record: record["files"].append(entry.model_dump()))
+
+
 def test_statistics_are_read(folder: Path) -> None:
-    (folder / "stats@2.json").write_text('{"users": 2}')
-    entry = file_entry(folder, "stats@2.json", rows=0)
-    change(folder, lambda data: data["files"].append(entry.model_dump()))
-    assert open_shards(folder).stats() == {"users": 2}
+    add_file(folder, "stats@2.json", json.dumps(STATS).encode())
+    assert open_shards(folder).stats() == STATS
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        (b"", "not JSON"),
+        (b"\xff\xfe", "not JSON"),
+        (b"[" * 100_000, "nested too deep"),
+        (b"[]", "should be a valid dictionary"),
+        (b"{}", "users: Field required"),
+        (json.dumps(STATS | {"users": "2"}).encode(), "users: Input should be a valid integer"),
+        (json.dumps(STATS | {"users": 10**400}).encode(), "users: "),
+        (json.dumps(STATS | {"users": 3}).encode(), "they count 3 users, the manifest counts 2"),
+        (json.dumps(STATS | {"density": None}).encode(), "density: Input should be a valid number"),
+        (json.dumps(STATS | {"behaviors": {"fav": 2}}).encode(), "behaviors or unit of time are not"),
+        (json.dumps(STATS | {"time": {"unit": "none", "first": 3, "last": 2}}).encode(), "no span of time"),
+    ],
+)
+def test_statistics_that_are_none(text: bytes, what: str, folder: Path) -> None:
+    add_file(folder, "stats.json", text)
+    with pytest.raises(UserError, match=f"the statistics are damaged: .*{what}") as error:
+        open_shards(folder).stats()
+    assert error.value.where == str(folder / "stats.json")
+
+
+@pytest.mark.parametrize("text", [b"[1]", b'{"x": {}}', b'{"1": {"users": 1}}', b"{}"])
+def test_statistics_of_partitions_that_are_none(text: bytes, folder: Path) -> None:
+    add_file(folder, "buckets.json", text)
+    with pytest.raises(UserError, match="the statistics are damaged"):
+        open_shards(folder).partition_stats()
 
 
 def test_a_table_written_far_away(remote: Folder) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -14,10 +15,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from behavior.errors import UserError
 from behavior.shards.folder import open_shards
 from behavior.summary.event_sample import sample_events, time_bins
 from behavior.summary.facts import shard_facts
 from behavior.summary.figure import save_png, shard_figure
+from tests.behavior.shards.test_damage import enter
 from tests.behavior.summary.log import BEGIN, BEHAVIORS, DAY, DOMAINS, LOG, prepared
 
 
@@ -117,3 +120,22 @@ def test_drawing_leaves_no_global_state() -> None:
     code = "import sys, behavior.summary.figure; print('matplotlib.pyplot' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "what"),
+    [
+        (BEGIN - 9 * DAY, BEGIN - 8 * DAY, "times outside those of the statistics"),
+        (-(2**63), 2**63 - 1, "they span more than 10,000 years"),
+    ],
+)
+def test_statistics_of_other_times_than_the_sequences(
+    first: int, last: int, what: str, tmp_path: Path
+) -> None:
+    folder = prepared(tmp_path / "data")
+    record = json.loads((folder / "stats.json").read_text())
+    record["time"] |= {"first": first, "last": last}
+    (folder / "stats.json").write_text(json.dumps(record))
+    enter(folder, "stats.json")
+    with pytest.raises(UserError, match=what):
+        sample_events(open_shards(folder))

@@ -221,8 +221,8 @@ def test_a_dtype_that_is_too_small_is_refused(shards: ShardFolder) -> None:
 @pytest.mark.parametrize(
     ("name", "values", "what"),
     [
-        ("device", pa.array([5] * 16, pa.int32()), "ids of column 'device' that the data set does not have"),
-        ("domain", pa.array([0] * 16, pa.int8()), "ids of column 'domain'"),
+        ("device", pa.array([5] * 16, pa.int32()), "column 'device' has values that are not from 1 to 4"),
+        ("domain", pa.array([0] * 16, pa.int8()), "column 'domain' has values that are not from 1 to 2"),
         ("device", pa.array([None] * 16, pa.int32()), "column 'device' has events without a value"),
     ],
 )
