@@ -6,7 +6,6 @@ depends on when or where it was made, so that equal input gives equal bytes.
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any, Literal
 
 import pydantic
