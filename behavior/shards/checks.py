@@ -33,9 +33,7 @@ def checked_columns(table: pa.Table, rules: Mapping[str, ColumnRule], damaged: D
     for place, name in enumerate(table.column_names):
         rule = rules.get(name)
         if rule is not None:
-            column = _checked(
-                table.column(place), rule, lambda what, name=name: damaged(f"column '{name}' {what}")
-            )
+            column = _checked(table.column(place), rule, _of_column(name, damaged))
             if column is not None:
                 table = table.set_column(place, name, column)
     return table
