@@ -85,7 +85,8 @@ def prepare(
     if json:
         record = {"out": out, "done_before": result.done_before, "version": manifest.version}
         record |= {"counts": manifest.counts.model_dump(), "seconds": result.seconds}
-        print_json(record | {"damaged_files": manifest.damaged_files})
+        coverage = [entry.model_dump() for entry in manifest.coverage]
+        print_json(record | {"damaged_files": manifest.damaged_files, "coverage": coverage})
         return
     if result.done_before:
         say(f"'{out}' already holds this data set: nothing to do")
@@ -120,9 +121,14 @@ def _limit(text: str) -> int | float:
 
 
 def _print(manifest: Any, out: str, seconds: float) -> None:
+    from behavior.summary.tables import coverage_table
+
     rows = list(manifest.counts.model_dump().items())
     version = f", version {manifest.version}" if manifest.version > 1 else ""
     print_table(f"{manifest.name} in {out}{version} ({seconds:.1f} s)", ("", "number"), rows)
+    coverage = coverage_table(manifest)
+    if coverage is not None:
+        print_table(*coverage)
     if manifest.counts.rejected:
         say(f"rejected rows, with file, line and reason: {out}/rejected/")
     if manifest.damaged_files:

@@ -6,6 +6,7 @@ May import: `spec`, `arrow`, `shards` (entries of the manifest).
 columns     raw values in one form for each kind
 fit         what must be known of all values first: mergeable, so that Beam can run it
 encode      values into what the shards hold
+coverage    how many values a table and its features have; too few are an error
 vocabulary  ids by descending count, of items, users and categorical features
 tables      all of it for the item and user tables
 """

@@ -11,10 +11,11 @@ import pyarrow.compute as pc
 
 from behavior.arrow.values import parse_integers, parse_text
 from behavior.features.columns import canonical
+from behavior.features.coverage import feature_coverage
 from behavior.features.encode import Encoder
 from behavior.features.fitters import fitter_of
 from behavior.features.vocabulary import Vocabulary
-from behavior.shards.manifest import FeatureEntry
+from behavior.shards.manifest import Coverage, FeatureEntry
 from behavior.spec.dataset_spec import Feature, FeatureTable
 
 
@@ -27,30 +28,47 @@ class EncodedFeatures:
             column a feature.
         vocabularies: per feature with a vocabulary: index, domain (where it is `per_domain`), value, count.
         entries: what the manifest says of each feature.
+        coverage: of each feature table.
         unmatched: known ids that no feature table has.
     """
 
     table: pa.Table
     vocabularies: dict[str, pa.Table]
     entries: list[FeatureEntry]
+    coverage: list[Coverage]
     unmatched: int
 
 
 @dataclass(frozen=True)
 class _Joined:
-    """A raw table, and which known ids have which of its rows. [ids] int64, bool"""
+    """A raw table, which known ids are its domain's, and which have which of its rows. [ids] int64, bool"""
 
     table: FeatureTable
     raw: pa.Table
+    own: np.ndarray
     rows: np.ndarray
     found: np.ndarray
+
+    def column(self, name: str) -> pa.Array:
+        """Raw values of the ids that are found, in vocabulary order."""
+        return self.raw.column(name).combine_chunks().take(pa.array(self.rows[self.found]))
+
+    def coverage(self, role: str, number: int) -> Coverage:
+        """How many ids have a row, and how many of those a value of each feature."""
+        features = []
+        for feature in self.table.features:
+            values = self.values(feature.name)
+            assert values is not None
+            features.append(feature_coverage(feature.name, self.column(feature.name), values))
+        return Coverage(
+            table=role, number=number, of=int(self.own.sum()), found=int(self.found.sum()), features=features
+        )
 
     def values(self, name: str) -> pa.Array | None:
         """Canonical values of the ids that are found, in vocabulary order; None if it lacks the feature."""
         for feature in self.table.features:
             if feature.name == name:
-                column = self.raw.column(name).combine_chunks()
-                return canonical(feature, column.take(pa.array(self.rows[self.found])))
+                return canonical(feature, self.column(name))
         return None
 
 
@@ -58,6 +76,8 @@ def encode_features(
     vocabulary: Vocabulary,
     raws: Sequence[tuple[FeatureTable, pa.Table]],
     previous: Mapping[str, Encoder] | None = None,
+    *,
+    role: str = "items",
 ) -> EncodedFeatures:
     """Join feature tables to a vocabulary, fit their features to the known ids, and encode them.
 
@@ -70,6 +90,7 @@ def encode_features(
             matches only rows of that domain.
         raws: tables of the spec, each with `id` and a column a feature, as `read_whole_table` gives it.
         previous: encoders of the data set that is added to, by feature: what they encode keeps its ids.
+        role: whose tables these are, items or users.
 
     Raises:
         UserError: a feature is `per_domain`, but the vocabulary has no domains.
@@ -93,7 +114,8 @@ def encode_features(
     unmatched = np.full(len(vocabulary), bool(joined))
     for part in joined:
         unmatched &= ~part.found
-    return EncodedFeatures(result, vocabularies, entries, int(unmatched.sum()))
+    coverage = [part.coverage(role, number) for number, part in enumerate(joined, start=1)]
+    return EncodedFeatures(result, vocabularies, entries, coverage, int(unmatched.sum()))
 
 
 def _join(vocabulary: Vocabulary, table: FeatureTable, raw: pa.Table) -> _Joined:
@@ -104,7 +126,7 @@ def _join(vocabulary: Vocabulary, table: FeatureTable, raw: pa.Table) -> _Joined
         own = pc.equal(vocabulary.table.column("domain"), table.domain).to_numpy()
     ids = vocabulary.ids.filter(pa.array(own))
     rows[own], found[own] = _rows_of(ids, raw.column("id").combine_chunks())
-    return _Joined(table, raw, rows, found)
+    return _Joined(table, raw, own, rows, found)
 
 
 def _rows_of(ids: pa.Array, table_ids: pa.Array) -> tuple[np.ndarray, np.ndarray]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from behavior.errors import UserError
+from behavior.features.coverage import merged_coverage
 from behavior.flow.manifest import build_manifest
 from behavior.flow.new_files import all_groups, found_files, group_files, not_there_yet, place, with_files
 from behavior.flow.preparation import Preparation, count_partitions
@@ -51,13 +52,14 @@ class Addition:
     def manifest(self, summary: Summary) -> Manifest:
         """The manifest of the data set with what was added."""
         preparation, old = self.preparation, self.old
-        counts, files, damaged = summary.counts, summary.files, summary.damaged
+        counts, files, damaged, coverage = summary.counts, summary.files, summary.damaged, summary.coverage
         added = counts
         if preparation.previous is not None:
             totals = {name: getattr(old.counts, name) + getattr(counts, name) for name in _ADDED_UP}
             counts = Counts(**totals, users=added.users, items=added.items)
             files = _merged_files(old, summary.files)
             damaged = list(dict.fromkeys([*old.damaged_files, *damaged]))
+            coverage = merged_coverage(old.coverage, coverage)
         else:
             added = _difference(counts, old.counts)
         return build_manifest(
@@ -73,6 +75,7 @@ class Addition:
             # One of an earlier version does not name its files; a part of them would be taken for all.
             plan=None if preparation.previous is not None and not old.inputs else preparation.plan,
             inputs=old.inputs if preparation.previous is not None else [],
+            coverage=coverage,
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 
 from behavior.flow.preparation import Preparation
@@ -10,6 +9,7 @@ from behavior.flow.totals import Summary
 from behavior.shards.manifest import (
     FORMAT_VERSION,
     Counts,
+    Coverage,
     FeatureEntry,
     FileEntry,
     HistoryEntry,
@@ -33,6 +33,7 @@ def build_manifest(
     history: Sequence[HistoryEntry] = (),
     plan: Plan | None = None,
     inputs: Sequence[InputRecord] = (),
+    coverage: Sequence[Coverage] = (),
 ) -> Manifest:
     """The manifest of a data set; it depends on the spec and the input alone.
 
@@ -48,12 +49,13 @@ def build_manifest(
         history: what was added to it.
         plan: of the input; its event files and types of ids are kept for later additions.
         inputs: event files that were read before those of the plan.
+        coverage: of its groups of events and feature tables.
     """
     read = list(inputs) + (input_records(plan) if plan is not None else [])
     return Manifest(
         format_version=FORMAT_VERSION,
         name=spec.name,
-        spec=json.loads(spec.model_dump_json()),
+        spec=spec.record(),
         spec_digest=spec.digest(),
         input_digest=input_digest,
         counts=counts,
@@ -71,6 +73,7 @@ def build_manifest(
         damaged_files=list(damaged),
         inputs=read,
         id_types={} if plan is None else {"user": plan.user_type, "item": plan.item_type},
+        coverage=list(coverage),
         history=list(history),
         **features,
     )
@@ -99,4 +102,5 @@ def manifest_of(preparation: Preparation, summary: Summary) -> Manifest:
         version=preparation.version,
         damaged=summary.damaged,
         plan=preparation.plan,
+        coverage=summary.coverage,
     )

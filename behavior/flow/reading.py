@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
@@ -24,6 +25,7 @@ class ChunkReport:
         lines: of the chunk; those of the chunks before it are added to the lines of its rejects.
         name: how messages name the file.
         damaged: whether the file could not be read to its end.
+        known: events that have a value, by the name of each optional column: value and features.
         unreadable: whether the file proved to be of no use: it cannot be opened, lacks a column, has a line
             without end. What was read of the chunk before that counts. The last of its rejects stands for the
             file; other chunks of it may say the same again.
@@ -37,6 +39,7 @@ class ChunkReport:
     name: str = ""
     damaged: bool = False
     unreadable: bool = False
+    known: dict[str, int] = field(default_factory=dict)
 
 
 class ChunkReader:
@@ -56,6 +59,7 @@ class ChunkReader:
         self.rejects: list[Reject] = []
         self._read = self._filtered = self._lines = 0
         self._damaged = self._unreadable = False
+        self._known: Counter[str] = Counter()
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         spec, plan = self.preparation.spec, self.preparation.plan
@@ -63,6 +67,7 @@ class ChunkReader:
             for batch in read_events(spec, plan, self.chunk, self.name):
                 self._read += batch.read
                 self._filtered += batch.filtered
+                self._known.update(batch.known)
                 self._lines = batch.lines
                 self.rejects += batch.rejects
                 self._damaged |= batch.damaged is not None
@@ -87,4 +92,5 @@ class ChunkReader:
             self.name,
             self._damaged,
             self._unreadable,
+            dict(self._known),
         )

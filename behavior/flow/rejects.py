@@ -5,14 +5,16 @@ A chunk knows how many lines it has, not how many are before it: here line numbe
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, groupby, islice
 
 from behavior.errors import UserError
+from behavior.features.coverage import check_coverage
 from behavior.flow.preparation import Preparation
 from behavior.flow.reading import ChunkReport
-from behavior.shards.manifest import FileEntry
+from behavior.shards.manifest import Coverage, FeatureCoverage, FileEntry
 from behavior.shards.names import rejects_file
 from behavior.sources.chunks import Plan
 from behavior.sources.raw import Reject
@@ -31,6 +33,7 @@ class ReadSummary:
         read, rejected, filtered: rows.
         files: of rejected rows, one an input file that has any.
         damaged: names of input files that could not be read to their end.
+        coverage: of the groups of events that have features or a value.
     """
 
     read: int
@@ -38,6 +41,7 @@ class ReadSummary:
     filtered: int
     files: list[FileEntry]
     damaged: list[str]
+    coverage: list[Coverage]
 
 
 class AllReports:
@@ -51,6 +55,7 @@ class AllReports:
     Attributes:
         read, rejected, filtered: rows of the whole input; a file that cannot be read at all is one.
         damaged: names of files that could not be read to their end.
+        coverage: of the groups of events that have features or a value.
     """
 
     def __init__(self, plan: Plan, reports: Iterable[ChunkReport], rejects_of: RejectsOf) -> None:
@@ -62,6 +67,7 @@ class AllReports:
         self.filtered = sum(report.filtered for report in self._reports)
         names = [file.name for file in self._bad] + [r.name for r in self._reports if r.damaged]
         self.damaged = list(dict.fromkeys(names))
+        self.coverage = _coverage_of_events(self._reports)
 
     def rejects(self) -> Iterator[Iterator[Reject]]:
         """Rejects of each file that has any, lines counted from its start."""
@@ -89,13 +95,17 @@ class AllReports:
             adding: to a data set that is there, to which nothing may be added.
 
         Raises:
-            UserError: every row, or more than `max_rejects` of the spec, was rejected; or there is no event.
+            UserError: every row, or more than `max_rejects` of the spec, was rejected; or there is no event;
+                or a feature has too few values (`min_coverage` of the spec).
         """
         if self.read or not adding:
             examples = islice(chain.from_iterable(self.rejects()), _EXAMPLES)
             check_rejects(spec, self.read, self.rejected, examples)
         if not adding and self.read == self.rejected + self.filtered:
             raise nothing_left(self.read, self.filtered)
+        for coverage in self.coverage:
+            files = ", ".join(spec.events[coverage.number - 1].files)
+            check_coverage(coverage, spec.min_coverage, files, lambda feature: None)
 
     def write(self, preparation: Preparation) -> ReadSummary:
         """Write the rejects, a file of them for each input file, and sum up."""
@@ -106,7 +116,7 @@ class AllReports:
             preparation.writer.lines(rejects_file(number), (reject.to_json() for reject in rejects))
             for number, rejects in enumerate(self.rejects(), start=first)
         ]
-        return ReadSummary(self.read, self.rejected, self.filtered, files, self.damaged)
+        return ReadSummary(self.read, self.rejected, self.filtered, files, self.damaged, self.coverage)
 
 
 def check_rejects(spec: DatasetSpec, read: int, rejected: int, examples: Iterable[Reject]) -> None:
@@ -140,6 +150,24 @@ def nothing_left(read: int, filtered: int) -> UserError:
         f"no event is left: of {read:,} read, {filtered:,} were filtered out",
         fix="loosen 'filters' in the spec",
     )
+
+
+def _coverage_of_events(reports: list[ChunkReport]) -> list[Coverage]:
+    """Of each group of events that has any of the optional columns."""
+    groups = groupby(reports, key=lambda report: report.chunk.source)  # reports are in the input's order
+    found = []
+    for group, chunks in groups:
+        own = list(chunks)
+        known: Counter[str] = Counter()
+        for report in own:
+            known.update(report.known)
+        accepted = sum(report.read - report.rejected - report.filtered for report in own)
+        features = [FeatureCoverage(name=name, known=known[name]) for name in known]
+        if features:
+            found.append(
+                Coverage(table="events", number=group + 1, of=accepted, found=accepted, features=features)
+            )
+    return found
 
 
 def _file_of(report: ChunkReport) -> tuple[int, int]:

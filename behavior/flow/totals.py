@@ -15,7 +15,7 @@ from behavior.features.vocabulary import IdCounts, Vocabulary
 from behavior.flow.partitions import PartitionReport, in_partition_order
 from behavior.flow.preparation import Preparation
 from behavior.flow.rejects import AllReports, ReadSummary, nothing_left
-from behavior.shards.manifest import Counts, FeatureEntry, FileEntry
+from behavior.shards.manifest import Counts, Coverage, FeatureEntry, FileEntry
 from behavior.shards.names import ITEMS, PARTITION_STATS, REJECTED, STATS, USERS, VOCABULARY
 from behavior.shards.write import ShardWriter
 from behavior.spec.dataset_spec import DatasetSpec
@@ -77,10 +77,12 @@ class TablesReport:
     Attributes:
         files: entries for the manifest.
         features: item_features, user_features and event_features.
+        coverage: of each feature table.
     """
 
     files: list[FileEntry]
     features: dict[str, list[FeatureEntry]]
+    coverage: list[Coverage]
 
 
 def write_tables(writer: ShardWriter, tables: Tables, encoders: dict[str, Encoder]) -> TablesReport:
@@ -92,7 +94,7 @@ def write_tables(writer: ShardWriter, tables: Tables, encoders: dict[str, Encode
     if tables.rejects:
         lines = (reject.to_json() for reject in tables.rejects)
         files.append(writer.lines(f"{REJECTED}/tables.jsonl", lines))
-    return TablesReport(files, features_of(tables, encoders))
+    return TablesReport(files, features_of(tables, encoders), tables.coverage)
 
 
 def features_of(tables: Tables, encoders: dict[str, Encoder]) -> dict[str, list[FeatureEntry]]:
@@ -151,12 +153,14 @@ class Summary:
         features: item_features, user_features and event_features.
         files: all that was written.
         damaged: names of input files that could not be read to their end.
+        coverage: of the groups of events that were read, and of the feature tables.
     """
 
     counts: Counts
     features: dict[str, list[FeatureEntry]]
     files: list[FileEntry]
     damaged: list[str]
+    coverage: list[Coverage]
 
     def to_json(self) -> str:
         features = {name: [e.model_dump() for e in entries] for name, entries in self.features.items()}
@@ -165,6 +169,7 @@ class Summary:
             "features": features,
             "files": [entry.model_dump() for entry in self.files],
             "damaged": self.damaged,
+            "coverage": [entry.model_dump() for entry in self.coverage],
         }
         return json.dumps(record)
 
@@ -173,7 +178,8 @@ class Summary:
         data = json.loads(text)
         features = {name: [FeatureEntry(**e) for e in entries] for name, entries in data["features"].items()}
         files = [FileEntry(**entry) for entry in data["files"]]
-        return cls(Counts(**data["counts"]), features, files, data["damaged"])
+        coverage = [Coverage(**entry) for entry in data["coverage"]]
+        return cls(Counts(**data["counts"]), features, files, data["damaged"], coverage)
 
 
 def summarize(
@@ -207,7 +213,8 @@ def summarize(
         writer.text(STATS, json.dumps(record, indent=2) + "\n"),
         writer.text(PARTITION_STATS, _partition_lines(partitions)),
     ]
-    return Summary(counts, tables.features, files, reading.damaged)
+    coverage = reading.coverage + tables.coverage
+    return Summary(counts, tables.features, files, reading.damaged, coverage)
 
 
 def merge_stats(stats: Iterable[SequenceStats]) -> SequenceStats:

@@ -104,6 +104,32 @@ class FeatureEntry(_Record):
         return data
 
 
+class FeatureCoverage(_Record):
+    """How many values of a feature were found in one table or group of events."""
+
+    name: str
+    known: int
+    """Rows of `Coverage.found` that have a value."""
+    unread: int = 0
+    """Rows whose value could not be read, such as text in place of a number; they count as missing."""
+    example: str = ""
+    """The first value that could not be read."""
+
+
+class Coverage(_Record):
+    """How much of the log one feature table, or the columns of one group of events, describe."""
+
+    table: str
+    """events, items or users, as in the spec."""
+    number: int
+    """Which of these groups or tables, from 1."""
+    of: int
+    """Events of the group that were read without fault; known items or users (of the table's domain)."""
+    found: int
+    """Those that have a row in the table; for events all."""
+    features: list[FeatureCoverage]
+
+
 class InputRecord(_Record):
     """One event file that was read."""
 
@@ -167,6 +193,8 @@ class Manifest(_Record):
     """All event files that were read, in their order; empty where a job did not say."""
     id_types: dict[str, str] = {}
     """`user` and `item`: whether ids were read as integer or string; empty where a job did not say."""
+    coverage: list[Coverage] = []
+    """How many values of every feature table and feature were found; empty where a job did not say."""
     history: list[HistoryEntry] = []
     """What each `--append` added, oldest first."""
     damaged_files: list[str] = []

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from behavior.sources.blocks import UTF8_BOM, TextFile, compression_of, iter_blocks
 from behavior.sources.damage import SKIP_HINT, DamagedFileError, UnreadableFileError
 from behavior.sources.delimited import columns_of_header
+from behavior.sources.files import expand
 from behavior.sources.parquet import check_flat, check_instants
 from behavior.sources.rows import quoted_rows
 from behavior.spec.dataset_spec import EventSource, FileFormat
@@ -133,17 +134,7 @@ def _check_keys(file: TextFile, wanted: list[str], needed: bool) -> None:
     """JSON lines need not all have the same keys; but a key that no line has is misspelt."""
     if not needed:
         return
-    try:
-        block = next(iter_blocks(file, None, block_bytes=_KEYS_BYTES), b"")
-    except DamagedFileError:
-        return  # not one whole line: reading will say so
-    found: set[str] = set()
-    for line in block.split(b"\n"):
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            continue  # bad lines are rejected where they are read
-        found |= set(record) if isinstance(record, dict) else set()
+    found = _first_keys(file)
     for name in wanted:
         if found and name not in found:
             raise UnreadableFileError(
@@ -151,6 +142,32 @@ def _check_keys(file: TextFile, wanted: list[str], needed: bool) -> None:
                 where=file.path,
                 fix="correct 'columns' in the spec",
             )
+
+
+def _first_keys(file: TextFile) -> set[str]:
+    """The keys of the first JSON lines of an open file."""
+    try:
+        block = next(iter_blocks(file, None, block_bytes=_KEYS_BYTES), b"")
+    except DamagedFileError:
+        return set()  # not one whole line: reading will say so
+    found: set[str] = set()
+    for line in block.split(b"\n"):
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            continue  # bad lines are rejected where they are read
+        found |= set(record) if isinstance(record, dict) else set()
+    return found
+
+
+def keys_hint(form: FileFormat, base: str) -> str | None:
+    """The keys that JSON lines have, in words, for a message about one that none of them has."""
+    if form.kind != "jsonl":
+        return None
+    path = expand(form, base)[0].path
+    with TextFile(path, compression_of(path, form.compression)) as file:
+        found = sorted(_first_keys(file))
+    return f"its lines have the keys: {', '.join(found)}" if found else None
 
 
 def _check_separator(form: FileFormat, columns: list[str], first: bytes, path: str) -> None:

@@ -6,18 +6,18 @@ Paths are relative to the spec file (or to the input folder that is named beside
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from behavior.config import Config, did_you_mean, parse_config, read_yaml
 from behavior.errors import UserError
 from behavior.named import is_ready
-from behavior.spec.digest import digest_of
 from behavior.spec.events import BehaviorFrom, BehaviorRule, EventColumns, EventSource, checked_format
 from behavior.spec.formats import FileFormat, OneOrMany
 from behavior.spec.ready import names as ready_names
 from behavior.spec.ready import path_of
+from behavior.spec.record import as_record, digest_of
 from behavior.spec.rules import (
     TICKS_PER_SECOND,
     DomainIds,
@@ -120,6 +120,10 @@ class DatasetSpec(Config):
     """Error tolerance: how many rows may be rejected before the job fails. An integer counts rows, a number
     with a decimal point is a share of all rows (1 is one row, 1.0 is all of them). The job fails in any case
     where every row is rejected."""
+    min_coverage: float | None = Field(None, ge=0, le=1)
+    """How much of the log a feature table and each feature must describe, or the job fails: the least share
+    of items (users) that have a row in their table, of those rows that have a value of the feature, and of
+    events that have a value. Default: any at all is enough; 0 allows none."""
     shards: int | None = Field(None, ge=1, le=100_000)
     """Number of sequence files, each a hash partition of users. Default: one for about 32 MB of uncompressed
     text."""
@@ -275,8 +279,13 @@ class DatasetSpec(Config):
 
     def digest(self) -> str:
         """SHA-256 of the spec with its defaults filled in, but for what does not change the result."""
-        without = {"max_rejects", "description", "homepage", "license"}
-        return digest_of(self.model_dump(exclude=without))
+        without = {"max_rejects", "min_coverage", "description", "homepage", "license"}
+        return digest_of(self.record(), without)
+
+    def record(self) -> dict[str, Any]:
+        """The spec as plain values, with its defaults filled in; see `behavior.spec.record`."""
+        record: dict[str, Any] = as_record(self)
+        return record
 
 
 def _check_alike(role: str, features: list[Feature]) -> None:

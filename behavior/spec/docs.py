@@ -65,6 +65,7 @@ sessions: {gap: 1800}
 vocabulary: {oov: 100}
 packing: {tokens: 8192, max_length: 512}
 max_rejects: 0.05
+min_coverage: 0.5
 shards: 64
 """,
     FileFormat: """

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from behavior.arrow.values import mask, parse_floats, shown
 from behavior.features import Encoder, canonical, domain_names, fitter_of, priorities_of
+from behavior.features.coverage import is_known
 from behavior.features.fit import Fixed
 from behavior.sources.raw import RawBatch
 from behavior.spec.dataset_spec import DatasetSpec, EventSource, Feature
@@ -66,6 +67,10 @@ class EventFeatureReader:
             encoder = self.encoders[feature.name]
             columns[feature.name] = values if encoder is None else encoder.encode(values, names)
         return columns
+
+    def known(self, events: pa.RecordBatch) -> dict[str, int]:
+        """How many of some canonical events have a value of each feature that these files have."""
+        return {name: int(is_known(events.column(name)).sum()) for name in self.columns}
 
     def _read_one(self, feature: Feature, raw: RawBatch, require: Require) -> pa.Array:
         column = self.columns.get(feature.name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +13,7 @@ from behavior.arrow.coded import codes_of
 from behavior.arrow.times import join_date_and_time, parse_times, time_problem
 from behavior.arrow.values import parse_floats, parse_integers, parse_text, shown
 from behavior.config import did_you_mean
+from behavior.features.coverage import is_known
 from behavior.sources.chunks import Chunk, Plan
 from behavior.sources.lines import ITEM, USER
 from behavior.sources.raw import RawBatch, Reject
@@ -40,6 +41,7 @@ class EventBatch:
         rejects: rows that could not be read; lines count from the start of the chunk.
         read: rows read; `read = events.num_rows + len(rejects) + filtered`.
         filtered: valid rows that the spec leaves out.
+        known: events that have a value, by the name of each optional column of the file: value and features.
         lines: lines of the chunk up to the end of the block.
         damaged: why the rest of the file (of Parquet, of the row group) is lost; one of `rejects` says so.
     """
@@ -50,6 +52,7 @@ class EventBatch:
     filtered: int
     lines: int
     damaged: str | None = None
+    known: dict[str, int] = field(default_factory=dict)
 
 
 def event_schema(spec: DatasetSpec, plan: Plan) -> pa.Schema:
@@ -154,7 +157,14 @@ class Canonicalizer:
         rejects += [Reject(file_name, *reject, raw.row_group) for reject in raw.rejects]
         rejects.sort(key=lambda reject: reject.place)
         filtered = int((verdict.out & ~verdict.bad).sum())
-        return EventBatch(events, rejects, raw.num_rows + len(raw.rejects), filtered, raw.lines, raw.damaged)
+        read, known = raw.num_rows + len(raw.rejects), self._known(events)
+        return EventBatch(events, rejects, read, filtered, raw.lines, raw.damaged, known)
+
+    def _known(self, events: pa.RecordBatch) -> dict[str, int]:
+        known = self.features.known(events)
+        if self.source.columns.value is not None:
+            known["value"] = int(is_known(events.column("value")).sum())
+        return known
 
     def _columns(self, raw: RawBatch, verdict: _Verdict) -> dict[str, pa.Array]:
         names = self.source.columns

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import pyarrow as pa
 
+from behavior.arrow.values import parse_text, shown
 from behavior.features import EncodedFeatures, Encoder, domain_names, encode_features
+from behavior.features.coverage import check_coverage
 from behavior.features.vocabulary import COUNT_COLUMNS, Vocabulary, comparable, extend
-from behavior.shards.manifest import FeatureEntry
+from behavior.shards.manifest import Coverage, FeatureEntry
+from behavior.sources.look import keys_hint
 from behavior.sources.raw import Reject
 from behavior.sources.read import read_whole_table
 from behavior.spec.dataset_spec import DatasetSpec, FeatureTable
@@ -23,6 +27,7 @@ class Tables:
         items, users: index, id, count, train_count and a column a feature.
         vocabularies: by feature name (`user.<name>` for users): index, value, count.
         rejects: rows of the feature tables that could not be read.
+        coverage: of each feature table, those of the items first.
     """
 
     items: pa.Table
@@ -31,6 +36,7 @@ class Tables:
     item_features: list[FeatureEntry]
     user_features: list[FeatureEntry]
     rejects: list[Reject]
+    coverage: list[Coverage]
 
 
 def fit_vocabulary(
@@ -103,7 +109,8 @@ def build_tables(
         previous: encoders of the data set that is added to, by feature name (`user.<name>` for users).
 
     Raises:
-        UserError: a table cannot be read, or its files do not go together.
+        UserError: a table cannot be read, its files do not go together, or it has too little of the log
+            (`min_coverage` of the spec).
     """
     before = previous or {}
     prefix = "user."
@@ -113,7 +120,10 @@ def build_tables(
     words = dict(item_side.vocabularies)
     words |= {prefix + name: table for name, table in user_side.vocabularies.items()}
     rejects = item_rejects + user_rejects
-    return Tables(item_side.table, user_side.table, words, item_side.entries, user_side.entries, rejects)
+    coverage = item_side.coverage + user_side.coverage
+    return Tables(
+        item_side.table, user_side.table, words, item_side.entries, user_side.entries, rejects, coverage
+    )
 
 
 def _encode(
@@ -130,4 +140,31 @@ def _encode(
         raw, bad = read_whole_table(table, base)
         raws.append((table, raw))
         rejects += bad
-    return encode_features(with_raw_ids(spec, role, known), raws, previous), rejects
+    encoded = encode_features(with_raw_ids(spec, role, known), raws, previous, role=f"{role}s")
+    for coverage, (table, raw) in zip(encoded.coverage, raws, strict=True):
+
+        def hint(feature: str | None, table: FeatureTable = table, raw: pa.Table = raw) -> str | None:
+            if feature is None:
+                return _ids_apart(role, encoded.table.column("id"), raw.column("id"))
+            return keys_hint(table, base) if raw.column(feature).null_count == raw.num_rows else None
+
+        check_coverage(coverage, spec.min_coverage, ", ".join(table.files), hint)
+    return encoded, rejects
+
+
+def _ids_apart(role: str, log: pa.ChunkedArray, table: pa.ChunkedArray) -> str | None:
+    """What ids of the log and of a table look like, for those who wonder why they do not meet."""
+    wanted, found = _first_id(log), _first_id(table)
+    if found is None:
+        return "the table has no ids"
+    said = f"ids of the log are such as {wanted}, of the table such as {found}"
+    whole = re.fullmatch(r"'?\d+\.0+'?", found)  # as pandas writes integers of which some are missing
+    return f"{said}; id_types: {{{role}: integer}} reads {found} as a whole number" if whole else said
+
+
+def _first_id(ids: pa.ChunkedArray) -> str | None:
+    for chunk in ids.chunks:
+        good = parse_text(chunk)[1]
+        if good.any():
+            return shown(chunk, int(good.argmax()))
+    return None

@@ -43,7 +43,30 @@ def shard_tables(shards: ShardFolder, sample: EventSample | None = None) -> Iter
     features = _features(shards.manifest)
     if features.rows:
         yield features
+    coverage = coverage_table(shards.manifest)
+    if coverage is not None:
+        yield coverage
     yield _top_items(shards)
+
+
+def coverage_table(manifest: Manifest) -> Table | None:
+    """How many values each feature table and feature has; None where there are none, or it is unknown."""
+    rows: list[tuple[Any, ...]] = []
+    for entry in manifest.coverage:
+        name = f"{entry.table} {entry.number}"
+        if entry.table != "events":
+            rows.append((f"{name}: rows", entry.found, entry.of, _share(entry.found, entry.of), ""))
+        for feature in entry.features:
+            unread = f"{feature.unread:,}, such as {feature.example}" if feature.unread else ""
+            share = _share(feature.known, entry.found)
+            rows.append((f"{name}: {feature.name}", feature.known, entry.found, share, unread))
+    if not rows:
+        return None
+    return Table("coverage of features", ("of the spec", "found", "of", "share", "not read"), rows)
+
+
+def _share(number: int, of: int) -> str:
+    return f"{number / of:.1%}" if of else ""
 
 
 def history_table(manifest: Manifest) -> Table:

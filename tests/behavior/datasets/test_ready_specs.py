@@ -632,7 +632,10 @@ def test_completejourney(tmp_path: Path) -> None:
         (900, 1095275, "regular", seconds[3], "330"),
         (900, 1020156, "promotion", seconds[4], "330"),
     ]
-    data = prepare_tables("completejourney", tmp_path)
+    spec, _ = load_spec("completejourney", input_folder=tmp_path)
+    data = prepare_tables(
+        spec.model_copy(update={"min_coverage": 0}), tmp_path
+    )  # nobody has a home_ownership
     [row] = data.sequences.to_pylist()
     assert (row["train_end"], row["valid_end"]) == (2, 3)
     assert row["quantity"] == pytest.approx([math.log1p(n) for n in (1, 2, 1, 0, 1)], rel=1e-6)

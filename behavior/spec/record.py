@@ -1,0 +1,41 @@
+"""A spec as plain values: what its digest is taken of, and what the manifest keeps."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection
+from typing import Any
+
+from behavior.config import Config
+
+LATER_FIELDS: dict[str, tuple[str, ...]] = {
+    "DatasetSpec": ("min_coverage", "timestamp_format"),
+    "EventSource": ("timestamp_format",),
+}
+"""Class -> its fields that specs did not have from the first. At their defaults nothing changes."""
+
+
+def digest_of(record: dict[str, Any], without: Collection[str]) -> str:
+    """SHA-256 of the record of a spec, without some of its keys."""
+    kept = {key: value for key, value in record.items() if key not in without}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def as_record(value: Any) -> Any:
+    """Models as dictionaries, with their defaults filled in.
+
+    `LATER_FIELDS` are left out where they are at their defaults, so that a spec keeps its record and digest,
+    and data sets made by it can be extended, when the program learns more.
+    """
+    if isinstance(value, Config):
+        return {name: as_record(entry) for name, entry in value if not _is_new_default(value, name, entry)}
+    if isinstance(value, list | tuple):
+        return [as_record(entry) for entry in value]
+    return value
+
+
+def _is_new_default(model: Config, name: str, value: Any) -> bool:
+    cls = type(model)
+    later = any(name in LATER_FIELDS.get(each.__name__, ()) for each in cls.__mro__)
+    return later and value == cls.model_fields[name].get_default(call_default_factory=True)
