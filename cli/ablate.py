@@ -11,6 +11,7 @@ from behavior.errors import UserError
 from cli.console import print_json, print_table, say
 from cli.evaluate import SplitName
 from cli.evaluate_tables import MISSES
+from cli.interrupted import AGAIN, advised
 
 if TYPE_CHECKING:
     from models.experiments import Ablation, Comparison, RunRecord
@@ -67,9 +68,10 @@ def ablate(
     if not json:
         done = ablation.num_runs - left
         say(f"{ablation.num_runs} runs, {done} of them done before")
-    for number, record in enumerate(ablation.run(jobs), start=1):
-        if not json:
-            say(_line(record, ablation, f"{number}/{left}"))
+    with advised(f"{AGAIN} to go on: finished runs are kept, and others resumed"):
+        for number, record in enumerate(ablation.run(jobs), start=1):
+            if not json:
+                say(_line(record, ablation, f"{number}/{left}"))
     found = ablation.comparisons()
     if json:
         shown = [{"title": table.title, "lines": table.lines} for table in found]

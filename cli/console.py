@@ -64,9 +64,9 @@ def print_trace(kind: type[BaseException], error: BaseException, trace: Tracebac
     complain("".join(traceback.format_exception(kind, error, trace)).rstrip())
 
 
-def print_interrupted() -> None:
-    """What is there to do after Ctrl-C."""
-    note("interrupted; run the same command again to continue (lrm train: with --resume)")
+def print_interrupted(advice: str) -> None:
+    """That Ctrl-C ended the command, and what there is to do; nothing, if that is empty."""
+    note(f"interrupted; {advice}" if advice else "interrupted")
 
 
 def print_json(record: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.console import note, print_json, print_table, progress_bars, say
+from cli.interrupted import AGAIN, advised
 
 app = typer.Typer(
     name="data",
@@ -99,7 +100,8 @@ def fetch_set(
                 tasks[file] = bars.add_task(file, total=None, note="bytes")
             bars.update(tasks[file], completed=done, total=total)
 
-        fetched = fetch(name, folder, variant=variant, progress=progress)
+        with advised(f"{AGAIN} to go on with the download"):
+            fetched = fetch(name, folder, variant=variant, progress=progress)
     if json:
         print_json({"out": str(folder), "name": name, "files": [file.to_record() for file in fetched]})
         return

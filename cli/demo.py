@@ -9,6 +9,7 @@ import typer
 
 from behavior.errors import UserError
 from cli.console import note, print_json, print_table, progress_bars, say
+from cli.interrupted import advised
 from cli.progress import TrainProgress
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ def demo(
         def observer(label: str) -> TrainProgress:
             return TrainProgress(bars, label=f"training {label}", quiet=True)
 
-        record = Demo(out, seed, _prepare, told, observer).run()
+        with advised(f"a demo begins anew: remove '{out}', or name another folder"):
+            record = Demo(out, seed, _prepare, told, observer).run()
     if json:
         print_json(record)
         return

@@ -16,6 +16,7 @@ from cli import ablate, doctor, evaluate, inspect, prepare, train
 from cli import data as data_command
 from cli import demo as demo_command
 from cli.console import print_error, print_interrupted, print_trace, say
+from cli.interrupted import take_advice
 
 
 class _Commands(TyperGroup):
@@ -94,7 +95,7 @@ def _explained(error: OSError) -> UserError:
 
 
 def _interrupted() -> NoReturn:
-    print_interrupted()
+    print_interrupted(take_advice())
     sys.exit(_INTERRUPTED)
 
 

@@ -9,6 +9,7 @@ import typer
 
 from behavior.errors import UserError
 from cli.console import print_json, print_table, progress_bars, say, warn
+from cli.interrupted import AGAIN, advised
 
 _STAGES = {"read": "reading", "sort": "sorting", "write": "writing"}
 
@@ -77,10 +78,11 @@ def prepare(
             bars.update(tasks[stage], completed=done, total=total)
 
         common["progress"] = progress
-        if append:
-            result = run_append(parsed, base, out, append, full=full, **common)
-        else:
-            result = run(parsed, base, out, overwrite=overwrite, **common)
+        with advised(AGAIN):
+            if append:
+                result = run_append(parsed, base, out, append, full=full, **common)
+            else:
+                result = run(parsed, base, out, overwrite=overwrite, **common)
     manifest = result.manifest
     if json:
         record = {"out": out, "done_before": result.done_before, "version": manifest.version}

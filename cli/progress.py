@@ -21,9 +21,12 @@ def duration(minutes: float) -> str:
 class TrainProgress:
     """Shows a training as it goes: a bar, and a line a validation."""
 
-    def __init__(self, bars: Bars, *, label: str = "training", quiet: bool = False) -> None:
+    def __init__(
+        self, bars: Bars, *, label: str = "training", quiet: bool = False, resumes: bool = False
+    ) -> None:
         self.bars = bars
         self.quiet = quiet
+        self.resumes = resumes
         self.task = bars.add_task(label, total=None, note="")
 
     def started(self, start: TrainStart) -> None:
@@ -32,6 +35,8 @@ class TrainProgress:
             warn(warning)
         if self.quiet:
             return
+        if self.resumes:
+            note(f"resumes after step {start.step:,}" if start.step else "no step was taken yet: it begins")
         skipped = f", {start.skipped_sequences:,} too short to train on" if start.skipped_sequences else ""
         note(
             f"{start.parameters:,} parameters on {start.device}; {start.sequences:,} sequences{skipped}; "

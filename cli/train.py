@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
 
 from cli.console import print_json, progress_bars, say
+from cli.interrupted import AGAIN, advised
 from cli.progress import TrainProgress
 from models.backbones.kinds import BACKBONES
 
@@ -76,8 +78,9 @@ def train(
     from models.distributed.join import is_first_process
     from models.training import train as run
 
-    with progress_bars(quiet=json) as bars:
-        result = run(config, data, out, resume, TrainProgress(bars, quiet=json))
+    advice = AGAIN if resume else lambda: _to_go_on(data, out)
+    with advised(advice), progress_bars(quiet=json) as bars:
+        result = run(config, data, out, resume, TrainProgress(bars, quiet=json, resumes=resume))
     if not is_first_process():
         return
     if json:
@@ -88,3 +91,10 @@ def train(
         f"(stopped by {result.stopped_by}); next: lrm evaluate {out}",
     )
     say(f"curves: {out}/curves, TensorBoard: {out}/tensorboard")
+
+
+def _to_go_on(data: str, out: Path) -> str:
+    """What to do after Ctrl-C in a training that was new."""
+    if not (out / "run.json").exists():
+        return f"nothing was written: {AGAIN}"
+    return f"to go on: lrm train --data {quote(data)} --out {quote(str(out))} --resume"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from behavior.errors import UserError
@@ -59,10 +59,12 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
     for path, content in contents.items():
         with told(path, "cannot write"):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with _temporary(path).open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+            try:
+                _write(_temporary(path), content)
+            except OSError:
+                with suppress(OSError):  # half a file would take what room there is
+                    _temporary(path).unlink()
+                raise
     for path in contents:
         with told(path, "cannot write"):
             _temporary(path).replace(path)
@@ -78,6 +80,13 @@ def told(path: Path, what: str) -> Iterator[None]:
         writes = what == "cannot write"
         fix = "check the permissions" if not permitted else _NO_ROOM if writes else "check the disk"
         raise UserError(f"{what}: {error.strerror or error}", where=str(path), fix=fix) from error
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _temporary(path: Path) -> Path:

@@ -15,6 +15,7 @@ from models.runs.run_folder import RunFolder
 from models.tasks.registry import Metric
 from models.training.clock import Clock
 from models.training.flops import peak_flops
+from models.training.interrupt import Interruption
 from models.training.losses import StepLosses
 from models.training.observer import Silent, TrainObserver, TrainResult, TrainStart, Validation
 from models.training.report import Pace, Reporter
@@ -57,13 +58,22 @@ class Training:
         self.flops = self.task.flops()
         self.losses = StepLosses(processes, run.failed)
         self.clock = Clock(self.state.minutes, self.state.step)
+        self.interruption = Interruption()
 
     def run_epochs(self, log: Log = NO_LOG) -> TrainResult:
         """Train until something ends it.
 
         Args:
             log: where records go; only the first process has one.
+
+        Raises:
+            KeyboardInterrupt: once a checkpoint of the steps so far is written.
+            UserError: see `models.training.train`.
         """
+        with self.interruption.awaited():
+            return self._run_epochs(log)
+
+    def _run_epochs(self, log: Log) -> TrainResult:
         self._tell_start()
         if not self.processes.on_first(lambda: self.run.has_last):
             # A run that has anything to lose has a checkpoint: without one it may begin anew.
@@ -81,6 +91,7 @@ class Training:
             if due or not finished or self._time_is_up():
                 self._validate(log, epoch, counts=finished and due)
             self._save(log)
+            self._end_if_interrupted()
         if self.state.best_epoch is None and self.state.step:
             # Resumed where a limit, lowered since, had been reached: there is no validation yet.
             self._validate(log, max(self.loader.epoch - 1, 0), counts=False)
@@ -121,10 +132,25 @@ class Training:
             if self._time_is_up():
                 reporter.report(state, self.optimizer)
                 return False
-            if state.step % config.checkpoint_every_steps == 0:
+            interrupted = self._is_interrupted()
+            if interrupted or state.step % config.checkpoint_every_steps == 0:
                 reporter.report(state, self.optimizer)
                 self._save(reporter.log)
+            if interrupted:
+                raise KeyboardInterrupt
         return True
+
+    def _is_interrupted(self) -> bool:
+        """Whether Ctrl-C was pressed; with several processes they agree on it only now and then."""
+        if self.processes.count == 1:
+            return self.interruption.came
+        if self.state.step % self.config.train.log_every_steps:
+            return False
+        return self.processes.broadcast_object(self.interruption.came)
+
+    def _end_if_interrupted(self) -> None:
+        if self.processes.broadcast_object(self.interruption.came):
+            raise KeyboardInterrupt
 
     def _progress(self, epoch: int) -> float:
         """Share of the training that is done, 0 to 1."""

@@ -29,7 +29,7 @@ from models.runs.checkpoint import (
 )
 from models.runs.former import optimizer_without_former
 from models.runs.records import Count, first_problem
-from models.runs.tensors import DAMAGED, OF_ANOTHER_MODEL, Expected, check_tensors, raise_for_problems
+from models.runs.tensors import DAMAGED, Expected, check_tensors, raise_for_problems
 
 # May change when a run is resumed: they say how long, how often and where, not what is learned.
 FREE_SETTINGS = {
@@ -153,7 +153,7 @@ class Learned:
         except ValidationError as error:
             raise_for_problems([f"param_groups: {first_problem(error)}"], DAMAGED, path)
         except ValueError as error:
-            raise_for_problems([f"of the optimizer's state, {error}"], OF_ANOTHER_MODEL, path)
+            raise_for_problems([f"of the optimizer's state, {error}"], DAMAGED, path)
         found = {
             f"{number}.{name}": value
             for number, values in state["state"].items()

@@ -31,6 +31,8 @@ def take_part(told: dict[str, Any]) -> None:
         # The first process mostly meets the same error; what this one alone met is told nowhere else.
         complain(f"training process {processes.rank}: {error}")
         sys.exit(1)
+    except KeyboardInterrupt:  # of the first process, which says so; the checkpoint is written
+        sys.exit(1)
     finally:
         processes.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -127,3 +128,20 @@ def test_another_run_is_refused_with_what_differs(tmp_path: Path) -> None:
     assert "model.kind was 'hstu' and is now 'sasrec'" in message
     assert "data set digest was 'abc' and is now 'xyz'" in message
     assert "epochs" not in message
+
+
+def test_where_there_is_no_room_the_old_one_stays_and_half_a_file_does_not(tmp_path: Path) -> None:
+    path = tmp_path / "last.safetensors"
+    saved(path)
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(UserError, match="cannot write: ") as caught:
+            saved(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.where == str(path)
+    assert "make room" in str(caught.value.fix)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["last.safetensors"]

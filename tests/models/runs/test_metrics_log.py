@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+import resource
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from behavior.errors import UserError
 from models.runs.metrics_log import MetricsLog, read_metrics
 
 
@@ -61,3 +67,37 @@ def test_tensorboard_has_each_step_once(tmp_path: Path) -> None:
     events = EventAccumulator(str(tmp_path / "tb"))
     events.Reload()
     assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3]
+
+
+@contextmanager
+def no_room_beyond(size: int) -> Iterator[None]:
+    """No file gets more bytes, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize(
+    ("file", "record"), [("metrics.jsonl", {"text": "x" * 200}), ("tb", {"a": 0.1, "b": 0.2})]
+)
+def test_a_full_disk_is_an_error_of_who_writes(file: str, record: dict[str, object], tmp_path: Path) -> None:
+    """No thread of its own meets it; with room again the same records are written."""
+    threads = threading.active_count()
+    size = write(tmp_path, 1)
+    log = MetricsLog(tmp_path / "metrics.jsonl", tmp_path / "tb", keep_bytes=size)
+
+    def until_it_is_full() -> None:
+        with no_room_beyond(1500), log:
+            for step in range(100):
+                log.write("train", step, record)
+
+    with pytest.raises(UserError, match="cannot write: ") as caught:
+        until_it_is_full()
+    assert str(caught.value.where) == str(tmp_path / file)
+    assert "make room" in str(caught.value.fix)
+    assert threading.active_count() == threads
+    write(tmp_path, 2, keep_bytes=size)
+    assert [record["step"] for record in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2]
