@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
@@ -119,8 +120,12 @@ def _numeric(name: str, column: pa.Array, unknown: int) -> NumericFeature:
 
 
 def _multi_categorical(name: str, size: int, column: pa.Array, unknown: int) -> MultiCategoricalFeature:
-    rows = [row or [MISSING] for row in column.to_pylist()]
-    rows = [[], *([MISSING] for _ in range(unknown)), *rows]
-    values = torch.tensor([value for row in rows for value in row], dtype=torch.int64)
-    offsets = torch.tensor([0, *(len(row) for row in rows)], dtype=torch.int64).cumsum(0)
-    return MultiCategoricalFeature(name, size, values, offsets)
+    given = pc.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+    given = np.concatenate((np.zeros(1 + unknown, np.int64), given))
+    values = column.flatten().to_numpy(zero_copy_only=False).astype(np.int64)
+    # Padding has no value; an item that was given none is missing.
+    none = np.flatnonzero(given[1:] == 0) + 1
+    values = np.insert(values, np.cumsum(given)[none], MISSING)
+    given[none] = 1
+    offsets = np.concatenate(([0], np.cumsum(given)))
+    return MultiCategoricalFeature(name, size, torch.from_numpy(values), torch.from_numpy(offsets))

@@ -25,3 +25,9 @@ class EmbeddingConfig(Config):
         "none",
         description="item feature embeddings: none, add them to the item embedding, or take the mean of all",
     )
+    max_feature_values: int | None = Field(
+        None,
+        ge=1,
+        description="most values that are embedded of an item's multi-valued feature, such as the words of a "
+        "text: the first ones; null: all",
+    )

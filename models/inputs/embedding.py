@@ -76,7 +76,7 @@ class InputEmbedding(nn.Module):
         self.features = (
             FeatureFusion((), dim, "add")
             if config.features == "none"
-            else FeatureFusion(catalog.features, dim, config.features)
+            else FeatureFusion(catalog.features, dim, config.features, config.max_feature_values)
         )
         has_behavior = config.behaviors == "add" or "behavior" in needed
         asks_behavior = config.query_behavior == "add" or "query_behavior" in needed

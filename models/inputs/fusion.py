@@ -19,10 +19,17 @@ class FeatureFusion(nn.ModuleList):
         features: of the catalog; none of them: an item is its own embedding alone.
         dim: width of all embeddings.
         mode: `add`: the sum of the item embedding and those of all features; `mean`: their mean.
+        max_values: of an item's values of a feature, such as the words of a text, how many count; None: all.
     """
 
-    def __init__(self, features: Iterable[ItemFeature], dim: int, mode: Literal["add", "mean"]) -> None:
-        super().__init__(embed_feature(feature, dim) for feature in features)
+    def __init__(
+        self,
+        features: Iterable[ItemFeature],
+        dim: int,
+        mode: Literal["add", "mean"],
+        max_values: int | None = None,
+    ) -> None:
+        super().__init__(embed_feature(feature, dim, max_values) for feature in features)
         self.mode = mode
 
     def forward(self, items: Tensor, ids: Tensor) -> Tensor:

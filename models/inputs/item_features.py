@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.data.catalog import CategoricalFeature, ItemFeature, MultiCategoricalFeature, NumericFeature
+from models.inputs.multi_valued import MultiCategoricalEmbedding
 from models.layers.initialization import INIT_STD, init_embedding, init_truncated
 from models.layers.roles import Role
 
@@ -28,33 +27,6 @@ class CategoricalEmbedding(nn.Module):
         return self.table(self.ids[items])
 
 
-class MultiCategoricalEmbedding(nn.Module):
-    """Embedding of a multi-valued categorical feature: the mean of the embeddings of an item's values."""
-
-    parameter_roles = {"table.weight": Role.FEATURE_TABLE}
-    values: Tensor
-    offsets: Tensor
-
-    def __init__(self, feature: MultiCategoricalFeature, dim: int) -> None:
-        super().__init__()
-        # One more at the end, so that indices are valid where no item has a value.
-        self.register_buffer("values", F.pad(feature.values, (0, 1)), persistent=False)
-        self.register_buffer("offsets", feature.offsets, persistent=False)
-        self.widest = max(1, int(feature.offsets.diff().max()))
-        self.table = nn.EmbeddingBag(feature.vocabulary_size, dim, mode="mean", padding_idx=0)
-        init_embedding(self.table.weight)
-
-    def forward(self, items: Tensor) -> Tensor:
-        """[n] item ids -> [n, dim]."""
-        starts = self.offsets[items]
-        lengths = self.offsets[items + 1] - starts
-        place = torch.arange(self.widest, device=items.device)
-        at = (starts[:, None] + place).clamp(max=len(self.values) - 1)
-        # Zeros, padding, are left out of the mean. All rows are padded to one width: the size of ragged ones
-        # would have to be read back from the device.
-        return self.table(torch.where(place < lengths[:, None], self.values[at], 0))
-
-
 class NumericEmbedding(nn.Module):
     """Embedding of a numeric feature: a learned vector times the number, and another where it is missing."""
 
@@ -71,10 +43,16 @@ class NumericEmbedding(nn.Module):
         return self.linear(self.values[items])
 
 
-def embed_feature(feature: ItemFeature, dim: int) -> nn.Module:
-    """The module that turns item ids into vectors of this feature."""
+def embed_feature(feature: ItemFeature, dim: int, max_values: int | None = None) -> nn.Module:
+    """The module that turns item ids into vectors of this feature.
+
+    Args:
+        feature: values of all items.
+        dim: width.
+        max_values: of an item with several, how many count; None: all.
+    """
     if isinstance(feature, CategoricalFeature):
         return CategoricalEmbedding(feature, dim)
     if isinstance(feature, MultiCategoricalFeature):
-        return MultiCategoricalEmbedding(feature, dim)
+        return MultiCategoricalEmbedding(feature, dim, max_values)
     return NumericEmbedding(feature, dim)
