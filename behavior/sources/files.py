@@ -9,6 +9,7 @@ from typing import Any
 
 import fsspec
 
+from behavior.config import nearest
 from behavior.errors import UserError
 from behavior.spec.dataset_spec import FileFormat
 
@@ -100,4 +101,8 @@ def _near_files(filesystem: fsspec.AbstractFileSystem, path: str) -> str:
         there = [entry.rpartition("/")[2] for entry in filesystem.ls(folder, detail=False)]
     except (OSError, ValueError):
         return f"there is no folder '{folder}' either; check the paths, or --input"
-    return f"the folder has: {', '.join(sorted(there)[:10])}" if there else f"the folder '{folder}' is empty"
+    if not there:
+        return f"the folder '{folder}' is empty"
+    close = nearest(path.rpartition("/")[2], there)
+    listed = f"the folder has: {', '.join(sorted(there)[:10])}" + (", ..." if len(there) > 10 else "")
+    return f"did you mean '{close}'? {listed}" if close else listed

@@ -137,8 +137,7 @@ def _look_at_first_texts(source: EventSource, files: list[InputFile]) -> Iterato
 def _look_at_table(table: FeatureTable, base: str) -> list[InputFile]:
     """Check the first file of a table; a table cannot be set aside."""
     files = expand(table, base)
-    wanted = [] if table.kind == "json_map" else [table.id, *(f.source_column for f in table.features)]
-    columns = list(dict.fromkeys(name for name in wanted if name))
+    columns = table.needed_columns()
     lists = {feature.source_column for feature in table.features if feature.kind == "multi_categorical"}
     path = files[0].path
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -68,6 +68,7 @@ class RawBatch:
         lines: lines, good or bad, of the block; once placed in its chunk, of the chunk up to its end.
         row_group: of Parquet, the row group in which the places count.
         damaged: why the rest of the file (of Parquet, of the row group) is lost; one of `rejects` says so.
+        filtered: rows that the spec leaves out (`where`); they are not among these.
     """
 
     columns: dict[str, pa.Array]
@@ -77,6 +78,19 @@ class RawBatch:
     lines: int = 0
     row_group: int | None = None
     damaged: str | None = None
+    filtered: int = 0
+
+    def keep(self, kept: np.ndarray) -> RawBatch:
+        """Only some of the rows; the others count as filtered. [rows] bool"""
+        rows = np.flatnonzero(kept)
+        text_of = self.text_of
+        return replace(
+            self,
+            columns={name: column.filter(pa.array(kept)) for name, column in self.columns.items()},
+            places=self.places[rows],
+            text_of=lambda index: text_of(int(rows[index])),
+            filtered=self.filtered + len(kept) - len(rows),
+        )
 
     @property
     def num_rows(self) -> int:

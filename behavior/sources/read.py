@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
+from behavior.arrow.conditions import holding, trimmed
 from behavior.errors import UserError
 from behavior.sources.blocks import TextFile, compression_of, iter_blocks, read_bytes
 from behavior.sources.chunks import Chunk
@@ -54,11 +55,23 @@ def read_chunk(
     """
     try:
         if form.kind == "parquet":
-            yield from _read_parquet(form, chunk, columns, lists or {})
+            batches = _read_parquet(form, chunk, columns, lists or {})
         else:
-            yield from _read_text(form, chunk, columns, lists or {}, integers or set())
+            batches = _read_text(form, chunk, columns, lists or {}, integers or set())
+        for batch in batches:
+            yield _as_asked(form, batch)
     except UnreadableFileError as error:
         raise error.with_hint() from error
+
+
+def _as_asked(form: FileFormat, batch: RawBatch) -> RawBatch:
+    """A batch trimmed, and with the rows that the spec wants."""
+    if form.trim:
+        batch = replace(batch, columns={name: trimmed(column) for name, column in batch.columns.items()})
+    if form.where:
+        kept = holding(form.where, batch.columns, batch.num_rows)
+        batch = batch if kept.all() else batch.keep(kept)
+    return batch
 
 
 def _read_parquet(
@@ -148,7 +161,7 @@ def read_whole_table(table: FeatureTable, base: str) -> tuple[pa.Table, list[Rej
         return pa.concat_tables([_read_json_map(table, file.path) for file in files]), []
     assert table.id is not None
     lists = _separators(table)
-    columns = list(dict.fromkeys([table.id, *(feature.source_column for feature in table.features)]))
+    columns = table.needed_columns()
     parts: list[pa.Table] = []
     rejects: list[Reject] = []
     for index, file in enumerate(files):

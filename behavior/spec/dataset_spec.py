@@ -13,8 +13,9 @@ from pydantic import AfterValidator, Field, model_validator
 from behavior.config import Config, did_you_mean, parse_config, read_yaml
 from behavior.errors import UserError
 from behavior.named import is_ready
+from behavior.spec.conditions import Condition
 from behavior.spec.events import BehaviorFrom, BehaviorRule, EventColumns, EventSource, checked_format
-from behavior.spec.formats import FileFormat, OneOrMany
+from behavior.spec.formats import FileFormat
 from behavior.spec.ready import names as ready_names
 from behavior.spec.ready import path_of
 from behavior.spec.record import as_record, digest_of
@@ -31,11 +32,13 @@ from behavior.spec.rules import (
 from behavior.spec.tables import Feature, FeatureTable
 from behavior.spec.timestamps import TimeFormat, time_format
 from behavior.spec.timing import check_columns, check_instants
+from behavior.spec.values import OneOrMany
 
 __all__ = [
     "TICKS_PER_SECOND",
     "BehaviorFrom",
     "BehaviorRule",
+    "Condition",
     "DatasetSpec",
     "DomainIds",
     "EventColumns",

@@ -26,6 +26,7 @@ from behavior.errors import UserError
 from behavior.spec.dataset_spec import (
     BehaviorFrom,
     BehaviorRule,
+    Condition,
     DatasetSpec,
     DomainIds,
     EventColumns,
@@ -40,7 +41,7 @@ from behavior.spec.dataset_spec import (
     SplitSpec,
     VocabularySpec,
 )
-from behavior.spec.formats import OneOrMany
+from behavior.spec.values import OneOrMany
 
 EXAMPLES: dict[type[Config], str] = {
     DatasetSpec: """
@@ -78,6 +79,16 @@ quote: null
 multiline: true
 encoding: latin-1
 compression: gzip
+trim: true
+where: [{column: country, one_of: [DE, FR]}, {column: user_id, missing: false}]
+""",
+    Condition: """
+column: country
+one_of: [DE, FR]
+none_of: [test, bot]
+missing: false
+min: 0.01
+max: 100
 """,
     EventSource: """
 columns: {user: customer, item: product, timestamp: time}

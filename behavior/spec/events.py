@@ -170,4 +170,5 @@ class EventSource(FileFormat):
         """The columns to read, each once."""
         wanted = [*self.columns.names(), self.behavior.column]
         wanted += [feature.source_column for feature in self.features]
+        wanted += [condition.column for condition in self.where]
         return list(dict.fromkeys(name for name in wanted if name is not None))

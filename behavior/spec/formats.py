@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import codecs
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import model_validator
 
 from behavior.config import Config
-
-
-def one_or_many(value: Any) -> Any:
-    """A single value as a list of one; for pydantic's `BeforeValidator`."""
-    return value if value is None or isinstance(value, list) else [value]
-
-
-OneOrMany = BeforeValidator(one_or_many)
+from behavior.spec.conditions import Condition
+from behavior.spec.values import OneOrMany
 
 
 class FileFormat(Config):
@@ -50,6 +44,11 @@ class FileFormat(Config):
     compression: Literal["auto", "none", "gzip", "zstd"] = "auto"
     """Compression codec; auto goes by each file's extension (.gz, .zst). Others, such as bz2, xz and zip, are
     not read: unpack such files."""
+    trim: bool = False
+    """Whether the white space around text is taken off, in all columns."""
+    where: Annotated[list[Condition], OneOrMany] = []
+    """Read only the rows for which all of these conditions are true. The others count as filtered, and never
+    as rejected, whatever is wrong with them (`max_rejects` stays a guard); of tables they are ignored."""
 
     @model_validator(mode="after")
     def _check(self) -> FileFormat:
@@ -75,6 +74,8 @@ class FileFormat(Config):
             raise ValueError("quote and separator must differ, and neither be a line feed")
         if self.multiline:
             self._check_multiline()
+        if self.kind in ("sequences", "json_map") and (self.where or self.trim):
+            raise ValueError(f"'where' and 'trim' are for files with columns, not for {self.kind}")
         return self
 
     def _check_multiline(self) -> None:

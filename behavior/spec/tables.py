@@ -112,3 +112,10 @@ class FeatureTable(FileFormat):
         if len(set(names)) != len(names):
             raise ValueError("two features have the same name")
         return self
+
+    def needed_columns(self) -> list[str]:
+        """The columns to read, each once; none of json_map."""
+        if self.id is None or self.kind == "json_map":
+            return []
+        wanted = [self.id, *(feature.source_column for feature in self.features)]
+        return list(dict.fromkeys([*wanted, *(condition.column for condition in self.where)]))

@@ -139,6 +139,7 @@ class Canonicalizer:
         # A column that something reads as text too must stay text: 007 is not 7 there.
         as_text = {self.source.behavior.column, names.domain, names.value}
         as_text |= {feature.source_column for feature in self.source.features}
+        as_text |= {condition.column for condition in self.source.where}
         as_text |= {name for name, kind in roles if kind != "integer"}
         return {name for name, kind in roles if name is not None and name not in as_text}
 
@@ -156,8 +157,8 @@ class Canonicalizer:
         ]
         rejects += [Reject(file_name, *reject, raw.row_group) for reject in raw.rejects]
         rejects.sort(key=lambda reject: reject.place)
-        filtered = int((verdict.out & ~verdict.bad).sum())
-        read, known = raw.num_rows + len(raw.rejects), self._known(events)
+        filtered = raw.filtered + int((verdict.out & ~verdict.bad).sum())
+        read, known = raw.num_rows + len(raw.rejects) + raw.filtered, self._known(events)
         return EventBatch(events, rejects, read, filtered, raw.lines, raw.damaged, known)
 
     def _known(self, events: pa.RecordBatch) -> dict[str, int]:

@@ -45,7 +45,10 @@ def test_absolute_paths_and_folders_within_the_input(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ("ratngs.csv", "there is no file .*ratngs.csv'.*(\n.*)*the folder has: ratings.csv"),
+        (
+            "ratngs.csv",
+            "there is no file .*ratngs.csv'.*(\n.*)*did you mean 'ratings.csv'\\? the folder has: ",
+        ),
         ("*.tsv", "no file matches '\\*.tsv'"),
         ("nowhere/x.csv", "there is no file .*(\n.*)*there is no folder .*nowhere' either"),
         ("nosuch://bucket/x.csv", "'nosuch://bucket/x.csv' cannot be accessed"),
