@@ -11,6 +11,7 @@ import pydantic
 import yaml
 
 from behavior.errors import UserError
+from behavior.files import check_regular
 
 
 class Config(pydantic.BaseModel):
@@ -43,6 +44,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     try:
+        check_regular(path)
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UserError(f"there is no file '{path}'", fix="check the path") from None

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from behavior.printable import printable
+from behavior.printable import cut, printable
+
+_MOST = 1_000
+_MOST_ADVICE = 4_000  # it may list all settings there are
 
 
 class UserError(Exception):
     """Something the user can put right: what is wrong, where, and what to do.
 
     The command line prints it without a traceback and exits with code 1. Programs may read the three
-    parts as attributes; as a string, control characters in them are escaped.
+    parts as attributes; as a string, control characters in them are escaped. What is longer than a line of
+    text is cut.
 
     Args:
         what: one sentence that says what is wrong.
@@ -18,10 +22,11 @@ class UserError(Exception):
     """
 
     def __init__(self, what: str, *, where: str | None = None, fix: str | None = None) -> None:
-        super().__init__(what, where, fix)
-        self.what = what
-        self.where = where
-        self.fix = fix
+        # What was read may be one line of megabytes.
+        self.what = cut(what, _MOST)
+        self.where = None if where is None else cut(where, _MOST)
+        self.fix = None if fix is None else cut(fix, _MOST_ADVICE)
+        super().__init__(self.what, self.where, self.fix)
 
     def __reduce__(self) -> tuple[object, ...]:
         # Keyword arguments do not survive Exception's default pickling, and errors cross process borders.

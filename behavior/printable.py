@@ -37,6 +37,11 @@ def printable_json(record: Any, **options: Any) -> str:
     return _FOUND.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
+def cut(text: str, most: int) -> str:
+    """Text of so many characters at most, and how many more there were."""
+    return text if len(text) <= most else f"{text[:most]}... ({len(text) - most:,} characters more)"
+
+
 def complain(text: str) -> None:
     """Print a line on standard error, for a process that has no command line."""
     sys.stderr.write(printable(text) + "\n")

@@ -23,7 +23,8 @@ def errors_told(out: Folder, what: str) -> Iterator[None]:
         fix = "check the folder and its disk" if out.is_local else "check the address and credentials"
         if error.errno in _FULL:
             fix = "free some space, or write to another folder with --out"
-        raise UserError(f"{what} '{out}': {error.strerror or error}", where="--out", fix=fix) from error
+        where = str(error.filename or "--out")
+        raise UserError(f"{what} '{out}': {error.strerror or error}", where=where, fix=fix) from error
 
 
 def explained(error: OSError, out: Folder, *others: Folder) -> UserError | None:

@@ -168,13 +168,30 @@ class ShardFolder:
             if entry.path in self._verified:
                 return
             _check_size(self.folder, entry, self._size(entry))
-            self._confirm(entry, self.folder.sha256(entry.path))
+            self._confirm(entry, self._sha256(entry))
 
     def _size(self, entry: FileEntry) -> int | None:
+        """None where there certainly is no such file."""
         try:
             return self.folder.size(entry.path)
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise self._unreadable(entry, error) from error
+
+    def _sha256(self, entry: FileEntry) -> str:
+        try:
+            return self.folder.sha256(entry.path)
+        except OSError as error:
+            raise self._unreadable(entry, error) from error
+
+    def _unreadable(self, entry: FileEntry, error: OSError) -> UserError:
+        permitted = not isinstance(error, PermissionError)
+        return UserError(
+            f"'{entry.path}' cannot be read: {error.strerror or error}",
+            where=self.folder.where(entry.path),
+            fix="check the folder and its disk" if permitted else "check the permissions",
+        )
 
     def _confirm(self, entry: FileEntry, sha256: str) -> None:
         if sha256 != entry.sha256:
@@ -206,7 +223,9 @@ def open_shards(folder: FolderLike) -> ShardFolder:
     shards = ShardFolder(folder, manifest)
     sizes = folder.sizes()
     for entry in shards.manifest.files:
-        _check_size(folder, entry, sizes.get(entry.path))
+        size = sizes.get(entry.path)
+        # A listing passes over folders that may not be read.
+        _check_size(folder, entry, shards._size(entry) if size is None else size)
     shards.checks.totals()
     return shards
 

@@ -272,5 +272,11 @@ def _read_record(folder: Folder, place: str) -> Any:
             f"'{folder}' is not a data set: it has no {MANIFEST_NAME}",
             fix="name a folder made by 'lrm prepare'; if a job was interrupted there, run it again",
         ) from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise UserError(
+            f"the manifest cannot be read: {error.strerror or error}",
+            where=place,
+            fix="check the permissions" if isinstance(error, PermissionError) else "check the folder",
+        ) from None
+    except ValueError as error:
         raise UserError(f"the manifest cannot be read: {error}", where=place, fix=PREPARE_AGAIN) from None

@@ -20,6 +20,7 @@ from typing import Any, BinaryIO, TypeAlias, cast
 import pyarrow as pa
 
 from behavior.errors import UserError
+from behavior.files import check_regular
 from behavior.shards.hashing import HashingFile
 from behavior.shards.remote import move, open_system, remove_all, storage_errors
 
@@ -205,7 +206,7 @@ class Folder:
     def read_bytes(self, name: str) -> bytes:
         """The contents of a file."""
         if self.is_local:
-            return (self.path / name).read_bytes()
+            return self._local_file(name).read_bytes()
         system, path = self._remote(name)
         return cast(bytes, system.cat_file(path))
 
@@ -222,18 +223,18 @@ class Folder:
             cache_type: fsspec's name for what of a remote file is fetched beyond what is asked for.
         """
         if self.is_local:
-            return (self.path / name).open("rb")
+            return self._local_file(name).open("rb")
         system, path = self._remote(name)
         return cast(BinaryIO, system.open(path, "rb", cache_type=cache_type))
 
     def input_file(self, name: str) -> Any:
         """A file as pyarrow reads it best: a memory map of a local one. A context manager, like any file."""
-        return pa.memory_map(str(self.path / name)) if self.is_local else self.open(name)
+        return pa.memory_map(str(self._local_file(name))) if self.is_local else self.open(name)
 
     def sha256(self, name: str) -> str:
         """SHA-256 of a file's contents, in hexadecimal."""
         if self.is_local:
-            with (self.path / name).open("rb") as local:
+            with self._local_file(name).open("rb") as local:
                 return hashlib.file_digest(local, "sha256").hexdigest()
         digest = hashlib.sha256()
         with self.open(name) as file:  # remote files cannot `readinto` everywhere, as `file_digest` does
@@ -313,6 +314,15 @@ class Folder:
     def _make_parent(self, name: str) -> None:
         if not self._is_object_store:
             self.child(name.rpartition("/")[0]).make()
+
+    def _local_file(self, name: str) -> Path:
+        """Where a file is that is to be read.
+
+        Raises:
+            OSError: it is none, but a pipe, say, which would be waited for.
+        """
+        check_regular(self.path / name)
+        return self.path / name
 
     def _remote(self, name: str = "") -> tuple[Any, str]:
         """The file system and a path in it."""

@@ -67,9 +67,27 @@ def _entries(
         return [(name, info) for name, info in sorted(entries.items()) if info["type"] == "file"]
     try:
         info = filesystem.info(path)
+    except PermissionError as error:
+        raise UserError(
+            f"'{path}' cannot be read: {error.strerror or error}",
+            where="files of the spec",
+            fix="check the permissions",
+        ) from None
     except OSError:
         return []
-    return [(path, info)] if info["type"] == "file" else []
+    if info["type"] == "directory":
+        raise UserError(
+            f"'{path}' is a folder, not a file",
+            where="files of the spec",
+            fix=f"name the files in it: '{path}/*'",
+        )
+    if info["type"] != "file":
+        raise UserError(
+            f"'{path}' is not a file",
+            where="files of the spec",
+            fix="name a file: a pipe or a device cannot be read twice",
+        )
+    return [(path, info)]
 
 
 def _is_hidden(path: str, pattern: str) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from behavior.errors import UserError
+from behavior.files import check_readable
 from behavior.sources.blocks import compression_of, iter_blocks
 from behavior.sources.guessed import Guess, GuessedColumn
 from behavior.sources.parquet import open_parquet
@@ -36,8 +37,7 @@ def guess_file(path: str | Path) -> Guess:
         UserError: the file is missing, empty or cannot be read.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"there is no file '{path}'", where="PATH", fix="check the path")
+    check_readable(path, "PATH")
     with path.open("rb") as file:
         if file.read(4) == b"PAR1":
             return _guess_parquet(path)

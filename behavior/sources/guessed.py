@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from behavior.errors import UserError
+from behavior.files import write_whole
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,4 @@ class Guess:
         # Paths in a spec are relative to the spec's own folder.
         same_folder = path.resolve().parent == raw.resolve().parent
         self.spec["events"]["files"] = raw.name if same_folder else str(raw.resolve())
-        try:
-            path.write_text(self.spec_yaml(), encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"cannot write '{path}': {error.strerror}") from None
+        write_whole(path, self.spec_yaml().encode("utf-8"), "--save")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from behavior.errors import UserError
+from behavior.files import write_whole
 from behavior.shards.folder import ShardFolder
 from behavior.summary.event_sample import EventSample
 from behavior.summary.panels import (
@@ -70,17 +71,14 @@ def _arranged(panels: list[Callable[[Axes], None]], title: str) -> Figure:
 
 
 def save_png(figure: Figure, path: Path) -> None:
-    """Write a figure as a PNG file, in place of one that is there.
+    """Write a figure as a PNG file, whole or not at all, in place of one that is there.
 
     Raises:
         UserError: it cannot be written.
     """
-    try:
-        with warnings.catch_warnings():
-            # A name in a script that the font lacks is drawn as boxes; there is nothing to do about it.
-            warnings.filterwarnings("ignore", message="Glyph")
-            figure.savefig(path, format="png", dpi=100)
-    except OSError as error:
-        raise UserError(
-            f"cannot write '{path}': {error.strerror or error}", where="--png", fix="name another file"
-        ) from None
+    drawn = BytesIO()
+    with warnings.catch_warnings():
+        # A name in a script that the font lacks is drawn as boxes; there is nothing to do about it.
+        warnings.filterwarnings("ignore", message="Glyph")
+        figure.savefig(drawn, format="png", dpi=100)
+    write_whole(path, drawn.getvalue(), "--png")

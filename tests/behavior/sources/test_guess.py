@@ -112,8 +112,8 @@ def test_empty_files(text: str) -> None:
 
 
 def test_missing_files(tmp_path: Path) -> None:
-    for path in (tmp_path / "none.csv", tmp_path):
-        with pytest.raises(UserError, match="there is no file"):
+    for path, what in ((tmp_path / "none.csv", "there is no file"), (tmp_path, "it is a folder, not a file")):
+        with pytest.raises(UserError, match=what):
             guess_file(path)
 
 
