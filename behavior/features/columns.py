@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from behavior.arrow.coded import codes_of
 from behavior.arrow.values import parse_floats, parse_integers, parse_text
+from behavior.arrow.written import plain_numbers, split_lists
 from behavior.errors import UserError
 from behavior.spec.dataset_spec import Feature
 
@@ -40,9 +41,9 @@ def canonical(feature: Feature, values: pa.Array) -> pa.Array:
         values: a raw column of any type.
     """
     if feature.kind == "numeric":
-        return parse_floats(values, pa.float64())[0]
+        return parse_floats(plain_numbers(values, feature.number_format), pa.float64())[0]
     if feature.kind == "multi_categorical":
-        return _without_blanks(_as_lists(values, feature.separator))
+        return _without_blanks(_as_lists(values, feature.list_separator))
     if feature.kind == "text":
         return _without_blanks(_as_words(values))
     return _blank_to_null(_as_text(values))
@@ -108,10 +109,10 @@ def _blank_to_null(text: pa.Array) -> pa.Array:
     return pc.if_else(pc.equal(pc.binary_length(text), 0), pa.scalar(None, pa.string()), text)
 
 
-def _as_lists(values: pa.Array, separator: str) -> pa.Array:
+def _as_lists(values: pa.Array, separator: str | None) -> pa.Array:
     if _is_list(values):
         return values.cast(pa.list_(pa.string()))
-    return pc.split_pattern(_as_text(values), separator)
+    return split_lists(_as_text(values), separator)
 
 
 def _as_words(values: pa.Array) -> pa.Array:

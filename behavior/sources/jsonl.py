@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.json as pajson
 
+from behavior.arrow.written import literal_list, split_lists
 from behavior.sources.delimited import to_utf8
+from behavior.sources.nested import column_of, look_up, nested_schema
 from behavior.sources.raw import RawBatch
 from behavior.sources.rows import line_starts
 
@@ -20,6 +21,7 @@ from behavior.sources.rows import line_starts
 _SLOW_LINES = 512
 # Between these sizes Arrow and Python write a float as the same text, and an integer is exact.
 _SAME_TEXT = (1e-3, 1e10)
+IS_LIST = "is a list, not one value"
 _SCALARS = {int: pa.int64(), float: pa.float64(), str: pa.string()}
 
 
@@ -30,16 +32,17 @@ class JsonLinesReader:
 
     Args:
         wanted: keys to read; one that a line lacks is null there.
-        lists: those of `wanted` that come as lists, each with what separates the values where it is text.
+        lists: those of `wanted` that come as lists, each with what separates the values where it is text
+            (see `behavior.arrow.written.split_lists`).
         encoding: of the text.
     """
 
-    def __init__(self, wanted: list[str], lists: Mapping[str, str], encoding: str) -> None:
+    def __init__(self, wanted: list[str], lists: Mapping[str, str | None], encoding: str) -> None:
         self.wanted = wanted
         self.separators = lists
         self.types = {name: pa.list_(pa.string()) if name in lists else pa.string() for name in wanted}
         self.encoding = encoding
-        self._schemas: list[pa.Schema] = [pa.schema(list(self.types.items()))]
+        self._schemas: list[pa.Schema] = [nested_schema(self.types)]
 
     def read(self, block: bytes) -> RawBatch:
         """Parse one block of whole lines."""
@@ -103,17 +106,20 @@ class JsonLinesReader:
                 )
             except pa.ArrowException:
                 continue
-            if table.num_rows == lines and _floats_write_alike(table):
-                columns = {name: self._as_wanted(name, table.column(name)) for name in self.wanted}
+            if table.num_rows != lines:
+                continue
+            found = pa.table({name: column_of(table, name) for name in self.wanted})
+            if _floats_write_alike(found):
+                columns = {name: self._as_wanted(name, found.column(name)) for name in self.wanted}
                 return pa.table(columns)
         return None
 
     def _as_wanted(self, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
         """A column of the fast reader as text or as lists of text, as `as_text` gives its values."""
-        separator = self.separators.get(name)
-        if separator is None or pa.types.is_list(column.type):
+        if name not in self.separators or pa.types.is_list(column.type):
             return column.cast(self.types[name])
-        return pc.split_pattern(column.cast(pa.string()), separator)
+        chunks = [split_lists(chunk, self.separators[name]) for chunk in column.cast(pa.string()).chunks]
+        return pa.chunked_array(chunks, self.types[name])
 
     def _parse_slowly(
         self,
@@ -133,8 +139,9 @@ class JsonLinesReader:
                 record = json.loads(line)
                 if not isinstance(record, dict):
                     raise ValueError("not a JSON object")
+                found = {name: look_up(record, name) for name in self.wanted}
                 texts = {
-                    name: as_text(record.get(name), kind, self.separators.get(name))
+                    name: as_text(found[name], kind, self.separators.get(name))
                     for name, kind in self.types.items()
                 }
             except (ValueError, RecursionError) as error:
@@ -142,10 +149,17 @@ class JsonLinesReader:
                     (number, f"not JSON: {error}", line.decode("utf-8", errors="replace").rstrip())
                 )
                 continue
+            several = [
+                name for name in self.wanted if isinstance(found[name], list) and name not in self.separators
+            ]
+            if several:
+                text = line.decode("utf-8", errors="replace").rstrip()
+                rejects.append((number, f"'{several[0]}' {IS_LIST}", text))
+                continue
             kept.append(number)
             for name in self.wanted:
                 values[name].append(texts[name])
-                seen_types[name].add(type(record.get(name)))
+                seen_types[name].add(type(found[name]))
         for name in self.wanted:
             columns[name].append(pa.array(values[name], self.types[name]))
         places.append(np.array(kept, np.int64))
@@ -153,12 +167,12 @@ class JsonLinesReader:
 
     def _learn(self, seen: dict[str, set[type]]) -> None:
         """Remember a schema that the fast reader would have taken, for the lines to come."""
-        fields = []
+        types = {}
         for name in self.wanted:
             kinds = seen[name] - {type(None)}
             scalar = _SCALARS.get(next(iter(kinds))) if len(kinds) == 1 else None
-            fields.append((name, scalar or self.types[name]))
-        schema = pa.schema(fields)
+            types[name] = scalar or self.types[name]
+        schema = nested_schema(types)
         if schema not in self._schemas and len(self._schemas) < 4:
             self._schemas.insert(0, schema)
 
@@ -192,7 +206,8 @@ def as_text(value: Any, kind: pa.DataType, separator: str | None = None) -> Any:
     Args:
         value: as `json` gives it.
         kind: string, or list of string.
-        separator: for lists: splits what is no list of JSON's own, as it splits text of other formats.
+        separator: for lists: splits what is no list of JSON's own, as it splits text of other formats; None
+            for lists that are text (`behavior.arrow.written.literal_list`).
 
     Raises:
         ValueError: a string holds half of a surrogate pair, which is not text.
@@ -201,7 +216,8 @@ def as_text(value: Any, kind: pa.DataType, separator: str | None = None) -> Any:
         return None
     if pa.types.is_list(kind):
         if not isinstance(value, list):
-            return as_text(value, pa.string()).split(separator)
+            text = as_text(value, pa.string())
+            return literal_list(text) if separator is None else text.split(separator)
         return [as_text(entry, pa.string()) for entry in value if entry is not None]
     if isinstance(value, bool):
         return "true" if value else "false"

@@ -11,6 +11,7 @@ from behavior.sources.blocks import UTF8_BOM, TextFile, compression_of, iter_blo
 from behavior.sources.damage import SKIP_HINT, DamagedFileError, UnreadableFileError
 from behavior.sources.delimited import columns_of_header
 from behavior.sources.files import expand
+from behavior.sources.nested import keys_in
 from behavior.sources.parquet import check_flat, check_instants
 from behavior.sources.rows import quoted_rows
 from behavior.spec.dataset_spec import EventSource, FileFormat
@@ -156,7 +157,7 @@ def _first_keys(file: TextFile) -> set[str]:
             record = json.loads(line)
         except (ValueError, RecursionError):
             continue  # bad lines are rejected where they are read
-        found |= set(record) if isinstance(record, dict) else set()
+        found |= set(keys_in(record)) if isinstance(record, dict) else set()
     return found
 
 

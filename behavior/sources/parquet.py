@@ -110,7 +110,9 @@ def check_flat(schema: pa.Schema, path: str, columns: list[str], lists: set[str]
             raise UnreadableFileError(
                 f"the column '{name}' holds {kind}, not {'lists of ' if name in lists else ''}single values",
                 where=path,
-                fix="write it as a plain column",
+                fix="the kind multi_categorical reads lists, in tables"
+                if is_list and not lists.intersection([name])
+                else "write it as a plain column",
             )
 
 

@@ -17,7 +17,7 @@ from behavior.sources.chunks import Chunk
 from behavior.sources.damage import DamagedFileError, UnreadableFileError, unreadable
 from behavior.sources.delimited import DelimitedReader, MultilineReader
 from behavior.sources.files import expand
-from behavior.sources.jsonl import JsonLinesReader, as_text
+from behavior.sources.jsonl import IS_LIST, JsonLinesReader, as_text
 from behavior.sources.lines import ITEM, USER, SequenceLinesReader
 from behavior.sources.look import columns_of_parquet, columns_of_text
 from behavior.sources.parquet import open_parquet, read_row_groups
@@ -33,7 +33,7 @@ def read_chunk(
     form: FileFormat,
     chunk: Chunk,
     columns: list[str],
-    lists: Mapping[str, str] | None = None,
+    lists: Mapping[str, str | None] | None = None,
     integers: set[str] | None = None,
 ) -> Iterator[RawBatch]:
     """Read one chunk in file order.
@@ -75,7 +75,7 @@ def _as_asked(form: FileFormat, batch: RawBatch) -> RawBatch:
 
 
 def _read_parquet(
-    form: FileFormat, chunk: Chunk, columns: list[str], lists: Mapping[str, str]
+    form: FileFormat, chunk: Chunk, columns: list[str], lists: Mapping[str, str | None]
 ) -> Iterator[RawBatch]:
     with open_parquet(chunk.path) as file:
         columns_of_parquet(file, form, columns, chunk.path, set(lists))
@@ -86,7 +86,7 @@ def _read_parquet(
 
 
 def _read_text(
-    form: FileFormat, chunk: Chunk, columns: list[str], lists: Mapping[str, str], integers: set[str]
+    form: FileFormat, chunk: Chunk, columns: list[str], lists: Mapping[str, str | None], integers: set[str]
 ) -> Iterator[RawBatch]:
     compression = compression_of(chunk.path, form.compression)
     with TextFile(chunk.path, compression) as file:
@@ -134,7 +134,11 @@ def _lost(columns: list[str], lines: int, reason: str, tail: str) -> RawBatch:
 
 
 def _text_reader(
-    form: FileFormat, names: list[str], columns: list[str], lists: Mapping[str, str], integers: set[str]
+    form: FileFormat,
+    names: list[str],
+    columns: list[str],
+    lists: Mapping[str, str | None],
+    integers: set[str],
 ) -> _Reader:
     if form.kind == "sequences":
         return SequenceLinesReader(form.field_separator, form.encoding)
@@ -170,6 +174,7 @@ def read_whole_table(table: FeatureTable, base: str) -> tuple[pa.Table, list[Rej
             if batch.num_rows:
                 parts.append(_select(batch, table))
             rejects += [Reject(file.name, *reject, batch.row_group) for reject in batch.rejects]
+            _refuse_lists(rejects)
     if not parts:
         raise UserError("the table is empty", where=", ".join(file.path for file in files))
     try:
@@ -179,26 +184,41 @@ def read_whole_table(table: FeatureTable, base: str) -> tuple[pa.Table, list[Rej
         raise UserError(f"the files of a table do not go together: {error}", where=where) from None
 
 
-def _separators(table: FeatureTable) -> dict[str, str]:
+def _refuse_lists(rejects: list[Reject]) -> None:
+    """
+    Raises:
+        UserError: a row was rejected because it holds a list, which is no fault of the row.
+    """
+    for reject in rejects:
+        if reject.reason.endswith(IS_LIST):
+            raise UserError(
+                reject.reason,
+                where=reject.where,
+                fix="give its feature the kind multi_categorical in the spec, which reads lists",
+            )
+
+
+def _separators(table: FeatureTable) -> dict[str, str | None]:
     """Column -> what separates the values of its multi_categorical feature.
 
     Raises:
         UserError: two features read a column of JSON, which may be text here and a list there, in two ways.
     """
-    ways: dict[str, str | None] = {}
+    ways: dict[str, tuple[bool, str | None]] = {}
     for feature in table.features:
-        way = feature.separator if feature.kind == "multi_categorical" else None
+        several = feature.kind == "multi_categorical"
+        way = (several, feature.list_separator if several else None)
         if ways.setdefault(feature.source_column, way) != way and table.kind == "jsonl":
             raise UserError(
                 f"two features read the column '{feature.source_column}' in two ways",
                 fix="give them the same kind and separator, or a column each",
             )
-    several = [feature for feature in table.features if feature.kind == "multi_categorical"]
-    return {feature.source_column: feature.separator for feature in several}
+    lists = [feature for feature in table.features if feature.kind == "multi_categorical"]
+    return {feature.source_column: feature.list_separator for feature in lists}
 
 
 def _table_batches(
-    table: FeatureTable, chunk: Chunk, columns: list[str], lists: Mapping[str, str]
+    table: FeatureTable, chunk: Chunk, columns: list[str], lists: Mapping[str, str | None]
 ) -> Iterator[RawBatch]:
     try:
         yield from read_chunk(table, chunk, columns, lists)
@@ -232,7 +252,7 @@ def _read_json_map(table: FeatureTable, path: str) -> pa.Table:
         if not isinstance(record, dict):
             raise UserError("one JSON object of id to list of attributes was expected", where=path)
         ids = [as_text(name, pa.string()) for name in record]
-        values = [as_text(value, kind, table.features[0].separator) for value in record.values()]
+        values = [as_text(value, kind, table.features[0].list_separator) for value in record.values()]
     except UnreadableFileError as error:
         raise error.without_hint() from error
     except (ValueError, RecursionError) as error:

@@ -291,11 +291,14 @@ class DatasetSpec(Config):
         return record
 
 
+_WRITTEN = {"column", "separator", "literal", "number_format", "invalid"}
+
+
 def _check_alike(role: str, features: list[Feature]) -> None:
-    """A feature of several tables or groups must be the same in all but its column and separator."""
+    """A feature of several tables or groups must be the same in all but its column and how it is written."""
     first: dict[str, dict] = {}
     for feature in features:
-        settings = feature.model_dump(exclude={"column", "separator"})
+        settings = feature.model_dump(exclude=_WRITTEN)
         if first.setdefault(feature.name, settings) != settings:
             raise ValueError(f"{role}: the feature '{feature.name}' is set in two ways")
 

@@ -120,6 +120,9 @@ name: brand
 column: brand_name
 kind: multi_categorical
 separator: ";"
+literal: true
+number_format: us
+invalid: missing
 transform: buckets
 boundaries: [10, 50, 200]
 quantiles: 10

@@ -21,10 +21,11 @@ class FileFormat(Config):
     expands to its files sorted by name, without hidden ones: a wildcard matches no name that begins with a
     dot or an underscore, nor .crc files. Equal timestamps keep the order of the files."""
     format: Literal["auto", "csv", "jsonl", "parquet", "sequences", "json_map"] = "auto"
-    """csv: delimited text with any separator. jsonl: JSON lines, one object a line, columns being its
-    top-level keys. parquet. sequences: one user a line, followed by that user's items in chronological order.
-    json_map (tables only): one JSON object from id to a list of attributes. auto goes by the extension of the
-    first file: .jsonl, .ndjson, .json, .parquet, .pq, else csv."""
+    """csv: delimited text with any separator. jsonl: JSON lines, one object a line, columns being its keys; a
+    dot leads into an object within, as in `attributes.Price Range`. parquet. sequences: one user a line,
+    followed by that user's items in chronological order. json_map (tables only): one JSON object from id to a
+    list of attributes. auto goes by the extension of the first file: .jsonl, .ndjson, .json, .parquet, .pq,
+    else csv."""
     separator: str | None = None
     """Field separator, of one or more characters, such as `::`. Default: a tab for .tsv, a space for
     sequences, else a comma."""

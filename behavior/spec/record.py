@@ -12,6 +12,7 @@ from behavior.config import Config
 LATER_FIELDS: dict[str, tuple[str, ...]] = {
     "DatasetSpec": ("min_coverage", "timestamp_format"),
     "EventSource": ("timestamp_format",),
+    "Feature": ("literal", "number_format", "invalid"),
     "FileFormat": ("trim", "where"),
 }
 """Class -> its fields that specs did not have from the first. At their defaults nothing changes."""

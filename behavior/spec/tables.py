@@ -31,6 +31,15 @@ class Feature(Config):
     has one value, so categorical, numeric or hashed."""
     separator: str = "|"
     """multi_categorical: what separates the values, where the column is not a list already."""
+    literal: bool = False
+    """multi_categorical: whether the values are written as a list of Python or JSON, such as `[6285, 194]` or
+    `['a', 'b']`, instead of with a separator between them."""
+    number_format: Literal["plain", "us", "eu"] = "plain"
+    """numeric: how numbers are written. plain: 1341.5. us: 1,341.5. eu: 1.341,5. Under the latter two a sign
+    or code of a currency, or %, may stand before or after: $12.99."""
+    invalid: Literal["reject", "missing"] = "reject"
+    """numeric: what becomes of an event whose value is there but no number: it is rejected, or kept with the
+    number missing. (Rows of tables are always kept; the values are counted.)"""
     transform: Literal["standardize", "log", "buckets", "none"] = "standardize"
     """numeric: what is stored. standardize: the z-score, (x - mean) / standard deviation of the training
     part. log: sign(x) ln(1 + |x|). buckets: the id of the bucket that x falls into (bucketizing), as for a
@@ -58,6 +67,8 @@ class Feature(Config):
                 f"'{self.name}' cannot name a feature (letters, digits, _; not {', '.join(_RESERVED)})"
             )
         self._check_numeric()
+        if self.literal and self.kind != "multi_categorical":
+            raise ValueError(f"feature '{self.name}': literal goes with the kind multi_categorical")
         if (self.hash_size is not None) != (self.kind in ("hashed", "text")):
             raise ValueError(f"feature '{self.name}': hash_size goes with the kinds hashed and text")
         has_vocabulary = self.kind in ("categorical", "multi_categorical")
@@ -70,6 +81,8 @@ class Feature(Config):
         return self
 
     def _check_numeric(self) -> None:
+        if self.kind != "numeric" and (self.number_format, self.invalid) != ("plain", "reject"):
+            raise ValueError(f"feature '{self.name}': number_format and invalid go with the kind numeric")
         if self.kind != "numeric" and self.transform != "standardize":
             raise ValueError(f"feature '{self.name}': transform goes with the kind numeric")
         given = (self.boundaries is not None) + (self.quantiles is not None)
@@ -85,6 +98,11 @@ class Feature(Config):
     @property
     def source_column(self) -> str:
         return self.column or self.name
+
+    @property
+    def list_separator(self) -> str | None:
+        """multi_categorical: what separates the values; None where they are written as a list."""
+        return None if self.literal else self.separator
 
 
 class FeatureTable(FileFormat):

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from behavior.arrow.values import mask, parse_floats, shown
+from behavior.arrow.written import plain_numbers
 from behavior.features import Encoder, canonical, domain_names, fitter_of, priorities_of
 from behavior.features.coverage import is_known
 from behavior.features.fit import Fixed
@@ -48,7 +49,7 @@ class EventFeatureReader:
 
     def __init__(self, spec: DatasetSpec, source: EventSource) -> None:
         self.features = spec.event_features
-        self.columns = {feature.name: feature.source_column for feature in source.features}
+        self.own = {feature.name: feature for feature in source.features}
         self.encoders = {feature.name: fixed_encoder(feature) for feature in self.features}
         self.domains = spec.domain_names
 
@@ -70,15 +71,17 @@ class EventFeatureReader:
 
     def known(self, events: pa.RecordBatch) -> dict[str, int]:
         """How many of some canonical events have a value of each feature that these files have."""
-        return {name: int(is_known(events.column(name)).sum()) for name in self.columns}
+        return {name: int(is_known(events.column(name)).sum()) for name in self.own}
 
     def _read_one(self, feature: Feature, raw: RawBatch, require: Require) -> pa.Array:
-        column = self.columns.get(feature.name)
-        if column is None:
+        own = self.own.get(feature.name)
+        if own is None:
             return pa.nulls(raw.num_rows, pa.float64() if feature.kind == "numeric" else pa.string())
-        array = raw.columns[column]
+        array = raw.columns[own.source_column]
         if feature.kind == "numeric":
-            values, good = parse_floats(array, pa.float64())
+            values, good = parse_floats(plain_numbers(array, own.number_format), pa.float64())
+            if own.invalid == "missing":
+                return values
             require(good, lambda row: f"{feature.name} {shown(array, row)} is not a number")
             return values
         text = canonical(feature, array)

@@ -44,3 +44,24 @@ def test_parquet_rows_and_rows_of_tables() -> None:
     assert (data.counts.read, data.counts.filtered, data.counts.events) == (3, 1, 2)
     assert data.tables.items.column("id").to_pylist() == [1, 3]
     assert data.tables.vocabularies["name"].column("value").to_pylist() == ["bread", "milk"]
+
+
+def test_numbers_and_lists_as_they_are_written() -> None:
+    log = 'user,item,time,price\nu,1,1,$5\nu,2,2,?\nv,3,3,"1,000"\n'
+    price = {"name": "price", "kind": "numeric", "transform": "none", "number_format": "us"}
+    items = 'id,tags,size\n1,"[6285, 194]","1.341,5"\n2,[\'x\'],\n3,?,2\n'
+    features = [
+        {"name": "tags", "kind": "multi_categorical", "literal": True},
+        {"name": "size", "kind": "numeric", "transform": "none", "number_format": "eu"},
+    ]
+    table = {"files": "items.csv", "id": "id", "features": features}
+    with folder_of(log__csv=log, items__csv=items) as folder:
+        found = read_log(make_spec({"features": [price]}), folder)
+        assert found.rows("price") == [(5.0,), (1000.0,)]
+        assert found.reasons == [(3, "price '?' is not a number")]
+        kept = make_spec({"features": [{**price, "invalid": "missing"}]}, items=table)
+        data = behavior.prepare_tables(kept, folder)
+    assert data.counts.rejected == 0
+    assert data.tables.vocabularies["tags"].column("value").to_pylist() == ["194", "6285", "x"]
+    assert data.tables.items.column("size").to_pylist()[0] == 1341.5
+    assert [(f.known, f.unread) for f in data.tables.coverage[0].features] == [(2, 1), (2, 0)]
