@@ -10,6 +10,7 @@ The names below are loaded when they are first used, so that `import behavior` c
 is imported from its room. A room imports rooms above it only:
 
     errors config versions lazy             what everything uses
+    cores                                   how many threads to compute with
     code_stamp code_cache compiled          compiled loops, and their code kept on disk
     spec        the dataset spec: what a log looks like and what becomes of it
     arrow       functions of Arrow arrays: parsing, dictionary codes, hash partitioning

@@ -10,7 +10,7 @@ import typer
 from behavior.errors import UserError
 from cli.console import note, print_json, print_table, progress_bars, say
 from cli.interrupted import advised
-from cli.progress import TrainProgress
+from cli.progress import TrainProgress, threads_in_words
 
 if TYPE_CHECKING:
     from behavior.shards.manifest import Manifest
@@ -30,14 +30,20 @@ def demo(
     from models.experiments.demo import Demo
 
     with progress_bars(quiet=json) as bars:
+        steps = bars.add_task("", total=None, note="")
 
-        def told(name: str, seconds: float) -> None:
-            if not json:
+        def told(name: str, seconds: float | None) -> None:
+            bars.reset(steps, description=name, total=None)
+            if not json and seconds is not None:
                 note(f"{name}: {seconds:.1f} s")
+            elif not json and bars.disable:  # no terminal, and no bars
+                note(f"{name} ...")
 
         def observer(label: str) -> TrainProgress:
-            return TrainProgress(bars, label=f"training {label}", quiet=True)
+            return TrainProgress(bars, label=f"training {label}", quiet=True, lines=not json)
 
+        if not json:
+            note(threads_in_words())
         with advised(f"a demo begins anew: remove '{out}', or name another folder"):
             record = Demo(out, seed, _prepare, told, observer).run()
     if json:

@@ -47,7 +47,7 @@ def doctor(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = F
     device = record["device"]
     say(f"Python {record['python']} on {record['platform']}")
     where = ", ".join(device["cuda"]) if device["cuda"] else "no CUDA device"
-    say(f"{device['cores']} cores, {device['torch_threads']} torch threads; {where}")
+    say(f"{device['cores']} cores, {device['torch_threads']} threads (lrm --threads); {where}")
     print_table(
         "packages", ("package", "version"), [(n, v or NOT_INSTALLED) for n, v in record["versions"].items()]
     )

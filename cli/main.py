@@ -10,6 +10,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from behavior.cores import THREADS, limit_threads
 from behavior.errors import UserError
 from behavior.versions import NOT_INSTALLED, OWN, installed_version
 from cli import ablate, doctor, evaluate, inspect, prepare, train
@@ -58,8 +59,20 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=4096,
+            envvar=THREADS,
+            help="Threads to compute with; default: one a free core.",
+        ),
+    ] = None,
 ) -> None:
     _state["debug"] = debug
+    if threads is not None:
+        os.environ[THREADS] = str(threads)
+    limit_threads(os.environ)
 
 
 app.command("inspect")(inspect.inspect)

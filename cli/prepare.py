@@ -24,7 +24,7 @@ def prepare(
         str | None,
         typer.Option(help="Folder that paths in the spec are relative to; default: the folder of the spec."),
     ] = None,
-    workers: Annotated[int, typer.Option(help="Local processes; default: one, with a thread per core.")] = 0,
+    workers: Annotated[int, typer.Option(help="Local processes; default: one, a thread per free core.")] = 0,
     runner: Annotated[str, typer.Option(help="local, or a Beam runner such as FlinkRunner.")] = "local",
     append: Annotated[
         list[str] | None,

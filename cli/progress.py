@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from cli.console import Bars, note, warn
 
 if TYPE_CHECKING:
     from models.training.observer import StepProgress, TrainResult, TrainStart, Validation
+
+_SECONDS_BETWEEN_LINES = 30.0
 
 
 def duration(minutes: float) -> str:
@@ -18,15 +21,40 @@ def duration(minutes: float) -> str:
     return f"{seconds // 60} min {seconds % 60:02} s"
 
 
+def threads_in_words() -> str:
+    """How many threads torch computes with, of how many cores, and how to change it."""
+    import torch
+
+    from behavior.cores import usable_cores
+
+    threads, cores = torch.get_num_threads(), usable_cores()
+    busy = " (so that none is shared with what else runs here)" if threads < cores else ""
+    return f"threads: {threads}, cores: {cores}{busy}; lrm --threads N sets another number"
+
+
 class TrainProgress:
-    """Shows a training as it goes: a bar, and a line a validation."""
+    """Shows a training as it goes: a bar, and a line a validation.
+
+    Args:
+        bars: where the bar goes.
+        label: of the bar.
+        quiet: no lines about the data and the validations.
+        lines: without a terminal, and so without bars, a line about the pace every half a minute.
+        resumes: the training goes on with a run.
+    """
 
     def __init__(
-        self, bars: Bars, *, label: str = "training", quiet: bool = False, resumes: bool = False
+        self,
+        bars: Bars,
+        *,
+        label: str = "training",
+        quiet: bool = False,
+        lines: bool = True,
+        resumes: bool = False,
     ) -> None:
-        self.bars = bars
-        self.quiet = quiet
-        self.resumes = resumes
+        self.bars, self.label, self.quiet, self.resumes = bars, label, quiet, resumes
+        self.lines = lines and bars.disable
+        self.said = time.monotonic()
         self.task = bars.add_task(label, total=None, note="")
 
     def started(self, start: TrainStart) -> None:
@@ -49,22 +77,25 @@ class TrainProgress:
             note(f"{start.validated:,} users are validated{seen}")
 
     def stepped(self, progress: StepProgress) -> None:
-        note = f"loss {progress.loss:.4f}, {progress.tokens_per_second:,.0f} tokens/s"
+        pace = f"loss {progress.loss:.4f}, {progress.tokens_per_second:,.0f} tokens/s"
         if progress.mfu is not None:
-            note += f", MFU {progress.mfu:.1%}"
-        note += f", {duration(progress.minutes_left)} left"
-        self.bars.update(self.task, completed=progress.step, total=progress.total_steps, note=note)
+            pace += f", MFU {progress.mfu:.1%}"
+        pace += f", {duration(progress.minutes_left)} left"
+        self.bars.update(self.task, completed=progress.step, total=progress.total_steps, note=pace)
+        if self.lines and time.monotonic() - self.said > _SECONDS_BETWEEN_LINES:
+            self.said = time.monotonic()
+            note(f"{self.label}: step {progress.step:,} of {progress.total_steps:,}, {pace}")
 
     def validated(self, validation: Validation) -> None:
         if self.quiet:
             return
         metrics = validation.metrics
         shown = ", ".join(f"{name.upper()} {metrics[name]:.4f}" for name in _shown(metrics)) or "nobody"
-        time = f", time {metrics['time']}" if "time" in metrics else ""
+        details = f", time {metrics['time']}" if "time" in metrics else ""
         missed = metrics.get("oov_targets", 0) + metrics.get("excluded_targets", 0)
-        time += f", {missed:,} of {metrics['targets']:,} targets unknown or excluded" if missed else ""
+        details += f", {missed:,} of {metrics['targets']:,} targets unknown or excluded" if missed else ""
         best = " (best)" if validation.is_best else ""
-        note(f"epoch {validation.epoch + 1}: valid {shown}{time}{best}")
+        note(f"epoch {validation.epoch + 1}: valid {shown}{details}{best}")
 
     def finished(self, result: TrainResult) -> None:
         self.bars.update(self.task, visible=False)

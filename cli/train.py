@@ -80,7 +80,8 @@ def train(
 
     advice = AGAIN if resume else lambda: _to_go_on(data, out)
     with advised(advice), progress_bars(quiet=json) as bars:
-        result = run(config, data, out, resume, TrainProgress(bars, quiet=json, resumes=resume))
+        progress = TrainProgress(bars, quiet=json, lines=not json, resumes=resume)
+        result = run(config, data, out, resume, progress)
     if not is_first_process():
         return
     if json:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import shlex
 import sys
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -16,6 +16,7 @@ from apache_beam.runners.runner import PipelineRunner
 from apache_beam.transforms.environments import EmbeddedPythonGrpcEnvironment, SubprocessSDKEnvironment
 
 from behavior.config import did_you_mean
+from behavior.cores import thread_count
 from behavior.errors import UserError
 
 LOCAL = "local"
@@ -33,8 +34,8 @@ class RunnerOptions:
 
     Attributes:
         name: local, or a Beam runner.
-        workers: processes of a local run; 0 for one process with a thread a core, which starts faster and
-            takes less memory: Arrow and compiled code run in parallel there.
+        workers: processes of a local run; 0 for one process with a thread a free core, which starts faster
+            and takes less memory: Arrow and compiled code run in parallel there.
         beam: ordinary Beam options, such as `--flink_master=...`.
     """
 
@@ -46,7 +47,7 @@ class RunnerOptions:
     def is_local(self) -> bool:
         return self.name.lower() in _LOCAL_NAMES
 
-    @property
+    @cached_property
     def at_once(self) -> int:
         """How many parts of a stage a local run works on at once, in processes or threads."""
         return self.workers or _cores()
@@ -118,20 +119,15 @@ class RunnerOptions:
 
 
 def _cores() -> int:
-    """Cores that this process may use: a container often may use few of many."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-    except (OSError, ValueError):
-        return allowed
-    return allowed if quota == "max" else max(1, min(allowed, math.ceil(int(quota) / int(period))))
+    """Cores to work on: as many as are free, or as told."""
+    return thread_count(os.environ)
 
 
 def known_runners() -> dict[str, str]:
     """Runner -> what there is to say about it, for `lrm doctor`."""
     remote = dict.fromkeys(_REMOTE, "passed to Beam; the working folder must be visible to all workers")
     return {
-        LOCAL: "in this process with a thread a core, or --workers N processes",
+        LOCAL: "in this process with a thread a free core, or --workers N processes",
         **remote,
         **_refused_names(),
     }

@@ -33,7 +33,7 @@ FOREIGN: dict[str, set[str]] = {
 ROOMS: dict[str, list[str]] = {
     "behavior": [
         *("printable.py", "errors.py", "lazy.py", "files.py", "config.py", "named.py", "versions.py"),
-        *("code_stamp.py", "code_cache.py", "compiled.py"),
+        *("cores.py", "code_stamp.py", "code_cache.py", "compiled.py"),
         *("spec", "arrow", "shards", "sources", "features", "packing", "sampling", "steps"),
         *("flow", "datasets", "synthetic", "summary"),
     ],

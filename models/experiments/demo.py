@@ -47,14 +47,14 @@ class Demo:
         out: folder for everything: raw/, shards/, runs/, report.html.
         seed: of the log and of the trainings.
         prepare: makes the shards; how is not the models' business.
-        told: called with the name of each step and the seconds that it took.
+        told: called with the name of each step, when it begins (None) and with the seconds that it took.
         observer: makes what is told about the training of the model with that label.
     """
 
     out: Path
     seed: int
     prepare: Prepare
-    told: Callable[[str, float], None] = lambda name, seconds: None
+    told: Callable[[str, float | None], None] = lambda name, seconds: None
     observer: Callable[[str], TrainObserver] = _no_observer
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -75,7 +75,8 @@ class Demo:
         begin = time.perf_counter()
         limits, manifest = self._data()
         config = load_config("demo/hstu").evaluation
-        results = {name: evaluate_baseline(name, self.shards, "test", config) for name in BASELINES}
+        with self._timed("evaluate the baselines"):
+            results = {name: evaluate_baseline(name, self.shards, "test", config) for name in BASELINES}
         for kind in MODELS:
             with self._timed(f"train and evaluate {LABELS[kind]}"):
                 results[kind] = self._train(kind)
@@ -113,6 +114,7 @@ class Demo:
     @contextmanager
     def _timed(self, name: str) -> Iterator[None]:
         begin = time.perf_counter()
+        self.told(name, None)
         yield
         self.seconds[name] = time.perf_counter() - begin
         self.told(name, self.seconds[name])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 
+from behavior.cores import usable_cores
 from behavior.errors import UserError
 from models.gpu.config import DeviceName
 
@@ -38,8 +38,8 @@ def repeatable(device: torch.device) -> Iterator[None]:
 
 
 def device_facts() -> dict[str, Any]:
-    """CPU cores, threads that torch uses, and the names of all CUDA devices, as plain values."""
+    """Usable CPU cores, threads that torch uses, and the names of all CUDA devices, as plain values."""
     cards = []
     if torch.cuda.is_available():
         cards = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-    return {"cores": os.cpu_count(), "torch_threads": torch.get_num_threads(), "cuda": cards}
+    return {"cores": usable_cores(), "torch_threads": torch.get_num_threads(), "cuda": cards}

@@ -6,12 +6,12 @@ work is done without Python's lock, by Triton's passes, LLVM, the assembler, and
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
+from behavior.cores import usable_cores
 from models.gpu import fast_launch
 from models.gpu.interpreter import INTERPRETED
 from models.gpu.launcher import deferred_launches
@@ -31,6 +31,6 @@ def precompile(launch_all: Callable[[], object]) -> None:
     with deferred_launches() as launches:
         launch_all()
     fast_launch.prepare_threads([one.launcher.kernel for one in launches])
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
+    with ThreadPoolExecutor(max_workers=usable_cores()) as threads:
         for one in launches:
             threads.submit(one.compile)

@@ -87,6 +87,7 @@ def count_devices(config: TrainConfig) -> int:
 
 def join_as_told(told: dict[str, Any]) -> tuple[TrainArguments, TorchProcesses]:
     """In a started process: join the others, as the first process told it to."""
+    torch.set_num_threads(told.get("threads", torch.get_num_threads()))
     store = TCPStore(_HOST, told["port"], told["count"], is_master=False)
     store.add(_ARRIVED, 1)
     config, out = RunConfig(**told["config"]), Path(told["out"])
@@ -106,8 +107,12 @@ def _started(arguments: TrainArguments, count: int, backend: str) -> Iterator[Pr
         "count": count,
         "backend": backend,
         "port": store.port,
+        # All processes together compute with as many as this one would alone.
+        "threads": max(1, torch.get_num_threads() // count),
     }
     others: list[subprocess.Popen[str]] = []
+    before = torch.get_num_threads()
+    torch.set_num_threads(told["threads"])
     try:
         for rank in range(1, count):
             others.append(_start(json.dumps(told | {"rank": rank})))
@@ -127,6 +132,7 @@ def _started(arguments: TrainArguments, count: int, backend: str) -> Iterator[Pr
         for other in others:
             other.wait()
     finally:
+        torch.set_num_threads(before)
         for other in others:
             other.kill()
             other.wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from behavior.cores import POOLS, THREADS
 from behavior.shards.folder import open_shards
 from tests.cli.conftest import SMALL, Lrm
 
@@ -29,6 +31,16 @@ def test_help_names_every_command(lrm: Lrm) -> None:
     found = lrm("--help")
     assert found.code == 0
     assert all(command in found.out for command in COMMANDS)
+
+
+def test_threads_are_told_to_all_libraries(lrm: Lrm, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (THREADS, *POOLS):
+        monkeypatch.setenv(name, "1")
+    assert lrm("--threads", 3, "data", "list").code == 0
+    assert {os.environ[name] for name in (THREADS, *POOLS)} == {"3"}
+    assert lrm("--threads", 0, "data", "list").code == 2
+    monkeypatch.setenv(THREADS, "many")
+    assert lrm("data", "list").code == 2
 
 
 def test_usage_errors_exit_with_2(lrm: Lrm) -> None:
