@@ -99,7 +99,7 @@ def join_as_told(told: dict[str, Any]) -> tuple[TrainArguments, TorchProcesses]:
 def _started(arguments: TrainArguments, count: int, backend: str) -> Iterator[Processes]:
     # Port 0: the system picks a free one.
     store = TCPStore(_HOST, 0, count, is_master=True, wait_for_workers=False)
-    told = {
+    told: dict[str, Any] = {
         "config": arguments.config.model_dump(mode="json"),
         "data": arguments.data,
         "out": str(arguments.out),
