@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pydantic
 import yaml
 
-from behavior.errors import UserError
+from behavior.errors import UsageError, UserError
 from behavior.files import check_regular
+from behavior.keys import key_path, known_keys, places_of
 
 
 class Config(pydantic.BaseModel):
@@ -21,12 +22,25 @@ class Config(pydantic.BaseModel):
 
 
 ConfigT = TypeVar("ConfigT", bound=Config)
+_FEW = 3
+"""Sections that have a key: of more it cannot be guessed which one is meant."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that looks most like `name`, or None where nothing is close."""
-    matches = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
+    """The known name that looks most like `name`, or None where nothing is close.
+
+    A name that begins as the other does comes first (`dimension`: `dim`), then one with few letters changed.
+    """
+    text, names = str(name), list(known)
+    begun = [other for other in names if _begins_alike(text.lower(), other.lower())]
+    if begun:
+        return difflib.get_close_matches(text, begun, n=1, cutoff=0.0)[0]
+    matches = difflib.get_close_matches(text, names, n=1, cutoff=0.6)
     return matches[0] if matches else None
+
+
+def _begins_alike(one: str, other: str) -> bool:
+    return min(len(one), len(other)) >= 3 and (one.startswith(other) or other.startswith(one))
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -70,13 +84,16 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return data
 
 
-def parse_config(cls: type[ConfigT], data: Mapping[str, Any], *, where: str) -> ConfigT:
+def parse_config(
+    cls: type[ConfigT], data: Mapping[str, Any], *, where: str | Callable[[str], str]
+) -> ConfigT:
     """Check `data` against a configuration model.
 
     Args:
         cls: the model.
         data: plain values, as YAML gives them.
-        where: the file or flag the values come from, for the error.
+        where: the file or flag the values come from, for the error; or what tells it of a key such as
+            `train.epochs` (empty where several keys do not fit together).
 
     Raises:
         UserError: the first thing that is wrong; an unknown key comes with the nearest known one.
@@ -94,17 +111,17 @@ def apply_overrides(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[s
     """Apply `a.b=value` settings (values are YAML) to nested mappings; returns a changed copy.
 
     Raises:
-        UserError: a setting without `=`, or one that goes through something that is not a mapping.
+        UsageError: a setting without `=`, or one that goes through something that is not a mapping.
     """
     result = dict(data)
     for setting in overrides:
         key, separator, text = setting.partition("=")
         if not separator or not key.strip():
-            raise UserError(f"'{setting}' is not a setting", where="--set", fix="write key.key=value")
+            raise UsageError(f"'{setting}' is not a setting", where="--set", fix="write key.key=value")
         try:
             value = yaml.safe_load(text)
         except (yaml.YAMLError, ValueError, RecursionError):
-            raise UserError(f"the value of '{setting}' is not YAML", where="--set") from None
+            raise UsageError(f"the value of '{setting}' is not YAML", where="--set") from None
         result = _with_value(result, key.strip().split("."), value, setting)
     return result
 
@@ -118,45 +135,31 @@ def _with_value(data: Mapping[str, Any], keys: list[str], value: Any, setting: s
     if inner is None:
         inner = {}
     if not isinstance(inner, Mapping):
-        raise UserError(f"'{setting}': '{keys[0]}' is a value, not a section", where="--set")
+        raise UsageError(f"'{setting}': '{keys[0]}' is a value, not a section", where="--set")
     result[keys[0]] = _with_value(inner, keys[1:], value, setting)
     return result
 
 
-def _as_user_error(cls: type[Config], problem: Any, where: str) -> UserError:
+def _as_user_error(cls: type[Config], problem: Any, place: str | Callable[[str], str]) -> UserError:
     location = list(problem["loc"])
     path = ".".join(str(part) for part in location)
+    key = key_path(cls, location)
+    where = place if isinstance(place, str) else place(key)
     if problem["type"] == "extra_forbidden":
-        known = _known_keys(cls, location[:-1])
-        return UserError(f"unknown key '{path}'", where=where, fix=did_you_mean(str(location[-1]), known))
+        return UserError(f"unknown key '{path}'", where=where, fix=_key_meant(cls, location))
     if problem["type"] == "missing":
         return UserError(f"the key '{path}' is missing", where=where, fix="add it")
     message = problem["msg"].removeprefix("Value error, ")
-    subject = f"'{path}': " if path else ""
+    subject = f"'{key}': " if key else ""
     shown = problem.get("input")
     got = f" (got {shown!r})" if isinstance(shown, str | int | float | bool) else ""
     return UserError(f"{subject}{message}{got}", where=where)
 
 
-def _known_keys(cls: type[Config], location: list[Any]) -> list[str]:
-    """The keys of the model that lies at `location`, following fields, lists and tagged unions."""
-    models: list[type[pydantic.BaseModel]] = [cls]
-    for part in location:
-        inner: list[type[pydantic.BaseModel]] = []
-        for model in models:
-            if part in model.model_fields:
-                inner.extend(_models_in(model.model_fields[part].annotation))
-            elif isinstance(part, str) and model.__name__ == part:
-                inner.append(model)
-        # List indices and union tags appear in the location but lead to no field.
-        models = inner or models
-    return sorted({name for model in models for name in model.model_fields})
-
-
-def _models_in(annotation: Any) -> list[type[pydantic.BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
-        return [annotation]
-    found: list[type[pydantic.BaseModel]] = []
-    for argument in getattr(annotation, "__args__", ()):
-        found.extend(_models_in(argument))
-    return found
+def _key_meant(cls: type[Config], location: list[Any]) -> str:
+    """Advice for an unknown key: the same key in another section, else the nearest one where it stands."""
+    name, known = str(location[-1]), known_keys(cls, location[:-1])
+    elsewhere = places_of(cls, name)
+    if elsewhere and len(elsewhere) <= _FEW:
+        return f"did you mean {' or '.join(repr(path) for path in elsewhere)}?"
+    return did_you_mean(name, known)

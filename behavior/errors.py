@@ -41,5 +41,12 @@ class UserError(Exception):
         return printable("\n".join(lines))
 
 
+class UsageError(UserError):
+    """The command line itself is wrong: a value that a flag cannot have, flags that exclude each other.
+
+    Not what it names, such as a file that is missing. The command line exits with code 2.
+    """
+
+
 def _rebuild(cls: type[UserError], what: str, where: str | None, fix: str | None) -> UserError:
     return cls(what, where=where, fix=fix)

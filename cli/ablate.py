@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from behavior.errors import UserError
+from behavior.errors import UsageError
 from cli.console import print_json, print_table, say
 from cli.evaluate import SplitName
 from cli.evaluate_tables import MISSES
@@ -51,7 +51,11 @@ def ablate(
         _list_tables(json)
         return
     if data is None:
-        raise UserError("no data set is given to train on", where="--data", fix="name a shard folder")
+        raise UsageError("no data set is given to train on", where="--data", fix="name a shard folder")
+    from models.experiments import check_tables
+
+    check_tables(tables, set or [])
+    # Only now torch, which takes seconds to import: what is wrong with the settings has been said.
     from models.experiments import Ablation
 
     ablation = Ablation(
@@ -128,4 +132,4 @@ def _seeds(text: str | None) -> list[int] | None:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise UserError(f"'{text}' are not seeds", where="--seeds", fix="write numbers: 0,1,2") from None
+        raise UsageError(f"'{text}' are not seeds", where="--seeds", fix="write numbers: 0,1,2") from None

@@ -47,8 +47,17 @@ def shown(text: str, style: str = "") -> Text:
     return Text(printable(text), style=style)
 
 
-def print_error(error: UserError) -> None:
-    """One message: what, where, what to do."""
+def print_error(error: UserError, code: int = 1, *, json: bool = False) -> None:
+    """One message: what, where, what to do.
+
+    Args:
+        error: what is said.
+        code: the exit code.
+        json: standard output has it as JSON, too.
+    """
+    if json:
+        about = {"what": error.what, "where": error.where, "fix": error.fix}
+        print_json({"error": about, "exit_code": code})
     parts = (
         ("error: ", "bold red", error.what),
         ("where: ", "bold", error.where),
@@ -64,9 +73,12 @@ def print_trace(kind: type[BaseException], error: BaseException, trace: Tracebac
     complain("".join(traceback.format_exception(kind, error, trace)).rstrip())
 
 
-def print_interrupted(advice: str) -> None:
+def print_interrupted(advice: str, code: int, *, json: bool = False) -> None:
     """That Ctrl-C ended the command, and what there is to do; nothing, if that is empty."""
     note(f"interrupted; {advice}" if advice else "interrupted")
+    if json:
+        error = {"what": "interrupted", "where": None, "fix": advice or None}
+        print_json({"error": error, "exit_code": code})
 
 
 def print_json(record: Any) -> None:

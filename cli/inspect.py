@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from behavior.errors import UserError
+from behavior.errors import UsageError, UserError
 from cli.console import print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -34,14 +34,14 @@ def inspect(
     """
     if "://" in path or Path(path).is_dir():
         if save is not None:
-            raise UserError(
+            raise UsageError(
                 "a shard folder needs no spec", where="--save", fix="name a raw file instead of a folder"
             )
         _check_png(png)
         _inspect_shards(path, png, json)
     else:
         if png is not None:
-            raise UserError(
+            raise UsageError(
                 "a raw file has no statistics to draw", where="--png", fix="name a folder of 'lrm prepare'"
             )
         _inspect_file(Path(path), save, json)
@@ -50,7 +50,7 @@ def inspect(
 def _check_png(png: Path | None) -> None:
     """Say what is wrong before anything is read: that may take a while."""
     if png is not None and png.suffix.lower() != ".png":
-        raise UserError(f"'{png}' is no name of a PNG file", where="--png", fix="let it end in .png")
+        raise UsageError(f"'{png}' is no name of a PNG file", where="--png", fix="let it end in .png")
     if png is not None and not png.parent.is_dir():
         raise UserError(f"there is no folder '{png.parent}'", where="--png", fix="check the path")
 

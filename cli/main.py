@@ -1,4 +1,4 @@
-"""`lrm`: the command, and the one place where errors become messages and exit codes."""
+"""`lrm`: the command, and its ends."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from behavior.versions import NOT_INSTALLED, OWN, installed_version
 from cli import ablate, doctor, evaluate, inspect, prepare, train
 from cli import data as data_command
 from cli import demo as demo_command
-from cli.console import print_error, print_interrupted, print_trace, say
+from cli.console import print_interrupted, print_trace, say
+from cli.endings import INTERRUPTED, MISUSE, told, wants_json
 from cli.interrupted import take_advice
 
 
@@ -40,10 +41,9 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 success, 1 an error that you can fix, 2 wrong usage.",
+    epilog="Exit codes: 0 success, 1 an error that you can fix, 2 a wrong command line, 130 interrupted.",
 )
 
-_INTERRUPTED = 130  # the exit code of shells for a command ended by Ctrl-C
 _state = {"debug": False}
 
 
@@ -85,31 +85,19 @@ app.command("doctor")(doctor.doctor)
 app.add_typer(data_command.app, name="data")
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Run `lrm`; exit with 0 (success), 1 (an error that users can fix), 2 (usage), 130 (interrupted)."""
     try:
-        app()
-    except (UserError, OSError) as error:
-        if _state["debug"]:
-            raise
-        print_error(error if isinstance(error, UserError) else _explained(error))
-        sys.exit(1)
+        code = app(prog_name="lrm", standalone_mode=False)
     except KeyboardInterrupt:
-        _interrupted()
-    except SystemExit as end:
-        if end.code == _INTERRUPTED:  # typer makes this of Ctrl-C
-            _interrupted()
-        raise
-
-
-def _explained(error: OSError) -> UserError:
-    where = str(error.filename) if error.filename else None
-    return UserError(error.strerror or str(error), where=where, fix="--debug shows the stack trace")
-
-
-def _interrupted() -> NoReturn:
-    print_interrupted(take_advice())
-    sys.exit(_INTERRUPTED)
+        code = INTERRUPTED
+    except (UserError, OSError, MISUSE) as error:
+        if _state["debug"] and not isinstance(error, MISUSE):
+            raise
+        code = told(error)
+    if code == INTERRUPTED:
+        print_interrupted(take_advice(), INTERRUPTED, json=wants_json())
+    sys.exit(code or 0)
 
 
 def command() -> NoReturn:
@@ -123,14 +111,13 @@ def command() -> NoReturn:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         main()
-        code: object = 0
     except SystemExit as end:
-        code = end.code if end.code is not None else 0
+        code = end.code if isinstance(end.code, int) else 0
     sys.stdout.flush()
     sys.stderr.flush()
-    if isinstance(code, int) and (code == _INTERRUPTED or "apache_beam" in sys.modules):
+    if code == INTERRUPTED or "apache_beam" in sys.modules:
         os._exit(code)
-    sys.exit(code)  # type: ignore[arg-type]
+    sys.exit(code)
 
 
 if __name__ == "__main__":

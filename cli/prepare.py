@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from behavior.errors import UserError
+from behavior.errors import UsageError
 from cli.console import print_json, print_table, progress_bars, say, warn
 from cli.interrupted import AGAIN, advised
 
@@ -97,9 +97,9 @@ def prepare(
 
 def _check_flags(append: list[str] | None, full: bool, overwrite: bool) -> None:
     if full and not append:
-        raise UserError("--full goes with --append", where="--full", fix="to redo a data set: --overwrite")
+        raise UsageError("--full goes with --append", where="--full", fix="to redo a data set: --overwrite")
     if append and overwrite:
-        raise UserError(
+        raise UsageError(
             "--append adds to a data set, --overwrite replaces it", where="--append", fix="leave one out"
         )
 
@@ -114,7 +114,7 @@ def _limit(text: str) -> int | float:
     except ValueError:
         limit = -1
     if limit < 0 or (isinstance(limit, float) and not limit <= 1):
-        raise UserError(
+        raise UsageError(
             f"'{text}' is neither a number of rows nor a share",
             where="--max-rejects",
             fix="write for example 100, 0.01 or 1%",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 from shlex import quote
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from cli.console import print_json, progress_bars, say
 from cli.interrupted import AGAIN, advised
 from cli.progress import TrainProgress
+from cli.train_flags import FLAGS, check_flags, say_of_recipe
 from models.backbones.kinds import BACKBONES
 
 
@@ -61,7 +62,7 @@ def train(
     from models.config import DEFAULT_RECIPE, load_config
     from models.runs.run_folder import settings_to_resume
 
-    flags = {
+    flags: dict[str, Any] = {
         "model.kind": backbone,
         "train.epochs": epochs,
         "train.seed": seed,
@@ -70,10 +71,14 @@ def train(
         "train.devices": devices,
         "model.time": time,
     }
-    settings = [f"{key}={value}" for key, value in flags.items() if value is not None]
+    given = {key: value for key, value in flags.items() if value is not None}
+    check_flags(given, set or [])
+    settings = [f"{key}={value}" for key, value in given.items()]
     own = settings_to_resume(out) if resume and recipe is None else None
     start = recipe or own or DEFAULT_RECIPE
-    config = load_config(start, [*settings, *(set or [])])
+    config = load_config(start, [*settings, *(set or [])], flags=FLAGS)
+    if backbone is not None and recipe is not None:
+        say_of_recipe(recipe, backbone)
     # Only now torch, which takes seconds to import: what is wrong with the settings has been said.
     from models.distributed.join import is_first_process
     from models.training import train as run

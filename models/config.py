@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from pydantic import Field, model_validator
 
 from behavior.config import Config, apply_overrides, parse_config
-from behavior.errors import UserError
+from behavior.errors import UsageError, UserError
 from models.data.loading.config import LoaderConfig
 from models.evaluation.config import EvaluationConfig
 from models.inputs.config import EmbeddingConfig
@@ -61,17 +62,39 @@ class RunConfig(Config):
         return next(metric for metric in self.metrics() if metric.name == self.train.select_by)
 
 
-def load_config(recipe: str | Path = DEFAULT_RECIPE, overrides: Iterable[str] = ()) -> RunConfig:
+def load_config(
+    recipe: str | Path = DEFAULT_RECIPE,
+    overrides: Iterable[str] = (),
+    *,
+    flags: Mapping[str, str] = MappingProxyType({}),
+) -> RunConfig:
     """A recipe with settings changed.
 
     Args:
         recipe: name of one that ships with the package, or path of a YAML file.
         overrides: `section.key=value` settings.
+        flags: which of them a flag gave: `train.epochs`: `--epochs`, for the error.
 
     Raises:
-        UserError: the recipe is not known, or a setting is wrong; names the nearest key.
+        UserError: the recipe is not known or wrong; names the nearest one.
+        UsageError: a setting is wrong; names the nearest key.
     """
     overrides = list(overrides)
     data = load_recipe(recipe)
     parse_config(RunConfig, data, where=f"recipe {recipe}")
-    return parse_config(RunConfig, apply_overrides(data, overrides), where=" ".join(["--set", *overrides]))
+    changed = apply_overrides(data, overrides)
+    try:
+        return parse_config(RunConfig, changed, where=lambda key: _given_by(overrides, flags, key))
+    except UserError as error:
+        raise UsageError(error.what, where=error.where, fix=error.fix) from None
+
+
+def _given_by(overrides: list[str], flags: Mapping[str, str], key: str) -> str:
+    """The flags and settings that a key or a section has its values from; all, where it has none of them."""
+    names = {setting: setting.partition("=")[0].strip() for setting in overrides}
+    own = [
+        setting
+        for setting, name in names.items()
+        if f"{name}.".startswith(f"{key}.") or f"{key}.".startswith(f"{name}.")
+    ]
+    return " ".join(flags.get(names[setting], f"--set {setting}") for setting in own or overrides)

@@ -17,7 +17,7 @@ from apache_beam.transforms.environments import EmbeddedPythonGrpcEnvironment, S
 
 from behavior.config import did_you_mean
 from behavior.cores import thread_count
-from behavior.errors import UserError
+from behavior.errors import UsageError
 
 LOCAL = "local"
 _LOCAL_NAMES = {"local", "fnapirunner", "directrunner"}
@@ -53,28 +53,30 @@ class RunnerOptions:
         return self.workers or _cores()
 
     def check(self) -> None:
-        """Raises UserError: a runner that is unknown or refused, or a silly number of workers."""
+        """Raises UsageError: a runner that is unknown or refused, or a silly number of workers."""
         lower = self.name.lower()
         if lower in _REFUSED:
-            raise UserError(
+            raise UsageError(
                 f"{self.name} cannot be used: {_REFUSED[lower]}",
                 where="--runner",
                 fix=f"use {LOCAL} or another runner",
             )
         known = [LOCAL, *_REMOTE]
         if lower not in _LOCAL_NAMES and lower not in {name.lower() for name in _REMOTE}:
-            raise UserError(
+            raise UsageError(
                 f"unknown runner '{self.name}'", where="--runner", fix=did_you_mean(self.name, known)
             )
         self._check_beam_options()
         if self.workers and not self.is_local:
-            raise UserError(
+            raise UsageError(
                 "the number of workers is for local runs",
                 where="--workers",
                 fix=f"leave it out: {self.name} takes its own options, after --",
             )
         if self.workers < 0:
-            raise UserError("the number of workers is negative", where="--workers", fix="use 0 for all cores")
+            raise UsageError(
+                "the number of workers is negative", where="--workers", fix="use 0 for all cores"
+            )
 
     def _check_beam_options(self) -> None:
         """Beam itself passes over options that it does not know."""
@@ -86,7 +88,7 @@ class RunnerOptions:
         for option in self.beam:
             name = option.partition("=")[0]
             if name.startswith("--") and name not in known:
-                raise UserError(
+                raise UsageError(
                     f"Beam knows no option '{name}'", where="after --", fix=did_you_mean(name, known)
                 )
 

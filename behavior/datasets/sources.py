@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from behavior import datasets
 from behavior.config import Config, did_you_mean, parse_config, read_yaml
-from behavior.errors import UserError
+from behavior.errors import UsageError
 from behavior.spec.dataset_spec import DatasetSpec
 
 VARIANT = "{variant}"
@@ -84,17 +84,17 @@ class Source(Config):
         """The files of a variant; of the data set itself where it has none.
 
         Raises:
-            UserError: a variant is missing, unknown, or given in vain.
+            UsageError: a variant is missing, unknown, or given in vain.
         """
         if variant is None and self.variants:
-            raise UserError(
+            raise UsageError(
                 "this data set has variants",
                 where="--variant",
                 fix=f"add --variant and one of: {', '.join(self.variants)}",
             )
         if variant is not None and variant not in self.variants:
             fix = did_you_mean(variant, self.variants) if self.variants else "leave --variant out"
-            raise UserError(f"there is no variant '{variant}'", where="--variant", fix=fix)
+            raise UsageError(f"there is no variant '{variant}'", where="--variant", fix=fix)
         return self._of(variant or "")
 
     def check_of(self, file: SourceFile) -> Check:

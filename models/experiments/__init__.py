@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from models.experiments.ablation import Ablation, Comparison
     from models.experiments.results import METRICS, RunRecord, append_record, read_records, summarize
     from models.experiments.runs import PlannedRun, plan_runs, run_all
-    from models.experiments.table import AblationTable, load_table, table_names
+    from models.experiments.table import AblationTable, check_tables, load_table, table_names
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
@@ -24,6 +24,7 @@ else:
             "PlannedRun": "runs",
             "RunRecord": "results",
             "append_record": "results",
+            "check_tables": "table",
             "load_table": "table",
             "plan_runs": "runs",
             "read_records": "results",
@@ -41,6 +42,7 @@ __all__ = [
     "PlannedRun",
     "RunRecord",
     "append_record",
+    "check_tables",
     "load_table",
     "plan_runs",
     "read_records",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from behavior.config import did_you_mean
-from behavior.errors import UserError
+from behavior.errors import UsageError
 from behavior.shards.lock import exclusive
 from behavior.shards.storage import Folder, FolderLike, as_folder
 from models.evaluation.metrics import metric_names
@@ -128,4 +128,4 @@ def _check_metrics(metrics: list[str], cutoffs: list[int]) -> None:
     known = metric_names(cutoffs)
     for name in metrics:
         if name not in known:
-            raise UserError(f"there is no metric '{name}'", where="--metric", fix=did_you_mean(name, known))
+            raise UsageError(f"there is no metric '{name}'", where="--metric", fix=did_you_mean(name, known))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,18 @@ class AblationTable(Config):
         own = [f"{key}={json.dumps(value)}" for key, value in settings.items() if key != "recipe"]
         recipe = settings.get("recipe", self.recipe)
         return load_config(recipe, [*own, *overrides, f"train.seed={seed}"])
+
+
+def check_tables(names: Sequence[str], overrides: Sequence[str] = ()) -> None:
+    """Check the settings of all lines of some tables, without torch and before any data is read.
+
+    Raises:
+        UserError: a table or a setting is not known, or does not fit.
+    """
+    for name in names:
+        table = load_table(name)
+        for settings in table.lines().values():
+            table.config(settings, 0, list(overrides))
 
 
 def table_names() -> list[str]:

@@ -72,8 +72,8 @@ def test_lists_the_tables(lrm: Lrm) -> None:
 def test_errors_say_what_to_do(lrm: Lrm, shards: Path, tmp_path: Path) -> None:
     assert "--data" in lrm("ablate", "ml-1m/bias").err
     wrong = lrm("ablate", table(tmp_path), "--data", shards, "--metric", "ndgc@10")
-    assert wrong.code == 1
+    assert wrong.code == 2
     assert "no metric 'ndgc@10'" in wrong.err
     wrong = lrm("ablate", table(tmp_path), "--data", shards, "--seeds", "a")
-    assert wrong.code == 1
+    assert wrong.code == 2
     assert "are not seeds" in wrong.err

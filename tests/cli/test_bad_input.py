@@ -13,9 +13,9 @@ import yaml
 from tests.cli.conftest import SMALL, Lrm, Outcome
 
 
-def check(found: Outcome, *expected: str) -> None:
-    """The user's error: exit code 1, the words expected, nothing on standard output, no stack trace."""
-    assert found.code == 1, found
+def check(found: Outcome, *expected: str, code: int = 1) -> None:
+    """The user's error: its exit code, the words expected, nothing on standard output, no stack trace."""
+    assert found.code == code, found
     assert found.err.startswith("error: ")
     assert "Traceback" not in found.err
     assert not found.out
@@ -69,9 +69,9 @@ def test_an_unknown_key_names_the_nearest(lrm: Lrm, folder: Path, shards: Path) 
     check(prepare(lrm, folder, splt={}), "unknown key 'splt'", "'split'", "spec.yaml")
     check(prepare(lrm, folder, events={"seperator": ","}), "seperator", "'separator'")
     train = ["train", "--data", shards, "--out", folder / "run"]
-    check(lrm(*train, "--set", "model.bloks=2"), "model.bloks", "'blocks'", "--set")
+    check(lrm(*train, "--set", "model.bloks=2"), "model.bloks", "'blocks'", "--set", code=2)
     check(lrm(*train, "--recipe", "ml-1m/hstuu"), "ml-1m/hstuu", "'ml-1m/hstu'")
-    check(lrm(*train, "--backbone", "hstuu"), "model.kind", "hstu")
+    check(lrm(*train, "--backbone", "hstuu"), "model.kind", "hstu", code=2)
 
 
 def test_a_separator_that_does_not_split(lrm: Lrm, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from tests.cli.conftest import SMALL, Lrm, Outcome
 
 def ended(found: Outcome) -> str:
     assert found.code == 130
-    assert not found.out
+    assert not found.out or json.loads(found.out)["exit_code"] == 130  # with --json
     return found.err.strip().splitlines()[-1]
 
 

@@ -31,7 +31,8 @@ def test_validations_say_whether_the_time_was_known(lrm: Lrm, shards: Path, tmp_
 
 def test_a_flag_that_is_no_setting_says_what_is(lrm: Lrm, shards: Path, tmp_path: Path) -> None:
     done = lrm("train", "--data", shards, "--out", tmp_path / "run", "--time", "tomorrow")
-    assert done.code == 1
+    assert done.code == 2
+    assert "where: --time" in done.err
     assert "model.time" in done.err
     assert "'known' or 'unknown'" in done.err
 
