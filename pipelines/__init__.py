@@ -11,6 +11,7 @@ May import: `behavior`.
     tables            last pass: item and user tables, summary
     job, clock        what every worker knows; its folders, errors and times
     execution         runs a job on a runner (`runner`), and leaves the process as it was (`quiet`, `threads`)
+    workers           worker processes, which an interrupt ends
 """
 
 from pipelines.quiet import quiet_beam

@@ -18,6 +18,7 @@ from pipelines.reading import ChunkGroup
 from pipelines.runner import RunnerOptions
 from pipelines.shuffle import EngineShuffle, FileShuffle, Shuffle
 from pipelines.threads import pools_restored
+from pipelines.workers import ended_by_an_interrupt
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage (`read`, `sort`, `write`), how many of its parts are done, and how many there are."""
@@ -60,7 +61,12 @@ def run_job(
         KeyboardInterrupt: the user interrupted it.
     """
     shuffle: Shuffle = FileShuffle() if runner.is_local else EngineShuffle()
-    with _ONE_AT_A_TIME, _process_left_as_it_was(job, runner), _watched(job, len(groups), progress):
+    with (
+        _ONE_AT_A_TIME,
+        _process_left_as_it_was(job, runner),
+        ended_by_an_interrupt() as workers,
+        _watched(job, len(groups), progress),
+    ):
         try:
             runs_on = runner.runner(job.log) if runner.is_local else None
             pipeline = beam.Pipeline(runs_on, options=runner.pipeline_options())
@@ -68,7 +74,7 @@ def run_job(
             result = pipeline.run()
             result.wait_until_finish()
         except Exception as error:
-            if _interrupted(error):
+            if workers.interrupted or _interrupted(error):
                 raise KeyboardInterrupt from error
             raise (job.kept_error() or JobCrashError(job, error)) from error
     return _counters(result)

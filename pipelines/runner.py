@@ -106,7 +106,8 @@ class RunnerOptions:
             return FnApiRunner()
         if not self.workers:
             return FnApiRunner(EmbeddedPythonGrpcEnvironment())
-        command = f"{shlex.quote(sys.executable)} -m apache_beam.runners.worker.sdk_worker_main"
+        # The shell gives way to it: who ends the process ends the worker.
+        command = f"exec {shlex.quote(sys.executable)} -m apache_beam.runners.worker.sdk_worker_main"
         command += f" >>{shlex.quote(str(log))} 2>&1"
         return FnApiRunner(SubprocessSDKEnvironment.from_command_string(command))
 

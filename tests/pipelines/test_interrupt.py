@@ -1,0 +1,89 @@
+"""An interrupt ends a job and its workers, also where it reaches the parent alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from apache_beam.runners.portability import local_job_service
+
+from pipelines.workers import ended_by_an_interrupt
+from tests.pipelines.conftest import make_spec
+
+STALLED_WORKER = """
+import os, pathlib, sys, time
+if any("sdk_worker_main" in part for part in sys.orig_argv):
+    pathlib.Path({folder!r}, str(os.getpid())).touch()
+    time.sleep(600)
+"""
+
+
+def test_workers_end_with_the_job() -> None:
+    usual, handler = local_job_service.subprocess, signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), ended_by_an_interrupt() as workers:  # noqa: PT012
+        first = local_job_service.subprocess.Popen("exec sleep 600", shell=True)
+        assert first.poll() is None
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(60)
+        finally:
+            assert workers.interrupted
+            assert first.wait(60) == -signal.SIGKILL
+            late = local_job_service.subprocess.Popen("exec sleep 600", shell=True)
+            assert late.wait(60) == -signal.SIGKILL
+    assert local_job_service.subprocess is usual
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_a_job_in_a_thread_leaves_signals_alone() -> None:
+    found = []
+
+    def work() -> None:
+        with ended_by_an_interrupt():
+            found.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [signal.getsignal(signal.SIGINT)]
+
+
+def test_a_parent_interrupted_alone_ends_at_once(raw: Path, tmp_path: Path) -> None:
+    """Its workers are at something that takes ten minutes."""
+    spec = raw / "spec.yaml"
+    spec.write_text(make_spec().model_dump_json())  # JSON is YAML
+    site, started = tmp_path / "site", tmp_path / "started"
+    site.mkdir()
+    started.mkdir()
+    (site / "sitecustomize.py").write_text(STALLED_WORKER.format(folder=str(started)))
+    path = os.pathsep.join([str(site), str(Path(__file__).parents[2])])
+    command = ["-m", "cli.main", "prepare", str(spec), "--out", str(tmp_path / "out"), "--workers", "2"]
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        env={**os.environ, "PYTHONPATH": path},
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while len(list(started.iterdir())) < 2:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        os.kill(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+    assert process.returncode == 130
+    assert b"Traceback" not in said
+    for worker in started.iterdir():
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(worker.name), 0)
