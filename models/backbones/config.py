@@ -126,11 +126,16 @@ class BackboneConfig(Config):
         return self.bias or self.preset.bias
 
     @property
+    def residual_kind(self) -> ResidualKind:
+        """The residual connection: as set, else as published."""
+        return self.residual or self.preset.residual
+
+    @property
     def has_final_norm(self) -> bool:
         """Whether a norm follows the last block; blocks of the post-norm pattern end with one already."""
         if self.final_norm is not None:
             return self.final_norm
-        return self.preset.final_norm and self.residual != "post_norm"
+        return self.preset.final_norm and self.residual_kind != "post_norm"
 
     @property
     def input_dropout_rate(self) -> float:
@@ -175,10 +180,10 @@ class BackboneConfig(Config):
             activation=self.activation or preset.activation,
             gate=_chosen(self.gate, preset.gate),
             pointwise=_chosen(self.pointwise, preset.pointwise),
-            separate_projections=preset.separate_projections or self.residual == "sasrec",
+            separate_projections=preset.separate_projections or self.residual_kind == "sasrec",
             output_projection=preset.output_projection,
             attention_norm=self.attention_norm or preset.attention_norm,
-            residual=self.residual or preset.residual,
+            residual=self.residual_kind,
             norm=self.norm or preset.norm,
             norm_eps=preset.norm_eps,
             feed_forward=feed_forward,

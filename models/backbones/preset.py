@@ -10,6 +10,7 @@ from models.layers.kinds import (
     FeedForwardKind,
     NormKind,
     ResidualKind,
+    check_choices,
 )
 
 DropoutPlace = Literal["attention", "hidden", "feed_forward"]
@@ -17,7 +18,11 @@ DropoutPlace = Literal["attention", "hidden", "feed_forward"]
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """A published backbone. Fields up to `scale_input` are settings, the others are fixed by the kind."""
+    """A published backbone. Fields up to `scale_input` are settings, the others are fixed by the kind.
+
+    Raises:
+        ValueError: a choice that there is not, or a final norm after blocks that end with one.
+    """
 
     bias: BiasSetting
     activation: Literal["silu", "softmax"]
@@ -27,7 +32,7 @@ class Preset:
     norm: NormKind
     attention_norm: NormKind = "none"
     final_norm: bool = False
-    """Whether a norm follows the last block."""
+    """Whether a norm follows the last block; blocks of the post-norm pattern end with one already."""
     feed_forward: FeedForwardKind
     feed_forward_multiple: int | None = None
     """Hidden width over dim; None: that of the kind of feed-forward."""
@@ -49,3 +54,8 @@ class Preset:
     output_std: float | None = None
     output_std_by_depth: bool = False
     """Whether `output_std` is divided by sqrt(2 blocks)."""
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        if self.final_norm and self.residual == "post_norm":
+            raise ValueError("residual is post_norm, whose blocks end with a norm: leave final_norm out")

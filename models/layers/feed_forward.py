@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from models.layers.dropout import Dropout
 from models.layers.initialization import init_linear
+from models.layers.kinds import check_choice
 
 
 class FeedForward(nn.Module):
@@ -38,6 +39,7 @@ class FeedForward(nn.Module):
         output_std: float | None,
     ) -> None:
         super().__init__()
+        check_choice("feed-forward", kind, Literal["relu", "gelu"])
         self.kind = kind
         self.f1 = nn.Linear(dim, width, bias=bias)
         self.f2 = nn.Linear(width, dim, bias=bias)

@@ -45,5 +45,7 @@ def _network(settings: BlockSettings) -> FeedForward | SwiGLU:
     kind = settings.feed_forward
     if kind == "relu" or kind == "gelu":
         return FeedForward(kind, *sizes, bias=bias, std=std, output_std=output_std)
-    on_input = kind == "multi_stage"
-    return SwiGLU(*sizes, dropout_on_input=on_input, bias=bias, std=std, output_std=output_std)
+    if kind == "swiglu" or kind == "multi_stage":
+        on_input = kind == "multi_stage"
+        return SwiGLU(*sizes, dropout_on_input=on_input, bias=bias, std=std, output_std=output_std)
+    raise ValueError(f"there is no feed-forward network '{kind}'")

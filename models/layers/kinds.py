@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Set
+from functools import cache
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 BiasSetting = Literal["both", "time", "position", "decay", "rope", "none"]
 """`both`, `time`, `position`: tables. `decay`: a function of time. `rope`: rotary embedding instead."""
@@ -18,6 +20,43 @@ RecomputeMode = Literal["none", "pointwise", "block"]
 """`pointwise`: norms, activations, rotations, gates and dropout. `block`: whole blocks, attention too."""
 
 _WIDTH_MULTIPLE = 8
+
+
+def check_choice(name: str, value: object, choices: Any) -> None:
+    """Check that a value is one of a `Literal`.
+
+    Raises:
+        ValueError: it is not; lists those that there are.
+    """
+    known = get_args(choices)
+    if value not in known:
+        raise ValueError(f"{name} is {value!r}, and must be one of {', '.join(map(str, known))}")
+
+
+def check_choices(settings: object) -> None:
+    """Check the fields of a dataclass that are a `Literal`, or a set of one: a misspelt choice is no choice.
+
+    Raises:
+        ValueError: see `check_choice`.
+    """
+    for name, choices, several in _choices_of(type(settings)):  # type: ignore[arg-type]
+        value, name = getattr(settings, name), f"{type(settings).__name__}.{name}"
+        if several and not isinstance(value, Set):
+            raise ValueError(f"{name} is {value!r}, and must be a set")
+        for one in value if several else (value,):
+            check_choice(name, one, choices)
+
+
+@cache
+def _choices_of(kind: type) -> tuple[tuple[str, Any, bool], ...]:
+    """Name, `Literal`, and whether it is a set of them, of each field that is one."""
+    found = []
+    for name, annotation in get_type_hints(kind).items():
+        several = get_origin(annotation) is frozenset
+        choices = get_args(annotation)[0] if several else annotation
+        if get_origin(choices) is Literal:
+            found.append((name, choices, several))
+    return tuple(found)
 
 
 def published_width(kind: FeedForwardKind, dim: int) -> int:

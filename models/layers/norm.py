@@ -54,13 +54,18 @@ def make_norm(kind: NormKind, dim: int, eps: float) -> nn.Module:
             or `without_affine`. `none` returns its input.
         dim: width of the axis.
         eps: added to the variance, or to the mean square.
+
+    Raises:
+        ValueError: there is no such kind.
     """
     affine = not kind.endswith("_without_affine")
     if kind == "none":
         return nn.Identity()
-    if kind.startswith("layer"):
+    if kind in ("layer", "layer_without_affine"):
         return LayerNorm(dim, eps=eps, elementwise_affine=affine)
-    return RMSNorm(dim, eps=eps, elementwise_affine=affine)
+    if kind in ("rms", "rms_without_affine"):
+        return RMSNorm(dim, eps=eps, elementwise_affine=affine)
+    raise ValueError(f"there is no norm '{kind}'")
 
 
 def norm_for_product(norm: nn.Module, x: Tensor) -> Tensor:

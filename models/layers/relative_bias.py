@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from models.attention import RelativeBias, RelativeTime, TimeDecay
 from models.attention.bias import NUM_BUCKETS
 from models.attention.kinds import DecayKind
-from models.layers.kinds import BiasSetting
+from models.layers.kinds import BiasSetting, check_choice
 from models.layers.roles import Role
 
 INIT_STD = 0.02
@@ -52,6 +52,9 @@ class RelativeBiasTables(nn.Module):
         max_tokens: most tokens of a sequence; the size of the position table.
         heads: give each of so many heads its own; None for one shared by all, as published.
         decay: form of the decay, where the setting asks for one.
+
+    Raises:
+        ValueError: there is no such setting or form.
     """
 
     parameter_roles = {"position": Role.EMBEDDING, "time": Role.EMBEDDING}
@@ -60,6 +63,8 @@ class RelativeBiasTables(nn.Module):
         self, setting: BiasSetting, max_tokens: int, heads: int | None = None, decay: DecayKind = "power"
     ) -> None:
         super().__init__()
+        check_choice("bias", setting, BiasSetting)
+        check_choice("decay", decay, DecayKind)
         self.position = _table(heads, max_tokens) if setting in ("both", "position") else None
         self.time = _table(heads, NUM_BUCKETS) if setting in ("both", "time") else None
         self.decay = LearnedDecay(heads or 1, decay) if setting == "decay" else None

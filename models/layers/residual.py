@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from models.layers.dropout import Dropout
 from models.layers.initialization import init_linear
-from models.layers.kinds import NormKind, ResidualKind
+from models.layers.kinds import NormKind, ResidualKind, check_choice
 from models.layers.norm import make_norm, norm_for_product
 
 
@@ -26,10 +26,14 @@ class Residual(nn.Module):
         norm: kind of norm.
         eps: of the norm.
         dropout: probability, on the output of f.
+
+    Raises:
+        ValueError: there is no such kind of residual or norm.
     """
 
     def __init__(self, kind: ResidualKind, dim: int, norm: NormKind, eps: float, dropout: float) -> None:
         super().__init__()
+        check_choice("residual", kind, ResidualKind)
         self.kind = kind
         self.norm = make_norm(norm, dim, eps)
         self.dropout = Dropout(dropout)

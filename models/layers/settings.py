@@ -12,6 +12,7 @@ from models.layers.kinds import (
     NormKind,
     RecomputeMode,
     ResidualKind,
+    check_choices,
 )
 
 
@@ -71,6 +72,9 @@ class BlockSettings:
     kernel: str | None
     """Attention kernel by name; None: the first that supports the input."""
     recompute: RecomputeMode
+
+    def __post_init__(self) -> None:
+        check_choices(self)
 
     @property
     def num_channels(self) -> int:

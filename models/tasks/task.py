@@ -21,6 +21,7 @@ from models.distributed.processes import SINGLE, Processes
 from models.distributed.tables import count_parameters
 from models.evaluation.config import EvaluationConfig
 from models.evaluation.targets import Split
+from models.inputs.embedding import InputEmbedding
 from models.tasks.flops import TrainingFlops
 from models.tasks.loss_batch import LossBatch
 
@@ -125,14 +126,28 @@ class Task(Protocol):
 
     @property
     def columns(self) -> Columns:
-        """Columns of the batches that the objective reads, besides those of `models.data.declared.CORE`."""
-        return CORE
+        """Columns of the batches that are read: the core ones, and those of the model's input embedding.
+
+        A task that reads more (a label, say) adds them: `Columns.merged(super().columns, [label])`.
+        """
+        embedding = self._embedding
+        return CORE if embedding is None else Columns.merged(CORE, embedding.columns)
 
     def token_lengths(self, batch: PackedBatch) -> tuple[int, ...]:
-        """Tokens that a backbone sees of each sequence of a batch, on the host: what a step costs follows."""
-        return batch.sequences.lengths
+        """Tokens that a backbone sees of each sequence of a batch, on the host: what a step costs follows.
+
+        By default those of the layout of the model's input embedding, where it has one.
+        """
+        embedding = self._embedding
+        sequences = batch.sequences if embedding is None else embedding.layout.tokens(batch).sequences
+        return sequences.lengths
 
     @property
     def num_parameters(self) -> int:
         """Parameters of the model, those that other processes hold included."""
         return count_parameters(self.model)
+
+    @property
+    def _embedding(self) -> InputEmbedding | None:
+        found = getattr(self.model, "embedding", None)
+        return found if isinstance(found, InputEmbedding) else None

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from behavior.shards.folder import ShardFolder
-from models.backbones import build_backbone, check_time_bias
 from models.data.about import about_sequences
 from models.data.catalog import ItemCatalog
 from models.distributed.tables import MakeItemTable, WholeTable
-from models.inputs.embedding import InputEmbedding
 from models.losses import RetrievalLoss
 from models.losses.negatives import NegativeSampler
 from models.tasks.config import TaskSettings
+from models.tasks.parts import embedding_and_backbone
 from models.tasks.retrieval.model import RetrievalModel
 from models.tasks.retrieval.objective import RetrievalObjective
 from models.tasks.retrieval.task import RetrievalTask
@@ -36,21 +35,9 @@ def build_model(
     Raises:
         UserError: a time bias on data without time, or a setting that does not fit the data.
     """
-    check_time_bias(settings.model, has_time=has_time)
-    model = settings.model
-    embedding = InputEmbedding(
-        settings.embedding,
-        catalog,
-        num_behaviors=num_behaviors,
-        dim=model.dim,
-        max_length=model.max_length,
-        dropout=model.input_dropout_rate,
-        learned_positions=model.has_learned_positions,
-        scale_items=model.scales_input,
-        make_items=make_items,
+    embedding, backbone = embedding_and_backbone(
+        settings, catalog, num_behaviors=num_behaviors, has_time=has_time, make_items=make_items
     )
-    max_tokens = embedding.layout.max_tokens(model.max_length)
-    backbone = build_backbone(model, max_length=model.max_length, max_tokens=max_tokens)
     num_items = catalog.num_item_ids - catalog.first_item
     return RetrievalModel(
         embedding,

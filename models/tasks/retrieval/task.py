@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from models.data.batch import PackedBatch
-from models.data.columns import Columns
-from models.data.declared import CORE
 from models.data.loading import SequenceSource, TrainLoader
 from models.evaluation.config import EvaluationConfig
 from models.losses.config import LossConfig
@@ -49,12 +46,3 @@ class RetrievalTask(Task):
             items = min(items, self.loss.negatives.count)
         position = FORWARD_AND_BACKWARD * 2.0 * items * self.config.dim
         return backbone_flops(self.model, self.config, position=position)
-
-    @property
-    def columns(self) -> Columns:
-        """See `models.tasks.task.Task.columns`."""
-        return Columns.merged(CORE, self.model.embedding.columns)
-
-    def token_lengths(self, batch: PackedBatch) -> tuple[int, ...]:
-        """See `models.tasks.task.Task.token_lengths`."""
-        return self.model.embedding.layout.tokens(batch).sequences.lengths

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,9 +13,14 @@ from torch import Tensor, nn
 from behavior.config import parse_config
 from behavior.errors import UserError
 from models.backbones import BACKBONES, BackboneConfig, build_backbone, check_time_bias
+from models.backbones.preset import Preset
 from models.config import load_config
 from models.data.batch import PackedBatch
 from models.inputs.tokens import Tokens
+from models.layers.feed_forward import FeedForward
+from models.layers.norm import make_norm
+from models.layers.relative_bias import RelativeBiasTables
+from models.layers.residual import Residual
 from tests.models.tokens import tokens_of
 
 N = 12
@@ -75,12 +82,96 @@ VARIATIONS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("variation", VARIATIONS, ids=lambda v: " ".join(f"{k}={x}" for k, x in v.items()))
+def named(variation: dict[str, Any]) -> str:
+    return " ".join(f"{name}={value}" for name, value in variation.items())
+
+
+def varied(kind: str, variation: dict[str, Any]) -> BackboneConfig:
+    """A kind with other settings; skips the test where these contradict the kind, which is to say why."""
+    try:
+        return BackboneConfig(**{"kind": kind, "dim": 8, "heads": 2, **variation})
+    except ValueError as refused:
+        if not variation:
+            raise
+        pytest.skip(str(refused))
+
+
+@pytest.mark.parametrize("variation", VARIATIONS, ids=named)
 @pytest.mark.parametrize("kind", BACKBONES)
 def test_every_kind_takes_every_setting_and_all_its_parameters_learn(
     kind: Any, variation: dict[str, Any]
 ) -> None:
-    train_a_step(BackboneConfig(**{"kind": kind, "dim": 8, "heads": 2, **variation}))
+    train_a_step(varied(kind, variation))
+
+
+@pytest.mark.parametrize("variation", VARIATIONS, ids=named)
+def test_no_setting_is_refused_by_all_kinds(variation: dict[str, Any]) -> None:
+    """Most kinds take it: what `varied` skips is the exception."""
+    taken = []
+    for kind in BACKBONES:
+        with suppress(ValueError):
+            taken.append(BackboneConfig(**{"kind": kind, "dim": 8, "heads": 2, **variation}))
+    assert len(taken) > len(BACKBONES) / 2
+
+
+def preset(**changes: Any) -> Preset:
+    """GPT-2's, with changes."""
+    return replace(BACKBONES["gpt"], **changes)
+
+
+def test_a_post_norm_kind_has_no_final_norm_and_takes_all_that_fits_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the kind is decides, not what is set: on its final norm, and on its projections."""
+    monkeypatch.setitem(BACKBONES, "gpt-1", preset(residual="post_norm", final_norm=False))
+    monkeypatch.setitem(BACKBONES, "gpt-sasrec", preset(residual="sasrec", output_projection=False))
+    skipped = []
+    for variation in VARIATIONS:
+        try:
+            build_backbone(varied("gpt-1", variation), max_length=N)
+        except pytest.skip.Exception:
+            skipped.append(variation)
+    assert skipped == [{"norm": "none"}]
+    published = build_backbone(BackboneConfig(kind="gpt-1", dim=8), max_length=N)
+    variant = build_backbone(BackboneConfig(kind="gpt", residual="post_norm", dim=8), max_length=N)
+    assert published.state_dict().keys() == variant.state_dict().keys()
+    assert BackboneConfig(kind="gpt-1", residual="pre_norm", final_norm=True).has_final_norm
+    assert BackboneConfig(kind="gpt-sasrec").block_settings(N).separate_projections
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"residual": "postnorm"}, r"Preset\.residual is 'postnorm', and must be one of .*post_norm"),
+        ({"norm": "batch"}, r"Preset\.norm is 'batch', and must be one of layer, "),
+        ({"attention_norm": "None"}, r"Preset\.attention_norm is 'None'"),
+        ({"bias": "times"}, r"Preset\.bias is 'times', and must be one of both, time, "),
+        ({"activation": "Softmax"}, r"Preset\.activation is 'Softmax', and must be one of silu, softmax"),
+        ({"feed_forward": "swiGLU"}, r"Preset\.feed_forward is 'swiGLU'"),
+        ({"dropout": {"hiden"}}, r"Preset\.dropout is 'hiden', and must be one of attention, hidden, "),
+        ({"dropout": "hidden"}, r"Preset\.dropout is 'hidden', and must be a set"),
+        ({"residual": "post_norm"}, "blocks end with a norm: leave final_norm out"),
+    ],
+)
+def test_a_preset_with_a_misspelt_choice_is_an_error(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        preset(**changes)
+
+
+def test_parts_that_there_are_not_are_errors() -> None:
+    settings = BackboneConfig(kind="gpt", dim=8).block_settings(N)
+    with pytest.raises(ValueError, match=r"BlockSettings\.residual is 'postnorm'"):
+        replace(settings, residual="postnorm")
+    with pytest.raises(ValueError, match="no norm 'batch'"):
+        make_norm("batch", 8, 1e-5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="residual is 'postnorm'"):
+        Residual("postnorm", 8, "layer", 1e-5, 0.0)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="bias is 'times'"):
+        RelativeBiasTables("times", N)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="decay is 'powers'"):
+        RelativeBiasTables("decay", N, decay="powers")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="feed-forward is 'relus'"):
+        FeedForward("relus", 8, 8, 0.0, bias=True, std=None, output_std=None)  # type: ignore[arg-type]
 
 
 # The published ablations of HSTU and SASRec (arXiv 2412.00714), each a setting on a kind.

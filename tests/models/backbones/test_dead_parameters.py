@@ -12,15 +12,11 @@ from models.backbones import BACKBONES, BackboneConfig, build_backbone
 from models.data.batch import PackedBatch
 from models.inputs.layout import OneTokenPerEvent
 from models.inputs.tokens import Tokens
-from tests.models.backbones.test_backbone_settings import VARIATIONS
+from tests.models.backbones.test_backbone_settings import VARIATIONS, named, varied
 
 N = 9
 # Far above what float64 rounds, far below what anything that matters has.
 ROUNDING = 1e-13
-
-
-def named(variation: dict[str, Any]) -> str:
-    return " ".join(f"{name}={value}" for name, value in variation.items())
 
 
 def make_tokens() -> Tokens:
@@ -54,7 +50,7 @@ def gradients(config: BackboneConfig) -> dict[str, Tensor]:
 @pytest.mark.parametrize("kind", BACKBONES)
 def test_every_number_of_every_parameter_has_a_gradient(kind: Any, variation: dict[str, Any]) -> None:
     """Zero it may be, of what the batch does not use: a bucket of time, a unit that ReLU has switched off."""
-    found = gradients(BackboneConfig(**{"kind": kind, "dim": 8, "heads": 2, **variation}))
+    found = gradients(varied(kind, variation))
     largest = max(float(gradient.abs().max()) for gradient in found.values())
     for name, gradient in found.items():
         assert gradient.any(), name

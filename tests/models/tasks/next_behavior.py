@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from behavior.shards.folder import ShardFolder
-from models.backbones import build_backbone
 from models.data.about import about_sequences
 from models.data.batch import PackedBatch
 from models.data.catalog import ItemCatalog
@@ -21,11 +20,11 @@ from models.data.windows import gather, history_windows
 from models.distributed.processes import SINGLE, Processes
 from models.evaluation.config import EvaluationConfig
 from models.evaluation.targets import Split
-from models.inputs.embedding import InputEmbedding
 from models.tasks import Metric, TaskKind
 from models.tasks.config import ModelConfig, TaskSettings
 from models.tasks.flops import TrainingFlops, backbone_flops
 from models.tasks.loss_batch import LossBatch
+from models.tasks.parts import embedding_and_backbone
 from models.tasks.task import Evaluator, Task
 
 
@@ -34,17 +33,14 @@ class BehaviorModel(nn.Module):
 
     def __init__(self, settings: TaskSettings, shards: ShardFolder) -> None:
         super().__init__()
-        model, about = settings.model, about_sequences(shards)
-        self.embedding = InputEmbedding(
-            settings.embedding,
+        about = about_sequences(shards)
+        self.embedding, self.backbone = embedding_and_backbone(
+            settings,
             ItemCatalog.from_shards(shards),
             num_behaviors=about.num_behaviors,
-            dim=model.dim,
-            max_length=model.max_length,
-            dropout=model.input_dropout_rate,
+            has_time=about.has_time,
         )
-        self.backbone = build_backbone(model, max_length=model.max_length)
-        self.head = nn.Linear(model.dim, about.num_behaviors)
+        self.head = nn.Linear(settings.model.dim, about.num_behaviors)
 
     def forward(self, batch: PackedBatch) -> Tensor:
         """[events, behaviors] float32."""

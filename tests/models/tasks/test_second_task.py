@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,15 +12,22 @@ from torch.nn import functional as F
 
 import models
 from behavior.errors import UserError
+from behavior.shards.folder import open_shards
 from models.attention import dispatch
+from models.build import build_task
 from models.config import RunConfig, load_config
 from models.data.batch import PackedBatch
+from models.data.columns import Column, Columns
+from models.data.origins import Own
 from models.evaluate_run import judge_run
+from models.inputs.layout import LAYOUTS
 from models.runs.checkpoint import load_checkpoint
 from models.serving.score import History
 from models.tasks import register_task, registry
+from models.tasks.task import Task
 from models.training import setup, static_input, train
 from tests.models.attention.reading_kernel import KERNELS_AND_READING
+from tests.models.inputs.layouts import ItemsAndBehaviors
 from tests.models.shards import User, World, write_shards
 from tests.models.tasks.next_behavior import NEXT_BEHAVIOR, BehaviorModel
 from tests.models.training.test_training import STILL
@@ -197,3 +205,32 @@ def test_what_works_with_any_task_names_none(name: str) -> None:
         and imported.startswith("models.tasks.retrieval")
     ]
     assert not named
+
+
+def test_it_follows_all_settings_of_input_and_backbone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A column and two tokens an event of a layout, positions, scale, and data without time."""
+    when = Column("when", origin=Own("timestamp"))
+
+    class WithColumn(ItemsAndBehaviors):
+        columns = Columns.merged(ItemsAndBehaviors.columns, [when])
+
+    monkeypatch.setitem(LAYOUTS, "with_column", WithColumn)
+    folder = open_shards(write_shards(tmp_path / "data", users(), WORLD))
+
+    def task_of(kind: str, *overrides: str) -> Task:
+        return build_task(settings("embedding.layout=with_column", f"model.kind={kind}", *overrides), folder)
+
+    task, longest = task_of("hstu"), settings().model.max_length
+    embedding, backbone = task.model.embedding, task.model.backbone
+    assert "when" in task.columns
+    assert task.token_lengths(PackedBatch.from_lists([[2, 3, 4], [5]])) == (2 + 2 * 3, 2 + 2 * 1)
+    assert embedding.scale == settings().model.dim ** 0.5
+    assert len(embedding.position) == len(backbone.blocks[0].bias.position) == 2 + 2 * longest
+    assert task_of("gpt").model.embedding.scale == 1.0
+    assert task_of("llama").model.embedding.position is None
+    folder = open_shards(write_shards(tmp_path / "timeless", users(), replace(WORLD, timestamp_unit="none")))
+    with pytest.raises(UserError, match="needs timestamps"):
+        task_of("hstu")
+    task_of("hstu", "model.bias=position")

@@ -1,0 +1,52 @@
+"""The parts that models of most tasks begin with: input embedding and backbone, by all of their settings."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from models.backbones import build_backbone, check_time_bias
+from models.data.catalog import ItemCatalog
+from models.distributed.tables import MakeItemTable, WholeTable
+from models.inputs.embedding import InputEmbedding
+from models.tasks.config import TaskSettings
+
+
+def embedding_and_backbone(
+    settings: TaskSettings,
+    catalog: ItemCatalog,
+    *,
+    num_behaviors: int,
+    has_time: bool,
+    make_items: MakeItemTable = WholeTable,
+) -> tuple[InputEmbedding, nn.Module]:
+    """Both with fresh weights, on the CPU; every setting of `model` and `embedding` is followed.
+
+    `x, tokens = embedding(batch)`, then `tokens.queries(backbone(x, tokens))` is [events, dim]: what is known
+    after each event. A model keeps the first as `embedding`, where `Task` looks for the columns that are
+    read and the lengths in tokens.
+
+    Args:
+        settings: all settings.
+        catalog: the items.
+        num_behaviors: ids 1..num_behaviors.
+        has_time: whether events have timestamps.
+        make_items: makes the table of items, of the number of item ids and a width.
+
+    Raises:
+        UserError: a time bias on data without time, or a setting that does not fit the data.
+    """
+    model = settings.model
+    check_time_bias(model, has_time=has_time)
+    embedding = InputEmbedding(
+        settings.embedding,
+        catalog,
+        num_behaviors=num_behaviors,
+        dim=model.dim,
+        max_length=model.max_length,
+        dropout=model.input_dropout_rate,
+        learned_positions=model.has_learned_positions,
+        scale_items=model.scales_input,
+        make_items=make_items,
+    )
+    max_tokens = embedding.layout.max_tokens(model.max_length)
+    return embedding, build_backbone(model, max_length=model.max_length, max_tokens=max_tokens)
