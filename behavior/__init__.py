@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from behavior.config import parse_config
     from behavior.errors import UserError
     from behavior.flow.memory import PreparedTables, prepare, prepare_tables
+    from behavior.guess.files import guess_file
     from behavior.packing.cost import Cost
     from behavior.packing.pack import pack_lengths, pack_sequences
     from behavior.packing.packs import Packs
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from behavior.shards.folder import ShardFolder, open_shards
     from behavior.shards.manifest import Manifest, load_manifest
     from behavior.shards.storage import Folder
-    from behavior.sources.guess import guess_file
     from behavior.spec.dataset_spec import DatasetSpec, load_spec
     from behavior.spec.tables import Feature
 else:
@@ -60,7 +60,7 @@ else:
             "SamplingConfig": "sampling",
             "ShardFolder": "shards",
             "UserError": "errors",
-            "guess_file": "sources.guess",
+            "guess_file": "guess.files",
             "load_manifest": "shards",
             "load_spec": "spec",
             "open_shards": "shards",

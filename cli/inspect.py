@@ -11,28 +11,36 @@ from behavior.errors import UsageError, UserError
 from cli.console import print_json, print_table, say
 
 if TYPE_CHECKING:
+    from behavior.guess.guessed import Guess, GuessedColumn
     from behavior.shards.folder import ShardFolder
-    from behavior.sources.guessed import Guess
     from behavior.summary.event_sample import EventSample
 
 
 def inspect(
-    path: Annotated[
-        str, typer.Argument(help="Raw file, or shard folder made by 'lrm prepare' (gs:// and s3:// too).")
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            help="Raw files, or their folder; or a shard folder made by 'lrm prepare' (gs:// and s3:// too).",
+            metavar="PATH...",
+        ),
     ],
-    save: Annotated[Path | None, typer.Option(help="Raw file: save the proposed spec here.")] = None,
+    save: Annotated[Path | None, typer.Option(help="Raw files: save the proposed spec here.")] = None,
     png: Annotated[
         Path | None, typer.Option(help="Shard folder: draw the statistics into this PNG file.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Inspect a raw file (guessed columns, a proposed spec) or a shard folder (its statistics).
+    """Inspect raw files (guessed columns, a proposed spec) or a shard folder (its statistics).
 
     Example:  lrm inspect logs/events.csv --save logs/spec.yaml
 
+    Example:  lrm inspect logs/events.csv logs/products.csv --save logs/spec.yaml
+
     Example:  lrm inspect data/mine --png data/mine.png
     """
-    if "://" in path or Path(path).is_dir():
+    path = paths[0]
+    raw = _raw_files(paths)
+    if raw is None:
         if save is not None:
             raise UsageError(
                 "a shard folder needs no spec", where="--save", fix="name a raw file instead of a folder"
@@ -44,7 +52,19 @@ def inspect(
             raise UsageError(
                 "a raw file has no statistics to draw", where="--png", fix="name a folder of 'lrm prepare'"
             )
-        _inspect_file(Path(path), save, json)
+        _inspect_files(raw, save, json)
+
+
+def _raw_files(paths: list[str]) -> list[Path] | None:
+    """The raw files to look at; None for a shard folder."""
+    from behavior.guess.files import raw_files
+
+    if len(paths) == 1 and ("://" in paths[0] or Path(paths[0]).is_dir()):
+        return (None if "://" in paths[0] else raw_files(paths[0])) or None
+    for path in paths:
+        if "://" in path or Path(path).is_dir():
+            raise UserError(f"'{path}' is no raw file", where="PATH", fix="name files, or one folder alone")
+    return [Path(path) for path in paths]
 
 
 def _check_png(png: Path | None) -> None:
@@ -55,42 +75,49 @@ def _check_png(png: Path | None) -> None:
         raise UserError(f"there is no folder '{png.parent}'", where="--png", fix="check the path")
 
 
-def _inspect_file(path: Path, save: Path | None, json: bool) -> None:
-    from behavior.sources.guess import guess_file
+def _inspect_files(paths: list[Path], save: Path | None, json: bool) -> None:
+    from behavior.guess.files import guess_files
 
-    guess = guess_file(path)
+    guess = guess_files(paths)
     if json:
         print_json(guess.to_record())
     else:
-        _print_guess(guess, path)
+        _print_guess(guess)
     if save is not None:
         guess.save_spec(save)
         if not json:
-            say(f"saved {save}; next: lrm prepare {save} --out DIR")
+            then = "fill in the ???, then" if guess.open else "next:"
+            say(f"saved {save}; {then} lrm prepare {save} --out DIR")
 
 
-def _print_guess(guess: Guess, path: Path) -> None:
+def _print_guess(guess: Guess) -> None:
     form = guess.format + (f", separated by {guess.separator!r}" if guess.separator else "")
     if guess.header is not None:
         form += ", with a header" if guess.header else ", no header"
+    _print_columns(
+        f"{guess.path}: {form}, {guess.encoding}; timestamps: {guess.timestamp_unit}", guess.columns
+    )
+    for path, columns in guess.others.items():
+        _print_columns(path, columns)
+    say("proposed spec:" if not guess.open else "proposed spec, with ??? to fill in:", style="bold")
+    say(guess.spec_yaml())
+    for note in guess.notes:
+        say(f"note: {note}")
+
+
+def _print_columns(title: str, columns: list[GuessedColumn]) -> None:
     rows = [
         (
             column.name,
             column.kind,
-            column.role or "",
+            (column.role or "") + ("" if column.sure or column.role is None else " (not sure)"),
             column.distinct,
             column.empty,
             ", ".join(column.examples),
         )
-        for column in guess.columns
+        for column in columns
     ]
-    title = f"{path}: {form}, {guess.encoding}; timestamps: {guess.timestamp_unit}"
     print_table(title, ("column", "kind", "role", "distinct", "empty", "examples"), rows)
-    if guess.spec is not None:
-        say("proposed spec:", style="bold")
-        say(guess.spec_yaml())
-    for note in guess.notes:
-        say(f"note: {note}")
 
 
 def _inspect_shards(path: str, png: Path | None, json: bool) -> None:

@@ -88,7 +88,7 @@ def test_behavior_is_imported_from_the_wheel_without_torch_and_beam(
 ) -> None:
     code = (
         "import sys, behavior; print(behavior.__file__); "
-        "import behavior.flow.memory, behavior.sources.guess; "
+        "import behavior.flow.memory, behavior.guess.files; "
         "print([name for name in ('torch', 'apache_beam') if name in sys.modules])"
     )
     found = run_there([environment / "bin" / "python", "-c", code], tmp_path)

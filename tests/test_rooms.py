@@ -36,7 +36,7 @@ ROOMS: dict[str, list[str]] = {
         *("config.py", "named.py", "versions.py"),
         *("cores.py", "code_stamp.py", "code_cache.py", "compiled.py"),
         *("spec", "arrow", "shards", "sources", "features", "packing", "sampling", "steps"),
-        *("flow", "datasets", "synthetic", "summary"),
+        *("flow", "guess", "datasets", "synthetic", "summary"),
     ],
     "models": [
         *("gpu", "attention", "layers", "data", "distributed", "inputs", "backbones"),

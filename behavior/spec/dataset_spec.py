@@ -29,6 +29,7 @@ from behavior.spec.rules import (
     SplitSpec,
     VocabularySpec,
 )
+from behavior.spec.skeleton import check_filled_in
 from behavior.spec.tables import Feature, FeatureTable
 from behavior.spec.timestamps import TimeFormat, time_format
 from behavior.spec.timing import check_columns, check_instants
@@ -326,7 +327,9 @@ def load_spec(spec: str | Path, *, input_folder: str | Path | None = None) -> tu
                 f"the ready spec '{text}' needs the folder that holds the files", fix=f"add --input DIR{own}"
             )
         path = path_of(text)
-    parsed = parse_config(DatasetSpec, read_yaml(path), where=str(path))
+    record = read_yaml(path)
+    check_filled_in(record, str(path))
+    parsed = parse_config(DatasetSpec, record, where=str(path))
     base = str(input_folder) if input_folder is not None else str(path.parent)
     if input_folder is not None and "://" not in base and not Path(base).is_dir():
         raise UserError(f"there is no folder '{base}'", where="--input", fix="check the path")

@@ -12,8 +12,8 @@ import pytest
 from behavior.errors import UserError
 from behavior.files import check_readable, check_regular, write_whole
 from behavior.flow.memory import prepare
+from behavior.guess.files import guess_file
 from behavior.shards.folder import open_shards
-from behavior.sources.guess import guess_file
 from behavior.spec.dataset_spec import load_spec
 from tests.behavior.logs import make_spec
 from tests.models.shards import USERS, WORLD, write_shards

@@ -115,7 +115,9 @@ def test_an_output_folder_that_holds_something_else(lrm: Lrm, folder: Path) -> N
 
 def test_a_folder_without_a_manifest(lrm: Lrm, folder: Path) -> None:
     check(lrm("train", "--data", folder, "--out", folder / "run"), "is not a data set", "manifest.json")
-    check(lrm("inspect", folder), "is not a data set")
+    (folder / "empty").mkdir()
+    check(lrm("inspect", folder / "empty"), "is not a data set")
+    assert "proposed spec" in lrm("inspect", folder).out  # its raw files
     check(lrm("inspect", folder / "nowhere"), "there is no file")
 
 

@@ -76,8 +76,10 @@ def test_inspect_proposes_a_spec_that_prepares(lrm: Lrm, raw: Path, tmp_path: Pa
     found = lrm("inspect", raw / "part-1.csv", "--save", saved)
     assert found.code == 0, found.err
     spec = yaml.safe_load(saved.read_text())
-    assert spec["events"]["columns"] == {"user": "user", "item": "item"}  # 1000..1200 is no plausible time
-    spec["events"]["columns"]["timestamp"] = "time"
+    assert spec["events"]["columns"] == {"user": "user", "item": "item", "timestamp": "time"}
+    assert spec["timestamp_unit"] == "???"  # 1000 to 1200 may be anything
+    wrong = lrm("prepare", saved, "--out", tmp_path / "out")
+    assert (wrong.code, "still ??? at timestamp_unit" in wrong.err) == (1, True)
     spec["timestamp_unit"] = "s"
     saved.write_text(yaml.safe_dump(spec))
     assert lrm("prepare", saved, "--out", tmp_path / "out").code == 0

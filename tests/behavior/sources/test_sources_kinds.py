@@ -16,9 +16,9 @@ import pytest
 import zstandard
 
 from behavior.errors import UserError
+from behavior.guess.files import guess_file
 from behavior.sources import plan_input
 from behavior.sources.files import expand
-from behavior.sources.guess import guess_file
 from behavior.spec.dataset_spec import FileFormat
 from tests.behavior.logs import make_spec, read_log
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from behavior.config import parse_config
 from behavior.errors import UserError
 from behavior.flow.memory import prepare_tables
-from behavior.sources.guess import guess_file
-from behavior.spec.dataset_spec import DatasetSpec
+from behavior.guess.files import guess_file
+from behavior.spec.dataset_spec import DatasetSpec, load_spec
 from tests.behavior.logs import few, folder_of
 from tests.behavior.steps.test_events import torn
 
@@ -98,11 +98,16 @@ def test_latin_1_is_noticed() -> None:
     assert guess.columns[2].examples == ["café"]
 
 
-def test_without_a_user_or_item_there_is_no_proposal() -> None:
+def test_without_a_user_or_item_there_is_a_skeleton() -> None:
     with folder_of(log__csv="title,price\nfoo,2.5\nbar,3.5\n") as folder:
         guess = guess_file(folder / "log.csv")
-    assert guess.spec is None
-    assert "no column looks like the user" in guess.notes[0]
+        assert guess.open == ["events.columns.user", "events.columns.item"]
+        assert "no column looks like the user or the item" in guess.notes[0]
+        guess.save_spec(folder / "spec.yaml")
+        with pytest.raises(
+            UserError, match=r"not filled in: still \?\?\? at events.columns.user, events.col"
+        ):
+            load_spec(folder / "spec.yaml")
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "\ufeff"])
