@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from behavior.errors import UserError
 from behavior.shards.folder import ShardFolder
 from models.config import RunConfig
 from models.data.columns import Columns
@@ -82,6 +83,16 @@ def build_task(config: RunConfig, shards: ShardFolder, make_items: MakeItemTable
         make_items: makes the table of items, of the number of item ids and a width.
 
     Raises:
-        UserError: there is no such task, or a setting does not fit the data.
+        UserError: there is no such task, a setting does not fit the data, or the model does not fit into
+            memory.
     """
-    return task_kind(config.task.kind).build(config, shards, make_items)
+    try:
+        return task_kind(config.task.kind).build(config, shards, make_items)
+    except (MemoryError, OverflowError, RuntimeError, TypeError) as error:
+        if not any(word in str(error) for word in ("allocate", "verflow")):  # torch has no type for them
+            raise
+        raise UserError(
+            "the model of these settings does not fit into memory",
+            where=f"model.dim = {config.model.dim}, {shards.num_item_ids:,} item ids",
+            fix="choose a smaller model; 'train.item_table=sharded' divides the items among devices",
+        ) from error

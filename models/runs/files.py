@@ -10,7 +10,7 @@ from pathlib import Path
 
 from behavior.errors import UserError
 
-_NO_ROOM = "make room, then go on with --resume, or write to another folder with --out"
+_NO_ROOM = "make room and go on (lrm train: with --resume), or write to another folder with --out"
 
 
 def check_regular(path: Path) -> bool:
@@ -25,7 +25,9 @@ def check_regular(path: Path) -> bool:
         except (FileNotFoundError, NotADirectoryError):
             return False
     if not stat.S_ISREG(mode):
-        raise UserError(f"'{path.name}' is not a file", where=str(path), fix="put the run's own file back")
+        raise UserError(
+            f"'{path.name}' is not a file", where=str(path), fix="put a regular file in its place"
+        )
     return True
 
 
