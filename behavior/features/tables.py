@@ -14,6 +14,7 @@ from behavior.features.columns import canonical
 from behavior.features.coverage import feature_coverage
 from behavior.features.encode import Encoder
 from behavior.features.fitters import fitter_of
+from behavior.features.long_form import one_row_an_id
 from behavior.features.vocabulary import Vocabulary
 from behavior.shards.manifest import Coverage, FeatureEntry
 from behavior.spec.dataset_spec import Feature, FeatureTable
@@ -81,8 +82,8 @@ def encode_features(
 ) -> EncodedFeatures:
     """Join feature tables to a vocabulary, fit their features to the known ids, and encode them.
 
-    Where a table has an id twice, its first row counts. Several tables give different features, or the same
-    features for different domains.
+    Where a table has an id twice, its first row counts, or all of them (`rows_per_id`). Several tables give
+    different features, or the same features for different domains.
 
     Args:
         vocabulary: the known ids; ids of a table that are not among them are left out. Where the ids of
@@ -125,16 +126,20 @@ def _join(vocabulary: Vocabulary, table: FeatureTable, raw: pa.Table) -> _Joined
     if table.domain is not None:
         own = pc.equal(vocabulary.table.column("domain"), table.domain).to_numpy()
     ids = vocabulary.ids.filter(pa.array(own))
+    if table.rows_per_id == "all":
+        raw = one_row_an_id(table, raw, _keys(ids, raw.column("id").combine_chunks())[0])
     rows[own], found[own] = _rows_of(ids, raw.column("id").combine_chunks())
     return _Joined(table, raw, own, rows, found)
 
 
+def _keys(ids: pa.Array, table_ids: pa.Array) -> tuple[pa.Array, np.ndarray]:
+    """Ids of a table in the type of those of the log, and which of them are ids."""
+    return parse_integers(table_ids) if pa.types.is_integer(ids.type) else parse_text(table_ids)
+
+
 def _rows_of(ids: pa.Array, table_ids: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """Row of the table for each id, and whether there is one."""
-    if pa.types.is_integer(ids.type):
-        keys, good = parse_integers(table_ids)
-    else:
-        keys, good = parse_text(table_ids)
+    keys, good = _keys(ids, table_ids)
     kept = np.flatnonzero(good)
     # index_in gives the first match, so the first row of an id counts.
     found = pc.index_in(ids, value_set=keys.take(pa.array(kept)))

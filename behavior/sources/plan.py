@@ -111,7 +111,7 @@ def _look_at_parquet(source: EventSource, files: list[InputFile]) -> Iterator[_F
     def look(file: InputFile) -> _Footer | UnreadableFileError:
         try:
             with open_parquet(file.path) as parquet:
-                columns_of_parquet(parquet, source, wanted, file.path, set())
+                columns_of_parquet(parquet, source, wanted, file.path, set(source.list_columns))
                 return _Footer(row_group_sizes(parquet, file.path), integers_of_parquet(parquet, wanted))
         except UnreadableFileError as error:
             return error

@@ -16,13 +16,14 @@ from behavior.sources.blocks import TextFile, compression_of, iter_blocks, read_
 from behavior.sources.chunks import Chunk
 from behavior.sources.damage import DamagedFileError, UnreadableFileError, unreadable
 from behavior.sources.delimited import DelimitedReader, MultilineReader
+from behavior.sources.explode import exploded
 from behavior.sources.files import expand
 from behavior.sources.jsonl import IS_LIST, JsonLinesReader, as_text
 from behavior.sources.lines import ITEM, USER, SequenceLinesReader
 from behavior.sources.look import columns_of_parquet, columns_of_text
 from behavior.sources.parquet import open_parquet, read_row_groups
 from behavior.sources.raw import RawBatch, Reject
-from behavior.spec.dataset_spec import FeatureTable, FileFormat
+from behavior.spec.dataset_spec import EventSource, FeatureTable, FileFormat
 
 
 class _Reader(Protocol):
@@ -65,9 +66,11 @@ def read_chunk(
 
 
 def _as_asked(form: FileFormat, batch: RawBatch) -> RawBatch:
-    """A batch trimmed, and with the rows that the spec wants."""
+    """A batch trimmed, a row an event, and with the rows that the spec wants."""
     if form.trim:
         batch = replace(batch, columns={name: trimmed(column) for name, column in batch.columns.items()})
+    if isinstance(form, EventSource) and form.explode is not None:
+        batch = exploded(batch, form.explode)
     if form.where:
         kept = holding(form.where, batch.columns, batch.num_rows)
         batch = batch if kept.all() else batch.keep(kept)

@@ -14,7 +14,14 @@ from behavior.config import Config, did_you_mean, parse_config, read_yaml
 from behavior.errors import UserError
 from behavior.named import is_ready
 from behavior.spec.conditions import Condition
-from behavior.spec.events import BehaviorFrom, BehaviorRule, EventColumns, EventSource, checked_format
+from behavior.spec.events import (
+    BehaviorFrom,
+    BehaviorRule,
+    EventColumns,
+    EventSource,
+    Explode,
+    checked_format,
+)
 from behavior.spec.formats import FileFormat
 from behavior.spec.ready import names as ready_names
 from behavior.spec.ready import path_of
@@ -44,6 +51,7 @@ __all__ = [
     "DomainIds",
     "EventColumns",
     "EventSource",
+    "Explode",
     "Feature",
     "FeatureTable",
     "FileFormat",

@@ -31,6 +31,7 @@ from behavior.spec.dataset_spec import (
     DomainIds,
     EventColumns,
     EventSource,
+    Explode,
     Feature,
     FeatureTable,
     FileFormat,
@@ -95,7 +96,15 @@ columns: {user: customer, item: product, timestamp: time}
 behavior: buy
 timestamp_format: epoch_ns
 domain: books
+explode: {column: impressions, fields: [item, clicked], field_separator: "-"}
 features: [{name: device}, {name: price, kind: numeric, transform: log}]
+""",
+    Explode: """
+column: impressions
+fields: [item, clicked]
+separator: ","
+literal: true
+field_separator: "-"
 """,
     EventColumns: """
 user: customer_id
@@ -133,6 +142,7 @@ per_domain: true
 """,
     FeatureTable: """
 id: product
+rows_per_id: all
 domain: books
 features: [{name: brand}, {name: price, kind: numeric}]
 """,

@@ -11,6 +11,7 @@ from behavior.config import Config
 from behavior.spec.formats import FileFormat
 from behavior.spec.tables import Feature
 from behavior.spec.timestamps import time_format
+from behavior.spec.values import OneOrMany
 
 _RULE = re.compile(r"^\s*value\s*(>=|<=|==|!=|>|<)\s*(-?\d+(?:\.\d+)?)\s*$")
 
@@ -110,6 +111,35 @@ class BehaviorFrom(Config):
         return list(dict.fromkeys(names))
 
 
+class Explode(Config):
+    """A column that holds a list of events, such as the impressions of a page; each becomes a row."""
+
+    column: str
+    """The list column: text, or a list of JSON lines or Parquet. The other columns are repeated."""
+    fields: Annotated[list[str] | None, OneOrMany] = None
+    """Names of the columns that the parts of a value give, for use in `columns`, `behavior`, `features` and
+    `where`. Default: one part, under the name of the list column."""
+    separator: str = " "
+    """What separates the values, where the column is text."""
+    literal: bool = False
+    """Whether the values are written as a list of Python or JSON, such as `[6285, 194]`, instead."""
+    field_separator: str | None = None
+    """What separates the parts of a value, from the right: `-` in N55689-1."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Explode:
+        if not self.separator or self.field_separator == "":
+            raise ValueError("a separator must have at least one character")
+        if (len(self.fields or [""]) > 1) != (self.field_separator is not None):
+            raise ValueError("several fields need field_separator, and the other way round")
+        return self
+
+    @property
+    def list_separator(self) -> str | None:
+        """What separates the values; None where they are written as a list."""
+        return None if self.literal else self.separator
+
+
 def checked_format(value: str | None) -> str | None:
     """A `timestamp_format` that is one; for pydantic's `AfterValidator`."""
     if value is not None:
@@ -132,6 +162,8 @@ class EventSource(FileFormat):
     """How the timestamps of these files are written, where not as the spec's `timestamp_format` says."""
     domain: str | None = None
     """The domain of all events of these files; in all groups or in none."""
+    explode: Explode | None = None
+    """Where a row holds a list of events, such as impressions: the list column."""
     features: list[Feature] = []
     """Side features of events (context), such as place, price or device. Kinds: categorical, numeric or
     hashed. Groups may have different ones; what a group lacks is missing in its events."""
@@ -154,7 +186,20 @@ class EventSource(FileFormat):
         if self.domain is not None and self.columns.domain is not None:
             raise ValueError("give either domain or columns.domain")
         self._check_features()
+        self._check_explode()
         return self
+
+    def _check_explode(self) -> None:
+        if self.explode is None:
+            return
+        if self.kind == "sequences":
+            raise ValueError("lines of items have no columns: leave 'explode' out")
+        made = self.explode.fields or [self.explode.column]
+        used = self.all_columns()
+        if self.explode.column in used and self.explode.column not in made:
+            raise ValueError(f"explode: '{self.explode.column}' is a list: use its fields, {', '.join(made)}")
+        if not set(made) & set(used):
+            raise ValueError(f"explode: nothing reads its fields, {', '.join(made)}")
 
     def _check_features(self) -> None:
         names = [feature.name for feature in self.features]
@@ -168,6 +213,19 @@ class EventSource(FileFormat):
 
     def needed_columns(self) -> list[str]:
         """The columns to read, each once."""
+        used = self.all_columns()
+        if self.explode is None:
+            return used
+        made = self.explode.fields or [self.explode.column]
+        return [self.explode.column, *(name for name in used if name not in made)]
+
+    @property
+    def list_columns(self) -> dict[str, str | None]:
+        """The columns of the files that hold lists, with what separates their values."""
+        return {} if self.explode is None else {self.explode.column: self.explode.list_separator}
+
+    def all_columns(self) -> list[str]:
+        """The columns that the settings name, each once; those that `explode` makes among them."""
         wanted = [*self.columns.names(), self.behavior.column]
         wanted += [feature.source_column for feature in self.features]
         wanted += [condition.column for condition in self.where]

@@ -11,8 +11,9 @@ from behavior.config import Config
 
 LATER_FIELDS: dict[str, tuple[str, ...]] = {
     "DatasetSpec": ("min_coverage", "timestamp_format"),
-    "EventSource": ("timestamp_format",),
+    "EventSource": ("timestamp_format", "explode"),
     "Feature": ("literal", "number_format", "invalid"),
+    "FeatureTable": ("rows_per_id",),
     "FileFormat": ("trim", "where"),
 }
 """Class -> its fields that specs did not have from the first. At their defaults nothing changes."""

@@ -109,8 +109,12 @@ class FeatureTable(FileFormat):
     """A table of items or users with their features."""
 
     id: str | None = None
-    """Column of the item or user id, as the log writes it. Where an id has several rows, the first is used.
-    Required in all formats but json_map."""
+    """Column of the item or user id, as the log writes it. Where an id has several rows, see
+    `rows_per_id`. Required in all formats but json_map."""
+    rows_per_id: Literal["first", "all"] = "first"
+    """Which rows of an id are used, where it has several. all, for tables in long form (a row an item and
+    tag): the values of all its rows together for the kinds multi_categorical and text, and the first that is
+    there for the others."""
     domain: str | None = None
     """The domain whose ids these are: given where `domain_ids` is separate, and only there. Several tables
     may have the same features for different domains."""

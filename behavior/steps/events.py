@@ -90,7 +90,8 @@ def read_events(spec: DatasetSpec, plan: Plan, chunk: Chunk, file_name: str) -> 
     """
     source = spec.events[chunk.source]
     canonicalizer = Canonicalizer(spec, source, plan)
-    for raw in read_chunk(source, chunk, source.needed_columns(), integers=canonicalizer.integer_columns):
+    columns, integers = source.needed_columns(), canonicalizer.integer_columns
+    for raw in read_chunk(source, chunk, columns, source.list_columns, integers):
         yield canonicalizer.convert(raw, file_name)
 
 
@@ -140,6 +141,10 @@ class Canonicalizer:
         as_text = {self.source.behavior.column, names.domain, names.value}
         as_text |= {feature.source_column for feature in self.source.features}
         as_text |= {condition.column for condition in self.source.where}
+        as_text |= set(self.source.all_columns()) - set(
+            self.source.needed_columns()
+        )  # no columns of the files
+        as_text |= set(self.source.list_columns)
         as_text |= {name for name, kind in roles if kind != "integer"}
         return {name for name, kind in roles if name is not None and name not in as_text}
 
