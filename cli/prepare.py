@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from behavior.errors import UsageError
 from cli.console import print_json, print_table, progress_bars, say, warn
 from cli.interrupted import AGAIN, advised
+
+if TYPE_CHECKING:
+    from behavior.spec.dataset_spec import DatasetSpec
 
 _STAGES = {"read": "reading", "sort": "sorting", "write": "writing"}
 
@@ -29,13 +32,21 @@ def prepare(
     append: Annotated[
         list[str] | None,
         typer.Option(
-            help="Add event files to the data set in --out; 2=PATH: of the second group of the spec.",
+            help="Add event files to the data set in --out; 2=PATH: of the second group of the spec. Takes "
+            "--frozen where the spec standardizes or has quantiles, --full where it has k-core, minimum "
+            "counts or a cap: what is added would change old rows.",
             metavar="FILES",
         ),
     ] = None,
     full: Annotated[
         bool,
         typer.Option("--full", help="With --append and all files ever added: prepare from scratch."),
+    ] = False,
+    frozen: Annotated[
+        bool,
+        typer.Option(
+            "--frozen", help="With --append: keep means, deviations and quantiles of the first version."
+        ),
     ] = False,
     max_rejects: Annotated[
         str | None,
@@ -62,7 +73,7 @@ def prepare(
     from pipelines.prepare import prepare as run
     from pipelines.runner import RunnerOptions
 
-    _check_flags(append, full, overwrite)
+    _check_flags(append, full, frozen, overwrite)
     parsed, base = load_spec(spec, input_folder=input)
     if max_rejects is not None:
         parsed = parsed.model_copy(update={"max_rejects": _limit(max_rejects)})
@@ -80,7 +91,7 @@ def prepare(
         common["progress"] = progress
         with advised(AGAIN):
             if append:
-                result = run_append(parsed, base, out, append, full=full, **common)
+                result = run_append(parsed, base, out, append, full=full, frozen=frozen, **common)
             else:
                 result = run(parsed, base, out, overwrite=overwrite, **common)
     manifest = result.manifest
@@ -93,15 +104,32 @@ def prepare(
     if result.done_before:
         say(f"'{out}' already holds this data set: nothing to do")
     _print(manifest, out, time.perf_counter() - begin)
+    if not append:
+        _say_what_adding_takes(parsed)
 
 
-def _check_flags(append: list[str] | None, full: bool, overwrite: bool) -> None:
+def _check_flags(append: list[str] | None, full: bool, frozen: bool, overwrite: bool) -> None:
     if full and not append:
         raise UsageError("--full goes with --append", where="--full", fix="to redo a data set: --overwrite")
+    if frozen and (full or not append):
+        raise UsageError(
+            "--frozen goes with --append, and not with --full",
+            where="--frozen",
+            fix="leave it out: what is prepared from scratch is fitted afresh",
+        )
     if append and overwrite:
         raise UsageError(
             "--append adds to a data set, --overwrite replaces it", where="--append", fix="leave one out"
         )
+
+
+def _say_what_adding_takes(spec: DatasetSpec) -> None:
+    """Now, not on the day when there is more to add."""
+    from behavior.flow.previous import flag_for_adding, reasons_against
+
+    flag = flag_for_adding(spec)
+    if flag is not None:
+        say(f"to add to it, --append takes {flag}: {'; '.join(reasons_against(spec))}")
 
 
 def _limit(text: str) -> int | float:

@@ -23,6 +23,7 @@ def append(
     *,
     runner: RunnerOptions | None = None,
     full: bool = False,
+    frozen: bool = False,
     skip_bad_files: bool = False,
     progress: Progress | None = None,
 ) -> PrepareResult:
@@ -46,6 +47,8 @@ def append(
         runner: where to run; default: in this process.
         full: prepare everything afresh from the old and new files as they are now, for specs under which old
             rows change.
+        frozen: for specs with standardized features or quantiles: keep means, standard deviations and
+            quantiles as they are in the data set, those of its first version.
         skip_bad_files: as for `prepare`.
         progress: told how far a local job is.
 
@@ -64,6 +67,7 @@ def append(
             files,
             lambda wanted: make_plan(wanted, base, runner, skip_bad_files),
             full=full,
+            frozen=frozen,
             skip_bad_files=skip_bad_files,
         )
         if isinstance(addition, NothingToRead):

@@ -6,6 +6,7 @@ from typing import Any
 
 from behavior.features.encode import BucketEncoder, HashEncoder, NumberEncoder
 from behavior.features.fit import Fitter, Fixed, VocabularyFitter
+from behavior.features.frozen import FrozenFeature
 from behavior.features.moments import MomentsFitter
 from behavior.features.quantiles import QuantileFitter, SampleFitter
 from behavior.spec.dataset_spec import Feature
@@ -25,6 +26,8 @@ def fitter_of(feature: Feature, oov: int, *, by: str = "count", sampled: bool = 
         return VocabularyFitter(feature, oov, by)
     if feature.kind in ("hashed", "text"):
         return Fixed(HashEncoder(feature))
+    if isinstance(feature, FrozenFeature):
+        return Fixed(NumberEncoder(feature, feature.mean, feature.deviation))
     if feature.transform == "standardize":
         return MomentsFitter(feature)
     if feature.boundaries is not None:

@@ -11,10 +11,11 @@ import pyarrow as pa
 
 from behavior.errors import UserError
 from behavior.features.coverage import merged_coverage
+from behavior.features.frozen import frozen as frozen_spec
 from behavior.flow.manifest import build_manifest
 from behavior.flow.new_files import all_groups, found_files, group_files, not_there_yet, place, with_files
 from behavior.flow.preparation import Preparation, count_partitions
-from behavior.flow.previous import Previous, reasons_against
+from behavior.flow.previous import Previous, flag_for_adding, reasons_against
 from behavior.flow.totals import Summary
 from behavior.shards.commit import commit, mark, sweep
 from behavior.shards.damage import damaged
@@ -39,12 +40,14 @@ class Addition:
 
     Attributes:
         preparation: what is to be prepared.
+        spec: that the data set was made by; that of the preparation may be frozen.
         digest: of all input, old and new.
         old: the manifest of the data set as it is.
         entry: of the manifest's history; its counts are still to come.
     """
 
     preparation: Preparation
+    spec: DatasetSpec
     digest: str
     old: Manifest
     entry: HistoryEntry
@@ -63,7 +66,7 @@ class Addition:
         else:
             added = _difference(counts, old.counts)
         return build_manifest(
-            preparation.spec,
+            self.spec,
             self.digest,
             counts,
             summary.features,
@@ -100,6 +103,7 @@ def plan_addition(
     plan_of: PlanOf,
     *,
     full: bool = False,
+    frozen: bool = False,
     skip_bad_files: bool = False,
 ) -> Addition | NothingToRead:
     """Find out what is to be added to a data set, and claim its folder. See `pipelines.append.append`.
@@ -111,6 +115,7 @@ def plan_addition(
         files: paths or globs of the new files; see `group_files`.
         plan_of: plans the input.
         full: prepare everything from scratch, from the old and new files.
+        frozen: keep means, standard deviations and quantiles as they are.
         skip_bad_files: set event files aside that cannot be read at all.
 
     Raises:
@@ -120,10 +125,11 @@ def plan_addition(
     """
     shards = open_shards(out)
     old = shards.manifest
-    _check(spec, old, str(out), full)
+    _check(spec, old, str(out), full=full, frozen=frozen)
     added = with_files(spec, group_files(spec, files))
     found = found_files(added, base)
     check_output(out, [place(record, base)[1] for record in found])
+    used = spec
     new = not_there_yet(found, old, base, full)
     if not new:
         sweep(out)
@@ -136,15 +142,16 @@ def plan_addition(
     else:
         plan = _with_stored_types(plan_of(added), spec, shards)
         assert old.buckets is not None
-        partitions, previous = old.buckets, Previous.of(out, spec)
+        used = frozen_spec(spec, old) if frozen else spec
+        partitions, previous = old.buckets, Previous.of(out, used)
     if _added_before(old, plan.digest):
         sweep(out)
         return NothingToRead(old, True)
     entry, digest = _entry(old, new, plan.digest)
     check_output(out, [file.path for file in plan.files])
     mark(out, {"spec_digest": spec.digest(), "input_digest": digest})
-    preparation = Preparation(spec, base, plan, out, partitions, entry.version, previous, skip_bad_files)
-    return Addition(preparation, digest, old, entry)
+    preparation = Preparation(used, base, plan, out, partitions, entry.version, previous, skip_bad_files)
+    return Addition(preparation, spec, digest, old, entry)
 
 
 def _added_before(old: Manifest, digest: str) -> bool:
@@ -205,19 +212,22 @@ def _stored_type(table: pa.Table) -> str:
     return "integer" if pa.types.is_integer(table.schema.field("id").type) else "string"
 
 
-def _check(spec: DatasetSpec, old: Manifest, folder: str, full: bool) -> None:
+def _check(spec: DatasetSpec, old: Manifest, folder: str, *, full: bool, frozen: bool) -> None:
     if old.spec_digest != spec.digest():
         raise UserError(
             f"'{folder}' was made by another spec",
             where="SPEC",
             fix="use the spec it was made by, or prepare everything from scratch in another folder",
         )
-    reasons = [] if full else reasons_against(spec)
+    reasons = [] if full else reasons_against(spec, frozen=frozen)
     if reasons:
+        fix = "add --full, which prepares old and new files together from scratch"
+        if flag_for_adding(spec) == "--frozen":
+            fix = f"add --frozen, which keeps the numbers fitted for the first version; or {fix}"
         raise UserError(
             "nothing can be added under this spec, since old rows would change: " + "; ".join(reasons),
             where="--append",
-            fix="add --full, which prepares old and new files together from scratch",
+            fix=fix,
         )
     if old.buckets is None and not full:
         raise UserError(

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from behavior.features import MISSING, Encoder, restore
 from behavior.features.encode import VocabularyEncoder
+from behavior.features.frozen import is_fitted
 from behavior.features.vocabulary import COUNT_COLUMNS, IdCounts, Vocabulary
 from behavior.shards.damage import damaged
 from behavior.shards.folder import ShardFolder, check_columns, open_shards
@@ -31,8 +32,13 @@ from behavior.steps.sequences import USER, flat, nest, offsets_of
 from behavior.steps.stats import SequenceStats
 
 
-def reasons_against(spec: DatasetSpec) -> list[str]:
-    """Why nothing can be added to data sets of a spec: settings under which old rows would change."""
+def reasons_against(spec: DatasetSpec, *, frozen: bool = False) -> list[str]:
+    """Why nothing can be added to data sets of a spec: settings under which old rows would change.
+
+    Args:
+        spec: the dataset spec.
+        frozen: whether means, standard deviations and quantiles stay those of the first version.
+    """
     filters, limits = spec.filters, spec.vocabulary
     reasons = {
         "filters.k_core and minimum counts: events left out before would come back": filters.minimum_counts
@@ -49,15 +55,23 @@ def reasons_against(spec: DatasetSpec) -> list[str]:
         ("users", spec.user_features),
         ("events", spec.event_features),
     ):
-        found += [f"feature '{f.name}' of {role}: {why}" for f in features if (why := _reason(f))]
+        asked = [feature for feature in features if not (frozen and is_fitted(feature))]
+        found += [f"feature '{f.name}' of {role}: {why}" for f in asked if (why := _reason(f))]
     return found
 
 
+def flag_for_adding(spec: DatasetSpec) -> str | None:
+    """The flag that `--append` takes under a spec: `--frozen` or `--full`; None where it takes none."""
+    if not reasons_against(spec):
+        return None
+    return "--full" if reasons_against(spec, frozen=True) else "--frozen"
+
+
 def _reason(feature: Feature) -> str | None:
-    if feature.kind == "numeric" and feature.transform == "standardize":
-        return "transform: standardize depends on all values"
-    if feature.quantiles is not None:
-        return "quantiles depend on all values"
+    if is_fitted(feature):
+        return (
+            f"{'quantiles depend' if feature.quantiles else 'transform: standardize depends'} on all values"
+        )
     if feature.min_count > 1 or feature.max_size is not None:
         return "min_count and max_size depend on all values"
     return None
