@@ -22,6 +22,16 @@ class Config(pydantic.BaseModel):
 
 
 ConfigT = TypeVar("ConfigT", bound=Config)
+
+
+class BadValueError(ValueError):
+    """What a validator raises that can advise: `fix` becomes that of the `UserError`."""
+
+    def __init__(self, what: str, *, fix: str) -> None:
+        super().__init__(what)
+        self.fix = fix
+
+
 _FEW = 3
 """Sections that have a key: of more it cannot be guessed which one is meant."""
 
@@ -47,7 +57,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Advice for an unknown name: the nearest known one, else the whole list."""
     names = list(known)
     close = nearest(name, names)
-    return f"did you mean '{close}'?" if close else f"known: {', '.join(sorted(names))}"
+    return f"did you mean '{close}'?" if close else f"known: {', '.join(sorted(names))}."
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -153,7 +163,10 @@ def _as_user_error(cls: type[Config], problem: Any, place: str | Callable[[str],
     subject = f"'{key}': " if key else ""
     shown = problem.get("input")
     got = f" (got {shown!r})" if isinstance(shown, str | int | float | bool) else ""
-    return UserError(f"{subject}{message}{got}", where=where)
+    cause = problem.get("ctx", {}).get("error")
+    if isinstance(cause, BadValueError):
+        return UserError(f"{subject}{message}", where=where, fix=cause.fix)
+    return UserError(f"{subject}{message.removesuffix('.')}{got}", where=where)
 
 
 def _key_meant(cls: type[Config], location: list[Any]) -> str:

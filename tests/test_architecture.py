@@ -5,15 +5,16 @@ from __future__ import annotations
 import ast
 import re
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
 from models.backbones.kinds import BACKBONES
 from models.inputs.layout import LAYOUTS
-from models.losses.config import LossKind
 from models.losses.formulas import FORMULAS
+from models.losses.kinds import LOSSES
 from models.tasks import registry
+from tests.models.losses.loss_oracle import ORACLES
 from tests.pages import DOCS, run_page
 from tests.source import Source
 from tests.test_rooms import ROOMS
@@ -50,7 +51,7 @@ def test_its_tables_have_every_room_in_order() -> None:
 
 
 def test_its_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tables: list[dict[str, Any]] = [BACKBONES, LAYOUTS, FORMULAS, registry._KINDS]
+    tables: list[dict[str, Any]] = [BACKBONES, LAYOUTS, FORMULAS, LOSSES, registry._KINDS]
     before = [dict(table) for table in tables]
     try:
         _, outputs = run_page("architecture.md", tmp_path, monkeypatch)
@@ -65,7 +66,7 @@ def test_its_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_losses_are_named_in_both_places() -> None:
     """Settings are read without torch, so that they cannot look at the formulas."""
-    assert set(get_args(LossKind)) == {"full_softmax", *FORMULAS}
+    assert set(LOSSES) == {"full_softmax", *FORMULAS} == set(ORACLES)
 
 
 def test_every_kind_of_backbone_is_one_file_and_one_line() -> None:

@@ -39,7 +39,7 @@ ROOMS: dict[str, list[str]] = {
         *("flow", "guess", "datasets", "synthetic", "summary"),
     ],
     "models": [
-        *("gpu", "attention", "layers", "data", "distributed", "inputs", "backbones"),
+        *("registered.py", "gpu", "attention", "layers", "data", "distributed", "inputs", "backbones"),
         *("losses", "optim", "evaluation", "tasks", "runs", "recipes", "config.py", "build.py"),
         *("serving", "evaluate_run.py", "training", "experiments"),
     ],

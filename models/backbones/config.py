@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from behavior.config import Config, did_you_mean
+from behavior.config import Config
 from models.attention.kinds import DecayKind
 from models.backbones.consistency import contradictions
 from models.backbones.kinds import BACKBONES
@@ -20,6 +20,7 @@ from models.layers.kinds import (
     published_width,
 )
 from models.layers.settings import BlockSettings
+from models.registered import bad_name
 
 
 class BackboneConfig(Config):
@@ -90,7 +91,7 @@ class BackboneConfig(Config):
     @classmethod
     def _exists(cls, kind: str) -> str:
         if kind not in BACKBONES:
-            raise ValueError(f"no such backbone; {did_you_mean(kind, BACKBONES)}")
+            raise bad_name("backbone", kind, BACKBONES, "add it to models.backbones.kinds.BACKBONES")
         return kind
 
     @model_validator(mode="after")

@@ -7,13 +7,12 @@ from typing import Protocol
 
 from torch import Tensor
 
-from behavior.config import did_you_mean
-from behavior.errors import UserError
 from models.attention.masks import Causal
 from models.data.batch import PackedBatch
 from models.data.columns import Columns
 from models.data.declared import CORE
 from models.inputs.tokens import Tokens
+from models.registered import unknown_name
 
 EventVectors = Mapping[str, Tensor]
 """Vectors of events by what they are of, in the order in which they are added up, [events, dim] each: `item`;
@@ -96,7 +95,6 @@ def make_layout(name: str, dim: int) -> Layout:
         UserError: there is no such layout; names the nearest.
     """
     if name not in LAYOUTS:
-        raise UserError(
-            f"there is no layout '{name}'", where="embedding.layout", fix=did_you_mean(name, LAYOUTS)
-        )
+        register = "add it to models.inputs.layout.LAYOUTS"
+        raise unknown_name("layout", name, LAYOUTS, register, where="embedding.layout")
     return LAYOUTS[name](dim)

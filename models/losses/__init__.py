@@ -14,7 +14,7 @@ from behavior.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from models.losses.config import LossConfig
-    from models.losses.formulas import binary_cross_entropy, gbce_power, sampled_softmax
+    from models.losses.formulas import binary_cross_entropy, gbce_power, register_loss, sampled_softmax
     from models.losses.retrieval import ItemVectors, RetrievalLoss
 else:  # settings are read without torch
     __getattr__, __dir__ = lazy_exports(
@@ -25,6 +25,7 @@ else:  # settings are read without torch
             "RetrievalLoss": "retrieval",
             "binary_cross_entropy": "formulas",
             "gbce_power": "formulas",
+            "register_loss": "formulas",
             "sampled_softmax": "formulas",
         },
     )
@@ -35,5 +36,6 @@ __all__ = [
     "RetrievalLoss",
     "binary_cross_entropy",
     "gbce_power",
+    "register_loss",
     "sampled_softmax",
 ]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from behavior.config import Config
+from models.losses.kinds import LOSSES
+from models.registered import bad_name
 
 
 class NegativesConfig(Config):
@@ -39,18 +41,12 @@ class NegativesConfig(Config):
     )
 
 
-LossKind = Literal["sampled_softmax", "full_softmax", "bce", "gbce"]
-"""All but full_softmax are formulas of `models.losses.formulas.FORMULAS`, which a test holds."""
-
-
 class LossConfig(Config):
     """The training loss."""
 
-    kind: LossKind = Field(
+    kind: str = Field(
         "sampled_softmax",
-        description="sampled_softmax: cross-entropy over the target and sampled negatives; full_softmax: "
-        "over all known items; bce: binary cross-entropy (SASRec); gbce: bce calibrated for the number of "
-        "negatives (gSASRec)",
+        description="; ".join(f"{name}: {kind.description}" for name, kind in LOSSES.items()),
     )
     temperature: float = Field(0.05, gt=0.0, description="softmax temperature: scores are divided by it")
     normalize: bool = Field(
@@ -77,10 +73,17 @@ class LossConfig(Config):
         NegativesConfig(), description="negative sampling, for every loss but the full softmax"
     )
 
+    @field_validator("kind")
+    @classmethod
+    def _exists(cls, kind: str) -> str:
+        if kind not in LOSSES:
+            raise bad_name("loss", kind, LOSSES, "call models.losses.register_loss")
+        return kind
+
     @model_validator(mode="after")
     def _settings_agree(self) -> LossConfig:
         negatives = self.negatives
-        if not self.kind.endswith("softmax"):
+        if not LOSSES[self.kind].softmax:
             if self.label_smoothing:
                 raise ValueError(f"label_smoothing belongs to the softmaxes; set it to 0 for {self.kind}")
             if negatives.logq:

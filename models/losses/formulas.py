@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from models.losses.kinds import LOSSES, LossKind
+
 
 def sampled_softmax(
     positive: Tensor,
@@ -110,3 +112,19 @@ def _cross_entropy(scored: Scored) -> Tensor:
 
 FORMULAS: dict[str, Formula] = {"sampled_softmax": _softmax, "bce": _cross_entropy, "gbce": _cross_entropy}
 """Losses with negative sampling, by the name in `loss.kind`."""
+
+
+def register_loss(name: str, formula: Formula, description: str = "", *, softmax: bool = False) -> Formula:
+    """Make a loss with negative sampling known to `loss.kind`, in place of one of the same name.
+
+    Every process that reads its settings must do so first; see `models.tasks.registry.register_task`.
+
+    Args:
+        name: in `loss.kind`.
+        formula: the loss of each position.
+        description: in a few words.
+        softmax: whether it takes label smoothing and the logQ correction.
+    """
+    FORMULAS[name] = formula
+    LOSSES[name] = LossKind(description, softmax)
+    return formula

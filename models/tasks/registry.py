@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from behavior.config import did_you_mean
 from behavior.errors import UserError
 from models.evaluation.metrics import metric_names
+from models.registered import unknown_name
 
 if TYPE_CHECKING:  # settings are read without torch
     from behavior.shards.folder import ShardFolder
@@ -63,11 +63,7 @@ def task_kind(name: str) -> TaskKind:
         UserError: there is none; names the nearest.
     """
     if name not in _KINDS:
-        raise UserError(
-            f"there is no task '{name}'",
-            where="task.kind",
-            fix=f"{did_you_mean(name, _KINDS)} A task of your own: call models.tasks.register_task first",
-        )
+        raise unknown_name("task", name, _KINDS, "call models.tasks.register_task", where="task.kind")
     return _KINDS[name]
 
 

@@ -47,7 +47,7 @@ def test_a_misspelt_key_is_the_message_even_where_it_makes_another_one_missing()
 
 
 def test_an_unknown_key_that_is_like_nothing_lists_all() -> None:
-    with pytest.raises(UserError, match="known: deep, leaf, leaves, maybe, name"):
+    with pytest.raises(UserError, match="known: deep, leaf, leaves, maybe, name\\."):
         parse_config(Tree, {"name": "x", "zzzzzz": 1}, where="f")
 
 
@@ -70,7 +70,7 @@ def test_a_configuration_cannot_be_changed() -> None:
 def test_nearest() -> None:
     assert nearest("buyy", ["buy", "cart"]) == "buy"
     assert nearest("xyz", ["buy", "cart"]) is None
-    assert did_you_mean("xyz", ["cart", "buy"]) == "known: buy, cart"
+    assert did_you_mean("xyz", ["cart", "buy"]) == "known: buy, cart."
 
 
 def test_overrides_are_yaml_and_leave_the_rest_alone() -> None:

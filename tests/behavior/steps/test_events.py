@@ -159,7 +159,7 @@ def test_behaviors_of_a_column_with_renaming_filtering_and_rejecting() -> None:
     assert (got.read, got.filtered) == (6, 1)
     assert got.reasons == [
         (5, "behavior 'crat' is not in the spec; did you mean 'cart'?"),
-        (6, "behavior (empty) is not in the spec; known: 4, buy, cart, fav, pv"),
+        (6, "behavior (empty) is not in the spec; known: 4, buy, cart, fav, pv."),
     ]
 
 

@@ -326,7 +326,10 @@ def test_other_biases_need_no_times(bias: Any) -> None:
         ({"norm": "none", "final_norm": True}, "final_norm is on, and norm is none"),
         ({"hidden_dropout": 1.0}, "'hidden_dropout'"),
         ({"block": 3}, "unknown key 'block'"),
-        ({"kind": "bert"}, "'kind'"),
+        (
+            {"kind": "bert"},
+            "'kind': there is no backbone 'bert'",
+        ),
     ],
 )
 def test_settings_that_do_not_fit_are_errors(values: dict[str, Any], message: str) -> None:

@@ -26,6 +26,7 @@ from models.tasks.loss_batch import LossBatch
 from models.tasks.retrieval import RetrievalModel, RetrievalObjective
 from tests.models.distributed.threads import together
 from tests.models.inputs.test_embedding import make_catalog
+from tests.models.losses.loss_oracle import ORACLES
 
 # Items 2 to 4. The second process has events and nothing to predict, the third one not even events.
 BATCHES = [([[2, 3, 4, 2], [1, 3, 2]], True), ([[4, 4, 3]], False), ([], False), ([[3, 2], [4, 2, 2]], True)]
@@ -79,11 +80,10 @@ def negatives(source: str, sharing: str, count: int = 2) -> dict[str, Any]:
     [
         {"kind": "full_softmax", "label_smoothing": 0.1},
         {"kind": "sampled_softmax", "negatives": negatives("catalog", "batch", count=5)},
-        {"kind": "sampled_softmax", "negatives": negatives("catalog", "position")},
+        *({"kind": kind, "negatives": negatives("catalog", "position")} for kind in ORACLES),
         {"kind": "sampled_softmax", "negatives": negatives("in_batch", "batch") | {"logq": True}},
         {"kind": "sampled_softmax", "negatives": negatives("mixed", "position")},
         {"kind": "bce", "negatives": negatives("mixed", "batch")},
-        {"kind": "gbce", "negatives": negatives("catalog", "position")},
     ],
     ids=lambda loss: f"{loss['kind']}-{'-'.join(str(v) for v in loss.get('negatives', {}).values())}",
 )

@@ -246,7 +246,7 @@ def test_an_unknown_layout_is_an_error_that_names_the_nearest() -> None:
     with pytest.raises(UserError, match="no layout 'events'") as caught:
         make_layout("events", DIM)
     assert caught.value.where == "embedding.layout"
-    assert "did you mean 'event'" in (caught.value.fix or "")
+    assert "did you mean 'event'? A layout of your own: add it to" in (caught.value.fix or "")
 
 
 class TwiceTheTime(OneTokenPerEvent):

@@ -1,4 +1,5 @@
-"""Losses the slow obvious way: one score at a time, from the formulas; shares no code with the package.
+"""Losses the slow obvious way: one score at a time, from the formulas; shares no code with the package
+but its settings.
 
 All in float64, and differentiable by autograd. A position's negatives are `(rank, times)`: an item, and how
 often it is expected among them (1 where that is not to be corrected).
@@ -6,10 +7,12 @@ often it is expected among them (1 where that is not to be corrected).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+
+from models.losses import LossConfig
 
 Negatives = Sequence[Sequence[tuple[int, float]]]
 
@@ -65,3 +68,31 @@ def binary(
                 terms.append(-(1.0 - ((q * items[rank]).sum() / temperature).sigmoid()).log())
         total = total + sum(terms) / len(terms)
     return total / len(target)
+
+
+def _calibrated(
+    query: Tensor, items: Tensor, target: Sequence[int], negatives: Negatives, config: LossConfig
+) -> Tensor:
+    """beta = alpha * (t * (1 - 1 / alpha) + 1 / alpha), alpha the share of the other items that is drawn."""
+    alpha = config.negatives.count / (len(items) - 1)
+    beta = alpha * (config.calibration * (1 - 1 / alpha) + 1 / alpha)
+    return binary(query, items, target, negatives, config.temperature, beta)
+
+
+Oracle = Callable[[Tensor, Tensor, Sequence[int], Negatives, LossConfig], Tensor]
+"""The mean loss of queries [positions, dim], items [items, dim], the rank of each position's target, its
+negatives, and the settings."""
+
+ORACLES: dict[str, Oracle] = {
+    "full_softmax": lambda query, items, target, _, config: softmax_over_all(
+        query, items, target, config.temperature, config.label_smoothing
+    ),
+    "sampled_softmax": lambda query, items, target, negatives, config: softmax_over_some(
+        query, items, target, negatives, config.temperature, config.label_smoothing
+    ),
+    "bce": lambda query, items, target, negatives, config: binary(
+        query, items, target, negatives, config.temperature
+    ),
+    "gbce": _calibrated,
+}
+"""By `loss.kind`, every kind: the tests of losses go through them all."""

@@ -13,8 +13,17 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from behavior.config import parse_config
 from behavior.errors import UserError
 from models.config import load_config
-from models.losses import ItemVectors, LossConfig, RetrievalLoss, chunks, gbce_power
+from models.losses import (
+    ItemVectors,
+    LossConfig,
+    RetrievalLoss,
+    chunks,
+    formulas,
+    gbce_power,
+    register_loss,
+)
 from models.losses.drawn import scores_of_rows
+from models.losses.kinds import LOSSES
 from models.losses.negatives import NegativeSampler
 from tests.models.largest import LargestTensor
 from tests.models.losses import loss_oracle as oracle
@@ -31,12 +40,9 @@ SOURCES = [
     for logq in (False, True)
 ]
 KINDS: list[dict[str, Any]] = [
-    {"kind": "full_softmax"},
-    {"kind": "sampled_softmax"},
+    *({"kind": kind, "negatives": {"count": 3}} for kind in oracle.ORACLES),
     {"kind": "sampled_softmax", "negatives": {"sharing": "batch", "popularity_power": 1.0, "logq": True}},
     {"kind": "sampled_softmax", "negatives": {"source": "mixed", "logq": True}, "label_smoothing": 0.1},
-    {"kind": "bce"},
-    {"kind": "gbce", "negatives": {"count": 3}},
 ]
 
 
@@ -100,6 +106,18 @@ def compare(found: Tensor, expected: Tensor, vectors: Vectors) -> None:
         strict=True,
     ):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda config: str(list(config.values())))
+def test_every_loss_is_its_formula(vectors: Vectors, kind: dict[str, Any]) -> None:
+    query, items, target = vectors
+    loss = make_loss(**kind)
+    torch.manual_seed(1)
+    drawn = negatives_of(loss, target)
+    torch.manual_seed(1)
+    found = loss(query, target, lookup(items))
+    expected = oracle.ORACLES[loss.config.kind](query, items, target.tolist(), drawn, loss.config)
+    compare(found, expected, vectors)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
@@ -342,3 +360,36 @@ def test_settings_from_before_there_were_more_mean_the_same() -> None:
         "negatives": {"count": 128, "sharing": "position", "popularity_power": 0.0, "logq": False},
     }
     assert parse_config(LossConfig, before, where="") == LossConfig()
+
+
+def test_a_loss_of_somebody_else_is_registered_and_used(
+    vectors: Vectors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How far the mean negative is above the positive; and it may be one that takes label smoothing."""
+    for table in (formulas.FORMULAS, LOSSES):
+        monkeypatch.setitem(table, "margin", None)  # to be taken away again
+    register_loss("margin", lambda scored: scored.negative.mean(1) - scored.positive, "mean margin")
+    query, items, target = vectors
+    loss = make_loss(kind="margin", temperature=0.5)
+    torch.manual_seed(1)
+    drawn = negatives_of(loss, target)
+    torch.manual_seed(1)
+    found = loss(query, target, lookup(items))
+    scores = (query @ items.T).tolist()
+    expected = [
+        sum(row[rank] for rank, _ in against) / len(against) - row[t]
+        for row, t, against in zip(scores, target.tolist(), drawn, strict=True)
+    ]
+    assert found.item() == pytest.approx(sum(expected) / POSITIONS / 0.5)
+    with pytest.raises(UserError, match="label_smoothing belongs to the softmaxes"):
+        load_config("default", ["loss.kind=margin", "loss.label_smoothing=0.1"])
+    register_loss("margin", formulas.FORMULAS["margin"], softmax=True)
+    load_config("default", ["loss.kind=margin", "loss.label_smoothing=0.1"])
+
+
+def test_an_unknown_loss_names_the_nearest_and_says_how_to_register() -> None:
+    with pytest.raises(UserError, match=r"'loss\.kind': there is no loss 'sampled_sofmax'") as caught:
+        load_config("default", ["loss.kind=sampled_sofmax"])
+    assert "did you mean 'sampled_softmax'?" in (caught.value.fix or "")
+    assert "models.losses.register_loss" in (caught.value.fix or "")
+    assert "models.evaluate" in (caught.value.fix or "")

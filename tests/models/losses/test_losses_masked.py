@@ -51,6 +51,18 @@ def with_all_draws(loss: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any
     return loss, kept
 
 
+@pytest.mark.parametrize("kind", KINDS, ids=named)
+def test_every_loss_is_that_of_the_positions_kept(
+    vectors: Vectors, kind: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query, items, target = vectors
+    loss, kept = with_all_draws(make_loss(**kind), monkeypatch)
+    drawn = negatives_of(kept, target[KEPT])
+    found = loss(query, target, lookup(items), mask=MASK)
+    expected = oracle.ORACLES[loss.config.kind](query[KEPT], items, target[KEPT].tolist(), drawn, loss.config)
+    compare(found, expected, vectors)
+
+
 @pytest.mark.parametrize("scores", [9, 1 << 20])
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 @pytest.mark.parametrize("negatives", SOURCES, ids=named)

@@ -25,6 +25,7 @@ from models.training.captured_step import CapturedStepper, captures_steps
 from models.training.step import Stepper
 from tests.models.attention.reading_kernel import KERNELS_AND_READING
 from tests.models.distributed.threads import one_of
+from tests.models.losses.loss_oracle import ORACLES
 from tests.models.training.test_training_steps import batches, blank_targets, task_of
 from tests.models.training.training_runs import circle, settings
 
@@ -122,12 +123,11 @@ def test_padding_changes_no_loss_and_no_weight(
 @pytest.mark.parametrize(
     "changes",
     [
-        ["loss.negatives.count=5"],
+        *([f"loss.kind={kind}", "loss.negatives.count=5"] for kind in ORACLES),
         ["loss.negatives.count=5", "loss.negatives.sharing=batch", "loss.label_smoothing=0.1"],
         ["loss.negatives.source=in_batch", "loss.negatives.logq=true"],
         ["loss.negatives.source=mixed", "loss.negatives.logq=true", "loss.negatives.count=5"],
         ["loss.kind=bce", "loss.negatives.count=1", "loss.normalize=false", "loss.temperature=1"],
-        ["loss.kind=gbce", "loss.negatives.count=5"],
         ["embedding.behaviors=add", "embedding.query_behavior=add"],
         ["optimizer.weight_decay=0.1", "optimizer.decay_on=linear", "optimizer.clip_norm=1"],
         ["optimizer.item_table=rowwise_adagrad", "optimizer.item_learning_rate=0.1"],
