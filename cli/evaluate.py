@@ -57,7 +57,7 @@ def evaluate(
         Path | None, typer.Option(help="Another run on the same data, for a paired comparison of users.")
     ] = None,
     per_user: Annotated[
-        Path | None, typer.Option(help="Write the rank of every target to this Parquet file.")
+        Path | None, typer.Option(help="Write the rank of every target to this file: .parquet, .csv or .tsv.")
     ] = None,
     baselines: Annotated[
         bool, typer.Option("--baselines", help="Evaluate popularity and a first-order Markov chain, too.")

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from behavior.config import parse_config
-from behavior.errors import UserError
 from behavior.shards.storage import FolderLike
 from models.build import sequences_of
 from models.evaluation.baselines import BASELINES, evaluate_baseline
 from models.evaluation.config import EvaluationConfig
-from models.evaluation.rankings_table import write_rankings
+from models.evaluation.rankings_table import check_rankings_path, write_rankings
 from models.evaluation.report import as_rankings, compare
 from models.evaluation.targets import Split
 from models.gpu.config import DeviceName
@@ -45,7 +44,7 @@ def evaluate(
         baselines: evaluate baselines under the same protocol: True for all, or names out of
             `models.evaluation.baselines.BASELINES`.
         against: another run on the same data, to be compared user by user.
-        per_user: a Parquet file to which the rank of every target is written.
+        per_user: a file to which the rank of every target is written: .parquet, .csv or .tsv.
         settings: of the section `evaluation`, in place of the run's: `cutoffs`, `exclude_seen`, `by`,
             `bootstrap`, `batch_size`; None leaves one as it is.
 
@@ -57,10 +56,8 @@ def evaluate(
         UserError: the folder is not a run, it has no checkpoint yet, the data is not what the model was
             trained on or cannot be broken down as asked, or the model does not fit on the device.
     """
-    if per_user is not None and not Path(per_user).absolute().parent.is_dir():
-        raise UserError(
-            f"there is no folder '{Path(per_user).parent}'", where="--per-user", fix="make it first"
-        )
+    if per_user is not None:
+        check_rankings_path(Path(per_user))
     ours = judge_run(run, split, data=data, checkpoint=checkpoint, device=device, **settings)
     result = ours.report()
     if against is not None:

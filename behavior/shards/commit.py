@@ -142,10 +142,11 @@ def _finished(
     if {"spec_digest": manifest.spec_digest, "input_digest": manifest.input_digest} != digests:
         if replacing:
             return None
-        what = "of another spec" if manifest.spec_digest != digests["spec_digest"] else "of other input files"
-        raise UserError(
-            f"'{out}' holds a data set {what}", where="--out", fix="name another folder, or add --overwrite"
-        )
+        what, fix = "of another spec", "name another folder, or add --overwrite"
+        if manifest.spec_digest == digests["spec_digest"]:
+            what = "of other input files"
+            fix = "to add new files to it: --append FILES; to replace it: --overwrite; or name another folder"
+        raise UserError(f"'{out}' holds a data set {what}", where="--out", fix=fix)
     return open_shards(out).manifest
 
 

@@ -7,17 +7,39 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
-from behavior.errors import UserError
+from behavior.errors import UsageError, UserError
+from behavior.files import write_whole
 from behavior.shards.folder import ShardFolder
 from behavior.shards.row_groups import RowGroupReader
 from models.data.sequences import Int64Array
 from models.evaluation.report import RankingEvaluation
 
+_PARQUET = (".parquet", ".pq", "")
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+
+
+def check_rankings_path(path: Path) -> None:
+    """Say what is wrong with the name of a file for ranks before anything is computed.
+
+    Raises:
+        UsageError: the name ends otherwise than a file that can be written.
+        UserError: there is no such folder.
+    """
+    if path.suffix.lower() not in (*_PARQUET, *_DELIMITERS):
+        raise UsageError(
+            f"ranks cannot be written as '{path.suffix}'",
+            where="--per-user",
+            fix="let the name end in .parquet, .csv or .tsv",
+        )
+    if not path.absolute().parent.is_dir():
+        raise UserError(f"there is no folder '{path.parent}'", where="--per-user", fix="make it first")
+
 
 def write_rankings(evaluation: RankingEvaluation, path: Path) -> None:
-    """Write every target's rank to a Parquet file.
+    """Write every target's rank to a file, whole or not at all: CSV (.csv), tab-separated (.tsv) or Parquet.
 
     Columns: `user` (the id as in the log; with `user_domain`, a name, where user ids are separate), `item`
     (as in the log; null for an unknown item), `behavior` (name), `position` (of the target in the user's
@@ -38,10 +60,12 @@ def write_rankings(evaluation: RankingEvaluation, path: Path) -> None:
         "history": pa.array(rankings.history),
         "rank": pa.array(np.where(miss, 0, rankings.rank).astype(np.int64), mask=miss),
     }
-    try:
-        pq.write_table(pa.table(columns), path)
-    except OSError as error:
-        raise UserError(f"the rankings cannot be written: {error}", where=str(path)) from None
+    content, delimiter = pa.BufferOutputStream(), _DELIMITERS.get(path.suffix.lower())
+    if delimiter is None:
+        pq.write_table(pa.table(columns), content)
+    else:
+        pc.write_csv(pa.table(columns), content, pc.WriteOptions(delimiter=delimiter))
+    write_whole(path, content.getvalue().to_pybytes(), "--per-user")
 
 
 def _users(rows: Int64Array, shards: ShardFolder) -> dict[str, Any]:

@@ -108,7 +108,7 @@ def load_model(
     saved = load_checkpoint(path)
     position_in(saved, path)
     config = parse_config(RunConfig, saved.config, where=str(path))
-    shards = open_shards(data or folder.data)
+    shards = _open_data(data, folder.data)
     _check_data(saved.dataset, shards)
     task = build_task(config, shards)
     load_weights(task.model, saved.model, path)
@@ -129,6 +129,19 @@ def memory_errors_told(task: Task) -> Iterator[None]:
         ) from error
 
 
+def _open_data(data: FolderLike | None, trained_on: str) -> ShardFolder:
+    if data is not None:
+        return open_shards(data)
+    try:
+        return open_shards(trained_on)
+    except UserError as error:
+        raise UserError(
+            f"{error.what}: the run was trained on the data set that was there",
+            where=error.where or str(trained_on),
+            fix="if it has moved, say where it is now: --data DIR",
+        ) from None
+
+
 def _check_data(dataset: dict[str, Any], shards: ShardFolder) -> None:
     found = dataset_of(shards)
     if found == dataset:
@@ -141,5 +154,5 @@ def _check_data(dataset: dict[str, Any], shards: ShardFolder) -> None:
     raise UserError(
         f"the model was trained on another data set: {'; '.join(differing)}",
         where=shards.where(),
-        fix="name the data set it was trained on",
+        fix="name the data set it was trained on: --data DIR",
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -93,3 +95,31 @@ def test_ranks_of_users_are_written(lrm: Lrm, run: Path, tmp_path: Path) -> None
     nowhere = lrm("evaluate", run, "--per-user", tmp_path / "no" / "ranks.parquet")
     assert nowhere.code == 1
     assert "there is no folder" in nowhere.err
+
+
+@pytest.mark.parametrize(("name", "delimiter"), [("ranks.csv", ","), ("ranks.TSV", "\t")])
+def test_ranks_of_users_as_text(lrm: Lrm, run: Path, tmp_path: Path, name: str, delimiter: str) -> None:
+    assert lrm("evaluate", run, "--per-user", tmp_path / name).code == 0
+    assert lrm("evaluate", run, "--per-user", tmp_path / "ranks.parquet").code == 0
+    expected = pq.read_table(tmp_path / "ranks.parquet")
+    with (tmp_path / name).open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file, delimiter=delimiter))
+    assert list(rows[0]) == expected.column_names
+    for column in ("user", "item", "rank"):
+        texts = ["" if value is None else str(value) for value in expected[column].to_pylist()]
+        assert [row[column] for row in rows] == texts
+    wrong = lrm("evaluate", run, "--per-user", tmp_path / "ranks.json")
+    assert wrong.code == 2
+    assert "let the name end in .parquet, .csv or .tsv" in wrong.err
+
+
+def test_a_data_set_that_has_moved(lrm: Lrm, shards: Path, tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    shutil.copytree(shards, here)
+    assert lrm("train", "--data", here, "--out", tmp_path / "run", "--epochs", 1, *SMALL).code == 0
+    here.rename(there)
+    found = lrm("evaluate", tmp_path / "run")
+    assert found.code == 1
+    assert f"there is no folder '{here}'" in found.err
+    assert "to do: if it has moved, say where it is now: --data DIR" in found.err
+    assert lrm("evaluate", tmp_path / "run", "--data", there).code == 0

@@ -173,3 +173,19 @@ def test_what_cannot_be_drawn(
     assert found.code == (1 if message in ("there is no folder", "cannot write") else 2)
     assert message in found.err
     assert not found.out
+
+
+@pytest.mark.parametrize("saved", ["spec.yaml", "raw/spec.yaml", "specs/mine/spec.yaml"])
+def test_saved_paths_are_relative(
+    lrm: Lrm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, saved: str
+) -> None:
+    for folder in ("old/raw", "old/specs/mine"):
+        (tmp_path / folder).mkdir(parents=True)
+    rows = "".join(f"u{n % 5},i{n % 7},{1_600_000_000 + n}\n" for n in range(50))
+    (tmp_path / "old/raw/log.csv").write_text("user,item,time\n" + rows)
+    monkeypatch.chdir(tmp_path / "old")
+    assert lrm("inspect", "raw/log.csv", "--save", saved).code == 0
+    (tmp_path / "old").rename(tmp_path / "new")
+    monkeypatch.chdir(tmp_path)
+    found = lrm("prepare", tmp_path / "new" / saved, "--out", tmp_path / "out")
+    assert found.code == 0, found.err

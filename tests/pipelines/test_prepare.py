@@ -183,7 +183,7 @@ def test_another_spec_or_input_needs_overwrite(raw: Path, tmp_path: Path) -> Non
     assert len(open_shards(out).sequence_files()) == 2
     assert len(list((out / "sequences").iterdir())) == 2
     write_rows(raw / "part-4.csv", make_rows(seed=1))
-    with pytest.raises(UserError, match="of other input files"):
+    with pytest.raises(UserError, match=r"(?s)of other input files.*--append FILES"):
         prepare(other, str(raw), out)
 
 
