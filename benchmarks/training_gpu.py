@@ -84,7 +84,7 @@ class Epochs(Silent):
 
     def seconds(self) -> float:
         """Of an epoch: the median over all but the first two, by the tokens a second of its reports."""
-        means = [statistics.harmonic_mean(rates) for epoch, rates in self.rates.items() if epoch > 1]
+        means = [statistics.harmonic_mean(rates) for epoch, rates in self.rates.items() if epoch > 2]
         return self.tokens / statistics.median(means)
 
 

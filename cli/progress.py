@@ -95,7 +95,7 @@ class TrainProgress:
         missed = metrics.get("oov_targets", 0) + metrics.get("excluded_targets", 0)
         details += f", {missed:,} of {metrics['targets']:,} targets unknown or excluded" if missed else ""
         best = " (best)" if validation.is_best else ""
-        note(f"epoch {validation.epoch + 1}: valid {shown}{details}{best}")
+        note(f"epoch {validation.epoch}: valid {shown}{details}{best}")
 
     def finished(self, result: TrainResult) -> None:
         self.bars.update(self.task, visible=False)

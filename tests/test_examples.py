@@ -58,7 +58,7 @@ def test_the_loop_by_hand_is_short_and_does_what_train_does(
     models.train(models.load_config("default", SAME), shards, tmp_path / "run")
     records = read_metrics(tmp_path / "run" / "metrics.jsonl")
     expected = [
-        fmean(line["loss"] for line in records if line["kind"] == "train" and line["epoch"] == epoch)
+        fmean(line["loss"] for line in records if line["kind"] == "train" and line["epoch"] == epoch + 1)
         for epoch in range(EPOCHS)
     ]
     assert losses == pytest.approx(expected, rel=1e-3)

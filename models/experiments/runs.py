@@ -165,7 +165,7 @@ def run_one(run: PlannedRun, data: str, split: Split) -> RunRecord:
         time=result.best_metrics.get("time", "none"),
         test={name: test[name] for name in noted if name in test},
         valid=valid,
-        best_epoch=(result.best_epoch or 0) + 1,
+        best_epoch=result.best_epoch or 1,
         epochs=result.epochs,
         steps=result.step,
         parameters=start.parameters,

@@ -27,7 +27,7 @@ def save_failed_step(path: Path, step: TakenStep) -> None:
     }
     note = {
         "step": step.number,
-        "epoch": step.epoch,
+        "epoch": step.epoch + 1,
         # Numbers as text: JSON has no word for NaN.
         "losses": [str(loss.item()) for loss in step.losses],
         "gradient_norm": None if step.gradient_norm is None else str(step.gradient_norm.item()),
@@ -43,7 +43,7 @@ def load_failed_step(path: Path) -> tuple[list[PackedBatch], dict[str, Any]]:
 
     Returns:
         The micro-batches.
-        `step` (from 1), `epoch` (from 0), `losses` (of each micro-batch) and `gradient_norm` as text,
+        `step` (from 1), `epoch` (from 1), `losses` (of each micro-batch) and `gradient_norm` as text,
         `learning_rate`, `has_time`, and `columns` (name, dtype and fill value, as text, of each).
     """
     with safe_open(path, framework="pt") as file:

@@ -103,7 +103,7 @@ class Training:
             step=self.state.step,
             minutes=self.state.minutes,
             loss=reporter.loss,
-            best_epoch=self.state.best_epoch,
+            best_epoch=None if self.state.best_epoch is None else self.state.best_epoch + 1,
             best_metrics=self.state.best_metrics,
         )
 
@@ -186,12 +186,12 @@ class Training:
             state.best, state.best_epoch, state.best_metrics = value, epoch, metrics
         if value is not None:
             state.without_improvement = 0 if is_best else state.without_improvement + counts
-        log.write("valid", state.step, {"epoch": epoch, **metrics})
+        log.write("valid", state.step, {"epoch": epoch + 1, **metrics})
         if chosen:
             # Whole epochs done, as in the last checkpoint.
             progress = {"step": state.step, "epoch": self.loader.epoch, "metrics": metrics}
             self.learned.save_model(self.run.best, progress)
-        self.observer.validated(Validation(epoch, state.step, metrics, is_best))
+        self.observer.validated(Validation(epoch + 1, state.step, metrics, is_best))
 
     def _save(self, log: Log) -> None:
         self.losses.check_weights(self.optimizer.parameters)

@@ -75,7 +75,7 @@ class StepProgress:
     """Told every `train.log_every_steps` steps."""
 
     epoch: int
-    """From 0."""
+    """From 1."""
     step: int
     """Steps taken since the start of the run."""
     total_steps: int
@@ -102,6 +102,7 @@ class Validation:
     """Told after each validation."""
 
     epoch: int
+    """From 1; the one it stands in."""
     step: int
     metrics: dict[str, Any]
     is_best: bool
@@ -121,7 +122,7 @@ class TrainResult:
     loss: float | None
     """The last reported; none when the run had already ended."""
     best_epoch: int | None
-    """Epoch (from 0) of the best validation; where nobody is validated, the last one's."""
+    """Epoch (from 1) of the best validation; where nobody is validated, the last one's."""
     best_metrics: dict[str, Any]
     """Its metrics, on the validation split; none but counts where nobody is validated."""
 
@@ -134,7 +135,7 @@ class TrainResult:
             "steps": self.step,
             "minutes": self.minutes,
             "loss": self.loss,
-            "best_epoch": None if self.best_epoch is None else self.best_epoch + 1,
+            "best_epoch": self.best_epoch,
             "best_valid": self.best_metrics,
         }
 

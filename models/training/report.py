@@ -80,7 +80,7 @@ class Reporter:
     ) -> StepProgress:
         remaining = self.pace.steps_left(self.epoch)
         return StepProgress(
-            epoch=self.epoch,
+            epoch=self.epoch + 1,
             step=state.step,
             total_steps=state.step + remaining,
             loss=stretch.loss,

@@ -83,7 +83,7 @@ def test_it_learns_and_the_best_checkpoint_is_that_of_its_own_metric(
     config = settings(*FAST, select_by=select_by)
     result = train(config, shards, tmp_path / "run", observer=watcher)
     values = [validation.metrics[select_by] for validation in watcher.validations]
-    assert result.best_epoch == values.index(choose(values))
+    assert result.best_epoch == values.index(choose(values)) + 1
     assert result.best_metrics["accuracy"] > 0.9
     assert watcher.start is not None
     assert (watcher.start.time, watcher.start.exclude_seen) == ("known", False)

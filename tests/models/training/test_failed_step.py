@@ -37,7 +37,7 @@ def test_a_failed_step_comes_back_with_all_its_columns(tmp_path: Path) -> None:
         assert mine.has_time == first.has_time
     assert saved[0].padded(4, 2, 3)["device"].tolist() == [1, 2, 3, -1]
     assert saved[0].padded(4, 2, 3)["price"].isnan().tolist() == [False, True, False, True]
-    assert (note["step"], note["epoch"], note["losses"]) == (3, 1, ["1.0", "nan"])
+    assert (note["step"], note["epoch"], note["losses"]) == (3, 2, ["1.0", "nan"])
 
 
 def test_files_of_before_columns_were_open_are_read(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def nobody(tmp_path: Path) -> Path:
 def test_the_best_checkpoint_is_the_last_where_nobody_validates(nobody: Path, tmp_path: Path) -> None:
     run, watcher = tmp_path / "run", Watcher()
     result = train(settings("train.patience=1"), nobody, run, observer=watcher)
-    assert (result.stopped_by, result.epochs, result.best_epoch) == ("epochs", 3, 2)
+    assert (result.stopped_by, result.epochs, result.best_epoch) == ("epochs", 3, 3)
     assert same_weights(weights(run, "best"), weights(run, "last"))
     for line in [*(line for line in records(run) if line["kind"] == "valid"), result.best_metrics]:
         assert line["users"] == 0

@@ -101,7 +101,7 @@ def test_the_observer_is_told_what_happens(shards: Path, tmp_path: Path) -> None
     assert (watcher.start.steps_per_epoch, watcher.start.epochs, watcher.start.step) == (STEPS_A_EPOCH, 3, 0)
     assert (watcher.start.time, watcher.start.exclude_seen) == ("known", True)
     assert {report.total_steps for report in watcher.reports} == {3 * STEPS_A_EPOCH}
-    assert [validation.epoch for validation in watcher.validations] == [0, 1, 2]
+    assert [validation.epoch for validation in watcher.validations] == [1, 2, 3]
     assert watcher.result == result
     best = max(watcher.validations, key=lambda v: v.metrics["ndcg@10"])
     assert result.best_epoch == best.epoch
@@ -197,12 +197,12 @@ def test_it_stops_when_validations_no_longer_improve(shards: Path, tmp_path: Pat
     run = tmp_path / "run"
     watcher = Watcher()
     result = train(settings(*STILL, "train.patience=2"), shards, run, observer=watcher)
-    assert (result.stopped_by, result.epochs, result.best_epoch) == ("patience", 3, 0)
+    assert (result.stopped_by, result.epochs, result.best_epoch) == ("patience", 3, 1)
     assert [validation.is_best for validation in watcher.validations] == [True, False, False]
     again = train(settings(*STILL, "train.patience=2"), shards, run, resume=True)
     assert (again.stopped_by, again.epochs, again.step) == ("patience", 3, result.step)
     more = train(settings(*STILL, "train.patience=4"), shards, run, resume=True)
-    assert (more.stopped_by, more.epochs, more.best_epoch) == ("patience", 5, 0)
+    assert (more.stopped_by, more.epochs, more.best_epoch) == ("patience", 5, 1)
 
 
 def test_interrupted_it_is_as_patient_as_uninterrupted(shards: Path, tmp_path: Path) -> None:

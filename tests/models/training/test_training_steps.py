@@ -132,7 +132,7 @@ def test_a_loss_that_is_no_number_stops_with_its_step_and_saves_its_batches(
     assert caught.value.where == str(path)
     assert load_checkpoint(run / "checkpoints" / "last.safetensors").progress["step"] == 0
     saved, note = load_failed_step(path)
-    assert (note["step"], note["epoch"], note["learning_rate"]) == (2, 0, 1e38)
+    assert (note["step"], note["epoch"], note["learning_rate"]) == (2, 1, 1e38)
     assert note["losses"] == ["nan", "nan"]
     for mine, theirs in zip(saved, batches(config, shards)[2:4], strict=True):
         assert torch.equal(mine.item, theirs.item)
