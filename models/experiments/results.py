@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 
 from behavior.errors import UserError
 from models.evaluation.targets import Split
-from models.runs.files import check_regular, read_file, told
+from models.runs.files import has_file, read_file, told
 
 METRICS = ("ndcg@10", "hr@10")
 """Metrics that are shown by default."""
@@ -70,7 +70,7 @@ _RECORD = TypeAdapter(RunRecord)
 def append_record(path: Path, record: RunRecord) -> None:
     """Add a line to a CSV file, which is begun where missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    check_regular(path)
+    has_file(path)
     values = asdict(record)
     text = StringIO(newline="")
     writer = csv.DictWriter(text, _NAMES, lineterminator="\n")

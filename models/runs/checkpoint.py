@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from behavior.errors import UserError
-from models.runs.files import check_regular, told, write_atomically
+from models.runs.files import has_file, told, write_atomically
 from models.runs.former import without_former
 from models.runs.records import (
     CHECKPOINT_FORMAT,
@@ -89,7 +89,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         UserError: the file is missing, damaged, not a checkpoint of lrm-kit or of another format.
     """
-    if not check_regular(path):
+    if not has_file(path):
         raise UserError("there is no checkpoint", where=str(path), fix="train first, or check the path")
     try:
         with told(path, "cannot read"), safe_open(path, framework="pt") as file:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from behavior.errors import UserError
+from behavior.files import check_regular
 
 _NO_ROOM = "make room and go on (lrm train: with --resume), or write to another folder with --out"
+_FIXES = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "check the permissions"),
+    **dict.fromkeys((errno.EISDIR, errno.EINVAL), "put a file in its place"),
+}
 
 
-def check_regular(path: Path) -> bool:
+def has_file(path: Path) -> bool:
     """Whether there is such a file; of a pipe or a device, which would be waited for, it is an error.
 
     Raises:
@@ -21,13 +26,9 @@ def check_regular(path: Path) -> bool:
     """
     with told(path, "cannot read"):
         try:
-            mode = path.stat().st_mode
+            check_regular(path)
         except (FileNotFoundError, NotADirectoryError):
             return False
-    if not stat.S_ISREG(mode):
-        raise UserError(
-            f"'{path.name}' is not a file", where=str(path), fix="put a regular file in its place"
-        )
     return True
 
 
@@ -37,7 +38,7 @@ def read_file(path: Path) -> bytes | None:
     Raises:
         UserError: it is no regular file, or cannot be read.
     """
-    if not check_regular(path):
+    if not has_file(path):
         return None
     with told(path, "cannot read"):
         return path.read_bytes()
@@ -78,9 +79,7 @@ def told(path: Path, what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        permitted = not isinstance(error, PermissionError)
-        writes = what == "cannot write"
-        fix = "check the permissions" if not permitted else _NO_ROOM if writes else "check the disk"
+        fix = _FIXES.get(error.errno or 0, _NO_ROOM if what == "cannot write" else "check the disk")
         raise UserError(f"{what}: {error.strerror or error}", where=str(path), fix=fix) from error
 
 

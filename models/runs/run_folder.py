@@ -16,7 +16,7 @@ from behavior.config import read_yaml
 from behavior.errors import UserError
 from behavior.shards.lock import exclusive
 from behavior.shards.storage import Folder
-from models.runs.files import check_regular, read_file, write_together
+from models.runs.files import has_file, read_file, write_together
 from models.runs.records import RunMark, read_mark
 
 Resume: TypeAlias = bool | Literal["auto"]
@@ -85,7 +85,7 @@ class RunFolder:
         Raises:
             UserError: it may not be looked at, or is no file.
         """
-        return check_regular(self.last)
+        return has_file(self.last)
 
     def settings(self) -> dict[str, Any]:
         """The settings of the run, as they were written."""
@@ -113,7 +113,7 @@ class RunFolder:
         Raises:
             UserError: it is missing.
         """
-        if epoch is not None and not check_regular(self.best):
+        if epoch is not None and not has_file(self.best):
             raise UserError(
                 f"{_name(self.best)} is missing, and the best validation was that of epoch {epoch + 1}",
                 where=str(self.best),
@@ -150,10 +150,10 @@ def settings_to_resume(path: Path) -> Path:
         UserError: there is no run, or it has lost its settings.
     """
     run = RunFolder(Path(path))
-    if not check_regular(run.marker):
+    if not has_file(run.marker):
         raise _no_run(run.path)
     run.about()
-    if not check_regular(run.config_file):
+    if not has_file(run.config_file):
         raise UserError(
             f"{_CONFIG} is missing, which has the settings of the run",
             where=str(run.config_file),
@@ -231,7 +231,7 @@ def _check_kinds(run: RunFolder) -> None:
         if os.path.lexists(folder) and (folder.is_symlink() or not folder.is_dir()):
             raise _odd(folder, "a folder")
     for file in (run.config_file, run.metrics, run.last, run.best):
-        check_regular(file)
+        has_file(file)
     if run.metrics.is_symlink():  # it is written in place, others are replaced
         raise _odd(run.metrics, "a file")
 

@@ -148,11 +148,11 @@ def test_a_run_and_its_loaded_model_have_the_same_report(run: Path) -> None:
 
 def test_a_module_that_was_trained_on_is_evaluated_as_it_is(run: Path) -> None:
     model = models.load_model(run, device="cpu")
-    before = models.evaluate(model, bootstrap=0)
+    before = models.evaluate(model, bootstrap=0, exclude_seen=False)
     with torch.no_grad():
         for parameter in model.module.parameters():
             parameter.copy_(torch.from_numpy(np.random.default_rng(0).normal(size=parameter.shape)))
-    assert models.evaluate(model, bootstrap=0) != before
+    assert models.evaluate(model, bootstrap=0, exclude_seen=False) != before
 
 
 def test_another_catalog_is_refused(run: Path, tmp_path: Path) -> None:
