@@ -142,6 +142,7 @@ def _inspect_shards(path: str, png: Path | None, json: bool) -> None:
 
 
 def _print_shards(shards: ShardFolder, sample: EventSample | None, path: str) -> None:
+    from behavior.summary.doubt import doubts
     from behavior.summary.facts import listed, percent, time_span
     from behavior.summary.tables import counts_table, history_table, shard_tables
 
@@ -150,6 +151,8 @@ def _print_shards(shards: ShardFolder, sample: EventSample | None, path: str) ->
     span, density = time_span(stats["time"]), percent(stats["density"])
     text = f"time: {span}; split: {manifest.split['kind']}; density {density}"
     say(text)
+    for doubt in doubts(shards):
+        say(f"warning: {doubt}", style="yellow")
     for table in shard_tables(shards, sample):
         print_table(*table)
     if manifest.history:

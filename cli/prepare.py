@@ -68,7 +68,9 @@ def prepare(
     Example:  lrm prepare ml-1m --input ~/ml-1m --out data/ml-1m
     """
     # Beam takes a second to import: only the command that needs it pays.
+    from behavior.shards.folder import open_shards
     from behavior.spec.dataset_spec import load_spec
+    from behavior.summary.doubt import doubts
     from pipelines.append import append as run_append
     from pipelines.prepare import prepare as run
     from pipelines.runner import RunnerOptions
@@ -94,18 +96,21 @@ def prepare(
                 result = run_append(parsed, base, out, append, full=full, frozen=frozen, **common)
             else:
                 result = run(parsed, base, out, overwrite=overwrite, **common)
-    manifest = result.manifest
+    manifest, warnings = result.manifest, doubts(open_shards(out))
     if json:
         record = {"out": out, "done_before": result.done_before, "version": manifest.version}
         record |= {"counts": manifest.counts.model_dump(), "seconds": result.seconds}
         coverage = [entry.model_dump() for entry in manifest.coverage]
-        print_json(record | {"damaged_files": manifest.damaged_files, "coverage": coverage})
+        record |= {"damaged_files": manifest.damaged_files, "coverage": coverage}
+        print_json(record | {"warnings": warnings})
         return
     if result.done_before:
         say(f"'{out}' already holds this data set: nothing to do")
     _print(manifest, out, time.perf_counter() - begin)
     if not append:
         _say_what_adding_takes(parsed)
+    for text in warnings:
+        warn(text)
 
 
 def _check_flags(append: list[str] | None, full: bool, frozen: bool, overwrite: bool) -> None:

@@ -148,7 +148,7 @@ def nothing_left(read: int, filtered: int) -> UserError:
     """The error for a log of which the filters leave nothing."""
     return UserError(
         f"no event is left: of {read:,} read, {filtered:,} were filtered out",
-        fix="loosen 'filters' in the spec",
+        fix="loosen 'filters' (or 'where') in the spec; where a time range filters, check timestamp_unit",
     )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from behavior.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from behavior.summary.doubt import doubts
     from behavior.summary.event_sample import EventSample, sample_events
     from behavior.summary.facts import shard_facts, shard_record
     from behavior.summary.figure import save_png, shard_figure
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "EventSample",
     "Table",
+    "doubts",
     "sample_events",
     "save_png",
     "shard_facts",
@@ -31,6 +33,7 @@ __getattr__, __dir__ = lazy_exports(
     {
         "EventSample": "event_sample",
         "Table": "tables",
+        "doubts": "doubt",
         "sample_events": "event_sample",
         "save_png": "figure",
         "shard_facts": "facts",
