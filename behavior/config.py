@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -162,11 +163,26 @@ def _as_user_error(cls: type[Config], problem: Any, place: str | Callable[[str],
     message = problem["msg"].removeprefix("Value error, ")
     subject = f"'{key}': " if key else ""
     shown = problem.get("input")
+    if problem["type"] == "string_type" and isinstance(shown, bool | int | float | date):
+        return _not_text(key, shown, where)
     got = f" (got {shown!r})" if isinstance(shown, str | int | float | bool) else ""
     cause = problem.get("ctx", {}).get("error")
     if isinstance(cause, BadValueError):
         return UserError(f"{subject}{message}", where=where, fix=cause.fix)
     return UserError(f"{subject}{message.removesuffix('.')}{got}", where=where)
+
+
+def _not_text(key: str, value: bool | int | float | date, where: str) -> UserError:
+    """The error for what YAML takes for a number, a truth value or a date where a name is meant."""
+    of_key = key.endswith(".[key]")
+    key = key.removesuffix(".[key]").rpartition(".")[0] if of_key else key
+    shown = str(value).lower() if isinstance(value, bool) else str(value)
+    what = f"'{key}': {'keys are' if of_key else 'this is'} text, and YAML reads "
+    if isinstance(value, bool):
+        what += f"this as {shown} (yes, no, on and off are truth values too)"
+        return UserError(what, where=where, fix='write it in quotes, as in "no"')
+    what += f"{shown} as {'a date' if isinstance(value, date) else 'a number'}"
+    return UserError(what, where=where, fix=f'write it in quotes: "{shown}"')
 
 
 def _key_meant(cls: type[Config], location: list[Any]) -> str:

@@ -172,7 +172,10 @@ class DatasetSpec(Config):
             raise ValueError("either every group of events has a domain, or none has")
         for source in self.events:
             if source.domain is not None and source.domain not in self.domain_names:
-                raise ValueError(f"domain '{source.domain}' is not in domains")
+                raise ValueError(
+                    f"domain '{source.domain}' is not in domains; "
+                    + did_you_mean(source.domain, self.domain_names)
+                )
 
     def _check_targets(self) -> None:
         kept = self.filters.behaviors

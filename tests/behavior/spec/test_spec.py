@@ -224,3 +224,31 @@ def test_filters_must_leave_the_targets() -> None:
             targets=["buy"],
             filters={"behaviors": ["view"]},
         )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "behavior: {column: b, map: {1: view}}",
+            """'events.0.behavior.map': keys are text, and YAML reads 1 as a number
+  where: f
+  to do: write it in quotes: "1\"""",
+        ),
+        ("domain: no", "YAML reads this as false (yes, no, on and off are truth values too)"),
+        ("domain: 2024-01-01", "YAML reads 2024-01-01 as a date"),
+        (
+            "behavior: {constant: 7}",
+            """'events.0.behavior.constant': this is text, and YAML reads 7 as a number""",
+        ),
+        ("domain: Greece", "domain 'Greece' is not in domains; known: France, Spain"),
+        ("domain: Frnce", "domain 'Frnce' is not in domains; did you mean 'France'?"),
+    ],
+)
+def test_names_that_yaml_does_not_read_as_text_and_unknown_ones(text: str, message: str) -> None:
+    data = yaml.safe_load(yaml.safe_dump(WHOLE)) | {"domains": ["France", "Spain"]}
+    events = {"files": "a.csv", "columns": {"user": "u", "item": "i", "timestamp": "t"}}
+    data["events"] = events | yaml.safe_load(text)
+    with pytest.raises(UserError) as error:
+        parse_config(DatasetSpec, data, where="f")
+    assert message in str(error.value)
