@@ -28,8 +28,11 @@ def checked_columns(table: pa.Table, rules: Mapping[str, ColumnRule], damaged: D
         The same table; columns of wider types have the format's, since every value fits.
 
     Raises:
-        UserError: a column of another shape or type, a value that is missing or cannot be.
+        UserError: two columns of a name, one of another shape or type, a value that is missing or cannot be.
     """
+    names = table.column_names
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise damaged(f"there are {names.count(twice[0])} columns '{twice[0]}'")
     for place, name in enumerate(table.column_names):
         rule = rules.get(name)
         if rule is not None:

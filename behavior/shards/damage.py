@@ -42,12 +42,17 @@ def parse_json(data: bytes | str) -> Any:
     """Any JSON.
 
     Raises:
-        ValueError: it is none, no UTF-8, or nested deeper than anything that this program writes.
+        ValueError: it is none, no UTF-8, or nested deeper than anything that this program writes; `NaN` and
+            `Infinity`, which Python takes for JSON, are none.
     """
     try:
-        return json.loads(data)
+        return json.loads(data, parse_constant=_refused)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
+
+
+def _refused(constant: str) -> Any:
+    raise ValueError(f"{constant} is no number of JSON")
 
 
 def check_json(data: Any, schema: type[Model], of: str, where: str) -> Model:

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from behavior.errors import UserError
 from behavior.shards.checked import DatasetChecks
-from behavior.shards.damage import check_json, damaged, decoding, parse_json
+from behavior.shards.damage import PREPARE_AGAIN, check_json, damaged, decoding, parse_json
 from behavior.shards.manifest import FileEntry, Manifest, load_manifest
 from behavior.shards.names import ITEMS, PARTITION_STATS, SEQUENCES, STATS, USERS, VOCABULARY, logical
 from behavior.shards.owned import refuse_links
@@ -208,7 +208,8 @@ def check_columns(there: Iterable[str], wanted: Iterable[str], where: str) -> No
     there = list(there)
     for column in wanted:
         if column not in there:
-            raise UserError(f"there is no column '{column}'; there are: {', '.join(there)}", where=where)
+            what = f"there is no column '{column}'; there are: {', '.join(there)}"
+            raise UserError(what, where=where, fix=PREPARE_AGAIN)
 
 
 def open_shards(folder: FolderLike) -> ShardFolder:
