@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 from behavior.cores import THREADS, limit_threads
 from behavior.errors import UserError
 from behavior.versions import NOT_INSTALLED, OWN, installed_version
-from cli import ablate, doctor, evaluate, inspect, prepare, train
+from cli import ablate, doctor, evaluate, inspect, prepare, recipes, train
 from cli import data as data_command
 from cli import demo as demo_command
 from cli.console import print_interrupted, print_trace, say
@@ -78,6 +78,7 @@ def _options(
 app.command("inspect")(inspect.inspect)
 app.command("prepare", context_settings={"allow_extra_args": True})(prepare.prepare)
 app.command("train")(train.train)
+app.command("recipes")(recipes.recipes)
 app.command("evaluate")(evaluate.evaluate)
 app.command("ablate")(ablate.ablate)
 app.command("demo")(demo_command.demo)

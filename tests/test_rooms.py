@@ -40,7 +40,17 @@ ROOMS: dict[str, list[str]] = {
     ],
     "models": [
         *("registered.py", "gpu", "attention", "layers", "data", "distributed", "inputs", "backbones"),
-        *("losses", "optim", "evaluation", "tasks", "runs", "recipes", "config.py", "build.py"),
+        *(
+            "losses",
+            "optim",
+            "evaluation",
+            "tasks",
+            "runs",
+            "recipes",
+            "config.py",
+            "settings_docs.py",
+            "build.py",
+        ),
         *("serving", "evaluate_run.py", "training", "experiments"),
     ],
 }

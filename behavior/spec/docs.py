@@ -211,7 +211,7 @@ def field_table(model: type[Config]) -> str:
         field = model.model_fields[name]
         meaning = field.description or ""
         cells = (f"`{name}`", type_words(field), default_words(field), meaning, f"`{example}`")
-        lines.append(f"| {' | '.join(_cell(cell) for cell in cells)} |")
+        lines.append(f"| {' | '.join(table_cell(cell) for cell in cells)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -246,6 +246,8 @@ def _words(kind: Any, metadata: Sequence[Any] = ()) -> str:
     if origin is list:
         single = _words(arguments[0])
         return f"{single}, or a list of them" if OneOrMany in metadata else f"list of {single}"
+    if origin is tuple:
+        return f"list of {len(arguments)} {_words(arguments[0])}s"
     if origin is dict:
         return f"mapping of {_words(arguments[0])} to {_words(arguments[1])}"
     if issubclass(kind, Config):
@@ -258,7 +260,10 @@ def _words(kind: Any, metadata: Sequence[Any] = ()) -> str:
 def _bounds(metadata: Sequence[Any]) -> str:
     low = next((f"{mark.ge:,} or more" for mark in metadata if isinstance(mark, annotated_types.Ge)), "")
     low = low or next((f"above {mark.gt:,}" for mark in metadata if isinstance(mark, annotated_types.Gt)), "")
-    high = next((f"at most {mark.le:,}" for mark in metadata if isinstance(mark, annotated_types.Le)), "")
+    below = next((f"below {mark.lt:,}" for mark in metadata if isinstance(mark, annotated_types.Lt)), "")
+    high = below or next(
+        (f"at most {mark.le:,}" for mark in metadata if isinstance(mark, annotated_types.Le)), ""
+    )
     given = [words for words in (low, high) if words]
     return f", {', '.join(given)}" if given else ""
 
@@ -279,7 +284,8 @@ def default_words(field: FieldInfo) -> str:
     return f"`{shown}`"
 
 
-def _cell(text: str) -> str:
+def table_cell(text: str) -> str:
+    """Text as it may stand in a cell of a Markdown table."""
     return " ".join(text.split()).replace("|", r"\|")
 
 

@@ -5,6 +5,6 @@ In goes a name or a path, out come plain values, as YAML gives them; `models.con
 """
 
 from models.recipes.packaged import packaged_yaml
-from models.recipes.recipes import load_recipe, recipe_names
+from models.recipes.recipes import describe_recipes, load_recipe, recipe_names
 
-__all__ = ["load_recipe", "packaged_yaml", "recipe_names"]
+__all__ = ["describe_recipes", "load_recipe", "packaged_yaml", "recipe_names"]
