@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from pydantic import Field, model_validator
 
-from behavior.config import Config, apply_overrides, parse_config
+from behavior.config import BadValueError, Config, apply_overrides, parse_config
 from behavior.errors import UsageError, UserError
 from models.data.loading.config import LoaderConfig
 from models.evaluation.config import EvaluationConfig
@@ -44,7 +44,7 @@ class RunConfig(Config):
         try:
             known = [metric.name for metric in self.metrics()]
         except UserError as error:  # as part of what is wrong with the settings, with their place
-            raise ValueError(f"{error.what}; {error.fix}") from None
+            raise BadValueError(error.what, fix=error.fix or "") from None
         if self.train.select_by not in known:
             raise ValueError(
                 f"train.select_by is '{self.train.select_by}'; task {self.task.kind} with these "

@@ -17,6 +17,7 @@ from models.evaluation.report import as_rankings, compare
 from models.evaluation.targets import Split
 from models.gpu.config import DeviceName
 from models.serving.load import TrainedModel, Which, load_model, memory_errors_told
+from models.tasks.checks import check_evaluator
 from models.tasks.task import Evaluation
 
 
@@ -115,6 +116,7 @@ def judge_run(
         "model": config.model.kind,
     }
     evaluator = model.task.evaluator(sequences_of(model.shards, config, model.task.columns), evaluation)
+    check_evaluator(evaluator)
     with memory_errors_told(model.task):
         return evaluator.judge(split, model.shards, about)
 

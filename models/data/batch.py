@@ -45,7 +45,10 @@ class PackedBatch:
         try:
             return self.values[name]
         except KeyError:
-            raise KeyError(f"the batch has no column '{name}', only {', '.join(self.values)}") from None
+            raise KeyError(
+                f"the batch has no column '{name}', only {', '.join(self.values)}: ask for it in "
+                "Task.columns or Layout.columns"
+            ) from None
 
     @property
     def item(self) -> Tensor:

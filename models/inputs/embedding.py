@@ -90,7 +90,7 @@ class InputEmbedding(nn.Module):
     def forward(self, batch: PackedBatch) -> tuple[Tensor, Tokens]:
         """[tokens, dim] token vectors, and what the backbone is told of them."""
         tokens = self.layout.tokens(batch)
-        x = self.layout.arrange(self.event_vectors(batch), tokens) * self.scale
+        x = self.layout.arrange(self.event_vectors(batch), tokens, batch) * self.scale
         if self.position is not None:
             # Not `position[...]`, whose gradient depends on the order of threads.
             x = x + F.embedding(tokens.position, self.position)

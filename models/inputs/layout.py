@@ -37,7 +37,7 @@ class Layout(Protocol):
 
     @property
     def columns(self) -> Columns:
-        """Columns of the batch that `tokens` reads."""
+        """Columns of the batch that `tokens` and `arrange` read."""
 
     @property
     def vectors(self) -> frozenset[str]:
@@ -49,12 +49,13 @@ class Layout(Protocol):
     def tokens(self, batch: PackedBatch) -> Tokens:
         """The tokens of a batch."""
 
-    def arrange(self, events: EventVectors, tokens: Tokens) -> Tensor:
+    def arrange(self, events: EventVectors, tokens: Tokens, batch: PackedBatch) -> Tensor:
         """[tokens, dim] token vectors, before scale, positions and dropout.
 
         Args:
             events: the event vectors that there are; [events, dim] each.
             tokens: of the same batch.
+            batch: what they were made of, with the layout's `columns`.
         """
 
 
@@ -73,7 +74,7 @@ class OneTokenPerEvent:
     def tokens(self, batch: PackedBatch) -> Tokens:
         return Tokens(batch.sequences, batch.position, batch.timestamp, batch.query_time, Causal())
 
-    def arrange(self, events: EventVectors, tokens: Tokens) -> Tensor:
+    def arrange(self, events: EventVectors, tokens: Tokens, batch: PackedBatch) -> Tensor:
         first, *others = events.values()
         for vectors in others:
             first = first + vectors

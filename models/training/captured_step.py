@@ -13,6 +13,7 @@ from models.config import RunConfig
 from models.data.batch import PackedBatch
 from models.distributed.processes import SINGLE, Processes
 from models.optim import OptimizerSet
+from models.tasks.checks import check_loss
 from models.tasks.loss_batch import LossBatch
 from models.tasks.task import Task
 from models.training.cuda_graph import Work
@@ -104,6 +105,7 @@ class CapturedStepper(Stepper):
         # Gradients of the last step of another size are freed, so that graphs can share the memory pool.
         self.optimizer.zero_grad()
         loss = self.module(fixed.step())
+        check_loss(loss)
         self.fabric.backward(loss)
         norm = self.descend()
         return [loss.detach()] if norm is None else [loss.detach(), norm]

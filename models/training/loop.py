@@ -12,6 +12,7 @@ from models.distributed.processes import Processes
 from models.optim.schedule import learning_rate_factor
 from models.runs.metrics_log import NO_LOG, Log
 from models.runs.run_folder import RunFolder
+from models.tasks.checks import check_metrics
 from models.tasks.registry import Metric
 from models.training.clock import Clock
 from models.training.flops import peak_flops
@@ -176,7 +177,10 @@ class Training:
         """
         self.losses.check_weights(self.optimizer.parameters)
         state = self.state
-        metrics = self.processes.broadcast_object(self.evaluator.evaluate("valid", self.processes))
+        found = self.evaluator.evaluate("valid", self.processes)
+        if self.processes.is_first:  # the others' is not looked at
+            check_metrics(found, self.config.metrics(), self.evaluator.protocol)
+        metrics = self.processes.broadcast_object(found)
         metric = self.config.selection_metric
         value = number_of(metrics, metric)
         is_best = value is not None and metric.improves(value, state.best)

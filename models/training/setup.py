@@ -15,6 +15,7 @@ from models.data.loading import TrainLoader
 from models.distributed.processes import SINGLE, Processes
 from models.distributed.tables import tables_divided_among
 from models.optim import OptimizerSet, build_optimizer
+from models.tasks.checks import check_evaluator
 from models.tasks.task import Evaluator, Task
 from models.training.captured_step import CapturedStepper, captures_steps
 from models.training.compile import compile_blocks
@@ -56,6 +57,8 @@ def set_up(config: RunConfig, shards: ShardFolder, processes: Processes) -> Setu
         num_replicas=processes.count,
         pin=fabric.device.type == "cuda",
     )
+    evaluator = task.evaluator(sequences, config.evaluation)
+    check_evaluator(evaluator)
     task.look_at(loader)
     optimizer = build_optimizer(config.optimizer, task.objective)
     if config.train.compile:
@@ -73,7 +76,7 @@ def set_up(config: RunConfig, shards: ShardFolder, processes: Processes) -> Setu
         dataset=dataset_of(shards),
         loader=loader,
         task=task,
-        evaluator=task.evaluator(sequences, config.evaluation),
+        evaluator=evaluator,
         optimizer=optimizer,
         stepper=stepper,
     )

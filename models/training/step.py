@@ -13,6 +13,7 @@ from models.data.loading import TrainLoader
 from models.distributed.processes import Processes
 from models.distributed.tables import clip_grad_norm, item_tables
 from models.optim import OptimizerSet
+from models.tasks.checks import check_loss
 from models.tasks.flops import StepWork
 from models.tasks.loss_batch import LossBatch
 from models.tasks.task import Task
@@ -91,6 +92,7 @@ class Stepper:
             with self.fabric.no_backward_sync(self.module, enabled=place < len(prepared)):
                 # Gradients are averaged over processes, so each divides by its share of the positions.
                 loss = self.module(part.to(self.fabric.device), work.positions / self.processes.count)
+                check_loss(loss)
                 self.fabric.backward(loss)
             for table in self.item_tables:
                 table.finish_gradients()

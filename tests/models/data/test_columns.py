@@ -184,7 +184,10 @@ def test_few_columns_may_be_all_there_is(shards: ShardFolder) -> None:
     columns = Columns.merged(CORE.select("item"), [event_column(shards, "behavior", of_target=True)])
     (batch,) = TrainLoader(ShardSource(shards, columns=columns), max_length=9)
     assert set(batch.validate().values) == {"item", "target_behavior"}
-    with pytest.raises(KeyError, match="the batch has no column 'position', only item, target_behavior"):
+    with pytest.raises(
+        KeyError,
+        match=r"no column 'position', only item, target_behavior: ask for it in Task\.columns or Layout",
+    ):
         batch.position  # noqa: B018
 
 

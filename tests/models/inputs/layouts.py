@@ -77,7 +77,7 @@ class ItemsAndBehaviors(nn.Module):
         """[sequences, context] the context tokens of each sequence."""
         return sequences.offsets[:-1, None] + torch.arange(self.context, device=sequences.offsets.device)
 
-    def arrange(self, events: EventVectors, tokens: Tokens) -> Tensor:
+    def arrange(self, events: EventVectors, tokens: Tokens, batch: PackedBatch) -> Tensor:
         asking, start = tokens.asking, self.starts(tokens.sequences)
         assert asking is not None
         x = events["item"].new_zeros(tokens.sequences.num_tokens, self.start.shape[1])
@@ -140,7 +140,7 @@ class EvenItems(nn.Module):
             own=own,
         )
 
-    def arrange(self, events: EventVectors, tokens: Tokens) -> Tensor:
+    def arrange(self, events: EventVectors, tokens: Tokens, batch: PackedBatch) -> Tensor:
         assert isinstance(tokens, EvenTokens)
         item, total, start = events["item"], tokens.sequences.num_tokens, tokens.sequences.offsets[:-1]
         x = item.new_zeros(total + 1, item.shape[1]).index_copy(0, tokens.own, item)[:total]
@@ -164,7 +164,7 @@ class LastTwoAreCandidates:
         position = torch.minimum(batch.position, history)
         return Tokens(batch.sequences, position, batch.timestamp, batch.query_time, mask)
 
-    def arrange(self, events: EventVectors, tokens: Tokens) -> Tensor:
+    def arrange(self, events: EventVectors, tokens: Tokens, batch: PackedBatch) -> Tensor:
         return torch.stack(list(events.values())).sum(0)
 
 

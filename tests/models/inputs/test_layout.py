@@ -231,7 +231,7 @@ def test_one_token_an_event_is_nothing_but_the_columns_of_the_batch() -> None:
     assert tokens.sequences is batch.sequences
     assert (tokens.position, tokens.timestamp) == (batch.position, batch.timestamp)
     assert tokens.query_time is batch.query_time
-    assert layout.arrange({"item": vectors}, tokens) is vectors
+    assert layout.arrange({"item": vectors}, tokens, batch) is vectors
     assert tokens.queries(vectors) is vectors
 
 

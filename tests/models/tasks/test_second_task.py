@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -19,17 +21,21 @@ from models.config import RunConfig, load_config
 from models.data.batch import PackedBatch
 from models.data.columns import Column, Columns
 from models.data.origins import Own
+from models.distributed.processes import SINGLE, Processes
 from models.evaluate_run import judge_run
+from models.evaluation.targets import Split
 from models.inputs.layout import LAYOUTS
 from models.runs.checkpoint import load_checkpoint
 from models.serving.score import History
 from models.tasks import register_task, registry
+from models.tasks.checks import check_metrics
 from models.tasks.task import Task
 from models.training import setup, static_input, train
 from tests.models.attention.reading_kernel import KERNELS_AND_READING
 from tests.models.inputs.layouts import ItemsAndBehaviors
 from tests.models.shards import User, World, write_shards
-from tests.models.tasks.next_behavior import NEXT_BEHAVIOR, BehaviorModel
+from tests.models.tasks import next_behavior
+from tests.models.tasks.next_behavior import NEXT_BEHAVIOR, BehaviorEvaluator, BehaviorModel
 from tests.models.training.test_training import STILL
 from tests.models.training.training_runs import (
     SETTINGS,
@@ -189,9 +195,9 @@ def test_an_unknown_task_names_the_nearest_and_says_how_to_register(shards: Path
     run = tmp_path / "run"
     train(settings("train.epochs=1"), shards, run)
     del registry._KINDS["next_behavior"]
-    with pytest.raises(UserError, match="no task 'retreival'; did you mean 'retrieval'"):
+    with pytest.raises(UserError, match=r"no task 'retreival'(\n.*)*did you mean 'retrieval'"):
         load_config("default", ["task.kind=retreival"])
-    with pytest.raises(UserError, match=r"no task 'next_behavior'.*register_task"):
+    with pytest.raises(UserError, match=r"(?s)no task 'next_behavior'.*register_task.*models\.evaluate"):
         models.load_model(run, device="cpu")
 
 
@@ -234,3 +240,66 @@ def test_it_follows_all_settings_of_input_and_backbone(
     with pytest.raises(UserError, match="needs timestamps"):
         task_of("hstu")
     task_of("hstu", "model.bias=position")
+
+
+class Wrong(BehaviorEvaluator):
+    """Says what it is told to."""
+
+    said: ClassVar[Any] = {}
+
+    def evaluate(self, split: Split, processes: Processes = SINGLE) -> dict[str, Any]:
+        return self.said
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"acc": 0.5, "log_loss": 1.0}, "names accuracy, log_loss, .* gave acc, log_loss, without accuracy"),
+        ({"acc": 0.5, "loss": 1.0}, "gave acc, loss, without accuracy, log_loss: use the same names"),
+        ({"accuracy": torch.tensor(0.5), "log_loss": 1.0}, "'accuracy' must be a float, and is Tensor"),
+        ({"accuracy": np.float32(0.5), "log_loss": 1.0}, "'accuracy' must be a float, and is float32"),
+        ({"accuracy": 1.0, "log_loss": 1.0, "of": np.ones(2)}, "'of' is ndarray, and must be a plain value"),
+        (None, "must give a dict of metrics, and gave NoneType"),
+    ],
+)
+def test_metrics_that_are_none_are_told_at_the_first_validation(
+    said: Any, message: str, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Wrong, "said", said)
+    monkeypatch.setattr(next_behavior, "BehaviorEvaluator", Wrong)
+    with pytest.raises(TypeError, match=message):
+        train(settings("train.epochs=1"), shards, tmp_path / "run")
+
+
+def test_nobody_to_evaluate_is_no_mistake() -> None:
+    metrics = NEXT_BEHAVIOR.metrics(settings().evaluation)
+    check_metrics({"targets": 0, "share": 1.0}, metrics, {"share": 1.0})
+    check_metrics({"accuracy": math.nan, "log_loss": 1}, metrics, {})
+
+
+@pytest.mark.parametrize("name", ["config", "protocol"])
+def test_an_evaluator_without_its_attributes_is_an_error_before_the_first_step(
+    name: str, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Bare(BehaviorEvaluator):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            delattr(self, name)
+
+    train(settings("train.epochs=1"), shards, tmp_path / "good")
+    monkeypatch.setattr(next_behavior, "BehaviorEvaluator", Bare)
+    watcher = Watcher()
+    with pytest.raises(TypeError, match=rf"Bare\.{name} must be of the type"):
+        train(settings("train.epochs=1"), shards, tmp_path / "run", observer=watcher)
+    assert watcher.start is None
+    with pytest.raises(TypeError, match=rf"Bare\.{name} must be of the type"):
+        models.evaluate(tmp_path / "good", device="cpu")
+
+
+@pytest.mark.parametrize("result", [torch.ones(3), torch.tensor(1), 1.0])
+def test_a_loss_that_is_no_scalar_is_an_error(
+    result: Any, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(next_behavior.BehaviorObjective, "forward", lambda *_: result)
+    with pytest.raises(TypeError, match=r"objective must give a scalar.* and gave"):
+        train(settings("train.epochs=1"), shards, tmp_path / "run")
