@@ -10,6 +10,7 @@ from typing import Any
 
 from behavior.errors import UserError
 from behavior.guess.guessed import Guess, GuessedColumn
+from behavior.guess.names import role_of
 from behavior.guess.propose import open_notes, propose, spec_name
 from behavior.guess.roles import Roles, guess_roles
 from behavior.guess.sample import SAMPLE_ROWS, Sample, take_sample
@@ -49,6 +50,8 @@ def guess_files(paths: Sequence[str | Path]) -> Guess:
     logs = [(group, roles) for group, roles in judged if _is_log(group[0], roles)]
     # Beside a log that names its columns, what names none is none.
     logs = [log for log in logs if not {"user", "item"} <= log[1].unsure] or logs
+    # What has times is a log sooner than what has none.
+    logs = [log for log in logs if _has_times(log[1]) or log[0][0].header is not False] or logs
     if not logs and len(judged) == 1:
         if judged[0][0][0].format == "json_map":
             raise _only_a_table(judged[0][0][0].path)
@@ -91,6 +94,10 @@ def _is_log(sample: Sample, roles: Roles) -> bool:
     return sample.format == "sequences" or {"user", "item"} <= set(roles.columns)
 
 
+def _has_times(roles: Roles) -> bool:
+    return roles.time is not None and roles.time.written is not None
+
+
 def _only_a_table(path: Path) -> UserError:
     return UserError(
         "one JSON object of id to lists: this is a table of items (or users), not a log",
@@ -103,7 +110,9 @@ def _only_a_table(path: Path) -> UserError:
 def _alike(samples: list[Sample]) -> list[list[Sample]]:
     groups: dict[Any, list[Sample]] = {}
     for sample in samples:
-        names = tuple(sorted(sample.columns)) if sample.header is not False else len(sample.columns)
+        names = tuple(sorted(sample.columns))
+        if sample.header is False:
+            names = (str(role_of(sample.path.name.split(".")[0])), *map(sample.kind, sample.columns))
         form = (sample.format, sample.separator, sample.header, sample.encoding, names)
         groups.setdefault((*form, sample.set_compression), []).append(sample)
     return list(groups.values())

@@ -21,7 +21,8 @@ _BUCKETS = 10_000
 def id_of_table(sample: Sample, logs: list[tuple[Sample, Roles]]) -> tuple[str, str] | None:
     """Role (item or user) and id column of a table that goes with some logs; None where it goes with none.
 
-    The id is a column of distinct values, which the log's column names alike or shares values with.
+    The id is a column of distinct values that is named like an id or like the log's; in a file that names no
+    columns, the first of distinct values, where the file is named like items or users.
     """
     best: tuple[float, str, str] | None = None
     for role in ("item", "user"):
@@ -31,7 +32,10 @@ def id_of_table(sample: Sample, logs: list[tuple[Sample, Roles]]) -> tuple[str, 
             values = [text for text in sample.texts(name) if text]
             if name in sample.lists or not values or len(set(values)) < 0.9 * len(values):
                 continue
-            alike = any(name == column for _, column in theirs) + fit(name, role) / 3
+            alike = fit(sample.path.name.split(".")[0], role) / 3
+            if sample.header is not False:
+                named = any(name == column for _, column in theirs) + fit(name, role) / 3
+                alike = alike + named if named else 0.0
             shared = len(wanted & set(values)) / max(min(len(wanted), len(set(values))), 1)
             if alike and (best is None or alike + shared > best[0]):
                 best = (alike + shared, role, name)

@@ -129,6 +129,22 @@ def test_several_files_and_their_tables(tmp_path: Path) -> None:
     assert (tables.counts.events, tables.counts.rejected) == (120, 0)
 
 
+def test_tables_without_names_are_known_by_the_names_of_their_files(tmp_path: Path) -> None:
+    (tmp_path / "ratings.dat").write_text(
+        "".join(f"{n % 9}::{n % 7}::5::{978300760 + n}\n" for n in range(60))
+    )
+    (tmp_path / "movies.dat").write_text("".join(f"{n}::Film {n % 3}::Action|Drama\n" for n in range(9)))
+    (tmp_path / "users.dat").write_text("".join(f"{n}::F::{n % 4}\n" for n in range(9)))
+    guess = guess_files(raw_files(tmp_path))
+    assert guess.spec["events"]["files"] == "ratings.dat"
+    [items], [users] = guess.spec["items"], guess.spec["users"]
+    assert (items["files"], items["id"]) == ("movies.dat", "column_1")
+    assert (users["files"], users["id"]) == ("users.dat", "column_1")
+    guess.save_spec(tmp_path / "spec.yaml")
+    spec, base = load_spec(tmp_path / "spec.yaml")
+    assert prepare_tables(spec, base).counts.events == 60
+
+
 def test_two_logs_that_are_written_otherwise(tmp_path: Path) -> None:
     (tmp_path / "views.csv").write_text("user_id,item_id,ts\n1,2,1700000000\n")
     (tmp_path / "orders.jsonl").write_text('{"customer": 1, "product": 2, "date": "27.04.2015"}\n')
