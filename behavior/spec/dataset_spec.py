@@ -37,9 +37,9 @@ from behavior.spec.rules import (
     VocabularySpec,
 )
 from behavior.spec.skeleton import check_filled_in
-from behavior.spec.tables import Feature, FeatureTable
+from behavior.spec.tables import Feature, FeatureTable, check_alike
 from behavior.spec.timestamps import TimeFormat, time_format
-from behavior.spec.timing import check_columns, check_instants
+from behavior.spec.timing import check_columns, check_instants, check_sessions
 from behavior.spec.values import OneOrMany
 
 __all__ = [
@@ -170,6 +170,7 @@ class DatasetSpec(Config):
         constants = [source.domain is not None or source.columns.domain is not None for source in self.events]
         if any(constants) != all(constants):
             raise ValueError("either every group of events has a domain, or none has")
+        check_sessions(self.events, self.sessions)
         for source in self.events:
             if source.domain is not None and source.domain not in self.domain_names:
                 raise ValueError(
@@ -203,8 +204,8 @@ class DatasetSpec(Config):
                     if (feature.name, table.domain) in seen:
                         raise ValueError(f"{role}: two tables give the feature '{feature.name}'")
                     seen[feature.name, table.domain] = feature
-            _check_alike(role, list(seen.values()))
-        _check_alike("events", [feature for source in self.events for feature in source.features])
+            check_alike(role, list(seen.values()))
+        check_alike("events", [feature for source in self.events for feature in source.features])
         self._check_per_domain()
         if self.vocabulary.hash_size is not None and (self.items or self.domain_ids.items == "separate"):
             raise ValueError("vocabulary.hash_size goes with neither item tables nor separate item ids")
@@ -288,6 +289,11 @@ class DatasetSpec(Config):
         return self.timestamp_unit != "none"
 
     @property
+    def has_session_ids(self) -> bool:
+        """Whether the log says which session an event belongs to."""
+        return any(source.columns.session is not None for source in self.events)
+
+    @property
     def has_value(self) -> bool:
         """Whether any source has a value."""
         return any(source.columns.value is not None for source in self.events)
@@ -301,18 +307,6 @@ class DatasetSpec(Config):
         """The spec as plain values, with its defaults filled in; see `behavior.spec.record`."""
         record: dict[str, Any] = as_record(self)
         return record
-
-
-_WRITTEN = {"column", "separator", "literal", "number_format", "invalid"}
-
-
-def _check_alike(role: str, features: list[Feature]) -> None:
-    """A feature of several tables or groups must be the same in all but its column and how it is written."""
-    first: dict[str, dict] = {}
-    for feature in features:
-        settings = feature.model_dump(exclude=_WRITTEN)
-        if first.setdefault(feature.name, settings) != settings:
-            raise ValueError(f"{role}: the feature '{feature.name}' is set in two ways")
 
 
 def load_spec(spec: str | Path, *, input_folder: str | Path | None = None) -> tuple[DatasetSpec, str]:

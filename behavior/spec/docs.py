@@ -112,6 +112,7 @@ item: product_id
 timestamp: time
 value: stars
 domain: shop
+session: session_id
 """,
     BehaviorFrom: """
 constant: buy

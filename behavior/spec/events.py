@@ -31,6 +31,9 @@ class EventColumns(Config):
     be null."""
     domain: str | None = None
     """Column of the event's domain, one of the spec's `domains`."""
+    session: str | None = None
+    """Column of the log's own session id, in all groups or in none, instead of `sessions`: numbers the
+    sessions of each user, in the order of their first events, in the column `session` of the sequences."""
 
     @model_validator(mode="after")
     def _check(self) -> EventColumns:
@@ -48,7 +51,7 @@ class EventColumns(Config):
 
     def names(self) -> list[str]:
         """All columns that are named."""
-        single = (self.user, self.item, *self.timestamp_columns, self.value, self.domain)
+        single = (self.user, self.item, *self.timestamp_columns, self.value, self.domain, self.session)
         return [name for name in single if name is not None]
 
 

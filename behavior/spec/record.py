@@ -11,6 +11,7 @@ from behavior.config import Config
 
 LATER_FIELDS: dict[str, tuple[str, ...]] = {
     "DatasetSpec": ("min_coverage", "timestamp_format"),
+    "EventColumns": ("session",),
     "EventSource": ("timestamp_format", "explode"),
     "Feature": ("literal", "number_format", "invalid"),
     "FeatureTable": ("rows_per_id",),

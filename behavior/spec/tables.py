@@ -141,3 +141,19 @@ class FeatureTable(FileFormat):
             return []
         wanted = [self.id, *(feature.source_column for feature in self.features)]
         return list(dict.fromkeys([*wanted, *(condition.column for condition in self.where)]))
+
+
+_WRITTEN = {"column", "separator", "literal", "number_format", "invalid"}
+
+
+def check_alike(role: str, features: list[Feature]) -> None:
+    """A feature of several tables or groups must be the same in all but its column and how it is written.
+
+    Raises:
+        ValueError: naming the feature.
+    """
+    first: dict[str, dict] = {}
+    for feature in features:
+        settings = feature.model_dump(exclude=_WRITTEN)
+        if first.setdefault(feature.name, settings) != settings:
+            raise ValueError(f"{role}: the feature '{feature.name}' is set in two ways")

@@ -36,6 +36,19 @@ def check_columns(events: list[EventSource], unit: str, form: str | None) -> Non
             )
 
 
+def check_sessions(events: list[EventSource], sessions: Sessions | None) -> None:
+    """Check that the sessions of all groups of events come from one place.
+
+    Raises:
+        ValueError: some groups have session ids, or there is a gap too.
+    """
+    of_log = [source.columns.session is not None for source in events]
+    if any(of_log) != all(of_log):
+        raise ValueError("either every group of events has columns.session, or none has")
+    if any(of_log) and sessions is not None:
+        raise ValueError("give either columns.session or sessions: both number the sessions")
+
+
 def check_instants(unit: str, filters: Filters, split: SplitSpec, sessions: Sessions | None) -> None:
     """Check settings that compare timestamps.
 

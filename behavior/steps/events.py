@@ -59,7 +59,8 @@ def event_schema(spec: DatasetSpec, plan: Plan) -> pa.Schema:
     """Schema of canonical events.
 
     user, item (keys: string or int64, see `behavior.steps.keys`), behavior (int8), and where the spec has
-    them timestamp (int64, in `spec.stored_unit`), value (float32), domain (int8) and a column a feature.
+    them timestamp (int64, in `spec.stored_unit`), value (float32), domain (int8), session (string) and a
+    column a feature.
     """
     fields = [
         pa.field("user", key_type(spec, plan, "user")),
@@ -72,6 +73,8 @@ def event_schema(spec: DatasetSpec, plan: Plan) -> pa.Schema:
         fields.append(pa.field("value", pa.float32()))
     if spec.domain_names:
         fields.append(pa.field("domain", pa.int8()))
+    if spec.has_session_ids:
+        fields.append(pa.field("session", pa.string()))
     fields += [pa.field(feature.name, event_type(feature)) for feature in spec.event_features]
     return pa.schema(fields)
 
@@ -138,7 +141,7 @@ class Canonicalizer:
             *((name, "integer" if plain else "string") for name in names.timestamp_columns),
         ]
         # A column that something reads as text too must stay text: 007 is not 7 there.
-        as_text = {self.source.behavior.column, names.domain, names.value}
+        as_text = {self.source.behavior.column, names.domain, names.value, names.session}
         as_text |= {feature.source_column for feature in self.source.features}
         as_text |= {condition.column for condition in self.source.where}
         as_text |= set(self.source.all_columns()) - set(
@@ -187,6 +190,10 @@ class Canonicalizer:
             columns["value"] = self._values(raw, verdict)
         if self.domains:
             columns["domain"] = self._domain(raw, verdict)
+        if names.session is not None:
+            session = raw.columns[names.session]
+            columns["session"], good = parse_text(session)
+            verdict.require(good, lambda row: f"session {shown(session, row)} is not an id")
         columns["behavior"] = self._behavior(raw, columns.get("value"), verdict)
         for role in ("user", "item"):
             columns[role] = as_key(columns[role], columns.get("domain"), self.spec, role)

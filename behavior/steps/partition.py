@@ -27,6 +27,7 @@ from behavior.steps.sequences import (
     flat,
     keep_events,
     newest,
+    numbers_by_first,
     offsets_of,
     session_numbers,
 )
@@ -161,6 +162,9 @@ def _event_columns(
         gap = round(spec.sessions.gap * TICKS_PER_SECOND[spec.stored_unit])
         times = flat(cut, "timestamp").to_numpy()
         columns["session"] = pa.array(session_numbers(offsets_of(cut), times, gap))
+    if spec.has_session_ids:
+        codes, distinct = codes_of(flat(cut, "session"))
+        columns["session"] = pa.array(numbers_by_first(offsets_of(cut), codes, len(distinct)))
     for feature in spec.event_features:
         columns[feature.name] = encode_column(cut, spec, encoders[feature.name])
     return columns

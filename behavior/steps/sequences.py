@@ -161,6 +161,28 @@ def session_numbers(offsets: np.ndarray, times: np.ndarray, gap: int) -> np.ndar
     return numbers
 
 
+@compiled
+def numbers_by_first(offsets: np.ndarray, codes: np.ndarray, distinct: int) -> np.ndarray:
+    """Numbers of the values of each sequence, from 0, in the order in which they first come. [events] int32
+
+    Args:
+        offsets: [users + 1] int64
+        codes: of the values. [events] int32
+        distinct: number of codes.
+    """
+    result = np.zeros(len(codes), np.int32)
+    owner, number = np.full(distinct, -1, np.int64), np.zeros(distinct, np.int32)
+    for user in range(len(offsets) - 1):
+        found = 0
+        for event in range(offsets[user], offsets[user + 1]):
+            code = codes[event]
+            if owner[code] != user:
+                owner[code], number[code] = user, found
+                found += 1
+            result[event] = number[code]
+    return result
+
+
 def nest(users: pa.Array, columns: dict[str, pa.Array], offsets: np.ndarray) -> pa.Table:
     """Flat columns as lists, one a user; the inverse of `flat` and `offsets_of`."""
     bounds = pa.array(offsets, pa.int64())
