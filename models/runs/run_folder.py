@@ -196,7 +196,7 @@ def claim_run(path: Path, *, resume: Resume) -> RunFolder:
         if not resume:
             raise UserError(
                 f"'{path}' already holds a training run",
-                fix="add --resume to go on with it, or name another folder",
+                fix="add --resume to go on with it (models.train: resume=True), or name another folder",
             )
         _check_kinds(run)
         _check_goes_on(run)

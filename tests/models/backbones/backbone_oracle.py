@@ -290,6 +290,7 @@ FORMULAS: dict[str, Callable[[Layer, Rows], Rows]] = {
     "fuxi": fuxi,
     "ligr": ligr,
 }
+"""By `kind`, the kind as published; by `kind residual` where `model.residual` is set to another one."""
 
 
 def last_norm(config: BackboneConfig, parameters: Parameters, row: Tensor) -> Tensor:
@@ -304,7 +305,10 @@ def last_norm(config: BackboneConfig, parameters: Parameters, row: Tensor) -> Te
 
 def of_one_sequence(rows: Rows, parameters: Parameters, config: BackboneConfig, story: Story) -> Rows:
     """The outputs of the tokens of one sequence."""
-    formula = FORMULAS[f"{config.kind} {config.residual}" if config.residual else config.kind]
+    key = f"{config.kind} {config.residual}" if config.residual else config.kind
+    if key not in FORMULAS:
+        raise KeyError(f"tests/models/backbones/backbone_oracle.py has no formula '{key}' in FORMULAS")
+    formula = FORMULAS[key]
     for number in range(config.blocks if rows else 0):
         rows = formula(Layer(parameters, f"blocks.{number}", config, story), rows)
     return [last_norm(config, parameters, row) for row in rows]
