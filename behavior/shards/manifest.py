@@ -245,7 +245,11 @@ def load_manifest(folder: FolderLike) -> Manifest:
     data = _read_record(folder, place)
     version = data.get("format_version") if isinstance(data, dict) else None
     if not isinstance(version, int):
-        raise UserError("this is not a manifest of lrm-kit: it has no format_version", where=place)
+        raise UserError(
+            "this is not a manifest of lrm-kit: it has no format_version",
+            where=place,
+            fix=f"name a folder that 'lrm prepare' made, or {PREPARE_AGAIN}",
+        )
     if version > FORMAT_VERSION:
         raise UserError(
             f"the data set has format version {version}; this program reads up to {FORMAT_VERSION}",

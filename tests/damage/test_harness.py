@@ -84,7 +84,7 @@ def _tried(folder: Path, run: Callable[..., Outcome]) -> Trials:
 def test_in_a_process_of_its_own(good_data: Path, tmp_path: Path) -> None:
     """No signal, and nothing that the tests' process hides."""
     record = json.loads((good_data / "manifest.json").read_text())
-    record["counts"]["users"] += 1
+    record["format_version"] = [1]
     (tmp_path / "manifest.json").write_text(json.dumps(record))
     command = [sys.executable, "-m", "cli.main", "inspect", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
