@@ -230,7 +230,8 @@ class Manifest(_Record):
 
     def save(self, folder: FolderLike) -> None:
         """Write the manifest whole or not at all: the commit of a data set."""
-        text = printable_json(self.model_dump(), indent=2) + "\n"
+        without = set() if self.coverage else {"coverage"}  # where there is none, as it always was
+        text = printable_json(self.model_dump(exclude=without), indent=2) + "\n"
         as_folder(folder).write_text(MANIFEST_NAME, text)
 
 
