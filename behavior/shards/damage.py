@@ -71,4 +71,5 @@ def first_problem(error: pydantic.ValidationError) -> str:
     """The first field that does not fit, and why."""
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"])
-    return f"{field}: {first['msg']}" if field else str(first["msg"])
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{field}: {message}" if field else message

@@ -95,7 +95,7 @@ def test_the_flag_takes_a_percentage_and_nothing_silly(lrm: Lrm, tmp_path: Path)
     assert lrm(*command, "2%").code == 1
     for silly in ("many", "-1", "1.5", "nan", "101%"):
         found = lrm(*command, silly)
-        assert (found.code, "neither a number of rows nor a share" in found.err) == (1, True), silly
+        assert (found.code, "neither a number of rows nor a share" in found.err) == (2, True), silly
     assert lrm(*command, "3%").code == 0
 
 
@@ -485,7 +485,7 @@ def test_a_spill_that_finds_the_disk_full(
         patch.setattr("pipelines.shuffle.FileShuffle.write", full)
         with pytest.raises(UserError, match="No space left on device") as error:
             prepare(spec_of(), str(logs), tmp_path / "out")
-    assert "make room" in str(error.value.fix)
+    assert "free some space" in str(error.value.fix)
     assert not (tmp_path / "out").exists()
 
 
