@@ -19,6 +19,13 @@ class SplitName(StrEnum):
     test = "test"
 
 
+class NewItems(StrEnum):
+    """What becomes of items that a model has never seen."""
+
+    rank = "rank"
+    leave_out = "leave_out"
+
+
 class CheckpointName(StrEnum):
     """Which checkpoint is evaluated."""
 
@@ -59,6 +66,13 @@ def evaluate(
     per_user: Annotated[
         Path | None, typer.Option(help="Write the rank of every target to this file: .parquet, .csv or .tsv.")
     ] = None,
+    new_items: Annotated[
+        NewItems | None,
+        typer.Option(
+            help="Items of a later version of the data set, which the model has never seen: rank them, or "
+            "leave_out; default: the run's setting."
+        ),
+    ] = None,
     baselines: Annotated[
         bool, typer.Option("--baselines", help="Evaluate popularity and a first-order Markov chain, too.")
     ] = False,
@@ -83,6 +97,7 @@ def evaluate(
         exclude_seen=exclude_seen,
         by=by or None,
         bootstrap=bootstrap,
+        new_items=None if new_items is None else new_items.value,
     )
     if json:
         print_json(result)

@@ -8,8 +8,8 @@ from typing import Any
 from cli.console import print_table, say
 
 _SLICES = 20
-MISSES = {"oov_targets": "unknown", "excluded_targets": "excluded"}
-"""Targets that count as not found, whatever the model: fields of a result, and what they are called."""
+MISSES = {"oov_targets": "unknown", "excluded_targets": "excluded", "new_targets": "new"}
+"""Targets that no model, or not this one, can know: fields of a result, and what they are called."""
 
 
 def print_means(run: str, result: dict[str, Any]) -> None:
@@ -107,6 +107,12 @@ def protocol(result: dict[str, Any]) -> str:
         parts.append(f"seen items {'removed' if result['exclude_seen'] else 'kept'}{reason}")
     if "candidates" in result:
         parts.append(f"{result['candidates']:,} candidates, ties count against the target")
+    if result.get("new_items"):
+        ranked = "ranked by fresh vectors" if result["new_items_ranked"] else "left out"
+        parts.append(
+            f"a later version of the data set: {result['new_items']:,} items that the model has never seen "
+            f"{ranked}, {result['new_targets']:,} targets among them"
+        )
     if "split_kind" in result:
         parts.append(_split(result))
     epochs = f"after {result['epoch']} epochs, {result['step']:,} steps"

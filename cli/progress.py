@@ -70,6 +70,11 @@ class TrainProgress:
             f"{start.parameters:,} parameters on {start.device}; {start.sequences:,} sequences{skipped}; "
             f"{start.tokens_per_epoch:,} tokens an epoch; time {start.time}",
         )
+        if start.on_later_version:
+            note(
+                "the data set is a later version than the run's: vectors of new items are fresh, the epoch "
+                "begins anew, and so does the search for the best checkpoint"
+            )
         if start.validated:
             kept = "removed" if start.exclude_seen else "kept"
             reason = start.protocol.get("exclude_seen_reason")

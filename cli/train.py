@@ -47,6 +47,10 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in --out from its last checkpoint.")
     ] = False,
+    init: Annotated[
+        Path | None,
+        typer.Option(help="Run whose weights a new one begins with; items are found again by their ids."),
+    ] = None,
     set: Annotated[
         list[str] | None,
         typer.Option("--set", help="Override a setting, such as model.blocks=4; may be repeated."),
@@ -86,7 +90,7 @@ def train(
     advice = AGAIN if resume else lambda: _to_go_on(data, out)
     with advised(advice), progress_bars(quiet=json) as bars:
         progress = TrainProgress(bars, quiet=json, lines=not json, resumes=resume)
-        result = run(config, data, out, resume, progress)
+        result = run(config, data, out, resume, progress, init)
     if not is_first_process():
         return
     if json:

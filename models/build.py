@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from behavior.errors import UserError
 from behavior.shards.folder import ShardFolder
 from models.config import RunConfig
 from models.data.columns import Columns
 from models.data.declared import CORE
-from models.data.digest import dataset_digest
 from models.data.loading import SequenceSource, ShardSource, TrainLoader
+from models.data.versions import dataset_of
 from models.distributed.tables import MakeItemTable, WholeTable
 from models.tasks.registry import task_kind
 from models.tasks.task import Task
 
-
-def dataset_of(shards: ShardFolder) -> dict[str, Any]:
-    """What a checkpoint remembers of its data set."""
-    return {
-        "name": shards.manifest.name,
-        "digest": dataset_digest(shards),
-        "item_ids": shards.num_item_ids,
-        "behaviors": len(shards.manifest.behaviors),
-    }
+__all__ = ["build_task", "dataset_of", "make_loader", "sequences_of"]
 
 
 def sequences_of(shards: ShardFolder, config: RunConfig, columns: Columns) -> ShardSource:

@@ -13,7 +13,7 @@ from models.build import sequences_of
 from models.evaluation.baselines import BASELINES, evaluate_baseline
 from models.evaluation.config import EvaluationConfig
 from models.evaluation.rankings_table import check_rankings_path, write_rankings
-from models.evaluation.report import as_rankings, compare
+from models.evaluation.report import RankingEvaluation, as_rankings, compare
 from models.evaluation.targets import Split
 from models.gpu.config import DeviceName
 from models.serving.load import TrainedModel, Which, load_model, memory_errors_told
@@ -47,7 +47,7 @@ def evaluate(
         against: another run on the same data, to be compared user by user.
         per_user: a file to which the rank of every target is written: .parquet, .csv or .tsv.
         settings: of the section `evaluation`, in place of the run's: `cutoffs`, `exclude_seen`, `by`,
-            `bootstrap`, `batch_size`; None leaves one as it is.
+            `bootstrap`, `batch_size`, `new_items`; None leaves one as it is.
 
     Returns:
         The report, as docs/evaluation.md describes it: metrics by name (`ndcg@10`), `intervals`, `breakdown`,
@@ -66,7 +66,8 @@ def evaluate(
         result["comparison"] = {"against": str(against), **compare(as_rankings(ours), as_rankings(theirs))}
     names = (BASELINES if baselines else ()) if isinstance(baselines, bool) else baselines
     if names:
-        found = [evaluate_baseline(name, ours.shards, split, ours.config) for name in names]
+        ranked = ours.rankings.candidates if isinstance(ours, RankingEvaluation) else None
+        found = [evaluate_baseline(name, ours.shards, split, ours.config, ranked) for name in names]
         result["baselines"] = {other["model"]: other for other in found}
     if per_user is not None:
         write_rankings(as_rankings(ours), Path(per_user))
@@ -131,5 +132,6 @@ def judge_like(evaluation: Evaluation, run: Path, checkpoint: Which = "best") ->
         checkpoint=checkpoint,
         cutoffs=config.cutoffs,
         exclude_seen=config.exclude_seen,
+        new_items=config.new_items,
         by=[],
     )

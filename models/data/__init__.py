@@ -9,6 +9,7 @@ that goes to the device in one copy, and the `ItemCatalog`.
 - `batch`, `segments`: the batch, and where its columns lie in its buffer.
 - `collate`, `windows`: chosen events become a batch, in training and in evaluation.
 - `catalog`: items with their counts and features. `about`, `digest`: what is known of a data set as a whole.
+  `versions`: what runs remember of it, and which are later versions.
 - `loading`: the order of training, samples, batches made ahead.
 
 May import `behavior`, and of `models` attention (`Sequences`).

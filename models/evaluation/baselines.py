@@ -34,6 +34,7 @@ def evaluate_baseline(
     data: FolderLike | ShardFolder,
     split: Split = "test",
     config: EvaluationConfig | None = None,
+    candidates: int | None = None,
 ) -> dict[str, Any]:
     """Evaluate a baseline under the protocol of the models.
 
@@ -42,6 +43,7 @@ def evaluate_baseline(
         data: a shard folder.
         split: valid or test.
         config: metrics and protocol.
+        candidates: how many known items are ranked, the first ones; None: all.
 
     Returns:
         `model`, the name, then as `models.evaluation.report.RankingEvaluation.report`.
@@ -57,7 +59,7 @@ def evaluate_baseline(
     sequences = ShardSource(shards)
     popularity = shards.items().column("train_count").to_numpy().astype(np.float64)
     scorer = popularity_scorer(popularity) if name == "popularity" else markov_scorer(sequences, popularity)
-    rankings = rank_split(sequences, scorer, split=split, config=config)
+    rankings = rank_split(sequences, scorer, split=split, config=config, candidates=candidates)
     return {"model": name, **RankingEvaluation.of(rankings, config, shards).report()}
 
 

@@ -18,6 +18,11 @@ class EvaluationConfig(Config):
         description="remove items from a user's candidates that had a target behavior in the user's history; "
         "auto: where at most 1 % of the events with a target behavior repeat an item of their user",
     )
+    new_items: Literal["rank", "leave_out"] = Field(
+        "rank",
+        description="items of a later version of the data set, which the model has never seen: rank them by "
+        "their fresh vectors, or leave them out of the candidates, so that targets among them are misses",
+    )
     batch_size: int = Field(1024, ge=1, description="targets per evaluation batch")
     by: list[str] = Field(
         [],

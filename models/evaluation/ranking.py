@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,7 @@ def rank_split(
     split: Split,
     config: EvaluationConfig,
     seen: SeenItems | None = None,
+    candidates: int | None = None,
     processes: Processes = SINGLE,
 ) -> Rankings:
     """Rank every target of a split among all known items; the others of its basket are candidates like any.
@@ -77,16 +79,15 @@ def rank_split(
         split: valid or test.
         config: exclusion, batch size.
         seen: `config.exclude_seen` already resolved, where that is known.
+        candidates: how many known items are ranked, the first ones; None: all. Targets beyond are misses.
         processes: those among which targets are divided.
 
     Raises:
         UserError: there are no sequences.
     """
     seen = seen or SeenItems.resolve(parts, config.exclude_seen)
-    ranked = [
-        _rank_part(data, scorer, split, processes, exclude_seen=seen.excluded, batch_size=config.batch_size)
-        for data in parts
-    ]
+    rank = partial(_rank_batch, scorer=scorer, exclude_seen=seen.excluded, candidates=candidates)
+    ranked = [_rank_part(data, split, processes, rank=rank, batch_size=config.batch_size) for data in parts]
     if not ranked:
         raise UserError("there are no sequences to evaluate")
 
@@ -105,6 +106,7 @@ def rank_split(
         users_without_history=sum(part.users_without_history for part in ranked),
         targets_without_history=sum(part.targets_without_history for part in ranked),
         about=ranked[0].about,
+        candidates=ranked[0].about.num_items if candidates is None else candidates,
     )
 
 
@@ -125,11 +127,10 @@ class _Part:
 
 def _rank_part(
     data: SequenceData,
-    scorer: Scorer,
     split: Split,
     processes: Processes,
     *,
-    exclude_seen: bool,
+    rank: Callable[[SequenceData, Targets], torch.Tensor],
     batch_size: int,
 ) -> _Part:
     found = find_targets(data, split)
@@ -147,7 +148,7 @@ def _rank_part(
         history=(targets.stop - begin).astype(np.int32),
         item=data.item[targets.event],
         behavior=data.behavior[targets.event],
-        ranks=[_rank_batch(data, batch, scorer, exclude_seen=exclude_seen) for batch in batches],
+        ranks=[rank(data, batch) for batch in batches],
         users_without_history=len(np.unique(found.sequence)) - len(np.unique(targets.sequence)),
         targets_without_history=len(found) - len(targets),
         about=data.about,
@@ -171,13 +172,20 @@ def _whose(targets: int, count: int) -> Int64Array:
     return np.repeat(np.arange(count), [share.stop - share.start for share in shares])
 
 
-def _rank_batch(data: SequenceData, targets: Targets, scorer: Scorer, *, exclude_seen: bool) -> torch.Tensor:
+def _rank_batch(
+    data: SequenceData, targets: Targets, *, scorer: Scorer, exclude_seen: bool, candidates: int | None
+) -> torch.Tensor:
     item = data.item[targets.event].astype(np.int64) - data.about.first_item
     seen = seen_items(data, targets) if exclude_seen else None
+    if candidates is None:
+        candidates = data.about.num_items
+    else:  # what is no candidate is ranked as little as an unknown item
+        item = np.where(item < candidates, item, -1)
+        seen = None if seen is None else (seen[0][seen[1] < candidates], seen[1][seen[1] < candidates])
     first, inverse = _unique_queries(data, targets)
     if len(first) == len(targets):
-        return scorer(data, targets).rank(None, item, data.about.num_items, seen)
-    return scorer(data, targets.take(first)).rank(inverse, item, data.about.num_items, seen)
+        return scorer(data, targets).rank(None, item, candidates, seen)
+    return scorer(data, targets.take(first)).rank(inverse, item, candidates, seen)
 
 
 def _unique_queries(data: SequenceData, targets: Targets) -> tuple[Int64Array, Int64Array]:

@@ -32,11 +32,14 @@ class Rankings:
     targets_without_history: int
     """Targets left out."""
     about: About
+    candidates: int
+    """Known items that were ranked, the first ones: all, or those that the model was trained with."""
 
     def misses(self, chosen: Int64Array | slice = slice(None)) -> dict[str, int]:
         """Misses of some targets: `oov_targets`, unknown ids; `excluded_targets`, removed as seen items."""
         unknown = self.item[chosen] < self.about.first_item
-        removed = np.isinf(self.rank[chosen]) & ~unknown
+        left_out = self.item[chosen] >= self.about.first_item + self.candidates
+        removed = np.isinf(self.rank[chosen]) & ~unknown & ~left_out
         return {"oov_targets": int(unknown.sum()), "excluded_targets": int(removed.sum())}
 
     def summary(self, cutoffs: list[int]) -> dict[str, Any]:
@@ -49,6 +52,6 @@ class Rankings:
             "users_without_history": self.users_without_history,
             "targets_without_history": self.targets_without_history,
             **self.misses(),
-            "candidates": self.about.num_items,
+            "candidates": self.candidates,
             "exclude_seen": self.seen.excluded,
         }

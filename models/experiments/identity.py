@@ -17,7 +17,11 @@ _NO_PART_OF_A_RUN = FREE_SETTINGS - {
     "train.validate_every_epochs",
 }
 
-CAME_LATER: dict[str, Any] = {"task.kind": "retrieval", "embedding.layout": "event"}
+CAME_LATER: dict[str, Any] = {
+    "task.kind": "retrieval",
+    "embedding.layout": "event",
+    "embedding.max_feature_values": None,
+}
 """Settings that earlier records know nothing of, and the value that stands for how runs were made before."""
 
 

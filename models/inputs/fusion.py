@@ -29,7 +29,9 @@ class FeatureFusion(nn.ModuleList):
         mode: Literal["add", "mean"],
         max_values: int | None = None,
     ) -> None:
+        features = tuple(features)
         super().__init__(embed_feature(feature, dim, max_values) for feature in features)
+        self.names = [feature.name for feature in features]
         self.mode = mode
 
     def forward(self, items: Tensor, ids: Tensor) -> Tensor:

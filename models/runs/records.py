@@ -33,6 +33,8 @@ class RunMark(_Record):
     """The shard folder that the run was trained on, or its url."""
     dataset: dict[str, Any] = {}
     """What checkpoints remember of it, too."""
+    init: str | None = None
+    """The run whose weights this one began with."""
 
 
 class CheckpointHead(_Record):

@@ -91,13 +91,21 @@ class RunFolder:
         """The settings of the run, as they were written."""
         return read_yaml(self.config_file)
 
-    def write(self, settings: dict[str, Any], data: Folder, dataset: dict[str, Any]) -> None:
+    def init(self) -> Path | None:
+        """The run whose weights this one began with; None where there is none, or no run yet."""
+        begun = self.about().init if check_regular(self.marker) else None
+        return None if begun is None else Path(begun)
+
+    def write(
+        self, settings: dict[str, Any], data: Folder, dataset: dict[str, Any], init: Path | None = None
+    ) -> None:
         """Write the settings down and mark the folder as a run.
 
         Raises:
             UserError: they cannot be written.
         """
-        about = RunMark(data=data.url, dataset=dataset).model_dump()
+        start = None if init is None else str(init.absolute())
+        about = RunMark(data=data.url, dataset=dataset, init=start).model_dump(exclude_none=True)
         text = yaml.safe_dump(settings, sort_keys=False)
         # The mark comes last: a folder with it always has its settings. Both are there under temporary names
         # before one has its own, so that what a run killed in between leaves can be told from a user's file.

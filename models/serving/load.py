@@ -18,15 +18,17 @@ from behavior.config import parse_config
 from behavior.errors import UserError
 from behavior.shards.folder import ShardFolder, open_shards
 from behavior.shards.storage import FolderLike
-from models.build import build_task, dataset_of
+from models.build import build_task
 from models.config import RunConfig
 from models.data.about import About, about_sequences
+from models.data.versions import RowMaps, differences
 from models.gpu.config import DeviceName
 from models.gpu.device import pick_device
 from models.runs.checkpoint import load_checkpoint, load_weights, position_in
+from models.runs.regrow import regrow
 from models.runs.run_folder import open_run
 from models.serving.score import History, score_histories
-from models.tasks.retrieval import RetrievalModel
+from models.tasks.retrieval import RetrievalModel, RetrievalTask
 from models.tasks.task import Task
 
 Which = Literal["best", "last"]
@@ -47,6 +49,9 @@ class TrainedModel:
     checkpoint: Which
     progress: dict[str, Any]
     """Where the training stood: `epoch`, `step`, and the validation metrics of then."""
+    new_items: int = 0
+    """Known items that came with a later version of the data set: the last ones, which the model has never
+    seen. Their vectors are as fresh as those of an untrained model."""
 
     @property
     def module(self) -> nn.Module:
@@ -96,7 +101,7 @@ def load_model(
         run: the run's folder.
         checkpoint: `best` on validation, or the `last`.
         data: the shard folder, where it has moved since the training; urls too. Its items, and what they are
-            called, are part of the model.
+            called, are part of the model. A later version, to which `lrm prepare --append` added, will do.
         device: where the module is; `auto` is a GPU where there is one.
 
     Raises:
@@ -109,12 +114,16 @@ def load_model(
     position_in(saved, path)
     config = parse_config(RunConfig, saved.config, where=str(path))
     shards = _open_data(data, folder.data)
-    _check_data(saved.dataset, shards)
+    maps = _rows(saved.dataset, shards)
     task = build_task(config, shards)
+    if maps.moves:
+        saved = regrow(saved, task.table_rows(maps), {}, config.train.seed)
     load_weights(task.model, saved.model, path)
+    if isinstance(task, RetrievalTask):
+        task.new_items = maps.new_items
     with memory_errors_told(task):
         task.objective.to(pick_device(device)).eval()
-    return TrainedModel(folder.path, config, task, shards, checkpoint, saved.progress)
+    return TrainedModel(folder.path, config, task, shards, checkpoint, saved.progress, maps.new_items)
 
 
 @contextmanager
@@ -142,17 +151,17 @@ def _open_data(data: FolderLike | None, trained_on: str) -> ShardFolder:
         ) from None
 
 
-def _check_data(dataset: dict[str, Any], shards: ShardFolder) -> None:
-    found = dataset_of(shards)
-    if found == dataset:
-        return
-    differing = [
-        f"{key} {dataset.get(key)!r}, here {value!r}"
-        for key, value in found.items()
-        if dataset.get(key) != value
-    ]
-    raise UserError(
-        f"the model was trained on another data set: {'; '.join(differing)}",
-        where=shards.where(),
-        fix="name the data set it was trained on: --data DIR",
-    )
+def _rows(dataset: dict[str, Any], shards: ShardFolder) -> RowMaps:
+    """Where rows of the tables go, of a model that was trained on this data set or an earlier version of it.
+
+    Raises:
+        UserError: it was another one.
+    """
+    found = differences(dataset, shards)
+    if found:
+        raise UserError(
+            f"the model was trained on another data set: {'; '.join(found)}",
+            where=shards.where(),
+            fix="name the data set it was trained on, or a later version of it: --data DIR",
+        )
+    return RowMaps.of_later_version(dataset, shards)

@@ -10,13 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
 from behavior.shards.folder import ShardFolder
 from models.data.batch import PackedBatch
 from models.data.columns import Columns
 from models.data.declared import CORE
 from models.data.loading import SequenceSource, TrainLoader
+from models.data.versions import RowMaps
 from models.distributed.processes import SINGLE, Processes
 from models.distributed.tables import count_parameters
 from models.evaluation.config import EvaluationConfig
@@ -106,6 +107,17 @@ class Task(Protocol):
 
         Every process has a loader of the same samples. A trained model that is only evaluated sees none.
         """
+
+    def table_rows(self, maps: RowMaps) -> dict[str, Tensor]:
+        """The tables of `model` that have a row an item, a behavior or a value of a feature.
+
+        By them a model goes over to a later version of its data set, or to another one, whose new rows are
+        drawn afresh. A task without such tables cannot.
+
+        Returns:
+            For each, by the name of its weight in the model, its rows out of `maps`.
+        """
+        return {}
 
     def prepare(self, batch: PackedBatch) -> LossBatch:
         """Which positions of a batch have a loss; on the host."""

@@ -39,6 +39,8 @@ class TrainArguments:
     """Path or url of the shard folder."""
     out: Path
     resume: Resume
+    init: Path | None = None
+    """A run whose weights a new one begins with."""
 
 
 @contextmanager
@@ -91,7 +93,8 @@ def join_as_told(told: dict[str, Any]) -> tuple[TrainArguments, TorchProcesses]:
     store = TCPStore(_HOST, told["port"], told["count"], is_master=False)
     store.add(_ARRIVED, 1)
     config, out = RunConfig(**told["config"]), Path(told["out"])
-    arguments = TrainArguments(config, told["data"], out, told["resume"])
+    init = None if told["init"] is None else Path(told["init"])
+    arguments = TrainArguments(config, told["data"], out, told["resume"], init)
     return arguments, join_store(store, told["rank"], told["count"], told["backend"])
 
 
@@ -104,6 +107,7 @@ def _started(arguments: TrainArguments, count: int, backend: str) -> Iterator[Pr
         "data": arguments.data,
         "out": str(arguments.out),
         "resume": arguments.resume,
+        "init": None if arguments.init is None else str(arguments.init),
         "count": count,
         "backend": backend,
         "port": store.port,

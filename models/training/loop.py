@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 from behavior.shards.folder import ShardFolder
@@ -21,6 +22,7 @@ from models.training.losses import StepLosses
 from models.training.observer import Silent, TrainObserver, TrainResult, TrainStart, Validation
 from models.training.report import Pace, Reporter
 from models.training.setup import set_up
+from models.training.start import Adapter
 from models.training.state import Learned, TrainState
 from models.training.step import steps_of
 
@@ -34,6 +36,7 @@ class Training:
         run: the run's folder; if there is a checkpoint in it, training resumes from there.
         observer: told about the progress, on the first process.
         processes: this one and the others.
+        init: a run whose weights this one begins with, where it has no checkpoint of its own.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class Training:
         run: RunFolder,
         observer: TrainObserver,
         processes: Processes,
+        init: Path | None = None,
     ) -> None:
         self.config, self.run, self.processes = config, run, processes
         self.observer = observer if processes.is_first else Silent()
@@ -50,12 +54,21 @@ class Training:
         self.device, self.dataset, self.loader = setup.fabric.device, setup.dataset, setup.loader
         self.task, self.evaluator = setup.task, setup.evaluator
         self.optimizer, self.stepper = setup.optimizer, setup.stepper
-        self.learned = Learned(config, self.dataset, self.task.model, self.optimizer, processes, self.device)
+        adapter = Adapter(config, shards, self.task, self.optimizer)
+        model, optimizer = self.task.model, self.optimizer
+        self.learned = Learned(config, self.dataset, model, optimizer, processes, self.device, adapter)
         self.state = TrainState()
+        self.on_later_version = False
         if processes.on_first(lambda: run.has_last):
             self.state = self.learned.restore(run.last)
-            self.loader.load_state_dict(self.state.loader, where=str(run.last))
+            self.on_later_version = not self.state.loader
+            if self.on_later_version:
+                self.loader.start_epoch(self.state.epoch)
+            else:
+                self.loader.load_state_dict(self.state.loader, where=str(run.last))
             processes.on_first(lambda: run.check_best(self.state.best_epoch))
+        elif init is not None:
+            self.learned.start_from(init)
         self.flops = self.task.flops()
         self.losses = StepLosses(processes, run.failed)
         self.clock = Clock(self.state.minutes, self.state.step)
@@ -224,6 +237,7 @@ class Training:
                 step=self.state.step,
                 protocol=self.evaluator.protocol,
                 warmup_steps=self.config.optimizer.warmup_steps,
+                on_later_version=self.on_later_version,
                 validated=self.evaluator.users("valid") if self.processes.is_first else None,
             )
         )

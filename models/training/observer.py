@@ -29,6 +29,8 @@ class TrainStart:
     protocol: dict[str, Any]
     """What decides the metrics besides the model; see `models.tasks.task.Evaluator`."""
     warmup_steps: int = 0
+    on_later_version: bool = False
+    """Whether the run resumes on a later version of its data set."""
     validated: int | None = None
     """Users whom the metrics of a validation are means over; None: not known beforehand."""
 

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from os import PathLike
 from pathlib import Path
 
+from behavior.errors import UserError
 from behavior.shards.folder import open_shards
 from behavior.shards.storage import FolderLike, as_folder
 from models.config import RunConfig
@@ -14,7 +15,7 @@ from models.distributed.processes import Processes
 from models.gpu.device import repeatable
 from models.runs.curves import draw_curves
 from models.runs.metrics_log import MetricsLog, read_metrics
-from models.runs.run_folder import Resume, RunFolder, hold_run
+from models.runs.run_folder import Resume, RunFolder, hold_run, open_run
 from models.tasks.registry import check_known_elsewhere
 from models.training.launch import TrainArguments, count_devices, processes_for
 from models.training.loop import Training
@@ -27,6 +28,7 @@ def train(
     out: str | PathLike[str],
     resume: Resume = False,
     observer: TrainObserver | None = None,
+    init: str | PathLike[str] | None = None,
 ) -> TrainResult:
     """Train a model on a shard folder.
 
@@ -44,6 +46,8 @@ def train(
         out: the run's folder; see `models.runs.run_folder.RunFolder` for what it holds.
         resume: go on with the run in `out`, which has to be there; `auto`: where there is none, begin one.
         observer: told about the progress, in the first process.
+        init: the folder of another run, whose weights a new one begins with. Rows of tables are found again
+            by ids of items, names of behaviors and values of features; new ones are fresh.
 
     Returns:
         What came of it, the same in every process.
@@ -53,7 +57,16 @@ def train(
             folder, the checkpoint is damaged or of another run, the disk is full, or the loss stopped being a
             number.
     """
-    arguments = TrainArguments(config, as_folder(data).url, Path(out), resume)
+    start = None if init is None else Path(init)
+    if start is not None:
+        if resume is True:
+            raise UserError(
+                "a run that is resumed has weights of its own",
+                where="--init",
+                fix="leave --init or --resume out",
+            )
+        open_run(start)
+    arguments = TrainArguments(config, as_folder(data).url, Path(out), resume, start)
     if count_devices(config.train) > 1 and not launched_by_torchrun():
         # What is wrong is said at once, not after the other processes have started.
         check_known_elsewhere(config.task.kind)
@@ -75,15 +88,17 @@ def _train_held(
     arguments: TrainArguments, run: RunFolder, processes: Processes, observer: TrainObserver
 ) -> TrainResult:
     shards = open_shards(arguments.data)
-    training = Training(arguments.config, shards, run, observer, processes)
+    init = arguments.init or processes.on_first(run.init)
+    training = Training(arguments.config, shards, run, observer, processes, init)
     try:
         with repeatable(training.device):
             if not processes.is_first:
                 return training.run_epochs()
             kept = training.state.metrics_bytes
             read_metrics(run.metrics, kept)  # before anything is changed
-            if training.loader.epoch < arguments.config.train.epochs:
-                run.write(arguments.config.model_dump(mode="json"), shards.folder, training.dataset)
+            if training.loader.epoch < arguments.config.train.epochs or training.on_later_version:
+                settings = arguments.config.model_dump(mode="json")
+                run.write(settings, shards.folder, training.dataset, init)
             with MetricsLog(run.metrics, run.tensorboard, keep_bytes=kept) as log:
                 result = training.run_epochs(log)
     finally:

@@ -30,6 +30,7 @@ from models.runs.checkpoint import (
 from models.runs.former import optimizer_without_former
 from models.runs.records import Count, first_problem
 from models.runs.tensors import DAMAGED, Expected, check_tensors, raise_for_problems
+from models.training.start import Adapter
 
 # May change when a run is resumed: they say how long, how often and where, not what is learned.
 FREE_SETTINGS = {
@@ -48,6 +49,7 @@ FREE_SETTINGS = {
     "evaluation.batch_size",
     "evaluation.bootstrap",
     "evaluation.by",
+    "evaluation.new_items",
     "loader.lookahead",
     "loader.threads",
     "loader.prefetch",
@@ -92,6 +94,7 @@ class Learned:
     optimizer: OptimizerSet
     processes: Processes
     device: torch.device
+    adapter: Adapter
 
     def save(self, path: Path, state: TrainState) -> None:
         """Write a checkpoint to resume from. Collective; the first process writes."""
@@ -113,13 +116,28 @@ class Learned:
         if self.processes.is_first:
             save_checkpoint(path, checkpoint)
 
+    def start_from(self, run: Path) -> None:
+        """Take the weights of another run, and nothing else of it.
+
+        Raises:
+            UserError: they cannot be read, or do not fit the model; see `Adapter.from_run`.
+        """
+        saved, path = self.adapter.from_run(run)
+        check_weights(self.model, saved.model, path, self._whole_states.rows)
+        load_weights(self.model, self._whole_states.own_weights(saved.model), path)
+
     def restore(self, path: Path) -> TrainState:
         """Load everything from a checkpoint, which another number of processes may have written.
+
+        Where it was made on an earlier version of the data set, new rows of tables are fresh, the epoch that
+        was not finished begins again, and so does the search for the best validation: its targets are others.
 
         Raises:
             UserError: it is damaged, or of another run.
         """
-        checkpoint = load_checkpoint(path)
+        saved = load_checkpoint(path)
+        earlier = saved.dataset.get("digest") != self.dataset["digest"]
+        checkpoint = self.adapter.to_later_version(saved, self.dataset)
         # Settings that came later have their defaults, which is how the run was trained.
         config = parse_config(RunConfig, checkpoint.config, where=str(path)).model_dump(mode="json")
         saved = replace(checkpoint, config=config)
@@ -134,6 +152,8 @@ class Learned:
             set_random_state(random, self.device, path)
         else:  # There were fewer processes: a stream that none of them has had.
             torch.manual_seed(hash((self.config.train.seed, self.processes.rank, state.step)))
+        if earlier:
+            state = TrainState(state.step, state.epoch, {}, state.minutes, state.metrics_bytes)
         return state
 
     def _optimizer_state(self, saved: Checkpoint, path: Path, *, has_steps: bool) -> dict[str, Any]:

@@ -182,6 +182,10 @@ class TrainLoader:
             )
         self._go_to(position)
 
+    def start_epoch(self, epoch: int) -> None:
+        """Stand at the start of an epoch."""
+        self._go_to(EpochPosition(epoch))
+
     def close(self) -> None:
         """Stop the background threads; the loader cannot be used any more."""
         self._reader.close()

@@ -10,7 +10,7 @@ import torch
 
 from behavior.shards.folder import ShardFolder
 from models.data.loading import SequenceSource
-from models.data.sequences import SequenceData
+from models.data.sequences import Int32Array, SequenceData
 from models.data.windows import gather, history_windows
 from models.distributed.processes import SINGLE, Processes
 from models.evaluation.breakdown import check_attributes
@@ -34,11 +34,18 @@ class RetrievalEvaluator(Evaluator):
         shown: what the model is shown of a history.
         source: the sequences; gone through once now where `exclude_seen` is `auto`.
         config: how.
+        new_items: known items that the model was not trained with, the last ones.
     """
 
     def __init__(
-        self, model: RetrievalModel, shown: ModelConfig, source: SequenceSource, config: EvaluationConfig
+        self,
+        model: RetrievalModel,
+        shown: ModelConfig,
+        source: SequenceSource,
+        config: EvaluationConfig,
+        new_items: int = 0,
     ) -> None:
+        self.new_items = new_items
         self.model, self.shown, self.source, self.config = model, shown, source, config
         self.seen = SeenItems.resolve(source, config.exclude_seen)
         self.time = shown.time if source.about.has_time else "none"
@@ -77,8 +84,23 @@ class RetrievalEvaluator(Evaluator):
             split=split,
             config=self.config,
             seen=self.seen,
+            candidates=self._candidates,
         )
-        return RankingEvaluation.of(rankings, self.config, shards, {"time": self.time} | about)
+        new = self._about_new(rankings.item) if self.new_items else {}
+        return RankingEvaluation.of(rankings, self.config, shards, {"time": self.time} | new | about)
+
+    @property
+    def _candidates(self) -> int:
+        left_out = self.new_items if self.config.new_items == "leave_out" else 0
+        return self.source.about.num_items - left_out
+
+    def _about_new(self, targets: Int32Array) -> dict[str, Any]:
+        first = self.source.about.num_item_ids - self.new_items
+        return {
+            "new_items": self.new_items,
+            "new_items_ranked": self.config.new_items == "rank",
+            "new_targets": int((targets >= first).sum()),
+        }
 
 
 def model_scorer(model: RetrievalModel, config: ModelConfig) -> Scorer:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from models.data.loading import SequenceSource, TrainLoader
+from models.data.versions import RowMaps
 from models.evaluation.config import EvaluationConfig
 from models.losses.config import LossConfig
 from models.tasks.config import ModelConfig
@@ -23,6 +25,9 @@ class RetrievalTask(Task):
         objective: the model and its loss.
     """
 
+    new_items = 0
+    """Known items that the model was not trained with, the last ones: they came with a later version."""
+
     def __init__(self, config: ModelConfig, loss: LossConfig, objective: RetrievalObjective) -> None:
         self.config, self.loss, self.objective, self.model = config, loss, objective, objective.model
 
@@ -32,9 +37,24 @@ class RetrievalTask(Task):
         if self.loss.kind != "full_softmax" and negatives.logq and negatives.source != "catalog":
             self.objective.loss.sampler.count_targets(torch.from_numpy(loader.target_counts()))
 
+    def table_rows(self, maps: RowMaps) -> dict[str, torch.Tensor]:
+        """See `models.tasks.task.Task.table_rows`."""
+        embedding = self.model.embedding
+        rows: list[tuple[nn.Module | None, torch.Tensor | None]] = [
+            (embedding.item, maps.items),
+            (embedding.behavior, maps.behaviors),
+            (embedding.query_behavior, maps.behaviors),
+        ]
+        fused = zip(embedding.features, embedding.features.names, strict=True)
+        rows += [(getattr(feature, "table", None), maps.features.get(name)) for feature, name in fused]
+        found = {id(table.weight): row for table, row in rows if table is not None and row is not None}
+        return {
+            name: found[id(weight)] for name, weight in self.model.named_parameters() if id(weight) in found
+        }
+
     def evaluator(self, source: SequenceSource, config: EvaluationConfig) -> RetrievalEvaluator:
         """See `models.tasks.task.Task.evaluator`."""
-        return RetrievalEvaluator(self.model, self.config, source, config)
+        return RetrievalEvaluator(self.model, self.config, source, config, self.new_items)
 
     def flops(self) -> TrainingFlops:
         """A position costs the scores of the items that it is compared with.

@@ -1,0 +1,222 @@
+"""What a run remembers of its data set, and which data sets are later versions of it.
+
+`lrm prepare --append` keeps every index: of items, of values of features, of behaviors. A data set is a later
+version of another where everything that the other one has an index for has the same one here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from torch import Tensor
+
+from behavior.shards.content import content_digest
+from behavior.shards.folder import ShardFolder
+from behavior.shards.manifest import FeatureEntry
+from behavior.shards.names import VOCABULARY, logical
+from behavior.steps.splits import evaluated_targets
+from models.data.digest import dataset_digest
+
+NEW = -1
+"""In maps of rows: a row that the other data set does not have."""
+
+
+def dataset_of(shards: ShardFolder) -> dict[str, Any]:
+    """What checkpoints remember of their data set, as plain values.
+
+    Returns:
+        `name`, `digest`, `item_ids` and `behaviors` (how many), `version`, and `vocabulary`: the meaning of
+        all ids, by which later versions are known.
+    """
+    manifest = shards.manifest
+    return {
+        "name": manifest.name,
+        "digest": dataset_digest(shards),
+        "item_ids": shards.num_item_ids,
+        "behaviors": len(manifest.behaviors),
+        "version": manifest.version,
+        "vocabulary": {
+            "behaviors": manifest.behaviors,
+            "targets": manifest.targets,
+            "timestamp_unit": manifest.timestamp_unit,
+            "oov": manifest.oov,
+            "split": [manifest.split["kind"], evaluated_targets(manifest.split)],
+            "domains": manifest.domains,
+            "items": content_digest(_keys(shards.items())),
+            "features": [_feature(shards, entry, entry.vocabulary_size) for entry in manifest.item_features],
+        },
+    }
+
+
+def differences(dataset: Mapping[str, Any], shards: ShardFolder) -> list[str]:
+    """Why a data set is no later version of the one that a run remembers; empty where it is one, or the same.
+
+    Args:
+        dataset: as `dataset_of`, or by an earlier version of lrm-kit, which remembered no vocabulary: then
+            only the same data set will do.
+        shards: the data set.
+    """
+    digest = dataset_digest(shards)
+    if dataset.get("digest") == digest:
+        return []
+    before = dataset.get("vocabulary")
+    if not isinstance(before, Mapping):
+        return _unlike(dataset, {"digest": digest, "item_ids": shards.num_item_ids})
+    manifest = shards.manifest
+    plain = {
+        "behaviors": manifest.behaviors,
+        "targets": manifest.targets,
+        "timestamp_unit": manifest.timestamp_unit,
+        "oov": manifest.oov,
+        "split": [manifest.split["kind"], evaluated_targets(manifest.split)],
+        "domains": manifest.domains,
+    }
+    found = _unlike(before, plain)
+    known = int(dataset["item_ids"]) - shards.first_item
+    if shards.num_items < known:
+        found.append(f"{known:,} items, here {shards.num_items:,}")
+    elif content_digest(_keys(shards.items()).slice(0, known)) != before.get("items"):
+        found.append("items with other indices")
+    return found + _features_differ(before.get("features"), shards)
+
+
+@dataclass(frozen=True)
+class RowMaps:
+    """Which rows of tables for one data set become which rows of those for another, `NEW` where none does."""
+
+    items: Tensor
+    """[item ids] int64."""
+    behaviors: Tensor
+    """[behaviors + 1] int64."""
+    features: dict[str, Tensor]
+    """[vocabulary size] int64 by the name of the feature."""
+
+    @property
+    def new_items(self) -> int:
+        """Known items that the other data set does not have."""
+        return int((self.items == NEW).sum())
+
+    @property
+    def moves(self) -> bool:
+        """Whether any row is new or elsewhere."""
+        maps = [self.items, self.behaviors, *self.features.values()]
+        return any(not torch.equal(rows, torch.arange(len(rows))) for rows in maps)
+
+    @classmethod
+    def of_later_version(cls, dataset: Mapping[str, Any], shards: ShardFolder) -> RowMaps:
+        """From the data set that a run remembers to a later version of it: what there was stays in place."""
+        sizes = {name: size for name, _, size, _ in dataset.get("vocabulary", {}).get("features", ())}
+        return cls(
+            _kept(int(dataset["item_ids"]), shards.num_item_ids),
+            _kept(int(dataset["behaviors"]) + 1, len(shards.manifest.behaviors) + 1),
+            {
+                entry.name: _kept(sizes.get(entry.name, size), size)
+                for entry in shards.manifest.item_features
+                if (size := entry.vocabulary_size) is not None
+            },
+        )
+
+    @classmethod
+    def between(cls, old: ShardFolder, new: ShardFolder) -> RowMaps:
+        """From any data set to any other, by ids of items, names of behaviors, values of features."""
+        before = {entry.name: entry for entry in old.manifest.item_features}
+        items = torch.cat(
+            [
+                _kept(old.first_item, new.first_item),
+                _found(_names(old, old.items(), "id"), _names(new, new.items(), "id"), old.first_item),
+            ]
+        )
+        behaviors = pa.array(new.manifest.behaviors), pa.array(old.manifest.behaviors)
+        return cls(
+            items,
+            torch.cat([torch.zeros(1, dtype=torch.int64), _found(behaviors[1], behaviors[0], 1)]),
+            {
+                entry.name: _values(before[entry.name], entry, old, new)
+                for entry in new.manifest.item_features
+                if entry.name in before and entry.vocabulary_size is not None
+            },
+        )
+
+
+def _unlike(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    return [f"{key} {before.get(key)!r}, here {it!r}" for key, it in now.items() if before.get(key) != it]
+
+
+def _keys(table: pa.Table) -> pa.Table:
+    return table.select([name for name in ("domain", "id") if name in table.column_names])
+
+
+def _feature(shards: ShardFolder, entry: FeatureEntry, size: int | None) -> list[Any]:
+    """Name, how it is stored and encoded, size, and a digest of the values that the first ids stand for."""
+    meaning: Any = [entry.hash_size, entry.boundaries]
+    if _has_vocabulary(shards, entry) and size is not None:
+        table = shards.vocabulary(entry.name)
+        names = [name for name in ("index", "domain", "value") if name in table.column_names]
+        meaning = content_digest(table.select(names).filter(pc.less(table["index"], size)))
+    return [entry.name, [entry.kind, entry.encoding], size, meaning]
+
+
+def _has_vocabulary(shards: ShardFolder, entry: FeatureEntry) -> bool:
+    name = f"{VOCABULARY}/{entry.name}.parquet"
+    return any(logical(file.path) == name for file in shards.manifest.files)
+
+
+def _features_differ(before: Any, shards: ShardFolder) -> list[str]:
+    entries = {entry.name: entry for entry in shards.manifest.item_features}
+    if list(entries) != [record[0] for record in before or ()]:
+        return ["other item features"]
+    return [
+        f"feature '{record[0]}' has other values"
+        for record in before or ()
+        if _feature(shards, entries[record[0]], record[2]) != list(record)
+        or (entries[record[0]].vocabulary_size or 0) < (record[2] or 0)
+    ]
+
+
+def _kept(before: int, now: int) -> Tensor:
+    rows = torch.arange(now)
+    return torch.where(rows < before, rows, NEW)
+
+
+def _found(before: pa.Array, now: pa.Array, first: int) -> Tensor:
+    """[now] rows, counted from `first`, of the same names before."""
+    rows = pc.index_in(now, value_set=before).fill_null(NEW - first).to_numpy(zero_copy_only=False)
+    return torch.from_numpy(rows.astype(np.int64) + first)
+
+
+def _names(shards: ShardFolder, table: pa.Table, column: str) -> pa.Array:
+    """What the rows of a table are called: text, with the name of the domain where ids are separate."""
+    names = table[column].cast(pa.string()).combine_chunks()
+    if "domain" not in table.column_names:
+        return names
+    domains = table["domain"].combine_chunks()
+    if pa.types.is_integer(domains.type):
+        domains = pa.array(["", *shards.manifest.domains]).take(domains.cast(pa.int64()))
+    return pc.binary_join_element_wise(domains, names, "\x1f")
+
+
+def _values(before: FeatureEntry, now: FeatureEntry, old: ShardFolder, new: ShardFolder) -> Tensor:
+    """[vocabulary size] of a feature that both data sets have."""
+    size, former = now.vocabulary_size or 0, before.vocabulary_size or 0
+    if (before.kind, before.encoding) != (now.kind, now.encoding):
+        return torch.full((size,), NEW)
+    if not (_has_vocabulary(old, before) and _has_vocabulary(new, now)):
+        same = (before.hash_size, before.boundaries) == (now.hash_size, now.boundaries)
+        return _kept(former if same else 2, size)
+    tables = old.vocabulary(before.name), new.vocabulary(now.name)
+    rows = torch.full((size,), NEW)
+    if not len(tables[1]):
+        return _kept(min(former, size), size)
+    first = int(pc.min(tables[1]["index"]).as_py())
+    rows[:first] = _kept(min(former, first), first)  # padding, missing, unknown
+    found = _found(_names(old, tables[0], "value"), _names(new, tables[1], "value"), 0)
+    index = torch.from_numpy(tables[0]["index"].to_numpy().astype(np.int64))
+    at = torch.from_numpy(tables[1]["index"].to_numpy().astype(np.int64))
+    rows[at] = torch.where(found >= 0, index[found.clamp(min=0)] if len(index) else NEW, NEW)
+    return rows
