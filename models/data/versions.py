@@ -1,7 +1,8 @@
 """What a run remembers of its data set, and which data sets are later versions of it.
 
 `lrm prepare --append` keeps every index: of items, of values of features, of behaviors. A data set is a later
-version of another where everything that the other one has an index for has the same one here.
+version of another of its name where its version is higher, and everything that the other one has an index for
+has the same one here.
 """
 
 from __future__ import annotations
@@ -62,12 +63,24 @@ def differences(dataset: Mapping[str, Any], shards: ShardFolder) -> list[str]:
             only the same data set will do.
         shards: the data set.
     """
-    digest = dataset_digest(shards)
+    manifest, digest = shards.manifest, dataset_digest(shards)
+    sizes = {"item_ids": shards.num_item_ids, "behaviors": len(manifest.behaviors)}
     if dataset.get("digest") == digest:
-        return []
-    before = dataset.get("vocabulary")
-    if not isinstance(before, Mapping):
-        return _unlike(dataset, {"digest": digest, "item_ids": shards.num_item_ids})
+        return _unlike(dataset, sizes)
+    before, version = dataset.get("vocabulary"), dataset.get("version")
+    is_later = (
+        isinstance(version, int) and manifest.version > version and dataset.get("name") == manifest.name
+    )
+    if not is_later or before is None:
+        now = {"digest": digest, "name": manifest.name, "item_ids": shards.num_item_ids}
+        return _unlike(dataset, now | ({} if version is None else {"version": manifest.version}))
+    try:
+        return _vocabularies_differ(before, int(dataset["item_ids"]) - shards.first_item, shards)
+    except (AttributeError, KeyError, LookupError, TypeError, ValueError):
+        return ["what the run remembers of it is damaged"]
+
+
+def _vocabularies_differ(before: Mapping[str, Any], known: int, shards: ShardFolder) -> list[str]:
     manifest = shards.manifest
     plain = {
         "behaviors": manifest.behaviors,
@@ -78,7 +91,6 @@ def differences(dataset: Mapping[str, Any], shards: ShardFolder) -> list[str]:
         "domains": manifest.domains,
     }
     found = _unlike(before, plain)
-    known = int(dataset["item_ids"]) - shards.first_item
     if shards.num_items < known:
         found.append(f"{known:,} items, here {shards.num_items:,}")
     elif content_digest(_keys(shards.items()).slice(0, known)) != before.get("items"):
@@ -111,6 +123,8 @@ class RowMaps:
     @classmethod
     def of_later_version(cls, dataset: Mapping[str, Any], shards: ShardFolder) -> RowMaps:
         """From the data set that a run remembers to a later version of it: what there was stays in place."""
+        if dataset.get("digest") == dataset_digest(shards):
+            dataset = dataset_of(shards)  # earlier versions of lrm-kit remembered less
         sizes = {name: size for name, _, size, _ in dataset.get("vocabulary", {}).get("features", ())}
         return cls(
             _kept(int(dataset["item_ids"]), shards.num_item_ids),

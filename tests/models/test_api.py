@@ -20,9 +20,10 @@ from models.evaluation.targets import find_targets
 from models.runs.checkpoint import load_checkpoint
 from models.tasks.retrieval import build_model, model_scorer
 from tests.models.shards import User, World, load, write_shards
-from tests.models.training.training_runs import SETTINGS
+from tests.models.training import training_runs
 
 WORLD = World(num_items=6, behaviors=("view", "buy"), targets=("buy",))
+SETTINGS = [*training_runs.SETTINGS, "evaluation.exclude_seen=auto"]
 NEXT = ["model.time=known", "embedding.behaviors=add", "embedding.query_behavior=add"]
 
 

@@ -23,15 +23,18 @@ WORLD = World(num_items=4, oov=2, behaviors=("view", "buy"), targets=("buy",))
 USERS = leave_one_out([3, 4, 5, 6], [6, 5, 4])
 
 
-def shards(path: Path, world: World = WORLD, users: Any = USERS) -> ShardFolder:
-    return open_shards(write_shards(path, users, world))
+def shards(path: Path, world: World = WORLD, users: Any = USERS, version: int = 1) -> ShardFolder:
+    write_shards(path, users, world)
+    manifest = json.loads((path / "manifest.json").read_text())
+    (path / "manifest.json").write_text(json.dumps(manifest | {"version": version}))
+    return open_shards(path)
 
 
 def test_the_same_and_later_data_sets_have_no_differences(tmp_path: Path) -> None:
     first = shards(tmp_path / "a")
     remembered = json.loads(json.dumps(dataset_of(first)))
     assert differences(remembered, first) == []
-    later = shards(tmp_path / "b", replace(WORLD, num_items=6), [*USERS, *leave_one_out([7, 8, 3])])
+    later = shards(tmp_path / "b", replace(WORLD, num_items=6), [*USERS, *leave_one_out([7, 8, 3])], 2)
     assert differences(remembered, later) == []
     maps = RowMaps.of_later_version(remembered, later)
     assert maps.items.tolist() == [0, 1, 2, 3, 4, 5, 6, NEW, NEW]
@@ -58,15 +61,23 @@ def test_what_makes_another_data_set(tmp_path: Path, changes: dict[str, Any], sa
     if "item_features" in changes:
         world = replace(world, item_columns={"a": pa.array([0.0] * 4, pa.float32())})
     users = leave_one_out([3, 4, 5], [5, 3, 4])
-    found = differences(remembered, shards(tmp_path / "b", world, users))
+    found = differences(remembered, shards(tmp_path / "b", world, users, version=2))
     assert said in "; ".join(found)
+
+
+def test_other_events_of_the_same_vocabulary_are_no_later_version(tmp_path: Path) -> None:
+    remembered = dataset_of(shards(tmp_path / "a"))
+    other = shards(tmp_path / "b", users=leave_one_out([3, 4, 5], [6, 3, 4]))
+    assert differences(remembered, other)[0].startswith("digest")
+    later = dataset_of(shards(tmp_path / "c", users=USERS[:1], version=2))
+    assert "version 2, here 1" in differences(later, other)
 
 
 def test_of_runs_of_before_only_the_same_data_set_is_known(tmp_path: Path) -> None:
     first = shards(tmp_path / "a")
     remembered = {name: dataset_of(first)[name] for name in ("name", "digest", "item_ids", "behaviors")}
     assert differences(remembered, first) == []
-    later = shards(tmp_path / "b", replace(WORLD, num_items=5), [*USERS, *leave_one_out([7, 3, 4])])
+    later = shards(tmp_path / "b", replace(WORLD, num_items=5), [*USERS, *leave_one_out([7, 3, 4])], 2)
     assert differences(remembered, later)[0].startswith("digest")
 
 
