@@ -93,7 +93,7 @@ class RunFolder:
 
     def init(self) -> Path | None:
         """The run whose weights this one began with; None where there is none, or no run yet."""
-        begun = self.about().init if check_regular(self.marker) else None
+        begun = self.about().init if has_file(self.marker) else None
         return None if begun is None else Path(begun)
 
     def write(
