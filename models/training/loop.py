@@ -60,8 +60,7 @@ class Training:
         self.state = TrainState()
         self.on_later_version = False
         if processes.on_first(lambda: run.has_last):
-            self.state = self.learned.restore(run.last)
-            self.on_later_version = not self.state.loader
+            self.state, self.on_later_version = self.learned.restore(run.last)
             if self.on_later_version:
                 self.loader.start_epoch(self.state.epoch)
             else:

@@ -126,11 +126,14 @@ class Learned:
         check_weights(self.model, saved.model, path, self._whole_states.rows)
         load_weights(self.model, self._whole_states.own_weights(saved.model), path)
 
-    def restore(self, path: Path) -> TrainState:
+    def restore(self, path: Path) -> tuple[TrainState, bool]:
         """Load everything from a checkpoint, which another number of processes may have written.
 
         Where it was made on an earlier version of the data set, new rows of tables are fresh, the epoch that
         was not finished begins again, and so does the search for the best validation: its targets are others.
+
+        Returns:
+            The state, and whether the checkpoint was made on an earlier version: it has no loader's state then.
 
         Raises:
             UserError: it is damaged, or of another run.
@@ -154,7 +157,7 @@ class Learned:
             torch.manual_seed(hash((self.config.train.seed, self.processes.rank, state.step)))
         if earlier:
             state = TrainState(state.step, state.epoch, {}, state.minutes, state.metrics_bytes)
-        return state
+        return state, earlier
 
     def _optimizer_state(self, saved: Checkpoint, path: Path, *, has_steps: bool) -> dict[str, Any]:
         """The optimizer's state in a checkpoint, whole, as it is numbered now.
