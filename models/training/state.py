@@ -133,7 +133,7 @@ class Learned:
         was not finished begins again, and so does the search for the best validation: its targets are others.
 
         Returns:
-            The state, and whether the checkpoint was made on an earlier version: it has no loader's state then.
+            The state, and whether it is of an earlier version of the data set: it has no loader's state then.
 
         Raises:
             UserError: it is damaged, or of another run.
