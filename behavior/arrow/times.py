@@ -168,14 +168,34 @@ def _ticks_of_arrow(array: pa.Array, per_second: int) -> pa.Array:
 
 def _ticks_of_text(text: pa.Array) -> pa.Array:
     # Arrow takes a column either with zones or without; what it refuses is read one by one.
-    named = pc.replace_substring_regex(text, r"\s+(?:UTC|GMT)\s*$", "Z")
-    for written in (text, named):
-        for kind in (pa.timestamp("us", tz="UTC"), pa.timestamp("us")):
-            try:
-                return written.cast(kind).cast(pa.int64())
-            except pa.ArrowInvalid:
-                continue
+    ticks = _cast_ticks(text)
+    if ticks is not None:
+        return ticks
+    named = _zones_as_z(text)
+    ticks = None if named is text else _cast_ticks(named)
+    if ticks is not None:
+        return ticks
     return pa.array([_iso_ticks(value) for value in named.to_pylist()], pa.int64())
+
+
+def _cast_ticks(text: pa.Array) -> pa.Array | None:
+    for kind in (pa.timestamp("us", tz="UTC"), pa.timestamp("us")):
+        try:
+            text.slice(0, 64).cast(kind)  # a cast that fails goes through all values, slowly
+            return text.cast(kind).cast(pa.int64())
+        except pa.ArrowInvalid:
+            continue
+    return None
+
+
+def _zones_as_z(text: pa.Array) -> pa.Array:
+    """Texts that end with UTC or GMT, after a space, with Z in its place."""
+    trimmed = pc.utf8_trim_whitespace(text)
+    named = pc.or_(pc.ends_with(trimmed, " UTC"), pc.ends_with(trimmed, " GMT"))
+    if not mask(named).any():
+        return text
+    moment = pc.utf8_rtrim_whitespace(pc.utf8_slice_codeunits(trimmed, 0, -4))
+    return pc.if_else(named, pc.binary_join_element_wise(moment, "Z", ""), text)
 
 
 def _iso_ticks(value: str | None) -> int | None:
