@@ -138,7 +138,8 @@ class ShardFolder:
 
     def _entry(self, name: str) -> FileEntry:
         if name not in self._entries:
-            raise UserError(f"the data set has no file '{name}'", where=self.where())
+            what = f"the data set has no file '{name}'"
+            raise UserError(what, where=self.where(), fix=PREPARE_AGAIN)
         return self._entries[name]
 
     def _read(self, of: str, name: str, columns: Sequence[str] | None = None) -> pa.Table:
