@@ -14,6 +14,7 @@ import yaml
 from behavior.errors import UsageError, UserError
 from behavior.files import check_regular
 from behavior.keys import key_path, known_keys, places_of
+from behavior.problems import in_words
 
 
 class Config(pydantic.BaseModel):
@@ -160,7 +161,7 @@ def _as_user_error(cls: type[Config], problem: Any, place: str | Callable[[str],
         return UserError(f"unknown key '{path}'", where=where, fix=_key_meant(cls, location))
     if problem["type"] == "missing":
         return UserError(f"the key '{path}' is missing", where=where, fix="add it")
-    message = problem["msg"].removeprefix("Value error, ")
+    message = in_words(problem)
     subject = f"'{key}': " if key else ""
     shown = problem.get("input")
     if problem["type"] == "string_type" and isinstance(shown, bool | int | float | date):

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pydantic
 
 from behavior.errors import UserError
+from behavior.problems import first_problem
 
 PREPARE_AGAIN = "prepare the data again with --overwrite"
 
@@ -65,11 +66,3 @@ def check_json(data: Any, schema: type[Model], of: str, where: str) -> Model:
         return schema.model_validate(data)
     except pydantic.ValidationError as error:
         raise damaged(of, first_problem(error), where) from None
-
-
-def first_problem(error: pydantic.ValidationError) -> str:
-    """The first field that does not fit, and why."""
-    first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
-    return f"{field}: {message}" if field else message

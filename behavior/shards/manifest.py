@@ -13,7 +13,8 @@ from pydantic import Field
 
 from behavior.errors import UserError
 from behavior.printable import printable_json
-from behavior.shards.damage import PREPARE_AGAIN, first_problem, parse_json
+from behavior.problems import first_problem
+from behavior.shards.damage import PREPARE_AGAIN, parse_json
 from behavior.shards.storage import Folder, FolderLike, as_folder
 
 FORMAT_VERSION = 1

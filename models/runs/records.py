@@ -10,6 +10,7 @@ import pydantic
 from pydantic import Field
 
 from behavior.errors import UserError
+from behavior.problems import first_problem
 
 RUN_FORMAT = "lrm-kit run"
 RUN_FORMAT_VERSION = 1
@@ -131,13 +132,6 @@ def check_record(cls: type[RecordT], found: Any, what: str, *, where: str, fix: 
         return cls.model_validate(found)
     except pydantic.ValidationError as error:
         raise damaged(what, first_problem(error), where=where, fix=fix) from None
-
-
-def first_problem(error: pydantic.ValidationError) -> str:
-    """The first thing that is wrong, with its place."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
-    return f"{place}: {first['msg']}" if place else first["msg"]
 
 
 def damaged(what: str, how: str, *, where: str, fix: str) -> UserError:

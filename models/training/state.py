@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from torch import nn
 
 from behavior.config import parse_config
+from behavior.problems import first_problem
 from models.config import RunConfig
 from models.distributed.processes import Processes
 from models.distributed.tables import WholeStates
@@ -28,7 +29,7 @@ from models.runs.checkpoint import (
     set_random_state,
 )
 from models.runs.former import optimizer_without_former
-from models.runs.records import Count, first_problem
+from models.runs.records import Count
 from models.runs.tensors import DAMAGED, Expected, check_tensors, raise_for_problems
 from models.training.start import Adapter
 

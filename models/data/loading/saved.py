@@ -9,6 +9,7 @@ import pydantic
 from pydantic import Field
 
 from behavior.errors import UserError
+from behavior.problems import first_problem
 from models.data.loading.planner import EpochPosition
 
 _Count = Annotated[int, Field(strict=True, ge=0, lt=1 << 53)]
@@ -43,8 +44,7 @@ def position_of(state: dict[str, Any], samples: int, where: str | None) -> tuple
     try:
         saved = _Saved.model_validate(state)
     except pydantic.ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise _damaged(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", where) from None
+        raise _damaged(first_problem(error), where) from None
     waiting = saved.waiting
     rising = all(one < other for one, other in pairwise(waiting))
     if not rising or saved.taken > samples or (waiting and waiting[-1] >= saved.taken):

@@ -375,7 +375,7 @@ def test_statistics_are_read(folder: Path) -> None:
         (b"", "not JSON"),
         (b"\xff\xfe", "not JSON"),
         (b"[" * 100_000, "nested too deep"),
-        (b"[]", "should be a valid dictionary"),
+        (b"[]", "should be a mapping of keys"),
         (b"{}", "users: Field required"),
         (json.dumps(STATS | {"users": "2"}).encode(), "users: Input should be a valid integer"),
         (json.dumps(STATS | {"users": 10**400}).encode(), "users: "),
