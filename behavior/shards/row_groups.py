@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from behavior.errors import UserError
+from behavior.shards.damage import decoding
 from behavior.shards.folder import ShardFolder, check_columns
 from behavior.shards.manifest import FileEntry
 
@@ -52,7 +53,7 @@ class RowGroupReader:
         self._footers: dict[str, pq.FileMetaData] = {}
         row = 0
         for entry in shards.sequence_files():
-            with self._reading(entry, "its end"), closing(self._open(entry)) as source:
+            with self._reading(entry, "the end"), closing(self._open(entry)) as source:
                 footer = self._footers[entry.path] = pq.read_metadata(source)
             column = _item_column(footer, shards.where(entry.path))
             shards.checks.part_size(entry, footer.num_rows, _events(footer, column))
@@ -105,8 +106,11 @@ class RowGroupReader:
             yield
         except (pa.ArrowException, OSError) as error:
             self._check(entry)  # says so where the file has changed
+            if self.shards.folder.is_local:
+                with decoding("sequences", self.shards.where(entry.path)):
+                    raise
             raise UserError(
-                f"{what} cannot be read: {error}",
+                f"{what} of the sequence file cannot be read: {error}",
                 where=self.shards.where(entry.path),
                 fix="check the connection, restore the file, or prepare the data again with --overwrite",
             ) from error

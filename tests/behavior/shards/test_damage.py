@@ -131,7 +131,7 @@ def test_a_truncated_part_is_damaged(folder: Path) -> None:
     enter(folder, PART)
     with pytest.raises(UserError, match="the sequences are damaged: the file cannot be read"):
         list(open_shards(folder).iter_sequences())
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="the sequences are damaged: the file cannot be read"):
         ShardSource(open_shards(folder))
 
 

@@ -126,6 +126,6 @@ def test_a_damaged_row_group_of_a_remote_data_set_is_named(folder: Path) -> None
     system = fsspec.filesystem("memory")
     system.put(str(folder), "/damaged", recursive=True)
     reader = RowGroupReader(open_shards("memory://damaged"))
-    with pytest.raises(UserError, match=r"(?s)row group 0 cannot be read.*part-00000"):
+    with pytest.raises(UserError, match=r"(?s)row group 0 of the sequence file cannot be read.*part-00000"):
         reader.read(reader.groups[0], ["item"])
     system.rm("/damaged", recursive=True)
