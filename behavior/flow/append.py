@@ -26,6 +26,7 @@ from behavior.shards.owned import check_output
 from behavior.shards.storage import Folder
 from behavior.sources.chunks import Plan
 from behavior.spec.dataset_spec import DatasetSpec
+from behavior.spec.record import same_but_files
 
 _ADDED_UP = ("read", "accepted", "rejected", "filtered", "events")
 
@@ -214,10 +215,14 @@ def _stored_type(table: pa.Table) -> str:
 
 def _check(spec: DatasetSpec, old: Manifest, folder: str, *, full: bool, frozen: bool) -> None:
     if old.spec_digest != spec.digest():
+        what, fix = "another spec", "use the spec it was made by"
+        if same_but_files(old.spec, spec.record()):
+            what = "this spec with other 'files'"
+            fix = "leave 'files' in the spec as it was: --append alone names what is added"
         raise UserError(
-            f"'{folder}' was made by another spec",
+            f"'{folder}' was made by {what}",
             where="SPEC",
-            fix="use the spec it was made by, or prepare everything from scratch in another folder",
+            fix=f"{fix}; or prepare everything from scratch in another folder",
         )
     reasons = [] if full else reasons_against(spec, frozen=frozen)
     if reasons:

@@ -66,7 +66,7 @@ def prepare_afresh(
         UserError: the folder holds something else, or cannot be written.
     """
     digests = {"spec_digest": spec.digest(), "input_digest": plan.digest}
-    finished = claim(out, digests, overwrite, [file.path for file in plan.files])
+    finished = claim(out, digests, overwrite, [file.path for file in plan.files], spec.record())
     if finished is not None:
         return finished
     version = version_of(out) + 1

@@ -10,7 +10,7 @@ Nothing that a manifest may name is removed on a guess: that there is no data se
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -23,12 +23,17 @@ from behavior.shards.manifest import MANIFEST_NAME, Manifest, load_manifest
 from behavior.shards.names import version_in
 from behavior.shards.owned import JOB_FOLDER, OWN_FOLDERS, check_output, is_own, may_go
 from behavior.shards.storage import Folder, is_temporary
+from behavior.spec.record import same_but_files
 
 _MARKER = f"{JOB_FOLDER}/job.json"
 
 
 def claim(
-    out: Folder, digests: dict[str, str], overwrite: bool, inputs: Iterable[str] = ()
+    out: Folder,
+    digests: dict[str, str],
+    overwrite: bool,
+    inputs: Iterable[str] = (),
+    spec: Mapping[str, Any] | None = None,
 ) -> Manifest | None:
     """Make an output folder ours for one job.
 
@@ -37,6 +42,7 @@ def claim(
         digests: spec_digest and input_digest of the job.
         overwrite: replace a data set that is there.
         inputs: paths and URLs of its input files, none of which may lie in the folder.
+        spec: the record of its spec, for advice where the folder holds another data set.
 
     Returns:
         The manifest where the folder already holds this job's finished result (there is nothing to do), else
@@ -50,7 +56,7 @@ def claim(
         there = _look(out)
         marked = _own_job(out) == digests
         # A job of ours that was interrupted while it replaced a data set had leave to do so.
-        finished = None if overwrite else _finished(out, there, digests, replacing=marked)
+        finished = None if overwrite else _finished(out, there, digests, spec, replacing=marked)
         if finished is None:
             _refuse_foreign(out, there, digests, overwrite)
     if finished is not None:
@@ -131,7 +137,12 @@ def _look(out: Folder) -> _Found | None:
 
 
 def _finished(
-    out: Folder, there: _Found | None, digests: dict[str, str], *, replacing: bool
+    out: Folder,
+    there: _Found | None,
+    digests: dict[str, str],
+    spec: Mapping[str, Any] | None,
+    *,
+    replacing: bool,
 ) -> Manifest | None:
     if there is None:
         return None
@@ -146,6 +157,12 @@ def _finished(
         if manifest.spec_digest == digests["spec_digest"]:
             what = "of other input files"
             fix = "to add new files to it: --append FILES; to replace it: --overwrite; or name another folder"
+        elif spec is not None and same_but_files(manifest.spec, spec):
+            what = "of other input files"
+            fix = (
+                "to add new files to it, leave 'files' in the spec as it was: --append FILES; "
+                "to replace it: --overwrite; or name another folder"
+            )
         raise UserError(f"'{out}' holds a data set {what}", where="--out", fix=fix)
     return open_shards(out).manifest
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from behavior.config import Config
@@ -24,6 +24,20 @@ def digest_of(record: dict[str, Any], without: Collection[str]) -> str:
     """SHA-256 of the record of a spec, without some of its keys."""
     kept = {key: value for key, value in record.items() if key not in without}
     return hashlib.sha256(json.dumps(kept, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def same_but_files(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two records of specs, checked or as a manifest has them, differ in `files` of events alone."""
+    return _without_files(one) == _without_files(other)
+
+
+def _without_files(record: Mapping[str, Any]) -> Any:
+    plain = json.loads(json.dumps(record))
+    sources = plain.get("events")
+    for source in sources if isinstance(sources, list) else ():
+        if isinstance(source, dict):
+            source.pop("files", None)
+    return plain
 
 
 def as_record(value: Any) -> Any:

@@ -208,6 +208,18 @@ def test_specs_under_which_old_rows_change_are_refused(
     assert files_of(out) == before
 
 
+def test_a_spec_that_names_more_files_is_told_how_to_add_them(logs: Path, out: Path) -> None:
+    more = SPEC["events"] | {"files": ["old-*.csv", "new-1.csv"]}
+    wider, before = spec_of(events=more), files_of(out)
+    with pytest.raises(UserError, match=r"(?s)of other input files.*leave 'files'.*--append FILES"):
+        prepare(wider, str(logs), out)
+    with pytest.raises(UserError, match=r"(?s)made by this spec with other 'files'.*leave 'files'"):
+        append(wider, str(logs), out, [str(logs / "new-1.csv")])
+    with pytest.raises(UserError, match="made by another spec"):
+        append(spec_of(events=more, shards=6), str(logs), out, [str(logs / "new-1.csv")])
+    assert files_of(out) == before
+
+
 @pytest.mark.parametrize("without", [["fit_on: train"], ["k_core", "vocabulary.min_count"]], ids=str)
 def test_full_takes_specs_under_which_old_rows_change(without: list[str], logs: Path, tmp_path: Path) -> None:
     """All changes at once that go together."""
