@@ -26,6 +26,9 @@ Bars = Progress
 out = Console()
 err = Console(stderr=True)
 
+_UNWRAPPED = 10_000
+"""Columns of a table's line in a file or a pipe, at most."""
+
 
 def say(text: str, *, style: str = "") -> None:
     """A line of the result, on standard output."""
@@ -101,7 +104,10 @@ def print_table(title: str, header: Iterable[str], rows: Iterable[Iterable[Any]]
         table.add_row(*(shown(cell(value)) for value in line))
     # Not as the table's own title, which would be wrapped to a narrow table's width.
     say(title, style="bold")
-    out.print(table)
+    if out.is_terminal:
+        out.print(table)
+    else:  # nothing is wrapped for a terminal that is not there
+        Console(file=out.file, width=_UNWRAPPED).print(table)
 
 
 def cell(value: Any) -> str:

@@ -140,3 +140,13 @@ def test_controls_in_rejected_rows_and_errors(lrm: Lrm, tmp_path: Path) -> None:
     wrong = lrm("inspect", tmp_path / f"no{CONTROLS}.csv")
     assert f"no{SHOWN}.csv" in wrong.err
     assert clean(wrong.err)
+
+
+def test_tables_in_a_pipe_are_not_wrapped(capsys: pytest.CaptureFixture[str]) -> None:
+    import sys
+
+    import cli.console
+
+    cli.console.out.file = sys.stdout
+    print_table("title", ("name", "number"), [("word " * 100, 1)])
+    assert "word " * 99 in capsys.readouterr().out

@@ -81,7 +81,7 @@ def test_interrupted_is_130(lrm: Lrm, monkeypatch: pytest.MonkeyPatch, tmp_path:
     def interrupted(path: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("behavior.sources.guess.guess_file", interrupted)
+    monkeypatch.setattr("behavior.guess.files.guess_files", interrupted)
     found = lrm("inspect", tmp_path / "x.csv", "--json")
     assert found.code == 130
     assert json.loads(found.out)["exit_code"] == 130
