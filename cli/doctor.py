@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from behavior.versions import NOT_INSTALLED, OWN, installed_version
+from behavior.runtime.versions import NOT_INSTALLED, OWN, installed_version
 from cli.console import print_json, print_table, say
 
 _PACKAGES = (

@@ -10,9 +10,9 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from behavior.cores import THREADS, limit_threads
 from behavior.errors import UserError
-from behavior.versions import NOT_INSTALLED, OWN, installed_version
+from behavior.runtime.cores import THREADS, limit_threads
+from behavior.runtime.versions import NOT_INSTALLED, OWN, installed_version
 from cli import ablate, doctor, evaluate, inspect, prepare, recipes, train
 from cli import data as data_command
 from cli import demo as demo_command

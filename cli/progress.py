@@ -25,7 +25,7 @@ def threads_in_words() -> str:
     """How many threads torch computes with, of how many cores, and how to change it."""
     import torch
 
-    from behavior.cores import usable_cores
+    from behavior.runtime.cores import usable_cores
 
     threads, cores = torch.get_num_threads(), usable_cores()
     busy = " (so that none is shared with what else runs here)" if threads < cores else ""

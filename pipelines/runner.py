@@ -16,8 +16,8 @@ from apache_beam.runners.runner import PipelineRunner
 from apache_beam.transforms.environments import EmbeddedPythonGrpcEnvironment, SubprocessSDKEnvironment
 
 from behavior.config import did_you_mean
-from behavior.cores import thread_count
 from behavior.errors import UsageError
+from behavior.runtime.cores import thread_count
 
 LOCAL = "local"
 _LOCAL_NAMES = {"local", "fnapirunner", "directrunner"}

@@ -33,8 +33,7 @@ FOREIGN: dict[str, set[str]] = {
 ROOMS: dict[str, list[str]] = {
     "behavior": [
         *("printable.py", "errors.py", "lazy.py", "files.py", "keys.py", "problems.py"),
-        *("config.py", "named.py", "versions.py"),
-        *("cores.py", "code_stamp.py", "code_cache.py", "compiled.py"),
+        *("config.py", "named.py", "runtime"),
         *("spec", "arrow", "shards", "sources", "features", "packing", "sampling", "steps"),
         *("flow", "guess", "datasets", "synthetic", "summary"),
     ],

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from behavior.compiled import compiled
+from behavior.runtime.compiled import compiled
 
 
 def encoded(column: pa.Array | pa.ChunkedArray) -> pa.DictionaryArray:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
-from behavior.compiled import compiled
+from behavior.runtime.compiled import compiled
 
 
 def stable_hash(ids: pa.Array) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from behavior.compiled import compiled
+from behavior.runtime.compiled import compiled
 
 DIGIT_BITS = 12
 """Of the radix sort: 4,096 counters stay in the first-level cache."""

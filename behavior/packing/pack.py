@@ -7,13 +7,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from behavior.compiled import compiled
 from behavior.errors import UserError
 from behavior.packing.balance import RankedPacks, deal_packs, fill_packs, spread
 from behavior.packing.cost import TOKENS, Cost, checked_lengths
 from behavior.packing.kernels import best_fit_decreasing
 from behavior.packing.lengths import LARGEST, checked
 from behavior.packing.packs import Packs, grouped, pieces_of
+from behavior.runtime.compiled import compiled
 
 __all__ = [
     "Cost",

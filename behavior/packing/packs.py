@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from behavior.compiled import compiled
 from behavior.errors import UserError
 from behavior.packing.cost import TOKENS, Cost
 from behavior.packing.lengths import is_list
+from behavior.runtime.compiled import compiled
 
 
 @dataclass(frozen=True, eq=False)

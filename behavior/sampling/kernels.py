@@ -14,7 +14,7 @@ import math
 
 import numpy as np
 
-from behavior.compiled import compiled
+from behavior.runtime.compiled import compiled
 
 NEWEST, RANDOM, RECENCY = 0, 1, 2
 """Ways to choose a subset."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from behavior.compiled import compiled
+from behavior.runtime.compiled import compiled
 
 MAX_ROW_BYTES = 16 << 20
 """A quote that is not closed within this many bytes is a stray one, and costs its own line only."""

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from behavior.arrow.coded import codes_of, looked_up
-from behavior.compiled import compiled
+from behavior.runtime.compiled import compiled
 from behavior.steps.sequences import flat, keep_events, offsets_of
 
 

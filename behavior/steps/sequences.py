@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from behavior.arrow.coded import codes_of, encoded, looked_up
-from behavior.compiled import compiled
+from behavior.runtime.compiled import compiled
 from behavior.spec.dataset_spec import DatasetSpec
 
 USER = "user"

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from behavior.compiled import compiled
+from behavior.runtime.compiled import compiled
 from behavior.spec.dataset_spec import DatasetSpec, SplitSpec
 
 Evaluated = Literal["first", "all"]

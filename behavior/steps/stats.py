@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from behavior.arrow.coded import codes_of
-from behavior.compiled import compiled
+from behavior.runtime.compiled import compiled
 from behavior.steps.sequences import flat, offsets_of
 
 _BINS = 64  # lengths and counts in powers of two

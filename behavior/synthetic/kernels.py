@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from behavior.compiled import compiled
+from behavior.runtime.compiled import compiled
 from behavior.synthetic.world import Floats, Ints, World
 
 Bools = NDArray[np.bool_]

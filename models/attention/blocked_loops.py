@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from behavior.compiled import compiled_with
+from behavior.runtime.compiled import compiled_with
 from models.attention.bias import BUCKET_STARTS
 
 Float32Array = npt.NDArray[np.float32]

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from behavior.compiled import compiled
+from behavior.runtime.compiled import compiled
 from models.data.about import About
 
 IntArray = npt.NDArray[np.int64]

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 
 from behavior.errors import UserError
+from behavior.runtime.versions import NOT_INSTALLED, installed_version
 from behavior.shards.folder import open_shards
 from behavior.shards.storage import FolderLike
-from behavior.versions import NOT_INSTALLED, installed_version
 from models.build import dataset_of
 from models.config import RunConfig
 from models.evaluate_run import evaluate

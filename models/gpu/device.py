@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from behavior.cores import usable_cores
 from behavior.errors import UserError
+from behavior.runtime.cores import usable_cores
 from models.gpu.config import DeviceName
 
 

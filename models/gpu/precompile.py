@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-from behavior.cores import usable_cores
+from behavior.runtime.cores import usable_cores
 from models.gpu import fast_launch
 from models.gpu.interpreter import INTERPRETED
 from models.gpu.launcher import deferred_launches

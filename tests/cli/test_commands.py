@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from behavior.cores import POOLS, THREADS
+from behavior.runtime.cores import POOLS, THREADS
 from behavior.shards.folder import open_shards
 from tests.cli.conftest import SMALL, Lrm
 

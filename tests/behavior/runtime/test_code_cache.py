@@ -14,10 +14,10 @@ from typing import Any
 import numba
 import pytest
 
-from behavior import code_cache, code_stamp
+from behavior.runtime import code_cache, code_stamp
 
 INNER = """
-from behavior.compiled import compiled
+from behavior.runtime.compiled import compiled
 
 STEP = {step}
 
@@ -28,7 +28,7 @@ def inner(number):
 """
 OUTER = """
 from inner import STEP, inner
-from behavior.compiled import compiled
+from behavior.runtime.compiled import compiled
 
 
 @compiled

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from behavior.versions import installed_version
+from behavior.runtime.versions import installed_version
 
 
 def test_a_package_that_is_there_and_one_that_is_not() -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from behavior import cores
 from behavior.errors import UserError
+from behavior.runtime import cores
 
 
 def _write(root: Path, files: dict[str, str]) -> Path:

@@ -24,7 +24,7 @@ import numpy as np
 from numba.core.caching import FunctionCache
 from numba.core.serialize import dumps
 
-from behavior.code_stamp import stamp_of
+from behavior.runtime.code_stamp import stamp_of
 
 _MAGIC = b"lrm compiled code 1\n"
 _CHECKSUM = hashlib.sha256().digest_size

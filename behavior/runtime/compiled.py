@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 
 import numba
 
-from behavior.code_cache import CodeCache
+from behavior.runtime.code_cache import CodeCache
 
 F = TypeVar("F", bound=Callable[..., Any])
 
