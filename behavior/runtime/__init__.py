@@ -1,6 +1,6 @@
 """How code runs on this machine: compiled loops and their cache on disk, free cores, installed versions.
 
-In: functions in plain Python, the environment. Out: functions compiled by Numba, numbers of threads, versions.
+In: functions in plain Python, the environment. Out: functions compiled by Numba, thread counts, versions.
 May import: only the files at the root of `behavior`.
 """
 
