@@ -40,6 +40,7 @@ ROOMS: dict[str, list[str]] = {
     "models": [
         *("registered.py", "gpu", "attention", "layers", "data", "distributed", "inputs", "backbones"),
         *(
+            "history",
             "losses",
             "optim",
             "evaluation",
