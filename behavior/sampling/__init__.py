@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from behavior.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from behavior.sampling.config import SamplingConfig, StochasticLength
+    from behavior.sampling.config import Repeat, SamplingConfig, StochasticLength
+    from behavior.sampling.repetition import RepeatRule
     from behavior.sampling.sampler import Sampler, Units
     from behavior.sampling.stochastic_length import LengthRule, balance_lengths
 else:
@@ -17,6 +18,8 @@ else:
         __name__,
         {
             "LengthRule": "stochastic_length",
+            "Repeat": "config",
+            "RepeatRule": "repetition",
             "Sampler": "sampler",
             "SamplingConfig": "config",
             "StochasticLength": "config",
@@ -27,6 +30,8 @@ else:
 
 __all__ = [
     "LengthRule",
+    "Repeat",
+    "RepeatRule",
     "Sampler",
     "SamplingConfig",
     "StochasticLength",

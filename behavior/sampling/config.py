@@ -28,9 +28,23 @@ class StochasticLength(Config):
     independently."""
 
 
+class Repeat(Config):
+    """Repeated padding (RepPad, arXiv 2403.06372): a sample that is at most half as long as max_length is
+    repeated, as a whole, so that short histories weigh more. Each copy predicts what the sample itself
+    predicts, its last input the sample's target and never the first event of the next copy."""
+
+    copies: Literal["random", "most"] | Annotated[int, Field(ge=2)] = "random"
+    """Copies of a sample, itself among them. random: from 2 to as many as max_length holds, drawn anew every
+    epoch (as published). most: as many as max_length holds. A number: so many at most."""
+    separation: Literal["none", "delimiter", "attention"] = "none"
+    """What stands between copies. none: nothing; a copy sees the copies before it. delimiter: one free
+    position, as the published padding item, which attention does not see either. attention: a copy does not
+    see the others; they share their positions only."""
+
+
 class SamplingConfig(Config):
     """Which events of a training history are inputs, in this order: window, quotas, truncation to the newest
-    max_length, stochastic length. Not used in evaluation."""
+    max_length, stochastic length, repetition. Not used in evaluation."""
 
     window: Literal["newest", "sliding", "random"] = "newest"
     """Which part of a history longer than max_length is used. newest: its end (truncation). sliding: all of
@@ -46,9 +60,15 @@ class SamplingConfig(Config):
     """Which events of a behavior above its quota are kept; as in stochastic_length.select."""
     stochastic_length: StochasticLength | None = None
     """Subsample most long samples at random; default: no."""
+    repeat: Repeat | None = None
+    """Repeat short samples (RepPad); default: no."""
 
     @model_validator(mode="after")
     def _check(self) -> SamplingConfig:
+        if self.repeat is not None and self.stochastic_length is not None:
+            raise ValueError(
+                "repeat would fill up again what stochastic_length has shortened: leave one of them out"
+            )
         if self.stride is not None and self.window != "sliding":
             raise ValueError(f"stride is for window: sliding, not window: {self.window}")
         return self

@@ -19,7 +19,7 @@ from behavior.runtime.compiled import compiled
 NEWEST, RANDOM, RECENCY = 0, 1, 2
 """Ways to choose a subset."""
 
-FOR_WINDOW, FOR_LENGTH, FOR_CUT, FOR_QUOTA = 1, 2, 3, 4
+FOR_WINDOW, FOR_LENGTH, FOR_CUT, FOR_QUOTA, FOR_COPIES = 1, 2, 3, 4, 5
 """Purposes of random numbers."""
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)

@@ -6,7 +6,8 @@ several a sequence, and chooses the inputs of each in this order:
 1. window: the newest N events, sliding windows, or a window at a random place;
 2. quotas: most inputs of some behaviors (keep every purchase, sample the views);
 3. the newest N of what is left;
-4. stochastic length (HSTU, arXiv 2402.17152): most long samples are cut to a random subset.
+4. stochastic length (HSTU, arXiv 2402.17152): most long samples are cut to a random subset;
+5. repetition (RepPad, arXiv 2403.06372): short samples stand in the batch several times.
 
 The chosen events are the sequence: each input predicts the next one chosen, the last one the unit's target.
 Lengths count inputs.
@@ -30,6 +31,7 @@ from behavior.errors import UserError
 from behavior.packing.cost import Cost
 from behavior.sampling import kernels
 from behavior.sampling.config import SamplingConfig
+from behavior.sampling.repetition import RepeatRule
 from behavior.sampling.stochastic_length import Float64Array, Int64Array, LengthRule, balance_lengths
 
 __all__ = ["Sampler", "SamplingConfig", "Units"]
@@ -112,6 +114,7 @@ class Sampler:
         self.quotas = np.array(list(config.quotas.values()), np.int64)
         stochastic = config.stochastic_length
         self.rule = LengthRule(max_length, stochastic.alpha) if stochastic else None
+        self.repeat = RepeatRule(max_length, config.repeat) if config.repeat else None
         self._select = _SELECT[stochastic.select if stochastic else "newest"]
         self._seed = np.uint64(seed % 2**64)
 
@@ -185,6 +188,18 @@ class Sampler:
         uncut = self.uncut(units, behavior)
         return uncut if self.rule is None else self.rule.lengths(uncut, self._draws(units, epoch))
 
+    def copies(self, units: Units, lengths: Int64Array, epoch: int) -> Int64Array | None:
+        """How often each sample stands in its batch; None where all stand there once. [units]
+
+        Args:
+            units: the units.
+            lengths: [units] inputs of one copy, from `lengths`.
+            epoch: pass over the data.
+        """
+        if self.repeat is None:
+            return None
+        return self.repeat.copies(lengths, self._draws(units, epoch, kernels.FOR_COPIES))
+
     def balance(
         self, units: Units, uncut: Int64Array, epoch: int, cost: Cost, cap: float | None = None
     ) -> Int64Array:
@@ -242,7 +257,7 @@ class Sampler:
         return chosen
 
     def expected_inputs(self, train_end: npt.NDArray[Any]) -> float:
-        """Expected inputs of all units of some sequences, in one epoch.
+        """Expected inputs of all units of some sequences, in one epoch, copies included.
 
         For progress and statistics. Quotas are not counted in, as they need the events: with them it is more
         than there will be.
@@ -253,13 +268,15 @@ class Sampler:
         inputs = np.maximum(np.asarray(train_end, np.int64) - 1, 0)
         full = np.maximum(self.counts(train_end) - 1, 0)  # windows but the oldest, each of N inputs
         oldest = np.minimum(inputs - full * self.stride, self.max_length)
+        if self.repeat is not None:
+            oldest = self.repeat.expected_inputs(oldest)
         if self.rule is None:
             return float(full.sum() * self.max_length + oldest.sum())
         of_full = self.rule.expected_inputs(np.array([self.max_length]))
         return float(full.sum() * of_full[0] + self.rule.expected_inputs(oldest).sum())
 
-    def _draws(self, units: Units, epoch: int) -> Float64Array:
-        return kernels.unit_draws(units.sequence, units.window, self._seed, epoch, kernels.FOR_LENGTH)
+    def _draws(self, units: Units, epoch: int, purpose: int = kernels.FOR_LENGTH) -> Float64Array:
+        return kernels.unit_draws(units.sequence, units.window, self._seed, epoch, purpose)
 
 
 def _needed(behavior: npt.NDArray[Any] | None) -> npt.NDArray[Any]:

@@ -56,6 +56,16 @@ class Mask:
         """Whether there is a window at most."""
         return self.prefix == 0 and self.context == 0 and self.candidates is None
 
+    def within(self, window: int, prefix: int) -> Mask:
+        """The same mask with a local window, and with the first `prefix` events in sight of all.
+
+        Raises:
+            ValueError: it has a window already.
+        """
+        if self.window is not None:
+            raise ValueError("this mask has a window already")
+        return Mask(window, max(self.prefix, prefix), self.context, self.candidates)
+
     def history(self, sequences: Sequences) -> Tensor:
         """[sequences] int64 tokens before the candidates."""
         lengths = sequences.offsets.diff()

@@ -37,10 +37,19 @@ class Backbone(nn.Module):
         settings: of every block.
         blocks: number of blocks.
         final_norm: whether a norm follows the last block.
+        local: of semi-local attention, tokens of the window and at the front; None: a token sees all before.
     """
 
-    def __init__(self, settings: BlockSettings, *, blocks: int, final_norm: bool) -> None:
+    def __init__(
+        self,
+        settings: BlockSettings,
+        *,
+        blocks: int,
+        final_norm: bool,
+        local: tuple[int, int] | None = None,
+    ) -> None:
         super().__init__()
+        self.local = local
         # HSTU's block is attention alone.
         make_block = AttentionLayer if settings.feed_forward == "none" else Block
         self.blocks = nn.ModuleList(make_block(settings) for _ in range(blocks))
@@ -64,6 +73,6 @@ class Backbone(nn.Module):
         return SequenceContext(
             sequences=tokens.sequences,
             relative_time=RelativeTime(tokens.query_time, tokens.timestamp, tokens.sequences),
-            mask=tokens.mask,
+            mask=tokens.mask if self.local is None else tokens.mask.within(*self.local),
             rotation=None if self.rope is None else self.rope(tokens.position, x.dtype),
         )

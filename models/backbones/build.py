@@ -9,7 +9,9 @@ from models.backbones.backbone import Backbone
 from models.backbones.config import BackboneConfig
 
 
-def build_backbone(config: BackboneConfig, *, max_length: int, max_tokens: int | None = None) -> nn.Module:
+def build_backbone(
+    config: BackboneConfig, *, max_length: int, max_tokens: int | None = None, tokens_per_event: int = 1
+) -> nn.Module:
     """A backbone with fresh weights, drawn from torch's global generator.
 
     Args:
@@ -17,6 +19,7 @@ def build_backbone(config: BackboneConfig, *, max_length: int, max_tokens: int |
         max_length: the longest history in events; HSTU's N.
         max_tokens: most tokens of a sequence (`models.inputs.layout.Layout.max_tokens`), the size of position
             tables; by default as many as events.
+        tokens_per_event: how many tokens of a window and a front, which count events, make an event.
 
     Returns:
         A module called as `module(x [tokens, dim], tokens: models.inputs.tokens.Tokens) -> [tokens, dim]`.
@@ -30,4 +33,12 @@ def build_backbone(config: BackboneConfig, *, max_length: int, max_tokens: int |
         config.block_settings(max_length, max_tokens),
         blocks=config.blocks,
         final_norm=config.has_final_norm,
+        local=_local(config, max_length, tokens_per_event),
     )
+
+
+def _local(config: BackboneConfig, max_length: int, tokens_per_event: int) -> tuple[int, int] | None:
+    window = config.attention_window
+    if window is None or window + config.attention_global >= max_length:  # hides nothing
+        return None
+    return window * tokens_per_event, config.attention_global * tokens_per_event

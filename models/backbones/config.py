@@ -80,6 +80,18 @@ class BackboneConfig(Config):
         None, description="learned absolute position embeddings added to the input"
     )
     scale_input: bool | None = Field(None, description="item embeddings multiplied by sqrt(dim) in the input")
+    attention_window: int | None = Field(
+        None,
+        ge=1,
+        description="local attention: an event sees itself and the attention_window - 1 events before it, in "
+        "every block; empty: all events before it",
+    )
+    attention_global: int = Field(
+        0,
+        ge=0,
+        description="semi-local attention (ULTRA-HSTU): the first events of the history, which every later "
+        "event sees besides its attention_window",
+    )
     recompute: RecomputeMode = Field(
         "none",
         description="activation checkpointing, what the backward pass recomputes: none, pointwise (all but "
@@ -98,6 +110,11 @@ class BackboneConfig(Config):
     def _fits_together(self) -> BackboneConfig:
         if self.dim % self.heads and None in (self.qk_dim, self.v_dim):
             raise ValueError(f"dim ({self.dim}) is not a multiple of heads ({self.heads})")
+        if self.attention_global and self.attention_window is None:
+            raise ValueError(
+                f"attention_global is {self.attention_global}, and without attention_window an event sees "
+                "all before it anyway: set attention_window, or leave attention_global out"
+            )
         given = {name for name, value in self if value is not None}
         found = contradictions(
             self.kind, self.block_settings(max_length=1), given, final_norm=bool(self.final_norm)

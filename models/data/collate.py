@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
+
 from models.data.batch import PackedBatch
 from models.data.columns import Columns
+from models.data.copies import Copies
 from models.data.origins import Samples
 from models.data.sequences import Int64Array, SequenceData
 
@@ -42,25 +45,43 @@ class Collator:
         self.starts = self.batch.offsets.numpy()
         self.filled = 0
 
-    def add(self, data: SequenceData, sequence: Int64Array, event: Int64Array, target: Int64Array) -> None:
+    def add(
+        self,
+        data: SequenceData,
+        sequence: Int64Array,
+        event: Int64Array,
+        target: Int64Array,
+        copies: Copies | None = None,
+    ) -> None:
         """Fill in the next sequences of the batch.
 
         Args:
             data: where they are from.
-            sequence: [sequences] number of each sequence in the data set.
-            event: [events] indices into the columns, sequence after sequence, oldest first.
-            target: [sequences] index of the event that the last event predicts.
+            sequence: [samples] number of each sequence in the data set.
+            event: [events] indices into the columns, sample after sample, oldest first.
+            target: [samples] index of the event that the last event predicts.
+            copies: how often each sample stands in the batch; None: once, as a sequence.
         """
+        if copies is not None:
+            sequence, event, target = (
+                copies.of_sequences(sequence),
+                copies.events(event),
+                copies.of_runs(target),
+            )
         begin, end = self.filled, self.filled + len(sequence)
         self.batch.sequence.numpy()[begin:end] = sequence
+        starts = self.starts[begin : end + 1]
+        if copies is not None:
+            starts = starts[0] + np.concatenate(([0], np.cumsum(copies.inputs_of_runs)))
         samples = Samples(
             data.events,
             data.about,
-            self.starts[begin : end + 1],
+            starts,
             event,
             target,
             time_known=self.time == "known",
             loss_on_all=self.loss_on == "all",
+            first_position=None if copies is None else copies.first_position,
         )
         for column in self.columns:
             assert column.origin is not None, f"column '{column.name}' has no origin"

@@ -32,7 +32,8 @@ class Samples:
     """Columns of the sequence files by name, [events] each."""
     about: About
     starts: IntArray
-    """[sequences + 1] where each sequence starts in the columns of the batch."""
+    """[sequences + 1] where each sequence starts in the columns of the batch; of a repeated sample, each
+    copy."""
     event: IntArray
     """[events] index of each chosen event, sequence after sequence, oldest first."""
     last_target: IntArray
@@ -41,6 +42,8 @@ class Samples:
     """Whether a query knows the time of the event that it predicts."""
     loss_on_all: bool
     """Whether all events carry loss, or only those with a target behavior."""
+    first_position: IntArray | None = None
+    """[sequences] position of the first event of each; None: 0."""
 
     @cached_property
     def first_event(self) -> IntArray:
@@ -116,12 +119,15 @@ class QueryTimestamp:
 
 @dataclass(frozen=True)
 class Position:
-    """0 for the oldest event of the window, then 1, 2, ..."""
+    """0 for the oldest event of the window, then 1, 2, ...; in a copy of a repeated sample it goes on."""
 
     reads: tuple[str, ...] = ()
 
     def fill(self, out: npt.NDArray, samples: Samples) -> None:
-        _count_up(out, samples.starts)
+        first = samples.first_position
+        if first is None:
+            first = np.zeros(len(samples.starts) - 1, np.int64)
+        _count_up(out, samples.starts, first)
 
 
 @dataclass(frozen=True)
@@ -204,11 +210,11 @@ def _copy_next(
 
 
 @compiled
-def _count_up(out: np.ndarray, starts: np.ndarray) -> None:
+def _count_up(out: np.ndarray, starts: np.ndarray, first: np.ndarray) -> None:
     for sequence in range(len(starts) - 1):
         to = out[starts[sequence] : starts[sequence + 1]]
         for token in range(len(to)):
-            to[token] = token
+            to[token] = first[sequence] + token
 
 
 @compiled

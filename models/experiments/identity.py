@@ -21,6 +21,9 @@ CAME_LATER: dict[str, Any] = {
     "task.kind": "retrieval",
     "embedding.layout": "event",
     "embedding.max_feature_values": None,
+    "loader.sampling.repeat": None,
+    "model.attention_window": None,
+    "model.attention_global": 0,
 }
 """Settings that earlier records know nothing of, and the value that stands for how runs were made before."""
 

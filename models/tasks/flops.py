@@ -25,7 +25,7 @@ class StepWork(NamedTuple):
 
     tokens: float
     squared_lengths: float
-    """Sum of the squares of the sequences' lengths."""
+    """Sum of the squares of the sequences' lengths; under local attention, twice the pairs that are left."""
     positions: float
     """Tokens that have a loss."""
 
@@ -69,3 +69,21 @@ def backbone_flops(model: nn.Module, config: ModelConfig, *, position: float) ->
         squared_length=_ATTENTION_FORWARD_AND_BACKWARD * config.blocks * attention,
         position=position,
     )
+
+
+def attended(length: int, local: tuple[int, int] | None) -> int:
+    """Twice the pairs of query and key that attention is about: `length^2`, of which half is causal.
+
+    Of n tokens the i-th sees itself and all before it, n^2 / 2 in all. In semi-local attention it misses what
+    lies between the front and the window.
+
+    >>> attended(10, None), attended(10, (3, 2))
+    (100, 70)
+
+    Args:
+        length: tokens of a sequence.
+        local: tokens of the window and at the front; None: all before.
+    """
+    hidden = 0 if local is None else max(length - sum(local), 0)
+    # The first token that misses something misses one, the last one `hidden`.
+    return length * length - hidden * (hidden + 1)

@@ -49,4 +49,11 @@ def embedding_and_backbone(
         make_items=make_items,
     )
     max_tokens = embedding.layout.max_tokens(model.max_length)
-    return embedding, build_backbone(model, max_length=model.max_length, max_tokens=max_tokens)
+    backbone = build_backbone(
+        model,
+        max_length=model.max_length,
+        max_tokens=max_tokens,
+        # Tokens of context stand in front of any number of events.
+        tokens_per_event=max(embedding.layout.max_tokens(model.max_length + 1) - max_tokens, 1),
+    )
+    return embedding, backbone

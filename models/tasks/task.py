@@ -7,6 +7,7 @@ the model with its objective, an `Evaluator`, and a `Task` that holds both toget
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,7 +24,7 @@ from models.distributed.tables import count_parameters
 from models.evaluation.config import EvaluationConfig
 from models.evaluation.targets import Split
 from models.inputs.embedding import InputEmbedding
-from models.tasks.flops import TrainingFlops
+from models.tasks.flops import TrainingFlops, attended
 from models.tasks.loss_batch import LossBatch
 
 
@@ -153,6 +154,11 @@ class Task(Protocol):
         embedding = self._embedding
         sequences = batch.sequences if embedding is None else embedding.layout.tokens(batch).sequences
         return sequences.lengths
+
+    def squared_lengths(self, lengths: Sequence[int]) -> int:
+        """What attention costs for sequences of so many tokens, in squared lengths (`StepWork`)."""
+        local = getattr(getattr(self.model, "backbone", None), "local", None)
+        return sum(attended(length, local) for length in lengths)
 
     @property
     def num_parameters(self) -> int:

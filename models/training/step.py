@@ -111,7 +111,7 @@ class Stepper:
     def work_of(self, parts: list[LossBatch]) -> StepWork:
         """What all processes do in this step, from lengths that are known on the host."""
         lengths = [length for part in parts for length in self.task.token_lengths(part.batch)]
-        squares = sum(length * length for length in lengths)
+        squares = self.task.squared_lengths(lengths)
         positions = sum(len(part.positions) for part in parts)
         return StepWork(*self.processes.sum([sum(lengths), squares, positions]))
 

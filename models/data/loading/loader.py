@@ -15,9 +15,10 @@ from behavior.errors import UserError
 from behavior.sampling.sampler import Sampler
 from models.data.batch import PackedBatch
 from models.data.collate import Collator, LossOn, QueryTime
+from models.data.copies import Copies
 from models.data.loading.config import LoaderConfig
 from models.data.loading.order import EpochOrder
-from models.data.loading.planner import EpochPlanner, EpochPosition, Step
+from models.data.loading.planner import EpochPlanner, EpochPosition, Share, Step
 from models.data.loading.saved import position_of, saved_position
 from models.data.loading.shuffle_blocks import ShuffleBlockReader, count_samples
 from models.data.loading.source import SequenceSource
@@ -237,7 +238,11 @@ class TrainLoader:
         return self._collate(step), step.after
 
     def _collate(self, step: Step) -> PackedBatch:
-        lengths = [share.lengths for share in step.shares]
+        copies = [self._copies(share) for share in step.shares]
+        lengths = [
+            share.lengths if repeated is None else repeated.lengths
+            for share, repeated in zip(step.shares, copies, strict=True)
+        ]
         collator = Collator(
             self.source.columns,
             np.concatenate(lengths) if lengths else np.empty(0, dtype=np.int64),
@@ -246,11 +251,19 @@ class TrainLoader:
             has_time=self.source.about.has_time,
             pin=self.pin,
         )
-        for share in step.shares:
+        for share, repeated in zip(step.shares, copies, strict=True):
             data, units = share.block.data, share.block.units.take(share.numbers)
-            event = self.sampler.choose(units, share.lengths, data.behavior, step.after.epoch)
-            collator.add(data, units.sequence, event, units.target)
+            inputs = share.lengths if repeated is None else repeated.inputs
+            event = self.sampler.choose(units, inputs, data.behavior, step.after.epoch)
+            collator.add(data, units.sequence, event, units.target, repeated)
         return collator.finish()
+
+    def _copies(self, share: Share) -> Copies | None:
+        rule, copies = self.sampler.repeat, share.block.copies
+        if rule is None or copies is None:
+            return None
+        count = copies[share.numbers]
+        return Copies(share.lengths // count, count, rule.gap, rule.apart)
 
     def _order(self, epoch: int) -> EpochOrder:
         return EpochOrder(
@@ -266,7 +279,10 @@ class TrainLoader:
 
     def _fingerprint(self) -> str:
         """A digest of all that decides which samples there are, and their order."""
-        source, settings = self.source, self.config.sampling.model_dump_json()
+        sampling = self.config.sampling
+        # Checkpoints from before samples could be repeated go on where they are not.
+        settings = sampling.model_dump_json(exclude={"repeat"} if sampling.repeat is None else None)
+        source = self.source
         # Parts are shuffled whole: the same sequences in other parts come in another order.
         parts = " ".join(map(str, source.events))
         decisive = (

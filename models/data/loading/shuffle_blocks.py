@@ -24,7 +24,8 @@ class ShuffleBlock:
     data: SequenceData
     units: Units
     """Samples, by number within the block."""
-    lengths: Int64Array  # [samples] inputs of each; where batches are cut together, before they are
+    lengths: Int64Array  # [samples] inputs of all copies; where batches are cut together, before they are
+    copies: Int64Array | None  # [samples] how often each stands in its batch; None: all once
     visited: Int64Array  # [samples] numbers in the order they are visited
     start: int
     """Place of the first one in the epoch."""
@@ -64,7 +65,9 @@ class ShuffleBlockReader:
             if self.balanced
             else self.sampler.lengths(units, data.behavior, order.epoch)
         )
-        return ShuffleBlock(data, units, lengths, order.shuffled(block), int(order.starts[block]))
+        copies = self.sampler.copies(units, lengths, order.epoch)
+        lengths = lengths if copies is None else lengths * copies
+        return ShuffleBlock(data, units, lengths, copies, order.shuffled(block), int(order.starts[block]))
 
     def read_ahead(self, order: EpochOrder, block: int) -> None:
         """Begin to read the parts of a block that will be asked for."""

@@ -41,4 +41,7 @@ def _count_part(reader: ShuffleBlockReader, part: int, loss_on: LossOn) -> Int64
     carries = data.item[targets] >= data.about.first_item
     if loss_on == "targets":
         carries &= data.about.is_target()[data.behavior[targets]]
-    return np.bincount(data.item[targets[carries]], minlength=data.about.num_item_ids)
+    found, copies = data.item[targets[carries]], sampler.copies(units, lengths, _EPOCH)
+    if copies is not None:
+        found = np.repeat(found, np.repeat(copies, lengths)[carries])
+    return np.bincount(found, minlength=data.about.num_item_ids)

@@ -108,6 +108,8 @@ class Layer:
             amount=self.get(f"{prefix}bias.decay.amount"),
             rate=None if rate is None else torch.exp(rate),
             decay=self.config.decay or "power",
+            window=self.config.attention_window,
+            prefix=self.config.attention_global,
             context=self.story.context,
             candidates=self.story.candidates,
             query_time=self.story.query_time,
@@ -251,7 +253,8 @@ def fuxi(layer: Layer, x: Rows) -> Rows:
             part.append(piece)
     values, queries, keys = layer.heads(v), layer.heads(q), layer.heads(k)
     story = layer.story
-    rules = Rules(len(x), context=story.context, candidates=story.candidates)
+    local = config.attention_window, config.attention_global
+    rules = Rules(len(x), *local, context=story.context, candidates=story.candidates)
     out = []
     for i, row in enumerate(x):
         seen = [j for j in range(len(x)) if rules.sees(i, j)]

@@ -47,6 +47,10 @@ CONFIGS: list[dict[str, Any]] = [
     {"kind": "fuxi", "blocks": 1, "dim": 6, "bias": "time"},
     {"kind": "fuxi", "blocks": 1, "dim": 6, "bias": "none"},
     {"kind": "ligr", "blocks": 2, "dim": 8, "heads": 2},
+    {"kind": "hstu", "blocks": 2, "dim": 8, "attention_window": 2},
+    {"kind": "hstu", "blocks": 1, "dim": 8, "heads": 2, "attention_window": 2, "attention_global": 2},
+    {"kind": "fuxi", "blocks": 1, "dim": 8, "attention_window": 1, "attention_global": 3},
+    {"kind": "llama", "blocks": 2, "dim": 8, "heads": 2, "attention_window": 3, "attention_global": 1},
 ]
 
 

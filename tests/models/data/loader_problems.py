@@ -81,6 +81,8 @@ SAMPLINGS: list[dict[str, Any]] = [
     {"window": "random"},
     {"quotas": {"view": 2}},
     {"stochastic_length": {"alpha": 1.1}},
+    {"repeat": {}},
+    {"repeat": {"copies": "most", "separation": "delimiter"}},
     {"stochastic_length": {"alpha": 1.1, "balanced": True}},
 ]
 

@@ -41,6 +41,8 @@ def users() -> list[User]:
         {"window": "random"},
         {"quotas": {"view": 2}},
         {"stochastic_length": {"alpha": 1.2}},
+        {"repeat": {"separation": "attention"}},
+        {"repeat": {"copies": "most"}},
     ],
     ids=str,
 )

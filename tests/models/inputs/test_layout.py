@@ -12,7 +12,7 @@ from torch import Tensor
 
 from behavior.errors import UserError
 from behavior.shards.folder import open_shards
-from models.attention import dispatch
+from models.attention import Causal, dispatch
 from models.backbones import BACKBONES, BackboneConfig, build_backbone
 from models.build import build_task
 from models.config import load_config
@@ -277,3 +277,26 @@ def test_a_column_that_a_layout_asks_for_arrives_in_training_and_evaluation(
 def test_work_is_counted_in_tokens(layout: str, expected: tuple[int, ...], tmp_path: Path) -> None:
     task = build_task(settings(f"embedding.layout={layout}"), open_shards(circle(tmp_path)))
     assert task.token_lengths(batch_of(make_events(LENGTHS))) == expected
+
+
+@pytest.mark.parametrize(
+    ("layout", "length", "local"),
+    [
+        ("event", 8, (3, 1)),
+        ("items_and_behaviors", 8, (6, 2)),  # two tokens an event, besides context
+        ("event", 4, None),  # no history is longer than window and front together
+    ],
+)
+def test_windows_of_attention_count_events(
+    tmp_path: Path, layout: str, length: int, local: tuple[int, int] | None
+) -> None:
+    changes = [f"embedding.layout={layout}", f"model.max_length={length}"]
+    config = settings(*changes, "model.attention_window=3", "model.attention_global=1")
+    assert build_task(config, open_shards(circle(tmp_path))).model.backbone.local == local
+
+
+def test_a_mask_has_one_window() -> None:
+    mask = Causal(context=2).within(4, 1)
+    assert (mask.window, mask.prefix, mask.context) == (4, 1, 2)
+    with pytest.raises(ValueError, match="has a window already"):
+        mask.within(3, 0)

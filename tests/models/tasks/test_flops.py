@@ -11,7 +11,7 @@ from behavior.shards.folder import open_shards
 from models.build import build_task
 from models.config import RunConfig, load_config
 from models.data.batch import PackedBatch
-from models.tasks.flops import StepWork
+from models.tasks.flops import StepWork, attended
 from tests.models.training.training_runs import ITEMS, circle
 
 
@@ -56,3 +56,14 @@ def test_linear_layers_and_loss_are_what_torch_counts(shards: Path, kind: str) -
     ours = task.flops()
     # The first layer's input needs no gradient only where nothing learned stands before it: all are counted.
     assert counter.get_total_flops() == pytest.approx(ours.token * 6 + ours.position * 4)
+
+
+@pytest.mark.parametrize("local", [(1, 0), (3, 0), (3, 2), (4, 5)])
+def test_local_attention_is_about_fewer_pairs(shards: Path, local: tuple[int, int]) -> None:
+    window, front = local
+    for length in range(12):
+        hidden = sum(front <= j <= i - window for i in range(length) for j in range(i))
+        assert attended(length, local) == length * length - 2 * hidden
+    named = [f"model.attention_window={window}", f"model.attention_global={front}"]
+    task = build_task(config("model.max_length=12", *named), open_shards(shards))
+    assert task.squared_lengths((12, 5)) == attended(12, local) + attended(5, local)
