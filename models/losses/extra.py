@@ -38,3 +38,15 @@ def log_add(one: Tensor, other: Tensor) -> Tensor:
     nothing = (one == _NOTHING) & (other == _NOTHING)
     total = torch.logaddexp(one.masked_fill(nothing, 0.0), other.masked_fill(nothing, 0.0))
     return total.masked_fill(nothing, _NOTHING)
+
+
+def factors(like: Tensor, mask: Tensor | None, weight: Tensor | None) -> Tensor:
+    """[positions] what losses are multiplied by: their weights, 1 by default, and 0 where the mask is false.
+
+    Args:
+        like: [positions, ...] of the type and device wanted.
+        mask: [positions] bool, or None: all count.
+        weight: [positions], or None.
+    """
+    factor = like.new_ones(len(like)) if weight is None else weight.detach().to(like.dtype)
+    return factor if mask is None else factor.masked_fill(~mask, 0.0)

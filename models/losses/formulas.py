@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -94,6 +94,17 @@ class Scored:
     label_smoothing: float = 0.0
     power: float = 1.0
     """gBCE's beta."""
+
+    def with_candidate(self, score: Tensor) -> Scored:
+        """With one more negative, [positions], that was not drawn; where minus infinity, there is none."""
+        missing = score == float("-inf")
+        correction = self.correction
+        if correction is not None:
+            correction = F.pad(correction.expand_as(self.negative), (0, 1))
+        # A number, since whatever a formula makes of it may be multiplied by zero.
+        negative = torch.cat([self.negative, score.masked_fill(missing, 0.0)[:, None]], 1)
+        collides = torch.cat([self.collides, missing[:, None]], 1)
+        return replace(self, negative=negative, collides=collides, correction=correction)
 
 
 Formula = Callable[[Scored], Tensor]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from models.losses import kernels
 from models.losses.chunks import positions_at_a_time, sum_over_chunks
 from models.losses.config import LossConfig
 from models.losses.drawn import OwnNegatives, SharedNegatives
+from models.losses.extra import ExtraMass
 from models.losses.formulas import FORMULAS, Scored, gbce_power
 from models.losses.full_softmax import full_softmax
 from models.losses.negatives import NegativeSampler
@@ -59,8 +61,15 @@ class RetrievalLoss(nn.Module):
         items: ItemVectors,
         denominator: Tensor | float | None = None,
         mask: Tensor | None = None,
+        *,
+        extra: ExtraMass | None = None,
+        weight: Tensor | None = None,
     ) -> Tensor:
         """The loss, a scalar; zero where there are no positions.
+
+        With extra mass the target's score `s_+` becomes `log(exp s_+ + exp on_target)`, and `on_rest` is the
+        score of one more candidate, which was not drawn and takes no logQ correction; where it is minus
+        infinity, there is none.
 
         With a mask, shapes do not tell how many positions there are. Those that it leaves out add nothing to
         the loss and have no gradients, and their targets are nobody's negatives.
@@ -71,63 +80,95 @@ class RetrievalLoss(nn.Module):
             items: gives item vectors.
             denominator: what the sum over positions is divided by; the number of positions by default.
             mask: [positions] bool, false for those that do not count; None: all do.
+            extra: mass beside the items' scores, of every position; None: there is none.
+            weight: [positions] factors of the losses of positions, without gradients; None: 1. The default
+                denominator does not depend on them.
         """
         config = self.config
         # Scores over a small temperature need more digits than bfloat16 has; so do the vectors.
         with torch.autocast(query.device.type, enabled=False):
             if config.kind == "full_softmax":
-                total = self._full(query, target, items, mask)
+                total = self._full(query, target, items, mask, extra, weight)
             else:
-                total = self._sampled(query, target, items, mask)
+                total = self._sampled(query, target, items, mask, extra, weight)
             return total / (_at_least_one(target, mask) if denominator is None else denominator)
 
-    def _full(self, query: Tensor, target: Tensor, items: ItemVectors, mask: Tensor | None) -> Tensor:
+    def _full(
+        self,
+        query: Tensor,
+        target: Tensor,
+        items: ItemVectors,
+        mask: Tensor | None,
+        extra: ExtraMass | None,
+        weight: Tensor | None,
+    ) -> Tensor:
+        held, table = self.held, items(None)
         temperature, smoothing = self.config.temperature, self.config.label_smoothing
-        if self.held.is_divided:
-            held = self.held
-            return sharded_full_softmax(query, items(None), target, held, temperature, smoothing, mask=mask)
-        return full_softmax(query, items(None), target, temperature, smoothing, mask=mask)
+        if held.is_divided:
+            return sharded_full_softmax(
+                query, table, target, held, temperature, smoothing, mask=mask, extra=extra, weight=weight
+            )
+        return full_softmax(
+            query, table, target, temperature, smoothing, mask=mask, extra=extra, weight=weight
+        )
 
-    def _sampled(self, query: Tensor, target: Tensor, items: ItemVectors, mask: Tensor | None) -> Tensor:
+    def _sampled(
+        self,
+        query: Tensor,
+        target: Tensor,
+        items: ItemVectors,
+        mask: Tensor | None,
+        extra: ExtraMass | None,
+        weight: Tensor | None,
+    ) -> Tensor:
         taken, sources = self._draw(target, items, mask)
         query = query / self.config.temperature
         positive = (query * taken).sum(-1)
+        rows = [query, positive]
+        if extra is not None:
+            rows = [query, torch.logaddexp(positive, extra.on_target), extra.on_rest]
         others = _at_least_one(target, mask, less=1)
 
-        def losses(part: slice, query: Tensor, positive: Tensor, *vectors: Tensor) -> Tensor:
+        def losses(part: slice, query: Tensor, positive: Tensor, *more: Tensor) -> Tensor:
+            rest, vectors = (None, more) if extra is None else (more[0], more[1:])
             scores = [
                 source.scores(part, query, table) for source, table in zip(sources, vectors, strict=True)
             ]
             correction = None
             if self.config.negatives.logq:
-                found = [self._log_expected(source.of(part), others) for source in sources]
+                logs = [self._log_expected(source.of(part), others) for source in sources]
                 correction = _side_by_side(
-                    [log.expand_as(score) for log, score in zip(found, scores, strict=True)]
+                    [log.expand_as(score) for log, score in zip(logs, scores, strict=True)]
                 )
-            values = self._formula(part, target, sources, positive, _side_by_side(scores), correction)
+            found = _Found(positive, _side_by_side(scores), correction, rest)
+            values = self._formula(part, target, sources, found)
+            if weight is not None:
+                values = values * weight[part].detach()
             return values if mask is None else values.masked_fill(~mask[part], 0.0)
 
         width = sum(source.width for source in sources)
         chunk = positions_at_a_time(width, query.device)
-        return sum_over_chunks(losses, (query, positive), [source.vectors for source in sources], chunk)
+        return sum_over_chunks(losses, rows, [source.vectors for source in sources], chunk)
 
     def _formula(
         self,
         part: slice,
         target: Tensor,
         sources: list[SharedNegatives | OwnNegatives],
-        positive: Tensor,
-        negative: Tensor,
-        correction: Tensor | None,
+        found: _Found,
     ) -> Tensor:
-        """[positions of the part], of scores [positions] and [positions, count] of all sources."""
+        """[positions of the part], of the scores of all sources."""
+        positive, negative, correction, rest = found
         kind, smoothing = self.config.kind, self.config.label_smoothing
         if kind == "sampled_softmax" and not smoothing and len(sources) == 1 and sources[0].mask is None:
             ranks = sources[0].of(part)
             if kernels.fits(ranks, negative):
-                return kernels.sampled_softmax(positive, negative, ranks, target[part], correction)
+                losses = kernels.sampled_softmax(positive, negative, ranks, target[part], correction)
+                # log(1 + negatives + rest), all over the positive.
+                return losses if rest is None else torch.logaddexp(losses, rest - positive)
         excluded = _side_by_side([source.excluded(part, target) for source in sources])
-        return FORMULAS[kind](Scored(positive, negative, excluded, correction, smoothing, self.power))
+        scored = Scored(positive, negative, excluded, correction, smoothing, self.power)
+        return FORMULAS[kind](scored if rest is None else scored.with_candidate(rest))
 
     def _draw(
         self, target: Tensor, items: ItemVectors, mask: Tensor | None
@@ -162,6 +203,15 @@ class RetrievalLoss(nn.Module):
             # A position is no negative of its own.
             in_batch=0 if config.source == "catalog" else others,
         )
+
+
+class _Found(NamedTuple):
+    """Scores of a part of the positions, divided by the temperature."""
+
+    positive: Tensor  # [positions]
+    negative: Tensor  # [positions, count] of all sources
+    correction: Tensor | None  # broadcast to [positions, count]
+    rest: Tensor | None  # [positions] of one more candidate
 
 
 def _at_least_one(target: Tensor, mask: Tensor | None, less: int = 0) -> Tensor | int:

@@ -9,6 +9,8 @@ from torch.nn import functional as F
 
 from models.distributed.processes import Processes
 from models.distributed.tables import HeldItems, RowShards
+from models.losses.extra import ExtraMass
+from models.losses.full_softmax import full_softmax
 from models.losses.sharded_softmax import sharded_full_softmax
 from tests.models.distributed.threads import together
 
@@ -83,3 +85,52 @@ def test_masked_positions_do_not_count() -> None:
         torch.testing.assert_close(found, wanted)
     assert masked[0][0] > 0.0
     assert masked[1][0] == 0.0
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+@pytest.mark.parametrize("chunk", [2, None])
+def test_mass_beside_the_items_and_weights(chunk: int | None, smoothing: float) -> None:
+    """As on one process; some positions have no mass, some are masked, one process has no position."""
+    random = torch.Generator().manual_seed(1)
+    none = float("-inf")
+    positions, num_items = (3, 0, 4), 6
+    items = torch.randn(num_items, DIM, generator=random, dtype=torch.float64)
+    query = torch.randn(sum(positions), DIM, generator=random, dtype=torch.float64)
+    target = torch.tensor([0, 4, 2, 3, 3, 1, 5])
+    masses = torch.tensor([[none, 1.0, -2.0, 30.0, none, 0.5, 0.1], [0.3, none, 2.0, 1.0, none, 40.0, 0.2]])
+    mask = torch.tensor([True, True, False, True, True, True, True])
+    weight = torch.tensor([1.0, 0.5, 2.0, 0.0, 1.0, 3.0, 0.25])
+    starts = [0, *torch.tensor(positions).cumsum(0).tolist()]
+
+    def work(processes: Processes) -> tuple[Tensor, ...]:
+        rank = processes.rank
+        held = HeldItems(processes, RowShards(num_items + 2, rank, len(positions)), 2)
+        ids = held.shards.held(2, torch.device("cpu")) - 2
+        own = slice(starts[rank], starts[rank + 1])
+        mine, table = query[own].clone().requires_grad_(), items[ids].requires_grad_()
+        extra = ExtraMass(*(mass[own].double().requires_grad_() for mass in masses))
+        loss = sharded_full_softmax(
+            *(mine, table, target[own], held, TEMPERATURE, smoothing, chunk),
+            mask=mask[own],
+            extra=extra,
+            weight=weight[own],
+        )
+        return ids, loss.detach(), *torch.autograd.grad(loss, (mine, table, *extra))
+
+    wanted = [one.double().requires_grad_() for one in (query, items, *masses)]
+    total = full_softmax(
+        *(*wanted[:2], target, TEMPERATURE, smoothing),
+        mask=mask,
+        extra=ExtraMass(*wanted[2:]),
+        weight=weight,
+    )
+    of_query, of_items, *of_masses = torch.autograd.grad(total, wanted)
+    results = together(len(positions), work)
+    torch.testing.assert_close(sum(loss for _, loss, *_ in results), total.detach())
+    for (ids, _, grad_query, grad_items, *grad_masses), start, stop in zip(
+        results, starts[:-1], starts[1:], strict=True
+    ):
+        torch.testing.assert_close(grad_query, of_query[start:stop])
+        torch.testing.assert_close(grad_items, of_items[ids])
+        for one, other in zip(grad_masses, of_masses, strict=True):
+            torch.testing.assert_close(one, other[start:stop])
