@@ -33,6 +33,12 @@ def ablate(
         SplitName, typer.Option(help="Split that lines are compared on; with valid, test is never read.")
     ] = SplitName.test,
     metric: Annotated[list[str] | None, typer.Option(help="Metric to show; may be repeated.")] = None,
+    refit: Annotated[
+        bool,
+        typer.Option(
+            "--refit", help="Refit every run on training and validation events, too: a line of its own."
+        ),
+    ] = False,
     set: Annotated[
         list[str] | None, typer.Option("--set", help="Override a setting in all lines; may be repeated.")
     ] = None,
@@ -67,6 +73,7 @@ def ablate(
         split=split.value,
         metrics=metric,
         overrides=set or [],
+        refit=refit,
     )
     left = len(ablation.todo)
     if not json:

@@ -17,7 +17,13 @@ def print_means(run: str, result: dict[str, Any]) -> None:
     names = _metrics(result)
     others = list(result.get("baselines", {}).values())
     intervals = result.get("intervals")
-    header = ["", result["model"], *(["95 %"] if intervals else []), *(other["model"] for other in others)]
+    refitted = " (refitted)" if result.get("trained_on", "train") != "train" else ""
+    header = [
+        "",
+        result["model"] + refitted,
+        *(["95 %"] if intervals else []),
+        *(other["model"] for other in others),
+    ]
     rows = [
         [
             name,
@@ -115,6 +121,8 @@ def protocol(result: dict[str, Any]) -> str:
         )
     if "split_kind" in result:
         parts.append(_split(result))
+    if result.get("trained_on", "train") != "train":
+        parts.append("refitted: trained on training and validation events")
     epochs = f"after {result['epoch']} epochs, {result['step']:,} steps"
     return "; ".join([*parts, f"{result['checkpoint']} checkpoint, {epochs}"])
 

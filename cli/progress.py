@@ -70,6 +70,10 @@ class TrainProgress:
             f"{start.parameters:,} parameters on {start.device}; {start.sequences:,} sequences{skipped}; "
             f"{start.tokens_per_epoch:,} tokens an epoch; time {start.time}",
         )
+        if start.part != "train":
+            from models.data.loading.part import IN_WORDS
+
+            note(f"refits: trains on {IN_WORDS[start.part]}, {start.epochs} epochs, and validates nothing")
         if start.on_later_version:
             note(
                 "the data set is a later version than the run's: vectors of new items are fresh, the epoch "

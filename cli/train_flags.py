@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from behavior.errors import UsageError
@@ -43,6 +44,41 @@ def check_flags(given: Mapping[str, Any], settings: Iterable[str]) -> None:
             where="--batch-sequences, --batch-tokens",
             fix="leave one of them out",
         )
+
+
+def check_refit(refit: Path | None, *, every: bool, recipe: str | None, init: Path | None) -> None:
+    """Refuse flags that go with no refit, or with nothing else.
+
+    Raises:
+        UsageError: `--all` without `--refit`; or what the refitted run has decided.
+    """
+    if refit is None:
+        if every:
+            raise UsageError(
+                "--all says what a refit trains on", where="--all", fix="add --refit RUN, or leave it out"
+            )
+        return
+    for flag, value in {"--recipe": recipe, "--init": init}.items():
+        if value is not None:
+            raise UsageError(
+                "a refit has the settings of its run, and fresh weights",
+                where=f"--refit, {flag}",
+                fix=f"leave {flag} out",
+            )
+
+
+def data_of_run(out: Path, *, resume: bool) -> str:
+    """The data set of a run that is resumed, where none is named.
+
+    Raises:
+        UsageError: nothing is resumed, and nothing is named.
+    """
+    if not resume:
+        raise UsageError("no data set is given to train on", where="--data", fix="name a shard folder")
+    from models.runs.run_folder import open_run, settings_to_resume
+
+    settings_to_resume(out)
+    return open_run(out).data
 
 
 def say_of_recipe(recipe: str, backbone: str) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from models.evaluate_run import evaluate
     from models.serving.load import TrainedModel, load_model
     from models.serving.score import History
+    from models.training.refitting import refit
     from models.training.run import train
 else:
     __getattr__, __dir__ = lazy_exports(
@@ -32,8 +33,9 @@ else:
             "evaluate": "evaluate_run",
             "load_config": "config",
             "load_model": "serving.load",
+            "refit": "training.refitting",
             "train": "training.run",
         },
     )
 
-__all__ = ["History", "TrainedModel", "evaluate", "load_config", "load_model", "train"]
+__all__ = ["History", "TrainedModel", "evaluate", "load_config", "load_model", "refit", "train"]

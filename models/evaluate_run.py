@@ -12,6 +12,7 @@ from behavior.shards.storage import FolderLike
 from models.build import sequences_of
 from models.evaluation.baselines import BASELINES, evaluate_baseline
 from models.evaluation.config import EvaluationConfig
+from models.evaluation.protocol import check_same_part, check_unseen
 from models.evaluation.rankings_table import check_rankings_path, write_rankings
 from models.evaluation.report import RankingEvaluation, as_rankings, compare
 from models.evaluation.targets import Split
@@ -63,6 +64,7 @@ def evaluate(
     result = ours.report()
     if against is not None:
         theirs = judge_like(ours, Path(against), checkpoint)
+        check_same_part(result, theirs.report(), str(against))
         result["comparison"] = {"against": str(against), **compare(as_rankings(ours), as_rankings(theirs))}
     names = (BASELINES if baselines else ()) if isinstance(baselines, bool) else baselines
     if names:
@@ -110,7 +112,9 @@ def judge_run(
     config = model.config
     changes = {name: value for name, value in settings.items() if value is not None}
     evaluation = parse_config(EvaluationConfig, config.evaluation.model_dump() | changes, where="evaluation")
+    check_unseen(model.config.loader.part, split, model.run)
     about = {
+        "trained_on": config.loader.part,
         "checkpoint": model.checkpoint,
         "epoch": model.progress["epoch"],
         "step": model.progress["step"],

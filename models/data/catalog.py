@@ -61,12 +61,17 @@ class ItemCatalog:
     first_item: int
     """The smallest id of a known item; only those are ever candidates."""
     train_count: Tensor
-    """[item ids] int64: events in the training parts; 0 for padding and unknown items."""
+    """[item ids] int64: events that are trained on; 0 for padding and unknown items."""
     features: tuple[ItemFeature, ...] = ()
 
     @classmethod
-    def from_shards(cls, shards: ShardFolder) -> ItemCatalog:
+    def from_shards(cls, shards: ShardFolder, train_count: Tensor | None = None) -> ItemCatalog:
         """Read the item table of a data set.
+
+        Args:
+            shards: the data set.
+            train_count: [item ids] int64, where more than the training part is trained on; by default what
+                the table has.
 
         Raises:
             UserError: the table does not list the known items in order, or lacks a feature.
@@ -79,8 +84,10 @@ class ItemCatalog:
                 where=shards.where("items.parquet"),
                 fix="prepare the data again",
             )
-        train_count = torch.zeros(shards.num_item_ids, dtype=torch.int64)
-        train_count[shards.first_item :] = torch.from_numpy(table["train_count"].to_numpy().astype(np.int64))
+        if train_count is None:
+            train_count = torch.zeros(shards.num_item_ids, dtype=torch.int64)
+            counts = table["train_count"].to_numpy().astype(np.int64)
+            train_count[shards.first_item :] = torch.from_numpy(counts)
         features = tuple(_read_feature(entry, table, shards) for entry in shards.manifest.item_features)
         return cls(shards.num_item_ids, shards.first_item, train_count, features)
 

@@ -54,9 +54,11 @@ class Ablation:
         split: what lines are compared on; `valid` leaves the test split unread.
         metrics: what is compared; None for `models.experiments.results.METRICS`.
         overrides: settings of all lines, such as `train.epochs=2`.
+        refit: refit every run as well, whatever the tables say; a line of its own.
 
     Raises:
-        UserError: a table, a setting or a metric is not known, or the data cannot be used.
+        UserError: a table, a setting or a metric is not known, or the data cannot be used; or refits are to
+            be compared on the validation split, which they were trained on.
     """
 
     def __init__(
@@ -70,13 +72,20 @@ class Ablation:
         split: Split = "test",
         metrics: Sequence[str] | None = None,
         overrides: Sequence[str] = (),
+        refit: bool = False,
     ) -> None:
         self.data, self.split, self.out = as_folder(data).url, split, Path(out)
         self.metrics = list(metrics or METRICS)
         self.results = csv or out / RESULTS
         self.tables = [load_table(name) for name in tables]
+        if split == "valid" and (refit or any(table.refit for table in self.tables)):
+            raise UsageError(
+                "refitted runs have learned the validation events: nothing can be compared on them",
+                where="--split valid, refit",
+                fix="compare on test, or leave refits out",
+            )
         self.planned: list[list[PlannedRun]] = [
-            plan_runs(_name(name), table, data, out, seeds=seeds, overrides=overrides)
+            plan_runs(_name(name), table, data, out, seeds=seeds, overrides=overrides, refit=refit)
             for name, table in zip(tables, self.tables, strict=True)
         ]
         for run in chain(*self.planned):

@@ -12,6 +12,7 @@ from models.training import FREE_SETTINGS
 # What says where and how fast, and neither what is learned nor which checkpoint is judged.
 _NO_PART_OF_A_RUN = FREE_SETTINGS - {
     "train.epochs",
+    "train.stop_after_epochs",
     "train.max_minutes",
     "train.patience",
     "train.validate_every_epochs",
@@ -24,6 +25,8 @@ CAME_LATER: dict[str, Any] = {
     "loader.sampling.repeat": None,
     "model.attention_window": None,
     "model.attention_global": 0,
+    "loader.part": "train",
+    "train.stop_after_epochs": None,
 }
 """Settings that earlier records know nothing of, and the value that stands for how runs were made before."""
 

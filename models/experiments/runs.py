@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
@@ -21,13 +21,17 @@ from behavior.shards.folder import open_shards
 from behavior.shards.storage import FolderLike
 from models.build import dataset_of
 from models.config import RunConfig
+from models.data.loading.part import Part
 from models.evaluate_run import evaluate
 from models.evaluation.targets import Split
 from models.experiments.identity import run_digest
 from models.experiments.results import MISSES, RunRecord
 from models.experiments.table import AblationTable
-from models.training import train
+from models.training import refit, train
 from models.training.observer import Silent, TrainStart
+
+REFITTED_ON: Part = "train+valid"
+"""What a refitted run of a table was trained on."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ class PlannedRun:
     digest: str
     """Of the whole configuration and the data set: runs of several lines or tables that agree are one."""
     folder: Path
+    refits: PlannedRun | None = None
+    """The run that this one trains anew, on validation events, too; see `models.training.refit`."""
 
 
 def plan_runs(
@@ -55,8 +61,9 @@ def plan_runs(
     *,
     seeds: Sequence[int] | None = None,
     overrides: Sequence[str] = (),
+    refit: bool = False,
 ) -> list[PlannedRun]:
-    """Every run of a table, all seeds of a line one after the other.
+    """Every run of a table, all seeds of a line one after the other; a refit follows the run that it refits.
 
     Args:
         name: of the table.
@@ -65,6 +72,7 @@ def plan_runs(
         out: folder of the runs.
         seeds: instead of the table's.
         overrides: settings of all lines, such as `train.epochs=2`.
+        refit: refit every run, whatever the table says.
 
     Raises:
         UserError: the settings of a line are wrong, or the data cannot be used.
@@ -80,7 +88,31 @@ def plan_runs(
             own = {key: value for key, value in settings.items() if key != "recipe"}
             own |= {"--set": list(overrides)} if overrides else {}
             runs.append(PlannedRun(name, line, seed, recipe, own, config, dataset["name"], identity, folder))
+            if refit or table.refit:
+                runs.append(_refit_of(runs[-1], dataset["digest"]))
     return runs
+
+
+def _refit_of(run: PlannedRun, dataset: str) -> PlannedRun:
+    changed = {"loader": run.config.loader.model_copy(update={"part": REFITTED_ON})}
+    config = run.config.model_copy(update=changed)
+    return replace(
+        run,
+        line=f"{run.line}, refitted",
+        settings=run.settings | {"loader.part": REFITTED_ON},
+        config=config,
+        digest=run_digest(config, dataset),
+        folder=run.folder.with_name(f"{run.folder.name}-refitted"),
+        refits=run,
+    )
+
+
+def _jobs(runs: Sequence[PlannedRun]) -> list[list[PlannedRun]]:
+    """Runs by what they have to wait for: a refit stands in one job with the run that it refits."""
+    jobs: dict[str, list[PlannedRun]] = {}
+    for run in runs:
+        jobs.setdefault(run.digest if run.refits is None else run.refits.digest, []).append(run)
+    return list(jobs.values())
 
 
 def run_all(runs: Sequence[PlannedRun], data: str, jobs: int, split: Split = "test") -> Iterator[RunRecord]:
@@ -97,29 +129,30 @@ def run_all(runs: Sequence[PlannedRun], data: str, jobs: int, split: Split = "te
         jobs: how many in parallel.
         split: what runs are to be compared on; the test split is read for `test` only.
     """
-    if jobs <= 1 or len(runs) <= 1:
-        yield from (run_one(run, data, split) for run in runs)
+    together = _jobs(runs)
+    if jobs <= 1 or len(together) <= 1:
+        yield from (run_one(run, data, split) for job in together for run in job)
         return
     context = multiprocessing.get_context("spawn")
-    left, failure = iter(runs), None
-    jobs = min(jobs, len(runs))
+    left, failure = iter(together), None
+    jobs = min(jobs, len(together))
     places = context.SimpleQueue()
     for place in gpus_of(jobs):
         places.put(place)
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_settle, initargs=(places,)) as pool:
         # No more than can run: what the pool has queued cannot be taken back after a failure.
-        waiting: set[Future[RunRecord]] = {
-            pool.submit(run_one, run, data, split) for run in islice(left, jobs)
+        waiting: set[Future[list[RunRecord]]] = {
+            pool.submit(_run_job, job, data, split) for job in islice(left, jobs)
         }
         while waiting:
             done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             for future in done:
                 error = future.exception()
                 if error is None:
-                    yield future.result()
+                    yield from future.result()
                 failure = failure or error
             if failure is None:
-                waiting |= {pool.submit(run_one, run, data, split) for run in islice(left, len(done))}
+                waiting |= {pool.submit(_run_job, job, data, split) for job in islice(left, len(done))}
     if failure is not None:
         raise failure
 
@@ -141,10 +174,19 @@ def _settle(places: SimpleQueue[str | None]) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = place
 
 
+def _run_job(job: Sequence[PlannedRun], data: str, split: Split) -> list[RunRecord]:
+    return [run_one(run, data, split) for run in job]
+
+
 def run_one(run: PlannedRun, data: str, split: Split) -> RunRecord:
     """Train one run; evaluate the checkpoint of its best validation on test, if test is asked for."""
     start, names = _Start(), [metric.name for metric in run.config.metrics()]
-    result = train(run.config, data, run.folder, resume="auto", observer=start)
+    if run.refits is None:
+        result = train(run.config, data, run.folder, resume="auto", observer=start)
+    else:
+        # Where it is done already, this finds it so.
+        train(run.refits.config, data, run.refits.folder, resume="auto")
+        result = refit(run.refits.folder, run.folder, data=data, resume="auto", observer=start)
     noted = (*names, *MISSES)
     valid = {name: result.best_metrics[name] for name in noted if name in result.best_metrics}
     if split == "valid" and not set(names) & set(valid):
@@ -162,7 +204,7 @@ def run_one(run: PlannedRun, data: str, split: Split) -> RunRecord:
         recipe=run.recipe,
         digest=run.digest,
         data=run.data,
-        time=result.best_metrics.get("time", "none"),
+        time=result.best_metrics.get("time") or test.get("time", "none"),
         test={name: test[name] for name in noted if name in test},
         valid=valid,
         best_epoch=result.best_epoch or 1,

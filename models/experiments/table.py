@@ -30,6 +30,11 @@ class AblationTable(Config):
     seeds: list[int] = Field(
         [0], min_length=1, description="random seeds; every line is trained once with each"
     )
+    refit: bool = Field(
+        False,
+        description="whether every run is also refitted on training and validation events, as a line of its "
+        "own",
+    )
     rows: dict[str, Settings] = Field({}, description="name of a line: the settings in which it differs")
     grid: dict[str, list[Any]] = Field({}, description="setting: its values; a line for every combination")
 

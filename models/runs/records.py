@@ -36,6 +36,8 @@ class RunMark(_Record):
     """What checkpoints remember of it, too."""
     init: str | None = None
     """The run whose weights this one began with."""
+    refit: str | None = None
+    """The run whose settings, and number of epochs, this one was trained anew with."""
 
 
 class CheckpointHead(_Record):

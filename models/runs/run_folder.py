@@ -96,16 +96,29 @@ class RunFolder:
         begun = self.about().init if has_file(self.marker) else None
         return None if begun is None else Path(begun)
 
+    def refit(self) -> Path | None:
+        """The run that this one refits; None where there is none, or no run yet."""
+        chosen = self.about().refit if has_file(self.marker) else None
+        return None if chosen is None else Path(chosen)
+
     def write(
-        self, settings: dict[str, Any], data: Folder, dataset: dict[str, Any], init: Path | None = None
+        self,
+        settings: dict[str, Any],
+        data: Folder,
+        dataset: dict[str, Any],
+        init: Path | None = None,
+        refit: Path | None = None,
     ) -> None:
         """Write the settings down and mark the folder as a run.
 
         Raises:
             UserError: they cannot be written.
         """
-        start = None if init is None else str(init.absolute())
-        about = RunMark(data=data.url, dataset=dataset, init=start).model_dump(exclude_none=True)
+        others = {
+            name: None if run is None else str(run.absolute())
+            for name, run in (("init", init), ("refit", refit))
+        }
+        about = RunMark(data=data.url, dataset=dataset, **others).model_dump(exclude_none=True)
         text = yaml.safe_dump(settings, sort_keys=False)
         # The mark comes last: a folder with it always has its settings. Both are there under temporary names
         # before one has its own, so that what a run killed in between leaves can be told from a user's file.

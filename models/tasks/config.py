@@ -8,6 +8,7 @@ from pydantic import Field
 
 from behavior.config import Config
 from models.backbones.config import BackboneConfig
+from models.data.loading.config import LoaderConfig
 from models.evaluation.config import EvaluationConfig
 from models.inputs.config import EmbeddingConfig
 from models.losses.config import LossConfig
@@ -47,6 +48,9 @@ class TaskSettings(Protocol):
 
     @property
     def loss(self) -> LossConfig: ...
+
+    @property
+    def loader(self) -> LoaderConfig: ...
 
     @property
     def evaluation(self) -> EvaluationConfig: ...

@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
+from behavior.shards.folder import ShardFolder
 from models.backbones import build_backbone, check_time_bias
 from models.data.catalog import ItemCatalog
+from models.data.loading import ShardSource
+from models.data.loading.part import count_items, part_of
 from models.distributed.tables import MakeItemTable, WholeTable
 from models.inputs.embedding import InputEmbedding
 from models.tasks.config import TaskSettings
+
+
+def read_catalog(settings: TaskSettings, shards: ShardFolder) -> ItemCatalog:
+    """The items of a data set, counted in the events that are trained on (`loader.part`).
+
+    Goes through all sequences where these are more than the training part.
+
+    Raises:
+        UserError: see `ItemCatalog.from_shards`.
+    """
+    part = settings.loader.part
+    if part == "train":
+        return ItemCatalog.from_shards(shards)
+    counts = count_items(part_of(ShardSource(shards, cache_bytes=0), part))
+    return ItemCatalog.from_shards(shards, torch.from_numpy(counts))
 
 
 def embedding_and_backbone(

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING
 from behavior.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from models.training.refitting import refit
     from models.training.run import train
     from models.training.state import FREE_SETTINGS
 else:  # settings are read without torch
-    __getattr__, __dir__ = lazy_exports(__name__, {"FREE_SETTINGS": "state", "train": "run"})
+    __getattr__, __dir__ = lazy_exports(
+        __name__, {"FREE_SETTINGS": "state", "refit": "refitting", "train": "run"}
+    )
 
-__all__ = ["FREE_SETTINGS", "train"]
+__all__ = ["FREE_SETTINGS", "refit", "train"]

@@ -14,6 +14,12 @@ class TrainConfig(Config):
     """The training loop."""
 
     epochs: int = Field(101, ge=1, description="passes over the training data")
+    stop_after_epochs: int | None = Field(
+        None,
+        ge=1,
+        description="end after so many of `epochs`, whose learning rate schedule stays: what refitting does; "
+        "null: after all of them",
+    )
     max_minutes: float | None = Field(
         None,
         gt=0.0,
@@ -59,6 +65,11 @@ class TrainConfig(Config):
         description="capture training steps as CUDA graphs, one per padded batch shape, and replay them: for "
         "small models that are bound by kernel launches; auto: where that is possible",
     )
+
+    @property
+    def epochs_to_train(self) -> int:
+        """How many of the schedule's epochs are trained."""
+        return min(self.epochs, self.stop_after_epochs or self.epochs)
 
     @model_validator(mode="after")
     def _divides_into_parts(self) -> TrainConfig:

@@ -41,6 +41,8 @@ class TrainArguments:
     resume: Resume
     init: Path | None = None
     """A run whose weights a new one begins with."""
+    refit: Path | None = None
+    """The run that a new one refits; only the first process, which writes it down, is told."""
 
 
 @contextmanager

@@ -68,6 +68,8 @@ class Training:
             processes.on_first(lambda: run.check_best(self.state.best_epoch))
         elif init is not None:
             self.learned.start_from(init)
+        self.validates = config.loader.part == "train"
+        """Whether there is anything to validate on: not where validation events are trained on."""
         self.flops = self.task.flops()
         self.losses = StepLosses(processes, run.failed)
         self.clock = Clock(self.state.minutes, self.state.step)
@@ -100,7 +102,7 @@ class Training:
             epoch = self.loader.epoch
             finished = self._run_epoch(reporter)
             every = self.config.train.validate_every_epochs
-            due = (epoch + 1) % every == 0 or epoch + 1 == self.config.train.epochs
+            due = (epoch + 1) % every == 0 or epoch + 1 == self.config.train.epochs_to_train
             if due or not finished or self._time_is_up():
                 self._validate(log, epoch, counts=finished and due)
             self._save(log)
@@ -123,7 +125,7 @@ class Training:
     def _ended(self) -> str | None:
         """Why training stops before its next epoch, as `TrainResult.stopped_by`; None: it goes on."""
         config, state = self.config.train, self.state
-        if self.loader.epoch >= config.epochs:
+        if self.loader.epoch >= config.epochs_to_train:
             return "epochs"
         if config.patience is not None and state.without_improvement >= config.patience:
             return "patience"
@@ -189,7 +191,7 @@ class Training:
         """
         self.losses.check_weights(self.optimizer.parameters)
         state = self.state
-        found = self.evaluator.evaluate("valid", self.processes)
+        found = self.evaluator.evaluate("valid", self.processes) if self.validates else {}
         if self.processes.is_first:  # the others' is not looked at
             check_metrics(found, self.config.metrics(), self.evaluator.protocol)
         metrics = self.processes.broadcast_object(found)
@@ -202,12 +204,14 @@ class Training:
             state.best, state.best_epoch, state.best_metrics = value, epoch, metrics
         if value is not None:
             state.without_improvement = 0 if is_best else state.without_improvement + counts
-        log.write("valid", state.step, {"epoch": epoch + 1, **metrics})
+        if self.validates:
+            log.write("valid", state.step, {"epoch": epoch + 1, **metrics})
         if chosen:
             # Whole epochs done, as in the last checkpoint.
             progress = {"step": state.step, "epoch": self.loader.epoch, "metrics": metrics}
             self.learned.save_model(self.run.best, progress)
-        self.observer.validated(Validation(epoch + 1, state.step, metrics, is_best))
+        if self.validates:
+            self.observer.validated(Validation(epoch + 1, state.step, metrics, is_best))
 
     def _save(self, log: Log) -> None:
         self.losses.check_weights(self.optimizer.parameters)
@@ -221,6 +225,9 @@ class Training:
         limit = self.config.train.max_minutes
         return limit is not None and self.processes.broadcast_object(self.clock.minutes() >= limit)
 
+    def _users_to_validate(self) -> int | None:
+        return self.evaluator.users("valid") if self.validates and self.processes.is_first else None
+
     def _tell_start(self) -> None:
         several = f"{self.processes.count} x " if self.processes.count > 1 else ""
         self.observer.started(
@@ -231,13 +238,14 @@ class Training:
                 sequences=self.loader.samples,
                 skipped_sequences=self.loader.skipped,
                 tokens_per_epoch=round(self.loader.tokens_an_epoch),
-                epochs=self.config.train.epochs,
+                epochs=self.config.train.epochs_to_train,
                 steps_per_epoch=-(-len(self.loader) // self.config.train.accumulate),
                 step=self.state.step,
                 protocol=self.evaluator.protocol,
                 warmup_steps=self.config.optimizer.warmup_steps,
                 on_later_version=self.on_later_version,
-                validated=self.evaluator.users("valid") if self.processes.is_first else None,
+                validated=self._users_to_validate(),
+                part=self.config.loader.part,
             )
         )
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from models.data.loading.part import Part
+
 FEW_USERS = 100
 """With fewer, the standard error of an HR of 0.5 is above 0.05."""
 
@@ -33,6 +35,8 @@ class TrainStart:
     """Whether the run resumes on a later version of its data set."""
     validated: int | None = None
     """Users whom the metrics of a validation are means over; None: not known beforehand."""
+    part: Part = "train"
+    """Events that are trained on; nothing is validated where they are more than the training part."""
 
     @property
     def time(self) -> str:

@@ -28,7 +28,7 @@ class Pace:
         Args:
             epoch: the current one; the loader may stand at the start of the next already.
         """
-        whole = self.config.epochs - epoch - 1
+        whole = self.config.epochs_to_train - epoch - 1
         return whole * self._steps(len(self.loader)) + self._steps(self.loader.batches_left)
 
     def _steps(self, batches: int) -> int:

@@ -29,6 +29,7 @@ def train(
     resume: Resume = False,
     observer: TrainObserver | None = None,
     init: str | PathLike[str] | None = None,
+    refit: str | PathLike[str] | None = None,
 ) -> TrainResult:
     """Train a model on a shard folder.
 
@@ -48,6 +49,8 @@ def train(
         observer: told about the progress, in the first process.
         init: the folder of another run, whose weights a new one begins with. Rows of tables are found again
             by ids of items, names of behaviors and values of features; new ones are fresh.
+        refit: the folder of the run whose settings these are, to be written down; see
+            `models.training.refitting.refit`.
 
     Returns:
         What came of it, the same in every process.
@@ -66,7 +69,8 @@ def train(
                 fix="leave --init or --resume out",
             )
         open_run(start)
-    arguments = TrainArguments(config, as_folder(data).url, Path(out), resume, start)
+    origin = None if refit is None else Path(refit)
+    arguments = TrainArguments(config, as_folder(data).url, Path(out), resume, start, origin)
     if count_devices(config.train) > 1 and not launched_by_torchrun():
         # What is wrong is said at once, not after the other processes have started.
         check_known_elsewhere(config.task.kind)
@@ -96,9 +100,9 @@ def _train_held(
                 return training.run_epochs()
             kept = training.state.metrics_bytes
             read_metrics(run.metrics, kept)  # before anything is changed
-            if training.loader.epoch < arguments.config.train.epochs or training.on_later_version:
+            if training.loader.epoch < arguments.config.train.epochs_to_train or training.on_later_version:
                 settings = arguments.config.model_dump(mode="json")
-                run.write(settings, shards.folder, training.dataset, init)
+                run.write(settings, shards.folder, training.dataset, init, arguments.refit or run.refit())
             with MetricsLog(run.metrics, run.tensorboard, keep_bytes=kept) as log:
                 result = training.run_epochs(log)
     finally:

@@ -36,6 +36,7 @@ from models.training.start import Adapter
 # May change when a run is resumed: they say how long, how often and where, not what is learned.
 FREE_SETTINGS = {
     "train.epochs",
+    "train.stop_after_epochs",
     "train.max_minutes",
     "train.patience",
     "train.accumulate",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,50 @@ def test_a_flag_that_is_no_setting_says_what_is(lrm: Lrm, shards: Path, tmp_path
     assert "where: --time" in done.err
     assert "model.time" in done.err
     assert "'known' or 'unknown'" in done.err
+
+
+def test_a_run_is_refitted_and_says_so(lrm: Lrm, run: Path, tmp_path: Path) -> None:
+    done = lrm("train", "--refit", run, "--out", tmp_path / "refitted")
+    assert done.code == 0, done.err
+    assert "refits: trains on training and validation events" in done.err
+    shown = lrm("evaluate", tmp_path / "refitted")
+    assert "(refitted)" in shown.out
+    assert "refitted: trained on training and validation events" in shown.out
+    assert "refitted" not in lrm("evaluate", run).out
+    assert "what it has seen" in lrm("evaluate", tmp_path / "refitted", "--split", "valid").err
+
+
+def test_a_run_for_serving_is_trained_on_everything_and_not_evaluated(
+    lrm: Lrm, run: Path, tmp_path: Path
+) -> None:
+    done = lrm("train", "--refit", run, "--all", "--out", tmp_path / "served")
+    assert done.code == 0, done.err
+    assert "nothing is left to evaluate it on" in done.out
+    refused = lrm("evaluate", tmp_path / "served")
+    assert refused.code == 1
+    assert "every event" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "where"),
+    [
+        (["--all", "--data", "x"], "--all"),
+        (["--refit", "r", "--recipe", "ml-1m/hstu"], "--refit, --recipe"),
+        (["--refit", "r", "--init", "r"], "--refit, --init"),
+        ([], "--data"),
+    ],
+)
+def test_flags_that_do_not_go_together(lrm: Lrm, tmp_path: Path, arguments: list[str], where: str) -> None:
+    done = lrm("train", "--out", tmp_path / "run", *arguments)
+    assert done.code == 2
+    assert f"where: {where}" in done.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_resumed_run_knows_its_data(lrm: Lrm, run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    done = lrm("train", "--out", tmp_path / "run", "--resume", "--epochs", 2)
+    assert done.code == 0, done.err
 
 
 @pytest.mark.parametrize(

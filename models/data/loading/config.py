@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from behavior.config import Config
@@ -11,6 +13,12 @@ from behavior.sampling.config import SamplingConfig
 class LoaderConfig(Config):
     """How training samples are cut from sequences, shuffled and brought into batches."""
 
+    part: Literal["train", "train+valid", "all"] = Field(
+        "train",
+        description="events that are trained on: train: those before the validation target; train+valid: all "
+        "before the test target; all: every event; the last two are for refitting a chosen run, and are not "
+        "validated",
+    )
     sampling: SamplingConfig = Field(
         SamplingConfig(), description="which events of a sequence a training sample has"
     )

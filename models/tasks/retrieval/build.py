@@ -9,7 +9,7 @@ from models.distributed.tables import MakeItemTable, WholeTable
 from models.losses import RetrievalLoss
 from models.losses.negatives import NegativeSampler
 from models.tasks.config import TaskSettings
-from models.tasks.parts import embedding_and_backbone
+from models.tasks.parts import embedding_and_backbone, read_catalog
 from models.tasks.retrieval.model import RetrievalModel
 from models.tasks.retrieval.objective import RetrievalObjective
 from models.tasks.retrieval.task import RetrievalTask
@@ -56,7 +56,7 @@ def build_retrieval(
     Raises:
         UserError: see `build_model`; or the loss does not fit the data.
     """
-    catalog = ItemCatalog.from_shards(shards)
+    catalog = read_catalog(settings, shards)
     about = about_sequences(shards)
     model = build_model(
         settings, catalog, num_behaviors=about.num_behaviors, has_time=about.has_time, make_items=make_items

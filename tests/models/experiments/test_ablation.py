@@ -11,6 +11,7 @@ import pytest
 
 from behavior.errors import UserError
 from models.config import load_config
+from models.evaluate_run import evaluate
 from models.experiments import (
     Ablation,
     AblationTable,
@@ -250,3 +251,31 @@ def test_an_ablation_runs_what_was_not_run_and_compares_all_lines(data: Path, tm
     assert found.lines[1]["mrr@10"] == statistics.fmean(tests)
     with pytest.raises(UserError, match="no metric 'mrr@11'"):
         ablation(metrics=["mrr@11"])
+
+
+def test_a_refit_is_a_line_of_its_own(data: Path, tmp_path: Path) -> None:
+    table = tmp_path / "table.yaml"
+    table.write_text("title: refits\nrefit: true\nrows: {plain: {}, warm: {loss.temperature: 0.1}}\n")
+    ablation = Ablation([str(table)], data, tmp_path / "runs", overrides=SMALL)
+    assert [run.line for run in ablation.todo] == ["plain", "plain, refitted", "warm", "warm, refitted"]
+    found = {record.line: record for record in ablation.run()}
+    for name in ("plain", "warm"):
+        chosen, refitted = found[name], found[f"{name}, refitted"]
+        assert refitted.epochs == chosen.best_epoch
+        assert (refitted.settings["loader.part"], refitted.valid) == ("train+valid", {})
+        run = tmp_path / "runs" / f"{name}-seed-0-{chosen.digest[:6]}-refitted"
+        assert evaluate(run, device="cpu")["hr@10"] == pytest.approx(refitted.test["hr@10"])
+    assert not Ablation([str(table)], data, tmp_path / "runs", overrides=SMALL).todo
+    assert [line["line"] for line in ablation.comparisons()[0].lines] == list(found)
+
+
+def test_a_refit_stands_in_one_job_with_its_run(data: Path, tmp_path: Path) -> None:
+    table = AblationTable(rows={"a": {}, "b": {"model.dim": 16}}, seeds=[0, 1], refit=True)
+    planned = plan_runs("t", table, data, tmp_path, overrides=SMALL)
+    records = list(run_all(planned, str(data), jobs=2))
+    assert {record.digest for record in records} == {run.digest for run in planned}
+
+
+def test_refits_are_not_compared_on_what_they_learned(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="learned the validation events"):
+        Ablation(["ml-1m/bias"], data, tmp_path, split="valid", refit=True)
