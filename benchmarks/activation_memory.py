@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from models.backbones import BackboneConfig, build_backbone
 from models.data.batch import PackedBatch
-from models.inputs.layout import OneTokenPerEvent
+from models.inputs.layouts.event import OneTokenPerEvent
 from models.inputs.tokens import Tokens
 from models.training.compile import compile_blocks
 

@@ -25,7 +25,7 @@ from torch import nn
 from benchmarks.attention import milliseconds
 from models.backbones import BackboneConfig, build_backbone
 from models.data.batch import PackedBatch
-from models.inputs.layout import OneTokenPerEvent
+from models.inputs.layouts.event import OneTokenPerEvent
 from models.inputs.tokens import Tokens
 from models.layers.kinds import RecomputeMode
 from models.training.compile import compile_blocks

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from models.backbones.kinds import BACKBONES
-from models.inputs.layout import LAYOUTS
+from models.inputs.layouts import LAYOUTS
 from models.losses.formulas import FORMULAS
 from models.losses.kinds import LOSSES
 from models.tasks import registry

@@ -4,7 +4,7 @@ In: a `PackedBatch` and the `ItemCatalog`. Out: `[tokens, dim]` vectors; where t
 what they may see (`tokens.Tokens`); and the vectors of items, which candidates are scored by.
 
 - `item_features`, `fusion`: one vector an item feature, and item vectors with their features.
-- `layout`: which tokens an event becomes (`Layout`), and the layouts there are (`LAYOUTS`).
+- `layout`: which tokens an event becomes (`Layout`); `layouts`: those there are (`LAYOUTS`).
 - `embedding`: events to vectors, put together.
 
 May import `behavior`, and of `models`: data, attention (sequences, masks), layers, distributed (item tables).

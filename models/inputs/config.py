@@ -12,7 +12,12 @@ from behavior.config import Config
 class EmbeddingConfig(Config):
     """How events become token vectors."""
 
-    layout: str = Field("event", description="which tokens an event becomes; event: one token an event")
+    layout: str = Field(
+        "event",
+        description="which tokens an event becomes; event: one token; interleaved: item, behavior; "
+        "behavior_first: behavior, item, so that the next behavior is a condition; channels: a sequence a "
+        "behavior, merged at the query",
+    )
     behaviors: Literal["none", "add"] = Field(
         "none", description="behavior embedding of each event: none, or add it to the item embedding"
     )

@@ -16,7 +16,8 @@ from models.data.declared import CORE
 from models.distributed.tables import MakeItemTable, WholeTable
 from models.inputs.config import EmbeddingConfig
 from models.inputs.fusion import FeatureFusion
-from models.inputs.layout import make_layout
+from models.inputs.layout import Sizes
+from models.inputs.layouts import make_layout
 from models.inputs.tokens import Tokens
 from models.layers.dropout import Dropout
 from models.layers.initialization import INIT_STD, init_embedding, init_truncated
@@ -43,7 +44,8 @@ class InputEmbedding(nn.Module):
         make_items: makes the item table, of the number of item ids and a width.
 
     Raises:
-        UserError: item features are asked for and there are none, or the layout is not known.
+        UserError: item features are asked for and there are none; or the layout is not known, or does not fit
+            the data or the other settings.
     """
 
     parameter_roles = {"position": Role.EMBEDDING}
@@ -70,15 +72,16 @@ class InputEmbedding(nn.Module):
             )
         self.config = config
         self.scale = math.sqrt(dim) if scale_items else 1.0
-        self.layout = make_layout(config.layout, dim)
+        self.layout = make_layout(config.layout, Sizes(dim, num_behaviors))
         needed = self.layout.vectors
+        _check_behaviors(config, needed)
         self.item = make_items(catalog.num_item_ids, dim)
         self.features = (
             FeatureFusion((), dim, "add")
             if config.features == "none"
             else FeatureFusion(catalog.features, dim, config.features, config.max_feature_values)
         )
-        has_behavior = config.behaviors == "add" or "behavior" in needed
+        has_behavior = config.behaviors == "add" or not needed.isdisjoint({"behavior", "next_behavior"})
         asks_behavior = config.query_behavior == "add" or "query_behavior" in needed
         self.behavior = _behavior_table(num_behaviors, dim) if has_behavior else None
         self.query_behavior = _behavior_table(num_behaviors, dim) if asks_behavior else None
@@ -97,21 +100,27 @@ class InputEmbedding(nn.Module):
         return self.dropout(x), tokens
 
     def event_vectors(self, batch: PackedBatch) -> dict[str, Tensor]:
-        """[events, dim] each: `item`, and of `behavior` and `query_behavior` what there is."""
+        """[events, dim] each: `item`, and what there is of `behavior`, `next_behavior`, `query_behavior`."""
         vectors = {"item": self.item_vectors(batch.item)}
         if self.behavior is not None:
             vectors["behavior"] = self.behavior(batch.behavior)
+            if "next_behavior" in self.layout.vectors:
+                vectors["next_behavior"] = self.behavior(batch.target_behavior)
         if self.query_behavior is not None:
             # Like the known time: a property of the question, in training and evaluation alike.
             vectors["query_behavior"] = self.query_behavior(batch.target_behavior)
         return vectors
 
     @property
+    def is_told_behavior(self) -> bool:
+        """Whether queries are told the behavior of the event to predict, and answer for that one."""
+        return self.query_behavior is not None or "next_behavior" in self.layout.vectors
+
+    @property
     def columns(self) -> Columns:
         """Columns of the batch that are read."""
-        tables = {"item": self.item, "behavior": self.behavior, "target_behavior": self.query_behavior}
-        own = [name for name, table in tables.items() if table is not None]
-        return Columns.merged(CORE.select(*own), self.layout.columns)
+        read = {"item": True, "behavior": self.behavior is not None, "target_behavior": self.is_told_behavior}
+        return Columns.merged(CORE.select(*(name for name in read if read[name])), self.layout.columns)
 
     def item_vectors(self, ids: Tensor | None = None) -> Tensor:
         """[n, dim] vectors of items, features included: the same for input and for scoring.
@@ -123,6 +132,24 @@ class InputEmbedding(nn.Module):
         if ids is None:
             return self.features(self.item.own_rows(), self.item.own_ids)
         return self.features(self.item(ids), ids)
+
+
+def _check_behaviors(config: EmbeddingConfig, needed: frozenset[str]) -> None:
+    """Raise UserError where behaviors would be embedded twice."""
+    twice = {
+        "behaviors": ({"behavior"}, "has a token, or a part of one, for each behavior itself"),
+        "query_behavior": (
+            {"next_behavior", "query_behavior"},
+            "has a token for the wanted behavior itself",
+        ),
+    }
+    for setting, (vectors, why) in twice.items():
+        if getattr(config, setting) == "add" and not needed.isdisjoint(vectors):
+            raise UserError(
+                f"layout '{config.layout}' {why}",
+                where=f"embedding.{setting} = add",
+                fix=f"--set embedding.{setting}=none, or --set embedding.layout=event",
+            )
 
 
 def _behavior_table(num_behaviors: int, dim: int) -> nn.Embedding:

@@ -1,22 +1,21 @@
-"""Layouts: which tokens the events of a batch become, and which of them are queries."""
+"""What a layout is: which tokens the events of a batch become, and which of them are queries."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
 
-from models.attention.masks import Causal
 from models.data.batch import PackedBatch
 from models.data.columns import Columns
-from models.data.declared import CORE
 from models.inputs.tokens import Tokens
-from models.registered import unknown_name
 
 EventVectors = Mapping[str, Tensor]
 """Vectors of events by what they are of, in the order in which they are added up, [events, dim] each: `item`;
-`behavior` of the event; `query_behavior`, that of the event to predict."""
+`behavior` of the event; `next_behavior`, that of the event to predict, out of the same table;
+`query_behavior`, that of the event to predict, out of a table of its own."""
 
 
 class Layout(Protocol):
@@ -24,8 +23,9 @@ class Layout(Protocol):
 
     An event may be one token, several (item and behavior, say) or none; tokens of context may stand in front
     of a sequence, and candidates at its end. Tokens of a sequence stand together, and sequences in the order
-    of the batch. Every event has a query token, whose output predicts the next event; that of an event
-    without a token of its own is the last token before it, so that there has to be one.
+    of the batch; a sequence of events may be several of tokens. Every event has a query token, whose output
+    predicts the next event; that of an event without a token of its own is the last token before it, so that
+    there has to be one.
 
     A layout with parameters is an `nn.Module` that names their roles; the model then holds them.
 
@@ -33,6 +33,9 @@ class Layout(Protocol):
     lengths that only the device knows (`Sequences.room`): a captured CUDA graph replays it for other batches.
     Where the batch's lengths are known on the host, those of its tokens are as well, so that every attention
     kernel can be used.
+
+    What follows an event is in no token up to its query, but for the time of the query, and the behavior to
+    predict where that is a condition (`next_behavior`, `query_behavior`).
     """
 
     @property
@@ -59,43 +62,15 @@ class Layout(Protocol):
         """
 
 
-class OneTokenPerEvent:
-    """One token an event, the sum of the event's vectors, which is also its query token.
+@dataclass(frozen=True)
+class Sizes:
+    """What a layout is made for."""
 
-    Positions count from the oldest event of the window. A token attends to itself and all before it.
-    """
-
-    columns = CORE.select("position", "timestamp", "query_time")
-    vectors: frozenset[str] = frozenset()
-
-    def max_tokens(self, max_length: int) -> int:
-        return max_length
-
-    def tokens(self, batch: PackedBatch) -> Tokens:
-        return Tokens(batch.sequences, batch.position, batch.timestamp, batch.query_time, Causal())
-
-    def arrange(self, events: EventVectors, tokens: Tokens, batch: PackedBatch) -> Tensor:
-        first, *others = events.values()
-        for vectors in others:
-            first = first + vectors
-        return first
+    dim: int
+    """Width of token vectors."""
+    num_behaviors: int
+    """Behaviors of the data set, ids 1 to so many."""
 
 
-LAYOUTS: dict[str, Callable[[int], Layout]] = {"event": lambda dim: OneTokenPerEvent()}
-"""Makes a layout, by its name in `embedding.layout`, for token vectors of a width."""
-
-
-def make_layout(name: str, dim: int) -> Layout:
-    """A layout with fresh weights, if it has any.
-
-    Args:
-        name: one of `LAYOUTS`.
-        dim: width of token vectors.
-
-    Raises:
-        UserError: there is no such layout; names the nearest.
-    """
-    if name not in LAYOUTS:
-        register = "add it to models.inputs.layout.LAYOUTS"
-        raise unknown_name("layout", name, LAYOUTS, register, where="embedding.layout")
-    return LAYOUTS[name](dim)
+MakeLayout = Callable[[Sizes], Layout]
+"""Makes a layout with fresh weights, if it has any."""

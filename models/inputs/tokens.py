@@ -31,9 +31,18 @@ class Tokens:
     asking: Tensor | None = None
     """[events] int64: index of the query token of each event, whose output is the query for what follows the
     event; None: token i, for event i."""
+    asking_behavior: Tensor | None = None
+    """[events] int64: index of the token of each event that predicts the next one's behavior, where the query is
+    told it; None: the query."""
 
     def queries(self, outputs: Tensor) -> Tensor:
         """[events, dim] of [tokens, dim]: the output of each event's query token."""
         # Not `outputs[asking]`, whose gradient for a token that is the query of two events depends on the
         # order of threads.
         return outputs if self.asking is None else F.embedding(self.asking, outputs)
+
+    def behavior_queries(self, outputs: Tensor) -> Tensor:
+        """[events, dim] of [tokens, dim]: what is known after each event, without the behavior wanted."""
+        if self.asking_behavior is None:
+            return self.queries(outputs)
+        return F.embedding(self.asking_behavior, outputs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from models.data.batch import PackedBatch
-from models.inputs.layout import OneTokenPerEvent
+from models.inputs.layouts.event import OneTokenPerEvent
 from models.inputs.tokens import Tokens
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from models.backbones import BACKBONES, BackboneConfig, build_backbone
 from models.data.batch import PackedBatch
-from models.inputs.layout import OneTokenPerEvent
+from models.inputs.layouts.event import OneTokenPerEvent
 from models.inputs.tokens import Tokens
 from tests.models.backbones.test_backbone_settings import VARIATIONS, named, varied
 

@@ -57,6 +57,33 @@ def event_tokens(events: list[Event], weights: Parameters) -> Sentence:
     return Sentence(tokens, list(range(len(events))))
 
 
+def item_then_behavior(events: list[Event], weights: Parameters) -> Sentence:
+    """`i b i b`; what is wanted is part of the behavior's token."""
+    tokens = []
+    for place, event in enumerate(events):
+        behavior = weights["behavior.weight"][event.behavior]
+        if "query_behavior.weight" in weights:
+            behavior = behavior + weights["query_behavior.weight"][event.asked_behavior]
+        item = weights["item.weight"][event.item]
+        tokens.append(Token(item, 2 * place, event.time, event.time))
+        tokens.append(Token(behavior, 2 * place + 1, event.time, event.asked_at))
+    return Sentence(tokens, list(range(1, len(tokens), 2)))
+
+
+def behavior_then_item(events: list[Event], weights: Parameters) -> Sentence:
+    """`b i b i b`; a behavior happens when it was asked for, and the last one is what is wanted."""
+    asked = events[0].time
+    tokens, asking = [], []
+    for event in events:
+        tokens.append(Token(weights["behavior.weight"][event.behavior], len(tokens), asked, asked))
+        tokens.append(Token(weights["item.weight"][event.item], len(tokens), event.time, event.asked_at))
+        asked = event.asked_at
+        asking.append(len(tokens))
+    wanted = weights["behavior.weight"][events[-1].asked_behavior]
+    tokens.append(Token(wanted, len(tokens), asked, asked))
+    return Sentence(tokens, asking)
+
+
 def items_and_behaviors(events: list[Event], weights: Parameters) -> Sentence:
     """`c c i b i b`; the tokens of context happen, and ask, when the first event happens."""
     start = events[0].time
@@ -93,6 +120,9 @@ def candidates(events: list[Event], weights: Parameters) -> Sentence:
 
 SENTENCES: dict[str, Sentences] = {
     "event": event_tokens,
+    "interleaved": item_then_behavior,
+    "behavior_first": behavior_then_item,
+    "channels": event_tokens,  # of each channel
     "items_and_behaviors": items_and_behaviors,
     "even_items": even_items,
     "candidates": candidates,
@@ -108,6 +138,8 @@ def queries(layout: str, parameters: Parameters, config: BackboneConfig, events:
         config: of its backbone.
         events: of one sequence, the oldest first.
     """
+    if layout == "channels":
+        return merged(parameters, config, events)
     weights = {name.removeprefix("embedding."): value for name, value in parameters.items()}
     backbone = {name.removeprefix("backbone."): value for name, value in parameters.items()}
     sentence = SENTENCES[layout](events, weights)
@@ -124,3 +156,17 @@ def queries(layout: str, parameters: Parameters, config: BackboneConfig, events:
     )
     out = of_one_sequence(rows, backbone, config, story)
     return torch.stack([out[token] for token in sentence.asking])
+
+
+def merged(parameters: Parameters, config: BackboneConfig, events: list[Event]) -> Tensor:
+    """Each behavior's events on their own; after each event the newest of all behaviors, side by side."""
+    behaviors = len(parameters["embedding.behavior.weight"]) - 1
+    own = {b: [event for event in events if event.behavior == b] for b in range(1, behaviors + 1)}
+    said = {b: queries("event", parameters, config, of_b) for b, of_b in own.items() if of_b}
+    nothing = torch.zeros_like(parameters["embedding.item.weight"][0])
+    rows = []
+    for count in range(1, len(events) + 1):
+        so_far = [event.behavior for event in events[:count]]
+        newest = [said[b][so_far.count(b) - 1] if b in so_far else nothing for b in own]
+        rows.append(parameters["embedding.layout.merge.weight"] @ torch.cat(newest))
+    return torch.stack(rows)

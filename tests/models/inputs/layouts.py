@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from models.attention import Causal, Mask, Sequences
 from models.data.batch import PackedBatch
 from models.data.declared import CORE
-from models.inputs.layout import EventVectors, Layout
+from models.inputs.layout import EventVectors, MakeLayout, Sizes
 from models.inputs.tokens import Tokens
 from models.layers.roles import Role
 
@@ -33,9 +32,9 @@ class ItemsAndBehaviors(nn.Module):
     context = 2
     parameter_roles = {"start": Role.EMBEDDING}
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, sizes: Sizes) -> None:
         super().__init__()
-        self.start = nn.Parameter(torch.empty(self.context, dim).normal_(0.0, 0.3))
+        self.start = nn.Parameter(torch.empty(self.context, sizes.dim).normal_(0.0, 0.3))
 
     def max_tokens(self, max_length: int) -> int:
         return self.context + 2 * max_length
@@ -103,9 +102,9 @@ class EvenItems(nn.Module):
     vectors: frozenset[str] = frozenset()
     parameter_roles = {"start": Role.EMBEDDING}
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, sizes: Sizes) -> None:
         super().__init__()
-        self.start = nn.Parameter(torch.empty(dim).normal_(0.0, 0.3))
+        self.start = nn.Parameter(torch.empty(sizes.dim).normal_(0.0, 0.3))
 
     def max_tokens(self, max_length: int) -> int:
         return 1 + max_length
@@ -168,8 +167,8 @@ class LastTwoAreCandidates:
         return torch.stack(list(events.values())).sum(0)
 
 
-OTHERS: dict[str, Callable[[int], Layout]] = {
+OTHERS: dict[str, MakeLayout] = {
     "items_and_behaviors": ItemsAndBehaviors,
     "even_items": EvenItems,
-    "candidates": lambda dim: LastTwoAreCandidates(),
+    "candidates": lambda sizes: LastTwoAreCandidates(),
 }

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import doctest
+import sys
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,10 @@ from models.data.origins import Own
 from models.evaluate_run import evaluate
 from models.inputs.config import EmbeddingConfig
 from models.inputs.embedding import InputEmbedding
-from models.inputs.layout import LAYOUTS, OneTokenPerEvent, make_layout
+from models.inputs.layout import Sizes
+from models.inputs.layouts import LAYOUTS, make_layout
+from models.inputs.layouts.channels import Channels
+from models.inputs.layouts.event import OneTokenPerEvent
 from models.inputs.tokens import Tokens
 from models.losses import LossConfig, RetrievalLoss
 from models.losses.negatives import NegativeSampler
@@ -41,6 +47,9 @@ from tests.models.training.training_runs import circle, settings
 
 DIM, FIRST, ITEMS, BEHAVIORS = 8, 2, 6, 2
 LENGTHS = [4, 1, 0, 7]
+TWO = ("view", "buy")
+OURS = list(LAYOUTS)
+"""Those of the package."""
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +60,7 @@ def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def make_events(lengths: list[int], seed: int = 0) -> list[list[Event]]:
-    """Irregular times; what is asked for is the next event, that of the last one comes a day later."""
+    """Irregular times; what is asked for is the next event, that of the last one is of any behavior."""
     generator = torch.Generator().manual_seed(seed)
 
     def draw(low: int, high: int) -> int:
@@ -63,26 +72,31 @@ def make_events(lengths: list[int], seed: int = 0) -> list[list[Event]]:
         for _ in range(length):
             ahead = time + 4 ** draw(0, 9)
             events.append(Event(draw(1, FIRST + ITEMS), draw(1, BEHAVIORS + 1), time, ahead))
+            events[-1].asked_behavior = draw(1, BEHAVIORS + 1)
             time = ahead
+        for event, following in pairwise(events):
+            event.asked_behavior = following.behavior
         sequences.append(events)
     return sequences
 
 
 def batch_of(sequences: list[list[Event]]) -> PackedBatch:
-    return PackedBatch.from_lists(
+    batch = PackedBatch.from_lists(
         [[event.item for event in events] for events in sequences],
         behaviors=[[event.behavior for event in events] for events in sequences],
         timestamps=[[event.time for event in events] for events in sequences],
         query_times=[[event.asked_at for event in events] for events in sequences],
     )
+    wanted = [event.asked_behavior for events in sequences for event in events]
+    return batch.with_values(target_behavior=torch.tensor(wanted, dtype=torch.int64))
 
 
-def make_model(layout: str, config: BackboneConfig) -> RetrievalModel:
+def make_model(layout: str, config: BackboneConfig, **embedded: Any) -> RetrievalModel:
     """A model whose parameters are all far from their initial values."""
     torch.manual_seed(0)
     catalog = ItemCatalog(FIRST + ITEMS, FIRST, torch.ones(FIRST + ITEMS, dtype=torch.int64))
     embedding = InputEmbedding(
-        EmbeddingConfig(layout=layout),
+        EmbeddingConfig(layout=layout, **embedded),
         catalog,
         num_behaviors=BEHAVIORS,
         dim=DIM,
@@ -162,12 +176,14 @@ def test_positions_of_the_loss_are_events(layout: str) -> None:
     torch.testing.assert_close(found, (sum(terms) / len(terms)).float(), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("layout", OTHERS)
+@pytest.mark.parametrize("layout", [*OURS, *OTHERS])
 def test_a_run_is_evaluated_by_the_event_that_asks(layout: str, tmp_path: Path) -> None:
     """Trained and evaluated in batches, against the model asked for one user after the other."""
     users = test_evaluation.history_users()
     shards = write_shards(tmp_path / "data", users, test_evaluation.WORLD)
-    config = load_config("default", [*test_evaluation.SETTINGS, f"embedding.layout={layout}"])
+    told = [f"embedding.behaviors={'add' if layout in ('event', 'candidates') else 'none'}"]
+    told.append(f"embedding.query_behavior={'none' if layout == 'behavior_first' else 'add'}")
+    config = load_config("default", [*test_evaluation.SETTINGS, *told, f"embedding.layout={layout}"])
     test_evaluation.check_run(config, shards, tmp_path / "run", users, "first", test_evaluation.BUYS)
 
 
@@ -180,7 +196,7 @@ def test_steps_of_fixed_size_are_those_of_lengths_known(
     monkeypatch.setattr(static_input, "_SMALLEST", 4)
     monkeypatch.setattr(dispatch, "KERNELS", KERNELS_AND_READING)
     config = settings(*test_captured_step.EXACT, f"model.kind={kind}", f"embedding.layout={layout}")
-    assert test_captured_step.check_alike(config, circle(tmp_path), monkeypatch) > 2
+    assert test_captured_step.check_alike(config, circle(tmp_path, TWO), monkeypatch) > 2
 
 
 @pytest.mark.gpu
@@ -189,7 +205,7 @@ def test_steps_of_fixed_size_are_those_of_lengths_known(
 @pytest.mark.parametrize("kind", ["hstu", "fuxi", "llama"])
 def test_replayed_cuda_graphs_take_every_layout(layout: str, kind: str, tmp_path: Path) -> None:
     """Over four epochs of several sizes each, with the kernels of the GPU."""
-    shards = circle(tmp_path / "data")
+    shards = circle(tmp_path / "data", TWO)
     config = (
         *test_captured_training.EXACT,
         "train.device=cuda",
@@ -214,7 +230,8 @@ def test_tokens_are_made_without_reading_anything_back(layout: str) -> None:
     exact_x, exact_tokens = model.embedding(batch)
     assert torch.equal(events[: batch.num_events], exact_tokens.queries(exact_x))
     offsets = tokens.sequences.offsets.tolist()
-    assert offsets[: len(LENGTHS) + 1] == exact_tokens.sequences.offsets.tolist()
+    exact_offsets = exact_tokens.sequences.offsets.tolist()
+    assert offsets[: len(exact_offsets)] == exact_offsets
     assert int(tokens.position.max()) < model.embedding.layout.max_tokens(N)
 
 
@@ -225,8 +242,85 @@ def test_a_batch_may_have_no_events(layout: str) -> None:
         assert model(batch_of(sequences)).shape == (0, DIM)
 
 
+@pytest.mark.parametrize("layout", OURS)
+def test_what_its_page_shows_is_what_it_makes(layout: str) -> None:
+    """The examples in its docstring."""
+    module = sys.modules[type(make_layout(layout, Sizes(DIM, BEHAVIORS))).__module__]
+    found = doctest.testmod(module)
+    assert (found.failed, found.attempted > 1) == (0, True)
+
+
+@pytest.mark.parametrize("layout", OURS)
+@pytest.mark.parametrize("embedded", [{}, {"query_behavior": "add"}])
+def test_no_query_knows_what_follows_it(layout: str, embedded: dict[str, str]) -> None:
+    """But the time of the prediction, and the wanted behavior where that is a condition."""
+    if layout == "behavior_first" and embedded:
+        pytest.skip("refused: it is told the behavior by a token")
+    model = make_model(layout, config_of("hstu", attention="reference"), **embedded)
+    told = bool(embedded) or layout == "behavior_first"
+    (events,) = make_events([6])
+    before = model(batch_of([events]))
+    for last in range(6):
+        # All that follows event `last` is another; each event is the question of the one before.
+        others = [replace(event) for event in events]
+        for event in others[last + 1 :]:
+            event.item, event.behavior = 3 + event.item % 4, 3 - event.behavior
+            event.time, event.asked_at = event.time + 5000, event.asked_at + 5000
+        for event, following in pairwise(others):
+            event.asked_behavior = following.behavior
+        others[-1].asked_behavior = 3 - events[-1].asked_behavior
+        found = model(batch_of([others]))
+        assert torch.equal(found[:last], before[:last])
+        assert torch.equal(found[last], before[last]) is not told
+        others[last].asked_behavior = events[last].asked_behavior
+        again = model(batch_of([others[: last + 1]]))
+        torch.testing.assert_close(again, before[: last + 1])
+
+
+def test_the_wanted_behavior_is_part_of_the_token_that_asks() -> None:
+    config = config_of("hstu", attention="reference")
+    model, sequences = make_model("interleaved", config, query_behavior="add"), make_events(LENGTHS)
+    expected = [queries("interleaved", exact(model), config, events) for events in sequences if events]
+    torch.testing.assert_close(model(batch_of(sequences)), torch.cat(expected).float(), rtol=1e-4, atol=1e-4)
+
+
+def test_channels_begin_as_their_mean() -> None:
+    layout = make_layout("channels", Sizes(DIM, BEHAVIORS))
+    assert isinstance(layout, Channels)
+    one, other = torch.randn(2, 5, DIM)
+    torch.testing.assert_close(layout.merge(torch.cat([one, other], 1)), (one + other) / 2)
+
+
+def test_work_in_channels_is_that_of_each(tmp_path: Path) -> None:
+    task = build_task(settings("embedding.layout=channels"), open_shards(circle(tmp_path, TWO)))
+    batch = PackedBatch.from_lists([[2, 3, 4], [5]], behaviors=[[1, 2, 2], [2]])
+    assert task.token_lengths(batch) == (1, 2, 0, 1)
+
+
+@pytest.mark.parametrize("layout", ["interleaved", "behavior_first", "channels"])
+def test_layouts_of_behaviors_need_several(layout: str) -> None:
+    with pytest.raises(UserError, match="has one behavior") as caught:
+        make_layout(layout, Sizes(DIM, 1))
+    assert caught.value.where == f"embedding.layout = {layout}"
+
+
+@pytest.mark.parametrize(
+    ("layout", "setting"),
+    [
+        ("interleaved", "behaviors"),
+        ("channels", "behaviors"),
+        ("behavior_first", "behaviors"),
+        ("behavior_first", "query_behavior"),
+    ],
+)
+def test_no_behavior_is_embedded_twice(layout: str, setting: str) -> None:
+    with pytest.raises(UserError, match=f"layout '{layout}' has a token") as caught:
+        make_model(layout, config_of("hstu"), **{setting: "add"})
+    assert caught.value.where == f"embedding.{setting} = add"
+
+
 def test_one_token_an_event_is_nothing_but_the_columns_of_the_batch() -> None:
-    batch, layout = batch_of(make_events(LENGTHS)), make_layout("event", DIM)
+    batch, layout = batch_of(make_events(LENGTHS)), make_layout("event", Sizes(DIM, 2))
     tokens, vectors = layout.tokens(batch), torch.randn(batch.num_events, DIM)
     assert tokens.sequences is batch.sequences
     assert (tokens.position, tokens.timestamp) == (batch.position, batch.timestamp)
@@ -244,7 +338,7 @@ def test_columns_that_are_read_are_named() -> None:
 
 def test_an_unknown_layout_is_an_error_that_names_the_nearest() -> None:
     with pytest.raises(UserError, match="no layout 'events'") as caught:
-        make_layout("events", DIM)
+        make_layout("events", Sizes(DIM, 2))
     assert caught.value.where == "embedding.layout"
     assert "did you mean 'event'? A layout of your own: add it to" in (caught.value.fix or "")
 
@@ -262,7 +356,7 @@ class TwiceTheTime(OneTokenPerEvent):
 def test_a_column_that_a_layout_asks_for_arrives_in_training_and_evaluation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(LAYOUTS, "twice", lambda dim: TwiceTheTime())
+    monkeypatch.setitem(LAYOUTS, "twice", lambda sizes: TwiceTheTime())
     shards = circle(tmp_path / "data")
     reports = []
     for layout in ("event", "twice"):
@@ -272,10 +366,16 @@ def test_a_column_that_a_layout_asks_for_arrives_in_training_and_evaluation(
 
 
 @pytest.mark.parametrize(
-    ("layout", "expected"), [("event", (4, 1, 0, 7)), ("items_and_behaviors", (10, 4, 2, 16))]
+    ("layout", "expected"),
+    [
+        ("event", (4, 1, 0, 7)),
+        ("interleaved", (8, 2, 0, 14)),
+        ("behavior_first", (9, 3, 1, 15)),
+        ("items_and_behaviors", (10, 4, 2, 16)),
+    ],
 )
 def test_work_is_counted_in_tokens(layout: str, expected: tuple[int, ...], tmp_path: Path) -> None:
-    task = build_task(settings(f"embedding.layout={layout}"), open_shards(circle(tmp_path)))
+    task = build_task(settings(f"embedding.layout={layout}"), open_shards(circle(tmp_path, TWO)))
     assert task.token_lengths(batch_of(make_events(LENGTHS))) == expected
 
 

@@ -24,7 +24,7 @@ from models.data.origins import Own
 from models.distributed.processes import SINGLE, Processes
 from models.evaluate_run import judge_run
 from models.evaluation.targets import Split
-from models.inputs.layout import LAYOUTS
+from models.inputs.layouts import LAYOUTS
 from models.runs.checkpoint import load_checkpoint
 from models.serving.score import History
 from models.tasks import register_task, registry
@@ -226,7 +226,8 @@ def test_it_follows_all_settings_of_input_and_backbone(
     folder = open_shards(write_shards(tmp_path / "data", users(), WORLD))
 
     def task_of(kind: str, *overrides: str) -> Task:
-        return build_task(settings("embedding.layout=with_column", f"model.kind={kind}", *overrides), folder)
+        own = ("embedding.layout=with_column", "embedding.behaviors=none", f"model.kind={kind}")
+        return build_task(settings(*own, *overrides), folder)
 
     task, longest = task_of("hstu"), settings().model.max_length
     embedding, backbone = task.model.embedding, task.model.backbone

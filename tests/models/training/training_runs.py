@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +63,19 @@ class Watcher(Silent):
         self.result = result
 
 
-def circle(folder: Path) -> Path:
-    """Shards of items in a circle: each is followed by the next one. 31 sequences, and one too short."""
+def circle(folder: Path, behaviors: Sequence[str] = ("view",)) -> Path:
+    """Shards of items in a circle: each is followed by the next one. 31 sequences, and one too short.
+
+    Args:
+        folder: of the shards.
+        behaviors: all of them targets; which an event has follows from its place and the first item.
+    """
     rows = [[2 + (start + step) % ITEMS for step in range(8 + start % 3)] for start in range(31)]
-    return write_shards(folder, leave_one_out([2, 3], *rows), World(num_items=ITEMS))
+    users = [
+        replace(user, behavior=[1 + user.item[0] * step % len(behaviors) for step in range(len(user.item))])
+        for user in leave_one_out([2, 3], *rows)
+    ]
+    return write_shards(folder, users, World(num_items=ITEMS, behaviors=behaviors, targets=behaviors))
 
 
 def settings(*overrides: str) -> RunConfig:
