@@ -32,7 +32,7 @@ class Tokens:
     """[events] int64: index of the query token of each event, whose output is the query for what follows the
     event; None: token i, for event i."""
     asking_behavior: Tensor | None = None
-    """[events] int64: index of the token of each event that predicts the next one's behavior, where the query is
+    """[events] int64: index of the token of each event that predicts the next behavior, where the query is
     told it; None: the query."""
 
     def queries(self, outputs: Tensor) -> Tensor:
