@@ -52,7 +52,9 @@ def problem(
     behavior, wanted = draw(BEHAVIORS) + 1, draw(BEHAVIORS) + 1
     timestamp = torch.cumsum(10 ** draw(7), 0)
     query_time = timestamp + 10 ** draw(7)
-    again, closed = switches(item, behavior, known.offsets.tolist(), events)
+    again = closed = None
+    if "latest" in terms or "closed" in terms:
+        again, closed = switches(item, behavior, known.offsets.tolist(), events)
 
     def parameter(*shape: int) -> Tensor:
         return torch.randn(shape, generator=random, dtype=torch.float64).to(dtype).requires_grad_()

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
+
 import pytest
 import torch
 from torch import Tensor
 
-from models.history import HistoryInputs, history_masses
+from models.history import HistoryBias, HistoryInputs, blocked, history_masses
 from models.history.recency import NUM_RECENCY, RECENCY_STARTS, recency_bucket
+from models.history.switches import switches
 from tests.models.history import history_oracle as oracle
-from tests.models.history.history_problems import ALL, parameters, problem
+from tests.models.history.history_problems import ALL, BEHAVIORS, ITEMS, parameters, problem
+from tests.models.largest import LargestTensor
 
+KERNELS = ["blocked", "reference"]
 LENGTHS = (5, 1, 0, 23, 3)
 TERMS = [
     ALL,
@@ -58,13 +63,13 @@ def check(inputs: HistoryInputs, kernel: str, tolerance: float = 1e-10) -> None:
         assert gradient is None or gradient.isfinite().all()
 
 
-@pytest.mark.parametrize("kernel", ["reference"])
+@pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("terms", TERMS, ids=lambda terms: "+".join(terms) or "constant")
 def test_masses_are_their_formula(terms: tuple[str, ...], kernel: str) -> None:
     check(problem(LENGTHS, terms), kernel)
 
 
-@pytest.mark.parametrize("kernel", ["reference"])
+@pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("lengths", [(), (0, 0), (1,)])
 def test_nothing_and_next_to_nothing(lengths: tuple[int, ...], kernel: str) -> None:
     """Of one event the only item is the target, or the rest."""
@@ -76,7 +81,7 @@ def test_nothing_and_next_to_nothing(lengths: tuple[int, ...], kernel: str) -> N
         assert [mass.isfinite().tolist() for mass in called(inputs, kernel)] == finite
 
 
-@pytest.mark.parametrize("kernel", ["reference"])
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_lengths_that_only_the_device_knows(kernel: str) -> None:
     """Events after the last sequence are no one's."""
     inputs = problem(LENGTHS, room=(sum(LENGTHS) + 9, len(LENGTHS) + 3, 30))
@@ -90,3 +95,43 @@ def test_recency_buckets_begin_where_they_should() -> None:
     distances = [*range(600), 5_000, 55_108, 55_109, 10**6]
     found = recency_bucket(torch.tensor(distances)).tolist()
     assert found == [oracle.recency_bucket(distance) for distance in distances]
+
+
+@pytest.mark.parametrize("cells", [1, 40, 700])
+@pytest.mark.parametrize("room", [None, (40, 6, 25)])
+def test_blocks_of_any_size(
+    cells: int, room: tuple[int, int, int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocked, "_CELLS", {"cpu": cells})
+    check(problem(LENGTHS, seed=3, room=room), "blocked")
+
+
+def test_a_long_sequence_takes_no_tensor_of_all_pairs() -> None:
+    length = 3000
+    inputs = problem([length], ("product", "behavior", "time", "recency"), dtype=torch.float32)
+    with LargestTensor() as largest:
+        weighted(called(inputs, "blocked")).backward()
+    assert largest.numbers < length**2 / 8
+
+
+def test_switches_are_those_of_a_loop() -> None:
+    for seed in range(5):
+        inputs = problem(LENGTHS, seed=seed, room=(40, 7, 30))
+        columns, sequences = inputs.columns, inputs.sequences
+        found = switches(columns.item, columns.behavior == BEHAVIORS, sequences, ITEMS + 1)
+        real = sum(LENGTHS)
+        for one, other in zip(found, (columns.again, columns.closed), strict=True):
+            assert other is not None
+            assert one[:real].tolist() == other[:real].tolist()
+    nothing = torch.empty(0, dtype=torch.int64)
+    assert [len(one) for one in switches(nothing, nothing > 0, problem(()).sequences, 3)] == [0, 0]
+
+
+def test_half_precision_vectors_are_summed_in_single_precision() -> None:
+    inputs = problem(LENGTHS, dtype=torch.bfloat16)
+    bias = HistoryBias(*(getattr(inputs.bias, field.name).float() for field in fields(inputs.bias)))
+    exact = replace(inputs, query=inputs.query.double(), key=inputs.key.double(), bias=bias)
+    for kernel in KERNELS:
+        for one, other in zip(called(replace(inputs, bias=bias), kernel), expected(exact), strict=True):
+            assert one.dtype == torch.float32
+            torch.testing.assert_close(one.double(), other, rtol=1e-5, atol=1e-5)

@@ -1,0 +1,133 @@
+"""The parameters of history logits, and what they make of a batch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+
+import torch
+from torch import Tensor, nn
+
+from models.attention.bias import NUM_BUCKETS
+from models.data.batch import PackedBatch
+from models.history.dispatch import history_masses
+from models.history.inputs import HistoryBias, HistoryColumns
+from models.history.kinds import HistoryTerm
+from models.history.ranking import event_logits
+from models.history.recency import NUM_RECENCY
+from models.history.switches import switches
+from models.layers.initialization import init_linear
+from models.layers.roles import Role
+
+
+class HistoryLogits(nn.Module):
+    """Logits of past events, which compete with the scores of all items in one softmax.
+
+    With s_i the score of item i (divided by the temperature) and g_j the logit of past event j,
+    `p(i) = (exp s_i + sum over j with item_j = i of exp g_j) / (sum_i exp s_i + sum_j exp g_j)`, where
+    `g_j = q . k_j + w[behavior_j, wanted behavior] + w_time[bucket(t_query - t_j)] + w_recency[events since]
+    + c` (CopyNet, arXiv 1603.06393; RepeatNet, arXiv 1812.02646; the bias terms are ours). q and k_j are
+    linear maps, with biases, of what the backbone knows after the last and after the past event; `q . k_j` is
+    divided by the square root of their width. A logit is not divided by the temperature.
+
+    All tables and biases start at zero, maps as Xavier's, and c at `-log(max_length)`: a full history then
+    weighs about as much as one more item of score 0, so that training starts near the model without.
+
+    Args:
+        terms: which there are; c is always there.
+        width: of the backbone's outputs.
+        dim: of queries and keys.
+        max_length: most events of a history.
+        num_behaviors: ids 1 to num_behaviors.
+        target_behaviors: ids of those that are predicted and evaluated.
+        first_item: the smallest id of a known item: unknown ones never have mass.
+        num_item_ids: all ids are below.
+    """
+
+    parameter_roles = {
+        "constant": Role.VECTOR,
+        **dict.fromkeys(("behavior", "time", "recency", "latest", "closed"), Role.EMBEDDING),
+    }
+    is_target: Tensor
+    behavior: nn.Parameter | None
+    time: nn.Parameter | None
+    recency: nn.Parameter | None
+    latest: nn.Parameter | None
+    closed: nn.Parameter | None
+
+    def __init__(
+        self,
+        terms: Collection[HistoryTerm],
+        *,
+        width: int,
+        dim: int,
+        max_length: int,
+        num_behaviors: int,
+        target_behaviors: Collection[int],
+        first_item: int,
+        num_item_ids: int,
+    ) -> None:
+        super().__init__()
+        self.behaviors, self.first_item, self.num_item_ids = num_behaviors + 1, first_item, num_item_ids
+        self.query = self.key = None
+        if "product" in terms:
+            self.query, self.key = nn.Linear(width, dim), nn.Linear(width, dim)
+            for layer in (self.query, self.key):
+                init_linear(layer, None)
+        self.scale = dim**-0.5
+        self.constant = nn.Parameter(torch.tensor(-math.log(max_length)))
+        sizes = dict.fromkeys(("behavior", "latest", "closed"), self.behaviors**2)
+        sizes |= {"time": NUM_BUCKETS, "recency": NUM_RECENCY}
+        for name, size in sizes.items():
+            self.register_parameter(name, nn.Parameter(torch.zeros(size)) if name in terms else None)
+        is_target = torch.zeros(self.behaviors, dtype=torch.bool)
+        is_target[list(target_behaviors)] = True
+        self.register_buffer("is_target", is_target, persistent=False)
+
+    def forward(self, outputs: Tensor, batch: PackedBatch) -> tuple[Tensor, Tensor]:
+        """[events] each: the logarithms of the mass on the target and on the rest, of every event's query.
+
+        Args:
+            outputs: [events, width], what the backbone knows after each event.
+            batch: the events.
+        """
+        return history_masses(*self._vectors(outputs), self.bias, self.columns(batch), batch.sequences)
+
+    def last_logits(self, outputs: Tensor, batch: PackedBatch) -> Tensor:
+        """[events] float32 logit of each event for the query after the last event of its sequence.
+
+        Those of unknown items mean nothing.
+        """
+        return event_logits(*self._vectors(outputs), self.bias, self.columns(batch), batch.sequences)
+
+    def _vectors(self, outputs: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        if self.query is None or self.key is None:
+            return None, None
+        return self.query(outputs) * self.scale, self.key(outputs)
+
+    @property
+    def bias(self) -> HistoryBias:
+        """All terms but the product."""
+        by_behavior = [
+            None if table is None else table.view(self.behaviors, -1)
+            for table in (self.behavior, self.latest, self.closed)
+        ]
+        behavior, latest, closed = by_behavior
+        return HistoryBias(self.constant, behavior, self.time, self.recency, latest, closed)
+
+    def columns(self, batch: PackedBatch) -> HistoryColumns:
+        """What the terms read of a batch."""
+        again = closed = None
+        if self.latest is not None or self.closed is not None:
+            targets = self.is_target[batch.behavior]
+            again, closed = switches(batch.item, targets, batch.sequences, self.num_item_ids)
+        return HistoryColumns(
+            item=batch.item.masked_fill(batch.item < self.first_item, 0),
+            target=batch.target,
+            behavior=batch.behavior,
+            wanted=batch.target_behavior,
+            timestamp=batch.timestamp,
+            query_time=batch.query_time,
+            again=again,
+            closed=closed,
+        )
