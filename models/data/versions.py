@@ -108,6 +108,15 @@ class RowMaps:
     """[behaviors + 1] int64."""
     features: dict[str, Tensor]
     """[vocabulary size] int64 by the name of the feature."""
+    former_behaviors: int = 0
+    """How many behaviors the other data set has."""
+
+    @property
+    def behavior_pairs(self) -> Tensor:
+        """[(behaviors + 1) ** 2] int64: rows of flat tables that have one for each pair of behaviors."""
+        first, second = self.behaviors[:, None], self.behaviors
+        pairs = first * (self.former_behaviors + 1) + second
+        return pairs.where((first != NEW) & (second != NEW), NEW).flatten()
 
     @property
     def new_items(self) -> int:
@@ -134,6 +143,7 @@ class RowMaps:
                 for entry in shards.manifest.item_features
                 if (size := entry.vocabulary_size) is not None
             },
+            int(dataset["behaviors"]),
         )
 
     @classmethod
@@ -155,6 +165,7 @@ class RowMaps:
                 for entry in new.manifest.item_features
                 if entry.name in before and entry.vocabulary_size is not None
             },
+            len(old.manifest.behaviors),
         )
 
 

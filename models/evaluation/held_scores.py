@@ -20,8 +20,9 @@ from models.evaluation.scores import (
     joined_pairs,
     ranks_of,
     rivals_ahead,
-    to_device,
 )
+from models.evaluation.sparse import SparseMass
+from models.evaluation.transfer import to_device
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class _Asked:
     query_index: Int64Array  # [targets]
     target: Int64Array  # [targets]
     excluded: Pairs
+    mass: tuple[Int64Array, Int64Array, Tensor] | None  # rows (queries), items and logarithms, on the host
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,9 @@ class HeldScores(Scores):
     items: Tensor
     """[held.most, dim] vectors of the items held here, filled up by `HeldItems.filled`."""
     held: HeldItems
+    mass: SparseMass | None = None
+    """What this process's queries have for few items besides, held here or not; scores then are logits,
+    divided by the temperature. Where items are divided, all processes have some, or none does."""
 
     @property
     def device(self) -> torch.device:
@@ -55,7 +60,7 @@ class HeldScores(Scores):
 
     def columns(self, first: int, stop: int) -> Tensor:
         """Of the items that this process holds, in order."""
-        return ProductScores(self.query, self.items).columns(first, stop)
+        return ProductScores(self.query, self.items, self._mass_here(self.mass)).columns(first, stop)
 
     def rank(
         self,
@@ -72,7 +77,7 @@ class HeldScores(Scores):
         processes, none = self.held.processes, np.empty(0, np.int64)
         query_index = np.arange(len(target)) if query_index is None else query_index
         asked = processes.all_gather_object(
-            _Asked(len(self.query), query_index, target, excluded or (none, none))
+            _Asked(len(self.query), query_index, target, excluded or (none, none), self._mass_on_host())
         )
         begins = np.cumsum([0, *(len(each.target) for each in asked)])
         rows = int(begins[-1])
@@ -97,7 +102,14 @@ class HeldScores(Scores):
         width = max(each.queries for each in asked)
         inverse = np.concatenate([rank * width + each.query_index for rank, each in enumerate(asked)])
         own = F.pad(self.query, (0, 0, 0, width - len(self.query)))
-        scores = ProductScores(self.held.processes.all_gather(own).flatten(0, 1), self.items)
+        masses = [
+            SparseMass(rank * width + rows, items, mass.to(self.device))
+            for rank, each in enumerate(asked)
+            if each.mass is not None
+            for rows, items, mass in [each.mass]
+        ]
+        mass = self._mass_here(SparseMass.joined(masses)) if masses else None
+        scores = ProductScores(self.held.processes.all_gather(own).flatten(0, 1), self.items, mass)
         if np.array_equal(inverse, np.arange(len(scores.query))):
             return scores
         return SharedScores(scores, to_device(inverse, self.device))
@@ -107,6 +119,17 @@ class HeldScores(Scores):
         places = self.held.place(torch.from_numpy(items)).numpy()
         here = (items >= 0) & (places >= 0)
         return rows[here], places[here]
+
+    def _mass_on_host(self) -> tuple[Int64Array, Int64Array, Tensor] | None:
+        return None if self.mass is None else (self.mass.rows, self.mass.items, self.mass.mass.cpu())
+
+    def _mass_here(self, mass: SparseMass | None) -> SparseMass | None:
+        """Of the items held here, by their places."""
+        if mass is None or not self.held.is_divided:
+            return mass
+        places = self.held.place(torch.from_numpy(mass.items)).numpy()
+        here = np.flatnonzero(places >= 0)
+        return mass.take(here, mass.rows[here], places[here])
 
     def _filling(self, num_targets: int) -> Pairs:
         """The column that only fills up, where this process holds an item less than others."""

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 
 from models.data.sequences import Int64Array
+from models.evaluation.sparse import SparseMass
+from models.evaluation.transfer import to_device
 
 CELLS = 1 << 25
 """Scores made at once."""
@@ -83,6 +85,8 @@ class ProductScores(Scores):
     """[targets, dim]."""
     items: torch.Tensor
     """[items, dim]."""
+    mass: SparseMass | None = None
+    """What queries have for few items besides; scores then are logits, divided by the temperature."""
 
     @property
     def device(self) -> torch.device:
@@ -92,7 +96,8 @@ class ProductScores(Scores):
         # Whole tiles: libraries round columns past the last whole one otherwise, and copies would not tie.
         width = stop - first
         items = F.pad(self.items[first:stop], (0, 0, 0, -width % 64))
-        return (self.query @ items.T)[:, :width]
+        found = (self.query @ items.T)[:, :width]
+        return found if self.mass is None else self.mass.add_to(found, first, stop)
 
 
 @dataclass(frozen=True)
@@ -225,12 +230,6 @@ def item_ranges(num_items: int, most: int) -> list[tuple[int, int, int]]:
         (min(fresh, num_items - size), min(fresh + size, num_items), fresh)
         for fresh in range(0, num_items, max(1, size))
     ]
-
-
-def to_device(values: np.ndarray, device: torch.device) -> torch.Tensor:
-    """An array on a device, without waiting for the copy."""
-    tensor = torch.from_numpy(values)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 class _Cells:

@@ -106,13 +106,17 @@ class HistoryLogits(nn.Module):
         return self.query(outputs) * self.scale, self.key(outputs)
 
     @property
+    def by_behavior(self) -> list[nn.Parameter]:
+        """Tables with a row for each pair of a past and a wanted behavior, [(B + 1) ** 2], that there are."""
+        return [table for table in (self.behavior, self.latest, self.closed) if table is not None]
+
+    @property
     def bias(self) -> HistoryBias:
         """All terms but the product."""
-        by_behavior = [
+        behavior, latest, closed = (
             None if table is None else table.view(self.behaviors, -1)
             for table in (self.behavior, self.latest, self.closed)
-        ]
-        behavior, latest, closed = by_behavior
+        )
         return HistoryBias(self.constant, behavior, self.time, self.recency, latest, closed)
 
     def columns(self, batch: PackedBatch) -> HistoryColumns:

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from behavior.config import Config
+from models.history.kinds import TERMS, HistoryTerm
 from models.losses.kinds import LOSSES
 from models.registered import bad_name
 
@@ -66,6 +67,18 @@ class LossConfig(Config):
         le=1.0,
         description="gbce: calibration t, from 0 (bce) to 1 (fully calibrated scores)",
     )
+    history: Literal["none", "learned"] = Field(
+        "none",
+        description="history logits: past events compete with all items in one softmax, none or by a learned "
+        "logit (CopyNet), in training and evaluation alike",
+    )
+    history_terms: list[HistoryTerm] | None = Field(
+        None,
+        description="terms of history logits besides a constant: "
+        + "; ".join(f"{name}: {description}" for name, description in TERMS.items())
+        + "; null: all that the data set has something for",
+    )
+    history_dim: int = Field(64, ge=1, description="width of the queries and keys of history logits")
     loss_on: Literal["all", "targets"] = Field(
         "all", description="predict every next event, or only those of a target behavior"
     )

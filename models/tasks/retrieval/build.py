@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from behavior.shards.folder import ShardFolder
-from models.data.about import about_sequences
+from models.data.about import About, about_sequences
 from models.data.catalog import ItemCatalog
 from models.distributed.tables import MakeItemTable, WholeTable
+from models.history.available import available_terms
+from models.history.terms import HistoryLogits
 from models.losses import RetrievalLoss
 from models.losses.negatives import NegativeSampler
 from models.tasks.config import TaskSettings
@@ -23,7 +25,7 @@ def build_model(
     has_time: bool,
     make_items: MakeItemTable = WholeTable,
 ) -> RetrievalModel:
-    """A model with fresh weights, on the CPU.
+    """A model with fresh weights, on the CPU, without history logits.
 
     Args:
         settings: all settings.
@@ -45,6 +47,7 @@ def build_model(
         first_item=catalog.first_item,
         num_items=num_items,
         normalize=settings.loss.normalize,
+        temperature=settings.loss.temperature,
     )
 
 
@@ -54,14 +57,36 @@ def build_retrieval(
     """The task with a model of fresh weights, on the CPU.
 
     Raises:
-        UserError: see `build_model`; or the loss does not fit the data.
+        UserError: see `build_model`; or the loss or its history logits do not fit the data.
     """
     catalog = read_catalog(settings, shards)
     about = about_sequences(shards)
     model = build_model(
         settings, catalog, num_behaviors=about.num_behaviors, has_time=about.has_time, make_items=make_items
     )
+    model.history = _history_logits(settings, about)
     negatives = settings.loss.negatives
     sampler = NegativeSampler(catalog.train_count, catalog.first_item, negatives.popularity_power)
     objective = RetrievalObjective(model, RetrievalLoss(settings.loss, sampler, model.held_items))
     return RetrievalTask(settings.model, settings.loss, objective)
+
+
+def _history_logits(settings: TaskSettings, about: About) -> HistoryLogits | None:
+    """With fresh weights, or None where the settings have none.
+
+    Raises:
+        UserError: a term is asked for that the data set has nothing for.
+    """
+    loss, model = settings.loss, settings.model
+    if loss.history == "none":
+        return None
+    return HistoryLogits(
+        available_terms(loss.history_terms, about),
+        width=model.dim,
+        dim=loss.history_dim,
+        max_length=model.max_length,
+        num_behaviors=about.num_behaviors,
+        target_behaviors=about.target_behaviors,
+        first_item=about.first_item,
+        num_item_ids=about.num_item_ids,
+    )

@@ -119,9 +119,13 @@ def model_scorer(model: RetrievalModel, config: ModelConfig) -> Scorer:
         if not len(targets) and not held.is_divided:
             return HeldScores(items[:0], items, held)
         windows = history_windows(data, targets.sequence, targets.stop, targets.event, config.max_length)
-        batch = gather(data, windows, time=config.time, pin=pin).to(model.device, non_blocking=pin)
+        on_host = gather(data, windows, time=config.time, pin=pin)
+        batch = on_host.to(model.device, non_blocking=pin)
         with _scoring(model):
-            return HeldScores(model(batch)[batch.offsets[1:] - 1], items, held)
+            outputs = model.outputs(batch)
+            query = model.queries(outputs)[batch.offsets[1:] - 1]
+            mass = model.sparse_mass(outputs, batch, on_host.item, on_host.sequences.lengths)
+            return HeldScores(query if mass is None else query / model.temperature, items, held, mass)
 
     return score
 

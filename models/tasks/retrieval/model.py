@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from models.data.batch import PackedBatch
 from models.distributed.tables import HeldItems
+from models.evaluation.sparse import SparseMass
+from models.evaluation.transfer import to_device
+from models.history.terms import HistoryLogits
 from models.inputs.embedding import InputEmbedding
+from models.losses.extra import ExtraMass
 
 
 class RetrievalModel(nn.Module):
@@ -21,6 +28,8 @@ class RetrievalModel(nn.Module):
         num_items: known items.
         normalize: queries and item vectors have unit length, so that scores are cosines; otherwise they are
             as they come, and scores are plain dot products (SASRec, arXiv 1808.09781).
+        temperature: of the loss, by which scores are divided where they are added to history logits.
+        history: gives past events logits that compete with the scores of items.
     """
 
     def __init__(
@@ -31,6 +40,8 @@ class RetrievalModel(nn.Module):
         first_item: int,
         num_items: int,
         normalize: bool = True,
+        temperature: float = 1.0,
+        history: HistoryLogits | None = None,
     ) -> None:
         super().__init__()
         self.embedding = embedding
@@ -38,11 +49,46 @@ class RetrievalModel(nn.Module):
         self.first_item = first_item
         self.num_items = num_items
         self.normalize = normalize
+        self.temperature = temperature
+        self.history = history
 
     def forward(self, batch: PackedBatch) -> torch.Tensor:
         """Queries, [events, dim] float32: what is wanted after each event."""
+        return self.queries(self.outputs(batch))
+
+    def outputs(self, batch: PackedBatch) -> torch.Tensor:
+        """[events, dim] what the backbone knows after each event, of which queries and history logits are
+        made."""
         x, tokens = self.embedding(batch)
-        return self._scorable(tokens.queries(self.backbone(x, tokens)))
+        return tokens.queries(self.backbone(x, tokens))
+
+    def queries(self, outputs: torch.Tensor) -> torch.Tensor:
+        """[n, dim] float32 queries of some outputs, [n, dim]."""
+        return self._scorable(outputs)
+
+    def extra_mass(self, outputs: torch.Tensor, batch: PackedBatch) -> ExtraMass | None:
+        """What competes in the softmax of each event besides items by their vectors, [events] each; None:
+        nothing."""
+        return None if self.history is None else ExtraMass(*self.history(outputs, batch))
+
+    def sparse_mass(
+        self, outputs: torch.Tensor, batch: PackedBatch, items: torch.Tensor, lengths: Sequence[int]
+    ) -> SparseMass | None:
+        """The same at ranking time, for the query after the last event of each sequence, of single items.
+
+        Args:
+            outputs: [events, dim], of all events of the batch.
+            batch: on the model's device.
+            items: [events] its item ids, on the host.
+            lengths: of its sequences.
+        """
+        if self.history is None:
+            return None
+        ranks = items.numpy() - self.first_item
+        known = np.flatnonzero(ranks >= 0)
+        rows = np.repeat(np.arange(len(lengths)), lengths)
+        mass = self.history.last_logits(outputs, batch)[to_device(known, outputs.device)]
+        return SparseMass.summed(rows[known], ranks[known], mass)
 
     def item_vectors(self, ranks: torch.Tensor | None = None) -> torch.Tensor:
         """Vectors of known items, float32.

@@ -7,6 +7,7 @@ from torch import nn
 
 from models.data.batch import PackedBatch
 from models.losses import RetrievalLoss
+from models.losses.extra import ExtraMass
 from models.tasks.loss_batch import LossBatch
 from models.tasks.retrieval.model import RetrievalModel
 
@@ -33,11 +34,20 @@ class RetrievalObjective(nn.Module):
         """
         if len(step.positions) == 0:
             return self._nothing(step.batch, denominator)
-        query = self.model(step.batch).index_select(0, step.positions)
+        outputs = self.model.outputs(step.batch)
+        query = self.model.queries(outputs).index_select(0, step.positions)
+        extra = self.model.extra_mass(outputs, step.batch)
         target = step.batch.target[step.positions] - self.model.first_item
         if step.mask is not None:
             target = target.clamp(min=0)  # no item where there is no target, but one that can be looked up
-        loss: torch.Tensor = self.loss(query, target, self.model.item_vectors, denominator, step.mask)
+        loss: torch.Tensor = self.loss(
+            query,
+            target,
+            self.model.item_vectors,
+            denominator,
+            step.mask,
+            extra=None if extra is None else extra.take(step.positions),
+        )
         return loss
 
     def _nothing(self, batch: PackedBatch, denominator: torch.Tensor | float | None) -> torch.Tensor:
@@ -50,5 +60,7 @@ class RetrievalObjective(nn.Module):
         # Other processes look items up in the rows that this one holds, at these same places.
         self.model.embedding.item_vectors(batch.item)
         query = table.weight.new_zeros(0, table.embedding_dim)
-        loss: torch.Tensor = self.loss(query, batch.item[:0], self.model.item_vectors, denominator)
+        extra = None if self.model.history is None else ExtraMass(query.sum(1), query.sum(1))
+        target = batch.item[:0]
+        loss: torch.Tensor = self.loss(query, target, self.model.item_vectors, denominator, extra=extra)
         return nothing + loss

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 
@@ -48,6 +50,8 @@ class RetrievalTask(Task):
         fused = zip(embedding.features, embedding.features.names, strict=True)
         rows += [(getattr(feature, "table", None), maps.features.get(name)) for feature, name in fused]
         found = {id(table.weight): row for table, row in rows if table is not None and row is not None}
+        if self.model.history is not None:
+            found |= {id(table): maps.behavior_pairs for table in self.model.history.by_behavior}
         return {
             name: found[id(weight)] for name, weight in self.model.named_parameters() if id(weight) in found
         }
@@ -65,4 +69,10 @@ class RetrievalTask(Task):
         if self.loss.kind != "full_softmax" and self.loss.negatives.source == "catalog":
             items = min(items, self.loss.negatives.count)
         position = FORWARD_AND_BACKWARD * 2.0 * items * self.config.dim
-        return backbone_flops(self.model, self.config, position=position)
+        found = backbone_flops(self.model, self.config, position=position)
+        history = self.model.history
+        if history is None or history.query is None:
+            return found
+        # A product a pair, 2 * dim, and length^2 / 2 pairs; its matrices are counted as all others.
+        pairs = FORWARD_AND_BACKWARD * history.query.out_features
+        return replace(found, squared_length=found.squared_length + pairs)
