@@ -108,6 +108,10 @@ def print_comparison(run: str, result: dict[str, Any]) -> None:
 def protocol(result: dict[str, Any]) -> str:
     """The protocol of the numbers, in one line; what does not apply to the task is left out."""
     parts = [f"time {result['time']}"] if "time" in result else []
+    if "input_behaviors" in result:
+        inputs, without = result["input_behaviors"], result["targets_without_inputs"]
+        names = inputs if isinstance(inputs, str) else ", ".join(inputs)
+        parts.append(f"inputs {names} only: {without:,} targets without any, ranked last")
     if "exclude_seen" in result:
         reason = f" ({result['exclude_seen_reason']})" if "exclude_seen_reason" in result else ""
         parts.append(f"seen items {'removed' if result['exclude_seen'] else 'kept'}{reason}")

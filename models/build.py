@@ -10,6 +10,7 @@ from models.config import RunConfig
 from models.data.columns import Columns
 from models.data.declared import CORE
 from models.data.loading import SequenceSource, ShardSource, TrainLoader
+from models.data.loading.inputs import inputs_of
 from models.data.loading.part import part_of
 from models.data.versions import dataset_of
 from models.distributed.tables import MakeItemTable, WholeTable
@@ -50,7 +51,7 @@ def make_loader(
     """
     parts, tokens = config.train.accumulate, config.train.batch_tokens
     return TrainLoader(
-        part_of(source, config.loader.part),
+        inputs_of(part_of(source, config.loader.part), config.model.input_behaviors),
         config.loader,
         max_length=config.model.max_length,
         batch_sequences=config.train.batch_sequences // parts,

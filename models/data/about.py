@@ -27,6 +27,8 @@ class About:
     """Which target events of a part are evaluated."""
     in_baskets: bool = False
     """Whether the targets of a part are one basket: then a history ends where the part begins."""
+    behaviors: tuple[str, ...] = ()
+    """Names of the behaviors; the first has id 1."""
 
     @property
     def num_items(self) -> int:
@@ -51,4 +53,5 @@ def about_sequences(shards: ShardFolder) -> About:
         num_behaviors=len(manifest.behaviors),
         evaluated=evaluated_targets(manifest.split),
         in_baskets=manifest.split["kind"] == "next_basket",
+        behaviors=tuple(manifest.behaviors),
     )

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from behavior.errors import UserError
+from models.data.kept import InputBehaviors, KeptEvents
 from models.data.sequences import Int64Array, SequenceData
 
 Split = Literal["valid", "test"]
@@ -54,6 +55,17 @@ def evaluated_users(data: SequenceData, split: Split) -> int:
     """Users of whom a target is ranked: it has a history."""
     targets = find_targets(data, split)
     return len(np.unique(targets.sequence[targets.stop > data.offsets[targets.sequence]]))
+
+
+def targets_without_inputs(data: SequenceData, split: Split, behaviors: InputBehaviors) -> int:
+    """Targets with a history of which no event is an input."""
+    targets = find_targets(data, split)
+    kept = KeptEvents(behaviors).of(data)
+    if kept is None:
+        return 0
+    begin = data.offsets[targets.sequence]
+    inputs = np.searchsorted(kept, targets.stop) - np.searchsorted(kept, begin)
+    return int(((inputs == 0) & (targets.stop > begin)).sum())
 
 
 def seen_items(data: SequenceData, targets: Targets) -> tuple[Int64Array, Int64Array]:

@@ -21,6 +21,7 @@ _NO_PART_OF_A_RUN = FREE_SETTINGS - {
 CAME_LATER: dict[str, Any] = {
     "task.kind": "retrieval",
     "embedding.layout": "event",
+    "model.input_behaviors": "all",
     "embedding.max_feature_values": None,
     "loss.history": "none",
     "loss.history_terms": None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,7 @@ from behavior.shards.folder import ShardFolder
 from models.config import RunConfig
 from models.data.declared import CORE
 from models.data.decode import SequenceDecoder
+from models.data.kept import kept_behaviors
 from models.data.sequences import SequenceData
 from models.evaluation.targets import Targets
 from models.tasks.retrieval import RetrievalModel, model_scorer
@@ -47,6 +49,7 @@ def score_histories(
     if not histories:
         return torch.empty(0, shards.num_items)
     data = _as_sequences(histories, shards)
+    _check_inputs(data, config, shards)
     score, size = model_scorer(module, config.model), config.evaluation.batch_size
     targets = Targets(np.arange(len(histories)), data.offsets[1:] - 1, data.offsets[1:] - 1)
     rows = []
@@ -54,6 +57,16 @@ def score_histories(
         scores = score(data, targets.take(slice(first, first + size)))
         rows.append(scores.columns(0, shards.num_items).float().cpu())
     return torch.cat(rows)
+
+
+def _check_inputs(data: SequenceData, config: RunConfig, shards: ShardFolder) -> None:
+    kept = kept_behaviors(config.model.input_behaviors, data.about)
+    if kept is None:
+        return
+    for number, (begin, end) in enumerate(pairwise(data.offsets.tolist())):
+        if not kept[data.behavior[begin : end - 1]].any():
+            names = ", ".join(shards.manifest.behaviors[one - 1] for one in np.flatnonzero(kept))
+            raise _wrong(number, f"has no event that is an input: {names}", "rank by popularity instead")
 
 
 def _as_sequences(histories: Sequence[History], shards: ShardFolder) -> SequenceData:

@@ -27,6 +27,12 @@ class ModelConfig(BackboneConfig):
     """The backbone, and what it is shown of a sequence."""
 
     max_length: int = Field(200, ge=1, description="maximum history length N, in events")
+    input_behaviors: Literal["all", "target"] | list[str] = Field(
+        "all",
+        description="behaviors of the events that are inputs, in training and evaluation alike: all, target, "
+        "or a list of names; events of others are left out before histories are cut to max_length, targets "
+        "stay",
+    )
     time: Literal["known", "unknown"] = Field(
         "known",
         description="whether a query knows the timestamp of the event to predict, in training and evaluation "

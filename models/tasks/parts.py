@@ -9,6 +9,7 @@ from behavior.shards.folder import ShardFolder
 from models.backbones import build_backbone, check_time_bias
 from models.data.catalog import ItemCatalog
 from models.data.loading import ShardSource
+from models.data.loading.inputs import inputs_of
 from models.data.loading.part import count_items, part_of
 from models.distributed.tables import MakeItemTable, WholeTable
 from models.inputs.embedding import InputEmbedding
@@ -16,17 +17,18 @@ from models.tasks.config import TaskSettings
 
 
 def read_catalog(settings: TaskSettings, shards: ShardFolder) -> ItemCatalog:
-    """The items of a data set, counted in the events that are trained on (`loader.part`).
+    """The items of a data set, counted in the events that are trained on (`loader.part`, input behaviors).
 
-    Goes through all sequences where these are more than the training part.
+    Goes through all sequences where these are not all of the training part.
 
     Raises:
         UserError: see `ItemCatalog.from_shards`.
     """
     part = settings.loader.part
-    if part == "train":
+    if part == "train" and settings.model.input_behaviors == "all":
         return ItemCatalog.from_shards(shards)
-    counts = count_items(part_of(ShardSource(shards, cache_bytes=0), part))
+    source = part_of(ShardSource(shards, cache_bytes=0), part)
+    counts = count_items(inputs_of(source, settings.model.input_behaviors))
     return ItemCatalog.from_shards(shards, torch.from_numpy(counts))
 
 

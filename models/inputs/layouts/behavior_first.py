@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -19,10 +19,25 @@ from models.inputs.tokens import Tokens
 class BehaviorFirstTokens(Tokens):
     """The layout's own notes."""
 
-    before: Tensor = field(kw_only=True)
-    """[events] the token of each event's own behavior."""
-    last: Tensor = field(kw_only=True)
-    """[sequences] the last event of each; one past all events where it has none."""
+    own: Tensor = field(kw_only=True)
+    """[events] the token of each event's item."""
+    first: Tensor = field(kw_only=True)
+    """[sequences] the first event of each; one past all events where it has none."""
+
+    def column(self, first: Tensor, item: Tensor, question: Tensor) -> Tensor:
+        """[tokens, ...] of what a sequence begins with, of items, and of what is asked after them.
+
+        Args:
+            first: [events, ...]; that of the first event of each sequence is taken.
+            item: [events, ...].
+            question: [events, ...].
+        """
+        out = item.new_zeros(self.sequences.num_tokens, *item.shape[1:])
+        # Zeros for a sequence without events.
+        begin = torch.cat([first, first.new_zeros(1, *first.shape[1:])]).index_select(0, self.first)
+        assert self.asking is not None
+        out = out.index_copy(0, self.own, item).index_copy(0, self.asking, question)
+        return out.index_copy(0, self.sequences.offsets[:-1], begin)
 
 
 class BehaviorFirst:
@@ -34,7 +49,7 @@ class BehaviorFirst:
     up to its event and not what is wanted; the next behavior is predicted there.
 
     A behavior's token happens, and asks, at the time of the query for its event: of time known that is the
-    event's own, else that of the event before.
+    event's own, else that of the event before. The first token of a sequence is not asked for.
 
     Two users, six events; `?` marks the tokens that ask what comes next, the last one is what is wanted:
 
@@ -53,27 +68,26 @@ class BehaviorFirst:
     def tokens(self, batch: PackedBatch) -> BehaviorFirstTokens:
         events, sequences = batch.num_events, self.sequences(batch.sequences)
         number = torch.arange(events, device=batch.offsets.device)
-        # The sequence of each event; past the last one, the number of sequences.
-        row = torch.searchsorted(batch.offsets[1:], number, right=True)
-        before = 2 * number + row
+        # Beside two tokens an event there is one more for each sequence; past the last one, for all of them.
+        own = 2 * number + 1 + torch.searchsorted(batch.offsets[1:], number, right=True)
         begin, end = batch.offsets[:-1], batch.offsets[1:]
-        last = torch.where(begin < end, end - 1, events)
-        asked = batch.query_time
-        # When the event before asked for this one; the first one of a sequence nobody asked for.
-        since = torch.where(batch.position > 0, asked.roll(1), batch.timestamp)
-        at_end = _with_zero(asked)[last]
-        return BehaviorFirstTokens(
+        made = BehaviorFirstTokens(
             sequences=sequences,
-            position=_interleave(
-                before, 2 * batch.position, 2 * batch.position + 1, sequences, 2 * batch.lengths
-            ),
-            timestamp=_interleave(before, since, batch.timestamp, sequences, at_end),
-            query_time=_interleave(before, since, asked, sequences, at_end),
+            position=number,
+            timestamp=number,
+            query_time=number,
             mask=Causal(),
-            asking=(before + 2).clamp(max=sequences.num_tokens - 1),
-            asking_behavior=before + 1,
-            before=before,
-            last=last,
+            asking=(own + 1).clamp(max=max(sequences.num_tokens - 1, 0)),
+            asking_behavior=own,
+            own=own,
+            first=torch.where(begin < end, begin, events),
+        )
+        place, time, asked = 2 * batch.position, batch.timestamp, batch.query_time
+        return replace(
+            made,
+            position=made.column(place, place + 1, place + 2),
+            timestamp=made.column(time, time, asked),
+            query_time=made.column(time, asked, asked),
         )
 
     def sequences(self, events: Sequences) -> Sequences:
@@ -87,18 +101,4 @@ class BehaviorFirst:
 
     def arrange(self, events: EventVectors, tokens: Tokens, batch: PackedBatch) -> Tensor:
         assert isinstance(tokens, BehaviorFirstTokens)
-        wanted = _with_zero(events["next_behavior"])[tokens.last]
-        return _interleave(tokens.before, events["behavior"], events["item"], tokens.sequences, wanted)
-
-
-def _interleave(before: Tensor, behavior: Tensor, item: Tensor, sequences: Sequences, last: Tensor) -> Tensor:
-    """[tokens, ...] out of the values of behaviors and items, [events, ...], and of last tokens."""
-    out = item.new_zeros(sequences.num_tokens, *item.shape[1:])
-    ends = sequences.offsets[1:] - 1
-    out = out.index_copy(0, before, behavior).index_copy(0, before + 1, item)
-    return out.index_copy(0, ends, last)
-
-
-def _with_zero(values: Tensor) -> Tensor:
-    """One row of zeros more, for sequences that have no event."""
-    return torch.cat([values, values.new_zeros(1, *values.shape[1:])])
+        return tokens.column(events["behavior"], events["item"], events["next_behavior"])

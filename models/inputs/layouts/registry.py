@@ -18,7 +18,8 @@ LAYOUTS: dict[str, MakeLayout] = {
 }
 """Makes a layout, by its name in `embedding.layout`."""
 
-_BY_BEHAVIOR = ("interleaved", "behavior_first", "channels")
+BY_BEHAVIOR = frozenset({"interleaved", "behavior_first", "channels"})
+"""Layouts that make no sense with a single behavior."""
 
 
 def make_layout(name: str, sizes: Sizes) -> Layout:
@@ -34,7 +35,7 @@ def make_layout(name: str, sizes: Sizes) -> Layout:
     if name not in LAYOUTS:
         register = "add it to models.inputs.layouts.LAYOUTS"
         raise unknown_name("layout", name, LAYOUTS, register, where="embedding.layout")
-    if name in _BY_BEHAVIOR and sizes.num_behaviors < 2:
+    if name in BY_BEHAVIOR and sizes.num_behaviors < 2:
         raise UserError(
             "the data set has one behavior: tokens that name it would tell nothing",
             where=f"embedding.layout = {name}",

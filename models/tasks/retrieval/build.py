@@ -10,6 +10,7 @@ from models.history.available import available_terms
 from models.history.terms import HistoryLogits
 from models.losses import RetrievalLoss
 from models.losses.negatives import NegativeSampler
+from models.tasks.behaviors import check_behaviors
 from models.tasks.config import TaskSettings
 from models.tasks.parts import embedding_and_backbone, read_catalog
 from models.tasks.retrieval.model import RetrievalModel
@@ -59,8 +60,9 @@ def build_retrieval(
     Raises:
         UserError: see `build_model`; or the loss or its history logits do not fit the data.
     """
-    catalog = read_catalog(settings, shards)
     about = about_sequences(shards)
+    check_behaviors(settings, about)
+    catalog = read_catalog(settings, shards)
     model = build_model(
         settings, catalog, num_behaviors=about.num_behaviors, has_time=about.has_time, make_items=make_items
     )

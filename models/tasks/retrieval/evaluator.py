@@ -9,6 +9,8 @@ from typing import Any
 import torch
 
 from behavior.shards.folder import ShardFolder
+from models.data.batch import PackedBatch
+from models.data.kept import KeptEvents
 from models.data.loading import SequenceSource
 from models.data.sequences import Int32Array, SequenceData
 from models.data.windows import gather, history_windows
@@ -20,7 +22,7 @@ from models.evaluation.ranking import Scorer, evaluate_scorer, rank_split
 from models.evaluation.report import RankingEvaluation
 from models.evaluation.scores import Scores
 from models.evaluation.seen import SeenItems
-from models.evaluation.targets import Split, Targets, evaluated_users
+from models.evaluation.targets import Split, Targets, evaluated_users, targets_without_inputs
 from models.tasks.config import ModelConfig
 from models.tasks.retrieval.model import RetrievalModel
 from models.tasks.task import Evaluator
@@ -48,6 +50,7 @@ class RetrievalEvaluator(Evaluator):
         self.new_items = new_items
         self.model, self.shown, self.source, self.config = model, shown, source, config
         self.seen = SeenItems.resolve(source, config.exclude_seen)
+        self._without_inputs: dict[Split, int] = {}
         self.time = shown.time if source.about.has_time else "none"
         self.protocol = {
             "time": self.time,
@@ -69,7 +72,7 @@ class RetrievalEvaluator(Evaluator):
             seen=self.seen,
             processes=processes,
         )
-        return metrics | {"time": self.time}
+        return metrics | {"time": self.time} | self._about_inputs(split)
 
     def judge(self, split: Split, shards: ShardFolder, about: dict[str, Any]) -> RankingEvaluation:
         """The rank of every target.
@@ -87,12 +90,25 @@ class RetrievalEvaluator(Evaluator):
             candidates=self._candidates,
         )
         new = self._about_new(rankings.item) if self.new_items else {}
-        return RankingEvaluation.of(rankings, self.config, shards, {"time": self.time} | new | about)
+        shown = {"time": self.time} | self._about_inputs(split)
+        return RankingEvaluation.of(rankings, self.config, shards, shown | new | about)
 
     @property
     def _candidates(self) -> int:
         left_out = self.new_items if self.config.new_items == "leave_out" else 0
         return self.source.about.num_items - left_out
+
+    def _about_inputs(self, split: Split) -> dict[str, Any]:
+        """Where not all events are inputs: which are, and targets whose history has none of them."""
+        if self.shown.input_behaviors == "all":
+            return {}
+        if split not in self._without_inputs:
+            found = (targets_without_inputs(part, split, self.shown.input_behaviors) for part in self.source)
+            self._without_inputs[split] = sum(found)
+        return {
+            "input_behaviors": self.shown.input_behaviors,
+            "targets_without_inputs": self._without_inputs[split],
+        }
 
     def _about_new(self, targets: Int32Array) -> dict[str, Any]:
         first = self.source.about.num_item_ids - self.new_items
@@ -107,9 +123,10 @@ def model_scorer(model: RetrievalModel, config: ModelConfig) -> Scorer:
     """Score every known item by the query after the newest `max_length` events of the history.
 
     Item vectors are made here, once: a model that was trained on needs a new scorer. The scorer takes
-    gradients and dropout out of the model while it scores, and puts its mode back.
+    gradients and dropout out of the model while it scores, and puts its mode back. Events of behaviors that
+    are no inputs are left out before; a history without any others has a query of zeros.
     """
-    held = model.held_items
+    held, inputs = model.held_items, KeptEvents(config.input_behaviors)
     with _scoring(model):
         items = held.filled(model.item_vectors())
     pin = model.device.type == "cuda"
@@ -118,16 +135,30 @@ def model_scorer(model: RetrievalModel, config: ModelConfig) -> Scorer:
         # Where items are divided, processes without targets take part in the look-ups of the others.
         if not len(targets) and not held.is_divided:
             return HeldScores(items[:0], items, held)
-        windows = history_windows(data, targets.sequence, targets.stop, targets.event, config.max_length)
+        windows = history_windows(
+            data, targets.sequence, targets.stop, targets.event, config.max_length, inputs.of(data)
+        )
         on_host = gather(data, windows, time=config.time, pin=pin)
         batch = on_host.to(model.device, non_blocking=pin)
         with _scoring(model):
             outputs = model.outputs(batch)
-            query = model.queries(outputs)[batch.offsets[1:] - 1]
+            query = newest_queries(model.queries(outputs), batch)
             mass = model.sparse_mass(outputs, batch, on_host.item, on_host.sequences.lengths)
             return HeldScores(query if mass is None else query / model.temperature, items, held, mass)
 
     return score
+
+
+def newest_queries(queries: torch.Tensor, batch: PackedBatch) -> torch.Tensor:
+    """[sequences, dim] the query after the newest event of each sequence; zeros where there is no event.
+
+    By zeros all items score alike, and ties count against the target.
+    """
+    end = batch.offsets[1:]
+    if all(batch.sequences.lengths):
+        return queries[end - 1]
+    padded = torch.cat([queries, queries.new_zeros(1, queries.shape[1])])
+    return padded[torch.where(batch.lengths > 0, end - 1, len(queries))]
 
 
 @contextmanager

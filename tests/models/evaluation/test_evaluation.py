@@ -306,9 +306,18 @@ def test_a_run_with_several_targets_a_user(tmp_path: Path, protocol: str, time: 
 
 
 def check_run(
-    config: RunConfig, shards: Path, run: Path, users: list[User], protocol: str, buys: tuple[int, ...]
+    config: RunConfig,
+    shards: Path,
+    run: Path,
+    users: list[User],
+    protocol: str,
+    buys: tuple[int, ...],
+    inputs: tuple[int, ...] = (1, 2, 3),
 ) -> None:
-    """Train, and compare validation and evaluation with the model asked for one target after the other."""
+    """Train, and compare validation and evaluation with the model asked for one target after the other.
+
+    Events of other behaviors than `inputs` are no part of a history; without any others all items score 0.
+    """
     train(config, shards, run)
     folder = open_shards(shards)
     behaviors = len(folder.manifest.behaviors)
@@ -320,12 +329,15 @@ def check_run(
 
     @cache
     def query(number: int, stop: int, index: int) -> torch.Tensor:
-        user, window = users[number], slice(max(0, stop - 4), stop)
-        times = list(user.timestamp[window])
+        user = users[number]
+        window = [event for event in range(stop) if user.behavior[event] in inputs][-4:]
+        if not window:
+            return torch.zeros(0)
+        times = [user.timestamp[event] for event in window]
         known = [*times[1:], user.timestamp[index]]
         batch = PackedBatch.from_lists(
-            [user.item[window]],
-            behaviors=[user.behavior[window]],
+            [[user.item[event] for event in window]],
+            behaviors=[[user.behavior[event] for event in window]],
             timestamps=[times],
             query_times=[known if config.model.time == "known" else times],
         )
@@ -334,6 +346,8 @@ def check_run(
             return model(batch)[-1].double()
 
     def score(number: int, stop: int, index: int, item: int) -> float:
+        if not len(query(number, stop, index)):
+            return 0.0
         asked, vector = query(number, stop, index), model.embedding.item.weight[item].detach().double()
         return round(float(asked @ vector / asked.norm() / vector.norm()), 6)
 

@@ -30,6 +30,7 @@ from models.inputs.layout import Sizes
 from models.inputs.layouts import LAYOUTS, make_layout
 from models.inputs.layouts.channels import Channels
 from models.inputs.layouts.event import OneTokenPerEvent
+from models.inputs.layouts.picture import picture
 from models.inputs.tokens import Tokens
 from models.losses import LossConfig, RetrievalLoss
 from models.losses.negatives import NegativeSampler
@@ -400,3 +401,12 @@ def test_a_mask_has_one_window() -> None:
     assert (mask.window, mask.prefix, mask.context) == (4, 1, 2)
     with pytest.raises(ValueError, match="has a window already"):
         mask.within(3, 0)
+
+
+def test_the_question_of_a_repeated_sample_is_its_own() -> None:
+    """Behind the last event of a copy stands the first one of the next copy, not what is asked for."""
+    batch = PackedBatch.from_lists([[2, 3, 2, 3]], behaviors=[[1, 2, 1, 2]])
+    batch = batch.with_values(target_behavior=torch.tensor([2, 2, 2, 2]), position=torch.tensor([0, 1, 3, 4]))
+    layout = make_layout("behavior_first", Sizes(DIM, BEHAVIORS))
+    assert picture(layout, batch) == "b1 i2 b2? i3 b2? i2 b2? i3 b2?"
+    assert layout.tokens(batch).position.tolist() == [0, 1, 2, 3, 4, 7, 8, 9, 10]
