@@ -113,7 +113,7 @@ class DatasetSpec(Config):
     """Item side information: one table, or several with different features or one a domain. Items without a
     row have missing features; rows of items that are not in the log are ignored."""
     users: Annotated[list[FeatureTable], OneOrMany] = []
-    """User side information, under the same rules as `items`. It is stored; no model reads it yet."""
+    """User side information, under the same rules as `items`; `embedding.user_features` reads it."""
     filters: Filters = Filters()
     """Which events, users and items to filter out."""
     max_events: int | None = Field(None, ge=1)

@@ -75,4 +75,5 @@ class Backbone(nn.Module):
             relative_time=RelativeTime(tokens.query_time, tokens.timestamp, tokens.sequences),
             mask=tokens.mask if self.local is None else tokens.mask.within(*self.local),
             rotation=None if self.rope is None else self.rope(tokens.position, x.dtype),
+            attributes=tokens.attributes,
         )

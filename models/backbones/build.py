@@ -10,7 +10,13 @@ from models.backbones.config import BackboneConfig
 
 
 def build_backbone(
-    config: BackboneConfig, *, max_length: int, max_tokens: int | None = None, tokens_per_event: int = 1
+    config: BackboneConfig,
+    *,
+    max_length: int,
+    max_tokens: int | None = None,
+    tokens_per_event: int = 1,
+    attributes: int = 0,
+    attribute_dim: int | None = None,
 ) -> nn.Module:
     """A backbone with fresh weights, drawn from torch's global generator.
 
@@ -20,6 +26,8 @@ def build_backbone(
         max_tokens: most tokens of a sequence (`models.inputs.layout.Layout.max_tokens`), the size of position
             tables; by default as many as events.
         tokens_per_event: how many tokens of a window and a front, which count events, make an event.
+        attributes: how many features queries and keys alone are told of (`Tokens.attributes`).
+        attribute_dim: width of each one's queries and keys per head; by default a quarter of the item's.
 
     Returns:
         A module called as `module(x [tokens, dim], tokens: models.inputs.tokens.Tokens) -> [tokens, dim]`.
@@ -30,7 +38,7 @@ def build_backbone(
     if config.kernel is not None:
         find_kernel(config.kernel, where="model.attention")
     return Backbone(
-        config.block_settings(max_length, max_tokens),
+        config.block_settings(max_length, max_tokens, attributes, attribute_dim),
         blocks=config.blocks,
         final_norm=config.has_final_norm,
         local=_local(config, max_length, tokens_per_event),

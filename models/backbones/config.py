@@ -175,12 +175,20 @@ class BackboneConfig(Config):
         """Name of the attention kernel; None: chosen by its input."""
         return None if self.attention == "auto" else self.attention
 
-    def block_settings(self, max_length: int, max_tokens: int | None = None) -> BlockSettings:
+    def block_settings(
+        self,
+        max_length: int,
+        max_tokens: int | None = None,
+        attributes: int = 0,
+        attribute_dim: int | None = None,
+    ) -> BlockSettings:
         """All settings of a block, none left open.
 
         Args:
             max_length: longest history in events, N.
             max_tokens: most tokens of a sequence; by default as many as events.
+            attributes: features that queries and keys alone are told of (`Tokens.attributes`).
+            attribute_dim: width of each one's per head; by default a quarter of the item's, 4 at least.
         """
         preset = self.preset
         feed_forward = self.feed_forward or preset.feed_forward
@@ -217,6 +225,8 @@ class BackboneConfig(Config):
             output_std=self._output_std(),
             kernel=self.kernel,
             recompute=self.recompute,
+            attributes=attributes,
+            attribute_dim=(attribute_dim or max(4, self.query_dim // 4)) if attributes else 0,
         )
 
     def _published_width(self, feed_forward: FeedForwardKind) -> int:

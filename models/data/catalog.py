@@ -1,4 +1,6 @@
-"""The items of a data set, as models want them: counts and features as tensors, one row an item id."""
+"""The items of a data set, as models want them: counts and features as tensors, one row an item id.
+
+Features of users are of the same kinds (`models.data.side`)."""
 
 from __future__ import annotations
 
@@ -88,18 +90,29 @@ class ItemCatalog:
             train_count = torch.zeros(shards.num_item_ids, dtype=torch.int64)
             counts = table["train_count"].to_numpy().astype(np.int64)
             train_count[shards.first_item :] = torch.from_numpy(counts)
-        features = tuple(_read_feature(entry, table, shards) for entry in shards.manifest.item_features)
+        where = shards.where("items.parquet")
+        features = tuple(
+            read_feature(entry, table, shards.first_item - 1, where)
+            for entry in shards.manifest.item_features
+        )
         return cls(shards.num_item_ids, shards.first_item, train_count, features)
 
 
-def _read_feature(entry: FeatureEntry, table: pa.Table, shards: ShardFolder) -> ItemFeature:
+def read_feature(entry: FeatureEntry, table: pa.Table, unknown: int, where: str) -> ItemFeature:
+    """A feature of items, or of whatever else a table has a row each of.
+
+    Args:
+        entry: the feature, as the manifest has it.
+        table: a row a known item.
+        unknown: ids of unknown items, whose values are missing; known ones follow, and 0 is padding.
+        where: the table, for the error.
+
+    Raises:
+        UserError: the table lacks the feature, or it is of a kind that is not known.
+    """
     if entry.name not in table.column_names:
-        where = shards.where("items.parquet")
-        raise UserError(
-            f"the item table has no column '{entry.name}'", where=where, fix="prepare the data again"
-        )
+        raise UserError(f"the table has no column '{entry.name}'", where=where, fix="prepare the data again")
     column = table[entry.name].combine_chunks()
-    unknown = shards.first_item - 1
     if entry.kind == "numeric":
         return _numeric(entry.name, column, unknown)
     size = entry.vocabulary_size or 0
@@ -110,9 +123,7 @@ def _read_feature(entry: FeatureEntry, table: pa.Table, shards: ShardFolder) -> 
     if entry.kind == "multi_categorical":
         return _multi_categorical(entry.name, size, column, unknown)
     raise UserError(
-        f"unknown kind '{entry.kind}' of item feature '{entry.name}'",
-        where=shards.where(),
-        fix="update lrm-kit",
+        f"unknown kind '{entry.kind}' of feature '{entry.name}'", where=where, fix="update lrm-kit"
     )
 
 

@@ -50,7 +50,10 @@ def dataset_of(shards: ShardFolder) -> dict[str, Any]:
             "split": [manifest.split["kind"], evaluated_targets(manifest.split)],
             "domains": manifest.domains,
             "items": content_digest(_keys(shards.items())),
-            "features": [_feature(shards, entry, entry.vocabulary_size) for entry in manifest.item_features],
+            **{
+                kind: [_feature(shards, key, entry, entry.vocabulary_size) for key, entry in entries.items()]
+                for kind, entries in features_by_kind(shards).items()
+            },
         },
     }
 
@@ -95,7 +98,11 @@ def _vocabularies_differ(before: Mapping[str, Any], known: int, shards: ShardFol
         found.append(f"{known:,} items, here {shards.num_items:,}")
     elif content_digest(_keys(shards.items()).slice(0, known)) != before.get("items"):
         found.append("items with other indices")
-    return found + _features_differ(before.get("features"), shards)
+    for kind, entries in features_by_kind(shards).items():
+        if kind in before or kind == "features":  # those of users and events came later
+            of = kind.removesuffix("_features") if kind != "features" else "item"
+            found += _features_differ(of, before.get(kind), entries, shards)
+    return found
 
 
 @dataclass(frozen=True)
@@ -107,7 +114,8 @@ class RowMaps:
     behaviors: Tensor
     """[behaviors + 1] int64."""
     features: dict[str, Tensor]
-    """[vocabulary size] int64 by the name of the feature."""
+    """[vocabulary size] int64 by the name of the feature: of items its own, else `user.<name>` or
+    `event.<name>`."""
     former_behaviors: int = 0
     """How many behaviors the other data set has."""
 
@@ -134,13 +142,19 @@ class RowMaps:
         """From the data set that a run remembers to a later version of it: what there was stays in place."""
         if dataset.get("digest") == dataset_digest(shards):
             dataset = dataset_of(shards)  # earlier versions of lrm-kit remembered less
-        sizes = {name: size for name, _, size, _ in dataset.get("vocabulary", {}).get("features", ())}
+        known, kinds = dataset.get("vocabulary", {}), features_by_kind(shards)
+        sizes = {
+            key: size
+            for kind, entries in kinds.items()
+            for key, (_, _, size, _) in zip(entries, known.get(kind, ()), strict=False)
+        }
         return cls(
             _kept(int(dataset["item_ids"]), shards.num_item_ids),
             _kept(int(dataset["behaviors"]) + 1, len(shards.manifest.behaviors) + 1),
             {
-                entry.name: _kept(sizes.get(entry.name, size), size)
-                for entry in shards.manifest.item_features
+                key: _kept(sizes.get(key, size), size)
+                for entries in kinds.values()
+                for key, entry in entries.items()
                 if (size := entry.vocabulary_size) is not None
             },
             int(dataset["behaviors"]),
@@ -149,7 +163,7 @@ class RowMaps:
     @classmethod
     def between(cls, old: ShardFolder, new: ShardFolder) -> RowMaps:
         """From any data set to any other, by ids of items, names of behaviors, values of features."""
-        before = {entry.name: entry for entry in old.manifest.item_features}
+        before = {key: entry for entries in features_by_kind(old).values() for key, entry in entries.items()}
         items = torch.cat(
             [
                 _kept(old.first_item, new.first_item),
@@ -161,12 +175,23 @@ class RowMaps:
             items,
             torch.cat([torch.zeros(1, dtype=torch.int64), _found(behaviors[1], behaviors[0], 1)]),
             {
-                entry.name: _values(before[entry.name], entry, old, new)
-                for entry in new.manifest.item_features
-                if entry.name in before and entry.vocabulary_size is not None
+                key: _values(key, before[key], entry, old, new)
+                for entries in features_by_kind(new).values()
+                for key, entry in entries.items()
+                if key in before and entry.vocabulary_size is not None
             },
             len(old.manifest.behaviors),
         )
+
+
+def features_by_kind(shards: ShardFolder) -> dict[str, dict[str, FeatureEntry]]:
+    """Features of items (`features`), users and events, by the name that vocabularies and `RowMaps` know."""
+    manifest = shards.manifest
+    return {
+        "features": {entry.name: entry for entry in manifest.item_features},
+        "user_features": {f"user.{entry.name}": entry for entry in manifest.user_features},
+        "event_features": {f"event.{entry.name}": entry for entry in manifest.event_features},
+    }
 
 
 def _unlike(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -177,30 +202,31 @@ def _keys(table: pa.Table) -> pa.Table:
     return table.select([name for name in ("domain", "id") if name in table.column_names])
 
 
-def _feature(shards: ShardFolder, entry: FeatureEntry, size: int | None) -> list[Any]:
+def _feature(shards: ShardFolder, key: str, entry: FeatureEntry, size: int | None) -> list[Any]:
     """Name, how it is stored and encoded, size, and a digest of the values that the first ids stand for."""
     meaning: Any = [entry.hash_size, entry.boundaries]
-    if _has_vocabulary(shards, entry) and size is not None:
-        table = shards.vocabulary(entry.name)
+    if _has_vocabulary(shards, key) and size is not None:
+        table = shards.vocabulary(key)
         names = [name for name in ("index", "domain", "value") if name in table.column_names]
         meaning = content_digest(table.select(names).filter(pc.less(table["index"], size)))
     return [entry.name, [entry.kind, entry.encoding], size, meaning]
 
 
-def _has_vocabulary(shards: ShardFolder, entry: FeatureEntry) -> bool:
-    name = f"{VOCABULARY}/{entry.name}.parquet"
+def _has_vocabulary(shards: ShardFolder, key: str) -> bool:
+    name = f"{VOCABULARY}/{key}.parquet"
     return any(logical(file.path) == name for file in shards.manifest.files)
 
 
-def _features_differ(before: Any, shards: ShardFolder) -> list[str]:
-    entries = {entry.name: entry for entry in shards.manifest.item_features}
-    if list(entries) != [record[0] for record in before or ()]:
-        return ["other item features"]
+def _features_differ(
+    of: str, before: Any, entries: Mapping[str, FeatureEntry], shards: ShardFolder
+) -> list[str]:
+    if [entry.name for entry in entries.values()] != [record[0] for record in before or ()]:
+        return [f"other {of} features"]
     return [
-        f"feature '{record[0]}' has other values"
-        for record in before or ()
-        if _feature(shards, entries[record[0]], record[2]) != list(record)
-        or (entries[record[0]].vocabulary_size or 0) < (record[2] or 0)
+        f"feature '{key}' has other values"
+        for (key, entry), record in zip(entries.items(), before or (), strict=True)
+        if _feature(shards, key, entry, record[2]) != list(record)
+        or (entry.vocabulary_size or 0) < (record[2] or 0)
     ]
 
 
@@ -226,15 +252,15 @@ def _names(shards: ShardFolder, table: pa.Table, column: str) -> pa.Array:
     return pc.binary_join_element_wise(domains, names, "\x1f")
 
 
-def _values(before: FeatureEntry, now: FeatureEntry, old: ShardFolder, new: ShardFolder) -> Tensor:
+def _values(key: str, before: FeatureEntry, now: FeatureEntry, old: ShardFolder, new: ShardFolder) -> Tensor:
     """[vocabulary size] of a feature that both data sets have."""
     size, former = now.vocabulary_size or 0, before.vocabulary_size or 0
     if (before.kind, before.encoding) != (now.kind, now.encoding):
         return torch.full((size,), NEW)
-    if not (_has_vocabulary(old, before) and _has_vocabulary(new, now)):
+    if not (_has_vocabulary(old, key) and _has_vocabulary(new, key)):
         same = (before.hash_size, before.boundaries) == (now.hash_size, now.boundaries)
         return _kept(former if same else 2, size)
-    tables = old.vocabulary(before.name), new.vocabulary(now.name)
+    tables = old.vocabulary(key), new.vocabulary(key)
     rows = torch.full((size,), NEW)
     if not len(tables[1]):
         return _kept(min(former, size), size)

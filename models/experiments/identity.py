@@ -31,6 +31,12 @@ CAME_LATER: dict[str, Any] = {
     "model.attention_global": 0,
     "loader.part": "train",
     "train.stop_after_epochs": None,
+    "embedding.features_on": "both",
+    "embedding.item_features": "all",
+    "embedding.event_features": [],
+    "embedding.user_features": [],
+    "embedding.id_dropout": None,
+    "embedding.attribute_dim": None,
 }
 """Settings that earlier records know nothing of, and the value that stands for how runs were made before."""
 

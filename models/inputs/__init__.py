@@ -3,7 +3,8 @@
 In: a `PackedBatch` and the `ItemCatalog`. Out: `[tokens, dim]` vectors; where tokens stand, when they ask and
 what they may see (`tokens.Tokens`); and the vectors of items, which candidates are scored by.
 
-- `item_features`, `fusion`: one vector an item feature, and item vectors with their features.
+- `item_features`, `event_features`: one vector an item or event and feature.
+- `fusion`, `tower`: item vectors with their features.
 - `layout`: which tokens an event becomes (`Layout`); `layouts`: those there are (`LAYOUTS`).
 - `embedding`: events to vectors, put together.
 

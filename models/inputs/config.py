@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from behavior.config import Config
+
+FeatureChoice = Literal["all"] | list[str]
+"""Which features count: all that the data set has, or those of these names."""
 
 
 class EmbeddingConfig(Config):
@@ -26,9 +29,42 @@ class EmbeddingConfig(Config):
         description="embedding of the behavior to predict: none, or add it to the query's token, in training "
         "and evaluation alike",
     )
-    features: Literal["none", "add", "mean"] = Field(
+    features: Literal["none", "add", "mean", "concat", "gated", "attention_only", "tower"] = Field(
         "none",
-        description="item feature embeddings: none, add them to the item embedding, or take the mean of all",
+        description="fusion of item features: none; add their embeddings to the item's; mean of all; concat: "
+        "an MLP over all side by side; gated: a sigmoid gate each; attention_only: in queries and keys, not "
+        "in values (DIF-SR); tower: an MLP over the features, also for items never seen in training",
+    )
+    features_on: Literal["both", "input"] = Field(
+        "both",
+        description="whether features are part of the input and of the item vectors that are scored, or of "
+        "the input alone; attention_only always scores by ids alone",
+    )
+    item_features: FeatureChoice = Field(
+        "all", description="item features that count, by name; all: every one the data set has"
+    )
+    event_features: FeatureChoice = Field(
+        [],
+        description="features of events, by name, that are added to the event's vector (attention_only: are "
+        "in its queries and keys), never those of the event to predict; all: every one",
+    )
+    user_features: FeatureChoice = Field(
+        [],
+        description="features of users, by name, each a token of context in front of the sequence; all: "
+        "every one",
+    )
+    id_dropout: float | None = Field(
+        None,
+        ge=0.0,
+        le=1.0,
+        description="tower: share of look-ups in training that see an item as one never seen before, without "
+        "its id; 1: there are no ids at all; empty: 0.2",
+    )
+    attribute_dim: int | None = Field(
+        None,
+        ge=1,
+        description="attention_only: width of each feature's queries and keys per head; empty: a quarter of "
+        "the item's, 4 at least",
     )
     max_feature_values: int | None = Field(
         None,
@@ -36,3 +72,22 @@ class EmbeddingConfig(Config):
         description="most values that are embedded of an item's multi-valued feature, such as the words of a "
         "text: the first ones; null: all",
     )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> EmbeddingConfig:
+        if self.id_dropout is not None and self.features != "tower":
+            raise ValueError("id_dropout is of an item tower: set features to tower, or leave id_dropout out")
+        if self.attribute_dim is not None and self.features != "attention_only":
+            raise ValueError("attribute_dim is of features attention_only: leave attribute_dim out")
+        if self.features == "none" and self.item_features != "all":
+            raise ValueError("item_features are named, and features is none: say how they are fused")
+        if self.features_on == "input" and self.features == "tower":
+            raise ValueError(
+                "an item tower is for scoring items by features, and features_on is input: set it to both"
+            )
+        return self
+
+    @property
+    def tower_dropout(self) -> float:
+        """`id_dropout`, with its default."""
+        return 0.2 if self.id_dropout is None else self.id_dropout

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -13,15 +15,23 @@ from models.data.batch import PackedBatch
 from models.data.catalog import ItemCatalog
 from models.data.columns import Columns
 from models.data.declared import CORE
-from models.distributed.tables import MakeItemTable, WholeTable
+from models.data.side import SideInformation, choose
+from models.data.versions import RowMaps
+from models.distributed.tables import ItemTable, MakeItemTable, WholeTable
 from models.inputs.config import EmbeddingConfig
-from models.inputs.fusion import FeatureFusion
-from models.inputs.layout import Sizes
+from models.inputs.event_features import EventFeatures
+from models.inputs.fusion import FUSIONS
+from models.inputs.item_features import FeatureEmbeddings
+from models.inputs.layout import Layout, Sizes
 from models.inputs.layouts import make_layout
+from models.inputs.layouts.user_context import WithUserContext
 from models.inputs.tokens import Tokens
+from models.inputs.tower import Tower
 from models.layers.dropout import Dropout
 from models.layers.initialization import INIT_STD, init_embedding, init_truncated
 from models.layers.roles import Role
+
+NO_SIDE = SideInformation()
 
 
 class InputEmbedding(nn.Module):
@@ -42,10 +52,11 @@ class InputEmbedding(nn.Module):
         scale_items: whether item vectors are multiplied by `sqrt(dim)`. Where not, as in GPT, positions are
             as small as items at first.
         make_items: makes the item table, of the number of item ids and a width.
+        side: the features of users and events that `config` names.
 
     Raises:
-        UserError: item features are asked for and there are none; or the layout is not known, or does not fit
-            the data or the other settings.
+        UserError: features are asked for that there are not; or the layout is not known, or does not fit the
+            data or the other settings.
     """
 
     parameter_roles = {"position": Role.EMBEDDING}
@@ -62,33 +73,46 @@ class InputEmbedding(nn.Module):
         learned_positions: bool = True,
         scale_items: bool = True,
         make_items: MakeItemTable = WholeTable,
+        side: SideInformation = NO_SIDE,
     ) -> None:
         super().__init__()
-        if config.features != "none" and not catalog.features:
-            raise UserError(
-                "the data set has no item features to embed",
-                where=f"embedding.features = {config.features}",
-                fix="--set embedding.features=none, or prepare the data with an item table",
-            )
+        _check_side(config, side)
+        features = choose(catalog.features, config.item_features, "item") if config.features != "none" else []
         self.config = config
         self.scale = math.sqrt(dim) if scale_items else 1.0
-        self.layout = make_layout(config.layout, Sizes(dim, num_behaviors))
+        self.layout: Layout = make_layout(config.layout, Sizes(dim, num_behaviors))
         needed = self.layout.vectors
         _check_behaviors(config, needed)
-        self.item = make_items(catalog.num_item_ids, dim)
-        self.features = (
-            FeatureFusion((), dim, "add")
-            if config.features == "none"
-            else FeatureFusion(catalog.features, dim, config.features, config.max_feature_values)
-        )
+        self.item = self._item_table(make_items, catalog.num_item_ids, dim)
+        self.features = FeatureEmbeddings(features, dim, config.max_feature_values)
+        self.fusion = FUSIONS[config.features](config, catalog, len(features), dim)
+        self.scores_ids = config.features == "attention_only" or config.features_on == "input"
+        """Whether item vectors of scoring are ids alone."""
         has_behavior = config.behaviors == "add" or not needed.isdisjoint({"behavior", "next_behavior"})
         asks_behavior = config.query_behavior == "add" or "query_behavior" in needed
         self.behavior = _behavior_table(num_behaviors, dim) if has_behavior else None
         self.query_behavior = _behavior_table(num_behaviors, dim) if asks_behavior else None
         position_std = math.sqrt(1.0 / dim) if scale_items else INIT_STD
+        self.events = EventFeatures(side.events, dim)
+        if side.users:
+            self.layout = WithUserContext(self.layout, side.users, dim, config.max_feature_values)
         positions = self.layout.max_tokens(max_length)
         self.position = _position_table(positions, dim, position_std) if learned_positions else None
         self.dropout = Dropout(dropout)
+
+    def _item_table(self, make_items: MakeItemTable, count: int, dim: int) -> ItemTable:
+        """The table of items; where a tower goes without ids, zeros that are never trained."""
+        if self.config.features != "tower" or self.config.tower_dropout < 1.0:
+            return make_items(count, dim)
+        table = make_items(count, 1)
+        if table.is_divided:
+            raise UserError(
+                "an item tower without ids has no item table to divide",
+                where="train.item_table = sharded",
+                fix="set train.item_table=replicated, or embedding.id_dropout below 1",
+            )
+        nn.init.zeros_(table.weight).requires_grad_(False)
+        return table
 
     def forward(self, batch: PackedBatch) -> tuple[Tensor, Tokens]:
         """[tokens, dim] token vectors, and what the backbone is told of them."""
@@ -97,11 +121,33 @@ class InputEmbedding(nn.Module):
         if self.position is not None:
             # Not `position[...]`, whose gradient depends on the order of threads.
             x = x + F.embedding(tokens.position, self.position)
+        if self.num_attributes:
+            tokens = replace(tokens, attributes=self.attributes(batch, tokens))
         return self.dropout(x), tokens
+
+    def grown(self, maps: RowMaps) -> Iterator[tuple[Tensor, Tensor]]:
+        """Tables with a row an item, a behavior or a value of a feature, and their rows out of `maps`."""
+        yield self.item.weight, maps.items
+        if isinstance(self.fusion, Tower) and self.fusion.has_ids:
+            yield self.fusion.trained, maps.items
+        for table in (self.behavior, self.query_behavior):
+            if table is not None:
+                yield table.weight, maps.behaviors
+        kinds: list[tuple[str, FeatureEmbeddings | EventFeatures]] = [
+            ("", self.features),
+            ("event.", self.events),
+        ]
+        if isinstance(self.layout, WithUserContext):
+            kinds.append(("user.", self.layout.users))
+        for prefix, features in kinds:
+            for feature, name in zip(features, features.names, strict=True):
+                rows, own = maps.features.get(f"{prefix}{name}"), getattr(feature, "table", None)
+                if rows is not None and isinstance(own, nn.Embedding | nn.EmbeddingBag):
+                    yield own.weight, rows
 
     def event_vectors(self, batch: PackedBatch) -> dict[str, Tensor]:
         """[events, dim] each: `item`, and what there is of `behavior`, `next_behavior`, `query_behavior`."""
-        vectors = {"item": self.item_vectors(batch.item)}
+        vectors = {"item": self.input_vectors(batch)}
         if self.behavior is not None:
             vectors["behavior"] = self.behavior(batch.behavior)
             if "next_behavior" in self.layout.vectors:
@@ -120,18 +166,55 @@ class InputEmbedding(nn.Module):
     def columns(self) -> Columns:
         """Columns of the batch that are read."""
         read = {"item": True, "behavior": self.behavior is not None, "target_behavior": self.is_told_behavior}
-        return Columns.merged(CORE.select(*(name for name in read if read[name])), self.layout.columns)
+        own = CORE.select(*(name for name in read if read[name]))
+        return Columns.merged(own, self.layout.columns, self.events.columns)
+
+    @property
+    def num_attributes(self) -> int:
+        """Features of an event that go into queries and keys alone."""
+        return len(self.features) + len(self.events) if self.config.features == "attention_only" else 0
+
+    def attributes(self, batch: PackedBatch, tokens: Tokens) -> tuple[Tensor, ...]:
+        """[tokens, dim] each: what queries and keys are told of the features of a token's event (DIF-SR).
+
+        They are scaled as items are. Of tokens that hold no item, zeros.
+        """
+        vectors = [vectors * self.scale for vectors in (*self.features(batch.item), *self.events(batch))]
+        return tuple(tokens.of_items(each) for each in vectors)
+
+    def input_vectors(self, batch: PackedBatch) -> Tensor:
+        """[events, dim] of the items of events, with their features and those of the events themselves."""
+        if self.config.features == "attention_only":
+            return self.item(batch.item)
+        vectors: Tensor = self.fusion(self.item(batch.item), self.features(batch.item), batch.item)
+        for feature in self.events(batch):
+            vectors = vectors + feature
+        return vectors
 
     def item_vectors(self, ids: Tensor | None = None) -> Tensor:
-        """[n, dim] vectors of items, features included: the same for input and for scoring.
+        """[n, dim] vectors of items that queries are scored against: with features, where `config` says so.
 
         Args:
             ids: [n] int64 item ids; by default those whose rows this process has (`ItemTable.own_ids`): all,
                 from 0 on, where the table is whole.
         """
-        if ids is None:
-            return self.features(self.item.own_rows(), self.item.own_ids)
-        return self.features(self.item(ids), ids)
+        items = self.item.own_rows() if ids is None else self.item(ids)
+        if self.scores_ids:
+            return items
+        ids = self.item.own_ids if ids is None else ids
+        vectors: Tensor = self.fusion(items, self.features(ids), ids)
+        return vectors
+
+
+def _check_side(config: EmbeddingConfig, side: SideInformation) -> None:
+    """Raise UserError where features are named and not given: then the task is not made for them."""
+    for name, given in (("user_features", side.users), ("event_features", side.events)):
+        if getattr(config, name) and not given:
+            raise UserError(
+                f"this task gives its model no {name.replace('_', ' ')}",
+                where=f"embedding.{name}",
+                fix="pass side=side_information(settings, shards) of models.tasks.parts, or leave it out",
+            )
 
 
 def _check_behaviors(config: EmbeddingConfig, needed: frozenset[str]) -> None:

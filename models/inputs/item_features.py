@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from torch import Tensor, nn
 
 from models.data.catalog import CategoricalFeature, ItemFeature, MultiCategoricalFeature, NumericFeature
@@ -56,3 +58,22 @@ def embed_feature(feature: ItemFeature, dim: int, max_values: int | None = None)
     if isinstance(feature, MultiCategoricalFeature):
         return MultiCategoricalEmbedding(feature, dim, max_values)
     return NumericEmbedding(feature, dim)
+
+
+class FeatureEmbeddings(nn.ModuleList):
+    """The embeddings of features of items, or of users: one vector an item and feature.
+
+    Args:
+        features: of the catalog.
+        dim: width of all embeddings.
+        max_values: of an item's values of a feature, such as the words of a text, how many count; None: all.
+    """
+
+    def __init__(self, features: Iterable[ItemFeature], dim: int, max_values: int | None = None) -> None:
+        features = tuple(features)
+        super().__init__(embed_feature(feature, dim, max_values) for feature in features)
+        self.names = [feature.name for feature in features]
+
+    def forward(self, ids: Tensor) -> list[Tensor]:
+        """[n, dim] vectors of each feature, of [n] int64 item ids."""
+        return [embed(ids) for embed in self]

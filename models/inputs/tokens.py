@@ -34,6 +34,18 @@ class Tokens:
     asking_behavior: Tensor | None = None
     """[events] int64: index of the token of each event that predicts the next behavior, where the query is
     told it; None: the query."""
+    items: Tensor | None = None
+    """[events] int64: index of the token that holds each event's item, no two the same; None: the query."""
+    attributes: tuple[Tensor, ...] = ()
+    """[tokens, dim] each: features of events that queries and keys are told of, and values are not
+    (`embedding.features = attention_only`)."""
+
+    def of_items(self, values: Tensor) -> Tensor:
+        """[tokens, ...] of [events, ...]: the values of events at the tokens of their items, else zeros."""
+        place = self.asking if self.items is None else self.items
+        if place is None:
+            return values
+        return values.new_zeros(len(self.position), *values.shape[1:]).index_copy(0, place, values)
 
     def queries(self, outputs: Tensor) -> Tensor:
         """[events, dim] of [tokens, dim]: the output of each event's query token."""

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.attention import attention
+from models.layers.attributes import AttributeProjections
 from models.layers.context import SequenceContext
 from models.layers.dropout import Dropout
 from models.layers.initialization import init_linear
@@ -25,6 +26,9 @@ class AttentionLayer(nn.Module):
     That is HSTU (arXiv 2402.17152, eqs. 1 to 3); settings leave parts out or change them. With channels
     (FuXi-alpha, arXiv 2502.03036) the bias is not added to the scores: position and time each have attention
     over the same values whose weights are the bias itself, and the results stand side by side.
+
+    With attributes (DIF-SR, arXiv 2204.11046) features of an event have queries and keys of their own, by
+    `models.layers.attributes`; scores are the sum of the item's and theirs, values are of the item alone.
     """
 
     def __init__(self, settings: BlockSettings) -> None:
@@ -45,6 +49,7 @@ class AttentionLayer(nn.Module):
             if settings.output_projection
             else nn.Identity()
         )
+        self.attributes = AttributeProjections(settings) if settings.attributes else None
         # After all parts are made: the order of random numbers is part of what a seed means.
         if isinstance(self.f1, FusedProjections):
             self.f1.draw()
@@ -58,6 +63,11 @@ class AttentionLayer(nn.Module):
         entered, projected = self.project(x)
         gate, (value, query, key) = self.split([self.activate(part) for part in projected])
         query, key = self.shape(query, context.rotation), self.shape(key, context.rotation)
+        if self.attributes is not None:
+            query, key = (
+                self.widen(part, more)
+                for part, more in zip((query, key), self.attributes(context), strict=True)
+            )
         attended = self.attend(query, key, self.shape(value), context)
         return self.residual.leave(x, entered, self.combine(attended, gate))
 
@@ -96,9 +106,23 @@ class AttentionLayer(nn.Module):
         part = part.unflatten(-1, (self.settings.heads, -1))
         return part if rotation is None else rotate(part, rotation)
 
-    def activate_and_shape(self, part: Tensor, rotation: Rotation | None = None) -> Tensor:
-        """Both."""
-        return self.shape(self.activate(part), rotation)
+    def widen(self, part: Tensor, attributes: Tensor) -> Tensor:
+        """[tokens, heads, width + more] queries or keys of the item, and next to them those of its features.
+
+        One dot product of both is the sum of the items' and the features' scores.
+
+        Args:
+            part: [tokens, heads, width], ready.
+            attributes: [tokens, heads, more], as they are projected; no position turns them.
+        """
+        return torch.cat([part, self.activate(attributes).to(part.dtype)], dim=-1)
+
+    def activate_and_shape(
+        self, part: Tensor, rotation: Rotation | None = None, attributes: Tensor | None = None
+    ) -> Tensor:
+        """All of it."""
+        shaped = self.shape(self.activate(part), rotation)
+        return shaped if attributes is None else self.widen(shaped, attributes)
 
     # A kernel of its own, chosen by lengths that a compiled graph must not depend on.
     @torch.compiler.disable
@@ -129,8 +153,10 @@ class AttentionLayer(nn.Module):
     ) -> Tensor:
         """The same of projections before SiLU and rotation, both of which the backward pass recomputes."""
         ingredients = Ingredients()
+        more = (None, None) if self.attributes is None else self.attributes(context)
         query, key = (
-            ingredients.make(self.activate_and_shape, part, context.rotation) for part in (query, key)
+            ingredients.make(self.activate_and_shape, part, context.rotation, attributes)
+            for part, attributes in zip((query, key), more, strict=True)
         )
         value = ingredients.make(self.activate_and_shape, value)
         with ingredients.saving():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from models.attention import Mask, RelativeTime, Sequences
 from models.layers.rope import Rotation
 
@@ -19,3 +21,5 @@ class SequenceContext:
     mask: Mask
     rotation: Rotation | None = None
     """RoPE of queries and keys, where the backbone has it."""
+    attributes: tuple[Tensor, ...] = ()
+    """[tokens, dim] each: what queries and keys alone are told of, the same in all blocks."""

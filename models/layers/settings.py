@@ -72,6 +72,10 @@ class BlockSettings:
     kernel: str | None
     """Attention kernel by name; None: the first that supports the input."""
     recompute: RecomputeMode
+    attributes: int = 0
+    """Features that queries and keys are told of apart from the item (DIF-SR)."""
+    attribute_dim: int = 0
+    """Width of each one's queries and keys per head."""
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -81,6 +85,11 @@ class BlockSettings:
         """Attention outputs that are concatenated."""
         parts = {"both": 2, "position": 1, "time": 1, "decay": 1}
         return 1 + parts.get(self.bias, 0) if self.channels else 1
+
+    @property
+    def compared_dim(self) -> int:
+        """Width of queries and keys per head as attention has them, with those of features."""
+        return self.query_dim + self.attributes * self.attribute_dim
 
     @property
     def attended_dim(self) -> int:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -14,6 +14,8 @@ from torch import Tensor
 from behavior.errors import UserError
 from behavior.shards.folder import ShardFolder
 from models.config import RunConfig
+from models.data.catalog import MISSING
+from models.data.columns import Columns
 from models.data.declared import CORE
 from models.data.decode import SequenceDecoder
 from models.data.kept import kept_behaviors
@@ -40,6 +42,11 @@ class History:
     """The behavior to predict, for models that are told; None for the first target behavior."""
     next_timestamp: int | None = None
     """When it happens, for models with `model.time=known`; None for the time of the last event."""
+    features: Mapping[str, Sequence[float]] | None = None
+    """[events] values of features of events, by name, for models that are told; left out: missing."""
+    user: int | None = None
+    """Row number of the user's sequence in the data set, for models that are told features of users; None:
+    all are missing."""
 
 
 def score_histories(
@@ -48,7 +55,7 @@ def score_histories(
     """[histories, known items] float32, on the CPU; see `models.serving.load.TrainedModel.score`."""
     if not histories:
         return torch.empty(0, shards.num_items)
-    data = _as_sequences(histories, shards)
+    data = _as_sequences(histories, shards, module.embedding.columns)
     _check_inputs(data, config, shards)
     score, size = model_scorer(module, config.model), config.evaluation.batch_size
     targets = Targets(np.arange(len(histories)), data.offsets[1:] - 1, data.offsets[1:] - 1)
@@ -69,17 +76,44 @@ def _check_inputs(data: SequenceData, config: RunConfig, shards: ShardFolder) ->
             raise _wrong(number, f"has no event that is an input: {names}", "rank by popularity instead")
 
 
-def _as_sequences(histories: Sequence[History], shards: ShardFolder) -> SequenceData:
+def _as_sequences(histories: Sequence[History], shards: ShardFolder, columns: Columns) -> SequenceData:
     """The histories as rows of a sequence file, each with one more event: the one that is to be predicted."""
     target = shards.manifest.target_ids[0]
     rows = [_row(number, history, target, shards) for number, history in enumerate(histories)]
-    columns = {name: [row[name] for row in rows] for name in rows[0]}
-    lengths = [len(items) for items in columns["item"]]
+    rows_of = {name: [row[name] for row in rows] for name in rows[0]}
+    lengths = [len(items) for items in rows_of["item"]]
     types = {"item": pa.int32(), "behavior": pa.int8(), "timestamp": pa.int64()}
-    lists = {name: pa.array(values, pa.list_(types[name])) for name, values in columns.items()}
+    lists = {name: pa.array(values, pa.list_(types[name])) for name, values in rows_of.items()}
     ends = pa.array(lengths, pa.int32())
-    table = pa.table({**lists, "train_end": ends, "valid_end": ends})
-    return SequenceDecoder(shards, CORE).decode(table, 0)
+    decoder = SequenceDecoder(shards, Columns.merged(CORE, columns))
+    more = _of_events(histories, decoder, shards)
+    table = pa.table({**lists, **more, "train_end": ends, "valid_end": ends})
+    row = np.array([-1 if history.user is None else history.user for history in histories], np.int64)
+    return replace(decoder.decode(table, 0), row=row)
+
+
+def _of_events(
+    histories: Sequence[History], decoder: SequenceDecoder, shards: ShardFolder
+) -> dict[str, pa.Array]:
+    """Other columns of events that the model reads: as they are given, else missing."""
+    kinds = {entry.name: entry.kind for entry in shards.manifest.event_features}
+    found = {}
+    for column in decoder.stored:
+        if column.name in ("item", "behavior", "timestamp"):
+            continue
+        rows = []
+        for number, history in enumerate(histories):
+            values = (history.features or {}).get(column.name)
+            if values is None and column.name not in kinds:
+                raise _wrong(number, f"has no '{column.name}'", "the model reads it: give it among features")
+            missing = MISSING if kinds.get(column.name) == "categorical" else float("nan")
+            values = [missing] * len(history.items) if values is None else list(values)
+            if len(values) != len(history.items):
+                what = f"has {len(history.items)} items and {len(values)} of '{column.name}'"
+                raise _wrong(number, what, "one an event")
+            rows.append([*values, values[-1]])  # what the target has is never looked at
+        found[column.name] = pa.array(rows, pa.list_(pa.from_numpy_dtype(column.dtype)))
+    return found
 
 
 def _row(number: int, history: History, target: int, shards: ShardFolder) -> dict[str, list[int]]:
@@ -98,10 +132,17 @@ def _row(number: int, history: History, target: int, shards: ShardFolder) -> dic
     for name, values in row.items():
         if len(values) != len(items) + 1:
             raise _wrong(number, f"has {len(items)} items and {len(values) - 1} of '{name}'", "one an event")
+    if history.user is not None and not 0 <= history.user < shards.manifest.counts.users:
+        raise _wrong(
+            number, f"is of user {history.user}, and there are {shards.manifest.counts.users}", _USERS
+        )
     for name, end in (("item", shards.num_item_ids), ("behavior", len(shards.manifest.behaviors) + 1)):
         if not all(1 <= value < end for value in row[name]):
             raise _wrong(number, f"has a value of '{name}' outside 1 to {end - 1}", "see items.parquet")
     return row
+
+
+_USERS = "name the row of the user's sequence, from 0, or None for a user that is not in the data set"
 
 
 def _wrong(number: int, what: str, fix: str) -> UserError:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from torch import nn
 
+from models.layers.attention_layer import AttentionLayer
 from models.tasks.config import ModelConfig
 
 FORWARD_AND_BACKWARD = 3.0
@@ -62,8 +63,9 @@ def backbone_flops(model: nn.Module, config: ModelConfig, *, position: float) ->
     """
     matrices = sum(part.weight.numel() for part in model.modules() if isinstance(part, nn.Linear))
     # Scores and their product with the values, each 2 * width a pair, and length^2 / 2 pairs.
-    settings = config.block_settings(config.max_length)
-    attention = float(settings.heads * (settings.query_dim + settings.num_channels * settings.value_dim))
+    layers = [part.settings for part in model.modules() if isinstance(part, AttentionLayer)]
+    settings = layers[0] if layers else config.block_settings(config.max_length)
+    attention = float(settings.heads * (settings.compared_dim + settings.num_channels * settings.value_dim))
     return TrainingFlops(
         token=FORWARD_AND_BACKWARD * 2.0 * matrices,
         squared_length=_ATTENTION_FORWARD_AND_BACKWARD * config.blocks * attention,

@@ -11,8 +11,9 @@ from models.data.catalog import ItemCatalog
 from models.data.loading import ShardSource
 from models.data.loading.inputs import inputs_of
 from models.data.loading.part import count_items, part_of
+from models.data.side import SideInformation
 from models.distributed.tables import MakeItemTable, WholeTable
-from models.inputs.embedding import InputEmbedding
+from models.inputs.embedding import NO_SIDE, InputEmbedding
 from models.tasks.config import TaskSettings
 
 
@@ -39,6 +40,7 @@ def embedding_and_backbone(
     num_behaviors: int,
     has_time: bool,
     make_items: MakeItemTable = WholeTable,
+    side: SideInformation = NO_SIDE,
 ) -> tuple[InputEmbedding, nn.Module]:
     """Both with fresh weights, on the CPU; every setting of `model` and `embedding` is followed.
 
@@ -52,6 +54,7 @@ def embedding_and_backbone(
         num_behaviors: ids 1..num_behaviors.
         has_time: whether events have timestamps.
         make_items: makes the table of items, of the number of item ids and a width.
+        side: the features of users and events that settings name (`side_information`).
 
     Raises:
         UserError: a time bias on data without time, or a setting that does not fit the data.
@@ -68,6 +71,7 @@ def embedding_and_backbone(
         learned_positions=model.has_learned_positions,
         scale_items=model.scales_input,
         make_items=make_items,
+        side=side,
     )
     max_tokens = embedding.layout.max_tokens(model.max_length)
     backbone = build_backbone(
@@ -76,5 +80,17 @@ def embedding_and_backbone(
         max_tokens=max_tokens,
         # Tokens of context stand in front of any number of events.
         tokens_per_event=max(embedding.layout.max_tokens(model.max_length + 1) - max_tokens, 1),
+        attributes=embedding.num_attributes,
+        attribute_dim=settings.embedding.attribute_dim,
     )
     return embedding, backbone
+
+
+def side_information(settings: TaskSettings, shards: ShardFolder) -> SideInformation:
+    """The features of users and events that the settings name.
+
+    Raises:
+        UserError: the data set lacks one.
+    """
+    embedding = settings.embedding
+    return SideInformation.from_shards(shards, users=embedding.user_features, events=embedding.event_features)

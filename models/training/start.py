@@ -8,7 +8,9 @@ from typing import Any
 
 from behavior.errors import UserError
 from behavior.shards.folder import ShardFolder, open_shards
+from behavior.shards.manifest import FeatureEntry
 from models.config import RunConfig
+from models.data.side import Choice
 from models.data.versions import RowMaps, differences
 from models.optim import OptimizerSet
 from models.runs.checkpoint import Checkpoint, load_checkpoint
@@ -85,17 +87,28 @@ class Adapter:
         return regrow(saved, self.task.table_rows(maps), names, self.config.train.seed)
 
     def _check_features(self, old: ShardFolder) -> None:
-        theirs, ours = (
-            [(entry.name, entry.kind) for entry in shards.manifest.item_features]
-            for shards in (old, self.shards)
-        )
-        if self.config.embedding.features != "none" and theirs != ours:
-            raise UserError(
-                f"the data set of the run to start from has other item features: {_listed(theirs)}; "
-                f"here {_listed(ours)}",
-                where="--init",
-                fix="prepare both with the same item features, or --set embedding.features=none in both",
-            )
+        embedding = self.config.embedding
+        chosen = {
+            "item": embedding.item_features if embedding.features != "none" else [],
+            "user": embedding.user_features,
+            "event": embedding.event_features,
+        }
+        for of, choice in chosen.items():
+            theirs, ours = (_features(shards, of, choice) for shards in (old, self.shards))
+            if theirs != ours:
+                setting = "embedding.features=none" if of == "item" else f"embedding.{of}_features=[]"
+                raise UserError(
+                    f"the data set of the run to start from has other {of} features: {_listed(theirs)}; "
+                    f"here {_listed(ours)}",
+                    where="--init",
+                    fix=f"prepare both with the same {of} features, or --set {setting} in both",
+                )
+
+
+def _features(shards: ShardFolder, of: str, choice: Choice) -> list[tuple[str, str]]:
+    """Names and kinds of the features that count."""
+    entries: list[FeatureEntry] = getattr(shards.manifest, f"{of}_features")
+    return [(entry.name, entry.kind) for entry in entries if choice == "all" or entry.name in choice]
 
 
 def _listed(features: list[tuple[str, str]]) -> str:

@@ -59,6 +59,10 @@ class World:
     event_features: Sequence[FeatureEntry] = ()
     event_columns: dict[str, pa.Array] = field(default_factory=dict)
     """More columns of the sequences, one value an event of all users in order."""
+    user_features: Sequence[FeatureEntry] = ()
+    user_columns: dict[str, pa.Array] = field(default_factory=dict)
+    """One value a user in order; the table of users, which there is with features, has them the other way
+    round, and the last user is not in it."""
 
 
 # Two behaviors, unknown items, ties, and sequences too short to train on; in two files.
@@ -120,6 +124,8 @@ def write_shards(folder: Path, users: Sequence[User] | Columns, world: World) ->
         path = f"sequences/part-{number:05d}.parquet"
         files.append(write_table(table.slice(start, stop - start), folder, path, events=events))
     files.append(write_table(_items(columns, world), folder, "items.parquet"))
+    if world.user_features:
+        files.append(write_table(_users(rows, world), folder, "users.parquet"))
     events = len(columns.item)
     Manifest(
         format_version=FORMAT_VERSION,
@@ -144,7 +150,7 @@ def write_shards(folder: Path, users: Sequence[User] | Columns, world: World) ->
         oov=world.oov,
         packing={"tokens": 4096, "max_length": 200},
         item_features=list(world.item_features),
-        user_features=[],
+        user_features=list(world.user_features),
         event_features=list(world.event_features),
         files=files,
     ).save(folder)
@@ -185,3 +191,10 @@ def _items(columns: Columns, world: World) -> pa.Table:
             **world.item_columns,
         }
     )
+
+
+def _users(rows: int, world: World) -> pa.Table:
+    ones = pa.array([1] * rows, pa.int64())
+    columns = {"id": pa.array(np.arange(rows)), "count": ones, "train_count": ones, **world.user_columns}
+    known = pa.table(columns).slice(0, rows - 1).take(pa.array(range(rows - 2, -1, -1)))
+    return known.add_column(0, "index", pa.array(np.arange(2, rows + 1), pa.int32()))

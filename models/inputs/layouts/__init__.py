@@ -4,6 +4,7 @@
 - `interleaved`: item, behavior, item, behavior.
 - `behavior_first`: behavior, item; the behavior of the next event is a condition.
 - `channels`: a sequence a behavior, merged where the model is asked.
+- `user_context`: a token a feature of the user, before any of them.
 - `picture`: any of them as text.
 """
 

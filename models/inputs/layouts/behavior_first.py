@@ -79,6 +79,7 @@ class BehaviorFirst:
             mask=Causal(),
             asking=(own + 1).clamp(max=max(sequences.num_tokens - 1, 0)),
             asking_behavior=own,
+            items=own,
             own=own,
             first=torch.where(begin < end, begin, events),
         )

@@ -48,6 +48,7 @@ class Interleaved:
             query_time=torch.stack([batch.timestamp, batch.query_time], 1).flatten(),
             mask=Causal(),
             asking=2 * number + 1,
+            items=2 * number,
         )
 
     def arrange(self, events: EventVectors, tokens: Tokens, batch: PackedBatch) -> Tensor:

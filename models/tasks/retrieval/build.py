@@ -5,14 +5,16 @@ from __future__ import annotations
 from behavior.shards.folder import ShardFolder
 from models.data.about import About, about_sequences
 from models.data.catalog import ItemCatalog
+from models.data.side import SideInformation
 from models.distributed.tables import MakeItemTable, WholeTable
 from models.history.available import available_terms
 from models.history.terms import HistoryLogits
+from models.inputs.embedding import NO_SIDE
 from models.losses import RetrievalLoss
 from models.losses.negatives import NegativeSampler
 from models.tasks.behaviors import check_behaviors
 from models.tasks.config import TaskSettings
-from models.tasks.parts import embedding_and_backbone, read_catalog
+from models.tasks.parts import embedding_and_backbone, read_catalog, side_information
 from models.tasks.retrieval.model import RetrievalModel
 from models.tasks.retrieval.objective import RetrievalObjective
 from models.tasks.retrieval.task import RetrievalTask
@@ -25,6 +27,7 @@ def build_model(
     num_behaviors: int,
     has_time: bool,
     make_items: MakeItemTable = WholeTable,
+    side: SideInformation = NO_SIDE,
 ) -> RetrievalModel:
     """A model with fresh weights, on the CPU, without history logits.
 
@@ -34,12 +37,13 @@ def build_model(
         num_behaviors: ids 1..num_behaviors.
         has_time: whether events have timestamps.
         make_items: makes the table of items, of the number of item ids and a width.
+        side: the features of users and events that settings name.
 
     Raises:
         UserError: a time bias on data without time, or a setting that does not fit the data.
     """
     embedding, backbone = embedding_and_backbone(
-        settings, catalog, num_behaviors=num_behaviors, has_time=has_time, make_items=make_items
+        settings, catalog, num_behaviors=num_behaviors, has_time=has_time, make_items=make_items, side=side
     )
     num_items = catalog.num_item_ids - catalog.first_item
     return RetrievalModel(
@@ -64,7 +68,12 @@ def build_retrieval(
     check_behaviors(settings, about)
     catalog = read_catalog(settings, shards)
     model = build_model(
-        settings, catalog, num_behaviors=about.num_behaviors, has_time=about.has_time, make_items=make_items
+        settings,
+        catalog,
+        num_behaviors=about.num_behaviors,
+        has_time=about.has_time,
+        make_items=make_items,
+        side=side_information(settings, shards),
     )
     model.history = _history_logits(settings, about)
     negatives = settings.loss.negatives

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import torch
-from torch import nn
 
 from models.data.loading import SequenceSource, TrainLoader
 from models.data.versions import RowMaps
@@ -41,20 +41,11 @@ class RetrievalTask(Task):
 
     def table_rows(self, maps: RowMaps) -> dict[str, torch.Tensor]:
         """See `models.tasks.task.Task.table_rows`."""
-        embedding = self.model.embedding
-        rows: list[tuple[nn.Module | None, torch.Tensor | None]] = [
-            (embedding.item, maps.items),
-            (embedding.behavior, maps.behaviors),
-            (embedding.query_behavior, maps.behaviors),
-        ]
-        fused = zip(embedding.features, embedding.features.names, strict=True)
-        rows += [(getattr(feature, "table", None), maps.features.get(name)) for feature, name in fused]
-        found = {id(table.weight): row for table, row in rows if table is not None and row is not None}
+        found = {id(table): rows for table, rows in self.model.embedding.grown(maps)}
         if self.model.history is not None:
             found |= {id(table): maps.behavior_pairs for table in self.model.history.by_behavior}
-        return {
-            name: found[id(weight)] for name, weight in self.model.named_parameters() if id(weight) in found
-        }
+        named = itertools.chain(self.model.named_parameters(), self.model.named_buffers())
+        return {name: found[id(tensor)] for name, tensor in named if id(tensor) in found}
 
     def evaluator(self, source: SequenceSource, config: EvaluationConfig) -> RetrievalEvaluator:
         """See `models.tasks.task.Task.evaluator`."""

@@ -61,10 +61,12 @@ class Bias:
     decay: str | None = None
     query_time: Sequence[int] = ()
     timestamp: Sequence[int] = ()
+    apart: Tensor | None = None
+    """[queries, length] scores that were computed apart."""
 
     def between(self, rules: Rules, i: int, j: int, row: int) -> Tensor:
         """rab[i, j]; `row` is the query's row in the list of query times."""
-        total = torch.zeros((), dtype=torch.float64)
+        total = torch.zeros((), dtype=torch.float64) if self.apart is None else self.apart[row, j]
         if self.position is not None:
             total = total + self.position[max(0, rules.logical_position(i) - rules.logical_position(j))]
         if self.query_time:
@@ -129,10 +131,12 @@ def one_sequence(
     timestamp: Sequence[int] = (),
     qk_scale: float = 1.0,
     output_scale: float = 1.0,
+    apart: Tensor | None = None,
 ) -> Tensor:
     """Attention of one sequence, q [queries, heads, dim], k and v [length, heads, dim], all float64.
 
-    Tables are [size] or [heads, size], amount and rate of a decay [1] or [heads].
+    Tables are [size] or [heads, size], amount and rate of a decay [1] or [heads]; scores that were computed
+    `apart` are [heads, queries, length].
     """
     rules = Rules(len(k), window, prefix, context, candidates)
     heads = []
@@ -145,6 +149,7 @@ def one_sequence(
         bias = Bias(
             own(position), own(time), own(amount, dims=1), own(rate, dims=1), decay, query_time, timestamp
         )
+        bias.apart = None if apart is None else apart[head]
         heads.append(
             one_head(
                 q[:, head],

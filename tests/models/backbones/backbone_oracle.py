@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -54,6 +54,8 @@ class Story:
     position: list[int]
     context: int = 0
     candidates: int = 0
+    attributes: list[Rows] = field(default_factory=list)
+    """Embeddings of features, of all tokens each."""
 
 
 @dataclass
@@ -116,8 +118,34 @@ class Layer:
             timestamp=self.story.timestamp,
             qk_scale=1 / math.sqrt(self.config.query_dim) if activation == "softmax" else 1.0,
             output_scale=1.0 if activation == "softmax" else 1 / N,
+            apart=self.apart(prefix, activation),
         )
         return [row.flatten() for row in attended]
+
+    def apart(self, prefix: str, activation: str) -> Tensor | None:
+        """[heads, length, length] `sum_j E_j Wq_j (E_j Wk_j)^T`, scaled as the items' scores; DIF-SR."""
+        preset = self.config.preset
+        pointwise = preset.pointwise if self.config.pointwise is None else self.config.pointwise
+        total = None
+        for number, rows in enumerate(self.story.attributes):
+            queries, keys = (
+                torch.stack(
+                    [
+                        self.parameters[f"{self.block}.{prefix}attributes.{name}.{number}.weight"] @ row
+                        for row in rows
+                    ]
+                )
+                for name in ("query", "key")
+            )
+            if pointwise:
+                queries, keys = silu(queries), silu(keys)
+            queries, keys = (
+                part.view(len(rows), self.config.heads, -1).transpose(0, 1) for part in (queries, keys)
+            )
+            scores = queries @ keys.transpose(1, 2)
+            scores = scores / math.sqrt(self.config.query_dim) if activation == "softmax" else scores
+            total = scores if total is None else total + scores
+        return total
 
     def vqk(self, name: str, row: Tensor) -> tuple[Tensor, ...]:
         qk, v = self.config.heads * self.config.query_dim, self.config.heads * self.config.value_dim
@@ -254,6 +282,7 @@ def fuxi(layer: Layer, x: Rows) -> Rows:
     values, queries, keys = layer.heads(v), layer.heads(q), layer.heads(k)
     story = layer.story
     local = config.attention_window, config.attention_global
+    added = layer.apart("attention.", "silu")
     rules = Rules(len(x), *local, context=story.context, candidates=story.candidates)
     out = []
     for i, row in enumerate(x):
@@ -275,6 +304,8 @@ def fuxi(layer: Layer, x: Rows) -> Rows:
                     sum(time[place] * values[j, head] for j, place in zip(seen, places, strict=True))
                 )
             scores = [(queries[i, head] * keys[j, head]).sum() for j in seen]
+            if added is not None:
+                scores = [score + added[head, i, j] for score, j in zip(scores, seen, strict=True)]
             weighted = [silu(score) * values[j, head] for j, score in zip(seen, scores, strict=True)]
             pieces.append(sum(weighted) / N)
         a = layer.linear("attention.f2", rms(torch.cat(pieces), 1e-6) * u[i]) + row

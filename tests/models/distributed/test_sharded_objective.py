@@ -54,7 +54,7 @@ def make_objective(
     with ONE_BY_ONE:
         torch.manual_seed(0)
         embedding = InputEmbedding(
-            EmbeddingConfig(features=features),  # type: ignore[arg-type]
+            EmbeddingConfig(features=features, id_dropout=0.0 if features == "tower" else None),  # type: ignore[arg-type]
             catalog,
             num_behaviors=1,
             dim=DIM,
@@ -116,6 +116,11 @@ def test_losses_and_gradients_are_those_of_whole_tables(loss: dict[str, Any]) ->
         table = objective.model.embedding.item
         assert table.weight.grad is not None
         torch.testing.assert_close(table.weight.grad, table.shards.take(wanted[item]))
+
+
+@pytest.mark.parametrize("features", ["concat", "gated", "tower"])
+def test_fusions_with_weights_of_their_own(features: str) -> None:
+    test_losses_and_gradients_are_those_of_whole_tables({"kind": "full_softmax", "features": features})
 
 
 def averaged(objectives: list[RetrievalObjective]) -> dict[str, Tensor]:

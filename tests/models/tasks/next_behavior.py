@@ -24,7 +24,7 @@ from models.tasks import Metric, TaskKind
 from models.tasks.config import ModelConfig, TaskSettings
 from models.tasks.flops import TrainingFlops, backbone_flops
 from models.tasks.loss_batch import LossBatch
-from models.tasks.parts import embedding_and_backbone
+from models.tasks.parts import embedding_and_backbone, side_information
 from models.tasks.task import Evaluator, Task
 
 
@@ -39,6 +39,7 @@ class BehaviorModel(nn.Module):
             ItemCatalog.from_shards(shards),
             num_behaviors=about.num_behaviors,
             has_time=about.has_time,
+            side=side_information(settings, shards),
         )
         self.head = nn.Linear(settings.model.dim, about.num_behaviors)
 
