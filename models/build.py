@@ -8,20 +8,22 @@ from behavior.errors import UserError
 from behavior.shards.folder import ShardFolder
 from models.config import RunConfig
 from models.data.columns import Columns
-from models.data.declared import CORE
+from models.data.declared import CORE, event_column
 from models.data.loading import SequenceSource, ShardSource, TrainLoader
+from models.data.loading.domain import DomainSource, domain_number
 from models.data.loading.inputs import inputs_of
 from models.data.loading.part import part_of
 from models.data.versions import dataset_of
 from models.distributed.tables import MakeItemTable, WholeTable
+from models.evaluation.within import columns_of_candidates
 from models.tasks.registry import task_kind
 from models.tasks.task import Task
 
 __all__ = ["build_task", "dataset_of", "make_loader", "sequences_of"]
 
 
-def sequences_of(shards: ShardFolder, config: RunConfig, columns: Columns) -> ShardSource:
-    """The sequences, of which as many stay in memory as the settings say.
+def sequences_of(shards: ShardFolder, config: RunConfig, columns: Columns) -> SequenceSource:
+    """The sequences, of the domain that the settings name, or of all; as many stay in memory as they say.
 
     Args:
         shards: the data.
@@ -29,10 +31,16 @@ def sequences_of(shards: ShardFolder, config: RunConfig, columns: Columns) -> Sh
         columns: of batches, as `Task.columns` says.
 
     Raises:
-        UserError: there are no sequences, or the data lack a column.
+        UserError: there are no sequences, or the data lack a column or a domain.
     """
     columns = Columns.merged(CORE, columns)
-    return ShardSource(shards, columns=columns, cache_bytes=config.loader.cache_mib << 20)
+    read = Columns.merged(columns, columns_of_candidates(config.evaluation, shards))
+    domain = config.data.domain
+    if domain is not None:
+        number = domain_number(shards, domain)
+        read = Columns.merged(read, (event_column(shards, "domain"),))
+    source = ShardSource(shards, columns=read, cache_bytes=config.loader.cache_mib << 20)
+    return source if domain is None else DomainSource(source, number, columns)
 
 
 def make_loader(

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from behavior.config import BadValueError, Config, apply_overrides, parse_config
 from behavior.errors import UsageError, UserError
+from models.data.config import DataConfig
 from models.data.loading.config import LoaderConfig
 from models.evaluation.config import EvaluationConfig
 from models.inputs.config import EmbeddingConfig
@@ -33,6 +34,7 @@ class RunConfig(Config):
     optimizer: OptimizerConfig = Field(
         OptimizerConfig(), description="optimizer, learning rate schedule, gradient clipping"
     )
+    data: DataConfig = Field(DataConfig(), description="what of the data set the run is about")
     train: TrainConfig = Field(
         TrainConfig(), description="epochs, batch size, validation, checkpoints, devices, precision"
     )
@@ -49,6 +51,17 @@ class RunConfig(Config):
             raise ValueError(
                 f"train.select_by is '{self.train.select_by}'; task {self.task.kind} with these "
                 f"evaluation.cutoffs has {', '.join(known)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _knows_one_domain(self) -> RunConfig:
+        if self.data.domain is not None and not (
+            self.loss.within_domain and self.evaluation.candidates == "domain"
+        ):
+            raise ValueError(
+                "data.domain is set: a model of one domain has negatives and candidates of that domain only; "
+                "set loss.negatives.domain=within and evaluation.candidates=domain"
             )
         return self
 

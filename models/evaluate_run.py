@@ -48,7 +48,7 @@ def evaluate(
         against: another run on the same data, to be compared user by user.
         per_user: a file to which the rank of every target is written: .parquet, .csv or .tsv.
         settings: of the section `evaluation`, in place of the run's: `cutoffs`, `exclude_seen`, `by`,
-            `bootstrap`, `batch_size`, `new_items`; None leaves one as it is.
+            `bootstrap`, `batch_size`, `new_items`, `candidates`; None leaves one as it is.
 
     Returns:
         The report, as docs/evaluation.md describes it: metrics by name (`ndcg@10`), `intervals`, `breakdown`,
@@ -120,7 +120,8 @@ def judge_run(
         "step": model.progress["step"],
         "model": config.model.kind,
     }
-    evaluator = model.task.evaluator(sequences_of(model.shards, config, model.task.columns), evaluation)
+    judged = config.model_copy(update={"evaluation": evaluation})
+    evaluator = model.task.evaluator(sequences_of(model.shards, judged, model.task.columns), evaluation)
     check_evaluator(evaluator)
     with memory_errors_told(model.task):
         return evaluator.judge(split, model.shards, about)
@@ -137,5 +138,6 @@ def judge_like(evaluation: Evaluation, run: Path, checkpoint: Which = "best") ->
         cutoffs=config.cutoffs,
         exclude_seen=config.exclude_seen,
         new_items=config.new_items,
+        candidates=config.candidates,
         by=[],
     )

@@ -29,6 +29,8 @@ class About:
     """Whether the targets of a part are one basket: then a history ends where the part begins."""
     behaviors: tuple[str, ...] = ()
     """Names of the behaviors; the first has id 1."""
+    num_domains: int = 0
+    """0 where the data set has one domain only."""
 
     @property
     def num_items(self) -> int:
@@ -54,4 +56,5 @@ def about_sequences(shards: ShardFolder) -> About:
         evaluated=evaluated_targets(manifest.split),
         in_baskets=manifest.split["kind"] == "next_basket",
         behaviors=tuple(manifest.behaviors),
+        num_domains=len(manifest.domains),
     )

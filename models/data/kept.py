@@ -70,6 +70,7 @@ def only_kept(data: SequenceData, kept: BoolArray) -> SequenceData:
         offsets=before[data.offsets],
         train_end=before[data.offsets[:-1] + data.train_end] - begin,
         valid_end=before[data.offsets[:-1] + data.valid_end] - begin,
+        excerpt=None if data.excerpt is None else data.excerpt.take(stays),
     )
 
 

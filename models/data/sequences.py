@@ -19,6 +19,18 @@ BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
+class Excerpt:
+    """Which events of the data set's sequences are there, where others were left out."""
+
+    place: Int64Array  # [events] place of each in its whole sequence, from 0
+    judged: BoolArray  # [events] whether it is a target of its whole sequence, of either split
+
+    def take(self, rows: BoolArray) -> Excerpt:
+        """Some of these events."""
+        return Excerpt(self.place[rows], self.judged[rows])
+
+
+@dataclass(frozen=True)
 class SequenceData:
     """Some sequences of a data set, end to end.
 
@@ -34,6 +46,8 @@ class SequenceData:
     about: About
     columns: Columns = CORE
     """Columns of the batches that are made of them."""
+    excerpt: Excerpt | None = None
+    """Which events these are; None: all of the data set's sequences."""
 
     @property
     def item(self) -> Int32Array:
@@ -89,4 +103,13 @@ def concat_sequences(parts: list[SequenceData]) -> SequenceData:
         row=np.concatenate([part.row for part in parts]),
         about=parts[0].about,
         columns=parts[0].columns,
+        excerpt=_concat_excerpts([part.excerpt for part in parts if part.excerpt is not None]),
+    )
+
+
+def _concat_excerpts(parts: list[Excerpt]) -> Excerpt | None:
+    if not parts:
+        return None
+    return Excerpt(
+        np.concatenate([part.place for part in parts]), np.concatenate([part.judged for part in parts])
     )

@@ -17,6 +17,8 @@ from behavior.config import did_you_mean
 from behavior.errors import UserError
 from behavior.shards.folder import ShardFolder, open_shards
 from behavior.shards.storage import FolderLike
+from models.data.columns import Columns
+from models.data.declared import CORE
 from models.data.loading import ShardSource
 from models.data.sequences import SequenceData
 from models.evaluation.breakdown import check_attributes
@@ -25,6 +27,7 @@ from models.evaluation.ranking import Scorer, rank_split
 from models.evaluation.report import RankingEvaluation
 from models.evaluation.scores import RowScores, Scores
 from models.evaluation.targets import Split, Targets
+from models.evaluation.within import columns_of_candidates
 
 BASELINES = ("popularity", "markov")
 
@@ -56,7 +59,7 @@ def evaluate_baseline(
     shards = data if isinstance(data, ShardFolder) else open_shards(data)
     config = config or EvaluationConfig()
     check_attributes(config.by, shards)
-    sequences = ShardSource(shards)
+    sequences = ShardSource(shards, columns=Columns.merged(CORE, columns_of_candidates(config, shards)))
     popularity = shards.items().column("train_count").to_numpy().astype(np.float64)
     scorer = popularity_scorer(popularity) if name == "popularity" else markov_scorer(sequences, popularity)
     rankings = rank_split(sequences, scorer, split=split, config=config, candidates=candidates)

@@ -18,6 +18,11 @@ class EvaluationConfig(Config):
         description="remove items from a user's candidates that had a target behavior in the user's history; "
         "auto: where at most 1 % of the events with a target behavior repeat an item of their user",
     )
+    candidates: Literal["all", "domain"] = Field(
+        "all",
+        description="what a target is ranked among: all items, or those of its domain, which whoever asks is "
+        "then taken to know",
+    )
     new_items: Literal["rank", "leave_out"] = Field(
         "rank",
         description="items of a later version of the data set, which the model has never seen: rank them by "

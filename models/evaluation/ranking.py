@@ -12,6 +12,7 @@ import torch
 
 from behavior.errors import UserError
 from models.data.about import About
+from models.data.item_domains import ItemDomains
 from models.data.sequences import Int8Array, Int32Array, Int64Array, SequenceData
 from models.distributed.processes import SINGLE, Processes, share_of
 from models.evaluation.config import EvaluationConfig
@@ -20,6 +21,7 @@ from models.evaluation.rankings import Rankings
 from models.evaluation.scores import Scores
 from models.evaluation.seen import SeenItems
 from models.evaluation.targets import Split, Targets, find_targets, seen_items
+from models.evaluation.within import Catalogs
 
 Scorer = Callable[[SequenceData, Targets], Scores]
 """Scores for targets that have a history in the data. They may depend on the events before `stop` and on the
@@ -33,6 +35,7 @@ def evaluate_scorer(
     split: Split,
     config: EvaluationConfig,
     seen: SeenItems | None = None,
+    domains: ItemDomains | None = None,
     processes: Processes = SINGLE,
 ) -> dict[str, Any]:
     """Rank a split and report means.
@@ -43,6 +46,7 @@ def evaluate_scorer(
         split: valid or test.
         config: cutoffs, exclusion, batch size.
         seen: `config.exclude_seen` already resolved, where that is known.
+        domains: as for `rank_split`.
         processes: those among which targets are divided.
 
     Returns:
@@ -52,7 +56,9 @@ def evaluate_scorer(
         a history) and `targets_without_history` (left out), `oov_targets` and `excluded_targets` (misses
         among the targets), `candidates`, `exclude_seen`.
     """
-    rankings = rank_split(parts, scorer, split=split, config=config, seen=seen, processes=processes)
+    rankings = rank_split(
+        parts, scorer, split=split, config=config, seen=seen, domains=domains, processes=processes
+    )
     return rankings.summary(config.cutoffs)
 
 
@@ -64,9 +70,12 @@ def rank_split(
     config: EvaluationConfig,
     seen: SeenItems | None = None,
     candidates: int | None = None,
+    domains: ItemDomains | None = None,
     processes: Processes = SINGLE,
 ) -> Rankings:
     """Rank every target of a split among all known items; the others of its basket are candidates like any.
+
+    Or among the items of its domain, where the settings say so (`evaluation.candidates`).
 
     Targets that nothing stands before are left out and counted. Memory follows the largest part, and takes 37
     bytes a target besides. Ranks stay on the scorer's device to the end, so that the next batch is made
@@ -80,13 +89,17 @@ def rank_split(
         config: exclusion, batch size.
         seen: `config.exclude_seen` already resolved, where that is known.
         candidates: how many known items are ranked, the first ones; None: all. Targets beyond are misses.
+        domains: catalogs of the domains, where they are known; else they are found, if they are needed.
         processes: those among which targets are divided.
 
     Raises:
         UserError: there are no sequences.
     """
     seen = seen or SeenItems.resolve(parts, config.exclude_seen)
-    rank = partial(_rank_batch, scorer=scorer, exclude_seen=seen.excluded, candidates=candidates)
+    catalogs = Catalogs.resolve(parts, config, domains)
+    rank = partial(
+        _rank_batch, scorer=scorer, exclude_seen=seen.excluded, candidates=candidates, catalogs=catalogs
+    )
     ranked = [_rank_part(data, split, processes, rank=rank, batch_size=config.batch_size) for data in parts]
     if not ranked:
         raise UserError("there are no sequences to evaluate")
@@ -107,6 +120,7 @@ def rank_split(
         targets_without_history=sum(part.targets_without_history for part in ranked),
         about=ranked[0].about,
         candidates=ranked[0].about.num_items if candidates is None else candidates,
+        within_domain=catalogs is not None,
     )
 
 
@@ -144,7 +158,7 @@ def _rank_part(
     batches = [targets.take(slice(start, min(start + batch_size, share.stop))) for start in starts]
     return _Part(
         user=data.row[targets.sequence],
-        position=(targets.event - begin).astype(np.int32),
+        position=_places(data, targets, begin).astype(np.int32),
         history=(targets.stop - begin).astype(np.int32),
         item=data.item[targets.event],
         behavior=data.behavior[targets.event],
@@ -153,6 +167,11 @@ def _rank_part(
         targets_without_history=len(found) - len(targets),
         about=data.about,
     )
+
+
+def _places(data: SequenceData, targets: Targets, begin: Int64Array) -> Int64Array:
+    """[targets] place of each in its whole sequence."""
+    return targets.event - begin if data.excerpt is None else data.excerpt.place[targets.event]
 
 
 def _all_ranks(ranked: list[_Part], processes: Processes) -> Float64Array:
@@ -173,7 +192,13 @@ def _whose(targets: int, count: int) -> Int64Array:
 
 
 def _rank_batch(
-    data: SequenceData, targets: Targets, *, scorer: Scorer, exclude_seen: bool, candidates: int | None
+    data: SequenceData,
+    targets: Targets,
+    *,
+    scorer: Scorer,
+    exclude_seen: bool,
+    candidates: int | None,
+    catalogs: Catalogs | None,
 ) -> torch.Tensor:
     item = data.item[targets.event].astype(np.int64) - data.about.first_item
     seen = seen_items(data, targets) if exclude_seen else None
@@ -183,13 +208,17 @@ def _rank_batch(
         item = np.where(item < candidates, item, -1)
         seen = None if seen is None else (seen[0][seen[1] < candidates], seen[1][seen[1] < candidates])
     first, inverse = _unique_queries(data, targets)
-    if len(first) == len(targets):
-        return scorer(data, targets).rank(None, item, candidates, seen)
-    return scorer(data, targets.take(first)).rank(inverse, item, candidates, seen)
+    once = len(first) == len(targets)
+    asked = targets if once else targets.take(first)
+    scores = scorer(data, asked)
+    if catalogs is not None:
+        scores = catalogs.within(scores, data.events["domain"][asked.event])
+    return scores.rank(None if once else inverse, item, candidates, seen)
 
 
 def _unique_queries(data: SequenceData, targets: Targets) -> tuple[Int64Array, Int64Array]:
     """The first target of each unique query (those of a basket share one), and the inverse index."""
-    asked = (targets.sequence, targets.stop, data.timestamp[targets.event], data.behavior[targets.event])
+    about = [data.events[name] for name in ("timestamp", "behavior", "domain") if name in data.events]
+    asked = [targets.sequence, targets.stop, *(values[targets.event] for values in about)]
     _, first, inverse = np.unique(np.stack(asked), axis=1, return_index=True, return_inverse=True)
     return first, inverse.reshape(-1)

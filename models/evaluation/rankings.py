@@ -34,6 +34,8 @@ class Rankings:
     about: About
     candidates: int
     """Known items that were ranked, the first ones: all, or those that the model was trained with."""
+    within_domain: bool = False
+    """Whether a target was ranked among the items of its domain alone."""
 
     def misses(self, chosen: Int64Array | slice = slice(None)) -> dict[str, int]:
         """Misses of some targets: `oov_targets`, unknown ids; `excluded_targets`, removed as seen items."""
@@ -53,5 +55,6 @@ class Rankings:
             "targets_without_history": self.targets_without_history,
             **self.misses(),
             "candidates": self.candidates,
+            **({"candidates_of": "domain"} if self.within_domain else {}),
             "exclude_seen": self.seen.excluded,
         }

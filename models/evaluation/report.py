@@ -123,7 +123,10 @@ def compare(ours: RankingEvaluation, theirs: RankingEvaluation) -> dict[str, Any
         np.array_equal(getattr(ours.rankings, name), getattr(theirs.rankings, name))
         for name in ("user", "position")
     )
-    same = same and ours.rankings.candidates == theirs.rankings.candidates
+    same = same and all(
+        getattr(ours.rankings, name) == getattr(theirs.rankings, name)
+        for name in ("candidates", "within_domain")
+    )
     if not same or not len(ours.rankings.user):
         raise UserError(
             "two evaluations can only be compared on the same targets and candidates",

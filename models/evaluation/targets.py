@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from behavior.errors import UserError
+from models.data.judged import Split, judged_events, part_of_split
 from models.data.kept import InputBehaviors, KeptEvents
 from models.data.sequences import Int64Array, SequenceData
 
-Split = Literal["valid", "test"]
-"""Which part of every sequence is evaluated; how sequences are split is part of the data set."""
+__all__ = ["Split", "Targets", "evaluated_users", "find_targets", "seen_items"]
 
 
 @dataclass(frozen=True)
@@ -39,14 +38,8 @@ def find_targets(data: SequenceData, split: Split) -> Targets:
     """
     if split not in ("valid", "test"):
         raise UserError(f"there is no split '{split}'", fix="use valid or test")
-    cut, end = (data.train_end, data.valid_end) if split == "valid" else (data.valid_end, data.lengths)
-    pieces = np.stack([cut, end - cut, data.lengths - end], axis=1).ravel()
-    in_part = np.repeat(np.tile([False, True, False], data.num_sequences), pieces)  # [events]
-    event = np.flatnonzero(in_part & data.is_target())
-    sequence = np.searchsorted(data.offsets, event, side="right") - 1
-    if data.about.evaluated == "first":
-        first = np.diff(sequence, prepend=-1) > 0
-        sequence, event = sequence[first], event[first]
+    sequence, event = judged_events(data, split)
+    cut, _ = part_of_split(data, split)
     stop = (data.offsets[:-1] + cut)[sequence] if data.about.in_baskets else event
     return Targets(sequence, stop, event)
 

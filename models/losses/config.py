@@ -36,6 +36,11 @@ class NegativesConfig(Config):
         ge=0.0,
         description="sampling probabilities are proportional to training counts to this power; 0: uniform",
     )
+    domain: Literal["across", "within"] = Field(
+        "across",
+        description="across: negatives of any domain; within: only items of the domain of the target, from "
+        "which all competitors come, those of the full softmax too",
+    )
     logq: bool = Field(
         False,
         description="logQ correction for sampling probabilities, so that the loss estimates the full softmax",
@@ -101,9 +106,23 @@ class LossConfig(Config):
                 raise ValueError(f"label_smoothing belongs to the softmaxes; set it to 0 for {self.kind}")
             if negatives.logq:
                 raise ValueError(f"negatives.logq corrects a softmax; set it to false for {self.kind}")
+        if negatives.domain == "within" and (self.kind == "gbce" or self._smooths_over_all):
+            raise ValueError(
+                "negatives.domain is within, and this loss is about all items: gbce is calibrated for them, "
+                "the full softmax smooths labels over them; set it to across, or choose another loss"
+            )
         if self.kind == "gbce" and (negatives.source != "catalog" or negatives.popularity_power != 0.0):
             raise ValueError(
                 "gbce is calibrated for uniform draws: negatives.source must be catalog and "
                 "negatives.popularity_power 0"
             )
         return self
+
+    @property
+    def _smooths_over_all(self) -> bool:
+        return self.kind == "full_softmax" and self.label_smoothing > 0.0
+
+    @property
+    def within_domain(self) -> bool:
+        """Whether a target competes with items of its domain only."""
+        return self.negatives.domain == "within"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,8 @@ class SharedNegatives:
     """[count, dim]."""
     mask: Tensor | None = None
     """[count] bool, false for those that do not count; None: all do."""
+    hidden: Callable[[slice], Tensor] | None = None
+    """[positions, count] bool, true for those that do not count, for a slice of positions; None: all do."""
 
     def of(self, part: slice) -> Tensor:
         """[1, count] item ranks for a slice of positions."""
@@ -35,7 +38,14 @@ class SharedNegatives:
     def excluded(self, part: slice, target: Tensor) -> Tensor:
         """[positions, count] whether a negative does not count: masked, or the target itself."""
         own = self.ranks == target[part, None]
+        if self.hidden is not None:
+            own = own | self.hidden(part)
         return own if self.mask is None else own | ~self.mask
+
+    @property
+    def all_count(self) -> bool:
+        """Whether every one counts, for every position but those that have it for a target."""
+        return self.mask is None and self.hidden is None
 
     def scores(self, part: slice, query: Tensor, vectors: Tensor) -> Tensor:
         """[positions, count] dot products with the queries of a slice of positions."""
@@ -57,8 +67,7 @@ class OwnNegatives:
     """[positions, count] their rows in `vectors`."""
     vectors: Tensor
     """[rows, dim]."""
-    mask: None = None
-    """All of them count."""
+    all_count = True
 
     def of(self, part: slice) -> Tensor:
         """[positions, count] item ranks for a slice of positions."""
@@ -86,6 +95,9 @@ class OwnNegatives:
         if not self.vectors.is_cuda or kernels.fits(self.rows, self.vectors):
             return False
         return len(self.vectors) <= _ROWS_A_DRAW * self.rows.shape[1]
+
+
+Negatives = SharedNegatives | OwnNegatives
 
 
 def scores_of_rows(query: Tensor, table: Tensor, rows: Tensor) -> Tensor:

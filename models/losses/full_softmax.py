@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,6 +10,19 @@ from torch.nn import functional as F
 
 from models.losses.chunks import positions_at_a_time, refuse_second_derivative
 from models.losses.extra import ExtraMass, factors
+
+
+class Candidates(NamedTuple):
+    """Which items compete at a position: one of few sets of them."""
+
+    member: Tensor
+    """[sets, items] bool."""
+    of: Tensor
+    """[positions] the set of each; its target is in it."""
+
+    def hide(self, scores: Tensor, part: slice) -> Tensor:
+        """Scores of a slice of positions, [positions, items], in place: minus infinity for other items."""
+        return scores.masked_fill_(~self.member[self.of[part]], float("-inf"))
 
 
 def full_softmax(
@@ -23,8 +36,9 @@ def full_softmax(
     *,
     extra: ExtraMass | None = None,
     weight: Tensor | None = None,
+    candidates: Candidates | None = None,
 ) -> Tensor:
-    """Sum over positions of the cross-entropy of each target among all items.
+    """Sum over positions of the cross-entropy of each target among all items, or among its candidates.
 
     Gradients are computed in the forward pass, chunk by chunk, so that each score is computed once and two
     chunks of scores at most are in memory. Computed in float32 at least, under autocast too. Can be
@@ -42,7 +56,10 @@ def full_softmax(
         extra: mass beside the items' scores: the loss is
             `log(sum_i exp s_i + exp on_target + exp on_rest) - log(exp s_+ + exp on_target)`.
         weight: [positions] factors of the losses, without gradients; None: 1.
+        candidates: which items compete at each position; None: all. Without label smoothing.
     """
+    if candidates is not None and label_smoothing:
+        raise ValueError("labels are smoothed over all items, and not all are candidates")
     if chunk is None:
         chunk = positions_at_a_time(len(items), query.device)
     precise = torch.promote_types(query.dtype, torch.float32)
@@ -53,7 +70,7 @@ def full_softmax(
             # Of queries of zeros, all gradients are zero but their own, which do not pass here.
             scaled = scaled.masked_fill(~mask[:, None], 0.0)
         if extra is None and weight is None:
-            loss: Tensor = _FullSoftmax.apply(scaled, items, target, mask, chunk)
+            loss: Tensor = _FullSoftmax.apply(scaled, items, target, mask, chunk, candidates)
             if label_smoothing:
                 # -sum(label * log p) with smoothed labels, less that without: scores are linear in items.
                 apart = F.embedding(target, items) - items.mean(0)
@@ -63,7 +80,7 @@ def full_softmax(
             none = scaled.new_full((len(scaled),), float("-inf"))
             extra = ExtraMass(none, none)
         factor = factors(scaled, mask, weight)
-        loss = _FullSoftmaxWithExtra.apply(scaled, items, target, *extra, factor, chunk)
+        loss = _FullSoftmaxWithExtra.apply(scaled, items, target, *extra, factor, chunk, candidates)
         if label_smoothing:
             loss = loss + label_smoothing * (factor * _apart(scaled, items, target, extra)).sum()
         return loss
@@ -72,14 +89,20 @@ def full_softmax(
 class _FullSoftmax(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, items: Tensor, target: Tensor, mask: Tensor | None, chunk: int
+        ctx: Any,
+        query: Tensor,
+        items: Tensor,
+        target: Tensor,
+        mask: Tensor | None,
+        chunk: int,
+        candidates: Candidates | None,
     ) -> Tensor:
         grad_query = torch.empty_like(query)
         grad_items = torch.zeros_like(items)
         loss = query.new_zeros(())
         for first in range(0, len(query), chunk):
             part = slice(first, first + chunk)
-            log_odds = F.linear(query[part], items).log_softmax(1)  # [chunk, items]
+            log_odds = _scores(query, items, part, candidates).log_softmax(1)  # [chunk, items]
             positions = torch.arange(len(log_odds), device=query.device)
             of_target = log_odds[positions, target[part]]
             loss -= (of_target if mask is None else of_target.masked_fill(~mask[part], 0.0)).sum()
@@ -91,10 +114,10 @@ class _FullSoftmax(torch.autograd.Function):
         return loss
 
     @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         refuse_second_derivative()
         grad_query, grad_items = ctx.saved_tensors
-        return grad_query * grad_output, grad_items * grad_output, None, None, None
+        return grad_query * grad_output, grad_items * grad_output, None, None, None, None
 
 
 class _FullSoftmaxWithExtra(torch.autograd.Function):
@@ -110,6 +133,7 @@ class _FullSoftmaxWithExtra(torch.autograd.Function):
         on_rest: Tensor,
         factor: Tensor,
         chunk: int,
+        candidates: Candidates | None,
     ) -> Tensor:
         grad_query = torch.empty_like(query)
         grad_items = torch.zeros_like(items)
@@ -118,7 +142,7 @@ class _FullSoftmaxWithExtra(torch.autograd.Function):
         for first in range(0, len(query), chunk):
             part = slice(first, first + chunk)
             positions = torch.arange(len(query[part]), device=query.device)
-            scores = F.linear(query[part], items)
+            scores = _scores(query, items, part, candidates)
             score = scores[positions, target[part]]
             grad = scores.log_softmax(1)  # [chunk, items]
             of_target = grad[positions, target[part]]
@@ -142,7 +166,13 @@ class _FullSoftmaxWithExtra(torch.autograd.Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         refuse_second_derivative()
         of_query, of_items, *of_extra = (found * grad_output for found in ctx.saved_tensors)
-        return of_query, of_items, None, *of_extra, None, None
+        return of_query, of_items, None, *of_extra, None, None, None
+
+
+def _scores(query: Tensor, items: Tensor, part: slice, candidates: Candidates | None) -> Tensor:
+    """[chunk, items]; minus infinity for items that are no candidates."""
+    scores = F.linear(query[part], items)
+    return scores if candidates is None else candidates.hide(scores, part)
 
 
 def _apart(query: Tensor, items: Tensor, target: Tensor, extra: ExtraMass) -> Tensor:

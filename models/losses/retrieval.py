@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from behavior.errors import UserError
 from models.distributed.tables import HeldItems
 from models.losses import kernels
 from models.losses.chunks import positions_at_a_time, sum_over_chunks
 from models.losses.config import LossConfig
-from models.losses.drawn import OwnNegatives, SharedNegatives
+from models.losses.drawn import Negatives
 from models.losses.extra import ExtraMass
 from models.losses.formulas import FORMULAS, Scored, gbce_power
-from models.losses.full_softmax import full_softmax
+from models.losses.full_softmax import Candidates, full_softmax
 from models.losses.negatives import NegativeSampler
 from models.losses.sharded_softmax import sharded_full_softmax
-
-ItemVectors = Callable[[Tensor | None], Tensor]
-"""Vectors of known items: of the given ranks (id minus first known id; any shape), or of all of them; where
-items are divided among processes, of all that this one holds."""
+from models.losses.sources import ItemVectors, draw_sources
 
 
 class RetrievalLoss(nn.Module):
@@ -35,7 +30,8 @@ class RetrievalLoss(nn.Module):
         held: which of the known items this process holds; all by default.
 
     Raises:
-        UserError: gBCE with as many negatives as there are items, or more.
+        UserError: gBCE with as many negatives as there are items, or more; or negatives within a domain where
+            items are divided among processes.
     """
 
     def __init__(self, config: LossConfig, sampler: NegativeSampler, held: HeldItems | None = None) -> None:
@@ -44,6 +40,8 @@ class RetrievalLoss(nn.Module):
         self.sampler = sampler
         self.held = held or HeldItems.whole(sampler.num_items)
         self.power = 1.0
+        if config.within_domain:
+            _check_domains(sampler, self.held)
         if config.kind == "gbce":
             count, num_items = config.negatives.count, sampler.num_items
             if count >= num_items:
@@ -64,6 +62,7 @@ class RetrievalLoss(nn.Module):
         *,
         extra: ExtraMass | None = None,
         weight: Tensor | None = None,
+        domain: Tensor | None = None,
     ) -> Tensor:
         """The loss, a scalar; zero where there are no positions.
 
@@ -83,14 +82,15 @@ class RetrievalLoss(nn.Module):
             extra: mass beside the items' scores, of every position; None: there is none.
             weight: [positions] factors of the losses of positions, without gradients; None: 1. The default
                 denominator does not depend on them.
+            domain: [positions] domain ids of what is predicted, for negatives within the domain.
         """
         config = self.config
         # Scores over a small temperature need more digits than bfloat16 has; so do the vectors.
         with torch.autocast(query.device.type, enabled=False):
             if config.kind == "full_softmax":
-                total = self._full(query, target, items, mask, extra, weight)
+                total = self._full(query, target, items, mask, extra, weight, domain)
             else:
-                total = self._sampled(query, target, items, mask, extra, weight)
+                total = self._sampled(query, target, items, mask, extra, weight, domain)
             return total / (_at_least_one(target, mask) if denominator is None else denominator)
 
     def _full(
@@ -101,6 +101,7 @@ class RetrievalLoss(nn.Module):
         mask: Tensor | None,
         extra: ExtraMass | None,
         weight: Tensor | None,
+        domain: Tensor | None,
     ) -> Tensor:
         held, table = self.held, items(None)
         temperature, smoothing = self.config.temperature, self.config.label_smoothing
@@ -108,8 +109,17 @@ class RetrievalLoss(nn.Module):
             return sharded_full_softmax(
                 query, table, target, held, temperature, smoothing, mask=mask, extra=extra, weight=weight
             )
+        candidates = None if domain is None else Candidates(self.sampler.member, domain)
         return full_softmax(
-            query, table, target, temperature, smoothing, mask=mask, extra=extra, weight=weight
+            query,
+            table,
+            target,
+            temperature,
+            smoothing,
+            mask=mask,
+            extra=extra,
+            weight=weight,
+            candidates=candidates,
         )
 
     def _sampled(
@@ -120,8 +130,11 @@ class RetrievalLoss(nn.Module):
         mask: Tensor | None,
         extra: ExtraMass | None,
         weight: Tensor | None,
+        domain: Tensor | None,
     ) -> Tensor:
-        taken, sources = self._draw(target, items, mask)
+        taken, sources = draw_sources(
+            self.config.negatives, self.sampler, self.held, items, target, mask, domain
+        )
         query = query / self.config.temperature
         positive = (query * taken).sum(-1)
         rows = [query, positive]
@@ -136,7 +149,8 @@ class RetrievalLoss(nn.Module):
             ]
             correction = None
             if self.config.negatives.logq:
-                logs = [self._log_expected(source.of(part), others) for source in sources]
+                within = None if domain is None else domain[part, None]
+                logs = [self._log_expected(source.of(part), others, within) for source in sources]
                 correction = _side_by_side(
                     [log.expand_as(score) for log, score in zip(logs, scores, strict=True)]
                 )
@@ -154,13 +168,13 @@ class RetrievalLoss(nn.Module):
         self,
         part: slice,
         target: Tensor,
-        sources: list[SharedNegatives | OwnNegatives],
+        sources: list[Negatives],
         found: _Found,
     ) -> Tensor:
         """[positions of the part], of the scores of all sources."""
         positive, negative, correction, rest = found
         kind, smoothing = self.config.kind, self.config.label_smoothing
-        if kind == "sampled_softmax" and not smoothing and len(sources) == 1 and sources[0].mask is None:
+        if kind == "sampled_softmax" and not smoothing and len(sources) == 1 and sources[0].all_count:
             ranks = sources[0].of(part)
             if kernels.fits(ranks, negative):
                 losses = kernels.sampled_softmax(positive, negative, ranks, target[part], correction)
@@ -170,38 +184,14 @@ class RetrievalLoss(nn.Module):
         scored = Scored(positive, negative, excluded, correction, smoothing, self.power)
         return FORMULAS[kind](scored if rest is None else scored.with_candidate(rest))
 
-    def _draw(
-        self, target: Tensor, items: ItemVectors, mask: Tensor | None
-    ) -> tuple[Tensor, list[SharedNegatives | OwnNegatives]]:
-        """Vectors of the targets, [positions, dim], and their negatives."""
-        config, sampler = self.config.negatives, self.sampler
-        sources: list[SharedNegatives | OwnNegatives] = []
-        if config.source == "in_batch":
-            taken = items(target)
-        elif config.sharing == "batch":
-            taken = items(target)
-            ranks = sampler.draw(config.count)
-            sources.append(SharedNegatives(ranks, items(ranks)))
-        else:
-            ranks = sampler.draw(len(target), config.count)
-            if ranks.numel() >= sampler.num_items and not self.held.is_divided:
-                table, rows = items(None), ranks
-                taken = F.embedding(target, table)
-            else:
-                table, rows = items(ranks.flatten()), torch.arange(ranks.numel(), device=ranks.device)
-                taken = items(target)
-            sources.append(OwnNegatives(ranks, rows.view_as(ranks), table))
-        if config.source != "catalog":
-            sources.append(SharedNegatives(target, taken, mask))
-        return taken, sources
-
-    def _log_expected(self, ranks: Tensor, others: Tensor | int) -> Tensor:
+    def _log_expected(self, ranks: Tensor, others: Tensor | int, domain: Tensor | None) -> Tensor:
         config = self.config.negatives
         return self.sampler.log_expected(
             ranks,
             drawn=0 if config.source == "in_batch" else config.count,
             # A position is no negative of its own.
             in_batch=0 if config.source == "catalog" else others,
+            domain=domain,
         )
 
 
@@ -212,6 +202,17 @@ class _Found(NamedTuple):
     negative: Tensor  # [positions, count] of all sources
     correction: Tensor | None  # broadcast to [positions, count]
     rest: Tensor | None  # [positions] of one more candidate
+
+
+def _check_domains(sampler: NegativeSampler, held: HeldItems) -> None:
+    if held.is_divided:
+        raise UserError(
+            "negatives within a domain need the items of all domains on every device, and items are divided",
+            where="loss.negatives.domain = within",
+            fix="set train.item_table=replicated, or loss.negatives.domain=across",
+        )
+    if not sampler.num_domains:
+        raise ValueError("negatives within a domain need a sampler that knows the domains of items")
 
 
 def _at_least_one(target: Tensor, mask: Tensor | None, less: int = 0) -> Tensor | int:

@@ -5,6 +5,10 @@ from __future__ import annotations
 from behavior.shards.folder import ShardFolder
 from models.data.about import About, about_sequences
 from models.data.catalog import ItemCatalog
+from models.data.columns import Columns
+from models.data.declared import event_column
+from models.data.item_domains import ItemDomains, check_domains
+from models.data.loading import ShardSource
 from models.data.side import SideInformation
 from models.distributed.tables import MakeItemTable, WholeTable
 from models.history.available import available_terms
@@ -77,9 +81,14 @@ def build_retrieval(
     )
     model.history = _history_logits(settings, about)
     negatives = settings.loss.negatives
-    sampler = NegativeSampler(catalog.train_count, catalog.first_item, negatives.popularity_power)
+    domains, columns = None, Columns()
+    if settings.loss.within_domain:
+        check_domains(shards, f"loss.negatives.domain = {negatives.domain}")
+        columns = Columns((event_column(shards, "domain", of_target=True),))
+        domains = ItemDomains.of_sequences(ShardSource(shards, columns=columns, cache_bytes=0))
+    sampler = NegativeSampler(catalog.train_count, catalog.first_item, negatives.popularity_power, domains)
     objective = RetrievalObjective(model, RetrievalLoss(settings.loss, sampler, model.held_items))
-    return RetrievalTask(settings.model, settings.loss, objective)
+    return RetrievalTask(settings.model, settings.loss, objective, columns)
 
 
 def _history_logits(settings: TaskSettings, about: About) -> HistoryLogits | None:

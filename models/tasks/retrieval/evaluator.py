@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 
+from behavior.errors import UserError
 from behavior.shards.folder import ShardFolder
 from models.data.batch import PackedBatch
+from models.data.item_domains import ItemDomains
 from models.data.kept import KeptEvents
 from models.data.loading import SequenceSource
 from models.data.sequences import Int32Array, SequenceData
@@ -51,11 +53,20 @@ class RetrievalEvaluator(Evaluator):
         self.model, self.shown, self.source, self.config = model, shown, source, config
         self.seen = SeenItems.resolve(source, config.exclude_seen)
         self._without_inputs: dict[Split, int] = {}
+        if config.candidates == "domain" and model.held_items.is_divided:
+            raise UserError(
+                "items of a domain can only be ranked where all items are on one device",
+                where="evaluation.candidates = domain",
+                fix="train with train.item_table=replicated, or validate with evaluation.candidates=all and "
+                "rank within domains by 'lrm evaluate --candidates domain'",
+            )
+        self.domains = ItemDomains.of_sequences(source) if config.candidates == "domain" else None
         self.time = shown.time if source.about.has_time else "none"
         self.protocol = {
             "time": self.time,
             "exclude_seen": self.seen.excluded,
             "exclude_seen_reason": self.seen.reason,
+            **({"candidates_of": "domain"} if self.domains is not None else {}),
         }
 
     def users(self, split: Split) -> int:
@@ -70,6 +81,7 @@ class RetrievalEvaluator(Evaluator):
             split=split,
             config=self.config,
             seen=self.seen,
+            domains=self.domains,
             processes=processes,
         )
         return metrics | {"time": self.time} | self._about_inputs(split)
@@ -88,6 +100,7 @@ class RetrievalEvaluator(Evaluator):
             config=self.config,
             seen=self.seen,
             candidates=self._candidates,
+            domains=self.domains,
         )
         new = self._about_new(rankings.item) if self.new_items else {}
         shown = {"time": self.time} | self._about_inputs(split)

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from models.data.batch import PackedBatch
+from models.data.item_domains import TARGET_DOMAIN
 from models.losses import RetrievalLoss
 from models.losses.extra import ExtraMass
 from models.tasks.loss_batch import LossBatch
@@ -46,9 +47,16 @@ class RetrievalObjective(nn.Module):
             self.model.item_vectors,
             denominator,
             step.mask,
+            domain=self._domain(step),
             extra=None if extra is None else extra.take(step.positions),
         )
         return loss
+
+    def _domain(self, step: LossBatch) -> torch.Tensor | None:
+        """[positions] domain ids of what is predicted, where only items of the domain compete."""
+        if not self.loss.config.within_domain:
+            return None
+        return step.batch[TARGET_DOMAIN].index_select(0, step.positions).long()
 
     def _nothing(self, batch: PackedBatch, denominator: torch.Tensor | float | None) -> torch.Tensor:
         # Sums of no elements: zero even where a parameter is no number.

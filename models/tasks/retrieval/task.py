@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import torch
 
+from models.data.columns import Columns
 from models.data.loading import SequenceSource, TrainLoader
 from models.data.versions import RowMaps
 from models.evaluation.config import EvaluationConfig
@@ -17,6 +18,8 @@ from models.tasks.retrieval.evaluator import RetrievalEvaluator
 from models.tasks.retrieval.objective import RetrievalObjective
 from models.tasks.task import Task
 
+NO_COLUMNS = Columns()
+
 
 class RetrievalTask(Task):
     """Every known item is ranked for what comes next.
@@ -25,13 +28,26 @@ class RetrievalTask(Task):
         config: sizes of the backbone, and what it is shown.
         loss: settings of the loss.
         objective: the model and its loss.
+        more: columns that the loss reads besides the core ones and those of the embedding.
     """
 
     new_items = 0
     """Known items that the model was not trained with, the last ones: they came with a later version."""
 
-    def __init__(self, config: ModelConfig, loss: LossConfig, objective: RetrievalObjective) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        loss: LossConfig,
+        objective: RetrievalObjective,
+        more: Columns = NO_COLUMNS,
+    ) -> None:
         self.config, self.loss, self.objective, self.model = config, loss, objective, objective.model
+        self.more = more
+
+    @property
+    def columns(self) -> Columns:
+        """See `models.tasks.task.Task.columns`."""
+        return Columns.merged(super().columns, self.more)
 
     def look_at(self, loader: TrainLoader) -> None:
         """See `models.tasks.task.Task.look_at`: logQ corrects targets of the batch by their shares."""

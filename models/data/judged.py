@@ -1,0 +1,34 @@
+"""Which events of sequences are targets of a split, by the rules of the data set."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from models.data.sequences import Int64Array, SequenceData
+
+Split = Literal["valid", "test"]
+"""Which part of every sequence is evaluated; how sequences are split is part of the data set."""
+
+
+def part_of_split(data: SequenceData, split: Split) -> tuple[Int64Array, Int64Array]:
+    """[sequences] where the part of a split begins and ends, from each sequence's start."""
+    return (data.train_end, data.valid_end) if split == "valid" else (data.valid_end, data.lengths)
+
+
+def judged_events(data: SequenceData, split: Split) -> tuple[Int64Array, Int64Array]:
+    """The target-behavior events of every sequence's part of a split: the first, or all of them.
+
+    Returns:
+        Numbers of sequences within the data, and indices of events, both [targets].
+    """
+    cut, end = part_of_split(data, split)
+    pieces = np.stack([cut, end - cut, data.lengths - end], axis=1).ravel()
+    in_part = np.repeat(np.tile([False, True, False], data.num_sequences), pieces)  # [events]
+    event = np.flatnonzero(in_part & (data.is_target() if data.excerpt is None else data.excerpt.judged))
+    sequence = np.searchsorted(data.offsets, event, side="right") - 1
+    if data.excerpt is None and data.about.evaluated == "first":
+        first = np.diff(sequence, prepend=-1) > 0
+        sequence, event = sequence[first], event[first]
+    return sequence, event
