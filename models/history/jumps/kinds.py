@@ -1,0 +1,15 @@
+"""The terms of jump logits, by name, for settings: imports neither torch nor pydantic."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+JumpTerm = Literal["product", "behavior", "time", "recency"]
+
+JUMP_TERMS: dict[JumpTerm, str] = {
+    "product": "dot product of the query with a key of the past event",
+    "behavior": "table, behavior of the past event by behavior to predict",
+    "time": "table, time bucket between past event and prediction",
+    "recency": "table, events since",
+}
+"""By the name in `loss.jump_terms`; the constant is always there."""

@@ -1,0 +1,207 @@
+"""The parameters of jump logits, and what they make of a batch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from behavior.cooccurrence import CooccurrenceConfig, fold_of
+from models.attention.bias import NUM_BUCKETS, time_bucket
+from models.data.batch import PackedBatch
+from models.data.sequences import SequenceData
+from models.history.jumps.kinds import JumpTerm
+from models.history.jumps.masses import jump_masses
+from models.history.jumps.recent import Recent, recent_products, sequence_of
+from models.history.jumps.tables import NOBODY, FoldTables, count_tables, follower_rows
+from models.layers.dropout import Dropout
+from models.layers.initialization import init_linear
+from models.layers.roles import Role
+
+_ROWS = ("followers", "log_share")
+
+
+class Votes(NamedTuple):
+    """Mass on single items at ranking, for a query a sequence."""
+
+    row: Tensor
+    """[votes] int64 sequence."""
+    item: Tensor
+    """[votes] int64 known item, id minus the first known one; the same may come several times."""
+    log_mass: Tensor
+    """[votes] float32; minus infinity: none, of item 0."""
+
+
+class JumpLogits(nn.Module):
+    """Votes of the last events for what follows their items, which compete in the softmax of all items.
+
+    Event j has the mass `exp u_j`, spread over the followers of its item by the row of C:
+    `u_j = q . k_j + w[behavior_j, wanted behavior] + w_time[bucket(t_query - t_j)] + w_recency[events since]
+    + c`, as history logits have it, with parameters of its own. q and k_j are linear maps of what the
+    backbone knows after the last and after the past event; their product is divided by the square root of
+    their width. Tables and biases start at zero, and c at `-log(events)`: all events together then weigh as
+    much as an item of score 0. An event whose item is unknown, or has no followers, has no mass.
+
+    In training a sequence reads the table of all folds of users but its own (`count`). In evaluation mode,
+    and in ranking, it is the table of everybody, which the state of the module holds: [items, neighbors] of
+    8 bytes.
+
+    Args:
+        terms: which there are; c is always there.
+        config: of C; `neighbors` and `stochastic` are set.
+        width: of the backbone's outputs.
+        dim: of queries and keys.
+        events: how many of the last events vote.
+        num_behaviors: ids 1 to num_behaviors.
+        first_item: the smallest id of a known item: unknown ones do not vote.
+        num_items: known items.
+        folds: of users.
+        dropout: probability that an event does not vote for a query, in training.
+    """
+
+    parameter_roles = {
+        "constant": Role.VECTOR,
+        **dict.fromkeys(("behavior", "time", "recency"), Role.EMBEDDING),
+    }
+    behavior: nn.Parameter | None
+    time: nn.Parameter | None
+    recency: nn.Parameter | None
+    followers: Tensor
+    log_share: Tensor
+
+    def __init__(
+        self,
+        terms: Collection[JumpTerm],
+        config: CooccurrenceConfig,
+        *,
+        width: int,
+        dim: int,
+        events: int,
+        num_behaviors: int,
+        first_item: int,
+        num_items: int,
+        folds: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        if config.neighbors is None or not config.stochastic:
+            raise ValueError("votes are distributions over a fixed number of followers")
+        self.config, self.events, self.folds = config, events, folds
+        self.behaviors, self.first_item, self.num_items = num_behaviors + 1, first_item, num_items
+        self.dropout = Dropout(dropout)
+        self.query = self.key = None
+        if "product" in terms:
+            self.query, self.key = nn.Linear(width, dim), nn.Linear(width, dim)
+            for layer in (self.query, self.key):
+                init_linear(layer, None)
+        self.scale = dim**-0.5
+        self.constant = nn.Parameter(torch.tensor(-math.log(events)))
+        for name, size in (("behavior", self.behaviors**2), ("time", NUM_BUCKETS), ("recency", events)):
+            self.register_parameter(name, nn.Parameter(torch.zeros(size)) if name in terms else None)
+        shape = num_items, config.neighbors
+        self.register_buffer("followers", torch.full(shape, NOBODY, dtype=torch.int32))
+        self.register_buffer("log_share", torch.zeros(shape))
+        # Not part of the state: counted anew whenever a training begins.
+        self.counted: FoldTables | None = None
+
+    def count(self, parts: Iterable[SequenceData], behaviors: Sequence[str] = ()) -> None:
+        """Count C in the training parts of sequences: every fold's, and everybody's.
+
+        Args:
+            parts: the sequences, numbered as those of batches are.
+            behaviors: their names.
+        """
+        fitted = count_tables(parts, self.config, self.folds, behaviors)
+        device = self.constant.device
+        self.counted = FoldTables.of(fitted.without).to(device)
+        for name, rows in zip(_ROWS, follower_rows(fitted.everybody, len(self.followers[0])), strict=True):
+            getattr(self, name).copy_(rows)
+
+    def forward(self, outputs: Tensor, batch: PackedBatch) -> tuple[Tensor, Tensor]:
+        """[events] each: the logarithms of the mass on the target and on the rest, of every event's query.
+
+        Minus infinity where nothing is to be predicted.
+
+        Args:
+            outputs: [events, width], what the backbone knows after each event.
+            batch: the events.
+        """
+        recent = Recent.of_all(batch.sequences, self.events)
+        tables, table = self._tables(batch, recent)
+        with torch.autocast(outputs.device.type, enabled=False):
+            logits = self._logits(outputs, batch, recent)
+            target = batch.target[:, None]
+            competes = recent.present & self._known(batch, recent) & (target >= self.first_item)
+            keep = self.dropout.draw(*logits.shape, device=logits.device)
+            if keep is not None:
+                competes, logits = competes & keep, logits + math.log(self.dropout.scale)
+            item = (batch.item[recent.event] - self.first_item).clamp(min=0)
+            return jump_masses(logits, item, target - self.first_item, competes, tables, table)
+
+    def votes(self, outputs: Tensor, batch: PackedBatch) -> Votes:
+        """What the last events of each sequence vote for, of the query after the last one.
+
+        Args:
+            outputs, batch: as of `forward`.
+        """
+        recent = Recent.of_last(batch.sequences, self.events)
+        with torch.autocast(outputs.device.type, enabled=False):
+            logits = self._logits(outputs, batch, recent)
+        item = (batch.item[recent.event] - self.first_item).clamp(min=0)
+        followers = self.followers[item].long()  # [sequences, events, neighbors]
+        votes = (recent.present & self._known(batch, recent))[..., None] & (followers >= 0)
+        votes &= followers < self.num_items
+        mass = (logits[..., None] + self.log_share[item]).masked_fill(~votes, float("-inf"))
+        row = torch.arange(len(item), device=item.device)[:, None, None].expand_as(followers)
+        return Votes(row.flatten(), followers.masked_fill(~votes, 0).flatten(), mass.flatten())
+
+    def _logits(self, outputs: Tensor, batch: PackedBatch, recent: Recent) -> Tensor:
+        """[queries, events] float32."""
+        query, event = recent.query, recent.event
+        logits = self.constant.expand(event.shape)
+        if self.behavior is not None:
+            pair = batch.behavior[event] * self.behaviors + batch.target_behavior[query]
+            logits = logits + self.behavior[pair]
+        if self.time is not None:
+            logits = logits + self.time[time_bucket(batch.query_time[query] - batch.timestamp[event])]
+        if self.recency is not None:
+            logits = logits + self.recency
+        if self.query is not None and self.key is not None:
+            outputs = outputs.to(self.query.weight.dtype)
+            key = self.key(outputs)
+            if recent.of_every:
+                products = recent_products(self.query(outputs), key, self.events)
+            else:
+                products = (self.query(outputs[query]) * key[event]).sum(-1)  # [queries, events]
+            logits = logits + products * self.scale
+        return logits
+
+    def _known(self, batch: PackedBatch, recent: Recent) -> Tensor:
+        return batch.item[recent.event] >= self.first_item
+
+    def _tables(self, batch: PackedBatch, recent: Recent) -> tuple[FoldTables, Tensor]:
+        """C, and the table of each query."""
+        if not self.training:
+            return self._everybody(), torch.zeros_like(recent.query)
+        if self.counted is None:
+            raise RuntimeError("jump logits learn from tables that leave users out: call count() first")
+        fold = fold_of(batch.sequence, self.folds)
+        return self.counted, fold[sequence_of(recent.query, batch.sequences)]
+
+    def _everybody(self) -> FoldTables:
+        """Of the state; slow, and for tests and single batches only."""
+        item = torch.arange(self.num_items, device=self.followers.device)[:, None]
+        there = self.followers >= 0
+        keys = (item * self.num_items + self.followers)[there]
+        last = keys.new_full((1,), torch.iinfo(torch.int64).max)
+        shares = torch.cat([self.log_share[there], self.log_share.new_zeros(1)])
+        return FoldTables(torch.cat([keys, last]), shares, there.any(1), self.num_items)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        if self.counted is not None:
+            # A run that goes on, or begins with another one's weights, has counted its own data set.
+            state_dict |= {prefix + name: getattr(self, name) for name in _ROWS}
+        super()._load_from_state_dict(state_dict, prefix, *args)
