@@ -1,16 +1,20 @@
-"""Which terms of history logits a data set has something for."""
+"""Which terms of history and jump logits a data set has something for."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import TypeVar
 
 from behavior.errors import UserError
 from models.data.about import About
+from models.history.jumps.kinds import JUMP_TERMS, JumpTerm
 from models.history.kinds import TERMS, HistoryTerm
+
+TermT = TypeVar("TermT", bound=str)
 
 
 def available_terms(asked: Sequence[HistoryTerm] | None, about: About) -> tuple[HistoryTerm, ...]:
-    """Those that are asked for, or all that the data set has something for.
+    """Terms of history logits: those that are asked for, or all that the data set has something for.
 
     Args:
         asked: names, or None for all.
@@ -19,23 +23,34 @@ def available_terms(asked: Sequence[HistoryTerm] | None, about: About) -> tuple[
     Raises:
         UserError: a term is asked for that there is nothing for.
     """
+    return _available(asked, TERMS, about, "history")
+
+
+def available_jump_terms(asked: Sequence[JumpTerm] | None, about: About) -> tuple[JumpTerm, ...]:
+    """The same of jump logits."""
+    return _available(asked, JUMP_TERMS, about, "jump")
+
+
+def _available(
+    asked: Sequence[TermT] | None, known: Collection[TermT], about: About, of: str
+) -> tuple[TermT, ...]:
     missing = _missing(about)
     if asked is None:
-        return tuple(term for term in TERMS if term not in missing)
+        return tuple(term for term in known if term not in missing)
     for term in asked:
         if term in missing:
             rest = [other for other in asked if other not in missing]
             raise UserError(
-                f"the term '{term}' of history logits needs {missing[term]}",
-                where=f"loss.history_terms = [{', '.join(asked)}]",
-                fix=f"--set 'loss.history_terms=[{', '.join(rest)}]'",
+                f"the term '{term}' of {of} logits needs {missing[term]}",
+                where=f"loss.{of}_terms = [{', '.join(asked)}]",
+                fix=f"--set 'loss.{of}_terms=[{', '.join(rest)}]'",
             )
-    return tuple(term for term in TERMS if term in asked)
+    return tuple(term for term in known if term in asked)
 
 
-def _missing(about: About) -> dict[HistoryTerm, str]:
+def _missing(about: About) -> dict[str, str]:
     """Terms that cannot be had, and what they need."""
-    missing: dict[HistoryTerm, str] = {}
+    missing: dict[str, str] = {}
     if not about.has_time:
         missing["time"] = "timestamps, and this data set has none"
     if set(about.target_behaviors) == set(range(1, about.num_behaviors + 1)):

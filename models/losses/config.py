@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from behavior.config import Config
+from models.history.jumps.kinds import JUMP_TERMS, JumpTerm
 from models.history.kinds import TERMS, HistoryTerm
 from models.losses.kinds import LOSSES
 from models.registered import bad_name
@@ -84,6 +85,40 @@ class LossConfig(Config):
         + "; null: all that the data set has something for",
     )
     history_dim: int = Field(64, ge=1, description="width of the queries and keys of history logits")
+    jumps: Literal["none", "learned"] = Field(
+        "none",
+        description="jump logits: past events vote, in the softmax of all items, for what follows their "
+        "items in the logs of others, none or by a learned logit, in training and evaluation alike",
+    )
+    jump_terms: list[JumpTerm] | None = Field(
+        None,
+        description="terms of jump logits besides a constant: "
+        + "; ".join(f"{name}: {description}" for name, description in JUMP_TERMS.items())
+        + "; null: all that the data set has something for",
+    )
+    jump_dim: int = Field(64, ge=1, description="width of the queries and keys of jump logits")
+    jump_events: int = Field(12, ge=1, le=1024, description="how many of the last events vote")
+    jump_dropout: float = Field(
+        0.0, ge=0.0, lt=1.0, description="probability that an event does not vote for a query, in training"
+    )
+    jump_window: int = Field(
+        12,
+        ge=2,
+        le=4096,
+        description="what follows an item: pairs of events less than this many events apart",
+    )
+    jump_backward: float = Field(
+        0.5, ge=0.0, description="what a pair against the order of time counts, relative to one along it"
+    )
+    jump_neighbors: int = Field(
+        100, ge=1, description="most frequent followers of an item that are voted for; 8 bytes each of a run"
+    )
+    jump_folds: int = Field(
+        4,
+        ge=2,
+        le=64,
+        description="folds of users; in training, each reads a table of followers without their own fold",
+    )
     loss_on: Literal["all", "targets"] = Field(
         "all", description="predict every next event, or only those of a target behavior"
     )

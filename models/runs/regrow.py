@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from models.data.versions import NEW
 from models.layers.initialization import INIT_STD, init_truncated
 from models.runs.checkpoint import Checkpoint
 
@@ -44,6 +45,8 @@ def regrow(
 
 def _fresh(weight: Tensor, rows: Tensor) -> Tensor:
     fresh = weight.new_empty(int((rows < 0).sum()), *weight.shape[1:])
+    if not weight.is_floating_point():
+        return fresh.fill_(NEW)  # numbers of rows: new ones have none yet
     init_truncated(fresh, INIT_STD)
     return fresh
 

@@ -6,6 +6,8 @@ import math
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -13,6 +15,7 @@ from behavior.cooccurrence import CooccurrenceConfig, fold_of
 from models.attention.bias import NUM_BUCKETS, time_bucket
 from models.data.batch import PackedBatch
 from models.data.sequences import SequenceData
+from models.data.versions import NEW, RowMaps
 from models.history.jumps.kinds import JumpTerm
 from models.history.jumps.masses import jump_masses
 from models.history.jumps.recent import Recent, recent_products, sequence_of
@@ -25,14 +28,16 @@ _ROWS = ("followers", "log_share")
 
 
 class Votes(NamedTuple):
-    """Mass on single items at ranking, for a query a sequence."""
+    """Mass on single items at ranking, for a query a sequence; the same pair may come several times."""
 
-    row: Tensor
-    """[votes] int64 sequence."""
-    item: Tensor
-    """[votes] int64 known item, id minus the first known one; the same may come several times."""
-    log_mass: Tensor
-    """[votes] float32; minus infinity: none, of item 0."""
+    row: npt.NDArray[np.int64]
+    """[votes] sequence, on the host."""
+    item: npt.NDArray[np.int64]
+    """[votes] known item, id minus the first known one, on the host."""
+    place: npt.NDArray[np.int64]
+    """[votes] where the mass of each is, on the host."""
+    mass: Tensor
+    """[sequences * events * neighbors] float32 logarithms, on the device."""
 
 
 class JumpLogits(nn.Module):
@@ -106,6 +111,7 @@ class JumpLogits(nn.Module):
         self.register_buffer("log_share", torch.zeros(shape))
         # Not part of the state: counted anew whenever a training begins.
         self.counted: FoldTables | None = None
+        self._on_host: npt.NDArray[np.int32] | None = None
 
     def count(self, parts: Iterable[SequenceData], behaviors: Sequence[str] = ()) -> None:
         """Count C in the training parts of sequences: every fold's, and everybody's.
@@ -119,6 +125,14 @@ class JumpLogits(nn.Module):
         self.counted = FoldTables.of(fitted.without).to(device)
         for name, rows in zip(_ROWS, follower_rows(fitted.everybody, len(self.followers[0])), strict=True):
             getattr(self, name).copy_(rows)
+        self._on_host = None
+
+    def grown(self, maps: RowMaps) -> list[tuple[Tensor, Tensor]]:
+        """Tables with a row an item or a pair of behaviors, and their rows out of `maps`."""
+        known = maps.items[self.first_item :]
+        rows = torch.where(known == NEW, NEW, known - self.first_item)
+        found = [(self.followers, rows), (self.log_share, rows)]
+        return found if self.behavior is None else [*found, (self.behavior, maps.behavior_pairs)]
 
     def forward(self, outputs: Tensor, batch: PackedBatch) -> tuple[Tensor, Tensor]:
         """[events] each: the logarithms of the mass on the target and on the rest, of every event's query.
@@ -138,25 +152,33 @@ class JumpLogits(nn.Module):
             keep = self.dropout.draw(*logits.shape, device=logits.device)
             if keep is not None:
                 competes, logits = competes & keep, logits + math.log(self.dropout.scale)
-            item = (batch.item[recent.event] - self.first_item).clamp(min=0)
+            item = self._numbers(batch, recent)
             return jump_masses(logits, item, target - self.first_item, competes, tables, table)
 
-    def votes(self, outputs: Tensor, batch: PackedBatch) -> Votes:
+    def votes(
+        self, outputs: Tensor, batch: PackedBatch, items: npt.NDArray[np.int64], lengths: Sequence[int]
+    ) -> Votes:
         """What the last events of each sequence vote for, of the query after the last one.
+
+        Pairs are found on the host and their mass on the device, and neither waits for the other.
 
         Args:
             outputs, batch: as of `forward`.
+            items: [events] item ids of the batch, on the host.
+            lengths: of its sequences.
         """
         recent = Recent.of_last(batch.sequences, self.events)
         with torch.autocast(outputs.device.type, enabled=False):
             logits = self._logits(outputs, batch, recent)
-        item = (batch.item[recent.event] - self.first_item).clamp(min=0)
-        followers = self.followers[item].long()  # [sequences, events, neighbors]
-        votes = (recent.present & self._known(batch, recent))[..., None] & (followers >= 0)
-        votes &= followers < self.num_items
-        mass = (logits[..., None] + self.log_share[item]).masked_fill(~votes, float("-inf"))
-        row = torch.arange(len(item), device=item.device)[:, None, None].expand_as(followers)
-        return Votes(row.flatten(), followers.masked_fill(~votes, 0).flatten(), mass.flatten())
+        mass = logits[..., None] + self.log_share[self._numbers(batch, recent)]
+        stop = np.cumsum(lengths, dtype=np.int64)[:, None]
+        event = stop - 1 - np.arange(self.events)
+        number = (items[event] if len(items) else np.zeros_like(event)) - self.first_item
+        known = (event >= stop - np.array(lengths)[:, None]) & (number >= 0)
+        followers = self._followers_on_host()[number.clip(0)]  # [sequences, events, neighbors]
+        place = np.flatnonzero(known[..., None] & (followers >= 0) & (followers < self.num_items))
+        chosen = followers.ravel()[place].astype(np.int64)
+        return Votes(place // (self.events * followers.shape[2]), chosen, place, mass.flatten())
 
     def _logits(self, outputs: Tensor, batch: PackedBatch, recent: Recent) -> Tensor:
         """[queries, events] float32."""
@@ -179,6 +201,10 @@ class JumpLogits(nn.Module):
             logits = logits + products * self.scale
         return logits
 
+    def _numbers(self, batch: PackedBatch, recent: Recent) -> Tensor:
+        """[queries, events] numbers of items, 0 for unknown ones."""
+        return (batch.item[recent.event] - self.first_item).clamp(min=0)
+
     def _known(self, batch: PackedBatch, recent: Recent) -> Tensor:
         return batch.item[recent.event] >= self.first_item
 
@@ -200,8 +226,15 @@ class JumpLogits(nn.Module):
         shares = torch.cat([self.log_share[there], self.log_share.new_zeros(1)])
         return FoldTables(torch.cat([keys, last]), shares, there.any(1), self.num_items)
 
+    def _followers_on_host(self) -> npt.NDArray[np.int32]:
+        """[items, neighbors]; copied from a device once."""
+        if self._on_host is None:
+            self._on_host = self.followers.cpu().numpy()
+        return self._on_host
+
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         if self.counted is not None:
             # A run that goes on, or begins with another one's weights, has counted its own data set.
             state_dict |= {prefix + name: getattr(self, name) for name in _ROWS}
+        self._on_host = None
         super()._load_from_state_dict(state_dict, prefix, *args)

@@ -15,7 +15,6 @@ from behavior.cooccurrence import (
     CooccurrenceTable,
     CrossFitted,
     Histories,
-    count_cooccurrence,
     cross_fit,
 )
 from models.data.sequences import SequenceData
@@ -107,14 +106,10 @@ def count_tables(
     Args:
         parts: the sequences.
         config: which pairs count.
-        folds: of users; with one, no table leaves anybody out, and a model meets what it is to predict.
+        folds: of users.
         behaviors: their names, in the order of their ids.
     """
-    histories = _histories(parts, behaviors)
-    if folds == 1:
-        table = count_cooccurrence(histories, config)
-        return CrossFitted((table,), table)
-    return cross_fit(histories, config, folds=folds)
+    return cross_fit(_histories(parts, behaviors), config, folds=folds)
 
 
 def _histories(parts: Iterable[SequenceData], behaviors: Sequence[str]) -> Histories:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from behavior.cooccurrence import CooccurrenceConfig
 from behavior.shards.folder import ShardFolder
 from models.data.about import About, about_sequences
 from models.data.catalog import ItemCatalog
@@ -11,7 +12,8 @@ from models.data.item_domains import ItemDomains, check_domains
 from models.data.loading import ShardSource
 from models.data.side import SideInformation
 from models.distributed.tables import MakeItemTable, WholeTable
-from models.history.available import available_terms
+from models.history.available import available_jump_terms, available_terms
+from models.history.jumps import JumpLogits
 from models.history.terms import HistoryLogits
 from models.inputs.embedding import NO_SIDE
 from models.losses import RetrievalLoss
@@ -33,7 +35,7 @@ def build_model(
     make_items: MakeItemTable = WholeTable,
     side: SideInformation = NO_SIDE,
 ) -> RetrievalModel:
-    """A model with fresh weights, on the CPU, without history logits.
+    """A model with fresh weights, on the CPU, without history and jump logits.
 
     Args:
         settings: all settings.
@@ -80,6 +82,7 @@ def build_retrieval(
         side=side_information(settings, shards),
     )
     model.history = _history_logits(settings, about)
+    model.jumps = _jump_logits(settings, about)
     negatives = settings.loss.negatives
     domains, columns = None, Columns()
     if settings.loss.within_domain:
@@ -109,4 +112,34 @@ def _history_logits(settings: TaskSettings, about: About) -> HistoryLogits | Non
         target_behaviors=about.target_behaviors,
         first_item=about.first_item,
         num_item_ids=about.num_item_ids,
+    )
+
+
+def _jump_logits(settings: TaskSettings, about: About) -> JumpLogits | None:
+    """With fresh weights and nothing counted, or None where the settings have none.
+
+    Raises:
+        UserError: a term is asked for that the data set has nothing for.
+    """
+    loss = settings.loss
+    if loss.jumps == "none":
+        return None
+    counted = CooccurrenceConfig(
+        window=loss.jump_window,
+        backward=loss.jump_backward,
+        neighbors=loss.jump_neighbors,
+        stochastic=True,
+        repeats=False,  # an item that comes again is what history logits are for
+    )
+    return JumpLogits(
+        available_jump_terms(loss.jump_terms, about),
+        counted,
+        width=settings.model.dim,
+        dim=loss.jump_dim,
+        events=loss.jump_events,
+        num_behaviors=about.num_behaviors,
+        first_item=about.first_item,
+        num_items=about.num_items,
+        folds=loss.jump_folds,
+        dropout=loss.jump_dropout,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from models.data.batch import PackedBatch
 from models.distributed.tables import HeldItems
 from models.evaluation.sparse import SparseMass
 from models.evaluation.transfer import to_device
+from models.history.jumps import JumpLogits
 from models.history.terms import HistoryLogits
 from models.inputs.embedding import InputEmbedding
 from models.losses.extra import ExtraMass
@@ -28,8 +30,9 @@ class RetrievalModel(nn.Module):
         num_items: known items.
         normalize: queries and item vectors have unit length, so that scores are cosines; otherwise they are
             as they come, and scores are plain dot products (SASRec, arXiv 1808.09781).
-        temperature: of the loss, by which scores are divided where they are added to history logits.
+        temperature: of the loss, by which scores are divided where other logits are added to them.
         history: gives past events logits that compete with the scores of items.
+        jumps: gives past events votes for what follows their items, which compete with them, too.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class RetrievalModel(nn.Module):
         normalize: bool = True,
         temperature: float = 1.0,
         history: HistoryLogits | None = None,
+        jumps: JumpLogits | None = None,
     ) -> None:
         super().__init__()
         self.embedding = embedding
@@ -51,6 +55,7 @@ class RetrievalModel(nn.Module):
         self.normalize = normalize
         self.temperature = temperature
         self.history = history
+        self.jumps = jumps
 
     def forward(self, batch: PackedBatch) -> torch.Tensor:
         """Queries, [events, dim] float32: what is wanted after each event."""
@@ -69,7 +74,9 @@ class RetrievalModel(nn.Module):
     def extra_mass(self, outputs: torch.Tensor, batch: PackedBatch) -> ExtraMass | None:
         """What competes in the softmax of each event besides items by their vectors, [events] each; None:
         nothing."""
-        return None if self.history is None else ExtraMass(*self.history(outputs, batch))
+        parts = [part for part in (self.history, self.jumps) if part is not None]
+        masses = [ExtraMass(*part(outputs, batch)) for part in parts]
+        return reduce(ExtraMass.plus, masses) if masses else None
 
     def sparse_mass(
         self, outputs: torch.Tensor, batch: PackedBatch, items: torch.Tensor, lengths: Sequence[int]
@@ -82,13 +89,18 @@ class RetrievalModel(nn.Module):
             items: [events] its item ids, on the host.
             lengths: of its sequences.
         """
-        if self.history is None:
-            return None
-        ranks = items.numpy() - self.first_item
-        known = np.flatnonzero(ranks >= 0)
-        rows = np.repeat(np.arange(len(lengths)), lengths)
-        mass = self.history.last_logits(outputs, batch)[to_device(known, outputs.device)]
-        return SparseMass.summed(rows[known], ranks[known], mass)
+        found = []
+        if self.history is not None:
+            ranks = items.numpy() - self.first_item
+            known = np.flatnonzero(ranks >= 0)
+            rows = np.repeat(np.arange(len(lengths)), lengths)
+            mass = self.history.last_logits(outputs, batch)[to_device(known, outputs.device)]
+            found.append(SparseMass.summed(rows[known], ranks[known], mass))
+        if self.jumps is not None:
+            votes = self.jumps.votes(outputs, batch, items.numpy(), lengths)
+            mass = votes.mass[to_device(votes.place, outputs.device)]
+            found.append(SparseMass.summed(votes.row, votes.item, mass))
+        return SparseMass.joined(found) if found else None
 
     def item_vectors(self, ranks: torch.Tensor | None = None) -> torch.Tensor:
         """Vectors of known items, float32.
@@ -107,6 +119,11 @@ class RetrievalModel(nn.Module):
             return F.embedding(ranks, self.item_vectors())
         vectors = self.embedding.item_vectors(ranks.flatten() + self.first_item)
         return self._scorable(vectors).view(*ranks.shape, vectors.shape[1])
+
+    @property
+    def has_extra_mass(self) -> bool:
+        """Whether anything competes with items by their vectors."""
+        return self.history is not None or self.jumps is not None
 
     @property
     def held_items(self) -> HeldItems:

@@ -68,7 +68,7 @@ class RetrievalObjective(nn.Module):
         # Other processes look items up in the rows that this one holds, at these same places.
         self.model.embedding.item_vectors(batch.item)
         query = table.weight.new_zeros(0, table.embedding_dim)
-        extra = None if self.model.history is None else ExtraMass(query.sum(1), query.sum(1))
+        extra = ExtraMass(query.sum(1), query.sum(1)) if self.model.has_extra_mass else None
         target = batch.item[:0]
         loss: torch.Tensor = self.loss(query, target, self.model.item_vectors, denominator, extra=extra)
         return nothing + loss

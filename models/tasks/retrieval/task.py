@@ -50,16 +50,21 @@ class RetrievalTask(Task):
         return Columns.merged(super().columns, self.more)
 
     def look_at(self, loader: TrainLoader) -> None:
-        """See `models.tasks.task.Task.look_at`: logQ corrects targets of the batch by their shares."""
+        """See `models.tasks.task.Task.look_at`: logQ corrects targets of the batch by their shares, and jump
+        logits learn from tables of what follows what."""
         negatives = self.loss.negatives
         if self.loss.kind != "full_softmax" and negatives.logq and negatives.source != "catalog":
             self.objective.loss.sampler.count_targets(torch.from_numpy(loader.target_counts()))
+        if self.model.jumps is not None:
+            self.model.jumps.count(loader.source)
 
     def table_rows(self, maps: RowMaps) -> dict[str, torch.Tensor]:
         """See `models.tasks.task.Task.table_rows`."""
         found = {id(table): rows for table, rows in self.model.embedding.grown(maps)}
         if self.model.history is not None:
             found |= {id(table): maps.behavior_pairs for table in self.model.history.by_behavior}
+        if self.model.jumps is not None:
+            found |= {id(table): rows for table, rows in self.model.jumps.grown(maps)}
         named = itertools.chain(self.model.named_parameters(), self.model.named_buffers())
         return {name: found[id(tensor)] for name, tensor in named if id(tensor) in found}
 

@@ -17,6 +17,7 @@ from models.history.jumps.kinds import JUMP_TERMS
 from models.history.jumps.recent import recent_products
 from tests.behavior.cooccurrence.oracle import count_by_hand
 from tests.models.history.jumps.jump_oracle import Events, Parameters, Table, votes_by_hand
+from tests.models.training.test_captured_step import NothingRead
 
 FIRST, ITEMS, FOLDS, LAST = 2, 12, 3, 4
 """Ids 2 to 13 are known; 1 is not."""
@@ -203,9 +204,10 @@ def test_votes_of_the_last_events_are_those_of_the_formula() -> None:
     batch = as_batch(rows)
     outputs = torch.randn(batch.num_events, 6).double()
     module.count([as_data(rows)])
-    votes = module.votes(outputs, batch)
+    votes = module.votes(outputs, batch, batch.item.numpy(), batch.sequences.lengths)
     dense = torch.zeros(len(rows), ITEMS).double()
-    dense.index_put_((votes.row, votes.item), votes.log_mass.exp(), accumulate=True)
+    cells = torch.from_numpy(votes.row), torch.from_numpy(votes.item)
+    dense.index_put_(cells, votes.mass[votes.place].exp(), accumulate=True)
     table = table_by_hand(rows)
     for sequence in range(len(rows)):
         own = slice(int(batch.offsets[sequence]), int(batch.offsets[sequence + 1]))
@@ -225,6 +227,18 @@ def test_padded_batches_have_the_same_masses() -> None:
     for ours, theirs in zip(module(outputs, padded), module(outputs[:-7], batch), strict=True):
         assert torch.equal(ours[:-7], theirs)
         assert (ours[-7:] == -math.inf).all()
+
+
+def test_nothing_is_read_back_from_the_device() -> None:
+    rows, module = sequences(6), jumps(dropout=0.2)
+    batch = as_batch(rows)
+    module.count([as_data(rows)])
+    module(torch.zeros(batch.num_events, 6).double(), batch)  # what is made once a device
+    padded = batch.padded(batch.num_events + 7, batch.num_sequences + 3, 20)
+    outputs = torch.randn(batch.num_events + 7, 6).double()
+    with NothingRead():
+        on_target, on_rest = module(outputs, padded)
+        (on_target.exp() + on_rest.exp()).sum().backward()
 
 
 def test_dropout_silences_events_and_keeps_the_mass_on_average() -> None:
@@ -255,8 +269,9 @@ def test_the_state_has_the_table_of_everybody_and_no_more() -> None:
     other.load_state_dict(module.state_dict())
     batch = as_batch(rows)
     outputs = torch.randn(batch.num_events, 6).double()
-    for ours, theirs in zip(module.votes(outputs, batch), other.votes(outputs, batch), strict=True):
-        assert torch.equal(ours, theirs)
+    of = outputs, batch, batch.item.numpy(), batch.sequences.lengths
+    for ours, theirs in zip(module.votes(*of), other.votes(*of), strict=True):
+        assert ours.tolist() == theirs.tolist()
     # One that has counted its own data set keeps to it.
     third = jumps()
     third.count([as_data(sequences(9))])
