@@ -34,7 +34,8 @@ ROOMS: dict[str, list[str]] = {
     "behavior": [
         *("printable.py", "errors.py", "lazy.py", "files.py", "keys.py", "problems.py"),
         *("config.py", "named.py", "runtime"),
-        *("spec", "arrow", "shards", "sources", "features", "packing", "sampling", "cooccurrence", "steps"),
+        *("spec", "arrow", "shards", "sources", "features", "packing", "sampling", "cooccurrence"),
+        *("trends", "steps"),
         *("flow", "guess", "datasets", "synthetic", "summary"),
     ],
     "models": [

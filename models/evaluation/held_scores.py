@@ -13,6 +13,7 @@ from models.data.sequences import Int64Array
 from models.distributed.tables import HeldItems
 from models.evaluation.scores import (
     CELLS,
+    DenseMass,
     Pairs,
     ProductScores,
     Scores,
@@ -53,6 +54,8 @@ class HeldScores(Scores):
     mass: SparseMass | None = None
     """What this process's queries have for few items besides, held here or not; scores then are logits,
     divided by the temperature. Where items are divided, all processes have some, or none does."""
+    trend: DenseMass | None = None
+    """What they have for any item; none where items are divided."""
 
     @property
     def device(self) -> torch.device:
@@ -60,7 +63,8 @@ class HeldScores(Scores):
 
     def columns(self, first: int, stop: int) -> Tensor:
         """Of the items that this process holds, in order."""
-        return ProductScores(self.query, self.items, self._mass_here(self.mass)).columns(first, stop)
+        mass = self._mass_here(self.mass)
+        return ProductScores(self.query, self.items, mass, self.trend).columns(first, stop)
 
     def rank(
         self,

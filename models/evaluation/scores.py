@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -77,6 +78,13 @@ class RowScores(Scores):
         return self.rows[:, first:stop]
 
 
+class DenseMass(Protocol):
+    """Unnormalized probability that any items may have for some queries, beside their scores."""
+
+    def add_to(self, scores: torch.Tensor, first: int, stop: int) -> torch.Tensor:
+        """Add it to [queries, stop - first] scores of items `first` to `stop`, which are logits, in place."""
+
+
 @dataclass(frozen=True)
 class ProductScores(Scores):
     """Inner products of queries and item vectors."""
@@ -87,6 +95,8 @@ class ProductScores(Scores):
     """[items, dim]."""
     mass: SparseMass | None = None
     """What queries have for few items besides; scores then are logits, divided by the temperature."""
+    trend: DenseMass | None = None
+    """What they have for any item; likewise."""
 
     @property
     def device(self) -> torch.device:
@@ -97,6 +107,8 @@ class ProductScores(Scores):
         width = stop - first
         items = F.pad(self.items[first:stop], (0, 0, 0, -width % 64))
         found = (self.query @ items.T)[:, :width]
+        if self.trend is not None:
+            found = self.trend.add_to(found.contiguous(), first, stop)
         return found if self.mass is None else self.mass.add_to(found, first, stop)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -118,6 +118,19 @@ class LossConfig(Config):
         ge=2,
         le=64,
         description="folds of users; in training, each reads a table of followers without their own fold",
+    )
+    trends: Literal["none", "learned"] = Field(
+        "none",
+        description="trend logits: what was popular just before the query competes with all items, too, none "
+        "or by a learned logit for each time scale; needs timestamps",
+    )
+    trend_hours: list[Annotated[float, Field(gt=0.0)]] = Field(
+        [2.0, 24.0, 168.0],
+        min_length=1,
+        description="time scales of trends: hours after which an event counts 1/e",
+    )
+    trend_of: Literal["targets", "all"] = Field(
+        "targets", description="events that trends count: those of a target behavior, or all"
     )
     loss_on: Literal["all", "targets"] = Field(
         "all", description="predict every next event, or only those of a target behavior"

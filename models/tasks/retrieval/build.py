@@ -24,6 +24,7 @@ from models.tasks.parts import embedding_and_backbone, read_catalog, side_inform
 from models.tasks.retrieval.model import RetrievalModel
 from models.tasks.retrieval.objective import RetrievalObjective
 from models.tasks.retrieval.task import RetrievalTask
+from models.tasks.retrieval.trends import trend_logits
 
 
 def build_model(
@@ -35,7 +36,7 @@ def build_model(
     make_items: MakeItemTable = WholeTable,
     side: SideInformation = NO_SIDE,
 ) -> RetrievalModel:
-    """A model with fresh weights, on the CPU, without history and jump logits.
+    """A model with fresh weights, on the CPU, without history, jump and trend logits.
 
     Args:
         settings: all settings.
@@ -83,6 +84,7 @@ def build_retrieval(
     )
     model.history = _history_logits(settings, about)
     model.jumps = _jump_logits(settings, about)
+    model.trends = trend_logits(settings, shards, about, divided=model.held_items.is_divided)
     negatives = settings.loss.negatives
     domains, columns = None, Columns()
     if settings.loss.within_domain:

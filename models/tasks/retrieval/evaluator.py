@@ -157,7 +157,10 @@ def model_scorer(model: RetrievalModel, config: ModelConfig) -> Scorer:
             outputs = model.outputs(batch)
             query = newest_queries(model.queries(outputs), batch)
             mass = model.sparse_mass(outputs, batch, on_host.item, on_host.sequences.lengths)
-            return HeldScores(query if mass is None else query / model.temperature, items, held, mass)
+            trend = model.trend_mass(outputs, batch)
+            if mass is not None or trend is not None:
+                query = query / model.temperature
+            return HeldScores(query, items, held, mass, trend)
 
     return score
 

@@ -16,6 +16,8 @@ from models.evaluation.sparse import SparseMass
 from models.evaluation.transfer import to_device
 from models.history.jumps import JumpLogits
 from models.history.terms import HistoryLogits
+from models.history.trends.logits import TrendLogits, TrendMass
+from models.history.trends.shares import NOTHING
 from models.inputs.embedding import InputEmbedding
 from models.losses.extra import ExtraMass
 
@@ -33,6 +35,7 @@ class RetrievalModel(nn.Module):
         temperature: of the loss, by which scores are divided where other logits are added to them.
         history: gives past events logits that compete with the scores of items.
         jumps: gives past events votes for what follows their items, which compete with them, too.
+        trends: gives what is popular at the moment such logits.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class RetrievalModel(nn.Module):
         temperature: float = 1.0,
         history: HistoryLogits | None = None,
         jumps: JumpLogits | None = None,
+        trends: TrendLogits | None = None,
     ) -> None:
         super().__init__()
         self.embedding = embedding
@@ -56,6 +60,7 @@ class RetrievalModel(nn.Module):
         self.temperature = temperature
         self.history = history
         self.jumps = jumps
+        self.trends = trends
 
     def forward(self, batch: PackedBatch) -> torch.Tensor:
         """Queries, [events, dim] float32: what is wanted after each event."""
@@ -74,9 +79,26 @@ class RetrievalModel(nn.Module):
     def extra_mass(self, outputs: torch.Tensor, batch: PackedBatch) -> ExtraMass | None:
         """What competes in the softmax of each event besides items by their vectors, [events] each; None:
         nothing."""
-        parts = [part for part in (self.history, self.jumps) if part is not None]
+        parts = [part for part in (self.history, self.jumps, self.trends) if part is not None]
         masses = [ExtraMass(*part(outputs, batch)) for part in parts]
         return reduce(ExtraMass.plus, masses) if masses else None
+
+    def trend_mass(self, outputs: torch.Tensor, batch: PackedBatch) -> TrendMass | None:
+        """What is popular at the moment, at ranking time, for the query after each sequence's last event.
+
+        A sequence without events has none: when it asks is not known.
+
+        Args:
+            outputs: [events, dim], of all events of the batch.
+            batch: on the model's device.
+        """
+        if self.trends is None:
+            return None
+        there, last = batch.lengths > 0, (batch.offsets[1:] - 1).clamp(min=0)
+        if not len(outputs):
+            return None
+        weight = self.trends.weights(outputs, batch)[last].masked_fill(~there[:, None], NOTHING)
+        return TrendMass(self.trends.shares, batch.query_time[last], weight)
 
     def sparse_mass(
         self, outputs: torch.Tensor, batch: PackedBatch, items: torch.Tensor, lengths: Sequence[int]

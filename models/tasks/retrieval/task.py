@@ -65,6 +65,8 @@ class RetrievalTask(Task):
             found |= {id(table): maps.behavior_pairs for table in self.model.history.by_behavior}
         if self.model.jumps is not None:
             found |= {id(table): rows for table, rows in self.model.jumps.grown(maps)}
+        if self.model.trends is not None:
+            found[id(self.model.trends.behavior)] = maps.behaviors
         named = itertools.chain(self.model.named_parameters(), self.model.named_buffers())
         return {name: found[id(tensor)] for name, tensor in named if id(tensor) in found}
 

@@ -1,0 +1,70 @@
+"""Trend logits for a data set: which events are counted, and what they do not go together with."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from behavior.errors import UserError
+from behavior.shards.folder import ShardFolder
+from behavior.trends import TrendTable, count_trends
+from models.data.about import About
+from models.data.loading import SequenceSource, ShardSource
+from models.data.loading.part import part_of
+from models.history.trends.logits import TrendLogits
+from models.losses.config import LossConfig
+from models.tasks.config import TaskSettings
+
+_HOUR = 3600.0
+
+
+def trend_logits(
+    settings: TaskSettings, shards: ShardFolder, about: About, *, divided: bool
+) -> TrendLogits | None:
+    """With fresh weights, counted in the events that are trained on, or None where the settings have none.
+
+    Goes through all sequences.
+
+    Args:
+        settings: all settings.
+        shards: the data set.
+        about: of it.
+        divided: whether item tables are divided among processes.
+
+    Raises:
+        UserError: the data set has no timestamps, or item tables are divided.
+    """
+    loss = settings.loss
+    if loss.trends == "none":
+        return None
+    if not about.has_time:
+        raise UserError(
+            "trends need timestamps, and this data set has none",
+            where=f"loss.trends = {loss.trends}",
+            fix="--set loss.trends=none",
+        )
+    if divided:
+        raise UserError(
+            "trends are of all items, and each process holds some",
+            where=f"loss.trends = {loss.trends}, train.item_table = sharded",
+            fix="--set train.item_table=replicated, or --set loss.trends=none",
+        )
+    source = part_of(ShardSource(shards, cache_bytes=0), settings.loader.part)
+    return TrendLogits(
+        count_source(source, loss),
+        width=settings.model.dim,
+        num_behaviors=about.num_behaviors,
+        first_item=about.first_item,
+    )
+
+
+def count_source(source: SequenceSource, loss: LossConfig) -> TrendTable:
+    """The trends of the training parts of a source."""
+    items, times = [], []
+    for data in source:
+        chosen = data.in_training() & (data.item >= data.about.first_item)
+        if loss.trend_of == "targets":
+            chosen &= data.is_target()
+        items.append(data.item[chosen].astype(np.int64) - data.about.first_item)
+        times.append(data.timestamp[chosen])
+    scales = [_HOUR * hours for hours in loss.trend_hours]
+    return count_trends(np.concatenate(items), np.concatenate(times), scales, source.about.num_items)
