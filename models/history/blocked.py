@@ -174,13 +174,14 @@ def _groups(sequences: Sequences, cells: int) -> Iterator[tuple[Tensor, int]]:
 
     Where lengths are known, neighbors by length; otherwise as many in order as have room.
     """
-    device = sequences.offsets.device
-    if sequences.room is None:
-        lengths = sequences.lengths
-        order = sorted((n for n in range(len(lengths)) if lengths[n]), key=lambda n: -lengths[n])
-    else:
-        lengths = (sequences.room.longest,) * sequences.num_sequences
-        order = list(range(len(lengths))) if sequences.room.longest else []
+    lengths, device = sequences.lengths, sequences.offsets.device
+    if sequences.room is not None:
+        # Nothing is copied from the host: the step may be recorded.
+        longest, number = sequences.max_length, torch.arange(sequences.num_sequences, device=device)
+        for some in number.split(max(1, cells // max(1, longest**2))) if longest else ():
+            yield some, longest
+        return
+    order = sorted((n for n in range(len(lengths)) if lengths[n]), key=lambda n: -lengths[n])
     while order:
         longest = lengths[order[0]]
         count = max(1, cells // longest**2)

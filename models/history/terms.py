@@ -7,6 +7,7 @@ from collections.abc import Collection
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from models.attention.bias import NUM_BUCKETS
 from models.data.batch import PackedBatch
@@ -27,11 +28,12 @@ class HistoryLogits(nn.Module):
     `p(i) = (exp s_i + sum over j with item_j = i of exp g_j) / (sum_i exp s_i + sum_j exp g_j)`, where
     `g_j = q . k_j + w[behavior_j, wanted behavior] + w_time[bucket(t_query - t_j)] + w_recency[events since]
     + c` (CopyNet, arXiv 1603.06393; RepeatNet, arXiv 1812.02646; the bias terms are ours). q and k_j are
-    linear maps, with biases, of what the backbone knows after the last and after the past event; `q . k_j` is
-    divided by the square root of their width. A logit is not divided by the temperature.
+    linear maps, with biases, of the backbone's outputs after the last and after the past event, which are
+    first divided by their root mean square, so that their scale says nothing; `q . k_j` is divided by the
+    square root of the width of both. A logit is not divided by the temperature.
 
-    All tables and biases start at zero, maps as Xavier's, and c at `-log(max_length)`: a full history then
-    weighs about as much as one more item of score 0, so that training starts near the model without.
+    All start at zero but the map of keys (Xavier) and c, `-log(max_length)`: a full history then weighs as
+    much as one more item of score 0, so that training starts near the model without.
 
     Args:
         terms: which there are; c is always there.
@@ -72,8 +74,9 @@ class HistoryLogits(nn.Module):
         self.query = self.key = None
         if "product" in terms:
             self.query, self.key = nn.Linear(width, dim), nn.Linear(width, dim)
-            for layer in (self.query, self.key):
-                init_linear(layer, None)
+            init_linear(self.key, None)
+            for parameter in self.query.parameters():
+                nn.init.zeros_(parameter)
         self.scale = dim**-0.5
         self.constant = nn.Parameter(torch.tensor(-math.log(max_length)))
         sizes = dict.fromkeys(("behavior", "latest", "closed"), self.behaviors**2)
@@ -103,6 +106,7 @@ class HistoryLogits(nn.Module):
     def _vectors(self, outputs: Tensor) -> tuple[Tensor | None, Tensor | None]:
         if self.query is None or self.key is None:
             return None, None
+        outputs = F.rms_norm(outputs, outputs.shape[-1:])
         return self.query(outputs) * self.scale, self.key(outputs)
 
     @property

@@ -129,6 +129,8 @@ def test_padding_changes_no_loss_and_no_weight(
         ["loss.negatives.source=mixed", "loss.negatives.logq=true", "loss.negatives.count=5"],
         ["loss.kind=bce", "loss.negatives.count=1", "loss.normalize=false", "loss.temperature=1"],
         ["embedding.behaviors=add", "embedding.query_behavior=add"],
+        ["loss.history=learned", "loss.negatives.count=5"],
+        ["loss.history=learned", "loss.kind=full_softmax", "loss.label_smoothing=0.1"],
         ["optimizer.weight_decay=0.1", "optimizer.decay_on=linear", "optimizer.clip_norm=1"],
         ["optimizer.item_table=rowwise_adagrad", "optimizer.item_learning_rate=0.1"],
     ],
@@ -178,6 +180,7 @@ class NothingRead(TorchDispatchMode):
         ["loss.negatives.source=mixed", "loss.negatives.logq=true"],
         ["loss.kind=gbce", "loss.negatives.count=5", "optimizer.item_table=rowwise_adagrad"],
         ["model.bias=rope", "embedding.behaviors=add", "optimizer.decay_on=linear"],
+        ["loss.history=learned", "loss.kind=full_softmax"],
     ],
     ids=" ".join,
 )
