@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from cli.console import print_json, say
-from cli.evaluate_tables import print_breakdown, print_comparison, print_means, protocol
+from cli.evaluate_tables import print_breakdown, print_comparison, print_means, print_next_behavior, protocol
 
 
 class SplitName(StrEnum):
@@ -103,6 +103,7 @@ def evaluate(
         print_json(result)
         return
     print_means(str(run), result)
+    print_next_behavior(result)
     print_breakdown(result)
     if against is not None:
         print_comparison(str(run), result)

@@ -47,6 +47,17 @@ def print_means(run: str, result: dict[str, Any]) -> None:
     print_table(f"{run}: {', '.join([result['split'], *counts])}", header, rows)
 
 
+def print_next_behavior(result: dict[str, Any]) -> None:
+    """How well the next event's behavior is predicted, of models that do."""
+    if "next_behavior_accuracy" not in result:
+        return
+    say(
+        f"next behavior: accuracy {result['next_behavior_accuracy']:.4f} (the most frequent one: "
+        f"{result['next_behavior_majority']:.4f}), log loss {result['next_behavior_log_loss']:.4f}, of "
+        f"{result['next_behavior_events']:,} events"
+    )
+
+
 def _metrics(result: dict[str, Any]) -> list[str]:
     """The names of metrics; those of retrieval have a cutoff."""
     return [name for name in result if "@" in name] or [

@@ -78,7 +78,7 @@ class InputEmbedding(nn.Module):
         super().__init__()
         _check_side(config, side)
         features = choose(catalog.features, config.item_features, "item") if config.features != "none" else []
-        self.config = config
+        self.config, self.num_behaviors = config, num_behaviors
         self.scale = math.sqrt(dim) if scale_items else 1.0
         self.layout: Layout = make_layout(config.layout, Sizes(dim, num_behaviors))
         needed = self.layout.vectors

@@ -135,6 +135,12 @@ class LossConfig(Config):
     loss_on: Literal["all", "targets"] = Field(
         "all", description="predict every next event, or only those of a target behavior"
     )
+    next_behavior_weight: float = Field(
+        0.0,
+        ge=0.0,
+        description="weight of a second loss, the cross-entropy of the next event's behavior; 0: it is not "
+        "predicted",
+    )
     negatives: NegativesConfig = Field(
         NegativesConfig(), description="negative sampling, for every loss but the full softmax"
     )
@@ -149,6 +155,11 @@ class LossConfig(Config):
     @model_validator(mode="after")
     def _settings_agree(self) -> LossConfig:
         negatives = self.negatives
+        if self.next_behavior_weight and self.loss_on == "targets":
+            raise ValueError(
+                "next_behavior_weight predicts what is done next, and with loss_on: targets that is always a "
+                "target behavior; set loss_on to all"
+            )
         if not LOSSES[self.kind].softmax:
             if self.label_smoothing:
                 raise ValueError(f"label_smoothing belongs to the softmaxes; set it to 0 for {self.kind}")

@@ -27,7 +27,7 @@ from models.gpu.device import pick_device
 from models.runs.checkpoint import load_checkpoint, load_weights, position_in
 from models.runs.regrow import regrow
 from models.runs.run_folder import open_run
-from models.serving.score import History, score_histories
+from models.serving.score import History, asking_for, behaviors_after, score_histories
 from models.tasks.retrieval import RetrievalModel, RetrievalTask
 from models.tasks.task import Task
 
@@ -69,23 +69,49 @@ class TrainedModel:
         """[known items] the ids of the log; the item at place j has the index `about.first_item + j`."""
         return self.shards.items().column("id").combine_chunks()
 
-    def score(self, histories: Sequence[History]) -> Tensor:
+    def score(self, histories: Sequence[History], *, behavior: str | None = None) -> Tensor:
         """Scores of all known items for what comes after each history.
 
         Args:
             histories: see `History`; each has at least one event.
+            behavior: name of the behavior that is wanted, whatever the histories say: `buy` asks what they
+                would buy. For models that are told (`embedding.query_behavior`, `behavior_first`).
 
         Returns:
             [histories, known items] float32, on the CPU; column j is the item `item_ids[j]`. As in an
             evaluation, nothing is left out: items of the history have scores, too.
 
         Raises:
-            UserError: a history is empty, or has ids that the data set does not have; or the model scores no
-                items.
+            UserError: a history is empty, or has ids that the data set does not have; the model is not told
+                which behavior is wanted, or there is none of that name; or the model scores no items.
         """
+        if behavior is not None:
+            histories = asking_for(behavior, histories, self.shards, told=self._retrieval.is_told_behavior)
+        return score_histories(self._retrieval, self.config, self.shards, histories)
+
+    def next_behaviors(self, histories: Sequence[History]) -> Tensor:
+        """How probable each behavior is to come next.
+
+        Args:
+            histories: see `History`; each has at least one event. What they want is not looked at.
+
+        Returns:
+            [histories, behaviors] float32, on the CPU; column j is the behavior `about.behaviors[j]`.
+
+        Raises:
+            UserError: as `score`; or the model was not trained to predict behaviors.
+        """
+        if self._retrieval.next_behavior is None:
+            raise UserError(
+                "the model predicts no behaviors", fix="train with --set loss.next_behavior_weight=0.1"
+            )
+        return behaviors_after(self._retrieval, self.config, self.shards, histories)
+
+    @property
+    def _retrieval(self) -> RetrievalModel:
         if not isinstance(self.module, RetrievalModel):
             raise UserError(f"a model of task '{self.config.task.kind}' scores no items")
-        return score_histories(self.module, self.config, self.shards, histories)
+        return self.module
 
 
 def load_model(

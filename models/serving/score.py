@@ -11,6 +11,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from behavior.config import did_you_mean
 from behavior.errors import UserError
 from behavior.shards.folder import ShardFolder
 from models.config import RunConfig
@@ -18,10 +19,12 @@ from models.data.catalog import MISSING
 from models.data.columns import Columns
 from models.data.declared import CORE
 from models.data.decode import SequenceDecoder
-from models.data.kept import kept_behaviors
+from models.data.kept import KeptEvents, kept_behaviors
 from models.data.sequences import SequenceData
+from models.data.windows import gather, history_windows
 from models.evaluation.targets import Targets
 from models.tasks.retrieval import RetrievalModel, model_scorer
+from models.tasks.retrieval.scoring import scoring
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,46 @@ class History:
     user: int | None = None
     """Row number of the user's sequence in the data set, for models that are told features of users; None:
     all are missing."""
+
+
+def asking_for(
+    behavior: str, histories: Sequence[History], shards: ShardFolder, *, told: bool
+) -> list[History]:
+    """The histories, each followed by the question for one behavior, by its name.
+
+    Raises:
+        UserError: the data set has no such behavior, or the model is not `told` which one is wanted.
+    """
+    names = shards.manifest.behaviors
+    if behavior not in names:
+        raise UserError(f"the data set has no behavior '{behavior}'", fix=did_you_mean(behavior, names))
+    if not told:
+        raise UserError(
+            "the model is not told which behavior is wanted, and scores what comes next whatever it is",
+            fix="train with --set embedding.query_behavior=add, or --set embedding.layout=behavior_first",
+        )
+    return [replace(history, next_behavior=names.index(behavior) + 1) for history in histories]
+
+
+def behaviors_after(
+    module: RetrievalModel, config: RunConfig, shards: ShardFolder, histories: Sequence[History]
+) -> Tensor:
+    """[histories, behaviors] float32, on the CPU; see `models.serving.load.TrainedModel.next_behaviors`."""
+    assert module.next_behavior is not None
+    if not histories:
+        return torch.empty(0, len(shards.manifest.behaviors))
+    data = _as_sequences(histories, shards, module.embedding.columns)
+    _check_inputs(data, config, shards)
+    kept, size = KeptEvents(config.model.input_behaviors).of(data), config.evaluation.batch_size
+    number, stop = np.arange(len(histories)), data.offsets[1:] - 1
+    windows = history_windows(data, number, stop, stop, config.model.max_length, kept)
+    found = []
+    for first in range(0, len(histories), size):
+        batch = gather(data, windows.take(number[first : first + size]), time=config.model.time)
+        with scoring(module):
+            known = module.encoded(batch.to(module.device))[1][batch.offsets[1:] - 1]
+            found.append(module.next_behavior(known).exp().cpu())
+    return torch.cat(found)
 
 
 def score_histories(

@@ -16,6 +16,7 @@ def check_behaviors(settings: TaskSettings, about: About) -> None:
         UserError: what does not, and what to do.
     """
     kept = kept_behaviors(settings.model.input_behaviors, about)
+    _check_next_behavior(settings, about.num_behaviors if kept is None else int(kept.sum()))
     if kept is None:
         return
     inputs = [name for number, name in enumerate(about.behaviors, 1) if kept[number]]
@@ -32,3 +33,18 @@ def check_behaviors(settings: TaskSettings, about: About) -> None:
                 where="loader.sampling.quotas",
                 fix=f"leave it out, or add '{name}' to model.input_behaviors",
             )
+
+
+def _check_next_behavior(settings: TaskSettings, inputs: int) -> None:
+    if not settings.loss.next_behavior_weight:
+        return
+    where = f"loss.next_behavior_weight = {settings.loss.next_behavior_weight}"
+    if inputs < 2:
+        raise UserError("there is one behavior: which comes next is known", where=where, fix="set it to 0")
+    if settings.embedding.query_behavior == "add":
+        raise UserError(
+            "the query is told the behavior of the next event, and would predict what it was told",
+            where=where,
+            fix="--set embedding.query_behavior=none, or --set embedding.layout=behavior_first, where the "
+            "item's token is not told yet",
+        )

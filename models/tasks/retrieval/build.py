@@ -22,6 +22,7 @@ from models.tasks.behaviors import check_behaviors
 from models.tasks.config import TaskSettings
 from models.tasks.parts import embedding_and_backbone, read_catalog, side_information
 from models.tasks.retrieval.model import RetrievalModel
+from models.tasks.retrieval.next_behavior import NextBehavior
 from models.tasks.retrieval.objective import RetrievalObjective
 from models.tasks.retrieval.task import RetrievalTask
 from models.tasks.retrieval.trends import trend_logits
@@ -85,6 +86,8 @@ def build_retrieval(
     model.history = _history_logits(settings, about)
     model.jumps = _jump_logits(settings, about)
     model.trends = trend_logits(settings, shards, about, divided=model.held_items.is_divided)
+    if settings.loss.next_behavior_weight:
+        model.next_behavior = NextBehavior(settings.model.dim, about.num_behaviors)
     negatives = settings.loss.negatives
     domains, columns = None, Columns()
     if settings.loss.within_domain:

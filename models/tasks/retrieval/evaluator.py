@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -26,7 +24,9 @@ from models.evaluation.scores import Scores
 from models.evaluation.seen import SeenItems
 from models.evaluation.targets import Split, Targets, evaluated_users, targets_without_inputs
 from models.tasks.config import ModelConfig
+from models.tasks.retrieval.behaviors import judge_behaviors
 from models.tasks.retrieval.model import RetrievalModel
+from models.tasks.retrieval.scoring import scoring
 from models.tasks.task import Evaluator
 
 
@@ -84,7 +84,7 @@ class RetrievalEvaluator(Evaluator):
             domains=self.domains,
             processes=processes,
         )
-        return metrics | {"time": self.time} | self._about_inputs(split)
+        return metrics | {"time": self.time} | self._about_behaviors(split, processes)
 
     def judge(self, split: Split, shards: ShardFolder, about: dict[str, Any]) -> RankingEvaluation:
         """The rank of every target.
@@ -103,7 +103,7 @@ class RetrievalEvaluator(Evaluator):
             domains=self.domains,
         )
         new = self._about_new(rankings.item) if self.new_items else {}
-        shown = {"time": self.time} | self._about_inputs(split)
+        shown = {"time": self.time} | self._about_behaviors(split)
         return RankingEvaluation.of(rankings, self.config, shards, shown | new | about)
 
     @property
@@ -111,17 +111,23 @@ class RetrievalEvaluator(Evaluator):
         left_out = self.new_items if self.config.new_items == "leave_out" else 0
         return self.source.about.num_items - left_out
 
-    def _about_inputs(self, split: Split) -> dict[str, Any]:
-        """Where not all events are inputs: which are, and targets whose history has none of them."""
-        if self.shown.input_behaviors == "all":
-            return {}
-        if split not in self._without_inputs:
-            found = (targets_without_inputs(part, split, self.shown.input_behaviors) for part in self.source)
-            self._without_inputs[split] = sum(found)
-        return {
-            "input_behaviors": self.shown.input_behaviors,
-            "targets_without_inputs": self._without_inputs[split],
-        }
+    def _about_behaviors(self, split: Split, processes: Processes = SINGLE) -> dict[str, Any]:
+        """What the model is shown and told of behaviors, and how well it predicts the next one, if it does.
+
+        Where not all events are inputs: which are, and targets whose history has none of them.
+        """
+        found: dict[str, Any] = {}
+        inputs = self.shown.input_behaviors
+        if inputs != "all":
+            if split not in self._without_inputs:
+                self._without_inputs[split] = sum(
+                    targets_without_inputs(part, split, inputs) for part in self.source
+                )
+            found = {"input_behaviors": inputs, "targets_without_inputs": self._without_inputs[split]}
+        if self.model.next_behavior is not None:
+            size = self.config.batch_size
+            found |= judge_behaviors(self.model, self.shown, self.source, split, size, processes)
+        return found
 
     def _about_new(self, targets: Int32Array) -> dict[str, Any]:
         first = self.source.about.num_item_ids - self.new_items
@@ -140,7 +146,7 @@ def model_scorer(model: RetrievalModel, config: ModelConfig) -> Scorer:
     are no inputs are left out before; a history without any others has a query of zeros.
     """
     held, inputs = model.held_items, KeptEvents(config.input_behaviors)
-    with _scoring(model):
+    with scoring(model):
         items = held.filled(model.item_vectors())
     pin = model.device.type == "cuda"
 
@@ -153,7 +159,7 @@ def model_scorer(model: RetrievalModel, config: ModelConfig) -> Scorer:
         )
         on_host = gather(data, windows, time=config.time, pin=pin)
         batch = on_host.to(model.device, non_blocking=pin)
-        with _scoring(model):
+        with scoring(model):
             outputs = model.outputs(batch)
             query = newest_queries(model.queries(outputs), batch)
             mass = model.sparse_mass(outputs, batch, on_host.item, on_host.sequences.lengths)
@@ -175,14 +181,3 @@ def newest_queries(queries: torch.Tensor, batch: PackedBatch) -> torch.Tensor:
         return queries[end - 1]
     padded = torch.cat([queries, queries.new_zeros(1, queries.shape[1])])
     return padded[torch.where(batch.lengths > 0, end - 1, len(queries))]
-
-
-@contextmanager
-def _scoring(model: RetrievalModel) -> Iterator[None]:
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(training)

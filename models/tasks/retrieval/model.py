@@ -20,6 +20,7 @@ from models.history.trends.logits import TrendLogits, TrendMass
 from models.history.trends.shares import NOTHING
 from models.inputs.embedding import InputEmbedding
 from models.losses.extra import ExtraMass
+from models.tasks.retrieval.next_behavior import NextBehavior
 
 
 class RetrievalModel(nn.Module):
@@ -36,6 +37,7 @@ class RetrievalModel(nn.Module):
         history: gives past events logits that compete with the scores of items.
         jumps: gives past events votes for what follows their items, which compete with them, too.
         trends: gives what is popular at the moment such logits.
+        next_behavior: predicts the next event's behavior.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class RetrievalModel(nn.Module):
         history: HistoryLogits | None = None,
         jumps: JumpLogits | None = None,
         trends: TrendLogits | None = None,
+        next_behavior: NextBehavior | None = None,
     ) -> None:
         super().__init__()
         self.embedding = embedding
@@ -61,6 +64,7 @@ class RetrievalModel(nn.Module):
         self.history = history
         self.jumps = jumps
         self.trends = trends
+        self.next_behavior = next_behavior
 
     def forward(self, batch: PackedBatch) -> torch.Tensor:
         """Queries, [events, dim] float32: what is wanted after each event."""
@@ -69,8 +73,21 @@ class RetrievalModel(nn.Module):
     def outputs(self, batch: PackedBatch) -> torch.Tensor:
         """[events, dim] what the backbone knows after each event, of which queries and history logits are
         made."""
+        return self.encoded(batch)[0]
+
+    def encoded(self, batch: PackedBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same, and [events, dim] what it knows before it is told which behavior is wanted: where it is
+        not told, the same."""
         x, tokens = self.embedding(batch)
-        return tokens.queries(self.backbone(x, tokens))
+        out = self.backbone(x, tokens)
+        known = tokens.queries(out)
+        return known, known if tokens.asking_behavior is None else tokens.behavior_queries(out)
+
+    @property
+    def is_told_behavior(self) -> bool:
+        """Whether scores depend on which behavior is wanted, that of the event to predict."""
+        by_logits = self.history is not None and len(self.history.by_behavior) > 0
+        return self.embedding.is_told_behavior or by_logits
 
     def queries(self, outputs: torch.Tensor) -> torch.Tensor:
         """[n, dim] float32 queries of some outputs, [n, dim]."""

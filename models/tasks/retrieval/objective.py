@@ -11,10 +11,12 @@ from models.losses import RetrievalLoss
 from models.losses.extra import ExtraMass
 from models.tasks.loss_batch import LossBatch
 from models.tasks.retrieval.model import RetrievalModel
+from models.tasks.retrieval.next_behavior import mean_loss
 
 
 class RetrievalObjective(nn.Module):
-    """What training minimises: the loss over all tokens that have a target."""
+    """What training minimises: the loss over all tokens that have a target, and `loss.next_behavior_weight`
+    times that of its behavior."""
 
     def __init__(self, model: RetrievalModel, loss: RetrievalLoss) -> None:
         super().__init__()
@@ -35,7 +37,7 @@ class RetrievalObjective(nn.Module):
         """
         if len(step.positions) == 0:
             return self._nothing(step.batch, denominator)
-        outputs = self.model.outputs(step.batch)
+        outputs, untold = self.model.encoded(step.batch)
         query = self.model.queries(outputs).index_select(0, step.positions)
         extra = self.model.extra_mass(outputs, step.batch)
         target = step.batch.target[step.positions] - self.model.first_item
@@ -50,7 +52,12 @@ class RetrievalObjective(nn.Module):
             domain=self._domain(step),
             extra=None if extra is None else extra.take(step.positions),
         )
-        return loss
+        if self.model.next_behavior is None:
+            return loss
+        behavior = step.batch.target_behavior[step.positions]
+        losses = self.model.next_behavior.losses(untold.index_select(0, step.positions), behavior)
+        weight = self.loss.config.next_behavior_weight
+        return loss + weight * mean_loss(losses, step.mask, denominator)
 
     def _domain(self, step: LossBatch) -> torch.Tensor | None:
         """[positions] domain ids of what is predicted, where only items of the domain compete."""

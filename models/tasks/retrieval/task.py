@@ -67,6 +67,8 @@ class RetrievalTask(Task):
             found |= {id(table): rows for table, rows in self.model.jumps.grown(maps)}
         if self.model.trends is not None:
             found[id(self.model.trends.behavior)] = maps.behaviors
+        if self.model.next_behavior is not None:
+            found |= {id(weight): maps.behaviors for weight in self.model.next_behavior.parameters()}
         named = itertools.chain(self.model.named_parameters(), self.model.named_buffers())
         return {name: found[id(tensor)] for name, tensor in named if id(tensor) in found}
 
