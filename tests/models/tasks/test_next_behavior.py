@@ -30,6 +30,7 @@ from tests.models.training.training_runs import SETTINGS, settings
 NAMES = ("view", "cart", "buy")
 WORLD = World(num_items=9, behaviors=NAMES, targets=("buy",), files=2)
 WEIGHT = "loss.next_behavior_weight=0.5"
+HEAVY = "loss.next_behavior_weight=5"
 FIRST = "embedding.layout=behavior_first"
 
 
@@ -55,8 +56,8 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(shards: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
     out = tmp_path_factory.mktemp("run") / "run"
     own = ["embedding.behaviors=add"] if request.param == "event" else [FIRST]
-    longer = ["train.epochs=25", "optimizer.learning_rate=0.02", "train.validate_every_epochs=25"]
-    train(load_config("default", [*SETTINGS, WEIGHT, *own, *longer]), shards, out)
+    longer = ["train.epochs=40", "optimizer.learning_rate=0.01", "train.validate_every_epochs=40"]
+    train(load_config("default", [*SETTINGS, HEAVY, *own, *longer]), shards, out)
     return out
 
 
@@ -97,9 +98,9 @@ def test_padded_steps_have_the_same_loss(shards: Path) -> None:
     batch = PackedBatch.from_lists([[2, 3, 4, 5], [6, 7]], behaviors=[[1, 2, 3, 1], [3, 1]])
     positions = torch.tensor([0, 1, 4, 0, 3])
     mask = torch.tensor([True, True, True, False, False])
-    found = task.objective(LossBatch(batch, positions, mask))
-    torch.testing.assert_close(found, task.objective(LossBatch(batch, positions[:3])))
-    assert float(task.objective(LossBatch(batch, positions[:3]), 6.0)) == pytest.approx(float(found) / 2)
+    found = task.objective(LossBatch(batch, positions, mask)).detach()
+    torch.testing.assert_close(task.objective(LossBatch(batch, positions[:3])).detach(), found)
+    torch.testing.assert_close(task.objective(LossBatch(batch, positions[:3]), 6.0).detach(), found / 2)
 
 
 def slow_evaluation(run: Path, split: str) -> dict[str, float]:
@@ -136,21 +137,21 @@ def slow_evaluation(run: Path, split: str) -> dict[str, float]:
 def test_it_is_judged_on_all_events_of_a_part(split: str, run: Path) -> None:
     found, expected = evaluate(run, split, device="cpu"), slow_evaluation(run, split)  # type: ignore[arg-type]
     assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-4)
-    assert found["next_behavior_accuracy"] > found["next_behavior_majority"] + 0.1  # they come in turn
+    assert found["next_behavior_accuracy"] > found["next_behavior_majority"] + 0.2  # they come in turn
 
 
 def test_what_is_wanted_changes_nothing_about_what_comes(run: Path) -> None:
     model = load_model(run, device="cpu")
     asked = [History([3, 3, 4], [1, 2, 3], [60, 120, 180], next_behavior=wanted) for wanted in (1, 2, 3)]
     odds = model.next_behaviors(asked)
-    assert torch.equal(odds[0], odds[1])
-    assert torch.equal(odds[0], odds[2])
+    torch.testing.assert_close(odds[0], odds[1])
+    torch.testing.assert_close(odds[0], odds[2])
     torch.testing.assert_close(odds.sum(1), torch.ones(3))
     told = model.config.embedding.layout == "behavior_first"
     scores = model.score(asked)
-    assert torch.equal(scores[0], scores[2]) is not told
+    assert torch.allclose(scores[0], scores[2]) is not told
     if told:
-        assert torch.equal(model.score(asked[:1], behavior="buy"), scores[2:])
+        torch.testing.assert_close(model.score(asked[:1], behavior="buy"), scores[2:])
         with pytest.raises(UserError, match="no behavior 'by'") as caught:
             model.score(asked, behavior="by")
         assert "did you mean 'buy'" in (caught.value.fix or "")
