@@ -77,6 +77,9 @@ KNOWN_MANY = {
     "models/attention/silu/forward.py": 36,
     "models/attention/silu/key_gradients.py": 43,
     "models/attention/silu/query_gradients.py": 48,
+    "models/history/kernels/forward.py": 27,
+    "models/history/kernels/key_gradients.py": 31,
+    "models/history/kernels/query_gradients.py": 33,
     "models/losses/kernels/softmax_kernels.py": 15,
 }
 """Kernels get everything by itself, and a command its flags."""

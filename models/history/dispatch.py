@@ -10,7 +10,7 @@ from torch import Tensor
 
 from behavior.errors import UserError
 from models.attention.sequences import Sequences
-from models.history import blocked, reference
+from models.history import blocked, kernels, reference
 from models.history.inputs import HistoryBias, HistoryColumns, HistoryInputs
 
 
@@ -32,7 +32,7 @@ class Kernel:
 # In order of preference.
 KERNELS = tuple(
     Kernel(name, module.unavailable, module.reasons_against, module.run)
-    for name, module in (("blocked", blocked), ("reference", reference))
+    for name, module in (("triton", kernels), ("blocked", blocked), ("reference", reference))
 )
 
 

@@ -20,6 +20,7 @@ KERNELS = (
     "models.gpu.launcher",
     "models.gpu.precompile",
     "models.attention.silu.",
+    "models.history.kernels.",
     "models.layers.kernels.",
     "models.losses.kernels.",
     "tests.models.attention.table_kernels",
@@ -35,6 +36,7 @@ def import_interpreted() -> None:
         forget(KERNELS)
         _hurry(importlib.import_module("triton.runtime.interpreter"))
         importlib.import_module("models.attention.silu.attention_function")
+        importlib.import_module("models.history.kernels.masses_function")
         importlib.import_module("models.layers.kernels.norm_function")
         importlib.import_module("models.losses.kernels.scores_function")
         importlib.import_module("models.losses.kernels.softmax_function")

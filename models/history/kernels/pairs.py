@@ -1,0 +1,258 @@
+"""What all kernels of history logits do with a tile of pairs of a query and a past event.
+
+A tile's rows are queries or past events: both come as a row or a column, and nothing here asks which.
+"""
+# mypy: allow-untyped-defs
+# ruff: noqa: N803
+
+from __future__ import annotations
+
+import math
+
+import triton
+import triton.language as tl
+
+from models.attention.bias import LAST_BUCKET
+from models.attention.silu.buckets import bucket_range, find_bucket
+from models.attention.silu.mma_loads import load_at, load_diagonals
+from models.attention.silu.scheduling import tie
+from models.attention.silu.tile_io import block_bounds
+from models.attention.silu.times import LIMIT
+from models.gpu.interpreter import INTERPRETED
+from models.history.kernels.arguments import BEFORE, Events, Masses, Queries, Tile
+
+FAR = tl.constexpr(-1.0e30)
+"""Below all scores, and no infinity, whose differences are no numbers."""
+LOG2_E = tl.constexpr(math.log2(math.e))
+_AHEAD = tl.constexpr(1 << 30)
+_BEFORE = tl.constexpr(BEFORE)
+_LAST_BUCKET = tl.constexpr(LAST_BUCKET)
+_LIMIT = tl.constexpr(LIMIT)
+_NATIVE = tl.constexpr(not INTERPRETED)
+_NONE = tl.constexpr(float("-inf"))
+
+
+@triton.jit
+def exp2(x):
+    """One operation of the special-function unit; 0 for what is far below."""
+    if _NATIVE:
+        return tl.inline_asm_elementwise(
+            "ex2.approx.ftz.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1
+        )
+    else:
+        return tl.exp2(x)
+
+
+@triton.jit
+def narrow(place):
+    """A place in a sequence, kept to 32 bits: for the sake of addresses the compiler would count in 64."""
+    if _NATIVE:
+        # No instruction at all.
+        return tl.inline_asm_elementwise("", "=r,0", [place], dtype=tl.int32, is_pure=True, pack=1)
+    else:
+        return place
+
+
+@triton.jit
+def _load(column, start, first, length, SIZE: tl.constexpr, AXIS: tl.constexpr):
+    """Numbers of the SIZE events from `first` on; past the end stands the last one's again."""
+    place = tl.minimum(first + tl.arange(0, SIZE), length - 1)
+    return tl.expand_dims(tl.load(column + start + place), AXIS)
+
+
+@triton.jit
+def _load_place(column, start, first, length, SIZE: tl.constexpr, AXIS: tl.constexpr):
+    """From numbers of the batch's events to int32 places in the sequence."""
+    place = _load(column, start, first, length, SIZE, AXIS).to(tl.int64) - start
+    return tl.minimum(place, _AHEAD).to(tl.int32)
+
+
+@triton.jit
+def load_queries(columns, start, first, length, SIZE: tl.constexpr, AXIS: tl.constexpr):
+    """`Queries` from place `first` on of the sequence that begins at `start`; AXIS 1 for a column, 0 for a
+    row."""
+    place = tl.expand_dims(first + tl.arange(0, SIZE), AXIS)
+    target = _load(columns.target, start, first, length, SIZE, AXIS).to(tl.int32)
+    wanted = place
+    if columns.wanted is not None:
+        wanted = _load(columns.wanted, start, first, length, SIZE, AXIS).to(tl.int32)
+    asked = place
+    if columns.seconds is not None:
+        asked = _load(columns.seconds, start, first, length, SIZE, AXIS)
+    return Queries(place, target, wanted, asked)
+
+
+@triton.jit
+def load_events(columns, start, first, length, SIZE: tl.constexpr, AXIS: tl.constexpr):
+    """`Events`, likewise."""
+    place = tl.expand_dims(first + tl.arange(0, SIZE), AXIS)
+    item = _load(columns.item, start, first, length, SIZE, AXIS).to(tl.int32)
+    behavior = place
+    if columns.behavior is not None:
+        behavior = _load(columns.behavior, start, first, length, SIZE, AXIS).to(tl.int32)
+    happened = place
+    if columns.seconds is not None:
+        happened = _load(columns.seconds + columns.events, start, first, length, SIZE, AXIS)
+    again = place
+    if columns.again is not None:
+        again = _load_place(columns.again, start, first, length, SIZE, AXIS)
+    closed = place
+    if columns.closed is not None:
+        closed = _load_place(columns.closed, start, first, length, SIZE, AXIS)
+    bias = tl.where((item != 0) & (place < length), 0.0, _NONE)
+    return Events(place, item, behavior, happened, again, closed, bias)
+
+
+@triton.jit
+def load_masses(
+    on_target, on_rest, grad_target, grad_rest, constant, scale, start, first, length, SIZE: tl.constexpr,
+    AXIS: tl.constexpr,
+):  # fmt: skip
+    """`Masses`, likewise; gradients are divided by `scale`, if any."""
+    target = _load(on_target, start, first, length, SIZE, AXIS)
+    rest = _load(on_rest, start, first, length, SIZE, AXIS)
+    of_target = _load(grad_target, start, first, length, SIZE, AXIS).to(tl.float32)
+    of_rest = _load(grad_rest, start, first, length, SIZE, AXIS).to(tl.float32)
+    inside = tl.expand_dims(first + tl.arange(0, SIZE) < length, AXIS)
+    has_target, has_rest = inside & (target > _NONE), inside & (rest > _NONE)
+    of_target, of_rest = tl.where(has_target, of_target, 0.0), tl.where(has_rest, of_rest, 0.0)
+    if scale is not None:
+        of_target /= tl.load(scale)
+        of_rest /= tl.load(scale)
+    target = tl.where(has_target, (target - tl.load(constant)) * LOG2_E, -FAR)
+    rest = tl.where(has_rest, (rest - tl.load(constant)) * LOG2_E, -FAR)
+    return Masses(target, rest, of_target, of_rest)
+
+
+@triton.jit
+def make_tile(
+    bounds, num_blocks, blocks, start, length, query, event, QUERIES: tl.constexpr, KEYS: tl.constexpr
+):
+    """`Tile` of QUERIES queries from place `query` on and KEYS past events from `event` on.
+
+    `bounds` are those of a batch, [4, num_blocks], see `models.attention.silu.times.Times`, or None; `blocks`
+    come before the sequence.
+    """
+    low, high, narrow = 0, 0, 1
+    if bounds is not None:
+        bounds += blocks
+        asked_least, asked_most = block_bounds(bounds, num_blocks, query, length, QUERIES)
+        least, most = block_bounds(bounds + 2 * num_blocks, num_blocks, event, length, KEYS)
+        fits = (asked_least > -_LIMIT) & (asked_most < _LIMIT) & (least > -_LIMIT) & (most < _LIMIT)
+        low, high = bucket_range(asked_least - most, asked_most - least)
+        low = tl.where(fits, low, 0)
+        high = tl.where(fits, high, _LAST_BUCKET)
+        narrow = fits.to(tl.int32)
+    return Tile(start, length, query, event, low, high, narrow)
+
+
+@triton.jit
+def _seconds_between(queries, events, product):
+    """Absolute differences of a narrow tile, int32."""
+    return tl.abs(tie(queries.asked - events.happened, product))
+
+
+@triton.jit
+def _wide_buckets(queries, events, product, columns, tables, tile):
+    """The bucket of time of each pair, whatever its times."""
+    last = tile.length - 1
+    query = tie(tl.minimum(queries.place, last) + 0 * events.place, product)
+    event = tie(tl.minimum(events.place, last) + 0 * queries.place, product)
+    asked = load_at(columns.query_time + tile.start, query)
+    happened = load_at(columns.timestamp + tile.start, event)
+    return find_bucket(tl.abs(asked - happened), tables.wide_boundaries)
+
+
+@triton.jit
+def _time_buckets(queries, events, product, columns, tables, tile):
+    """The bucket of time of each pair, int32."""
+    if tile.narrow != 0:
+        difference = _seconds_between(queries, events, product)
+        if tile.high - tile.low <= 2:
+            # Far from the diagonal most tiles span one bucket or two. Of the last ones that differences of 32
+            # bits reach, there are always two more.
+            boundaries = tables.boundaries + tile.low
+            second = (difference >= tl.load(boundaries + 1)).to(tl.int32)
+            bucket = tile.low + second + (difference >= tl.load(boundaries + 2)).to(tl.int32)
+        else:
+            bucket = find_bucket(difference, tables.boundaries)
+    else:
+        bucket = _wide_buckets(queries, events, product, columns, tables, tile)
+    return bucket
+
+
+@triton.jit
+def _add_time(scores, queries, events, columns, tables, tile):
+    """Add what the time since adds, of tiles whose buckets nobody asks for."""
+    if tile.narrow != 0:
+        if tile.high == tile.low:
+            found = scores + tl.load(tables.time + tile.low)
+        else:
+            difference = _seconds_between(queries, events, scores)
+            if tile.high - tile.low <= 2:
+                boundaries, time = tables.boundaries + tile.low, tables.time + tile.low
+                # Past the last bucket there is none whose entry would be chosen.
+                third = tl.load(time + tl.minimum(2, tile.high - tile.low))
+                farther = tl.where(difference >= tl.load(boundaries + 2), third, tl.load(time + 1))
+                found = scores + tl.where(difference >= tl.load(boundaries + 1), farther, tl.load(time))
+            else:
+                found = scores + load_at(tables.time, find_bucket(difference, tables.boundaries))
+    else:
+        found = scores + load_at(tables.time, _wide_buckets(queries, events, scores, columns, tables, tile))
+    return found
+
+
+@triton.jit
+def recencies(table, tile, QUERIES: tl.constexpr, KEYS: tl.constexpr, BY_QUERY: tl.constexpr):
+    """An entry of `table` for each pair, by events since; rows are queries if BY_QUERY, or past events."""
+    start = tile.query - tile.event + _BEFORE
+    if BY_QUERY:
+        return load_diagonals(table, start, QUERIES, KEYS, 1)
+    else:
+        return load_diagonals(table, start, KEYS, QUERIES, -1)
+
+
+@triton.jit
+def came_again(queries, events):
+    """Whether an event's item came again before a query."""
+    return events.again <= queries.place
+
+
+@triton.jit
+def is_closed(queries, events):
+    """Whether an event's item had a target behavior before a query."""
+    return events.closed <= queries.place
+
+
+@triton.jit
+def score(product, queries, events, columns, tables, tile, BUCKETS: tl.constexpr, C: tl.constexpr):
+    """Scores of a tile's pairs but for the constant, minus infinity where an event is not seen; and, if
+    BUCKETS and there is a table of times, the bucket of each pair."""
+    scores = product + events.bias
+    bucket = 0
+    if C.BEHAVIORS > 0:
+        place = tie(events.behavior * C.BEHAVIORS + queries.wanted, product)
+        if columns.again is not None:
+            place += tl.where(came_again(queries, events), C.BEHAVIORS * C.BEHAVIORS, 0)
+        if columns.closed is not None:
+            place += tl.where(is_closed(queries, events), 2 * C.BEHAVIORS * C.BEHAVIORS, 0)
+        scores += load_at(tables.states, place)
+    if C.TIMES > 0:
+        if BUCKETS:
+            bucket = _time_buckets(queries, events, product, columns, tables, tile)
+            scores += load_at(tables.time, bucket)
+        else:
+            scores = _add_time(scores, queries, events, columns, tables, tile)
+    if C.RECENCIES > 0:
+        scores += recencies(tables.recency, tile, C.QUERIES, C.KEYS, queries.place.shape[1] == 1)
+    if tile.event + (C.KEYS - 1) > tile.query:
+        scores = tl.where(events.place <= queries.place, scores, _NONE)
+    return scores, bucket
+
+
+@triton.jit
+def score_gradients(scores, queries, events, masses):
+    """Gradients of a tile's scores; 0 for pairs that are not seen."""
+    match = events.item == queries.target
+    share = exp2(scores * LOG2_E - tl.where(match, masses.on_target, masses.on_rest))
+    return share * tl.where(match, masses.grad_target, masses.grad_rest)
