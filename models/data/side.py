@@ -17,6 +17,7 @@ from behavior.shards.row_groups import RowGroupReader
 from models.data.catalog import ItemFeature, read_feature
 from models.data.columns import Column
 from models.data.declared import event_column
+from models.data.item_domains import TARGET_DOMAIN, check_domains
 
 Choice = Literal["all"] | Sequence[str]
 """All features, or those of these names."""
@@ -37,22 +38,53 @@ class EventFeature:
     """The event's own value, never that of the event to predict."""
 
 
+@dataclass(frozen=True)
+class Domains:
+    """The domains of a data set that has several."""
+
+    count: int
+    """Ids 1..count."""
+    own: Column
+    """That of the event."""
+    target: Column
+    """That of the event to predict."""
+
+    @classmethod
+    def from_shards(cls, shards: ShardFolder, setting: str) -> Domains:
+        """Of a data set.
+
+        Args:
+            shards: the data set.
+            setting: what asks for domains, for the error.
+
+        Raises:
+            UserError: it has one domain only.
+        """
+        check_domains(shards, setting)
+        target = event_column(shards, "domain", of_target=True, name=TARGET_DOMAIN)
+        return cls(len(shards.manifest.domains), event_column(shards, "domain"), target)
+
+
 @dataclass(frozen=True, eq=False)
 class SideInformation:
-    """The features of users and events that a model is to use."""
+    """The features of users and events, and the domains, that a model is to use."""
 
     users: tuple[ItemFeature, ...] = ()
     """Of the user of every sequence: row 0 is padding, 1 an unknown user, `FIRST_SEQUENCE + r` sequence r."""
     events: tuple[EventFeature, ...] = ()
+    domains: Domains | None = None
 
     @classmethod
-    def from_shards(cls, shards: ShardFolder, *, users: Choice = (), events: Choice = ()) -> SideInformation:
+    def from_shards(
+        cls, shards: ShardFolder, *, users: Choice = (), events: Choice = (), domains: Domains | None = None
+    ) -> SideInformation:
         """Read what is chosen; nothing of users is read where none is.
 
         Args:
             shards: the data set.
             users: names of features of users (`embedding.user_features`).
             events: the same of events (`embedding.event_features`).
+            domains: where they are embedded.
 
         Raises:
             UserError: there is no such feature (names the nearest), or none at all; or an event may have
@@ -63,6 +95,7 @@ class SideInformation:
         return cls(
             _of_sequences(choose(manifest.user_features, users, "user"), shards),
             tuple(EventFeature(entry, event_column(shards, entry.name)) for entry in chosen),
+            domains,
         )
 
 

@@ -8,7 +8,7 @@ has the same one here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -118,6 +118,8 @@ class RowMaps:
     `event.<name>`."""
     former_behaviors: int = 0
     """How many behaviors the other data set has."""
+    domains: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.int64))
+    """[domains + 1] int64."""
 
     @property
     def behavior_pairs(self) -> Tensor:
@@ -134,7 +136,7 @@ class RowMaps:
     @property
     def moves(self) -> bool:
         """Whether any row is new or elsewhere."""
-        maps = [self.items, self.behaviors, *self.features.values()]
+        maps = [self.items, self.behaviors, self.domains, *self.features.values()]
         return any(not torch.equal(rows, torch.arange(len(rows))) for rows in maps)
 
     @classmethod
@@ -158,6 +160,7 @@ class RowMaps:
                 if (size := entry.vocabulary_size) is not None
             },
             int(dataset["behaviors"]),
+            torch.arange(len(shards.manifest.domains) + 1),  # no version has others
         )
 
     @classmethod
@@ -170,10 +173,9 @@ class RowMaps:
                 _found(_names(old, old.items(), "id"), _names(new, new.items(), "id"), old.first_item),
             ]
         )
-        behaviors = pa.array(new.manifest.behaviors), pa.array(old.manifest.behaviors)
         return cls(
             items,
-            torch.cat([torch.zeros(1, dtype=torch.int64), _found(behaviors[1], behaviors[0], 1)]),
+            _named(old.manifest.behaviors, new.manifest.behaviors),
             {
                 key: _values(key, before[key], entry, old, new)
                 for entries in features_by_kind(new).values()
@@ -181,6 +183,7 @@ class RowMaps:
                 if key in before and entry.vocabulary_size is not None
             },
             len(old.manifest.behaviors),
+            _named(old.manifest.domains, new.manifest.domains),
         )
 
 
@@ -233,6 +236,12 @@ def _features_differ(
 def _kept(before: int, now: int) -> Tensor:
     rows = torch.arange(now)
     return torch.where(rows < before, rows, NEW)
+
+
+def _named(before: list[str], now: list[str]) -> Tensor:
+    """[now + 1] rows of names that have the ids 1, 2, ...; 0 stays."""
+    rows = _found(pa.array(before, pa.string()), pa.array(now, pa.string()), 1)
+    return torch.cat([torch.zeros(1, dtype=torch.int64), rows])
 
 
 def _found(before: pa.Array, now: pa.Array, first: int) -> Tensor:

@@ -27,6 +27,8 @@ CAME_LATER: dict[str, Any] = {
     "loss.history": "none",
     "loss.history_terms": None,
     "loss.history_dim": 64,
+    "embedding.domains": "none",
+    "embedding.query_domain": "none",
     "data.domain": None,
     "evaluation.candidates": "all",
     "loss.jumps": "none",

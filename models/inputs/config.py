@@ -29,6 +29,14 @@ class EmbeddingConfig(Config):
         description="embedding of the behavior to predict: none, or add it to the query's token, in training "
         "and evaluation alike",
     )
+    domains: Literal["none", "add"] = Field(
+        "none", description="domain embedding of each event: none, or add it to the event's vector"
+    )
+    query_domain: Literal["none", "add"] = Field(
+        "none",
+        description="embedding of the domain of the event to predict: none, or add it to the query's token, "
+        "in training and evaluation alike",
+    )
     features: Literal["none", "add", "mean", "concat", "gated", "attention_only", "tower"] = Field(
         "none",
         description="fusion of item features: none; add their embeddings to the item's; mean of all; concat: "
@@ -91,3 +99,9 @@ class EmbeddingConfig(Config):
     def tower_dropout(self) -> float:
         """`id_dropout`, with its default."""
         return 0.2 if self.id_dropout is None else self.id_dropout
+
+    @property
+    def domain_setting(self) -> str:
+        """The setting that asks for domains, with its value; empty where none does."""
+        asked = [name for name in ("domains", "query_domain") if getattr(self, name) == "add"]
+        return f"embedding.{asked[0]} = add" if asked else ""

@@ -19,6 +19,7 @@ from models.data.side import SideInformation, choose
 from models.data.versions import RowMaps
 from models.distributed.tables import ItemTable, MakeItemTable, WholeTable
 from models.inputs.config import EmbeddingConfig
+from models.inputs.domains import DomainEmbedding
 from models.inputs.event_features import EventFeatures
 from models.inputs.fusion import FUSIONS
 from models.inputs.item_features import FeatureEmbeddings
@@ -52,7 +53,7 @@ class InputEmbedding(nn.Module):
         scale_items: whether item vectors are multiplied by `sqrt(dim)`. Where not, as in GPT, positions are
             as small as items at first.
         make_items: makes the item table, of the number of item ids and a width.
-        side: the features of users and events that `config` names.
+        side: the features of users and events that `config` names, and the domains.
 
     Raises:
         UserError: features are asked for that there are not; or the layout is not known, or does not fit the
@@ -94,6 +95,7 @@ class InputEmbedding(nn.Module):
         self.query_behavior = _behavior_table(num_behaviors, dim) if asks_behavior else None
         position_std = math.sqrt(1.0 / dim) if scale_items else INIT_STD
         self.events = EventFeatures(side.events, dim)
+        self.domains = DomainEmbedding(config, side.domains, dim)
         if side.users:
             self.layout = WithUserContext(self.layout, side.users, dim, config.max_feature_values)
         positions = self.layout.max_tokens(max_length)
@@ -117,7 +119,8 @@ class InputEmbedding(nn.Module):
     def forward(self, batch: PackedBatch) -> tuple[Tensor, Tokens]:
         """[tokens, dim] token vectors, and what the backbone is told of them."""
         tokens = self.layout.tokens(batch)
-        x = self.layout.arrange(self.event_vectors(batch), tokens, batch) * self.scale
+        x = self.layout.arrange(self.event_vectors(batch), tokens, batch)
+        x = self.domains.add_asked(x, tokens, batch) * self.scale
         if self.position is not None:
             # Not `position[...]`, whose gradient depends on the order of threads.
             x = x + F.embedding(tokens.position, self.position)
@@ -126,13 +129,15 @@ class InputEmbedding(nn.Module):
         return self.dropout(x), tokens
 
     def grown(self, maps: RowMaps) -> Iterator[tuple[Tensor, Tensor]]:
-        """Tables with a row an item, a behavior or a value of a feature, and their rows out of `maps`."""
+        """Tables with a row an item, a behavior, a domain, a value of a feature; their rows out of `maps`."""
         yield self.item.weight, maps.items
         if isinstance(self.fusion, Tower) and self.fusion.has_ids:
             yield self.fusion.trained, maps.items
         for table in (self.behavior, self.query_behavior):
             if table is not None:
                 yield table.weight, maps.behaviors
+        for weight in self.domains.weights():
+            yield weight, maps.domains
         kinds: list[tuple[str, FeatureEmbeddings | EventFeatures]] = [
             ("", self.features),
             ("event.", self.events),
@@ -147,7 +152,7 @@ class InputEmbedding(nn.Module):
 
     def event_vectors(self, batch: PackedBatch) -> dict[str, Tensor]:
         """[events, dim] each: `item`, and what there is of `behavior`, `next_behavior`, `query_behavior`."""
-        vectors = {"item": self.input_vectors(batch)}
+        vectors = {"item": self.domains.add_own(self.input_vectors(batch), batch)}
         if self.behavior is not None:
             vectors["behavior"] = self.behavior(batch.behavior)
             if "next_behavior" in self.layout.vectors:
@@ -167,7 +172,7 @@ class InputEmbedding(nn.Module):
         """Columns of the batch that are read."""
         read = {"item": True, "behavior": self.behavior is not None, "target_behavior": self.is_told_behavior}
         own = CORE.select(*(name for name in read if read[name]))
-        return Columns.merged(own, self.layout.columns, self.events.columns)
+        return Columns.merged(own, self.layout.columns, self.events.columns, self.domains.columns)
 
     @property
     def num_attributes(self) -> int:
@@ -208,6 +213,12 @@ class InputEmbedding(nn.Module):
 
 def _check_side(config: EmbeddingConfig, side: SideInformation) -> None:
     """Raise UserError where features are named and not given: then the task is not made for them."""
+    if config.domain_setting and side.domains is None:
+        raise UserError(
+            "this task gives its model no domains",
+            where=config.domain_setting,
+            fix="pass side=side_information(settings, shards) of models.tasks.parts, or leave it out",
+        )
     for name, given in (("user_features", side.users), ("event_features", side.events)):
         if getattr(config, name) and not given:
             raise UserError(

@@ -46,7 +46,10 @@ class History:
     next_timestamp: int | None = None
     """When it happens, for models with `model.time=known`; None for the time of the last event."""
     features: Mapping[str, Sequence[float]] | None = None
-    """[events] values of features of events, by name, for models that are told; left out: missing."""
+    """[events] values of features of events, by name, for models that are told; left out: missing. Domains
+    are among them, by the name `domain`: numbered from 1 in the order of the spec."""
+    next_domain: int | None = None
+    """The domain to predict in, for models that are told; None for that of the last event."""
     user: int | None = None
     """Row number of the user's sequence in the data set, for models that are told features of users; None:
     all are missing."""
@@ -154,9 +157,20 @@ def _of_events(
             if len(values) != len(history.items):
                 what = f"has {len(history.items)} items and {len(values)} of '{column.name}'"
                 raise _wrong(number, what, "one an event")
-            rows.append([*values, values[-1]])  # what the target has is never looked at
+            after = values[-1]  # what the target has is never looked at, but for its domain
+            if column.name == "domain":
+                after = _domain(number, values, history.next_domain, shards)
+            rows.append([*values, after])
         found[column.name] = pa.array(rows, pa.list_(pa.from_numpy_dtype(column.dtype)))
     return found
+
+
+def _domain(number: int, values: list[float], wanted: int | None, shards: ShardFolder) -> float:
+    """The domain that is asked for, where all are domains of the data set."""
+    after, count = values[-1] if wanted is None else wanted, len(shards.manifest.domains)
+    if not all(1 <= value <= count for value in (*values, after)):
+        raise _wrong(number, f"has a value of 'domain' outside 1 to {count}", "the order is that of the spec")
+    return after
 
 
 def _row(number: int, history: History, target: int, shards: ShardFolder) -> dict[str, list[int]]:

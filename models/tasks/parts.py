@@ -11,7 +11,7 @@ from models.data.catalog import ItemCatalog
 from models.data.loading import ShardSource
 from models.data.loading.inputs import inputs_of
 from models.data.loading.part import count_items, part_of
-from models.data.side import SideInformation
+from models.data.side import Domains, SideInformation
 from models.distributed.tables import MakeItemTable, WholeTable
 from models.inputs.embedding import NO_SIDE, InputEmbedding
 from models.tasks.config import TaskSettings
@@ -87,10 +87,16 @@ def embedding_and_backbone(
 
 
 def side_information(settings: TaskSettings, shards: ShardFolder) -> SideInformation:
-    """The features of users and events that the settings name.
+    """The features of users and events that the settings name, and the domains, where they are embedded.
 
     Raises:
         UserError: the data set lacks one.
     """
     embedding = settings.embedding
-    return SideInformation.from_shards(shards, users=embedding.user_features, events=embedding.event_features)
+    setting = embedding.domain_setting
+    return SideInformation.from_shards(
+        shards,
+        users=embedding.user_features,
+        events=embedding.event_features,
+        domains=Domains.from_shards(shards, setting) if setting else None,
+    )
