@@ -76,7 +76,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--shards", required=True, help="prepared data of several domains")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the runs, and of their results.csv")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the runs and of results.csv")
     parser.add_argument("--table", default="amazon/domains", help="name or path of a table")
     parser.add_argument("--seeds", type=int, nargs="+")
     parser.add_argument("--lines", nargs="+", help="some of the table's lines, by name")

@@ -88,9 +88,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--shards", required=True, help="prepared data of long histories")
-    parser.add_argument(
-        "--out", type=Path, required=True, help="folder of the runs, and of their results.csv"
-    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of the runs and of results.csv")
     parser.add_argument("--table", default="completejourney/long-histories", help="name or path of a table")
     parser.add_argument("--epochs", type=int, help="of every line, instead of the table's")
     parser.add_argument("--seeds", type=int, nargs="+")
