@@ -99,21 +99,23 @@ class SideInformation:
         )
 
 
-def choose(features: Sequence[Named], choice: Choice, of: str) -> list[Named]:
+def choose(features: Sequence[Named], choice: Choice, of: str, where: str = "") -> list[Named]:
     """Some features, in the order of the data set.
 
     Args:
         features: all there are.
         choice: which ones.
         of: item, user or event.
+        where: the setting that chooses; by default that of the input embedding.
 
     Raises:
         UserError: there is none of a name that is chosen, or there is none at all.
     """
-    where = f"embedding.{of}_features = {choice if isinstance(choice, str) else list(choice)}"
+    setting = where or f"embedding.{of}_features"
+    where = f"{setting} = {choice if isinstance(choice, str) else list(choice)}"
     names = [feature.name for feature in features]
     if choice and not names:
-        fix = f"leave embedding.{of}_features out, or prepare the data with features of {of}s"
+        fix = f"leave {setting} out, or prepare the data with features of {of}s"
         raise UserError(f"the data set has no {of} features to embed", where=where, fix=fix)
     if isinstance(choice, str):
         return list(features)

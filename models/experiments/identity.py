@@ -55,6 +55,13 @@ CAME_LATER: dict[str, Any] = {
     "embedding.user_features": [],
     "embedding.id_dropout": None,
     "embedding.attribute_dim": None,
+    "loss.attributes_weight": 0.0,
+    "loss.attributes": "all",
+    "loss.views.weight": 0.0,
+    "loss.views.items": 1024,
+    "loss.views.temperature": 0.1,
+    "loss.views.dropout": 0.2,
+    "loss.views.masking": "correlated",
 }
 """Settings that earlier records know nothing of, and the value that stands for how runs were made before."""
 
@@ -84,10 +91,11 @@ _ANY = object()
 def _drop(settings: dict[str, Any], key: str, only: Any = _ANY) -> None:
     """Take a setting out; one that came later along with a section it leaves empty."""
     *sections, name = key.split(".")
-    inner = settings
+    path = [settings]
     for section in sections:
-        inner = inner.get(section, {})
-    if name in inner and (only is _ANY or inner[name] == only):
-        del inner[name]
-    if only is not _ANY and not inner and len(sections) == 1:
-        settings.pop(sections[0], None)
+        path.append(path[-1].get(section, {}))
+    if name in path[-1] and (only is _ANY or path[-1][name] == only):
+        del path[-1][name]
+    for outer, inner, section in reversed(list(zip(path, path[1:], sections, strict=False))):
+        if only is not _ANY and not inner:
+            outer.pop(section, None)

@@ -22,7 +22,7 @@ from models.inputs.config import EmbeddingConfig
 from models.inputs.domains import DomainEmbedding
 from models.inputs.event_features import EventFeatures
 from models.inputs.fusion import FUSIONS
-from models.inputs.item_features import FeatureEmbeddings
+from models.inputs.item_features import FeatureEmbeddings, grown_tables
 from models.inputs.layout import Layout, Sizes
 from models.inputs.layouts import make_layout
 from models.inputs.layouts.user_context import WithUserContext
@@ -145,10 +145,7 @@ class InputEmbedding(nn.Module):
         if isinstance(self.layout, WithUserContext):
             kinds.append(("user.", self.layout.users))
         for prefix, features in kinds:
-            for feature, name in zip(features, features.names, strict=True):
-                rows, own = maps.features.get(f"{prefix}{name}"), getattr(feature, "table", None)
-                if rows is not None and isinstance(own, nn.Embedding | nn.EmbeddingBag):
-                    yield own.weight, rows
+            yield from grown_tables(features, features.names, maps.features, prefix)
 
     def event_vectors(self, batch: PackedBatch) -> dict[str, Tensor]:
         """[events, dim] each: `item`, and what there is of `behavior`, `next_behavior`, `query_behavior`."""
@@ -208,6 +205,20 @@ class InputEmbedding(nn.Module):
             return items
         ids = self.item.own_ids if ids is None else ids
         vectors: Tensor = self.fusion(items, self.features(ids), ids)
+        return vectors
+
+    def item_view(self, ids: Tensor, keep: Tensor, drop: float = 0.0) -> Tensor:
+        """[n, dim] vectors of items by some of their features alone, without their ids.
+
+        Args:
+            ids: [n] int64 item ids.
+            keep: [features] float: 1 for those that count, 0 for others.
+            drop: share of the values that features of several leave out at random.
+        """
+        features = [kept * vectors for kept, vectors in zip(keep, self.features(ids, drop), strict=True)]
+        if isinstance(self.fusion, Tower):
+            return self.fusion.of_features(features)
+        vectors: Tensor = self.fusion(torch.zeros_like(features[0]), features, ids)
         return vectors
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 
 from torch import Tensor, nn
 
@@ -74,6 +74,30 @@ class FeatureEmbeddings(nn.ModuleList):
         super().__init__(embed_feature(feature, dim, max_values) for feature in features)
         self.names = [feature.name for feature in features]
 
-    def forward(self, ids: Tensor) -> list[Tensor]:
-        """[n, dim] vectors of each feature, of [n] int64 item ids."""
-        return [embed(ids) for embed in self]
+    def forward(self, ids: Tensor, drop: float = 0.0) -> list[Tensor]:
+        """[n, dim] vectors of each feature, of [n] int64 item ids.
+
+        Args:
+            ids: of items, or rows of users.
+            drop: share of the values that features of several leave out at random.
+        """
+        return [
+            embed(ids, drop) if isinstance(embed, MultiCategoricalEmbedding) else embed(ids) for embed in self
+        ]
+
+
+def grown_tables(
+    features: Iterable[nn.Module], names: Iterable[str], rows: Mapping[str, Tensor], prefix: str = ""
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The tables of features that have a row a value, and their rows in another vocabulary.
+
+    Args:
+        features: modules that may have a `table`.
+        names: of the features.
+        rows: by the names that `models.data.versions.RowMaps` knows.
+        prefix: of these names: `user.` and `event.` of features that are not of items.
+    """
+    for feature, name in zip(features, names, strict=True):
+        found, table = rows.get(f"{prefix}{name}"), getattr(feature, "table", None)
+        if found is not None and isinstance(table, nn.Embedding | nn.EmbeddingBag):
+            yield table.weight, found

@@ -62,21 +62,27 @@ class MultiCategoricalEmbedding(nn.Module):
         self.table = nn.EmbeddingBag(feature.vocabulary_size, dim, mode="mean", padding_idx=0)
         init_embedding(self.table.weight)
 
-    def forward(self, items: Tensor) -> Tensor:
-        """[n] item ids -> [n, dim]."""
-        if len(self.long_starts) and items.device.type == "cpu":
-            return self.ragged(items)
-        return self.padded(items)
+    def forward(self, items: Tensor, drop: float = 0.0) -> Tensor:
+        """[n] item ids -> [n, dim].
 
-    def ragged(self, items: Tensor) -> Tensor:
+        Args:
+            items: any, padding among them.
+            drop: share of the values that are left out at random; of an item without any the vector is zero.
+        """
+        if len(self.long_starts) and items.device.type == "cpu":
+            return self.ragged(items, drop)
+        return self.padded(items, drop)
+
+    def ragged(self, items: Tensor, drop: float = 0.0) -> Tensor:
         """One bag of as many values as the items have together; its size is read from the device."""
         starts = self.offsets[items]
         lengths = self.offsets[items + 1] - starts
         begin = lengths.cumsum(0) - lengths
         shift = torch.repeat_interleave(starts - begin, lengths)
-        return self.table(self.values[shift + torch.arange(len(shift), device=items.device)], begin)
+        values = self.values[shift + torch.arange(len(shift), device=items.device)]
+        return self.table(_thinned(values, drop), begin)
 
-    def padded(self, items: Tensor) -> Tensor:
+    def padded(self, items: Tensor, drop: float = 0.0) -> Tensor:
         """The same, of shapes that follow from the number of items alone."""
         starts = self.offsets[items]
         lengths = self.offsets[items + 1] - starts
@@ -84,12 +90,17 @@ class MultiCategoricalEmbedding(nn.Module):
         place = torch.arange(self.width, device=items.device)
         at = (starts[:, None] + place).clamp(max=len(self.values) - 1)
         # Zeros, padding, are left out of the mean.
-        short = self.table(torch.where(place < lengths[:, None], self.values[at], 0))
+        short = self.table(_thinned(torch.where(place < lengths[:, None], self.values[at], 0), drop))
         if not len(self.long_starts):
             return short
-        long = self.table(self.long_values, self.long_starts)
+        long = self.table(_thinned(self.long_values, drop), self.long_starts)
         which = self.long_place[items]
         return torch.where((which >= 0)[:, None], F.embedding(which.clamp(min=0), long), short)
+
+
+def _thinned(values: Tensor, drop: float) -> Tensor:
+    """Some of them become padding, which no mean counts."""
+    return values.masked_fill(torch.rand(values.shape, device=values.device) < drop, 0) if drop else values
 
 
 def first_values(values: Tensor, offsets: Tensor, most: int | None) -> tuple[Tensor, Tensor]:

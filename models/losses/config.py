@@ -48,6 +48,22 @@ class NegativesConfig(Config):
     )
 
 
+class ViewsConfig(Config):
+    """Self-supervised views of items, an auxiliary loss (arXiv 2007.12865)."""
+
+    weight: float = Field(0.0, ge=0.0, description="factor of the auxiliary loss; 0: there is none")
+    items: int = Field(1024, ge=2, description="items that are sampled uniformly for each batch")
+    temperature: float = Field(0.1, gt=0.0, description="temperature of the views' cosine similarities")
+    dropout: float = Field(
+        0.2, ge=0.0, lt=1.0, description="share of the values that a view drops of a feature with several"
+    )
+    masking: Literal["correlated", "random"] = Field(
+        "correlated",
+        description="which features are in one view and which in the other: correlated: those of high mutual "
+        "information together; random: any half",
+    )
+
+
 class LossConfig(Config):
     """The training loss."""
 
@@ -144,6 +160,18 @@ class LossConfig(Config):
     negatives: NegativesConfig = Field(
         NegativesConfig(), description="negative sampling, for every loss but the full softmax"
     )
+    attributes_weight: float = Field(
+        0.0,
+        ge=0.0,
+        description="factor of an auxiliary loss that predicts the attributes of the next item (DIF-SR); 0: "
+        "there is none",
+    )
+    attributes: Literal["all"] | list[str] = Field(
+        "all",
+        description="item features that it predicts, by name, categorical or of several values; all: every "
+        "such one",
+    )
+    views: ViewsConfig = Field(ViewsConfig(), description="self-supervised views of items, an auxiliary loss")
 
     @field_validator("kind")
     @classmethod

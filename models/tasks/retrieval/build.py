@@ -21,6 +21,7 @@ from models.losses.negatives import NegativeSampler
 from models.tasks.behaviors import check_behaviors
 from models.tasks.config import TaskSettings
 from models.tasks.parts import embedding_and_backbone, read_catalog, side_information
+from models.tasks.retrieval.auxiliary import item_views, next_attributes
 from models.tasks.retrieval.model import RetrievalModel
 from models.tasks.retrieval.next_behavior import NextBehavior
 from models.tasks.retrieval.objective import RetrievalObjective
@@ -88,6 +89,7 @@ def build_retrieval(
     model.trends = trend_logits(settings, shards, about, divided=model.held_items.is_divided)
     if settings.loss.next_behavior_weight:
         model.next_behavior = NextBehavior(settings.model.dim, about.num_behaviors)
+    model.attributes = next_attributes(settings, catalog)
     negatives = settings.loss.negatives
     domains, columns = None, Columns()
     if settings.loss.within_domain:
@@ -95,7 +97,8 @@ def build_retrieval(
         columns = Columns((event_column(shards, "domain", of_target=True),))
         domains = ItemDomains.of_sequences(ShardSource(shards, columns=columns, cache_bytes=0))
     sampler = NegativeSampler(catalog.train_count, catalog.first_item, negatives.popularity_power, domains)
-    objective = RetrievalObjective(model, RetrievalLoss(settings.loss, sampler, model.held_items))
+    loss = RetrievalLoss(settings.loss, sampler, model.held_items)
+    objective = RetrievalObjective(model, loss, item_views(settings, catalog))
     return RetrievalTask(settings.model, settings.loss, objective, columns)
 
 

@@ -19,6 +19,7 @@ from models.history.terms import HistoryLogits
 from models.history.trends.logits import TrendLogits, TrendMass
 from models.history.trends.shares import NOTHING
 from models.inputs.embedding import InputEmbedding
+from models.losses.attributes import NextAttributes
 from models.losses.extra import ExtraMass
 from models.tasks.retrieval.next_behavior import NextBehavior
 
@@ -38,6 +39,7 @@ class RetrievalModel(nn.Module):
         jumps: gives past events votes for what follows their items, which compete with them, too.
         trends: gives what is popular at the moment such logits.
         next_behavior: predicts the next event's behavior.
+        attributes: predicts attributes of the next item, in training alone.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class RetrievalModel(nn.Module):
         jumps: JumpLogits | None = None,
         trends: TrendLogits | None = None,
         next_behavior: NextBehavior | None = None,
+        attributes: NextAttributes | None = None,
     ) -> None:
         super().__init__()
         self.embedding = embedding
@@ -65,6 +68,7 @@ class RetrievalModel(nn.Module):
         self.jumps = jumps
         self.trends = trends
         self.next_behavior = next_behavior
+        self.attributes = attributes
 
     def forward(self, batch: PackedBatch) -> torch.Tensor:
         """Queries, [events, dim] float32: what is wanted after each event."""

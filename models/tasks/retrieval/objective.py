@@ -9,19 +9,29 @@ from models.data.batch import PackedBatch
 from models.data.item_domains import TARGET_DOMAIN
 from models.losses import RetrievalLoss
 from models.losses.extra import ExtraMass
+from models.losses.views import ItemViews
 from models.tasks.loss_batch import LossBatch
 from models.tasks.retrieval.model import RetrievalModel
 from models.tasks.retrieval.next_behavior import mean_loss
 
 
 class RetrievalObjective(nn.Module):
-    """What training minimises: the loss over all tokens that have a target, and `loss.next_behavior_weight`
-    times that of its behavior."""
+    """What training minimises: the loss over all tokens that have a target, and auxiliary losses.
 
-    def __init__(self, model: RetrievalModel, loss: RetrievalLoss) -> None:
+    These are `loss.next_behavior_weight` times the loss of its behavior, that of its attributes, and that of
+    views of items.
+
+    Args:
+        model: what is trained, with the attributes that it predicts.
+        loss: of its queries.
+        views: of items; None: there are none.
+    """
+
+    def __init__(self, model: RetrievalModel, loss: RetrievalLoss, views: ItemViews | None = None) -> None:
         super().__init__()
         self.model = model
         self.loss = loss
+        self.views = views
 
     def forward(self, step: LossBatch, denominator: torch.Tensor | float | None = None) -> torch.Tensor:
         """The sum of the losses of all positions over `denominator`, a scalar.
@@ -52,12 +62,25 @@ class RetrievalObjective(nn.Module):
             domain=self._domain(step),
             extra=None if extra is None else extra.take(step.positions),
         )
-        if self.model.next_behavior is None:
+        if self.model.next_behavior is not None:
+            behavior = step.batch.target_behavior[step.positions]
+            losses = self.model.next_behavior.losses(untold.index_select(0, step.positions), behavior)
+            weight = self.loss.config.next_behavior_weight
+            loss = loss + weight * mean_loss(losses, step.mask, denominator)
+        if self.model.attributes is not None:
+            items = target + self.model.first_item
+            loss = loss + self.model.attributes(query, items, denominator, step.mask)
+        return loss if self.views is None else loss + self._views(self.views, step, denominator)
+
+    def _views(
+        self, views: ItemViews, step: LossBatch, denominator: torch.Tensor | float | None
+    ) -> torch.Tensor:
+        """The loss of views counts as often as positions do: in all parts of a step together, once."""
+        loss: torch.Tensor = views(self.model.embedding)
+        if denominator is None:
             return loss
-        behavior = step.batch.target_behavior[step.positions]
-        losses = self.model.next_behavior.losses(untold.index_select(0, step.positions), behavior)
-        weight = self.loss.config.next_behavior_weight
-        return loss + weight * mean_loss(losses, step.mask, denominator)
+        positions = len(step.positions) if step.mask is None else step.mask.sum()
+        return loss * positions / denominator
 
     def _domain(self, step: LossBatch) -> torch.Tensor | None:
         """[positions] domain ids of what is predicted, where only items of the domain compete."""

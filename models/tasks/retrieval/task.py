@@ -11,6 +11,7 @@ from models.data.columns import Columns
 from models.data.loading import SequenceSource, TrainLoader
 from models.data.versions import RowMaps
 from models.evaluation.config import EvaluationConfig
+from models.inputs.item_features import grown_tables
 from models.losses.config import LossConfig
 from models.tasks.config import ModelConfig
 from models.tasks.flops import FORWARD_AND_BACKWARD, TrainingFlops, backbone_flops
@@ -69,6 +70,10 @@ class RetrievalTask(Task):
             found[id(self.model.trends.behavior)] = maps.behaviors
         if self.model.next_behavior is not None:
             found |= {id(weight): maps.behaviors for weight in self.model.next_behavior.parameters()}
+        if self.model.attributes is not None:
+            labels = self.model.attributes.labels
+            grown = grown_tables(labels, labels.names, maps.features)
+            found |= {id(table): rows for table, rows in grown}
         named = itertools.chain(self.model.named_parameters(), self.model.named_buffers())
         return {name: found[id(tensor)] for name, tensor in named if id(tensor) in found}
 
@@ -84,6 +89,7 @@ class RetrievalTask(Task):
         items = self.model.num_items
         if self.loss.kind != "full_softmax" and self.loss.negatives.source == "catalog":
             items = min(items, self.loss.negatives.count)
+        items += 0 if self.model.attributes is None else self.model.attributes.values
         position = FORWARD_AND_BACKWARD * 2.0 * items * self.config.dim
         found = backbone_flops(self.model, self.config, position=position)
         history = self.model.history
