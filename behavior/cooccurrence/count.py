@@ -4,7 +4,7 @@ No pair of events is ever stored. The events of an item are found by an inverted
 are summed in an array of all items, and the highest sums are written out. Counts are whole numbers of a small
 unit: sums do not depend on the order of users, and what a fold adds can be taken away to the last bit.
 
-Memory: 15 bytes a counted event; for each thread 8 bytes an item and fold, 24 bytes an item, and 64 MB of
+Memory: 15 bytes a counted event; for each thread 24 bytes an item, 8 more an item and table, and 64 MB of
 rows; twice 8 bytes a pair of each table.
 """
 

@@ -6,6 +6,9 @@ import numpy as np
 
 from behavior.runtime.compiled import compiled
 
+_FEW = 32
+"""Numbers that are sorted by insertion."""
+
 
 @compiled
 def by_item(item: np.ndarray, items: int) -> tuple[np.ndarray, np.ndarray]:
@@ -58,19 +61,20 @@ def add_pairs(
         behavior: [events] ids, or empty: all are 0.
         weight: [2, behaviors + 1, behaviors + 1, window] int64: along time and against it, by the behavior of
             the source, that of the follower, and the distance.
-        sums: [items, folds] int64, zero: what is summed.
+        sums: [items, folds] int64, zero: what is summed; with several folds one more, their total.
         touched: room for the followers; they come in the order in which they are met.
 
     Returns:
         The number of followers.
     """
     window, known = weight.shape[3], len(behavior) > 0
+    total = sums.shape[1] - 1
     met = 0
     for direction in range(2):
         if not weight[direction].any():
             continue
         for event in events:
-            own = behavior[event] if known else 0
+            of_pair = weight[direction, behavior[event] if known else 0]
             fold = marks[event] >> 1
             for distance in range(1, window):
                 other = event + distance if direction == 0 else event - distance
@@ -82,12 +86,14 @@ def add_pairs(
                 follower = item[other]
                 if follower < 0 or (follower == source and not repeats):
                     continue
-                added = weight[direction, own, behavior[other] if known else 0, distance]
+                added = of_pair[behavior[other] if known else 0, distance]
                 if added > 0:
-                    if not sums[follower].any():
+                    if sums[follower, total] == 0:
                         touched[met] = follower
                         met += 1
-                    sums[follower, fold] += added
+                    sums[follower, total] += added
+                    if total > 0:
+                        sums[follower, fold] += added
     return met
 
 
@@ -125,17 +131,19 @@ def fill_rows(
     followers = np.empty((tables, room), np.int32)
     counts = np.empty((tables, room), np.float32)
     used = np.zeros(tables, np.int64)
-    sums = np.zeros((len(scale), folds), np.int64)
-    touched = np.empty(len(scale), np.int64)
+    sums = np.zeros((len(scale), tables), np.int64)
+    touched = np.empty(len(scale), np.int32)
+    ordered = np.empty(len(scale), np.int32)
     values = np.empty(len(scale), np.float64)
     for source in range(first, stop):
         own = events[begin[source] : begin[source + 1]]
         met = add_pairs(source, own, item, behavior, marks, weight, repeats, sums, touched)
-        row = np.sort(touched[:met])
+        row = ascending(touched[:met], ordered, len(scale))
         for table in range(tables):
             for place in range(met):
-                total = sums[row[place]].sum()
-                total -= sums[row[place], table] if table < tables - 1 else 0
+                total = sums[row[place], tables - 1]
+                if table < tables - 1:
+                    total -= sums[row[place], table]
                 values[place] = total * scale[row[place]]
             at = used[table]
             kept = _keep(row, values[:met], most, followers[table, at:], counts[table, at:], stochastic)
@@ -144,6 +152,34 @@ def fill_rows(
         for follower in row:
             sums[follower] = 0
     return lengths, followers, counts
+
+
+@compiled
+def ascending(numbers: np.ndarray, room: np.ndarray, below: int) -> np.ndarray:
+    """Sort different numbers from 0, in place or into `room`: by bytes where there are many of them."""
+    if len(numbers) < _FEW:
+        for place in range(1, len(numbers)):
+            number, before = numbers[place], place - 1
+            while before >= 0 and numbers[before] > number:
+                numbers[before + 1] = numbers[before]
+                before -= 1
+            numbers[before + 1] = number
+        return numbers
+    source, to = numbers, room[: len(numbers)]
+    shift = 0
+    while below >> shift > 0:
+        begin = np.zeros(257, np.int64)
+        for number in source:
+            begin[((number >> shift) & 255) + 1] += 1
+        for digit in range(256):
+            begin[digit + 1] += begin[digit]
+        for number in source:
+            digit = (number >> shift) & 255
+            to[begin[digit]] = number
+            begin[digit] += 1
+        source, to = to, source
+        shift += 8
+    return source
 
 
 @compiled

@@ -19,6 +19,7 @@ from behavior.cooccurrence import (
     read_histories,
 )
 from behavior.cooccurrence import count as counting
+from behavior.cooccurrence.kernels import ascending
 from tests.behavior.cooccurrence.oracle import Table, count_by_hand, fold_by_hand
 
 BEHAVIORS = ("view", "cart", "buy")
@@ -162,6 +163,16 @@ def test_the_order_of_users_the_threads_and_the_chunks_do_not_matter(monkeypatch
     for ours, theirs in zip((*one.without, one.everybody), (*other.without, other.everybody), strict=True):
         for name in ("offsets", "follower", "count"):
             assert getattr(ours, name).tobytes() == getattr(theirs, name).tobytes()
+
+
+@pytest.mark.parametrize("below", [1, 255, 256, 257, 70_000, 2**31 - 1])
+def test_numbers_in_ascending_order(below: int) -> None:
+    """By insertion and by bytes."""
+    draw = np.random.default_rng(below)
+    for count in (0, 1, 31, 32, 33, 200):
+        numbers = draw.permutation(np.unique(draw.integers(0, below, count))).astype(np.int32)
+        found = ascending(numbers.copy(), np.empty_like(numbers), below)
+        assert found.tolist() == sorted(numbers.tolist())
 
 
 def test_nothing_to_count() -> None:
