@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from models.data.batch import PackedBatch
+from models.data.sequences import Int64Array
 from models.distributed.tables import HeldItems
 from models.evaluation.sparse import SparseMass
 from models.evaluation.transfer import to_device
@@ -132,18 +133,21 @@ class RetrievalModel(nn.Module):
             items: [events] its item ids, on the host.
             lengths: of its sequences.
         """
-        found = []
+        found: list[tuple[Int64Array, Int64Array, torch.Tensor]] = []
         if self.history is not None:
             ranks = items.numpy() - self.first_item
             known = np.flatnonzero(ranks >= 0)
             rows = np.repeat(np.arange(len(lengths)), lengths)
             mass = self.history.last_logits(outputs, batch)[to_device(known, outputs.device)]
-            found.append(SparseMass.summed(rows[known], ranks[known], mass))
+            found.append((rows[known], ranks[known], mass))
         if self.jumps is not None:
             votes = self.jumps.votes(outputs, batch, items.numpy(), lengths)
             mass = votes.mass[to_device(votes.place, outputs.device)]
-            found.append(SparseMass.summed(votes.row, votes.item, mass))
-        return SparseMass.joined(found) if found else None
+            found.append((votes.row, votes.item, mass))
+        if not found:
+            return None
+        all_rows, all_items, masses = zip(*found, strict=True)
+        return SparseMass.summed(np.concatenate(all_rows), np.concatenate(all_items), torch.cat(masses))
 
     def item_vectors(self, ranks: torch.Tensor | None = None) -> torch.Tensor:
         """Vectors of known items, float32.
