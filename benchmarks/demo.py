@@ -1,4 +1,4 @@
-"""The demo for several seeds: how far popularity, Markov, SASRec and HSTU get towards the oracle.
+"""The demo for several seeds: how far floors, SASRec and HSTU get towards the oracle.
 
 python benchmarks/demo.py [--seeds 0 1 2]
 """
@@ -13,7 +13,10 @@ import sys
 import tempfile
 from typing import Any
 
-RANKERS = ("popularity", "markov", "sasrec", "hstu", "history", "latent")
+RANKERS = (
+    *("popularity", "markov", "recency", "frequency", "open", "cooccurrence", "open+cooccurrence"),
+    *("sasrec", "hstu", "history", "latent"),
+)
 
 
 def demo(seed: int) -> dict[str, Any]:

@@ -61,8 +61,12 @@ def _prepare(spec: Path, out: Path) -> Manifest:
 
 
 def _print(record: dict[str, Any]) -> None:
-    from models.experiments.demo import table_rows
+    from models.experiments.demo import below_lines, repeat_rows, table_rows
 
     users = record["results"]["hstu"]["users"]
     header = ("ranker", "NDCG@10", "HR@10", "of the history oracle")
     print_table(f"next purchase of {users:,} users, every item ranked", header, table_rows(record))
+    for line in below_lines(record):
+        say(line, style="yellow")
+    columns = ("ranker", "NDCG@10 of repeat targets", "of explore targets")
+    print_table("targets in the user's history (repeat) or not (explore)", columns, repeat_rows(record))

@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 
 from cli.console import print_json, say
+from cli.evaluate_command import names_of
 from cli.evaluate_tables import print_breakdown, print_comparison, print_means, print_next_behavior, protocol
+from cli.floor_tables import print_below_floors, print_floors, print_repeats
 
 
 class SplitName(StrEnum):
@@ -26,6 +28,13 @@ class NewItems(StrEnum):
     leave_out = "leave_out"
 
 
+class CountsName(StrEnum):
+    """Which events baselines have counted."""
+
+    train = "train"
+    train_and_valid = "train+valid"
+
+
 class CheckpointName(StrEnum):
     """Which checkpoint is evaluated."""
 
@@ -34,7 +43,12 @@ class CheckpointName(StrEnum):
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Run folder made by 'lrm train'.")],
+    run: Annotated[
+        str,
+        typer.Argument(
+            help="Run folder made by 'lrm train'; with --baselines, a shard folder will do.", metavar="RUN"
+        ),
+    ],
     split: Annotated[SplitName, typer.Option(help="Split to evaluate.")] = SplitName.test,
     data: Annotated[str | None, typer.Option(help="Shard folder, if it has moved since training.")] = None,
     checkpoint: Annotated[
@@ -50,7 +64,7 @@ def evaluate(
     by: Annotated[
         list[str] | None,
         typer.Option(
-            help="Break results down by behavior, domain, popularity, history or an item feature; "
+            help="Break results down by behavior, domain, popularity, history, repeat or an item feature; "
             "may be repeated; default: the run's setting."
         ),
     ] = None,
@@ -74,8 +88,21 @@ def evaluate(
         ),
     ] = None,
     baselines: Annotated[
-        bool, typer.Option("--baselines", help="Evaluate popularity and a first-order Markov chain, too.")
-    ] = False,
+        list[str] | None,
+        typer.Option(
+            "--baselines",
+            metavar="[NAMES]",
+            help="Evaluate what counting reaches, too: all baselines that make sense, or some: "
+            "--baselines markov,open.",
+        ),
+    ] = None,
+    counts: Annotated[
+        CountsName | None,
+        typer.Option(
+            help="Of a shard folder: events that baselines have counted, those of the training part "
+            "(default), or of the validation part, too. Beside a run: what it was trained on."
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON.")] = False,
 ) -> None:
     """Rank every item for every user of a split, and print HR, NDCG and MRR with confidence intervals.
@@ -83,6 +110,8 @@ def evaluate(
     A user with several targets (where the data set's split asks for all) counts once, with their mean.
 
     Example:  lrm evaluate runs/hstu --split test --baselines --by popularity
+
+    Example:  lrm evaluate data/mine --baselines
     """
     from models.evaluate_run import evaluate as evaluate_run
 
@@ -91,7 +120,8 @@ def evaluate(
         split.value,
         data=data,
         checkpoint=checkpoint.value,
-        baselines=baselines,
+        baselines=names_of(baselines),
+        counts=None if counts is None else counts.value,
         against=against,
         per_user=per_user,
         exclude_seen=exclude_seen,
@@ -102,9 +132,14 @@ def evaluate(
     if json:
         print_json(result)
         return
-    print_means(str(run), result)
-    print_next_behavior(result)
+    if "checkpoint" not in result:  # a shard folder
+        print_floors(run, result)
+    else:
+        print_means(run, result)
+        print_below_floors(result)
+        print_next_behavior(result)
+    print_repeats(result)
     print_breakdown(result)
     if against is not None:
-        print_comparison(str(run), result)
+        print_comparison(run, result)
     say(protocol(result))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from cli.console import print_table, say
+from cli.floor_tables import chosen, interval, metrics_of
 
 _SLICES = 20
 MISSES = {"oov_targets": "unknown", "excluded_targets": "excluded", "new_targets": "new"}
@@ -14,7 +14,7 @@ MISSES = {"oov_targets": "unknown", "excluded_targets": "excluded", "new_targets
 
 def print_means(run: str, result: dict[str, Any]) -> None:
     """Means over users, with confidence intervals, next to those of baselines."""
-    names = _metrics(result)
+    names = metrics_of(result)
     others = list(result.get("baselines", {}).values())
     intervals = result.get("intervals")
     refitted = " (refitted)" if result.get("trained_on", "train") != "train" else ""
@@ -28,7 +28,7 @@ def print_means(run: str, result: dict[str, Any]) -> None:
         [
             name,
             result[name],
-            *([_interval(intervals[name])] if intervals else []),
+            *([interval(intervals[name])] if intervals else []),
             *(other[name] for other in others),
         ]
         for name in names
@@ -58,13 +58,6 @@ def print_next_behavior(result: dict[str, Any]) -> None:
     )
 
 
-def _metrics(result: dict[str, Any]) -> list[str]:
-    """The names of metrics; those of retrieval have a cutoff."""
-    return [name for name in result if "@" in name] or [
-        name for name, value in result.items() if isinstance(value, float)
-    ]
-
-
 def print_breakdown(result: dict[str, Any]) -> None:
     """HR and NDCG at the first cutoff of every slice: the 20 with the most targets, where there are more."""
     names = [name for name in result if name.startswith(("ndcg@", "hr@"))]
@@ -78,7 +71,7 @@ def print_breakdown(result: dict[str, Any]) -> None:
             row += [parts[part][name] for name in missed]
             for name in shown:
                 row += [record[name]]
-                row += [_interval(record["intervals"][name])] if "intervals" in record else []
+                row += [interval(record["intervals"][name])] if "intervals" in record else []
             rows.append(row)
         columns = [[name, *(["95 %"] if "intervals" in result else [])] for name in shown]
         print_table(
@@ -104,7 +97,7 @@ def print_comparison(run: str, result: dict[str, Any]) -> None:
             row["ours"],
             row["theirs"],
             f"{row['difference']:+.4f}",
-            _interval(row["interval"], sign="+"),
+            interval(row["interval"], sign="+"),
             f"{row['share_below_zero']:.1%}",
         ]
         for name, row in comparison["metrics"].items()
@@ -138,8 +131,10 @@ def protocol(result: dict[str, Any]) -> str:
         parts.append(_split(result))
     if result.get("trained_on", "train") != "train":
         parts.append("refitted: trained on training and validation events")
-    epochs = f"after {result['epoch']} epochs, {result['step']:,} steps"
-    return "; ".join([*parts, f"{result['checkpoint']} checkpoint, {epochs}"])
+    if "checkpoint" in result:
+        epochs = f"after {result['epoch']} epochs, {result['step']:,} steps"
+        parts.append(f"{result['checkpoint']} checkpoint, {epochs}")
+    return "; ".join([*parts, *chosen(result)])
 
 
 def _split(result: dict[str, Any]) -> str:
@@ -148,8 +143,3 @@ def _split(result: dict[str, Any]) -> str:
     split = ", ".join([f"split {result['split_kind']}", f"{targets} of a user", *cuts])
     without = result.get("users_without_history")
     return split + (f"; {without:,} users without a history left out" if without else "")
-
-
-def _interval(ends: Sequence[float], sign: str = "") -> str:
-    low, high = ends
-    return f"{low:{sign}.4f} to {high:{sign}.4f}"

@@ -18,6 +18,7 @@ from cli import data as data_command
 from cli import demo as demo_command
 from cli.console import print_interrupted, print_trace, say
 from cli.endings import INTERRUPTED, MISUSE, told, wants_json
+from cli.evaluate_command import EvaluateCommand
 from cli.interrupted import take_advice
 
 
@@ -79,7 +80,7 @@ app.command("inspect")(inspect.inspect)
 app.command("prepare", context_settings={"allow_extra_args": True})(prepare.prepare)
 app.command("train")(train.train)
 app.command("recipes")(recipes.recipes)
-app.command("evaluate")(evaluate.evaluate)
+app.command("evaluate", cls=EvaluateCommand)(evaluate.evaluate)
 app.command("ablate")(ablate.ablate)
 app.command("demo")(demo_command.demo)
 app.command("doctor")(doctor.doctor)

@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from behavior.config import parse_config
-from behavior.shards.storage import FolderLike
+from behavior.errors import UserError
+from behavior.shards.manifest import MANIFEST_NAME
+from behavior.shards.storage import FolderLike, as_folder
 from models.build import sequences_of
-from models.evaluation.baselines import BASELINES, evaluate_baseline
+from models.evaluation.baselines import evaluate_baselines, evaluate_data_set
+from models.evaluation.below import below_floors
 from models.evaluation.config import EvaluationConfig
+from models.evaluation.floors.names import Counts
 from models.evaluation.protocol import check_same_part, check_unseen
 from models.evaluation.rankings_table import check_rankings_path, write_rankings
 from models.evaluation.report import RankingEvaluation, as_rankings, compare
@@ -30,6 +34,7 @@ def evaluate(
     checkpoint: Which = "best",
     device: DeviceName = "auto",
     baselines: bool | Sequence[str] = False,
+    counts: Counts | None = None,
     against: str | PathLike[str] | None = None,
     per_user: str | PathLike[str] | None = None,
     **settings: Any,
@@ -38,13 +43,15 @@ def evaluate(
 
     Args:
         run: the run's folder, or its model as `load_model` gives it: then `data`, `checkpoint` and `device`
-            are those of the model.
+            are those of the model. With `baselines`, a shard folder will do: they need no model.
         split: `valid` or `test`.
         data: the shard folder, where it has moved since the training; urls too.
         checkpoint: the one of the `best` validation, or the `last`.
         device: where to compute; `auto` is a GPU where there is one.
-        baselines: evaluate baselines under the same protocol: True for all, or names out of
+        baselines: evaluate baselines under the same protocol: True for all that make sense, or names out of
             `models.evaluation.baselines.BASELINES`.
+        counts: of a shard folder: the events that its baselines have counted, `train` (by default) or
+            `train+valid`. Beside a run they have counted what it was trained on.
         against: another run on the same data, to be compared user by user.
         per_user: a file to which the rank of every target is written: .parquet, .csv or .tsv.
         settings: of the section `evaluation`, in place of the run's: `cutoffs`, `exclude_seen`, `by`,
@@ -52,12 +59,18 @@ def evaluate(
 
     Returns:
         The report, as docs/evaluation.md describes it: metrics by name (`ndcg@10`), `intervals`, `breakdown`,
-        the protocol; with `against` a `comparison`, with baselines `baselines`, by name.
+        the protocol; with `against` a `comparison`, with baselines `baselines`, by name, `baselines_left_out`
+        (name -> why) and `below_floors`, as `models.evaluation.below.below_floors`. Of a shard folder, as
+        `models.evaluation.baselines.evaluate_data_set`.
 
     Raises:
         UserError: the folder is not a run, it has no checkpoint yet, the data is not what the model was
             trained on or cannot be broken down as asked, or the model does not fit on the device.
     """
+    wanted = (None if baselines else []) if isinstance(baselines, bool) else baselines
+    if not isinstance(run, TrainedModel) and is_data_set(run):
+        _check_no_model(run, baselines, data=data, against=against, per_user=per_user)
+        return evaluate_data_set(str(run), split, wanted, counts or "train", **settings)
     if per_user is not None:
         check_rankings_path(Path(per_user))
     ours = judge_run(run, split, data=data, checkpoint=checkpoint, device=device, **settings)
@@ -66,14 +79,45 @@ def evaluate(
         theirs = judge_like(ours, Path(against), checkpoint)
         check_same_part(result, theirs.report(), str(against))
         result["comparison"] = {"against": str(against), **compare(as_rankings(ours), as_rankings(theirs))}
-    names = (BASELINES if baselines else ()) if isinstance(baselines, bool) else baselines
-    if names:
-        ranked = ours.rankings.candidates if isinstance(ours, RankingEvaluation) else None
-        found = [evaluate_baseline(name, ours.shards, split, ours.config, ranked) for name in names]
-        result["baselines"] = {other["model"]: other for other in found}
+    had = result.get("trained_on", "train")
+    if counts not in (None, had):
+        raise UserError(
+            f"the model was trained on {had}: a baseline that has counted {counts} is no floor of it",
+            where=f"counts={counts}",
+            fix="leave it out, or evaluate the baselines on the shard folder alone",
+        )
+    if baselines:
+        like = ours.rankings if isinstance(ours, RankingEvaluation) else None
+        ranked = None if like is None else like.candidates
+        found, left_out = evaluate_baselines(wanted, ours.shards, split, ours.config, ranked, had, like)
+        result |= {"baselines": found, "baselines_left_out": left_out}
+        result["below_floors"] = below_floors(result, found)
     if per_user is not None:
         write_rankings(as_rankings(ours), Path(per_user))
     return result
+
+
+def is_data_set(path: str | PathLike[str]) -> bool:
+    """Whether a folder, local or remote, is a finished data set and no run."""
+    folder = as_folder(str(path))
+    return folder.exists(MANIFEST_NAME) and not folder.exists("run.json")
+
+
+def _check_no_model(run: str | PathLike[str], baselines: object, **of_runs: object) -> None:
+    """Check that nothing is asked of a data set that only a model can answer.
+
+    Raises:
+        UserError: something is.
+    """
+    given = [name for name, value in of_runs.items() if value is not None]
+    if baselines and not given:
+        return
+    what = f"it has no model: '{given[0]}' makes no sense" if baselines else "it has no model to evaluate"
+    raise UserError(
+        f"'{run}' is a data set, not a run: {what}",
+        where=str(run),
+        fix="name a run folder made by 'lrm train', or evaluate what counting reaches: --baselines",
+    )
 
 
 def judge_run(

@@ -1,35 +1,23 @@
-"""Baselines without a network: popularity, and a first-order Markov chain over items."""
+"""Baselines without a network: the floors (`models.evaluation.floors`), by name."""
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import reduce
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import torch
-from scipy import sparse
-
-from behavior.config import did_you_mean
+from behavior.config import parse_config
 from behavior.errors import UserError
 from behavior.shards.folder import ShardFolder, open_shards
 from behavior.shards.storage import FolderLike
-from models.data.columns import Columns
-from models.data.declared import CORE
-from models.data.loading import ShardSource
-from models.data.sequences import SequenceData
 from models.evaluation.breakdown import check_attributes
 from models.evaluation.config import EvaluationConfig
-from models.evaluation.ranking import Scorer, rank_split
-from models.evaluation.report import RankingEvaluation
-from models.evaluation.scores import RowScores, Scores
-from models.evaluation.targets import Split, Targets
-from models.evaluation.within import columns_of_candidates
+from models.evaluation.floors.floors import Floors
+from models.evaluation.floors.names import FLOORS, Counts, check_names
+from models.evaluation.rankings import Rankings
+from models.evaluation.targets import Split
 
-BASELINES = ("popularity", "markov")
+BASELINES = tuple(FLOORS)
+"""All of them. Some make no sense for some data sets."""
 
 
 def evaluate_baseline(
@@ -38,82 +26,100 @@ def evaluate_baseline(
     split: Split = "test",
     config: EvaluationConfig | None = None,
     candidates: int | None = None,
+    counts: Counts = "train",
 ) -> dict[str, Any]:
     """Evaluate a baseline under the protocol of the models.
 
     Args:
-        name: `popularity` (counts of the training part) or `markov` (first order, item to item).
+        name: of `BASELINES`.
         data: a shard folder.
         split: valid or test.
         config: metrics and protocol.
         candidates: how many known items are ranked, the first ones; None: all.
+        counts: events that it has counted: `train`, those of the training parts; or `train+valid`.
 
     Returns:
-        `model`, the name, then as `models.evaluation.report.RankingEvaluation.report`.
+        `model`, the name; `counts`; of those that leave something to validation `chosen`, by parameter, and
+        `chosen_on`; then as `models.evaluation.report.RankingEvaluation.report`.
 
     Raises:
-        UserError: the name is not known, or the data cannot be broken down as asked.
+        UserError: the name is not known, the baseline makes no sense for the data, or they cannot be broken
+            down as asked.
     """
-    if name not in BASELINES:
-        raise UserError(f"there is no baseline '{name}'", fix=did_you_mean(name, BASELINES))
+    return evaluate_baselines([name], data, split, config, candidates, counts)[0][name]
+
+
+def evaluate_baselines(
+    names: Sequence[str] | None,
+    data: FolderLike | ShardFolder,
+    split: Split = "test",
+    config: EvaluationConfig | None = None,
+    candidates: int | None = None,
+    counts: Counts = "train",
+    like: Rankings | None = None,
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Evaluate several baselines; what they count and choose in common is done once.
+
+    Args:
+        names: which; None: all that make sense for the data set.
+        data, split, config, candidates, counts: as of `evaluate_baseline`.
+        like: rankings of a model; only its targets are evaluated. Baselines always see the whole log.
+
+    Returns:
+        name -> report, as of `evaluate_baseline`; and name -> why it makes no sense, of those left out.
+
+    Raises:
+        UserError: a name is not known, one that is asked for makes no sense for the data, or they cannot be
+            broken down as asked.
+    """
+    check_names(names or [])
     shards = data if isinstance(data, ShardFolder) else open_shards(data)
     config = config or EvaluationConfig()
     check_attributes(config.by, shards)
-    sequences = ShardSource(shards, columns=Columns.merged(CORE, columns_of_candidates(config, shards)))
-    popularity = shards.items().column("train_count").to_numpy().astype(np.float64)
-    scorer = popularity_scorer(popularity) if name == "popularity" else markov_scorer(sequences, popularity)
-    rankings = rank_split(sequences, scorer, split=split, config=config, candidates=candidates)
-    return {"model": name, **RankingEvaluation.of(rankings, config, shards).report()}
+    floors = Floors(shards, split, config, counts=counts, candidates=candidates)
+    left_out = floors.left_out()
+    for name in names or []:
+        if name in left_out:
+            raise UserError(
+                f"the baseline '{name}' makes no sense here: {left_out[name]}",
+                where=shards.where(),
+                fix="leave it out",
+            )
+    chosen = [name for name in BASELINES if name not in left_out] if names is None else names
+    return {name: floors.judge(name, like).report() for name in chosen}, left_out if names is None else {}
 
 
-def popularity_scorer(popularity: npt.NDArray[np.float64]) -> Scorer:
-    """Score every item by its count, whoever asks."""
-    scores = torch.from_numpy(popularity)
+def evaluate_data_set(
+    data: FolderLike | ShardFolder,
+    split: Split = "test",
+    names: Sequence[str] | None = None,
+    counts: Counts = "train",
+    **settings: Any,
+) -> dict[str, Any]:
+    """Baselines on a data set alone, without a model.
 
-    def score(data: SequenceData, targets: Targets) -> Scores:
-        return RowScores(scores.expand(len(targets), -1))
+    Args:
+        data: a shard folder.
+        split: valid or test.
+        names: which; None: all that make sense.
+        counts: as of `evaluate_baseline`.
+        settings: of `models.evaluation.config.EvaluationConfig`; None leaves a default.
 
-    return score
+    Returns:
+        `data`, what reports say of split, users, targets and protocol, `baselines` by name, and
+        `baselines_left_out`, name -> why.
 
-
-def markov_scorer(parts: Iterable[SequenceData], popularity: npt.NDArray[np.float64]) -> Scorer:
-    """Score an item by how often it came right after the last item of the history, in any training part.
-
-    Ties, among them all items that never did, go by popularity. An unknown last item leaves popularity alone.
+    Raises:
+        UserError: as of `evaluate_baselines`.
     """
-    counts = transition_counts(parts)
-    # Below one, so that it never outweighs a transition.
-    backoff = popularity / (popularity.max(initial=0.0) + 1.0)
-
-    def score(data: SequenceData, targets: Targets) -> Scores:
-        return _MarkovScores(counts[data.item[targets.stop - 1]], backoff)
-
-    return score
-
-
-@dataclass(frozen=True)
-class _MarkovScores(Scores):
-    counts: sparse.csr_array  # [targets, items]
-    backoff: npt.NDArray[np.float64]  # [items]
-
-    @property
-    def device(self) -> torch.device:
-        return torch.device("cpu")
-
-    def columns(self, first: int, stop: int) -> torch.Tensor:
-        return torch.from_numpy(self.counts[:, first:stop].toarray() + self.backoff[first:stop])
-
-
-def transition_counts(parts: Iterable[SequenceData]) -> sparse.csr_array:
-    """[item ids, known items] how often each known item followed each item in the training parts."""
-    return reduce(operator.add, map(_transition_counts, parts))
-
-
-def _transition_counts(data: SequenceData) -> sparse.csr_array:
-    training = data.in_training()
-    start = np.zeros(len(data.item), dtype=bool)
-    start[data.offsets[:-1][data.lengths > 0]] = True
-    following = np.flatnonzero(training & ~start & (data.item >= data.about.first_item))
-    pairs = (data.item[following - 1], data.item[following] - data.about.first_item)
-    shape = (data.about.num_item_ids, data.about.num_items)
-    return sparse.csr_array((np.ones(len(following)), pairs), shape=shape)
+    config = parse_config(
+        EvaluationConfig,
+        {name: value for name, value in settings.items() if value is not None},
+        where="evaluation",
+    )
+    shards = data if isinstance(data, ShardFolder) else open_shards(data)
+    found, left_out = evaluate_baselines(names, shards, split, config, counts=counts)
+    own = ("model", "chosen", "chosen_on", "intervals", "breakdown", "repeats", "excluded_targets")
+    one = next(iter(found.values()))
+    common = {name: value for name, value in one.items() if "@" not in name and name not in own}
+    return {"data": str(shards.folder), **common, "baselines": found, "baselines_left_out": left_out}

@@ -32,7 +32,7 @@ class EvaluationConfig(Config):
     by: list[str] = Field(
         [],
         description="attributes of targets by which 'lrm evaluate' breaks metrics down: behavior, domain, "
-        "popularity, history, or an item feature",
+        "popularity, history, repeat, or an item feature",
     )
     bootstrap: int = Field(
         1000,

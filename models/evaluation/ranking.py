@@ -20,7 +20,7 @@ from models.evaluation.metrics import Float64Array
 from models.evaluation.rankings import Rankings
 from models.evaluation.scores import Scores
 from models.evaluation.seen import SeenItems
-from models.evaluation.targets import Split, Targets, find_targets, seen_items
+from models.evaluation.targets import Split, Targets, earlier_behavior, find_targets, seen_items
 from models.evaluation.within import Catalogs
 
 Scorer = Callable[[SequenceData, Targets], Scores]
@@ -54,7 +54,8 @@ def evaluate_scorer(
         them where nobody is evaluated); `split`,
         `users` and `targets` (evaluated), `users_without_history` (users left out: none of their targets has
         a history) and `targets_without_history` (left out), `oov_targets` and `excluded_targets` (misses
-        among the targets), `candidates`, `exclude_seen`.
+        among the targets), `candidates`, `exclude_seen`; `repeats`, as
+        `models.evaluation.rankings.Rankings.repeats`.
     """
     rankings = rank_split(
         parts, scorer, split=split, config=config, seen=seen, domains=domains, processes=processes
@@ -77,7 +78,7 @@ def rank_split(
 
     Or among the items of its domain, where the settings say so (`evaluation.candidates`).
 
-    Targets that nothing stands before are left out and counted. Memory follows the largest part, and takes 37
+    Targets that nothing stands before are left out and counted. Memory follows the largest part, and takes 38
     bytes a target besides. Ranks stay on the scorer's device to the end, so that the next batch is made
     while one is ranked. Of several processes each goes through all parts, ranks its share of the targets of
     each, and gets the rankings of all.
@@ -113,6 +114,7 @@ def rank_split(
         history=joined("history"),
         item=joined("item"),
         behavior=joined("behavior"),
+        earlier=joined("earlier"),
         rank=_all_ranks(ranked, processes),
         split=split,
         seen=seen,
@@ -133,6 +135,7 @@ class _Part:
     history: Int32Array
     item: Int32Array
     behavior: Int8Array
+    earlier: Int8Array
     ranks: list[torch.Tensor]  # one a batch, on the scorer's device; of this process's share of the targets
     users_without_history: int
     targets_without_history: int
@@ -162,6 +165,7 @@ def _rank_part(
         history=(targets.stop - begin).astype(np.int32),
         item=data.item[targets.event],
         behavior=data.behavior[targets.event],
+        earlier=earlier_behavior(data, targets),
         ranks=[rank(data, batch) for batch in batches],
         users_without_history=len(np.unique(found.sequence)) - len(np.unique(targets.sequence)),
         targets_without_history=len(found) - len(targets),

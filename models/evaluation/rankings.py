@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ class Rankings:
     history: Int32Array  # [targets] events before it, at least 1
     item: Int32Array  # [targets] item id
     behavior: Int8Array  # [targets] behavior id
+    earlier: Int8Array  # [targets] behavior of the latest event of the history with the item; 0: it has none
     rank: Float64Array  # [targets] from 1; infinite for a miss
     split: Split
     seen: SeenItems
@@ -37,12 +39,51 @@ class Rankings:
     within_domain: bool = False
     """Whether a target was ranked among the items of its domain alone."""
 
+    def only(self, others: Rankings) -> Rankings:
+        """The targets that others ranked, too: a model of one domain, say, ranks some of all."""
+        known = np.stack([others.user, others.position], axis=1)
+        pairs = np.concatenate([np.stack([self.user, self.position], axis=1), np.unique(known, axis=0)])
+        _, place, times = np.unique(pairs, axis=0, return_inverse=True, return_counts=True)
+        kept = (times[place.reshape(-1)] > 1)[: len(self.user)]
+        columns = ("user", "position", "history", "item", "behavior", "earlier", "rank")
+        return replace(
+            self,
+            **{name: getattr(self, name)[kept] for name in columns},
+            users_without_history=others.users_without_history,
+            targets_without_history=others.targets_without_history,
+        )
+
     def misses(self, chosen: Int64Array | slice = slice(None)) -> dict[str, int]:
         """Misses of some targets: `oov_targets`, unknown ids; `excluded_targets`, removed as seen items."""
         unknown = self.item[chosen] < self.about.first_item
         left_out = self.item[chosen] >= self.about.first_item + self.candidates
         removed = np.isinf(self.rank[chosen]) & ~unknown & ~left_out
         return {"oov_targets": int(unknown.sum()), "excluded_targets": int(removed.sum())}
+
+    def repeats(self, cutoffs: list[int], behaviors: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+        """Targets whose item stands in the user's history (`repeat`), and all others (`explore`), apart.
+
+        Args:
+            cutoffs: k of the metrics.
+            behaviors: names, in order of ids; where there are several, `repeat: NAME` are the repeat targets
+                whose item had that behavior in its latest event of the history.
+
+        Returns:
+            For each, `targets`, `users` (with such a target), and means over those users of the means over
+            their targets in it; none of these where there is no such target.
+        """
+        earlier, parts = self.earlier, {"repeat": self.earlier > 0}
+        if len(behaviors) > 1:
+            parts |= {f"repeat: {name}": earlier == number for number, name in enumerate(behaviors, 1)}
+        parts |= {"explore": earlier == 0}
+        return {
+            name: {
+                "targets": int(chosen.sum()),
+                "users": len(np.unique(self.user[chosen])),
+                **ranking_metrics(self.rank[chosen], cutoffs, self.user[chosen]),
+            }
+            for name, chosen in parts.items()
+        }
 
     def summary(self, cutoffs: list[int]) -> dict[str, Any]:
         """Metrics and counts, as `evaluate_scorer` returns them."""
@@ -57,4 +98,5 @@ class Rankings:
             "candidates": self.candidates,
             **({"candidates_of": "domain"} if self.within_domain else {}),
             "exclude_seen": self.seen.excluded,
+            "repeats": self.repeats(cutoffs),
         }

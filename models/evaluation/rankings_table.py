@@ -43,7 +43,8 @@ def write_rankings(evaluation: RankingEvaluation, path: Path) -> None:
 
     Columns: `user` (the id as in the log; with `user_domain`, a name, where user ids are separate), `item`
     (as in the log; null for an unknown item), `behavior` (name), `position` (of the target in the user's
-    sequence, from 0), `history` (events before it), `rank` (from 1; null for a miss). One row a target.
+    sequence, from 0), `history` (events before it), `rank` (from 1; null for a miss), `earlier` (the behavior
+    of the item's latest event in the history; null where it has none). One row a target.
 
     Raises:
         UserError: the file cannot be written.
@@ -59,6 +60,9 @@ def write_rankings(evaluation: RankingEvaluation, path: Path) -> None:
         "position": pa.array(rankings.position),
         "history": pa.array(rankings.history),
         "rank": pa.array(np.where(miss, 0, rankings.rank).astype(np.int64), mask=miss),
+        "earlier": behaviors.take(
+            pa.array(rankings.earlier.astype(np.int64) - 1, mask=rankings.earlier == 0)
+        ),
     }
     content, delimiter = pa.BufferOutputStream(), _DELIMITERS.get(path.suffix.lower())
     if delimiter is None:

@@ -67,6 +67,7 @@ class RankingEvaluation:
         self._check_somebody()
         config, result = self.config, self.rankings.summary(self.config.cutoffs)
         result["exclude_seen_reason"] = self.rankings.seen.reason
+        result["repeats"] = self.rankings.repeats(config.cutoffs, self.shards.manifest.behaviors)
         result |= split_facts(self.shards) | self.about
         if config.bootstrap:
             result["intervals"] = intervals(self.metrics(), config.bootstrap)

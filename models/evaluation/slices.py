@@ -1,4 +1,4 @@
-"""Slices of the targets: by behavior, domain, popularity and length of the history."""
+"""Slices of the targets: by behavior, domain, popularity, length of the history, and repeats."""
 
 from __future__ import annotations
 
@@ -91,10 +91,23 @@ def _by_history(rankings: Rankings, shards: ShardFolder) -> Slices:
     return _one_each(np.digitize(rankings.history, HISTORY_BOUNDS), names)
 
 
+def _by_repeat(rankings: Rankings, shards: ShardFolder) -> Slices:
+    """Repeat targets, these again by the behavior of the item's latest event before, and explore targets."""
+    behaviors = shards.manifest.behaviors
+    names = ["repeat", *(f"repeat: {name}" for name in behaviors), "explore"]
+    earlier = rankings.earlier.astype(np.int64)
+    repeats = np.flatnonzero(earlier)
+    target, label = np.arange(len(earlier)), np.where(earlier > 0, 0, len(names) - 1)
+    if len(behaviors) > 1:
+        target, label = np.append(target, repeats), np.append(label, earlier[repeats])
+    return Slices(target, label, names)
+
+
 ATTRIBUTES: dict[str, Callable[[Rankings, ShardFolder], Slices]] = {
     "behavior": _by_behavior,
     "domain": _by_domain,
     "popularity": _by_popularity,
     "history": _by_history,
+    "repeat": _by_repeat,
 }
 """What every data set can be sliced by, but for those of one domain."""

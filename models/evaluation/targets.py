@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from behavior.errors import UserError
+from behavior.steps.repeats import latest_earlier
 from models.data.judged import Split, judged_events, part_of_split
 from models.data.kept import InputBehaviors, KeptEvents
-from models.data.sequences import Int64Array, SequenceData
+from models.data.sequences import Int8Array, Int64Array, SequenceData
 
-__all__ = ["Split", "Targets", "evaluated_users", "find_targets", "seen_items"]
+__all__ = ["Split", "Targets", "earlier_behavior", "evaluated_users", "find_targets", "seen_items"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,18 @@ def targets_without_inputs(data: SequenceData, split: Split, behaviors: InputBeh
     begin = data.offsets[targets.sequence]
     inputs = np.searchsorted(kept, targets.stop) - np.searchsorted(kept, begin)
     return int(((inputs == 0) & (targets.stop > begin)).sum())
+
+
+def earlier_behavior(data: SequenceData, targets: Targets) -> Int8Array:
+    """The behavior of the latest event, in the whole history of each target, that has the target's item.
+
+    Returns:
+        [targets] behavior ids; 0 where the history does not have the item, or nobody knows which it is.
+    """
+    item, about = data.item, data.about
+    begin = data.offsets[targets.sequence]
+    event = latest_earlier(item, begin, targets.stop, item[targets.event], about.first_item)
+    return np.where(event < 0, 0, data.behavior[event]).astype(np.int8)
 
 
 def seen_items(data: SequenceData, targets: Targets) -> tuple[Int64Array, Int64Array]:

@@ -16,6 +16,7 @@ from models.data.declared import event_column
 from models.data.item_domains import ItemDomains, check_domains
 from models.data.sequences import SequenceData
 from models.evaluation.config import EvaluationConfig
+from models.evaluation.floors.votes import VoteScores
 from models.evaluation.scores import Scores
 from models.evaluation.transfer import to_device
 
@@ -84,5 +85,7 @@ class Catalogs:
             scores: of all items.
             domain: [queries] domain ids.
         """
+        if isinstance(scores, VoteScores):  # which have no table of all items
+            return scores.within(self.member.numpy(), domain.astype(np.int64))
         self.member = self.member.to(scores.device)
         return DomainScores(scores, self.member, to_device(domain.astype(np.int64), scores.device))

@@ -15,7 +15,8 @@ from behavior.shards.storage import Folder
 from behavior.synthetic import SyntheticConfig, ceilings, generate
 from models.config import load_config
 from models.evaluate_run import evaluate
-from models.evaluation.baselines import BASELINES, evaluate_baseline
+from models.evaluation.baselines import evaluate_baselines
+from models.evaluation.below import below_floors
 from models.experiments.demo_report import write_report
 from models.training import train
 from models.training.observer import Silent, TrainObserver
@@ -24,12 +25,17 @@ MODELS = ("hstu", "sasrec")
 LABELS = {
     "popularity": "popularity",
     "markov": "first-order Markov chain",
+    "recency": "own items, the newest first",
+    "frequency": "own items, by decayed counts",
+    "open": "open items, the newest first",
+    "cooccurrence": "co-occurrence",
+    "open+cooccurrence": "open items, then co-occurrence",
     "sasrec": "SASRec",
     "hstu": "HSTU",
     "history": "oracle: best ranker that sees the history",
     "latent": "oracle: ranker that knows the latent state",
 }
-"""Rankers, from weak to strong."""
+"""Rankers: floors, models, oracles."""
 
 Prepare = Callable[[Path, Path], Manifest]
 """Makes shards: of a spec's path, in a folder."""
@@ -62,8 +68,8 @@ class Demo:
         """All of it, report included.
 
         Returns:
-            `results` by ranker, `share_of_history_oracle` (of NDCG@10), `counts` of the data set, `seconds`
-            of each step, and the path of the `report`.
+            `results` by ranker, `share_of_history_oracle` (of NDCG@10), `below_floors` by model, `counts` of
+            the data set, `seconds` of each step, and the path of the `report`.
 
         Raises:
             UserError: another job is writing to the folder.
@@ -76,7 +82,8 @@ class Demo:
         limits, manifest = self._data()
         config = load_config("demo/hstu").evaluation
         with self._timed("evaluate the baselines"):
-            results = {name: evaluate_baseline(name, self.shards, "test", config) for name in BASELINES}
+            floors, _ = evaluate_baselines(None, self.shards, "test", config)
+        results: dict[str, Any] = {name: floors[name] for name in LABELS if name in floors}
         for kind in MODELS:
             with self._timed(f"train and evaluate {LABELS[kind]}"):
                 results[kind] = self._train(kind)
@@ -84,11 +91,13 @@ class Demo:
         record = {
             "results": results,
             "share_of_history_oracle": _shares(results),
+            "below_floors": {kind: below_floors(results[kind], floors) for kind in MODELS},
             "counts": manifest.counts.model_dump(),
             "seconds": self.seconds | {"all": time.perf_counter() - begin},
         }
         labels = {kind: LABELS[kind] for kind in MODELS}
-        report = write_report(self.out, record, table_rows(record), manifest, labels)
+        tables = (table_rows(record), repeat_rows(record))
+        report = write_report(self.out, record, tables, manifest, labels)
         return record | {"report": str(report)}
 
     @property
@@ -121,15 +130,40 @@ class Demo:
 
 
 def table_rows(record: dict[str, Any]) -> list[tuple[str, float, float, str]]:
-    """Ranker, NDCG@10, HR@10 and share of the history oracle, from weak to strong."""
+    """Ranker, NDCG@10, HR@10 and share of the history oracle."""
     shares = record["share_of_history_oracle"]
     rows = []
     for name, label in LABELS.items():
+        if name not in record["results"]:
+            continue
         share = f"{shares[name]:.0%}" if name in shares else ""
         rows.append((label, record["results"][name]["ndcg@10"], record["results"][name]["hr@10"], share))
     return rows
 
 
+def repeat_rows(record: dict[str, Any]) -> list[tuple[str, float, float]]:
+    """Ranker, and NDCG@10 of repeat and of explore targets; oracles are not asked for them apart."""
+    rows = []
+    for name, label in LABELS.items():
+        parts = record["results"].get(name, {}).get("repeats")
+        if parts:
+            rows.append((label, parts["repeat"]["ndcg@10"], parts["explore"]["ndcg@10"]))
+    return rows
+
+
+def below_lines(record: dict[str, Any]) -> list[str]:
+    """Which models are below which floors, in words."""
+    floors = {
+        kind: "; ".join(LABELS[each["floor"]] for each in found)
+        for kind, found in record["below_floors"].items()
+    }
+    return [f"{LABELS[kind]} is below the floor: {names}" for kind, names in floors.items() if names]
+
+
 def _shares(results: dict[str, Any]) -> dict[str, float]:
     best = results["history"]["ndcg@10"]
-    return {kind: results[kind]["ndcg@10"] / best for kind in ("popularity", "markov", "sasrec", "hstu")}
+    return {
+        kind: result["ndcg@10"] / best
+        for kind, result in results.items()
+        if kind not in ("history", "latent")
+    }

@@ -28,7 +28,7 @@ img { max-width: 100%; margin: 1rem 0 } h2 { margin-top: 2.5rem }
 def write_report(
     out: Path,
     record: dict[str, Any],
-    rows: list[tuple[str, float, float, str]],
+    tables: tuple[list[tuple[str, float, float, str]], list[tuple[str, float, float]]],
     manifest: Manifest,
     models: dict[str, str],
 ) -> Path:
@@ -37,11 +37,12 @@ def write_report(
     Args:
         out: folder of the demo, with shards/ and runs/.
         record: results and seconds.
-        rows: of the result table.
+        tables: rows of the result table, and of that of repeat and explore targets.
         manifest: of the shards.
         models: kind -> label of the trained models.
     """
     stats = json.loads((out / "shards" / STATS).read_text(encoding="utf-8"))
+    rows, repeats = tables
     parts = [
         "<h1>lrm demo</h1>",
         "<p>A synthetic log of views, carts and purchases, prepared into shards; each model predicts every "
@@ -50,6 +51,9 @@ def write_report(
         "<h2>Results</h2>",
         _table(("ranker", "NDCG@10", "HR@10", "of the history oracle"), rows),
         _image(_bars(rows), "NDCG@10 of each ranker"),
+        "<p>Floors need no training: what counting alone reaches. A target is a repeat target where its item "
+        "stands in the user's history, and an explore target where it does not.</p>",
+        _table(("ranker", "NDCG@10 of repeat targets", "of explore targets"), repeats),
         "<h2>The data</h2>",
         _table(("", "number"), list(manifest.counts.model_dump().items())),
         _table(("behavior", "events"), list(stats["behaviors"].items())),

@@ -129,6 +129,7 @@ def test_the_table_of_ranks_speaks_in_ids_of_the_log(folder: Path, tmp_path: Pat
         "position": [2, 3, 2, 3, 1],
         "history": [2, 3, 2, 3, 1],
         "rank": [2, 2, None, 1, None],
+        "earlier": [None, None, "buy", None, None],
     }
     with pytest.raises(UserError, match="cannot write"):
         write_rankings(evaluation, tmp_path / "nowhere" / "ranks.parquet")

@@ -1,0 +1,48 @@
+"""How `lrm evaluate` reads `--baselines`: alone, or with names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from typer.core import TyperCommand
+
+ALL = "all"
+"""What `--baselines` alone means."""
+
+
+class EvaluateCommand(TyperCommand):
+    """A command whose `--baselines` may do without a value, which options of the parser cannot."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, with_names(args))
+
+
+def with_names(args: list[str]) -> list[str]:
+    """The words of a command line, with a value for each `--baselines`.
+
+    >>> with_names(["--baselines", "runs/a"])
+    ['--baselines=all', 'runs/a']
+    >>> with_names(["runs/a", "--baselines", "markov,open"])
+    ['runs/a', '--baselines=markov,open']
+    """
+    from models.evaluation.floors.names import FLOORS
+
+    words: list[str] = []
+    rest = list(args)
+    while rest:
+        word = rest.pop(0)
+        if word == "--":
+            return [*words, word, *rest]
+        if word == "--baselines":
+            named = bool(rest) and all(name in FLOORS for name in rest[0].split(","))
+            word = f"--baselines={rest.pop(0) if named else ALL}"
+        words.append(word)
+    return words
+
+
+def names_of(baselines: list[str] | None) -> bool | list[str]:
+    """What to evaluate: False for nothing, True for all that make sense, or names."""
+    names = [name.strip() for value in baselines or [] for name in value.split(",")]
+    if not names:
+        return False
+    return True if ALL in names else names

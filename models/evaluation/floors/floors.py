@@ -1,0 +1,191 @@
+"""Every floor, evaluated under the protocol of the models."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from typing import Any
+
+from behavior.runtime.cores import thread_count
+from behavior.shards.folder import ShardFolder
+from models.data.columns import Columns
+from models.data.declared import CORE
+from models.data.item_domains import ItemDomains
+from models.data.loading import SequenceSource, ShardSource
+from models.data.loading.part import part_of
+from models.data.sequences import SequenceData
+from models.evaluation.config import EvaluationConfig
+from models.evaluation.floors.choice import (
+    COOCCURRENCE,
+    FREQUENCY,
+    METRIC,
+    START,
+    Point,
+    climb,
+    scan,
+    some_validated,
+)
+from models.evaluation.floors.counts import Cooccurrence, popularity_of, transitions
+from models.evaluation.floors.names import FLOORS, Counts, check_counts, reason_against
+from models.evaluation.floors.votes import OwnVotes, Popularity, Votes, VoteScores
+from models.evaluation.ranking import Scorer, evaluate_scorer, rank_split
+from models.evaluation.rankings import Rankings
+from models.evaluation.report import RankingEvaluation
+from models.evaluation.seen import SeenItems
+from models.evaluation.targets import Split, Targets
+from models.evaluation.within import columns_of_candidates
+
+_BATCH = 1 << 14
+"""Targets at once, so that threads have something to share."""
+DEFAULTS: dict[str, Point] = {
+    "frequency": {"decay": 0.99},
+    "cooccurrence": START,
+    "open+cooccurrence": START,
+}
+"""What validation chooses, and what is taken where nobody is validated."""
+
+
+class Floors:
+    """The floors of one split of a data set, which have counted the same events.
+
+    Args:
+        shards: the data set.
+        split: valid or test.
+        config: metrics and protocol.
+        counts: `train`: events of the training parts are counted, as by a model that validation chose;
+            `train+valid`: those of the validation parts, too, as by a refitted one. What validation chooses
+            (a decay) it always chooses with the counts of the training parts.
+        candidates: how many known items are ranked, the first ones; None: all.
+
+    Raises:
+        UserError: there are no such counts, or not for this split.
+    """
+
+    def __init__(
+        self,
+        shards: ShardFolder,
+        split: Split = "test",
+        config: EvaluationConfig | None = None,
+        *,
+        counts: Counts = "train",
+        candidates: int | None = None,
+    ) -> None:
+        check_counts(counts, split)
+        self.shards, self.split, self.counts, self.candidates = shards, split, counts, candidates
+        self.config = config or EvaluationConfig()
+        columns = Columns.merged(CORE, columns_of_candidates(self.config, shards))
+        self.source: SequenceSource = ShardSource(shards, columns=columns)
+        self._points: dict[str, tuple[Point, dict[str, Any]]] = {}
+        self._popularities: dict[Counts, Popularity] = {}
+        self._cooccurrences: dict[Counts, Cooccurrence] = {}
+
+    @cached_property
+    def seen(self) -> SeenItems:
+        """Whether seen items are removed."""
+        return SeenItems.resolve(self.source, self.config.exclude_seen)
+
+    def left_out(self) -> dict[str, str]:
+        """The floors that make no sense for the data set, and why."""
+        found = {
+            name: reason_against(name, self.source.about, exclude_seen=self.seen.excluded) for name in FLOORS
+        }
+        return {name: reason for name, reason in found.items() if reason is not None}
+
+    def judge(self, name: str, like: Rankings | None = None) -> RankingEvaluation:
+        """The rank that a floor gives every target.
+
+        Args:
+            name: of `FLOORS`.
+            like: only of the targets that these are of.
+        """
+        point, chosen = self._point(name)
+        rankings = rank_split(
+            self.source,
+            self._scorer(name, point, self.counts),
+            split=self.split,
+            config=self._config,
+            seen=self.seen,
+            candidates=self.candidates,
+            domains=self._domains,
+        )
+        rankings = rankings if like is None else rankings.only(like)
+        about: dict[str, Any] = {"model": name, "counts": self.counts} | chosen
+        return RankingEvaluation.of(rankings, self.config, self.shards, about)
+
+    def _point(self, name: str) -> tuple[Point, dict[str, Any]]:
+        """What validation chooses for a floor, and the fields of a report that say so."""
+        if name not in DEFAULTS:
+            return {}, {}
+        if name not in self._points:
+            point, on = DEFAULTS[name], "defaults: nobody is validated"
+            source, users = self._validated
+            if source is not None:
+                point, on = self._chosen(name, source), f"{METRIC} of {users:,} validated users"
+            self._points[name] = point, {"chosen": point, "chosen_on": on}
+        return self._points[name]
+
+    def _chosen(self, name: str, source: SequenceSource) -> Point:
+        config = self._config.model_copy(update={"cutoffs": [10]})
+
+        def value(point: Point) -> float:
+            scorer = self._scorer(name, point, "train")
+            found = evaluate_scorer(
+                source, scorer, split="valid", config=config, seen=self.seen, domains=self._domains
+            )
+            return float(found[METRIC])
+
+        if name == "frequency":
+            return scan(FREQUENCY, value)
+        start = START if name == "cooccurrence" else self._point("cooccurrence")[0]
+        return climb(COOCCURRENCE, start, value)
+
+    def _scorer(self, name: str, point: Point, counts: Counts) -> Scorer:
+        votes, popularity = self._votes(name, point, counts), self._popularity(counts)
+        threads = self._threads
+
+        def score(data: SequenceData, targets: Targets) -> VoteScores:
+            return VoteScores(data, targets, votes, popularity, threads)
+
+        return score
+
+    def _votes(self, name: str, point: Point, counts: Counts) -> Votes:
+        if name == "markov":
+            return Votes(table=transitions(part_of(self.source, counts)))
+        if name == "frequency":
+            return Votes("decayed", own_decay=point["decay"])
+        if name in ("cooccurrence", "open+cooccurrence"):
+            window = int(point["window"])
+            table = self._cooccurrence(counts).table(
+                window=window, backward=point["backward"], popularity_power=point["popularity_power"]
+            )
+            own: OwnVotes = "none" if name == "cooccurrence" else "open"
+            return Votes(own, table=table, window=window, decay=point["decay"])
+        own_only: dict[str, OwnVotes] = {"popularity": "none", "recency": "latest", "open": "open"}
+        return Votes(own_only[name])
+
+    def _popularity(self, counts: Counts) -> Popularity:
+        if counts not in self._popularities:
+            self._popularities[counts] = Popularity(popularity_of(self.source, self.shards, counts))
+        return self._popularities[counts]
+
+    def _cooccurrence(self, counts: Counts) -> Cooccurrence:
+        if counts not in self._cooccurrences:
+            events = self._popularity(counts).events
+            self._cooccurrences = {counts: Cooccurrence(self.shards, counts, events, self._threads)}
+        return self._cooccurrences[counts]
+
+    @cached_property
+    def _domains(self) -> ItemDomains | None:
+        return ItemDomains.of_sequences(self.source) if self.config.candidates == "domain" else None
+
+    @cached_property
+    def _threads(self) -> int:
+        return thread_count(os.environ)  # which takes a tenth of a second
+
+    @property
+    def _config(self) -> EvaluationConfig:
+        return self.config.model_copy(update={"batch_size": max(self.config.batch_size, _BATCH)})
+
+    @cached_property
+    def _validated(self) -> tuple[SequenceSource | None, int]:
+        return some_validated(self.source)
