@@ -72,8 +72,8 @@ class Popularity:
 
         Args:
             candidates: items from the first one that are.
-            member: [catalogs, items] whether an item is in a catalog, the same array each time; None: there is
-                one catalog, of all.
+            member: [catalogs, items] whether an item is in a catalog, each time the same ones; None: there
+                is one catalog, of all.
             catalog: [queries] which one.
         """
         key = (candidates, member is None)
