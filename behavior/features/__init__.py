@@ -11,7 +11,7 @@ vocabulary  ids by descending count, of items, users and categorical features
 tables      all of it for the item and user tables
 """
 
-from behavior.features.columns import canonical, domain_names
+from behavior.features.columns import canonical, domain_names, matched
 from behavior.features.encode import FIRST_ID, MISSING, Encoder, restore
 from behavior.features.fit import Fitter
 from behavior.features.fitters import fitter_of
@@ -31,6 +31,7 @@ __all__ = [
     "domain_names",
     "encode_features",
     "fitter_of",
+    "matched",
     "priorities_of",
     "restore",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -21,6 +22,8 @@ Domains: TypeAlias = "pa.Array | str | None"
 """Name of the domain of each value (string), of all values, or None where there are no domains."""
 
 # Marks are part of a word: without them accents written as two characters, and Hindi's vowels, would end one.
+_PART = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]])*\]|\((?!\?)", re.DOTALL)
+"""Of a regular expression: what is escaped, a class of characters, or the start of a group without a name."""
 _BETWEEN_WORDS = r"[^\p{L}\p{M}\p{N}]+"
 
 
@@ -47,6 +50,34 @@ def canonical(feature: Feature, values: pa.Array) -> pa.Array:
     if feature.kind == "text":
         return _without_blanks(_as_words(values))
     return _blank_to_null(_as_text(values))
+
+
+def matched(feature: Feature, values: pa.Array) -> pa.Array:
+    """A raw column, or of a feature with a `pattern` what that finds in it, as text; null where it does not.
+
+    What was found is not looked at again: other than `canonical`, this is for raw columns alone.
+
+    Raises:
+        UserError: the pattern is one that Python knows and RE2 does not.
+    """
+    if feature.pattern is None:
+        return values
+    try:
+        found = pc.extract_regex(_as_text(values), _with_named_group(feature.pattern))
+    except pa.ArrowInvalid as error:
+        raise UserError(
+            f"feature '{feature.name}': the pattern cannot be used: {error}",
+            where="the spec",
+            fix="use the syntax of RE2: no look-around, no references to groups",
+        ) from None
+    return pc.struct_field(found, [0])
+
+
+def _with_named_group(pattern: str) -> str:
+    """Arrow gives groups by their names."""
+    places = (part.start() for part in _PART.finditer(pattern) if part.group() == "(")
+    place = next(places, None)
+    return pattern if place is None else f"{pattern[:place]}(?P<value>{pattern[place + 1 :]}"
 
 
 def keyed(feature: Feature, values: pa.Array, domains: Domains) -> pa.Array:

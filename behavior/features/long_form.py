@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from behavior.arrow.coded import codes_of
-from behavior.features.columns import canonical, parents
+from behavior.features.columns import canonical, matched, parents
 from behavior.features.coverage import is_known
 from behavior.spec.dataset_spec import FeatureTable
 
@@ -28,7 +28,7 @@ def one_row_an_id(table: FeatureTable, raw: pa.Table, keys: pa.Array) -> pa.Tabl
     columns = {"id": ids}
     for feature in table.features:
         column = raw.column(feature.name).combine_chunks()
-        values = canonical(feature, column)
+        values = canonical(feature, matched(feature, column))
         if pa.types.is_list(values.type):
             columns[feature.name] = _joined(values, codes, len(ids))
         else:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from behavior.arrow.values import parse_integers, parse_text
-from behavior.features.columns import canonical
+from behavior.features.columns import canonical, matched
 from behavior.features.coverage import feature_coverage
 from behavior.features.encode import Encoder
 from behavior.features.fitters import fitter_of
@@ -69,7 +69,7 @@ class _Joined:
         """Canonical values of the ids that are found, in vocabulary order; None if it lacks the feature."""
         for feature in self.table.features:
             if feature.name == name:
-                return canonical(feature, self.column(name))
+                return canonical(feature, matched(feature, self.column(name)))
         return None
 
 

@@ -131,6 +131,7 @@ column: brand_name
 kind: multi_categorical
 separator: ";"
 literal: true
+pattern: '\\((\\d{4})\\)'
 number_format: us
 invalid: missing
 transform: buckets

@@ -13,7 +13,7 @@ LATER_FIELDS: dict[str, tuple[str, ...]] = {
     "DatasetSpec": ("min_coverage", "timestamp_format"),
     "EventColumns": ("session",),
     "EventSource": ("timestamp_format", "explode"),
-    "Feature": ("literal", "number_format", "invalid"),
+    "Feature": ("literal", "number_format", "invalid", "pattern"),
     "FeatureTable": ("rows_per_id",),
     "FileFormat": ("trim", "where"),
 }

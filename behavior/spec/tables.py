@@ -34,6 +34,9 @@ class Feature(Config):
     literal: bool = False
     """multi_categorical: whether the values are written as a list of Python or JSON, such as `[6285, 194]` or
     `['a', 'b']`, instead of with a separator between them."""
+    pattern: str | None = None
+    """categorical and hashed: regular expression (RE2 syntax) with one group. The value is what the group
+    matches in the text, such as the year in `Heat (1995)`; text that it does not match has no value."""
     number_format: Literal["plain", "us", "eu"] = "plain"
     """numeric: how numbers are written. plain: 1341.5. us: 1,341.5. eu: 1.341,5. Under the latter two a sign
     or code of a currency, or %, may stand before or after: $12.99."""
@@ -69,6 +72,7 @@ class Feature(Config):
         self._check_numeric()
         if self.literal and self.kind != "multi_categorical":
             raise ValueError(f"feature '{self.name}': literal goes with the kind multi_categorical")
+        self._check_pattern()
         if (self.hash_size is not None) != (self.kind in ("hashed", "text")):
             raise ValueError(f"feature '{self.name}': hash_size goes with the kinds hashed and text")
         has_vocabulary = self.kind in ("categorical", "multi_categorical")
@@ -79,6 +83,18 @@ class Feature(Config):
         if self.per_domain and self.kind == "numeric":
             raise ValueError(f"feature '{self.name}': a number is the same in every domain")
         return self
+
+    def _check_pattern(self) -> None:
+        if self.pattern is None:
+            return
+        if self.kind not in ("categorical", "hashed"):
+            raise ValueError(f"feature '{self.name}': pattern goes with the kinds categorical and hashed")
+        try:
+            groups = re.compile(self.pattern).groups
+        except re.error as error:
+            raise ValueError(f"feature '{self.name}': pattern is no regular expression: {error}") from None
+        if groups != 1:
+            raise ValueError(f"feature '{self.name}': pattern has {groups} groups, and needs one: (...)")
 
     def _check_numeric(self) -> None:
         if self.kind != "numeric" and (self.number_format, self.invalid) != ("plain", "reject"):

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from behavior.arrow.values import mask, parse_floats, shown
 from behavior.arrow.written import plain_numbers
-from behavior.features import Encoder, canonical, domain_names, fitter_of, priorities_of
+from behavior.features import Encoder, canonical, domain_names, fitter_of, matched, priorities_of
 from behavior.features.coverage import is_known
 from behavior.features.fit import Fixed
 from behavior.sources.raw import RawBatch
@@ -90,7 +90,7 @@ class EventFeatureReader:
             undecoded = mask(array.is_valid()) & mask(text.is_null())
             undecoded &= mask(pc.greater(pc.binary_length(array), 0))
             require(~undecoded, lambda row: f"{feature.name} {shown(array, row)} is not text")
-        return text
+        return text if own.pattern is None else canonical(feature, matched(own, text))
 
 
 def fit_features(cut: pa.Table, spec: DatasetSpec) -> States:

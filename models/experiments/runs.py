@@ -107,6 +107,21 @@ def _refit_of(run: PlannedRun, dataset: str) -> PlannedRun:
     )
 
 
+def sliced(breakdown: dict[str, Any], metrics: Sequence[str]) -> dict[str, float]:
+    """What an evaluation says of slices (`evaluation.by`), as metrics of their own.
+
+    >>> sliced({"popularity": {"tail": {"targets": 5, "hr@10": 0.2}}}, ["hr@10"])
+    {'targets [popularity=tail]': 5.0, 'hr@10 [popularity=tail]': 0.2}
+    """
+    return {
+        f"{name} [{attribute}={part}]": float(record[name])
+        for attribute, parts in breakdown.items()
+        for part, record in parts.items()
+        for name in ("targets", *metrics)
+        if name in record
+    }
+
+
 def _jobs(runs: Sequence[PlannedRun]) -> list[list[PlannedRun]]:
     """Runs by what they have to wait for: a refit stands in one job with the run that it refits."""
     jobs: dict[str, list[PlannedRun]] = {}
@@ -205,7 +220,7 @@ def run_one(run: PlannedRun, data: str, split: Split) -> RunRecord:
         digest=run.digest,
         data=run.data,
         time=result.best_metrics.get("time") or test.get("time", "none"),
-        test={name: test[name] for name in noted if name in test},
+        test={name: test[name] for name in noted if name in test} | sliced(test.get("breakdown", {}), names),
         valid=valid,
         best_epoch=result.best_epoch or 1,
         epochs=result.epochs,

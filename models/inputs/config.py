@@ -87,8 +87,6 @@ class EmbeddingConfig(Config):
             raise ValueError("id_dropout is of an item tower: set features to tower, or leave id_dropout out")
         if self.attribute_dim is not None and self.features != "attention_only":
             raise ValueError("attribute_dim is of features attention_only: leave attribute_dim out")
-        if self.features == "none" and self.item_features != "all":
-            raise ValueError("item_features are named, and features is none: say how they are fused")
         if self.features_on == "input" and self.features == "tower":
             raise ValueError(
                 "an item tower is for scoring items by features, and features_on is input: set it to both"

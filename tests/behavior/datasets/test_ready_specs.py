@@ -82,6 +82,7 @@ def test_every_ready_spec_is_one(name: str) -> None:
 # The published counts: users, items, events.
 PUBLISHED = {
     "ml-1m": ("ml-1m", 6_040, 3_706, 1_000_209),
+    "ml-1m-year": ("ml-1m", 6_040, 3_706, 1_000_209),
     "taobao": ("taobao", 31_882, 30_985, 357_412),
     "amazon-beauty": ("amazon", 22_363, 12_101, 198_502),
     "amazon-sports": ("amazon", 35_598, 18_357, 296_337),
@@ -98,6 +99,13 @@ def test_real_files_give_the_published_counts(name: str) -> None:
     counts = prepare_tables(name, f"{DATA}/{folder}").counts
     assert (counts.users, counts.items, counts.events) == (users, items, number)
     assert (counts.read, counts.accepted, counts.rejected, counts.filtered) == (number, number, 0, 0)
+
+
+@real
+def test_real_films_have_their_years() -> None:
+    years = feature(prepare_tables("ml-1m-year", f"{DATA}/ml-1m"), "item", "year")
+    assert (years[1], years[1193], years[2882]) == ("1995", "1975", "1999")
+    assert all(1919 <= int(year) <= 2000 for year in years.values())
 
 
 @real

@@ -144,6 +144,19 @@ def test_what_only_says_where_to_run_does_not_make_another_run(data: Path, tmp_p
     assert digest("train.patience=7") != digest()
 
 
+def test_slices_are_recorded_where_they_are_asked_for(data: Path, tmp_path: Path) -> None:
+    """As metrics of their own, those that `lrm evaluate` gives of them."""
+    table = tmp_path / "sliced.yaml"
+    table.write_text("rows: {a: {evaluation.by: [popularity]}}\n")
+    (record,) = Ablation([str(table)], data, tmp_path / "runs", overrides=SMALL).run()
+    (folder,) = [path.parent for path in (tmp_path / "runs").rglob("run.json")]
+    report = evaluate(folder, by=["popularity"], device="cpu")["breakdown"]["popularity"]
+    assert report
+    for part, found in report.items():
+        assert record.test[f"hr@10 [popularity={part}]"] == found["hr@10"]
+        assert record.test[f"targets [popularity={part}]"] == found["targets"]
+
+
 def test_what_is_recorded_stays_known_when_settings_are_added() -> None:
     """These digits stand in people's files. A new setting that changes them belongs in `CAME_LATER`."""
     assert run_digest(load_config("ml-1m/hstu"), "data") == "38dc38df5f21b111"

@@ -163,7 +163,6 @@ def test_features_are_chosen_by_name() -> None:
     [
         ({"features": "add", "id_dropout": 0.1}, "id_dropout is of an item tower"),
         ({"features": "mean", "attribute_dim": 4}, "attribute_dim is of features attention_only"),
-        ({"item_features": ["brand"]}, "features is none"),
         ({"features": "tower", "features_on": "input"}, "features_on is input"),
     ],
 )
