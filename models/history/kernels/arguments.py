@@ -30,7 +30,11 @@ class Constants(NamedTuple):
     BEHAVIORS: int
     """Rows and columns of the tables of behaviors; 0 without any."""
     PLAIN: bool
-    """Whether one of these is for all events, whatever came again or is closed: its gradients are summed."""
+    """Whether one of these is for all events,"""
+    AGAIN: bool
+    """whether one is for those whose item came again,"""
+    CLOSED: bool
+    """and whether one is for those whose item is closed."""
     BEHAVIOR_WIDTH: int
     """BEHAVIORS rounded up to a power of two, 16 at least."""
     TIMES: int
@@ -43,6 +47,11 @@ class Constants(NamedTuple):
     """RECENCIES rounded up to a power of two."""
 
 
+ITEM, TARGET, BEHAVIOR, WANTED, AGAIN, CLOSED = range(6)
+"""Rows of the packed columns."""
+ROWS = 6
+ROOM = 128
+"""Packed events behind the last one: no tile has more."""
 BEFORE = 128
 """Negative numbers of events since that are looked up, of pairs that are not seen: no tile has more."""
 
@@ -50,20 +59,15 @@ BEFORE = 128
 class Columns(NamedTuple):
     """What is known of each event: addresses; None where no term asks for it."""
 
-    item: Any
-    target: Any
-    behavior: Any
-    wanted: Any
-    timestamp: Any
-    query_time: Any
+    packed: Any
+    """int32, see `packing`."""
+    room: Any
+    """From one of its rows to the next."""
     seconds: Any
     """int32: of all queries, then of all past events, see `models.attention.silu.times`."""
-    events: Any
-    """How many events a batch has."""
-    again: Any
-    """int64: of the whole batch's events, the next one of the same item."""
-    closed: Any
-    """int64: likewise, the first one of the same item with a target behavior."""
+    query_time: Any
+    """int64"""
+    timestamp: Any
 
 
 class Tables(NamedTuple):
@@ -81,8 +85,6 @@ class Tables(NamedTuple):
     """[129] int64: the same, all of them."""
     recency: Any
     """What each number of events since adds, from -BEFORE on."""
-    buckets: Any
-    """int32: the bucket of each number of events since, from -BEFORE on."""
 
 
 class Queries(NamedTuple):
@@ -90,6 +92,8 @@ class Queries(NamedTuple):
 
     place: Any
     """int32, in the sequence."""
+    event: Any
+    """int32, in the batch."""
     target: Any
     """int32"""
     wanted: Any
@@ -106,14 +110,15 @@ class Events(NamedTuple):
     item: Any
     """int32"""
     behavior: Any
-    """int32"""
+    """int32: the first place of its row in a table of behaviors."""
     happened: Any
     """int32 seconds."""
     again: Any
-    """int32, places in the sequence."""
+    """int32: the first event in the batch from which on the item came again."""
     closed: Any
+    """int32: likewise, is closed."""
     bias: Any
-    """float32: 0, or minus infinity where the item is unknown, or past the end."""
+    """float32: 0, or minus infinity where the item is unknown."""
 
 
 class Tile(NamedTuple):

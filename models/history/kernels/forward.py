@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 
 from models.attention.silu.tile_io import load_rows, load_tile_entry
-from models.history.kernels.arguments import Columns, Tables
+from models.history.kernels.arguments import TARGET, Columns, Tables
 from models.history.kernels.pairs import (
     FAR,
     LOG2_E,
@@ -24,6 +24,7 @@ from models.history.kernels.pairs import (
 )
 
 _NONE = tl.constexpr(float("-inf"))
+_TARGET = tl.constexpr(TARGET)
 
 
 @triton.jit
@@ -51,11 +52,10 @@ def _log_sum_exp(most, total, constant, asks):
     return tl.where(asks & (total > 0.0), found, _NONE)
 
 
-@triton.jit(do_not_specialize=("num_tiles", "num_events", "num_blocks"))
+@triton.jit(do_not_specialize=("num_tiles", "room", "num_blocks"))
 def forward_kernel(
-    query, key, on_target, on_rest, tiles, num_tiles, num_events, item, target, behavior, wanted, timestamp,
-    query_time, seconds, bounds, num_blocks, again, closed, states, time, boundaries, wide_boundaries,
-    recency, buckets, constant, C: tl.constexpr,
+    query, key, on_target, on_rest, tiles, num_tiles, packed, room, seconds, query_time, timestamp, bounds,
+    num_blocks, states, time, boundaries, wide_boundaries, recency, constant, C: tl.constexpr,
 ):  # fmt: skip
     start, length, number, blocks, _ = load_tile_entry(tiles, num_tiles, tl.program_id(0))
     if length == 0:
@@ -65,11 +65,9 @@ def forward_kernel(
     KEYS: tl.constexpr = C.KEYS
     # The last tile of a sequence sees the most events and goes first.
     first = ((length + QUERIES - 1) // QUERIES - 1 - number) * QUERIES
-    columns = Columns(
-        item, target, behavior, wanted, timestamp, query_time, seconds, num_events, again, closed
-    )
-    tables = Tables(states, time, boundaries, wide_boundaries, recency, buckets)
-    queries = load_queries(columns, start, first, length, QUERIES, 1)
+    columns = Columns(packed, room, seconds, query_time, timestamp)
+    tables = Tables(states, time, boundaries, wide_boundaries, recency)
+    queries = load_queries(columns, start, first, QUERIES, 1, C)
     if C.DIM > 0:
         query += start * C.QUERY_STRIDE
         key += start * C.KEY_STRIDE
@@ -79,7 +77,7 @@ def forward_kernel(
     state = (most, none, most, none)
     for counted in tl.range(0, tl.minimum(first + QUERIES, length), KEYS):
         first_event = narrow(counted)
-        events = load_events(columns, start, first_event, length, KEYS, 0)
+        events = load_events(columns, start, first_event, KEYS, 0, C)
         if C.DIM > 0:
             key_tile = load_rows(
                 key, C.KEY_STRIDE, first_event, length, KEYS, C.DIM, C.WIDTH, True, KNOWN=True
@@ -93,7 +91,7 @@ def forward_kernel(
     most_target, sum_target, most_rest, sum_rest = state
     place = first + tl.arange(0, QUERIES)
     inside = place < length
-    asks = tl.load(target + start + place, mask=inside, other=0) != 0
+    asks = tl.load(packed + room.to(tl.int64) * _TARGET + start + place) != 0
     of_target = _log_sum_exp(most_target, sum_target, constant, asks)
     of_rest = _log_sum_exp(most_rest, sum_rest, constant, asks)
     tl.store(on_target + start + place, of_target, mask=inside)

@@ -24,11 +24,10 @@ from models.history.kernels.pairs import (
 )
 
 
-@triton.jit(do_not_specialize=("num_tiles", "num_events", "num_blocks"))
+@triton.jit(do_not_specialize=("num_tiles", "room", "num_blocks"))
 def key_gradient_kernel(
-    query, key, on_target, on_rest, grad_target, grad_rest, dkey, scale, tiles, num_tiles, num_events,
-    item, target, behavior, wanted, timestamp, query_time, seconds, bounds, num_blocks, again, closed, states,
-    time, boundaries, wide_boundaries, recency, buckets, constant, C: tl.constexpr,
+    query, key, masses, dkey, scale, tiles, num_tiles, packed, room, seconds, query_time, timestamp, bounds,
+    num_blocks, states, time, boundaries, wide_boundaries, recency, C: tl.constexpr,
 ):  # fmt: skip
     """A program is a tile of past events. The first tile is seen the most, and goes first."""
     start, length, number, blocks, _ = load_tile_entry(tiles, num_tiles, tl.program_id(0))
@@ -38,11 +37,9 @@ def key_gradient_kernel(
     KEYS: tl.constexpr = C.KEYS
     WIDTH: tl.constexpr = C.WIDTH
     first = number * KEYS
-    columns = Columns(
-        item, target, behavior, wanted, timestamp, query_time, seconds, num_events, again, closed
-    )
-    tables = Tables(states, time, boundaries, wide_boundaries, recency, buckets)
-    events = load_events(columns, start, first, length, KEYS, 1)
+    columns = Columns(packed, room, seconds, query_time, timestamp)
+    tables = Tables(states, time, boundaries, wide_boundaries, recency)
+    events = load_events(columns, start, first, KEYS, 1, C)
     query += start * C.QUERY_STRIDE
     key += start * C.KEY_STRIDE
     dkey += start * C.DIM
@@ -50,18 +47,15 @@ def key_gradient_kernel(
     dkey_tile = tl.zeros((KEYS, WIDTH), tl.float32)
     for counted in tl.range(first // QUERIES * QUERIES, length, QUERIES):
         first_query = narrow(counted)
-        queries = load_queries(columns, start, first_query, length, QUERIES, 0)
-        masses = load_masses(
-            on_target, on_rest, grad_target, grad_rest, constant, scale, start, first_query, length, QUERIES,
-            0,
-        )  # fmt: skip
+        queries = load_queries(columns, start, first_query, QUERIES, 0, C)
+        given = load_masses(masses, room, start, first_query, length, QUERIES, 0)
         query_tile = load_rows(
             query, C.QUERY_STRIDE, first_query, length, QUERIES, C.DIM, WIDTH, True, KNOWN=True
         )
         product = tl.dot(key_tile, tl.trans(query_tile), input_precision=C.PRECISION)
         tile = make_tile(bounds, num_blocks, blocks, start, length, first_query, first, QUERIES, KEYS)
         scores = score(product, queries, events, columns, tables, tile, False, C)[0]
-        gradients = score_gradients(scores, queries, events, masses)
+        gradients = score_gradients(scores, queries, events, given)
         dkey_tile = tl.dot(gradients.to(query_tile.dtype), query_tile, dkey_tile, input_precision=C.PRECISION)
     if scale is not None:
         dkey_tile *= tl.load(scale)

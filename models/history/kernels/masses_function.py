@@ -31,7 +31,7 @@ class _HistoryMasses(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, inputs: HistoryInputs, *tensors: Tensor | None) -> tuple[Tensor, Tensor]:
         given = Given(*tensors)  # type: ignore[arg-type]
-        call = Call(inputs, given)
+        call = Call(inputs)
         masses = call.new(inputs.sequences.num_tokens), call.new(inputs.sequences.num_tokens)
         if any(ctx.needs_input_grad):
             _precompile(call, given, ctx.needs_input_grad[1:])

@@ -14,22 +14,36 @@ import triton.language as tl
 
 from models.attention.bias import LAST_BUCKET
 from models.attention.silu.buckets import bucket_range, find_bucket
-from models.attention.silu.mma_loads import load_at, load_diagonals
+from models.attention.silu.mma_loads import load_at, load_column, load_diagonals, load_row
 from models.attention.silu.scheduling import tie
 from models.attention.silu.tile_io import block_bounds
 from models.attention.silu.times import LIMIT
 from models.gpu.interpreter import INTERPRETED
-from models.history.kernels.arguments import BEFORE, Events, Masses, Queries, Tile
+from models.history.kernels.arguments import (
+    AGAIN,
+    BEFORE,
+    BEHAVIOR,
+    CLOSED,
+    ITEM,
+    ROOM,
+    TARGET,
+    WANTED,
+    Events,
+    Masses,
+    Queries,
+    Tile,
+)
 
 FAR = tl.constexpr(-1.0e30)
 """Below all scores, and no infinity, whose differences are no numbers."""
 LOG2_E = tl.constexpr(math.log2(math.e))
-_AHEAD = tl.constexpr(1 << 30)
 _BEFORE = tl.constexpr(BEFORE)
 _LAST_BUCKET = tl.constexpr(LAST_BUCKET)
 _LIMIT = tl.constexpr(LIMIT)
 _NATIVE = tl.constexpr(not INTERPRETED)
 _NONE = tl.constexpr(float("-inf"))
+_ITEM, _TARGET, _BEHAVIOR = tl.constexpr(ITEM), tl.constexpr(TARGET), tl.constexpr(BEHAVIOR)
+_WANTED, _AGAIN, _CLOSED, _ROOM = (tl.constexpr(row) for row in (WANTED, AGAIN, CLOSED, ROOM))
 
 
 @triton.jit
@@ -54,74 +68,65 @@ def narrow(place):
 
 
 @triton.jit
-def _load(column, start, first, length, SIZE: tl.constexpr, AXIS: tl.constexpr):
-    """Numbers of the SIZE events from `first` on; past the end stands the last one's again."""
-    place = tl.minimum(first + tl.arange(0, SIZE), length - 1)
-    return tl.expand_dims(tl.load(column + start + place), AXIS)
+def _load(table, start, first, SIZE: tl.constexpr, AXIS: tl.constexpr):
+    """Numbers of the SIZE events from `first` on, as a column for AXIS 1 and a row for 0."""
+    if AXIS == 1:
+        return load_column(table + start, first, SIZE)
+    else:
+        return load_row(table + start, first, SIZE)
 
 
 @triton.jit
-def _load_place(column, start, first, length, SIZE: tl.constexpr, AXIS: tl.constexpr):
-    """From numbers of the batch's events to int32 places in the sequence."""
-    place = _load(column, start, first, length, SIZE, AXIS).to(tl.int64) - start
-    return tl.minimum(place, _AHEAD).to(tl.int32)
+def _load_packed(columns, row: tl.constexpr, start, first, SIZE: tl.constexpr, AXIS: tl.constexpr):
+    return _load(columns.packed + row * columns.room.to(tl.int64), start, first, SIZE, AXIS)
 
 
 @triton.jit
-def load_queries(columns, start, first, length, SIZE: tl.constexpr, AXIS: tl.constexpr):
-    """`Queries` from place `first` on of the sequence that begins at `start`; AXIS 1 for a column, 0 for a
-    row."""
+def load_queries(columns, start, first, SIZE: tl.constexpr, AXIS: tl.constexpr, C: tl.constexpr):
+    """`Queries` from place `first` on of the sequence that begins at `start`, likewise; past the end of the
+    sequence stand those of other events."""
     place = tl.expand_dims(first + tl.arange(0, SIZE), AXIS)
-    target = _load(columns.target, start, first, length, SIZE, AXIS).to(tl.int32)
+    event = place + start.to(tl.int32)
+    target = _load_packed(columns, _TARGET, start, first, SIZE, AXIS)
     wanted = place
-    if columns.wanted is not None:
-        wanted = _load(columns.wanted, start, first, length, SIZE, AXIS).to(tl.int32)
+    if C.BEHAVIORS > 0:
+        wanted = _load_packed(columns, _WANTED, start, first, SIZE, AXIS)
     asked = place
-    if columns.seconds is not None:
-        asked = _load(columns.seconds, start, first, length, SIZE, AXIS)
-    return Queries(place, target, wanted, asked)
+    if C.TIMES > 0:
+        asked = _load(columns.seconds, start, first, SIZE, AXIS)
+    return Queries(place, event, target, wanted, asked)
 
 
 @triton.jit
-def load_events(columns, start, first, length, SIZE: tl.constexpr, AXIS: tl.constexpr):
+def load_events(columns, start, first, SIZE: tl.constexpr, AXIS: tl.constexpr, C: tl.constexpr):
     """`Events`, likewise."""
     place = tl.expand_dims(first + tl.arange(0, SIZE), AXIS)
-    item = _load(columns.item, start, first, length, SIZE, AXIS).to(tl.int32)
+    item = _load_packed(columns, _ITEM, start, first, SIZE, AXIS)
     behavior = place
-    if columns.behavior is not None:
-        behavior = _load(columns.behavior, start, first, length, SIZE, AXIS).to(tl.int32)
-    happened = place
-    if columns.seconds is not None:
-        happened = _load(columns.seconds + columns.events, start, first, length, SIZE, AXIS)
+    if C.BEHAVIORS > 0:
+        behavior = _load_packed(columns, _BEHAVIOR, start, first, SIZE, AXIS)
     again = place
-    if columns.again is not None:
-        again = _load_place(columns.again, start, first, length, SIZE, AXIS)
+    if C.AGAIN:
+        again = _load_packed(columns, _AGAIN, start, first, SIZE, AXIS)
     closed = place
-    if columns.closed is not None:
-        closed = _load_place(columns.closed, start, first, length, SIZE, AXIS)
-    bias = tl.where((item != 0) & (place < length), 0.0, _NONE)
-    return Events(place, item, behavior, happened, again, closed, bias)
+    if C.CLOSED:
+        closed = _load_packed(columns, _CLOSED, start, first, SIZE, AXIS)
+    happened = place
+    if C.TIMES > 0:
+        happened = _load(columns.seconds + (columns.room - _ROOM), start, first, SIZE, AXIS)
+    return Events(place, item, behavior, happened, again, closed, tl.where(item != 0, 0.0, _NONE))
 
 
 @triton.jit
-def load_masses(
-    on_target, on_rest, grad_target, grad_rest, constant, scale, start, first, length, SIZE: tl.constexpr,
-    AXIS: tl.constexpr,
-):  # fmt: skip
-    """`Masses`, likewise; gradients are divided by `scale`, if any."""
-    target = _load(on_target, start, first, length, SIZE, AXIS)
-    rest = _load(on_rest, start, first, length, SIZE, AXIS)
-    of_target = _load(grad_target, start, first, length, SIZE, AXIS).to(tl.float32)
-    of_rest = _load(grad_rest, start, first, length, SIZE, AXIS).to(tl.float32)
+def load_masses(masses, room, start, first, length, SIZE: tl.constexpr, AXIS: tl.constexpr):
+    """`Masses`, likewise; `masses` are packed (`packing`). Past the end no pair has a share in them."""
+    row = room.to(tl.int64)
     inside = tl.expand_dims(first + tl.arange(0, SIZE) < length, AXIS)
-    has_target, has_rest = inside & (target > _NONE), inside & (rest > _NONE)
-    of_target, of_rest = tl.where(has_target, of_target, 0.0), tl.where(has_rest, of_rest, 0.0)
-    if scale is not None:
-        of_target /= tl.load(scale)
-        of_rest /= tl.load(scale)
-    target = tl.where(has_target, (target - tl.load(constant)) * LOG2_E, -FAR)
-    rest = tl.where(has_rest, (rest - tl.load(constant)) * LOG2_E, -FAR)
-    return Masses(target, rest, of_target, of_rest)
+    on_target = tl.where(inside, _load(masses, start, first, SIZE, AXIS), -FAR)
+    on_rest = tl.where(inside, _load(masses + row, start, first, SIZE, AXIS), -FAR)
+    grad_target = _load(masses + 2 * row, start, first, SIZE, AXIS)
+    grad_rest = _load(masses + 3 * row, start, first, SIZE, AXIS)
+    return Masses(on_target, on_rest, grad_target, grad_rest)
 
 
 @triton.jit
@@ -215,13 +220,13 @@ def recencies(table, tile, QUERIES: tl.constexpr, KEYS: tl.constexpr, BY_QUERY: 
 @triton.jit
 def came_again(queries, events):
     """Whether an event's item came again before a query."""
-    return events.again <= queries.place
+    return events.again <= queries.event
 
 
 @triton.jit
 def is_closed(queries, events):
     """Whether an event's item had a target behavior before a query."""
-    return events.closed <= queries.place
+    return events.closed <= queries.event
 
 
 @triton.jit
@@ -231,10 +236,10 @@ def score(product, queries, events, columns, tables, tile, BUCKETS: tl.constexpr
     scores = product + events.bias
     bucket = 0
     if C.BEHAVIORS > 0:
-        place = tie(events.behavior * C.BEHAVIORS + queries.wanted, product)
-        if columns.again is not None:
+        place = tie(events.behavior + queries.wanted, product)
+        if C.AGAIN:
             place += tl.where(came_again(queries, events), C.BEHAVIORS * C.BEHAVIORS, 0)
-        if columns.closed is not None:
+        if C.CLOSED:
             place += tl.where(is_closed(queries, events), 2 * C.BEHAVIORS * C.BEHAVIORS, 0)
         scores += load_at(tables.states, place)
     if C.TIMES > 0:

@@ -27,6 +27,8 @@ from models.history.kernels.pairs import (
 )
 
 _BEFORE = tl.constexpr(BEFORE)
+_UPPER = tl.constexpr(-(1 << 16))
+"""Of a float32, the bits that bfloat16 has too."""
 
 
 @triton.jit
@@ -40,20 +42,17 @@ def _add_by_bucket(sums, gradients, bucket, low, high):
 
 
 @triton.jit
-def _add_by_behavior(
-    counts, gradients, queries, events, columns, WIDTH: tl.constexpr, PLAIN: tl.constexpr,
-    HALVES: tl.constexpr,
-):  # fmt: skip
+def _add_by_behavior(counts, gradients, queries, events, WIDTH: tl.constexpr, C: tl.constexpr):
     """Add gradients to sums a query and behavior: of all pairs, of those whose item came again, and of those
     whose item is closed; each only where there is a table for it."""
-    hot = tl.trans(events.behavior) == tl.arange(0, WIDTH)[None, :]
+    hot = tl.trans(events.behavior) == C.BEHAVIORS * tl.arange(0, WIDTH)[None, :]
     of_all, of_again, of_closed = counts
-    if PLAIN:
-        of_all = _add_hot(of_all, gradients, hot, HALVES)
-    if columns.again is not None:
-        of_again = _add_hot(of_again, tl.where(came_again(queries, events), gradients, 0.0), hot, HALVES)
-    if columns.closed is not None:
-        of_closed = _add_hot(of_closed, tl.where(is_closed(queries, events), gradients, 0.0), hot, HALVES)
+    if C.PLAIN:
+        of_all = _add_hot(of_all, gradients, hot, C.HALVES)
+    if C.AGAIN:
+        of_again = _add_hot(of_again, tl.where(came_again(queries, events), gradients, 0.0), hot, C.HALVES)
+    if C.CLOSED:
+        of_closed = _add_hot(of_closed, tl.where(is_closed(queries, events), gradients, 0.0), hot, C.HALVES)
     return of_all, of_again, of_closed
 
 
@@ -61,10 +60,9 @@ def _add_by_behavior(
 def _add_hot(total, gradients, hot, HALVES: tl.constexpr):
     """`total + gradients @ hot`, of zeros and ones, exact to 16 bits or more."""
     if HALVES:
-        high = gradients.to(tl.bfloat16)
-        low = (gradients - high.to(tl.float32)).to(tl.bfloat16)
-        total = tl.dot(high, hot.to(tl.bfloat16), total)
-        return tl.dot(low, hot.to(tl.bfloat16), total)
+        upper = (gradients.to(tl.int32, bitcast=True) & _UPPER).to(tl.float32, bitcast=True)
+        total = tl.dot(upper.to(tl.bfloat16), hot.to(tl.bfloat16), total)
+        return tl.dot((gradients - upper).to(tl.bfloat16), hot.to(tl.bfloat16), total)
     else:
         return tl.dot(gradients, hot.to(tl.float32), total, input_precision="tf32x3")
 
@@ -92,11 +90,10 @@ def _store_by_wanted(partials, counts, wanted, BEHAVIORS: tl.constexpr):
     return partials + BEHAVIORS * BEHAVIORS
 
 
-@triton.jit(do_not_specialize=("num_tiles", "num_events", "num_blocks", "partial_stride"))
+@triton.jit(do_not_specialize=("num_tiles", "room", "num_blocks", "partial_stride"))
 def query_gradient_kernel(
-    query, key, on_target, on_rest, grad_target, grad_rest, dquery, partials, partial_stride, scale, tiles,
-    num_tiles, num_events, item, target, behavior, wanted, timestamp, query_time, seconds, bounds, num_blocks,
-    again, closed, states, time, boundaries, wide_boundaries, recency, buckets, constant,
+    query, key, masses, dquery, partials, partial_stride, scale, tiles, num_tiles, packed, room, seconds,
+    query_time, timestamp, bounds, num_blocks, states, time, boundaries, wide_boundaries, recency, buckets,
     C: tl.constexpr,
 ):  # fmt: skip
     """A row of `partials` holds sums for the tables of time and of events since, for those of behaviors, of
@@ -111,14 +108,10 @@ def query_gradient_kernel(
     TIME_WIDTH: tl.constexpr = C.TIME_WIDTH
     RECENCY_WIDTH: tl.constexpr = C.RECENCY_WIDTH
     first = ((length + QUERIES - 1) // QUERIES - 1 - number) * QUERIES
-    columns = Columns(
-        item, target, behavior, wanted, timestamp, query_time, seconds, num_events, again, closed
-    )
-    tables = Tables(states, time, boundaries, wide_boundaries, recency, buckets)
-    queries = load_queries(columns, start, first, length, QUERIES, 1)
-    masses = load_masses(
-        on_target, on_rest, grad_target, grad_rest, constant, scale, start, first, length, QUERIES, 1
-    )
+    columns = Columns(packed, room, seconds, query_time, timestamp)
+    tables = Tables(states, time, boundaries, wide_boundaries, recency)
+    queries = load_queries(columns, start, first, QUERIES, 1, C)
+    given = load_masses(masses, room, start, first, length, QUERIES, 1)
     if C.DIM > 0:
         query += start * C.QUERY_STRIDE
         key += start * C.KEY_STRIDE
@@ -131,7 +124,7 @@ def query_gradient_kernel(
     end = tl.minimum(first + QUERIES, length)
     for counted in tl.range(0, end, KEYS):
         first_event = narrow(counted)
-        events = load_events(columns, start, first_event, length, KEYS, 0)
+        events = load_events(columns, start, first_event, KEYS, 0, C)
         if C.DIM > 0:
             key_tile = load_rows(key, C.KEY_STRIDE, first_event, length, KEYS, C.DIM, WIDTH, True, KNOWN=True)
             product = tl.dot(query_tile, tl.trans(key_tile), input_precision=C.PRECISION)
@@ -139,7 +132,7 @@ def query_gradient_kernel(
             product = tl.zeros((QUERIES, KEYS), tl.float32)
         tile = make_tile(bounds, num_blocks, blocks, start, length, first, first_event, QUERIES, KEYS)
         scores, time_bucket = score(product, queries, events, columns, tables, tile, partials is not None, C)
-        gradients = score_gradients(scores, queries, events, masses)
+        gradients = score_gradients(scores, queries, events, given)
         if C.DIM > 0 and dquery is not None:
             dquery_tile = tl.dot(
                 gradients.to(key_tile.dtype), key_tile, dquery_tile, input_precision=C.PRECISION
@@ -153,9 +146,7 @@ def query_gradient_kernel(
                 nearest, farthest = tl.load(apart - (KEYS - 1)), tl.load(apart + (QUERIES - 1))
                 by_recency = _add_by_bucket(by_recency, gradients, bucket, nearest, farthest)
             if C.BEHAVIORS > 0:
-                counts = _add_by_behavior(
-                    counts, gradients, queries, events, columns, BEHAVIOR_WIDTH, C.PLAIN, C.HALVES
-                )
+                counts = _add_by_behavior(counts, gradients, queries, events, BEHAVIOR_WIDTH, C)
     factor = 1.0
     if scale is not None:
         factor = tl.load(scale)
@@ -171,8 +162,9 @@ def query_gradient_kernel(
         if C.BEHAVIORS > 0:
             if C.PLAIN:
                 row = _store_by_wanted(row, counts[0] * factor, queries.wanted, C.BEHAVIORS)
-            if again is not None:
+            if C.AGAIN:
                 row = _store_by_wanted(row, counts[1] * factor, queries.wanted, C.BEHAVIORS)
-            if closed is not None:
+            if C.CLOSED:
                 row = _store_by_wanted(row, counts[2] * factor, queries.wanted, C.BEHAVIORS)
-        tl.store(row, tl.sum(masses.grad_target + masses.grad_rest) * factor)
+        of_constant = tl.where(queries.place < length, given.grad_target + given.grad_rest, 0.0)
+        tl.store(row, tl.sum(of_constant) * factor)
