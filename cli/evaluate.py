@@ -61,6 +61,13 @@ def evaluate(
             help="Exclude items with an earlier target behavior of the user; default: the run's setting.",
         ),
     ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="Evaluate events of this behavior instead of the data set's targets, of users who have one; "
+            "default: the run's setting."
+        ),
+    ] = None,
     by: Annotated[
         list[str] | None,
         typer.Option(
@@ -125,6 +132,7 @@ def evaluate(
         against=against,
         per_user=per_user,
         exclude_seen=exclude_seen,
+        target_behavior=target,
         by=by or None,
         bootstrap=bootstrap,
         new_items=None if new_items is None else new_items.value,

@@ -112,6 +112,8 @@ def print_comparison(run: str, result: dict[str, Any]) -> None:
 def protocol(result: dict[str, Any]) -> str:
     """The protocol of the numbers, in one line; what does not apply to the task is left out."""
     parts = [f"time {result['time']}"] if "time" in result else []
+    if "target_behavior" in result:
+        parts.append(f"targets are events of '{result['target_behavior']}'")
     if "input_behaviors" in result:
         inputs, without = result["input_behaviors"], result["targets_without_inputs"]
         names = inputs if isinstance(inputs, str) else ", ".join(inputs)
@@ -140,6 +142,8 @@ def protocol(result: dict[str, Any]) -> str:
 def _split(result: dict[str, Any]) -> str:
     cuts = [f"{name} {result[name]}" for name in ("valid_at", "test_at") if name in result]
     targets = {"first": "the first target", "all": "all targets"}[result["split_targets"]]
+    if "target_behavior" in result and result["split_kind"] == "leave_one_out":
+        targets = "the last target"
     split = ", ".join([f"split {result['split_kind']}", f"{targets} of a user", *cuts])
     without = result.get("users_without_history")
     return split + (f"; {without:,} users without a history left out" if without else "")

@@ -55,7 +55,7 @@ def evaluate(
         against: another run on the same data, to be compared user by user.
         per_user: a file to which the rank of every target is written: .parquet, .csv or .tsv.
         settings: of the section `evaluation`, in place of the run's: `cutoffs`, `exclude_seen`, `by`,
-            `bootstrap`, `batch_size`, `new_items`, `candidates`; None leaves one as it is.
+            `target_behavior`, `bootstrap`, `batch_size`, `new_items`, `candidates`; None leaves one as it is.
 
     Returns:
         The report, as docs/evaluation.md describes it: metrics by name (`ndcg@10`), `intervals`, `breakdown`,
@@ -181,6 +181,7 @@ def judge_like(evaluation: Evaluation, run: Path, checkpoint: Which = "best") ->
         checkpoint=checkpoint,
         cutoffs=config.cutoffs,
         exclude_seen=config.exclude_seen,
+        target_behavior=config.target_behavior,
         new_items=config.new_items,
         candidates=config.candidates,
         by=[],

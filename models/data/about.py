@@ -31,11 +31,21 @@ class About:
     """Names of the behaviors; the first has id 1."""
     num_domains: int = 0
     """0 where the data set has one domain only."""
+    leaves_one_out: bool = False
+    """Whether the split is `leave_one_out`."""
+    judged: int | None = None
+    """The one behavior that is evaluated, whatever the targets are; None: the targets."""
 
     @property
     def num_items(self) -> int:
         """Known items: the candidates of every ranking."""
         return self.num_item_ids - self.first_item
+
+    def is_judged(self) -> npt.NDArray[np.bool_]:
+        """[behavior ids] whether a behavior is one that is evaluated."""
+        if self.judged is None:
+            return self.is_target()
+        return np.arange(self.num_behaviors + 1) == self.judged
 
     def is_target(self) -> npt.NDArray[np.bool_]:
         """[behavior ids] whether a behavior is one that is predicted and evaluated."""
@@ -57,4 +67,5 @@ def about_sequences(shards: ShardFolder) -> About:
         in_baskets=manifest.split["kind"] == "next_basket",
         behaviors=tuple(manifest.behaviors),
         num_domains=len(manifest.domains),
+        leaves_one_out=manifest.split["kind"] == "leave_one_out",
     )

@@ -20,15 +20,23 @@ def part_of_split(data: SequenceData, split: Split) -> tuple[Int64Array, Int64Ar
 def judged_events(data: SequenceData, split: Split) -> tuple[Int64Array, Int64Array]:
     """The target-behavior events of every sequence's part of a split: the first, or all of them.
 
+    Where one behavior is evaluated whatever the targets are (`About.judged`), its events: all, the first, or
+    under leave-one-out the last.
+
     Returns:
         Numbers of sequences within the data, and indices of events, both [targets].
     """
     cut, end = part_of_split(data, split)
     pieces = np.stack([cut, end - cut, data.lengths - end], axis=1).ravel()
     in_part = np.repeat(np.tile([False, True, False], data.num_sequences), pieces)  # [events]
-    event = np.flatnonzero(in_part & (data.is_target() if data.excerpt is None else data.excerpt.judged))
+    about = data.about
+    chosen = about.judged is None and data.excerpt is not None  # chosen already, before it was an excerpt
+    event = np.flatnonzero(in_part & (data.excerpt.judged if data.excerpt and chosen else data.is_judged()))
     sequence = np.searchsorted(data.offsets, event, side="right") - 1
-    if data.excerpt is None and data.about.evaluated == "first":
-        first = np.diff(sequence, prepend=-1) > 0
-        sequence, event = sequence[first], event[first]
-    return sequence, event
+    if chosen or about.evaluated == "all":
+        return sequence, event
+    if about.judged is not None and about.leaves_one_out:
+        ends = np.diff(sequence, append=-1) != 0
+    else:
+        ends = np.diff(sequence, prepend=-1) != 0
+    return sequence[ends], event[ends]

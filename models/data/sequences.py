@@ -83,6 +83,10 @@ class SequenceData:
         """[events] whether an event's behavior is one that is predicted and evaluated."""
         return self.about.is_target()[self.behavior]
 
+    def is_judged(self) -> BoolArray:
+        """[events] whether an event's behavior is one that is evaluated: a target, but for `About.judged`."""
+        return self.about.is_judged()[self.behavior]
+
     def in_training(self) -> BoolArray:
         """[events] whether an event belongs to the training part."""
         position = np.arange(len(self.item)) - np.repeat(self.offsets[:-1], self.lengths)

@@ -18,6 +18,12 @@ class EvaluationConfig(Config):
         description="remove items from a user's candidates that had a target behavior in the user's history; "
         "auto: where at most 1 % of the events with a target behavior repeat an item of their user",
     )
+    target_behavior: str | None = Field(
+        None,
+        description="evaluate the events of this behavior instead of the data set's targets, of users who "
+        "have one in the split's part: the last one (leave_one_out), else as the split says; null: the "
+        "targets",
+    )
     candidates: Literal["all", "domain"] = Field(
         "all",
         description="what a target is ranked among: all items, or those of its domain, which whoever asks is "

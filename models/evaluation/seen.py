@@ -41,7 +41,7 @@ class SeenItems:
 
 def repeated_targets(data: SequenceData) -> tuple[int, int]:
     """Events of known items with a target behavior that repeat an item of their user, and all such events."""
-    chosen = data.is_target() & (data.item >= data.about.first_item)
+    chosen = data.is_judged() & (data.item >= data.about.first_item)
     user = np.repeat(np.arange(data.num_sequences), data.lengths)[chosen]
     pairs = np.sort(user * data.about.num_item_ids + data.item[chosen])
     return int((pairs[1:] == pairs[:-1]).sum()), len(pairs)

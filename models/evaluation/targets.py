@@ -75,7 +75,7 @@ def earlier_behavior(data: SequenceData, targets: Targets) -> Int8Array:
 
 
 def seen_items(data: SequenceData, targets: Targets) -> tuple[Int64Array, Int64Array]:
-    """Known items with a target behavior anywhere in the whole history of each target.
+    """Known items with an evaluated behavior anywhere in the whole history of each target.
 
     Returns:
         rows (into `targets`) and item ranks (id minus the first known id), both [pairs]; pairs may repeat.
@@ -85,5 +85,5 @@ def seen_items(data: SequenceData, targets: Targets) -> tuple[Int64Array, Int64A
     rows = np.repeat(np.arange(len(targets)), lengths)
     event = np.arange(len(rows)) + np.repeat(begin - (np.cumsum(lengths) - lengths), lengths)
     first_item = data.about.first_item
-    counts = data.about.is_target()[data.behavior[event]] & (data.item[event] >= first_item)
+    counts = data.about.is_judged()[data.behavior[event]] & (data.item[event] >= first_item)
     return rows[counts], data.item[event[counts]].astype(np.int64) - first_item

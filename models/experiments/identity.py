@@ -22,6 +22,7 @@ CAME_LATER: dict[str, Any] = {
     "task.kind": "retrieval",
     "embedding.layout": "event",
     "model.input_behaviors": "all",
+    "evaluation.target_behavior": None,
     "loss.next_behavior_weight": 0.0,
     "embedding.max_feature_values": None,
     "loss.history": "none",

@@ -28,6 +28,7 @@ from models.evaluation.floors.choice import (
 from models.evaluation.floors.counts import Cooccurrence, popularity_of, transitions
 from models.evaluation.floors.names import FLOORS, Counts, check_counts, reason_against
 from models.evaluation.floors.votes import OwnVotes, Popularity, Votes, VoteScores
+from models.evaluation.judged import judged_sequences
 from models.evaluation.ranking import Scorer, evaluate_scorer, rank_split
 from models.evaluation.rankings import Rankings
 from models.evaluation.report import RankingEvaluation
@@ -74,7 +75,8 @@ class Floors:
         self.shards, self.split, self.counts, self.candidates = shards, split, counts, candidates
         self.config = config or EvaluationConfig()
         columns = Columns.merged(CORE, columns_of_candidates(self.config, shards))
-        self.source: SequenceSource = ShardSource(shards, columns=columns)
+        source = ShardSource(shards, columns=columns)
+        self.source: SequenceSource = judged_sequences(source, self.config.target_behavior)
         self._points: dict[str, tuple[Point, dict[str, Any]]] = {}
         self._popularities: dict[Counts, Popularity] = {}
         self._cooccurrences: dict[Counts, Cooccurrence] = {}
@@ -110,6 +112,8 @@ class Floors:
         )
         rankings = rankings if like is None else rankings.only(like)
         about: dict[str, Any] = {"model": name, "counts": self.counts} | chosen
+        if self.config.target_behavior is not None:
+            about["target_behavior"] = self.config.target_behavior
         return RankingEvaluation.of(rankings, self.config, self.shards, about)
 
     def _point(self, name: str) -> tuple[Point, dict[str, Any]]:

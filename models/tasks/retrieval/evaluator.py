@@ -18,6 +18,7 @@ from models.distributed.processes import SINGLE, Processes
 from models.evaluation.breakdown import check_attributes
 from models.evaluation.config import EvaluationConfig
 from models.evaluation.held_scores import HeldScores
+from models.evaluation.judged import judged_sequences
 from models.evaluation.ranking import Scorer, evaluate_scorer, rank_split
 from models.evaluation.report import RankingEvaluation
 from models.evaluation.scores import Scores
@@ -50,6 +51,7 @@ class RetrievalEvaluator(Evaluator):
         new_items: int = 0,
     ) -> None:
         self.new_items = new_items
+        source = judged_sequences(source, config.target_behavior)
         self.model, self.shown, self.source, self.config = model, shown, source, config
         self.seen = SeenItems.resolve(source, config.exclude_seen)
         self._without_inputs: dict[Split, int] = {}
@@ -114,16 +116,18 @@ class RetrievalEvaluator(Evaluator):
     def _about_behaviors(self, split: Split, processes: Processes = SINGLE) -> dict[str, Any]:
         """What the model is shown and told of behaviors, and how well it predicts the next one, if it does.
 
-        Where not all events are inputs: which are, and targets whose history has none of them.
+        Of one behavior that is evaluated: which. Where not all events are inputs: which are, and targets
+        whose history has none of them.
         """
-        found: dict[str, Any] = {}
+        target = self.config.target_behavior
+        found: dict[str, Any] = {} if target is None else {"target_behavior": target}
         inputs = self.shown.input_behaviors
         if inputs != "all":
             if split not in self._without_inputs:
                 self._without_inputs[split] = sum(
                     targets_without_inputs(part, split, inputs) for part in self.source
                 )
-            found = {"input_behaviors": inputs, "targets_without_inputs": self._without_inputs[split]}
+            found |= {"input_behaviors": inputs, "targets_without_inputs": self._without_inputs[split]}
         if self.model.next_behavior is not None:
             size = self.config.batch_size
             found |= judge_behaviors(self.model, self.shown, self.source, split, size, processes)

@@ -25,6 +25,7 @@ from models.data.loading import ShardSource
 from models.data.sequences import SequenceData
 from models.evaluate_run import evaluate, judge_run
 from models.evaluation.config import EvaluationConfig
+from models.evaluation.judged import judged_sequences
 from models.evaluation.ranking import evaluate_scorer
 from models.evaluation.scores import RowScores, Scores
 from models.evaluation.targets import Targets, find_targets
@@ -53,6 +54,8 @@ def expected_targets(user: User, split: str, protocol: str, buys: tuple[int, ...
         bought = [i for i in bought if user.timestamp[i] == user.timestamp[cut]]
     if protocol in ("first", "basket, first"):
         bought = bought[:1]
+    if protocol == "last":
+        bought = bought[-1:]
     return [(cut if protocol.startswith("basket") else i, i) for i in bought]
 
 
@@ -148,11 +151,21 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     split=st.sampled_from(["valid", "test"]),
     exclude_seen=st.booleans(),
     batch_size=st.integers(1, 4),
+    behavior=st.sampled_from([None, "view", "buy"]),
 )
 def test_protocol_against_one_candidate_at_a_time(
-    scratch: Path, data: st.DataObject, protocol: str, split: Any, exclude_seen: bool, batch_size: int
+    scratch: Path,
+    data: st.DataObject,
+    protocol: str,
+    split: Any,
+    exclude_seen: bool,
+    batch_size: int,
+    behavior: str | None,
 ) -> None:
-    """Unknown items, repeats, ties, several behaviors, users without target or history: all counted alike."""
+    """Unknown items, repeats, ties, several behaviors, users without target or history: all counted alike.
+
+    Of one behavior that is evaluated whatever the targets are, each user's last event is left out.
+    """
     kind = basket_user() if protocol.startswith("basket") else user()
     users = data.draw(st.lists(kind, min_size=1, max_size=8))
     world = replace(WORLD, split=SPLITS[protocol], files=min(2, len(users)))
@@ -171,8 +184,11 @@ def test_protocol_against_one_candidate_at_a_time(
         return RowScores(torch.tensor(rows))
 
     config = EvaluationConfig(cutoffs=[3], exclude_seen=exclude_seen, batch_size=batch_size)
-    metrics = evaluate_scorer(source, scorer, split=split, config=config)
-    expected = slow_metrics(users, split, score, exclude_seen, protocol)
+    judged = judged_sequences(source, behavior)
+    metrics = evaluate_scorer(judged, scorer, split=split, config=config)
+    buys = BUYS if behavior is None else (1 + WORLD.behaviors.index(behavior),)
+    protocol = "last" if behavior and protocol == "first" else protocol
+    expected = slow_metrics(users, split, score, exclude_seen, protocol, buys)
     assert {name: metrics[name] for name in expected} == pytest.approx(expected)
     assert ("hr@3" in metrics) == bool(metrics["users"])
     assert (metrics["split"], metrics["exclude_seen"], metrics["candidates"]) == (split, exclude_seen, ITEMS)
