@@ -21,7 +21,7 @@ def judged_events(data: SequenceData, split: Split) -> tuple[Int64Array, Int64Ar
     """The target-behavior events of every sequence's part of a split: the first, or all of them.
 
     Where one behavior is evaluated whatever the targets are (`About.judged`), its events: all, the first, or
-    under leave-one-out the last.
+    under leave-one-out the last; of baskets those in the basket with which the part begins.
 
     Returns:
         Numbers of sequences within the data, and indices of events, both [targets].
@@ -33,6 +33,9 @@ def judged_events(data: SequenceData, split: Split) -> tuple[Int64Array, Int64Ar
     chosen = about.judged is None and data.excerpt is not None  # chosen already, before it was an excerpt
     event = np.flatnonzero(in_part & (data.excerpt.judged if data.excerpt and chosen else data.is_judged()))
     sequence = np.searchsorted(data.offsets, event, side="right") - 1
+    if about.judged is not None and about.in_baskets:
+        basket = data.timestamp[event] == data.timestamp[(data.offsets[:-1] + cut)[sequence]]
+        sequence, event = sequence[basket], event[basket]
     if chosen or about.evaluated == "all":
         return sequence, event
     if about.judged is not None and about.leaves_one_out:
