@@ -33,14 +33,23 @@ def latest_earlier(
     return found
 
 
-def repeated_events(item: np.ndarray, user: np.ndarray, first_item: int) -> tuple[int, int]:
-    """How many events repeat an item of their user, and how many events there are.
+def previous_behaviors(
+    item: np.ndarray, behavior: np.ndarray, offsets: np.ndarray, first_item: int
+) -> np.ndarray:
+    """The behavior of each event's item when its user had it last.
 
     Args:
-        item: item ids. [events] integers; unknown ones repeat nothing.
-        user: number of the user. [events] int64
+        item: item ids of sequences, end to end. [events] integers
+        behavior: behavior ids from 1. [events] integers
+        offsets: where sequences begin. [users + 1] int64
         first_item: the smallest id of a known item.
+
+    Returns:
+        Behavior ids; 0 where the user did not have the item before, or it is not known. [events] int64
     """
-    known = item >= first_item
-    pairs = np.sort(user[known] * (int(item.max(initial=0)) + 1) + item[known])
-    return int((pairs[1:] == pairs[:-1]).sum()), len(item)
+    user = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    order = np.lexsort((item, user))  # stable: events of an item stay in order
+    again = (user[order][1:] == user[order][:-1]) & (item[order][1:] == item[order][:-1])
+    found = np.zeros(len(item), np.int64)
+    found[order[1:][again]] = behavior[order[:-1][again]]
+    return np.where(item >= first_item, found, 0)

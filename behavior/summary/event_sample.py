@@ -1,4 +1,4 @@
-"""Events counted by time, behavior and domain: what stats.json does not tell."""
+"""Events counted by time, behavior and domain, and repeats: what stats.json does not tell."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from behavior.shards.damage import damaged
 from behavior.shards.folder import ShardFolder, check_columns
 from behavior.shards.names import STATS
 from behavior.spec.dataset_spec import TICKS_PER_SECOND
+from behavior.summary.repeats import Repeats, count_repeats
 
 MAX_FILES = 16
 """Sequence files that are read for what stats.json does not tell; one at a time is in memory."""
@@ -31,7 +32,7 @@ _UNITS = {
 
 @dataclass(frozen=True)
 class EventSample:
-    """Events counted by time, behavior and domain, in some of the sequence files.
+    """Events counted by time, behavior and domain, and repeats, in some of the sequence files.
 
     Attributes:
         files, of: number of files that were read, and of all.
@@ -39,6 +40,7 @@ class EventSample:
         width: name of a bin's length, such as day.
         over_time: events of each behavior in each bin. [behaviors, bins] int64
         domains: events of each domain. [domains] int64
+        repeats: events and targets whose item their user had before.
     """
 
     files: int
@@ -47,6 +49,7 @@ class EventSample:
     width: str
     over_time: np.ndarray
     domains: np.ndarray
+    repeats: Repeats
 
     @property
     def note(self) -> str:
@@ -75,11 +78,17 @@ def sample_events(shards: ShardFolder, max_files: int = MAX_FILES) -> EventSampl
         edges, width = time_bins(time["first"], time["last"], per_second)
     over_time = np.zeros((len(manifest.behaviors), max(len(edges) - 1, 0)), np.int64)
     domains = np.zeros(len(manifest.domains), np.int64)
+    repeats = Repeats.none(len(manifest.behaviors))
     columns = ["behavior", *(["timestamp"] if len(edges) else []), *(["domain"] if len(domains) else [])]
     for place in chosen:
         # All columns: what is damaged is to be told, whoever looks.
         table = shards.read_sequences(entries[place]).combine_chunks()
-        check_columns(table.column_names, columns, shards.where(entries[place].path))
+        check_columns(
+            table.column_names,
+            [*columns, "item", "train_end", "valid_end"],
+            shards.where(entries[place].path),
+        )
+        repeats += count_repeats(table, manifest)
         flat = {name: table.column(name).combine_chunks().flatten().to_numpy() for name in columns}
         if len(edges):
             times = flat["timestamp"]
@@ -91,7 +100,7 @@ def sample_events(shards: ShardFolder, max_files: int = MAX_FILES) -> EventSampl
             over_time += np.bincount(cells, minlength=over_time.size).reshape(over_time.shape)
         if len(domains):
             domains += np.bincount(flat["domain"], minlength=len(domains) + 1)[1:]
-    return EventSample(len(chosen), len(entries), edges, width, over_time, domains)
+    return EventSample(len(chosen), len(entries), edges, width, over_time, domains, repeats)
 
 
 def time_bins(first: int, last: int, per_second: int) -> tuple[np.ndarray, str]:

@@ -9,6 +9,7 @@ from behavior.shards.folder import ShardFolder
 from behavior.shards.manifest import Manifest
 from behavior.spec.dataset_spec import TICKS_PER_SECOND
 from behavior.summary.event_sample import EventSample
+from behavior.summary.repeats import repeats_record
 
 
 def shard_facts(shards: ShardFolder) -> list[tuple[str, str]]:
@@ -39,9 +40,15 @@ def shard_facts(shards: ShardFolder) -> list[tuple[str, str]]:
 
 
 def shard_record(shards: ShardFolder, sample: EventSample | None = None) -> dict[str, Any]:
-    """Manifest, statistics, most frequent items and, with a sample, events by domain, as plain values."""
+    """Manifest, statistics, most frequent items, and of a sample repeats and events by domain."""
     record = shards.manifest.model_dump(exclude={"spec"})
     record |= {"stats": shards.stats(), "top_items": top_items(shards)}
+    if sample is not None:
+        record["repeats"] = {
+            "files_read": sample.files,
+            "files": sample.of,
+            **repeats_record(sample.repeats, shards.manifest.behaviors),
+        }
     if shards.manifest.domains and sample is not None:
         record["domain_events"] = {
             "files_read": sample.files,

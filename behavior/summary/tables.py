@@ -10,6 +10,7 @@ from behavior.shards.folder import ShardFolder
 from behavior.shards.manifest import Manifest
 from behavior.summary.event_sample import EventSample
 from behavior.summary.facts import domain_ids, shares, top_items
+from behavior.summary.repeats import repeats_record
 
 
 class Table(NamedTuple):
@@ -30,13 +31,15 @@ def counts_table(shards: ShardFolder, where: str) -> Table:
 
 
 def shard_tables(shards: ShardFolder, sample: EventSample | None = None) -> Iterator[Table]:
-    """Behaviors, sequence lengths, domains, features, most frequent items; what does not apply is left out.
+    """Behaviors, repeats, sequence lengths, domains, features, most frequent items, where there are any.
 
     Args:
         shards: the data set.
-        sample: its events by domain; without it there is no table of domains.
+        sample: its events by domain, and repeats; without it there are no tables of these.
     """
     yield _behaviors(shards)
+    if sample is not None:
+        yield repeats_table(shards.manifest, sample)
     yield _lengths(shards.stats()["sequence_length"])
     if sample is not None and shards.manifest.domains:
         yield _domains(shards, sample)
@@ -47,6 +50,24 @@ def shard_tables(shards: ShardFolder, sample: EventSample | None = None) -> Iter
     if coverage is not None:
         yield coverage
     yield _top_items(shards)
+
+
+def repeats_table(manifest: Manifest, sample: EventSample) -> Table:
+    """How many events, and targets, have an item that their user had before, and with which behavior last."""
+    names = {"events": "all events", "valid": "validation targets", "test": "test targets"}
+    several = manifest.behaviors if len(manifest.behaviors) > 1 else []
+    rows = [
+        (
+            names[name],
+            row["number"],
+            row["repeat"],
+            _share(row["repeat"], row["number"]),
+            *(row["repeat_by"][behavior] for behavior in several),
+        )
+        for name, row in repeats_record(sample.repeats, manifest.behaviors).items()
+    ]
+    title = f"repeats: the user had the item before{sample.note}"
+    return Table(title, ("", "number", "repeat", "share", *(f"last: {name}" for name in several)), rows)
 
 
 def coverage_table(manifest: Manifest) -> Table | None:

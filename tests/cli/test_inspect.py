@@ -54,6 +54,18 @@ def test_tables_hold_what_plain_python_counts(lrm: Lrm, shards: Path) -> None:
             name: [f"{number}", f"{number / len(LOG):.1%}"] for name, number in counts.items()
         }
     assert [row[3] for row in table_of(text, "behaviors")] == ["", "", "target"]
+    repeat = len(LOG) - len({(event.user, event.item) for event in LOG})
+    repeats = table_of(text, "repeats: the user had the item before")
+    assert repeats[0][:4] == ["all events", f"{len(LOG)}", f"{repeat}", f"{repeat / len(LOG):.1%}"]
+    assert sum(map(int, repeats[0][4:])) == repeat
+    assert [row[0] for row in repeats[1:]] == ["validation targets", "test targets"]
+    assert repeats[2][1] == numbers["users tested"]
+    assert int(repeats[1][1]) < int(numbers["users validated"])  # some have nothing before the target
+    record = json.loads(lrm("inspect", shards, "--json").out)["repeats"]
+    assert record["files_read"] == record["files"] == 5
+    for row, name in zip(repeats, ("events", "valid", "test"), strict=True):
+        assert [str(record[name][field]) for field in ("number", "repeat")] == row[1:3]
+        assert [str(number) for number in record[name]["repeat_by"].values()] == row[4:]
     lengths = Counter(length.bit_length() - 1 for length in users.values())
     assert table_of(text, f"sequence lengths (mean {len(LOG) / len(users):.1f}") == [
         [

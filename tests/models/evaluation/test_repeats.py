@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from behavior.shards.folder import open_shards
+from behavior.summary.repeats import Repeats, count_repeats
 from models.data.loading import ShardSource
 from models.evaluation.config import EvaluationConfig
 from models.evaluation.ranking import evaluate_scorer, rank_split
@@ -98,6 +100,28 @@ def test_repeats_against_going_through_histories(
     # In training: both, without behaviors.
     metrics = evaluate_scorer(ShardSource(shards), constant, split=split, config=config)
     assert metrics["repeats"] == {name: report["repeats"][name] for name in ("repeat", "explore")}
+
+
+@pytest.mark.parametrize("description", SPLITS, ids=lambda description: description["kind"])
+def test_a_data_set_is_counted_as_its_evaluation_is(tmp_path: Path, description: dict[str, Any]) -> None:
+    """What `lrm inspect` counts of the sequences themselves."""
+    users = random_users(8)
+    world = World(num_items=ITEMS, behaviors=BEHAVIORS, targets=("cart", "buy"), files=3, split=description)
+    shards = open_shards(write_shards(tmp_path, users, world))
+    found = Repeats.none(3)
+    for entry in shards.sequence_files():
+        found += count_repeats(shards.read_sequences(entry).combine_chunks(), shards.manifest)
+    for split, counts in (("valid", found.valid), ("test", found.test)):
+        wanted = Counter(earlier for *_, earlier in expected(users, split, description["kind"], [2, 3]))
+        assert counts.tolist() == [wanted[number] for number in range(4)]
+    events: Counter[int] = Counter()
+    for user in users:
+        last: dict[int, int] = {}
+        for item, behavior in zip(user.item, user.behavior, strict=True):
+            events[last.get(item, 0)] += 1
+            if item >= FIRST:
+                last[item] = behavior
+    assert found.events.tolist() == [events[number] for number in range(4)]
 
 
 def test_where_nothing_repeats_there_are_no_metrics_of_it(tmp_path: Path) -> None:
