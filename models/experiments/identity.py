@@ -48,6 +48,7 @@ CAME_LATER: dict[str, Any] = {
     "loss.trends": "none",
     "loss.trend_hours": [2.0, 24.0, 168.0],
     "loss.trend_of": "targets",
+    "optimizer.logit_learning_rate": None,
     "loader.part": "train",
     "train.stop_after_epochs": None,
     "embedding.features_on": "both",

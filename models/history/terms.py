@@ -47,8 +47,7 @@ class HistoryLogits(nn.Module):
     """
 
     parameter_roles = {
-        "constant": Role.VECTOR,
-        **dict.fromkeys(("behavior", "time", "recency", "latest", "closed"), Role.EMBEDDING),
+        **dict.fromkeys(("constant", "behavior", "time", "recency", "latest", "closed"), Role.LOGIT),
     }
     is_target: Tensor
     behavior: nn.Parameter | None

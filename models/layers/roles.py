@@ -26,6 +26,8 @@ class Role(Enum):
     """[values, dim] embedding table of an item feature: grows with its vocabulary."""
     EMBEDDING = "embedding"
     """Any other table: positions, behaviors, relative attention biases."""
+    LOGIT = "logit"
+    """Constant or table that is added to logits as it is: of history, jump and trend logits."""
     MATRIX = "matrix"
     """[out, in] weight of a linear map."""
     VECTOR = "vector"

@@ -24,7 +24,7 @@ def build_optimizer(config: OptimizerConfig, module: nn.Module) -> OptimizerSet:
     """Fused AdamW, and beside it what `item_table` says for the tables of items and item features.
 
     State dicts number AdamW's parameters first, in the order of `module.parameters()` (with `decay_on=linear`
-    those that decay before the others), then the tables.
+    those that decay before the others; those with a `logit_learning_rate` last), then the tables.
 
     Raises:
         UserError: a setting is for parameters that the module has none of.
@@ -59,6 +59,17 @@ def _adamw(config: OptimizerConfig, roles: Roles) -> torch.optim.Optimizer:
 
 
 def _decay_groups(config: OptimizerConfig, roles: Roles) -> list[Any]:
+    if config.logit_learning_rate is None:
+        return _by_decay(config, roles)
+    setting = f"logit_learning_rate = {config.logit_learning_rate}"
+    apart = {"params": _having(roles, (Role.LOGIT,), setting), "lr": config.logit_learning_rate}
+    if config.decay_on == "linear":
+        apart["weight_decay"] = 0.0
+    groups = _by_decay(config, {one: role for one, role in roles.items() if role is not Role.LOGIT})
+    return [*(groups if isinstance(groups[0], dict) else [{"params": groups}]), apart]
+
+
+def _by_decay(config: OptimizerConfig, roles: Roles) -> list[Any]:
     if config.decay_on == "all" or config.weight_decay == 0.0:
         return list(roles)
     matrices = _having(roles, (Role.MATRIX,), f"decay_on = {config.decay_on}")

@@ -35,6 +35,12 @@ class OptimizerConfig(Config):
         description="learning rate after warm-up: constant; linear or cosine decay towards 0 at the end of "
         "train.epochs; or inverse_sqrt decay, with the square root of the step",
     )
+    logit_learning_rate: float | None = Field(
+        None,
+        gt=0.0,
+        description="peak learning rate of the constants and tables of history, jump and trend logits, few "
+        "numbers that every event moves; null: learning_rate",
+    )
     item_table: Literal["adamw", "rowwise_adagrad"] = Field(
         "adamw",
         description="optimizer of the embedding tables of items and item features: adamw, or "

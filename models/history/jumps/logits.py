@@ -68,8 +68,7 @@ class JumpLogits(nn.Module):
     """
 
     parameter_roles = {
-        "constant": Role.VECTOR,
-        **dict.fromkeys(("behavior", "time", "recency"), Role.EMBEDDING),
+        **dict.fromkeys(("constant", "behavior", "time", "recency"), Role.LOGIT),
     }
     behavior: nn.Parameter | None
     time: nn.Parameter | None

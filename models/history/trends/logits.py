@@ -34,7 +34,7 @@ class TrendLogits(nn.Module):
         first_item: the smallest id of a known item.
     """
 
-    parameter_roles = {"constant": Role.VECTOR, "behavior": Role.EMBEDDING, "time": Role.EMBEDDING}
+    parameter_roles = dict.fromkeys(("constant", "behavior", "time"), Role.LOGIT)
 
     def __init__(self, table: TrendTable, *, width: int, num_behaviors: int, first_item: int) -> None:
         super().__init__()

@@ -97,6 +97,7 @@ class Plain(nn.Module):
     [
         (OptimizerConfig(item_table="rowwise_adagrad"), "optimizer.item_table = rowwise_adagrad"),
         (OptimizerConfig(decay_on="linear", weight_decay=0.1), "optimizer.decay_on = linear"),
+        (OptimizerConfig(logit_learning_rate=0.5), "optimizer.logit_learning_rate = 0.5"),
         (OptimizerConfig(item_learning_rate=0.5), "optimizer.item_learning_rate = 0.5"),
     ],
 )
@@ -113,6 +114,35 @@ def test_the_item_table_may_have_a_learning_rate_of_its_own() -> None:
     optimizer.scale_learning_rates(0.5)
     assert [group["lr"] for group in optimizer.param_groups] == [0.05, 0.25]
     assert optimizer.learning_rate == 0.05
+
+
+class Copying(nn.Module):
+    """Has a table that is added to logits, between others."""
+
+    parameter_roles = {"first": Role.MATRIX, "table": Role.LOGIT, "last": Role.VECTOR}
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("first", "table", "last"):
+            self.register_parameter(name, nn.Parameter(torch.ones(2, 2)))
+
+
+@pytest.mark.parametrize(("decay_on", "decays"), [("all", [0.1, 0.1, 0.1]), ("linear", [0.1, 0.0, 0.0])])
+def test_logits_may_have_a_learning_rate_of_their_own(decay_on: str, decays: list[float]) -> None:
+    config = OptimizerConfig(learning_rate=0.1, logit_learning_rate=0.5, weight_decay=0.1, decay_on=decay_on)
+    module = Copying()
+    optimizer = build_optimizer(config, module)
+    optimizer.scale_learning_rates(0.5)
+    found = {
+        id(parameter): (group["lr"], group["weight_decay"])
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    parts = {"first": (0.05, decays[0]), "table": (0.25, decays[1]), "last": (0.05, decays[2])}
+    assert found == {id(module.get_parameter(name)): expected for name, expected in parts.items()}
+    assert optimizer.learning_rate == 0.05
+    alike = build_optimizer(OptimizerConfig(learning_rate=0.1), module)
+    assert [id(one) for one in alike.parameters] == [id(one) for one in module.parameters()]
 
 
 @pytest.mark.parametrize("item_table", ["adamw", "rowwise_adagrad"])
