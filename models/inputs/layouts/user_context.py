@@ -112,9 +112,7 @@ class WithUserContext(nn.Module):
         # No user is -1, as the sequences that pad a batch are.
         row = batch.sequence + FIRST_SEQUENCE
         if batch.num_sequences:  # of which several of tokens may be made
-            row = row.repeat_interleave(
-                len(tokens.front) // batch.num_sequences, output_size=len(tokens.front)
-            )
+            row = row[:, None].expand(-1, len(tokens.front) // batch.num_sequences).flatten()
         users = self.users(row)
         return moved.index_copy(0, tokens.front.flatten(), torch.stack(users, 1).flatten(0, 1).to(x.dtype))
 
