@@ -24,6 +24,7 @@ CAME_LATER: dict[str, Any] = {
     "model.input_behaviors": "all",
     "evaluation.target_behavior": None,
     "loss.next_behavior_weight": 0.0,
+    "loss.behavior_weights": {},
     "embedding.max_feature_values": None,
     "loss.history": "none",
     "loss.history_terms": None,

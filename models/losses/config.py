@@ -151,6 +151,11 @@ class LossConfig(Config):
     loss_on: Literal["all", "targets"] = Field(
         "all", description="predict every next event, or only those of a target behavior"
     )
+    behavior_weights: dict[str, Annotated[float, Field(ge=0.0, allow_inf_nan=False)]] = Field(
+        {},
+        description="weights in the loss of what is predicted, by the behavior's name; 1 where it has none, "
+        "0: it has no loss; the loss is the weighted mean",
+    )
     next_behavior_weight: float = Field(
         0.0,
         ge=0.0,

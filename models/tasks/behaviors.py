@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+import torch
+from torch import Tensor
+
+from behavior.config import did_you_mean
 from behavior.errors import UserError
 from models.data.about import About
 from models.data.kept import kept_behaviors
@@ -16,6 +21,7 @@ def check_behaviors(settings: TaskSettings, about: About) -> None:
         UserError: what does not, and what to do.
     """
     kept = kept_behaviors(settings.model.input_behaviors, about)
+    loss_weights(settings, about)
     _check_next_behavior(settings, about.num_behaviors if kept is None else int(kept.sum()))
     if kept is None:
         return
@@ -33,6 +39,39 @@ def check_behaviors(settings: TaskSettings, about: About) -> None:
                 where="loader.sampling.quotas",
                 fix=f"leave it out, or add '{name}' to model.input_behaviors",
             )
+
+
+def loss_weights(settings: TaskSettings, about: About) -> Tensor | None:
+    """[behavior ids] float32 weight of what is predicted, by its behavior; None: all weigh the same.
+
+    Raises:
+        UserError: a behavior is not known, or none of its events carries loss anyway; or all weigh nothing.
+    """
+    weights, where = settings.loss.behavior_weights, "loss.behavior_weights"
+    if not weights:
+        return None
+    kept = kept_behaviors(settings.model.input_behaviors, about)
+    learned = np.ones(about.num_behaviors + 1, bool) if kept is None else kept
+    learned = learned & about.is_target() if settings.loss.loss_on == "targets" else learned
+    table = torch.ones(about.num_behaviors + 1)
+    for name, weight in weights.items():
+        if name not in about.behaviors:
+            fix = did_you_mean(name, about.behaviors)
+            raise UserError(f"the data set has no behavior '{name}'", where=where, fix=fix)
+        number = about.behaviors.index(name) + 1
+        if not learned[number]:
+            why = "is no input" if kept is not None and not kept[number] else "is no target (loss.loss_on)"
+            raise UserError(
+                f"'{name}' has a weight, and {why}: none of its events is predicted in training",
+                where=where,
+                fix=f"leave '{name}' out",
+            )
+        table[number] = weight
+    if not table.numpy()[1:][learned[1:]].any():
+        raise UserError(
+            "all behaviors weigh 0: nothing is learned", where=where, fix="give one a weight above 0"
+        )
+    return table
 
 
 def _check_next_behavior(settings: TaskSettings, inputs: int) -> None:

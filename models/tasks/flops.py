@@ -29,6 +29,8 @@ class StepWork(NamedTuple):
     """Sum of the squares of the sequences' lengths; under local attention, twice the pairs that are left."""
     positions: float
     """Tokens that have a loss."""
+    weight: float = 0.0
+    """Sum of their weights in it."""
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,21 @@ class LossBatch:
         batch: of one micro-batch.
         positions: [positions] int64, tokens that have a loss; by default those with a target item.
         mask: [positions] bool, false for positions that only pad a list of fixed length.
+        weight: sum of the weights of the positions, where they count for more or less in the loss; None: each
+            counts as 1.
+        mean_weight: of all positions of the step, those of other parts and processes included, once a step
+            has found it; None: that of these positions.
     """
 
     def __init__(
-        self, batch: PackedBatch, positions: torch.Tensor | None = None, mask: torch.Tensor | None = None
+        self,
+        batch: PackedBatch,
+        positions: torch.Tensor | None = None,
+        mask: torch.Tensor | None = None,
+        weight: float | None = None,
+        mean_weight: float | None = None,
     ) -> None:
-        self.batch, self.mask = batch, mask
+        self.batch, self.mask, self.weight, self.mean_weight = batch, mask, weight, mean_weight
         self.positions = batch.target.nonzero().squeeze(1) if positions is None else positions  # [positions]
 
     def to(self, device: torch.device) -> LossBatch:
@@ -33,4 +42,6 @@ class LossBatch:
             self.batch.to(device, non_blocking=True),
             positions.to(device, non_blocking=pinned),
             None if self.mask is None else self.mask.to(device),
+            self.weight,
+            self.mean_weight,
         )

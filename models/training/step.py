@@ -74,6 +74,8 @@ class Stepper:
     def take(self, parts: list[PackedBatch], number: int, epoch: int) -> TakenStep | None:
         """Update the weights by the gradient of the mean loss over the positions of all parts and processes.
 
+        Where positions have weights in the loss (`LossBatch.weight`) that is the weighted mean.
+
         Args:
             parts: this process's micro-batches.
             number: of the step, from 1.
@@ -86,6 +88,9 @@ class Stepper:
         work = self.work_of(prepared)
         if work.positions == 0:
             return None
+        for part in prepared:
+            if part.weight is not None:
+                part.mean_weight = work.weight / work.positions
         self.optimizer.zero_grad()
         losses = []
         for place, part in enumerate(prepared, 1):
@@ -113,7 +118,8 @@ class Stepper:
         lengths = [length for part in parts for length in self.task.token_lengths(part.batch)]
         squares = self.task.squared_lengths(lengths)
         positions = sum(len(part.positions) for part in parts)
-        return StepWork(*self.processes.sum([sum(lengths), squares, positions]))
+        weight = sum(len(part.positions) if part.weight is None else part.weight for part in parts)
+        return StepWork(*self.processes.sum([sum(lengths), squares, positions, weight]))
 
 
 def steps_of(loader: TrainLoader, accumulate: int) -> Iterator[list[PackedBatch]]:

@@ -24,7 +24,7 @@ from models.data.loading.shuffle_blocks import ShuffleBlockReader, count_samples
 from models.data.loading.source import SequenceSource
 from models.data.loading.step_rule import step_rule
 from models.data.loading.target_counts import count_targets
-from models.data.sequences import Int64Array
+from models.data.sequences import BoolArray, Int64Array
 
 
 class TrainLoader:
@@ -152,12 +152,15 @@ class TrainLoader:
             steps += 1
             yield batch
 
-    def target_counts(self) -> Int64Array:
+    def target_counts(self, behaviors: BoolArray | None = None) -> Int64Array:
         """[item ids] how often each item is a target that carries loss, in the samples of the first epoch.
 
         Goes through all sequences; the same on every process.
+
+        Args:
+            behaviors: [behavior ids] which of those that `loss_on` leaves carry loss; None: all.
         """
-        return count_targets(self._reader, self.loss_on)
+        return count_targets(self._reader, self.loss_on, behaviors)
 
     def state_dict(self) -> dict[str, Any]:
         """The position, in plain values: the epoch, samples taken from its order, and those that wait."""

@@ -6,12 +6,14 @@ import numpy as np
 
 from models.data.collate import LossOn
 from models.data.loading.shuffle_blocks import ShuffleBlockReader
-from models.data.sequences import Int64Array
+from models.data.sequences import BoolArray, Int64Array
 
 _EPOCH = 0
 
 
-def count_targets(reader: ShuffleBlockReader, loss_on: LossOn) -> Int64Array:
+def count_targets(
+    reader: ShuffleBlockReader, loss_on: LossOn, behaviors: BoolArray | None = None
+) -> Int64Array:
     """Go through all sequences once and count the targets of the first epoch's samples.
 
     Where samples are random (windows, quotas, stochastic length) those of other epochs differ by chance.
@@ -20,15 +22,18 @@ def count_targets(reader: ShuffleBlockReader, loss_on: LossOn) -> Int64Array:
     Args:
         reader: of the samples.
         loss_on: which events carry loss: all, or those with a target behavior.
+        behaviors: [behavior ids] which of these do; None: all.
 
     Returns:
         [item ids]; 0 for padding and unknown items.
     """
-    counts = reader.map(lambda part: _count_part(reader, part, loss_on))
+    counts = reader.map(lambda part: _count_part(reader, part, loss_on, behaviors))
     return np.sum(counts, axis=0)
 
 
-def _count_part(reader: ShuffleBlockReader, part: int, loss_on: LossOn) -> Int64Array:
+def _count_part(
+    reader: ShuffleBlockReader, part: int, loss_on: LossOn, behaviors: BoolArray | None
+) -> Int64Array:
     data, sampler = reader.source.read(part), reader.sampler
     units = sampler.units(data.offsets[:-1], data.train_end, data.row, _EPOCH)
     lengths = sampler.lengths(units, data.behavior, _EPOCH)
@@ -41,6 +46,8 @@ def _count_part(reader: ShuffleBlockReader, part: int, loss_on: LossOn) -> Int64
     carries = data.item[targets] >= data.about.first_item
     if loss_on == "targets":
         carries &= data.about.is_target()[data.behavior[targets]]
+    if behaviors is not None:
+        carries &= behaviors[data.behavior[targets]]
     found, copies = data.item[targets[carries]], sampler.copies(units, lengths, _EPOCH)
     if copies is not None:
         found = np.repeat(found, np.repeat(copies, lengths)[carries])

@@ -18,7 +18,7 @@ from models.history.terms import HistoryLogits
 from models.inputs.embedding import NO_SIDE
 from models.losses import RetrievalLoss
 from models.losses.negatives import NegativeSampler
-from models.tasks.behaviors import check_behaviors
+from models.tasks.behaviors import check_behaviors, loss_weights
 from models.tasks.config import TaskSettings
 from models.tasks.parts import embedding_and_backbone, read_catalog, side_information
 from models.tasks.retrieval.auxiliary import item_views, next_attributes
@@ -98,7 +98,7 @@ def build_retrieval(
         domains = ItemDomains.of_sequences(ShardSource(shards, columns=columns, cache_bytes=0))
     sampler = NegativeSampler(catalog.train_count, catalog.first_item, negatives.popularity_power, domains)
     loss = RetrievalLoss(settings.loss, sampler, model.held_items)
-    objective = RetrievalObjective(model, loss, item_views(settings, catalog))
+    objective = RetrievalObjective(model, loss, item_views(settings, catalog), loss_weights(settings, about))
     return RetrievalTask(settings.model, settings.loss, objective, columns)
 
 

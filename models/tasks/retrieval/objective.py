@@ -25,16 +25,29 @@ class RetrievalObjective(nn.Module):
         model: what is trained, with the attributes that it predicts.
         loss: of its queries.
         views: of items; None: there are none.
+        behavior_weight: [behavior ids] float32 weights of what is predicted; None: all positions count alike.
     """
 
-    def __init__(self, model: RetrievalModel, loss: RetrievalLoss, views: ItemViews | None = None) -> None:
+    behavior_weight: torch.Tensor | None
+
+    def __init__(
+        self,
+        model: RetrievalModel,
+        loss: RetrievalLoss,
+        views: ItemViews | None = None,
+        behavior_weight: torch.Tensor | None = None,
+    ) -> None:
         super().__init__()
+        self.register_buffer("behavior_weight", behavior_weight, persistent=False)
         self.model = model
         self.loss = loss
         self.views = views
 
     def forward(self, step: LossBatch, denominator: torch.Tensor | float | None = None) -> torch.Tensor:
         """The sum of the losses of all positions over `denominator`, a scalar.
+
+        Weights of behaviors are divided by their mean over the positions of the step, so that the loss of
+        items is the sum of weighted losses over the sum of weights; the other losses take no weights.
 
         Processes that train together average their gradients. Where each divides by the number of positions
         on all of them over the number of processes, the average is that of the mean over all positions,
@@ -61,6 +74,7 @@ class RetrievalObjective(nn.Module):
             step.mask,
             domain=self._domain(step),
             extra=None if extra is None else extra.take(step.positions),
+            weight=self._weight(step),
         )
         if self.model.next_behavior is not None:
             behavior = step.batch.target_behavior[step.positions]
@@ -71,6 +85,17 @@ class RetrievalObjective(nn.Module):
             items = target + self.model.first_item
             loss = loss + self.model.attributes(query, items, denominator, step.mask)
         return loss if self.views is None else loss + self._views(self.views, step, denominator)
+
+    def _weight(self, step: LossBatch) -> torch.Tensor | None:
+        """[positions] weights of which the mean over all positions of the step is 1."""
+        if self.behavior_weight is None:
+            return None
+        weight = self.behavior_weight[step.batch.target_behavior[step.positions]]
+        if step.mean_weight is not None:
+            return weight / step.mean_weight
+        counted = weight if step.mask is None else weight * step.mask
+        count = len(weight) if step.mask is None else step.mask.sum()
+        return weight * count / counted.sum()
 
     def _views(
         self, views: ItemViews, step: LossBatch, denominator: torch.Tensor | float | None

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import torch
 
+from models.data.batch import PackedBatch
 from models.data.columns import Columns
 from models.data.loading import SequenceSource, TrainLoader
 from models.data.versions import RowMaps
@@ -15,6 +16,7 @@ from models.inputs.item_features import grown_tables
 from models.losses.config import LossConfig
 from models.tasks.config import ModelConfig
 from models.tasks.flops import FORWARD_AND_BACKWARD, TrainingFlops, backbone_flops
+from models.tasks.loss_batch import LossBatch
 from models.tasks.retrieval.evaluator import RetrievalEvaluator
 from models.tasks.retrieval.objective import RetrievalObjective
 from models.tasks.task import Task
@@ -44,6 +46,8 @@ class RetrievalTask(Task):
     ) -> None:
         self.config, self.loss, self.objective, self.model = config, loss, objective, objective.model
         self.more = more
+        weights = objective.behavior_weight
+        self._weights = None if weights is None else weights.cpu()  # for batches on the host
 
     @property
     def columns(self) -> Columns:
@@ -55,9 +59,21 @@ class RetrievalTask(Task):
         logits learn from tables of what follows what."""
         negatives = self.loss.negatives
         if self.loss.kind != "full_softmax" and negatives.logq and negatives.source != "catalog":
-            self.objective.loss.sampler.count_targets(torch.from_numpy(loader.target_counts()))
+            weight = self.objective.behavior_weight
+            counted = None if weight is None else (weight > 0).cpu().numpy()
+            counts = loader.target_counts(counted)
+            self.objective.loss.sampler.count_targets(torch.from_numpy(counts))
         if self.model.jumps is not None:
             self.model.jumps.count(loader.source)
+
+    def prepare(self, batch: PackedBatch) -> LossBatch:
+        """See `models.tasks.task.Task.prepare`: positions of no weight have no loss."""
+        if self._weights is None:
+            return LossBatch(batch)
+        positions = batch.target.nonzero().squeeze(1)
+        weight = self._weights[batch.target_behavior[positions]]
+        kept = weight > 0
+        return LossBatch(batch, positions[kept], weight=float(weight[kept].double().sum()))
 
     def table_rows(self, maps: RowMaps) -> dict[str, torch.Tensor]:
         """See `models.tasks.task.Task.table_rows`."""
