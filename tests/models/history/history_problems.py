@@ -75,11 +75,12 @@ def problem(
 def switches(item: Tensor, behavior: Tensor, offsets: list[int], events: int) -> tuple[Tensor, Tensor]:
     """The columns `again` and `closed`, by loops; the last behavior is the target one."""
     again, closed = torch.full((2, events), events).unbind()
+    items, behaviors = item.tolist(), behavior.tolist()
     for start, stop in pairwise(offsets):
         for j in range(start, stop):
-            same = [k for k in range(start, stop) if item[k] == item[j]]
+            same = [k for k in range(start, stop) if items[k] == items[j]]
             again[j] = min([k for k in same if k > j], default=events)
-            closed[j] = min([k for k in same if behavior[k] == BEHAVIORS], default=events)
+            closed[j] = min([k for k in same if behaviors[k] == BEHAVIORS], default=events)
     return again, closed
 
 

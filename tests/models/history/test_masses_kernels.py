@@ -312,7 +312,17 @@ def test_nothing_waits_for_the_gpu() -> None:
 @pytest.mark.gpu
 @needs_gpu
 def test_long_sequences_need_no_memory_of_their_square() -> None:
-    inputs = small_problem((20_000,), dim=64, dtype=torch.bfloat16, items=1000)
+    few = small_problem((100,), dim=64, dtype=torch.bfloat16)
+    assert few.query is not None
+    assert few.key is not None
+    columns = {name: column.repeat(200) for name, column in of_events(few.columns).items()}
+    inputs = replace(
+        few,
+        query=few.query.detach().repeat(200, 1).requires_grad_(),
+        key=few.key.detach().repeat(200, 1).requires_grad_(),
+        columns=HistoryColumns(**columns),
+        sequences=Sequences.from_lengths([20_000], DEVICE),
+    )
     solve(kernels.run, inputs)
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
