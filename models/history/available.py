@@ -8,7 +8,7 @@ from typing import TypeVar
 from behavior.errors import UserError
 from models.data.about import About
 from models.history.jumps.kinds import JUMP_TERMS, JumpTerm
-from models.history.kinds import TERMS, HistoryTerm
+from models.history.kinds import ONLY_ASKED, TERMS, HistoryTerm
 
 TermT = TypeVar("TermT", bound=str)
 
@@ -17,7 +17,7 @@ def available_terms(asked: Sequence[HistoryTerm] | None, about: About) -> tuple[
     """Terms of history logits: those that are asked for, or all that the data set has something for.
 
     Args:
-        asked: names, or None for all.
+        asked: names, or None for all but those that are there only where they are named.
         about: of the data set.
 
     Raises:
@@ -36,7 +36,7 @@ def _available(
 ) -> tuple[TermT, ...]:
     missing = _missing(about)
     if asked is None:
-        return tuple(term for term in known if term not in missing)
+        return tuple(term for term in known if term not in missing and term not in ONLY_ASKED)
     for term in asked:
         if term in missing:
             rest = [other for other in asked if other not in missing]

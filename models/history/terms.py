@@ -20,6 +20,9 @@ from models.history.switches import switches
 from models.layers.initialization import init_linear
 from models.layers.roles import Role
 
+FADING = 0.1
+"""How much lower each bucket of events since starts than the one before."""
+
 
 class HistoryLogits(nn.Module):
     """Logits of past events, which compete with the scores of all items in one softmax.
@@ -32,8 +35,9 @@ class HistoryLogits(nn.Module):
     first divided by their root mean square, so that their scale says nothing; `q . k_j` is divided by the
     square root of the width of both. A logit is not divided by the temperature.
 
-    All start at zero but the map of keys (Xavier) and c, `-log(max_length)`: a full history then weighs as
-    much as one more item of score 0, so that training starts near the model without.
+    All start at zero but the map of keys (Xavier), recency, which falls by `FADING` a bucket, and c,
+    `-log(max_length)`: a full history then weighs no more than one item of score 0, so that training starts
+    near the model without. The term `item` adds a number of the past event's item, as a column of its key.
 
     Args:
         terms: which there are; c is always there.
@@ -48,6 +52,7 @@ class HistoryLogits(nn.Module):
 
     parameter_roles = {
         **dict.fromkeys(("constant", "behavior", "time", "recency", "latest", "closed"), Role.LOGIT),
+        "item": Role.EMBEDDING,
     }
     is_target: Tensor
     behavior: nn.Parameter | None
@@ -55,6 +60,7 @@ class HistoryLogits(nn.Module):
     recency: nn.Parameter | None
     latest: nn.Parameter | None
     closed: nn.Parameter | None
+    item: nn.Parameter | None
 
     def __init__(
         self,
@@ -72,16 +78,21 @@ class HistoryLogits(nn.Module):
         self.behaviors, self.first_item, self.num_item_ids = num_behaviors + 1, first_item, num_item_ids
         self.query = self.key = None
         if "product" in terms:
-            self.query, self.key = nn.Linear(width, dim), nn.Linear(width, dim)
+            # The number of an item is one more column of keys, of which there are `dim` in all.
+            columns = max(1, dim - 1) if "item" in terms else dim
+            self.query, self.key = nn.Linear(width, columns), nn.Linear(width, columns)
             init_linear(self.key, None)
             for parameter in self.query.parameters():
                 nn.init.zeros_(parameter)
         self.scale = dim**-0.5
         self.constant = nn.Parameter(torch.tensor(-math.log(max_length)))
         sizes = dict.fromkeys(("behavior", "latest", "closed"), self.behaviors**2)
-        sizes |= {"time": NUM_BUCKETS, "recency": NUM_RECENCY}
+        sizes |= {"time": NUM_BUCKETS, "recency": NUM_RECENCY, "item": num_item_ids}
         for name, size in sizes.items():
             self.register_parameter(name, nn.Parameter(torch.zeros(size)) if name in terms else None)
+        if self.recency is not None:
+            with torch.no_grad():
+                self.recency.copy_(-FADING * torch.arange(NUM_RECENCY))
         is_target = torch.zeros(self.behaviors, dtype=torch.bool)
         is_target[list(target_behaviors)] = True
         self.register_buffer("is_target", is_target, persistent=False)
@@ -93,20 +104,28 @@ class HistoryLogits(nn.Module):
             outputs: [events, width], what the backbone knows after each event.
             batch: the events.
         """
-        return history_masses(*self._vectors(outputs), self.bias, self.columns(batch), batch.sequences)
+        return history_masses(*self._vectors(outputs, batch), self.bias, self.columns(batch), batch.sequences)
 
     def last_logits(self, outputs: Tensor, batch: PackedBatch) -> Tensor:
         """[events] float32 logit of each event for the query after the last event of its sequence.
 
         Those of unknown items mean nothing.
         """
-        return event_logits(*self._vectors(outputs), self.bias, self.columns(batch), batch.sequences)
+        return event_logits(*self._vectors(outputs, batch), self.bias, self.columns(batch), batch.sequences)
 
-    def _vectors(self, outputs: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        if self.query is None or self.key is None:
-            return None, None
-        outputs = F.rms_norm(outputs, outputs.shape[-1:])
-        return self.query(outputs) * self.scale, self.key(outputs)
+    def _vectors(self, outputs: Tensor, batch: PackedBatch) -> tuple[Tensor | None, Tensor | None]:
+        """[events, dim] each: what the product is of; with items' numbers as a column, and ones beside."""
+        query = key = None
+        if self.query is not None and self.key is not None:
+            outputs = F.rms_norm(outputs, outputs.shape[-1:])
+            query, key = self.query(outputs) * self.scale, self.key(outputs)
+        if self.item is None:
+            return query, key
+        number = F.embedding(batch.item, self.item[:, None])
+        if query is None or key is None:
+            return torch.ones_like(number), number
+        ones = torch.ones_like(query[:, :1])
+        return torch.cat([query, ones], 1), torch.cat([key, number.to(key.dtype)], 1)
 
     @property
     def by_behavior(self) -> list[nn.Parameter]:

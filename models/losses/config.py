@@ -98,7 +98,7 @@ class LossConfig(Config):
         None,
         description="terms of history logits besides a constant: "
         + "; ".join(f"{name}: {description}" for name, description in TERMS.items())
-        + "; null: all that the data set has something for",
+        + "; null: all but item that the data set has something for",
     )
     history_dim: int = Field(64, ge=1, description="width of the queries and keys of history logits")
     jumps: Literal["none", "learned"] = Field(

@@ -80,6 +80,8 @@ class RetrievalTask(Task):
         found = {id(table): rows for table, rows in self.model.embedding.grown(maps)}
         if self.model.history is not None:
             found |= {id(table): maps.behavior_pairs for table in self.model.history.by_behavior}
+            if self.model.history.item is not None:
+                found[id(self.model.history.item)] = maps.items
         if self.model.jumps is not None:
             found |= {id(table): rows for table, rows in self.model.jumps.grown(maps)}
         if self.model.trends is not None:

@@ -60,7 +60,7 @@ def model_of(config: RunConfig, shards: Path) -> RetrievalModel:
     assert model.history is not None
     with torch.no_grad():
         for parameter in model.history.parameters():
-            parameter.copy_(torch.randn_like(parameter) * 2.0)
+            parameter.normal_()
     return model
 
 
@@ -81,8 +81,6 @@ def logits_of(
     batch.target_behavior[-1] = user.behavior[index]
     history = model.history
     assert history is not None
-    assert history.query is not None
-    assert history.key is not None
     with torch.no_grad():
         outputs = model.outputs(batch)
         query = model.queries(outputs)[-1].double()
@@ -90,23 +88,27 @@ def logits_of(
         items = items / items.norm(dim=1, keepdim=True)
         odds = (items @ query / config.loss.temperature).exp()
         outputs = outputs / outputs.square().mean(1, keepdim=True).sqrt()
-        asked, keys = history.query(outputs).double() / 3**0.5, history.key(outputs).double()
+        asked = keys = None
+        if history.query is not None and history.key is not None:
+            asked, keys = history.query(outputs).double() / 3**0.5, history.key(outputs).double()
         columns = history.columns(batch)
         bought = torch.tensor([3 if b in targets else 1 for b in batch.behavior.tolist()])
         again, closed = switches(batch.item, bought, [0, len(times)], len(times))
         columns = replace(columns, again=again, closed=closed)
         for j, item in enumerate(batch.item.tolist()):
             if item >= FIRST:
-                odds[item - FIRST] += oracle.logit(
-                    len(times) - 1, j, asked, keys, history.bias, columns
-                ).exp()
+                logit = oracle.logit(len(times) - 1, j, asked, keys, history.bias, columns)
+                odds[item - FIRST] += (logit + (0.0 if history.item is None else history.item[item])).exp()
     return odds.log().tolist()
 
 
 @pytest.mark.parametrize("time", ["known", "unknown"])
 @pytest.mark.parametrize("exclude_seen", [True, False])
 @pytest.mark.parametrize("protocol", ["first", "basket"])
-def test_ranks_are_those_of_the_formula(protocol: str, exclude_seen: bool, time: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("terms", ["null", "[product, item, recency]", "[item]", "[]"])
+def test_ranks_are_those_of_the_formula(
+    terms: str, protocol: str, exclude_seen: bool, time: str, tmp_path: Path
+) -> None:
     """Of unknown items in the history, histories longer than the window, and baskets."""
     world, users = WORLD, history_users()
     if protocol == "basket":
@@ -115,7 +117,7 @@ def test_ranks_are_those_of_the_formula(protocol: str, exclude_seen: bool, time:
         )
         users = basket_users()
     shards = write_shards(tmp_path, users, world)
-    config = load_config("default", [*SETTINGS, f"model.time={time}"])
+    config = load_config("default", [*SETTINGS, f"model.time={time}", f"loss.history_terms={terms}"])
     model = model_of(config, shards)
 
     @cache
