@@ -56,6 +56,7 @@ CAME_LATER: dict[str, Any] = {
     "embedding.item_features": "all",
     "embedding.event_features": [],
     "embedding.user_features": [],
+    "embedding.positions": "add",
     "embedding.id_dropout": None,
     "embedding.attribute_dim": None,
     "loss.attributes_weight": 0.0,

@@ -61,6 +61,11 @@ class EmbeddingConfig(Config):
         description="features of users, by name, each a token of context in front of the sequence; all: "
         "every one",
     )
+    positions: Literal["add", "attention_only"] = Field(
+        "add",
+        description="learned position embeddings, where the backbone has them: added to the token's vector, "
+        "or attention_only: in queries and keys, not in values (DIF-SR)",
+    )
     id_dropout: float | None = Field(
         None,
         ge=0.0,
@@ -71,8 +76,8 @@ class EmbeddingConfig(Config):
     attribute_dim: int | None = Field(
         None,
         ge=1,
-        description="attention_only: width of each feature's queries and keys per head; empty: a quarter of "
-        "the item's, 4 at least",
+        description="attention_only: width of the queries and keys per head of each feature, and of "
+        "positions; empty: a quarter of the item's, 4 at least",
     )
     max_feature_values: int | None = Field(
         None,
@@ -85,7 +90,7 @@ class EmbeddingConfig(Config):
     def _fits_together(self) -> EmbeddingConfig:
         if self.id_dropout is not None and self.features != "tower":
             raise ValueError("id_dropout is of an item tower: set features to tower, or leave id_dropout out")
-        if self.attribute_dim is not None and self.features != "attention_only":
+        if self.attribute_dim is not None and "attention_only" not in (self.features, self.positions):
             raise ValueError("attribute_dim is of features attention_only: leave attribute_dim out")
         if self.features_on == "input" and self.features == "tower":
             raise ValueError(

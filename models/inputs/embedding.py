@@ -79,6 +79,7 @@ class InputEmbedding(nn.Module):
         super().__init__()
         _check_side(config, side)
         features = choose(catalog.features, config.item_features, "item") if config.features != "none" else []
+        _check_attributes(config, len(features), len(side.events), has_positions=learned_positions)
         self.config, self.num_behaviors = config, num_behaviors
         self.scale = math.sqrt(dim) if scale_items else 1.0
         self.layout: Layout = make_layout(config.layout, Sizes(dim, num_behaviors))
@@ -121,12 +122,17 @@ class InputEmbedding(nn.Module):
         tokens = self.layout.tokens(batch)
         x = self.layout.arrange(self.event_vectors(batch), tokens, batch)
         x = self.domains.add_asked(x, tokens, batch) * self.scale
-        if self.position is not None:
-            # Not `position[...]`, whose gradient depends on the order of threads.
-            x = x + F.embedding(tokens.position, self.position)
+        if self.position is not None and not self.places_attention_only:
+            x = x + self.places(tokens)
         if self.num_attributes:
             tokens = replace(tokens, attributes=self.attributes(batch, tokens))
         return self.dropout(x), tokens
+
+    def places(self, tokens: Tokens) -> Tensor:
+        """[tokens, dim] position embeddings."""
+        assert self.position is not None
+        # Not `position[...]`, whose gradient depends on the order of threads.
+        return F.embedding(tokens.position, self.position)
 
     def grown(self, maps: RowMaps) -> Iterator[tuple[Tensor, Tensor]]:
         """Tables with a row an item, a behavior, a domain, a value of a feature; their rows out of `maps`."""
@@ -173,16 +179,25 @@ class InputEmbedding(nn.Module):
 
     @property
     def num_attributes(self) -> int:
-        """Features of an event that go into queries and keys alone."""
-        return len(self.features) + len(self.events) if self.config.features == "attention_only" else 0
+        """What goes into queries and keys alone: features of an event, and positions."""
+        features = len(self.features) + len(self.events) if self.config.features == "attention_only" else 0
+        return features + self.places_attention_only
+
+    @property
+    def places_attention_only(self) -> bool:
+        """Whether positions go into queries and keys alone."""
+        return self.config.positions == "attention_only"
 
     def attributes(self, batch: PackedBatch, tokens: Tokens) -> tuple[Tensor, ...]:
         """[tokens, dim] each: what queries and keys are told of the features of a token's event (DIF-SR).
 
-        They are scaled as items are. Of tokens that hold no item, zeros.
+        Features are scaled as items are; of tokens that hold no item, they are zeros.
         """
+        places = [self.places(tokens)] if self.places_attention_only else []
+        if self.config.features != "attention_only":
+            return tuple(places)
         vectors = [vectors * self.scale for vectors in (*self.features(batch.item), *self.events(batch))]
-        return tuple(tokens.of_items(each) for each in vectors)
+        return (*(tokens.of_items(each) for each in vectors), *places)
 
     def input_vectors(self, batch: PackedBatch) -> Tensor:
         """[events, dim] of the items of events, with their features and those of the events themselves."""
@@ -220,6 +235,23 @@ class InputEmbedding(nn.Module):
             return self.fusion.of_features(features)
         vectors: Tensor = self.fusion(torch.zeros_like(features[0]), features, ids)
         return vectors
+
+
+def _check_attributes(config: EmbeddingConfig, features: int, events: int, *, has_positions: bool) -> None:
+    """Raise UserError where there is nothing to fuse, or no position."""
+    if config.positions == "attention_only" and not has_positions:
+        raise UserError(
+            "this backbone has no learned positions that attention alone could see",
+            where="embedding.positions = attention_only",
+            fix="leave it out, or set model.learned_positions=true",
+        )
+    needs = config.features not in ("none", "attention_only")
+    if (needs and not features) or (config.features == "attention_only" and not features + events):
+        raise UserError(
+            "there are no features to fuse",
+            where=f"embedding.features = {config.features}",
+            fix="name some in embedding.item_features, or set embedding.features=none",
+        )
 
 
 def _check_side(config: EmbeddingConfig, side: SideInformation) -> None:

@@ -37,8 +37,8 @@ class Tokens:
     items: Tensor | None = None
     """[events] int64: index of the token that holds each event's item, no two the same; None: the query."""
     attributes: tuple[Tensor, ...] = ()
-    """[tokens, dim] each: features of events that queries and keys are told of, and values are not
-    (`embedding.features = attention_only`)."""
+    """[tokens, dim] each: features of events, and positions, that queries and keys are told of, and values
+    are not (`attention_only`)."""
 
     def of_items(self, values: Tensor) -> Tensor:
         """[tokens, ...] of [events, ...]: the values of events at the tokens of their items, else zeros."""

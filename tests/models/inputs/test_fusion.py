@@ -149,6 +149,31 @@ def test_attributes_go_with_the_token_of_the_item(layout: str, first: int) -> No
     assert not tokens.attributes[0][others].any()
 
 
+@pytest.mark.parametrize("features", ["none", "attention_only"])
+def test_positions_may_be_for_attention_alone(features: str) -> None:
+    torch.manual_seed(0)
+    embedding = InputEmbedding(
+        EmbeddingConfig(features=features, positions="attention_only"),
+        make_catalog(),
+        num_behaviors=1,
+        dim=DIM,
+        max_length=6,
+        dropout=0.0,
+    )
+    x, tokens = embedding(PackedBatch.from_lists([[2, 4, 3], [1]]))
+    torch.testing.assert_close(x, embedding.item.weight[[2, 4, 3, 1]] * math.sqrt(DIM))
+    assert embedding.num_attributes == len(tokens.attributes) == (4 if features == "attention_only" else 1)
+    assert torch.equal(tokens.attributes[-1], embedding.position[[0, 1, 2, 0]])
+
+
+def test_what_attention_alone_cannot_see_is_refused() -> None:
+    with pytest.raises(UserError, match="no learned positions"):
+        make("none", positions="attention_only")  # of a backbone without
+    for mode in ("attention_only", "tower"):
+        with pytest.raises(UserError, match="no features to fuse"):
+            make(mode, item_features=[])
+
+
 def test_features_are_chosen_by_name() -> None:
     embedding = make("add", item_features=["price", "brand"])
     assert embedding.features.names == ["brand", "price"]  # in the order of the data set
