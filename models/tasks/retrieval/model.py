@@ -92,7 +92,8 @@ class RetrievalModel(nn.Module):
     def is_told_behavior(self) -> bool:
         """Whether scores depend on which behavior is wanted, that of the event to predict."""
         by_logits = self.history is not None and len(self.history.by_behavior) > 0
-        return self.embedding.is_told_behavior or by_logits
+        by_jumps = self.jumps is not None and self.jumps.behavior is not None
+        return self.embedding.is_told_behavior or by_logits or by_jumps or self.trends is not None
 
     def queries(self, outputs: torch.Tensor) -> torch.Tensor:
         """[n, dim] float32 queries of some outputs, [n, dim]."""

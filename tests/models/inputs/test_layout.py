@@ -252,15 +252,18 @@ def test_what_its_page_shows_is_what_it_makes(layout: str) -> None:
 
 
 @pytest.mark.parametrize("layout", OURS)
+@pytest.mark.parametrize("time", ["known", "unknown"])
 @pytest.mark.parametrize("embedded", [{}, {"query_behavior": "add"}])
-def test_no_query_knows_what_follows_it(layout: str, embedded: dict[str, str]) -> None:
-    """But the time of the prediction, and the wanted behavior where that is a condition."""
+def test_no_query_knows_what_follows_it(layout: str, time: str, embedded: dict[str, str]) -> None:
+    """But the time of the prediction, where it is known, and the wanted behavior, where it is a condition."""
     if layout == "behavior_first" and embedded:
         pytest.skip("refused: it is told the behavior by a token")
     model = make_model(layout, config_of("hstu", attention="reference"), **embedded)
     told = bool(embedded) or layout == "behavior_first"
     (events,) = make_events([6])
-    before = model(batch_of([events]))
+    if time == "unknown":
+        events = [replace(event, asked_at=event.time) for event in events]
+    before, untold = model.encoded(batch_of([events]))
     for last in range(6):
         # All that follows event `last` is another; each event is the question of the one before.
         others = [replace(event) for event in events]
@@ -270,11 +273,12 @@ def test_no_query_knows_what_follows_it(layout: str, embedded: dict[str, str]) -
         for event, following in pairwise(others):
             event.asked_behavior = following.behavior
         others[-1].asked_behavior = 3 - events[-1].asked_behavior
-        found = model(batch_of([others]))
+        found, also = model.encoded(batch_of([others]))
         assert torch.equal(found[:last], before[:last])
+        assert torch.equal(also[: last + 1], untold[: last + 1]) is not bool(embedded)
         assert torch.equal(found[last], before[last]) is not told
         others[last].asked_behavior = events[last].asked_behavior
-        again = model(batch_of([others[: last + 1]]))
+        again = model.outputs(batch_of([others[: last + 1]]))
         torch.testing.assert_close(again, before[: last + 1])
 
 
