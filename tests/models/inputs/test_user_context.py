@@ -12,9 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from behavior.config import parse_config
 from behavior.errors import UserError
+from behavior.flow.memory import prepare
 from behavior.shards.folder import open_shards
 from behavior.shards.manifest import FeatureEntry
+from behavior.spec.dataset_spec import DatasetSpec
 from models.backbones import BackboneConfig, build_backbone
 from models.build import build_task
 from models.config import load_config
@@ -239,6 +242,32 @@ def test_users_are_found_by_their_ids(tmp_path: Path) -> None:
         SideInformation.from_shards(shards, users=["sex"])
     with pytest.raises(UserError, match="no event features to embed"):
         SideInformation.from_shards(shards, events=["price"])
+
+
+def test_users_of_two_domains_with_one_id_are_two(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("u,i,t\n1,a,10\n1,b,20\n2,a,30\n2,b,31\n")
+    (tmp_path / "b.csv").write_text("u,i,t\n1,x,10\n1,y,20\n3,x,30\n")
+    (tmp_path / "ua.csv").write_text("id,sex\n1,f\n2,m\n")
+    (tmp_path / "ub.csv").write_text("id,sex\n1,m\n")
+    columns = {"user": "u", "item": "i", "timestamp": "t"}
+    spec = {
+        "name": "two",
+        "events": [{"files": f"{one}.csv", "domain": one, "columns": columns} for one in "ab"],
+        "timestamp_unit": "s",
+        "domain_ids": {"users": "separate", "items": "separate"},
+        "users": [
+            {"files": f"u{one}.csv", "id": "id", "domain": one, "features": [{"name": "sex"}]} for one in "ab"
+        ],
+    }
+    shards = prepare(parse_config(DatasetSpec, spec, where="spec"), tmp_path / "out", tmp_path)
+    (sex,) = SideInformation.from_shards(shards, users=["sex"]).users
+    assert isinstance(sex, CategoricalFeature)
+    words = {row["index"]: row["value"] for row in shards.vocabulary("user.sex").to_pylist()}
+    found = {}
+    for table in shards.iter_sequences(["user", "user_domain"]):
+        for row in table.to_pylist():
+            found[row["user_domain"], row["user"]] = words.get(int(sex.ids[2 + len(found)]))
+    assert found == {(1, "1"): "f", (1, "2"): "m", (2, "1"): "m", (2, "3"): None}
 
 
 @pytest.mark.parametrize("kind", ["hstu", "sasrec"])
