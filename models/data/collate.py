@@ -6,14 +6,15 @@ from typing import Literal
 
 import numpy as np
 
+from models.data.baskets import Draw, draw_targets
 from models.data.batch import PackedBatch
 from models.data.columns import Columns
 from models.data.copies import Copies
 from models.data.origins import Samples
-from models.data.sequences import Int64Array, SequenceData
+from models.data.sequences import BoolArray, Int64Array, SequenceData
 
 QueryTime = Literal["known", "unknown"]
-LossOn = Literal["all", "targets"]
+LossOn = Literal["all", "targets", "basket"]
 
 
 class Collator:
@@ -23,9 +24,10 @@ class Collator:
         columns: of the batch.
         lengths: [sequences] events of each.
         time: whether a query knows the time of the event that it predicts.
-        loss_on: which events carry loss: all, or those with a target behavior.
+        loss_on: which events carry loss: all, those with a target behavior, or one of those of each basket.
         has_time: whether timestamps mean anything.
         pin: whether the batch is made in page-locked memory.
+        draw: what targets drawn from baskets follow from; needed with `basket`.
     """
 
     def __init__(
@@ -37,8 +39,9 @@ class Collator:
         loss_on: LossOn,
         has_time: bool,
         pin: bool = False,
+        draw: Draw | None = None,
     ) -> None:
-        self.time, self.loss_on = time, loss_on
+        self.time, self.loss_on, self.draw = time, loss_on, draw
         self.batch = PackedBatch.empty(lengths, has_time=has_time, columns=columns, pin=pin)
         # Those made of the same values one after the other, while the processor's cache has these.
         self.columns = sorted(columns, key=lambda column: column.reads)
@@ -82,11 +85,21 @@ class Collator:
             time_known=self.time == "known",
             loss_on_all=self.loss_on == "all",
             first_position=None if copies is None else copies.first_position,
+            drawn=self._drawn(data, starts, event, target) if self.loss_on == "basket" else None,
         )
         for column in self.columns:
             assert column.origin is not None, f"column '{column.name}' has no origin"
             column.origin.fill(self.batch[column.name].numpy(), samples)
         self.filled = end
+
+    def _drawn(
+        self, data: SequenceData, starts: Int64Array, event: Int64Array, target: Int64Array
+    ) -> tuple[Int64Array, BoolArray]:
+        assert self.draw is not None
+        following = np.roll(event, -1)
+        ends, some = starts[1:] - starts[0], np.diff(starts) > 0
+        following[ends[some] - 1] = target[some]
+        return draw_targets(data, event, following, self.draw)
 
     def finish(self) -> PackedBatch:
         """The batch."""

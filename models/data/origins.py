@@ -18,6 +18,7 @@ from behavior.runtime.compiled import compiled
 from models.data.about import About
 
 IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,16 +45,22 @@ class Samples:
     """Whether all events carry loss, or only those with a target behavior."""
     first_position: IntArray | None = None
     """[sequences] position of the first event of each; None: 0."""
+    drawn: tuple[IntArray, BoolArray] | None = None
+    """[events] index of the event that each event predicts instead, and whether it carries loss."""
 
     @cached_property
     def first_event(self) -> IntArray:
         """[sequences] index of the first event where a sequence's events are neighbors, else -1."""
         return _first_events(self.starts, self.event)
 
-    @property
-    def following(self) -> tuple[IntArray, IntArray, IntArray, IntArray]:
-        """Where the event is that each event predicts, as `_copy_next` takes it."""
-        return self.starts, self.event, self.first_event, self.last_target
+    def copy_next(self, out: npt.NDArray, values: npt.NDArray, least: int | None = None) -> None:
+        """Fill in the value of the event that each event predicts; below `least`, if given, 0."""
+        if self.drawn is None:
+            where = self.starts, self.event, self.first_event, self.last_target
+            _copy_next(out, values, *where) if least is None else _copy_next(out, values, *where, least)
+            return
+        found = values[self.drawn[0]]
+        out[self.starts[0] : self.starts[-1]] = found if least is None else np.where(found < least, 0, found)
 
 
 class Origin(Protocol):
@@ -100,7 +107,7 @@ class Next:
         return (self.stored,)
 
     def fill(self, out: npt.NDArray, samples: Samples) -> None:
-        _copy_next(out, samples.events[self.stored], *samples.following)
+        samples.copy_next(out, samples.events[self.stored])
 
 
 @dataclass(frozen=True)
@@ -141,11 +148,13 @@ class TargetItem:
 
     def fill(self, out: npt.NDArray, samples: Samples) -> None:
         events, about = samples.events, samples.about
-        _copy_next(out, events["item"], *samples.following, about.first_item)
-        if not samples.loss_on_all:
+        samples.copy_next(out, events["item"], about.first_item)
+        begin, end = samples.starts[0], samples.starts[-1]
+        if samples.drawn is not None:
+            out[begin:end][~samples.drawn[1]] = 0
+        elif not samples.loss_on_all:
             behavior = np.empty(len(out), events["behavior"].dtype)
-            _copy_next(behavior, events["behavior"], *samples.following)
-            begin, end = samples.starts[0], samples.starts[-1]
+            samples.copy_next(behavior, events["behavior"])
             _drop_others(out[begin:end], behavior[begin:end], about.is_target())
 
 

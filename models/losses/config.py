@@ -148,8 +148,10 @@ class LossConfig(Config):
     trend_of: Literal["targets", "all"] = Field(
         "targets", description="events that trends count: those of a target behavior, or all"
     )
-    loss_on: Literal["all", "targets"] = Field(
-        "all", description="predict every next event, or only those of a target behavior"
+    loss_on: Literal["all", "targets", "basket"] = Field(
+        "all",
+        description="predict every next event; only those of a target behavior; or (basket), given all "
+        "before a time stamp, one of the events of a target behavior at it, drawn anew each epoch",
     )
     behavior_weights: dict[str, Annotated[float, Field(ge=0.0, allow_inf_nan=False)]] = Field(
         {},
@@ -188,10 +190,10 @@ class LossConfig(Config):
     @model_validator(mode="after")
     def _settings_agree(self) -> LossConfig:
         negatives = self.negatives
-        if self.next_behavior_weight and self.loss_on == "targets":
+        if self.next_behavior_weight and self.loss_on != "all":
             raise ValueError(
-                "next_behavior_weight predicts what is done next, and with loss_on: targets that is always a "
-                "target behavior; set loss_on to all"
+                f"next_behavior_weight predicts what is done next, and with loss_on: {self.loss_on} that is "
+                "always a target behavior; set loss_on to all"
             )
         if not LOSSES[self.kind].softmax:
             if self.label_smoothing:

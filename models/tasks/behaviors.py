@@ -52,7 +52,7 @@ def loss_weights(settings: TaskSettings, about: About) -> Tensor | None:
         return None
     kept = kept_behaviors(settings.model.input_behaviors, about)
     learned = np.ones(about.num_behaviors + 1, bool) if kept is None else kept
-    learned = learned & about.is_target() if settings.loss.loss_on == "targets" else learned
+    learned = learned & about.is_target() if settings.loss.loss_on != "all" else learned
     table = torch.ones(about.num_behaviors + 1)
     for name, weight in weights.items():
         if name not in about.behaviors:

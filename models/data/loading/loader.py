@@ -13,6 +13,7 @@ import numpy as np
 
 from behavior.errors import UserError
 from behavior.sampling.sampler import Sampler
+from models.data.baskets import Draw
 from models.data.batch import PackedBatch
 from models.data.collate import Collator, LossOn, QueryTime
 from models.data.copies import Copies
@@ -253,6 +254,7 @@ class TrainLoader:
             loss_on=self.loss_on,
             has_time=self.source.about.has_time,
             pin=self.pin,
+            draw=Draw(self.seed, step.after.epoch),
         )
         for share, repeated in zip(step.shares, copies, strict=True):
             data, units = share.block.data, share.block.units.take(share.numbers)

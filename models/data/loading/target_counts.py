@@ -44,7 +44,7 @@ def _count_part(
     ends, some = np.cumsum(lengths), lengths > 0
     targets[ends[some] - 1] = units.target[some]
     carries = data.item[targets] >= data.about.first_item
-    if loss_on == "targets":
+    if loss_on != "all":  # of a basket each event is drawn as often as the others, over the epochs
         carries &= data.about.is_target()[data.behavior[targets]]
     if behaviors is not None:
         carries &= behaviors[data.behavior[targets]]

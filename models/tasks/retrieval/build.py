@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from behavior.cooccurrence import CooccurrenceConfig
+from behavior.errors import UserError
 from behavior.shards.folder import ShardFolder
 from models.data.about import About, about_sequences
 from models.data.catalog import ItemCatalog
@@ -84,6 +85,12 @@ def build_retrieval(
         make_items=make_items,
         side=side_information(settings, shards),
     )
+    if settings.loss.loss_on == "basket" and not about.has_time:
+        raise UserError(
+            "baskets are events of one time stamp, and this data set has no timestamps",
+            where="loss.loss_on = basket",
+            fix="--set loss.loss_on=all",
+        )
     model.history = _history_logits(settings, about)
     model.jumps = _jump_logits(settings, about)
     model.trends = trend_logits(settings, shards, about, divided=model.held_items.is_divided)
