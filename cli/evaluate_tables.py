@@ -114,6 +114,8 @@ def protocol(result: dict[str, Any]) -> str:
     parts = [f"time {result['time']}"] if "time" in result else []
     if "target_behavior" in result:
         parts.append(f"targets are events of '{result['target_behavior']}'")
+    if result.get("told_behavior"):
+        parts.append("the target's behavior is told")
     if "input_behaviors" in result:
         inputs, without = result["input_behaviors"], result["targets_without_inputs"]
         names = inputs if isinstance(inputs, str) else ", ".join(inputs)

@@ -102,4 +102,8 @@ class BehaviorFirst:
 
     def arrange(self, events: EventVectors, tokens: Tokens, batch: PackedBatch) -> Tensor:
         assert isinstance(tokens, BehaviorFirstTokens)
-        return tokens.column(events["behavior"], events["item"], events["next_behavior"])
+        item = events["item"]
+        # Features of items may be in half precision where tables are not.
+        precise = torch.promote_types(item.dtype, events["behavior"].dtype)
+        first, question = (events[name].to(precise) for name in ("behavior", "next_behavior"))
+        return tokens.column(first, item.to(precise), question)

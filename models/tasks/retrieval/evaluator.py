@@ -116,11 +116,13 @@ class RetrievalEvaluator(Evaluator):
     def _about_behaviors(self, split: Split, processes: Processes = SINGLE) -> dict[str, Any]:
         """What the model is shown and told of behaviors, and how well it predicts the next one, if it does.
 
-        Of one behavior that is evaluated: which. Where not all events are inputs: which are, and targets
-        whose history has none of them.
+        Of one behavior that is evaluated: which. Whether scores depend on the target's behavior. Where not
+        all events are inputs: which are, and targets whose history has none of them.
         """
         target = self.config.target_behavior
         found: dict[str, Any] = {} if target is None else {"target_behavior": target}
+        if self.model.is_told_behavior:
+            found["told_behavior"] = True
         inputs = self.shown.input_behaviors
         if inputs != "all":
             if split not in self._without_inputs:

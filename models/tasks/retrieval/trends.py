@@ -9,6 +9,7 @@ from behavior.shards.folder import ShardFolder
 from behavior.trends import TrendTable, count_trends
 from models.data.about import About
 from models.data.loading import SequenceSource, ShardSource
+from models.data.loading.inputs import inputs_of
 from models.data.loading.part import part_of
 from models.history.trends.logits import TrendLogits
 from models.losses.config import LossConfig
@@ -49,6 +50,7 @@ def trend_logits(
             fix="--set train.item_table=replicated, or --set loss.trends=none",
         )
     source = part_of(ShardSource(shards, cache_bytes=0), settings.loader.part)
+    source = inputs_of(source, settings.model.input_behaviors)
     return TrendLogits(
         count_source(source, loss),
         width=settings.model.dim,

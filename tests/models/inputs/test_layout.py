@@ -414,3 +414,17 @@ def test_the_question_of_a_repeated_sample_is_its_own() -> None:
     layout = make_layout("behavior_first", Sizes(DIM, BEHAVIORS))
     assert picture(layout, batch) == "b1 i2 b2? i3 b2? i2 b2? i3 b2?"
     assert layout.tokens(batch).position.tolist() == [0, 1, 2, 3, 4, 7, 8, 9, 10]
+
+
+@pytest.mark.parametrize("layout", OURS)
+def test_vectors_may_be_of_two_precisions(layout: str) -> None:
+    """Under autocast items with features are in half precision, and tables are not."""
+    batch, made = batch_of(make_events(LENGTHS)), make_layout(layout, Sizes(DIM, BEHAVIORS))
+    names = ["item", *sorted(made.vectors)]
+    vectors = {name: torch.randn(batch.num_events, DIM) for name in names}
+    half = {**vectors, "item": vectors["item"].bfloat16()}
+    exact = {**vectors, "item": half["item"].float()}
+    tokens = made.tokens(batch)
+    torch.testing.assert_close(
+        made.arrange(half, tokens, batch), made.arrange(exact, tokens, batch), check_dtype=False
+    )
