@@ -47,7 +47,8 @@ class RetrievalObjective(nn.Module):
         """The sum of the losses of all positions over `denominator`, a scalar.
 
         Weights of behaviors are divided by their mean over the positions of the step, so that the loss of
-        items is the sum of weighted losses over the sum of weights; the other losses take no weights.
+        items, and that of their attributes, is the sum of weighted losses over the sum of weights; the other
+        losses take no weights.
 
         Processes that train together average their gradients. Where each divides by the number of positions
         on all of them over the number of processes, the average is that of the mean over all positions,
@@ -66,6 +67,7 @@ class RetrievalObjective(nn.Module):
         target = step.batch.target[step.positions] - self.model.first_item
         if step.mask is not None:
             target = target.clamp(min=0)  # no item where there is no target, but one that can be looked up
+        position_weight = self._weight(step)
         loss: torch.Tensor = self.loss(
             query,
             target,
@@ -74,7 +76,7 @@ class RetrievalObjective(nn.Module):
             step.mask,
             domain=self._domain(step),
             extra=None if extra is None else extra.take(step.positions),
-            weight=self._weight(step),
+            weight=position_weight,
         )
         if self.model.next_behavior is not None:
             behavior = step.batch.target_behavior[step.positions]
@@ -83,7 +85,7 @@ class RetrievalObjective(nn.Module):
             loss = loss + weight * mean_loss(losses, step.mask, denominator)
         if self.model.attributes is not None:
             items = target + self.model.first_item
-            loss = loss + self.model.attributes(query, items, denominator, step.mask)
+            loss = loss + self.model.attributes(query, items, denominator, step.mask, position_weight)
         return loss if self.views is None else loss + self._views(self.views, step, denominator)
 
     def _weight(self, step: LossBatch) -> torch.Tensor | None:

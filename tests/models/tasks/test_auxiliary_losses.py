@@ -34,7 +34,9 @@ def objective_of(folder: Path, *changes: str) -> RetrievalObjective:
     return task.objective.eval()
 
 
-def test_attributes_of_the_target_are_predicted_by_its_query(tmp_path: Path) -> None:
+def test_attributes_of_the_target_are_predicted_by_its_query(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = shards(tmp_path)
     with_it, without = objective_of(folder, ATTRIBUTES), objective_of(folder)
     without.model.load_state_dict(with_it.model.state_dict(), strict=False)
@@ -45,6 +47,12 @@ def test_attributes_of_the_target_are_predicted_by_its_query(tmp_path: Path) -> 
     assert attributes is not None
     expected = without(step) + attributes(query, batch.target[step.positions])
     torch.testing.assert_close(with_it(step), expected)
+    weight = torch.tensor([2.0, 0.5, 1.0, 0.5])
+    for objective in (with_it, without):
+        monkeypatch.setattr(objective, "_weight", lambda step: weight)
+    weighted = without(step) + attributes(query, batch.target[step.positions], weight=weight)
+    torch.testing.assert_close(with_it(step), weighted)
+    assert (weighted - expected).abs() > 1e-3
     only = objective_of(folder, ATTRIBUTES, "loss.attributes=[brand]").model.attributes
     assert only is not None
     assert only.labels.names == ["brand"]
