@@ -29,6 +29,7 @@ CAME_LATER: dict[str, Any] = {
     "loss.history": "none",
     "loss.history_terms": None,
     "loss.history_dim": 64,
+    "loss.history_keys": "outputs",
     "embedding.domains": "none",
     "embedding.query_domain": "none",
     "data.domain": None,

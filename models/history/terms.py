@@ -31,9 +31,9 @@ class HistoryLogits(nn.Module):
     `p(i) = (exp s_i + sum over j with item_j = i of exp g_j) / (sum_i exp s_i + sum_j exp g_j)`, where
     `g_j = q . k_j + w[behavior_j, wanted behavior] + w_time[bucket(t_query - t_j)] + w_recency[events since]
     + c` (CopyNet, arXiv 1603.06393; RepeatNet, arXiv 1812.02646; the bias terms are ours). q and k_j are
-    linear maps, with biases, of the backbone's outputs after the last and after the past event, which are
-    first divided by their root mean square, so that their scale says nothing; `q . k_j` is divided by the
-    square root of the width of both. A logit is not divided by the temperature.
+    linear maps, with biases, of the backbone's outputs after the last and after the past event (or of the
+    vector of its item), which are first divided by their root mean square, so that their scale says nothing;
+    `q . k_j` is divided by the square root of the width of both. A logit is not divided by the temperature.
 
     All start at zero but the map of keys (Xavier), recency, which falls by `FADING` a bucket, and c,
     `-log(max_length)`: a full history then weighs no more than one item of score 0, so that training starts
@@ -48,6 +48,7 @@ class HistoryLogits(nn.Module):
         target_behaviors: ids of those that are predicted and evaluated.
         first_item: the smallest id of a known item: unknown ones never have mass.
         num_item_ids: all ids are below.
+        item_keys: keys are maps of the vectors of items, instead of outputs.
     """
 
     parameter_roles = {
@@ -73,6 +74,7 @@ class HistoryLogits(nn.Module):
         target_behaviors: Collection[int],
         first_item: int,
         num_item_ids: int,
+        item_keys: bool = False,
     ) -> None:
         super().__init__()
         self.behaviors, self.first_item, self.num_item_ids = num_behaviors + 1, first_item, num_item_ids
@@ -85,6 +87,7 @@ class HistoryLogits(nn.Module):
             for parameter in self.query.parameters():
                 nn.init.zeros_(parameter)
         self.scale = dim**-0.5
+        self.item_keys = item_keys and self.key is not None
         self.constant = nn.Parameter(torch.tensor(-math.log(max_length)))
         sizes = dict.fromkeys(("behavior", "latest", "closed"), self.behaviors**2)
         sizes |= {"time": NUM_BUCKETS, "recency": NUM_RECENCY, "item": num_item_ids}
@@ -97,28 +100,36 @@ class HistoryLogits(nn.Module):
         is_target[list(target_behaviors)] = True
         self.register_buffer("is_target", is_target, persistent=False)
 
-    def forward(self, outputs: Tensor, batch: PackedBatch) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, outputs: Tensor, batch: PackedBatch, items: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """[events] each: the logarithms of the mass on the target and on the rest, of every event's query.
 
         Args:
             outputs: [events, width], what the backbone knows after each event.
             batch: the events.
+            items: [events, width] vectors of their items, where `item_keys`.
         """
-        return history_masses(*self._vectors(outputs, batch), self.bias, self.columns(batch), batch.sequences)
+        vectors = self._vectors(outputs, batch, items)
+        return history_masses(*vectors, self.bias, self.columns(batch), batch.sequences)
 
-    def last_logits(self, outputs: Tensor, batch: PackedBatch) -> Tensor:
+    def last_logits(self, outputs: Tensor, batch: PackedBatch, items: Tensor | None = None) -> Tensor:
         """[events] float32 logit of each event for the query after the last event of its sequence.
 
         Those of unknown items mean nothing.
         """
-        return event_logits(*self._vectors(outputs, batch), self.bias, self.columns(batch), batch.sequences)
+        vectors = self._vectors(outputs, batch, items)
+        return event_logits(*vectors, self.bias, self.columns(batch), batch.sequences)
 
-    def _vectors(self, outputs: Tensor, batch: PackedBatch) -> tuple[Tensor | None, Tensor | None]:
+    def _vectors(
+        self, outputs: Tensor, batch: PackedBatch, items: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None]:
         """[events, dim] each: what the product is of; with items' numbers as a column, and ones beside."""
         query = key = None
         if self.query is not None and self.key is not None:
             outputs = F.rms_norm(outputs, outputs.shape[-1:])
-            query, key = self.query(outputs) * self.scale, self.key(outputs)
+            known = outputs if items is None else F.rms_norm(items, items.shape[-1:])
+            query, key = self.query(outputs) * self.scale, self.key(known)
         if self.item is None:
             return query, key
         number = F.embedding(batch.item, self.item[:, None])

@@ -100,6 +100,11 @@ class LossConfig(Config):
         + "; ".join(f"{name}: {description}" for name, description in TERMS.items())
         + "; null: all but item that the data set has something for",
     )
+    history_keys: Literal["outputs", "items"] = Field(
+        "outputs",
+        description="what keys of history logits are made of: the backbone's output after the past event, or "
+        "the vector of its item",
+    )
     history_dim: int = Field(64, ge=1, description="width of the queries and keys of history logits")
     jumps: Literal["none", "learned"] = Field(
         "none",

@@ -127,6 +127,7 @@ def _history_logits(settings: TaskSettings, about: About) -> HistoryLogits | Non
         target_behaviors=about.target_behaviors,
         first_item=about.first_item,
         num_item_ids=about.num_item_ids,
+        item_keys=loss.history_keys == "items",
     )
 
 

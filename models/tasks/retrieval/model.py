@@ -102,8 +102,11 @@ class RetrievalModel(nn.Module):
     def extra_mass(self, outputs: torch.Tensor, batch: PackedBatch) -> ExtraMass | None:
         """What competes in the softmax of each event besides items by their vectors, [events] each; None:
         nothing."""
-        parts = [part for part in (self.history, self.jumps, self.trends) if part is not None]
-        masses = [ExtraMass(*part(outputs, batch)) for part in parts]
+        masses = []
+        if self.history is not None:
+            masses.append(ExtraMass(*self.history(outputs, batch, self._items_of_history(batch))))
+        others = [part for part in (self.jumps, self.trends) if part is not None]
+        masses += [ExtraMass(*part(outputs, batch)) for part in others]
         return reduce(ExtraMass.plus, masses) if masses else None
 
     def trend_mass(self, outputs: torch.Tensor, batch: PackedBatch) -> TrendMass | None:
@@ -139,8 +142,8 @@ class RetrievalModel(nn.Module):
             ranks = items.numpy() - self.first_item
             known = np.flatnonzero(ranks >= 0)
             rows = np.repeat(np.arange(len(lengths)), lengths)
-            mass = self.history.last_logits(outputs, batch)[to_device(known, outputs.device)]
-            found.append((rows[known], ranks[known], mass))
+            logits = self.history.last_logits(outputs, batch, self._items_of_history(batch))
+            found.append((rows[known], ranks[known], logits[to_device(known, outputs.device)]))
         if self.jumps is not None:
             votes = self.jumps.votes(outputs, batch, items.numpy(), lengths)
             mass = votes.mass[to_device(votes.place, outputs.device)]
@@ -167,6 +170,10 @@ class RetrievalModel(nn.Module):
             return F.embedding(ranks, self.item_vectors())
         vectors = self.embedding.item_vectors(ranks.flatten() + self.first_item)
         return self._scorable(vectors).view(*ranks.shape, vectors.shape[1])
+
+    def _items_of_history(self, batch: PackedBatch) -> torch.Tensor | None:
+        has_keys = self.history is not None and self.history.item_keys
+        return self.embedding.item_vectors(batch.item) if has_keys else None
 
     @property
     def has_extra_mass(self) -> bool:

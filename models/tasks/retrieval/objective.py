@@ -124,6 +124,8 @@ class RetrievalObjective(nn.Module):
             return nothing
         # Other processes look items up in the rows that this one holds, at these same places.
         self.model.embedding.item_vectors(batch.item)
+        if self.model.history is not None and self.model.history.item_keys:
+            self.model.embedding.item_vectors(batch.item)
         query = table.weight.new_zeros(0, table.embedding_dim)
         extra = ExtraMass(query.sum(1), query.sum(1)) if self.model.has_extra_mass else None
         target = batch.item[:0]

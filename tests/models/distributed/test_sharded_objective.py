@@ -75,6 +75,7 @@ def make_objective(
                 target_behaviors=(1,),
                 first_item=2,
                 num_item_ids=5,
+                item_keys=loss.get("history_keys") == "items",
             )
     model = RetrievalModel(
         embedding, backbone, first_item=2, num_items=3, normalize=True, temperature=0.5, history=history
@@ -100,6 +101,7 @@ def negatives(source: str, sharing: str, count: int = 2) -> dict[str, Any]:
         {"kind": "sampled_softmax", "negatives": negatives("mixed", "position")},
         {"kind": "bce", "negatives": negatives("mixed", "batch")},
         {"kind": "full_softmax", "label_smoothing": 0.1, "history": "learned"},
+        {"kind": "full_softmax", "history": "learned", "history_keys": "items"},
         {"kind": "sampled_softmax", "negatives": negatives("catalog", "position"), "history": "learned"},
     ],
     ids=lambda loss: "-".join(map(str, [*loss.values()])),

@@ -90,7 +90,11 @@ def logits_of(
         outputs = outputs / outputs.square().mean(1, keepdim=True).sqrt()
         asked = keys = None
         if history.query is not None and history.key is not None:
-            asked, keys = history.query(outputs).double() / 3**0.5, history.key(outputs).double()
+            known = outputs
+            if config.loss.history_keys == "items":
+                known = model.embedding.item.weight[batch.item]
+                known = known / known.square().mean(1, keepdim=True).sqrt()
+            asked, keys = history.query(outputs).double() / 3**0.5, history.key(known).double()
         columns = history.columns(batch)
         bought = torch.tensor([3 if b in targets else 1 for b in batch.behavior.tolist()])
         again, closed = switches(batch.item, bought, [0, len(times)], len(times))
@@ -105,9 +109,18 @@ def logits_of(
 @pytest.mark.parametrize("time", ["known", "unknown"])
 @pytest.mark.parametrize("exclude_seen", [True, False])
 @pytest.mark.parametrize("protocol", ["first", "basket"])
-@pytest.mark.parametrize("terms", ["null", "[product, item, recency]", "[item]", "[]"])
+@pytest.mark.parametrize(
+    ("terms", "keys"),
+    [
+        ("null", "outputs"),
+        ("null", "items"),
+        ("[product, item, recency]", "items"),
+        ("[item]", "items"),
+        ("[]", "outputs"),
+    ],
+)
 def test_ranks_are_those_of_the_formula(
-    terms: str, protocol: str, exclude_seen: bool, time: str, tmp_path: Path
+    terms: str, keys: str, protocol: str, exclude_seen: bool, time: str, tmp_path: Path
 ) -> None:
     """Of unknown items in the history, histories longer than the window, and baskets."""
     world, users = WORLD, history_users()
@@ -117,7 +130,8 @@ def test_ranks_are_those_of_the_formula(
         )
         users = basket_users()
     shards = write_shards(tmp_path, users, world)
-    config = load_config("default", [*SETTINGS, f"model.time={time}", f"loss.history_terms={terms}"])
+    changes = [f"model.time={time}", f"loss.history_terms={terms}", f"loss.history_keys={keys}"]
+    config = load_config("default", [*SETTINGS, *changes])
     model = model_of(config, shards)
 
     @cache
