@@ -27,7 +27,9 @@ class AttributeProjections(nn.Module):
         self.key = nn.ModuleList(nn.Linear(settings.dim, width, bias=False) for _ in count)
         for layer in (*self.query, *self.key):
             assert isinstance(layer, nn.Linear)
-            init_linear(layer, settings.projection_std)
+            # Xavier, whatever the backbone: no norm makes embeddings longer, and with weights of the usual
+            # 0.02 the scores of features would be too small at first to be told from none.
+            init_linear(layer, None)
 
     def forward(self, context: SequenceContext) -> tuple[Tensor, Tensor]:
         """[tokens, heads, attributes * attribute_dim] queries and keys."""
