@@ -151,3 +151,5 @@ def evaluate(
     if against is not None:
         print_comparison(run, result)
     say(protocol(result))
+    if "baselines" not in result and "repeats" in result:
+        say("--baselines shows what counting alone reaches")

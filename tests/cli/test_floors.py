@@ -97,6 +97,20 @@ def weak(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
+def test_floors_of_a_refitted_run_know_the_validation_events_as_well(
+    lrm: Lrm, run: Path, shards: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "refitted"
+    assert lrm("train", "--refit", run, "--out", out).code == 0
+    record = json.loads(lrm("evaluate", out, "--baselines", "--json").out)
+    assert record["trained_on"] == "train+valid"
+    alone = json.loads(lrm("evaluate", shards, "--baselines", "--counts", "train+valid", "--json").out)
+    for name, floor in record["baselines"].items():
+        assert floor["counts"] == "train+valid"
+        assert floor["mrr@200"] == alone["baselines"][name]["mrr@200"]
+    assert "baselines have counted training and validation parts" in lrm("evaluate", out, "--baselines").out
+
+
 def test_a_model_below_a_floor_is_told(lrm: Lrm, weak: Path) -> None:
     """Right below the table: which, by how much, and whether intervals overlap."""
     run = weak
@@ -138,6 +152,7 @@ def test_repeat_and_explore_targets_stand_apart(lrm: Lrm, run: Path) -> None:
     record = json.loads(lrm("evaluate", run, "--by", "repeat", "--json").out)
     assert set(record["breakdown"]["repeat"]) <= set(record["repeats"])
     text = lrm("evaluate", run).out
+    assert "--baselines shows what counting alone reaches" in text
     repeat, explore = (record["repeats"][name]["targets"] for name in ("repeat", "explore"))
     assert f"targets in the user's history (repeat) or not (explore): {repeat:,} repeat" in text
     assert f"{explore:,} explore" in text
