@@ -14,6 +14,8 @@ METRIC = "ndcg@10"
 """By which is chosen."""
 MOST_USERS = 20_000
 """Users by whose validation targets is chosen, at most: each tenth, say, of more."""
+MOST_EVENTS = 2_000_000
+"""Events that co-occurrence is counted of for a choice, at about most; what is chosen then counts all."""
 
 Point = dict[str, float]
 

@@ -14,6 +14,7 @@ from scipy import sparse
 from behavior.cooccurrence import (
     CooccurrenceConfig,
     CooccurrenceTable,
+    Histories,
     count_cooccurrence,
     read_histories,
 )
@@ -63,14 +64,21 @@ class Cooccurrence:
         counts: whose events are counted.
         popularity: [items] events of each item that are counted.
         threads: to count with.
+        most_events: of evenly spread users, that are counted, at about most; None: all.
     """
 
     def __init__(
-        self, shards: ShardFolder, counts: Counts, popularity: npt.NDArray[np.float64], threads: int
+        self,
+        shards: ShardFolder,
+        counts: Counts,
+        popularity: npt.NDArray[np.float64],
+        threads: int,
+        most_events: int | None = None,
     ) -> None:
         self._threads = threads
         self._first_item, self._popularity = shards.first_item, np.maximum(popularity, 1.0)
-        self._histories = read_histories(shards, "train" if counts == "train" else "valid")
+        histories = read_histories(shards, "train" if counts == "train" else "valid")
+        self._histories = histories if most_events is None else some_of(histories, most_events)
         # One table after the other: the choice of a decay and a power asks for the same one many times.
         self._table = lru_cache(maxsize=1)(self._count)
 
@@ -90,6 +98,24 @@ class Cooccurrence:
     def _count(self, window: int, backward: float) -> CooccurrenceTable:
         config = CooccurrenceConfig(window=window, backward=backward, neighbors=MOST_FOLLOWERS)
         return count_cooccurrence(self._histories, config, threads=self._threads)
+
+
+def some_of(histories: Histories, most_events: int) -> Histories:
+    """The histories of evenly spread users: all, or each second, or third, where those are too many."""
+    step = -(-len(histories.item) // most_events)
+    if step <= 1:
+        return histories
+    chosen = histories.row % step == 0
+    lengths = np.diff(histories.offsets)
+    inside = np.repeat(chosen, lengths)
+    return Histories(
+        item=histories.item[inside],
+        offsets=np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths[chosen])]),
+        row=histories.row[chosen],
+        items=histories.items,
+        behavior=None if histories.behavior is None else histories.behavior[inside],
+        behaviors=histories.behaviors,
+    )
 
 
 def transition_counts(parts: Iterable[SequenceData]) -> sparse.csr_array:

@@ -19,6 +19,7 @@ from models.evaluation.floors.choice import (
     COOCCURRENCE,
     FREQUENCY,
     METRIC,
+    MOST_EVENTS,
     START,
     Point,
     climb,
@@ -79,7 +80,7 @@ class Floors:
         self.source: SequenceSource = judged_sequences(source, self.config.target_behavior)
         self._points: dict[str, tuple[Point, dict[str, Any]]] = {}
         self._popularities: dict[Counts, Popularity] = {}
-        self._cooccurrences: dict[Counts, Cooccurrence] = {}
+        self._cooccurrences: dict[tuple[Counts, bool], Cooccurrence] = {}
 
     @cached_property
     def seen(self) -> SeenItems:
@@ -132,7 +133,7 @@ class Floors:
         config = self._config.model_copy(update={"cutoffs": [10]})
 
         def value(point: Point) -> float:
-            scorer = self._scorer(name, point, "train")
+            scorer = self._scorer(name, point, "train", choosing=True)
             found = evaluate_scorer(
                 source, scorer, split="valid", config=config, seen=self.seen, domains=self._domains
             )
@@ -143,8 +144,8 @@ class Floors:
         start = START if name == "cooccurrence" else self._point("cooccurrence")[0]
         return climb(COOCCURRENCE, start, value)
 
-    def _scorer(self, name: str, point: Point, counts: Counts) -> Scorer:
-        votes, popularity = self._votes(name, point, counts), self._popularity(counts)
+    def _scorer(self, name: str, point: Point, counts: Counts, *, choosing: bool = False) -> Scorer:
+        votes, popularity = self._votes(name, point, counts, choosing), self._popularity(counts)
         threads = self._threads
 
         def score(data: SequenceData, targets: Targets) -> VoteScores:
@@ -152,14 +153,14 @@ class Floors:
 
         return score
 
-    def _votes(self, name: str, point: Point, counts: Counts) -> Votes:
+    def _votes(self, name: str, point: Point, counts: Counts, choosing: bool) -> Votes:
         if name == "markov":
             return Votes(table=transitions(part_of(self.source, counts)))
         if name == "frequency":
             return Votes("decayed", own_decay=point["decay"])
         if name in ("cooccurrence", "open+cooccurrence"):
             window = int(point["window"])
-            table = self._cooccurrence(counts).table(
+            table = self._cooccurrence(counts, choosing).table(
                 window=window, backward=point["backward"], popularity_power=point["popularity_power"]
             )
             own: OwnVotes = "none" if name == "cooccurrence" else "open"
@@ -172,11 +173,15 @@ class Floors:
             self._popularities[counts] = Popularity(popularity_of(self.source, self.shards, counts))
         return self._popularities[counts]
 
-    def _cooccurrence(self, counts: Counts) -> Cooccurrence:
-        if counts not in self._cooccurrences:
-            events = self._popularity(counts).events
-            self._cooccurrences = {counts: Cooccurrence(self.shards, counts, events, self._threads)}
-        return self._cooccurrences[counts]
+    def _cooccurrence(self, counts: Counts, choosing: bool) -> Cooccurrence:
+        """What is counted; for a choice, of some users where the log is large."""
+        events = self._popularity(counts).events
+        some = choosing and events.sum() > MOST_EVENTS
+        if (counts, some) not in self._cooccurrences:
+            most = MOST_EVENTS if some else None
+            found = Cooccurrence(self.shards, counts, events, self._threads, most)
+            self._cooccurrences = {(counts, some): found}  # one at a time is in memory
+        return self._cooccurrences[counts, some]
 
     @cached_property
     def _domains(self) -> ItemDomains | None:

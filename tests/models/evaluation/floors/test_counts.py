@@ -6,18 +6,31 @@ from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from behavior.cooccurrence import Histories
 from behavior.shards.folder import open_shards
 from models.data.loading import ShardSource
 from models.data.loading.part import part_of
-from models.evaluation.floors.counts import popularity_of, transitions
+from models.evaluation.floors.counts import popularity_of, some_of, transitions
 from models.evaluation.floors.names import Counts
 from tests.models.shards import User, World, write_shards
 
 FIRST = 2
+
+
+def test_some_of_many_histories() -> None:
+    """Users of every third row, whole, where three times as many events are there as may be."""
+    lengths = np.array([3, 0, 2, 4, 1, 5])
+    offsets = np.concatenate(([0], np.cumsum(lengths)))
+    histories = Histories(np.arange(15, dtype=np.int32), offsets, np.arange(6), 15)
+    assert some_of(histories, 15) is histories
+    some = some_of(histories, 6)
+    assert some.item.tolist() == [0, 1, 2, 5, 6, 7, 8]
+    assert (some.offsets.tolist(), some.row.tolist(), some.items) == ([0, 3, 7], [0, 3], 15)
 
 
 @pytest.fixture(scope="session")

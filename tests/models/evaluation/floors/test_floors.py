@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from behavior.cooccurrence import CooccurrenceTable
 from behavior.errors import UserError
 from behavior.shards.folder import open_shards
 from models.data.sequences import SequenceData
@@ -19,6 +20,7 @@ from models.evaluation.baselines import BASELINES, evaluate_baseline, evaluate_b
 from models.evaluation.config import EvaluationConfig
 from models.evaluation.floors import floors as module
 from models.evaluation.floors.choice import climb, scan
+from models.evaluation.floors.counts import Cooccurrence
 from models.evaluation.floors.floors import DEFAULTS, Floors
 from models.evaluation.floors.votes import Popularity, Votes, VoteScores
 from models.evaluation.ranking import rank_split
@@ -211,6 +213,24 @@ def test_a_choice_by_some_of_many_users(tmp_path: Path, monkeypatch: pytest.Monk
     shards = open_shards(write_shards(tmp_path, leave_one_out(*rows), World(4, files=2)))
     report = Floors(shards, config=EvaluationConfig(exclude_seen=False)).judge("frequency").report()
     assert report["chosen_on"] == "ndcg@10 of 9 validated users"  # each fourth
+
+
+def test_a_choice_counts_some_of_a_large_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is chosen by counts of some users is evaluated by those of all."""
+    asked = []
+    count = Cooccurrence._count
+
+    def counting(self: Cooccurrence, window: int, backward: float) -> CooccurrenceTable:
+        asked.append(len(self._histories.item))
+        return count(self, window, backward)
+
+    monkeypatch.setattr(Cooccurrence, "_count", counting)
+    monkeypatch.setattr(module, "MOST_EVENTS", 40)
+    rows = [[2, 3, 4, 2, 3]] * 35
+    shards = open_shards(write_shards(tmp_path, leave_one_out(*rows), World(4, files=2)))
+    Floors(shards, config=EvaluationConfig(exclude_seen=False)).judge("cooccurrence")
+    assert set(asked[:-1]) == {36}  # 105 events; each third user
+    assert asked[-1] == 105
 
 
 def test_defaults_where_nobody_is_validated(tmp_path: Path) -> None:
