@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection
 
 import torch
@@ -35,15 +34,16 @@ class HistoryLogits(nn.Module):
     vector of its item), which are first divided by their root mean square, so that their scale says nothing;
     `q . k_j` is divided by the square root of the width of both. A logit is not divided by the temperature.
 
-    All start at zero but the map of keys (Xavier), recency, which falls by `FADING` a bucket, and c,
-    `-log(max_length)`: a full history then weighs no more than one item of score 0, so that training starts
-    near the model without. The term `item` adds a number of the past event's item, as a column of its key.
+    All start at zero but the map of keys (Xavier), recency, which falls by `FADING` a bucket, and c, at
+    `level`: the newest event then weighs as much as all candidates of score 0 together. Adam moves c by no
+    more than the learning rate in a step, and from far below it would arrive when items are learned by heart.
+    The term `item` adds a number of the past event's item, as a column of its key.
 
     Args:
         terms: which there are; c is always there.
         width: of the backbone's outputs.
         dim: of queries and keys.
-        max_length: most events of a history.
+        level: logarithm of the mass of all candidates of score 0; see `models.losses.level`.
         num_behaviors: ids 1 to num_behaviors.
         target_behaviors: ids of those that are predicted and evaluated.
         first_item: the smallest id of a known item: unknown ones never have mass.
@@ -69,7 +69,7 @@ class HistoryLogits(nn.Module):
         *,
         width: int,
         dim: int,
-        max_length: int,
+        level: float,
         num_behaviors: int,
         target_behaviors: Collection[int],
         first_item: int,
@@ -88,7 +88,7 @@ class HistoryLogits(nn.Module):
                 nn.init.zeros_(parameter)
         self.scale = dim**-0.5
         self.item_keys = item_keys and self.key is not None
-        self.constant = nn.Parameter(torch.tensor(-math.log(max_length)))
+        self.constant = nn.Parameter(torch.tensor(level))
         sizes = dict.fromkeys(("behavior", "latest", "closed"), self.behaviors**2)
         sizes |= {"time": NUM_BUCKETS, "recency": NUM_RECENCY, "item": num_item_ids}
         for name, size in sizes.items():

@@ -27,6 +27,12 @@ from models.layers.roles import Role
 _ROWS = ("followers", "log_share")
 
 
+BELOW = 1.5
+"""How much lower than all candidates together the vote of the newest event starts."""
+FADING = 0.3
+"""How much lower the vote of each event starts than that of the one after it."""
+
+
 class Votes(NamedTuple):
     """Mass on single items at ranking, for a query a sequence; the same pair may come several times."""
 
@@ -47,8 +53,10 @@ class JumpLogits(nn.Module):
     `u_j = q . k_j + w[behavior_j, wanted behavior] + w_time[bucket(t_query - t_j)] + w_recency[events since]
     + c`, as history logits have it, with parameters of its own. q and k_j are linear maps of what the
     backbone knows after the last and after the past event; their product is divided by the square root of
-    their width. Tables and biases start at zero, and c at `-log(events)`: all events together then weigh as
-    much as an item of score 0. An event whose item is unknown, or has no followers, has no mass.
+    their width. Tables and biases start at zero but recency, which falls by `FADING` an event, and c, at
+    `level - BELOW`: all events together then weigh somewhat less than all candidates of score 0 together
+    (as history logits start, for the same reason). An event whose item is unknown, or has no followers, has
+    no mass.
 
     In training a sequence reads the table of all folds of users but its own (`count`). In evaluation mode,
     and in ranking, it is the table of everybody, which the state of the module holds: [items, neighbors] of
@@ -60,6 +68,7 @@ class JumpLogits(nn.Module):
         width: of the backbone's outputs.
         dim: of queries and keys.
         events: how many of the last events vote.
+        level: logarithm of the mass of all candidates of score 0; see `models.losses.level`.
         num_behaviors: ids 1 to num_behaviors.
         first_item: the smallest id of a known item: unknown ones do not vote.
         num_items: known items.
@@ -84,6 +93,7 @@ class JumpLogits(nn.Module):
         width: int,
         dim: int,
         events: int,
+        level: float,
         num_behaviors: int,
         first_item: int,
         num_items: int,
@@ -102,9 +112,12 @@ class JumpLogits(nn.Module):
             for layer in (self.query, self.key):
                 init_linear(layer, None)
         self.scale = dim**-0.5
-        self.constant = nn.Parameter(torch.tensor(-math.log(events)))
+        self.constant = nn.Parameter(torch.tensor(level - BELOW))
         for name, size in (("behavior", self.behaviors**2), ("time", NUM_BUCKETS), ("recency", events)):
             self.register_parameter(name, nn.Parameter(torch.zeros(size)) if name in terms else None)
+        if self.recency is not None:
+            with torch.no_grad():
+                self.recency.copy_(-FADING * torch.arange(events))
         shape = num_items, config.neighbors
         self.register_buffer("followers", torch.full(shape, NOBODY, dtype=torch.int32))
         self.register_buffer("log_share", torch.zeros(shape))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +13,9 @@ from models.data.batch import PackedBatch
 from models.history.trends.shares import NOTHING, TrendShares
 from models.layers.roles import Role
 
+BELOW = 1.5
+"""How much lower than all candidates together each scale starts."""
+
 
 class TrendLogits(nn.Module):
     """Logits of what is popular at the moment, which competes with the scores of all items in one softmax.
@@ -24,19 +26,22 @@ class TrendLogits(nn.Module):
     backbone knows and t_last the time of the last event of the history. Counts look back only: the event to
     predict is not in them, nor is any other of its second.
 
-    All parameters start at zero but d, which starts where all scales together have a tenth of the mass of a
-    catalog whose items score 0.
+    All parameters start at zero but d, at `level - BELOW`: all scales together then weigh about as much as all
+    candidates of score 0 together.
 
     Args:
         table: decayed counts of the events that are trained on.
         width: of the backbone's outputs.
         num_behaviors: ids 1 to num_behaviors.
         first_item: the smallest id of a known item.
+        level: logarithm of the mass of all candidates of score 0; see `models.losses.level`.
     """
 
     parameter_roles = dict.fromkeys(("constant", "behavior", "time"), Role.LOGIT)
 
-    def __init__(self, table: TrendTable, *, width: int, num_behaviors: int, first_item: int) -> None:
+    def __init__(
+        self, table: TrendTable, *, width: int, num_behaviors: int, first_item: int, level: float
+    ) -> None:
         super().__init__()
         self.first_item = first_item
         self.shares = TrendShares(table)
@@ -45,8 +50,7 @@ class TrendLogits(nn.Module):
         nn.init.zeros_(self.query.weight)
         self.behavior = nn.Parameter(torch.zeros(num_behaviors + 1, scales))
         self.time = nn.Parameter(torch.zeros(NUM_BUCKETS, scales))
-        tenth = math.log(max(1, table.items) / (10.0 * scales))
-        self.constant = nn.Parameter(torch.full((scales,), tenth))
+        self.constant = nn.Parameter(torch.full((scales,), level - BELOW))
 
     def forward(self, outputs: Tensor, batch: PackedBatch) -> tuple[Tensor, Tensor]:
         """[events] float32 each: the logarithms of the mass on the target and on the rest; minus infinity

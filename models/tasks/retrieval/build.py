@@ -18,6 +18,7 @@ from models.history.jumps import JumpLogits
 from models.history.terms import HistoryLogits
 from models.inputs.embedding import NO_SIDE
 from models.losses import RetrievalLoss
+from models.losses.level import candidates_level
 from models.losses.negatives import NegativeSampler
 from models.tasks.behaviors import check_behaviors, loss_weights
 from models.tasks.config import TaskSettings
@@ -122,7 +123,7 @@ def _history_logits(settings: TaskSettings, about: About) -> HistoryLogits | Non
         available_terms(loss.history_terms, about),
         width=model.dim,
         dim=loss.history_dim,
-        max_length=model.max_length,
+        level=candidates_level(loss, about.num_items),
         num_behaviors=about.num_behaviors,
         target_behaviors=about.target_behaviors,
         first_item=about.first_item,
@@ -153,6 +154,7 @@ def _jump_logits(settings: TaskSettings, about: About) -> JumpLogits | None:
         width=settings.model.dim,
         dim=loss.jump_dim,
         events=loss.jump_events,
+        level=candidates_level(loss, about.num_items),
         num_behaviors=about.num_behaviors,
         first_item=about.first_item,
         num_items=about.num_items,

@@ -13,6 +13,7 @@ from models.data.loading.inputs import inputs_of
 from models.data.loading.part import part_of
 from models.history.trends.logits import TrendLogits
 from models.losses.config import LossConfig
+from models.losses.level import candidates_level
 from models.tasks.config import TaskSettings
 
 _HOUR = 3600.0
@@ -56,6 +57,7 @@ def trend_logits(
         width=settings.model.dim,
         num_behaviors=about.num_behaviors,
         first_item=about.first_item,
+        level=candidates_level(loss, about.num_items),
     )
 
 

@@ -70,7 +70,7 @@ def make_objective(
                 ("product", "behavior", "recency", "latest", "closed"),
                 width=DIM,
                 dim=2,
-                max_length=6,
+                level=0.0,
                 num_behaviors=1,
                 target_behaviors=(1,),
                 first_item=2,

@@ -110,9 +110,10 @@ def model_of(config: RunConfig, shards: Path) -> RetrievalModel:
     return model.eval()
 
 
-def test_training_starts_near_the_model_without(shards: Path) -> None:
-    """Other weights are drawn alike, and a whole history has the mass of an item of score 0 or so."""
-    plain, ours = (model_of(config_of(f"loss.history={one}"), shards) for one in ("none", "learned"))
+def test_the_newest_event_starts_with_the_mass_of_all_items(shards: Path) -> None:
+    """Other weights are drawn alike, and older events weigh less and less."""
+    kinds = [(f"loss.history={one}", "loss.kind=full_softmax") for one in ("none", "learned")]
+    plain, ours = (model_of(config_of(*kind), shards) for kind in kinds)
     assert plain.history is None
     others = dict(plain.named_parameters())
     assert others
@@ -124,7 +125,7 @@ def test_training_starts_near_the_model_without(shards: Path) -> None:
     assert extra is not None
     whole = torch.logaddexp(*extra)[9::10].exp()
     assert len(whole) == 20
-    expected = sum(math.exp(-0.1 * since) for since in range(10)) / 10
+    expected = sum(math.exp(-0.1 * since) for since in range(10)) * ours.num_items
     assert whole.tolist() == pytest.approx([expected] * 20, rel=1e-5)
 
 

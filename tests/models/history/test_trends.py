@@ -44,7 +44,9 @@ def share(item: np.ndarray, time: np.ndarray, asked: int, at: int, scale: float)
 
 def logits(item: np.ndarray, time: np.ndarray) -> TrendLogits:
     torch.manual_seed(0)
-    made = TrendLogits(count_trends(item, time, SCALES, ITEMS), width=3, num_behaviors=2, first_item=2)
+    made = TrendLogits(
+        count_trends(item, time, SCALES, ITEMS), width=3, num_behaviors=2, first_item=2, level=1.0
+    )
     for parameter in made.parameters():
         torch.nn.init.normal_(parameter)
     return made

@@ -76,6 +76,7 @@ def jumps(terms: tuple[Any, ...] = tuple(JUMP_TERMS), **changed: Any) -> JumpLog
         "width": 6,
         "dim": 4,
         "events": LAST,
+        "level": 0.0,
         "num_behaviors": 2,
         "first_item": FIRST,
         "num_items": ITEMS,
