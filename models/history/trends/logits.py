@@ -26,8 +26,8 @@ class TrendLogits(nn.Module):
     backbone knows and t_last the time of the last event of the history. Counts look back only: the event to
     predict is not in them, nor is any other of its second.
 
-    All parameters start at zero but d, at `level - BELOW`: all scales together then weigh about as much as all
-    candidates of score 0 together.
+    All parameters start at zero but d, at `level - BELOW`: all scales together then weigh about as much as
+    all candidates of score 0 together.
 
     Args:
         table: decayed counts of the events that are trained on.
