@@ -28,6 +28,13 @@ class NewItems(StrEnum):
     leave_out = "leave_out"
 
 
+class CandidatesName(StrEnum):
+    """What a target is ranked among."""
+
+    all = "all"
+    domain = "domain"
+
+
 class CountsName(StrEnum):
     """Which events baselines have counted."""
 
@@ -87,6 +94,12 @@ def evaluate(
     per_user: Annotated[
         Path | None, typer.Option(help="Write the rank of every target to this file: .parquet, .csv or .tsv.")
     ] = None,
+    candidates: Annotated[
+        CandidatesName | None,
+        typer.Option(
+            help="Rank a target among all items, or among those of its domain; default: the run's setting."
+        ),
+    ] = None,
     new_items: Annotated[
         NewItems | None,
         typer.Option(
@@ -135,6 +148,7 @@ def evaluate(
         target_behavior=target,
         by=by or None,
         bootstrap=bootstrap,
+        candidates=None if candidates is None else candidates.value,
         new_items=None if new_items is None else new_items.value,
     )
     if json:

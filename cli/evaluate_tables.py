@@ -124,7 +124,8 @@ def protocol(result: dict[str, Any]) -> str:
         reason = f" ({result['exclude_seen_reason']})" if "exclude_seen_reason" in result else ""
         parts.append(f"seen items {'removed' if result['exclude_seen'] else 'kept'}{reason}")
     if "candidates" in result:
-        parts.append(f"{result['candidates']:,} candidates, ties count against the target")
+        those = ", of them those of the target's domain" if result.get("candidates_of") == "domain" else ""
+        parts.append(f"{result['candidates']:,} candidates{those}, ties count against the target")
     if result.get("new_items"):
         ranked = "ranked by fresh vectors" if result["new_items_ranked"] else "left out"
         parts.append(

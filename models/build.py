@@ -38,6 +38,12 @@ def sequences_of(shards: ShardFolder, config: RunConfig, columns: Columns) -> Se
     domain = config.data.domain
     if domain is not None:
         number = domain_number(shards, domain)
+        if config.evaluation.target_behavior is not None:
+            raise UserError(
+                "the targets of one domain are those of the whole data set, and other targets are asked for",
+                where=f"evaluation.target_behavior = {config.evaluation.target_behavior}",
+                fix="leave it out, or data.domain",
+            )
         read = Columns.merged(read, (event_column(shards, "domain"),))
     source = ShardSource(shards, columns=read, cache_bytes=config.loader.cache_mib << 20)
     return source if domain is None else DomainSource(source, number, columns)

@@ -65,6 +65,20 @@ class RunConfig(Config):
             )
         return self
 
+    @model_validator(mode="after")
+    def _copies_nothing_from_copies(self) -> RunConfig:
+        repeat, loss = self.loader.sampling.repeat, self.loss
+        if repeat is None or repeat.separation == "attention":
+            return self
+        for name in ("history", "jumps"):
+            if getattr(loss, name) != "none":
+                raise ValueError(
+                    f"loss.{name} is {getattr(loss, name)}: past events compete in the softmax, and in a "
+                    "repeated sample what is predicted stands among them; set "
+                    "loader.sampling.repeat.separation=attention"
+                )
+        return self
+
     def metrics(self) -> list[Metric]:
         """What evaluations of the task give."""
         return task_kind(self.task.kind).metrics(self.evaluation)

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from behavior.errors import UserError
 from behavior.sampling.config import Repeat, SamplingConfig
 from behavior.sampling.repetition import RepeatRule
 from behavior.shards.folder import open_shards
+from models.config import load_config
 from models.data.loading import LoaderConfig, ShardSource, TrainLoader
 from models.data.windows import gather, history_windows
 from tests.models.shards import User, World, rows, write_shards
@@ -135,6 +137,14 @@ def test_settings_that_undo_each_other_are_refused() -> None:
         SamplingConfig(repeat={}, stochastic_length={})  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="greater than or equal to 2"):
         Repeat(copies=1)
+
+
+@pytest.mark.parametrize("setting", ["loss.history=learned", "loss.jumps=learned"])
+def test_nothing_is_copied_from_an_earlier_copy(setting: str) -> None:
+    repeated = ["loader.sampling.repeat={}", setting]
+    with pytest.raises(UserError, match="what is predicted stands among them"):
+        load_config("default", repeated)
+    load_config("default", [*repeated, "loader.sampling.repeat.separation=attention"])
 
 
 def test_as_many_copies_as_fit() -> None:

@@ -179,6 +179,13 @@ def test_one_model_of_both_domains_and_one_of_each(tmp_path: Path, loss: str) ->
     assert both["hr@10"] >= ranked_all["hr@10"]
 
 
+def test_a_domain_has_the_targets_of_the_data_set(tmp_path: Path) -> None:
+    shards = open_shards(make_log().write(tmp_path))
+    config = load_config("default", [*WITHIN, "data.domain=books", "evaluation.target_behavior=view"])
+    with pytest.raises(UserError, match="other targets are asked for"):
+        sequences_of(shards, config, CORE)
+
+
 def test_targets_of_one_query_in_two_domains_are_two(tmp_path: Path) -> None:
     """A basket whose items are of two domains: the query is one, the candidates are not."""
     log = make_log({"kind": "next_basket"})
