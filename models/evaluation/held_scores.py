@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from models.evaluation.scores import (
     Scores,
     SharedScores,
     joined_pairs,
+    log_sums,
     ranks_of,
     rivals_ahead,
 )
@@ -100,6 +102,37 @@ class HeldScores(Scores):
             total=processes.all_reduce,
         )
         return ranks_of(ahead[begins[processes.rank] : begins[processes.rank + 1]], target, excluded)
+
+    def log_sums(self) -> Tensor:
+        """[queries] the logarithm of the sum over all known items of the exponentials of scores.
+
+        Collective where items are divided.
+        """
+        if not self.held.is_divided:
+            return log_sums(self, len(self.query), self.held.count)
+        processes, none, every = self.held.processes, np.empty(0, np.int64), np.arange(len(self.query))
+        asked = processes.all_gather_object(
+            _Asked(len(every), every, none, (none, none), self._mass_on_host())
+        )
+        begins = np.cumsum([0, *(each.queries for each in asked)])
+        here = log_sums(self._scores_of_all(asked), int(begins[-1]), self.held.count)
+        level = processes.all_reduce(here, "max")
+        whole = processes.all_reduce((here - level).exp()).log() + level
+        return whole[begins[processes.rank] : begins[processes.rank + 1]]
+
+    def mixed_with(self, votes: SparseMass, share: float) -> HeldScores:
+        """The logarithms of `(1 - share) softmax(scores) + share exp(votes)`, but for a term a query.
+
+        Collective where items are divided.
+
+        Args:
+            votes: logarithms of probabilities, which sum to one for each query that has any.
+            share: between 0 and 1.
+        """
+        level = self.log_sums() + math.log(share / (1.0 - share))
+        mass = votes.mass + level[to_device(votes.rows, self.device)]
+        votes = replace(votes, mass=mass)
+        return replace(self, mass=votes if self.mass is None else SparseMass.joined([self.mass, votes]))
 
     def _scores_of_all(self, asked: list[_Asked]) -> Scores:
         """Of the targets of all processes, in their order, with the items held here."""

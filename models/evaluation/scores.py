@@ -223,6 +223,15 @@ def rivals_ahead(
     return total(ahead)
 
 
+def log_sums(scores: Scores, num_queries: int, num_items: int, *, cells: int = CELLS) -> torch.Tensor:
+    """[queries] the logarithm of the sum over items of the exponentials of scores; minus infinity of none."""
+    total = torch.full((num_queries,), float("-inf"), device=scores.device)
+    for first, stop, fresh in item_ranges(num_items, cells // max(1, num_queries)):
+        part = scores.columns(first, stop)[:, fresh - first :].logsumexp(1)
+        total = torch.logaddexp(total, part.to(total.dtype))
+    return total
+
+
 def item_ranges(num_items: int, most: int) -> list[tuple[int, int, int]]:
     """Cut items into ranges of one length, so that all products are made alike and equal vectors tie.
 

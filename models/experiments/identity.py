@@ -35,6 +35,8 @@ CAME_LATER: dict[str, Any] = {
     "data.domain": None,
     "evaluation.candidates": "all",
     "loss.jumps": "none",
+    "loss.jump_training": "joint",
+    "loss.jump_share": 0.2,
     "loss.jump_terms": None,
     "loss.jump_dim": 64,
     "loss.jump_events": 12,

@@ -23,18 +23,29 @@ def available_terms(asked: Sequence[HistoryTerm] | None, about: About) -> tuple[
     Raises:
         UserError: a term is asked for that there is nothing for.
     """
-    return _available(asked, TERMS, about, "history")
+    return _available(asked, TERMS, _missing(about), "history")
 
 
-def available_jump_terms(asked: Sequence[JumpTerm] | None, about: About) -> tuple[JumpTerm, ...]:
-    """The same of jump logits."""
-    return _available(asked, JUMP_TERMS, about, "jump")
+def available_jump_terms(
+    asked: Sequence[JumpTerm] | None, about: About, *, competes: bool
+) -> tuple[JumpTerm, ...]:
+    """The same of jump logits.
+
+    Args:
+        asked, about: likewise.
+        competes: whether they compete with the scores of items, or with each other alone.
+    """
+    missing = _missing(about)
+    if "time" in missing:
+        missing["gap"] = missing["time"]
+    elif not competes:
+        missing["gap"] = "jump_training=joint: apart, what all events have in common changes nothing"
+    return _available(asked, JUMP_TERMS, missing, "jump")
 
 
 def _available(
-    asked: Sequence[TermT] | None, known: Collection[TermT], about: About, of: str
+    asked: Sequence[TermT] | None, known: Collection[TermT], missing: dict[str, str], of: str
 ) -> tuple[TermT, ...]:
-    missing = _missing(about)
     if asked is None:
         return tuple(term for term in known if term not in missing and term not in ONLY_ASKED)
     for term in asked:

@@ -111,6 +111,14 @@ class LossConfig(Config):
         description="jump logits: past events vote, in the softmax of all items, for what follows their "
         "items in the logs of others, none or by a learned logit, in training and evaluation alike",
     )
+    jump_training: Literal["joint", "apart"] = Field(
+        "joint",
+        description="joint: jump logits learn in one softmax with all else, from one loss; apart: by a loss "
+        "of their own, and are mixed with the softmax of the rest by a fixed share, jump_share",
+    )
+    jump_share: float = Field(
+        0.2, gt=0.0, lt=1.0, description="apart: probability that goes by the votes; choose it by validation"
+    )
     jump_terms: list[JumpTerm] | None = Field(
         None,
         description="terms of jump logits besides a constant: "

@@ -8,6 +8,7 @@ predict.
 
     tables     the tables: of all folds for training, of everybody for ranking
     recent     the last events before each query, and products with them
+    select     rows of small tables by many indices
     masses     what the votes add to a softmax: on the target, and on the rest
     logits     the module: parameters, masses in training, votes item by item in ranking
 """

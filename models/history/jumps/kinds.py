@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-JumpTerm = Literal["product", "behavior", "time", "recency"]
+JumpTerm = Literal["product", "behavior", "time", "recency", "gap"]
 
 JUMP_TERMS: dict[JumpTerm, str] = {
     "product": "dot product of the query with a key of the past event",
     "behavior": "table, behavior of the past event by behavior to predict",
     "time": "table, time bucket between past event and prediction",
     "recency": "table, events since",
+    "gap": "table, time bucket between the last event and prediction; of jump_training=joint",
 }
 """By the name in `loss.jump_terms`; the constant is always there."""

@@ -19,7 +19,9 @@ from models.data.versions import NEW, RowMaps
 from models.history.jumps.kinds import JumpTerm
 from models.history.jumps.masses import jump_masses
 from models.history.jumps.recent import Recent, recent_products, sequence_of
+from models.history.jumps.select import select
 from models.history.jumps.tables import NOBODY, FoldTables, count_tables, follower_rows
+from models.history.reference import log_sum
 from models.layers.dropout import Dropout
 from models.layers.initialization import init_linear
 from models.layers.roles import Role
@@ -44,6 +46,8 @@ class Votes(NamedTuple):
     """[votes] where the mass of each is, on the host."""
     mass: Tensor
     """[sequences * events * neighbors] float32 logarithms, on the device."""
+    total: Tensor
+    """[sequences] float32 logarithms of the mass of all votes, on the device."""
 
 
 class JumpLogits(nn.Module):
@@ -51,12 +55,13 @@ class JumpLogits(nn.Module):
 
     Event j has the mass `exp u_j`, spread over the followers of its item by the row of C:
     `u_j = q . k_j + w[behavior_j, wanted behavior] + w_time[bucket(t_query - t_j)] + w_recency[events since]
-    + c`, as history logits have it, with parameters of its own. q and k_j are linear maps of what the
-    backbone knows after the last and after the past event; their product is divided by the square root of
-    their width. Tables and biases start at zero but recency, which falls by `FADING` an event, and c, at
-    `level - BELOW`: all events together then weigh somewhat less than all candidates of score 0 together
-    (as history logits start, for the same reason). An event whose item is unknown, or has no followers, has
-    no mass.
+    + w_gap[bucket(t_query - t_last)] + c`, mostly as history logits have it, with parameters of its own. q
+    and k_j are linear maps of what the backbone knows after the last and after the past event; their product
+    is divided by the square root of their width. Tables and biases start at zero but recency, which falls by
+    `FADING` an event, and c, at `level - BELOW`: all events together then weigh somewhat less than all
+    candidates of score 0 together (as history logits start, for the same reason). An event whose item is
+    unknown, or has no followers, has no mass. Where votes do not compete with items, only differences between
+    events count: there is no c, and keys have no bias.
 
     In training a sequence reads the table of all folds of users but its own (`count`). In evaluation mode,
     and in ranking, it is the table of everybody, which the state of the module holds: [items, neighbors] of
@@ -74,14 +79,17 @@ class JumpLogits(nn.Module):
         num_items: known items.
         folds: of users.
         dropout: probability that an event does not vote for a query, in training.
+        competes: whether votes compete with the scores of items, or with each other alone.
     """
 
     parameter_roles = {
-        **dict.fromkeys(("constant", "behavior", "time", "recency"), Role.LOGIT),
+        **dict.fromkeys(("constant", "behavior", "time", "recency", "gap"), Role.LOGIT),
     }
+    constant: nn.Parameter | None
     behavior: nn.Parameter | None
     time: nn.Parameter | None
     recency: nn.Parameter | None
+    gap: nn.Parameter | None
     followers: Tensor
     log_share: Tensor
 
@@ -99,6 +107,7 @@ class JumpLogits(nn.Module):
         num_items: int,
         folds: int,
         dropout: float,
+        competes: bool = True,
     ) -> None:
         super().__init__()
         if config.neighbors is None or not config.stochastic:
@@ -108,16 +117,19 @@ class JumpLogits(nn.Module):
         self.dropout = Dropout(dropout)
         self.query = self.key = None
         if "product" in terms:
-            self.query, self.key = nn.Linear(width, dim), nn.Linear(width, dim)
+            self.query, self.key = nn.Linear(width, dim), nn.Linear(width, dim, bias=competes)
             for layer in (self.query, self.key):
                 init_linear(layer, None)
         self.scale = dim**-0.5
-        self.constant = nn.Parameter(torch.tensor(level - BELOW))
-        for name, size in (("behavior", self.behaviors**2), ("time", NUM_BUCKETS), ("recency", events)):
-            self.register_parameter(name, nn.Parameter(torch.zeros(size)) if name in terms else None)
-        if self.recency is not None:
-            with torch.no_grad():
-                self.recency.copy_(-FADING * torch.arange(events))
+        self.register_parameter("constant", nn.Parameter(torch.tensor(level - BELOW)) if competes else None)
+        tables = {
+            "behavior": torch.zeros(self.behaviors**2),
+            "time": torch.zeros(NUM_BUCKETS),
+            "recency": -FADING * torch.arange(events),
+            "gap": torch.zeros(NUM_BUCKETS),
+        }
+        for name, table in tables.items():
+            self.register_parameter(name, nn.Parameter(table) if name in terms else None)
         shape = num_items, config.neighbors
         self.register_buffer("followers", torch.full(shape, NOBODY, dtype=torch.int32))
         self.register_buffer("log_share", torch.zeros(shape))
@@ -133,8 +145,7 @@ class JumpLogits(nn.Module):
             behaviors: their names.
         """
         fitted = count_tables(parts, self.config, self.folds, behaviors)
-        device = self.constant.device
-        self.counted = FoldTables.of(fitted.without).to(device)
+        self.counted = FoldTables.of(fitted.without).to(self.log_share.device)
         for name, rows in zip(_ROWS, follower_rows(fitted.everybody, len(self.followers[0])), strict=True):
             getattr(self, name).copy_(rows)
         self._on_host = None
@@ -182,7 +193,9 @@ class JumpLogits(nn.Module):
         recent = Recent.of_last(batch.sequences, self.events)
         with torch.autocast(outputs.device.type, enabled=False):
             logits = self._logits(outputs, batch, recent)
-        mass = logits[..., None] + self.log_share[self._numbers(batch, recent)]
+        numbers = self._numbers(batch, recent)
+        mass = logits[..., None] + self.log_share[numbers]
+        votes = recent.present & self._known(batch, recent) & (self.followers[numbers, 0] >= 0)
         stop = np.cumsum(lengths, dtype=np.int64)[:, None]
         event = stop - 1 - np.arange(self.events)
         number = (items[event] if len(items) else np.zeros_like(event)) - self.first_item
@@ -190,19 +203,28 @@ class JumpLogits(nn.Module):
         followers = self._followers_on_host()[number.clip(0)]  # [sequences, events, neighbors]
         place = np.flatnonzero(known[..., None] & (followers >= 0) & (followers < self.num_items))
         chosen = followers.ravel()[place].astype(np.int64)
-        return Votes(place // (self.events * followers.shape[2]), chosen, place, mass.flatten())
+        row = place // (self.events * followers.shape[2])
+        return Votes(row, chosen, place, mass.flatten(), log_sum(logits, votes))
 
     def _logits(self, outputs: Tensor, batch: PackedBatch, recent: Recent) -> Tensor:
         """[queries, events] float32."""
         query, event = recent.query, recent.event
-        logits = self.constant.expand(event.shape)
+        logits = (
+            self.log_share.new_zeros(event.shape)
+            if self.constant is None
+            else self.constant.expand(event.shape)
+        )
         if self.behavior is not None:
             pair = batch.behavior[event] * self.behaviors + batch.target_behavior[query]
-            logits = logits + self.behavior[pair]
+            logits = logits + select(self.behavior, pair)
         if self.time is not None:
-            logits = logits + self.time[time_bucket(batch.query_time[query] - batch.timestamp[event])]
+            since = time_bucket(batch.query_time[query] - batch.timestamp[event])
+            logits = logits + select(self.time, since)
         if self.recency is not None:
             logits = logits + self.recency
+        if self.gap is not None:
+            since = time_bucket(batch.query_time[query] - batch.timestamp[query])
+            logits = logits + select(self.gap, since)
         if self.query is not None and self.key is not None:
             outputs = outputs.to(self.query.weight.dtype)
             key = self.key(outputs)

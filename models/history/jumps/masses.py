@@ -8,6 +8,8 @@ from torch import Tensor
 from models.history.jumps.tables import FoldTables
 from models.history.reference import log_sum
 
+_NOTHING = float("-inf")
+
 
 def jump_masses(
     logits: Tensor, item: Tensor, target: Tensor, competes: Tensor, tables: FoldTables, table: Tensor
@@ -31,8 +33,19 @@ def jump_masses(
     """
     log_share, found, has_followers = tables.look_up(table, item, target)
     on_target = log_sum(logits + log_share, competes & found)
-    share = torch.where(found, log_share, float("-inf")).exp()
+    share = torch.where(found, log_share, _NOTHING).exp()
     # One minus a share is exact enough: what is lost is lost beside the share itself.
     left = torch.log1p(-share.clamp(max=1.0))
-    some = competes & has_followers & (left > float("-inf"))
+    some = competes & has_followers & (left > _NOTHING)
     return on_target, log_sum(logits + left.masked_fill(~some, 0.0), some)
+
+
+def vote_losses(on_target: Tensor, on_rest: Tensor) -> Tensor:
+    """[queries] `-log` of the share of the votes that the target has; 0 where none is for it.
+
+    Args:
+        on_target, on_rest: as `jump_masses` returns them.
+    """
+    none = on_target == _NOTHING
+    target = on_target.masked_fill(none, 0.0)
+    return (torch.logaddexp(target, on_rest) - target).masked_fill(none, 0.0)

@@ -94,6 +94,8 @@ def build_retrieval(
         )
     model.history = _history_logits(settings, about)
     model.jumps = _jump_logits(settings, about)
+    if model.jumps is not None and settings.loss.jump_training == "apart":
+        model.jump_share = settings.loss.jump_share
     model.trends = trend_logits(settings, shards, about, divided=model.held_items.is_divided)
     if settings.loss.next_behavior_weight:
         model.next_behavior = NextBehavior(settings.model.dim, about.num_behaviors)
@@ -141,6 +143,7 @@ def _jump_logits(settings: TaskSettings, about: About) -> JumpLogits | None:
     loss = settings.loss
     if loss.jumps == "none":
         return None
+    competes = loss.jump_training == "joint"
     counted = CooccurrenceConfig(
         window=loss.jump_window,
         backward=loss.jump_backward,
@@ -149,7 +152,7 @@ def _jump_logits(settings: TaskSettings, about: About) -> JumpLogits | None:
         repeats=False,  # an item that comes again is what history logits are for
     )
     return JumpLogits(
-        available_jump_terms(loss.jump_terms, about),
+        available_jump_terms(loss.jump_terms, about, competes=competes),
         counted,
         width=settings.model.dim,
         dim=loss.jump_dim,
@@ -160,4 +163,5 @@ def _jump_logits(settings: TaskSettings, about: About) -> JumpLogits | None:
         num_items=about.num_items,
         folds=loss.jump_folds,
         dropout=loss.jump_dropout,
+        competes=competes,
     )

@@ -170,9 +170,13 @@ def model_scorer(model: RetrievalModel, config: ModelConfig) -> Scorer:
             query = newest_queries(model.queries(outputs), batch)
             mass = model.sparse_mass(outputs, batch, on_host.item, on_host.sequences.lengths)
             trend = model.trend_mass(outputs, batch)
-            if mass is not None or trend is not None:
+            votes = model.vote_shares(outputs, batch, on_host.item, on_host.sequences.lengths)
+            if mass is not None or trend is not None or votes is not None:
                 query = query / model.temperature
-            return HeldScores(query, items, held, mass, trend)
+            scores = HeldScores(query, items, held, mass, trend)
+            if votes is None or model.jump_share is None:
+                return scores
+            return scores.mixed_with(votes, model.jump_share)
 
     return score
 

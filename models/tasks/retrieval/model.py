@@ -67,6 +67,8 @@ class RetrievalModel(nn.Module):
         self.temperature = temperature
         self.history = history
         self.jumps = jumps
+        self.jump_share: float | None = None
+        """Probability that goes by votes, which learn apart; None: they compete in the softmax."""
         self.trends = trends
         self.next_behavior = next_behavior
         self.attributes = attributes
@@ -105,7 +107,7 @@ class RetrievalModel(nn.Module):
         masses = []
         if self.history is not None:
             masses.append(ExtraMass(*self.history(outputs, batch, self._items_of_history(batch))))
-        others = [part for part in (self.jumps, self.trends) if part is not None]
+        others = [part for part in self._competing[1:] if part is not None]
         masses += [ExtraMass(*part(outputs, batch)) for part in others]
         return reduce(ExtraMass.plus, masses) if masses else None
 
@@ -144,7 +146,7 @@ class RetrievalModel(nn.Module):
             rows = np.repeat(np.arange(len(lengths)), lengths)
             logits = self.history.last_logits(outputs, batch, self._items_of_history(batch))
             found.append((rows[known], ranks[known], logits[to_device(known, outputs.device)]))
-        if self.jumps is not None:
+        if self.jumps is not None and self.jump_share is None:
             votes = self.jumps.votes(outputs, batch, items.numpy(), lengths)
             mass = votes.mass[to_device(votes.place, outputs.device)]
             found.append((votes.row, votes.item, mass))
@@ -152,6 +154,22 @@ class RetrievalModel(nn.Module):
             return None
         all_rows, all_items, masses = zip(*found, strict=True)
         return SparseMass.summed(np.concatenate(all_rows), np.concatenate(all_items), torch.cat(masses))
+
+    def vote_shares(
+        self, outputs: torch.Tensor, batch: PackedBatch, items: torch.Tensor, lengths: Sequence[int]
+    ) -> SparseMass | None:
+        """The logarithms of the shares of all votes that items have, where they are mixed with the rest by a
+        fixed share; None: they are not.
+
+        Args:
+            outputs, batch, items, lengths: as of `sparse_mass`.
+        """
+        if self.jumps is None or self.jump_share is None:
+            return None
+        votes = self.jumps.votes(outputs, batch, items.numpy(), lengths)
+        row = to_device(votes.row, outputs.device)
+        mass = votes.mass[to_device(votes.place, outputs.device)] - votes.total[row]
+        return SparseMass.summed(votes.row, votes.item, mass)
 
     def item_vectors(self, ranks: torch.Tensor | None = None) -> torch.Tensor:
         """Vectors of known items, float32.
@@ -176,9 +194,14 @@ class RetrievalModel(nn.Module):
         return self.embedding.item_vectors(batch.item) if has_keys else None
 
     @property
+    def _competing(self) -> tuple[HistoryLogits | None, JumpLogits | None, TrendLogits | None]:
+        """What learns in one softmax with items by their vectors."""
+        return self.history, None if self.jump_share is not None else self.jumps, self.trends
+
+    @property
     def has_extra_mass(self) -> bool:
         """Whether anything competes with items by their vectors."""
-        return self.history is not None or self.jumps is not None
+        return any(part is not None for part in self._competing)
 
     @property
     def held_items(self) -> HeldItems:

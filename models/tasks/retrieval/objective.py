@@ -7,6 +7,7 @@ from torch import nn
 
 from models.data.batch import PackedBatch
 from models.data.item_domains import TARGET_DOMAIN
+from models.history.jumps.masses import vote_losses
 from models.losses import RetrievalLoss
 from models.losses.extra import ExtraMass
 from models.losses.views import ItemViews
@@ -78,6 +79,8 @@ class RetrievalObjective(nn.Module):
             extra=None if extra is None else extra.take(step.positions),
             weight=position_weight,
         )
+        if self.model.jump_share is not None:
+            loss = loss + self._jump_loss(outputs, step, denominator)
         if self.model.next_behavior is not None:
             behavior = step.batch.target_behavior[step.positions]
             losses = self.model.next_behavior.losses(untold.index_select(0, step.positions), behavior)
@@ -87,6 +90,15 @@ class RetrievalObjective(nn.Module):
             items = target + self.model.first_item
             loss = loss + self.model.attributes(query, items, denominator, step.mask, position_weight)
         return loss if self.views is None else loss + self._views(self.views, step, denominator)
+
+    def _jump_loss(
+        self, outputs: torch.Tensor, step: LossBatch, denominator: torch.Tensor | float | None
+    ) -> torch.Tensor:
+        """The loss of jump logits that learn apart, which gives nothing else gradients."""
+        assert self.model.jumps is not None
+        votes = ExtraMass(*self.model.jumps(outputs.detach(), step.batch)).take(step.positions)
+        losses, weight = vote_losses(*votes), self._weight(step)
+        return mean_loss(losses if weight is None else losses * weight, step.mask, denominator)
 
     def _weight(self, step: LossBatch) -> torch.Tensor | None:
         """[positions] weights of which the mean over all positions of the step is 1."""

@@ -18,6 +18,7 @@ class Parameters:
     behavior: Sequence[Sequence[float]] = ()
     time: Sequence[float] = ()
     recency: Sequence[float] = ()
+    gap: Sequence[float] = ()
     query: Sequence[Sequence[float]] = ()
     """[events][dim], after every event of the sequence."""
     key: Sequence[Sequence[float]] = field(default=())
@@ -46,6 +47,8 @@ def logit(of: Parameters, events: Events, query: int, past: int) -> float:
         total += of.time[bucket(events.query_time[query] - events.timestamp[past])]
     if of.recency:
         total += of.recency[query - past]
+    if of.gap:
+        total += of.gap[bucket(events.query_time[query] - events.timestamp[query])]
     if of.query:
         pairs = zip(of.query[query], of.key[past], strict=True)
         total += sum(q * k for q, k in pairs) / math.sqrt(len(of.key[past]))

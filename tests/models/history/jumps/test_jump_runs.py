@@ -32,6 +32,7 @@ from tests.models.training.training_runs import Killed, Watcher, records, same_w
 ITEMS, FIRST = 9, 2
 JUMPS = (
     "loss.jumps=learned",
+    "loss.jump_training=joint",
     "loss.jump_neighbors=3",
     "loss.jump_events=3",
     "loss.jump_window=4",

@@ -15,6 +15,7 @@ from models.data.sequences import SequenceData
 from models.history.jumps import JumpLogits
 from models.history.jumps.kinds import JUMP_TERMS
 from models.history.jumps.recent import recent_products
+from models.history.jumps.select import select, summed_by_products
 from tests.behavior.cooccurrence.oracle import count_by_hand
 from tests.models.history.jumps.jump_oracle import Events, Parameters, Table, votes_by_hand
 from tests.models.training.test_captured_step import NothingRead
@@ -98,7 +99,9 @@ def parameters_of(module: JumpLogits, outputs: torch.Tensor) -> Parameters:
     query: Any = () if module.query is None else module.query(outputs).tolist()
     key: Any = () if module.key is None else module.key(outputs).tolist()
     table = () if module.behavior is None else module.behavior.detach().view(3, 3).tolist()
-    return Parameters(module.constant.item(), table, listed("time"), listed("recency"), query, key)
+    return Parameters(
+        module.constant.item(), table, listed("time"), listed("recency"), listed("gap"), query, key
+    )
 
 
 def events_of(batch: PackedBatch, sequence: int) -> Events:
@@ -291,3 +294,20 @@ def test_products_with_recent_keys(length: int) -> None:
         by_hand = (query[lag:] * key[: max(length - lag, 0)]).sum(1)
         torch.testing.assert_close(found[lag:, lag], by_hand)
         assert (found[:lag, lag] == 0).all()
+
+
+@pytest.mark.parametrize("cells", [1, 40, 1000])
+def test_gradients_of_small_tables(cells: int) -> None:
+    """On the CPU one by one, elsewhere by products: both against a loop."""
+    table = torch.randn(7).double().requires_grad_()
+    index, gradient = torch.randint(7, (5, 9)), torch.randn(5, 9).double()
+    by_hand = [0.0] * 7
+    for row, value in zip(index.flatten().tolist(), gradient.flatten().tolist(), strict=True):
+        by_hand[row] += value
+    found = select(table, index)
+    assert torch.equal(found, table[index])
+    found.backward(gradient)
+    assert table.grad is not None
+    assert table.grad.tolist() == pytest.approx(by_hand)
+    other = summed_by_products(gradient.flatten(), index.flatten(), 7, cells)
+    assert other.tolist() == pytest.approx(by_hand)
