@@ -72,7 +72,7 @@ def _shared(
         return SharedNegatives(ranks, items(ranks))
     every = torch.arange(1, sampler.num_domains + 1, device=domain.device)
     drawn = sampler.draw_within(every, config.count).flatten()
-    of = every.repeat_interleave(config.count)
+    of = every[:, None].expand(-1, config.count).flatten()
     return SharedNegatives(drawn, items(drawn), hidden=lambda part: of != domain[part, None])
 
 

@@ -132,6 +132,7 @@ def test_padding_changes_no_loss_and_no_weight(
         ["loss.history=learned", "loss.negatives.count=5"],
         ["loss.history=learned", "loss.kind=full_softmax", "loss.label_smoothing=0.1"],
         ["optimizer.weight_decay=0.1", "optimizer.decay_on=linear", "optimizer.clip_norm=1"],
+        ["model.attention_window=3", "model.attention_global=1", "loss.kind=full_softmax"],
         ["optimizer.item_table=rowwise_adagrad", "optimizer.item_learning_rate=0.1"],
     ],
     ids=" ".join,
@@ -181,6 +182,7 @@ class NothingRead(TorchDispatchMode):
         ["loss.kind=gbce", "loss.negatives.count=5", "optimizer.item_table=rowwise_adagrad"],
         ["model.bias=rope", "embedding.behaviors=add", "optimizer.decay_on=linear"],
         ["loss.history=learned", "loss.kind=full_softmax"],
+        ["model.attention_window=3", "model.attention_global=1"],
     ],
     ids=" ".join,
 )
