@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -110,7 +110,7 @@ def split_facts(shards: ShardFolder) -> dict[str, Any]:
 
 
 def compare(ours: RankingEvaluation, theirs: RankingEvaluation) -> dict[str, Any]:
-    """Two rankers on the same targets, user by user.
+    """Two rankers on our targets, user by user; the other may have ranked more, as a model of all domains has.
 
     Returns:
         What the report says of the other ranker, and `metrics`: for each one `ours` and `theirs` (means),
@@ -118,8 +118,10 @@ def compare(ours: RankingEvaluation, theirs: RankingEvaluation) -> dict[str, Any
         `share_below_zero` (of the resamples).
 
     Raises:
-        UserError: they did not rank the same targets, or there are none.
+        UserError: the other did not rank these targets, or there are none.
     """
+    if len(theirs.rankings.user) > len(ours.rankings.user):
+        theirs = replace(theirs, rankings=theirs.rankings.only(ours.rankings))
     same = all(
         np.array_equal(getattr(ours.rankings, name), getattr(theirs.rankings, name))
         for name in ("user", "position")

@@ -173,6 +173,10 @@ def test_one_model_of_both_domains_and_one_of_each(tmp_path: Path, loss: str) ->
         alone = evaluate(tmp_path / domain, "test", device="cpu", bootstrap=0)
         # Without a history in the domain a user of both is ranked by the model of both alone.
         alone_too = alone["targets"] + alone["targets_without_history"]
+        against = evaluate(tmp_path / domain, "test", against=tmp_path / "both", device="cpu", bootstrap=0)
+        assert against["comparison"]["metrics"]["hr@10"]["ours"] == pytest.approx(alone["hr@10"])
+        with pytest.raises(UserError, match="same targets and candidates"):
+            evaluate(tmp_path / "both", "test", against=tmp_path / domain, device="cpu", bootstrap=0)
         assert alone["targets"] < both["breakdown"]["domain"][domain]["targets"] <= alone_too
     ranked_all = evaluate(tmp_path / "both", "test", bootstrap=0, candidates="all", device="cpu")
     assert "candidates_of" not in ranked_all
