@@ -110,7 +110,7 @@ def split_facts(shards: ShardFolder) -> dict[str, Any]:
 
 
 def compare(ours: RankingEvaluation, theirs: RankingEvaluation) -> dict[str, Any]:
-    """Two rankers on our targets, user by user; the other may have ranked more, as a model of all domains has.
+    """Two rankers on our targets, user by user; the other may have ranked more, as one of all domains has.
 
     Returns:
         What the report says of the other ranker, and `metrics`: for each one `ours` and `theirs` (means),
