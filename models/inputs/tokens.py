@@ -31,6 +31,8 @@ class Tokens:
     asking: Tensor | None = None
     """[events] int64: index of the query token of each event, whose output is the query for what follows the
     event; None: token i, for event i."""
+    beside: Tensor | None = None
+    """[events] int64: index of another token whose output is added to that of the query; None: none is."""
     asking_behavior: Tensor | None = None
     """[events] int64: index of the token of each event that predicts the next behavior, where the query is
     told it; None: the query."""
@@ -48,10 +50,11 @@ class Tokens:
         return values.new_zeros(len(self.position), *values.shape[1:]).index_copy(0, place, values)
 
     def queries(self, outputs: Tensor) -> Tensor:
-        """[events, dim] of [tokens, dim]: the output of each event's query token."""
+        """[events, dim] of [tokens, dim]: the output of each event's query token, with what stands beside."""
         # Not `outputs[asking]`, whose gradient for a token that is the query of two events depends on the
         # order of threads.
-        return outputs if self.asking is None else F.embedding(self.asking, outputs)
+        known = outputs if self.asking is None else F.embedding(self.asking, outputs)
+        return known if self.beside is None else known + F.embedding(self.beside, outputs)
 
     def behavior_queries(self, outputs: Tensor) -> Tensor:
         """[events, dim] of [tokens, dim]: what is known after each event, without the behavior wanted."""

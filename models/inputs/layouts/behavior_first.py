@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from models.attention.masks import Causal
 from models.attention.sequences import Sequences
@@ -23,6 +24,10 @@ class BehaviorFirstTokens(Tokens):
     """[events] the token of each event's item."""
     first: Tensor = field(kw_only=True)
     """[sequences] the first event of each; one past all events where it has none."""
+
+    def behavior_queries(self, outputs: Tensor) -> Tensor:
+        """[events, dim]: what its item's token says after each event, and that of its behavior."""
+        return F.embedding(self.own, outputs) + F.embedding(self.own - 1, outputs)
 
     def column(self, first: Tensor, item: Tensor, question: Tensor) -> Tensor:
         """[tokens, ...] of what a sequence begins with, of items, and of what is asked after them.
@@ -46,7 +51,8 @@ class BehaviorFirst:
     The probability of the next event is that of its behavior, times that of its item *given* the behavior.
     The token of the next event's behavior is the query for its item: in training it is the behavior that
     came, at inference the one that is asked for ("what would they buy?"). The item's token knows everything
-    up to its event and not what is wanted; the next behavior is predicted there.
+    up to its event and not what is wanted; the next behavior is predicted there, and by the token of the
+    event's behavior. Its output is added to that of the query, as in `models.inputs.layouts.interleaved`.
 
     A behavior's token happens, and asks, at the time of the query for its event: of time known that is the
     event's own, else that of the event before. The first token of a sequence is not asked for.
@@ -78,6 +84,7 @@ class BehaviorFirst:
             query_time=number,
             mask=Causal(),
             asking=(own + 1).clamp(max=max(sequences.num_tokens - 1, 0)),
+            beside=own,
             asking_behavior=own,
             items=own,
             own=own,

@@ -14,6 +14,7 @@ from models.data.batch import PackedBatch
 from models.data.declared import CORE
 from models.inputs.layout import EventVectors, Sizes
 from models.inputs.tokens import Tokens
+from models.layers.initialization import INIT_STD, init_truncated
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,20 +29,21 @@ class ChannelTokens(Tokens):
     """[events, behaviors * dim] to [events, dim]."""
 
     def queries(self, outputs: Tensor) -> Tensor:
-        """[events, dim]: what the channels say after each event, merged; zeros stand for an empty channel."""
+        """[events, dim]: what its channel says after each event, and what all say, merged; zeros stand for an
+        empty one."""
         none = len(outputs)
         rows = torch.cat([outputs, outputs.new_zeros(1, outputs.shape[1])])
         merged: Tensor = self.merge(F.embedding(self.newest, rows, padding_idx=none).flatten(1))
-        return merged
+        return F.embedding(self.place, outputs) + merged
 
 
 class Channels(nn.Module):
     """A channel a behavior: the events of each are a sequence of their own, whose tokens see nothing else.
 
     One token an event, item plus behavior, so that all channels share the backbone. Positions count within
-    the channel. The query after an event is a linear map of the newest outputs of all channels side by side,
-    as in Deep Multifaceted Transformers (Gu et al., CIKM 2020), which encode clicks, carts and orders apart;
-    at first it is their mean. Attention costs the squares of the channels' lengths, not that of their sum.
+    the channel. The query after an event is its token's output plus a linear map of the newest outputs of all
+    channels side by side, as in Deep Multifaceted Transformers (Gu et al., CIKM 2020), which encode clicks,
+    carts and orders apart. Attention costs the squares of the channels' lengths, not that of their sum.
     Only the channel of the newest event knows the time of the query; others that of theirs.
 
     Two users, six events, three behaviors; `/` stands between channels. Below, after each event, the newest
@@ -63,8 +65,7 @@ class Channels(nn.Module):
         super().__init__()
         self.count = sizes.num_behaviors
         self.merge = nn.Linear(self.count * sizes.dim, sizes.dim, bias=False)
-        with torch.no_grad():
-            self.merge.weight.copy_(torch.eye(sizes.dim).repeat(1, self.count) / self.count)
+        init_truncated(self.merge.weight, INIT_STD)
 
     def max_tokens(self, max_length: int) -> int:
         return max_length

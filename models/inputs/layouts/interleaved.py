@@ -16,8 +16,10 @@ from models.inputs.tokens import Tokens
 class Interleaved:
     """`item, behavior, item, behavior, ...` (HSTU, arXiv 2402.17152, section 2: items and actions alternate).
 
-    The behavior's token is the query for the next event. An item's token does not know the behavior of its
-    own event. Both happen when the event does; the behavior's token asks at the time of the query.
+    The behavior's token is the query for the next event, and the output of its item's token is added to that:
+    the item's own vector reaches the query by a sum, as it does by the residual connection where an event is
+    one token, and need not be found by attention first. An item's token does not know the behavior of its own
+    event. Both happen when the event does; the behavior's token asks at the time of the query.
 
     Two users, six events; `?` marks the tokens that ask what comes next:
 
@@ -48,6 +50,7 @@ class Interleaved:
             query_time=torch.stack([batch.timestamp, batch.query_time], 1).flatten(),
             mask=Causal(),
             asking=2 * number + 1,
+            beside=2 * number,
             items=2 * number,
         )
 

@@ -35,6 +35,10 @@ class ContextTokens(Tokens):
         """What the other layout asks of its own tokens."""
         return self.inner.queries(F.embedding(self.place, outputs))
 
+    def behavior_queries(self, outputs: Tensor) -> Tensor:
+        """What the other layout predicts the next behavior by."""
+        return self.inner.behavior_queries(F.embedding(self.place, outputs))
+
 
 class WithUserContext(nn.Module):
     """A token a feature of the user, then the tokens of another layout.

@@ -40,6 +40,15 @@ class Sentence:
     asking: list[int]
     context: int = 0
     candidates: int = 0
+    and_before: bool = False
+    """Whether the token before the one that asks adds its output to that."""
+
+    def asked(self, out: list[Tensor], moved: int = 0) -> Tensor:
+        """[events, dim] what tokens that ask say, of the outputs of all; each `moved` places on."""
+        rows = [out[moved + token] for token in self.asking]
+        if self.and_before:
+            rows = [row + out[moved + token - 1] for row, token in zip(rows, self.asking, strict=True)]
+        return torch.stack(rows)
 
 
 Sentences = Callable[[list[Event], Parameters], Sentence]
@@ -67,7 +76,7 @@ def item_then_behavior(events: list[Event], weights: Parameters) -> Sentence:
         item = weights["item.weight"][event.item]
         tokens.append(Token(item, 2 * place, event.time, event.time))
         tokens.append(Token(behavior, 2 * place + 1, event.time, event.asked_at))
-    return Sentence(tokens, list(range(1, len(tokens), 2)))
+    return Sentence(tokens, list(range(1, len(tokens), 2)), and_before=True)
 
 
 def behavior_then_item(events: list[Event], weights: Parameters) -> Sentence:
@@ -81,7 +90,7 @@ def behavior_then_item(events: list[Event], weights: Parameters) -> Sentence:
         asking.append(len(tokens))
     wanted = weights["behavior.weight"][events[-1].asked_behavior]
     tokens.append(Token(wanted, len(tokens), asked, asked))
-    return Sentence(tokens, asking)
+    return Sentence(tokens, asking, and_before=True)
 
 
 def items_and_behaviors(events: list[Event], weights: Parameters) -> Sentence:
@@ -155,18 +164,19 @@ def queries(layout: str, parameters: Parameters, config: BackboneConfig, events:
         sentence.candidates,
     )
     out = of_one_sequence(rows, backbone, config, story)
-    return torch.stack([out[token] for token in sentence.asking])
+    return sentence.asked(out)
 
 
 def merged(parameters: Parameters, config: BackboneConfig, events: list[Event]) -> Tensor:
-    """Each behavior's events on their own; after each event the newest of all behaviors, side by side."""
+    """Each behavior's events on their own; after each event its own, and the newest of all."""
     behaviors = len(parameters["embedding.behavior.weight"]) - 1
-    own = {b: [event for event in events if event.behavior == b] for b in range(1, behaviors + 1)}
-    said = {b: queries("event", parameters, config, of_b) for b, of_b in own.items() if of_b}
+    channels = {b: [event for event in events if event.behavior == b] for b in range(1, behaviors + 1)}
+    said = {b: queries("event", parameters, config, of_b) for b, of_b in channels.items() if of_b}
     nothing = torch.zeros_like(parameters["embedding.item.weight"][0])
     rows = []
     for count in range(1, len(events) + 1):
         so_far = [event.behavior for event in events[:count]]
-        newest = [said[b][so_far.count(b) - 1] if b in so_far else nothing for b in own]
-        rows.append(parameters["embedding.layout.merge.weight"] @ torch.cat(newest))
+        newest = [said[b][so_far.count(b) - 1] if b in so_far else nothing for b in channels]
+        own = said[events[count - 1].behavior][so_far.count(events[count - 1].behavior) - 1]
+        rows.append(own + parameters["embedding.layout.merge.weight"] @ torch.cat(newest))
     return torch.stack(rows)

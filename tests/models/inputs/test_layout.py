@@ -289,11 +289,13 @@ def test_the_wanted_behavior_is_part_of_the_token_that_asks() -> None:
     torch.testing.assert_close(model(batch_of(sequences)), torch.cat(expected).float(), rtol=1e-4, atol=1e-4)
 
 
-def test_channels_begin_as_their_mean() -> None:
-    layout = make_layout("channels", Sizes(DIM, BEHAVIORS))
+def test_channels_begin_with_the_newest_event() -> None:
+    layout, batch = make_layout("channels", Sizes(DIM, BEHAVIORS)), batch_of(make_events(LENGTHS))
     assert isinstance(layout, Channels)
-    one, other = torch.randn(2, 5, DIM)
-    torch.testing.assert_close(layout.merge(torch.cat([one, other], 1)), (one + other) / 2)
+    vectors = torch.randn(batch.num_events, DIM)
+    tokens = layout.tokens(batch)
+    moved = layout.arrange({"behavior": vectors}, tokens, batch)
+    assert float((tokens.queries(moved) - vectors).detach().norm() / vectors.norm()) < 0.2
 
 
 def test_work_in_channels_is_that_of_each(tmp_path: Path) -> None:

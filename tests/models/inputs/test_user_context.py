@@ -115,7 +115,7 @@ def queries(
         sentence.candidates,
     )
     out = of_one_sequence(rows, backbone, config, story)
-    return torch.stack([out[2 + token] for token in sentence.asking])
+    return sentence.asked(out, 2)
 
 
 def check(layout: str, kind: str) -> None:
@@ -171,7 +171,8 @@ def test_every_channel_sees_the_tokens_of_its_user() -> None:
     for event in (event for events in sequences for event in events):
         event.behavior = 2
     batch = batch_of(sequences)
-    torch.testing.assert_close(channels(batch), plain(batch) @ merge[:, DIM:].T, rtol=1e-4, atol=1e-4)
+    said = plain(batch)
+    torch.testing.assert_close(channels(batch), said + said @ merge[:, DIM:].T, rtol=1e-4, atol=1e-4)
 
 
 def test_context_knows_nothing_of_events_and_events_nothing_of_later_ones() -> None:

@@ -83,7 +83,9 @@ def test_the_loss_is_the_sum_of_both(layout: str, shards: Path) -> None:
         if not target:
             continue
         own_token = 2 * event + 1 + (event > 3)  # two tokens an event, and one more a sequence before it
-        known = out[own_token] if layout == "behavior_first" else tokens.queries(out)[event]
+        known = tokens.queries(out)[event]
+        if layout == "behavior_first":
+            known = out[own_token] + out[own_token - 1]
         weight, bias = head.logits.weight.detach(), head.logits.bias.detach()
         logits = [float(weight[b].double() @ known.detach().double() + bias[b]) for b in (1, 2, 3)]
         came = int(batch.target_behavior[event])
