@@ -202,7 +202,7 @@ def rivals_ahead(
     """
     device = scores.device
     ranges = item_ranges(num_items, cells // max(1, num_targets))
-    asked, ignored = (_Cells(*pairs, device, len(ranges) > 1) for pairs in (own, left_out))
+    asked, ignored = (Cells(*pairs, device, len(ranges) > 1) for pairs in (own, left_out))
     # Kept for what is asked for next: the last range of the first pass is the first of the second.
     columns_of = lru_cache(maxsize=1)(scores.columns)
     score: torch.Tensor | None = None
@@ -253,7 +253,7 @@ def item_ranges(num_items: int, most: int) -> list[tuple[int, int, int]]:
     ]
 
 
-class _Cells:
+class Cells:
     """Cells of the table of scores, on the device, found by ranges of columns.
 
     Args:

@@ -27,6 +27,8 @@ from models.gpu.device import pick_device
 from models.runs.checkpoint import load_checkpoint, load_weights, position_in
 from models.runs.regrow import regrow
 from models.runs.run_folder import open_run
+from models.serving.recommend.recommend import Histories, Recommendations, Served, recommend
+from models.serving.recommend.request import Wanted
 from models.serving.score import History, asking_for, behaviors_after, score_histories
 from models.tasks.retrieval import RetrievalModel, RetrievalTask
 from models.tasks.task import Task
@@ -88,6 +90,45 @@ class TrainedModel:
         if behavior is not None:
             histories = asking_for(behavior, histories, self.shards, told=self._retrieval.is_told_behavior)
         return score_histories(self._retrieval, self.config, self.shards, histories)
+
+    def recommend(
+        self,
+        users: Sequence[Any] | pa.Array | None = None,
+        *,
+        histories: Histories | None = None,
+        **wanted: Any,
+    ) -> Recommendations:
+        """The items that score highest after the last event of each user's whole history.
+
+        They are exactly the first of a ranking of all items by the scores of evaluations, history, jump and
+        trend logits included; equal scores are in the order of items (`item_ids`). A user of whom the model
+        is shown no event gets what is most popular, and `answer` says so.
+
+        Args:
+            users: ids as in the log; None, without `histories`: all users of the data set.
+            histories: of other people: a file (Parquet, JSON lines, CSV), a pyarrow table, its batches, or
+                rows as dictionaries. Rows are events, `user, item[, behavior][, timestamp][, domain]`, or
+                users with lists of these. Ids, names and times are as in the log; items that are not known
+                are unknown items. `at`, a time of asking of each user, may be there, too.
+            wanted: what is asked for, see `models.serving.recommend.request.Wanted`: `k` (10); `at`, the time
+                of asking (now) of models with `model.time=known`: a datetime, text or ticks, never before a
+                user's last event; `behavior` and `domain`, names of what is wanted; `candidates` and
+                `exclude`, ids of items; `where`, conditions such as `genre=Drama`; `exclude_seen`: whether
+                items with a target behavior in the user's history are left out (as the run's evaluation
+                does), or the behaviors that make an item seen; `columns` of items, and `items`, a table with
+                further ones.
+
+        Returns:
+            A stream of batches with `user`, `rank` (from 1), `item`, `score`, `answer` (`model`, or
+            `popularity`, whose score is how often an item occurs), and the columns of items. Its notes say
+            what was decided.
+
+        Raises:
+            UserError: what is asked for the data set does not have, or the model is not told; or, while they
+                are made, a history cannot be read.
+        """
+        served = Served(self._retrieval, self.config, self.shards, self.task.columns, self.new_items)
+        return recommend(served, users, histories, Wanted(**wanted))
 
     def next_behaviors(self, histories: Sequence[History]) -> Tensor:
         """How probable each behavior is to come next.

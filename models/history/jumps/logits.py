@@ -198,7 +198,8 @@ class JumpLogits(nn.Module):
         votes = recent.present & self._known(batch, recent) & (self.followers[numbers, 0] >= 0)
         stop = np.cumsum(lengths, dtype=np.int64)[:, None]
         event = stop - 1 - np.arange(self.events)
-        number = (items[event] if len(items) else np.zeros_like(event)) - self.first_item
+        there = np.maximum(event, 0)  # the first sequence may be shorter
+        number = (items[there] if len(items) else np.zeros_like(event)) - self.first_item
         known = (event >= stop - np.array(lengths)[:, None]) & (number >= 0)
         followers = self._followers_on_host()[number.clip(0)]  # [sequences, events, neighbors]
         place = np.flatnonzero(known[..., None] & (followers >= 0) & (followers < self.num_items))

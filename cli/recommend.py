@@ -1,0 +1,220 @@
+"""`lrm recommend`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from enum import StrEnum
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.console import note, print_json, print_table, progress_bars, say, warn
+from cli.evaluate import CheckpointName
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from models.serving.recommend.recommend import Recommendations
+
+SHOWN = 20
+"""Users that a terminal is shown, at most."""
+
+
+class DeviceFlag(StrEnum):
+    """Where to compute."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+def recommend(
+    run: Annotated[str, typer.Argument(help="Run folder made by 'lrm train'.", metavar="RUN")],
+    users: Annotated[
+        Path | None,
+        typer.Option(help="Users of the data set: a file of ids, one a line or in a column 'user'."),
+    ] = None,
+    histories: Annotated[
+        Path | None,
+        typer.Option(
+            help="Histories of other people: .parquet, .jsonl or .csv with rows user, item[, behavior]"
+            "[, timestamp], or one row a user with lists; ids, names and times as in the log."
+        ),
+    ] = None,
+    k: Annotated[int, typer.Option("--k", "-k", min=1, help="Items a user.")] = 10,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="File to write: .parquet, .jsonl, .csv or .tsv; default: the terminal."),
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            help="Time of asking, of models that are told it: 2024-05-01, 2024-05-01T10:00:00Z, or in the "
+            "data set's unit; default: now."
+        ),
+    ] = None,
+    behavior: Annotated[
+        str | None,
+        typer.Option(help="Behavior that is wanted, of models that are told it; default: the first target."),
+    ] = None,
+    domain: Annotated[
+        str | None,
+        typer.Option(help="Domain to choose items from, and to ask for of models that are told it."),
+    ] = None,
+    candidates: Annotated[
+        Path | None, typer.Option(help="Items to choose from: a file of ids, as --users.")
+    ] = None,
+    exclude: Annotated[
+        Path | None, typer.Option(help="Items to leave out: a file of ids, as --users.")
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(help="Choose from items with this value of a feature: genre=Drama; may be repeated."),
+    ] = None,
+    exclude_seen: Annotated[
+        bool | None,
+        typer.Option(
+            "--exclude-seen/--keep-seen",
+            help="Leave out items with a target behavior in the user's history; default: as the run's "
+            "evaluation.",
+        ),
+    ] = None,
+    seen_by: Annotated[
+        str | None,
+        typer.Option(help="Leave out items that the user has had by these behaviors: view,cart."),
+    ] = None,
+    columns: Annotated[
+        str | None, typer.Option(help="Columns of items to add: features, count, or those of --items.")
+    ] = None,
+    items: Annotated[
+        Path | None,
+        typer.Option(help="Table of items with more columns, such as titles; it has a column 'item'."),
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Shard folder, if it has moved since training.")] = None,
+    checkpoint: Annotated[
+        CheckpointName, typer.Option(help="best on validation, or last.")
+    ] = CheckpointName.best,
+    device: Annotated[
+        DeviceFlag, typer.Option(help="Where to compute; auto: a GPU where there is one.")
+    ] = DeviceFlag.auto,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Recommend items to users of the data set, or to anyone whose history is given.
+
+    The items that score highest after the last event of each user, of all items, exactly.
+
+    Example:  lrm recommend runs/hstu --k 10 --out recommendations.parquet
+
+    Example:  lrm recommend runs/hstu --histories new-users.csv --where genres=Drama
+    """
+    from behavior.errors import UsageError
+    from models.serving.load import load_model
+    from models.serving.recommend.files import read_ids, read_table
+    from models.serving.recommend.output import check_out
+
+    if out is not None:
+        check_out(out)
+    if seen_by is not None and exclude_seen is not None:
+        raise UsageError("--seen-by says already what is left out", where="--seen-by", fix="name one flag")
+    if users is not None and histories is not None:
+        raise UsageError("--users are of the data set, --histories are not", fix="name one of them")
+
+    def ids(path: Path | None, column: str, flag: str) -> pa.Array | None:
+        return None if path is None else read_ids(path, column, flag)
+
+    model = load_model(run, checkpoint=checkpoint.value, data=data, device=device.value)
+    found = model.recommend(
+        ids(users, "user", "--users"),
+        histories=histories,
+        k=k,
+        at=at,
+        behavior=behavior,
+        domain=domain,
+        candidates=ids(candidates, "item", "--candidates"),
+        exclude=ids(exclude, "item", "--exclude"),
+        where=where or (),
+        exclude_seen=_names(seen_by) if seen_by is not None else exclude_seen,
+        columns=_names(columns),
+        items=None if items is None else read_table(items, "--items"),
+    )
+    if out is not None:
+        _write(found, run, out, json)
+    elif json:
+        rows = [row for batch in _watched(found) for row in batch.to_pylist()]
+        print_json({"run": run, **_summary(found), "recommendations": rows})
+    else:
+        _show(found)
+
+
+def _names(listed: str | None) -> list[str]:
+    return [name.strip() for name in (listed or "").split(",") if name.strip()]
+
+
+def _watched(found: Recommendations) -> Iterator[pa.RecordBatch]:
+    """The batches, with a bar that counts users."""
+    with progress_bars() as bars:
+        task = bars.add_task("recommending", total=found.expected, note="")
+        for batch in found:
+            bars.update(task, completed=found.told.users)
+            yield batch
+
+
+def _summary(found: Recommendations) -> dict[str, Any]:
+    return {**asdict(found.told), "notes": found.notes}
+
+
+def _write(found: Recommendations, run: str, out: Path, json: bool) -> None:
+    from models.serving.recommend.output import write_batches
+
+    rows = write_batches(_watched(found), out)
+    if json:
+        print_json({"run": run, "out": str(out), "rows": rows, **_summary(found)})
+        return
+    say(f"{rows:,} recommendations for {found.told.users:,} users: {out}")
+    _tell(found)
+
+
+def _show(found: Recommendations) -> None:
+    """The first users on the terminal; no more are made than the batch that they are in."""
+    rows: list[dict[str, Any]] = []
+    for batch in _watched(found):
+        rows += batch.to_pylist()
+        if found.told.users > SHOWN:
+            break
+    by_user = [
+        list(group) for _, group in groupby(rows, key=lambda row: (row["user"], row.get("user_domain")))
+    ]
+    for group in by_user[:SHOWN]:
+        popular = "" if group[0]["answer"] == "model" else ": no history, what is popular"
+        names = [name for name in group[0] if name not in ("user", "answer")]
+        lines = [[_cell(row[name]) for name in names] for row in group]
+        print_table(f"user {group[0]['user']}{popular}", names, lines)
+    _tell(found)
+    if len(by_user) > SHOWN:
+        say(f"the first {SHOWN} users; --out FILE writes all")
+
+
+def _cell(value: Any) -> Any:
+    return ", ".join(map(str, value)) if isinstance(value, list) else value
+
+
+def _tell(found: Recommendations) -> None:
+    told = found.told
+    for text in found.notes:
+        note(text)
+    counts = {
+        "without a history that the model is shown: what is popular, marked in 'answer'": told.by_popularity,
+        "with events out of order of time, which were sorted": told.unsorted,
+        "with events after the time of asking: asked at the last one": told.asked_later,
+        "for whom fewer items were left": told.short,
+    }
+    for words, count in counts.items():
+        if count:
+            note(f"{count:,} of {told.users:,} users {words}")
+    if told.unknown_items:
+        warn(f"{told.unknown_items:,} events of histories have items that the data set does not know")
+    if told.missing_columns:
+        warn(f"histories have no {', '.join(told.missing_columns)}, which the model reads: taken as missing")

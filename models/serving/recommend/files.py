@@ -1,0 +1,155 @@
+"""Files of histories and of ids: Parquet, JSON lines, CSV, as batches of rows."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from os import PathLike
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv as csv
+import pyarrow.json
+import pyarrow.parquet as pq
+
+from behavior.errors import UsageError, UserError
+from behavior.files import check_readable
+
+_BLOCK = 16 << 20
+_ROWS = 1 << 16
+KINDS = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".csv": "csv",
+    ".tsv": "tsv",
+}
+"""What a file is, by the end of its name."""
+
+
+def kind_of(path: str | PathLike[str], flag: str) -> str:
+    """Parquet, JSON lines, CSV or TSV, by the name; a `.gz` behind it is nothing.
+
+    Raises:
+        UsageError: by none of them.
+    """
+    suffixes = [suffix.lower() for suffix in Path(path).suffixes if suffix.lower() != ".gz"]
+    if not suffixes or suffixes[-1] not in KINDS:
+        raise UsageError(
+            f"what kind of file '{path}' is cannot be told by its name",
+            where=flag,
+            fix="let the name end in .parquet, .jsonl, .csv or .tsv",
+        )
+    return KINDS[suffixes[-1]]
+
+
+def read_batches(path: str | PathLike[str], flag: str) -> Iterator[pa.RecordBatch]:
+    """The rows of a file, some at a time.
+
+    Args:
+        path: of a local file.
+        flag: that names it, for errors.
+
+    Raises:
+        UserError: it cannot be read, or not as what its name says.
+    """
+    kind = kind_of(path, flag)
+    check_readable(path, flag)
+    readers = {"parquet": _parquet, "jsonl": _json_lines}
+    try:
+        if kind in readers:
+            yield from readers[kind](Path(path))
+        else:
+            yield from _delimited(Path(path), "," if kind == "csv" else "\t")
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError, OSError) as error:
+        if isinstance(error, pa.ArrowInvalid) and "Empty CSV" in str(error):
+            raise UserError("the file is empty", where=str(path), fix="name a file that has rows") from None
+        first = str(error).partition("\n")[0]
+        raise UserError(
+            f"it cannot be read as {kind}: {first}", where=str(path), fix="check the file"
+        ) from None
+
+
+def read_table(path: str | PathLike[str], flag: str) -> pa.Table:
+    """A file of items and what is told about them, which has a column `item`.
+
+    Raises:
+        UserError: it cannot be read, or has no such column.
+    """
+    batches = list(read_batches(path, flag))
+    names = batches[0].schema.names if batches else []
+    if "item" not in names:
+        raise UserError(
+            f"there is no column 'item', only {', '.join(names) or 'none at all'}",
+            where=str(path),
+            fix="name the column of ids 'item'",
+        )
+    return pa.Table.from_batches(batches)
+
+
+def read_ids(path: str | PathLike[str], column: str, flag: str) -> pa.Array:
+    """The ids in a file: those of the column of that name, or of the only one; or a text file, one a line.
+
+    Raises:
+        UserError: it cannot be read, has no such column, or no ids.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix in KINDS or suffix == ".gz":
+        parts = []
+        for batch in read_batches(path, flag):
+            names = batch.schema.names
+            if column not in names and len(names) > 1:
+                raise UserError(
+                    f"there is no column '{column}', only {', '.join(names)}",
+                    where=str(path),
+                    fix=f"name the column of ids '{column}'",
+                )
+            parts.append(batch.column(column if column in names else names[0]))
+        found = pa.chunked_array(parts).combine_chunks() if parts else pa.array([], pa.string())
+    else:
+        check_readable(path, flag)
+        try:
+            lines = Path(path).read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise UserError(f"it is no text: {error}", where=str(path), fix="one id a line") from None
+        found = pa.array([line.strip() for line in lines if line.strip()], pa.string())
+    if not len(found):
+        raise UserError("the file has no ids", where=str(path), fix="one id a line, or a column of them")
+    return found
+
+
+def _parquet(path: Path) -> Iterator[pa.RecordBatch]:
+    with pq.ParquetFile(path) as file:
+        yield from file.iter_batches(batch_size=_ROWS)
+
+
+def _json_lines(path: Path) -> Iterator[pa.RecordBatch]:
+    with pa.input_stream(str(path), compression="detect") as source:
+        rest = b""
+        while block := source.read(_BLOCK):
+            whole, mark, rest = (rest + block).rpartition(b"\n")
+            if mark and whole.strip():
+                yield from _parsed(whole)
+        if rest.strip():
+            yield from _parsed(rest)
+
+
+def _parsed(lines: bytes) -> Iterator[pa.RecordBatch]:
+    # In one block: a line may be as long as the longest history.
+    options = pyarrow.json.ReadOptions(use_threads=False, block_size=len(lines) + 1)
+    yield from pyarrow.json.read_json(io.BytesIO(lines), options).to_batches()
+
+
+def _delimited(path: Path, delimiter: str) -> Iterator[pa.RecordBatch]:
+    parse = csv.ParseOptions(delimiter=delimiter)
+    read = csv.ReadOptions(use_threads=False)
+    with csv.open_csv(path, read_options=read, parse_options=parse) as head:
+        names = head.schema.names
+    # Ids stay text: 007 is not 7.
+    convert = csv.ConvertOptions(
+        column_types={name: pa.string() for name in names}, strings_can_be_null=False
+    )
+    with csv.open_csv(path, read_options=read, parse_options=parse, convert_options=convert) as reader:
+        yield from reader

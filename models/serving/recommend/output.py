@@ -1,0 +1,110 @@
+"""Files of recommendations: written as they are made, and in place only when they are whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as csv
+import pyarrow.parquet as pq
+
+from behavior.errors import UserError
+from models.serving.recommend.files import kind_of
+
+Write = Callable[[pa.RecordBatch], None]
+
+
+def check_out(path: Path, flag: str = "--out") -> None:
+    """Say what is wrong with the name of a file before anything is computed.
+
+    Raises:
+        UsageError: the name says no kind of file.
+        UserError: there is no such folder.
+    """
+    kind_of(path, flag)
+    if not path.absolute().parent.is_dir():
+        raise UserError(f"there is no folder '{path.parent}'", where=flag, fix="make it first")
+
+
+def write_batches(batches: Iterable[pa.RecordBatch], path: Path) -> int:
+    """Write batches to a file, whole or not at all.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    check_out(path)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    rows = 0
+    try:
+        with _opened(temporary) as file, _writer(kind_of(path, "--out"), file) as write:
+            for batch in batches:
+                write(batch)
+                rows += batch.num_rows
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(
+            f"'{path}' cannot be written: {error.strerror or error}", where="--out", fix="check the folder"
+        ) from error
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+    return rows
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    with open(path, "wb") as file:
+        yield file
+
+
+@contextmanager
+def _writer(kind: str, file: IO[bytes]) -> Iterator[Write]:
+    if kind == "jsonl":
+        yield lambda batch: _json_lines(batch, file)
+        return
+    opened: list[pq.ParquetWriter | csv.CSVWriter] = []
+
+    def write(batch: pa.RecordBatch) -> None:
+        given = batch if kind == "parquet" else _flat(batch)
+        if not opened:
+            opened.append(_open(kind, file, given.schema))
+        opened[0].write_batch(given)
+
+    try:
+        yield write
+    finally:
+        for writer in opened:
+            writer.close()
+
+
+def _open(kind: str, file: IO[bytes], schema: pa.Schema) -> pq.ParquetWriter | csv.CSVWriter:
+    if kind == "parquet":
+        return pq.ParquetWriter(file, schema, compression="zstd")
+    return csv.CSVWriter(
+        file, schema, write_options=csv.WriteOptions(delimiter="," if kind == "csv" else "\t")
+    )
+
+
+def _flat(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Without lists, which a line has no room for: their values stand in one, with | between."""
+    columns = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        if pa.types.is_list(column.type):
+            column = pc.binary_join(column.cast(pa.list_(pa.string())), "|")
+        columns[name] = column
+    return pa.RecordBatch.from_pydict(columns)
+
+
+def _json_lines(batch: pa.RecordBatch, file: IO[bytes]) -> None:
+    lines = [json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in batch.to_pylist()]
+    file.write("".join(lines).encode())

@@ -1,0 +1,167 @@
+"""Recommendations of a trained model; see `models.serving.load.TrainedModel.recommend`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pyarrow as pa
+
+from behavior.errors import UserError
+from behavior.shards.folder import ShardFolder
+from models.build import sequences_of
+from models.config import RunConfig
+from models.data.columns import Columns
+from models.data.declared import CORE, event_column
+from models.data.loading.domain import domain_number, of_domain
+from models.data.loading.part import IN_WORDS
+from models.serving.recommend.files import read_batches
+from models.serving.recommend.ids import Ids
+from models.serving.recommend.output import write_batches
+from models.serving.recommend.request import Wanted, resolve
+from models.serving.recommend.stream import Stream, Told
+from models.serving.recommend.table import Asking, HistoryTable
+from models.serving.recommend.users import DataSetUsers
+from models.tasks.retrieval import RetrievalModel, model_scorer
+
+Histories: TypeAlias = str | PathLike[str] | pa.Table | Iterable[pa.RecordBatch] | Iterable[Mapping[str, Any]]
+"""A file, a table, its batches, or rows as dictionaries."""
+_ROWS = 10_000
+
+
+@dataclass(eq=False)
+class Recommendations:
+    """Recommendations to come: they are made while they are gone through, once.
+
+    Attributes:
+        notes: what was decided, in words: the time of asking, seen items, what the model was trained on.
+        told: counts so far; complete when all are made.
+        expected: users, where their number is known beforehand.
+    """
+
+    batches: Iterator[pa.RecordBatch]
+    notes: list[str]
+    told: Told
+    expected: int | None = None
+    _begun: bool = field(default=False, repr=False)
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        if self._begun:
+            raise UserError("these recommendations have been gone through", fix="ask again")
+        self._begun = True
+        return self.batches
+
+    def table(self) -> pa.Table:
+        """All of them in memory: `user`, `rank` (from 1), `item`, `score`, `answer`, and asked columns."""
+        return pa.Table.from_batches(list(self))
+
+    def write(self, path: str | PathLike[str]) -> int:
+        """Write them to a file as they are made, whole or not at all: .parquet, .jsonl, .csv or .tsv.
+
+        Returns:
+            The number of rows.
+
+        Raises:
+            UserError: the file cannot be written, or its name says no kind.
+        """
+        return write_batches(self, Path(path))
+
+
+@dataclass(frozen=True)
+class Served:
+    """What recommendations are made with."""
+
+    module: RetrievalModel
+    config: RunConfig
+    shards: ShardFolder
+    columns: Columns
+    """Of the batches that the task reads."""
+    new_items: int = 0
+
+
+def recommend(
+    served: Served,
+    users: Sequence[Any] | pa.Array | None = None,
+    histories: Histories | None = None,
+    wanted: Wanted | None = None,
+) -> Recommendations:
+    """The top items of users of the data set, or after histories; nothing is scored until they are asked for.
+
+    Raises:
+        UserError: as `models.serving.load.TrainedModel.recommend`.
+    """
+    if users is not None and histories is not None:
+        raise UserError(
+            "users of the data set and histories are asked for",
+            where="users, histories",
+            fix="name one of them",
+        )
+    config, shards, ids = served.config, served.shards, Ids(served.shards)
+    request = resolve(wanted or Wanted(), served.module, config, shards, ids, served.new_items)
+    parts: Iterable[Asking]
+    told, expected = Told(), None
+    if histories is None:
+        chosen = None if users is None else users if isinstance(users, pa.Array) else pa.array(list(users))
+        source = sequences_of(shards, _all_items(config), served.columns)
+        found = DataSetUsers(shards, source, chosen)
+        parts, expected = found, found.count
+    else:
+        parts = _tables(histories, served, ids, told)
+    notes = [*request.notes]
+    if config.loader.part != "all":
+        notes.append(
+            f"the model was trained on {IN_WORDS[config.loader.part]}; to serve one that knows every event: "
+            "lrm train --refit RUN --all --out RUN2"
+        )
+    stream = Stream(request, model_scorer(served.module, config.model), config, ids, told)
+    return Recommendations(stream.answer(parts), notes, told, expected)
+
+
+def _all_items(config: RunConfig) -> RunConfig:
+    """The settings without what only rankings within domains read."""
+    return config.model_copy(
+        update={"evaluation": config.evaluation.model_copy(update={"candidates": "all"})}
+    )
+
+
+def _tables(histories: Histories, served: Served, ids: Ids, told: Told) -> Iterator[Asking]:
+    shards, domain = served.shards, served.config.data.domain
+    columns = Columns.merged(CORE, served.columns)
+    if domain is not None:
+        columns = Columns.merged(columns, (event_column(shards, "domain"),))
+    named = isinstance(histories, str | PathLike)
+    table = HistoryTable(shards, columns, ids, str(histories) if named else "histories")
+    for part in table.read(_batches(histories)):
+        told.missing_columns = sorted(table.told)
+        if domain is not None:
+            part = Asking(
+                of_domain(part.data, domain_number(shards, domain)),
+                part.users,
+                part.at,
+                part.unsorted,
+                part.unknown_items,
+            )
+        yield part
+
+
+def _batches(histories: Histories) -> Iterator[pa.RecordBatch]:
+    if isinstance(histories, str | PathLike):
+        yield from read_batches(histories, "--histories")
+        return
+    if isinstance(histories, pa.Table):
+        yield from histories.to_batches()
+        return
+    rows: list[dict[str, Any]] = []
+    for one in histories:
+        if not isinstance(one, Mapping):
+            yield one
+            continue
+        rows.append(dict(one))
+        if len(rows) == _ROWS:
+            yield pa.RecordBatch.from_pylist(rows)
+            rows = []
+    if rows:
+        yield pa.RecordBatch.from_pylist(rows)

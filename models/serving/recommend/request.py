@@ -1,0 +1,250 @@
+"""What is asked for: in words, as users give it, and resolved for a model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from behavior.errors import UsageError, UserError
+from behavior.shards.folder import ShardFolder
+from models.build import sequences_of
+from models.config import RunConfig
+from models.data.columns import Columns
+from models.data.declared import CORE, event_column
+from models.data.item_domains import ItemDomains
+from models.data.sequences import BoolArray
+from models.evaluation.judged import judged_sequences
+from models.evaluation.seen import SeenItems
+from models.serving.recommend.asked import Question
+from models.serving.recommend.ids import A_SECOND, Ids, time_span
+from models.serving.recommend.items import ItemColumns, having
+from models.tasks.retrieval import RetrievalModel
+
+_LONG_AFTER = 30 * 86_400
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked for; see `models.serving.load.TrainedModel.recommend`."""
+
+    k: int = 10
+    at: str | int | datetime | None = None
+    behavior: str | None = None
+    domain: str | None = None
+    candidates: Sequence[Any] | pa.Array | None = None
+    where: Sequence[str] = ()
+    exclude_seen: bool | Sequence[str] | None = None
+    exclude: Sequence[Any] | pa.Array | None = None
+    columns: Sequence[str] = ()
+    items: pa.Table | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """The same, for one model."""
+
+    k: int
+    question: Question
+    allowed: BoolArray | None
+    """[known items] whether an item may be recommended; None: all may."""
+    seen: BoolArray | None
+    """[behavior ids] which behaviors make an item seen, so that it is left out; None: none is."""
+    columns: ItemColumns
+    notes: list[str] = field(default_factory=list)
+    """What was decided, in words."""
+
+
+def resolve(
+    wanted: Wanted,
+    module: RetrievalModel,
+    config: RunConfig,
+    shards: ShardFolder,
+    ids: Ids,
+    new_items: int = 0,
+) -> Request:
+    """Resolve what is asked for.
+
+    Args:
+        wanted: what is.
+        module: the model.
+        config: its settings.
+        shards: its data set.
+        ids: of the data set.
+        new_items: known items, the last ones, that the model has never seen.
+
+    Raises:
+        UserError: something that is asked for the data set does not have, or the model is not told.
+    """
+    if not 1 <= wanted.k <= shards.num_items:
+        raise UserError(
+            f"{wanted.k:,} items a user are asked for, and the data set has {shards.num_items:,}",
+            where="k",
+            fix=f"ask for 1 to {shards.num_items:,}",
+        )
+    notes: list[str] = []
+    question = Question(
+        behavior=_behavior(wanted, module, config, ids),
+        domain=None if wanted.domain is None else ids.domain(wanted.domain),
+        at=_at(wanted.at, module, config, shards, notes),
+    )
+    allowed = _allowed(wanted, question, config, shards, ids, new_items)
+    if allowed is not None:
+        if not allowed.any():
+            raise UserError("no item is left to choose from", fix="allow more of them")
+        notes.append(f"{int(allowed.sum()):,} of {shards.num_items:,} items to choose from")
+    seen = _seen(wanted, config, shards, ids, notes)
+    return Request(
+        wanted.k, question, allowed, seen, ItemColumns(ids, shards, wanted.columns, wanted.items), notes
+    )
+
+
+def _behavior(wanted: Wanted, module: RetrievalModel, config: RunConfig, ids: Ids) -> int:
+    if wanted.behavior is None:
+        judged = config.evaluation.target_behavior
+        return ids.manifest.target_ids[0] if judged is None else ids.behavior(judged)
+    number = ids.behavior(wanted.behavior)
+    if not module.is_told_behavior:
+        raise UserError(
+            "the model is not told which behavior is wanted, and scores what comes next whatever it is",
+            where=f"behavior = {wanted.behavior}",
+            fix="train with --set embedding.query_behavior=add, or --set embedding.layout=behavior_first",
+        )
+    return number
+
+
+def _at(
+    given: str | int | datetime | None,
+    module: RetrievalModel,
+    config: RunConfig,
+    shards: ShardFolder,
+    notes: list[str],
+) -> int | None:
+    """Seconds; None where the model does not look at the time of asking."""
+    told = shards.manifest.timestamp_unit != "none" and config.model.time == "known"
+    if not told:
+        if given is not None:
+            raise UserError(
+                "the model is not told when it is asked",
+                where=f"at = {given}",
+                fix="leave the time out, or train with --set model.time=known on data with timestamps",
+            )
+        return None
+    at = int(time.time()) if given in (None, "now") else _seconds(given, shards)
+    notes.append(f"asked at {_in_words(at)}{' (now)' if given in (None, 'now') else ''}")
+    last = _last_event(shards)
+    if last is not None and at - last > _LONG_AFTER:
+        notes.append(
+            f"that is {(at - last) / 86_400:,.0f} days after the last event of the data set: the model has "
+            "seen no such gap in training; to ask right after the log: "
+            f"--at {_in_words(last + 1, machine=True)}"
+        )
+    return at
+
+
+def _seconds(given: str | int | datetime | None, shards: ShardFolder) -> int:
+    if isinstance(given, datetime):
+        moment = given if given.tzinfo else given.replace(tzinfo=UTC)
+        return int(moment.timestamp())
+    text = str(given).strip()
+    if text.lstrip("+-").isdigit():
+        seconds = int(text) // A_SECOND[shards.manifest.timestamp_unit]
+    else:
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            raise UsageError(
+                f"'{text}' is no time",
+                where="--at",
+                fix="write 2024-05-01, 2024-05-01T10:00:00Z, now, or ticks in the unit of the data set "
+                f"({shards.manifest.timestamp_unit})",
+            ) from None
+        seconds = int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+    if not 0 <= seconds < 1 << 33:
+        raise UsageError(
+            f"'{text}' is not a time from 1970 on, in {shards.manifest.timestamp_unit}",
+            where="--at",
+            fix="write a date, such as 2024-05-01",
+        )
+    return seconds
+
+
+def _in_words(seconds: int, *, machine: bool = False) -> str:
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ" if machine else "%Y-%m-%d %H:%M:%S UTC")
+
+
+def _last_event(shards: ShardFolder) -> int | None:
+    span = time_span(shards)
+    return None if span is None else span[1]
+
+
+def _allowed(
+    wanted: Wanted,
+    question: Question,
+    config: RunConfig,
+    shards: ShardFolder,
+    ids: Ids,
+    new_items: int,
+) -> BoolArray | None:
+    masks = []
+    if new_items and config.evaluation.new_items == "leave_out":
+        masks.append(np.arange(shards.num_items) < shards.num_items - new_items)
+    if wanted.candidates is not None:
+        chosen = np.zeros(shards.num_items, bool)
+        chosen[ids.known_items(_as_array(wanted.candidates), "candidates")] = True
+        if not chosen.any():
+            raise UserError(
+                "the data set has none of the candidates",
+                where="candidates",
+                fix="name items as they are called in the log",
+            )
+        masks.append(chosen)
+    if wanted.exclude is not None:
+        left = np.ones(shards.num_items, bool)
+        left[ids.known_items(_as_array(wanted.exclude), "exclude")] = False
+        masks.append(left)
+    if wanted.where:
+        masks.append(having(ids, shards, wanted.where))
+    if question.domain is not None:
+        masks.append(_of_domain(question.domain, config, shards, ids))
+    return np.logical_and.reduce(masks) if masks else None
+
+
+def _of_domain(domain: int, config: RunConfig, shards: ShardFolder, ids: Ids) -> BoolArray:
+    if ids.separate_items:
+        name = shards.manifest.domains[domain - 1]
+        return np.array([one == name for one in ids.items["domain"].to_pylist()])
+    columns = Columns.merged(CORE, (event_column(shards, "domain"),))
+    whole = config.model_copy(update={"data": config.data.model_copy(update={"domain": None})})
+    return ItemDomains.of_sequences(sequences_of(shards, whole, columns)).member[domain].numpy()
+
+
+def _seen(
+    wanted: Wanted, config: RunConfig, shards: ShardFolder, ids: Ids, notes: list[str]
+) -> BoolArray | None:
+    given, manifest = wanted.exclude_seen, shards.manifest
+    found = np.zeros(len(manifest.behaviors) + 1, bool)
+    if given is not None and not isinstance(given, bool):
+        found[[ids.behavior(name) for name in given]] = True
+        notes.append(f"items left out that a user has had by {', '.join(given)}")
+        return found
+    judged = config.evaluation.target_behavior
+    if given is None:
+        source = judged_sequences(sequences_of(shards, config, CORE), judged)
+        seen = SeenItems.resolve(source, config.evaluation.exclude_seen)
+        notes.append(f"seen items {'left out' if seen.excluded else 'kept'} ({seen.reason})")
+        given = seen.excluded
+    if not given:
+        return None
+    found[manifest.target_ids if judged is None else [ids.behavior(judged)]] = True
+    return found
+
+
+def _as_array(ids: Sequence[Any] | pa.Array) -> pa.Array:
+    return ids if isinstance(ids, pa.Array) else pa.array(list(ids))

@@ -1,0 +1,159 @@
+"""Recommendations as a stream: batches of users in, batches of rows out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from models.config import RunConfig
+from models.data.kept import kept_behaviors
+from models.data.sequences import BoolArray, Int64Array, SequenceData
+from models.evaluation.ranking import Scorer
+from models.evaluation.scores import Pairs, Scores
+from models.serving.recommend.asked import ask, take_sequences
+from models.serving.recommend.ids import Ids
+from models.serving.recommend.request import Request
+from models.serving.recommend.table import Asking
+from models.serving.recommend.top import NONE, top_items
+
+MODEL, POPULARITY = "model", "popularity"
+
+
+@dataclass
+class Told:
+    """What became of the users so far."""
+
+    users: int = 0
+    by_popularity: int = 0
+    """Users without any event that the model is shown."""
+    unsorted: int = 0
+    """Users whose events were not in order of time; they were sorted."""
+    unknown_items: int = 0
+    """Events with an item that the data set does not know."""
+    asked_later: int = 0
+    """Users with events after the time of asking: they were asked at the time of the last one."""
+    short: int = 0
+    """Users for whom fewer items were left than were asked for."""
+    missing_columns: list[str] = field(default_factory=list)
+    """Columns of events that the model reads and the histories lacked."""
+
+
+@dataclass(frozen=True)
+class _Popular(Scores):
+    """How often items occur, the same for all."""
+
+    counts: torch.Tensor
+    """[known items] float64."""
+    rows: int
+
+    @property
+    def device(self) -> torch.device:
+        return self.counts.device
+
+    def columns(self, first: int, stop: int) -> torch.Tensor:
+        return self.counts[first:stop].expand(self.rows, -1)
+
+
+class Stream:
+    """Answers one request.
+
+    Args:
+        request: what is asked for.
+        score: scores all items.
+        config: settings of the run.
+        ids: of the data set.
+        told: is kept up to date.
+    """
+
+    def __init__(self, request: Request, score: Scorer, config: RunConfig, ids: Ids, told: Told) -> None:
+        self.request, self.score, self.config, self.ids, self.told = request, score, config, ids, told
+        self.first_item, self.num_items = ids.shards.first_item, ids.shards.num_items
+        counted = "count" if config.loader.part == "all" else "train_count"
+        counts = ids.items[counted].to_numpy().astype(np.float64)
+        self.popular = torch.from_numpy(counts)
+        self.answers = pa.array([MODEL, POPULARITY])
+
+    def answer(self, parts: Iterable[Asking]) -> Iterator[pa.RecordBatch]:
+        """Rows of recommendations: `user`, `rank`, `item`, `score`, `answer`, and what was asked for."""
+        size = self.config.evaluation.batch_size
+        for part in parts:
+            self.told.unsorted += part.unsorted
+            self.told.unknown_items += part.unknown_items
+            for first in range(0, part.data.num_sequences, size):
+                chosen = np.arange(first, min(first + size, part.data.num_sequences))
+                yield self._batch(part, chosen)
+
+    def _batch(self, part: Asking, chosen: Int64Array) -> pa.RecordBatch:
+        at = None if part.at is None else part.at[chosen]
+        data = take_sequences(part.data, chosen)
+        by_model = self._has_inputs(data)
+        excluded = self._excluded(data)
+        asked, targets, later = ask(data, self.request.question, at)
+        items = np.full((len(chosen), self.request.k), NONE, np.int64)
+        scores = np.full((len(chosen), self.request.k), -np.inf, np.float32)
+        for rows, is_model in ((np.flatnonzero(by_model), True), (np.flatnonzero(~by_model), False)):
+            if not len(rows):
+                continue
+            left_out = _of_rows(excluded, rows, len(chosen))
+            # Where nothing is left out, what is popular is the same for all.
+            alike = not is_model and (left_out is None or not len(left_out[0]))
+            count = 1 if alike else len(rows)
+            item, score = top_items(
+                self.score(asked, targets.take(rows)) if is_model else _Popular(self.popular, count),
+                count,
+                self.num_items,
+                self.request.k,
+                excluded=left_out,
+                allowed=self.request.allowed,
+            )
+            items[rows], scores[rows] = item.cpu().numpy(), score.float().cpu().numpy()
+        self.told.users += len(chosen)
+        self.told.by_popularity += int((~by_model).sum())
+        self.told.asked_later += int((later & by_model).sum())
+        self.told.short += int((items[:, -1] == NONE).sum())
+        return self._rows(part.users.take(pa.array(chosen)), items, scores, by_model)
+
+    def _has_inputs(self, data: SequenceData) -> BoolArray:
+        """[sequences] whether the model is shown any event."""
+        kept = kept_behaviors(self.config.model.input_behaviors, data.about)
+        if kept is None:
+            return data.lengths > 0
+        before = np.concatenate(([0], np.cumsum(kept[data.behavior])))
+        return np.diff(before[data.offsets]) > 0
+
+    def _excluded(self, data: SequenceData) -> Pairs | None:
+        """Users and items that they have seen."""
+        if self.request.seen is None:
+            return None
+        counts = self.request.seen[data.behavior] & (data.item >= self.first_item)
+        owner = np.repeat(np.arange(data.num_sequences), data.lengths)
+        return owner[counts], data.item[counts].astype(np.int64) - self.first_item
+
+    def _rows(
+        self, users: pa.Table, items: Int64Array, scores: np.ndarray, by_model: BoolArray
+    ) -> pa.RecordBatch:
+        there = items != NONE
+        row, place = np.nonzero(there)
+        ranks, owner = pa.array(items[there]), pa.array(row)
+        columns = {name: users[name].combine_chunks().take(owner) for name in users.column_names}
+        columns["rank"] = pa.array(place + 1, pa.int32())
+        if self.ids.separate_items:
+            columns["item_domain"] = self.ids.items["domain"].combine_chunks().take(ranks)
+        columns["item"] = self.ids.items["id"].combine_chunks().take(ranks)
+        columns["score"] = pa.array(scores[there], pa.float32())
+        columns["answer"] = self.answers.take(pa.array((~by_model[row]).astype(np.int64)))
+        return pa.RecordBatch.from_pydict(columns | self.request.columns.of(ranks))
+
+
+def _of_rows(excluded: Pairs | None, rows: Int64Array, count: int) -> Pairs | None:
+    """The pairs of some rows, which are numbered anew."""
+    if excluded is None:
+        return None
+    number = np.full(count, -1, np.int64)
+    number[rows] = np.arange(len(rows))
+    here = number[excluded[0]] >= 0
+    return number[excluded[0][here]], excluded[1][here]

@@ -1,0 +1,252 @@
+"""Histories in a table, with the ids of the log, become sequences of the data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from behavior.arrow.times import parse_times, time_problem
+from behavior.arrow.values import shown
+from behavior.config import nearest
+from behavior.errors import UserError
+from behavior.shards.folder import ShardFolder
+from models.data.catalog import MISSING
+from models.data.columns import Columns
+from models.data.decode import SequenceDecoder
+from models.data.sequences import Int64Array, SequenceData
+from models.serving.recommend.ids import A_SECOND, Ids, time_span
+
+_MADE_APART = ("item", "behavior", "timestamp", "domain")
+USER = "user"
+_YEAR = 31_556_952
+
+
+@dataclass(frozen=True)
+class Asking:
+    """Some users and their whole histories, which may be empty."""
+
+    data: SequenceData
+    users: pa.Table
+    """`user`, as in the log; of users in the data set with separate ids `user_domain`, too."""
+    at: Int64Array | None = None
+    """[users] time of asking of each, in seconds; -1 where the question's is meant."""
+    unsorted: int = 0
+    """Users whose events were not in order of time."""
+    unknown_items: int = 0
+    """Events with an item that the data set does not know."""
+
+
+class HistoryTable:
+    """Reads tables of histories: rows of one event each, or rows of a user with lists.
+
+    Args:
+        shards: the data set.
+        columns: that the model reads.
+        ids: of the data set.
+        where: what messages name.
+    """
+
+    def __init__(self, shards: ShardFolder, columns: Columns, ids: Ids, where: str = "histories") -> None:
+        self.shards, self.ids, self.where = shards, ids, where
+        self.decoder = SequenceDecoder(shards, columns)
+        manifest = shards.manifest
+        self.has_time = manifest.timestamp_unit != "none"
+        self.unit = (manifest.spec.get("timestamp_unit") or manifest.timestamp_unit) if self.has_time else "s"
+        reads_domain = any(column.name == "domain" for column in self.decoder.stored)
+        self.wants_domain = bool(manifest.domains) and (ids.separate_items or reads_domain)
+        self.span = time_span(shards) if self.has_time else None
+        self.told: frozenset[str] = frozenset()
+        """Columns of events that the model reads and the tables lacked: all are missing."""
+
+    def read(self, batches: Iterable[pa.RecordBatch]) -> Iterator[Asking]:
+        """The users of a table, in order of their first rows.
+
+        Rows with lists are taken batch by batch. Single events may stand in any order: they are all held, in
+        a compact form, until the last one is there.
+
+        Raises:
+            UserError: a column is missing, or a value cannot be read; says which, where.
+        """
+        rows: list[pa.Table] = []
+        some = False
+        for batch in batches:
+            table = pa.Table.from_batches([batch])
+            self._check_columns(table.column_names)
+            some |= table.num_rows > 0
+            kind = table.schema.field("item").type
+            if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+                yield from self._of_lists(table)
+            else:
+                rows.append(self._encoded(table, table["user"].combine_chunks(), self._flat(table)))
+        if not some:
+            raise UserError("there are no histories", where=self.where, fix="name a file that has rows")
+        if rows:
+            yield self._of_events(pa.concat_tables(rows, promote_options="default"))
+
+    def _check_columns(self, names: list[str]) -> None:
+        needed = [USER, "item"]
+        needed += ["timestamp"] if self.has_time else []
+        needed += ["behavior"] if len(self.shards.manifest.behaviors) > 1 else []
+        needed += ["domain"] if self.wants_domain else []
+        for name in needed:
+            if name not in names:
+                close = nearest(name, names)
+                hint = f"did you mean '{close}'? " if close else ""
+                raise UserError(
+                    f"there is no column '{name}', only {', '.join(names) or 'none at all'}",
+                    where=self.where,
+                    fix=f"{hint}histories have the columns {', '.join(needed)}",
+                )
+
+    def _flat(self, table: pa.Table) -> dict[str, pa.Array]:
+        names = ("item", "behavior", "timestamp", "domain", "at")
+        return {name: table[name].combine_chunks() for name in names if name in table.column_names}
+
+    def _of_lists(self, table: pa.Table) -> Iterator[Asking]:
+        lengths = pc.fill_null(pc.list_value_length(table["item"]), 0).to_numpy()
+        owner = pa.array(np.repeat(np.arange(table.num_rows), lengths))
+        flat = {}
+        for name, values in self._flat(table).items():
+            if name == "at":
+                continue
+            kind = values.type
+            if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+                raise UserError(
+                    f"'item' has lists and '{name}' has not", where=self.where, fix="one an event"
+                )
+            own = pc.fill_null(pc.list_value_length(values), 0).to_numpy(zero_copy_only=False)
+            for row in np.flatnonzero(own != lengths)[:1]:
+                what = f"{int(lengths[row])} items and {int(own[row])} of '{name}'"
+                raise UserError(
+                    f"user {shown(table['user'].combine_chunks(), int(row))} has {what}",
+                    where=f"{self.where}, row {int(row) + 1}",
+                    fix="one an event",
+                )
+            flat[name] = pc.list_flatten(values)
+        events = self._encoded(table, owner, flat)
+        at = None
+        if "at" in table.column_names:
+            at = self._seconds(table["at"].combine_chunks(), "at", missing=-1)
+        users = pa.table({USER: table["user"]})
+        yield self._asking(events, users, np.concatenate(([0], np.cumsum(lengths))).astype(np.int64), at)
+
+    def _of_events(self, rows: pa.Table) -> Asking:
+        coded = rows["owner"].combine_chunks().dictionary_encode()
+        codes = coded.indices.to_numpy(zero_copy_only=False)
+        order = np.argsort(codes, kind="stable")
+        there = rows["item"].to_numpy()[order] != 0
+        count = len(coded.dictionary)
+        lengths = np.bincount(codes[order][there], minlength=count)
+        at = None
+        if "at" in rows.column_names:
+            at = np.full(count, -1, np.int64)
+            given = rows["at"].to_numpy()
+            at[codes[given >= 0]] = given[given >= 0]
+        events = rows.drop_columns(["owner"]).take(pa.array(order[there]))
+        return self._asking(
+            events,
+            pa.table({USER: coded.dictionary}),
+            np.concatenate(([0], np.cumsum(lengths))).astype(np.int64),
+            at,
+        )
+
+    def _encoded(self, table: pa.Table, owner: pa.Array, flat: dict[str, pa.Array]) -> pa.Table:
+        """owner, item (0: a row without an event), behavior, timestamp in seconds, and what else there is."""
+        if owner.null_count:
+            raise UserError("a row has no user", where=self.where, fix="give every row a user")
+        item = flat["item"]
+        there = ~_is_missing(item)
+        pick = pa.array(there)
+        size = len(item)
+        found = {"owner": owner, "item": np.zeros(size, np.int32), "behavior": np.ones(size, np.int8)}
+        found["timestamp"] = np.zeros(size, np.int64)
+        domains = None
+        if self.wants_domain:
+            found["domain"] = np.zeros(size, np.int8)
+            domains = found["domain"][there] = self.ids.numbers(
+                flat["domain"].filter(pick), "domain", self.where
+            )
+        found["item"][there] = self.ids.item_indices(item.filter(pick), domains, self.where)
+        if "behavior" in flat:
+            found["behavior"][there] = self.ids.numbers(flat["behavior"].filter(pick), "behavior", self.where)
+        if self.has_time:
+            found["timestamp"][there] = self._seconds(flat["timestamp"].filter(pick), "timestamp")
+        if "at" in flat:
+            found["at"] = self._seconds(flat["at"], "at", missing=-1)
+        return pa.table(found)
+
+    def _seconds(self, array: pa.Array, name: str, missing: int | None = None) -> Int64Array:
+        ticks, good = parse_times(array, self.unit)
+        values = pc.fill_null(ticks, -1).to_numpy(zero_copy_only=False)
+        empty = _is_missing(array) if missing is not None else np.zeros(len(array), bool)
+        for row in np.flatnonzero(~good & ~empty)[:1]:
+            problem = time_problem(ticks[int(row)].as_py(), self.unit)
+            raise UserError(
+                f"{name} {shown(array, int(row))} {problem}",
+                where=f"{self.where}, row {int(row) + 1}",
+                fix=f"times are in the unit of the data set's spec: {self.unit}",
+            )
+        stored = self.shards.manifest.timestamp_unit
+        self._check_year(values[good], A_SECOND.get(stored, 1), name)
+        return np.where(empty, -1 if missing is None else missing, values // A_SECOND.get(stored, 1))
+
+    def _check_year(self, ticks: Int64Array, a_second: int, name: str) -> None:
+        """Times of a coarser unit than the spec's all seem to be in 1970."""
+        if self.span is None or self.span[0] < 2 * _YEAR or not len(ticks):
+            return
+        if ticks.max() < _YEAR * a_second:
+            raise UserError(
+                f"'{name}' has times of 1970 alone, and the log begins in "
+                f"{1970 + self.span[0] // _YEAR}: are they in another unit?",
+                where=self.where,
+                fix=f"times are in the unit of the data set's spec: {self.unit}",
+            )
+
+    def _asking(
+        self, events: pa.Table, users: pa.Table, offsets: Int64Array, at: Int64Array | None
+    ) -> Asking:
+        columns = {name: events[name].to_numpy() for name in events.column_names if name in _MADE_APART}
+        owner, time = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets)), columns["timestamp"]
+        falls = (time[1:] < time[:-1]) & (owner[1:] == owner[:-1])
+        unsorted = len(np.unique(owner[1:][falls]))
+        if unsorted:
+            order = np.lexsort((time, owner))
+            columns = {name: values[order] for name, values in columns.items()}
+        for column in self.decoder.stored:
+            if column.name not in columns:
+                columns[column.name] = self._missing(column.name, len(time)).astype(column.dtype)
+        ends, about = np.diff(offsets), self.decoder.about
+        data = SequenceData(
+            events=columns,
+            offsets=offsets,
+            train_end=ends,
+            valid_end=ends,
+            row=np.full(len(ends), -1, np.int64),
+            about=about,
+            columns=self.decoder.columns,
+        )
+        return Asking(data, users, at, unsorted, int((columns["item"] < about.first_item).sum()))
+
+    def _missing(self, name: str, size: int) -> np.ndarray:
+        kinds = {entry.name: entry.kind for entry in self.shards.manifest.event_features}
+        if name not in kinds and name != "value":
+            raise UserError(
+                f"the model reads '{name}' of every event, which histories do not have",
+                where=self.where,
+                fix="recommend for users of the data set instead: --users",
+            )
+        self.told |= {name}
+        return np.full(size, MISSING if kinds.get(name) == "categorical" else float("nan"))
+
+
+def _is_missing(array: pa.Array) -> np.ndarray:
+    """[values] whether a value is null, or text that is empty."""
+    missing = array.is_null().to_numpy(zero_copy_only=False)
+    if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
+        empty = pc.fill_null(pc.equal(pc.binary_length(array), 0), False)
+        missing = missing | empty.to_numpy(zero_copy_only=False)
+    return missing

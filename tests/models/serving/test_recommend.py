@@ -1,0 +1,332 @@
+"""Recommendations against a plain loop over all items, and against evaluation."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from behavior.errors import UserError
+from behavior.shards.folder import open_shards
+from models import load_model
+from models.evaluate_run import evaluate
+from models.serving.load import TrainedModel
+from models.serving.score import History
+from tests.models.serving.recommend_world import BEHAVIORS, events, genres_of, prepare, run_on
+
+RICH = (
+    "loss.history=learned",
+    "loss.jumps=learned",
+    "loss.trends=learned",
+    "embedding.behaviors=add",
+    "embedding.query_behavior=add",
+    "model.input_behaviors=all",
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepare(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module")
+def rich(data: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
+    """With history, jump and trend logits, told time and behavior."""
+    return load_model(run_on(data, tmp_path_factory.mktemp("rich") / "run", RICH), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def plain(data: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
+    settings = ("model.kind=sasrec", "model.time=unknown", "model.input_behaviors=target")
+    return load_model(run_on(data, tmp_path_factory.mktemp("plain") / "run", settings), device="cpu")
+
+
+def log_of() -> dict[str, list[tuple[str, str, int]]]:
+    """user -> item, behavior, time, in the order of time and of the log."""
+    found: dict[str, list[tuple[str, str, int]]] = defaultdict(list)
+    for user, *event in events():
+        found[user].append(tuple(event))  # type: ignore[arg-type]
+    return {user: sorted(own, key=lambda event: event[2]) for user, own in found.items()}
+
+
+def rows_by_user(table: pa.Table) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in table.to_pylist():
+        found[row["user"]].append(row)
+    return dict(found)
+
+
+def asked_by_hand(
+    model: TrainedModel, own: list[tuple[str, str, int]], at: int, behavior: str
+) -> list[float]:
+    """Scores of all items by the public way for single histories."""
+    index = {one: place for place, one in enumerate(model.item_ids.to_pylist())}
+    first = model.about.first_item
+    items = [index[item] + first if item in index else unknown(item) for item, _, _ in own]
+    history = History(
+        items,
+        [BEHAVIORS.index(name) + 1 for _, name, _ in own],
+        [time for *_, time in own],
+        next_timestamp=at,
+    )
+    return model.score([history], behavior=behavior)[0].double().tolist()
+
+
+def unknown(item: str) -> int:
+    """FNV-1a and the finalizer of MurmurHash3 (docs/shards.md), of two ids of unknown items."""
+    value, whole = 0xCBF29CE484222325, 2**64 - 1
+    for byte in item.encode():
+        value = (value ^ byte) * 0x100000001B3 & whole
+    for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
+        value = (value ^ value >> 33) * factor & whole
+    return 1 + (value ^ value >> 33) % 2
+
+
+@pytest.mark.parametrize("exclude", [False, True])
+def test_top_is_that_of_a_loop_over_all_items(rich: TrainedModel, data: Path, exclude: bool) -> None:
+    """History, jump and trend logits on; the whole history, time and behavior told; seen items by hand."""
+    at, ids = 1_000_400_000, rich.item_ids.to_pylist()
+    found = rows_by_user(rich.recommend(k=7, at=at, behavior="view", exclude_seen=exclude).table())
+    logs = log_of()
+    assert set(found) == set(logs)
+    for user, own in logs.items():
+        scores = asked_by_hand(rich, own, at, "view")
+        seen = {item for item, behavior, _ in own if behavior == "buy"} if exclude else set()
+        order = sorted(
+            (place for place, item in enumerate(ids) if item not in seen), key=lambda place: -scores[place]
+        )
+        rows = found[user]
+        assert [row["rank"] for row in rows] == list(range(1, 8))
+        np.testing.assert_allclose([row["score"] for row in rows], [scores[p] for p in order[:7]], rtol=1e-5)
+        own_scores = [scores[ids.index(row["item"])] for row in rows]
+        np.testing.assert_allclose([row["score"] for row in rows], own_scores, rtol=1e-5)
+        assert len({row["item"] for row in rows}) == 7
+        assert {row["answer"] for row in rows} == {"model"}
+
+
+@pytest.mark.parametrize("of", ["rich", "plain"])
+def test_ndcg_of_recommendations_is_that_of_evaluation(of: str, request: pytest.FixtureRequest) -> None:
+    """Histories before the test target, as a table, asked at the time of the target."""
+    model: TrainedModel = request.getfixturevalue(of)
+    logs, rows, targets = log_of(), [], {}
+    for table in open_shards(model.shards.folder).iter_sequences():
+        for row in table.to_pylist():
+            own, begin = logs[row["user"]], row["valid_end"]
+            stop = next((place for place in range(begin, len(own)) if own[place][1] == "buy"), None)
+            if not stop:
+                continue
+            targets[row["user"]] = own[stop][0]
+            for item, name, time in own[:stop]:
+                event = {"user": row["user"], "item": item, "behavior": name, "timestamp": time}
+                rows.append(event | {"at": own[stop][2]})
+    report = evaluate(model, "test", cutoffs=[10], exclude_seen=False, bootstrap=0)
+    assert report["users"] == len(targets)
+    found = rows_by_user(model.recommend(histories=rows, k=10, exclude_seen=False).table())
+    gains = []
+    for user, target in targets.items():
+        ranked = [row["item"] for row in found[user] if row["answer"] == "model"]
+        gains.append(1 / math.log2(ranked.index(target) + 2) if target in ranked else 0.0)
+    assert sum(gains) / len(gains) == pytest.approx(report["ndcg@10"], abs=1e-9)
+
+
+def test_users_of_the_data_set_in_batches(rich: TrainedModel) -> None:
+    """The same in batches of any size, and of some users alone."""
+    whole = rich.recommend(k=3, at=1_000_400_000).table()
+    few = rich.config.evaluation.model_copy(update={"batch_size": 7})
+    by_few = replace(rich, config=rich.config.model_copy(update={"evaluation": few}))
+    parts = by_few.recommend(k=3, at=1_000_400_000)
+    some = by_few.recommend(["u3", "u11"], k=3, at=1_000_400_000).table()
+    again = parts.table()
+    assert again["item"].to_pylist() == whole["item"].to_pylist()
+    assert parts.told.users == parts.expected == 40
+    expected = [row for row in whole.to_pylist() if row["user"] in ("u3", "u11")]
+    assert [row["item"] for row in some.to_pylist()] == [row["item"] for row in expected]
+    with pytest.raises(UserError, match="gone through"):
+        parts.table()
+    with pytest.raises(UserError, match="2 of 3 users are not in the data set: 'u77', 'x'"):
+        rich.recommend(["u77", "u1", "x"])
+
+
+def test_candidates_features_and_exclusions(rich: TrainedModel) -> None:
+    at = 1_000_400_000
+    items = lambda **wanted: {  # noqa: E731
+        row["item"]
+        for row in rich.recommend(k=len(rich.item_ids), at=at, exclude_seen=False, **wanted)
+        .table()
+        .to_pylist()
+    }
+    known = set(rich.item_ids.to_pylist())
+    having = {item for item in known if "Western" in genres_of(int(item[1:]))}
+    assert items() == known
+    assert items(where=["genres=Western"]) == having
+    assert items(where=["genres=Western", "main=Western"]) == {i for i in known if int(i[1:]) % 3 == 2}
+    assert items(candidates=["i1", "i2", "nobody"]) == {"i1", "i2"} & known
+    assert items(exclude=["i1", "nobody"]) == known - {"i1"}
+
+
+def test_seen_by_behaviors(rich: TrainedModel, data: Path) -> None:
+    found = rows_by_user(rich.recommend(k=20, at=1_000_400_000, exclude_seen=["view"]).table())
+    for user, own in log_of().items():
+        assert not {row["item"] for row in found[user]} & {item for item, name, _ in own if name == "view"}
+    told = rich.recommend(k=20, at=1_000_400_000)
+    assert any("seen items" in note and "target events repeat" in note for note in told.notes)
+
+
+def test_without_a_history_what_is_popular(plain: TrainedModel) -> None:
+    """No event, or none that is an input; in the order of counts, ties by item order."""
+    items = plain.shards.items()
+    counts = items["train_count"].to_pylist()
+    order = sorted(range(len(counts)), key=lambda place: (-counts[place], place))
+    popular = [plain.item_ids[place].as_py() for place in order]
+    bought, seen = popular[0], popular[1]
+    rows = [
+        {"user": "new", "item": [], "behavior": [], "timestamp": []},
+        {"user": "looks", "item": [seen], "behavior": ["view"], "timestamp": [1_000_000_000]},
+        {"user": "buys", "item": [bought], "behavior": ["buy"], "timestamp": [1_000_000_000]},
+    ]
+    stream = plain.recommend(histories=pa.Table.from_pylist(rows), k=4, exclude_seen=["view", "buy"])
+    found = rows_by_user(stream.table())
+    assert [row["item"] for row in found["new"]] == popular[:4]
+    assert [row["item"] for row in found["looks"]] == [item for item in popular if item != seen][:4]
+    assert found["new"][0]["score"] == counts[order[0]]
+    answers = {user: {row["answer"] for row in own} for user, own in found.items()}
+    assert answers == {"new": {"popularity"}, "looks": {"popularity"}, "buys": {"model"}}
+    assert stream.told.by_popularity == 2
+
+
+def test_histories_in_any_form(rich: TrainedModel, data: Path) -> None:
+    """Single events in any order, or lists: the same as the users of the data set have."""
+    logs = log_of()
+    lists = [
+        {
+            "user": user,
+            "item": [event[0] for event in own],
+            "behavior": [event[1] for event in own],
+            "timestamp": [event[2] for event in own],
+        }
+        for user, own in logs.items()
+    ]
+    single = [
+        {"user": user, "item": item, "behavior": behavior, "timestamp": time}
+        for user, item, behavior, time in events()
+    ]
+    wanted = {"k": 5, "at": 1_000_400_000, "exclude_seen": True}
+    expected = rows_by_user(rich.recommend(**wanted).table())
+    of_lists = rich.recommend(histories=pa.Table.from_pylist(lists), **wanted)
+    assert rows_by_user(of_lists.table()) == expected
+    table = pa.Table.from_pylist(single)
+    for one in (table, table.to_batches(max_chunksize=13), single):
+        assert rows_by_user(rich.recommend(histories=one, **wanted).table()) == expected
+    turned = [{**row, **{n: row[n][::-1] for n in ("item", "behavior", "timestamp")}} for row in lists]
+    backward = rich.recommend(histories=pa.Table.from_pylist(turned), **wanted)
+    backward.table()
+    assert backward.told.unsorted == sum(len({time for *_, time in own}) > 1 for own in logs.values())
+    counts = rich.recommend(histories=[{**single[0], "item": "nobody"}], **wanted)
+    counts.table()
+    assert counts.told.unknown_items == 1
+
+
+def test_the_time_of_asking(rich: TrainedModel, plain: TrainedModel) -> None:
+    """Now, and what that means for a log of 2001; never before the last event."""
+    now = rich.recommend(k=1)
+    assert any("(now)" in note for note in now.notes)
+    assert any("days after the last event" in note for note in now.notes)
+    early, latest = rich.recommend(k=3, at="1990-01-01"), rich.recommend(k=3, at=0)
+    assert early.table() == latest.table()
+    assert early.told.asked_later == 40
+    assert not any("last event of the data set" in note for note in early.notes)
+    with pytest.raises(UserError, match="not told when it is asked"):
+        plain.recommend(at="2001-01-01")
+    with pytest.raises(UserError, match="'soon' is no time"):
+        rich.recommend(at="soon")
+
+
+def test_columns_of_items(rich: TrainedModel) -> None:
+    titles = pa.table({"item": ["i1", "i0"], "title": ["One", "Zero"]})
+    table = rich.recommend(
+        k=len(rich.item_ids), at=0, columns=["title", "genres", "main", "price", "count"], items=titles
+    ).table()
+    for row in table.to_pylist()[:60]:
+        number = int(row["item"][1:])
+        assert row["title"] == {"i1": "One", "i0": "Zero"}.get(row["item"])
+        assert sorted(row["genres"]) == genres_of(number)
+        assert row["main"] == genres_of(number)[0] or row["main"] in genres_of(number)
+        assert row["price"] == pytest.approx(number + 0.5, rel=1e-4)
+        assert row["count"] > 0
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"k": 0}, "0 items a user are asked for"),
+    ({"k": 31}, "31 items a user are asked for, and the data set has"),
+    ({"behavior": "byu"}, "no behavior 'byu'"),
+    ({"domain": "books"}, "one domain only"),
+    ({"candidates": ["nobody"]}, "none of the candidates"),
+    ({"where": ["genre=Drama"]}, "items of the data set have no 'genre'"),
+    ({"where": ["genres=Horror"]}, "no item has the genres 'Horror'"),
+    ({"where": ["price=1.5"]}, "cannot be chosen by 'price'"),
+    ({"where": ["genres"]}, "is no condition"),
+    ({"where": ["main=Drama"], "exclude": [f"i{n}" for n in range(30)]}, "no item is left"),
+    ({"columns": ["title"]}, "items of the data set have no 'title'"),
+    ({"exclude_seen": ["cart"]}, "no behavior 'cart'"),
+    ({"users": ["u1"], "histories": []}, "name one of them"),
+]
+
+
+@pytest.mark.parametrize(("wanted", "message"), BAD)
+def test_what_cannot_be_asked(rich: TrainedModel, wanted: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        rich.recommend(**wanted)
+    assert message in str(caught.value) or message in (caught.value.fix or "")
+
+
+def event(**changes: Any) -> dict[str, Any]:
+    return {"user": "a", "item": "i1", "behavior": "buy", "timestamp": 1_000_000_000} | changes
+
+
+def without(name: str) -> dict[str, Any]:
+    return {key: value for key, value in event().items() if key != name}
+
+
+BAD_HISTORIES: list[tuple[list[dict[str, Any]], str]] = [
+    ([], "there are no histories"),
+    ([without("user")], "there is no column 'user'"),
+    ([without("behavior")], "there is no column 'behavior'"),
+    ([without("timestamp")], "there is no column 'timestamp'"),
+    ([event(), event(behavior="byu")], "behavior 'byu' is not in the data set"),
+    ([event(timestamp="soon")], "timestamp 'soon' is not a whole number"),
+    ([event(timestamp=1_000_000_000_000)], "is timestamp_unit right?"),
+    ([event(timestamp=1_000_000)], "1970"),
+    ([event(user=None)], "a row has no user"),
+    (
+        [{"user": "a", "item": ["i1", "i2"], "behavior": ["buy"], "timestamp": [1_000_000_000] * 2}],
+        "2 items and 1 of 'behavior'",
+    ),
+]
+
+
+@pytest.mark.parametrize(("rows", "message"), BAD_HISTORIES)
+def test_what_is_no_history(rich: TrainedModel, rows: list[dict[str, Any]], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        rich.recommend(histories=rows, at=1_000_400_000).table()
+    assert message in str(caught.value)
+
+
+def test_a_model_that_is_not_told(plain: TrainedModel) -> None:
+    with pytest.raises(UserError, match="not told which behavior is wanted"):
+        plain.recommend(behavior="view")
+
+
+def test_the_scores_wait_for_nothing_but_the_question(rich: TrainedModel) -> None:
+    """What is asked about changes the answer; the target's own item never does."""
+    view, buy = (rich.recommend(k=9, at=1_000_400_000, behavior=name).table() for name in BEHAVIORS)
+    assert view["score"].to_pylist() != buy["score"].to_pylist()
+    later = rich.recommend(k=9, at=1_000_900_000, behavior="buy").table()
+    assert later["score"].to_pylist() != buy["score"].to_pylist()
+    assert torch.isfinite(torch.tensor(view["score"].to_pylist())).all()
