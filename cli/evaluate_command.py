@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from typer.core import TyperCommand
@@ -25,8 +27,6 @@ def with_names(args: list[str]) -> list[str]:
     >>> with_names(["runs/a", "--baselines", "markov,open"])
     ['runs/a', '--baselines=markov,open']
     """
-    from models.evaluation.floors.names import FLOORS
-
     words: list[str] = []
     rest = list(args)
     while rest:
@@ -34,10 +34,20 @@ def with_names(args: list[str]) -> list[str]:
         if word == "--":
             return [*words, word, *rest]
         if word == "--baselines":
-            named = bool(rest) and all(name in FLOORS for name in rest[0].split(","))
-            word = f"--baselines={rest.pop(0) if named else ALL}"
+            word = f"--baselines={rest.pop(0) if rest and _are_names(rest[0]) else ALL}"
         words.append(word)
     return words
+
+
+def _are_names(word: str) -> bool:
+    """Whether a word names baselines, rightly or nearly, and is no folder: a wrong name is to be told as
+    one."""
+    from models.evaluation.floors.names import FLOORS
+
+    names = word.split(",")
+    if all(name in FLOORS for name in names):
+        return True
+    return not Path(word).exists() and any(get_close_matches(name.strip(), FLOORS) for name in names)
 
 
 def names_of(baselines: list[str] | None) -> bool | list[str]:

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from behavior.config import Config
 from models.backbones.config import BackboneConfig
+from models.data.config import DataConfig
 from models.data.loading.config import LoaderConfig
 from models.evaluation.config import EvaluationConfig
 from models.inputs.config import EmbeddingConfig
@@ -54,6 +55,9 @@ class TaskSettings(Protocol):
 
     @property
     def loss(self) -> LossConfig: ...
+
+    @property
+    def data(self) -> DataConfig: ...
 
     @property
     def loader(self) -> LoaderConfig: ...

@@ -8,7 +8,10 @@ from torch import nn
 from behavior.shards.folder import ShardFolder
 from models.backbones import build_backbone, check_time_bias
 from models.data.catalog import ItemCatalog
-from models.data.loading import ShardSource
+from models.data.columns import Columns
+from models.data.declared import CORE, event_column
+from models.data.loading import SequenceSource, ShardSource
+from models.data.loading.domain import DomainSource, domain_number
 from models.data.loading.inputs import inputs_of
 from models.data.loading.part import count_items, part_of
 from models.data.side import Domains, SideInformation
@@ -17,19 +20,36 @@ from models.inputs.embedding import NO_SIDE, InputEmbedding
 from models.tasks.config import TaskSettings
 
 
+def trained_events(settings: TaskSettings, shards: ShardFolder) -> SequenceSource:
+    """The sequences whose training parts are what a training sees: of its domain, part and input behaviors.
+
+    Nothing of it stays in memory.
+
+    Raises:
+        UserError: the data set lacks the domain, or a behavior.
+    """
+    domain = settings.data.domain
+    if domain is None:
+        source: SequenceSource = ShardSource(shards, cache_bytes=0)
+    else:
+        number = domain_number(shards, domain)
+        columns = Columns.merged(CORE, (event_column(shards, "domain"),))
+        source = DomainSource(ShardSource(shards, columns=columns, cache_bytes=0), number, CORE)
+    return inputs_of(part_of(source, settings.loader.part), settings.model.input_behaviors)
+
+
 def read_catalog(settings: TaskSettings, shards: ShardFolder) -> ItemCatalog:
-    """The items of a data set, counted in the events that are trained on (`loader.part`, input behaviors).
+    """The items of a data set, counted in the events that are trained on (`trained_events`).
 
     Goes through all sequences where these are not all of the training part.
 
     Raises:
-        UserError: see `ItemCatalog.from_shards`.
+        UserError: see `ItemCatalog.from_shards` and `trained_events`.
     """
-    part = settings.loader.part
-    if part == "train" and settings.model.input_behaviors == "all":
+    every = settings.model.input_behaviors == "all" and settings.data.domain is None
+    if settings.loader.part == "train" and every:
         return ItemCatalog.from_shards(shards)
-    source = part_of(ShardSource(shards, cache_bytes=0), part)
-    counts = count_items(inputs_of(source, settings.model.input_behaviors))
+    counts = count_items(trained_events(settings, shards))
     return ItemCatalog.from_shards(shards, torch.from_numpy(counts))
 
 

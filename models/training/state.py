@@ -58,6 +58,9 @@ FREE_SETTINGS = {
     "loader.cache_mib",
 }
 
+# What validation chose for a refit: none of it may change on the way.
+_CHOSEN = {"train.epochs", "train.stop_after_epochs"}
+
 _PROCESS = "process-"
 
 
@@ -146,7 +149,9 @@ class Learned:
         # Settings that came later have their defaults, which is how the run was trained.
         config = parse_config(RunConfig, checkpoint.config, where=str(path)).model_dump(mode="json")
         saved = replace(checkpoint, config=config)
-        check_same(saved, self._settings(), self.dataset, FREE_SETTINGS, path)
+        is_refit = self.config.loader.part != "train" and config["train"]["stop_after_epochs"] is not None
+        free = FREE_SETTINGS - _CHOSEN if is_refit else FREE_SETTINGS
+        check_same(saved, self._settings(), self.dataset, free, path)
         state = _state(saved, path)
         check_weights(self.model, saved.model, path, self._whole_states.rows)
         optimizer = self._optimizer_state(saved, path, has_steps=state.step > 0)

@@ -34,9 +34,10 @@ def test_some_floors_by_name(lrm: Lrm, run: Path) -> None:
     for words in (["--baselines", "markov,recency"], ["--baselines=markov", "--baselines", "recency"]):
         record = json.loads(lrm("evaluate", run, *words, "--json").out)
         assert list(record["baselines"]) == ["markov", "recency"]
-    wrong = lrm("evaluate", run, "--baselines=markof")
-    assert wrong.code == 1
-    assert "did you mean 'markov'" in wrong.err
+    for words in (["--baselines=markof"], ["--baselines", "markof"], ["--baselines", "recency,markof"]):
+        wrong = lrm("evaluate", run, *words)
+        assert wrong.code == 1
+        assert "did you mean 'markov'" in wrong.err
     assert with_names(["--baselines", "runs/x", "--", "--baselines"]) == [
         "--baselines=all",
         "runs/x",

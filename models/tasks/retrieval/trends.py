@@ -8,13 +8,12 @@ from behavior.errors import UserError
 from behavior.shards.folder import ShardFolder
 from behavior.trends import TrendTable, count_trends
 from models.data.about import About
-from models.data.loading import SequenceSource, ShardSource
-from models.data.loading.inputs import inputs_of
-from models.data.loading.part import part_of
+from models.data.loading import SequenceSource
 from models.history.trends.logits import TrendLogits
 from models.losses.config import LossConfig
 from models.losses.level import candidates_level
 from models.tasks.config import TaskSettings
+from models.tasks.parts import trained_events
 
 _HOUR = 3600.0
 
@@ -50,10 +49,8 @@ def trend_logits(
             where=f"loss.trends = {loss.trends}, train.item_table = sharded",
             fix="--set train.item_table=replicated, or --set loss.trends=none",
         )
-    source = part_of(ShardSource(shards, cache_bytes=0), settings.loader.part)
-    source = inputs_of(source, settings.model.input_behaviors)
     return TrendLogits(
-        count_source(source, loss),
+        count_source(trained_events(settings, shards), loss),
         width=settings.model.dim,
         num_behaviors=about.num_behaviors,
         first_item=about.first_item,

@@ -21,6 +21,8 @@ from models.evaluation.config import EvaluationConfig
 from models.evaluation.ranking import rank_split
 from models.evaluation.scores import RowScores, Scores
 from models.evaluation.targets import Targets, find_targets
+from models.tasks.parts import read_catalog, trained_events
+from models.tasks.retrieval.trends import count_source
 from models.training import train
 from tests.models.evaluation.domain_world import ITEMS, Log, make_log
 from tests.models.shards import USERS, WORLD, write_shards
@@ -158,6 +160,29 @@ def test_a_model_of_one_domain_competes_in_it_alone(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no domain 'bookz'") as caught:
         sequences_of(shards, config, CORE)
     assert "books" in (caught.value.fix or "")
+
+
+@pytest.mark.parametrize("part", ["train", "train+valid"])
+@pytest.mark.parametrize("inputs", ["all", "target"])
+def test_what_is_counted_for_a_model_of_one_domain_is_of_it_alone(
+    tmp_path: Path, part: str, inputs: str
+) -> None:
+    """Items of both domains are as popular as they are here; so they are in trends."""
+    log = make_log()
+    shards = open_shards(log.write(tmp_path))
+    more = [f"loader.part={part}", f"model.input_behaviors={inputs}", "loss.trend_of=all"]
+    config = load_config("default", [*WITHIN, "data.domain=games", *more])
+    counts, events = np.zeros(ITEMS + 2, int), []
+    for user, domains in zip(log.users, log.domains, strict=True):
+        end = user.train_end if part == "train" else user.valid_end
+        rows = zip(user.item[:end], user.behavior, user.timestamp, domains, strict=False)
+        for item, behavior, time, domain in rows:
+            if domain == 2 and item >= 2 and (inputs == "all" or behavior == 2):
+                counts[item] += 1
+                events.append((item - 2, time))
+    assert read_catalog(config, shards).train_count.tolist() == counts.tolist()
+    table = count_source(trained_events(config, shards), config.loss)
+    assert sorted(zip(table.item.tolist(), table.time.tolist(), strict=True)) == sorted(events)
 
 
 @pytest.mark.parametrize("loss", ["sampled_softmax", "full_softmax"])

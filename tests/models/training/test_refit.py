@@ -10,6 +10,7 @@ import pytest
 
 from behavior.errors import UsageError, UserError
 from behavior.shards.folder import open_shards
+from models.config import load_config
 from models.data.loading import ShardSource
 from models.data.loading.part import PartSource, count_items
 from models.evaluate_run import evaluate
@@ -116,6 +117,15 @@ def test_a_refit_that_was_ended_goes_on(chosen: Path, tmp_path: Path) -> None:
     refit(chosen, tmp_path / "ended", resume=True)
     assert same_weights(weights(tmp_path / "ended"), weights(tmp_path / "whole"))
     assert open_run(tmp_path / "ended").refit() == chosen.absolute()
+
+
+def test_a_refit_goes_on_to_where_validation_chose(chosen: Path, tmp_path: Path) -> None:
+    refit(chosen, tmp_path / "run")
+    saved = open_run(tmp_path / "run")
+    for change in ("train.epochs=9", "train.stop_after_epochs=9"):
+        config = load_config(saved.path / "config.yaml", [change])
+        with pytest.raises(UserError, match=change.split("=")[0]):
+            train(config, saved.data, saved.path, resume=True)
 
 
 def test_a_seed_may_change_and_what_was_chosen_may_not(chosen: Path, tmp_path: Path) -> None:

@@ -222,6 +222,23 @@ def test_votes_of_the_last_events_are_those_of_the_formula() -> None:
         torch.testing.assert_close(dense[sequence], torch.tensor(by_hand).double(), rtol=1e-5, atol=1e-9)
 
 
+@pytest.mark.parametrize("length", [1, 2])
+def test_a_batch_of_fewer_events_than_may_vote(length: int) -> None:
+    rows, module = sequences(5), jumps()
+    module.count([as_data(rows)])
+    short = {name: values[:length] for name, values in rows[0].items()}
+
+    def votes_of(chosen: list[dict[str, list[int]]]) -> list[tuple[int, float]]:
+        batch = as_batch(chosen)
+        outputs = torch.ones(batch.num_events, 6).double()
+        votes = module.votes(outputs, batch, batch.item.numpy(), batch.sequences.lengths)
+        found = zip(votes.row, votes.item, votes.mass[votes.place].tolist(), strict=True)
+        return [(item, round(mass, 9)) for row, item, mass in found if row == 0]
+
+    assert length < LAST
+    assert votes_of([short]) == votes_of([short, *rows])
+
+
 def test_padded_batches_have_the_same_masses() -> None:
     rows, module = sequences(6), jumps()
     batch = as_batch(rows)
