@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 from models.attention import RelativeTime
 from models.inputs.tokens import Tokens
 from models.layers.attention_layer import AttentionLayer
-from models.layers.context import SequenceContext
+from models.layers.context import Past, SequenceContext
 from models.layers.feed_forward_layer import FeedForwardLayer
 from models.layers.norm import make_norm
 from models.layers.rope import RotaryEmbedding
@@ -58,9 +58,16 @@ class Backbone(nn.Module):
         self.rope = RotaryEmbedding(settings.query_dim, settings.max_tokens) if rotates else None
         self.recompute = settings.recompute
 
-    def forward(self, x: Tensor, tokens: Tokens) -> Tensor:
-        """[tokens, dim] -> [tokens, dim]; a token attends to what the mask of `tokens` lets it see."""
-        context = self._context(x, tokens)
+    def forward(self, x: Tensor, tokens: Tokens, past: Past | None = None) -> Tensor:
+        """[tokens, dim] -> [tokens, dim]; a token attends to what the mask of `tokens` lets it see.
+
+        Args:
+            x: token vectors.
+            tokens: what is known of them.
+            past: where all tokens but the last ones of each sequence are remembered; x and `tokens` are then
+                of these last ones alone.
+        """
+        context = self._context(x, tokens, past)
         for block in self.blocks:
             if self.recompute == "block" and torch.is_grad_enabled():
                 x = checkpoint(block, x, context, use_reentrant=False)
@@ -69,11 +76,21 @@ class Backbone(nn.Module):
         out: Tensor = self.norm(x)
         return out
 
-    def _context(self, x: Tensor, tokens: Tokens) -> SequenceContext:
+    @property
+    def attention_layers(self) -> list[AttentionLayer]:
+        """Those of all blocks, from the first on."""
+        return [module for module in self.modules() if isinstance(module, AttentionLayer)]
+
+    def _context(self, x: Tensor, tokens: Tokens, past: Past | None) -> SequenceContext:
+        sequences, timestamp, queries = tokens.sequences, tokens.timestamp, None
+        if past is not None:
+            sequences, timestamp, queries = past.sequences, past.timestamp, tokens.sequences
         return SequenceContext(
-            sequences=tokens.sequences,
-            relative_time=RelativeTime(tokens.query_time, tokens.timestamp, tokens.sequences),
+            sequences=sequences,
+            relative_time=RelativeTime(tokens.query_time, timestamp, sequences, queries),
             mask=tokens.mask if self.local is None else tokens.mask.within(*self.local),
             rotation=None if self.rope is None else self.rope(tokens.position, x.dtype),
             attributes=tokens.attributes,
+            queries=queries,
+            past=past,
         )

@@ -58,7 +58,8 @@ class AttentionLayer(nn.Module):
 
     def forward(self, x: Tensor, context: SequenceContext) -> Tensor:
         """[tokens, dim] -> [tokens, dim]."""
-        if self.settings.recompute == "pointwise" and torch.is_grad_enabled():
+        # What is remembered has no gradient.
+        if self.settings.recompute == "pointwise" and torch.is_grad_enabled() and context.past is None:
             return self._forward_keeping_little(x, context)
         entered, projected = self.project(x)
         gate, (value, query, key) = self.split([self.activate(part) for part in projected])
@@ -68,7 +69,10 @@ class AttentionLayer(nn.Module):
                 self.widen(part, more)
                 for part, more in zip((query, key), self.attributes(context), strict=True)
             )
-        attended = self.attend(query, key, self.shape(value), context)
+        value = self.shape(value)
+        if context.past is not None:
+            key, value = context.past.extend(self, key, value)
+        attended = self.attend(query, key, value, context)
         return self.residual.leave(x, entered, self.combine(attended, gate))
 
     def _forward_keeping_little(self, x: Tensor, context: SequenceContext) -> Tensor:
@@ -138,13 +142,14 @@ class AttentionLayer(nn.Module):
             context.sequences,
             activation=settings.activation,
             mask=context.mask,
-            bias=None if settings.channels else self.bias(context.relative_time),
+            bias=None if settings.channels else self.bias(context.relative_time, context.beyond),
             qk_scale=qk_scale,
             output_scale=output_scale,
+            queries=context.queries,
             kernel=settings.kernel,
         )
         if settings.channels:
-            attended = torch.cat([*self._bias_channels(value, context), attended], dim=-1)
+            attended = torch.cat([*self._bias_channels(query, value, context), attended], dim=-1)
         return attended.flatten(1)
 
     @torch.compiler.disable
@@ -176,19 +181,21 @@ class AttentionLayer(nn.Module):
         """The same of U before SiLU."""
         return self.combine(attended, None if gate is None else self.activate(gate), mask)
 
-    def _bias_channels(self, value: Tensor, context: SequenceContext) -> list[Tensor]:
+    def _bias_channels(self, query: Tensor, value: Tensor, context: SequenceContext) -> list[Tensor]:
         """FuXi's channels, [tokens, heads, value_dim] each: values weighted by one part of the bias alone."""
-        zeros = value.new_zeros(*value.shape[:2], 1)  # queries and keys: scores are the bias alone
+        keys = value.new_zeros(*value.shape[:2], 1)  # as queries: scores are the bias alone
+        queries = keys if context.queries is None else value.new_zeros(*query.shape[:2], 1)
         return [
             attention(
-                zeros,
-                zeros,
+                queries,
+                keys,
                 value,
                 context.sequences,
                 activation="identity",
                 mask=context.mask,
                 bias=part,
+                queries=context.queries,
                 kernel=self.settings.kernel,
             )
-            for part in self.bias.separate(context.relative_time)
+            for part in self.bias.separate(context.relative_time, context.beyond)
         ]

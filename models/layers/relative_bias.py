@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.attention import RelativeBias, RelativeTime, TimeDecay
@@ -69,18 +70,28 @@ class RelativeBiasTables(nn.Module):
         self.time = _table(heads, NUM_BUCKETS) if setting in ("both", "time") else None
         self.decay = LearnedDecay(heads or 1, decay) if setting == "decay" else None
 
-    def forward(self, relative_time: RelativeTime) -> RelativeBias | None:
-        """The bias of one batch, or None where there is none."""
+    def forward(self, relative_time: RelativeTime, beyond: int = 0) -> RelativeBias | None:
+        """The bias of one batch, or None where there is none.
+
+        Args:
+            relative_time: the times of the batch.
+            beyond: tokens by which a sequence may exceed the table of positions: candidates, whose places
+                are not their positions.
+        """
         times = relative_time if self.time is not None or self.decay is not None else None
         if self.position is None and times is None:
             return None
-        return RelativeBias(self.position, self.time, times, self.decay() if self.decay else None)
+        decay = self.decay() if self.decay else None
+        return RelativeBias(self._positions(beyond), self.time, times, decay)
 
-    def separate(self, relative_time: RelativeTime) -> list[RelativeBias]:
+    def _positions(self, beyond: int) -> Tensor | None:
+        return self.position if self.position is None or not beyond else F.pad(self.position, (0, beyond))
+
+    def separate(self, relative_time: RelativeTime, beyond: int = 0) -> list[RelativeBias]:
         """The same, position and time each by itself."""
         parts = []
         if self.position is not None:
-            parts.append(RelativeBias(position=self.position))
+            parts.append(RelativeBias(position=self._positions(beyond)))
         if self.time is not None:
             parts.append(RelativeBias(time=self.time, relative_time=relative_time))
         if self.decay is not None:

@@ -167,18 +167,38 @@ def model_scorer(model: RetrievalModel, config: ModelConfig) -> Scorer:
         batch = on_host.to(model.device, non_blocking=pin)
         with scoring(model):
             outputs = model.outputs(batch)
-            query = newest_queries(model.queries(outputs), batch)
-            mass = model.sparse_mass(outputs, batch, on_host.item, on_host.sequences.lengths)
-            trend = model.trend_mass(outputs, batch)
-            votes = model.vote_shares(outputs, batch, on_host.item, on_host.sequences.lengths)
-            if mass is not None or trend is not None or votes is not None:
-                query = query / model.temperature
-            scores = HeldScores(query, items, held, mass, trend)
-            if votes is None or model.jump_share is None:
-                return scores
-            return scores.mixed_with(votes, model.jump_share)
+            return newest_scores(model, outputs, batch, on_host.item, items)
 
     return score
+
+
+def newest_scores(
+    model: RetrievalModel,
+    outputs: torch.Tensor,
+    batch: PackedBatch,
+    items_on_host: torch.Tensor,
+    items: torch.Tensor,
+) -> Scores:
+    """Scores after the newest event of each sequence: inner products, and all that competes with them.
+
+    Args:
+        model: what was computed with.
+        outputs: [events, dim] what it knows after each event.
+        batch: the events, on its device.
+        items_on_host: [events] their item ids.
+        items: [held items, dim] vectors, `held_items.filled(item_vectors())`.
+    """
+    held, lengths = model.held_items, batch.sequences.lengths
+    query = newest_queries(model.queries(outputs), batch)
+    mass = model.sparse_mass(outputs, batch, items_on_host, lengths)
+    trend = model.trend_mass(outputs, batch)
+    votes = model.vote_shares(outputs, batch, items_on_host, lengths)
+    if mass is not None or trend is not None or votes is not None:
+        query = query / model.temperature
+    scores = HeldScores(query, items, held, mass, trend)
+    if votes is None or model.jump_share is None:
+        return scores
+    return scores.mixed_with(votes, model.jump_share)
 
 
 def newest_queries(queries: torch.Tensor, batch: PackedBatch) -> torch.Tensor:

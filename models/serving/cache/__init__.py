@@ -1,0 +1,12 @@
+"""Cached histories: keys and values of every layer, a user and event, so that new events alone are computed.
+
+In go users, their new events as a `PackedBatch`, questions and candidates; out come queries and outputs as
+the model gives them of whole histories. `history_cache` is the cache; `pages` its memory, `directory` who is
+in which page and who has to leave, `window` which events are computed, `events` what is kept of them, `past`
+what attention sees.
+"""
+
+from models.serving.cache.counts import CacheCounts
+from models.serving.cache.history_cache import HistoryCache
+
+__all__ = ["CacheCounts", "HistoryCache"]

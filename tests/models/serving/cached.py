@@ -1,0 +1,111 @@
+"""Small models, logs of a few users, and what the model makes of them without a cache."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.backbones import BackboneConfig, build_backbone
+from models.data.batch import PackedBatch
+from models.data.catalog import ItemCatalog
+from models.inputs.config import EmbeddingConfig
+from models.inputs.embedding import InputEmbedding
+from models.tasks.retrieval.model import RetrievalModel
+from models.tasks.retrieval.scoring import scoring
+
+N = 7
+ITEMS = 12
+BEHAVIORS = 3
+
+
+def make_model(config: dict[str, Any], seed: int = 0, **embedding: Any) -> RetrievalModel:
+    """With parameters far from their first values, where terms would vanish."""
+    torch.manual_seed(seed)
+    backbone = BackboneConfig(**{"dim": 8, "heads": 2, "blocks": 3, **config})
+    made = InputEmbedding(
+        EmbeddingConfig(**embedding),
+        ItemCatalog(ITEMS, 2, torch.ones(ITEMS, dtype=torch.int64)),
+        num_behaviors=BEHAVIORS,
+        dim=backbone.dim,
+        max_length=N,
+        dropout=0.1,
+        learned_positions=backbone.has_learned_positions,
+        scale_items=backbone.scales_input,
+    )
+    attributes = made.num_attributes
+    built = build_backbone(backbone, max_length=N, attributes=attributes)
+    model = RetrievalModel(made, built, first_item=2, num_items=ITEMS - 2, normalize=False)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.normal_(-4.0 if name.endswith("log_rate") else 0.0, 0.4)
+    return model
+
+
+@dataclass
+class Log:
+    """What a user did, and what is asked about the next event."""
+
+    items: list[int] = field(default_factory=list)
+    behaviors: list[int] = field(default_factory=list)
+    times: list[int] = field(default_factory=list)
+    asked_at: int = 0
+    wanted: int = 1
+
+    def grow(self, count: int, generator: torch.Generator) -> None:
+        """Events at any distance, and then a new question."""
+
+        def draw(low: int, high: int) -> int:
+            return int(torch.randint(low, high, (1,), generator=generator))
+
+        for _ in range(count):
+            before = self.times[-1] if self.times else 10**6
+            self.times.append(before + draw(0, 10 ** draw(1, 7)))
+            self.items.append(draw(1, ITEMS))
+            self.behaviors.append(draw(1, BEHAVIORS + 1))
+        self.asked_at = self.times[-1] + draw(0, 10**5)
+        self.wanted = draw(1, BEHAVIORS + 1)
+
+    def after(self, begin: int) -> Log:
+        """The events from `begin` on."""
+        return Log(self.items[begin:], self.behaviors[begin:], self.times[begin:], self.asked_at, self.wanted)
+
+    def followed_by(self, item: int) -> Log:
+        """With the event that is asked for, which asks for one like it at the same time."""
+        return Log(
+            [*self.items, item],
+            [*self.behaviors, self.wanted],
+            [*self.times, self.asked_at],
+            self.asked_at,
+            self.wanted,
+        )
+
+
+def batch_of(logs: list[Log], time: str) -> PackedBatch:
+    """As `models.data.windows.gather` makes them."""
+    known = [[*log.times[1:], log.asked_at] for log in logs]
+    batch = PackedBatch.from_lists(
+        [log.items for log in logs],
+        behaviors=[log.behaviors for log in logs],
+        timestamps=[log.times for log in logs],
+        query_times=known if time == "known" else [log.times for log in logs],
+    )
+    wanted = [one for log in logs for one in (*log.behaviors[1:], log.wanted)]
+    return batch.with_values(target_behavior=torch.tensor(wanted))
+
+
+def recomputed(model: RetrievalModel, logs: list[Log], time: str) -> Tensor:
+    """[users, dim] queries after whole histories of at most N events, one at a time."""
+    rows = []
+    for log in logs:
+        with scoring(model):
+            rows.append(model(batch_of([log], time))[-1])
+    return torch.stack(rows)
+
+
+def assert_close(found: Tensor, expected: Tensor, tolerance: float = 1e-5) -> None:
+    """To a share of the largest number."""
+    scale = max(1.0, float(expected.abs().max()))
+    torch.testing.assert_close(found, expected, rtol=0, atol=tolerance * scale)
