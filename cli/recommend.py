@@ -91,7 +91,10 @@ def recommend(
     ] = None,
     items: Annotated[
         Path | None,
-        typer.Option(help="Table of items with more columns, such as titles; it has a column 'item'."),
+        typer.Option(
+            help="More columns of items, such as titles: a table with a column 'item', or the folder with "
+            "the item tables of the spec."
+        ),
     ] = None,
     data: Annotated[str | None, typer.Option(help="Shard folder, if it has moved since training.")] = None,
     checkpoint: Annotated[
@@ -112,7 +115,7 @@ def recommend(
     """
     from behavior.errors import UsageError
     from models.serving.load import load_model
-    from models.serving.recommend.files import read_ids, read_table
+    from models.serving.recommend.files import read_ids
     from models.serving.recommend.output import check_out
 
     if out is not None:
@@ -138,7 +141,7 @@ def recommend(
         where=where or (),
         exclude_seen=_names(seen_by) if seen_by is not None else exclude_seen,
         columns=_names(columns),
-        items=None if items is None else read_table(items, "--items"),
+        items=items,
     )
     if out is not None:
         _write(found, run, out, json)

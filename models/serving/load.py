@@ -115,8 +115,8 @@ class TrainedModel:
                 user's last event; `behavior` and `domain`, names of what is wanted; `candidates` and
                 `exclude`, ids of items; `where`, conditions such as `genre=Drama`; `exclude_seen`: whether
                 items with a target behavior in the user's history are left out (as the run's evaluation
-                does), or the behaviors that make an item seen; `columns` of items, and `items`, a table with
-                further ones.
+                does), or the behaviors that make an item seen; `columns` of items, and `items`, where further
+                ones are: a table or file with `item`, or the folder with the item tables of the spec.
 
         Returns:
             A stream of batches with `user`, `rank` (from 1), `item`, `score`, `answer` (`model`, or

@@ -24,6 +24,7 @@ from models.evaluation.seen import SeenItems
 from models.serving.recommend.asked import Question
 from models.serving.recommend.ids import A_SECOND, Ids, time_span
 from models.serving.recommend.items import ItemColumns, having
+from models.serving.recommend.told import ItemTable, item_table
 from models.tasks.retrieval import RetrievalModel
 
 _LONG_AFTER = 30 * 86_400
@@ -42,7 +43,7 @@ class Wanted:
     exclude_seen: bool | Sequence[str] | None = None
     exclude: Sequence[Any] | pa.Array | None = None
     columns: Sequence[str] = ()
-    items: pa.Table | None = None
+    items: ItemTable | None = None
 
 
 @dataclass(frozen=True)
@@ -98,10 +99,14 @@ def resolve(
         if not allowed.any():
             raise UserError("no item is left to choose from", fix="allow more of them")
         notes.append(f"{int(allowed.sum()):,} of {shards.num_items:,} items to choose from")
+    if config.evaluation.candidates == "domain" and wanted.domain is None:
+        notes.append(
+            "the run is evaluated among the items of a domain; here all items are ranked: --domain NAME"
+        )
     seen = _seen(wanted, config, shards, ids, notes)
-    return Request(
-        wanted.k, question, allowed, seen, ItemColumns(ids, shards, wanted.columns, wanted.items), notes
-    )
+    more = None if wanted.items is None else item_table(wanted.items, wanted.columns, shards)
+    columns = ItemColumns(ids, shards, wanted.columns, more)
+    return Request(wanted.k, question, allowed, seen, columns, notes)
 
 
 def _behavior(wanted: Wanted, module: RetrievalModel, config: RunConfig, ids: Ids) -> int:

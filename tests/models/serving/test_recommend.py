@@ -262,6 +262,21 @@ def test_columns_of_items(rich: TrainedModel) -> None:
         assert row["count"] > 0
 
 
+def test_raw_columns_of_the_spec_s_item_tables(tmp_path: Path) -> None:
+    """Titles that no feature has, with ids that are whole numbers, from the files that the spec names."""
+    items = {"files": "items.csv", "id": "item", "features": [{"name": "genres"}]}
+    made = prepare(tmp_path, items=items)
+    lines = [f"i{item},Drama,Title {item}" for item in range(0, 30, 2)]
+    (tmp_path / "raw" / "items.csv").write_text("\n".join(["item,genres,title", *lines, ""]))
+    model = load_model(run_on(made, tmp_path / "run"), device="cpu")
+    table = model.recommend(k=9, at=0, columns=["title", "genres"], items=tmp_path / "raw").table()
+    for row in table.to_pylist():
+        number = int(row["item"][1:])
+        assert row["title"] == (f"Title {number}" if number % 2 == 0 else None)
+    with pytest.raises(UserError, match="no column 'year'"):
+        model.recommend(columns=["year"], items=tmp_path / "raw")
+
+
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"k": 0}, "0 items a user are asked for"),
     ({"k": 31}, "31 items a user are asked for, and the data set has"),
