@@ -18,6 +18,7 @@ from models.data.catalog import ItemFeature, read_feature
 from models.data.columns import Column
 from models.data.declared import event_column
 from models.data.item_domains import TARGET_DOMAIN, check_domains
+from models.data.tables_only import has_sequences
 
 Choice = Literal["all"] | Sequence[str]
 """All features, or those of these names."""
@@ -130,6 +131,14 @@ def choose(features: Sequence[Named], choice: Choice, of: str, where: str = "") 
 def _of_sequences(entries: Sequence[FeatureEntry], shards: ShardFolder) -> tuple[ItemFeature, ...]:
     if not entries:
         return ()
+    if not has_sequences(shards):  # then all users are unknown
+        kinds = {
+            "categorical": pa.int32(),
+            "multi_categorical": pa.list_(pa.int32()),
+            "numeric": pa.float32(),
+        }
+        none = pa.table({entry.name: pa.array([], kinds[entry.kind]) for entry in entries})
+        return tuple(read_feature(entry, none, UNKNOWN_USER, shards.where()) for entry in entries)
     users = shards.users()
     place = pc.index_in(_sequence_users(shards), value_set=_keys(users, "id", "domain", shards))
     table = users.select([entry.name for entry in entries]).take(place)

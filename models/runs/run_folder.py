@@ -36,6 +36,7 @@ class RunFolder:
     tensorboard/                  the same for TensorBoard
     checkpoints/last.safetensors  to go on from; best.safetensors: the best validation
     curves/                       pictures, drawn at the end
+    dataset/                      items, vocabularies and manifest of the data set, to serve without it
     failed/                       the batches of a step that went wrong, if one did
     """
 
@@ -60,6 +61,10 @@ class RunFolder:
     @property
     def curves(self) -> Path:
         return self.path / "curves"
+
+    @property
+    def dataset(self) -> Path:
+        return self.path / "dataset"
 
     @property
     def failed(self) -> Path:
@@ -248,7 +253,7 @@ def _are_leftovers(names: set[str]) -> bool:
 
 def _check_kinds(run: RunFolder) -> None:
     """Check that nothing in the folder leads elsewhere, or would be waited for."""
-    for folder in (run.last.parent, run.tensorboard, run.curves, run.failed):
+    for folder in (run.last.parent, run.tensorboard, run.curves, run.dataset, run.failed):
         if os.path.lexists(folder) and (folder.is_symlink() or not folder.is_dir()):
             raise _odd(folder, "a folder")
     for file in (run.config_file, run.metrics, run.last, run.best):

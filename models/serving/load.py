@@ -21,12 +21,13 @@ from behavior.shards.storage import FolderLike
 from models.build import build_task
 from models.config import RunConfig
 from models.data.about import About, about_sequences
+from models.data.tables_only import open_tables
 from models.data.versions import RowMaps, differences
 from models.gpu.config import DeviceName
 from models.gpu.device import pick_device
 from models.runs.checkpoint import load_checkpoint, load_weights, position_in
 from models.runs.regrow import regrow
-from models.runs.run_folder import open_run
+from models.runs.run_folder import RunFolder, open_run
 from models.serving.recommend.recommend import Histories, Recommendations, Served, recommend
 from models.serving.recommend.request import Wanted
 from models.serving.score import History, asking_for, behaviors_after, score_histories
@@ -169,6 +170,7 @@ def load_model(
         checkpoint: `best` on validation, or the `last`.
         data: the shard folder, where it has moved since the training; urls too. Its items, and what they are
             called, are part of the model. A later version, to which `lrm prepare --append` added, will do.
+            Where it is gone, what the run keeps of it will do for whatever needs no sequences.
         device: where the module is; `auto` is a GPU where there is one.
 
     Raises:
@@ -180,7 +182,7 @@ def load_model(
     saved = load_checkpoint(path)
     position_in(saved, path)
     config = parse_config(RunConfig, saved.config, where=str(path))
-    shards = _open_data(data, folder.data)
+    shards = _open_data(data, folder)
     maps = _rows(saved.dataset, shards)
     task = build_task(config, shards)
     if maps.moves:
@@ -205,17 +207,22 @@ def memory_errors_told(task: Task) -> Iterator[None]:
         ) from error
 
 
-def _open_data(data: FolderLike | None, trained_on: str) -> ShardFolder:
+def _open_data(data: FolderLike | None, run: RunFolder) -> ShardFolder:
+    """The data set; where it is not there, what the run keeps of it."""
     if data is not None:
         return open_shards(data)
     try:
-        return open_shards(trained_on)
+        return open_shards(run.data)
     except UserError as error:
-        raise UserError(
+        missing = UserError(
             f"{error.what}: the run was trained on the data set that was there",
-            where=error.where or str(trained_on),
+            where=error.where or str(run.data),
             fix="if it has moved, say where it is now: --data DIR",
-        ) from None
+        )
+    kept = open_tables(run.dataset, missing)
+    if kept is None:
+        raise missing
+    return kept
 
 
 def _rows(dataset: dict[str, Any], shards: ShardFolder) -> RowMaps:

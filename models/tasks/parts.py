@@ -15,6 +15,7 @@ from models.data.loading.domain import DomainSource, domain_number
 from models.data.loading.inputs import inputs_of
 from models.data.loading.part import count_items, part_of
 from models.data.side import Domains, SideInformation
+from models.data.tables_only import has_sequences
 from models.distributed.tables import MakeItemTable, WholeTable
 from models.inputs.embedding import NO_SIDE, InputEmbedding
 from models.tasks.config import TaskSettings
@@ -41,13 +42,14 @@ def trained_events(settings: TaskSettings, shards: ShardFolder) -> SequenceSourc
 def read_catalog(settings: TaskSettings, shards: ShardFolder) -> ItemCatalog:
     """The items of a data set, counted in the events that are trained on (`trained_events`).
 
-    Goes through all sequences where these are not all of the training part.
+    Goes through all sequences where these are not all of the training part. Where there are no sequences, in
+    serving, the counts are those of the table: only training looks at them.
 
     Raises:
         UserError: see `ItemCatalog.from_shards` and `trained_events`.
     """
     every = settings.model.input_behaviors == "all" and settings.data.domain is None
-    if settings.loader.part == "train" and every:
+    if (settings.loader.part == "train" and every) or not has_sequences(shards):
         return ItemCatalog.from_shards(shards)
     counts = count_items(trained_events(settings, shards))
     return ItemCatalog.from_shards(shards, torch.from_numpy(counts))

@@ -10,6 +10,7 @@ from behavior.errors import UserError
 from behavior.shards.folder import open_shards
 from behavior.shards.storage import FolderLike, as_folder
 from models.config import RunConfig
+from models.data.tables_only import keep_tables
 from models.distributed.join import launched_by_torchrun
 from models.distributed.processes import Processes
 from models.gpu.device import repeatable
@@ -103,6 +104,7 @@ def _train_held(
             if training.loader.epoch < arguments.config.train.epochs_to_train or training.on_later_version:
                 settings = arguments.config.model_dump(mode="json")
                 run.write(settings, shards.folder, training.dataset, init, arguments.refit or run.refit())
+                keep_tables(shards, run.dataset, {"protocol": training.evaluator.protocol})
             with MetricsLog(run.metrics, run.tensorboard, keep_bytes=kept) as log:
                 result = training.run_epochs(log)
     finally:

@@ -19,6 +19,7 @@ from models.data.columns import Columns
 from models.data.declared import CORE, event_column
 from models.data.item_domains import ItemDomains
 from models.data.sequences import BoolArray
+from models.data.tables_only import TablesOnly
 from models.evaluation.judged import judged_sequences
 from models.evaluation.seen import SeenItems
 from models.serving.recommend.asked import Question
@@ -240,6 +241,12 @@ def _seen(
         notes.append(f"items left out that a user has had by {', '.join(given)}")
         return found
     judged = config.evaluation.target_behavior
+    if given is None and isinstance(shards, TablesOnly):
+        protocol = shards.about_serving()["protocol"]
+        given = bool(protocol["exclude_seen"])
+        notes.append(
+            f"seen items {'left out' if given else 'kept'} ({protocol['exclude_seen_reason']}; at training)"
+        )
     if given is None:
         source = judged_sequences(sequences_of(shards, config, CORE), judged)
         seen = SeenItems.resolve(source, config.evaluation.exclude_seen)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
+from typing import TypeAlias
 
 import pyarrow as pa
 
@@ -16,7 +17,7 @@ from behavior.spec.dataset_spec import DatasetSpec
 from behavior.spec.tables import Feature
 from models.serving.recommend.files import read_table
 
-ItemTable = pa.Table | str | PathLike[str]
+ItemTable: TypeAlias = pa.Table | str | PathLike[str]
 """A table with a column `item`, a file that has one, or the folder with the item tables of the spec."""
 
 

@@ -12,6 +12,7 @@ from models.data.declared import event_column
 from models.data.item_domains import ItemDomains, check_domains
 from models.data.loading import ShardSource
 from models.data.side import SideInformation
+from models.data.tables_only import has_sequences
 from models.distributed.tables import MakeItemTable, WholeTable
 from models.history.available import available_jump_terms, available_terms
 from models.history.jumps import JumpLogits
@@ -105,7 +106,8 @@ def build_retrieval(
     if settings.loss.within_domain:
         check_domains(shards, f"loss.negatives.domain = {negatives.domain}")
         columns = Columns((event_column(shards, "domain", of_target=True),))
-        domains = ItemDomains.of_sequences(ShardSource(shards, columns=columns, cache_bytes=0))
+        if has_sequences(shards):  # only training samples negatives
+            domains = ItemDomains.of_sequences(ShardSource(shards, columns=columns, cache_bytes=0))
     sampler = NegativeSampler(catalog.train_count, catalog.first_item, negatives.popularity_power, domains)
     loss = RetrievalLoss(settings.loss, sampler, model.held_items)
     objective = RetrievalObjective(model, loss, item_views(settings, catalog), loss_weights(settings, about))
