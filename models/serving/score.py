@@ -15,7 +15,6 @@ from behavior.config import did_you_mean
 from behavior.errors import UserError
 from behavior.shards.folder import ShardFolder
 from models.config import RunConfig
-from models.data.catalog import MISSING
 from models.data.columns import Columns
 from models.data.declared import CORE
 from models.data.decode import SequenceDecoder
@@ -23,6 +22,8 @@ from models.data.kept import KeptEvents, kept_behaviors
 from models.data.sequences import SequenceData
 from models.data.windows import gather, history_windows
 from models.evaluation.targets import Targets
+from models.serving.event_values import event_values
+from models.serving.event_values import wrong_history as _wrong
 from models.tasks.retrieval import RetrievalModel, model_scorer
 from models.tasks.retrieval.scoring import scoring
 
@@ -132,45 +133,10 @@ def _as_sequences(histories: Sequence[History], shards: ShardFolder, columns: Co
     lists = {name: pa.array(values, pa.list_(types[name])) for name, values in rows_of.items()}
     ends = pa.array(lengths, pa.int32())
     decoder = SequenceDecoder(shards, Columns.merged(CORE, columns))
-    more = _of_events(histories, decoder, shards)
+    more = event_values(histories, decoder, shards)
     table = pa.table({**lists, **more, "train_end": ends, "valid_end": ends})
     row = np.array([-1 if history.user is None else history.user for history in histories], np.int64)
     return replace(decoder.decode(table, 0), row=row)
-
-
-def _of_events(
-    histories: Sequence[History], decoder: SequenceDecoder, shards: ShardFolder
-) -> dict[str, pa.Array]:
-    """Other columns of events that the model reads: as they are given, else missing."""
-    kinds = {entry.name: entry.kind for entry in shards.manifest.event_features}
-    found = {}
-    for column in decoder.stored:
-        if column.name in ("item", "behavior", "timestamp"):
-            continue
-        rows = []
-        for number, history in enumerate(histories):
-            values = (history.features or {}).get(column.name)
-            if values is None and column.name not in kinds:
-                raise _wrong(number, f"has no '{column.name}'", "the model reads it: give it among features")
-            missing = MISSING if kinds.get(column.name) == "categorical" else float("nan")
-            values = [missing] * len(history.items) if values is None else list(values)
-            if len(values) != len(history.items):
-                what = f"has {len(history.items)} items and {len(values)} of '{column.name}'"
-                raise _wrong(number, what, "one an event")
-            after = values[-1]  # what the target has is never looked at, but for its domain
-            if column.name == "domain":
-                after = _domain(number, values, history.next_domain, shards)
-            rows.append([*values, after])
-        found[column.name] = pa.array(rows, pa.list_(pa.from_numpy_dtype(column.dtype)))
-    return found
-
-
-def _domain(number: int, values: list[float], wanted: int | None, shards: ShardFolder) -> float:
-    """The domain that is asked for, where all are domains of the data set."""
-    after, count = values[-1] if wanted is None else wanted, len(shards.manifest.domains)
-    if not all(1 <= value <= count for value in (*values, after)):
-        raise _wrong(number, f"has a value of 'domain' outside 1 to {count}", "the order is that of the spec")
-    return after
 
 
 def _row(number: int, history: History, target: int, shards: ShardFolder) -> dict[str, list[int]]:
@@ -184,8 +150,11 @@ def _row(number: int, history: History, target: int, shards: ShardFolder) -> dic
         if history.timestamps is None:
             raise _wrong(number, "has no timestamps", "the model was trained on a data set with times")
         times = list(history.timestamps)
-        after = times[-1] if history.next_timestamp is None else history.next_timestamp
+        last = times[-1] if times else 0
+        after = last if history.next_timestamp is None else history.next_timestamp
         row["timestamp"] = [*times, after]
+        if any(later < earlier for earlier, later in pairwise(row["timestamp"])):
+            raise _wrong(number, "has a time before that of the event before it", "the oldest event first")
     for name, values in row.items():
         if len(values) != len(items) + 1:
             raise _wrong(number, f"has {len(items)} items and {len(values) - 1} of '{name}'", "one an event")
@@ -200,7 +169,3 @@ def _row(number: int, history: History, target: int, shards: ShardFolder) -> dic
 
 
 _USERS = "name the row of the user's sequence, from 0, or None for a user that is not in the data set"
-
-
-def _wrong(number: int, what: str, fix: str) -> UserError:
-    return UserError(f"history {number} {what}", fix=fix)

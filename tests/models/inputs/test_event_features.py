@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -150,8 +151,17 @@ def test_what_only_the_newest_event_tells(tmp_path: Path) -> None:
     untold = History([2, 3], timestamps=[0, 60], next_timestamp=120)
     missing = replace(untold, features={"lamp": [1, 1]})
     assert torch.equal(*model.score([untold, missing]))
-    with pytest.raises(UserError, match="has 2 items and 1 of 'lamp'"):
-        model.score([replace(untold, features={"lamp": [3]})])
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"lamp": [3]}, "has 2 items and 1 of 'lamp'"),
+        ({"lamp": [3, 2 + ITEMS]}, f"history 1 has a value of 'lamp' outside 1 to {1 + ITEMS}"),
+        ({"lamp": [0, 3]}, "a value of 'lamp' outside"),
+        ({"lamp": [2.5, 3]}, "a value of 'lamp' outside"),
+        ({"lamp": ["red", "blue"]}, "a value of 'lamp' outside"),
+        ({"lmap": [3, 3]}, "has 'lmap' among features"),
+    ]
+    for features, message in wrong:
+        with pytest.raises(UserError, match=message):
+            model.score([untold, replace(untold, features=features)])
 
 
 def test_rows_grow_with_the_vocabulary(tmp_path: Path) -> None:
