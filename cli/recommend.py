@@ -193,7 +193,7 @@ def _show(found: Recommendations) -> None:
     for group in by_user[:SHOWN]:
         popular = "" if group[0]["answer"] == "model" else ": no history, what is popular"
         names = [name for name in group[0] if name not in ("user", "answer")]
-        lines = [[_cell(row[name]) for name in names] for row in group]
+        lines = [[str(row[name]) if name == "item" else _cell(row[name]) for name in names] for row in group]
         print_table(f"user {group[0]['user']}{popular}", names, lines)
     _tell(found)
     if len(by_user) > SHOWN:

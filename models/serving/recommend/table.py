@@ -11,17 +11,23 @@ import pyarrow.compute as pc
 
 from behavior.arrow.times import parse_times, time_problem
 from behavior.arrow.values import shown
-from behavior.config import nearest
+from behavior.config import nearest, parse_config
 from behavior.errors import UserError
 from behavior.shards.folder import ShardFolder
+from behavior.shards.manifest import Manifest
+from behavior.spec.dataset_spec import DatasetSpec
+from behavior.spec.timestamps import TimeFormat
 from models.data.catalog import MISSING
 from models.data.columns import Columns
 from models.data.decode import SequenceDecoder
 from models.data.sequences import Int64Array, SequenceData
 from models.serving.recommend.ids import A_SECOND, Ids, time_span
+from models.serving.recommend.spill import Gathered
 
 _MADE_APART = ("item", "behavior", "timestamp", "domain")
 USER = "user"
+MOST_EVENTS = 20_000_000
+"""Single events held in memory at once, by default: half a gigabyte."""
 _YEAR = 31_556_952
 
 
@@ -48,14 +54,23 @@ class HistoryTable:
         columns: that the model reads.
         ids: of the data set.
         where: what messages name.
+        limit: single events held in memory at once.
     """
 
-    def __init__(self, shards: ShardFolder, columns: Columns, ids: Ids, where: str = "histories") -> None:
-        self.shards, self.ids, self.where = shards, ids, where
+    def __init__(
+        self,
+        shards: ShardFolder,
+        columns: Columns,
+        ids: Ids,
+        where: str = "histories",
+        limit: int = MOST_EVENTS,
+    ) -> None:
+        self.shards, self.ids, self.where, self.limit = shards, ids, where, limit
         self.decoder = SequenceDecoder(shards, columns)
         manifest = shards.manifest
         self.has_time = manifest.timestamp_unit != "none"
         self.unit = (manifest.spec.get("timestamp_unit") or manifest.timestamp_unit) if self.has_time else "s"
+        self.form = _time_format(manifest)
         reads_domain = any(column.name == "domain" for column in self.decoder.stored)
         self.wants_domain = bool(manifest.domains) and (ids.separate_items or reads_domain)
         self.span = time_span(shards) if self.has_time else None
@@ -65,27 +80,28 @@ class HistoryTable:
     def read(self, batches: Iterable[pa.RecordBatch]) -> Iterator[Asking]:
         """The users of a table, in order of their first rows.
 
-        Rows with lists are taken batch by batch. Single events may stand in any order: they are all held, in
-        a compact form, until the last one is there.
+        Rows with lists are taken batch by batch. Single events may stand in any order: they are held, in a
+        compact form, until the last one is there, and where they are many in temporary files: then the order
+        of users is another.
 
         Raises:
             UserError: a column is missing, or a value cannot be read; says which, where.
         """
-        rows: list[pa.Table] = []
         some = False
-        for batch in batches:
-            table = pa.Table.from_batches([batch])
-            self._check_columns(table.column_names)
-            some |= table.num_rows > 0
-            kind = table.schema.field("item").type
-            if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-                yield from self._of_lists(table)
-            else:
-                rows.append(self._encoded(table, table["user"].combine_chunks(), self._flat(table)))
-        if not some:
-            raise UserError("there are no histories", where=self.where, fix="name a file that has rows")
-        if rows:
-            yield self._of_events(pa.concat_tables(rows, promote_options="default"))
+        with Gathered(self.limit) as rows:
+            for batch in batches:
+                table = pa.Table.from_batches([batch])
+                self._check_columns(table.column_names)
+                some |= table.num_rows > 0
+                kind = table.schema.field("item").type
+                if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+                    yield from self._of_lists(table)
+                else:
+                    rows.add(self._encoded(table["user"].combine_chunks(), self._flat(table)))
+            if not some:
+                raise UserError("there are no histories", where=self.where, fix="name a file that has rows")
+            for gathered in rows:
+                yield self._of_events(gathered)
 
     def _check_columns(self, names: list[str]) -> None:
         needed = [USER, "item"]
@@ -127,7 +143,7 @@ class HistoryTable:
                     fix="one an event",
                 )
             flat[name] = pc.list_flatten(values)
-        events = self._encoded(table, owner, flat)
+        events = self._encoded(owner, flat)
         at = None
         if "at" in table.column_names:
             at = self._seconds(table["at"].combine_chunks(), "at", missing=-1)
@@ -154,7 +170,7 @@ class HistoryTable:
             at,
         )
 
-    def _encoded(self, table: pa.Table, owner: pa.Array, flat: dict[str, pa.Array]) -> pa.Table:
+    def _encoded(self, owner: pa.Array, flat: dict[str, pa.Array]) -> pa.Table:
         """owner, item (0: a row without an event), behavior, timestamp in seconds, and what else there is."""
         if owner.null_count:
             raise UserError("a row has no user", where=self.where, fix="give every row a user")
@@ -180,11 +196,11 @@ class HistoryTable:
         return pa.table(found)
 
     def _seconds(self, array: pa.Array, name: str, missing: int | None = None) -> Int64Array:
-        ticks, good = parse_times(array, self.unit)
+        ticks, good = parse_times(array, self.unit, self.form)
         values = pc.fill_null(ticks, -1).to_numpy(zero_copy_only=False)
         empty = _is_missing(array) if missing is not None else np.zeros(len(array), bool)
         for row in np.flatnonzero(~good & ~empty)[:1]:
-            problem = time_problem(ticks[int(row)].as_py(), self.unit)
+            problem = time_problem(ticks[int(row)].as_py(), self.unit, self.form)
             raise UserError(
                 f"{name} {shown(array, int(row))} {problem}",
                 where=f"{self.where}, row {int(row) + 1}",
@@ -241,6 +257,15 @@ class HistoryTable:
             )
         self.told |= {name}
         return np.full(size, MISSING if kinds.get(name) == "categorical" else float("nan"))
+
+
+def _time_format(manifest: Manifest) -> TimeFormat | None:
+    """How the log writes times, where its spec says so: that of the first group of events."""
+    sources = manifest.spec.get("events") or []
+    if not any(record.get("timestamp_format") for record in (manifest.spec, *sources)):
+        return None
+    spec = parse_config(DatasetSpec, manifest.spec, where="the spec of the data set")
+    return spec.time_format(spec.events[0])
 
 
 def _is_missing(array: pa.Array) -> np.ndarray:

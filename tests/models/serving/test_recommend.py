@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,14 @@ import pyarrow as pa
 import pytest
 import torch
 
+import behavior
 from behavior.errors import UserError
 from behavior.shards.folder import open_shards
 from models import load_model
 from models.evaluate_run import evaluate
 from models.serving.load import TrainedModel
 from models.serving.score import History
-from tests.models.serving.recommend_world import BEHAVIORS, events, genres_of, prepare, run_on
+from tests.models.serving.recommend_world import BEHAVIORS, events, genres_of, prepare, run_on, write_raw
 
 RICH = (
     "loss.history=learned",
@@ -201,7 +203,7 @@ def test_without_a_history_what_is_popular(plain: TrainedModel) -> None:
     assert stream.told.by_popularity == 2
 
 
-def test_histories_in_any_form(rich: TrainedModel, data: Path) -> None:
+def test_histories_in_any_form(rich: TrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Single events in any order, or lists: the same as the users of the data set have."""
     logs = log_of()
     lists = [
@@ -219,11 +221,21 @@ def test_histories_in_any_form(rich: TrainedModel, data: Path) -> None:
     ]
     wanted = {"k": 5, "at": 1_000_400_000, "exclude_seen": True}
     expected = rows_by_user(rich.recommend(**wanted).table())
-    of_lists = rich.recommend(histories=pa.Table.from_pylist(lists), **wanted)
-    assert rows_by_user(of_lists.table()) == expected
+    of_lists = rich.recommend(histories=pa.Table.from_pylist(lists), **wanted).table()
+    of_lists_order = of_lists["user"].to_pylist()
+    assert rows_by_user(of_lists) == expected
     table = pa.Table.from_pylist(single)
     for one in (table, table.to_batches(max_chunksize=13), single):
         assert rows_by_user(rich.recommend(histories=one, **wanted).table()) == expected
+    monkeypatch.setattr(
+        "models.serving.recommend.table.HistoryTable.__init__.__defaults__", ("histories", 40)
+    )
+    spilled = rich.recommend(histories=table.to_batches(max_chunksize=13), **wanted).table()
+    assert spilled["user"].to_pylist() != of_lists_order
+    for user, rows in rows_by_user(spilled).items():  # in other batches: sums are rounded otherwise
+        assert [row["item"] for row in rows] == [row["item"] for row in expected[user]]
+    assert spilled.num_rows == of_lists.num_rows
+    monkeypatch.undo()
     turned = [{**row, **{n: row[n][::-1] for n in ("item", "behavior", "timestamp")}} for row in lists]
     backward = rich.recommend(histories=pa.Table.from_pylist(turned), **wanted)
     backward.table()
@@ -345,3 +357,24 @@ def test_the_scores_wait_for_nothing_but_the_question(rich: TrainedModel) -> Non
     later = rich.recommend(k=9, at=1_000_900_000, behavior="buy").table()
     assert later["score"].to_pylist() != buy["score"].to_pylist()
     assert torch.isfinite(torch.tensor(view["score"].to_pylist())).all()
+
+
+def test_times_as_the_log_writes_them(tmp_path: Path) -> None:
+    """A format of the spec's own; what is finer or other is refused."""
+    spec = write_raw(tmp_path / "raw", timestamp_format="%Y/%m/%d %H:%M:%S")
+    log = tmp_path / "raw" / "log.csv"
+    head, *lines = log.read_text().splitlines()
+    cut = [line.rsplit(",", 1) for line in lines]
+    written = [f"{rest},{datetime.fromtimestamp(int(time), UTC):%Y/%m/%d %H:%M:%S}" for rest, time in cut]
+    log.write_text("\n".join([head, *written, ""]))
+    behavior.prepare(str(spec), str(tmp_path / "data"))
+    model = load_model(run_on(tmp_path / "data", tmp_path / "run"), device="cpu")
+    rows = [
+        dict(zip(("user", "item", "behavior", "timestamp"), line.split(","), strict=True)) for line in written
+    ]
+    wanted = {"k": 4, "at": "2001-09-20"}
+    assert rows_by_user(model.recommend(histories=rows, **wanted).table()) == rows_by_user(
+        model.recommend(**wanted).table()
+    )
+    with pytest.raises(UserError, match="timestamp '1000000000'"):
+        model.recommend(histories=[event(timestamp="1000000000")]).table()
