@@ -15,7 +15,7 @@ def similar(
     item: Annotated[str, typer.Option(help="Id of an item, as in the log.")],
     k: Annotated[int, typer.Option(min=1, help="How many items.")] = 10,
     columns: Annotated[
-        str | None, typer.Option(help="Columns of items to show beside, separated by commas: title,count.")
+        str | None, typer.Option(help="Columns of items to show beside, separated by commas: genres,count.")
     ] = None,
     data: Annotated[str | None, typer.Option(help="Shard folder, if it has moved since training.")] = None,
     checkpoint: Annotated[
@@ -25,7 +25,7 @@ def similar(
 ) -> None:
     """Show the items nearest to an item, by the cosines of the model's item vectors.
 
-    Example:  lrm similar runs/hstu --item 2571 --k 5 --columns title
+    Example:  lrm similar runs/hstu --item 2571 --k 5 --columns genres
     """
     from models.serving.export.similar import similar as nearest_items
     from models.serving.load import load_model

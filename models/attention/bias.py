@@ -159,14 +159,16 @@ def _look_up(table: Tensor, places: Tensor) -> Tensor:
     Gathered from a copy a query: the gradient is then a small histogram a query and their sum, where one
     table would have every pair of the batch add to the same few numbers.
     """
+    if torch.compiler.is_exporting():  # has no gradients, and copies would be part of the graph
+        return table[:, places].transpose(0, 1)
     flat = places.flatten(0, 1)
     if table.is_cuda:
         # Neighbouring threads then take different queries. As neighbouring keys of one query, mostly of the
         # same bucket, they would all wait for the same number.
-        copies = table[:, :, None].expand(-1, -1, len(flat))
+        copies = table[:, :, None].expand(-1, -1, flat.shape[0])
         found = copies.gather(1, flat.T.contiguous().expand(len(table), -1, -1))
         found = found.transpose(1, 2).contiguous()
     else:
-        copies = table[:, None].expand(-1, len(flat), -1)
+        copies = table[:, None].expand(-1, flat.shape[0], -1)
         found = copies.gather(2, flat.expand(len(table), -1, -1))
     return found.unflatten(1, places.shape[:2]).transpose(0, 1)

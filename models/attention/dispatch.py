@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypedDict
 
+import torch
 from torch import Tensor
 
 from behavior.config import did_you_mean
 from behavior.errors import UserError
-from models.attention import blocked, reference, sdpa, silu, xformers
+from models.attention import blocked, exported, reference, sdpa, silu, xformers
 from models.attention.bias import RelativeBias
 from models.attention.inputs import Activation, AttentionInputs
 from models.attention.masks import Mask
@@ -97,6 +98,8 @@ def attention(
         ValueError: shapes that do not go together.
     """
     inputs = AttentionInputs(q, k, v, sequences, activation, mask, bias, qk_scale, output_scale, queries)
+    if torch.compiler.is_exporting():
+        return exported.run(inputs)
     return choose_kernel(inputs, kernel).run(inputs)
 
 

@@ -60,7 +60,7 @@ def to_rows(flat: Tensor, sequences: Sequences) -> Tensor:
     """[sequences, max_length, ...] of [tokens, ...]; zeros where there is no token."""
     shape = (sequences.num_sequences, sequences.max_length)
     size = shape[0] * shape[1]
-    if sequences.num_tokens == size and sequences.room is None:
+    if sequences.room is None and sequences.num_tokens == size:
         return flat.unflatten(0, shape)
     # Not by indices into `flat`: their gradient would add up all the padding into one token.
     rows = flat.new_zeros(size + (sequences.room is not None), *flat.shape[1:])
@@ -71,11 +71,11 @@ def to_flat(rows: Tensor, sequences: Sequences) -> Tensor:
     """[tokens, ...] of [sequences, max_length, ...]: the inverse."""
     flat = rows.flatten(0, 1)
     if sequences.room is None:
-        all_are_tokens = sequences.num_tokens == len(flat)
+        all_are_tokens = sequences.num_tokens == flat.shape[0]
         return flat if all_are_tokens else flat.index_select(0, _places_in_rows(sequences))
     place = _places_in_rows(sequences)
-    strays = (place == len(flat)).view(-1, *[1] * (flat.ndim - 1))
-    return flat.index_select(0, place.clamp(max=len(flat) - 1)).masked_fill(strays, 0.0)
+    strays = (place == flat.shape[0]).view(-1, *[1] * (flat.ndim - 1))
+    return flat.index_select(0, place.clamp(max=flat.shape[0] - 1)).masked_fill(strays, 0.0)
 
 
 @weakly_cached

@@ -18,7 +18,7 @@ def event_logits(
         query, key, bias, columns, sequences: see `models.history.dispatch.history_masses`. Targets are not
             looked at, and logits of unknown items mean nothing.
     """
-    event = torch.arange(len(columns.item), device=columns.item.device)
+    event = torch.arange(columns.item.shape[0], device=columns.item.device)
     sequence = torch.searchsorted(sequences.offsets, event, right=True).clamp(max=sequences.num_sequences)
     last = sequences.offsets[sequence] - 1
     logits = pair_bias(bias, columns, last, event).float()

@@ -21,7 +21,7 @@ def switches(
         sequences: where sequences start.
         num_item_ids: a bound of ids.
     """
-    events = len(item)
+    events = item.shape[0]
     event = torch.arange(events, device=item.device)
     never = torch.full_like(event, events)
     sequence = torch.searchsorted(sequences.offsets, event, right=True)
@@ -31,4 +31,4 @@ def switches(
     group = torch.cat([follows.new_zeros(min(events, 1)), ~follows]).cumsum(0)
     found = torch.where(is_target[order], order, events)
     first = never.scatter_reduce(0, group, found, "amin")
-    return again, torch.empty_like(event).scatter(0, order, first[group])
+    return again, never.scatter(0, order, first[group])

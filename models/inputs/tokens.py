@@ -47,7 +47,7 @@ class Tokens:
         place = self.asking if self.items is None else self.items
         if place is None:
             return values
-        return values.new_zeros(len(self.position), *values.shape[1:]).index_copy(0, place, values)
+        return values.new_zeros(self.position.shape[0], *values.shape[1:]).index_copy(0, place, values)
 
     def queries(self, outputs: Tensor) -> Tensor:
         """[events, dim] of [tokens, dim]: the output of each event's query token, with what stands beside."""

@@ -53,7 +53,7 @@ class FeedForward(nn.Module):
 
     def draw(self, x: Tensor) -> Tensor | None:
         """A mask of dropout for both halves, see `Dropout`."""
-        return self.dropout.draw(len(x), self.f2.in_features, device=x.device)
+        return self.dropout.draw(x.shape[0], self.f2.in_features, device=x.device)
 
     def widen(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """[tokens, dim] -> [tokens, width], before the activation; nothing is dropped here."""
@@ -104,7 +104,7 @@ class SwiGLU(nn.Module):
     def draw(self, x: Tensor) -> Tensor | None:
         """A mask of dropout for both halves, see `Dropout`."""
         width = self.f1.in_features if self.dropout_on_input else self.f2.in_features
-        return self.dropout.draw(len(x), width, device=x.device)
+        return self.dropout.draw(x.shape[0], width, device=x.device)
 
     def widen(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """[tokens, dim] -> [tokens, 2 width], before the activation."""

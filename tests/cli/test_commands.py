@@ -17,7 +17,7 @@ from behavior.shards.folder import open_shards
 from tests.cli.conftest import SMALL, Lrm
 
 HEAVY = ("torch", "apache_beam", "numba", "lightning", "matplotlib")
-COMMANDS = ("inspect", "prepare", "train", "evaluate", "similar", "embed", "demo", "doctor")
+COMMANDS = ("inspect", "prepare", "train", "evaluate", "similar", "embed", "export", "demo", "doctor")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,4 +1,4 @@
-"""`lrm similar` and `lrm embed`, of a run that `lrm train` made."""
+"""`lrm similar`, `lrm embed` and `lrm export`, of a run that `lrm train` made."""
 
 from __future__ import annotations
 
@@ -33,3 +33,12 @@ def test_vectors(lrm: Lrm, run: Path, shards: Path, tmp_path: Path) -> None:
     wrong = lrm("embed", run, "--out", tmp_path / "more", "--at", "tomorrow")
     assert (wrong.code, "--at" in wrong.err) == (1, True)
     assert "width 8" in lrm("embed", run, "--out", tmp_path / "more", "--at", "2026-01-31").out
+
+
+def test_weights(lrm: Lrm, run: Path, tmp_path: Path) -> None:
+    found = lrm("export", run, "--out", tmp_path / "weights", "--json")
+    assert found.code == 0, found.err
+    assert json.loads(found.out)["format"] == "safetensors"
+    text = lrm("export", run, "--out", tmp_path / "more").out
+    assert all(name in text for name in ("weights.safetensors", "export.json", "items.parquet", "score: "))
+    assert lrm("export", run, "--out", tmp_path / "other", "--format", "gguf").code == 2

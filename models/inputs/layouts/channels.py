@@ -31,7 +31,7 @@ class ChannelTokens(Tokens):
     def queries(self, outputs: Tensor) -> Tensor:
         """[events, dim]: what its channel says after each event, and what all say, merged; zeros stand for an
         empty one."""
-        none = len(outputs)
+        none = outputs.shape[0]
         rows = torch.cat([outputs, outputs.new_zeros(1, outputs.shape[1])])
         merged: Tensor = self.merge(F.embedding(self.newest, rows, padding_idx=none).flatten(1))
         return F.embedding(self.place, outputs) + merged

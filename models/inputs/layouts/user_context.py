@@ -78,7 +78,7 @@ class WithUserContext(nn.Module):
 
     def tokens(self, batch: PackedBatch) -> ContextTokens:
         inner, c = self.inner.tokens(batch), self.context
-        device, count = inner.position.device, len(inner.position)
+        device, count = inner.position.device, inner.position.shape[0]
         sequences = self._sequences(inner.sequences)
         # Tokens past the last sequence move as far as those of the last one.
         token = torch.arange(count, device=device)
@@ -116,7 +116,7 @@ class WithUserContext(nn.Module):
         # No user is -1, as the sequences that pad a batch are.
         row = batch.sequence + FIRST_SEQUENCE
         if batch.num_sequences:  # of which several of tokens may be made
-            row = row[:, None].expand(-1, len(tokens.front) // batch.num_sequences).flatten()
+            row = row[:, None].expand(-1, tokens.front.shape[0] // batch.num_sequences).flatten()
         users = self.users(row)
         return moved.index_copy(0, tokens.front.flatten(), torch.stack(users, 1).flatten(0, 1).to(x.dtype))
 

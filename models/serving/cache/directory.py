@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 import numpy as np
 import numpy.typing as npt
 
@@ -11,16 +9,13 @@ from behavior.errors import UserError
 from models.serving.cache.ragged import Ints, counted_up
 
 NOBODY = -1
-_QUEUED = 4
-"""Times as many entries of the queue as users, beyond which those that mean nothing are thrown out."""
 
 
 class Directory:
     """Users, their pages and the order of their last use; on the host, in arrays, without a loop over users.
 
     Users have slots, whose numbers stay while they are in the cache. Where pages are short, those of the
-    users who were asked for least recently are taken away. A call costs as much as its users, and moves the
-    sorted list of all where users come or go.
+    users who were asked for least recently are taken away.
 
     Args:
         pages: that there are.
@@ -38,11 +33,7 @@ class Directory:
         self._slots: Ints = np.empty(0, np.int64)
         self._free_pages: Ints = np.arange(self.pages - 1, -1, -1)
         self._free_slots: Ints = np.empty(0, np.int64)
-        self._owner: Ints = np.empty(0, np.int64)  # [slots] the user of each
         self._clock = 0
-        # Calls, the oldest first: slots, and when that was. Who was asked for since stands further back, too.
-        self._queue: deque[tuple[Ints, Ints]] = deque()
-        self._queued = 0
         self.table: npt.NDArray[np.int32] = np.empty((0, self.most), np.int32)
         """[slots, most] pages of each, the first `held` mean something."""
         self.held: Ints = np.empty(0, np.int64)
@@ -70,15 +61,9 @@ class Directory:
         return np.where(self._users[place] == users, self._slots[place], NOBODY)
 
     def touch(self, slots: Ints) -> None:
-        """They are asked for now, one after the other."""
-        clocks = self._clock + 1 + np.arange(len(slots))
-        self._clock += len(slots)
-        self.used[slots] = clocks
-        self._queue.append((slots, clocks))
-        self._queued += len(slots)
-        if self._queued > _QUEUED * len(self) + self.pages:
-            order = self._slots[np.argsort(self.used[self._slots])]
-            self._queue, self._queued = deque([(order, self.used[order])]), len(order)
+        """They are asked for now."""
+        self._clock += 1
+        self.used[slots] = self._clock
 
     def reserve(self, users: Ints, needed: Ints) -> Ints:
         """Slots of users, new ones where they have none, with pages enough; others may have to leave.
@@ -109,30 +94,25 @@ class Directory:
         return slots
 
     def drop(self, slots: Ints) -> None:
-        """Take users out, and their pages back; `NOBODY` is passed over."""
-        slots = slots[slots != NOBODY]
+        """Take users out, and their pages back."""
+        gone = np.isin(self._slots, slots)
+        slots = self._slots[gone]
         held = self.held[slots]
         pages = self.table[np.repeat(slots, held), counted_up(np.zeros_like(held), held)]
-        place = np.searchsorted(self._users, self._owner[slots])
-        self._users, self._slots = np.delete(self._users, place), np.delete(self._slots, place)
+        self._users, self._slots = self._users[~gone], self._slots[~gone]
         self._free_pages = np.concatenate([self._free_pages, pages.astype(np.int64)])
         self._free_slots = np.concatenate([self._free_slots, slots])
-        self.held[slots] = self.length[slots] = self.told[slots] = self.used[slots] = 0
+        self.held[slots] = self.length[slots] = self.told[slots] = 0
 
     def _make_room(self, count: int, stay: Ints) -> None:
-        """Let the least recently used leave until so many pages are free, but for those that are to stay.
-
-        Whoever stays is touched soon, or dropped, and may leave the queue.
-        """
-        while (short := count - len(self._free_pages)) > 0:
-            slots, clocks = self._queue.popleft()
-            there = (self.used[slots] == clocks) & ~np.isin(slots, stay)
-            slots, clocks = slots[there], clocks[there]
-            leave = int(np.searchsorted(np.cumsum(self.held[slots]), short)) + 1
-            if leave < len(slots):
-                self._queue.appendleft((slots[leave:], clocks[leave:]))
-            self.evictions += len(slots[:leave])
-            self.drop(slots[:leave])
+        short = count - len(self._free_pages)
+        if short <= 0:
+            return
+        others = self._slots[~np.isin(self._slots, stay)]
+        others = others[np.argsort(self.used[others], kind="stable")]
+        leave = int(np.searchsorted(np.cumsum(self.held[others]), short)) + 1
+        self.evictions += leave
+        self.drop(others[:leave])
 
     def _admit(self, users: Ints, slots: Ints) -> Ints:
         """The slots, with new ones for users without."""
@@ -145,14 +125,9 @@ class Directory:
         slots = slots.copy()
         slots[new] = self._free_slots[len(self._free_slots) - count :]
         self._free_slots = self._free_slots[: len(self._free_slots) - count]
-        order = np.argsort(users[new])
-        joining, theirs = users[new][order], slots[new][order]
-        place = np.searchsorted(self._users, joining)
-        self._users, self._slots = (
-            np.insert(self._users, place, joining),
-            np.insert(self._slots, place, theirs),
-        )
-        self._owner[theirs] = joining
+        every = np.concatenate([self._users, users[new]])
+        order = np.argsort(every, kind="stable")
+        self._users, self._slots = every[order], np.concatenate([self._slots, slots[new]])[order]
         return slots
 
     def _grow(self) -> None:
@@ -160,6 +135,6 @@ class Directory:
         before = len(self.held)
         more = max(64, before)
         self.table = np.concatenate([self.table, np.zeros((more, self.most), np.int32)])
-        for name in ("held", "length", "told", "used", "_owner"):
+        for name in ("held", "length", "told", "used"):
             setattr(self, name, np.concatenate([getattr(self, name), np.zeros(more, np.int64)]))
         self._free_slots = np.concatenate([self._free_slots, np.arange(before + more - 1, before - 1, -1)])

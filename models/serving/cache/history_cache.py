@@ -158,9 +158,9 @@ class HistoryCache:
         window = np.where(held, directory.length[slots] if len(directory) else 0, 0)
         growth = Growth.of(self.window, told, window, lengths)
         needed = -(-growth.length // self.pages.size)
-        batch = batch.to(self.model.device)
         slots = directory.reserve(ids, needed)
         self._count(held)
+        batch = batch.to(self.model.device)
         with self._unless_it_fails(slots), scoring(self.model):
             outputs = self._passes.grow(growth, self._table(slots), batch)
             directory.length[slots], directory.told[slots] = growth.length, told + lengths

@@ -24,7 +24,8 @@ def retrieval_model(trained: TrainedModel) -> RetrievalModel:
 def other_masses(model: RetrievalModel) -> dict[str, str]:
     """What a ranking of the model has besides products of vectors, by name, and what that is."""
     found = {
-        "history": "logits of the user's own past events, added to the items of these (loss.history)",
+        "history": "logits of the user's own past events: log(exp(score) + exp(logit)) for the items of "
+        "these (loss.history)",
         "jumps": "votes of the last events for what follows their items in the logs of others (loss.jumps)",
         "trends": "logits of what is popular at the moment (loss.trends)",
     }
@@ -41,7 +42,7 @@ def scoring_of(trained: TrainedModel) -> dict[str, Any]:
     masses = other_masses(model)
     product = "dot product of the user's vector and the item's"
     if masses:
-        product += ", divided by the temperature; then log(exp(score) + exp(mass)) for items with other mass"
+        product += ", divided by the temperature, beside what is not in the vectors (docs/losses.md)"
     return {
         "score": product,
         "dim": config.model.dim,

@@ -14,9 +14,10 @@ from torch.nn import functional as F
 
 from behavior.config import nearest
 from behavior.errors import UserError
-from models.serving.export.item_columns import item_columns
 from models.serving.export.scoring import retrieval_model
 from models.serving.load import TrainedModel
+from models.serving.recommend.ids import Ids
+from models.serving.recommend.items import ItemColumns
 from models.tasks.retrieval import RetrievalModel
 from models.tasks.retrieval.scoring import scoring
 
@@ -33,7 +34,7 @@ def similar(
         trained: a retrieval model.
         item: its id, as in the log.
         k: how many; the item itself is none of them.
-        columns: of items, to be shown beside (`models.serving.export.item_columns`).
+        columns: of items, to be shown beside (`models.serving.recommend.items.ItemColumns`).
 
     Returns:
         `rank` from 1, `item` (id as in the log), `score` (the cosine) and the columns, nearest first.
@@ -53,7 +54,8 @@ def similar(
     cosines[place] = -torch.inf
     found = cosines.sort(descending=True, stable=True).indices[:k]
     places = found.cpu().numpy()
-    more = item_columns(trained.shards, columns, places)
+    told = ItemColumns(Ids(trained.shards), trained.shards, columns).of(pa.array(places))
+    more = {name: values.to_pylist() for name, values in told.items()}
     ids = trained.item_ids.take(pa.array(places)).to_pylist()
     return [
         {

@@ -15,10 +15,11 @@ from behavior.errors import UserError
 from behavior.files import write_whole
 from behavior.shards.row_groups import RowGroupReader
 from models.build import sequences_of
-from models.serving.export.questions import question_batches, with_question
+from models.serving.export.questions import question_batches
 from models.serving.export.scoring import asked_behavior, retrieval_model, scoring_of
 from models.serving.export.similar import ITEMS_AT_ONCE, item_vectors
 from models.serving.load import TrainedModel, memory_errors_told
+from models.serving.recommend.asked import Question, ask
 from models.tasks.retrieval.scoring import scoring
 
 Progress = Callable[[int, int], None]
@@ -122,7 +123,7 @@ def _users(trained: TrainedModel, behavior: int, at: int | None, progress: Progr
     names = [name for name in ("user", "user_domain") if name in reader.columns]
     total, done = trained.shards.manifest.counts.users, 0
     for part, group in enumerate(reader.groups):
-        data = with_question(source.read(part), behavior, at)
+        data = ask(source.read(part), Question(behavior, at=at))[0]
         vectors = np.full((data.num_sequences, config.model.dim), np.nan, np.float32)
         for rows, queries in _queries(trained, data):
             vectors[rows] = queries

@@ -28,7 +28,7 @@ from tests.models.serving.cached import ITEMS, Log, N, assert_close, batch_of, m
 OWN = Column("domain", "int32", origin=Own("domain"))
 TARGET = Column("target_domain", "int32", origin=Next("domain"))
 PRICE = Column("price", "float32", origin=Own("price"))
-GADGET = Column("gadget", "int32", origin=Own("gadget"))
+GADGET = Column("gadget", "int32", origin=Own("device"))
 ENTRIES = [
     (FeatureEntry(name="price", kind="numeric"), PRICE),
     (FeatureEntry(name="gadget", kind="categorical", vocabulary_size=5), GADGET),
