@@ -83,6 +83,13 @@ class RankingEvaluation:
             return
         left_out = self.rankings.targets_without_history
         why = f"none of its {left_out:,} targets has a history" if left_out else "it has no targets"
+        asked = self.config.target_behavior
+        if asked is not None and not left_out:
+            raise UserError(
+                f"nobody is evaluated on the {self.split} split: no event of '{asked}' is in it",
+                where=f"evaluation.target_behavior = {asked}, {self.shards.where()}",
+                fix="evaluate another behavior, or leave it out for the targets of the data set",
+            )
         raise UserError(
             f"nobody is evaluated on the {self.split} split: {why}",
             where=self.shards.where(),

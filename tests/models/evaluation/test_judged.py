@@ -77,3 +77,10 @@ def test_runs_and_baselines_are_evaluated_by_it(shards: Path, tmp_path: Path) ->
         evaluate(tmp_path / "run", device="cpu", target_behavior="veiw")
     assert caught.value.where == "evaluation.target_behavior"
     assert "did you mean 'view'" in (caught.value.fix or "")
+
+
+def test_a_behavior_of_nobody_is_named(tmp_path: Path) -> None:
+    folder = write_shards(tmp_path, USERS[1:2], WORLD)
+    with pytest.raises(UserError, match="no event of 'view' is in it") as caught:
+        evaluate_baseline("popularity", folder, "test", EvaluationConfig(target_behavior="view"))
+    assert "evaluation.target_behavior = view" in str(caught.value.where)
