@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from behavior.errors import UserError
 from cli.console import print_json, progress_bars, say
 from cli.evaluate import CheckpointName
 
@@ -19,8 +17,8 @@ def embed(
     at: Annotated[
         str | None,
         typer.Option(
-            help="When the next event happens, for models that know the time: 2026-01-31T12:00 (UTC), or "
-            "seconds since 1970; default: when the user's last event did."
+            help="When the next event happens, for models that know the time: 2026-01-31T12:00 (UTC), or a "
+            "number in the spec's unit; default: when the user's last event did."
         ),
     ] = None,
     behavior: Annotated[
@@ -40,7 +38,6 @@ def embed(
     from models.serving.export.vectors import embed as write_vectors
     from models.serving.load import load_model
 
-    seconds = None if at is None else _seconds(at)
     trained = load_model(run, checkpoint=checkpoint.value, data=data)
     with progress_bars(quiet=json) as bars:
         task = bars.add_task("users", total=None, note="")
@@ -48,7 +45,7 @@ def embed(
             trained,
             out,
             behavior=behavior,
-            at=seconds,
+            at=at,
             progress=lambda done, users: bars.update(task, completed=done, total=users),
         )
     if json:
@@ -59,17 +56,3 @@ def embed(
     say(f"score: {found['scoring']['score']}")
     for name, what in found["scoring"]["not_in_the_vectors"].items():
         say(f"not in the vectors: {name}, {what}")
-
-
-def _seconds(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        pass
-    try:
-        when = datetime.fromisoformat(text)
-    except ValueError:
-        raise UserError(
-            f"'{text}' is no time", where="--at", fix="write 2026-01-31T12:00, or seconds since 1970"
-        ) from None
-    return int((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp())

@@ -31,7 +31,7 @@ def test_vectors(lrm: Lrm, run: Path, shards: Path, tmp_path: Path) -> None:
     again = lrm("embed", run, "--out", tmp_path / "vectors")
     assert (again.code, "not empty" in again.err) == (1, True)
     wrong = lrm("embed", run, "--out", tmp_path / "more", "--at", "tomorrow")
-    assert (wrong.code, "--at" in wrong.err) == (1, True)
+    assert (wrong.code, "--at" in wrong.err) == (2, True)
     assert "width 8" in lrm("embed", run, "--out", tmp_path / "more", "--at", "2026-01-31").out
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from models.serving.export.scoring import asked_behavior, retrieval_model, scori
 from models.serving.export.similar import ITEMS_AT_ONCE, item_vectors
 from models.serving.load import TrainedModel, memory_errors_told
 from models.serving.recommend.asked import Question, ask
+from models.serving.recommend.request import asked_seconds
 from models.tasks.retrieval.scoring import scoring
 
 Progress = Callable[[int, int], None]
@@ -33,7 +35,7 @@ def embed(
     out: str | Path,
     *,
     behavior: str | None = None,
-    at: int | None = None,
+    at: str | int | datetime | None = None,
     progress: Progress = lambda done, users: None,
 ) -> dict[str, Any]:
     """Write the vectors of all items, and of all users after their whole history, to a folder.
@@ -47,8 +49,8 @@ def embed(
         trained: a retrieval model.
         out: a new or empty folder.
         behavior: name of the behavior that is wanted, for models that are told; None: the first target.
-        at: when the next event happens, in seconds since 1970, for models that know the time; None: when the
-            user's last event did.
+        at: when the next event happens, for models that know the time: a date or time (UTC), or a number in
+            the data set's unit; None: when the user's last event did. Nobody is asked before that.
         progress: called after each batch.
 
     Returns:
@@ -58,14 +60,15 @@ def embed(
         UserError: the folder holds something; the model has no vectors, is told no behavior or no time; or
             there is no such behavior.
     """
-    scores, asked = scoring_of(trained), asked_behavior(trained, behavior, at)
+    seconds = None if at is None else asked_seconds(at, trained.shards)
+    scores, asked = scoring_of(trained), asked_behavior(trained, behavior, seconds)
     folder = new_folder(out)
     with memory_errors_told(trained.task):
         items = _write(folder / ITEMS, _items(trained))
-        users = _write(folder / USERS, _users(trained, asked, at, progress))
+        users = _write(folder / USERS, _users(trained, asked, seconds, progress))
     question = {
         "behavior": trained.about.behaviors[asked - 1],
-        "at": at if at is not None else "the time of the user's last event",
+        "at": seconds if seconds is not None else "the time of the user's last event",
     }
     files = {ITEMS: {"rows": items, "id": "item"}, USERS: {"rows": users, "id": "user"}}
     about = {"run": str(trained.run), "scoring": scores, "question": question, "files": files}

@@ -141,7 +141,7 @@ def _at(
                 fix="leave the time out, or train with --set model.time=known on data with timestamps",
             )
         return None
-    at = int(time.time()) if given in (None, "now") else _seconds(given, shards)
+    at = int(time.time()) if given in (None, "now") else asked_seconds(given, shards)
     notes.append(f"asked at {_in_words(at)}{' (now)' if given in (None, 'now') else ''}")
     last = _last_event(shards)
     if last is not None and at - last > _LONG_AFTER:
@@ -153,7 +153,12 @@ def _at(
     return at
 
 
-def _seconds(given: str | int | datetime | None, shards: ShardFolder) -> int:
+def asked_seconds(given: str | int | datetime | None, shards: ShardFolder) -> int:
+    """A time of asking in seconds since 1970: a date or time (UTC), or a number in the data set's unit.
+
+    Raises:
+        UserError: it is none.
+    """
     if isinstance(given, datetime):
         moment = given if given.tzinfo else given.replace(tzinfo=UTC)
         return int(moment.timestamp())
