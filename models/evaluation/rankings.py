@@ -53,6 +53,16 @@ class Rankings:
             targets_without_history=others.targets_without_history,
         )
 
+    def sliced_like(self, others: Rankings) -> Rankings:
+        """The targets that others ranked, in slices as theirs: by the history that others were shown.
+
+        Of one domain, say: what repeats there, and how long the history is.
+        """
+        same = self.only(others)
+        if not (np.array_equal(same.user, others.user) and np.array_equal(same.position, others.position)):
+            return same
+        return replace(same, history=others.history, earlier=others.earlier)
+
     def misses(self, chosen: Int64Array | slice = slice(None)) -> dict[str, int]:
         """Misses of some targets: `oov_targets`, unknown ids; `excluded_targets`, removed as seen items."""
         unknown = self.item[chosen] < self.about.first_item

@@ -99,7 +99,7 @@ class Floors:
 
         Args:
             name: of `FLOORS`.
-            like: only of the targets that these are of.
+            like: only of the targets that these are of, in the same slices.
         """
         point, chosen = self._point(name)
         rankings = rank_split(
@@ -111,7 +111,7 @@ class Floors:
             candidates=self.candidates,
             domains=self._domains,
         )
-        rankings = rankings if like is None else rankings.only(like)
+        rankings = rankings if like is None else rankings.sliced_like(like)
         about: dict[str, Any] = {"model": name, "counts": self.counts} | chosen
         if self.config.target_behavior is not None:
             about["target_behavior"] = self.config.target_behavior

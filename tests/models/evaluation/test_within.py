@@ -195,7 +195,16 @@ def test_one_model_of_both_domains_and_one_of_each(tmp_path: Path, loss: str) ->
     both = evaluate(tmp_path / "both", "test", by=["domain"], bootstrap=0, device="cpu")
     for domain in ("books", "games"):
         train(load_config("default", [*settings, f"data.domain={domain}"]), data, tmp_path / domain)
-        alone = evaluate(tmp_path / domain, "test", device="cpu", bootstrap=0)
+        alone = evaluate(
+            tmp_path / domain, "test", device="cpu", bootstrap=0, by=["history"], baselines=["popularity"]
+        )
+        # Floors see the whole log, and yet the same targets are in a slice.
+        for name in ("repeats", "breakdown"):
+            rows = [
+                found[name].get("history", found[name]) for found in (alone, alone["baselines"]["popularity"])
+            ]
+            ours, floor = ({key: row["targets"] for key, row in found.items()} for found in rows)
+            assert ours == floor
         # Without a history in the domain a user of both is ranked by the model of both alone.
         alone_too = alone["targets"] + alone["targets_without_history"]
         against = evaluate(tmp_path / domain, "test", against=tmp_path / "both", device="cpu", bootstrap=0)
