@@ -117,15 +117,16 @@ def _ticks(model: TrainedModel, seconds: np.ndarray) -> np.ndarray:
 
 
 def agreement(model: TrainedModel) -> dict[str, Any]:
-    """NDCG@10 of the file of recommendations, and of the report; one target a user."""
+    """NDCG@10 of the file of recommendations, and of the report; a target or a basket a user."""
     with tempfile.TemporaryDirectory() as folder:
         histories, out = Path(folder) / "histories.parquet", Path(folder) / "out.parquet"
         targets = export_histories(model, histories)
         model.recommend(histories=histories, k=10).write(out)
         gains: dict[Any, float] = dict.fromkeys(targets, 0.0)
         for row in pq.read_table(out).to_pylist():
-            if row["item"] == targets[row["user"]][0] and row["answer"] == "model":
-                gains[row["user"]] = 1 / math.log2(row["rank"] + 1)
+            if row["answer"] == "model":
+                wanted = targets[row["user"]]
+                gains[row["user"]] += wanted.count(row["item"]) / len(wanted) / math.log2(row["rank"] + 1)
     report = evaluate(model, "test", cutoffs=[10], bootstrap=0)
     of_file = sum(gains.values()) / len(gains)
     return {"users": len(gains), "ndcg@10_of_the_file": of_file, "ndcg@10_reported": report["ndcg@10"]}
