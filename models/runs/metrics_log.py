@@ -138,10 +138,11 @@ def read_metrics(jsonl: Path, size: int | None = None) -> list[dict[str, Any]]:
     if content is None:
         return []
     *lines, rest = content[:size].split(b"\n")
+    found = [_record(line, f"{jsonl}, line {number}") for number, line in enumerate(lines, 1) if line]
     if rest and size is not None and len(content) >= size:
         where = f"{jsonl}, line {len(lines) + 1}"
         raise damaged(_RECORD, "a line is longer than at the last checkpoint", where=where, fix=_FIX)
-    return [_record(line, f"{jsonl}, line {number}") for number, line in enumerate(lines, 1) if line]
+    return found
 
 
 def _record(line: bytes, where: str) -> dict[str, Any]:
