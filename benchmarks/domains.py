@@ -11,18 +11,14 @@ targets and candidates of a domain are the same for every line. Runs that are th
 from __future__ import annotations
 
 import argparse
-import csv
-import platform
 import statistics
-from pathlib import Path
 from typing import Any
 
-import torch
-
+from benchmarks.tables import planned_lines, table_options, write_csv
 from models.evaluate_run import evaluate
-from models.experiments import load_table, read_records
+from models.experiments import read_records
 from models.experiments.results import append_record
-from models.experiments.runs import PlannedRun, plan_runs, run_one
+from models.experiments.runs import PlannedRun, run_one
 
 METRICS = ("hr@10", "ndcg@10")
 
@@ -37,18 +33,9 @@ def of_domains(run: PlannedRun) -> dict[str, dict[str, Any]]:
 def run_table(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Train what is left to do; one row a line and domain, means over seeds."""
     results = options.out / "results.csv"
-    planned = plan_runs(
-        options.table,
-        load_table(options.table),
-        options.shards,
-        options.out,
-        seeds=options.seeds,
-        overrides=options.set,
-    )
-    planned = [run for run in planned if not options.lines or run.line in options.lines]
     known = {record.digest for record in read_records(results)}
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for run in planned:
+    for run in planned_lines(options, options.set):
         if run.digest not in known:
             append_record(results, run_one(run, options.shards, "test"))
         for domain, metrics in of_domains(run).items():
@@ -72,25 +59,12 @@ def print_rows(rows: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--shards", required=True, help="prepared data of several domains")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the runs and of results.csv")
-    parser.add_argument("--table", default="amazon/domains", help="name or path of a table")
-    parser.add_argument("--seeds", type=int, nargs="+")
-    parser.add_argument("--lines", nargs="+", help="some of the table's lines, by name")
-    parser.add_argument("--set", nargs="+", default=[], help="settings of all lines: section.key=value")
-    parser.add_argument("--csv", type=Path, help="default: domains.csv in --out")
-    options = parser.parse_args()
-    card = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
-    print(f"{card}, torch {torch.__version__}")
+    options = table_options(
+        __doc__, shards="prepared data of several domains", table="amazon/domains"
+    ).parse_args()
     rows = run_table(options)
     print_rows(rows)
-    with (options.csv or options.out / "domains.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, [*rows[0]], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(rows, options.csv or options.out / "domains.csv")
 
 
 if __name__ == "__main__":

@@ -12,17 +12,14 @@ the history are tokens. Runs that are in the folder already are not run again.
 from __future__ import annotations
 
 import argparse
-import csv
-import platform
 import statistics
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from models.experiments import load_table, read_records
+from benchmarks.tables import planned_lines, table_options, write_csv
+from models.experiments import read_records
 from models.experiments.results import append_record
-from models.experiments.runs import plan_runs, run_one
+from models.experiments.runs import run_one
 from models.runs.metrics_log import read_metrics
 
 METRICS = ("hr@10", "ndcg@10")
@@ -41,11 +38,7 @@ def run_table(options: argparse.Namespace) -> list[dict[str, Any]]:
     overrides = list(options.set)
     if options.epochs:
         overrides.append(f"train.epochs={options.epochs}")
-    table, results = load_table(options.table), options.out / "results.csv"
-    planned = plan_runs(
-        options.table, table, options.shards, options.out, seeds=options.seeds, overrides=overrides
-    )
-    planned = [run for run in planned if not options.lines or run.line in options.lines]
+    planned, results = planned_lines(options, overrides), options.out / "results.csv"
     known = {record.digest: record for record in read_records(results)}
     for run in planned:  # one after the other: they are timed
         if run.digest not in known:
@@ -76,28 +69,12 @@ def print_rows(rows: list[dict[str, Any]]) -> None:
         print(f"| {' | '.join([*cells, format(row['minutes'], '.1f')])} |")
 
 
-def write_csv(rows: list[dict[str, Any]], path: Path) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [*rows[0]], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = table_options(
+        __doc__, shards="prepared data of long histories", table="completejourney/long-histories"
     )
-    parser.add_argument("--shards", required=True, help="prepared data of long histories")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the runs and of results.csv")
-    parser.add_argument("--table", default="completejourney/long-histories", help="name or path of a table")
     parser.add_argument("--epochs", type=int, help="of every line, instead of the table's")
-    parser.add_argument("--seeds", type=int, nargs="+")
-    parser.add_argument("--lines", nargs="+", help="some of the table's lines, by name")
-    parser.add_argument("--set", nargs="+", default=[], help="settings of all lines: section.key=value")
-    parser.add_argument("--csv", type=Path, help="default: long-histories.csv in --out")
     options = parser.parse_args()
-    card = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
-    print(f"{card}, torch {torch.__version__}")
     rows = run_table(options)
     print_rows(rows)
     write_csv(rows, options.csv or options.out / "long-histories.csv")

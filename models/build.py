@@ -10,7 +10,7 @@ from models.config import RunConfig
 from models.data.columns import Columns
 from models.data.declared import CORE, event_column
 from models.data.loading import SequenceSource, ShardSource, TrainLoader
-from models.data.loading.domain import DomainSource, domain_number
+from models.data.loading.domain import domain_number, domain_of
 from models.data.loading.inputs import inputs_of
 from models.data.loading.part import part_of
 from models.data.versions import dataset_of
@@ -46,7 +46,7 @@ def sequences_of(shards: ShardFolder, config: RunConfig, columns: Columns) -> Se
             )
         read = Columns.merged(read, (event_column(shards, "domain"),))
     source = ShardSource(shards, columns=read, cache_bytes=config.loader.cache_mib << 20)
-    return source if domain is None else DomainSource(source, number, columns)
+    return source if domain is None else domain_of(source, number, columns)
 
 
 def make_loader(

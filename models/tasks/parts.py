@@ -11,7 +11,7 @@ from models.data.catalog import ItemCatalog
 from models.data.columns import Columns
 from models.data.declared import CORE, event_column
 from models.data.loading import SequenceSource, ShardSource
-from models.data.loading.domain import DomainSource, domain_number
+from models.data.loading.domain import domain_number, domain_of
 from models.data.loading.inputs import inputs_of
 from models.data.loading.part import count_items, part_of
 from models.data.side import Domains, SideInformation
@@ -35,7 +35,7 @@ def trained_events(settings: TaskSettings, shards: ShardFolder) -> SequenceSourc
     else:
         number = domain_number(shards, domain)
         columns = Columns.merged(CORE, (event_column(shards, "domain"),))
-        source = DomainSource(ShardSource(shards, columns=columns, cache_bytes=0), number, CORE)
+        source = domain_of(ShardSource(shards, columns=columns, cache_bytes=0), number, CORE)
     return inputs_of(part_of(source, settings.loader.part), settings.model.input_behaviors)
 
 

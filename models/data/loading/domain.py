@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,15 +9,15 @@ import numpy as np
 from behavior.config import did_you_mean
 from behavior.errors import UserError
 from behavior.shards.folder import ShardFolder
-from models.data.about import About
 from models.data.columns import Columns
 from models.data.item_domains import check_domains
 from models.data.judged import judged_events
+from models.data.loading.changed import ChangedSource
 from models.data.loading.source import SequenceSource
-from models.data.sequences import Excerpt, Int64Array, SequenceData
+from models.data.sequences import Excerpt, SequenceData
 
 
-class DomainSource:
+def domain_of(source: SequenceSource, domain: int, columns: Columns) -> SequenceSource:
     """The sequences of a source, with the events of one domain alone.
 
     Every sequence stays, if without events, and ids stay as they are; so users, targets and candidates are
@@ -31,29 +30,10 @@ class DomainSource:
         columns: of the batches that are to be made.
     """
 
-    def __init__(self, source: SequenceSource, domain: int, columns: Columns) -> None:
-        self._source, self._domain, self.columns = source, domain, columns
+    def here(data: SequenceData) -> SequenceData:
+        return replace(of_domain(data, domain), columns=columns)
 
-    @property
-    def about(self) -> About:
-        return self._source.about
-
-    @property
-    def events(self) -> Sequence[int]:
-        return self._source.events
-
-    @property
-    def digest(self) -> str:
-        return f"{self._source.digest} domain {self._domain}"
-
-    def read(self, part: int) -> SequenceData:
-        return replace(of_domain(self._source.read(part), self._domain), columns=self.columns)
-
-    def train_ends(self, part: int) -> Int64Array:
-        return self.read(part).train_end
-
-    def __iter__(self) -> Iterator[SequenceData]:
-        return (self.read(part) for part in range(len(self.events)))
+    return ChangedSource(source, here, mark=f"domain {domain}", columns=columns)
 
 
 def of_domain(data: SequenceData, domain: int) -> SequenceData:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 
-from models.data.about import About
-from models.data.columns import Columns
+from models.data.loading.changed import ChangedSource
 from models.data.loading.source import SequenceSource
 from models.data.sequences import Int64Array, SequenceData
 
@@ -30,49 +28,19 @@ def end_of(data: SequenceData, part: Part) -> Int64Array:
     return data.valid_end if part == "train+valid" else data.lengths
 
 
-class PartSource:
+def part_of(source: SequenceSource, part: Part) -> SequenceSource:
     """The sequences of a source, whose training part ends where `part` says.
 
-    For what learns from them, and for nothing else: an evaluation needs to know where targets are.
-
-    Args:
-        source: the sequences.
-        part: what belongs to the training part.
+    For what learns from them, and for nothing else: an evaluation needs to know where targets are. Of the
+    training part it is the source itself, so that nothing of it changes.
     """
+    if part == "train":
+        return source
 
-    def __init__(self, source: SequenceSource, part: Part) -> None:
-        self._source, self._part = source, part
+    def ended(data: SequenceData) -> SequenceData:
+        return replace(data, train_end=end_of(data, part))
 
-    @property
-    def about(self) -> About:
-        return self._source.about
-
-    @property
-    def columns(self) -> Columns:
-        return self._source.columns
-
-    @property
-    def events(self) -> Sequence[int]:
-        return self._source.events
-
-    @property
-    def digest(self) -> str:
-        return f"{self._source.digest} {self._part}"
-
-    def read(self, part: int) -> SequenceData:
-        data = self._source.read(part)
-        return replace(data, train_end=end_of(data, self._part))
-
-    def train_ends(self, part: int) -> Int64Array:
-        return self.read(part).train_end
-
-    def __iter__(self) -> Iterator[SequenceData]:
-        return (self.read(part) for part in range(len(self.events)))
-
-
-def part_of(source: SequenceSource, part: Part) -> SequenceSource:
-    """The source itself for the training part, so that nothing of it changes; else a `PartSource`."""
-    return source if part == "train" else PartSource(source, part)
+    return ChangedSource(source, ended, mark=part)
 
 
 def count_items(source: SequenceSource) -> Int64Array:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from behavior.trends import TrendTable
 from models.attention.bias import NUM_BUCKETS, time_bucket
 from models.data.batch import PackedBatch
+from models.history.reference import log_sum
 from models.history.trends.shares import NOTHING, TrendShares
 from models.layers.roles import Role
 
@@ -65,8 +66,8 @@ class TrendLogits(nn.Module):
         some = self.shares.known_before(batch.query_time)
         # Below 1 by more than a float's rounding: the logarithm of what is left has to be a number.
         left = torch.log1p(-share.exp().clamp(max=1.0 - 1e-6))
-        on_target = _log_sum(weight + share, share > NOTHING / 2)
-        return on_target, _log_sum(weight + left, some[:, None].expand_as(left))
+        on_target = log_sum(weight + share, share > NOTHING / 2)
+        return on_target, log_sum(weight + left, some[:, None].expand_as(left))
 
     def weights(self, outputs: Tensor, batch: PackedBatch) -> Tensor:
         """[events, scales] float32 v_r of each event's query."""
@@ -74,13 +75,6 @@ class TrendLogits(nn.Module):
         found = found + nn.functional.embedding(batch.target_behavior, self.behavior)
         since = time_bucket(batch.query_time - batch.timestamp)
         return found + nn.functional.embedding(since, self.time)
-
-
-def _log_sum(logits: Tensor, counts: Tensor) -> Tensor:
-    """`log sum exp` over the last dimension of those that count; minus infinity, and no gradient, if none."""
-    some = counts.any(-1)
-    logits = logits.masked_fill(~counts, NOTHING)
-    return logits.logsumexp(-1).masked_fill(~some, float("-inf"))
 
 
 @dataclass(frozen=True, eq=False)

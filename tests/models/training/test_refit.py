@@ -12,7 +12,7 @@ from behavior.errors import UsageError, UserError
 from behavior.shards.folder import open_shards
 from models.config import load_config
 from models.data.loading import ShardSource
-from models.data.loading.part import PartSource, count_items
+from models.data.loading.part import count_items, part_of
 from models.evaluate_run import evaluate
 from models.runs.run_folder import open_run
 from models.training import refit, train
@@ -165,4 +165,4 @@ def test_items_are_counted_where_they_are_trained_on(tmp_path: Path) -> None:
             end = {"train": user.train_end, "train+valid": user.valid_end, "all": len(user.item)}[part]
             for item in list(user.item)[:end]:
                 expected[item] += item >= 2  # 1 is an unknown item
-        assert count_items(PartSource(source, part)).tolist() == expected.tolist()  # type: ignore[arg-type]
+        assert count_items(part_of(source, part)).tolist() == expected.tolist()  # type: ignore[arg-type]
