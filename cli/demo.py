@@ -1,4 +1,4 @@
-"""`lrm demo`: the whole way on generated data, in under two minutes."""
+"""`lrm demo`: the whole way on generated data, in about two minutes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the log and of the training runs.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Generate multi-behavior logs, prepare, train HSTU and SASRec, evaluate, and write an HTML report.
+    """Generate multi-behavior logs, prepare, train HSTU and SASRec, evaluate, recommend, write a report.
 
     Example:  lrm demo --out demo
     """
@@ -62,6 +62,7 @@ def _prepare(spec: Path, out: Path) -> Manifest:
 
 def _print(record: dict[str, Any]) -> None:
     from models.experiments.demo import below_lines, repeat_rows, table_rows
+    from models.experiments.demo_people import people_tables
 
     users = record["results"]["hstu"]["users"]
     header = ("ranker", "NDCG@10", "HR@10", "of the history oracle")
@@ -70,3 +71,5 @@ def _print(record: dict[str, Any]) -> None:
         say(line, style="yellow")
     columns = ("ranker", "NDCG@10 of repeat targets", "of explore targets")
     print_table("targets in the user's history (repeat) or not (explore)", columns, repeat_rows(record))
+    for caption, rows in people_tables(record["people"]):
+        print_table(caption, ("did last, newest first", "recommended"), rows)

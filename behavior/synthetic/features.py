@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from behavior.synthetic.config import SyntheticConfig
+from behavior.synthetic.titles import item_titles
 from behavior.synthetic.world import Ints, World
 
 _TAGS_PER_INTEREST = 3
@@ -36,7 +37,7 @@ def user_table(segment: Ints, users: pa.Array) -> pa.Table:
 
 
 def item_table(config: SyntheticConfig, world: World, items: pa.Array, rng: np.random.Generator) -> pa.Table:
-    """One row an item: item, category (main interest), tags (all interests), price (main interest)."""
+    """One row an item: item, category (main interest), tags (all interests), price (main interest), title."""
     main = world.item_interests[world.item_offsets[:-1]]
     noisy = rng.random(config.items) < config.feature_noise
     category = np.where(noisy, rng.integers(config.interests, size=config.items), main)
@@ -49,6 +50,7 @@ def item_table(config: SyntheticConfig, world: World, items: pa.Array, rng: np.r
             "category": pa.array([f"category-{k + 1:02d}" for k in category], mask=missing[0]),
             "tags": pa.array(_tags(config, world, rng), mask=missing[1], type=pa.list_(pa.string())),
             "price": pa.array(price, mask=missing[2]),
+            "title": item_titles(world),
         }
     )
 

@@ -34,7 +34,8 @@ class SyntheticLog:
 
     - `events`: user int64, item string, behavior string, timestamp int64 in unix seconds, and domain string
       where there are several; users one after another, each in order of time.
-    - `items`: item string, category string, tags list<string>, price float64; null where missing.
+    - `items`: item string, category string, tags list<string>, price float64, null where missing; title
+      string, of which the spec makes no feature.
     - `users`: user int64, segment string; null where missing.
     - `world`, `trace`: the planted parameters, and all events and latent states by index. Index `i` of an
       item or user is row `i` of its table.

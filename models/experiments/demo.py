@@ -1,4 +1,5 @@
-"""The demo: models beside baselines and oracles on a generated log whose best possible ranking is known."""
+"""The demo: models beside baselines and oracles on a generated log whose best possible ranking is known, and
+what one of them recommends."""
 
 from __future__ import annotations
 
@@ -12,16 +13,18 @@ from typing import Any
 from behavior.shards.lock import exclusive
 from behavior.shards.manifest import Manifest
 from behavior.shards.storage import Folder
-from behavior.synthetic import SyntheticConfig, ceilings, generate
+from behavior.synthetic import SyntheticConfig, SyntheticLog, ceilings, generate
 from models.config import load_config
 from models.evaluate_run import evaluate
 from models.evaluation.baselines import evaluate_baselines
 from models.evaluation.below import below_floors
+from models.experiments.demo_people import people_tables, recommended_to_people
 from models.experiments.demo_report import write_report
-from models.training import train
+from models.training import refit, train
 from models.training.observer import Silent, TrainObserver
 
 MODELS = ("hstu", "sasrec")
+SERVED = "hstu"
 LABELS = {
     "popularity": "popularity",
     "markov": "first-order Markov chain",
@@ -47,7 +50,7 @@ def _no_observer(label: str) -> TrainObserver:
 
 @dataclass
 class Demo:
-    """Generates a log, prepares it, trains every model, and compares all rankers.
+    """Generates a log, prepares it, trains every model, compares all rankers, and recommends by one.
 
     Args:
         out: folder for everything: raw/, shards/, runs/, report.html.
@@ -68,8 +71,9 @@ class Demo:
         """All of it, report included.
 
         Returns:
-            `results` by ranker, `share_of_history_oracle` (of NDCG@10), `below_floors` by model, `counts` of
-            the data set, `seconds` of each step, and the path of the `report`.
+            `results` by ranker, `share_of_history_oracle` (of NDCG@10), `below_floors` by model, `people`
+            and what is recommended to them, `counts` of the data set, `seconds` of each step, and the path of
+            the `report`.
 
         Raises:
             UserError: another job is writing to the folder.
@@ -79,7 +83,7 @@ class Demo:
 
     def _run(self) -> dict[str, Any]:
         begin = time.perf_counter()
-        limits, manifest = self._data()
+        log, limits, manifest = self._data()
         config = load_config("demo/hstu").evaluation
         with self._timed("evaluate the baselines"):
             floors, _ = evaluate_baselines(None, self.shards, "test", config)
@@ -88,37 +92,55 @@ class Demo:
             with self._timed(f"train and evaluate {LABELS[kind]}"):
                 results[kind] = self._train(kind)
         results |= limits
+        with self._timed(f"train {LABELS[SERVED]} on every event, and recommend"):
+            people = self._serve(log)
         record = {
             "results": results,
             "share_of_history_oracle": _shares(results),
             "below_floors": {kind: below_floors(results[kind], floors) for kind in MODELS},
+            "people": people,
             "counts": manifest.counts.model_dump(),
             "seconds": self.seconds | {"all": time.perf_counter() - begin},
         }
         labels = {kind: LABELS[kind] for kind in MODELS}
-        tables = (table_rows(record), repeat_rows(record))
+        tables = (table_rows(record), repeat_rows(record), people_tables(people))
         report = write_report(self.out, record, tables, manifest, labels)
         return record | {"report": str(report)}
+
+    @property
+    def raw(self) -> Path:
+        return self.out / "raw"
 
     @property
     def shards(self) -> Path:
         return self.out / "shards"
 
-    def _data(self) -> tuple[dict[str, Any], Manifest]:
+    def _data(self) -> tuple[SyntheticLog, dict[str, Any], Manifest]:
         """Generate the log, state what no ranker can beat, and prepare the shards."""
         with self._timed("generate"):
             log = generate(SyntheticConfig(seed=self.seed))
-            spec = log.write(self.out / "raw")
+            spec = log.write(self.raw)
         with self._timed("compute the oracles"):
             found = ceilings(log)
         with self._timed("prepare"):
             manifest = self.prepare(spec, self.shards)
-        return {name: found[name] for name in ("history", "latent")}, manifest
+        return log, {name: found[name] for name in ("history", "latent")}, manifest
 
     def _train(self, kind: str) -> dict[str, Any]:
         config = load_config(f"demo/{kind}", [f"train.seed={self.seed}"])
         train(config, self.shards, self.out / "runs" / kind, observer=self.observer(LABELS[kind]))
         return evaluate(self.out / "runs" / kind, "test")
+
+    def _serve(self, log: SyntheticLog) -> list[dict[str, Any]]:
+        """Train the chosen run anew on every event, as one does to serve a model, and recommend by it."""
+        runs = self.out / "runs"
+        refit(
+            runs / SERVED,
+            runs / "served",
+            part="all",
+            observer=self.observer(f"{LABELS[SERVED]} to be served"),
+        )
+        return recommended_to_people(runs / "served", log, self.raw)
 
     @contextmanager
     def _timed(self, name: str) -> Iterator[None]:

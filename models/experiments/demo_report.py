@@ -28,7 +28,11 @@ img { max-width: 100%; margin: 1rem 0 } h2 { margin-top: 2.5rem }
 def write_report(
     out: Path,
     record: dict[str, Any],
-    tables: tuple[list[tuple[str, float, float, str]], list[tuple[str, float, float]]],
+    tables: tuple[
+        list[tuple[str, float, float, str]],
+        list[tuple[str, float, float]],
+        list[tuple[str, list[tuple[str, str]]]],
+    ],
     manifest: Manifest,
     models: dict[str, str],
 ) -> Path:
@@ -37,12 +41,13 @@ def write_report(
     Args:
         out: folder of the demo, with shards/ and runs/.
         record: results and seconds.
-        tables: rows of the result table, and of that of repeat and explore targets.
+        tables: rows of the result table, and of that of repeat and explore targets; what some people did
+            and what is recommended to them.
         manifest: of the shards.
         models: kind -> label of the trained models.
     """
     stats = json.loads((out / "shards" / STATS).read_text(encoding="utf-8"))
-    rows, repeats = tables
+    rows, repeats, people = tables
     parts = [
         "<h1>lrm demo</h1>",
         "<p>A synthetic log of views, carts and purchases, prepared into shards; each model predicts every "
@@ -54,6 +59,12 @@ def write_report(
         "<p>Floors need no training: what counting alone reaches. A target is a repeat target where its item "
         "stands in the user's history, and an explore target where it does not.</p>",
         _table(("ranker", "NDCG@10 of repeat targets", "of explore targets"), repeats),
+        "<h2>Recommendations</h2>",
+        "<p>What HSTU, trained anew on every event, expects some people to buy next, as the log ends.</p>",
+        *(
+            f"<h3>{_escaped(caption)}</h3>{_table(('did last, newest first', 'recommended'), each)}"
+            for caption, each in people
+        ),
         "<h2>The data</h2>",
         _table(("", "number"), list(manifest.counts.model_dump().items())),
         _table(("behavior", "events"), list(stats["behaviors"].items())),

@@ -162,6 +162,22 @@ def test_features_explain_the_interests(log: SyntheticLog) -> None:
     assert within / len(priced) < 0.3 * price.var()
 
 
+def test_titles_name_the_interests_and_no_two_are_equal(log: SyntheticLog) -> None:
+    world, titles = log.world, log.items["title"].to_pylist()
+    assert len(set(titles)) == 400
+    for one, other in itertools.combinations(range(60), 2):
+        interests = [
+            world.item_interests[world.item_offsets[item] : world.item_offsets[item] + 2].tolist()
+            for item in (one, other)
+        ]
+        words = [titles[item].split()[:2] for item in (one, other)]
+        assert (words[0][1] == words[1][1]) == (interests[0][0] == interests[1][0])
+        assert (words[0][0] == words[1][0]) == (interests[0][1] == interests[1][1])
+    alone = generate(SyntheticConfig(users=2, items=90, interests=90, interests_per_item=1))
+    assert "Camping tent" in alone.items["title"].to_pylist()
+    assert "Camping tent no. 3" in alone.items["title"].to_pylist()
+
+
 def test_segments_hint_at_personas(log: SyntheticLog) -> None:
     segment, persona, config = log.trace.segment, log.trace.persona, log.config
     known = segment >= 0

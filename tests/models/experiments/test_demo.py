@@ -11,9 +11,11 @@ import pytest
 import behavior
 from behavior.shards.folder import open_shards
 from behavior.shards.manifest import Manifest
-from behavior.synthetic import SyntheticConfig
+from behavior.synthetic import SyntheticConfig, generate
+from models import load_config, load_model, train
 from models.experiments import demo as module
-from models.experiments.demo import LABELS, Demo, below_lines, repeat_rows, table_rows
+from models.experiments.demo import LABELS, SERVED, Demo, below_lines, repeat_rows, table_rows
+from models.experiments.demo_people import people_tables
 
 
 def prepare(spec: Path, out: Path) -> Manifest:
@@ -29,7 +31,15 @@ def test_floors_stand_in_the_tables_and_the_report(tmp_path: Path, monkeypatch: 
         floor = {"hstu": "frequency", "sasrec": "popularity"}[kind]
         return module.evaluate_baselines([floor], self.shards)[0][floor]
 
+    people = [
+        {
+            "user": 100_007,
+            "lately": [{"behavior": "view", "title": "Old <lamp>"}, {"behavior": "buy", "title": "New lamp"}],
+            "recommended": [{"rank": 1, "title": "A shade", "category": None, "item": "item-00001"}],
+        }
+    ]
     monkeypatch.setattr(Demo, "_train", trained)
+    monkeypatch.setattr(Demo, "_serve", lambda self, log: people)
     record = Demo(tmp_path / "demo", 0, prepare).run()
     results = record["results"]
     assert set(results) == set(LABELS)
@@ -52,3 +62,37 @@ def test_floors_stand_in_the_tables_and_the_report(tmp_path: Path, monkeypatch: 
     page = Path(record["report"]).read_text(encoding="utf-8")
     assert all(label in page for label in LABELS.values())
     assert "NDCG@10 of repeat targets" in page
+    assert people_tables(record["people"]) == [
+        ("user 100007", [("buy: New lamp", "1. A shade"), ("view: Old <lamp>", "")])
+    ]
+    assert "<h3>user 100007</h3>" in page
+    assert "<td>view: Old &lt;lamp&gt;</td>" in page
+    assert "<td>1. A shade</td>" in page
+
+
+def test_people_are_shown_their_last_events_and_what_is_recommended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the refitted run of the chosen one, with titles of the raw files; the log's rows tell the rest."""
+    log = generate(SyntheticConfig(users=40, items=40, interests=8, personas=3, mean_events=12.0))
+    demo = Demo(tmp_path, 0, prepare)
+    prepare(log.write(demo.raw), demo.shards)
+    config = load_config("demo/hstu", ["model.dim=8", "model.heads=1", "train.epochs=1", "train.device=cpu"])
+    train(config, demo.shards, tmp_path / "runs" / SERVED)
+    people = demo._serve(log)
+    title = dict(zip(log.items["item"].to_pylist(), log.items["title"].to_pylist(), strict=True))
+    events = log.events.to_pylist()
+    assert [person["user"] for person in people] == log.users["user"].to_pylist()[:3]
+    for person in people:
+        own = [event for event in events if event["user"] == person["user"]]
+        shown = [{"behavior": event["behavior"], "title": title[event["item"]]} for event in own]
+        assert person["lately"] == shown[-5:]
+    served = load_model(tmp_path / "runs" / "served", device="cpu")
+    assert served.config.loader.part == "all"
+    at = max(event["timestamp"] for event in events)
+    expected = served.recommend([person["user"] for person in people], k=5, at=at).table().to_pylist()
+    found = [(person["user"], row) for person in people for row in person["recommended"]]
+    assert {(user, row["rank"], row["item"], row["title"]) for user, row in found} == {
+        (row["user"], row["rank"], row["item"], title[row["item"]]) for row in expected
+    }
+    assert len(found) == 15
