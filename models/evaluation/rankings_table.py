@@ -54,7 +54,7 @@ def write_rankings(evaluation: RankingEvaluation, path: Path) -> None:
     miss = np.isinf(rankings.rank)
     behaviors = pa.array(shards.manifest.behaviors)
     columns = {
-        **_users(rankings.user, shards),
+        **users_of_rows(rankings.user, shards),
         "item": shards.items()["id"].take(pa.array(known, mask=known < 0)),
         "behavior": behaviors.take(pa.array(rankings.behavior.astype(np.int64) - 1)),
         "position": pa.array(rankings.position),
@@ -72,7 +72,7 @@ def write_rankings(evaluation: RankingEvaluation, path: Path) -> None:
     write_whole(path, content.getvalue().to_pybytes(), "--per-user")
 
 
-def _users(rows: Int64Array, shards: ShardFolder) -> dict[str, Any]:
+def users_of_rows(rows: Int64Array, shards: ShardFolder) -> dict[str, Any]:
     """The users of some rows, as in the log."""
     separate = shards.manifest.domain_ids.get("users") == "separate"
     names = ["user", *(["user_domain"] if separate else [])]
