@@ -11,7 +11,7 @@ import apache_beam as beam
 
 from behavior.errors import UserError
 from pipelines.clock import StageClock
-from pipelines.job import PrepareJob
+from pipelines.job import Job, PrepareJob
 from pipelines.pipeline import PrepareDataset
 from pipelines.quiet import dead_workers_passed_over, quiet_beam, traces_kept
 from pipelines.reading import ChunkGroup
@@ -33,7 +33,7 @@ _ONE_AT_A_TIME = threading.Lock()
 class JobCrashError(UserError):
     """A failure that no worker explained: a worker that was killed, say. Its log is kept."""
 
-    def __init__(self, job: PrepareJob, error: Exception) -> None:
+    def __init__(self, job: Job, error: Exception) -> None:
         reason = (str(error).strip().splitlines() or ["no reason given"])[-1]
         log = job.log if job.notes.is_local and job.log.exists() else None
         if _WORKER_DIED in reason:
@@ -50,27 +50,47 @@ class JobCrashError(UserError):
 def run_job(
     job: PrepareJob, groups: list[ChunkGroup], runner: RunnerOptions, progress: Progress | None
 ) -> dict[str, int]:
-    """Run the pipeline to its end.
+    """Run the pipeline of a preparation to its end; see `run_pipeline`."""
+    shuffle: Shuffle = FileShuffle() if runner.is_local else EngineShuffle()
+    partitions = job.preparation.partitions
+    totals = {"read": len(groups), "sort": partitions, "write": partitions}
+    return run_pipeline(job, "Prepare" >> PrepareDataset(job, groups, shuffle), runner, totals, progress)
+
+
+def run_pipeline(
+    job: Job,
+    transform: beam.PTransform,
+    runner: RunnerOptions,
+    totals: dict[str, int],
+    progress: Progress | None,
+) -> dict[str, int]:
+    """Run a pipeline to its end.
+
+    Args:
+        job: whose it is.
+        transform: all of it.
+        runner: where to run.
+        totals: how many parts the stages have that `progress` is told of.
+        progress: told how far a local job is.
 
     Returns:
-        Beam's counters read, accepted, rejected, filtered, where the runner reports them.
+        Beam's counters of the namespace `lrm`, where the runner reports them.
 
     Raises:
         UserError: what a worker found wrong.
         JobCrashError: a failure that no worker explained.
         KeyboardInterrupt: the user interrupted it.
     """
-    shuffle: Shuffle = FileShuffle() if runner.is_local else EngineShuffle()
     with (
         _ONE_AT_A_TIME,
         _process_left_as_it_was(job, runner),
         ended_by_an_interrupt() as workers,
-        _watched(job, len(groups), progress),
+        _watched(job, totals, progress),
     ):
         try:
             runs_on = runner.runner(job.log) if runner.is_local else None
             pipeline = beam.Pipeline(runs_on, options=runner.pipeline_options())
-            pipeline | "Prepare" >> PrepareDataset(job, groups, shuffle)
+            pipeline | transform
             result = pipeline.run()
             result.wait_until_finish()
         except Exception as error:
@@ -81,7 +101,7 @@ def run_job(
 
 
 @contextmanager
-def _process_left_as_it_was(job: PrepareJob, runner: RunnerOptions) -> Iterator[None]:
+def _process_left_as_it_was(job: Job, runner: RunnerOptions) -> Iterator[None]:
     """What Beam and the workers in this process change is changed back."""
     traces = traces_kept(job.log) if runner.is_local else nullcontext()
     with quiet_beam(), traces, pools_restored(), dead_workers_passed_over():
@@ -109,13 +129,11 @@ def _counters(result: Any) -> dict[str, int]:
 
 
 @contextmanager
-def _watched(job: PrepareJob, groups: int, progress: Progress | None) -> Iterator[None]:
+def _watched(job: Job, totals: dict[str, int], progress: Progress | None) -> Iterator[None]:
     """Report the progress of a local run; a remote one has the engine's own pages for that."""
     if progress is None or not job.timed:
         yield
         return
-    partitions = job.preparation.partitions
-    totals = {"read": groups, "sort": partitions, "write": partitions}
     clock, done = StageClock(job.notes), threading.Event()
 
     def report() -> None:

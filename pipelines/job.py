@@ -1,8 +1,9 @@
-"""One run of a preparation on Beam: its folders, its stages, and the files that they leave for each other."""
+"""One run of a job on Beam: its folders, its stages, and the files that they leave for each other."""
 
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,26 +17,30 @@ from behavior.errors import UserError
 from behavior.flow.preparation import Preparation
 from behavior.printable import printable_json
 from behavior.shards.errors import explained
+from behavior.shards.owned import JOB_FOLDER
 from behavior.shards.storage import Folder
 from pipelines.clock import StageClock
+from pipelines.runner import RunnerOptions
 
 
-@dataclass(frozen=True)
-class PrepareJob:
-    """One run of a preparation; pickled into the pipeline.
+class Job:
+    """What every job has.
 
     Attributes:
-        preparation: what is prepared.
         work: folder for intermediate files; workers must see it under the same path.
         notes: folder for the clock, the workers' log and the error of a worker that fails. Of a local run it
             is a local folder elsewhere, since the disk of `work` may be what is full.
         timed: keep the times of stages, as local runs do.
     """
 
-    preparation: Preparation
     work: Folder
     notes: Folder
-    timed: bool = True
+    timed: bool
+
+    @property
+    def out(self) -> Folder:
+        """The output folder."""
+        raise NotImplementedError
 
     @property
     def log(self) -> Path:
@@ -55,7 +60,7 @@ class PrepareJob:
             self._keep(error)
             raise
         except OSError as error:
-            told = explained(error, self.preparation.out, self.work, self.notes)
+            told = explained(error, self.out, self.work, self.notes)
             if told is None:
                 raise
             self._keep(told)
@@ -79,6 +84,51 @@ class PrepareJob:
         if not self.notes.exists("failure.json"):
             return None
         return UserError(**json.loads(self.notes.read_text("failure.json")))
+
+
+@dataclass(frozen=True)
+class PrepareJob(Job):
+    """One run of a preparation; pickled into the pipeline.
+
+    Attributes:
+        preparation: what is prepared.
+        work, notes, timed: see `Job`.
+    """
+
+    preparation: Preparation
+    work: Folder
+    notes: Folder
+    timed: bool = True
+
+    @property
+    def out(self) -> Folder:
+        return self.preparation.out
+
+
+@dataclass(frozen=True)
+class JobFolders:
+    """The folders of a job, and those among them that are temporary: of the notes, which an error may name,
+    first."""
+
+    work: Folder
+    notes: Folder
+    timed: bool
+    temporary: list[str]
+
+
+def job_folders(out: Folder, runner: RunnerOptions, name: str) -> JobFolders:
+    """Where a job of some name works.
+
+    A local run writes intermediate files to a local disk, also where its result goes elsewhere.
+    """
+    work = out.child(JOB_FOLDER)
+    if not runner.is_local:
+        return JobFolders(work, work, False, [])
+    temporary = [tempfile.mkdtemp(prefix=f"lrm-{name}-")]
+    if not work.is_local:
+        temporary.append(tempfile.mkdtemp(prefix="lrm-work-"))
+        work = Folder(temporary[1])
+    return JobFolders(work, Folder(temporary[0]), True, temporary)
 
 
 def write_arrow(folder: Folder, name: str, table: pa.Table) -> None:

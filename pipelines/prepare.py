@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,14 +15,13 @@ from behavior.flow.totals import Summary
 from behavior.shards.commit import commit, sweep
 from behavior.shards.lock import exclusive
 from behavior.shards.manifest import Manifest
-from behavior.shards.owned import JOB_FOLDER
 from behavior.shards.storage import Folder, FolderLike, as_folder
 from behavior.sources.chunks import CHUNK_BYTES, Plan
 from behavior.sources.plan import plan_input
 from behavior.spec.dataset_spec import DatasetSpec
 from pipelines.clock import StageClock
 from pipelines.execution import JobCrashError, Progress, run_job
-from pipelines.job import PrepareJob
+from pipelines.job import PrepareJob, job_folders
 from pipelines.reading import READ, ChunkGroup
 from pipelines.runner import RunnerOptions
 from pipelines.tables import SUMMARY
@@ -106,46 +104,32 @@ def execute(
     """
     planned = time.time()
     # The lists of the input travel with the chunks, not with every transform.
-    job, temporary = _job(preparation.slim(), runner)
+    folders = job_folders(preparation.out, runner, "prepare")
+    job = PrepareJob(preparation.slim(), folders.work, folders.notes, folders.timed)
+    temporary = folders.temporary
     try:
         counters = run_job(job, _chunk_groups(preparation.plan), runner, progress)
         with job.stage("commit"):
             manifest = finish(Summary.from_json(job.work.read_text(SUMMARY)))
             commit(preparation.out, manifest)
     except JobCrashError:
-        _remove(temporary[1:])  # the notes stay: the error names the log
+        remove_folders(temporary[1:])  # the notes stay: the error names the log
         raise
     except UserError:
         # The user will correct something and try again: the folder must not be in the way.
         with suppress(OSError, UserError):
             sweep(preparation.out)
-        _remove(temporary)
+        remove_folders(temporary)
         raise
     except BaseException:
-        _remove(temporary)
+        remove_folders(temporary)
         raise
     seconds = _seconds(StageClock(job.notes if job.timed else None), begin, planned)
-    _remove(temporary)
+    remove_folders(temporary)
     return PrepareResult(manifest, False, counters, seconds)
 
 
-def _job(preparation: Preparation, runner: RunnerOptions) -> tuple[PrepareJob, list[str]]:
-    """A job with its folders for work and notes, and the temporary ones among them.
-
-    A local run writes intermediate files to a local disk, also where the data set goes elsewhere.
-    """
-    work = preparation.out.child(JOB_FOLDER)
-    if not runner.is_local:
-        return PrepareJob(preparation, work, work, timed=False), []
-    temporary = [tempfile.mkdtemp(prefix="lrm-prepare-")]
-    notes = Folder(temporary[0])
-    if not work.is_local:
-        temporary.append(tempfile.mkdtemp(prefix="lrm-work-"))
-        work = Folder(temporary[1])
-    return PrepareJob(preparation, work, notes), temporary
-
-
-def _remove(folders: list[str]) -> None:
+def remove_folders(folders: list[str]) -> None:
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
 
