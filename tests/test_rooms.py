@@ -72,7 +72,7 @@ KNOWN_LONG: dict[str, int] = {}
 MOST_ARGUMENTS = 14
 KNOWN_MANY = {
     "cli/evaluate.py": 15,
-    "cli/recommend.py": 19,
+    "cli/recommend.py": 20,
     "cli/train.py": 16,
     "models/attention/silu/attention_function.py": 19,
     "models/attention/silu/band_gradient.py": 20,
