@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from cli.action_tables import print_actions
 from cli.console import print_json, say
 from cli.evaluate_command import names_of
 from cli.evaluate_tables import print_breakdown, print_comparison, print_means, print_next_behavior, protocol
@@ -94,6 +95,12 @@ def evaluate(
     per_user: Annotated[
         Path | None, typer.Option(help="Write the rank of every target to this file: .parquet, .csv or .tsv.")
     ] = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(
+            help="Of a ranking run: write the prediction of every row to this file: .parquet, .csv or .tsv."
+        ),
+    ] = None,
     candidates: Annotated[
         CandidatesName | None,
         typer.Option(
@@ -127,6 +134,8 @@ def evaluate(
 ) -> None:
     """Rank every item for every user of a split, and print HR, NDCG and MRR with confidence intervals.
 
+    Of a ranking run: predict the actions of every row of the split, and print AUC, log loss, calibration.
+
     A user with several targets (where the data set's split asks for all) counts once, with their mean.
 
     Example:  lrm evaluate runs/hstu --split test --baselines --by popularity
@@ -144,6 +153,7 @@ def evaluate(
         counts=None if counts is None else counts.value,
         against=against,
         per_user=per_user,
+        predictions=predictions,
         exclude_seen=exclude_seen,
         target_behavior=target,
         by=by or None,
@@ -153,6 +163,10 @@ def evaluate(
     )
     if json:
         print_json(result)
+        return
+    if "label" in result:
+        print_actions(run, result)
+        say(protocol(result))
         return
     if "checkpoint" not in result:  # a shard folder
         print_floors(run, result)

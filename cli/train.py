@@ -30,6 +30,10 @@ def train(
     backbone: Annotated[
         str | None, typer.Option(help=f"Backbone: {', '.join(BACKBONES)}; default: the recipe's.")
     ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="retrieval, or ranking of --set task.label=LABEL; default: the recipe's."),
+    ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(
@@ -84,6 +88,7 @@ def train(
     lrm train --refit runs/hstu --out runs/hstu-refitted
     """
     flags: dict[str, Any] = {
+        "task.kind": task,
         "model.kind": backbone,
         "train.epochs": epochs,
         "train.seed": seed,

@@ -10,6 +10,7 @@ from behavior.errors import UsageError
 from cli.console import warn
 
 FLAGS = {
+    "task.kind": "--task",
     "model.kind": "--backbone",
     "model.time": "--time",
     "train.epochs": "--epochs",

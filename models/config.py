@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from pydantic import Field, model_validator
 
@@ -18,7 +19,7 @@ from models.losses.config import LossConfig
 from models.optim.config import OptimizerConfig
 from models.recipes import load_recipe
 from models.tasks.config import ModelConfig, TaskConfig
-from models.tasks.registry import Metric, task_kind
+from models.tasks.registry import RETRIEVAL, Metric, task_kind
 from models.training.config import TrainConfig
 
 DEFAULT_RECIPE = "default"
@@ -40,6 +41,22 @@ class RunConfig(Config):
     )
     loader: LoaderConfig = Field(LoaderConfig(), description="how samples are cut, shuffled and read")
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="metrics and evaluation protocol")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _selects_by_default(cls, data: Any) -> Any:
+        """Where nothing says what chooses the checkpoint, the task does."""
+        task = data.get("task") if isinstance(data, dict) else None
+        train = data.get("train") or {} if isinstance(data, dict) else None
+        if not isinstance(task, dict) or not isinstance(train, dict) or "select_by" in train:
+            return data
+        try:
+            kind = task_kind(str(task.get("kind", RETRIEVAL.name)))
+        except UserError:  # told below
+            return data
+        if kind.select_by is None:
+            return data
+        return {**data, "train": {**train, "select_by": kind.select_by(task.get("label"))}}
 
     @model_validator(mode="after")
     def _selects_by_a_metric(self) -> RunConfig:
@@ -81,7 +98,8 @@ class RunConfig(Config):
 
     def metrics(self) -> list[Metric]:
         """What evaluations of the task give."""
-        return task_kind(self.task.kind).metrics(self.evaluation)
+        kind = task_kind(self.task.kind)
+        return kind.metrics(self.evaluation) if kind.metrics_of is None else kind.metrics_of(self.task)
 
     @property
     def selection_metric(self) -> Metric:

@@ -12,6 +12,8 @@ from behavior.errors import UserError
 from behavior.shards.manifest import MANIFEST_NAME
 from behavior.shards.storage import FolderLike, as_folder
 from models.build import sequences_of
+from models.evaluation.actions.predictions import check_predictions_path, write_predictions
+from models.evaluation.actions.report import as_predictions
 from models.evaluation.baselines import evaluate_baselines, evaluate_data_set
 from models.evaluation.below import below_floors
 from models.evaluation.config import EvaluationConfig
@@ -37,6 +39,7 @@ def evaluate(
     counts: Counts | None = None,
     against: str | PathLike[str] | None = None,
     per_user: str | PathLike[str] | None = None,
+    predictions: str | PathLike[str] | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
     """Evaluate a trained run; retrieval ranks every known item for every user of a split.
@@ -54,6 +57,7 @@ def evaluate(
             `train+valid`. Beside a run they have counted what it was trained on.
         against: another run on the same data, to be compared user by user.
         per_user: a file to which the rank of every target is written: .parquet, .csv or .tsv.
+        predictions: of a ranking run, a file to which the prediction of every row is written, likewise.
         settings: of the section `evaluation`, in place of the run's: `cutoffs`, `exclude_seen`, `by`,
             `target_behavior`, `bootstrap`, `batch_size`, `new_items`, `candidates`; None leaves one as it is.
 
@@ -69,10 +73,14 @@ def evaluate(
     """
     wanted = (None if baselines else []) if isinstance(baselines, bool) else baselines
     if not isinstance(run, TrainedModel) and is_data_set(run):
-        _check_no_model(run, baselines, data=data, against=against, per_user=per_user)
+        _check_no_model(
+            run, baselines, data=data, against=against, per_user=per_user, predictions=predictions
+        )
         return evaluate_data_set(str(run), split, wanted, counts or "train", **settings)
     if per_user is not None:
         check_rankings_path(Path(per_user))
+    if predictions is not None:
+        check_predictions_path(Path(predictions))
     ours = judge_run(run, split, data=data, checkpoint=checkpoint, device=device, **settings)
     result = ours.report()
     if against is not None:
@@ -94,6 +102,8 @@ def evaluate(
         result["below_floors"] = below_floors(result, found)
     if per_user is not None:
         write_rankings(as_rankings(ours), Path(per_user))
+    if predictions is not None:
+        write_predictions({result["model"]: as_predictions(ours)}, Path(predictions))
     return result
 
 

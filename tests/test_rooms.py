@@ -67,13 +67,13 @@ SETTINGS = ("models.config", ".config")
 """Puts together the settings of all rooms: it imports such modules from above as well."""
 
 MOST_LINES = 350
-KNOWN_LONG: dict[str, int] = {}
+KNOWN_LONG = {"models/attention/blocked_loops.py": 600}
 
 MOST_ARGUMENTS = 14
 KNOWN_MANY = {
-    "cli/evaluate.py": 15,
-    "cli/recommend.py": 20,
-    "cli/train.py": 16,
+    "cli/evaluate.py": 16,
+    "cli/recommend.py": 19,
+    "cli/train.py": 17,
     "models/attention/silu/attention_function.py": 19,
     "models/attention/silu/band_gradient.py": 20,
     "models/attention/silu/forward.py": 36,

@@ -20,6 +20,15 @@ _NO_PART_OF_A_RUN = FREE_SETTINGS - {
 
 CAME_LATER: dict[str, Any] = {
     "task.kind": "retrieval",
+    "task.label": None,
+    "task.weights": {},
+    "task.actions": "interleaved",
+    "task.value_edges": [],
+    "task.known_features": [],
+    "task.head": "mlp",
+    "task.head_dims": [64],
+    "task.head_dropout": 0.0,
+    "task.experts": 4,
     "embedding.layout": "event",
     "model.input_behaviors": "all",
     "evaluation.target_behavior": None,

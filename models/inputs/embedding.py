@@ -54,6 +54,7 @@ class InputEmbedding(nn.Module):
             as small as items at first.
         make_items: makes the item table, of the number of item ids and a width.
         side: the features of users and events that `config` names, and the domains.
+        layout: in place of the one that `config` names, with what a task alone makes sense of.
 
     Raises:
         UserError: features are asked for that there are not; or the layout is not known, or does not fit the
@@ -75,6 +76,7 @@ class InputEmbedding(nn.Module):
         scale_items: bool = True,
         make_items: MakeItemTable = WholeTable,
         side: SideInformation = NO_SIDE,
+        layout: Layout | None = None,
     ) -> None:
         super().__init__()
         _check_side(config, side)
@@ -82,7 +84,7 @@ class InputEmbedding(nn.Module):
         _check_attributes(config, len(features), len(side.events), has_positions=learned_positions)
         self.config, self.num_behaviors = config, num_behaviors
         self.scale = math.sqrt(dim) if scale_items else 1.0
-        self.layout: Layout = make_layout(config.layout, Sizes(dim, num_behaviors))
+        self.layout: Layout = layout or make_layout(config.layout, Sizes(dim, num_behaviors))
         needed = self.layout.vectors
         _check_behaviors(config, needed)
         self.item = self._item_table(make_items, catalog.num_item_ids, dim)

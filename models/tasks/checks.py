@@ -45,7 +45,7 @@ def check_metrics(found: Any, metrics: Sequence[Metric], protocol: dict[str, Any
         value = found.get(name, 0.0)
         if not isinstance(value, int | float):
             raise TypeError(f"metric '{name}' must be a float, and is {type(value).__name__}: float(value)")
-    missing = [name for name in names if name not in found]
+    missing = [metric.name for metric in metrics if metric.always and metric.name not in found]
     others = [name for name, value in found.items() if isinstance(value, float) and name not in protocol]
     if missing and others:
         raise TypeError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 from pydantic import Field
 
@@ -20,7 +20,47 @@ class TaskConfig(Config):
 
     kind: str = Field(
         "retrieval",
-        description="retrieval: rank all items for what comes next; or a task registered from Python",
+        description="retrieval: rank all items for what comes next; ranking: how likely each action with a "
+        "given item is; or a task registered from Python",
+    )
+    label: str | list[str] | None = Field(
+        None,
+        description="ranking: what is predicted of an event, one or several: behaviors (buy, cart|buy), a "
+        "condition on the value (value>=4), one against another (value>=4 against value<=2), or value, the "
+        "number itself",
+    )
+    weights: dict[str, Annotated[float, Field(ge=0.0, allow_inf_nan=False)]] = Field(
+        {}, description="ranking: weights of labels in the loss, by name; 1 where it has none"
+    )
+    actions: Literal["interleaved", "joined", "added"] = Field(
+        "interleaved",
+        description="ranking: how actions stand in the sequence; interleaved: a token behind the item's; "
+        "joined: that token has the item's vector, too; added: to the next item, half as many tokens",
+    )
+    value_edges: list[float] = Field(
+        [],
+        description="ranking: edges of the buckets that values of past events are told apart by, besides "
+        "those of the label",
+    )
+    known_features: list[str] = Field(
+        [],
+        description="ranking: features of events that are known before the action, such as the device; all "
+        "others are a part of it",
+    )
+    head: Literal["dot", "mlp", "ffn", "mmoe", "ple"] = Field(
+        "mlp",
+        description="ranking: head over backbone's output and candidate; dot: product of both; mlp: a "
+        "perceptron; ffn: a feed-forward block on the output alone; mmoe: experts that labels share, mixed "
+        "by each; ple: in levels, with experts of each label besides",
+    )
+    head_dims: list[Annotated[int, Field(ge=1)]] = Field(
+        [64], min_length=1, description="ranking: widths of the head's hidden layers; ffn has the first"
+    )
+    head_dropout: float = Field(
+        0.0, ge=0.0, lt=1.0, description="ranking: dropout behind the head's hidden layers"
+    )
+    experts: int = Field(
+        4, ge=1, description="ranking: experts that labels share (mmoe, ple), and of each label (ple)"
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
@@ -63,6 +65,7 @@ def embedding_and_backbone(
     has_time: bool,
     make_items: MakeItemTable = WholeTable,
     side: SideInformation = NO_SIDE,
+    make_embedding: Callable[..., InputEmbedding] = InputEmbedding,
 ) -> tuple[InputEmbedding, nn.Module]:
     """Both with fresh weights, on the CPU; every setting of `model` and `embedding` is followed.
 
@@ -77,13 +80,14 @@ def embedding_and_backbone(
         has_time: whether events have timestamps.
         make_items: makes the table of items, of the number of item ids and a width.
         side: the features of users and events that settings name (`side_information`).
+        make_embedding: makes the input embedding, of what `InputEmbedding` is made of.
 
     Raises:
         UserError: a time bias on data without time, or a setting that does not fit the data.
     """
     model = settings.model
     check_time_bias(model, has_time=has_time)
-    embedding = InputEmbedding(
+    embedding = make_embedding(
         settings.embedding,
         catalog,
         num_behaviors=num_behaviors,

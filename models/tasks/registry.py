@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from behavior.errors import UserError
+from models.evaluation.actions.labels import VALUE
+from models.evaluation.actions.names import BINARY, LOWER_IS_BETTER, REGRESSION
 from models.evaluation.metrics import metric_names
 from models.registered import unknown_name
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:  # settings are read without torch
     from behavior.shards.folder import ShardFolder
     from models.distributed.tables import MakeItemTable
     from models.evaluation.config import EvaluationConfig
-    from models.tasks.config import TaskSettings
+    from models.tasks.config import TaskConfig, TaskSettings
     from models.tasks.task import Task
 
     Build = Callable[[TaskSettings, ShardFolder, MakeItemTable], Task]
@@ -29,6 +31,8 @@ class Metric:
     higher_is_better: bool = True
     in_curves: bool = True
     """Whether it is drawn in the run's curves."""
+    always: bool = True
+    """Whether every evaluation of anybody has it: an AUC of users with one row each does not exist."""
 
     def improves(self, value: float, best: float | None) -> bool:
         """Whether a value is better than the best one so far."""
@@ -45,6 +49,10 @@ class TaskKind:
     metrics: Callable[[EvaluationConfig], list[Metric]]
     """All metrics of its evaluations."""
     build: Build
+    metrics_of: Callable[[TaskConfig], list[Metric]] | None = None
+    """Instead, where they depend on what the task is about."""
+    select_by: Callable[[Any], str] | None = None
+    """The default of `train.select_by`, of the `task.label` as it was given; None: that of retrieval."""
 
 
 def register_task(kind: TaskKind) -> TaskKind:
@@ -73,7 +81,7 @@ def check_known_elsewhere(name: str) -> None:
     Raises:
         UserError: it is one that this program registered.
     """
-    if name != RETRIEVAL.name:
+    if name not in (RETRIEVAL.name, RANKING.name):
         raise UserError(
             f"processes started by a training do not know task '{name}', which this program registered",
             where="train.devices",
@@ -94,3 +102,35 @@ def _build_retrieval(settings: TaskSettings, shards: ShardFolder, make_items: Ma
 _KINDS: dict[str, TaskKind] = {}
 
 RETRIEVAL = register_task(TaskKind("retrieval", _retrieval_metrics, _build_retrieval))
+
+
+def _ranking_metrics(config: TaskConfig) -> list[Metric]:
+    labels = [config.label] if isinstance(config.label, str) else config.label or []
+    numbers = [label for label in labels if label.strip() == VALUE]
+    names = [*(BINARY if len(numbers) < len(labels) or not labels else ()), *(REGRESSION if numbers else ())]
+    return [
+        Metric(
+            name,
+            higher_is_better=name not in LOWER_IS_BETTER,
+            in_curves=name in ("auc", "gauc", "log_loss", "rmse"),
+            always=name in ("log_loss", "rmse"),
+        )
+        for name in names
+    ]
+
+
+def _build_ranking(settings: TaskSettings, shards: ShardFolder, make_items: MakeItemTable) -> Task:
+    from models.tasks.ranking import build_ranking
+
+    return build_ranking(settings, shards, make_items)
+
+
+RANKING = register_task(
+    TaskKind(
+        "ranking",
+        lambda config: [],
+        _build_ranking,
+        metrics_of=_ranking_metrics,
+        select_by=lambda label: "rmse" if label in (VALUE, [VALUE]) else "auc",
+    )
+)

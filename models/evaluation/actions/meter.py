@@ -15,11 +15,6 @@ from models.evaluation.actions.labels import Label
 from models.evaluation.actions.losses import entropy, log_losses, probabilities
 from models.evaluation.actions.user_auc import user_auc
 
-BINARY = ("auc", "gauc", "log_loss", "normalized_entropy", "calibration", "expected_calibration_error")
-"""Metrics of a binary label."""
-REGRESSION = ("rmse", "mae")
-"""Metrics of a label that is a number."""
-
 
 class Meter:
     """Adds up what the metrics of one label are made of.

@@ -13,16 +13,13 @@ from behavior.errors import UserError
 from behavior.shards.folder import ShardFolder
 from models.evaluation.actions.intervals import action_intervals
 from models.evaluation.actions.labels import Label
-from models.evaluation.actions.meter import BINARY, REGRESSION, Meter
+from models.evaluation.actions.meter import Meter
+from models.evaluation.actions.names import METRICS
 from models.evaluation.actions.rows import LabelledRows
 from models.evaluation.config import EvaluationConfig
 from models.evaluation.report import split_facts
 from models.evaluation.slices import HISTORY_BOUNDS, POPULARITY, popularity_buckets
 from models.evaluation.targets import Split
-
-METRICS = (*BINARY, *REGRESSION)
-"""Names of all metrics; a label has those of its kind."""
-LOWER_IS_BETTER = frozenset({"log_loss", "normalized_entropy", "expected_calibration_error", *REGRESSION})
 
 
 @dataclass(frozen=True)
@@ -70,6 +67,21 @@ class ActionEvaluation:
         rows = self.rows.take(chosen)
         label, predicted = rows.labels[number], self.predicted[chosen, number]
         return judge_label(rows, rows.label[:, number], label, predicted, self.shards, self.config.bootstrap)
+
+
+def as_predictions(evaluation: object) -> ActionEvaluation:
+    """An evaluation as what it is.
+
+    Raises:
+        UserError: it is of another task, which predicts no actions.
+    """
+    if not isinstance(evaluation, ActionEvaluation):
+        raise UserError(
+            "this run ranks all items, and predicts no actions",
+            where="--predictions",
+            fix="train with --task ranking, or leave it out; --per-user has the rank of every target",
+        )
+    return evaluation
 
 
 def judge_label(

@@ -17,8 +17,6 @@ from models.data.sequences import BoolArray
 from models.serving.recommend.ids import Ids
 
 _COUNTS = ("count", "train_count")
-_TAKEN = ("user", "user_domain", "rank", "item", "item_domain", "score", "answer")
-"""Columns of what is given out, whatever items have."""
 
 
 def having(ids: Ids, shards: ShardFolder, conditions: Sequence[str]) -> BoolArray:
@@ -70,8 +68,6 @@ def _has(ids: Ids, shards: ShardFolder, name: str, value: str) -> BoolArray:
 class ItemColumns:
     """Columns that tell about items: features, by the values of the log, and how often items occur.
 
-    One that is called like another column of what is given out gets `item_` before its name.
-
     Args:
         ids: of the data set.
         shards: the data set.
@@ -88,13 +84,12 @@ class ItemColumns:
         self.columns: dict[str, pa.Array] = {}
         for name in names:
             if more is not None and name in more.column_names:
-                column = _joined(ids, more, name)
+                self.columns[name] = _joined(ids, more, name)
             elif name in _COUNTS:
-                column = ids.items[name].combine_chunks()
+                self.columns[name] = ids.items[name].combine_chunks()
             else:
                 entry = _entry(shards, name, f"--columns {name}", () if more is None else more.column_names)
-                column = _values(entry, ids.items[name].combine_chunks(), shards)
-            self.columns[f"item_{name}" if name in _TAKEN else name] = column
+                self.columns[name] = _values(entry, ids.items[name].combine_chunks(), shards)
 
     def of(self, ranks: pa.Array) -> dict[str, pa.Array]:
         """Of items, numbered from the first known one."""

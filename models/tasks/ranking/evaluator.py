@@ -1,0 +1,104 @@
+"""Judges a ranking model: the actions of the rows of a split, each given everything before it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from behavior.shards.folder import ShardFolder
+from models.data.loading import SequenceSource
+from models.data.sequences import SequenceData
+from models.data.windows import gather
+from models.distributed.processes import SINGLE, Processes, share_of
+from models.evaluation.actions.meter import Meter
+from models.evaluation.actions.report import ActionEvaluation, means
+from models.evaluation.actions.rows import LabelledRows, labelled_rows
+from models.evaluation.config import EvaluationConfig
+from models.evaluation.targets import Split
+from models.tasks.config import ModelConfig
+from models.tasks.ranking.model import RankingModel
+from models.tasks.ranking.passes import Passes
+from models.tasks.retrieval.scoring import scoring
+from models.tasks.task import Evaluator
+
+
+class RankingEvaluator(Evaluator):
+    """Predicts the labels of the rows of a split.
+
+    Args:
+        model: what predicts.
+        shown: what the model is shown of a history.
+        source: the sequences, read with the task's columns.
+        config: how.
+    """
+
+    def __init__(
+        self, model: RankingModel, shown: ModelConfig, source: SequenceSource, config: EvaluationConfig
+    ) -> None:
+        self.model, self.shown, self.source, self.config = model, shown, source, config
+        self.time = shown.time if source.about.has_time else "none"
+        self.protocol: dict[str, Any] = {"time": self.time}
+
+    def users(self, split: Split) -> int:
+        """Users with a row; goes through the sequences."""
+        found = (labelled_rows(part, self.model.labels, split) for part in self.source)
+        return sum(len(np.unique(rows.sequence)) for rows in found)
+
+    def evaluate(self, split: Split, processes: Processes = SINGLE) -> dict[str, Any]:
+        """The metrics of `models.evaluation.actions.meter`; of several labels means, and each in `labels`."""
+        meters = [Meter(label) for label in self.model.labels]
+        for data in self.source:
+            rows = labelled_rows(data, self.model.labels, split)
+            share = share_of(data.num_sequences, processes.rank, processes.count)
+            place = np.searchsorted(data.row, rows.sequence)
+            rows = rows.take((place >= share.start) & (place < share.stop))
+            predicted = self.predicted(data, rows)
+            for number, meter in enumerate(meters):
+                meter.add(rows.sequence, predicted[:, number], rows.label[:, number])
+        every = [meter.metrics(processes) for meter in meters]
+        if len(every) == 1:
+            return every[0] | self.protocol
+        named = {label.name: found for label, found in zip(self.model.labels, every, strict=True)}
+        return means(every) | {"rows": max(found["rows"] for found in every), "labels": named} | self.protocol
+
+    def judge(self, split: Split, shards: ShardFolder, about: dict[str, Any]) -> ActionEvaluation:
+        """The prediction of every row.
+
+        Raises:
+            UserError: there is no row.
+        """
+        parts, predicted = [], []
+        for data in self.source:
+            parts.append(labelled_rows(data, self.model.labels, split))
+            predicted.append(self.predicted(data, parts[-1]))
+        rows = LabelledRows.concatenated(parts)
+        return ActionEvaluation(
+            rows, np.concatenate(predicted), split, self.config, shards, self.protocol | about
+        )
+
+    def predicted(self, data: SequenceData, rows: LabelledRows) -> npt.NDArray[np.float32]:
+        """[rows, labels] logits of actions, and numbers.
+
+        Args:
+            data: some sequences.
+            rows: of them, in order.
+        """
+        found = np.empty((len(rows), len(self.model.labels)), np.float32)
+        for place, batch in self._batches(data, rows):
+            found[place] = batch
+        return found
+
+    def _batches(
+        self, data: SequenceData, rows: LabelledRows
+    ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
+        device = self.model.device
+        pin = device.type == "cuda"
+        passes = Passes.of(data, rows, self.shown.max_length)
+        for windows, place, asked in passes.batches(self.config.batch_size):
+            batch = gather(data, windows, time=self.shown.time, pin=pin)
+            with scoring(self.model):
+                on_device = batch.to(device, non_blocking=pin)
+                yield place, self.model(on_device, asked.to(device)).cpu().numpy()

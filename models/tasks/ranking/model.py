@@ -1,0 +1,78 @@
+"""The model of ranking: logits of what is done with each item of a sequence, given all before it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from models.data.batch import PackedBatch
+from models.evaluation.actions.labels import Label
+from models.inputs.ranking_embedding import RankingEmbedding
+from models.layers.norm import make_norm
+from models.tasks.ranking.told import Told
+
+_EPS = 1e-6
+
+
+class RankingModel(nn.Module):
+    """Embedding, backbone, and a head over `[norm(output), candidate's vector, context]`.
+
+    The action of an item, and whatever else becomes known with it, is in no token up to the item's own
+    (`models.inputs.layouts.ranked`), and not in what the head is given besides.
+
+    Args:
+        embedding: turns events into items and actions.
+        backbone: [tokens, dim] to [tokens, dim].
+        head: of `models.tasks.ranking.heads.HEADS`.
+        told: the labels, and how batches tell them.
+    """
+
+    offset: Tensor
+    scale: Tensor
+
+    def __init__(self, embedding: RankingEmbedding, backbone: nn.Module, head: nn.Module, told: Told) -> None:
+        super().__init__()
+        self.embedding, self.backbone, self.head = embedding, backbone, head
+        self.told = told
+        self.labels: tuple[Label, ...] = told.labels
+        self.norm = make_norm("layer_without_affine", embedding.item.embedding_dim, _EPS)
+        # Learned of the training part before the first step, so that a fresh head predicts the mean.
+        self.register_buffer("offset", torch.zeros(len(self.labels)))
+        self.register_buffer("scale", torch.ones(len(self.labels)))
+
+    def forward(self, batch: PackedBatch, rows: Tensor | None = None) -> Tensor:
+        """[rows, labels] float32: logits of actions, and predicted values of others.
+
+        Args:
+            batch: its sequences.
+            rows: [rows] int64: i for the item after event i, and `events + s` for the first item of sequence
+                s, before which nothing is known; by default all, [events + sequences].
+        """
+        outputs, ids = self.encoded(batch), self.embedding.asked_ids(batch)
+        if rows is not None:
+            outputs, ids = outputs.index_select(0, rows), ids.index_select(0, rows)
+        return self.judge(outputs, ids)
+
+    def encoded(self, batch: PackedBatch) -> Tensor:
+        """[events + sequences, dim] what the backbone says of the item after each event, and of the first of
+        each sequence."""
+        x, tokens = self.embedding(batch)
+        return tokens.queries(self.backbone(x, tokens))
+
+    def judge(self, outputs: Tensor, items: Tensor) -> Tensor:
+        """[n, labels] float32, as `forward`.
+
+        Args:
+            outputs: [n, dim] of the backbone, at candidates.
+            items: [n] int64 their ids.
+        """
+        with torch.autocast(outputs.device.type, enabled=False):
+            precise = torch.promote_types(outputs.dtype, torch.float32)
+            vectors = self.embedding.item_vectors(items).to(precise) * self.embedding.scale
+            context = vectors.new_zeros(len(vectors), 0)
+            found: Tensor = self.head(self.norm(outputs.to(precise)), vectors, context)
+            return found * self.scale + self.offset
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device

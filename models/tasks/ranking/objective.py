@@ -1,0 +1,71 @@
+"""The training objective of ranking."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.data.batch import PackedBatch
+from models.tasks.loss_batch import LossBatch
+from models.tasks.ranking.model import RankingModel
+from models.tasks.retrieval.next_behavior import mean_loss
+
+
+class RankingObjective(nn.Module):
+    """Binary cross-entropy of actions, and half the squared error of values over their variance.
+
+    The loss of a position is the mean over labels, weighted; of a label that is not known it is 0.
+
+    Args:
+        model: what is trained.
+        weights: of its labels.
+    """
+
+    weights: Tensor
+
+    def __init__(self, model: RankingModel, weights: Sequence[float]) -> None:
+        super().__init__()
+        self.model = model
+        shares = torch.tensor(weights, dtype=torch.float32)
+        self.register_buffer("weights", shares / shares.sum(), persistent=False)
+        self.is_binary = [label.is_binary for label in model.labels]
+
+    def forward(self, step: LossBatch, denominator: Tensor | float | None = None) -> Tensor:
+        """The sum of the losses of all positions over `denominator`, by default over their number."""
+        if len(step.positions) == 0:  # sums of no elements: zero even where a parameter is no number
+            empty = [weight.flatten()[:0].sum() for weight in self.parameters() if weight.requires_grad]
+            return torch.stack(empty).sum().float()
+        rows = rows_of(step.batch, step.positions)
+        losses = self.losses(self.model(step.batch, rows), self.model.told(step.batch).index_select(0, rows))
+        return mean_loss(losses, step.mask, denominator)
+
+    def losses(self, found: Tensor, told: Tensor) -> Tensor:
+        """[n] loss of each position.
+
+        Args:
+            found: [n, labels] of the model.
+            told: [n, labels] of the labels; NaN where nothing is known.
+        """
+        known = told.isnan().logical_not()
+        told = told.masked_fill(~known, 0.0)
+        each = []
+        for place, is_binary in enumerate(self.is_binary):
+            ours, theirs = found[:, place], told[:, place]
+            if is_binary:
+                each.append(F.binary_cross_entropy_with_logits(ours, theirs, reduction="none"))
+            else:
+                each.append(0.5 * ((ours - theirs) / self.model.scale[place]).square())
+        losses = torch.stack(each, 1).masked_fill(~known, 0.0)
+        return losses @ self.weights
+
+
+def rows_of(batch: PackedBatch, positions: Tensor) -> Tensor:
+    """[positions] int64 rows of `RankingModel.forward`: of position i >= 0 the item after event i, of -1 - s
+    the first item of sequence s.
+
+    Positions are found before a batch is padded, which moves the rows of sequences.
+    """
+    return torch.where(positions < 0, batch.num_events - 1 - positions, positions)

@@ -1,0 +1,89 @@
+"""Ranking as a `Task`."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from models.data.batch import PackedBatch
+from models.data.columns import Columns
+from models.data.declared import CORE
+from models.data.loading import SequenceSource, TrainLoader
+from models.data.versions import RowMaps
+from models.evaluation.actions.labels import VALUE
+from models.evaluation.config import EvaluationConfig
+from models.tasks.config import ModelConfig
+from models.tasks.flops import FORWARD_AND_BACKWARD, TrainingFlops, backbone_flops
+from models.tasks.loss_batch import LossBatch
+from models.tasks.ranking.evaluator import RankingEvaluator
+from models.tasks.ranking.objective import RankingObjective
+from models.tasks.task import Task
+
+
+class RankingTask(Task):
+    """What is done with a given item, yes or no for each of several actions.
+
+    Args:
+        config: sizes of the backbone, and what it is shown.
+        objective: the model and its loss.
+    """
+
+    def __init__(self, config: ModelConfig, objective: RankingObjective) -> None:
+        self.config, self.objective, self.model = config, objective, objective.model
+
+    @property
+    def columns(self) -> Columns:
+        """See `models.tasks.task.Task.columns`."""
+        return Columns.merged(CORE, super().columns, self.model.told.columns)
+
+    def look_at(self, loader: TrainLoader) -> None:
+        """See `models.tasks.task.Task.look_at`: how frequent each action is, and the mean of each value."""
+        count, total, squares = (np.zeros(len(self.model.labels)) for _ in range(3))
+        for data in loader.source:
+            learned = data.in_training()
+            value = data.events.get(VALUE)
+            for place, label in enumerate(self.model.labels):
+                told = label.of(data.behavior[learned], None if value is None else value[learned])
+                told = told[~np.isnan(told)].astype(np.float64)
+                count[place] += len(told)
+                total[place] += told.sum()
+                squares[place] += np.square(told).sum()
+        for place, label in enumerate(self.model.labels):
+            number = max(count[place], 1.0)
+            if label.is_binary:
+                share = (total[place] + 0.5) / (number + 1.0)  # never 0 or 1
+                self.model.offset[place] = float(np.log(share / (1.0 - share)))
+            else:
+                mean = total[place] / number
+                self.model.offset[place] = float(mean)
+                variance = squares[place] / number - mean**2
+                self.model.scale[place] = float(np.sqrt(variance)) if variance > 0 else 1.0
+
+    def prepare(self, batch: PackedBatch) -> LossBatch:
+        """See `models.tasks.task.Task.prepare`: every item of which a label is known, the first ones, too."""
+        events = torch.arange(batch.num_events)
+        firsts = -1 - torch.arange(batch.num_sequences)
+        positions = torch.cat([events, firsts])
+        known = self.model.told(batch).isnan().all(1).logical_not()
+        return LossBatch(batch, positions[known])
+
+    def table_rows(self, maps: RowMaps) -> dict[str, torch.Tensor]:
+        """See `models.tasks.task.Task.table_rows`."""
+        found = {id(table): rows for table, rows in self.model.embedding.grown(maps)}
+        named = itertools.chain(self.model.named_parameters(), self.model.named_buffers())
+        return {name: found[id(tensor)] for name, tensor in named if id(tensor) in found}
+
+    def evaluator(self, source: SequenceSource, config: EvaluationConfig) -> RankingEvaluator:
+        """See `models.tasks.task.Task.evaluator`."""
+        return RankingEvaluator(self.model, self.config, source, config)
+
+    def flops(self) -> TrainingFlops:
+        """A position costs the head, a token all other linear layers."""
+        head = sum(part.weight.numel() for part in self.model.head.modules() if isinstance(part, nn.Linear))
+        position = FORWARD_AND_BACKWARD * 2.0 * head
+        found = backbone_flops(self.model, self.config, position=position)
+        return replace(found, token=found.token - position)
