@@ -23,6 +23,13 @@ SHOWN = 20
 """Users that a terminal is shown, at most."""
 
 
+class IndexFlag(StrEnum):
+    """How the top items are found."""
+
+    exact = "exact"
+    ann = "ann"
+
+
 class DeviceFlag(StrEnum):
     """Where to compute."""
 
@@ -96,6 +103,12 @@ def recommend(
             "the item tables of the spec."
         ),
     ] = None,
+    index: Annotated[
+        IndexFlag,
+        typer.Option(
+            help="exact: all items are scored; ann: an index finds most of the top ones (how many is told)."
+        ),
+    ] = IndexFlag.exact,
     data: Annotated[str | None, typer.Option(help="Shard folder, if it has moved since training.")] = None,
     checkpoint: Annotated[
         CheckpointName, typer.Option(help="best on validation, or last.")
@@ -142,6 +155,7 @@ def recommend(
         exclude_seen=_names(seen_by) if seen_by is not None else exclude_seen,
         columns=_names(columns),
         items=items,
+        index=index.value,
     )
     if out is not None:
         _write(found, run, out, json)
@@ -217,6 +231,11 @@ def _tell(found: Recommendations) -> None:
     for words, count in counts.items():
         if count:
             note(f"{count:,} of {told.users:,} users {words}")
+    if told.recall is not None:
+        note(
+            f"the index found {told.recall:.2%} of the exact top items of the first "
+            f"{told.compared_users:,} users"
+        )
     if told.unknown_items:
         warn(f"{told.unknown_items:,} events of histories have items that the data set does not know")
     if told.missing_columns:

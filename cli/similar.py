@@ -35,6 +35,7 @@ def similar(
     if json:
         print_json({"item": item, "similar": found})
         return
+    names = [name for name in found[0] if name not in ("rank", "item", "score")]
     header = ["rank", "item", "score", *names]
     rows = [
         [row["rank"], str(row["item"]), row["score"], *(_text(row[name]) for name in names)] for row in found

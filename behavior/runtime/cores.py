@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from behavior.errors import UserError
@@ -48,12 +49,18 @@ def limit_threads(environment: MutableMapping[str, str]) -> None:
 
 
 def thread_count(environment: Mapping[str, str]) -> int:
-    """How many parts of a work to do at once: `LRM_THREADS`, or else `free_cores()`.
+    """How many parts of a work to do at once: `LRM_THREADS`, or else `free_cores()` as first found.
 
     Raises:
         UserError: `LRM_THREADS` is no number from 1 to 4096.
     """
-    return _asked(environment) or free_cores()
+    return _asked(environment) or _free_cores_once()
+
+
+@cache
+def _free_cores_once() -> int:
+    """Looking takes a tenth of a second, and later what this process does itself would count."""
+    return free_cores()
 
 
 def _asked(environment: Mapping[str, str]) -> int | None:

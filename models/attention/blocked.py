@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from models.attention import blocked_loops as loops
+from models.attention import loops
 from models.attention.bias import RelativeTime
 from models.attention.inputs import AttentionInputs
 from models.attention.weak_cache import weakly_cached

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import gt
 from typing import Literal, get_args
 
 import torch
@@ -65,7 +66,7 @@ class AttentionInputs:
         if self.queries is None:
             return
         lengths, kept = self.sequences.lengths, self.queries.lengths
-        if len(kept) != len(lengths) or any(few > all_ for few, all_ in zip(kept, lengths, strict=True)):
+        if len(kept) != len(lengths) or any(map(gt, kept, lengths)):  # each layer looks: no loop in Python
             raise ValueError("queries are the last tokens of each sequence, no more than it has")
 
     @property

@@ -95,9 +95,14 @@ class SideInformation:
         chosen = choose(manifest.event_features, events, "event")
         return cls(
             _of_sequences(choose(manifest.user_features, users, "user"), shards),
-            tuple(EventFeature(entry, event_column(shards, entry.name)) for entry in chosen),
+            tuple(EventFeature(entry, _own_column(shards, entry.name)) for entry in chosen),
             domains,
         )
+
+
+def _own_column(shards: ShardFolder, name: str) -> Column:
+    """In batches under a name that no other column has: a feature may be called `target`, or `position`."""
+    return event_column(shards, name, name=f"event.{name}")
 
 
 def choose(features: Sequence[Named], choice: Choice, of: str, where: str = "") -> list[Named]:

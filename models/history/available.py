@@ -12,6 +12,9 @@ from models.history.kinds import ONLY_ASKED, TERMS, HistoryTerm
 
 TermT = TypeVar("TermT", bound=str)
 
+_BY_DATA = frozenset({"time", "gap", "closed"})
+"""Terms that some data sets have nothing for."""
+
 
 def available_terms(asked: Sequence[HistoryTerm] | None, about: About) -> tuple[HistoryTerm, ...]:
     """Terms of history logits: those that are asked for, or all that the data set has something for.
@@ -41,6 +44,11 @@ def available_jump_terms(
     elif not competes:
         missing["gap"] = "jump_training=joint: apart, what all events have in common changes nothing"
     return _available(asked, JUMP_TERMS, missing, "jump")
+
+
+def left_to_data(asked: Sequence[str] | None) -> frozenset[str]:
+    """Terms, of either kind, of which the data set decides whether they are there, and no setting does."""
+    return _BY_DATA if asked is None else frozenset()
 
 
 def _available(

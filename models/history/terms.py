@@ -49,6 +49,8 @@ class HistoryLogits(nn.Module):
         first_item: the smallest id of a known item: unknown ones never have mass.
         num_item_ids: all ids are below.
         item_keys: keys are maps of the vectors of items, instead of outputs.
+        of_data: those of the tables that are there or not by what the data set has something for, as no
+            setting names terms; see `models.runs.of_data.fitted`.
     """
 
     parameter_roles = {
@@ -75,8 +77,10 @@ class HistoryLogits(nn.Module):
         first_item: int,
         num_item_ids: int,
         item_keys: bool = False,
+        of_data: Collection[str] = (),
     ) -> None:
         super().__init__()
+        self.of_data = frozenset(of_data)
         self.behaviors, self.first_item, self.num_item_ids = num_behaviors + 1, first_item, num_item_ids
         self.query = self.key = None
         if "product" in terms:

@@ -84,54 +84,27 @@ class RetrievalLoss(nn.Module):
                 denominator does not depend on them.
             domain: [positions] domain ids of what is predicted, for negatives within the domain.
         """
-        config = self.config
+        asked = _Asked(query, target, mask, extra, weight, domain)
         # Scores over a small temperature need more digits than bfloat16 has; so do the vectors.
         with torch.autocast(query.device.type, enabled=False):
-            if config.kind == "full_softmax":
-                total = self._full(query, target, items, mask, extra, weight, domain)
-            else:
-                total = self._sampled(query, target, items, mask, extra, weight, domain)
+            total = (self._full if self.config.kind == "full_softmax" else self._sampled)(asked, items)
             return total / (_at_least_one(target, mask) if denominator is None else denominator)
 
-    def _full(
-        self,
-        query: Tensor,
-        target: Tensor,
-        items: ItemVectors,
-        mask: Tensor | None,
-        extra: ExtraMass | None,
-        weight: Tensor | None,
-        domain: Tensor | None,
-    ) -> Tensor:
+    def _full(self, asked: _Asked, items: ItemVectors) -> Tensor:
+        query, target, mask, extra, weight, domain = asked
         held, table = self.held, items(None)
-        temperature, smoothing = self.config.temperature, self.config.label_smoothing
+        scale = self.config.temperature, self.config.label_smoothing
         if held.is_divided:
             return sharded_full_softmax(
-                query, table, target, held, temperature, smoothing, mask=mask, extra=extra, weight=weight
+                query, table, target, held, *scale, mask=mask, extra=extra, weight=weight
             )
-        candidates = None if domain is None else Candidates(self.sampler.member, domain)
+        some = None if domain is None else Candidates(self.sampler.member, domain)
         return full_softmax(
-            query,
-            table,
-            target,
-            temperature,
-            smoothing,
-            mask=mask,
-            extra=extra,
-            weight=weight,
-            candidates=candidates,
+            query, table, target, *scale, mask=mask, extra=extra, weight=weight, candidates=some
         )
 
-    def _sampled(
-        self,
-        query: Tensor,
-        target: Tensor,
-        items: ItemVectors,
-        mask: Tensor | None,
-        extra: ExtraMass | None,
-        weight: Tensor | None,
-        domain: Tensor | None,
-    ) -> Tensor:
+    def _sampled(self, asked: _Asked, items: ItemVectors) -> Tensor:
+        query, target, mask, extra, weight, domain = asked
         taken, sources = draw_sources(
             self.config.negatives, self.sampler, self.held, items, target, mask, domain
         )
@@ -193,6 +166,17 @@ class RetrievalLoss(nn.Module):
             in_batch=0 if config.source == "catalog" else others,
             domain=domain,
         )
+
+
+class _Asked(NamedTuple):
+    """The positions of a call, as `RetrievalLoss.forward` takes them."""
+
+    query: Tensor
+    target: Tensor
+    mask: Tensor | None
+    extra: ExtraMass | None
+    weight: Tensor | None
+    domain: Tensor | None
 
 
 class _Found(NamedTuple):

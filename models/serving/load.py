@@ -101,9 +101,9 @@ class TrainedModel:
     ) -> Recommendations:
         """The items that score highest after the last event of each user's whole history.
 
-        They are exactly the first of a ranking of all items by the scores of evaluations, history, jump and
-        trend logits included; equal scores are in the order of items (`item_ids`). A user of whom the model
-        is shown no event gets what is most popular, and `answer` says so.
+        They are, but with an index, exactly the first of a ranking of all items by the scores of evaluations,
+        history, jump and trend logits included; equal scores are in the order of items (`item_ids`). A user
+        of whom the model is shown no event gets what is most popular, and `answer` says so.
 
         Args:
             users: ids as in the log; None, without `histories`: all users of the data set.
@@ -117,7 +117,9 @@ class TrainedModel:
                 `exclude`, ids of items; `where`, conditions such as `genre=Drama`; `exclude_seen`: whether
                 items with a target behavior in the user's history are left out (as the run's evaluation
                 does), or the behaviors that make an item seen; `columns` of items, and `items`, where further
-                ones are: a table or file with `item`, or the folder with the item tables of the spec.
+                ones are: a table or file with `item`, or the folder with the item tables of the spec;
+                `index`: `exact`, or `ann` or an `ItemIndex` that was built before
+                (`models.serving.recommend.index`), which find most of the top items without scoring all.
 
         Returns:
             A stream of batches with `user`, `rank` (from 1), `item`, `score`, `answer` (`model`, or

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from models.data.side import Choice
 from models.data.versions import RowMaps, differences
 from models.optim import OptimizerSet
 from models.runs.checkpoint import Checkpoint, load_checkpoint
+from models.runs.of_data import fitted
 from models.runs.regrow import regrow
 from models.runs.run_folder import open_run
 from models.tasks.task import Task
@@ -53,7 +54,8 @@ class Adapter:
     def from_run(self, path: Path) -> tuple[Checkpoint, Path]:
         """The weights that another run ended with: of its best checkpoint, or its last.
 
-        Items, behaviors and values of features are found again by their ids; the others' rows are fresh.
+        Items, behaviors and values of features are found again by their ids; the others' rows are fresh, and
+        so are terms of logits that the other data set had nothing for.
 
         Returns:
             The checkpoint, with the tables of this data set, and its file.
@@ -75,7 +77,8 @@ class Adapter:
                 fix="bring back the data set that the run was trained on: its ids are needed",
             )
         self._check_features(old)
-        return self._moved(saved, RowMaps.between(old, self.shards)), file
+        moved = self._moved(saved, RowMaps.between(old, self.shards))
+        return replace(moved, model=fitted(self.task.model, moved.model)), file
 
     def _moved(self, saved: Checkpoint, maps: RowMaps) -> Checkpoint:
         numbers = {id(parameter): number for number, parameter in enumerate(self.optimizer.parameters)}
@@ -87,16 +90,20 @@ class Adapter:
         return regrow(saved, self.task.table_rows(maps), names, self.config.train.seed)
 
     def _check_features(self, old: ShardFolder) -> None:
-        embedding = self.config.embedding
-        chosen = {
-            "item": embedding.item_features if embedding.features != "none" else [],
-            "user": embedding.user_features,
-            "event": embedding.event_features,
-        }
-        for of, choice in chosen.items():
+        embedding, loss = self.config.embedding, self.config.loss
+        chosen: list[tuple[str, Choice, str]] = [
+            ("user", embedding.user_features, "embedding.user_features=[]"),
+            ("event", embedding.event_features, "embedding.event_features=[]"),
+        ]
+        if embedding.features != "none":
+            chosen.append(("item", embedding.item_features, "embedding.features=none"))
+        if loss.attributes_weight:
+            chosen.append(("item", loss.attributes, "loss.attributes_weight=0"))
+        for of, choice, setting in chosen:
             theirs, ours = (_features(shards, of, choice) for shards in (old, self.shards))
+            if setting.startswith("loss."):  # numbers are no values to predict
+                theirs, ours = ([each for each in some if each[1] != "numeric"] for some in (theirs, ours))
             if theirs != ours:
-                setting = "embedding.features=none" if of == "item" else f"embedding.{of}_features=[]"
                 raise UserError(
                     f"the data set of the run to start from has other {of} features: {_listed(theirs)}; "
                     f"here {_listed(ours)}",

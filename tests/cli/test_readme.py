@@ -12,6 +12,7 @@ import re
 import zipfile
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from behavior.datasets import fetch as fetch_module
@@ -86,10 +87,16 @@ def test_the_readme_in_order_in_an_empty_folder(
     for words in shown:
         if "events.csv.gz" in words:
             write_shop()
+        if "three.txt" in words:
+            Path("three.txt").write_text("1\n2\n3\n")
         anew = words[1] == "train" and "--refit" not in words
         smaller = [word for setting in SMALL for word in ("--set", setting)] if anew else []
         found = lrm(*words[1:], *smaller)
         assert found.code == 0, f"{' '.join(words)}\n{found.err}"
+        if "three.txt" in words:
+            tables = found.out.split("user ")[1:]
+            assert sorted(table[0] for table in tables) == ["1", "2", "3"]
+            assert all("(1995)" in table and "Misérables" in table for table in tables)
     for made in (
         "ml-1m/movies.dat",
         "runs/hstu/run.json",
@@ -111,3 +118,6 @@ def test_the_readme_in_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     report = names["report"]
     assert isinstance(report, dict)
     assert report["users"] > 0
+    top = names["top"]
+    assert isinstance(top, pa.Table)
+    assert set(top["brand"].to_pylist()) == {"b0", "b1"}

@@ -108,7 +108,17 @@ def test_some_users_on_the_terminal(lrm: Lrm, run: Path, tmp_path: Path) -> None
     assert as_json["users"] == 2
     assert {row["item"] for row in as_json["recommendations"]} == {"i1", "i2"}
     assert len(as_json["recommendations"]) == 4
-    every = lrm("recommend", run, "--k", 1, "--device", "cpu")
+    assert as_json["recall"] is None
+    indexed = json.loads(
+        lrm("recommend", run, "--k", 3, "--device", "cpu", "--json", "--index", "ann", *arguments).out
+    )
+    assert indexed["recall"] == 1.0
+    assert [row["item"] for row in indexed["recommendations"]] == [
+        row["item"] for row in as_json["recommendations"]
+    ]
+    every = lrm("recommend", run, "--k", 1, "--device", "cpu", "--index", "ann")
+    assert "an index of " in every.err
+    assert "of the exact top items of the first" in every.err
     assert every.code == 0
     assert every.out.count("user u") == 20
     assert "the first 20 users" in every.out

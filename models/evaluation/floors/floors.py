@@ -146,7 +146,7 @@ class Floors:
 
     def _scorer(self, name: str, point: Point, counts: Counts, *, choosing: bool = False) -> Scorer:
         votes, popularity = self._votes(name, point, counts, choosing), self._popularity(counts)
-        threads = self._threads
+        threads = thread_count(os.environ)
 
         def score(data: SequenceData, targets: Targets) -> VoteScores:
             return VoteScores(data, targets, votes, popularity, threads)
@@ -179,17 +179,13 @@ class Floors:
         some = choosing and events.sum() > MOST_EVENTS
         if (counts, some) not in self._cooccurrences:
             most = MOST_EVENTS if some else None
-            found = Cooccurrence(self.shards, counts, events, self._threads, most)
+            found = Cooccurrence(self.shards, counts, events, thread_count(os.environ), most)
             self._cooccurrences = {(counts, some): found}  # one at a time is in memory
         return self._cooccurrences[counts, some]
 
     @cached_property
     def _domains(self) -> ItemDomains | None:
         return ItemDomains.of_sequences(self.source) if self.config.candidates == "domain" else None
-
-    @cached_property
-    def _threads(self) -> int:
-        return thread_count(os.environ)  # which takes a tenth of a second
 
     @property
     def _config(self) -> EvaluationConfig:

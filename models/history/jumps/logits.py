@@ -80,6 +80,7 @@ class JumpLogits(nn.Module):
         folds: of users.
         dropout: probability that an event does not vote for a query, in training.
         competes: whether votes compete with the scores of items, or with each other alone.
+        of_data: as of `models.history.terms.HistoryLogits`.
     """
 
     parameter_roles = {
@@ -108,8 +109,10 @@ class JumpLogits(nn.Module):
         folds: int,
         dropout: float,
         competes: bool = True,
+        of_data: Collection[str] = (),
     ) -> None:
         super().__init__()
+        self.of_data = frozenset(of_data)
         if config.neighbors is None or not config.stochastic:
             raise ValueError("votes are distributions over a fixed number of followers")
         self.config, self.events, self.folds = config, events, folds

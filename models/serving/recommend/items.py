@@ -17,6 +17,8 @@ from models.data.sequences import BoolArray
 from models.serving.recommend.ids import Ids
 
 _COUNTS = ("count", "train_count")
+_TAKEN = ("user", "user_domain", "rank", "item", "item_domain", "score", "answer")
+"""Columns of what is given out, whatever items have."""
 
 
 def having(ids: Ids, shards: ShardFolder, conditions: Sequence[str]) -> BoolArray:
@@ -68,6 +70,8 @@ def _has(ids: Ids, shards: ShardFolder, name: str, value: str) -> BoolArray:
 class ItemColumns:
     """Columns that tell about items: features, by the values of the log, and how often items occur.
 
+    One that is called like another column of what is given out gets `item_` before its name.
+
     Args:
         ids: of the data set.
         shards: the data set.
@@ -84,12 +88,13 @@ class ItemColumns:
         self.columns: dict[str, pa.Array] = {}
         for name in names:
             if more is not None and name in more.column_names:
-                self.columns[name] = _joined(ids, more, name)
+                column = _joined(ids, more, name)
             elif name in _COUNTS:
-                self.columns[name] = ids.items[name].combine_chunks()
+                column = ids.items[name].combine_chunks()
             else:
                 entry = _entry(shards, name, f"--columns {name}", () if more is None else more.column_names)
-                self.columns[name] = _values(entry, ids.items[name].combine_chunks(), shards)
+                column = _values(entry, ids.items[name].combine_chunks(), shards)
+            self.columns[f"item_{name}" if name in _TAKEN else name] = column
 
     def of(self, ranks: pa.Array) -> dict[str, pa.Array]:
         """Of items, numbered from the first known one."""

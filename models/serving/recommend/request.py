@@ -24,6 +24,7 @@ from models.evaluation.judged import judged_sequences
 from models.evaluation.seen import SeenItems
 from models.serving.recommend.asked import Question
 from models.serving.recommend.ids import A_SECOND, Ids, time_span
+from models.serving.recommend.index import INDEXES, IndexName, ItemIndex, check_indexable
 from models.serving.recommend.items import ItemColumns, having
 from models.serving.recommend.told import ItemTable, item_table
 from models.tasks.retrieval import RetrievalModel
@@ -45,6 +46,8 @@ class Wanted:
     exclude: Sequence[Any] | pa.Array | None = None
     columns: Sequence[str] = ()
     items: ItemTable | None = None
+    index: IndexName | ItemIndex = "exact"
+    """How the top items are found: by the scores of all, or by an index (`ann`: one is built)."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,8 @@ class Request:
     seen: BoolArray | None
     """[behavior ids] which behaviors make an item seen, so that it is left out; None: none is."""
     columns: ItemColumns
+    index: ItemIndex | None = None
+    """Finds the top items; None: all are scored."""
     notes: list[str] = field(default_factory=list)
     """What was decided, in words."""
 
@@ -107,7 +112,22 @@ def resolve(
     seen = _seen(wanted, config, shards, ids, notes)
     more = None if wanted.items is None else item_table(wanted.items, wanted.columns, shards)
     columns = ItemColumns(ids, shards, wanted.columns, more)
-    return Request(wanted.k, question, allowed, seen, columns, notes)
+    index = _index(wanted.index, module, notes)
+    return Request(wanted.k, question, allowed, seen, columns, index, notes)
+
+
+def _index(wanted: IndexName | ItemIndex, module: RetrievalModel, notes: list[str]) -> ItemIndex | None:
+    if isinstance(wanted, str) and wanted not in INDEXES:
+        raise UsageError(f"there is no index '{wanted}'", where="--index", fix=f"one of {', '.join(INDEXES)}")
+    if wanted == "exact":
+        return None
+    if isinstance(wanted, ItemIndex):
+        check_indexable(module)
+        index = wanted
+    else:
+        index = ItemIndex.build(module)
+    notes.append(f"top items by {index.in_words}: not always exact")
+    return index
 
 
 def _behavior(wanted: Wanted, module: RetrievalModel, config: RunConfig, ids: Ids) -> int:

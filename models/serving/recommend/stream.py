@@ -12,10 +12,12 @@ import torch
 from models.config import RunConfig
 from models.data.kept import kept_behaviors
 from models.data.sequences import BoolArray, Int64Array, SequenceData
+from models.evaluation.held_scores import HeldScores
 from models.evaluation.ranking import Scorer
 from models.evaluation.scores import Pairs, Scores
 from models.serving.recommend.asked import ask, take_sequences
 from models.serving.recommend.ids import Ids
+from models.serving.recommend.indexed import indexed_top_items, recall
 from models.serving.recommend.request import Request
 from models.serving.recommend.table import Asking
 from models.serving.recommend.top import NONE, top_items
@@ -38,6 +40,10 @@ class Told:
     """Users with events after the time of asking: they were asked at the time of the last one."""
     short: int = 0
     """Users for whom fewer items were left than were asked for."""
+    compared_users: int = 0
+    """Users for whom what an index found was compared with the exact answer: those of the first batch."""
+    recall: float | None = None
+    """Of these, the mean share of the exact top items that the index found; None without an index."""
     missing_columns: list[str] = field(default_factory=list)
     """Columns of events that the model reads and the histories lacked."""
 
@@ -102,20 +108,25 @@ class Stream:
             # Where nothing is left out, what is popular is the same for all.
             alike = not is_model and (left_out is None or not len(left_out[0]))
             count = 1 if alike else len(rows)
-            item, score = top_items(
-                self.score(asked, targets.take(rows)) if is_model else _Popular(self.popular, count),
-                count,
-                self.num_items,
-                self.request.k,
-                excluded=left_out,
-                allowed=self.request.allowed,
-            )
+            found = self.score(asked, targets.take(rows)) if is_model else _Popular(self.popular, count)
+            item, score = self._top(found, count, left_out)
             items[rows], scores[rows] = item.cpu().numpy(), score.float().cpu().numpy()
         self.told.users += len(chosen)
         self.told.by_popularity += int((~by_model).sum())
         self.told.asked_later += int((later & by_model).sum())
         self.told.short += int((items[:, -1] == NONE).sum())
         return self._rows(part.users.take(pa.array(chosen)), items, scores, by_model)
+
+    def _top(self, scores: Scores, rows: int, excluded: Pairs | None) -> tuple[torch.Tensor, torch.Tensor]:
+        k, allowed, index = self.request.k, self.request.allowed, self.request.index
+        if index is None or not isinstance(scores, HeldScores):
+            return top_items(scores, rows, self.num_items, k, excluded=excluded, allowed=allowed)
+        item, score = indexed_top_items(scores, index, k, excluded=excluded, allowed=allowed)
+        if not self.told.compared_users:
+            exact, _ = top_items(scores, rows, self.num_items, k, excluded=excluded, allowed=allowed)
+            total, self.told.compared_users = recall(item, exact)
+            self.told.recall = total / max(1, self.told.compared_users)
+        return item, score
 
     def _has_inputs(self, data: SequenceData) -> BoolArray:
         """[sequences] whether the model is shown any event."""

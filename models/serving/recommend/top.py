@@ -62,7 +62,7 @@ def top_items(
         best = (item, here[1]) if best is None else _merged(best, (item, here[1]), k)
     if best is None:
         best = torch.empty(rows, 0, dtype=torch.int64), torch.empty(rows, 0)
-    return _checked(*_filled(*best, k))
+    return checked(*filled(*best, k))
 
 
 def _top(found: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -90,7 +90,8 @@ def _merged(best: tuple[Tensor, Tensor], more: tuple[Tensor, Tensor], k: int) ->
     return item.gather(1, order)[:, :k], score[:, :k]
 
 
-def _filled(item: Tensor, score: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def filled(item: Tensor, score: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """[rows, k] of what may be fewer, `NONE` where nothing is left."""
     missing = k - item.shape[1]
     if missing > 0:
         item = torch.nn.functional.pad(item, (0, missing), value=NONE)
@@ -98,7 +99,12 @@ def _filled(item: Tensor, score: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return item.masked_fill(score == float("-inf"), NONE), score
 
 
-def _checked(item: Tensor, score: Tensor) -> tuple[Tensor, Tensor]:
+def checked(item: Tensor, score: Tensor) -> tuple[Tensor, Tensor]:
+    """The same, where all scores are numbers.
+
+    Raises:
+        UserError: one is not.
+    """
     if bool(score.isnan().any()):  # they count as highest: if there are any, they are here
         raise UserError(
             "the model's scores are not numbers",

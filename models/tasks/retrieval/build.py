@@ -14,7 +14,7 @@ from models.data.loading import ShardSource
 from models.data.side import SideInformation
 from models.data.tables_only import has_sequences
 from models.distributed.tables import MakeItemTable, WholeTable
-from models.history.available import available_jump_terms, available_terms
+from models.history.available import available_jump_terms, available_terms, left_to_data
 from models.history.jumps import JumpLogits
 from models.history.terms import HistoryLogits
 from models.inputs.embedding import NO_SIDE
@@ -133,6 +133,7 @@ def _history_logits(settings: TaskSettings, about: About) -> HistoryLogits | Non
         first_item=about.first_item,
         num_item_ids=about.num_item_ids,
         item_keys=loss.history_keys == "items",
+        of_data=left_to_data(loss.history_terms),
     )
 
 
@@ -166,4 +167,5 @@ def _jump_logits(settings: TaskSettings, about: About) -> JumpLogits | None:
         folds=loss.jump_folds,
         dropout=loss.jump_dropout,
         competes=competes,
+        of_data=left_to_data(loss.jump_terms),
     )

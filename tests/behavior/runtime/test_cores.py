@@ -102,7 +102,14 @@ def test_who_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     cores.limit_threads(asked)
     assert asked == dict.fromkeys([*cores.POOLS, cores.THREADS], "7")
     assert cores.thread_count(asked) == 7
-    assert cores.thread_count(of_all) == 5
+    cores._free_cores_once.cache_clear()
+    try:
+        assert cores.thread_count(of_all) == 5
+        monkeypatch.setattr(cores, "free_cores", lambda: 3)
+        assert cores.thread_count(of_all) == 5  # a process looks once
+        assert cores.thread_count(asked) == 7
+    finally:
+        cores._free_cores_once.cache_clear()
     for wrong in ("0", "many", "-1", "1.5", "99999"):
         with pytest.raises(UserError, match="number of threads"):
             cores.limit_threads({cores.THREADS: wrong})

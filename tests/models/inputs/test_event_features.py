@@ -23,6 +23,7 @@ from models.inputs.config import EmbeddingConfig
 from models.inputs.embedding import InputEmbedding
 from models.serving.load import load_model
 from models.serving.score import History
+from models.tasks.retrieval import RetrievalTask
 from models.training import train
 from tests.models.data.feature_world import DEVICE, PRICE, RICH
 from tests.models.shards import USERS, World, leave_one_out, write_shards
@@ -91,7 +92,7 @@ def test_they_go_into_queries_and_keys_alone(side: SideInformation, tmp_path: Pa
     assert torch.equal(x, embedding.item.weight[batch.item])
     assert [each.shape for each in tokens.attributes] == [x.shape, x.shape]
     table = embedding.events[1].table.weight
-    assert torch.equal(tokens.attributes[1], table[batch["device"].long()])
+    assert torch.equal(tokens.attributes[1], table[batch["event.device"].long()])
 
 
 def test_several_values_an_event_are_refused(tmp_path: Path) -> None:
@@ -173,5 +174,34 @@ def test_rows_grow_with_the_vocabulary(tmp_path: Path) -> None:
 def test_columns_are_read_where_they_are_asked_for(tmp_path: Path) -> None:
     shards = announced(tmp_path)
     columns = build_task(settings("embedding.event_features=all"), open_shards(shards)).columns
-    assert "lamp" in columns
-    assert "lamp" not in build_task(settings(), open_shards(shards)).columns
+    assert "event.lamp" in columns
+    assert "event.lamp" not in build_task(settings(), open_shards(shards)).columns
+
+
+@pytest.mark.parametrize("name", ["target", "query_time", "position", "target_behavior", "offsets"])
+def test_a_feature_may_be_called_as_other_columns_of_a_batch(tmp_path: Path, name: str) -> None:
+    rows = [[2, 3, 4, 5, 6], [4, 3, 2, 7, 5]]
+    values = [[item % 3 + 2 for item in row] for row in rows]
+    entry = replace_name(LAMP, name)
+    column = pa.array([value for row in values for value in row], pa.int32())
+    world = World(num_items=ITEMS, event_features=[entry], event_columns={name: column})
+    shards = open_shards(write_shards(tmp_path, leave_one_out(*rows), world))
+    config = settings(f"embedding.event_features=[{name}]", "train.batch_sequences=2")
+    task = build_task(config, shards)
+    assert isinstance(task, RetrievalTask)
+    batch = next(iter(make_loader(config, sequences_of(shards, config, task.columns), ["view"])))
+    for place, user in enumerate(batch.sequence.tolist()):
+        own = slice(batch.offsets[place], batch.offsets[place + 1])
+        length = int(batch.lengths[place])
+        assert batch[f"event.{name}"][own].tolist() == values[user][:length]
+        assert batch.target[own].tolist() == rows[user][1 : length + 1]
+        assert batch.query_time[own].tolist() == [60 * (step + 1) for step in range(length)]
+    task.objective(task.prepare(batch)).backward()
+    gradient = task.model.embedding.events[0].table.weight.grad
+    assert gradient.any(1).nonzero().flatten().tolist() == sorted(
+        {value for row in values for value in row[:2]}
+    )
+
+
+def replace_name(entry: FeatureEntry, name: str) -> FeatureEntry:
+    return entry.model_copy(update={"name": name})

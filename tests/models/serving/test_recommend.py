@@ -261,10 +261,11 @@ def test_the_time_of_asking(rich: TrainedModel, plain: TrainedModel) -> None:
 
 
 def test_columns_of_items(rich: TrainedModel) -> None:
-    titles = pa.table({"item": ["i1", "i0"], "title": ["One", "Zero"]})
-    table = rich.recommend(
-        k=len(rich.item_ids), at=0, columns=["title", "genres", "main", "price", "count"], items=titles
-    ).table()
+    titles = pa.table({"item": ["i1", "i0"], "title": ["One", "Zero"], "score": [9, 8]})
+    asked = ["title", "genres", "main", "price", "count", "score"]
+    table = rich.recommend(k=len(rich.item_ids), at=0, columns=asked, items=titles).table()
+    scores = rich.recommend(k=len(rich.item_ids), at=0).table()["score"]
+    assert table["score"] == scores
     for row in table.to_pylist()[:60]:
         number = int(row["item"][1:])
         assert row["title"] == {"i1": "One", "i0": "Zero"}.get(row["item"])
@@ -272,6 +273,7 @@ def test_columns_of_items(rich: TrainedModel) -> None:
         assert row["main"] == genres_of(number)[0] or row["main"] in genres_of(number)
         assert row["price"] == pytest.approx(number + 0.5, rel=1e-4)
         assert row["count"] > 0
+        assert row["item_score"] == {"i1": 9, "i0": 8}.get(row["item"])  # beside the model's
 
 
 def test_raw_columns_of_the_spec_s_item_tables(tmp_path: Path) -> None:
