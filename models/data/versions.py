@@ -128,6 +128,11 @@ class RowMaps:
         pairs = first * (self.former_behaviors + 1) + second
         return pairs.where((first != NEW) & (second != NEW), NEW).flatten()
 
+    def known_items(self, first_item: int) -> Tensor:
+        """[known items] int64: rows of tables that have one for each known item, from id `first_item` on."""
+        known = self.items[first_item:]
+        return torch.where(known == NEW, NEW, known - first_item)
+
     @property
     def new_items(self) -> int:
         """Known items that the other data set does not have."""

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from behavior.errors import UserError
 from models.data.about import About
-from models.history.jumps.kinds import JUMP_TERMS, JumpTerm
+from models.history.jumps.kinds import JUMP_TERMS, JUMP_TERMS_ONLY_ASKED, JumpTerm
 from models.history.kinds import ONLY_ASKED, TERMS, HistoryTerm
 
 TermT = TypeVar("TermT", bound=str)
@@ -26,7 +26,7 @@ def available_terms(asked: Sequence[HistoryTerm] | None, about: About) -> tuple[
     Raises:
         UserError: a term is asked for that there is nothing for.
     """
-    return _available(asked, TERMS, _missing(about), "history")
+    return _available(asked, TERMS, _missing(about), "history", ONLY_ASKED)
 
 
 def available_jump_terms(
@@ -43,7 +43,7 @@ def available_jump_terms(
         missing["gap"] = missing["time"]
     elif not competes:
         missing["gap"] = "jump_training=joint: apart, what all events have in common changes nothing"
-    return _available(asked, JUMP_TERMS, missing, "jump")
+    return _available(asked, JUMP_TERMS, missing, "jump", JUMP_TERMS_ONLY_ASKED)
 
 
 def left_to_data(asked: Sequence[str] | None) -> frozenset[str]:
@@ -52,10 +52,14 @@ def left_to_data(asked: Sequence[str] | None) -> frozenset[str]:
 
 
 def _available(
-    asked: Sequence[TermT] | None, known: Collection[TermT], missing: dict[str, str], of: str
+    asked: Sequence[TermT] | None,
+    known: Collection[TermT],
+    missing: dict[str, str],
+    of: str,
+    only_asked: Collection[TermT],
 ) -> tuple[TermT, ...]:
     if asked is None:
-        return tuple(term for term in known if term not in missing and term not in ONLY_ASKED)
+        return tuple(term for term in known if term not in missing and term not in only_asked)
     for term in asked:
         if term in missing:
             rest = [other for other in asked if other not in missing]

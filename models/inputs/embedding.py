@@ -82,7 +82,7 @@ class InputEmbedding(nn.Module):
         _check_side(config, side)
         features = choose(catalog.features, config.item_features, "item") if config.features != "none" else []
         _check_attributes(config, len(features), len(side.events), has_positions=learned_positions)
-        self.config, self.num_behaviors = config, num_behaviors
+        self.config, self.num_behaviors, self.dim = config, num_behaviors, dim
         self.scale = math.sqrt(dim) if scale_items else 1.0
         self.layout: Layout = layout or make_layout(config.layout, Sizes(dim, num_behaviors))
         needed = self.layout.vectors

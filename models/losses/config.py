@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from behavior.config import Config
-from models.history.jumps.kinds import JUMP_TERMS, JumpTerm
+from behavior.cooccurrence.directions import DIRECTIONS, Direction
+from models.history.jumps.kinds import JUMP_TERMS, JUMP_TERMS_ONLY_ASKED, JumpTerm
 from models.history.kinds import TERMS, HistoryTerm
 from models.losses.kinds import LOSSES
 from models.registered import bad_name
@@ -89,6 +90,11 @@ class LossConfig(Config):
         le=1.0,
         description="gbce: calibration t, from 0 (bce) to 1 (fully calibrated scores)",
     )
+    item_bias: Literal["none", "popularity"] = Field(
+        "none",
+        description="a learned number of each item that is added to its logit, none or started at the "
+        "logarithm of its share of what is trained on (softmaxes)",
+    )
     history: Literal["none", "learned"] = Field(
         "none",
         description="history logits: past events compete with all items in one softmax, none or by a learned "
@@ -123,7 +129,7 @@ class LossConfig(Config):
         None,
         description="terms of jump logits besides a constant: "
         + "; ".join(f"{name}: {description}" for name, description in JUMP_TERMS.items())
-        + "; null: all that the data set has something for",
+        + f"; null: all but {', '.join(JUMP_TERMS_ONLY_ASKED)} that the data set has something for",
     )
     jump_dim: int = Field(64, ge=1, description="width of the queries and keys of jump logits")
     jump_events: int = Field(12, ge=1, le=1024, description="how many of the last events vote")
@@ -139,8 +145,27 @@ class LossConfig(Config):
     jump_backward: float = Field(
         0.5, ge=0.0, description="what a pair against the order of time counts, relative to one along it"
     )
-    jump_neighbors: int = Field(
-        100, ge=1, description="most frequent followers of an item that are voted for; 8 bytes each of a run"
+    jump_neighbors: int | None = Field(
+        100,
+        ge=1,
+        description="most frequent followers of an item that are voted for; 8 bytes each of a run; null: "
+        "all, with jump_own=subtract",
+    )
+    jump_own: Literal["folds", "subtract"] = Field(
+        "folds",
+        description="how a user's own events are kept out of what they read of tables: folds: in training, "
+        "by tables without a fold of users each; subtract: exactly, by taking the user's own pairs off the "
+        "one table of everybody, in training and ranking",
+    )
+    jump_tables: list[Direction] = Field(
+        ["both"],
+        min_length=1,
+        description="tables of followers, each with terms of its own: "
+        + "; ".join(f"{name}: {description}" for name, description in DIRECTIONS.items())
+        + "; others than both need jump_own=subtract",
+    )
+    jump_session_seconds: int = Field(
+        600, ge=0, description="how far apart in time pairs of the table session are, at most"
     )
     jump_folds: int = Field(
         4,
@@ -211,6 +236,10 @@ class LossConfig(Config):
         if not LOSSES[self.kind].softmax:
             if self.label_smoothing:
                 raise ValueError(f"label_smoothing belongs to the softmaxes; set it to 0 for {self.kind}")
+            if self.item_bias != "none":
+                raise ValueError(
+                    f"item_bias starts at shares of a softmax; set it to none for {self.kind}, or choose one"
+                )
             if negatives.logq:
                 raise ValueError(f"negatives.logq corrects a softmax; set it to false for {self.kind}")
         if negatives.domain == "within" and (self.kind == "gbce" or self._smooths_over_all):
@@ -222,6 +251,29 @@ class LossConfig(Config):
             raise ValueError(
                 "gbce is calibrated for uniform draws: negatives.source must be catalog and "
                 "negatives.popularity_power 0"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _tables_agree(self) -> LossConfig:
+        if len(set(self.jump_tables)) != len(self.jump_tables):
+            raise ValueError(f"jump_tables names one twice: {', '.join(self.jump_tables)}")
+        if self.jump_own == "subtract":
+            if self.jump_training == "apart":
+                raise ValueError(
+                    "jump_own is subtract, and with jump_training: apart votes learn from tables of folds; "
+                    "set jump_own to folds, or jump_training to joint"
+                )
+            return self
+        if self.jump_tables != ["both"]:
+            raise ValueError(
+                f"jump_tables is [{', '.join(self.jump_tables)}], and tables of folds are of both "
+                "directions; set jump_own to subtract"
+            )
+        if self.jump_neighbors is None:
+            raise ValueError(
+                "jump_neighbors is null, and a run keeps a fixed number of followers of tables of folds; set "
+                "a number, or jump_own to subtract"
             )
         return self
 

@@ -24,7 +24,8 @@ def build_optimizer(config: OptimizerConfig, module: nn.Module) -> OptimizerSet:
     """Fused AdamW, and beside it what `item_table` says for the tables of items and item features.
 
     State dicts number AdamW's parameters first, in the order of `module.parameters()` (with `decay_on=linear`
-    those that decay before the others; those with a `logit_learning_rate` last), then the tables.
+    those that decay before the others; then items with an `item_weight_decay`, and those with a
+    `logit_learning_rate`), then the tables.
 
     Raises:
         UserError: a setting is for parameters that the module has none of.
@@ -41,7 +42,7 @@ def build_optimizer(config: OptimizerConfig, module: nn.Module) -> OptimizerSet:
     tables = _having(roles, _TABLES, f"item_table = {config.item_table}")
     others = {parameter: role for parameter, role in roles.items() if role not in _TABLES}
     rowwise = RowwiseAdagrad(
-        tables,
+        _with_item_decay(config, tables, roles),
         lr=config.item_learning_rate or config.learning_rate,
         weight_decay=config.weight_decay if config.decay_on == "all" else 0.0,
     )
@@ -58,15 +59,40 @@ def _adamw(config: OptimizerConfig, roles: Roles) -> torch.optim.Optimizer:
     )
 
 
+def _with_item_decay(config: OptimizerConfig, tables: list[nn.Parameter], roles: Roles) -> list[Any]:
+    """Tables, in groups where those of items decay otherwise."""
+    if config.item_weight_decay is None:
+        return tables
+    items = [table for table in tables if roles[table] is Role.ITEM_TABLE]
+    others = [table for table in tables if roles[table] is not Role.ITEM_TABLE]
+    apart = {"params": items, "weight_decay": config.item_weight_decay}
+    return [{"params": others}, apart] if others else [apart]
+
+
 def _decay_groups(config: OptimizerConfig, roles: Roles) -> list[Any]:
+    if config.item_weight_decay is None or config.item_table != "adamw":
+        return _logits_apart(config, roles, [])
+    setting = f"item_weight_decay = {config.item_weight_decay}"
+    items = _having(roles, (Role.ITEM_TABLE,), setting)
+    others = {one: role for one, role in roles.items() if role is not Role.ITEM_TABLE}
+    return _logits_apart(config, others, [{"params": items, "weight_decay": config.item_weight_decay}])
+
+
+def _logits_apart(config: OptimizerConfig, roles: Roles, then: list[Any]) -> list[Any]:
+    """Groups by decay, then some others, and last those that learn at the rate of logits."""
     if config.logit_learning_rate is None:
-        return _by_decay(config, roles)
+        return [*_grouped(_by_decay(config, roles)), *then] if then else _by_decay(config, roles)
     setting = f"logit_learning_rate = {config.logit_learning_rate}"
     apart = {"params": _having(roles, (Role.LOGIT,), setting), "lr": config.logit_learning_rate}
     if config.decay_on == "linear":
         apart["weight_decay"] = 0.0
     groups = _by_decay(config, {one: role for one, role in roles.items() if role is not Role.LOGIT})
-    return [*(groups if isinstance(groups[0], dict) else [{"params": groups}]), apart]
+    return [*_grouped(groups), *then, apart]
+
+
+def _grouped(groups: list[Any]) -> list[Any]:
+    """Parameters that are in no group, in one."""
+    return groups if isinstance(groups[0], dict) else [{"params": groups}]
 
 
 def _by_decay(config: OptimizerConfig, roles: Roles) -> list[Any]:

@@ -19,6 +19,12 @@ class OptimizerConfig(Config):
         description="AdamW's betas: decay rates of the running averages of the gradient and of its square",
     )
     weight_decay: float = Field(0.0, ge=0.0, description="decoupled weight decay")
+    item_weight_decay: float | None = Field(
+        None,
+        ge=0.0,
+        description="decoupled weight decay of the embedding table of items alone, whatever decay_on says; "
+        "null: as of other embeddings",
+    )
     decay_on: Literal["all", "linear"] = Field(
         "all",
         description="parameters with weight decay: all, or linear: weight matrices of linear layers alone "

@@ -1,4 +1,4 @@
-"""The parameters of jump logits, and what they make of a batch."""
+"""Jump logits that learn from tables of folds, and what they make of a batch."""
 
 from __future__ import annotations
 
@@ -9,30 +9,21 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from behavior.cooccurrence import CooccurrenceConfig, fold_of
-from models.attention.bias import NUM_BUCKETS, time_bucket
 from models.data.batch import PackedBatch
 from models.data.sequences import SequenceData
-from models.data.versions import NEW, RowMaps
+from models.data.versions import RowMaps
 from models.history.jumps.kinds import JumpTerm
 from models.history.jumps.masses import jump_masses
-from models.history.jumps.recent import Recent, recent_products, sequence_of
-from models.history.jumps.select import select
+from models.history.jumps.recent import Recent, sequence_of
 from models.history.jumps.tables import NOBODY, FoldTables, count_tables, follower_rows
+from models.history.jumps.terms import VoteSizes, VoteTerms
 from models.history.reference import log_sum
 from models.layers.dropout import Dropout
-from models.layers.initialization import init_linear
-from models.layers.roles import Role
 
 _ROWS = ("followers", "log_share")
-
-
-BELOW = 1.5
-"""How much lower than all candidates together the vote of the newest event starts."""
-FADING = 0.3
-"""How much lower the vote of each event starts than that of the one after it."""
 
 
 class Votes(NamedTuple):
@@ -50,7 +41,7 @@ class Votes(NamedTuple):
     """[sequences] float32 logarithms of the mass of all votes, on the device."""
 
 
-class JumpLogits(nn.Module):
+class JumpLogits(VoteTerms):
     """Votes of the last events for what follows their items, which compete in the softmax of all items.
 
     Event j has the mass `exp u_j`, spread over the followers of its item by the row of C:
@@ -70,27 +61,12 @@ class JumpLogits(nn.Module):
     Args:
         terms: which there are; c is always there.
         config: of C; `neighbors` and `stochastic` are set.
-        width: of the backbone's outputs.
-        dim: of queries and keys.
-        events: how many of the last events vote.
-        level: logarithm of the mass of all candidates of score 0; see `models.losses.level`.
-        num_behaviors: ids 1 to num_behaviors.
-        first_item: the smallest id of a known item: unknown ones do not vote.
+        sizes: of the terms, and how they start.
         num_items: known items.
         folds: of users.
         dropout: probability that an event does not vote for a query, in training.
-        competes: whether votes compete with the scores of items, or with each other alone.
-        of_data: as of `models.history.terms.HistoryLogits`.
     """
 
-    parameter_roles = {
-        **dict.fromkeys(("constant", "behavior", "time", "recency", "gap"), Role.LOGIT),
-    }
-    constant: nn.Parameter | None
-    behavior: nn.Parameter | None
-    time: nn.Parameter | None
-    recency: nn.Parameter | None
-    gap: nn.Parameter | None
     followers: Tensor
     log_share: Tensor
 
@@ -98,41 +74,18 @@ class JumpLogits(nn.Module):
         self,
         terms: Collection[JumpTerm],
         config: CooccurrenceConfig,
+        sizes: VoteSizes,
         *,
-        width: int,
-        dim: int,
-        events: int,
-        level: float,
-        num_behaviors: int,
-        first_item: int,
         num_items: int,
         folds: int,
         dropout: float,
-        competes: bool = True,
-        of_data: Collection[str] = (),
     ) -> None:
-        super().__init__()
-        self.of_data = frozenset(of_data)
+        super().__init__(terms, sizes)
         if config.neighbors is None or not config.stochastic:
             raise ValueError("votes are distributions over a fixed number of followers")
-        self.config, self.events, self.folds = config, events, folds
-        self.behaviors, self.first_item, self.num_items = num_behaviors + 1, first_item, num_items
+        self.config, self.folds = config, folds
+        self.num_items = num_items
         self.dropout = Dropout(dropout)
-        self.query = self.key = None
-        if "product" in terms:
-            self.query, self.key = nn.Linear(width, dim), nn.Linear(width, dim, bias=competes)
-            for layer in (self.query, self.key):
-                init_linear(layer, None)
-        self.scale = dim**-0.5
-        self.register_parameter("constant", nn.Parameter(torch.tensor(level - BELOW)) if competes else None)
-        tables = {
-            "behavior": torch.zeros(self.behaviors**2),
-            "time": torch.zeros(NUM_BUCKETS),
-            "recency": -FADING * torch.arange(events),
-            "gap": torch.zeros(NUM_BUCKETS),
-        }
-        for name, table in tables.items():
-            self.register_parameter(name, nn.Parameter(table) if name in terms else None)
         shape = num_items, config.neighbors
         self.register_buffer("followers", torch.full(shape, NOBODY, dtype=torch.int32))
         self.register_buffer("log_share", torch.zeros(shape))
@@ -155,10 +108,8 @@ class JumpLogits(nn.Module):
 
     def grown(self, maps: RowMaps) -> list[tuple[Tensor, Tensor]]:
         """Tables with a row an item or a pair of behaviors, and their rows out of `maps`."""
-        known = maps.items[self.first_item :]
-        rows = torch.where(known == NEW, NEW, known - self.first_item)
-        found = [(self.followers, rows), (self.log_share, rows)]
-        return found if self.behavior is None else [*found, (self.behavior, maps.behavior_pairs)]
+        rows = maps.known_items(self.first_item)
+        return [(self.followers, rows), (self.log_share, rows), *self.grown_terms(maps)]
 
     def forward(self, outputs: Tensor, batch: PackedBatch) -> tuple[Tensor, Tensor]:
         """[events] each: the logarithms of the mass on the target and on the rest, of every event's query.
@@ -172,13 +123,13 @@ class JumpLogits(nn.Module):
         recent = Recent.of_all(batch.sequences, self.events)
         tables, table = self._tables(batch, recent)
         with torch.autocast(outputs.device.type, enabled=False):
-            logits = self._logits(outputs, batch, recent)
+            logits = self.logits(outputs, batch, recent)
             target = batch.target[:, None]
-            competes = recent.present & self._known(batch, recent) & (target >= self.first_item)
+            competes = recent.present & self.known(batch, recent) & (target >= self.first_item)
             keep = self.dropout.draw(*logits.shape, device=logits.device)
             if keep is not None:
                 competes, logits = competes & keep, logits + math.log(self.dropout.scale)
-            item = self._numbers(batch, recent)
+            item = self.numbers(batch, recent)
             return jump_masses(logits, item, target - self.first_item, competes, tables, table)
 
     def votes(
@@ -195,10 +146,10 @@ class JumpLogits(nn.Module):
         """
         recent = Recent.of_last(batch.sequences, self.events)
         with torch.autocast(outputs.device.type, enabled=False):
-            logits = self._logits(outputs, batch, recent)
-        numbers = self._numbers(batch, recent)
+            logits = self.logits(outputs, batch, recent)
+        numbers = self.numbers(batch, recent)
         mass = logits[..., None] + self.log_share[numbers]
-        votes = recent.present & self._known(batch, recent) & (self.followers[numbers, 0] >= 0)
+        votes = recent.present & self.known(batch, recent) & (self.followers[numbers, 0] >= 0)
         stop = np.cumsum(lengths, dtype=np.int64)[:, None]
         event = stop - 1 - np.arange(self.events)
         there = np.maximum(event, 0)  # the first sequence may be shorter
@@ -209,42 +160,6 @@ class JumpLogits(nn.Module):
         chosen = followers.ravel()[place].astype(np.int64)
         row = place // (self.events * followers.shape[2])
         return Votes(row, chosen, place, mass.flatten(), log_sum(logits, votes))
-
-    def _logits(self, outputs: Tensor, batch: PackedBatch, recent: Recent) -> Tensor:
-        """[queries, events] float32."""
-        query, event = recent.query, recent.event
-        logits = (
-            self.log_share.new_zeros(event.shape)
-            if self.constant is None
-            else self.constant.expand(event.shape)
-        )
-        if self.behavior is not None:
-            pair = batch.behavior[event] * self.behaviors + batch.target_behavior[query]
-            logits = logits + select(self.behavior, pair)
-        if self.time is not None:
-            since = time_bucket(batch.query_time[query] - batch.timestamp[event])
-            logits = logits + select(self.time, since)
-        if self.recency is not None:
-            logits = logits + self.recency
-        if self.gap is not None:
-            since = time_bucket(batch.query_time[query] - batch.timestamp[query])
-            logits = logits + select(self.gap, since)
-        if self.query is not None and self.key is not None:
-            outputs = outputs.to(self.query.weight.dtype)
-            key = self.key(outputs)
-            if recent.of_every:
-                products = recent_products(self.query(outputs), key, self.events)
-            else:
-                products = (self.query(outputs[query]) * key[event]).sum(-1)  # [queries, events]
-            logits = logits + products * self.scale
-        return logits
-
-    def _numbers(self, batch: PackedBatch, recent: Recent) -> Tensor:
-        """[queries, events] numbers of items, 0 for unknown ones."""
-        return (batch.item[recent.event] - self.first_item).clamp(min=0)
-
-    def _known(self, batch: PackedBatch, recent: Recent) -> Tensor:
-        return batch.item[recent.event] >= self.first_item
 
     def _tables(self, batch: PackedBatch, recent: Recent) -> tuple[FoldTables, Tensor]:
         """C, and the table of each query."""

@@ -14,7 +14,10 @@ from behavior.cooccurrence import (
     CooccurrenceConfig,
     CooccurrenceTable,
     CrossFitted,
+    ExactTables,
     Histories,
+    PairWeights,
+    count_exact,
     cross_fit,
 )
 from models.data.sequences import SequenceData
@@ -110,6 +113,19 @@ def count_tables(
         behaviors: their names, in the order of their ids.
     """
     return cross_fit(_histories(parts, behaviors), config, folds=folds)
+
+
+def count_exact_tables(parts: Iterable[SequenceData], weights: PairWeights) -> ExactTables:
+    """Count the training parts of sequences, and what each user adds.
+
+    Args:
+        parts: the sequences, numbered as those of batches are.
+        weights: which pairs count.
+    """
+    parts = list(parts)
+    has_time = bool(parts) and parts[0].about.has_time
+    times = [data.timestamp[data.in_training()] for data in parts] if has_time else []
+    return count_exact(_histories(parts, ()), np.concatenate(times) if times else None, weights)
 
 
 def _histories(parts: Iterable[SequenceData], behaviors: Sequence[str]) -> Histories:

@@ -70,7 +70,7 @@ def _write_graphs(
     trained: TrainedModel, tower: UserTower, scorer: Scorer, folder: Path, format: Format
 ) -> dict[str, Any]:
     """Trace and write both; returns inputs and outputs by file."""
-    dim, longest = trained.config.model.dim, trained.config.model.max_length
+    dim, longest = tower.model.query_dim, trained.config.model.max_length
     history = ["items", "history_mass"] if scorer.with_history else []
     outputs = ["query", *history[1:]]
     examples = graphs.examples_of(tower, dim)

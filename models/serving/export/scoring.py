@@ -43,9 +43,11 @@ def scoring_of(trained: TrainedModel) -> dict[str, Any]:
     product = "dot product of the user's vector and the item's"
     if masses:
         product += ", divided by the temperature, beside what is not in the vectors (docs/losses.md)"
+    if model.item_bias is not None:
+        product += "; the last number of an item's vector is its bias times the temperature, of a user's 1"
     return {
         "score": product,
-        "dim": config.model.dim,
+        "dim": model.query_dim,
         "normalized": model.normalize,
         "temperature": model.temperature,
         "not_in_the_vectors": masses,

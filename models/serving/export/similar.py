@@ -101,7 +101,7 @@ def _alike(names: pa.Array, item: str) -> list[str]:
 
 
 def item_vectors(model: RetrievalModel, first: int, stop: int) -> Tensor:
-    """[stop - first, dim] float32 vectors of known items, of the model in evaluation mode.
+    """[stop - first, query_dim] float32 vectors of known items, of the model in evaluation mode.
 
     Args:
         model: whose item table is whole.
@@ -112,14 +112,20 @@ def item_vectors(model: RetrievalModel, first: int, stop: int) -> Tensor:
         # Not `item_vectors(ranks)`, which takes another way for all items than for some.
         ids = torch.arange(first, stop, device=model.device) + model.first_item
         vectors = model.embedding.item_vectors(ids).float()
-        return F.normalize(vectors, dim=-1) if model.normalize else vectors
+        vectors = F.normalize(vectors, dim=-1) if model.normalize else vectors
+        return model.biased(vectors, ids - model.first_item)
 
 
 def _cosines(model: RetrievalModel, place: int) -> Tensor:
     """[known items] float32."""
-    own = F.normalize(item_vectors(model, place, place + 1), dim=-1)[0]
+    dim = model.embedding.dim  # a bias says nothing of what is alike
+
+    def directions(first: int, stop: int) -> Tensor:
+        return F.normalize(item_vectors(model, first, stop)[:, :dim], dim=-1)
+
+    own = directions(place, place + 1)[0]
     parts = [
-        F.normalize(item_vectors(model, first, min(first + ITEMS_AT_ONCE, model.num_items)), dim=-1) @ own
+        directions(first, min(first + ITEMS_AT_ONCE, model.num_items)) @ own
         for first in range(0, model.num_items, ITEMS_AT_ONCE)
     ]
     return torch.cat(parts)

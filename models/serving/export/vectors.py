@@ -127,7 +127,7 @@ def _users(trained: TrainedModel, behavior: int, at: int | None, progress: Progr
     total, done = trained.shards.manifest.counts.users, 0
     for part, group in enumerate(reader.groups):
         data = ask(source.read(part), Question(behavior, at=at))[0]
-        vectors = np.full((data.num_sequences, config.model.dim), np.nan, np.float32)
+        vectors = np.full((data.num_sequences, retrieval_model(trained).query_dim), np.nan, np.float32)
         for rows, queries in _queries(trained, data):
             vectors[rows] = queries
             done += len(rows)

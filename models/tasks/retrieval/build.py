@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from behavior.cooccurrence import CooccurrenceConfig
+from torch import nn
+
 from behavior.errors import UserError
 from behavior.shards.folder import ShardFolder
 from models.data.about import About, about_sequences
@@ -14,8 +15,7 @@ from models.data.loading import ShardSource
 from models.data.side import SideInformation
 from models.data.tables_only import has_sequences
 from models.distributed.tables import MakeItemTable, WholeTable
-from models.history.available import available_jump_terms, available_terms, left_to_data
-from models.history.jumps import JumpLogits
+from models.history.available import available_terms, left_to_data
 from models.history.terms import HistoryLogits
 from models.inputs.embedding import NO_SIDE
 from models.losses import RetrievalLoss
@@ -25,6 +25,7 @@ from models.tasks.behaviors import check_behaviors, loss_weights
 from models.tasks.config import TaskSettings
 from models.tasks.parts import embedding_and_backbone, read_catalog, side_information
 from models.tasks.retrieval.auxiliary import item_views, next_attributes
+from models.tasks.retrieval.jumps import jump_logits
 from models.tasks.retrieval.model import RetrievalModel
 from models.tasks.retrieval.next_behavior import NextBehavior
 from models.tasks.retrieval.objective import RetrievalObjective
@@ -94,10 +95,12 @@ def build_retrieval(
             fix="--set loss.loss_on=all",
         )
     model.history = _history_logits(settings, about)
-    model.jumps = _jump_logits(settings, about)
+    divided = model.held_items.is_divided
+    model.item_bias = _item_bias(settings, catalog, divided=divided)
+    model.jumps = jump_logits(settings, shards, about, catalog.train_count, divided=divided)
     if model.jumps is not None and settings.loss.jump_training == "apart":
         model.jump_share = settings.loss.jump_share
-    model.trends = trend_logits(settings, shards, about, divided=model.held_items.is_divided)
+    model.trends = trend_logits(settings, shards, about, divided=divided)
     if settings.loss.next_behavior_weight:
         model.next_behavior = NextBehavior(settings.model.dim, about.num_behaviors)
     model.attributes = next_attributes(settings, catalog)
@@ -112,6 +115,24 @@ def build_retrieval(
     loss = RetrievalLoss(settings.loss, sampler, model.held_items)
     objective = RetrievalObjective(model, loss, item_views(settings, catalog), loss_weights(settings, about))
     return RetrievalTask(settings.model, settings.loss, objective, columns)
+
+
+def _item_bias(settings: TaskSettings, catalog: ItemCatalog, *, divided: bool) -> nn.Parameter | None:
+    """[known items] logarithms of their shares of what is trained on, each counted once more; or None.
+
+    Raises:
+        UserError: item tables are divided.
+    """
+    if settings.loss.item_bias == "none":
+        return None
+    if divided:
+        raise UserError(
+            "a bias of each item stands beside a whole item table, and each process holds a part",
+            where=f"loss.item_bias = {settings.loss.item_bias}, train.item_table = sharded",
+            fix="--set train.item_table=replicated, or --set loss.item_bias=none",
+        )
+    count = catalog.train_count[catalog.first_item :].double() + 1.0
+    return nn.Parameter(count.log().log_softmax(0).float())
 
 
 def _history_logits(settings: TaskSettings, about: About) -> HistoryLogits | None:
@@ -134,38 +155,4 @@ def _history_logits(settings: TaskSettings, about: About) -> HistoryLogits | Non
         num_item_ids=about.num_item_ids,
         item_keys=loss.history_keys == "items",
         of_data=left_to_data(loss.history_terms),
-    )
-
-
-def _jump_logits(settings: TaskSettings, about: About) -> JumpLogits | None:
-    """With fresh weights and nothing counted, or None where the settings have none.
-
-    Raises:
-        UserError: a term is asked for that the data set has nothing for.
-    """
-    loss = settings.loss
-    if loss.jumps == "none":
-        return None
-    competes = loss.jump_training == "joint"
-    counted = CooccurrenceConfig(
-        window=loss.jump_window,
-        backward=loss.jump_backward,
-        neighbors=loss.jump_neighbors,
-        stochastic=True,
-        repeats=False,  # an item that comes again is what history logits are for
-    )
-    return JumpLogits(
-        available_jump_terms(loss.jump_terms, about, competes=competes),
-        counted,
-        width=settings.model.dim,
-        dim=loss.jump_dim,
-        events=loss.jump_events,
-        level=candidates_level(loss, about.num_items),
-        num_behaviors=about.num_behaviors,
-        first_item=about.first_item,
-        num_items=about.num_items,
-        folds=loss.jump_folds,
-        dropout=loss.jump_dropout,
-        competes=competes,
-        of_data=left_to_data(loss.jump_terms),
     )

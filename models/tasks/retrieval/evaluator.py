@@ -17,6 +17,7 @@ from models.data.windows import gather, history_windows
 from models.distributed.processes import SINGLE, Processes
 from models.evaluation.breakdown import check_attributes
 from models.evaluation.config import EvaluationConfig
+from models.evaluation.dense import DenseMasses
 from models.evaluation.held_scores import HeldScores
 from models.evaluation.judged import judged_sequences
 from models.evaluation.ranking import Scorer, evaluate_scorer, rank_split
@@ -191,11 +192,11 @@ def newest_scores(
     held, lengths = model.held_items, batch.sequences.lengths
     query = newest_queries(model.queries(outputs), batch)
     mass = model.sparse_mass(outputs, batch, items_on_host, lengths)
-    trend = model.trend_mass(outputs, batch)
+    dense = DenseMasses.of(model.trend_mass(outputs, batch), model.jump_mass(outputs, batch))
     votes = model.vote_shares(outputs, batch, items_on_host, lengths)
-    if mass is not None or trend is not None or votes is not None:
+    if mass is not None or dense is not None or votes is not None:
         query = query / model.temperature
-    scores = HeldScores(query, items, held, mass, trend)
+    scores = HeldScores(query, items, held, mass, dense)
     if votes is None or model.jump_share is None:
         return scores
     return scores.mixed_with(votes, model.jump_share)

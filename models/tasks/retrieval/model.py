@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -15,11 +16,12 @@ from models.data.sequences import Int64Array
 from models.distributed.tables import HeldItems
 from models.evaluation.sparse import SparseMass
 from models.evaluation.transfer import to_device
-from models.history.jumps import JumpLogits
+from models.history.jumps import ExactJumpLogits, JumpLogits, JumpMass
 from models.history.terms import HistoryLogits
 from models.history.trends.logits import TrendLogits, TrendMass
 from models.history.trends.shares import NOTHING
 from models.inputs.embedding import InputEmbedding
+from models.layers.roles import Role
 from models.losses.attributes import NextAttributes
 from models.losses.extra import ExtraMass
 from models.tasks.retrieval.next_behavior import NextBehavior
@@ -43,6 +45,9 @@ class RetrievalModel(nn.Module):
         attributes: predicts attributes of the next item, in training alone.
     """
 
+    parameter_roles: ClassVar = {"item_bias": Role.EMBEDDING}
+    item_bias: nn.Parameter | None
+
     def __init__(
         self,
         embedding: InputEmbedding,
@@ -53,7 +58,7 @@ class RetrievalModel(nn.Module):
         normalize: bool = True,
         temperature: float = 1.0,
         history: HistoryLogits | None = None,
-        jumps: JumpLogits | None = None,
+        jumps: JumpLogits | ExactJumpLogits | None = None,
         trends: TrendLogits | None = None,
         next_behavior: NextBehavior | None = None,
         attributes: NextAttributes | None = None,
@@ -65,6 +70,7 @@ class RetrievalModel(nn.Module):
         self.num_items = num_items
         self.normalize = normalize
         self.temperature = temperature
+        self.register_parameter("item_bias", None)
         self.history = history
         self.jumps = jumps
         self.jump_share: float | None = None
@@ -94,12 +100,32 @@ class RetrievalModel(nn.Module):
     def is_told_behavior(self) -> bool:
         """Whether scores depend on which behavior is wanted, that of the event to predict."""
         by_logits = self.history is not None and len(self.history.by_behavior) > 0
-        by_jumps = self.jumps is not None and self.jumps.behavior is not None
+        by_jumps = self.jumps is not None and len(self.jumps.by_behavior) > 0
         return self.embedding.is_told_behavior or by_logits or by_jumps or self.trends is not None
 
     def queries(self, outputs: torch.Tensor) -> torch.Tensor:
-        """[n, dim] float32 queries of some outputs, [n, dim]."""
-        return self._scorable(outputs)
+        """[n, query_dim] float32 queries of some outputs, [n, dim]."""
+        query = self._scorable(outputs)
+        return query if self.item_bias is None else F.pad(query, (0, 1), value=1.0)
+
+    def biased(self, vectors: torch.Tensor, ranks: torch.Tensor | None = None) -> torch.Tensor:
+        """[..., query_dim] vectors of items, [..., dim], with the bias of each as one number more, where
+        there is one: times the temperature, so that the product with a query's 1 is as one of vectors.
+
+        Args:
+            vectors: as they are scored otherwise.
+            ranks: which items these are; None: all.
+        """
+        if self.item_bias is None:
+            return vectors
+        bias = self.item_bias[:, None]
+        bias = bias if ranks is None else F.embedding(ranks, bias)
+        return torch.cat([vectors, self.temperature * bias], -1)
+
+    @property
+    def query_dim(self) -> int:
+        """Width of queries, and of the vectors of items that they are multiplied with."""
+        return self.embedding.dim + (self.item_bias is not None)
 
     def extra_mass(self, outputs: torch.Tensor, batch: PackedBatch) -> ExtraMass | None:
         """What competes in the softmax of each event besides items by their vectors, [events] each; None:
@@ -128,6 +154,17 @@ class RetrievalModel(nn.Module):
         weight = self.trends.weights(outputs, batch)[last].masked_fill(~there[:, None], NOTHING)
         return TrendMass(self.trends.shares, batch.query_time[last], weight)
 
+    def jump_mass(self, outputs: torch.Tensor, batch: PackedBatch) -> JumpMass | None:
+        """What votes by tables without the asking user's own pairs give to items, likewise; None: there are
+        none.
+
+        Args:
+            outputs, batch: as of `trend_mass`.
+        """
+        if not isinstance(self.jumps, ExactJumpLogits) or not len(outputs):
+            return None
+        return self.jumps.mass(outputs, batch)
+
     def sparse_mass(
         self, outputs: torch.Tensor, batch: PackedBatch, items: torch.Tensor, lengths: Sequence[int]
     ) -> SparseMass | None:
@@ -146,7 +183,7 @@ class RetrievalModel(nn.Module):
             rows = np.repeat(np.arange(len(lengths)), lengths)
             logits = self.history.last_logits(outputs, batch, self._items_of_history(batch))
             found.append((rows[known], ranks[known], logits[to_device(known, outputs.device)]))
-        if self.jumps is not None and self.jump_share is None:
+        if isinstance(self.jumps, JumpLogits) and self.jump_share is None:
             votes = self.jumps.votes(outputs, batch, items.numpy(), lengths)
             mass = votes.mass[to_device(votes.place, outputs.device)]
             found.append((votes.row, votes.item, mass))
@@ -164,7 +201,7 @@ class RetrievalModel(nn.Module):
         Args:
             outputs, batch, items, lengths: as of `sparse_mass`.
         """
-        if self.jumps is None or self.jump_share is None:
+        if not isinstance(self.jumps, JumpLogits) or self.jump_share is None:
             return None
         votes = self.jumps.votes(outputs, batch, items.numpy(), lengths)
         row = to_device(votes.row, outputs.device)
@@ -179,22 +216,24 @@ class RetrievalModel(nn.Module):
                 process holds (`held_items`).
 
         Returns:
-            [*ranks.shape, dim], or [held_items.count, dim].
+            [*ranks.shape, query_dim], or [held_items.count, query_dim].
         """
         held = self.held_items
         if ranks is None:
-            return self._scorable(held.known(self.embedding.item_vectors()))
+            return self.biased(self._scorable(held.known(self.embedding.item_vectors())))
         if ranks.numel() >= self.num_items and not held.is_divided:
             return F.embedding(ranks, self.item_vectors())
         vectors = self.embedding.item_vectors(ranks.flatten() + self.first_item)
-        return self._scorable(vectors).view(*ranks.shape, vectors.shape[1])
+        return self.biased(self._scorable(vectors).view(*ranks.shape, vectors.shape[1]), ranks)
 
     def _items_of_history(self, batch: PackedBatch) -> torch.Tensor | None:
         has_keys = self.history is not None and self.history.item_keys
         return self.embedding.item_vectors(batch.item) if has_keys else None
 
     @property
-    def _competing(self) -> tuple[HistoryLogits | None, JumpLogits | None, TrendLogits | None]:
+    def _competing(
+        self,
+    ) -> tuple[HistoryLogits | None, JumpLogits | ExactJumpLogits | None, TrendLogits | None]:
         """What learns in one softmax with items by their vectors."""
         return self.history, None if self.jump_share is not None else self.jumps, self.trends
 

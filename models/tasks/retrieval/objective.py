@@ -88,6 +88,7 @@ class RetrievalObjective(nn.Module):
             loss = loss + weight * mean_loss(losses, step.mask, denominator)
         if self.model.attributes is not None:
             items = target + self.model.first_item
+            query = query[:, : outputs.shape[1]]  # without the 1 for biases of items
             loss = loss + self.model.attributes(query, items, denominator, step.mask, position_weight)
         return loss if self.views is None else loss + self._views(self.views, step, denominator)
 

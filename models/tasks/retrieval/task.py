@@ -12,6 +12,7 @@ from models.data.columns import Columns
 from models.data.loading import SequenceSource, TrainLoader
 from models.data.versions import RowMaps
 from models.evaluation.config import EvaluationConfig
+from models.history.jumps import JumpLogits
 from models.inputs.item_features import grown_tables
 from models.losses.config import LossConfig
 from models.tasks.config import ModelConfig
@@ -63,7 +64,7 @@ class RetrievalTask(Task):
             counted = None if weight is None else (weight > 0).cpu().numpy()
             counts = loader.target_counts(counted)
             self.objective.loss.sampler.count_targets(torch.from_numpy(counts))
-        if self.model.jumps is not None:
+        if isinstance(self.model.jumps, JumpLogits):
             self.model.jumps.count(loader.source)
 
     def prepare(self, batch: PackedBatch) -> LossBatch:
@@ -82,6 +83,8 @@ class RetrievalTask(Task):
             found |= {id(table): maps.behavior_pairs for table in self.model.history.by_behavior}
             if self.model.history.item is not None:
                 found[id(self.model.history.item)] = maps.items
+        if self.model.item_bias is not None:
+            found[id(self.model.item_bias)] = maps.known_items(self.model.first_item)
         if self.model.jumps is not None:
             found |= {id(table): rows for table, rows in self.model.jumps.grown(maps)}
         if self.model.trends is not None:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from behavior.errors import UserError
-from models.layers.roles import Role
+from models.layers.roles import Role, roles_of
 from models.optim import OptimizerConfig, OptimizerSet, build_optimizer
 from models.optim.rowwise_adagrad import RowwiseAdagrad
 from models.optim.schedule import learning_rate_factor
@@ -98,6 +98,7 @@ class Plain(nn.Module):
         (OptimizerConfig(item_table="rowwise_adagrad"), "optimizer.item_table = rowwise_adagrad"),
         (OptimizerConfig(decay_on="linear", weight_decay=0.1), "optimizer.decay_on = linear"),
         (OptimizerConfig(logit_learning_rate=0.5), "optimizer.logit_learning_rate = 0.5"),
+        (OptimizerConfig(item_weight_decay=0.5), "optimizer.item_weight_decay = 0.5"),
         (OptimizerConfig(item_learning_rate=0.5), "optimizer.item_learning_rate = 0.5"),
     ],
 )
@@ -114,6 +115,26 @@ def test_the_item_table_may_have_a_learning_rate_of_its_own() -> None:
     optimizer.scale_learning_rates(0.5)
     assert [group["lr"] for group in optimizer.param_groups] == [0.05, 0.25]
     assert optimizer.learning_rate == 0.05
+
+
+@pytest.mark.parametrize("item_table", ["adamw", "rowwise_adagrad"])
+@pytest.mark.parametrize("decay_on", ["all", "linear"])
+def test_the_item_table_may_decay_alone(item_table: str, decay_on: str) -> None:
+    """Without gradients, decay alone changes parameters."""
+    module = Small()
+    before = {name: weight.detach().clone() for name, weight in module.named_parameters()}
+    config = OptimizerConfig(
+        learning_rate=0.1, item_weight_decay=1.0, item_table=item_table, decay_on=decay_on
+    )
+    optimizer = build_optimizer(config, module)
+    for parameter in module.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for name, weight in module.named_parameters():
+        factor = 0.9 if roles_of(module)[weight] is Role.ITEM_TABLE else 1.0
+        torch.testing.assert_close(weight, before[name] * factor)
+    assert any(not torch.equal(weight, before[name]) for name, weight in module.named_parameters())
+    assert {id(one) for one in optimizer.parameters} == {id(one) for one in module.parameters()}
 
 
 class Copying(nn.Module):

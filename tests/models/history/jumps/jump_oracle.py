@@ -6,6 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+TARGET = 2
+"""The behavior that closes an item."""
+
 Table = Mapping[tuple[int, int], float]
 """C by (item, follower), ids of items."""
 
@@ -22,6 +25,10 @@ class Parameters:
     query: Sequence[Sequence[float]] = ()
     """[events][dim], after every event of the sequence."""
     key: Sequence[Sequence[float]] = field(default=())
+    latest: Sequence[Sequence[float]] = ()
+    closed: Sequence[Sequence[float]] = ()
+    count: Sequence[float] = ()
+    """By item id."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,15 @@ def logit(of: Parameters, events: Events, query: int, past: int) -> float:
         total += of.recency[query - past]
     if of.gap:
         total += of.gap[bucket(events.query_time[query] - events.timestamp[query])]
+    since = range(past + 1, query + 1)
+    pair = events.behavior[past], events.wanted[query]
+    if of.latest and any(events.item[other] == events.item[past] for other in since):
+        total += of.latest[pair[0]][pair[1]]
+    same = [other for other in range(query + 1) if events.item[other] == events.item[past]]
+    if of.closed and any(events.behavior[other] == TARGET for other in same):
+        total += of.closed[pair[0]][pair[1]]
+    if of.count:
+        total += of.count[events.item[past]]
     if of.query:
         pairs = zip(of.query[query], of.key[past], strict=True)
         total += sum(q * k for q, k in pairs) / math.sqrt(len(of.key[past]))

@@ -12,16 +12,27 @@ from behavior.cooccurrence import CooccurrenceConfig, fold_of
 from models.data.about import About
 from models.data.batch import PackedBatch
 from models.data.sequences import SequenceData
-from models.history.jumps import JumpLogits
+from models.history.jumps import JumpLogits, VoteSizes
 from models.history.jumps.kinds import JUMP_TERMS
 from models.history.jumps.recent import recent_products
 from models.history.jumps.select import select, summed_by_products
+from models.history.jumps.terms import VoteTerms
 from tests.behavior.cooccurrence.oracle import count_by_hand
 from tests.models.history.jumps.jump_oracle import Events, Parameters, Table, votes_by_hand
 from tests.models.training.test_captured_step import NothingRead
 
 FIRST, ITEMS, FOLDS, LAST = 2, 12, 3, 4
 """Ids 2 to 13 are known; 1 is not."""
+SIZES = VoteSizes(
+    width=6,
+    dim=4,
+    events=LAST,
+    level=0.0,
+    num_behaviors=2,
+    first_item=FIRST,
+    target_behaviors=(2,),
+    item_count=torch.arange(FIRST + ITEMS) ** 2,
+)
 CONFIG = CooccurrenceConfig(window=4, backward=0.5, neighbors=3, stochastic=True, repeats=False)
 
 
@@ -73,25 +84,17 @@ def as_batch(rows: list[dict[str, list[int]]]) -> PackedBatch:
 
 def jumps(terms: tuple[Any, ...] = tuple(JUMP_TERMS), **changed: Any) -> JumpLogits:
     torch.manual_seed(0)
-    settings: dict[str, Any] = {
-        "width": 6,
-        "dim": 4,
-        "events": LAST,
-        "level": 0.0,
-        "num_behaviors": 2,
-        "first_item": FIRST,
-        "num_items": ITEMS,
-        "folds": FOLDS,
-        "dropout": 0.0,
-    }
-    module = JumpLogits(terms, CONFIG, **(settings | changed)).double()
+    settings: dict[str, Any] = {"num_items": ITEMS, "folds": FOLDS, "dropout": 0.0}
+    module = JumpLogits(terms, CONFIG, SIZES, **(settings | changed)).double()
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.normal_()
     return module
 
 
-def parameters_of(module: JumpLogits, outputs: torch.Tensor) -> Parameters:
+def parameters_of(
+    module: VoteTerms, outputs: torch.Tensor, counts: torch.Tensor | None = SIZES.item_count
+) -> Parameters:
     def listed(name: str) -> Any:
         value = getattr(module, name)
         return () if value is None else value.detach().tolist()
@@ -99,8 +102,23 @@ def parameters_of(module: JumpLogits, outputs: torch.Tensor) -> Parameters:
     query: Any = () if module.query is None else module.query(outputs).tolist()
     key: Any = () if module.key is None else module.key(outputs).tolist()
     table = () if module.behavior is None else module.behavior.detach().view(3, 3).tolist()
+    assert module.constant is not None
+    switched = [
+        () if one is None else one.detach().view(3, 3).tolist() for one in (module.latest, module.closed)
+    ]
+    assert counts is not None
+    frequency = listed("frequency")
     return Parameters(
-        module.constant.item(), table, listed("time"), listed("recency"), listed("gap"), query, key
+        module.constant.item(),
+        table,
+        listed("time"),
+        listed("recency"),
+        listed("gap"),
+        query,
+        key,
+        latest=switched[0],
+        closed=switched[1],
+        count=[frequency[int(math.log2(count + 1))] for count in counts.tolist()] if frequency else (),
     )
 
 
