@@ -1,18 +1,23 @@
 """Cached histories against histories computed anew, on one GPU: 256 candidates after 4,096 events.
 
-    PYTHONPATH=. python benchmarks/cached_histories.py [--users 1 8 32] [--small] [--json FILE]
+    PYTHONPATH=. python benchmarks/cached_histories.py [--users 1 8 32] [--small] [--profile] [--json FILE]
 
 HSTU with 8 blocks of width 1,024, 4 heads, both biases, bf16. Of each history 3,968 events are cached, 128
 are new, and 256 candidates stand after it (M-FALCON); anew, all of them are computed in one pass.
 
-- `blocks`: the 8 blocks alone, of new events and candidates; as calls, and replayed as a CUDA graph.
-- `end to end`: from new events and ids of candidates on the host to outputs of candidates there: `append`,
-  then `candidates`; anew, one forward pass.
+- `blocks`: the 8 blocks alone, of new events and candidates.
+- `end to end`: from new events and ids of candidates on the host to outputs of candidates there, in one pass
+  (`candidates(new=...)`); anew, one forward pass.
+- `candidates`: of a history that has no new events; anew, the same pass as above.
 - `question`: another question about all histories (`queries`); anew, a forward pass of the histories.
+- `one event`: one new event a user (`append`), to the query after it; anew, a forward pass of the histories.
 - `error`: relative distance of the candidates' outputs.
 - `MB a user`: of pages.
 
-Times are medians in milliseconds. `--small` is for trying the script on a CPU.
+Each as calls, and replayed as a CUDA graph: what is cached by `HistoryCache(graphs=True)`, which is padded
+for it and whose input is copied in; blocks, and what is computed anew, as the graph of this one call. Times
+are medians in milliseconds. A part that fails is a row with its error. `--profile` lists the kernels of the
+blocks as calls. `--small` is for trying the script on a CPU, where there are no graphs.
 """
 
 from __future__ import annotations
@@ -21,9 +26,9 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +47,13 @@ from models.inputs.config import EmbeddingConfig
 from models.inputs.embedding import InputEmbedding
 from models.inputs.tokens import Tokens
 from models.serving.cache import HistoryCache
+from models.serving.cache.history_cache import Storage
 from models.tasks.retrieval.model import RetrievalModel
 
 CALLS = 9
+WARM_UP = 3
+"""Of what is recorded, the first call of a shape loads kernels, and the second records it."""
+MOST_KERNELS = 16
 Row = dict[str, Any]
 
 
@@ -136,29 +145,36 @@ class Kept(nn.Module):
 
     def forward(self, *arguments: Any) -> Tensor:
         self.arguments = arguments
-        out: Tensor = self.backbone(*arguments)
+        return self.again()
+
+    def again(self) -> Tensor:
+        out: Tensor = self.backbone(*self.arguments)
         return out
 
 
-def milliseconds(call: Callable[[], object], calls: int = CALLS) -> float:
-    """Of one call, from one wait for the device to the next."""
+def wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def milliseconds(
+    call: Callable[[], object], before: Callable[[], object] = lambda: None, calls: int = CALLS
+) -> float:
+    """Of one call, from one wait for the device to the next; `before` is done before each, and not timed."""
     taken = []
-    for number in range(calls + 2):
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+    for number in range(calls + WARM_UP):
+        before()
+        wait()
         began = time.perf_counter()
         call()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        if number >= 2:
+        wait()
+        if number >= WARM_UP:
             taken.append(1000 * (time.perf_counter() - began))
     return statistics.median(taken)
 
 
-def replayed(call: Callable[[], object]) -> float | None:
-    """Of a CUDA graph of it; None without a GPU."""
-    if not torch.cuda.is_available():
-        return None
+def replayed(call: Callable[[], object]) -> Callable[[], object]:
+    """A CUDA graph of it."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -167,70 +183,157 @@ def replayed(call: Callable[[], object]) -> float | None:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         call()
-    return milliseconds(graph.replay)
+    return graph.replay
 
 
-def measure(size: Size, users: int) -> list[Row]:
-    model, cached = make_model(size), size.history - size.new
-    former, new = make_batch(size, users, 0, cached), make_batch(size, users, cached, size.new)
-    asked = make_batch(size, users, size.history, size.candidates)
-    at = 600 * size.history
-    asked = asked.with_values(
-        timestamp=torch.full_like(asked.timestamp, at), query_time=torch.full_like(asked.query_time, at)
-    )
-    storage = "bfloat16" if size.device == "cuda" else "float32"
-    budget = make_budget(size, users, storage)
-    cache = HistoryCache(model, budget, time="known", window=size.history, storage=storage)  # type: ignore[arg-type]
-    # Every call appends to other users, whose histories end where those of the first do.
-    groups = iter(range(CALLS + 3))
-    for group in range(CALLS + 3):
-        cache.append(range(group * users, (group + 1) * users), former)
-    kept = Kept(model.backbone)
-    cache._passes.backbone = kept  # type: ignore[assignment]
-    counts = [size.candidates] * users
+class Measurement:
+    """Of so many users: one model, what they did, and what is computed anew."""
 
-    def with_cache() -> Tensor:
-        ids = range((first := next(groups) * users), first + users)
-        cache.append(ids, new)
-        return cache.candidates(ids, asked.item, counts, at, at_once=size.candidates).cpu()
+    def __init__(self, size: Size, users: int) -> None:
+        self.size, self.users, self.model = size, users, make_model(size)
+        cached = size.history - size.new
+        self.former, self.new = make_batch(size, users, 0, cached), make_batch(size, users, cached, size.new)
+        self.next = make_batch(size, users, cached, 1)
+        asked = make_batch(size, users, size.history, size.candidates)
+        self.at = 600 * size.history
+        at = torch.full_like(asked.timestamp, self.at)
+        asked = asked.with_values(timestamp=at, query_time=at)
+        self.items, self.counts, self.ids = asked.item, [size.candidates] * users, range(users)
+        self.anew = Anew(self.model, joined([self.former, self.new, asked], users), size.candidates)
+        self.history = Anew(self.model, joined([self.former, self.new], users), 0)
+        self.storage: Storage = "bfloat16" if size.device == "cuda" else "float32"
 
-    anew = Anew(model, joined([former, new, asked], users), size.candidates)
-    found = with_cache()
-    error = float((found - anew.outputs().flatten(0, 1)).norm() / found.norm())
-    end_to_end = milliseconds(with_cache)
-    ids = range(users)
-    candidates = kept.arguments
-    cache.append(range(10**6, 10**6 + users), former)
-    cache.append(range(10**6, 10**6 + users), new)
-    appended = kept.arguments
+    def cache(self, graphs: bool) -> HistoryCache:
+        budget = make_budget(self.size, self.users, self.storage)
+        found = HistoryCache(
+            self.model,
+            budget,
+            time="known",
+            window=self.size.history,
+            storage=self.storage,
+            graphs=graphs and torch.cuda.is_available(),
+        )
+        self.begin(found)
+        return found
 
-    def cached_blocks() -> None:
-        kept.backbone(*appended)
-        kept.backbone(*candidates)
+    def begin(self, cache: HistoryCache) -> None:
+        """All but the new events are in it."""
+        cache.forget(self.ids)
+        cache.append(self.ids, self.former)
 
-    without = Anew(model, joined([former, new], users), 0)
-    pairs: dict[str, tuple[float | None, float | None]] = {
-        "blocks": (milliseconds(cached_blocks), milliseconds(anew.blocks)),
-        "blocks, CUDA graph": (replayed(cached_blocks), replayed(anew.blocks)),
-        "end to end": (end_to_end, milliseconds(anew.outputs)),
-        "question": (
-            milliseconds(lambda: cache.queries(ids, at).cpu()),
-            milliseconds(without.outputs),
-        ),
+    def outputs(self, cache: HistoryCache, new: PackedBatch | None) -> Tensor:
+        """[candidates, dim] on the host."""
+        size = self.size.candidates
+        return cache.candidates(self.ids, self.items, self.counts, self.at, new=new, at_once=size).cpu()
+
+    def about(self) -> Row:
+        """How far outputs are apart, and what is used."""
+        cache = self.cache(graphs=False)
+        found, truth = self.outputs(cache, self.new), self.anew.outputs().flatten(0, 1)
+        counts = cache.counts
+        return {
+            "error": float((found.float() - truth.float()).norm() / truth.float().norm()),
+            "MB a user": counts.used_bytes / counts.users / 1e6,
+        }
+
+    def blocks(self, graphs: bool) -> Row:
+        cache = self.cache(graphs=False)
+        kept = Kept(cache._passes.backbone)
+        cache._passes.backbone = kept  # type: ignore[assignment]
+        self.outputs(cache, self.new)
+        return self.row(*(replayed(call) if graphs else call for call in (kept.again, self.anew.blocks)))
+
+    def end_to_end(self, graphs: bool) -> Row:
+        cache = self.cache(graphs)
+        ours = milliseconds(lambda: self.outputs(cache, self.new), lambda: self.begin(cache))
+        return self.row(ours, self.anew.outputs) | recorded(cache)
+
+    def candidates(self, graphs: bool) -> Row:
+        cache = self.cache(graphs)
+        cache.append(self.ids, self.new)
+        return self.row(lambda: self.outputs(cache, None), self.anew.outputs) | recorded(cache)
+
+    def question(self, graphs: bool) -> Row:
+        cache = self.cache(graphs)
+        ours = milliseconds(lambda: cache.queries(self.ids, self.at).cpu())
+        return self.row(ours, self.history.outputs) | recorded(cache)
+
+    def one_event(self, graphs: bool) -> Row:
+        cache = self.cache(graphs)
+        ours = milliseconds(lambda: cache.append(self.ids, self.next).cpu(), lambda: self.begin(cache))
+        return self.row(ours, self.history.outputs) | recorded(cache)
+
+    def row(self, ours: float | Callable[[], object], theirs: Callable[[], object]) -> Row:
+        cached = ours if isinstance(ours, float) else milliseconds(ours)
+        anew = milliseconds(theirs)
+        return {"cached": cached, "anew": anew, "times": anew / cached}
+
+    def kernels(self) -> Row:
+        """Milliseconds of the device in the kernels of the blocks, as calls."""
+        cache = self.cache(graphs=False)
+        kept = Kept(cache._passes.backbone)
+        cache._passes.backbone = kept  # type: ignore[assignment]
+        self.outputs(cache, self.new)
+        found: Row = {}
+        for name, call in (("cached", kept.again), ("anew", self.anew.blocks)):
+            call()
+            with torch.profiler.profile() as profile:
+                call()
+                wait()
+            events = sorted(profile.key_averages(), key=lambda event: -event.self_device_time_total)
+            found[name] = {
+                event.key[:80]: [event.count, round(event.self_device_time_total / 1000, 4)]
+                for event in events[:MOST_KERNELS]
+                if event.self_device_time_total
+            }
+        return found
+
+
+def recorded(cache: HistoryCache) -> Row:
+    """Why nothing was replayed, where it was to be."""
+    replays = cache._passes.replays
+    if replays is None or (replays.reason is None and replays.passes):
+        return {}
+    return {"error": f"not replayed: {replays.reason}"}
+
+
+def tried(about: Row, measure: Callable[[], Row]) -> Row:
+    """A row, or why there is none."""
+    try:
+        return about | measure()
+    except Exception as error:
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return about | {"error": f"{type(error).__name__}: {error}"[:500]}
+
+
+def measure(size: Size, users: int, profile: bool) -> Iterator[Row]:
+    """Rows, one part after the other."""
+    try:
+        of = Measurement(size, users)
+    except Exception as error:
+        yield {"users": users, "part": "all", "error": f"{type(error).__name__}: {error}"[:500]}
+        return
+    yield tried({"users": users, "part": "outputs"}, of.about)
+    parts = {
+        "blocks": of.blocks,
+        "end to end": of.end_to_end,
+        "candidates": of.candidates,
+        "question": of.question,
+        "one event": of.one_event,
     }
-    memory = cache.counts.used_bytes / cache.counts.users / 1e6
-    return [
-        {"users": users, "part": part, "cached": ours, "anew": theirs, "times": theirs / ours}
-        | {"error": error, "MB a user": memory}
-        for part, (ours, theirs) in pairs.items()
-        if ours is not None and theirs is not None
-    ]
+    for part, call in parts.items():
+        for graphs in (False, True) if torch.cuda.is_available() else (False,):
+            how = {"users": users, "part": part, "how": "CUDA graph" if graphs else "calls"}
+            yield tried(how, lambda call=call, graphs=graphs: call(graphs))  # type: ignore[misc]
+    if profile:
+        yield tried({"users": users, "part": "kernels"}, of.kernels)
 
 
-def make_budget(size: Size, users: int, storage: str) -> int:
-    """For all users of a measurement."""
+def make_budget(size: Size, users: int, storage: Storage) -> int:
+    """For all users of a measurement, and as much again."""
     event = 2 * size.blocks * size.dim * (2 if storage == "bfloat16" else 4) + 64
-    return event * (size.history + 64) * users * (CALLS + 5)
+    return event * (size.history + 64) * users * 2
 
 
 def main() -> None:
@@ -239,24 +342,31 @@ def main() -> None:
     )
     parser.add_argument("--users", nargs="+", type=int, default=[1, 8, 32])
     parser.add_argument("--small", action="store_true")
+    parser.add_argument("--profile", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     size = SMALL if options.small else Size()
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    table = Table("users", "part", "how", "cached", "anew", "times", "MB a user", "error")
     rows: list[Row] = []
     for users in options.users:
         with ExitStack() as stack:
             stack.enter_context(torch.no_grad())
             half = size.device == "cuda"
             stack.enter_context(mixed_precision(size.device, enabled=half, cache_enabled=False))
-            rows += measure(size, users)
-    table = Table(*rows[0])
-    for row in rows:
-        table.add_row(*(f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()))
+            for row in measure(size, users, options.profile):
+                rows.append(row)
+                print(json.dumps(row), flush=True)
+                table.add_row(*(shown(row.get(str(column.header), "")) for column in table.columns))
+                if options.json:  # also of a run that is cut off
+                    found = {"device": name, "torch": torch.__version__, "size": asdict(size), "rows": rows}
+                    options.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
     Console(width=120).print(table)
-    if options.json:
-        name = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-        found = {"device": name, "torch": torch.__version__, "rows": rows}
-        options.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
+
+
+def shown(value: object) -> str:
+    """A cell of the table."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

@@ -86,16 +86,21 @@ class Mask:
             queries: of the queries, where they are only the last tokens of each sequence.
         """
         _, present = sequences.padded_index()
-        place = torch.arange(sequences.max_length, device=present.device)
+        place = torch.arange(sequences.max_length, device=present.device)[None]
         positions = self.logical_positions(sequences)
-        distance = positions[:, :, None] - positions[:, None, :]
+        # Of the queries alone, from the start: all pairs would be the square of the length.
+        asking, asked, there = (
+            each if queries is None else last_rows(each, sequences, queries)
+            for each in (place, positions, present)
+        )
+        distance = asked[:, :, None] - positions[:, None, :]
         near = distance > 0
         if self.window is not None:
             near &= (distance < self.window) | (place < self.front)
-        in_context = place < self.context
-        seen = near | (place[:, None] == place) | (in_context[:, None] & in_context)
-        seen = seen & present[:, :, None] & present[:, None, :]
-        return seen if queries is None else last_rows(seen, sequences, queries)
+        seen = near | (asking[:, :, None] == place[:, None, :])
+        if self.context:
+            seen = seen | ((asking < self.context)[:, :, None] & (place < self.context))
+        return seen & there[:, :, None] & present[:, None, :]
 
 
 class Causal(Mask):

@@ -27,9 +27,7 @@ def unavailable() -> list[str]:
 
 def reasons_against(inputs: AttentionInputs) -> list[str]:
     """Why it does not fit an input."""
-    # Queries that are only last tokens are found by lengths.
-    unread = inputs.unread if inputs.queries is not None else []
-    return unread + softmax_reasons(inputs, _DTYPES, "of one floating-point type")
+    return softmax_reasons(inputs, _DTYPES, "of one floating-point type")
 
 
 def is_fastest(inputs: AttentionInputs) -> bool:

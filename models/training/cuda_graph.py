@@ -1,20 +1,18 @@
-"""CUDA graphs: work on a GPU is captured once and replayed without Python and single kernel launches."""
+"""CUDA graphs of optimizer steps."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import torch
-from torch import Tensor
 
+from models.gpu import cuda_graph
+from models.gpu.cuda_graph import Work
 from models.optim import OptimizerSet
 
-Work = Callable[[], Sequence[Tensor]]
-"""Something to do on a device, with static input tensors; returns results."""
+__all__ = ["CudaGraphs", "Work"]
 
 
-class CudaGraphs:
-    """Captures CUDA graphs that share a memory pool: no two of them are replayed at the same time.
+class CudaGraphs(cuda_graph.CudaGraphs):
+    """As of `models.gpu.cuda_graph`, of work in which an optimizer takes steps.
 
     Args:
         device: a GPU.
@@ -22,53 +20,4 @@ class CudaGraphs:
     """
 
     def __init__(self, device: torch.device, optimizer: OptimizerSet) -> None:
-        self.device, self.optimizer = device, optimizer
-        self.stream = torch.cuda.Stream(device)
-        self.pool = torch.cuda.graph_pool_handle()
-
-    def __call__(self, work: Work) -> Work:
-        """The same work: the first call is warm-up, the second captures, and all calls from then on replay.
-
-        In warm-up kernels are loaded and compiled, and optimizers make their state, none of which can be
-        captured. A capture runs nothing, and is replayed at once, so that every call does the work once.
-        """
-        return _Captured(self, work)
-
-
-class _Captured:
-    def __init__(self, graphs: CudaGraphs, work: Work) -> None:
-        self.graphs, self.work = graphs, work
-        self.is_warm = False
-        self.graph: torch.cuda.CUDAGraph | None = None
-        self.results: Sequence[Tensor] = ()
-
-    def __call__(self) -> Sequence[Tensor]:
-        if not self.is_warm:
-            self.is_warm = True
-            return self._warm_up()
-        if self.graph is None:
-            self.graph = self._capture()
-        self.graph.replay()
-        # The next replay overwrites the results.
-        return [result.clone() for result in self.results]
-
-    def _warm_up(self) -> Sequence[Tensor]:
-        """On the stream of the capture, so that what libraries keep for each stream is there by then."""
-        main, stream = torch.cuda.current_stream(self.graphs.device), self.graphs.stream
-        stream.wait_stream(main)
-        with torch.cuda.stream(stream):
-            results = self.work()
-        main.wait_stream(stream)
-        for result in results:
-            result.record_stream(main)
-        return results
-
-    def _capture(self) -> torch.cuda.CUDAGraph:
-        graph, graphs = torch.cuda.CUDAGraph(), self.graphs
-        # Only this thread's calls are restricted: the loader's threads allocate pinned memory meanwhile.
-        capture = torch.cuda.graph(
-            graph, pool=graphs.pool, stream=graphs.stream, capture_error_mode="thread_local"
-        )
-        with graphs.optimizer.capturable(), capture:
-            self.results = self.work()
-        return graph
+        super().__init__(device, optimizer.capturable)

@@ -39,8 +39,8 @@ def reasons_against(inputs: AttentionInputs) -> list[str]:
         reasons.append(f"q, k and v must all be float32, float16 or bfloat16, not {q.dtype}")
     if max(q.shape[2], v.shape[2]) > _MAX_DIM:
         reasons.append(f"head dimensions up to {_MAX_DIM}")
-    if inputs.queries is not None and inputs.unread:
-        reasons += inputs.unread
+    if inputs.queries is not None and (inputs.queries.room is None) != (inputs.sequences.room is None):
+        reasons.append("lengths of queries and of all tokens are to be known alike, to the host or not")
     tile = 32 if q.dtype == torch.float32 else 64
     if len(inputs.sequences.offsets) + k.shape[0] // tile > _MAX_TILES:
         reasons.append(f"batches of up to {_MAX_TILES:,} tiles of {tile} tokens")

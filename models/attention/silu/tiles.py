@@ -51,7 +51,9 @@ def tile_list(sequences: Sequences, tile: int, queries: Sequences | None = None)
 
 def _tile_list(sequences: Sequences, tile: int, queries: Sequences | None) -> Tensor:
     if sequences.room is not None:
-        return tile_list_on_device(sequences.offsets, tile, sequences.room.tokens)
+        if queries is None:
+            return tile_list_on_device(sequences.offsets, tile, sequences.room.tokens)
+        return tile_list_on_device(sequences.offsets, tile, queries.num_tokens, queries.offsets)
     kept = None if queries is None else np.array(queries.lengths, np.int64)
     host = torch.from_numpy(_make(np.array(sequences.lengths, np.int64), tile, kept))
     return host.to(sequences.offsets.device, non_blocking=True)
@@ -72,16 +74,28 @@ def _make(lengths: np.ndarray, tile: int, queries: np.ndarray | None) -> np.ndar
     return np.stack(columns).astype(np.int32)
 
 
-def tile_list_on_device(offsets: Tensor, tile: int, tokens: int) -> Tensor:
+def tile_list_on_device(offsets: Tensor, tile: int, tokens: int, queries: Tensor | None = None) -> Tensor:
     """The same from offsets alone, for graphs that must not depend on lengths.
 
     As many columns as the number of tokens may need; those left over are of length 0.
+
+    Args:
+        offsets: [sequences + 1] of all tokens.
+        tile: tokens.
+        tokens: of all sequences together, at most; with `queries`, of these.
+        queries: [sequences + 1] offsets of the last tokens of each sequence, which alone ask.
     """
     lengths = offsets.diff()
     order = torch.argsort(lengths, descending=True, stable=True)
-    tiles = ((lengths + tile - 1) // tile)[order]
+    tiles = (lengths + tile - 1) // tile
+    room = tokens // tile + lengths.shape[0]
+    if queries is not None:
+        asking = queries.diff()
+        tiles = torch.where(asking > 0, tiles - (lengths - asking) // tile, 0)
+        room += lengths.shape[0]  # the first query may be the last of its tile
+    tiles = tiles[order]
     ends = tiles.cumsum(0)
-    place = torch.arange(tokens // tile + lengths.shape[0], device=offsets.device)
+    place = torch.arange(room, device=offsets.device)
     rank = torch.searchsorted(ends, place, right=True).clamp(max=lengths.shape[0] - 1)
     number = place - (ends - tiles)[rank]
     sequence = order[rank]

@@ -90,7 +90,14 @@ def _at_places(relative_time: RelativeTime) -> Tensor:
     queries = relative_time.queries
     if queries is None:
         return relative_time.query_time
-    offsets, kept = relative_time.sequences.offsets, queries.offsets
+    offsets, kept, times = relative_time.sequences.offsets, queries.offsets, relative_time.timestamp
+    if queries.room is not None:
+        # Queries that belong to no sequence go behind all tokens.
+        number = torch.arange(queries.num_tokens, device=kept.device)
+        row = torch.searchsorted(kept[1:], number, right=True).clamp(max=max(queries.num_sequences - 1, 0))
+        place = torch.where(number < kept[-1], number + (offsets[1:] - kept[1:])[row], len(times))
+        behind = torch.cat([times, times.new_zeros(1)])
+        return behind.index_copy(0, place, relative_time.query_time)[: len(times)]
     behind = torch.repeat_interleave(offsets[1:] - kept[1:], kept.diff(), output_size=queries.num_tokens)
     token = torch.arange(queries.num_tokens, device=kept.device) + behind
     return relative_time.timestamp.index_copy(0, token, relative_time.query_time)

@@ -2,8 +2,11 @@
 
 In go users, their new events as a `PackedBatch`, questions and candidates; out come queries and outputs as
 the model gives them of whole histories. `history_cache` is the cache; `pages` its memory, `directory` who is
-in which page and who has to leave, `window` which events are computed, `events` what is kept of them, `past`
-what attention sees.
+in which page and who has to leave, `histories` what they have told, `window` which events are computed,
+`events` what is kept of them, `tokens` which tokens these are.
+
+`calls` makes of all that a `call`, told in one copy (`parcel`); `passes` computes it, `past` is what
+attention sees, and `replays` records passes whose shapes come again.
 """
 
 from models.serving.cache.counts import CacheCounts

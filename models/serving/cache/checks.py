@@ -8,9 +8,8 @@ import numpy as np
 
 from behavior.errors import UserError
 from models.backbones.backbone import Backbone
-from models.inputs.layouts.event import OneTokenPerEvent
-from models.inputs.layouts.user_context import WithUserContext
 from models.serving.cache.ragged import Ints
+from models.serving.cache.tokens import TokenCounts
 from models.tasks.retrieval.model import RetrievalModel
 
 _SHOWN = 3
@@ -23,16 +22,10 @@ def check_model(model: RetrievalModel) -> Backbone:
     Raises:
         UserError: its histories cannot be cached; says why.
     """
-    layout = model.embedding.layout
-    if isinstance(layout, WithUserContext):
+    if TokenCounts.of_layout(model.embedding.layout) is None:
         raise UserError(
-            "features of users are tokens of context, which see each other: they are not cached yet",
-            where="embedding.user_features",
-            fix=INSTEAD,
-        )
-    if not isinstance(layout, OneTokenPerEvent):
-        raise UserError(
-            f"a cache holds one token an event, and layout '{model.embedding.config.layout}' makes others",
+            "a cache holds the tokens of events in their order, and layout "
+            f"'{model.embedding.config.layout}' makes others",
             where="embedding.layout",
             fix=INSTEAD,
         )
@@ -83,3 +76,14 @@ def not_here(users: Ints) -> UserError:
         f"{len(users)} users are not in the cache: {shown}",
         fix="append their histories first; `seen` says whose are missing",
     )
+
+
+def check_candidates(tokens: TokenCounts, model: RetrievalModel) -> None:
+    """Raise UserError where candidates would be several tokens each."""
+    if tokens.each > 1:
+        raise UserError(
+            "a candidate sees the history and itself, and in layout "
+            f"'{model.embedding.config.layout}' it is {tokens.each} tokens, of which one sees the other",
+            where="embedding.layout",
+            fix="append each to a history of its own",
+        )

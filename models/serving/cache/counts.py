@@ -20,3 +20,9 @@ class CacheCounts:
     used_bytes: int
     """Of pages that belong to them."""
     budget_bytes: int
+    shapes: int
+    """Of passes that are recorded as CUDA graphs."""
+    replayed: int
+    """Passes that came out of these."""
+    not_recorded: str | None
+    """Why none are; None: they are, or would be."""

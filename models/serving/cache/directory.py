@@ -42,6 +42,8 @@ class Directory:
         """[slots] events of each window."""
         self.told: Ints = np.empty(0, np.int64)
         """[slots] events of each history, of which the window has the last ones."""
+        self.sequence: Ints = np.empty(0, np.int64)
+        """[slots] row number of each in the data set."""
         self.used: Ints = np.empty(0, np.int64)
         """[slots] when each was asked for last."""
 
@@ -135,6 +137,6 @@ class Directory:
         before = len(self.held)
         more = max(64, before)
         self.table = np.concatenate([self.table, np.zeros((more, self.most), np.int32)])
-        for name in ("held", "length", "told", "used"):
+        for name in ("held", "length", "told", "sequence", "used"):
             setattr(self, name, np.concatenate([getattr(self, name), np.zeros(more, np.int64)]))
         self._free_slots = np.concatenate([self._free_slots, np.arange(before + more - 1, before - 1, -1)])

@@ -15,26 +15,25 @@ from models.data.catalog import MISSING
 from models.data.collate import QueryTime
 from models.data.columns import Columns
 from models.data.origins import Next, Own, Position, QueryTimestamp, TargetItem
-from models.serving.cache.ragged import Ints, on_device
+from models.serving.cache.ragged import Ints
 
 Question = Mapping[str, Tensor]
-"""What is known of the event that is asked about, [users] each, by the name in the sequence files:
+"""What is known of the event that is asked about, of each user or event, by the name in the sequence files:
 `timestamp`, `behavior`, `domain`."""
 
 Users = Sequence[int] | Ints
 """[users] integers: ids, all different, or something of each user."""
 
 
-def question_of(users: int, device: torch.device, **parts: Users | int | None) -> Question:
-    """What is given of it, [users] each.
+def question_of(users: int, **parts: Users | int | None) -> dict[str, Ints]:
+    """What is given of it, [users] each, on the host.
 
     Args:
         users: how many.
-        device: where.
         parts: of each user, or one for all; None: it is not given.
     """
     return {
-        name: on_device(np.broadcast_to(np.asarray(part, np.int64), users), device)
+        name: np.broadcast_to(np.asarray(part, np.int64), users).copy()
         for name, part in parts.items()
         if part is not None
     }
@@ -97,18 +96,18 @@ class EventColumns:
             fix=f"read the data set with a column of origin Own('{stored}')",
         )
 
-    def told(self, values: dict[str, Tensor], place: Tensor, question: Question) -> dict[str, Tensor]:
+    def told(self, values: dict[str, Tensor], which: Tensor, question: Question) -> dict[str, Tensor]:
         """Values of events, some of which are told what comes next.
 
         Args:
             values: [events] the kept columns.
-            place: [asked] the events that are told.
-            question: [asked] each; what it does not say stays.
+            which: [events] bool, those that are told.
+            question: [events] each; what it does not say stays.
         """
         told = dict(values)
         for name, stored in self.asked.items():
             if stored in question:
-                told[name] = told[name].index_copy(0, place, question[stored].to(told[name].dtype))
+                told[name] = torch.where(which, question[stored].to(told[name].dtype), told[name])
         return told
 
     def candidates(self, items: Tensor, question: Question, like: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -16,14 +15,17 @@ from models.data.columns import Columns
 from models.data.declared import CORE
 from models.evaluation.held_scores import HeldScores
 from models.evaluation.scores import Scores
-from models.serving.cache.checks import check_model, checked_users, not_here, told_before
+from models.serving.cache.calls import Calls, micro_batches
+from models.serving.cache.checks import check_candidates, check_model, checked_users
 from models.serving.cache.counts import CacheCounts
-from models.serving.cache.directory import NOBODY, Directory
 from models.serving.cache.events import EventColumns, Users, question_of
+from models.serving.cache.histories import Histories
 from models.serving.cache.pages import Pages
 from models.serving.cache.passes import Passes
-from models.serving.cache.ragged import Ints, counted_up, offsets_of, on_device
-from models.serving.cache.window import Growth, Window
+from models.serving.cache.ragged import Ints, on_device
+from models.serving.cache.replays import Replays
+from models.serving.cache.tokens import TokenCounts
+from models.serving.cache.window import Window
 from models.tasks.retrieval.evaluator import newest_scores
 from models.tasks.retrieval.model import RetrievalModel
 from models.tasks.retrieval.scoring import scoring
@@ -58,10 +60,12 @@ class HistoryCache:
         slide: events by which a full window moves, at least.
         storage: type of stored keys and values; a query sees what is stored.
         page_events: events of a page, the unit in which memory is handed out.
+        graphs: whether passes whose shapes come again are recorded as CUDA graphs and replayed; None: on a
+            GPU. They are padded to few shapes.
 
     Raises:
         UserError: the model is of a kind that cannot be cached (says why), or the budget does not suffice for
-            one history.
+            one history; or graphs are to be recorded without a GPU.
         ValueError: a window or slide that makes no sense.
     """
 
@@ -75,8 +79,11 @@ class HistoryCache:
         slide: int = 1,
         storage: Storage = "float32",
         page_events: int = 64,
+        graphs: bool | None = None,
     ) -> None:
         backbone = check_model(model)
+        tokens = TokenCounts.of_layout(model.embedding.layout)
+        assert tokens is not None
         self.model = model
         whole = model.has_extra_mass or model.jumps is not None
         self.events = EventColumns.of(Columns.merged(model.embedding.columns, CORE if whole else ()), time)
@@ -85,27 +92,40 @@ class HistoryCache:
         self.window = Window(longest if window is None else window, slide, longest)
         size, self._dim = min(page_events, self.window.size), settings[0].dim
         dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[storage]
-        most = -(-self.window.size // size)
+        most = -(-tokens.of(np.array(self.window.size)) // (size * tokens.each))
         self.pages = Pages.within(
-            budget_bytes, size, settings, self.events.kept, dtype, model.device, least=most, outputs=whole
+            budget_bytes,
+            size,
+            tokens,
+            settings,
+            self.events.kept,
+            dtype,
+            model.device,
+            least=int(most),
+            outputs=whole,
         )
         self.budget_bytes = budget_bytes
-        self._passes = Passes(model.embedding, backbone, self.events, self.pages)
-        self._directory = Directory(self.pages.count, most)
-        self._hits = self._misses = 0
+        replays = Replays.on(model.device, graphs)
+        self._passes = Passes(model.embedding, backbone, self.events, self.pages, replays)
+        self._histories = Histories(self.pages, self.window, int(most))
+        self._calls = Calls(self._histories.directory, self.events, tokens)
         self._items: Tensor | None = None
 
     @property
     def counts(self) -> CacheCounts:
         """Hits, misses, evictions, users and memory."""
-        directory = self._directory
+        histories, replays = self._histories, self._passes.replays
+        directory = histories.directory
         return CacheCounts(
-            hits=self._hits,
-            misses=self._misses,
+            hits=histories.hits,
+            misses=histories.misses,
             evictions=directory.evictions,
             users=len(directory),
             used_bytes=directory.used_pages * self.pages.nbytes,
             budget_bytes=self.budget_bytes,
+            shapes=0 if replays is None else replays.shapes,
+            replayed=0 if replays is None else replays.passes,
+            not_recorded="they are not asked for" if replays is None else replays.reason,
         )
 
     def seen(self, users: Users) -> Ints:
@@ -113,17 +133,19 @@ class HistoryCache:
 
         What comes after is to be appended. Nobody is asked for by this.
         """
-        slots = self._directory.find(checked_users(users))
-        return np.where(slots == NOBODY, 0, self._directory.told[slots] if len(self._directory) else 0)
+        return self._histories.seen(checked_users(users))
 
     def forget(self, users: Users) -> None:
         """Take users out; who is not in the cache stays out."""
-        self._directory.drop(self._directory.find(checked_users(users)))
+        directory = self._histories.directory
+        directory.drop(directory.find(checked_users(users)))
 
     def clear(self) -> None:
-        """Take everybody out, and forget the vectors of items."""
-        self._directory.clear()
+        """Take everybody out, and forget the vectors of items and what is recorded."""
+        self._histories.directory.clear()
         self._items = None
+        if self._passes.replays is not None:
+            self._passes.replays.clear()
 
     def append(self, users: Users, batch: PackedBatch, *, before: Users | None = None) -> Tensor:
         """Events that come after those of the cache; of users who are not in it, their history.
@@ -132,7 +154,8 @@ class HistoryCache:
             users: [users] of the sequences of the batch.
             batch: on any device; of each user one event at least, in order. Its last event says, as in an
                 evaluation, what is asked: when the next event happens (`query_time`), of which behavior it is
-                (`target_behavior`). Positions in it are not looked at.
+                (`target_behavior`). Positions in it are not looked at. Where users have features, the batch
+                in which a history begins says by `sequence` whose they are.
             before: [users] events of each history before those of the batch; checked against what the cache
                 was told. By default that, or none.
 
@@ -144,27 +167,9 @@ class HistoryCache:
                 twice.
             UserError: the users of the batch do not fit into the budget together.
         """
-        lengths = np.array(batch.sequences.lengths, np.int64)
-        ids = checked_users(users, len(lengths))
-        if not lengths.all():
-            raise ValueError("a user without a new event is asked for by `queries`")
-        directory = self._directory
-        slots = directory.find(ids)
-        held, told = slots != NOBODY, self.seen(ids)
-        if before is not None:
-            given = np.asarray(before, np.int64)
-            told_before(told, given, held, ids)
-            told = np.where(held, told, given)
-        window = np.where(held, directory.length[slots] if len(directory) else 0, 0)
-        growth = Growth.of(self.window, told, window, lengths)
-        needed = -(-growth.length // self.pages.size)
-        slots = directory.reserve(ids, needed)
-        self._count(held)
-        batch = batch.to(self.model.device)
-        with self._unless_it_fails(slots), scoring(self.model):
-            outputs = self._passes.grow(growth, self._table(slots), batch)
-            directory.length[slots], directory.told[slots] = growth.length, told + lengths
-            directory.touch(slots)
+        with scoring(self.model), self._histories.growing(users, batch, before) as (slots, growth):
+            call = self._calls.growing(slots, growth, batch, {})
+            [outputs] = self._passes.run(call)
             return self.model.queries(outputs)
 
     def queries(
@@ -189,10 +194,10 @@ class HistoryCache:
             UserError: a user is not in the cache.
             ValueError: a user stands there twice.
         """
-        slots = self._held(users)
-        question = question_of(len(slots), self.model.device, timestamp=at, behavior=behavior, domain=domain)
+        slots = self._histories.held(users)
+        question = question_of(len(slots), timestamp=at, behavior=behavior, domain=domain)
         with scoring(self.model):
-            outputs = self._passes.ask(self._table(slots), self._directory.length[slots], question)
+            [outputs] = self._passes.run(self._calls.asking(slots, question))
             return self.model.queries(outputs)
 
     def scores(
@@ -215,16 +220,16 @@ class HistoryCache:
             UserError: a user is not in the cache.
             ValueError: a user stands there twice.
         """
-        slots, model = self._held(users), self.model
-        question = question_of(len(slots), self.model.device, timestamp=at, behavior=behavior, domain=domain)
-        table, length = self._table(slots), self._directory.length[slots]
+        slots, model = self._histories.held(users), self.model
+        question = question_of(len(slots), timestamp=at, behavior=behavior, domain=domain)
         with scoring(model):
             if self._items is None:
                 self._items = model.held_items.filled(model.item_vectors())
             if self.pages.outputs is None:
-                query = model.queries(self._passes.ask(table, length, question))
-                return HeldScores(query, self._items, model.held_items)
-            outputs, batch = self._passes.windows(table, length, question)
+                [outputs] = self._passes.run(self._calls.asking(slots, question))
+                return HeldScores(model.queries(outputs), self._items, model.held_items)
+            call = self._calls.asking(slots, question, columns=True)
+            outputs, batch = self._passes.windows(call, self._histories.directory.length[slots])
             return newest_scores(model, outputs, batch, batch.item.cpu(), self._items)
 
     def candidates(
@@ -236,6 +241,7 @@ class HistoryCache:
         *,
         behavior: Users | int | None = None,
         domain: Users | int | None = None,
+        new: PackedBatch | None = None,
         at_once: int = 256,
     ) -> Tensor:
         """What the backbone knows after each candidate, as if it alone were the next event (M-FALCON).
@@ -252,6 +258,8 @@ class HistoryCache:
             domain: the same of their domain.
                 What is not given is as the batch said in which the newest event came, or where that says
                 nothing, as of the newest event. Features of events are missing.
+            new: events that come before them, appended in the same pass; as of `append`, where users may be
+                new, too.
             at_once: most candidates of a user in one micro-batch.
 
         Returns:
@@ -259,59 +267,30 @@ class HistoryCache:
             queries after these events.
 
         Raises:
-            UserError: a user is not in the cache.
+            UserError: a user is not in the cache; with `new`, what `append` raises.
             ValueError: a history has all N positions, so that none is left; or counts do not go together.
         """
-        slots = self._held(users)
-        number = np.asarray(counts, np.int64)
-        device = self.model.device
-        items = torch.as_tensor(items, dtype=torch.int64).to(device)
-        if len(number) != len(slots) or number.sum() != len(items) or (number < 0).any() or at_once < 1:
-            raise ValueError(f"{len(items)} items, and counts of {len(number)} users that add up to others")
-        if (self._directory.length[slots] >= self.window.positions).any():
-            raise ValueError(
-                f"a history has all {self.window.positions} positions, and none is left for candidates: make "
-                f"the cache with window={self.window.positions - 1}"
-            )
-        question = question_of(len(slots), self.model.device, timestamp=at, behavior=behavior, domain=domain)
-        found = torch.empty(len(items), self._dim, device=device)
-        starts = offsets_of(number)[:-1]
-        for first in range(0, int(number.max(initial=0)), at_once):
-            some = np.clip(number - first, 0, at_once)
-            rows = np.flatnonzero(some)
-            place = on_device(counted_up(starts[rows] + first, some[rows]), device)
-            picked = {name: told[on_device(rows, device)] for name, told in question.items()}
-            whose = slots[rows]
-            with scoring(self.model):
-                outputs = self._passes.candidates(
-                    self._table(whose), self._directory.length[whose], items[place], some[rows], picked
-                )
-            found = found.to(outputs.dtype).index_copy_(0, place, outputs)
+        check_candidates(self.pages.tokens, self.model)
+        number, items = np.asarray(counts, np.int64), torch.as_tensor(items, dtype=torch.int64)
+        question = question_of(len(number), timestamp=at, behavior=behavior, domain=domain)
+        parts = list(micro_batches(number, len(items), len(checked_users(users)), at_once))
+        outputs = []
+        with scoring(self.model):
+            if new is not None:
+                some, chosen = next(((part.counts, part.of(items)) for part in parts), (number, None))
+                with self._histories.growing(users, new, room_for_more=len(items) > 0) as (slots, growth):
+                    call = self._calls.growing(slots, growth, new, question, chosen, some)
+                    outputs += self._passes.run(call)[: len(parts)]
+            else:
+                slots = self._histories.held(users)
+                self._histories.check_positions(self._histories.directory.length[slots])
+            for part in parts[len(outputs) :]:
+                picked = {name: told[part.rows] for name, told in question.items()}
+                call = self._calls.asking(slots[part.rows], picked, part.of(items), part.counts[part.rows])
+                outputs += self._passes.run(call)
+        if len(outputs) == 1:
+            return outputs[0]
+        found = torch.empty(len(items), self._dim, device=self.model.device)
+        for part, known in zip(parts, outputs, strict=True):
+            found = found.to(known.dtype).index_copy_(0, on_device(part.places, found.device), known)
         return found
-
-    def _table(self, slots: Ints) -> Tensor:
-        """[users, most] int32 pages."""
-        return torch.from_numpy(self._directory.table[slots]).to(self.model.device, non_blocking=True)
-
-    def _held(self, users: Users) -> Ints:
-        """[users] slots of users who must be here, and are asked for."""
-        ids = checked_users(users)
-        slots = self._directory.find(ids)
-        self._count(slots != NOBODY)
-        if (slots == NOBODY).any():
-            raise not_here(ids[slots == NOBODY])
-        self._directory.touch(slots)
-        return slots
-
-    def _count(self, held: np.ndarray) -> None:
-        hits = int(held.sum())
-        self._hits, self._misses = self._hits + hits, self._misses + len(held) - hits
-
-    @contextmanager
-    def _unless_it_fails(self, slots: Ints) -> Iterator[None]:
-        """Nothing half written is left: who was to be written is taken out where that failed."""
-        try:
-            yield
-        except BaseException:
-            self._directory.drop(slots)
-            raise

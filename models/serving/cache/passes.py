@@ -1,213 +1,241 @@
-"""Forward passes over the last tokens of windows, the others out of pages."""
+"""Forward passes over the last events of windows, all others out of pages.
+
+Made of tensors on the device alone: a CUDA graph of a pass computes any call of its shape.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.attention.masks import Causal
 from models.attention.sequences import Sequences
 from models.backbones.backbone import Backbone
 from models.data.batch import PackedBatch
 from models.inputs.embedding import InputEmbedding
-from models.serving.cache.events import EventColumns, Question
+from models.serving.cache.call import Call, Lengths, Numbers, Shape
+from models.serving.cache.events import EventColumns
 from models.serving.cache.pages import Pages
+from models.serving.cache.parcel import Arrays
 from models.serving.cache.past import PagedPast
-from models.serving.cache.ragged import Ints, counted_up, offsets_of, on_device, sequences_of
-from models.serving.cache.window import Growth
+from models.serving.cache.ragged import Ints, Spread, on_device, sequences_of, spread
+from models.serving.cache.replays import Replays
+from models.serving.cache.tokens import Chosen
+
+Values = Mapping[str, Tensor]
 
 
 class Passes:
-    """What a cache computes; each method is one pass for all users of a call, who have a row of `table` each.
+    """What a cache computes; each pass is for all users of a call.
 
     Args:
         embedding: of the model.
         backbone: of the model.
         events: the columns that are read.
         pages: what is remembered.
+        replays: passes of repeated shapes; None: each is computed as it comes.
     """
 
     def __init__(
-        self, embedding: InputEmbedding, backbone: Backbone, events: EventColumns, pages: Pages
+        self,
+        embedding: InputEmbedding,
+        backbone: Backbone,
+        events: EventColumns,
+        pages: Pages,
+        replays: Replays | None = None,
     ) -> None:
         self.embedding, self.backbone, self.events, self.pages = embedding, backbone, events, pages
-        self._number: dict[nn.Module, int] = {
-            layer: number for number, layer in enumerate(backbone.attention_layers)
-        }
+        self.replays = replays
+        layers = backbone.attention_layers
+        self._number: dict[nn.Module, int] = {layer: number for number, layer in enumerate(layers)}
+        self._limit = layers[0].settings.max_tokens
 
     @property
     def device(self) -> torch.device:
-        return self.pages.keys[0].device
+        return self.pages.happened.device
 
-    def grow(self, growth: Growth, table: Tensor, batch: PackedBatch) -> Tensor:
-        """[users, dim] outputs after the newest events, of windows that now have those of a batch.
+    def run(self, call: Call) -> list[Tensor]:
+        """What is asked for.
+
+        Returns:
+            [users, dim] outputs after the newest events, followed by [users] each of their kept columns where
+            these are asked for; of candidates [candidates, dim].
+        """
+        if self.replays is not None:
+            shape = call.shape.rounded(self.pages.tokens, self._limit)
+            found = self.replays.run(call, shape, lambda arrays: self.compute(shape, arrays))
+            if found is not None:
+                return found
+        parcel = call.parcel(call.shape)
+        buffer = parcel.buffer(self.device)
+        parcel.put(buffer, call.arrays)
+        return self.compute(call.shape, parcel.views(buffer), call.lengths)
+
+    def compute(self, shape: Shape, arrays: Arrays, lengths: Lengths | None = None) -> list[Tensor]:
+        """A pass, of arrays on the device.
 
         Args:
-            growth: what is computed of each.
-            table: [users, most] pages.
-            batch: the new events, on the device.
+            shape: room; there may be fewer users, events and tokens.
+            arrays: by the names that `Call.arrays` gives.
+            lengths: where the host knows them; all room is taken then.
         """
-        values = self._grown(growth, table, batch)
-        outputs = self._outputs(table, growth.base, growth.fresh, values, keep=True)
-        return outputs[on_device(np.cumsum(growth.fresh) - 1, self.device)]
+        numbers, table = Numbers(*arrays["numbers"].unbind()), arrays["table"]
+        history = numbers.remembered + numbers.given
+        events = spread(history + numbers.candidates, shape.events)
+        newest = (events.offsets[:-1] + history - 1).clamp(min=0)
+        # Candidates all come next, at the place after the newest event.
+        place = numbers.base[events.row] + torch.minimum(events.place, history[events.row])
+        place = place.masked_fill(~events.inside, 0)
+        values = self._values(shape, arrays, numbers, events)
+        kept = self._kept_events(shape, table, events, place, history, values)
+        values = self._asked(shape, arrays, numbers, events, newest, values)
+        sequences = _sequences(events.offsets, lengths and lengths.events, shape.events, shape.most_events)
+        batch = self._batch(values, sequences, place, arrays["sequence"] - 1)
+        known = self._known(shape, batch, numbers, table, lengths)
+        if kept is not None and self.pages.outputs is not None:
+            self.pages.outputs.index_copy_(0, kept, known.to(self.pages.outputs.dtype))
+        if shape.candidates:
+            each = spread(numbers.candidates, shape.candidates)
+            return [known[(newest + 1)[each.row] + each.place.clamp(max=shape.events - 1)]]
+        return [known[newest], *(column[newest] for column in values.values() if shape.columns)]
 
-    def ask(self, table: Tensor, length: Ints, question: Question) -> Tensor:
-        """[users, dim] outputs after the newest events, asked otherwise.
-
-        Args:
-            table: [users, most] pages.
-            length: [users] events of each window.
-            question: what is asked.
-        """
-        return self._asked(table, length, question)[1]
-
-    def windows(self, table: Tensor, length: Ints, question: Question) -> tuple[Tensor, PackedBatch]:
+    def windows(self, call: Call, length: Ints) -> tuple[Tensor, PackedBatch]:
         """[events, dim] outputs after all events, of which the newest is asked otherwise; and the events.
 
         Args:
-            table: [users, most] pages.
+            call: that asks for the columns of the newest events.
             length: [users] events of each window.
-            question: what is asked.
         """
         assert self.pages.outputs is not None
-        values, newest = self._asked(table, length, question)
-        rows = self._rows(table, np.zeros_like(length), length)
-        last = on_device(np.cumsum(length) - 1, self.device)
+        newest, *values = self.run(call)
+        sequences = sequences_of(length, self.device)
+        events = spread(on_device(length, self.device), sequences.num_tokens)
+        table = torch.from_numpy(call.table).to(self.device, non_blocking=True)
+        rows, last = self.pages.rows(table, events.row, events.place), events.offsets[1:] - 1
         every = {
-            name: column[rows].index_copy_(0, last, values[name])
-            for name, column in self.pages.columns.items()
+            name: column[rows].index_copy_(0, last, asked)
+            for (name, column), asked in zip(self.pages.columns.items(), values, strict=True)
         }
         outputs = self.pages.outputs[rows].to(newest.dtype).index_copy_(0, last, newest)
-        place = on_device(counted_up(np.zeros_like(length), length), self.device)
-        return outputs, self._batch(every, sequences_of(length, self.device), place)
+        whose = on_device(call.sequence, self.device)
+        return outputs, self._batch(every, sequences, events.place, whose)
 
-    def _asked(self, table: Tensor, length: Ints, question: Question) -> tuple[dict[str, Tensor], Tensor]:
-        """[users] kept columns of newest events, and [users, dim] outputs after them."""
-        values = self._newest(table, length - 1, question)
-        ones = np.ones_like(length)
-        return values, self._outputs(table, length - 1, ones, values, keep=False)
-
-    def candidates(
-        self, table: Tensor, length: Ints, items: Tensor, counts: Ints, question: Question
-    ) -> Tensor:
-        """[candidates, dim] outputs of a micro-batch: the newest event of each user, and candidates after it.
-
-        Args:
-            table: [users, most] pages.
-            length: [users] events of each window.
-            items: [candidates] ids, user after user.
-            counts: [users] how many each has, 1 at least.
-            question: what the newest event is asked, and what is known of the candidates.
-        """
-        fresh = counts + 1
-        newest_at = offsets_of(fresh)[:-1]
-        place = on_device(counted_up(newest_at + 1, counts), self.device)
-        row = on_device(np.repeat(np.arange(len(counts)), counts), self.device)
-        newest = self._newest(table, length - 1, question)
-        more = {name: told[row] for name, told in question.items()}
-        last = {name: column[row] for name, column in newest.items()}
-        candidates = self.events.candidates(items, more, last)
-        front = on_device(newest_at, self.device)
-        values = {
-            name: column.new_empty(int(fresh.sum()))
-            .index_copy_(0, front, column)
-            .index_copy_(0, place, candidates[name])
-            for name, column in newest.items()
-        }
-        return self._outputs(table, length - 1, fresh, values, keep=False, candidates=counts)[place]
-
-    def _grown(self, growth: Growth, table: Tensor, batch: PackedBatch) -> dict[str, Tensor]:
-        """[new tokens] kept columns of events that are computed: remembered ones first, then the batch's."""
-        device = self.device
-        starts = offsets_of(growth.fresh)[:-1]
-        begin = offsets_of(np.array(batch.sequences.lengths, np.int64))
-        old = on_device(counted_up(starts, growth.remembered), device)
-        new = on_device(counted_up(starts + growth.remembered, growth.given), device)
-        given = on_device(counted_up(begin[1:] - growth.given, growth.given), device)
-        rows = self._rows(table, growth.first, growth.remembered)
-        values = {}
-        for column in self.events.kept:
-            stored = self.pages.columns[column.name]
-            filled = stored.new_empty(int(growth.fresh.sum())).index_copy_(0, old, stored[rows])
-            values[column.name] = filled.index_copy_(0, new, batch[column.name][given].to(filled.dtype))
-        # The newest of the remembered ones now knows what came next: the batch's first event of its user.
-        some = np.flatnonzero(growth.remembered)
-        next_event = on_device(begin[:-1][some], device)
-        question = {
-            stored: self.events.own(batch, stored)[next_event]
-            for stored in dict.fromkeys(self.events.asked.values())
-        }
-        return self.events.told(values, on_device((starts + growth.remembered - 1)[some], device), question)
-
-    def _newest(self, table: Tensor, place: Ints, question: Question) -> dict[str, Tensor]:
-        """[users] kept columns of one event of each, which is asked something."""
-        rows = self._rows(table, place, np.ones_like(place))
+    def _values(self, shape: Shape, arrays: Arrays, numbers: Numbers, events: Spread) -> dict[str, Tensor]:
+        """[events] kept columns of each user's remembered events, then given ones; of all others, any."""
+        remembered = numbers.remembered[events.row]
+        old = events.place < remembered
+        rows = self.pages.rows(arrays["table"], events.row, numbers.first[events.row] + events.place)
         values = {name: column[rows] for name, column in self.pages.columns.items()}
-        return self.events.told(values, torch.arange(len(place), device=self.device), question)
+        answer = {name: arrays[f"answer.{name}"][events.row] for name in shape.answered}
+        values = self.events.told(values, events.place == remembered - 1, answer)
+        if not shape.given:
+            return values
+        place = numbers.begin[events.row] + events.place - remembered
+        place = place.clamp(0, shape.given - 1)
+        return {
+            name: torch.where(old, column, arrays[f"given.{name}"][place]) for name, column in values.items()
+        }
 
-    def _outputs(
+    def _kept_events(
         self,
+        shape: Shape,
         table: Tensor,
-        base: Ints,
-        fresh: Ints,
+        events: Spread,
+        place: Tensor,
+        history: Tensor,
+        values: Values,
+    ) -> Tensor | None:
+        """[events] rows that they are written to, where they are; candidates nowhere."""
+        if not shape.kept:
+            return None
+        happened = events.inside & (events.place < history[events.row])
+        rows = self.pages.rows(table, events.row, place)
+        kept = torch.where(happened, rows, self.pages.count * self.pages.size)
+        for name, column in values.items():
+            self.pages.columns[name].index_copy_(0, kept, column)
+        return kept
+
+    def _asked(
+        self,
+        shape: Shape,
+        arrays: Arrays,
+        numbers: Numbers,
+        events: Spread,
+        newest: Tensor,
         values: dict[str, Tensor],
-        *,
-        keep: bool,
-        candidates: Ints | None = None,
+    ) -> dict[str, Tensor]:
+        """[events] kept columns, where the newest event of each user is asked; and candidates after it."""
+        question = {name: arrays[f"question.{name}"][events.row] for name in shape.asked}
+        happened = (numbers.remembered + numbers.given)[events.row]
+        values = self.events.told(values, events.place == happened - 1, question)
+        if shape.candidates:
+            begin = numbers.candidates.cumsum(0) - numbers.candidates
+            number = (begin[events.row] + events.place - happened).clamp(0, shape.candidates - 1)
+            like = {name: column[newest][events.row] for name, column in values.items()}
+            next_one = self.events.candidates(arrays["items"][number], question, like)
+            old = events.place < happened
+            values = {name: torch.where(old, column, next_one[name]) for name, column in values.items()}
+        return {
+            column.name: values[column.name].masked_fill(~events.inside, column.fill)
+            for column in self.events.kept
+        }
+
+    def _known(
+        self, shape: Shape, batch: PackedBatch, numbers: Numbers, table: Tensor, lengths: Lengths | None
     ) -> Tensor:
-        """[new tokens, dim] of the backbone.
+        """[events, dim] what the backbone knows after each event of a batch."""
+        pages = self.pages
+        base = pages.tokens.of(numbers.base)
+        history = numbers.base + numbers.remembered + numbers.given
+        total = pages.tokens.of(history + numbers.candidates)
+        new, every = spread(total - base, shape.fresh), spread(total, shape.tokens)
+        x, layout = self.embedding(batch)
+        if pages.tokens.front:
+            sequences = _sequences(new.offsets, lengths and lengths.fresh, shape.fresh, shape.most_fresh)
+            skip = torch.where(numbers.base > 0, pages.tokens.front, 0)
+            chosen = Chosen.of(x, layout, new, skip, sequences)
+        else:
+            chosen = Chosen.all(x, layout)
+        if shape.candidates:
+            chosen = chosen.with_candidates(numbers.candidates)
+        place_in_sequence = base[new.row] + new.place
+        nowhere = len(pages.happened) - 1
+        source = torch.cat(
+            [pages.token_rows(table, every.row, every.place), every.row.new_full((1,), nowhere)]
+        )
+        place = torch.where(new.inside, every.offsets[new.row] + place_in_sequence, shape.tokens)
+        kept = None
+        if shape.kept:
+            happened = new.inside & (place_in_sequence < pages.tokens.of(history)[new.row])
+            rows = pages.token_rows(table, new.row, place_in_sequence)
+            kept = torch.where(happened, rows, nowhere)
+            pages.happened.index_copy_(0, kept, chosen.tokens.timestamp)
+        timestamp = pages.happened[source].index_copy_(0, place, chosen.tokens.timestamp)[:-1]
+        past = PagedPast(
+            pages,
+            self._number,
+            _sequences(every.offsets, lengths and lengths.all, shape.tokens, shape.longest),
+            timestamp,
+            source,
+            place,
+            kept,
+            shape.most_candidates,
+        )
+        outputs: Tensor = self.backbone(chosen.x, chosen.tokens, past)
+        return chosen.after_events(outputs)
 
-        Args:
-            table: [users, most] their pages.
-            base: [users] events of each window that are not computed again.
-            fresh: [users] those that are, after them; candidates too.
-            values: [new tokens] kept columns of these.
-            keep: whether they are written to the pages.
-            candidates: [users] how many of them, the last ones, are candidates.
-        """
-        device, total = self.device, base + fresh
-        sequences, queries = sequences_of(total, device), sequences_of(fresh, device)
-        place = counted_up(base, fresh)
-        new = on_device(counted_up(offsets_of(total)[:-1] + base, fresh), device)
-        kept = self._rows(table, base, fresh) if keep else None
-        if kept is not None:
-            for name, column in values.items():
-                self.pages.columns[name].index_copy_(0, kept, column)
-        source = self._rows(table, np.zeros_like(total), total, None if keep else base)
-        timestamp = self.pages.columns["timestamp"][source].index_copy_(0, new, values["timestamp"])
-        if candidates is not None:
-            place = np.minimum(place, np.repeat(total - candidates, fresh))
-        batch = self._batch(values, queries, on_device(place, device))
-        x, tokens = self.embedding(batch)
-        if candidates is not None:
-            tokens = replace(tokens, mask=Causal(candidates=on_device(candidates, device)))
-        most = 0 if candidates is None else int(candidates.max())
-        past = PagedPast(self.pages, self._number, sequences, timestamp, source, new, kept, most)
-        outputs: Tensor = self.backbone(x, tokens, past)
-        if kept is not None and self.pages.outputs is not None:
-            self.pages.outputs.index_copy_(0, kept, outputs.to(self.pages.outputs.dtype))
-        return outputs
-
-    def _batch(self, values: dict[str, Tensor], sequences: Sequences, position: Tensor) -> PackedBatch:
+    def _batch(self, values: Values, sequences: Sequences, position: Tensor, whose: Tensor) -> PackedBatch:
         derived = {
             column.name: position if column.name == "position" else torch.zeros_like(position)
             for column in self.events.derived
         }
-        columns, nobody = self.events.all, torch.full_like(sequences.offsets[1:], -1)
-        batch = PackedBatch(columns, {**values, **derived}, sequences.offsets, nobody, has_time=True)
+        batch = PackedBatch(self.events.all, {**values, **derived}, sequences.offsets, whose, has_time=True)
         batch.__dict__["sequences"] = sequences  # read from `offsets`, lengths would wait for the device
         return batch
 
-    def _rows(self, table: Tensor, first: Ints, counts: Ints, limit: Ints | None = None) -> Tensor:
-        """[sum of counts] rows in the pages of places from `first` on; any, from place `limit` on."""
-        device, total = table.device, int(counts.sum())
-        number = on_device(counts, device)
-        row = torch.repeat_interleave(number, output_size=total)
-        start = on_device(first - offsets_of(counts)[:-1], device)
-        place = torch.arange(total, device=device) + start[row]
-        if limit is not None:
-            place = torch.minimum(place, on_device(np.maximum(limit - 1, 0), device)[row])
-        return self.pages.rows(table, row, place)
+
+def _sequences(offsets: Tensor, lengths: tuple[int, ...] | None, size: int, longest: int) -> Sequences:
+    if lengths is None:
+        return Sequences.unread(offsets, tokens=size, longest=longest)
+    return Sequences(offsets, lengths)

@@ -23,9 +23,9 @@ class PagedPast:
     timestamp: Tensor
     """[all tokens] int64 seconds."""
     source: Tensor
-    """[all tokens] rows in the pages; of new tokens, any."""
+    """[all tokens + 1] rows in the pages; of new tokens, and of the last, any."""
     place: Tensor
-    """[new tokens] where they are among all."""
+    """[new tokens] where they are among all; the last, where they are nowhere."""
     kept: Tensor | None
     """[new tokens] rows in the pages that they are written to; None: they are not kept."""
     candidates: int = 0
@@ -45,4 +45,4 @@ class PagedPast:
             stored.index_copy_(0, self.kept, rounded)
         # Rows of new tokens hold anything, if they are not kept, and are replaced.
         every = stored.index_select(0, self.source).index_copy_(0, self.place, rounded)
-        return every.to(new.dtype)
+        return every[:-1].to(new.dtype)

@@ -1,10 +1,13 @@
-"""Rows of different lengths, without a loop over them."""
+"""Rows of different lengths, without a loop over them: on the host, or on a device, not waiting for it."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from models.attention.sequences import Sequences
@@ -34,3 +37,32 @@ def sequences_of(counts: Ints, device: torch.device) -> Sequences:
 def on_device(values: Ints, device: torch.device) -> Tensor:
     """An int64 tensor of them."""
     return torch.from_numpy(np.array(values, np.int64)).to(device, non_blocking=True)
+
+
+class Spread(NamedTuple):
+    """Where each element of a flat tensor belongs, whose rows have lengths that only the device may know."""
+
+    offsets: Tensor
+    """[rows + 1] where each row starts."""
+    row: Tensor
+    """[elements] of each; past the last row, the last one."""
+    place: Tensor
+    """[elements] in its row."""
+    inside: Tensor
+    """[elements] whether it belongs to a row."""
+
+
+def spread(counts: Tensor, size: int) -> Spread:
+    """The elements of rows of so many each.
+
+    >>> spread(torch.tensor([2, 0, 1]), 4)[1:3]
+    (tensor([0, 0, 2, 2]), tensor([0, 1, 0, 1]))
+
+    Args:
+        counts: [rows] of each.
+        size: elements that there is room for, as many as rows have together at least.
+    """
+    offsets = F.pad(counts.cumsum(0), (1, 0))
+    number = torch.arange(size, device=counts.device)
+    row = torch.searchsorted(offsets[1:], number, right=True).clamp(max=max(len(counts) - 1, 0))
+    return Spread(offsets, row, number - offsets[row], number < offsets[-1])

@@ -15,16 +15,25 @@ from models.attention.inputs import AttentionInputs
 def run(inputs: AttentionInputs) -> Tensor:
     """The dense reference over the tokens that belong to a sequence; zeros for all others."""
     sequences = Sequences.from_offsets(inputs.sequences.offsets)
-    known, rest = sequences.num_tokens, inputs.sequences.num_tokens - sequences.num_tokens
+    queries = None if inputs.queries is None else Sequences.from_offsets(inputs.queries.offsets)
+    asking, known = (queries or sequences).num_tokens, sequences.num_tokens
     bias = inputs.bias
     if bias is not None and bias.relative_time is not None:
         times = bias.relative_time
-        bias = replace(
-            bias, relative_time=RelativeTime(times.query_time[:known], times.timestamp[:known], sequences)
+        times = RelativeTime(times.query_time[:asking], times.timestamp[:known], sequences, queries)
+        bias = replace(bias, relative_time=times)
+    out = reference.run(
+        replace(
+            inputs,
+            q=inputs.q[:asking],
+            k=inputs.k[:known],
+            v=inputs.v[:known],
+            sequences=sequences,
+            queries=queries,
+            bias=bias,
         )
-    q, k, v = (tensor[:known] for tensor in (inputs.q, inputs.k, inputs.v))
-    out = reference.run(replace(inputs, q=q, k=k, v=v, sequences=sequences, bias=bias))
-    return F.pad(out, (0, 0, 0, 0, 0, rest))
+    )
+    return F.pad(out, (0, 0, 0, 0, 0, len(inputs.q) - asking))
 
 
 KERNELS_AND_READING = (*KERNELS, Kernel("reading", list, lambda _: [], run))

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 
-from models.attention import Causal, LocalWindow, Mask, RelativeBias, RelativeTime, Sequences, reference, sdpa
+from models.attention import (
+    Causal,
+    LocalWindow,
+    Mask,
+    RelativeBias,
+    RelativeTime,
+    SemiLocal,
+    Sequences,
+    reference,
+    sdpa,
+)
 from models.attention.inputs import AttentionInputs
 
 
@@ -45,11 +53,27 @@ def test_padding_gets_zeros_and_changes_nothing(
         torch.testing.assert_close(a, b)
 
 
-def test_last_tokens_alone_are_found_by_lengths() -> None:
-    known = Sequences.from_lengths((3, 2))
-    unread = Sequences.unread(known.offsets, tokens=5, longest=3)
-    q, k = torch.randn(5, 1, 4), torch.randn(5, 1, 4)
-    whole = AttentionInputs(q, k, k, known, "softmax", Causal(), None, 1.0, 1.0)
-    assert sdpa.reasons_against(replace(whole, q=q[:2], queries=Sequences.from_lengths((1, 1)))) == []
-    asked = AttentionInputs(q, k, k, unread, "softmax", Causal(), None, 1.0, 1.0, unread)
-    assert sdpa.reasons_against(asked) == ["lengths are known to the device only"]
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize(
+    "mask", [Causal(), SemiLocal(2, 1, context=1, candidates=torch.tensor([2, 0, 1, 0]))], ids=["all", "rich"]
+)
+def test_last_tokens_alone_without_their_lengths(mask: Mask, biased: bool) -> None:
+    torch.manual_seed(0)
+    lengths, last = (6, 4, 3, 0), (3, 4, 1, 0)
+    known, kept = Sequences.from_lengths(lengths), Sequences.from_lengths(last)
+    unread = Sequences.unread(known.offsets, tokens=15, longest=9)
+    asking = Sequences.unread(kept.offsets, tokens=11, longest=5)
+    q, (k, v) = torch.randn(11, 2, 4), torch.randn(2, 15, 2, 4)
+    asked, happened = torch.arange(11) * 90 + 400, torch.arange(15) * 50
+    tables = torch.randn(9), torch.randn(129)
+
+    def inputs(sequences: Sequences, queries: Sequences) -> AttentionInputs:
+        n, m, bias = sequences.num_tokens, queries.num_tokens, None
+        if biased:
+            bias = RelativeBias(*tables, RelativeTime(asked[:m], happened[:n], sequences, queries))
+        return AttentionInputs(q[:m], k[:n], v[:n], sequences, "softmax", mask, bias, 0.5, 1.0, queries)
+
+    assert sdpa.reasons_against(inputs(unread, asking)) == []
+    found = sdpa.run(inputs(unread, asking))
+    torch.testing.assert_close(found[:8], reference.run(inputs(known, kept)))
+    assert not found[8:].any()

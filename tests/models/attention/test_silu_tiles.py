@@ -20,6 +20,24 @@ def test_tiles_from_lengths_and_from_offsets_agree(lengths: tuple[int, ...], til
     assert torch.equal(found[:, :count], made)
 
 
+@pytest.mark.parametrize("tile", [BLOCK, 128])
+@pytest.mark.parametrize(
+    ("lengths", "last"),
+    [((70, 0, 10, 200), (7, 0, 0, 9)), ((130, 65), (2, 65)), ((64, 1), (1, 1)), ((0,), (0,))],
+)
+def test_tiles_of_queries_from_lengths_and_from_offsets_agree(
+    lengths: tuple[int, ...], last: tuple[int, ...], tile: int
+) -> None:
+    known, kept = Sequences.from_lengths(lengths), Sequences.from_lengths(last)
+    made = tile_list(known, tile, kept)
+    unread = Sequences.unread(known.offsets, tokens=sum(lengths) + 5, longest=300)
+    asking = Sequences.unread(kept.offsets, tokens=sum(last) + 3, longest=300)
+    found = tile_list(unread, tile, asking)
+    count = made.shape[1]
+    assert not found[1, count:].any()
+    assert torch.equal(found[:, :count], made)
+
+
 def test_the_longest_sequences_come_first() -> None:
     tiles = tile_list(Sequences.from_lengths([70, 0, 10, 200]), 64)
     # 200 tokens from token 80 on: tiles 0 to 3; then 70 from 0 on; then 10 from 70 on.

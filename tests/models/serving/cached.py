@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -10,23 +10,39 @@ from torch import Tensor
 
 from models.backbones import BackboneConfig, build_backbone
 from models.data.batch import PackedBatch
-from models.data.catalog import ItemCatalog
+from models.data.catalog import CategoricalFeature, ItemCatalog, NumericFeature
+from models.data.side import SideInformation
+from models.gpu.cuda_graph import Work
 from models.inputs.config import EmbeddingConfig
 from models.inputs.embedding import InputEmbedding
+from models.serving.cache import HistoryCache
+from models.serving.cache.replays import Replays
 from models.tasks.retrieval.model import RetrievalModel
 from models.tasks.retrieval.scoring import scoring
 
 N = 7
 ITEMS = 12
 BEHAVIORS = 3
+USERS = (
+    CategoricalFeature("gender", 4, torch.tensor([0, 1, 2, 3, 2])),
+    NumericFeature("age", torch.tensor([[0.0, 0.0], [0.0, 1.0], [0.5, 0.0], [-1.0, 0.0], [2.0, 0.0]])),
+)
+"""Of three users: padding and nobody come first."""
 
 
-def make_model(config: dict[str, Any], seed: int = 0, **embedding: Any) -> RetrievalModel:
-    """With parameters far from their first values, where terms would vanish."""
+def make_model(config: dict[str, Any], seed: int = 0, users: int = 0, **embedding: Any) -> RetrievalModel:
+    """With parameters far from their first values, where terms would vanish.
+
+    Args:
+        config: of the backbone.
+        seed: of the parameters.
+        users: how many features of users there are.
+        embedding: settings of it.
+    """
     torch.manual_seed(seed)
     backbone = BackboneConfig(**{"dim": 8, "heads": 2, "blocks": 3, **config})
     made = InputEmbedding(
-        EmbeddingConfig(**embedding),
+        EmbeddingConfig(**embedding, user_features="all" if users else []),
         ItemCatalog(ITEMS, 2, torch.ones(ITEMS, dtype=torch.int64)),
         num_behaviors=BEHAVIORS,
         dim=backbone.dim,
@@ -34,9 +50,16 @@ def make_model(config: dict[str, Any], seed: int = 0, **embedding: Any) -> Retri
         dropout=0.1,
         learned_positions=backbone.has_learned_positions,
         scale_items=backbone.scales_input,
+        side=SideInformation(users=USERS[:users]),
     )
-    attributes = made.num_attributes
-    built = build_backbone(backbone, max_length=N, attributes=attributes)
+    tokens = made.layout.max_tokens
+    built = build_backbone(
+        backbone,
+        max_length=N,
+        max_tokens=tokens(N),
+        tokens_per_event=tokens(2) - tokens(1),
+        attributes=made.num_attributes,
+    )
     model = RetrievalModel(made, built, first_item=2, num_items=ITEMS - 2, normalize=False)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -53,6 +76,8 @@ class Log:
     times: list[int] = field(default_factory=list)
     asked_at: int = 0
     wanted: int = 1
+    user: int = 0
+    """Row number in the data set; -1: in none."""
 
     def grow(self, count: int, generator: torch.Generator) -> None:
         """Events at any distance, and then a new question."""
@@ -70,7 +95,8 @@ class Log:
 
     def after(self, begin: int) -> Log:
         """The events from `begin` on."""
-        return Log(self.items[begin:], self.behaviors[begin:], self.times[begin:], self.asked_at, self.wanted)
+        own = self.items[begin:], self.behaviors[begin:], self.times[begin:]
+        return Log(*own, self.asked_at, self.wanted, self.user)
 
     def followed_by(self, item: int) -> Log:
         """With the event that is asked for, which asks for one like it at the same time."""
@@ -80,6 +106,7 @@ class Log:
             [*self.times, self.asked_at],
             self.asked_at,
             self.wanted,
+            self.user,
         )
 
 
@@ -93,7 +120,8 @@ def batch_of(logs: list[Log], time: str) -> PackedBatch:
         query_times=known if time == "known" else [log.times for log in logs],
     )
     wanted = [one for log in logs for one in (*log.behaviors[1:], log.wanted)]
-    return batch.with_values(target_behavior=torch.tensor(wanted))
+    batch = batch.with_values(target_behavior=torch.tensor(wanted))
+    return replace(batch, sequence=torch.tensor([log.user for log in logs]))
 
 
 def recomputed(model: RetrievalModel, logs: list[Log], time: str) -> Tensor:
@@ -105,7 +133,25 @@ def recomputed(model: RetrievalModel, logs: list[Log], time: str) -> Tensor:
     return torch.stack(rows)
 
 
+class Recorded:
+    """In place of graphs: works that are done each time, in the memory of the first call of a shape."""
+
+    def __init__(self) -> None:
+        self.works = 0
+
+    def __call__(self, work: Work) -> Work:
+        self.works += 1
+        return work
+
+
+def padded(cache: HistoryCache, most: int = 64) -> Recorded:
+    """Let a cache pad its passes as those that are recorded, and not record them."""
+    recorded = Recorded()
+    cache._passes.replays = Replays(cache.model.device, recorded, most)
+    return recorded
+
+
 def assert_close(found: Tensor, expected: Tensor, tolerance: float = 1e-5) -> None:
     """To a share of the largest number."""
-    scale = max(1.0, float(expected.abs().max()))
+    scale = max([1.0, *expected.abs().flatten().tolist()])
     torch.testing.assert_close(found, expected, rtol=0, atol=tolerance * scale)

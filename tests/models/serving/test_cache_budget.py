@@ -126,16 +126,17 @@ def test_a_call_that_fails_leaves_nothing_half_written(monkeypatch: pytest.Monke
     assert_close(cache.append([2], batch_of([log], "known")), recomputed(model, [log], "known"))
 
 
-@pytest.mark.parametrize(
-    ("config", "what"),
-    [
-        ({"layout": "interleaved"}, "layout 'interleaved'"),
-        ({"layout": "behavior_first"}, "one token an event"),
-    ],
-)
-def test_layouts_of_several_tokens_are_refused(config: dict[str, str], what: str) -> None:
-    with pytest.raises(UserError, match=what):
-        HistoryCache(make_model({"kind": "hstu"}, **config), 1 << 20, time="known")
+def test_a_sequence_a_behavior_is_refused() -> None:
+    with pytest.raises(UserError, match="tokens of events in their order, and layout 'channels'"):
+        HistoryCache(make_model({"kind": "hstu"}, layout="channels"), 1 << 20, time="known")
+
+
+def test_graphs_without_a_gpu_are_refused() -> None:
+    model = make_model({"kind": "hstu"})
+    with pytest.raises(UserError, match="CUDA graphs need a GPU, and the model is on cpu"):
+        HistoryCache(model, 1 << 20, time="known", graphs=True)
+    counts = HistoryCache(model, 1 << 20, time="known").counts
+    assert (counts.shapes, counts.replayed, counts.not_recorded) == (0, 0, "they are not asked for")
 
 
 def test_a_budget_below_one_history_is_refused() -> None:

@@ -23,7 +23,7 @@ from models.serving.cache import HistoryCache
 from models.tasks.retrieval.model import RetrievalModel
 from models.tasks.retrieval.scoring import scoring
 from tests.models.interpreted import DEVICE
-from tests.models.serving.cached import ITEMS, Log, N, assert_close, batch_of, make_model
+from tests.models.serving.cached import ITEMS, Log, N, assert_close, batch_of, make_model, padded
 
 OWN = Column("domain", "int32", origin=Own("domain"))
 TARGET = Column("target_domain", "int32", origin=Next("domain"))
@@ -124,12 +124,16 @@ def test_the_triton_kernel_of_cached_histories(
     for log, length in zip(logs, (6, 3), strict=True):
         log.grow(length, generator)
     results = []
-    for kernel in ("triton", "reference"):
+    for kernel, fixed in (("triton", False), ("triton", True), ("reference", False)):
         monkeypatch.setenv("LRM_ATTENTION", kernel)
-        cache = HistoryCache(model, 1 << 20, time="known", window=N - 1, page_events=2)
+        cache = HistoryCache(model, 1 << 20, time="known", window=N - 1, page_events=2, graphs=False)
+        if fixed:
+            padded(cache)
         before = [Log(log.items[:2], log.behaviors[:2], log.times[:2], log.times[2]) for log in logs]
         cache.append([0, 1], batch_of(before, "known"))
         queries = cache.append([0, 1], batch_of([log.after(2) for log in logs], "known"))
         results.append((queries, cache.candidates([0, 1], [3, 4, 5, 6, 7], [2, 3])))
-    for ours, truth in zip(*results, strict=True):
+        assert cache.counts.replayed == 3 * fixed
+    for ours, of_padded, truth in zip(*results, strict=True):
         assert_close(ours, truth)
+        assert_close(of_padded, truth)

@@ -73,6 +73,33 @@ def test_candidates_are_scored_as_one_by_one(
     assert torch.equal(cache.queries(users, 10**7, behavior=2), fresh.queries(users, 10**7, behavior=2))
 
 
+@pytest.mark.parametrize("at_once", [2, 256])
+@pytest.mark.parametrize("counts", [[2, 1, 3], [0, 0, 4], [0, 0, 0]])
+@pytest.mark.parametrize("time", ["known", "unknown"])
+def test_new_events_and_candidates_in_one_pass(counts: list[int], at_once: int, time: Any) -> None:
+    """The same as one after the other, of users who are in the cache, whose window moves, or who are new."""
+    model, generator = make_model({"kind": "hstu"}, behaviors="add", query_behavior="add"), torch.Generator()
+    one, other = (HistoryCache(model, BUDGET, time=time, window=N - 1, page_events=2) for _ in range(2))
+    logs, users = [Log() for _ in counts], [4, 5, 6]
+    for log, length in zip(logs[:2], (2, N - 2), strict=True):
+        log.grow(length, generator)
+    for cache in (one, other):
+        cache.append(users[:2], batch_of(logs[:2], time))
+    seen = one.seen(users).tolist()
+    for log in logs:
+        log.grow(3, generator)
+    new = batch_of([log.after(begin) for log, begin in zip(logs, seen, strict=True)], time)
+    asked = list(range(3, 3 + sum(counts))), counts, [log.asked_at + 77 for log in logs]
+    one.append(users, new)
+    expected = one.candidates(users, *asked, behavior=2, at_once=at_once)
+    found = other.candidates(users, *asked, behavior=2, new=new, at_once=at_once)
+    assert_close(found, expected)
+    assert other.seen(users).tolist() == one.seen(users).tolist()
+    # What is stored is the same: the questions that came with the events, too.
+    assert_close(other.queries(users), one.queries(users))
+    assert_close(other.queries(users, 10**7, behavior=3), one.queries(users, 10**7, behavior=3))
+
+
 def test_what_is_not_said_of_candidates_is_as_the_newest_event_was_asked() -> None:
     model = make_model({"kind": "hstu"}, behaviors="add", query_behavior="add")
     cache, log = HistoryCache(model, BUDGET, time="known", window=N - 1), Log()
@@ -88,6 +115,9 @@ def test_candidates_need_a_position() -> None:
     cache.append([0], batch_of([log], "known"))
     with pytest.raises(ValueError, match=f"window={N - 1}"):
         cache.candidates([0], [3], [1])
+    with pytest.raises(ValueError, match=f"window={N - 1}"):
+        cache.candidates([1], [3], [1], new=batch_of([log], "known"))
+    assert cache.seen([0, 1]).tolist() == [N, 0]
 
 
 @pytest.mark.parametrize("counts", [[1, 2], [5, -1]])

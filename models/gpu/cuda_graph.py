@@ -1,0 +1,75 @@
+"""CUDA graphs: work on a GPU is captured once and replayed without Python and single kernel launches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+
+Work = Callable[[], Sequence[Tensor]]
+"""Something to do on a device, with static input tensors; returns results."""
+
+
+class CudaGraphs:
+    """Captures CUDA graphs that share a memory pool: no two of them are replayed at the same time.
+
+    Args:
+        device: a GPU.
+        capturing: what else to enter while something is captured.
+    """
+
+    def __init__(
+        self, device: torch.device, capturing: Callable[[], AbstractContextManager[object]] = nullcontext
+    ) -> None:
+        self.device, self.capturing = device, capturing
+        self.stream = torch.cuda.Stream(device)
+        self.pool = torch.cuda.graph_pool_handle()
+
+    def __call__(self, work: Work) -> Work:
+        """The same work: the first call is warm-up, the second captures, and all calls from then on replay.
+
+        In warm-up kernels are loaded and compiled, and optimizers make their state, none of which can be
+        captured. A capture runs nothing, and is replayed at once, so that every call does the work once.
+        """
+        return _Captured(self, work)
+
+
+class _Captured:
+    def __init__(self, graphs: CudaGraphs, work: Work) -> None:
+        self.graphs, self.work = graphs, work
+        self.is_warm = False
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.results: Sequence[Tensor] = ()
+
+    def __call__(self) -> Sequence[Tensor]:
+        if not self.is_warm:
+            self.is_warm = True
+            return self._warm_up()
+        if self.graph is None:
+            self.graph = self._capture()
+        self.graph.replay()
+        # The next replay overwrites the results.
+        return [result.clone() for result in self.results]
+
+    def _warm_up(self) -> Sequence[Tensor]:
+        """On the stream of the capture, so that what libraries keep for each stream is there by then."""
+        main, stream = torch.cuda.current_stream(self.graphs.device), self.graphs.stream
+        stream.wait_stream(main)
+        with torch.cuda.stream(stream):
+            results = self.work()
+        main.wait_stream(stream)
+        for result in results:
+            result.record_stream(main)
+        return results
+
+    def _capture(self) -> torch.cuda.CUDAGraph:
+        graph, graphs = torch.cuda.CUDAGraph(), self.graphs
+        # Only this thread's calls are restricted: a loader's threads allocate pinned memory meanwhile.
+        capture = torch.cuda.graph(
+            graph, pool=graphs.pool, stream=graphs.stream, capture_error_mode="thread_local"
+        )
+        with graphs.capturing(), capture:
+            self.results = self.work()
+        return graph

@@ -1,0 +1,99 @@
+"""Cached histories of several tokens an event, and with features of users in front, against whole windows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from behavior.errors import UserError
+from models.backbones import BACKBONES
+from models.serving.cache import HistoryCache
+from models.tasks.retrieval.scoring import scoring
+from tests.models.serving.cached import Log, N, assert_close, batch_of, make_model, recomputed
+from tests.models.serving.test_history_cache import LARGE, STEPS, names, replay
+
+LAYOUTS: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    *(
+        ({"kind": kind}, {"layout": layout})
+        for kind in BACKBONES
+        for layout in ("interleaved", "behavior_first")
+    ),
+    ({"kind": "hstu"}, {"layout": "interleaved", "query_behavior": "add"}),
+    ({"kind": "hstu", "attention_window": 2, "attention_global": 1}, {"layout": "interleaved"}),
+    ({"kind": "fuxi", "attention_window": 2, "attention_global": 1}, {"layout": "behavior_first"}),
+    *(({"kind": kind}, {"users": 2}) for kind in BACKBONES),
+    ({"kind": "hstu", "attention_window": 2, "attention_global": 1}, {"users": 2}),
+    ({"kind": "hstu"}, {"users": 1, "layout": "behavior_first"}),
+    ({"kind": "llama"}, {"users": 2, "layout": "interleaved"}),
+]
+
+
+@pytest.mark.parametrize(("config", "embedding"), LAYOUTS, ids=names)
+@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    steps=STEPS,
+    time=st.sampled_from(["known", "unknown"]),
+    window=st.sampled_from([(N, 1), (N - 1, 1), (N, 3), (1, 1)]),
+    page=st.sampled_from([1, 3, 64]),
+    seed=st.integers(0, 1000),
+)
+def test_appending_is_recomputing(
+    config: dict[str, Any],
+    embedding: dict[str, Any],
+    steps: list[dict[int, int]],
+    time: Any,
+    window: tuple[int, int],
+    page: int,
+    seed: int,
+) -> None:
+    model = make_model(config, seed, **embedding)
+    cache = HistoryCache(model, LARGE, time=time, window=window[0], slide=window[1], page_events=page)
+    replay(model, cache, steps, time=time, seed=seed)
+
+
+@pytest.mark.parametrize("config", [{"kind": "hstu"}, {"kind": "sasrec"}], ids=names)
+def test_candidates_after_features_of_users(config: dict[str, Any]) -> None:
+    model, generator = make_model(config, users=2), torch.Generator().manual_seed(0)
+    cache, logs = HistoryCache(model, LARGE, time="known", window=N - 1, page_events=2), [Log(), Log(user=1)]
+    for log, length in zip(logs, (4, 1), strict=True):
+        log.grow(length, generator)
+    cache.append([5, 6], batch_of(logs, "known"))
+    found = cache.candidates([5, 6], [3, 4, 5], [1, 2])
+    one_by_one = [
+        log.followed_by(item) for log, item in zip((logs[0], logs[1], logs[1]), (3, 4, 5), strict=True)
+    ]
+    with scoring(model):
+        assert_close(model.queries(found), recomputed(model, one_by_one, "known"))
+
+
+@pytest.mark.parametrize("layout", ["interleaved", "behavior_first"])
+def test_candidates_of_several_tokens_are_refused(layout: str) -> None:
+    cache, log = (
+        HistoryCache(make_model({"kind": "hstu"}, layout=layout), LARGE, time="known", window=3),
+        Log(),
+    )
+    log.grow(2, torch.Generator())
+    cache.append([0], batch_of([log], "known"))
+    with pytest.raises(UserError, match=f"in layout '{layout}' it is 2 tokens, of which one sees the other"):
+        cache.candidates([0], [3], [1])
+
+
+def test_whose_history_it_is_stays_known() -> None:
+    """When the window moves, features of users are computed anew: of whom the history began with."""
+    model, log = make_model({"kind": "hstu"}, users=2), Log(user=2)
+    cache, generator = HistoryCache(model, LARGE, time="known"), torch.Generator().manual_seed(0)
+    for count in (2, N, 1):
+        seen = int(cache.seen([9])[0])
+        log.grow(count, generator)
+        batch = batch_of([log.after(seen)], "known")
+        if seen:
+            batch.sequence.fill_(-1)
+        found = cache.append([9], batch)
+        window = log.after(max(len(log.items) - N, 0))
+        assert_close(found, recomputed(model, [window], "known"))
+    nobody = Log(window.items, window.behaviors, window.times, window.asked_at, window.wanted, -1)
+    assert not torch.allclose(found, recomputed(model, [nobody], "known"), atol=1e-3)
