@@ -152,6 +152,16 @@ def make_tile(
 
 
 @triton.jit
+def _kept_apart(scores):
+    """The same, by no instruction at all: Triton 3.6 cannot compile a product whose sum with a row is asked for
+    by the branches of an `if` alone, as it is where time is the only table read at places."""
+    if _NATIVE:
+        return tl.inline_asm_elementwise("", "=f,0", [scores], dtype=tl.float32, is_pure=True, pack=1)
+    else:
+        return scores
+
+
+@triton.jit
 def _seconds_between(queries, events, product):
     """Absolute differences of a narrow tile, int32."""
     return tl.abs(tie(queries.asked - events.happened, product))
@@ -235,6 +245,8 @@ def score(product, queries, events, columns, tables, tile, BUCKETS: tl.constexpr
     BUCKETS and there is a table of times, the bucket of each pair."""
     scores = product + events.bias
     bucket = 0
+    if C.BEHAVIORS == 0 and C.TIMES > 0:
+        scores = _kept_apart(scores)
     if C.BEHAVIORS > 0:
         place = tie(events.behavior + queries.wanted, product)
         if C.AGAIN:
