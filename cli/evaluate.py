@@ -92,6 +92,13 @@ def evaluate(
     against: Annotated[
         Path | None, typer.Option(help="Another run on the same data, for a paired comparison of users.")
     ] = None,
+    average: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Another run on the same data: the mean of all their probabilities is evaluated (an "
+            "ensemble); may be repeated."
+        ),
+    ] = None,
     per_user: Annotated[
         Path | None, typer.Option(help="Write the rank of every target to this file: .parquet, .csv or .tsv.")
     ] = None,
@@ -152,6 +159,7 @@ def evaluate(
         baselines=names_of(baselines),
         counts=None if counts is None else counts.value,
         against=against,
+        average=average or (),
         per_user=per_user,
         predictions=predictions,
         exclude_seen=exclude_seen,

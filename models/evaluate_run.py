@@ -25,7 +25,8 @@ from models.evaluation.targets import Split
 from models.gpu.config import DeviceName
 from models.serving.load import TrainedModel, Which, load_model, memory_errors_told
 from models.tasks.checks import check_evaluator
-from models.tasks.task import Evaluation
+from models.tasks.retrieval.averaged import average as average_of
+from models.tasks.task import Evaluation, Evaluator
 
 
 def evaluate(
@@ -38,6 +39,7 @@ def evaluate(
     baselines: bool | Sequence[str] = False,
     counts: Counts | None = None,
     against: str | PathLike[str] | None = None,
+    average: Sequence[str | PathLike[str]] = (),
     per_user: str | PathLike[str] | None = None,
     predictions: str | PathLike[str] | None = None,
     **settings: Any,
@@ -56,6 +58,7 @@ def evaluate(
         counts: of a shard folder: the events that its baselines have counted, `train` (by default) or
             `train+valid`. Beside a run they have counted what it was trained on.
         against: another run on the same data, to be compared user by user.
+        average: other runs on the same data: the mean of all their probabilities is evaluated, an ensemble.
         per_user: a file to which the rank of every target is written: .parquet, .csv or .tsv.
         predictions: of a ranking run, a file to which the prediction of every row is written, likewise.
         settings: of the section `evaluation`, in place of the run's: `cutoffs`, `exclude_seen`, `by`,
@@ -74,14 +77,20 @@ def evaluate(
     wanted = (None if baselines else []) if isinstance(baselines, bool) else baselines
     if not isinstance(run, TrainedModel) and is_data_set(run):
         _check_no_model(
-            run, baselines, data=data, against=against, per_user=per_user, predictions=predictions
+            run,
+            baselines,
+            data=data,
+            against=against,
+            per_user=per_user,
+            predictions=predictions,
+            average=average or None,
         )
         return evaluate_data_set(str(run), split, wanted, counts or "train", **settings)
     if per_user is not None:
         check_rankings_path(Path(per_user))
     if predictions is not None:
         check_predictions_path(Path(predictions))
-    ours = judge_run(run, split, data=data, checkpoint=checkpoint, device=device, **settings)
+    ours = judge_run(run, split, data=data, checkpoint=checkpoint, device=device, average=average, **settings)
     result = ours.report()
     if against is not None:
         theirs = judge_like(ours, Path(against), checkpoint)
@@ -137,6 +146,7 @@ def judge_run(
     data: FolderLike | None = None,
     checkpoint: Which = "best",
     device: DeviceName = "auto",
+    average: Sequence[str | PathLike[str]] = (),
     **settings: Any,
 ) -> Evaluation:
     """Evaluate a trained run by its task and the settings it was trained with, in float32.
@@ -148,6 +158,7 @@ def judge_run(
         data: the shard folder, where it has moved since the training; urls too.
         checkpoint: the best validation, or the last state.
         device: where to compute.
+        average: other runs, as of `evaluate`.
         settings: of `models.evaluation.config.EvaluationConfig`, in place of the run's; None leaves one as
             it is.
 
@@ -176,9 +187,34 @@ def judge_run(
     }
     judged = config.model_copy(update={"evaluation": evaluation})
     evaluator = model.task.evaluator(sequences_of(model.shards, judged, model.task.columns), evaluation)
+    if average:
+        evaluator = _averaged(evaluator, model, average, checkpoint, device)
+        about["average_of"] = [str(model.run), *map(str, average)]
     check_evaluator(evaluator)
     with memory_errors_told(model.task):
         return evaluator.judge(split, model.shards, about)
+
+
+def _averaged(
+    evaluator: Evaluator,
+    model: TrainedModel,
+    runs: Sequence[str | PathLike[str]],
+    checkpoint: Which,
+    device: DeviceName,
+) -> Evaluator:
+    """The evaluator of the mean of a model's probabilities and those of other runs.
+
+    Raises:
+        UserError: see `models.tasks.retrieval.averaged.average`; or one was trained on other events.
+    """
+    others = []
+    for run in runs:
+        other = load_model(run, checkpoint=checkpoint, data=model.shards.folder, device=device)
+        own, theirs = ({"trained_on": one.config.loader.part} for one in (model, other))
+        check_same_part(own, theirs, str(run), option="--average")
+        source = sequences_of(model.shards, other.config, other.task.columns)
+        others.append(other.task.evaluator(source, evaluator.config))
+    return average_of(evaluator, others)
 
 
 def judge_like(evaluation: Evaluation, run: Path, checkpoint: Which = "best") -> Evaluation:

@@ -71,7 +71,7 @@ KNOWN_LONG: dict[str, int] = {}
 
 MOST_ARGUMENTS = 14
 KNOWN_MANY = {
-    "cli/evaluate.py": 16,
+    "cli/evaluate.py": 17,
     "cli/recommend.py": 20,
     "cli/train.py": 17,
     "models/attention/silu/attention_function.py": 19,

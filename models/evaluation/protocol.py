@@ -10,13 +10,16 @@ from models.data.loading.part import IN_WORDS, Part
 from models.evaluation.targets import Split
 
 
-def check_same_part(ours: dict[str, Any], theirs: dict[str, Any], against: str) -> None:
+def check_same_part(
+    ours: dict[str, Any], theirs: dict[str, Any], against: str, *, option: str = "--against"
+) -> None:
     """Check that two rankers had the same events to learn from.
 
     Args:
         ours: a report, with `trained_on`; in reports of before that is the training part.
         theirs: another one.
         against: what the other one is called.
+        option: by which it was named.
 
     Raises:
         UserError: one knows an event more of every user.
@@ -26,7 +29,7 @@ def check_same_part(ours: dict[str, Any], theirs: dict[str, Any], against: str) 
         raise UserError(
             f"one run was trained on {IN_WORDS[own]}, the other on {IN_WORDS[other]}: these events would be "
             "compared, not the models",
-            where=f"--against {against}",
+            where=f"{option} {against}",
             fix="compare runs of one protocol: refit the other one, too",
         )
 

@@ -56,6 +56,8 @@ class RetrievalEvaluator(Evaluator):
         self.model, self.shown, self.source, self.config = model, shown, source, config
         self.seen = SeenItems.resolve(source, config.exclude_seen)
         self._without_inputs: dict[Split, int] = {}
+        self.scorer: Scorer | None = None
+        """What ranks in `judge` instead of the model alone."""
         if config.candidates == "domain" and model.held_items.is_divided:
             raise UserError(
                 "items of a domain can only be ranked where all items are on one device",
@@ -98,7 +100,7 @@ class RetrievalEvaluator(Evaluator):
         check_attributes(self.config.by, shards)
         rankings = rank_split(
             self.source,
-            model_scorer(self.model, self.shown),
+            self.scorer or model_scorer(self.model, self.shown),
             split=split,
             config=self.config,
             seen=self.seen,
@@ -145,12 +147,13 @@ class RetrievalEvaluator(Evaluator):
         }
 
 
-def model_scorer(model: RetrievalModel, config: ModelConfig) -> Scorer:
+def model_scorer(model: RetrievalModel, config: ModelConfig, *, as_logits: bool = False) -> Scorer:
     """Score every known item by the query after the newest `max_length` events of the history.
 
     Item vectors are made here, once: a model that was trained on needs a new scorer. The scorer takes
     gradients and dropout out of the model while it scores, and puts its mode back. Events of behaviors that
-    are no inputs are left out before; a history without any others has a query of zeros.
+    are no inputs are left out before; a history without any others has a query of zeros. With `as_logits`
+    scores are those of a softmax, divided by the temperature, whatever the model has.
     """
     held, inputs = model.held_items, KeptEvents(config.input_behaviors)
     with scoring(model):
@@ -168,7 +171,7 @@ def model_scorer(model: RetrievalModel, config: ModelConfig) -> Scorer:
         batch = on_host.to(model.device, non_blocking=pin)
         with scoring(model):
             outputs = model.outputs(batch)
-            return newest_scores(model, outputs, batch, on_host.item, items)
+            return newest_scores(model, outputs, batch, on_host.item, items, as_logits=as_logits)
 
     return score
 
@@ -179,6 +182,8 @@ def newest_scores(
     batch: PackedBatch,
     items_on_host: torch.Tensor,
     items: torch.Tensor,
+    *,
+    as_logits: bool = False,
 ) -> Scores:
     """Scores after the newest event of each sequence: inner products, and all that competes with them.
 
@@ -188,13 +193,14 @@ def newest_scores(
         batch: the events, on its device.
         items_on_host: [events] their item ids.
         items: [held items, dim] vectors, `held_items.filled(item_vectors())`.
+        as_logits: products are divided by the temperature in any case, and not only beside other mass.
     """
     held, lengths = model.held_items, batch.sequences.lengths
     query = newest_queries(model.queries(outputs), batch)
     mass = model.sparse_mass(outputs, batch, items_on_host, lengths)
     dense = DenseMasses.of(model.trend_mass(outputs, batch), model.jump_mass(outputs, batch))
     votes = model.vote_shares(outputs, batch, items_on_host, lengths)
-    if mass is not None or dense is not None or votes is not None:
+    if as_logits or mass is not None or dense is not None or votes is not None:
         query = query / model.temperature
     scores = HeldScores(query, items, held, mass, dense)
     if votes is None or model.jump_share is None:
