@@ -153,8 +153,8 @@ def make_tile(
 
 @triton.jit
 def _kept_apart(scores):
-    """The same, by no instruction at all: Triton 3.6 cannot compile a product whose sum with a row is asked for
-    by the branches of an `if` alone, as it is where time is the only table read at places."""
+    """The same, by no instruction at all: Triton 3.6 cannot compile a product whose sum with a row is asked
+    for by the branches of an `if` alone, as it is where time is the only table read at places."""
     if _NATIVE:
         return tl.inline_asm_elementwise("", "=f,0", [scores], dtype=tl.float32, is_pure=True, pack=1)
     else:
