@@ -14,6 +14,7 @@ from torch import Tensor
 
 from behavior.errors import UserError
 from models.data.sequences import BoolArray
+from models.history.jumps import ExactJumpLogits
 from models.serving.recommend.top import NONE
 from models.tasks.retrieval import RetrievalModel
 from models.tasks.retrieval.scoring import scoring
@@ -101,6 +102,8 @@ def check_indexable(model: RetrievalModel) -> None:
     reason = None
     if model.trends is not None:
         reason = "trend logits are of all items, and other ones at every moment (loss.trends)"
+    elif isinstance(model.jumps, ExactJumpLogits):
+        reason = "votes go to all that ever was near the last items (loss.jump_own)"
     elif model.jump_share is not None:
         reason = "votes are mixed with the softmax over all items, which needs the score of each (loss.jumps)"
     elif model.held_items.is_divided:

@@ -16,6 +16,7 @@ from models import load_model
 from models.distributed.tables import HeldItems
 from models.evaluation.held_scores import HeldScores
 from models.evaluation.sparse import SparseMass
+from models.history.jumps import ExactJumpLogits
 from models.serving.load import TrainedModel
 from models.serving.recommend.index import ItemIndex
 from models.serving.recommend.indexed import indexed_top_items, recall
@@ -28,7 +29,7 @@ ITEMS, DIM = 400, 6
 class Vectors:
     """As much of a model as an index is built of."""
 
-    trends = jump_share = None
+    trends = jumps = jump_share = None
     training = False
 
     def __init__(self, items: Tensor) -> None:
@@ -175,6 +176,12 @@ def test_what_an_index_cannot_find(model: TrainedModel, monkeypatch: pytest.Monk
     monkeypatch.undo()
     monkeypatch.setattr(module, "trends", torch.nn.Identity())
     with pytest.raises(UserError, match="trend logits are of all items"):
+        model.recommend(index="ann")
+    monkeypatch.undo()
+    exact = ExactJumpLogits.__new__(ExactJumpLogits)
+    torch.nn.Module.__init__(exact)
+    monkeypatch.setitem(module._modules, "jumps", exact)
+    with pytest.raises(UserError, match="votes go to all"):
         model.recommend(index="ann")
     monkeypatch.undo()
 

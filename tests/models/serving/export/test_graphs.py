@@ -40,6 +40,8 @@ TRACED = {
     "fuxi": ["model.kind=fuxi", "loss.normalize=false"],
     "llama, local": ["model.kind=llama", "model.attention_window=2", "model.attention_global=1"],
     "behavior_first, history": ["embedding.layout=behavior_first", "model.time=known", *HISTORY],
+    "item bias": ["loss.kind=full_softmax", "loss.item_bias=popularity", "loss.temperature=0.3"],
+    "item bias, history": ["loss.kind=full_softmax", "loss.item_bias=popularity", *HISTORY],
     "channels": ["embedding.layout=channels"],
 }
 MISSING = [name for name in ONNX_PACKAGES if find_spec(name) is None]
@@ -56,7 +58,7 @@ def expected(trained: TrainedModel, at: int | None, behavior: int) -> np.ndarray
 def test_traced_programs_score_as_the_packed_model(settings: list[str], tmp_path: Path) -> None:
     trained = untrained(tmp_path / "data", [*settings, "model.blocks=1"])
     tower, scorer = tower_and_scorer(trained)
-    inputs, scored = examples_of(tower, 8)
+    inputs, scored = examples_of(tower, tower.model.query_dim)
     programs = traced(tower, inputs, LONGEST).module(), traced(scorer, scored, LONGEST).module()
     known = trained.config.model.time == "known"
     given = padded(users(), LONGEST, LONGEST, at=2000 if known else None, behavior=1)

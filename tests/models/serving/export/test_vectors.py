@@ -24,7 +24,10 @@ from tests.models.shards import User, World
 TOLD = ["embedding.behaviors=add", "embedding.query_behavior=add", "model.time=known"]
 
 
-@pytest.mark.parametrize("settings", [[], [*TOLD, "loss.normalize=false"], ["model.kind=llama"]])
+BIAS = ["loss.kind=full_softmax", "loss.item_bias=popularity"]
+
+
+@pytest.mark.parametrize("settings", [[], [*TOLD, "loss.normalize=false"], ["model.kind=llama"], BIAS])
 def test_products_of_vectors_are_the_models_scores(
     settings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -46,6 +49,7 @@ def test_products_of_vectors_are_the_models_scores(
     question = {"next_behavior": 1, "next_timestamp": 3000} if told else {}
     expected = trained.score(histories(users(), **question)).numpy()
     np.testing.assert_allclose(made[0] @ made[1].T, expected, atol=1e-5)
+    assert {made[0].shape[1], made[1].shape[1]} == {about["scoring"]["dim"]} == {8 + (settings == BIAS)}
     assert seen[-1] == (len(users()), len(users()))
     assert json.loads((tmp_path / "out" / "embeddings.json").read_text()) == about
     assert about["question"] == {
