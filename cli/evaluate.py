@@ -11,8 +11,10 @@ import typer
 from cli.action_tables import print_actions
 from cli.console import print_json, say
 from cli.evaluate_command import names_of
+from cli.evaluate_ranking import check_ranking, check_retrieval, evaluate_ranking
 from cli.evaluate_tables import print_breakdown, print_comparison, print_means, print_next_behavior, protocol
 from cli.floor_tables import print_below_floors, print_floors, print_repeats
+from cli.ranker_tables import print_rankers
 
 
 class SplitName(StrEnum):
@@ -41,6 +43,13 @@ class CountsName(StrEnum):
 
     train = "train"
     train_and_valid = "train+valid"
+
+
+class TaskName(StrEnum):
+    """What baselines of a shard folder are to do."""
+
+    retrieval = "retrieval"
+    ranking = "ranking"
 
 
 class CheckpointName(StrEnum):
@@ -130,6 +139,24 @@ def evaluate(
             "--baselines markov,open.",
         ),
     ] = None,
+    task: Annotated[
+        TaskName,
+        typer.Option(
+            help="Of a shard folder: what its baselines do; ranking: predict task.label, floors and rankers "
+            "without a backbone."
+        ),
+    ] = TaskName.retrieval,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="With --task ranking: task.label=..., a setting of rankers (rankers.dim=8) or of the "
+            "evaluation; may be repeated.",
+        ),
+    ] = None,
+    figures: Annotated[
+        Path | None, typer.Option(help="With --task ranking: a folder for pictures of ROC and calibration.")
+    ] = None,
     counts: Annotated[
         CountsName | None,
         typer.Option(
@@ -148,7 +175,36 @@ def evaluate(
     Example:  lrm evaluate runs/hstu --split test --baselines --by popularity
 
     Example:  lrm evaluate data/mine --baselines
+
+    Example:  lrm evaluate data/mine --task ranking --baselines --set "task.label=value>=4"
     """
+    if task is TaskName.ranking:
+        check_ranking(
+            baselines,
+            checkpoint=None if checkpoint is CheckpointName.best else checkpoint,
+            data=data,
+            against=against,
+            average=average,
+            per_user=per_user,
+            exclude_seen=exclude_seen,
+            target=target,
+            by=by,
+            candidates=candidates,
+            new_items=new_items,
+        )
+        with_interval = [] if bootstrap is None else [f"evaluation.bootstrap={bootstrap}"]
+        evaluate_ranking(
+            run,
+            split.value,
+            names_of(baselines),
+            [*(settings or []), *with_interval],
+            None if counts is None else counts.value,
+            predictions,
+            figures,
+            json=json,
+        )
+        return
+    check_retrieval(settings, figures)
     from models.evaluate_run import evaluate as evaluate_run
 
     result = evaluate_run(
@@ -174,6 +230,8 @@ def evaluate(
         return
     if "label" in result:
         print_actions(run, result)
+        if "baselines" in result:
+            print_rankers(run, result)
         say(protocol(result))
         return
     if "checkpoint" not in result:  # a shard folder

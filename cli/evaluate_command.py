@@ -43,11 +43,13 @@ def _are_names(word: str) -> bool:
     """Whether a word names baselines, rightly or nearly, and is no folder: a wrong name is to be told as
     one."""
     from models.evaluation.floors.names import FLOORS
+    from models.rankers.names import RANKERS
 
+    known = [*FLOORS, *RANKERS]
     names = word.split(",")
-    if all(name in FLOORS for name in names):
+    if all(name in known for name in names):
         return True
-    return not Path(word).exists() and any(get_close_matches(name.strip(), FLOORS) for name in names)
+    return not Path(word).exists() and any(get_close_matches(name.strip(), known) for name in names)
 
 
 def names_of(baselines: list[str] | None) -> bool | list[str]:

@@ -13,7 +13,7 @@ from behavior.shards.manifest import MANIFEST_NAME
 from behavior.shards.storage import FolderLike, as_folder
 from models.build import sequences_of
 from models.evaluation.actions.predictions import check_predictions_path, write_predictions
-from models.evaluation.actions.report import as_predictions
+from models.evaluation.actions.report import ActionEvaluation, as_predictions
 from models.evaluation.baselines import evaluate_baselines, evaluate_data_set
 from models.evaluation.below import below_floors
 from models.evaluation.config import EvaluationConfig
@@ -23,6 +23,7 @@ from models.evaluation.rankings_table import check_rankings_path, write_rankings
 from models.evaluation.report import RankingEvaluation, as_rankings, compare
 from models.evaluation.targets import Split
 from models.gpu.config import DeviceName
+from models.rankers.evaluate import rankers_beside
 from models.serving.load import TrainedModel, Which, load_model, memory_errors_told
 from models.tasks.checks import check_evaluator
 from models.tasks.retrieval.averaged import average as average_of
@@ -54,7 +55,7 @@ def evaluate(
         checkpoint: the one of the `best` validation, or the `last`.
         device: where to compute; `auto` is a GPU where there is one.
         baselines: evaluate baselines under the same protocol: True for all that make sense, or names out of
-            `models.evaluation.baselines.BASELINES`.
+            `models.evaluation.baselines.BASELINES`; of a ranking run, of `models.rankers.names.RANKERS`.
         counts: of a shard folder: the events that its baselines have counted, `train` (by default) or
             `train+valid`. Beside a run they have counted what it was trained on.
         against: another run on the same data, to be compared user by user.
@@ -103,7 +104,10 @@ def evaluate(
             where=f"counts={counts}",
             fix="leave it out, or evaluate the baselines on the shard folder alone",
         )
-    if baselines:
+    if baselines and isinstance(ours, ActionEvaluation):
+        found, left_out = rankers_beside(ours, wanted, had)
+        result |= {"baselines": found, "baselines_left_out": left_out}
+    elif baselines:
         like = ours.rankings if isinstance(ours, RankingEvaluation) else None
         ranked = None if like is None else like.candidates
         found, left_out = evaluate_baselines(wanted, ours.shards, split, ours.config, ranked, had, like)

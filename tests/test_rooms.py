@@ -45,6 +45,7 @@ ROOMS: dict[str, list[str]] = {
             "losses",
             "optim",
             "evaluation",
+            "rankers",
             "tasks",
             "runs",
             "recipes",
@@ -71,7 +72,7 @@ KNOWN_LONG: dict[str, int] = {}
 
 MOST_ARGUMENTS = 14
 KNOWN_MANY = {
-    "cli/evaluate.py": 17,
+    "cli/evaluate.py": 20,
     "cli/recommend.py": 20,
     "cli/train.py": 17,
     "models/attention/silu/attention_function.py": 19,

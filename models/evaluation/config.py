@@ -34,6 +34,10 @@ class EvaluationConfig(Config):
         description="items of a later version of the data set, which the model has never seen: rank them by "
         "their fresh vectors, or leave them out of the candidates, so that targets among them are misses",
     )
+    known_only: bool = Field(
+        False,
+        description="ranking: judge only rows of users with an event in the training part and of known items",
+    )
     batch_size: int = Field(1024, ge=1, description="targets per evaluation batch")
     by: list[str] = Field(
         [],

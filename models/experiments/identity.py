@@ -20,6 +20,7 @@ _NO_PART_OF_A_RUN = FREE_SETTINGS - {
 
 CAME_LATER: dict[str, Any] = {
     "task.kind": "retrieval",
+    "evaluation.known_only": False,
     "task.label": None,
     "task.weights": {},
     "task.actions": "interleaved",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -123,6 +124,17 @@ def judge_label(
         for attribute, (buckets, names) in _buckets(rows, shards).items()
     }
     return result
+
+
+def several(evaluations: Sequence[ActionEvaluation]) -> dict[str, Any]:
+    """The report of evaluations of one label each: means over labels on top, and each in `labels`."""
+    reports = [one.report() for one in evaluations]
+    if len(reports) == 1:
+        return reports[0]
+    own = {name for name in ("split", "label", "counts", "model") if name in reports[0]}
+    named = {one["label"]: {name: value for name, value in one.items() if name not in own} for one in reports}
+    common = {name: reports[0][name] for name in own - {"label"}}
+    return common | {"label": list(named)} | means(reports) | {"labels": named}
 
 
 def means(every: list[dict[str, Any]]) -> dict[str, float]:

@@ -70,7 +70,9 @@ def label_columns(shards: ShardFolder, labels: Sequence[Label]) -> Columns:
     return Columns.merged(CORE, [event_column(shards, VALUE)])
 
 
-def labelled_rows(data: SequenceData, labels: Sequence[Label], part: Part) -> LabelledRows:
+def labelled_rows(
+    data: SequenceData, labels: Sequence[Label], part: Part, *, known_only: bool = False
+) -> LabelledRows:
     """The rows of a part of some sequences.
 
     Training rows are all events of training parts. Of a validation or test part the rows are all its events
@@ -82,6 +84,8 @@ def labelled_rows(data: SequenceData, labels: Sequence[Label], part: Part) -> La
         data: sequences, read with `label_columns`.
         labels: what is predicted.
         part: which events.
+        known_only: only those of users with an event in the training part and of known items; where the
+            vocabulary is fitted on training parts (`vocabulary.fit_on: train`), known items have one there.
     """
     begin, end = _range(data, part)
     if part in ("valid", "test") and data.about.evaluated != "all":
@@ -106,8 +110,10 @@ def labelled_rows(data: SequenceData, labels: Sequence[Label], part: Part) -> La
         label=label,
         labels=tuple(labels),
     )
-    has_label = np.asarray(~np.isnan(label).all(axis=1))
-    return rows.take(has_label)
+    chosen = np.asarray(~np.isnan(label).all(axis=1))
+    if known_only:
+        chosen &= (rows.item >= data.about.first_item) & (rows.train_count > 0)
+    return rows.take(chosen)
 
 
 def rows_of(source: Iterable[SequenceData], labels: Sequence[Label], part: Part) -> LabelledRows:
@@ -125,19 +131,6 @@ def rows_of(source: Iterable[SequenceData], labels: Sequence[Label], part: Part)
             fix="name another label, or prepare the data with another split",
         )
     return rows
-
-
-def known_rows(rows: LabelledRows, item_train_count: Int64Array, first_item: int) -> BoolArray:
-    """[rows] whether both the user and the item have an event in the training parts.
-
-    Args:
-        rows: of any part.
-        item_train_count: [known items] events in training parts.
-        first_item: id of the first known item.
-    """
-    place = rows.item.astype(np.int64) - first_item
-    counts = np.where(place >= 0, item_train_count[np.maximum(place, 0)], 0)
-    return (counts > 0) & (rows.train_count > 0)
 
 
 def _range(data: SequenceData, part: Part) -> tuple[Int64Array, Int64Array]:

@@ -44,14 +44,14 @@ class RankingEvaluator(Evaluator):
 
     def users(self, split: Split) -> int:
         """Users with a row; goes through the sequences."""
-        found = (labelled_rows(part, self.model.labels, split) for part in self.source)
+        found = (self._rows(part, split) for part in self.source)
         return sum(len(np.unique(rows.sequence)) for rows in found)
 
     def evaluate(self, split: Split, processes: Processes = SINGLE) -> dict[str, Any]:
         """The metrics of `models.evaluation.actions.meter`; of several labels means, and each in `labels`."""
         meters = [Meter(label) for label in self.model.labels]
         for data in self.source:
-            rows = labelled_rows(data, self.model.labels, split)
+            rows = self._rows(data, split)
             share = share_of(data.num_sequences, processes.rank, processes.count)
             place = np.searchsorted(data.row, rows.sequence)
             rows = rows.take((place >= share.start) & (place < share.stop))
@@ -72,12 +72,15 @@ class RankingEvaluator(Evaluator):
         """
         parts, predicted = [], []
         for data in self.source:
-            parts.append(labelled_rows(data, self.model.labels, split))
+            parts.append(self._rows(data, split))
             predicted.append(self.predicted(data, parts[-1]))
         rows = LabelledRows.concatenated(parts)
         return ActionEvaluation(
             rows, np.concatenate(predicted), split, self.config, shards, self.protocol | about
         )
+
+    def _rows(self, data: SequenceData, split: Split) -> LabelledRows:
+        return labelled_rows(data, self.model.labels, split, known_only=self.config.known_only)
 
     def predicted(self, data: SequenceData, rows: LabelledRows) -> npt.NDArray[np.float32]:
         """[rows, labels] logits of actions, and numbers.

@@ -14,7 +14,6 @@ from models.evaluation.actions.labels import parse_labels
 from models.evaluation.actions.rows import (
     LabelledRows,
     Part,
-    known_rows,
     label_columns,
     labelled_rows,
     rows_of,
@@ -125,6 +124,9 @@ def test_rows_without_a_label_are_none(tmp_path: Path) -> None:
 
 
 def test_rows_of_unknown_users_and_items(tmp_path: Path) -> None:
-    found = rows(tmp_path, "test", {"kind": "leave_one_out"})
-    assert known_rows(found, np.array([0, 0, 0, 0, 1, 0]), 2).tolist() == [True, False]  # one of user 0 on 6
-    assert known_rows(found, np.zeros(6, np.int64), 2).tolist() == [False, False]
+    users = [*USERS, User([1, 1, 1], 1, 2, behavior=[2, 2, 2])]  # an unknown item
+    shards = open_shards(write_shards(tmp_path, users, World(num_items=6, behaviors=NAMES, targets=("buy",))))
+    labels = parse_labels("buy", NAMES)
+    [data] = list(ShardSource(shards))
+    assert labelled_rows(data, labels, "test").sequence.tolist() == [0, 2, 3]
+    assert labelled_rows(data, labels, "test", known_only=True).sequence.tolist() == [0]
