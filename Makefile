@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format setup clean
+.PHONY: demo test lint format setup engines clean
 
 demo: setup
 	rm -rf demo
@@ -28,6 +28,24 @@ $(VENV)/.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet "torch>=2.10,<2.14"
 	$(BIN)/python -m pip install --quiet -e ".[dev,export,ann,service]"
+	touch $@
+
+# Flink, Spark, Prism and what Beam needs beside them, for tests/engines: wants Java, Maven and Go, and a few minutes.
+ENGINES := .engines
+GO_BEAM := github.com/apache/beam/sdks/v2
+GO_VERSION := v2.77.0
+PYSPARK := pyspark==3.5.6
+
+engines: setup $(ENGINES)/.installed
+
+$(ENGINES)/.installed: examples/engines/flink/pom.xml examples/engines/spark/pom.xml
+	mkdir -p $(ENGINES)
+	for engine in flink spark; do \
+		mvn -q -B -f examples/engines/$$engine/pom.xml dependency:copy-dependencies \
+			-DincludeScope=runtime -DoutputDirectory=$(CURDIR)/$(ENGINES)/$$engine || exit 1; \
+	done
+	GOBIN=$(CURDIR)/$(ENGINES)/bin go install $(GO_BEAM)/go/cmd/prism@$(GO_VERSION) $(GO_BEAM)/python/container@$(GO_VERSION)
+	$(BIN)/python -m pip install --quiet --upgrade --target $(ENGINES)/python $(PYSPARK)
 	touch $@
 
 clean:

@@ -29,6 +29,13 @@ def prepare(
     ] = None,
     workers: Annotated[int, typer.Option(help="Local processes; default: one, a thread per free core.")] = 0,
     runner: Annotated[str, typer.Option(help="local, or a Beam runner such as FlinkRunner.")] = "local",
+    shuffle: Annotated[
+        str | None,
+        typer.Option(
+            help="What carries events between a cluster's workers: files (in the job's folder in --out) or "
+            "engine (its own shuffle); default: engine on Dataflow, else files."
+        ),
+    ] = None,
     append: Annotated[
         list[str] | None,
         typer.Option(
@@ -80,7 +87,7 @@ def prepare(
     if max_rejects is not None:
         parsed = parsed.model_copy(update={"max_rejects": _limit(max_rejects)})
     common: dict[str, Any] = {
-        "runner": RunnerOptions(runner, workers, list(context.args)),
+        "runner": RunnerOptions(runner, workers, list(context.args), shuffle),
         "skip_bad_files": skip_bad_files,
     }
     begin = time.perf_counter()

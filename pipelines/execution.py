@@ -51,7 +51,7 @@ def run_job(
     job: PrepareJob, groups: list[ChunkGroup], runner: RunnerOptions, progress: Progress | None
 ) -> dict[str, int]:
     """Run the pipeline of a preparation to its end; see `run_pipeline`."""
-    shuffle: Shuffle = FileShuffle() if runner.is_local else EngineShuffle()
+    shuffle: Shuffle = EngineShuffle() if runner.through_engine else FileShuffle()
     partitions = job.preparation.partitions
     totals = {"read": len(groups), "sort": partitions, "write": partitions}
     return run_pipeline(job, "Prepare" >> PrepareDataset(job, groups, shuffle), runner, totals, progress)

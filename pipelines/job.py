@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import pickle
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -21,6 +24,9 @@ from behavior.shards.owned import JOB_FOLDER
 from behavior.shards.storage import Folder
 from pipelines.clock import StageClock
 from pipelines.runner import RunnerOptions
+
+_AT_ONCE = 16
+"""Files of a remote folder that are read together."""
 
 
 class Job:
@@ -129,6 +135,23 @@ def job_folders(out: Folder, runner: RunnerOptions, name: str) -> JobFolders:
         temporary.append(tempfile.mkdtemp(prefix="lrm-work-"))
         work = Folder(temporary[1])
     return JobFolders(work, Folder(temporary[0]), True, temporary)
+
+
+def leave(folder: Folder, name: str, value: Any) -> str:
+    """Leave a stage's result in a file for the stages after it; returns the file's name.
+
+    What goes through an engine stays small: a runner sends all that a stage has found as one message.
+    """
+    folder.write_bytes(name, pickle.dumps(value))
+    return name
+
+
+def left(folder: Folder, names: Iterable[str]) -> list[Any]:
+    """What `leave` left in some files."""
+    if folder.is_local:
+        return [pickle.loads(folder.read_bytes(name)) for name in names]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:  # each waits for its answer
+        return [pickle.loads(data) for data in pool.map(folder.read_bytes, names)]
 
 
 def write_arrow(folder: Folder, name: str, table: pa.Table) -> None:

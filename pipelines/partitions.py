@@ -14,19 +14,15 @@ from apache_beam.metrics import Metrics
 from behavior.features import Encoder
 from behavior.features.vocabulary import IdCounts, Vocabulary
 from behavior.flow.partitions import (
-    PartitionReport,
     count_sequences,
-    in_partition_order,
     sort_partition,
     write_sequences,
 )
-from behavior.flow.rejects import ReadSummary
-from behavior.flow.totals import fit_items
-from behavior.shards.manifest import FileEntry
+from behavior.flow.totals import fit_items, item_counts
 from behavior.shards.storage import Folder
 from behavior.steps.filters import core_items
 from behavior.steps.partition import cut_sequences
-from pipelines.job import PrepareJob, read_arrow, write_arrow
+from pipelines.job import PrepareJob, leave, left, read_arrow, write_arrow
 from pipelines.shuffle import Piece, Shuffle, in_order
 from pipelines.threads import one_thread
 
@@ -45,6 +41,16 @@ def users_file(partition: int) -> str:
     return f"users/{partition:05d}.arrow"
 
 
+def report_file(partition: int) -> str:
+    """File of the working folder with the `PartitionReport` of a partition."""
+    return f"counted/{partition:05d}.pickle"
+
+
+def entry_file(partition: int) -> str:
+    """File of the working folder with the manifest's entry of a partition's sequence file."""
+    return f"written/{partition:05d}.pickle"
+
+
 def _features_file(partition: int) -> str:
     """File of the working folder with what a partition adds to the fits of the event features."""
     return f"features/{partition:05d}.pickle"
@@ -53,8 +59,8 @@ def _features_file(partition: int) -> str:
 class CountPartition(beam.DoFn):
     """partition -> nothing but tagged outputs.
 
-    `item_counts`: file of the counts of its items; `counted`: a `PartitionReport`. Counts of users and fits
-    of event features are left in the working folder.
+    `item_counts`: file of the counts of its items; `counted`: the partition. Its report, counts of users and
+    fits of event features are left in the working folder.
     """
 
     def __init__(self, job: PrepareJob) -> None:
@@ -76,10 +82,11 @@ class CountPartition(beam.DoFn):
             write_arrow(work, users_file(partition), counted.users)
             counts = f"counts/{partition:05d}.arrow"
             write_arrow(work, counts, counted.items)
-            work.write_bytes(_features_file(partition), pickle.dumps(counted.features))
+            leave(work, _features_file(partition), counted.features)
+            leave(work, report_file(partition), counted.report)
         self.accepted.inc(counted.report.added)
         self.filtered.inc(counted.report.dropped)
-        yield beam.pvalue.TaggedOutput(COUNTED, counted.report)
+        yield beam.pvalue.TaggedOutput(COUNTED, partition)
         yield beam.pvalue.TaggedOutput(ITEM_COUNTS, counts)
 
 
@@ -99,10 +106,12 @@ class SortPartition(beam.DoFn):
     def setup(self) -> None:
         one_thread()
 
-    def process(self, element: tuple[int, Iterable[Piece]], _reading: ReadSummary) -> Outputs:
+    def process(self, element: tuple[int, Iterable[Piece]], _reading: str) -> Outputs:
         partition, pieces = element
         with self.job.stage(SORT):
-            sequences = sort_partition(self.job.preparation, partition, in_order(self.shuffle, pieces))
+            sequences = sort_partition(
+                self.job.preparation, partition, in_order(self.job, self.shuffle, pieces)
+            )
             write_arrow(self.job.work, _sorted_file(partition), sequences)
         yield partition
         if self.count is not None:
@@ -115,7 +124,7 @@ class FindCore(beam.DoFn):
     def __init__(self, job: PrepareJob) -> None:
         self.job = job
 
-    def process(self, _: None, partitions: list[int]) -> Iterator[str]:
+    def process(self, _: bytes, partitions: list[int]) -> Iterator[str]:
         work = self.job.work
         name = f"core/{uuid4().hex}.arrow"  # a name of its own: processes remember what they have read
         with self.job.stage("core"):
@@ -172,7 +181,7 @@ class MergeIdCounts(beam.CombineFn):
 
 
 class FitVocabulary(beam.DoFn):
-    """One element; side inputs: the item counts, all reports -> name of the item vocabulary.
+    """One element; side inputs: the item counts, all counted partitions -> name of the item vocabulary.
 
     The encoders of the event features lie beside it.
     """
@@ -180,16 +189,18 @@ class FitVocabulary(beam.DoFn):
     def __init__(self, job: PrepareJob) -> None:
         self.job = job
 
-    def process(self, _: None, counts: str, reports: list[PartitionReport]) -> Iterator[str]:
+    def process(self, _: bytes, counts: list[str], partitions: list[int]) -> Iterator[str]:
         work = self.job.work
         with self.job.stage(VOCABULARY):
             # In a fixed order: sums of floats depend on it.
-            files = [_features_file(report.partition) for report in in_partition_order(reports)]
-            states = [pickle.loads(work.read_bytes(file)) for file in files]
-            vocabulary, encoders = fit_items(self.job.preparation, read_arrow(work, counts), states)
+            states = left(work, map(_features_file, sorted(partitions)))
+            items = item_counts(self.job.preparation)
+            # An addition may leave every partition as it was: then there is no count.
+            counted = read_arrow(work, counts[0]) if counts else items.create()
+            vocabulary, encoders = fit_items(self.job.preparation, counted, states)
             name = f"vocabulary/{uuid4().hex}.arrow"
             write_arrow(work, name, vocabulary.table)
-            work.write_bytes(_encoders_of(name), pickle.dumps(encoders))
+            leave(work, _encoders_of(name), encoders)
         yield name
 
 
@@ -211,7 +222,10 @@ def load_encoders(work: Folder, vocabulary: str) -> dict[str, Encoder]:
 
 
 class WriteSequences(beam.DoFn):
-    """partition; side inputs: vocabulary, core -> the manifest's entry of its finished sequence file."""
+    """partition; side inputs: vocabulary, core -> the partition, if anything of it is left.
+
+    The manifest's entry of its finished sequence file is left in the working folder.
+    """
 
     def __init__(self, job: PrepareJob) -> None:
         self.job = job
@@ -219,7 +233,7 @@ class WriteSequences(beam.DoFn):
     def setup(self) -> None:
         one_thread()
 
-    def process(self, partition: int, vocabulary: str, core: str | None = None) -> Iterator[FileEntry]:
+    def process(self, partition: int, vocabulary: str, core: str | None = None) -> Iterator[int]:
         work, preparation = self.job.work, self.job.preparation
         with self.job.stage(WRITE):
             # Cheap enough to do twice, here and for the counts, rather than to keep.
@@ -227,5 +241,7 @@ class WriteSequences(beam.DoFn):
             cut = cut_sequences(sequences, preparation.spec, _core(work, core))
             known = load_vocabulary(work, vocabulary, preparation.spec.vocabulary.oov)
             entry = write_sequences(preparation, partition, cut, known, load_encoders(work, vocabulary))
+            if entry is not None:
+                leave(work, entry_file(partition), entry)
         if entry is not None:
-            yield entry
+            yield partition

@@ -34,10 +34,10 @@ class PrepareDataset(beam.PTransform):
 
     def expand(self, root: beam.pvalue.PBegin) -> beam.PCollection:
         job = self.job
-        one = root | "Once" >> beam.Create([None])
+        one = root | "Once" >> beam.Impulse()
         read = (
             root
-            | "ChunkGroups" >> beam.Create(self.groups)
+            | "ChunkGroups" >> beam.Create(self.groups, reshuffle=False)
             | "SpreadChunkGroups" >> beam.Reshuffle()
             | "ReadChunks" >> beam.ParDo(ReadChunks(job, self.shuffle)).with_outputs(REPORTS, main="pieces")
         )
@@ -59,10 +59,8 @@ class PrepareDataset(beam.PTransform):
             )
         reports = _all(counted[COUNTED])
         merge = MergeIdCounts(job, item_counts(job.preparation))
-        totals = counted[ITEM_COUNTS] | "CountItems" >> beam.CombineGlobally(merge)
-        vocabulary = _single(
-            one | "FitVocabulary" >> beam.ParDo(FitVocabulary(job), _single(totals), reports)
-        )
+        totals = counted[ITEM_COUNTS] | "CountItems" >> beam.CombineGlobally(merge).without_defaults()
+        vocabulary = _single(one | "FitVocabulary" >> beam.ParDo(FitVocabulary(job), _all(totals), reports))
         sequences = partitions | "WriteSequences" >> beam.ParDo(WriteSequences(job), vocabulary, *core)
         tables = one | "WriteTables" >> beam.ParDo(WriteTables(job), vocabulary, reports)
         return one | "WriteSummary" >> beam.ParDo(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from uuid import uuid4
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
@@ -12,7 +13,7 @@ from behavior.flow.reading import ChunkReader, ChunkReport
 from behavior.flow.rejects import AllReports, ReadSummary
 from behavior.sources.chunks import Chunk
 from behavior.sources.raw import Reject
-from pipelines.job import PrepareJob
+from pipelines.job import PrepareJob, leave, left
 from pipelines.shuffle import Buffer, Piece, Shuffle
 from pipelines.threads import one_thread
 
@@ -29,7 +30,7 @@ class ChunkGroup:
 
 
 class ReadChunks(beam.DoFn):
-    """chunk group -> (partition, piece); tagged output `reports`: a `ChunkReport` for each of its chunks."""
+    """chunk group -> (partition, piece); tagged output `reports`: file with a `ChunkReport` a chunk."""
 
     def __init__(self, job: PrepareJob, shuffle: Shuffle) -> None:
         self.job = job
@@ -50,10 +51,12 @@ class ReadChunks(beam.DoFn):
                 keep_rejects(self.job, chunk, reader.rejects)
                 reports.append(reader.report)
             yield from buffer.flush()
+            # A name of its own for every attempt, as the pieces have.
+            name = leave(self.job.work, f"reports/{group.number:06d}-{uuid4().hex}.pickle", reports)
         for report in reports:
-            for name, counter in self.counters.items():
-                counter.inc(getattr(report, name))
-            yield beam.pvalue.TaggedOutput(REPORTS, report)
+            for counted, counter in self.counters.items():
+                counter.inc(getattr(report, counted))
+        yield beam.pvalue.TaggedOutput(REPORTS, name)
 
 
 def keep_rejects(job: PrepareJob, chunk: Chunk, rejects: list[Reject]) -> None:
@@ -67,18 +70,29 @@ def _rejects_of(chunk: Chunk) -> str:
 
 
 class FinishReading(beam.DoFn):
-    """One element; side input: all reports -> one `ReadSummary`. Fails where too much was rejected."""
+    """One element; side input: files of all reports -> file with a `ReadSummary`. Fails where too much was
+    rejected."""
 
     def __init__(self, job: PrepareJob) -> None:
         self.job = job
 
-    def process(self, _: None, reports: list[ChunkReport]) -> Iterator[ReadSummary]:
+    def process(self, _: bytes, reports: list[str]) -> Iterator[str]:
         with self.job.stage("judge"):
-            preparation = self.job.preparation
-            every = AllReports(preparation.plan, reports, self._rejects)
-            every.check(preparation.spec, adding=preparation.previous is not None)
-            summary = every.write(preparation)
-        yield summary
+            groups = left(self.job.work, reports)
+            summary = self.judge([report for group in groups for report in group])
+            name = leave(self.job.work, "reading.pickle", summary)
+        yield name
+
+    def judge(self, reports: list[ChunkReport]) -> ReadSummary:
+        """Write the rejects.
+
+        Raises:
+            UserError: there are too many.
+        """
+        preparation = self.job.preparation
+        every = AllReports(preparation.plan, reports, self._rejects)
+        every.check(preparation.spec, adding=preparation.previous is not None)
+        return every.write(preparation)
 
     def _rejects(self, report: ChunkReport) -> Iterator[Reject]:
         with self.job.work.open(_rejects_of(report.chunk)) as lines:

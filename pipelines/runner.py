@@ -20,12 +20,19 @@ from behavior.errors import UsageError
 from behavior.runtime.cores import thread_count
 
 LOCAL = "local"
+FILES, ENGINE = "files", "engine"
 _LOCAL_NAMES = {"local", "fnapirunner", "directrunner"}
 _REMOTE = ["DataflowRunner", "FlinkRunner", "SparkRunner", "PortableRunner"]
 _REFUSED = {
     "daskrunner": "it loses data in silence (what is emitted at the end of a bundle, and tagged outputs)",
     "prismrunner": "it downloads a program at run time; the local runner does the same work without",
 }
+
+_REMOTE_DEFAULTS = [
+    # Flink ends a worker process when none of its stages runs for a moment, and starts another for the next:
+    # seconds each time, a dozen times a job.
+    "--environment_cache_millis=60000",
+]
 
 
 @dataclass(frozen=True)
@@ -37,15 +44,26 @@ class RunnerOptions:
         workers: processes of a local run; 0 for one process with a thread a free core, which starts faster
             and takes less memory: Arrow and compiled code run in parallel there.
         beam: ordinary Beam options, such as `--flink_master=...`.
+        shuffle: what carries events from the workers that read them to those that sort them: `files` in the
+            job's working folder, or the `engine`'s own shuffle; default: `engine` on Dataflow, which has a
+            service for it, else `files`.
     """
 
     name: str = LOCAL
     workers: int = 0
     beam: list[str] = field(default_factory=list)
+    shuffle: str | None = None
 
     @property
     def is_local(self) -> bool:
         return self.name.lower() in _LOCAL_NAMES
+
+    @property
+    def through_engine(self) -> bool:
+        """Whether the engine's shuffle carries the events."""
+        if self.shuffle is None:
+            return self.name.lower() == "dataflowrunner"
+        return self.shuffle == ENGINE
 
     @cached_property
     def at_once(self) -> int:
@@ -67,6 +85,7 @@ class RunnerOptions:
                 f"unknown runner '{self.name}'", where="--runner", fix=did_you_mean(self.name, known)
             )
         self._check_beam_options()
+        self._check_shuffle()
         if self.workers and not self.is_local:
             raise UsageError(
                 "the number of workers is for local runs",
@@ -76,6 +95,20 @@ class RunnerOptions:
         if self.workers < 0:
             raise UsageError(
                 "the number of workers is negative", where="--workers", fix="use 0 for all cores"
+            )
+
+    def _check_shuffle(self) -> None:
+        if self.shuffle not in (None, FILES, ENGINE):
+            raise UsageError(
+                f"unknown shuffle '{self.shuffle}'",
+                where="--shuffle",
+                fix=did_you_mean(self.shuffle, [FILES, ENGINE]),
+            )
+        if self.is_local and self.shuffle == ENGINE:
+            raise UsageError(
+                "a local run has no engine to carry its events: they would all be held in memory",
+                where="--shuffle",
+                fix="leave it out",
             )
 
     def _check_beam_options(self) -> None:
@@ -114,11 +147,15 @@ class RunnerOptions:
     def pipeline_options(self) -> PipelineOptions:
         """Options for `beam.Pipeline`."""
         name = "FnApiRunner" if self.is_local else self.name
-        local = []
         if self.is_local:
             # The checks of types take as long as the rest of making the pipeline; remote runs keep them.
-            local = [f"--direct_num_workers={self.at_once}", "--no_pipeline_type_check"]
-        return PipelineOptions([f"--runner={name}", *local, *self.beam])
+            ours = [f"--direct_num_workers={self.at_once}", "--no_pipeline_type_check"]
+        else:
+            ours = [option for option in _REMOTE_DEFAULTS if not self._has(option.partition("=")[0])]
+        return PipelineOptions([f"--runner={name}", *ours, *self.beam])
+
+    def _has(self, option: str) -> bool:
+        return any(given.partition("=")[0] == option for given in self.beam)
 
 
 def _cores() -> int:

@@ -2,35 +2,33 @@
 
 One `GroupByKey` by hash partition of users, two ways to carry the events through it:
 
-- `FileShuffle`: they are spilled to Arrow files, and only `(path, batch)` goes through the engine. For
-  local runs, whose runner keeps a shuffle in memory.
-- `EngineShuffle`: they go through the engine as Arrow bytes. For Dataflow, Flink and Spark.
+- `FileShuffle`: they are spilled to files of the job's working folder, and only where each piece lies goes
+  through the engine, some 80 bytes. A runner holds a group as one element, and all that is on its way to a
+  worker in memory: this keeps both small, however many events there are and however many a user has.
+- `EngineShuffle`: they go through the engine themselves, as Arrow bytes, in elements of a megabyte at most.
+  For engines with a shuffle service that reads groups piece by piece, as Dataflow's.
 """
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 
 from behavior.arrow.hashing import split_by_hash
+from behavior.shards.ranges import FileRange, read_ranges
 from pipelines.job import PrepareJob
 
 SPILL_BYTES = 128 << 20
+ELEMENT_BYTES = 1 << 20
+"""At most, of what `EngineShuffle` sends as one element (but a single event may be larger)."""
+_FOLDER = "spill"
 
-
-@dataclass(frozen=True)
-class Piece:
-    """Some events of one hash partition; `order` gives the input's order."""
-
-    order: tuple[int, int]
-    """Chunk group, and flush within the group."""
-    path: str = ""
-    batch: int = 0
-    data: bytes = b""
+Piece = tuple[Any, ...]
+"""Some events of one hash partition: chunk group and flush within the group, which give the input's order,
+and then what the shuffle needs to find them. A plain tuple, which Beam encodes in few bytes."""
 
 
 class Shuffle(Protocol):
@@ -41,48 +39,64 @@ class Shuffle(Protocol):
     ) -> Iterator[tuple[int, Piece]]:
         """Turn the events of some partitions into elements `(partition, piece)`."""
 
-    def read(self, piece: Piece) -> pa.Table:
-        """The events of a piece."""
+    def read(self, job: PrepareJob, pieces: list[Piece]) -> Iterator[pa.Table]:
+        """The events of each piece."""
 
 
 class FileShuffle:
-    """Spills events to one Arrow file a flush, partition by partition."""
+    """Spills events to one file a flush, in which the piece of each partition is an Arrow stream of its own.
+
+    A piece is `(group, flush, file, start, end)`.
+    """
 
     def write(
         self, job: PrepareJob, order: tuple[int, int], parts: dict[int, pa.Table]
     ) -> Iterator[tuple[int, Piece]]:
         # A name of its own for every attempt: a retried group must not touch what an earlier one emitted.
-        folder = job.work.path / "spill"
-        folder.mkdir(parents=True, exist_ok=True)
-        path = str(folder / f"{order[0]:06d}-{order[1]:03d}-{uuid.uuid4().hex}.arrow")
-        schema = next(iter(parts.values())).schema
+        file = uuid.uuid4().hex
+        # Within a machine, pages of memory are cheaper than compression; between machines it is the reverse.
+        options = pa.ipc.IpcWriteOptions(compression=None if job.timed else "lz4")
         elements: list[tuple[int, Piece]] = []
-        with pa.OSFile(path, "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-            for number, partition in enumerate(sorted(parts)):
-                writer.write_batch(parts[partition].combine_chunks().to_batches()[0])
-                elements.append((partition, Piece(order, path, number)))
+        with job.work.create(_path(file), checksum=False) as opened, pa.PythonFile(opened, "w") as sink:
+            for partition in sorted(parts):
+                start = sink.tell()
+                _write_stream(sink, parts[partition].combine_chunks(), options)
+                elements.append((partition, (*order, file, start, sink.tell())))
         yield from elements
 
-    def read(self, piece: Piece) -> pa.Table:
-        with pa.memory_map(piece.path) as source:
-            return pa.Table.from_batches([pa.ipc.open_file(source).get_batch(piece.batch)])
+    def read(self, job: PrepareJob, pieces: list[Piece]) -> Iterator[pa.Table]:
+        ranges = [FileRange(_path(file), start, end) for _, _, file, start, end in pieces]
+        for data in read_ranges(job.work, ranges):
+            yield pa.ipc.open_stream(data).read_all()
 
 
 class EngineShuffle:
-    """Sends events through the engine as Arrow bytes."""
+    """Sends events through the engine as Arrow bytes. A piece is `(group, flush, part, bytes)`."""
 
     def write(
         self, job: PrepareJob, order: tuple[int, int], parts: dict[int, pa.Table]
     ) -> Iterator[tuple[int, Piece]]:
         options = pa.ipc.IpcWriteOptions(compression="lz4")
         for partition, events in sorted(parts.items()):
-            sink = pa.BufferOutputStream()
-            with pa.ipc.new_stream(sink, events.schema, options=options) as writer:
-                writer.write_table(events)
-            yield partition, Piece(order, data=sink.getvalue().to_pybytes())
+            rows = max(1, events.num_rows * ELEMENT_BYTES // max(1, events.nbytes))
+            for part, first in enumerate(range(0, events.num_rows, rows)):
+                sink = pa.BufferOutputStream()
+                # Put together: a slice of a chunk would be written with what lies around it.
+                _write_stream(sink, pa.concat_tables([events.slice(first, rows)]).combine_chunks(), options)
+                yield partition, (*order, part, sink.getvalue().to_pybytes())
 
-    def read(self, piece: Piece) -> pa.Table:
-        return pa.ipc.open_stream(piece.data).read_all()
+    def read(self, job: PrepareJob, pieces: list[Piece]) -> Iterator[pa.Table]:
+        for *_, data in pieces:
+            yield pa.ipc.open_stream(data).read_all()
+
+
+def _path(file: str) -> str:
+    return f"{_FOLDER}/{file}.arrow"
+
+
+def _write_stream(sink: Any, table: pa.Table, options: pa.ipc.IpcWriteOptions) -> None:
+    with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
+        writer.write_table(table)
 
 
 class Buffer:
@@ -114,7 +128,7 @@ class Buffer:
         self.parts = {}
 
 
-def in_order(shuffle: Shuffle, pieces: Iterable[Piece]) -> list[pa.RecordBatch]:
+def in_order(job: PrepareJob, shuffle: Shuffle, pieces: Iterable[Piece]) -> list[pa.RecordBatch]:
     """The events of one partition's pieces, in input order."""
-    ordered = sorted(pieces, key=lambda piece: piece.order)
-    return [batch for piece in ordered for batch in shuffle.read(piece).to_batches()]
+    ordered = sorted(pieces, key=lambda piece: piece[:3])
+    return [batch for table in shuffle.read(job, ordered) for batch in table.to_batches()]

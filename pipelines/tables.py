@@ -6,50 +6,51 @@ from collections.abc import Iterator
 
 import apache_beam as beam
 
-from behavior.flow.partitions import PartitionReport, in_partition_order
-from behavior.flow.rejects import ReadSummary
-from behavior.flow.totals import TablesReport, make_tables, summarize, write_tables
-from behavior.shards.manifest import FileEntry
-from pipelines.job import PrepareJob, read_arrow
-from pipelines.partitions import load_encoders, load_vocabulary, users_file
+from behavior.flow.totals import make_tables, summarize, write_tables
+from pipelines.job import PrepareJob, leave, left, read_arrow
+from pipelines.partitions import entry_file, load_encoders, load_vocabulary, report_file, users_file
 
 SUMMARY = "summary.json"
 
 
 class WriteTables(beam.DoFn):
-    """One element; side inputs: the vocabulary, all partition reports -> one `TablesReport`."""
+    """One element; side inputs: the vocabulary, all partitions -> file with a `TablesReport`."""
 
     def __init__(self, job: PrepareJob) -> None:
         self.job = job
 
-    def process(self, _: None, vocabulary: str, reports: list[PartitionReport]) -> Iterator[TablesReport]:
+    def process(self, _: bytes, vocabulary: str, partitions: list[int]) -> Iterator[str]:
         work, preparation = self.job.work, self.job.preparation
         with self.job.stage("tables"):
             items = load_vocabulary(work, vocabulary, preparation.spec.vocabulary.oov)
-            files = [users_file(report.partition) for report in in_partition_order(reports)]
-            tables = make_tables(preparation, items, [read_arrow(work, file) for file in files])
+            counts = [read_arrow(work, users_file(partition)) for partition in sorted(partitions)]
+            tables = make_tables(preparation, items, counts)
             report = write_tables(preparation.writer, tables, load_encoders(work, vocabulary))
-        yield report
+            name = leave(work, "tables.pickle", report)
+        yield name
 
 
 class WriteSummary(beam.DoFn):
-    """One element; side inputs: the results of all stages -> name of the summary."""
+    """One element; side inputs: what all stages have left -> name of the summary."""
 
     def __init__(self, job: PrepareJob) -> None:
         self.job = job
 
     def process(
         self,
-        _: None,
-        reading: ReadSummary,
-        reports: list[PartitionReport],
+        _: bytes,
+        reading: str,
+        counted: list[int],
         vocabulary: str,
-        tables: TablesReport,
-        sequences: list[FileEntry],
+        tables: str,
+        written: list[int],
     ) -> Iterator[str]:
         work, preparation = self.job.work, self.job.preparation
         with self.job.stage("summary"):
             items = load_vocabulary(work, vocabulary, preparation.spec.vocabulary.oov)
-            summary = summarize(preparation, reading, reports, items, tables, sequences)
+            read, made = left(work, [reading, tables])
+            reports = left(work, map(report_file, sorted(counted)))
+            entries = left(work, map(entry_file, sorted(written)))
+            summary = summarize(preparation, read, reports, items, made, entries)
             work.write_text(SUMMARY, summary.to_json())
         yield SUMMARY

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import bz2
 import json
+import os
 import pickletools
 import socket
 import subprocess
@@ -182,11 +183,13 @@ def worker_pool(tmp_path: Path) -> Iterator[str]:
     main = "apache_beam.runners.worker.worker_pool_main"
     log = tmp_path / "pool.log"
     # The pool starts `python`: it must be the one that has the packages.
-    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+    env = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
+    if "PYTHONPATH" in os.environ:  # the packages of another checkout than the installed one
+        env["PYTHONPATH"] = os.environ["PYTHONPATH"]
     with log.open("w") as file:
         port = address.partition(":")[2]
         command = [sys.executable, "-m", main, f"--service_port={port}"]
-        process = subprocess.Popen(command, stdout=file, stderr=file, cwd=tmp_path, env={"PATH": path})
+        process = subprocess.Popen(command, stdout=file, stderr=file, cwd=tmp_path, env=env)
     try:
         yield address
     finally:
@@ -194,12 +197,14 @@ def worker_pool(tmp_path: Path) -> Iterator[str]:
         process.wait()
 
 
-def test_a_job_through_the_portable_interfaces(raw: Path, tmp_path: Path, worker_pool: str) -> None:
+@pytest.mark.parametrize("shuffle", ["files", "engine"])
+def test_a_job_through_the_portable_interfaces(
+    raw: Path, tmp_path: Path, worker_pool: str, shuffle: str
+) -> None:
     """Job service, workers of another process that know only what is installed: the same bytes."""
     local = prepare(make_spec(), str(raw), tmp_path / "local")
     options = ["--job_endpoint=embed", "--environment_type=EXTERNAL", f"--environment_config={worker_pool}"]
-    remote = prepare(
-        make_spec(), str(raw), tmp_path / "remote", runner=RunnerOptions("PortableRunner", beam=options)
-    )
+    runner = RunnerOptions("PortableRunner", beam=options, shuffle=shuffle)
+    remote = prepare(make_spec(), str(raw), tmp_path / "remote", runner=runner)
     assert remote.manifest == local.manifest
     assert contents(tmp_path / "remote") == contents(tmp_path / "local")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from apache_beam.coders import FastPrimitivesCoder
 from apache_beam.internal import pickler
 
 from behavior.errors import UserError
@@ -27,7 +28,16 @@ from behavior.sources.raw import Reject
 from pipelines.job import PrepareJob, read_arrow, write_arrow
 from pipelines.partitions import CountPartition, MergeIdCounts, SortPartition, WriteSequences
 from pipelines.reading import FinishReading, ReadChunks, keep_rejects
-from pipelines.shuffle import SPILL_BYTES, Buffer, EngineShuffle, FileShuffle, Piece, Shuffle, in_order
+from pipelines.shuffle import (
+    ELEMENT_BYTES,
+    SPILL_BYTES,
+    Buffer,
+    EngineShuffle,
+    FileShuffle,
+    Piece,
+    Shuffle,
+    in_order,
+)
 from tests.pipelines.conftest import make_spec
 
 
@@ -50,9 +60,15 @@ def events(users: list[str], first: int) -> pa.RecordBatch:
     return pa.RecordBatch.from_pydict({"user": users, "item": items})
 
 
+@pytest.mark.parametrize("timed", [True, False], ids=["local", "engine"])
+@pytest.mark.parametrize("place", ["disk", "remote"])
 @pytest.mark.parametrize("shuffle", [FileShuffle(), EngineShuffle()])
-def test_shuffle_keeps_the_order_of_the_input(shuffle: Shuffle, raw: Path, tmp_path: Path) -> None:
-    job = make_job(raw, tmp_path / "work")
+def test_shuffle_keeps_the_order_of_the_input(
+    shuffle: Shuffle, place: str, timed: bool, raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.shuffle.ELEMENT_BYTES", 64)  # a few events
+    work = Folder("memory://shuffle/work") if place == "remote" else Folder(str(tmp_path / "work"))
+    job = replace(make_job(raw, tmp_path / "job"), work=work, timed=timed)
     users = [f"u{n % 7}" for n in range(50)]
     pieces: dict[int, list[Piece]] = {}
     for chunk in (0, 1):
@@ -63,20 +79,38 @@ def test_shuffle_keeps_the_order_of_the_input(shuffle: Shuffle, raw: Path, tmp_p
             pieces.setdefault(partition, []).append(piece)
     rows = {}
     for partition, own in pieces.items():
-        table = pa.Table.from_batches(in_order(shuffle, reversed(own)))
+        table = pa.Table.from_batches(in_order(job, shuffle, reversed(own)))
         for user, item in zip(*(table.column(name).to_pylist() for name in ("user", "item")), strict=True):
             rows.setdefault(user, []).append((partition, int(item[1:])))
     for user in range(7):
         expected = [n for n in range(200) if users[n % 50] == f"u{user}"]
         assert [item for _, item in rows[f"u{user}"]] == expected
         assert len({partition for partition, _ in rows[f"u{user}"]}) == 1
+    work.remove_tree()
+
+
+def encoded(element: object) -> bytes:
+    return FastPrimitivesCoder().encode(element)
+
+
+def test_what_goes_through_an_engine_is_small(raw: Path, tmp_path: Path) -> None:
+    """However many events there are, and one user has: 20 MB of one user here."""
+    job = make_job(raw, tmp_path / "work")
+    lot = pa.record_batch({"user": ["u1"] * 300_000, "item": [f"{n:064x}" for n in range(300_000)]})
+    for shuffle, limit in ((FileShuffle(), 100), (EngineShuffle(), 1.1 * ELEMENT_BYTES)):
+        buffer = Buffer(job, shuffle, 10**6)
+        elements = [*buffer.add(lot), *buffer.flush()]
+        assert max(len(encoded(element)) for element in elements) < limit
+        table = pa.Table.from_batches(in_order(job, shuffle, [piece for _, piece in elements]))
+        assert table.equals(pa.Table.from_batches([lot]))
+    assert len(elements) > 5
 
 
 def test_buffer_flushes_when_it_is_full(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert SPILL_BYTES > 1 << 20
     monkeypatch.setattr("pipelines.shuffle.SPILL_BYTES", 64)
     buffer = Buffer(make_job(raw, tmp_path / "work"), FileShuffle(), 5)
-    orders = [piece.order for n in range(3) for _, piece in buffer.add(events(["u1"] * 20, n))]
+    orders = [piece[:2] for n in range(3) for _, piece in buffer.add(events(["u1"] * 20, n))]
     assert orders == [(5, 0), (5, 1), (5, 2)]
     assert list(buffer.flush()) == []
 
@@ -169,7 +203,7 @@ def test_a_remote_folder_that_is_forbidden_cannot_be_written(raw: Path, tmp_path
 
 def finish(job: PrepareJob, reports: list[ChunkReport]) -> tuple[ReadSummary, list[list[dict[str, Any]]]]:
     """What all reports come to, and the files of rejects."""
-    [reading] = FinishReading(job).process(None, reports)
+    reading = FinishReading(job).judge(reports)
     texts = [job.preparation.out.read_text(entry.path) for entry in reading.files]
     records = [[json.loads(line) for line in text.split("\n")[:-1]] for text in texts]
     assert [entry.rows for entry in reading.files] == [len(part) for part in records]
@@ -232,7 +266,7 @@ def test_rejects_are_judged_by_their_counts_and_copied_one_by_one(
     monkeypatch.setattr("behavior.sources.raw.json.loads", record_loads)
     strict = with_spec(job, max_rejects=10)
     with pytest.raises(UserError, match="3,001 of 6,001 rows were rejected") as error:
-        list(FinishReading(strict).process(None, reports))
+        FinishReading(strict).judge(reports)
     assert error.value.where == "b.csv: rubbish; " + "; ".join(
         f"0.csv line {line}: bad 0\u2028" for line in (1, 2)
     )
@@ -247,7 +281,7 @@ def test_rejects_are_judged_by_their_counts_and_copied_one_by_one(
     with monkeypatch.context() as patch:
         patch.setattr(Folder, "read_bytes", forbid)
         loose = with_spec(job, max_rejects=1.0)
-        [reading] = FinishReading(loose).process(None, reports)
+        reading = FinishReading(loose).judge(reports)
     assert kept == []
     assert [entry.rows for entry in reading.files] == [1, 1000, 1000, 1000]
     for file, entry in enumerate(reading.files[1:]):

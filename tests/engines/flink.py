@@ -1,0 +1,118 @@
+"""A Flink cluster: a job manager, task managers, and Beam's job server for it."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from tests.engines.installed import EXAMPLES, FLINK, as_process
+from tests.engines.processes import Processes, answers, free_ports, wait_for
+
+_ENTRY = "org.apache.flink.runtime"
+_OPENED = [
+    *("lang", "lang.reflect", "net", "io", "nio", "text", "time"),
+    *("util", "util.concurrent", "util.concurrent.atomic", "util.concurrent.locks"),
+]
+"""Packages of Java that Flink looks into."""
+_TIMED = (
+    "-Dorg.slf4j.simpleLogger.showDateTime=true",
+    "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
+)
+
+
+class FlinkCluster:
+    """Starts, and runs until `end`.
+
+    Args:
+        folder: for logs and files.
+        task_managers: how many.
+        settings: of Flink, beside those of examples/engines/flink/conf.
+        heap, direct: megabytes a task manager has of each.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        task_managers: int = 2,
+        settings: dict[str, str] | None = None,
+        heap: int = 384,
+        direct: int = 256,
+    ) -> None:
+        self.processes = Processes(folder)
+        self.folder, self.heap, self.direct = folder, heap, direct
+        self.rest, rpc, self.job, artifact, expansion = free_ports(5)
+        self.settings = {
+            "rest.port": str(self.rest),
+            "jobmanager.rpc.port": str(rpc),
+            "io.tmp.dirs": str(folder / "tmp"),
+            "taskmanager.log.path": str(folder / "task.log"),
+            **(settings or {}),
+        }
+        (folder / "tmp").mkdir(parents=True, exist_ok=True)
+        self._java("job-manager", f"{_ENTRY}.entrypoint.StandaloneSessionClusterEntrypoint", ["-Xmx384m"])
+        for number in range(task_managers):
+            self.start_task_manager(number)
+        server = "org.apache.beam.runners.flink.FlinkJobServerDriver"
+        self.processes.start(
+            "job-server",
+            [
+                *("java", "-Xmx512m", *_TIMED, "-cp", f"{FLINK}/*", *_opened(), server),
+                f"--flink-master=localhost:{self.rest}",
+                *("--job-host=localhost", f"--job-port={self.job}", f"--artifact-port={artifact}"),
+                *(f"--expansion-port={expansion}", f"--artifacts-dir={folder / 'artifacts'}"),
+            ],
+        )
+        self.task_managers = task_managers
+
+    def wait(self) -> None:
+        """Until jobs can be sent."""
+        wait_for(lambda: self._registered() == self.task_managers, "the task managers")
+        wait_for(lambda: answers(self.job), "the job server")
+
+    def start_task_manager(self, number: int) -> None:
+        """Start a task manager, or one in place of one that was killed."""
+        memory = [f"-Xmx{self.heap}m", f"-XX:MaxDirectMemorySize={self.direct}m", "-XX:MaxMetaspaceSize=160m"]
+        self._java(
+            f"task-manager-{number}",
+            f"{_ENTRY}.taskexecutor.TaskManagerRunner",
+            [*memory, f"-Xlog:gc*:file={self.folder}/gc-{number}.txt"],
+        )
+
+    def options(self) -> list[str]:
+        """Options of Beam that run a job here."""
+        return [f"--job_endpoint=localhost:{self.job}", "--parallelism=4", *as_process()]
+
+    def ask(self, path: str) -> Any:
+        """What the job manager's REST interface answers."""
+        with urllib.request.urlopen(f"http://localhost:{self.rest}{path}", timeout=10) as answer:
+            return json.load(answer)
+
+    def states(self) -> list[str]:
+        """The state of each job that there was."""
+        return [job["state"] for job in self.ask("/jobs/overview")["jobs"]]
+
+    def end(self) -> None:
+        """End all processes."""
+        self.processes.end()
+
+    def _registered(self) -> int:
+        try:
+            return len(self.ask("/taskmanagers")["taskmanagers"])
+        except OSError:
+            return 0
+
+    def _java(self, name: str, main: str, options: list[str]) -> None:
+        settings = [part for key, value in self.settings.items() for part in ("-D", f"{key}={value}")]
+        self.processes.start(
+            name,
+            [
+                *("java", *options, *_TIMED, *_opened(), "-cp", f"{FLINK}/*", main),
+                *("--configDir", str(EXAMPLES / "flink" / "conf"), *settings),
+            ],
+        )
+
+
+def _opened() -> list[str]:
+    return [f"--add-opens=java.base/java.{package}=ALL-UNNAMED" for package in _OPENED]

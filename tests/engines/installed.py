@@ -1,0 +1,38 @@
+"""What `make engines` has put beside the virtual environment."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples" / "engines"
+HOME = Path(os.environ.get("LRM_ENGINES", ROOT / ".engines"))
+BOOT, PRISM = HOME / "bin" / "container", HOME / "bin" / "prism"
+FLINK, SPARK, PYTHON = HOME / "flink", HOME / "spark", HOME / "python"
+
+
+def missing() -> str:
+    """Why engines cannot be started here; empty where they can."""
+    if not (HOME / ".installed").exists():
+        return "the engines are not installed: make engines (with Java, Maven and Go)"
+    if shutil.which("java") is None:
+        return "no Java"
+    return "" if sys.platform == "linux" else "only on Linux"
+
+
+def as_process() -> list[str]:
+    """Options of Beam for workers that are processes beside a task manager and import what is here."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), "/usr/bin", "/bin"])
+    variables = {
+        "PATH": path,
+        "PYTHONPATH": str(ROOT),
+        "RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT": "1",
+    }
+    shown = ", ".join(f'"{name}": "{value}"' for name, value in variables.items())
+    return [
+        "--environment_type=PROCESS",
+        f'--environment_config={{"command": "{BOOT}", "env": {{{shown}}}}}',
+    ]
