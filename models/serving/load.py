@@ -130,8 +130,16 @@ class TrainedModel:
             UserError: what is asked for the data set does not have, or the model is not told; or, while they
                 are made, a history cannot be read.
         """
-        served = Served(self._retrieval, self.config, self.shards, self.task.columns, self.new_items)
-        return recommend(served, users, histories, Wanted(**wanted))
+        return recommend(self.served, users, histories, Wanted(**wanted))
+
+    @property
+    def served(self) -> Served:
+        """What recommendations are made with.
+
+        Raises:
+            UserError: the model scores no items.
+        """
+        return Served(self._retrieval, self.config, self.shards, self.task.columns, self.new_items)
 
     def next_behaviors(self, histories: Sequence[History]) -> Tensor:
         """How probable each behavior is to come next.

@@ -107,9 +107,14 @@ class HistoryCache:
         self.budget_bytes = budget_bytes
         replays = Replays.on(model.device, graphs)
         self._passes = Passes(model.embedding, backbone, self.events, self.pages, replays)
-        self._histories = Histories(self.pages, self.window, int(most))
+        self._histories, self._most = Histories(self.pages, self.window, int(most)), int(most)
         self._calls = Calls(self._histories.directory, self.events, tokens)
         self._items: Tensor | None = None
+
+    @property
+    def full_histories(self) -> int:
+        """Histories of a whole window that there is room for: users of one call always fit up to here."""
+        return self.pages.count // self._most
 
     @property
     def counts(self) -> CacheCounts:

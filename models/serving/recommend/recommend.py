@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -105,7 +105,7 @@ def recommend(
     told, expected = Told(), None
     if histories is None:
         chosen = None if users is None else users if isinstance(users, pa.Array) else pa.array(list(users))
-        source = sequences_of(shards, _all_items(config), served.columns)
+        source = sequences_of(shards, whole_catalog(config), served.columns)
         found = DataSetUsers(shards, source, chosen)
         parts, expected = found, found.count
     else:
@@ -120,31 +120,41 @@ def recommend(
     return Recommendations(stream.answer(parts), notes, told, expected)
 
 
-def _all_items(config: RunConfig) -> RunConfig:
+def whole_catalog(config: RunConfig) -> RunConfig:
     """The settings without what only rankings within domains read."""
     return config.model_copy(
         update={"evaluation": config.evaluation.model_copy(update={"candidates": "all"})}
     )
 
 
-def _tables(histories: Histories, served: Served, ids: Ids, told: Told) -> Iterator[Asking]:
-    shards, domain = served.shards, served.config.data.domain
+def history_table(served: Served, ids: Ids, where: str) -> HistoryTable:
+    """Reads histories with all that the model wants to know of events.
+
+    Args:
+        served: what recommends.
+        ids: of its data set.
+        where: what messages name.
+    """
     columns = Columns.merged(CORE, served.columns)
-    if domain is not None:
-        columns = Columns.merged(columns, (event_column(shards, "domain"),))
+    if served.config.data.domain is not None:
+        columns = Columns.merged(columns, (event_column(served.shards, "domain"),))
+    return HistoryTable(served.shards, columns, ids, where)
+
+
+def in_run_domain(part: Asking, served: Served) -> Asking:
+    """Histories without the events of other domains, where the run is about one."""
+    domain = served.config.data.domain
+    if domain is None:
+        return part
+    return replace(part, data=of_domain(part.data, domain_number(served.shards, domain)))
+
+
+def _tables(histories: Histories, served: Served, ids: Ids, told: Told) -> Iterator[Asking]:
     named = isinstance(histories, str | PathLike)
-    table = HistoryTable(shards, columns, ids, str(histories) if named else "histories")
+    table = history_table(served, ids, str(histories) if named else "histories")
     for part in table.read(_batches(histories)):
         told.missing_columns = sorted(table.told)
-        if domain is not None:
-            part = Asking(
-                of_domain(part.data, domain_number(shards, domain)),
-                part.users,
-                part.at,
-                part.unsorted,
-                part.unknown_items,
-            )
-        yield part
+        yield in_run_domain(part, served)
 
 
 def _batches(histories: Histories) -> Iterator[pa.RecordBatch]:

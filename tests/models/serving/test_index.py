@@ -16,7 +16,6 @@ from models import load_model
 from models.distributed.tables import HeldItems
 from models.evaluation.held_scores import HeldScores
 from models.evaluation.sparse import SparseMass
-from models.history.jumps import ExactJumpLogits
 from models.serving.load import TrainedModel
 from models.serving.recommend.index import ItemIndex
 from models.serving.recommend.indexed import indexed_top_items, recall
@@ -168,7 +167,19 @@ def test_recommendations_by_an_index(model: TrainedModel) -> None:
         model.recommend(index="hnsw")
 
 
-def test_what_an_index_cannot_find(model: TrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bias_of_items_is_in_the_index(tmp_path: Path) -> None:
+    settings = ("loss.history=learned", "loss.item_bias=popularity", "loss.kind=full_softmax")
+    model = load_model(run_on(prepare(tmp_path), tmp_path / "run", settings), device="cpu")
+    with torch.no_grad():
+        model.served.module.item_bias.copy_(torch.linspace(0, 9, len(model.item_ids)))
+    exact, found = (model.recommend(k=6, at=0, index=how).table() for how in ("exact", "ann"))
+    assert found.drop_columns("score") == exact.drop_columns("score")
+    np.testing.assert_allclose(found["score"], exact["score"], rtol=1e-5)
+
+
+def test_what_an_index_cannot_find(
+    model: TrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     module = model._retrieval
     monkeypatch.setattr(module, "jump_share", 0.3)
     with pytest.raises(UserError, match="votes are mixed"):
@@ -178,12 +189,10 @@ def test_what_an_index_cannot_find(model: TrainedModel, monkeypatch: pytest.Monk
     with pytest.raises(UserError, match="trend logits are of all items"):
         model.recommend(index="ann")
     monkeypatch.undo()
-    exact = ExactJumpLogits.__new__(ExactJumpLogits)
-    torch.nn.Module.__init__(exact)
-    monkeypatch.setitem(module._modules, "jumps", exact)
+    settings = ("loss.jumps=learned", "loss.jump_own=subtract")
+    exact = load_model(run_on(prepare(tmp_path), tmp_path / "run", settings), device="cpu")
     with pytest.raises(UserError, match="votes go to all"):
-        model.recommend(index="ann")
-    monkeypatch.undo()
+        exact.recommend(index="ann")
 
     def missing(name: str) -> None:
         raise ImportError(name)

@@ -1,0 +1,211 @@
+"""An HTTP service in front of a trained run: recommendations, similar items, health.
+
+pip install "lrm-kit[service]"
+python examples/service.py runs/served --items ml-1m --port 8000
+
+curl localhost:8000/recommend -H 'content-type: application/json' -d '{"user": 1, "columns": ["title"]}'
+curl localhost:8000/similar/2571?k=3
+curl localhost:8000/health
+
+Requests that come at the same time are answered together (micro-batching), by one thread, which owns the
+model. Histories of people who come again are not computed anew. docs/serving.md says more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+import models
+from behavior.errors import UserError
+from models.serving.export.similar import similar
+from models.serving.live import Answer, Ask, LiveRecommender
+from models.serving.recommend.request import Wanted
+
+Id = str | int
+Names = Annotated[tuple[str, ...], Field(max_length=100)]
+Ids = Annotated[tuple[Id, ...], Field(max_length=10_000)]
+
+
+class Event(BaseModel):
+    """One thing that somebody did; ids, names and times as in the log."""
+
+    model_config = ConfigDict(extra="forbid")
+    item: Id
+    behavior: str | None = None
+    timestamp: Id | None = None
+    domain: str | None = None
+
+
+class Question(BaseModel):
+    """What is asked: for a user of the data set, or after a history; see docs/serving.md."""
+
+    model_config = ConfigDict(extra="forbid")
+    user: Id | None = None
+    history: Annotated[list[Event], Field(max_length=10_000)] | None = None
+    at: Id | None = None
+    k: Annotated[int, Field(ge=1, le=1_000)] = 10
+    behavior: str | None = None
+    domain: str | None = None
+    candidates: Ids | None = None
+    exclude: Ids | None = None
+    where: Names = ()
+    exclude_seen: bool | Names | None = None
+    columns: Names = ()
+
+    def ask(self) -> Ask:
+        """The same for the library."""
+        named = self.model_dump(exclude={"user", "history", "at"})
+        history = None
+        if self.history is not None:
+            history = [event.model_dump(exclude_none=True) for event in self.history]
+        return Ask(self.user, history, self.at, Wanted(**named))
+
+
+class Together:
+    """Answers what comes within a moment together, in one thread.
+
+    Args:
+        answer: of several questions.
+        most: questions at once.
+        wait: seconds for which the first waits for others.
+        queue: questions that wait, at most; more are told to come again.
+    """
+
+    def __init__(
+        self, answer: Callable[[list[Ask]], list[Answer | UserError]], most: int, wait: float, queue: int
+    ) -> None:
+        self.answer, self.most, self.wait = answer, most, wait
+        self.waiting: asyncio.Queue[tuple[Ask, asyncio.Future[Answer | UserError]]] = asyncio.Queue(queue)
+        self.thread = ThreadPoolExecutor(1)
+        self.batches = self.questions = 0
+
+    async def ask(self, ask: Ask) -> Answer | UserError:
+        """The answer to one question."""
+        future: asyncio.Future[Answer | UserError] = asyncio.get_running_loop().create_future()
+        try:
+            self.waiting.put_nowait((ask, future))
+        except asyncio.QueueFull:
+            raise HTTPException(503, "too many questions wait", {"retry-after": "1"}) from None
+        return await future
+
+    async def run(self) -> None:
+        """Goes on until it is cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            some = [await self.waiting.get()]
+            until = loop.time() + self.wait
+            while len(some) < self.most:
+                try:
+                    async with asyncio.timeout_at(until):
+                        some.append(await self.waiting.get())
+                except TimeoutError:
+                    break
+            self.batches, self.questions = self.batches + 1, self.questions + len(some)
+            asks = [ask for ask, _ in some]
+            try:
+                answers = await loop.run_in_executor(self.thread, self.answer, asks)
+            except Exception as error:  # a fault of ours: those who asked are told, and others go on
+                for _, future in some:
+                    if not future.done():
+                        future.set_exception(error)
+                continue
+            for (_, future), answer in zip(some, answers, strict=True):
+                if not future.done():  # who asked may have gone
+                    future.set_result(answer)
+
+    async def call(self, work: Callable[[], Any]) -> Any:
+        """Other work of the thread that owns the model."""
+        return await asyncio.get_running_loop().run_in_executor(self.thread, work)
+
+
+def create_app(
+    run: str | Path,
+    *,
+    items: str | Path | None = None,
+    cache_bytes: int = 256 << 20,
+    device: str = "auto",
+    most: int = 64,
+    wait: float = 0.005,
+    queue: int = 1_000,
+) -> FastAPI:
+    """The service of a run.
+
+    Args:
+        run: its folder.
+        items: where columns are that the data set does not keep, such as titles.
+        cache_bytes: memory for histories of people who come again.
+        device: where the model is: auto, cpu or cuda.
+        most, wait, queue: see `Together`.
+    """
+    model = models.load_model(run, device=device)  # type: ignore[arg-type]
+    live = LiveRecommender(model, cache_bytes=cache_bytes, items=items)
+    together = Together(live.recommend, most, wait, queue)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        task = asyncio.create_task(together.run())
+        yield
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        together.thread.shutdown()
+
+    app = FastAPI(title="lrm-kit", lifespan=lifespan)
+    app.state.live, app.state.together = live, together
+
+    @app.exception_handler(UserError)
+    async def told(request: Request, error: UserError) -> JSONResponse:
+        """What the command line would say, as with --json."""
+        said = {"what": error.what, "where": error.where, "fix": error.fix}
+        unknown = error.where in ("user", "--item")
+        return JSONResponse({"error": said}, 404 if unknown else 400)
+
+    @app.post("/recommend")
+    async def recommend(question: Question) -> dict[str, Any]:
+        answer = await together.ask(question.ask())
+        if isinstance(answer, UserError):
+            raise answer
+        return {"user": question.user, "answer": answer.by, "items": answer.rows}
+
+    @app.get("/similar/{item}")
+    async def similar_items(item: str, k: int = 10) -> dict[str, Any]:
+        found: Awaitable[Any] = together.call(lambda: similar(model, item, k))
+        return {"item": item, "similar": await found}
+
+    @app.get("/health")
+    async def health() -> dict[str, Any]:
+        kept = live.uncached if live.cache is None else asdict(live.cache.counts)
+        counts = {"batches": together.batches, "questions": together.questions}
+        return {"status": "ok", "run": str(run), "items": len(model.item_ids), **counts, "histories": kept}
+
+    return app
+
+
+def main() -> None:
+    import uvicorn
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("run")
+    parser.add_argument("--items", help="titles: a table with a column 'item', or the item tables' folder")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--cache-mib", type=int, default=256, help="memory for histories; 0: none")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000)
+    given = parser.parse_args()
+    app = create_app(given.run, items=given.items, cache_bytes=given.cache_mib << 20, device=given.device)
+    uvicorn.run(app, host=given.host, port=given.port)
+
+
+if __name__ == "__main__":
+    main()
