@@ -10,6 +10,9 @@ log.best_hr(10)          # of a ranker that knows the process and the history, b
 - `domains`: what is bought in one shop follows from what was watched in another.
 - `cycle`: everything comes back after 520 events.
 
+And one for ranking, with the best possible AUC, `tastes(seed=0).best_auc()`: who likes an item is told by
+their ratings of others of its kind alone.
+
 In: a seed and sizes. Out: Arrow tables, a spec, and what the process says of each user's last target.
 May import: `behavior.synthetic`'s writing of files, nothing else.
 """
@@ -24,6 +27,7 @@ from behavior.synthetic.planted.features import features
 from behavior.synthetic.planted.funnel import funnel
 from behavior.synthetic.planted.log import PlantedLog
 from behavior.synthetic.planted.repeats import repeats
+from behavior.synthetic.planted.tastes import PlantedRatings, tastes
 
 PLANTED: dict[str, Callable[..., PlantedLog]] = {
     "repeats": repeats,
@@ -34,4 +38,4 @@ PLANTED: dict[str, Callable[..., PlantedLog]] = {
 }
 """By name; each takes `seed`, and sizes that have defaults."""
 
-__all__ = ["PLANTED", "PlantedLog"]
+__all__ = ["PLANTED", "PlantedLog", "PlantedRatings", "tastes"]

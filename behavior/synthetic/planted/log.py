@@ -27,7 +27,8 @@ class PlantedLog:
 
     name: str
     events: pa.Table
-    """user int64, item string, and where there are several behavior and domain, strings."""
+    """user int64, item string, value where events have one, and where there are several behavior and domain,
+    strings."""
     target: Ints
     """[users] the item of the test target, a column of `chance`."""
     chance: Floats
@@ -64,7 +65,7 @@ class PlantedLog:
 
     def _whole_spec(self) -> dict[str, Any]:
         names = self.events.column_names
-        columns = {name: name for name in ("user", "item", "domain") if name in names}
+        columns = {name: name for name in ("user", "item", "value", "domain") if name in names}
         behavior = {"column": "behavior"} if "behavior" in names else "buy"
         return {
             "name": f"planted-{self.name}",
