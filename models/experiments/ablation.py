@@ -12,7 +12,7 @@ from behavior.config import did_you_mean
 from behavior.errors import UsageError
 from behavior.shards.lock import exclusive
 from behavior.shards.storage import Folder, FolderLike, as_folder
-from models.evaluation.metrics import metric_names
+from models.config import RunConfig
 from models.evaluation.targets import Split
 from models.experiments.results import METRICS, RunRecord, append_record, read_records, summarize
 from models.experiments.runs import PlannedRun, plan_runs, run_all
@@ -52,7 +52,8 @@ class Ablation:
         csv: file of results, which are appended; None for results.csv in `out`. Runs in it are not run again.
         seeds: instead of the tables'.
         split: what lines are compared on; `valid` leaves the test split unread.
-        metrics: what is compared; None for `models.experiments.results.METRICS`.
+        metrics: what is compared; None for `models.experiments.results.METRICS`, of other tasks than
+            retrieval for what chooses checkpoints and the metrics that every evaluation has.
         overrides: settings of all lines, such as `train.epochs=2`.
         refit: refit every run as well, whatever the tables say; a line of its own.
 
@@ -75,7 +76,6 @@ class Ablation:
         refit: bool = False,
     ) -> None:
         self.data, self.split, self.out = as_folder(data).url, split, Path(out)
-        self.metrics = list(metrics or METRICS)
         self.results = csv or out / RESULTS
         self.tables = [load_table(name) for name in tables]
         if split == "valid" and (refit or any(table.refit for table in self.tables)):
@@ -89,7 +89,8 @@ class Ablation:
             for name, table in zip(tables, self.tables, strict=True)
         ]
         for run in chain(*self.planned):
-            _check_metrics(self.metrics, run.config.evaluation.cutoffs)
+            _check_metrics(metrics or (), run.config)
+        self.metrics = list(metrics or _usual(self.planned[0][0].config))
         self._asked = {run.digest: run for run in chain(*self.planned)}
         self.num_runs = len(self._asked)
         """Different runs; lines that agree in all settings are one."""
@@ -133,8 +134,15 @@ def _name(table: str) -> str:
     return Path(table).stem if table.endswith((".yaml", ".yml")) else table
 
 
-def _check_metrics(metrics: list[str], cutoffs: list[int]) -> None:
-    known = metric_names(cutoffs)
+def _usual(config: RunConfig) -> list[str]:
+    metrics = config.metrics()
+    if all(name in [metric.name for metric in metrics] for name in METRICS):
+        return list(METRICS)
+    return list(dict.fromkeys([config.train.select_by, *(m.name for m in metrics if m.always)]))
+
+
+def _check_metrics(metrics: Sequence[str], config: RunConfig) -> None:
+    known = [metric.name for metric in config.metrics()]
     for name in metrics:
         if name not in known:
             raise UsageError(f"there is no metric '{name}'", where="--metric", fix=did_you_mean(name, known))
