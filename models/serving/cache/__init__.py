@@ -5,11 +5,14 @@ the model gives them of whole histories. `history_cache` is the cache; `pages` i
 in which page and who has to leave, `histories` what they have told, `window` which events are computed,
 `events` what is kept of them, `tokens` which tokens these are.
 
+Of ranking, `ranked` remembers the histories of one batch, and gives logits of candidates.
+
 `calls` makes of all that a `call`, told in one copy (`parcel`); `passes` computes it, `past` is what
 attention sees, and `replays` records passes whose shapes come again.
 """
 
 from models.serving.cache.counts import CacheCounts
 from models.serving.cache.history_cache import HistoryCache
+from models.serving.cache.ranked import RankingCache
 
-__all__ = ["CacheCounts", "HistoryCache"]
+__all__ = ["CacheCounts", "HistoryCache", "RankingCache"]
