@@ -48,6 +48,8 @@ class AttentionCall(NamedTuple):
     output_scale: float
     pairs: int
     """At most so many pairs of a query and a key, of all heads."""
+    longest: int
+    """No sequence has more tokens."""
     padded: bool
     """Whether there may be tokens that belong to no sequence: their results and gradients are zero."""
 
@@ -63,6 +65,11 @@ class AttentionCall(NamedTuple):
         if rows == like.shape[0]:
             return torch.empty_like(like, memory_format=torch.contiguous_format)
         return like.new_empty((rows, *like.shape[1:]))
+
+    @property
+    def of_last(self) -> bool:
+        """Whether queries are only the last tokens of sequences."""
+        return self.query_tiles is not self.tiles
 
     def tensors(self) -> dict[str, Tensor | None]:
         """Kernel arguments that describe the mask and the bias: tensors, those that there are."""
@@ -117,6 +124,7 @@ def attention_call(inputs: AttentionInputs, q: Tensor, k: Tensor, v: Tensor, tab
         qk_scale=float(inputs.qk_scale),
         output_scale=float(inputs.output_scale),
         pairs=q.shape[0] * q.shape[1] * sequences.max_length,
+        longest=sequences.max_length,
         padded=sequences.room is not None,
     )
 

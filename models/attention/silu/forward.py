@@ -1,4 +1,7 @@
-"""Forward: one program a tile of queries and a head, which streams through all tiles of keys that it sees."""
+"""Forward: one program a tile of queries and a head, which streams through all tiles of keys that it sees.
+
+Where these programs are few and sequences long, several, each with a part of the keys; results are summed.
+"""
 # mypy: allow-untyped-defs
 # ruff: noqa: N803
 
@@ -10,7 +13,7 @@ import triton.language as tl
 from models.attention.silu.activation import activate
 from models.attention.silu.kernel_arguments import Bias, Program, TimeColumns
 from models.attention.silu.loops import add_all_tiles
-from models.attention.silu.masking import is_visible, key_ranges, load_rule
+from models.attention.silu.masking import is_visible, key_ranges, load_rule, part_of_ranges
 from models.attention.silu.prologue import seconds_of_rows, times_of_sequence
 from models.attention.silu.scheduling import wait_for_product
 from models.attention.silu.simple_tiles import after_prefetch, half_simple_scores, no_spans, prefetch
@@ -30,7 +33,7 @@ def _add_tile(total, own, streamed, program, first_key, half_scale, bias, span, 
     products = tl.dot(q_tile, tl.trans(k_tile), input_precision=C.PRECISION)
     half = half_scores(
         products, half_scale, first_query, first_key, query_index, key_index, length, program.rule, bias,
-        span, C
+        span, C, True
     )  # fmt: skip
     weights = activate(half, C.IDENTITY, C.FAST)
     weights = tl.where(is_visible(query_index, key_index, program.rule, C.MASK), weights, 0.0)
@@ -74,11 +77,17 @@ def forward_kernel(
     q, k, v, out, tiles, num_tiles, rules, num_sequences, position, position_head,
     time, time_head, amount, rate, decay_head, query_time, timestamp, seconds, bounds,
     boundaries, wide_boundaries, bucket_table, keys_beyond, tokens, num_blocks, q_stride, q_head, k_head,
-    v_head, out_stride, window, front, context, half_scale, output_scale,
+    v_head, out_stride, window, front, context, half_scale, output_scale, parts, part_size,
     C: tl.constexpr,
 ):  # fmt: skip
     head = tl.program_id(0)
-    start, length, number, blocks, sequence = load_tile_entry(tiles, num_tiles, tl.program_id(1))
+    entry = tl.program_id(1)
+    part = entry * 0
+    if C.PARTS:
+        part = entry % parts
+        entry = entry // parts
+        out += part.to(tl.int64) * part_size
+    start, length, number, blocks, sequence = load_tile_entry(tiles, num_tiles, entry)
     # The last tile of a sequence sees the most keys and goes first.
     first = ((length + C.QUERIES - 1) // C.QUERIES - 1 - number) * C.QUERIES
     if length == 0:
@@ -105,6 +114,8 @@ def forward_kernel(
     V_WIDTH: tl.constexpr = C.V_WIDTH  # noqa: N806
     program = Program(start, length, first, rule, rows)
     ranges = key_ranges(first, length, rule, C.QUERIES, C.KEYS, C.MASK)
+    if C.PARTS:
+        ranges = part_of_ranges(ranges, length, part, parts, C.KEYS)
     total = add_all_tiles(
         tl.zeros((QUERIES, V_WIDTH), tl.float32), q_tile, (k, v), program, ranges, half_scale, bias,
         keys_beyond, _add_simple_tiles, _add_tile, True, C,

@@ -35,6 +35,8 @@ class Constants(NamedTuple):
     """Of products of float32: `tf32`, or `tf32x3` for three of these, close to float32."""
     SPLIT: bool
     """Whether tiles that need no mask have a loop of their own."""
+    PARTS: bool
+    """Whether the keys of a tile of queries are shared by several programs of the kernel for the result."""
     FIRST_STRIDE: int
     """Of the rows that are streamed, from token to token: of k, or of q in the kernel for the keys."""
     SECOND_STRIDE: int

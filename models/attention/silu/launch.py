@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Literal, NamedTuple
 
 import torch
@@ -22,15 +23,54 @@ _OF_BAND = (
 def forward(call: AttentionCall, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """[tokens, heads, v_dim]."""
     tokens, heads, _ = q.shape
-    out = call.new(v, tokens)
     ready = call.kernel_set
     tiles = call.query_tiles[ready.shapes.forward.tile]
+    if call.of_last and tokens:
+        parts = parts_of_keys(heads * tiles.shape[1], call.longest // ready.shapes.forward.stream, q.device)
+        if parts > 1:
+            return _forward_in_parts(call, parts, q, k, v)
+    out = call.new(v, tokens)
     if tokens:
         tensors = call.tensors() | {"q": q, "k": k, "v": v, "out": out, "tiles": tiles}
         tensors |= _boundary_counts(call, ready, "keys_beyond")
         numbers = call.numbers() | {"num_tiles": tiles.shape[1]}
         ready.forward((heads, tiles.shape[1]), tensors, numbers)
     return out
+
+
+def _forward_in_parts(call: AttentionCall, parts: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The same, of which each program finds the part of some keys; their sum is always in one order."""
+    ready, (tokens, heads, _) = call.kernel_set, q.shape
+    tiles, numbers = call.query_tiles[ready.shapes.forward.tile], tokens * heads * v.shape[2]
+    # Tokens that belong to no sequence are never written.
+    make = torch.zeros if call.padded else torch.empty
+    out = make(parts, numbers + -numbers % _ALIGNED, dtype=torch.float32, device=q.device)
+    tensors = call.tensors() | {"q": q, "k": k, "v": v, "out": out, "tiles": tiles}
+    sizes = {"num_tiles": tiles.shape[1], "parts": parts, "part_size": out.shape[1]}
+    ready.forward_parts((heads, tiles.shape[1] * parts), tensors, call.numbers() | sizes)
+    return out.sum(0)[:numbers].view(tokens, heads, -1).to(v.dtype)
+
+
+def parts_of_keys(programs: int, tiles: int, device: torch.device) -> int:
+    """How many programs share the keys of a tile of queries, so that a GPU is busy with few queries.
+
+    Args:
+        programs: that there are without.
+        tiles: of keys of the longest sequence.
+        device: where.
+
+    Returns:
+        A power of two.
+    """
+    if device.type != "cuda":
+        return 1
+    wanted = min(-(-2 * _processors(device) // programs), tiles // LEAST_TILES)
+    return 1 << max(wanted, 1).bit_length() - 1
+
+
+@cache
+def _processors(device: torch.device) -> int:
+    return torch.cuda.get_device_properties(device).multi_processor_count
 
 
 def _boundary_counts(
@@ -41,6 +81,12 @@ def _boundary_counts(
     if call.times is None or not ready.counts_boundaries:
         return {}
     return {name: getattr(call.times, name)()}
+
+
+_ALIGNED = 16
+"""Numbers of which parts are multiples: of any other distance, the kernel would write numbers one by one."""
+LEAST_TILES = 4
+"""Of keys, below which a part of them is not worth a program."""
 
 
 class Sums(NamedTuple):

@@ -90,6 +90,24 @@ def key_ranges(first, length, rule, QUERIES: tl.constexpr, KEYS: tl.constexpr, M
 
 
 @triton.jit
+def part_of_ranges(ranges, length, part, parts, KEYS: tl.constexpr):
+    """Of the `key_ranges` with a rich mask, what one of several programs goes through: tiles of equal
+    shares of the sequence."""
+    share = ((length + KEYS - 1) // KEYS + parts - 1) // parts * KEYS
+    low = part * share
+    high = low + share
+    begin, end, masked = ranges
+    return TileRanges(
+        begin, end,
+        (
+            tl.maximum(masked[0], low), tl.minimum(masked[1], high),
+            tl.maximum(masked[2], low), tl.minimum(masked[3], high),
+            tl.maximum(masked[4], low), tl.minimum(masked[5], high),
+        ),
+    )  # fmt: skip
+
+
+@triton.jit
 def query_ranges(first, length, rule, QUERIES: tl.constexpr, KEYS: tl.constexpr, MASK: tl.constexpr):
     """Like `key_ranges`, of the queries that see a tile of keys; a sequence's end needs the mask as well."""
     begin = first // QUERIES * QUERIES

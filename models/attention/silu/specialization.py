@@ -34,7 +34,7 @@ _WITHOUT_BIAS: dict[str, object] = {
     "position": None, "time": None, "amount": None, "rate": None,
     "query_time": None, "timestamp": None, "seconds": None, "bounds": None, "boundaries": None,
     "wide_boundaries": None, "bucket_table": None, "keys_beyond": None, "queries_before": None, "tokens": 0,
-    "num_blocks": 0,
+    "num_blocks": 0, "parts": 1, "part_size": 0,
 }  # fmt: skip
 
 _WITHOUT_SUMS: dict[str, object] = {
@@ -122,6 +122,15 @@ class KernelSet:
         })  # fmt: skip
 
     @cached_property
+    def forward_parts(self) -> Launcher:
+        """`forward`, where several programs share the keys of a tile; of a rich mask."""
+        shape = self.shapes.forward
+        return Launcher(forward_kernel, shape, self.device, self._constants() | {
+            "out_stride": self.kind.heads * self.kind.v_dim,
+            "C": self._compiled_for(shape.tile, shape.stream, *self._strides[1:3], parts=True),
+        })  # fmt: skip
+
+    @cached_property
     def keys(self) -> Launcher:
         kind, shape = self.kind, self.shapes.keys
         return Launcher(key_gradient_kernel, shape, self.device, self._backward_constants() | {
@@ -179,7 +188,7 @@ class KernelSet:
         return self._constants() | sums | {"dout_stride": dout[0], "dout_head": dout[1]}
 
     def _compiled_for(
-        self, queries: int, keys: int, first: tuple[int, ...], second: tuple[int, ...]
+        self, queries: int, keys: int, first: tuple[int, ...], second: tuple[int, ...], *, parts: bool = False
     ) -> Constants:
         """Given a tile's queries and keys, and the strides of the two tensors that are streamed."""
         kind = self.kind
@@ -188,7 +197,8 @@ class KernelSet:
             QK_DIM=kind.qk_dim, QK_WIDTH=width(kind.qk_dim), V_DIM=kind.v_dim, V_WIDTH=width(kind.v_dim),
             MASK=kind.mask, POWER=kind.power, IDENTITY=kind.identity,
             FAST=kind.dtype.itemsize == 2 and not INTERPRETED,
-            PRECISION=self._precision, SPLIT=self._split, FIRST_STRIDE=first[0], SECOND_STRIDE=second[0],
+            PRECISION=self._precision, SPLIT=self._split, PARTS=parts,
+            FIRST_STRIDE=first[0], SECOND_STRIDE=second[0],
         )  # fmt: skip
 
     @property

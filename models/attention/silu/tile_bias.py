@@ -39,13 +39,13 @@ _ONE, _BOUNDARIES, _PAIRS, _NEAR = (tl.constexpr(mode) for mode in (ONE, BOUNDAR
 @triton.jit
 def half_scores(
     products, half_scale, first_query, first_key, query_index, key_index, length, rule, bias, span,
-    C: tl.constexpr,
+    C: tl.constexpr, BY_RULE: tl.constexpr = False,
 ):  # fmt: skip
-    """`(qk_scale * products + bias) / 2` of one tile."""
+    """`(qk_scale * products + bias) / 2` of one tile; BY_RULE as in `load_position`."""
     half = products * half_scale
     if bias.position is not None:
         placed = load_position(
-            bias.position, first_query - first_key, query_index, key_index, length, rule, C.MASK
+            bias.position, first_query, first_key, query_index, key_index, length, rule, C.MASK, BY_RULE
         )
         # What is the same all over the tile is added to the few different positions, not to all pairs.
         half += 0.5 * placed + 0.5 * span[2]
@@ -66,21 +66,41 @@ def add_decay(half, query_index, key_index, length, bias, POWER: tl.constexpr):
 
 
 @triton.jit
-def load_position(position, apart, query_index, key_index, length, rule, MASK: tl.constexpr):
+def load_position(
+    position, first_query, first_key, query_index, key_index, length, rule, MASK: tl.constexpr,
+    BY_RULE: tl.constexpr,
+):  # fmt: skip
     """`position[p(i) - p(j)]`; where j is ahead, and past the sequence, any entry.
 
-    `apart` is the place of the tile's first query less that of its first key.
+    BY_RULE: with a rich mask too, rows that are all alike, or straight, are loaded as such: faster, where
+    there are registers for it.
     """
+    apart, most = first_query - first_key, length - 1
     if MASK == _RICH:
-        distance = logical_position(tl.minimum(query_index, length - 1), rule) - logical_position(
-            key_index, rule
-        )
-        return load_at(position, tl.maximum(distance, 0))
-    most = length - 1
+        if BY_RULE:
+            last = tl.minimum(first_query + query_index.shape[0], length) - 1
+            # No `return` in a branch: this is called within loops.
+            if first_query >= rule.history:  # candidates alone, all at one position
+                distance = logical_position(first_query, rule) - logical_position(key_index, rule)
+                row = load_at(position, tl.maximum(distance, 0))
+                placed = tl.broadcast_to(row, (query_index.shape[0], key_index.shape[1]))
+            elif (rule.context <= 1) & (last <= rule.history):  # places are positions
+                placed = load_diagonals(position, apart, query_index.shape[0], key_index.shape[1], 1, most)
+            else:
+                placed = _load_distances(position, query_index, key_index, length, rule)
+            return placed
+        return _load_distances(position, query_index, key_index, length, rule)
     if query_index.shape[1] == 1:
         return load_diagonals(position, apart, query_index.shape[0], key_index.shape[1], 1, most)
     else:
         return load_diagonals(position, apart, key_index.shape[0], query_index.shape[1], -1, most)
+
+
+@triton.jit
+def _load_distances(position, query_index, key_index, length, rule):
+    """Of any mask, pair by pair."""
+    distance = logical_position(tl.minimum(query_index, length - 1), rule) - logical_position(key_index, rule)
+    return load_at(position, tl.maximum(distance, 0))
 
 
 @triton.jit

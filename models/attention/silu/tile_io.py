@@ -24,6 +24,7 @@ UNSPECIALIZED = (
     "position_head",
     "time_head",
     "decay_head",
+    "parts",
 )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
 import torch
 from torch import Tensor
@@ -16,11 +18,16 @@ LENGTHS, LAST, SPARE = (70, 0, 9, 140), (7, 0, 9, 66), 20
 COUNTS = torch.tensor([3, 0, 2, 0])
 
 
-@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize(("parts", "biased"), [(1, True), (3, True), (4, False)])
 @pytest.mark.parametrize(
     "mask", [Causal(), SemiLocal(40, 2, context=2, candidates=COUNTS.to(DEVICE))], ids=["causal", "rich"]
 )
-def test_last_tokens_without_their_lengths(mask: Mask, biased: bool) -> None:
+def test_last_tokens_without_their_lengths(
+    mask: Mask, biased: bool, parts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where several programs share the keys, of which some have none."""
+    launch = importlib.import_module("models.attention.silu.launch")
+    monkeypatch.setattr(launch, "parts_of_keys", lambda *_: parts)
     known, kept = Sequences.from_lengths(LENGTHS, DEVICE), Sequences.from_lengths(LAST, DEVICE)
     unread = Sequences.unread(known.offsets, tokens=known.num_tokens + SPARE, longest=200)
     asking = Sequences.unread(kept.offsets, tokens=kept.num_tokens + SPARE, longest=100)
@@ -43,8 +50,9 @@ def test_last_tokens_without_their_lengths(mask: Mask, biased: bool) -> None:
             *leaves[:3], sequences, activation="silu", mask=mask, bias=bias, qk_scale=0.25, queries=queries,
             kernel=kernel,
         )  # type: ignore[misc]  # fmt: skip
-        found = torch.autograd.grad(out, leaves if biased else leaves[:3], given[:m])
-        return [out, *found]
+        if parts > 1:
+            return [out]
+        return [out, *torch.autograd.grad(out, leaves, given[:m])]
 
     for ours, truth in zip(solve(unread, asking, "triton"), solve(known, kept, "reference"), strict=True):
         count = len(truth)
