@@ -5,10 +5,11 @@
 #
 #     python -m build --sdist
 #     docker build --build-arg EXTRAS=gcp --tag REGISTRY/lrm-kit:0.1.0 .
+#     docker build --build-arg EXTRAS=gcp --target worker-torch --tag REGISTRY/lrm-kit:0.1.0-torch .
 
 # Beam and Python must have the versions of the machine that starts jobs.
 ARG BEAM=2.77.0
-FROM apache/beam_python3.11_sdk:${BEAM}
+FROM apache/beam_python3.11_sdk:${BEAM} AS base
 
 # gcp for gs://, s3 for s3://, or both with a comma between.
 ARG EXTRAS=gcp
@@ -35,5 +36,27 @@ pip install --no-cache-dir -r /tmp/lrm-kit/requirements.txt
 rm -r /tmp/lrm-kit
 lrm --version
 EOF
+
+# Workers of `lrm recommend --runner`, which load a model: the same with torch for the CPU.
+FROM base AS worker-torch
+ARG SERVING="safetensors torch"
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+RUN <<EOF
+set -e
+python -I - > /tmp/requirements.txt <<END
+from importlib.metadata import requires
+
+from packaging.requirements import Requirement
+
+for need in map(Requirement, requires("lrm-kit")):
+    if need.marker is None and need.name in "${SERVING}".split():
+        print(need)
+END
+pip install --no-cache-dir --extra-index-url "${TORCH_INDEX}" -r /tmp/requirements.txt
+rm /tmp/requirements.txt
+EOF
+
+# Workers of `lrm prepare`, which is what a build without --target makes.
+FROM base AS worker
 
 # The entry point stays that of the base image, /opt/apache/beam/boot: runners start workers by it.

@@ -81,7 +81,7 @@ app.command("prepare", context_settings={"allow_extra_args": True})(prepare.prep
 app.command("train")(train.train)
 app.command("recipes")(recipes.recipes)
 app.command("evaluate", cls=EvaluateCommand)(evaluate.evaluate)
-app.command("recommend")(recommend.recommend)
+app.command("recommend", context_settings={"allow_extra_args": True})(recommend.recommend)
 app.command("similar")(similar.similar)
 app.command("embed")(embed.embed)
 app.command("export")(export.export)

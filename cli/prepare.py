@@ -10,6 +10,7 @@ import typer
 from behavior.errors import UsageError
 from cli.console import print_json, print_table, progress_bars, say, warn
 from cli.interrupted import AGAIN, advised
+from cli.rejects import limit_of
 
 if TYPE_CHECKING:
     from behavior.spec.dataset_spec import DatasetSpec
@@ -85,7 +86,7 @@ def prepare(
     _check_flags(append, full, frozen, overwrite)
     parsed, base = load_spec(spec, input_folder=input)
     if max_rejects is not None:
-        parsed = parsed.model_copy(update={"max_rejects": _limit(max_rejects)})
+        parsed = parsed.model_copy(update={"max_rejects": limit_of(max_rejects)})
     common: dict[str, Any] = {
         "runner": RunnerOptions(runner, workers, list(context.args), shuffle),
         "skip_bad_files": skip_bad_files,
@@ -142,24 +143,6 @@ def _say_what_adding_takes(spec: DatasetSpec) -> None:
     flag = flag_for_adding(spec)
     if flag is not None:
         say(f"to add to it, --append takes {flag}: {'; '.join(reasons_against(spec))}")
-
-
-def _limit(text: str) -> int | float:
-    """`--max-rejects`: 100 rows, or the share 0.01 or 1%."""
-    try:
-        if text.endswith("%"):
-            limit: int | float = float(text[:-1]) / 100
-        else:
-            limit = int(text) if text.isdigit() else float(text)
-    except ValueError:
-        limit = -1
-    if limit < 0 or (isinstance(limit, float) and not limit <= 1):
-        raise UsageError(
-            f"'{text}' is neither a number of rows nor a share",
-            where="--max-rejects",
-            fix="write for example 100, 0.01 or 1%",
-        )
-    return limit
 
 
 def _print(manifest: Any, out: str, seconds: float) -> None:

@@ -13,6 +13,7 @@ import typer
 
 from cli.console import note, print_json, print_table, progress_bars, say, warn
 from cli.evaluate import CheckpointName
+from cli.recommend_job import JobFlags, recommend_on_beam, tell_counts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,22 +40,27 @@ class DeviceFlag(StrEnum):
 
 
 def recommend(
+    context: typer.Context,
     run: Annotated[str, typer.Argument(help="Run folder made by 'lrm train'.", metavar="RUN")],
     users: Annotated[
         Path | None,
         typer.Option(help="Users of the data set: a file of ids, one a line or in a column 'user'."),
     ] = None,
     histories: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             help="Histories of other people: .parquet, .jsonl or .csv with rows user, item[, behavior]"
-            "[, timestamp], or one row a user with lists; ids, names and times as in the log."
+            "[, timestamp], or one row a user with lists; ids, names and times as in the log. A file, a "
+            "folder or a glob; gs:// and s3:// too."
         ),
     ] = None,
     k: Annotated[int, typer.Option("--k", "-k", min=1, help="Items a user.")] = 10,
     out: Annotated[
-        Path | None,
-        typer.Option(help="File to write: .parquet, .jsonl, .csv or .tsv; default: the terminal."),
+        str | None,
+        typer.Option(
+            help="File to write: .parquet, .jsonl, .csv or .tsv; default: the terminal. With --runner a "
+            "folder; gs:// and s3:// too."
+        ),
     ] = None,
     at: Annotated[
         str | None,
@@ -116,11 +122,32 @@ def recommend(
     device: Annotated[
         DeviceFlag, typer.Option(help="Where to compute; auto: a GPU where there is one.")
     ] = DeviceFlag.auto,
+    runner: Annotated[
+        str | None,
+        typer.Option(
+            help="Run as a Beam job, writing a folder of Parquet files: local, or a Beam runner such as "
+            "FlinkRunner."
+        ),
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(help="Of --runner local, processes; default: one, a thread per free core.")
+    ] = 0,
+    max_rejects: Annotated[
+        str | None,
+        typer.Option(
+            help="With --runner, the maximum of rejected rows of histories: a number, or a share (0.01, 1%); "
+            "default: none, the first one is the error."
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="With --runner, replace recommendations in --out.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Recommend items to users of the data set, or to anyone whose history is given.
 
-    The items that score highest after the last event of each user, of all items, exactly.
+    The items that score highest after the last event of each user, of all items, exactly. With --runner,
+    everything after -- is passed on to Beam.
 
     Example:  lrm recommend runs/hstu --k 10 --out recommendations.parquet
 
@@ -131,8 +158,10 @@ def recommend(
     from models.serving.recommend.files import read_ids
     from models.serving.recommend.output import check_out
 
-    if out is not None:
-        check_out(out)
+    job = JobFlags(runner, workers, list(context.args), max_rejects, overwrite, data, device.value)
+    job.check(out)
+    if out is not None and runner is None:
+        check_out(Path(out))
     if seen_by is not None and exclude_seen is not None:
         raise UsageError("--seen-by says already what is left out", where="--seen-by", fix="name one flag")
     if users is not None and histories is not None:
@@ -142,23 +171,26 @@ def recommend(
         return None if path is None else read_ids(path, column, flag)
 
     model = load_model(run, checkpoint=checkpoint.value, data=data, device=device.value)
-    found = model.recommend(
-        ids(users, "user", "--users"),
-        histories=histories,
-        k=k,
-        at=at,
-        behavior=behavior,
-        domain=domain,
-        candidates=ids(candidates, "item", "--candidates"),
-        exclude=ids(exclude, "item", "--exclude"),
-        where=where or (),
-        exclude_seen=_names(seen_by) if seen_by is not None else exclude_seen,
-        columns=_names(columns),
-        items=items,
-        index=index.value,
-    )
+    chosen = ids(users, "user", "--users")
+    wanted: dict[str, Any] = {
+        "k": k,
+        "at": at,
+        "behavior": behavior,
+        "domain": domain,
+        "candidates": ids(candidates, "item", "--candidates"),
+        "exclude": ids(exclude, "item", "--exclude"),
+        "where": where or (),
+        "exclude_seen": _names(seen_by) if seen_by is not None else exclude_seen,
+        "columns": _names(columns),
+        "items": items,
+        "index": index.value,
+    }
+    if out is not None and runner is not None:
+        recommend_on_beam(model, wanted, chosen, histories, out, job, json=json)
+        return
+    found = model.recommend(chosen, histories=histories, **wanted)
     if out is not None:
-        _write(found, run, out, json)
+        _write(found, run, Path(out), json)
     elif json:
         rows = [row for batch in _watched(found) for row in batch.to_pylist()]
         print_json({"run": run, **_summary(found), "recommendations": rows})
@@ -222,21 +254,11 @@ def _tell(found: Recommendations) -> None:
     told = found.told
     for text in found.notes:
         note(text)
-    counts = {
-        "without a history that the model is shown: what is popular, marked in 'answer'": told.by_popularity,
-        "with events out of order of time, which were sorted": told.unsorted,
-        "with events after the time of asking: asked at the last one": told.asked_later,
-        "for whom fewer items were left": told.short,
-    }
-    for words, count in counts.items():
-        if count:
-            note(f"{count:,} of {told.users:,} users {words}")
+    tell_counts(told.users, asdict(told))
     if told.recall is not None:
         note(
             f"the index found {told.recall:.2%} of the exact top items of the first "
             f"{told.compared_users:,} users"
         )
-    if told.unknown_items:
-        warn(f"{told.unknown_items:,} events of histories have items that the data set does not know")
     if told.missing_columns:
         warn(f"histories have no {', '.join(told.missing_columns)}, which the model reads: taken as missing")

@@ -7,42 +7,54 @@ from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.json
 import pyarrow.parquet as pq
 
-from behavior.errors import UsageError, UserError
+from behavior.errors import UserError
 from behavior.files import check_readable
+from behavior.sources.histories import (
+    NO_USER,
+    USER,
+    HistoryColumns,
+    find_histories,
+    read_history_rows,
+    refusal,
+    users_of,
+)
+from behavior.sources.kinds import KINDS, kind_of
+from behavior.sources.raw import Reject
 
 _BLOCK = 16 << 20
 _ROWS = 1 << 16
-KINDS = {
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-    ".csv": "csv",
-    ".tsv": "tsv",
-}
-"""What a file is, by the end of its name."""
 
 
-def kind_of(path: str | PathLike[str], flag: str) -> str:
-    """Parquet, JSON lines, CSV or TSV, by the name; a `.gz` behind it is nothing.
+def read_histories(path: str, columns: HistoryColumns) -> Iterator[pa.RecordBatch]:
+    """Rows of histories, some at a time.
+
+    Args:
+        path: of a file, a folder or a glob; local, or a URL.
+        columns: that they need, and may have.
 
     Raises:
-        UsageError: by none of them.
+        UserError: there is no such file, it lacks a column, or a row cannot be read.
     """
-    suffixes = [suffix.lower() for suffix in Path(path).suffixes if suffix.lower() != ".gz"]
-    if not suffixes or suffixes[-1] not in KINDS:
-        raise UsageError(
-            f"what kind of file '{path}' is cannot be told by its name",
-            where=flag,
-            fix="let the name end in .parquet, .jsonl, .csv or .tsv",
-        )
-    return KINDS[suffixes[-1]]
+    files = find_histories(path, columns)
+    integers = bool(files) and all(file.integers for file in files)
+    for number, file in enumerate(files):
+        for chunk in file.chunks(number, max(1, file.size) if file.groups is None else _BLOCK):
+            for batch in read_history_rows(file, chunk, columns):
+                for place, reason, _ in batch.rejects[:1]:
+                    what, fix = refusal(file.kind, reason)
+                    where = Reject(file.name, place, reason, "", batch.row_group).where
+                    raise UserError(what, where=where, fix=fix)
+                users, there = users_of(batch, integers=integers)
+                for row in np.flatnonzero(~there.to_numpy(zero_copy_only=False))[:1]:
+                    where = Reject(file.name, int(batch.places[row]), NO_USER, "", batch.row_group).where
+                    raise UserError(NO_USER, where=where, fix="give every row a user")
+                yield pa.RecordBatch.from_pydict({**batch.columns, USER: users})
 
 
 def read_batches(path: str | PathLike[str], flag: str) -> Iterator[pa.RecordBatch]:

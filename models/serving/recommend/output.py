@@ -16,7 +16,7 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
 from behavior.errors import UserError
-from models.serving.recommend.files import kind_of
+from behavior.sources.kinds import kind_of
 
 Write = Callable[[pa.RecordBatch], None]
 

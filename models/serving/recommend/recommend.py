@@ -12,13 +12,14 @@ import pyarrow as pa
 
 from behavior.errors import UserError
 from behavior.shards.folder import ShardFolder
+from behavior.sources.histories import HistoryColumns
 from models.build import sequences_of
 from models.config import RunConfig
 from models.data.columns import Columns
 from models.data.declared import CORE, event_column
 from models.data.loading.domain import domain_number, of_domain
 from models.data.loading.part import IN_WORDS
-from models.serving.recommend.files import read_batches
+from models.serving.recommend.files import read_histories
 from models.serving.recommend.ids import Ids
 from models.serving.recommend.output import write_batches
 from models.serving.recommend.request import Wanted, resolve
@@ -110,14 +111,20 @@ def recommend(
         parts, expected = found, found.count
     else:
         parts = _tables(histories, served, ids, told)
-    notes = [*request.notes]
-    if config.loader.part != "all":
-        notes.append(
-            f"the model was trained on {IN_WORDS[config.loader.part]}; to serve one that knows every event: "
-            "lrm train --refit RUN --all --out RUN2"
-        )
+    note = trained_on_note(config)
+    notes = [*request.notes, *([note] if note else [])]
     stream = Stream(request, model_scorer(served.module, config.model), config, ids, told)
     return Recommendations(stream.answer(parts), notes, told, expected)
+
+
+def trained_on_note(config: RunConfig) -> str | None:
+    """That a model does not know every event, where it does not."""
+    if config.loader.part == "all":
+        return None
+    return (
+        f"the model was trained on {IN_WORDS[config.loader.part]}; to serve one that knows every event: "
+        "lrm train --refit RUN --all --out RUN2"
+    )
 
 
 def whole_catalog(config: RunConfig) -> RunConfig:
@@ -125,6 +132,14 @@ def whole_catalog(config: RunConfig) -> RunConfig:
     return config.model_copy(
         update={"evaluation": config.evaluation.model_copy(update={"candidates": "all"})}
     )
+
+
+def history_columns(served: Served) -> Columns:
+    """The columns of histories that a model needs."""
+    columns = Columns.merged(CORE, served.columns)
+    if served.config.data.domain is not None:
+        columns = Columns.merged(columns, (event_column(served.shards, "domain"),))
+    return columns
 
 
 def history_table(served: Served, ids: Ids, where: str) -> HistoryTable:
@@ -135,10 +150,7 @@ def history_table(served: Served, ids: Ids, where: str) -> HistoryTable:
         ids: of its data set.
         where: what messages name.
     """
-    columns = Columns.merged(CORE, served.columns)
-    if served.config.data.domain is not None:
-        columns = Columns.merged(columns, (event_column(served.shards, "domain"),))
-    return HistoryTable(served.shards, columns, ids, where)
+    return HistoryTable(served.shards, history_columns(served), ids, where)
 
 
 def in_run_domain(part: Asking, served: Served) -> Asking:
@@ -152,14 +164,14 @@ def in_run_domain(part: Asking, served: Served) -> Asking:
 def _tables(histories: Histories, served: Served, ids: Ids, told: Told) -> Iterator[Asking]:
     named = isinstance(histories, str | PathLike)
     table = history_table(served, ids, str(histories) if named else "histories")
-    for part in table.read(_batches(histories)):
+    for part in table.read(_batches(histories, table.names)):
         told.missing_columns = sorted(table.told)
         yield in_run_domain(part, served)
 
 
-def _batches(histories: Histories) -> Iterator[pa.RecordBatch]:
+def _batches(histories: Histories, columns: HistoryColumns) -> Iterator[pa.RecordBatch]:
     if isinstance(histories, str | PathLike):
-        yield from read_batches(histories, "--histories")
+        yield from read_histories(str(histories), columns)
         return
     if isinstance(histories, pa.Table):
         yield from histories.to_batches()

@@ -40,6 +40,8 @@ class Told:
     """Users with events after the time of asking: they were asked at the time of the last one."""
     short: int = 0
     """Users for whom fewer items were left than were asked for."""
+    empty: int = 0
+    """Users for whom no item was left."""
     compared_users: int = 0
     """Users for whom what an index found was compared with the exact answer: those of the first batch."""
     recall: float | None = None
@@ -73,10 +75,22 @@ class Stream:
         config: settings of the run.
         ids: of the data set.
         told: is kept up to date.
+        by_length: all users of a part become one batch of rows, and are scored with others of about as many
+            events; else in their order, a batch of rows for each batch that is scored.
     """
 
-    def __init__(self, request: Request, score: Scorer, config: RunConfig, ids: Ids, told: Told) -> None:
+    def __init__(
+        self,
+        request: Request,
+        score: Scorer,
+        config: RunConfig,
+        ids: Ids,
+        told: Told,
+        *,
+        by_length: bool = False,
+    ) -> None:
         self.request, self.score, self.config, self.ids, self.told = request, score, config, ids, told
+        self.by_length = by_length
         self.first_item, self.num_items = ids.shards.first_item, ids.shards.num_items
         counted = "count" if config.loader.part == "all" else "train_count"
         counts = ids.items[counted].to_numpy().astype(np.float64)
@@ -89,8 +103,9 @@ class Stream:
         for part in parts:
             self.told.unsorted += part.unsorted
             self.told.unknown_items += part.unknown_items
-            for first in range(0, part.data.num_sequences, size):
-                chosen = np.arange(first, min(first + size, part.data.num_sequences))
+            step = max(1, part.data.num_sequences) if self.by_length else size
+            for first in range(0, part.data.num_sequences, step):
+                chosen = np.arange(first, min(first + step, part.data.num_sequences))
                 yield self._batch(part, chosen)
 
     def _batch(self, part: Asking, chosen: Int64Array) -> pa.RecordBatch:
@@ -101,7 +116,8 @@ class Stream:
         asked, targets, later = ask(data, self.request.question, at)
         items = np.full((len(chosen), self.request.k), NONE, np.int64)
         scores = np.full((len(chosen), self.request.k), -np.inf, np.float32)
-        for rows, is_model in ((np.flatnonzero(by_model), True), (np.flatnonzero(~by_model), False)):
+        groups = [(rows, True) for rows in self._groups(data, np.flatnonzero(by_model))]
+        for rows, is_model in [*groups, (np.flatnonzero(~by_model), False)]:
             if not len(rows):
                 continue
             left_out = _of_rows(excluded, rows, len(chosen))
@@ -114,6 +130,7 @@ class Stream:
         self.told.users += len(chosen)
         self.told.by_popularity += int((~by_model).sum())
         self.told.asked_later += int((later & by_model).sum())
+        self.told.empty += int((items[:, 0] == NONE).sum())
         self.told.short += int((items[:, -1] == NONE).sum())
         return self._rows(part.users.take(pa.array(chosen)), items, scores, by_model)
 
@@ -127,6 +144,14 @@ class Stream:
             total, self.told.compared_users = recall(item, exact)
             self.told.recall = total / max(1, self.told.compared_users)
         return item, score
+
+    def _groups(self, data: SequenceData, rows: Int64Array) -> list[Int64Array]:
+        """The users that are scored together."""
+        if not self.by_length:
+            return [rows]
+        lengths = np.minimum(data.lengths[rows], self.config.model.max_length)
+        ordered, size = rows[np.argsort(lengths, kind="stable")], self.config.evaluation.batch_size
+        return [ordered[first : first + size] for first in range(0, len(ordered), size)]
 
     def _has_inputs(self, data: SequenceData) -> BoolArray:
         """[sequences] whether the model is shown any event."""

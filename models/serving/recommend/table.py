@@ -11,10 +11,11 @@ import pyarrow.compute as pc
 
 from behavior.arrow.times import parse_times, time_problem
 from behavior.arrow.values import shown
-from behavior.config import nearest, parse_config
+from behavior.config import parse_config
 from behavior.errors import UserError
 from behavior.shards.folder import ShardFolder
 from behavior.shards.manifest import Manifest
+from behavior.sources.histories import NO_USER, HistoryColumns, has_lists
 from behavior.spec.dataset_spec import DatasetSpec
 from behavior.spec.timestamps import TimeFormat
 from models.data.catalog import MISSING
@@ -24,11 +25,12 @@ from models.data.sequences import Int64Array, SequenceData
 from models.serving.recommend.ids import A_SECOND, Ids, time_span
 from models.serving.recommend.spill import Gathered
 
-_MADE_APART = ("item", "behavior", "timestamp", "domain")
+MADE_APART = ("item", "behavior", "timestamp", "domain")
 USER = "user"
 MOST_EVENTS = 20_000_000
 """Single events held in memory at once, by default: half a gigabyte."""
 _YEAR = 31_556_952
+_TEXT = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class HistoryTable:
         reads_domain = any(column.name == "domain" for column in self.decoder.stored)
         self.wants_domain = bool(manifest.domains) and (ids.separate_items or reads_domain)
         self.span = time_span(shards) if self.has_time else None
+        self.names = self._names()
         self.told: frozenset[str] = frozenset()
         """Columns of events that the model reads and the tables lacked: all are missing."""
 
@@ -91,10 +94,9 @@ class HistoryTable:
         with Gathered(self.limit) as rows:
             for batch in batches:
                 table = pa.Table.from_batches([batch])
-                self._check_columns(table.column_names)
+                self.names.check(table.column_names, self.where)
                 some |= table.num_rows > 0
-                kind = table.schema.field("item").type
-                if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+                if has_lists(table.schema):
                     yield from self._of_lists(table)
                 else:
                     rows.add(self._encoded(table["user"].combine_chunks(), self._flat(table)))
@@ -103,32 +105,22 @@ class HistoryTable:
             for gathered in rows:
                 yield self._of_events(gathered)
 
-    def _check_columns(self, names: list[str]) -> None:
+    def _names(self) -> HistoryColumns:
         needed = [USER, "item"]
         needed += ["timestamp"] if self.has_time else []
         needed += ["behavior"] if len(self.shards.manifest.behaviors) > 1 else []
         needed += ["domain"] if self.wants_domain else []
-        for name in needed:
-            if name not in names:
-                close = nearest(name, names)
-                hint = f"did you mean '{close}'? " if close else ""
-                raise UserError(
-                    f"there is no column '{name}', only {', '.join(names) or 'none at all'}",
-                    where=self.where,
-                    fix=f"{hint}histories have the columns {', '.join(needed)}",
-                )
+        optional = [] if "behavior" in needed else ["behavior"]
+        return HistoryColumns(tuple(needed), (*optional, *(["at"] if self.has_time else [])))
 
     def _flat(self, table: pa.Table) -> dict[str, pa.Array]:
         names = ("item", "behavior", "timestamp", "domain", "at")
         return {name: table[name].combine_chunks() for name in names if name in table.column_names}
 
-    def _of_lists(self, table: pa.Table) -> Iterator[Asking]:
-        lengths = pc.fill_null(pc.list_value_length(table["item"]), 0).to_numpy()
-        owner = pa.array(np.repeat(np.arange(table.num_rows), lengths))
-        flat = {}
-        for name, values in self._flat(table).items():
-            if name == "at":
-                continue
+    def _lengths(self, lists: dict[str, pa.Array], table: pa.Table) -> Int64Array:
+        """[rows] events of each row, which all of its lists must have."""
+        lengths = pc.fill_null(pc.list_value_length(table["item"]), 0).to_numpy().astype(np.int64)
+        for name, values in lists.items():
             kind = values.type
             if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
                 raise UserError(
@@ -137,13 +129,19 @@ class HistoryTable:
             own = pc.fill_null(pc.list_value_length(values), 0).to_numpy(zero_copy_only=False)
             for row in np.flatnonzero(own != lengths)[:1]:
                 what = f"{int(lengths[row])} items and {int(own[row])} of '{name}'"
+                whose = "a user"
+                if USER in table.column_names:
+                    whose = f"user {shown(table[USER].combine_chunks(), int(row))}"
                 raise UserError(
-                    f"user {shown(table['user'].combine_chunks(), int(row))} has {what}",
-                    where=f"{self.where}, row {int(row) + 1}",
-                    fix="one an event",
+                    f"{whose} has {what}", where=f"{self.where}, row {int(row) + 1}", fix="one an event"
                 )
-            flat[name] = pc.list_flatten(values)
-        events = self._encoded(owner, flat)
+        return lengths
+
+    def _of_lists(self, table: pa.Table) -> Iterator[Asking]:
+        lists = {name: values for name, values in self._flat(table).items() if name != "at"}
+        lengths = self._lengths(lists, table)
+        owner = pa.array(np.repeat(np.arange(table.num_rows), lengths))
+        events = self._encoded(owner, {name: pc.list_flatten(values) for name, values in lists.items()})
         at = None
         if "at" in table.column_names:
             at = self._seconds(table["at"].combine_chunks(), "at", missing=-1)
@@ -154,26 +152,30 @@ class HistoryTable:
         coded = rows["owner"].combine_chunks().dictionary_encode()
         codes = coded.indices.to_numpy(zero_copy_only=False)
         order = np.argsort(codes, kind="stable")
-        there = rows["item"].to_numpy()[order] != 0
-        count = len(coded.dictionary)
-        lengths = np.bincount(codes[order][there], minlength=count)
+        return self._of_coded(
+            codes[order], coded.dictionary, rows.drop_columns(["owner"]).take(pa.array(order))
+        )
+
+    def _of_coded(self, codes: np.ndarray, users: pa.Array, rows: pa.Table) -> Asking:
+        """Of events by user: `codes` are the users' places, ascending."""
+        there = rows["item"].to_numpy() != 0
+        lengths = np.bincount(codes[there], minlength=len(users))
         at = None
         if "at" in rows.column_names:
-            at = np.full(count, -1, np.int64)
+            at = np.full(len(users), -1, np.int64)
             given = rows["at"].to_numpy()
             at[codes[given >= 0]] = given[given >= 0]
-        events = rows.drop_columns(["owner"]).take(pa.array(order[there]))
         return self._asking(
-            events,
-            pa.table({USER: coded.dictionary}),
+            rows.filter(pa.array(there)),
+            pa.table({USER: users}),
             np.concatenate(([0], np.cumsum(lengths))).astype(np.int64),
             at,
         )
 
-    def _encoded(self, owner: pa.Array, flat: dict[str, pa.Array]) -> pa.Table:
+    def _encoded(self, owner: pa.Array, flat: dict[str, pa.Array], *, year: bool = True) -> pa.Table:
         """owner, item (0: a row without an event), behavior, timestamp in seconds, and what else there is."""
         if owner.null_count:
-            raise UserError("a row has no user", where=self.where, fix="give every row a user")
+            raise UserError(NO_USER, where=self.where, fix="give every row a user")
         item = flat["item"]
         there = ~_is_missing(item)
         pick = pa.array(there)
@@ -190,12 +192,17 @@ class HistoryTable:
         if "behavior" in flat:
             found["behavior"][there] = self.ids.numbers(flat["behavior"].filter(pick), "behavior", self.where)
         if self.has_time:
-            found["timestamp"][there] = self._seconds(flat["timestamp"].filter(pick), "timestamp")
+            times = self._seconds(flat["timestamp"].filter(pick), "timestamp", year=year)
+            found["timestamp"][there] = times
+        if self.has_time:  # of all files alike, though not all may have it
+            found["at"] = np.full(size, -1, np.int64)
         if "at" in flat:
-            found["at"] = self._seconds(flat["at"], "at", missing=-1)
+            found["at"] = self._seconds(flat["at"], "at", missing=-1, year=year)
         return pa.table(found)
 
-    def _seconds(self, array: pa.Array, name: str, missing: int | None = None) -> Int64Array:
+    def _seconds(
+        self, array: pa.Array, name: str, missing: int | None = None, *, year: bool = True
+    ) -> Int64Array:
         ticks, good = parse_times(array, self.unit, self.form)
         values = pc.fill_null(ticks, -1).to_numpy(zero_copy_only=False)
         empty = _is_missing(array) if missing is not None else np.zeros(len(array), bool)
@@ -207,7 +214,8 @@ class HistoryTable:
                 fix=f"times are in the unit of the data set's spec: {self.unit}",
             )
         stored = self.shards.manifest.timestamp_unit
-        self._check_year(values[good], A_SECOND.get(stored, 1), name)
+        if year:
+            self._check_year(values[good], A_SECOND.get(stored, 1), name)
         return np.where(empty, -1 if missing is None else missing, values // A_SECOND.get(stored, 1))
 
     def _check_year(self, ticks: Int64Array, a_second: int, name: str) -> None:
@@ -225,7 +233,7 @@ class HistoryTable:
     def _asking(
         self, events: pa.Table, users: pa.Table, offsets: Int64Array, at: Int64Array | None
     ) -> Asking:
-        columns = {name: events[name].to_numpy() for name in events.column_names if name in _MADE_APART}
+        columns = {name: events[name].to_numpy() for name in events.column_names if name in MADE_APART}
         owner, time = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets)), columns["timestamp"]
         falls = (time[1:] < time[:-1]) & (owner[1:] == owner[:-1])
         unsorted = len(np.unique(owner[1:][falls]))
@@ -271,7 +279,8 @@ def _time_format(manifest: Manifest) -> TimeFormat | None:
 def _is_missing(array: pa.Array) -> np.ndarray:
     """[values] whether a value is null, or text that is empty."""
     missing = array.is_null().to_numpy(zero_copy_only=False)
-    if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
+    kind = array.type
+    if any(is_it(kind) for is_it in _TEXT):
         empty = pc.fill_null(pc.equal(pc.binary_length(array), 0), False)
         missing = missing | empty.to_numpy(zero_copy_only=False)
     return missing

@@ -27,34 +27,53 @@ class DataSetUsers:
         source: its sequences.
         chosen: ids of the users, as in the log; None: all. In a data set where domains number their users
             apart, all users of an id.
+        counted: whether they are looked up first, so that `count` is right and all are known to be there.
 
     Raises:
         UserError: the data set does not have one of them.
     """
 
-    def __init__(self, shards: ShardFolder, source: SequenceSource, chosen: pa.Array | None = None) -> None:
+    def __init__(
+        self,
+        shards: ShardFolder,
+        source: SequenceSource,
+        chosen: pa.Array | None = None,
+        *,
+        counted: bool = True,
+    ) -> None:
         self.shards, self.source = shards, source
         self.reader = RowGroupReader(shards)
         self.names = [name for name in (USER, _DOMAIN) if name in self.reader.columns]
         self.chosen = None if chosen is None else pc.unique(parse_text(chosen)[0])
         self.count = shards.manifest.counts.users
-        if self.chosen is not None:
+        if self.chosen is not None and counted:
             self._find()
 
+    @property
+    def parts(self) -> int:
+        """Parts in which they are read: row groups of the data set."""
+        return len(self.reader.groups)
+
     def __iter__(self) -> Iterator[Asking]:
-        for part, group in enumerate(self.reader.groups):
-            users = self.reader.read(group, self.names)
-            rows = None if self.chosen is None else self._rows(users)
-            if rows is not None and not len(rows):
-                continue
-            data = self.source.read(part)
-            if rows is not None:
-                data, users = take_sequences(data, rows), users.take(pa.array(rows))
-            if _DOMAIN in self.names:
-                place = pc.subtract(users[_DOMAIN].cast(pa.int64()), 1)
-                names = pa.array(self.shards.manifest.domains).take(place.combine_chunks())
-                users = users.set_column(users.column_names.index(_DOMAIN), _DOMAIN, names)
-            yield Asking(data, users)
+        for number in range(self.parts):
+            part = self.part(number)
+            if part is not None:
+                yield part
+
+    def part(self, number: int) -> Asking | None:
+        """Those of one part; None where there is none of them."""
+        users = self.reader.read(self.reader.groups[number], self.names)
+        rows = None if self.chosen is None else self._rows(users)
+        if rows is not None and not len(rows):
+            return None
+        data = self.source.read(number)
+        if rows is not None:
+            data, users = take_sequences(data, rows), users.take(pa.array(rows))
+        if _DOMAIN in self.names:
+            place = pc.subtract(users[_DOMAIN].cast(pa.int64()), 1)
+            names = pa.array(self.shards.manifest.domains).take(place.combine_chunks())
+            users = users.set_column(users.column_names.index(_DOMAIN), _DOMAIN, names)
+        return Asking(data, users)
 
     def _rows(self, users: pa.Table) -> np.ndarray:
         text = parse_text(users[USER].combine_chunks())[0]
