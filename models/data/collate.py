@@ -86,6 +86,7 @@ class Collator:
             loss_on_all=self.loss_on == "all",
             first_position=None if copies is None else copies.first_position,
             drawn=self._drawn(data, starts, event, target) if self.loss_on == "basket" else None,
+            offsets=data.offsets,
         )
         for column in self.columns:
             assert column.origin is not None, f"column '{column.name}' has no origin"

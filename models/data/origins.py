@@ -47,6 +47,8 @@ class Samples:
     """[sequences] position of the first event of each; None: 0."""
     drawn: tuple[IntArray, BoolArray] | None = None
     """[events] index of the event that each event predicts instead, and whether it carries loss."""
+    offsets: IntArray | None = None
+    """[sequences of the data + 1] where these begin in the columns of the sequence files; None: not known."""
 
     @cached_property
     def first_event(self) -> IntArray:

@@ -26,6 +26,7 @@ CAME_LATER: dict[str, Any] = {
     "task.actions": "interleaved",
     "task.value_edges": [],
     "task.known_features": [],
+    "task.counters": [],
     "task.head": "mlp",
     "task.head_dims": [64],
     "task.head_dropout": 0.0,

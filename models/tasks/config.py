@@ -47,6 +47,11 @@ class TaskConfig(Config):
         description="ranking: features of events that are known before the action, such as the device; all "
         "others are a part of it",
     )
+    counters: list[str] = Field(
+        [],
+        description="ranking: counters beside the sequence, of the user's events before: user: all of them; "
+        "item: those with the candidate; or features of items: those of the same value; and with which label",
+    )
     head: Literal["dot", "mlp", "ffn", "mmoe", "ple"] = Field(
         "mlp",
         description="ranking: head over backbone's output and candidate; dot: product of both; mlp: a "

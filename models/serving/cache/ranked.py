@@ -92,6 +92,7 @@ class RankingCache:
         at: Sequence[int] | Ints | None = None,
         *,
         known: dict[str, Tensor] | None = None,
+        context: Tensor | None = None,
         at_once: int = 256,
     ) -> Tensor:
         """[candidates, labels] float32 logits of actions, and predicted values of others.
@@ -103,15 +104,21 @@ class RankingCache:
                 know the time are not told.
             known: [candidates] each: features that are known beforehand (`task.known_features`), by name; all
                 of them where the model has any.
+            context: [candidates, numbers] of the model's counters (`task.counters`), where it has any.
             at_once: most candidates of a user in one pass.
 
         Raises:
-            ValueError: counts do not go together with items.
+            ValueError: counts do not go together with items, or numbers of counters are missing.
         """
         number = np.asarray(counts, np.int64)
         items = torch.as_tensor(items, dtype=torch.int64).to(self.model.device)
         if len(number) != len(self._length) or number.sum() != len(items) or (number < 0).any():
             raise ValueError(f"{len(items)} items, and counts of {len(number)} users that add up to others")
+        width = self.model.counters.width
+        if context is None:
+            context = items.new_zeros(len(items), 0, dtype=torch.float32)
+        if context.shape != (len(items), width):
+            raise ValueError(f"the model has counters: {width} numbers of each of {len(items)} candidates")
         found = items.new_zeros(len(items), len(self.model.labels), dtype=torch.float32)
         starts = offsets_of(number)[:-1]
         with scoring(self.model):
@@ -120,7 +127,7 @@ class RankingCache:
                 place = on_device(counted_up(starts + first, some), items.device)
                 picked = {name: values[place] for name, values in (known or {}).items()}
                 outputs = self._pass(items[place], some, at, picked)
-                found.index_copy_(0, place, self.model.judge(outputs, items[place]))
+                found.index_copy_(0, place, self.model.judge(outputs, items[place], context[place]))
         return found
 
     def _pass(

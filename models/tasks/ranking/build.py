@@ -17,6 +17,7 @@ from models.inputs.ranking_embedding import RankingEmbedding
 from models.tasks.config import TaskSettings
 from models.tasks.parts import embedding_and_backbone, read_catalog
 from models.tasks.ranking.checks import check_ranking
+from models.tasks.ranking.counters import Counters
 from models.tasks.ranking.heads import HEADS, HeadSizes
 from models.tasks.ranking.model import RankingModel
 from models.tasks.ranking.objective import RankingObjective
@@ -33,7 +34,7 @@ def build_ranking(
         UserError: there is no label, or a setting does not fit the data or ranking.
     """
     about = about_sequences(shards)
-    check_ranking(settings, about)
+    check_ranking(settings)
     if settings.task.label is None:
         raise UserError(
             "what is to be predicted?",
@@ -58,9 +59,10 @@ def _model(
     if value is None and task.value_edges:
         value = event_column(shards, "value")
     known, known_own, side = _features(settings, shards)
+    catalog = read_catalog(settings, shards)
     embedding, backbone = embedding_and_backbone(
         settings,
-        read_catalog(settings, shards),
+        catalog,
         num_behaviors=about.num_behaviors,
         has_time=about.has_time,
         make_items=make_items,
@@ -82,15 +84,16 @@ def _model(
             where="train.item_table = sharded",
             fix="--set train.item_table=replicated",
         )
+    counters = Counters.of(task.counters, labels, catalog)
     sizes = HeadSizes(
         dim=settings.model.dim,
-        context=0,
+        context=counters.width,
         labels=len(labels),
         hidden=tuple(task.head_dims),
         experts=task.experts,
         dropout=task.head_dropout,
     )
-    return RankingModel(embedding, backbone, HEADS[task.head](sizes), told)
+    return RankingModel(embedding, backbone, HEADS[task.head](sizes), told, counters)
 
 
 def _features(

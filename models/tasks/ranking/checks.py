@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from behavior.errors import UserError
-from models.data.about import About
 from models.tasks.config import TaskSettings
 
 _OWN_ORDER = "ranking has an order of tokens of its own, in which actions stand: task.actions"
 _LABEL = "what is done with the candidate is what is predicted"
 
 
-def check_ranking(settings: TaskSettings, about: About) -> None:
+def check_ranking(settings: TaskSettings) -> None:
     """Check that no setting asks for what ranking has not.
 
     Raises:
@@ -45,8 +44,12 @@ def check_ranking(settings: TaskSettings, about: About) -> None:
     repeat = settings.loader.sampling.repeat
     if repeat is not None:
         raise _refused("loader.sampling.repeat", repeat, None, "a copy would show the answer")
-    if about.num_behaviors < 1:
-        raise UserError("the data set has no behavior", where="task.kind = ranking")
+    if len(set(settings.task.counters)) < len(settings.task.counters):
+        raise UserError(
+            "a counter stands there twice",
+            where=f"task.counters = {settings.task.counters}",
+            fix="name each once",
+        )
 
 
 _SOFTMAX = "that is of a softmax over items, and here one item is asked about"

@@ -9,6 +9,7 @@ from models.data.batch import PackedBatch
 from models.evaluation.actions.labels import Label
 from models.inputs.ranking_embedding import RankingEmbedding
 from models.layers.norm import make_norm
+from models.tasks.ranking.counters import Counters
 from models.tasks.ranking.told import Told
 
 _EPS = 1e-6
@@ -25,15 +26,23 @@ class RankingModel(nn.Module):
         backbone: [tokens, dim] to [tokens, dim].
         head: of `models.tasks.ranking.heads.HEADS`.
         told: the labels, and how batches tell them.
+        counters: numbers beside the sequence, for the head alone.
     """
 
     offset: Tensor
     scale: Tensor
 
-    def __init__(self, embedding: RankingEmbedding, backbone: nn.Module, head: nn.Module, told: Told) -> None:
+    def __init__(
+        self,
+        embedding: RankingEmbedding,
+        backbone: nn.Module,
+        head: nn.Module,
+        told: Told,
+        counters: Counters,
+    ) -> None:
         super().__init__()
         self.embedding, self.backbone, self.head = embedding, backbone, head
-        self.told = told
+        self.told, self.counters = told, counters
         self.labels: tuple[Label, ...] = told.labels
         self.norm = make_norm("layer_without_affine", embedding.item.embedding_dim, _EPS)
         # Learned of the training part before the first step, so that a fresh head predicts the mean.
@@ -49,9 +58,10 @@ class RankingModel(nn.Module):
                 s, before which nothing is known; by default all, [events + sequences].
         """
         outputs, ids = self.encoded(batch), self.embedding.asked_ids(batch)
+        context = self.counters(batch, self.offset.sigmoid())
         if rows is not None:
-            outputs, ids = outputs.index_select(0, rows), ids.index_select(0, rows)
-        return self.judge(outputs, ids)
+            outputs, ids, context = (each.index_select(0, rows) for each in (outputs, ids, context))
+        return self.judge(outputs, ids, context)
 
     def encoded(self, batch: PackedBatch) -> Tensor:
         """[events + sequences, dim] what the backbone says of the item after each event, and of the first of
@@ -59,18 +69,18 @@ class RankingModel(nn.Module):
         x, tokens = self.embedding(batch)
         return tokens.queries(self.backbone(x, tokens))
 
-    def judge(self, outputs: Tensor, items: Tensor) -> Tensor:
+    def judge(self, outputs: Tensor, items: Tensor, context: Tensor) -> Tensor:
         """[n, labels] float32, as `forward`.
 
         Args:
             outputs: [n, dim] of the backbone, at candidates.
             items: [n] int64 their ids.
+            context: [n, numbers] of `counters`.
         """
         with torch.autocast(outputs.device.type, enabled=False):
             precise = torch.promote_types(outputs.dtype, torch.float32)
             vectors = self.embedding.item_vectors(items).to(precise) * self.embedding.scale
-            context = vectors.new_zeros(len(vectors), 0)
-            found: Tensor = self.head(self.norm(outputs.to(precise)), vectors, context)
+            found: Tensor = self.head(self.norm(outputs.to(precise)), vectors, context.to(precise))
             return found * self.scale + self.offset
 
     @property

@@ -38,7 +38,7 @@ class RankingTask(Task):
     @property
     def columns(self) -> Columns:
         """See `models.tasks.task.Task.columns`."""
-        return Columns.merged(CORE, super().columns, self.model.told.columns)
+        return Columns.merged(CORE, super().columns, self.model.told.columns, self.model.counters.columns)
 
     def look_at(self, loader: TrainLoader) -> None:
         """See `models.tasks.task.Task.look_at`: how frequent each action is, and the mean of each value."""
