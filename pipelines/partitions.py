@@ -20,7 +20,7 @@ from behavior.flow.partitions import (
 )
 from behavior.flow.totals import fit_items, item_counts
 from behavior.shards.storage import Folder
-from behavior.steps.filters import core_items
+from behavior.steps.filters import core_behaviors, core_items
 from behavior.steps.partition import cut_sequences
 from pipelines.job import PrepareJob, leave, left, read_arrow, write_arrow
 from pipelines.shuffle import Piece, Shuffle, in_order
@@ -129,7 +129,8 @@ class FindCore(beam.DoFn):
         name = f"core/{uuid4().hex}.arrow"  # a name of its own: processes remember what they have read
         with self.job.stage("core"):
             tables = (read_arrow(work, _sorted_file(partition)) for partition in sorted(partitions))
-            items = core_items(tables, *self.job.preparation.spec.filters.minimum_counts)
+            spec = self.job.preparation.spec
+            items = core_items(tables, *spec.filters.minimum_counts, core_behaviors(spec))
             write_arrow(work, name, pa.table({"id": items}))
         yield name
 

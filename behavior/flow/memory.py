@@ -43,7 +43,7 @@ from behavior.sources.chunks import Chunk
 from behavior.sources.plan import plan_input
 from behavior.sources.raw import Reject
 from behavior.spec.dataset_spec import DatasetSpec, load_spec
-from behavior.steps.filters import core_items
+from behavior.steps.filters import core_behaviors, core_items
 from behavior.steps.partition import finish_sequences
 from behavior.steps.tables import Tables
 
@@ -166,7 +166,7 @@ class _Flow:
         sequences = {n: sort_partition(preparation, n, batches.pop(n)) for n in sorted(batches)}
         core = None
         if spec.filters.minimum_counts != (1, 1):
-            core = core_items(sequences.values(), *spec.filters.minimum_counts)
+            core = core_items(sequences.values(), *spec.filters.minimum_counts, core_behaviors(spec))
         self.counted = {
             number: count_sequences(preparation, number, sequences.pop(number), core)
             for number in list(sequences)

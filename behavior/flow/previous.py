@@ -45,6 +45,7 @@ def reasons_against(spec: DatasetSpec, *, frozen: bool = False) -> list[str]:
         != (1, 1),
         "filters.repeats: an event left out before would come back": filters.repeats,
         "max_events: old events would go": spec.max_events is not None,
+        "split.kind: random: events are not stored in order of time": spec.split.kind == "random",
         "columns.session: session ids are not stored": spec.has_session_ids,
         "vocabulary.fit_on: train: the training part grows": limits.fit_on != "all",
         "vocabulary.min_count: unknown items would become known": limits.min_count > 1,

@@ -58,7 +58,8 @@ class DatasetChecks:
         """
         wrong = partial(damaged, "sequences", where=self._where(entry.path))
         table = checked_columns(table, self._sequences, wrong)
-        return table, check_sequences(table, self._sequences, wrong)
+        by_time = self._manifest.split["kind"] != "random"
+        return table, check_sequences(table, self._sequences, wrong, by_time=by_time)
 
     def sequences(self, entry: FileEntry, table: pa.Table) -> pa.Table:
         """All rows of a sequence file."""

@@ -42,13 +42,16 @@ def checked_columns(table: pa.Table, rules: Mapping[str, ColumnRule], damaged: D
     return table
 
 
-def check_sequences(table: pa.Table, rules: Mapping[str, ColumnRule], damaged: Damaged) -> int | None:
+def check_sequences(
+    table: pa.Table, rules: Mapping[str, ColumnRule], damaged: Damaged, *, by_time: bool = True
+) -> int | None:
     """Check what holds between the columns of sequences, which `checked_columns` has been through.
 
     Args:
         table: any of the columns of a sequence file.
         rules: what they may hold.
         damaged: makes the error.
+        by_time: whether events are in order of time.
 
     Returns:
         The number of events; None where the table has no column with one value an event.
@@ -63,7 +66,7 @@ def check_sequences(table: pa.Table, rules: Mapping[str, ColumnRule], damaged: D
     for name in lists[1:]:
         if not np.array_equal(lengths, _lengths(table.column(name))):
             raise damaged(f"columns of different lengths, '{lists[0]}' and '{name}'")
-    if "timestamp" in lists and _falls(table.column("timestamp"), lengths):
+    if by_time and "timestamp" in lists and _falls(table.column("timestamp"), lengths):
         raise damaged("times that are not in order")
     cuts = [name for name in ("train_end", "valid_end") if name in table.column_names]
     for earlier, later in pairwise([*(table.column(name).to_numpy() for name in cuts), lengths]):

@@ -19,7 +19,7 @@ from behavior.shards.storage import Folder, FolderLike, as_folder
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
-_SPLITS = ("leave_one_out", "next_basket", "temporal")
+_SPLITS = ("leave_one_out", "next_basket", "temporal", "random")
 
 
 Number = Annotated[int, Field(ge=0, lt=2**63)]

@@ -162,7 +162,7 @@ class DatasetSpec(Config):
                 raise ValueError(f"{label}: a name stands there twice")
         produced = [name for source in self.events for name in source.behavior.produces() or []]
         mapped = [name for source in self.events for name in source.behavior.map.values() if name is not None]
-        for name in [*produced, *mapped, *(self.targets or []), *(self.filters.behaviors or [])]:
+        for name in [*produced, *mapped, *(self.targets or []), *self._filtered_by()]:
             if name not in known:
                 raise ValueError(f"behavior '{name}' is not in behaviors; {did_you_mean(name, known)}")
         if self.domains is None and any(source.columns.domain for source in self.events):
@@ -177,6 +177,13 @@ class DatasetSpec(Config):
                     f"domain '{source.domain}' is not in domains; "
                     + did_you_mean(source.domain, self.domain_names)
                 )
+
+    def _filtered_by(self) -> list[str]:
+        """Behaviors that the filters name."""
+        filters = self.filters
+        if filters.core_behaviors is not None and filters.minimum_counts == (1, 1):
+            raise ValueError("filters.core_behaviors goes with k_core or minimum counts")
+        return [*(filters.behaviors or []), *(filters.core_behaviors or [])]
 
     def _check_targets(self) -> None:
         kept = self.filters.behaviors

@@ -152,6 +152,7 @@ features: [{name: brand}, {name: price, kind: numeric}]
 k_core: 5
 min_user_events: 3
 min_item_events: 10
+core_behaviors: [like]
 behaviors: [cart, buy]
 start: 2024-01-01
 end: "2024-07-01T00:00:00+02:00"
@@ -163,6 +164,9 @@ kind: temporal
 targets: all
 valid_at: 2024-06-01
 test_at: 1719792000
+valid_share: 0.1
+test_share: 0.2
+seed: 1
 """,
     VocabularySpec: """
 oov: 100

@@ -16,6 +16,8 @@ LATER_FIELDS: dict[str, tuple[str, ...]] = {
     "Feature": ("literal", "number_format", "invalid", "pattern"),
     "FeatureTable": ("rows_per_id",),
     "FileFormat": ("trim", "where"),
+    "Filters": ("core_behaviors",),
+    "SplitSpec": ("valid_share", "test_share", "seed"),
 }
 """Class -> its fields that specs did not have from the first. At their defaults nothing changes."""
 

@@ -28,6 +28,9 @@ class Filters(Config):
     min_item_events: int = Field(1, ge=1)
     """Drop items with fewer events, and those events; alternately with min_user_events, to their fixed
     point."""
+    core_behaviors: list[str] | None = None
+    """Behaviors whose events count for k_core and the minimum counts; events of others stay where their user
+    and item do. Default: all."""
     behaviors: list[str] | None = None
     """Keep only events of these behaviors. The others keep their ids, so that data sets of one log agree."""
     start: Annotated[int | str | None, BeforeValidator(_iso_as_text)] = None
@@ -58,19 +61,29 @@ class Filters(Config):
 class SplitSpec(Config):
     """Where sequences are split into training, validation and test parts."""
 
-    kind: Literal["leave_one_out", "next_basket", "temporal"] = "leave_one_out"
+    kind: Literal["leave_one_out", "next_basket", "temporal", "random"] = "leave_one_out"
     """leave_one_out: the last target event of a user is the test target, the target event before it the
     validation target. next_basket: the same with baskets, a basket being all events of a user with one
-    timestamp. temporal: a global split of all users at two points in time. Under the first two, users with
-    fewer than 3 events, or fewer than 2 targets (baskets with one), only train."""
+    timestamp. temporal: a global split of all users at two points in time. random: each event by itself, by a
+    hash, whatever its time; a sequence is stored in the order of the hash, so that a history is a random
+    part of the user's events, later ones included: for protocols that split rows at random, which see the
+    future. Under the first two, users with fewer than 3 events, or fewer than 2 targets (baskets with one),
+    only train."""
     targets: Literal["first", "all"] | None = None
     """Which target events of a user's validation or test part are evaluated: the first, or all, each given
-    its whole history (in a basket: everything before the basket). Default: first, for next_basket all."""
+    its whole history (in a basket: everything before the basket; of a random split: the parts before).
+    Default: first, for next_basket and random all."""
     valid_at: Annotated[int | str | None, BeforeValidator(_iso_as_text)] = None
     """temporal: start of the validation part, inclusive; earlier events are for training. An integer in the
     unit of the timestamps, or an ISO 8601 date or time (UTC where it has no offset)."""
     test_at: Annotated[int | str | None, BeforeValidator(_iso_as_text)] = None
     """temporal: start of the test part, inclusive, in the same form as `valid_at`."""
+    valid_share: float | None = Field(None, ge=0, lt=1)
+    """random: expected share of the events in the validation part. Default: 0.1."""
+    test_share: float | None = Field(None, ge=0, lt=1)
+    """random: expected share of the events in the test part. Default: 0.1."""
+    seed: int = Field(0, ge=0)
+    """random: which of many random splits."""
 
     @model_validator(mode="after")
     def _check(self) -> SplitSpec:
@@ -79,6 +92,13 @@ class SplitSpec(Config):
             raise ValueError("a temporal split needs valid_at and test_at")
         if self.kind != "temporal" and any(given):
             raise ValueError("valid_at and test_at are for kind: temporal")
+        shares = self.valid_share is not None or self.test_share is not None
+        if self.kind != "random" and (shares or self.seed):
+            raise ValueError("valid_share, test_share and seed are for kind: random")
+        if self.kind == "random" and sum(self.shares) >= 1:
+            raise ValueError("valid_share and test_share leave nothing to train on")
+        if self.kind == "random" and self.targets == "first":
+            raise ValueError("a random split evaluates all its events: leave 'targets' out")
         if self.kind == "leave_one_out" and self.targets == "all":
             raise ValueError("leave_one_out has one target a part: leave 'targets' out")
         return self
@@ -86,7 +106,15 @@ class SplitSpec(Config):
     @property
     def evaluated(self) -> str:
         """Which target events of a part are evaluated: first or all."""
-        return self.targets or ("all" if self.kind == "next_basket" else "first")
+        return self.targets or ("all" if self.kind in ("next_basket", "random") else "first")
+
+    @property
+    def shares(self) -> tuple[float, float]:
+        """Expected shares of the validation and the test part of a random split."""
+        return (
+            0.1 if self.valid_share is None else self.valid_share,
+            0.1 if self.test_share is None else self.test_share,
+        )
 
     def instants(self, unit: str) -> tuple[int, int]:
         """The two cuts of a temporal split as integers of `unit`."""

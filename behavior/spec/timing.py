@@ -74,6 +74,8 @@ def check_instants(unit: str, filters: Filters, split: SplitSpec, sessions: Sess
         valid_at, test_at = split.instants(unit)
         if valid_at > test_at:
             raise ValueError("split.valid_at is later than split.test_at")
+    if split.kind == "random" and sessions:
+        raise ValueError("a random split takes the order from events: there are no sessions")
     if unit != "none":
         start, end = filters.instants(unit)
         if start is not None and end is not None and start >= end:

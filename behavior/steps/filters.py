@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -10,10 +10,22 @@ import pyarrow.compute as pc
 
 from behavior.arrow.coded import codes_of, looked_up
 from behavior.runtime.compiled import compiled
+from behavior.spec.dataset_spec import DatasetSpec
 from behavior.steps.sequences import flat, keep_events, offsets_of
 
 
-def core_items(partitions: Iterable[pa.Table], min_user_events: int, min_item_events: int) -> pa.Array:
+def core_behaviors(spec: DatasetSpec) -> list[int] | None:
+    """Ids of the behaviors that count for minimum counts; None: all."""
+    names = spec.filters.core_behaviors
+    return None if names is None else [spec.behavior_names.index(name) + 1 for name in names]
+
+
+def core_items(
+    partitions: Iterable[pa.Table],
+    min_user_events: int,
+    min_item_events: int,
+    behaviors: Sequence[int] | None = None,
+) -> pa.Array:
     """Items of the core: what is left when users and items with too few events are dropped to a fixed point.
 
     The core does not depend on the order of removal. Users need no list of their own: a user survives
@@ -24,12 +36,13 @@ def core_items(partitions: Iterable[pa.Table], min_user_events: int, min_item_ev
             Four bytes an event are kept in memory.
         min_user_events: events a user needs.
         min_item_events: events an item needs.
+        behaviors: ids of the behaviors whose events count; None: all.
 
     Returns:
         Raw ids of the surviving items.
     """
     known: pa.Array | None = None
-    edges: list[tuple[np.ndarray, np.ndarray]] = []
+    edges: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for sequences in partitions:
         codes, distinct = codes_of(flat(sequences, "item"))
         if known is None:
@@ -37,39 +50,54 @@ def core_items(partitions: Iterable[pa.Table], min_user_events: int, min_item_ev
         else:
             known = pa.concat_arrays([known, distinct.filter(pc.invert(pc.is_in(distinct, value_set=known)))])
         places = pc.index_in(distinct, value_set=known).to_numpy().astype(np.int32)
-        edges.append((offsets_of(sequences), looked_up(places, codes)))
+        edges.append((offsets_of(sequences), looked_up(places, codes), _counting(sequences, behaviors)))
     if known is None:
         raise ValueError("there are no sequences to filter")
     alive = np.ones(len(known), bool)
     while True:
         counts = np.zeros(len(known), np.int64)
-        for offsets, codes in edges:
-            _count_alive(offsets, codes, alive, min_user_events, counts)
+        for offsets, codes, counting in edges:
+            _count_alive(offsets, codes, counting, alive, min_user_events, counts)
         still = alive & (counts >= min_item_events)
         if (still == alive).all():
             return known.filter(pa.array(alive))
         alive = still
 
 
-def keep_core(sequences: pa.Table, items: pa.Array, min_user_events: int) -> pa.Table:
-    """Drop events on items that did not survive, then users with too few events."""
+def keep_core(
+    sequences: pa.Table, items: pa.Array, min_user_events: int, behaviors: Sequence[int] | None = None
+) -> pa.Table:
+    """Drop events on items that did not survive, then users with too few events that count."""
     codes, distinct = codes_of(flat(sequences, "item"))
     alive = pc.is_in(distinct, value_set=items).to_numpy(zero_copy_only=False)
     kept = keep_events(sequences, looked_up(alive, codes))
-    lengths = np.diff(offsets_of(kept))
+    counted = np.concatenate(([0], np.cumsum(_counting(kept, behaviors))))
+    lengths = np.diff(counted[offsets_of(kept)])
     return kept.filter(pa.array(lengths >= min_user_events)).combine_chunks()
+
+
+def _counting(sequences: pa.Table, behaviors: Sequence[int] | None) -> np.ndarray:
+    """Whether an event counts. [events] bool"""
+    if behaviors is None:
+        return np.ones(int(offsets_of(sequences)[-1]), np.bool_)
+    return np.isin(flat(sequences, "behavior").to_numpy(), np.array(behaviors, np.int8))
 
 
 @compiled
 def _count_alive(
-    offsets: np.ndarray, codes: np.ndarray, alive: np.ndarray, min_user_events: int, counts: np.ndarray
+    offsets: np.ndarray,
+    codes: np.ndarray,
+    counting: np.ndarray,
+    alive: np.ndarray,
+    min_user_events: int,
+    counts: np.ndarray,
 ) -> None:
     """Add to `counts` the events on living items of the users who have enough of them."""
     for user in range(len(offsets) - 1):
         events = 0
         for place in range(offsets[user], offsets[user + 1]):
-            events += alive[codes[place]]
+            events += alive[codes[place]] and counting[place]
         if events >= min_user_events:
             for place in range(offsets[user], offsets[user + 1]):
-                if alive[codes[place]]:
+                if alive[codes[place]] and counting[place]:
                     counts[codes[place]] += 1

@@ -13,25 +13,27 @@ import numpy as np
 import pyarrow as pa
 
 from behavior.arrow.coded import codes_of, looked_up
+from behavior.arrow.hashing import stable_hash
 from behavior.errors import UserError
 from behavior.features import Encoder
 from behavior.features.vocabulary import IdCounts, Vocabulary
 from behavior.packing.pack import pack_lengths
-from behavior.spec.dataset_spec import TICKS_PER_SECOND, DatasetSpec
+from behavior.spec.dataset_spec import TICKS_PER_SECOND, DatasetSpec, SplitSpec
 from behavior.steps.event_features import States, encode_column, fit_features
-from behavior.steps.filters import keep_core
+from behavior.steps.filters import core_behaviors, keep_core
 from behavior.steps.keys import separate, split_keys
 from behavior.steps.sequences import (
     USER,
     first_events,
     flat,
     keep_events,
+    nest,
     newest,
     numbers_by_first,
     offsets_of,
     session_numbers,
 )
-from behavior.steps.splits import split_offsets
+from behavior.steps.splits import random_split, split_offsets
 from behavior.steps.stats import SequenceStats, sequence_stats
 
 USER_DOMAIN = "user_domain"
@@ -56,13 +58,30 @@ def cut_sequences(sequences: pa.Table, spec: DatasetSpec, items: pa.Array | None
         The sequences that are left, with columns train_end and valid_end (int32, `behavior.steps.splits`).
     """
     if items is not None:
-        sequences = keep_core(sequences, items, spec.filters.minimum_counts[0])
+        sequences = keep_core(sequences, items, spec.filters.minimum_counts[0], core_behaviors(spec))
     if spec.max_events is not None:
         sequences = keep_events(sequences, newest(sequences, spec.max_events))
+    if spec.split.kind == "random":
+        return split_at_random(sequences, spec.split)
     offsets = offsets_of(sequences)
     times = flat(sequences, "timestamp").to_numpy() if spec.has_time else None
     behaviors = flat(sequences, "behavior").to_numpy()
     train_end, valid_end = split_offsets(offsets, behaviors, times, spec)
+    return _with_cuts(sequences, train_end, valid_end)
+
+
+def split_at_random(sequences: pa.Table, split: SplitSpec) -> pa.Table:
+    """Events of each user in random order, with the cuts of a random split (`random_split`)."""
+    offsets = offsets_of(sequences)
+    users = sequences.column(USER).combine_chunks()
+    order, train_end, valid_end = random_split(offsets, stable_hash(users), split.seed, *split.shares)
+    columns = {
+        name: flat(sequences, name).take(pa.array(order)) for name in sequences.column_names if name != USER
+    }
+    return _with_cuts(nest(users, columns, offsets), train_end, valid_end)
+
+
+def _with_cuts(sequences: pa.Table, train_end: np.ndarray, valid_end: np.ndarray) -> pa.Table:
     sequences = sequences.append_column("train_end", pa.array(train_end, pa.int32()))
     return sequences.append_column("valid_end", pa.array(valid_end, pa.int32()))
 

@@ -172,3 +172,44 @@ def temporal(
         train_end[user] = np.searchsorted(own, valid_at)
         valid_end[user] = np.searchsorted(own, test_at)
     return train_end, valid_end
+
+
+@compiled
+def random_split(
+    offsets: np.ndarray, users: np.ndarray, seed: int, valid_share: float, test_share: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Each event into a part by a number of its own, whatever the others do; events by their numbers.
+
+    The number of a user's n-th event is the hash of the user, advanced n times (SplitMix64; Steele, Lea and
+    Flood, 2014), taken as a number from 0 to 1. Those below `1 - valid_share - test_share` train, those from
+    `1 - test_share` on test.
+
+    Args:
+        offsets: [users + 1] int64
+        users: hash of each user's id. [users] uint64
+        seed: which of many splits.
+        valid_share, test_share: expected shares of the events.
+
+    Returns:
+        The order of events, by their numbers within each sequence [events] int64; train_end, valid_end.
+        [users] int32
+    """
+    order = np.empty(offsets[-1], np.int64)
+    train_end = np.zeros(len(users), np.int32)
+    valid_end = np.zeros(len(users), np.int32)
+    step = np.uint64(0x9E3779B97F4A7C15)
+    for user in range(len(users)):
+        begin, end = offsets[user], offsets[user + 1]
+        numbers = np.empty(end - begin, np.float64)
+        state = users[user] ^ (np.uint64(seed) * np.uint64(0xD1B54A32D192ED03))
+        for event in range(end - begin):
+            state += step
+            mixed = state
+            mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            mixed = mixed ^ (mixed >> np.uint64(31))
+            numbers[event] = (mixed >> np.uint64(11)) * (1.0 / (1 << 53))
+            train_end[user] += numbers[event] < 1.0 - valid_share - test_share
+            valid_end[user] += numbers[event] < 1.0 - test_share
+        order[begin:end] = begin + np.argsort(numbers, kind="mergesort")
+    return order, train_end, valid_end

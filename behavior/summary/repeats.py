@@ -61,7 +61,7 @@ def count_repeats(sequences: pa.Table, manifest: Manifest) -> Repeats:
     for cut, end in ((train_end, valid_end), (valid_end, np.diff(offsets))):
         sequence, event = _targets(behavior, offsets, cut, end, manifest)
         begin = offsets[sequence]
-        stop = begin + cut[sequence] if manifest.split["kind"] == "next_basket" else event
+        stop = begin + cut[sequence] if manifest.split["kind"] in ("next_basket", "random") else event
         sees = stop > begin
         found = latest_earlier(item, begin[sees], stop[sees], item[event[sees]], first_item)
         parts.append(counted(np.where(found < 0, 0, behavior[found])))

@@ -27,6 +27,8 @@ class About:
     """Which target events of a part are evaluated."""
     in_baskets: bool = False
     """Whether the targets of a part are one basket: then a history ends where the part begins."""
+    at_random: bool = False
+    """Whether the split is `random`: events are in random order, and a history ends where the part begins."""
     behaviors: tuple[str, ...] = ()
     """Names of the behaviors; the first has id 1."""
     num_domains: int = 0
@@ -35,6 +37,11 @@ class About:
     """Whether the split is `leave_one_out`."""
     judged: int | None = None
     """The one behavior that is evaluated, whatever the targets are; None: the targets."""
+
+    @property
+    def ends_before_part(self) -> bool:
+        """Whether the history of a target ends where its part begins, instead of before the target."""
+        return self.in_baskets or self.at_random
 
     @property
     def num_items(self) -> int:
@@ -65,6 +72,7 @@ def about_sequences(shards: ShardFolder) -> About:
         num_behaviors=len(manifest.behaviors),
         evaluated=evaluated_targets(manifest.split),
         in_baskets=manifest.split["kind"] == "next_basket",
+        at_random=manifest.split["kind"] == "random",
         behaviors=tuple(manifest.behaviors),
         num_domains=len(manifest.domains),
         leaves_one_out=manifest.split["kind"] == "leave_one_out",

@@ -41,7 +41,7 @@ def find_targets(data: SequenceData, split: Split) -> Targets:
         raise UserError(f"there is no split '{split}'", fix="use valid or test")
     sequence, event = judged_events(data, split)
     cut, _ = part_of_split(data, split)
-    stop = (data.offsets[:-1] + cut)[sequence] if data.about.in_baskets else event
+    stop = (data.offsets[:-1] + cut)[sequence] if data.about.ends_before_part else event
     return Targets(sequence, stop, event)
 
 

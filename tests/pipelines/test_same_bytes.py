@@ -51,6 +51,7 @@ def check_same(spec: DatasetSpec, folder: Path, **options: Any) -> dict[str, str
         {"vocabulary": {"hash_size": 6}, "split": {"kind": "next_basket"}},
         {"vocabulary": {"fit_on": "train", "min_count": 3, "oov": 2}},
         {"shards": 40},
+        {"split": {"kind": "random", "test_share": 0.3}, "filters": {"k_core": 3, "core_behaviors": ["buy"]}},
     ],
     ids=str,
 )

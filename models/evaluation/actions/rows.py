@@ -98,7 +98,7 @@ def labelled_rows(
     behavior = data.behavior[event]
     known = None if value is None else value[event]
     label = np.stack([each.of(behavior, known) for each in labels], axis=1)
-    whole = data.about.in_baskets and part in ("valid", "test")
+    whole = data.about.ends_before_part and part in ("valid", "test")
     rows = LabelledRows(
         sequence=data.row[sequence],
         position=place.astype(np.int32),

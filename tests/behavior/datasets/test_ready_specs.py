@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -691,3 +692,24 @@ def test_yambda(tmp_path: Path) -> None:
     [row] = data.sequences.to_pylist()
     assert (row["train_end"], row["valid_end"]) == (4, 5)
     assert row["track_length_seconds"][0] == pytest.approx(math.log1p(170), rel=1e-6)
+
+
+@real
+@pytest.mark.parametrize(
+    ("name", "users", "items", "parts"),
+    [
+        ("ml-1m-temporal", 6_040, 3_706, (800_164, 100_024, 100_021)),
+        # ReChorus 2.0: 994,338 ratings; the days of its cuts, in UTC.
+        ("ml-1m-days", 6_034, 3_125, (983_644, 5_378, 5_316)),
+        # RecBole: 739,012 ratings; a tenth of them are 73,901.
+        ("ml-1m-random", 6_040, 3_668, (591_084, 73_983, 73_945)),
+    ],
+)
+def test_real_films_split_for_ranking(name: str, users: int, items: int, parts: tuple[int, int, int]) -> None:
+    prepared = prepare_tables(name, f"{DATA}/ml-1m")
+    counts, rows = prepared.counts, prepared.sequences
+    assert (counts.users, counts.items, counts.events) == (users, items, sum(parts))
+    ends = [rows.column(column).to_numpy() for column in ("train_end", "valid_end")]
+    lengths = pc.list_value_length(rows.column("item")).to_numpy()
+    cuts = [int(end.sum()) for end in (*ends, lengths)]
+    assert (cuts[0], cuts[1] - cuts[0], cuts[2] - cuts[1]) == parts

@@ -63,3 +63,32 @@ def test_one_removal_may_cause_the_next() -> None:
     safe = [("u", "a"), ("u", "b"), ("v", "a"), ("v", "b"), ("w", "b")]
     kept = rows_of(keep_core(sequences_of(safe), core_items([sequences_of(safe)], 2, 2), 2))
     assert kept == safe[:4]
+
+
+@few
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("uvwx"), st.sampled_from("abcd"), st.integers(1, 3)),
+        min_size=1,
+        max_size=40,
+    ),
+    st.integers(1, 3),
+    st.integers(1, 3),
+)
+def test_some_behaviors_alone_count(log: list[tuple[str, str, int]], user: int, item: int) -> None:
+    """Others stay where their user and item do."""
+    schema = pa.schema([("user", pa.string()), ("item", pa.string()), ("behavior", pa.int8())])
+    rows = [{"user": who, "item": what, "behavior": how} for who, what, how in log]
+    sequences = build_sequences([pa.RecordBatch.from_pylist(rows, schema)], untimed_spec())
+    kept = log
+    while True:
+        counted = [event for event in kept if event[2] in (1, 3)]
+        users, items = [event[0] for event in counted], [event[1] for event in counted]
+        still = [each for each in kept if users.count(each[0]) >= user and items.count(each[1]) >= item]
+        if still == kept:
+            break
+        kept = still
+    found = keep_core(sequences, core_items([sequences], user, item, [1, 3]), user, [1, 3])
+    lists = zip(*(found.column(name).to_pylist() for name in ("user", "item", "behavior")), strict=True)
+    rows_found = [(who, *event) for who, items, hows in lists for event in zip(items, hows, strict=True)]
+    assert sorted(rows_found) == sorted(kept)

@@ -1,11 +1,19 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from behavior.spec.dataset_spec import SplitSpec
-from behavior.steps.splits import evaluated_targets, leave_one_out, next_basket, split_offsets, temporal
+from behavior.steps.splits import (
+    evaluated_targets,
+    leave_one_out,
+    next_basket,
+    random_split,
+    split_offsets,
+    temporal,
+)
 from tests.behavior.logs import make_spec, many
 
 users = st.lists(st.lists(st.integers(1, 3), max_size=8), max_size=5)
@@ -143,3 +151,57 @@ def test_a_manifest_tells_which_targets_are_evaluated() -> None:
         (SplitSpec(kind="temporal", targets="all", **instants), "all"),
     ]:
         assert evaluated_targets(split.model_dump(exclude_none=True)) == expected == split.evaluated
+
+
+def number_by_hand(user: int, place: int, seed: int) -> float:
+    """SplitMix64 as it was published, in whole numbers."""
+    mask = (1 << 64) - 1
+    state = user ^ (seed * 0xD1B54A32D192ED03 & mask)
+    mixed = (state + (place + 1) * 0x9E3779B97F4A7C15) & mask
+    mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9 & mask
+    mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB & mask
+    return ((mixed ^ mixed >> 31) >> 11) / 2**53
+
+
+@many
+@given(
+    st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 9)), max_size=5),
+    st.integers(0, 10**9),
+    st.sampled_from([(0.1, 0.1), (0.0, 0.5), (0.4, 0.3), (0.2, 0.0)]),
+)
+def test_random_split_against_plain_python(
+    users: list[tuple[int, int]], seed: int, shares: tuple[float, float]
+) -> None:
+    offsets = np.cumsum([0, *(events for _, events in users)])
+    hashes = np.array([user for user, _ in users], np.uint64)
+    order, train_end, valid_end = random_split(offsets, hashes, seed, *shares)
+    for number, (user, events) in enumerate(users):
+        drawn = [number_by_hand(user, place, seed) for place in range(events)]
+        expected = sorted(range(events), key=lambda place: drawn[place])
+        assert (order[offsets[number] : offsets[number + 1]] - offsets[number]).tolist() == expected
+        assert train_end[number] == sum(each < 1 - sum(shares) for each in drawn)
+        assert valid_end[number] == sum(each < 1 - shares[1] for each in drawn)
+
+
+def test_shares_are_met_and_seeds_differ() -> None:
+    offsets, users = np.arange(0, 40_001, 20), np.arange(2000).astype(np.uint64)
+    order, train_end, valid_end = random_split(offsets, users, 0, 0.1, 0.2)
+    assert abs(train_end.sum() / 40_000 - 0.7) < 0.01
+    assert abs(valid_end.sum() / 40_000 - 0.8) < 0.01
+    other, _, _ = random_split(offsets, users, 1, 0.1, 0.2)
+    assert (order != other).mean() > 0.9
+    first = order[offsets[:-1]] - offsets[:-1]
+    assert np.bincount(first, minlength=20).min() > 60  # of 100 expected
+
+
+def test_what_a_random_split_takes() -> None:
+    assert SplitSpec(kind="random").shares == (0.1, 0.1)
+    assert SplitSpec(kind="random").evaluated == "all"
+    for wrong, message in (
+        ({"kind": "random", "test_share": 0.95}, "nothing to train on"),
+        ({"kind": "random", "targets": "first"}, "evaluates all"),
+        ({"kind": "leave_one_out", "seed": 3}, "for kind: random"),
+        ({"kind": "next_basket", "valid_share": 0.1}, "for kind: random"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            SplitSpec.model_validate(wrong)

@@ -44,6 +44,7 @@ def rows(folder: Path, part: Part, split: dict, label: str | list[str] = "buy") 
         ("test", "leave_one_out", [(0, 4, 1), (2, 1, 1)]),
         ("test", "all", [(0, 4, 1), (0, 5, 0), (2, 1, 1), (2, 2, 1)]),
         ("test", "next_basket", [(0, 4, 1), (0, 5, 0), (2, 1, 1), (2, 2, 1)]),
+        ("test", "random", [(0, 4, 1), (0, 5, 0), (2, 1, 1), (2, 2, 1)]),
     ],
 )
 def test_rows_of_a_part(part: Part, split: str, expected: list, tmp_path: Path) -> None:
@@ -53,7 +54,7 @@ def test_rows_of_a_part(part: Part, split: str, expected: list, tmp_path: Path) 
     assert list(zip(*(column.tolist() for column in columns), strict=True)) == expected
     begin = {0: 4, 2: 1}
     stops = found.stop.tolist()
-    if split == "next_basket":
+    if split in ("next_basket", "random"):
         assert stops == [begin[each] for each in found.sequence.tolist()]
     else:
         assert stops == found.position.tolist()
