@@ -19,8 +19,11 @@ def select(table: Tensor, index: Tensor) -> Tensor:
     fixed order.
 
     Args:
-        table: [rows] float.
+        table: [rows] or [rows, columns] float.
         index: int64, of any shape.
+
+    Returns:
+        [*index.shape] or [*index.shape, columns].
     """
     selected: Tensor = _Select.apply(table, index)
     return selected
@@ -30,30 +33,33 @@ class _Select(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, table: Tensor, index: Tensor) -> Tensor:
         ctx.save_for_backward(index)
-        ctx.rows = len(table)
+        ctx.shape = table.shape
         return table[index]
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (index,) = ctx.saved_tensors
-        gradient, index = gradient.flatten(), index.flatten()
+        rows, *columns = ctx.shape
+        gradient, index = gradient.reshape(-1, *columns), index.flatten()
         if gradient.device.type == "cpu":
-            return gradient.new_zeros(ctx.rows).index_add_(0, index, gradient), None
-        return summed_by_products(gradient, index, ctx.rows, _CELLS), None
+            return gradient.new_zeros(ctx.shape).index_add_(0, index, gradient), None
+        return summed_by_products(gradient, index, rows, _CELLS), None
 
 
 def summed_by_products(values: Tensor, index: Tensor, rows: int, cells: int) -> Tensor:
-    """[rows] sums of the values of each index.
+    """[rows] or [rows, columns] sums of the values of each index.
 
     Args:
-        values, index: [n].
+        values: [n] or [n, columns].
+        index: [n].
         rows: indices are below.
         cells: elements of a one-hot matrix, at most, but for one of a single value.
     """
     row = torch.arange(rows, device=values.device)
-    total = values.new_zeros(rows)
+    total = values.new_zeros(rows, *values.shape[1:])
     size = max(1, cells // rows)
     for first in range(0, len(values), size):
         part = slice(first, first + size)
-        total = total + values[part] @ (index[part, None] == row).to(values.dtype)
+        hot = (index[part, None] == row).to(values.dtype)
+        total = total + (values[part] @ hot if values.ndim == 1 else hot.T @ values[part])
     return total

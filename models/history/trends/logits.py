@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from behavior.trends import TrendTable
 from models.attention.bias import NUM_BUCKETS, time_bucket
 from models.data.batch import PackedBatch
+from models.history.jumps.select import select
 from models.history.reference import log_sum
 from models.history.trends.shares import NOTHING, TrendShares
 from models.layers.roles import Role
@@ -72,9 +73,9 @@ class TrendLogits(nn.Module):
     def weights(self, outputs: Tensor, batch: PackedBatch) -> Tensor:
         """[events, scales] float32 v_r of each event's query."""
         found = self.query(outputs).float() + self.constant
-        found = found + nn.functional.embedding(batch.target_behavior, self.behavior)
+        found = found + select(self.behavior, batch.target_behavior)
         since = time_bucket(batch.query_time - batch.timestamp)
-        return found + nn.functional.embedding(since, self.time)
+        return found + select(self.time, since)
 
 
 @dataclass(frozen=True, eq=False)

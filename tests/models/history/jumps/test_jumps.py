@@ -331,18 +331,20 @@ def test_products_with_recent_keys(length: int) -> None:
         assert (found[:lag, lag] == 0).all()
 
 
+@pytest.mark.parametrize("columns", [(), (3,)])
 @pytest.mark.parametrize("cells", [1, 40, 1000])
-def test_gradients_of_small_tables(cells: int) -> None:
+def test_gradients_of_small_tables(cells: int, columns: tuple[int, ...]) -> None:
     """On the CPU one by one, elsewhere by products: both against a loop."""
-    table = torch.randn(7).double().requires_grad_()
-    index, gradient = torch.randint(7, (5, 9)), torch.randn(5, 9).double()
-    by_hand = [0.0] * 7
-    for row, value in zip(index.flatten().tolist(), gradient.flatten().tolist(), strict=True):
-        by_hand[row] += value
+    table = torch.randn(7, *columns).double().requires_grad_()
+    index, gradient = torch.randint(7, (5, 9)), torch.randn(5, 9, *columns).double()
+    by_hand = torch.zeros(7, *columns).double()
+    for step in range(5):
+        for place in range(9):
+            by_hand[index[step, place]] += gradient[step, place]
     found = select(table, index)
     assert torch.equal(found, table[index])
     found.backward(gradient)
     assert table.grad is not None
-    assert table.grad.tolist() == pytest.approx(by_hand)
-    other = summed_by_products(gradient.flatten(), index.flatten(), 7, cells)
-    assert other.tolist() == pytest.approx(by_hand)
+    torch.testing.assert_close(table.grad, by_hand)
+    other = summed_by_products(gradient.flatten(0, 1), index.flatten(), 7, cells)
+    torch.testing.assert_close(other, by_hand)
