@@ -9,6 +9,7 @@ from behavior.shards.folder import ShardFolder
 from behavior.trends import TrendTable, count_trends
 from models.data.about import About
 from models.data.loading import SequenceSource
+from models.data.tables_only import TablesOnly
 from models.history.trends.logits import TrendLogits
 from models.losses.config import LossConfig
 from models.losses.level import candidates_level
@@ -32,7 +33,8 @@ def trend_logits(
         divided: whether item tables are divided among processes.
 
     Raises:
-        UserError: the data set has no timestamps, or item tables are divided.
+        UserError: the data set has no timestamps, or its sequences are not at hand, or item tables are
+            divided.
     """
     loss = settings.loss
     if loss.trends == "none":
@@ -45,9 +47,17 @@ def trend_logits(
         )
     if divided:
         raise UserError(
-            "trends are of all items, and each process holds some",
+            "trend logits give mass to all items, and where item tables are divided each process ranks some",
             where=f"loss.trends = {loss.trends}, train.item_table = sharded",
             fix="--set train.item_table=replicated, or --set loss.trends=none",
+        )
+    if isinstance(shards, TablesOnly):
+        raise UserError(
+            "trend logits are counted in the log whenever the model is loaded, and the data set is gone: "
+            + shards.missing.what,
+            where=shards.missing.where,
+            fix="say where its shards are now: --data DIR; or train with loss.trends=none, so that the run "
+            "alone will do",
         )
     return TrendLogits(
         count_source(trained_events(settings, shards), loss),

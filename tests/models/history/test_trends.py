@@ -15,11 +15,13 @@ from behavior.trends import count_trends
 from models.attention.bias import time_bucket
 from models.build import build_task
 from models.config import load_config
+from models.data.about import about_sequences
 from models.data.batch import PackedBatch
 from models.evaluate_run import evaluate
 from models.history.trends.logits import TrendLogits, TrendMass
 from models.serving.load import load_model
 from models.serving.score import History
+from models.tasks.retrieval.trends import trend_logits
 from models.training import train
 from tests.models.shards import User, World, leave_one_out, write_shards
 
@@ -152,6 +154,25 @@ def test_served_scores_are_those_of_the_evaluation(tmp_path: Path) -> None:
     alone = torch.cat([model.score([one]) for one in asked])
     assert torch.allclose(scores, alone, atol=1e-5)
     assert not torch.allclose(scores[0], scores[1], atol=1e-2)
+
+
+def test_a_run_alone_does_not_know_what_was_popular(tmp_path: Path) -> None:
+    data = fashion(tmp_path / "data", users=20)
+    train(load_config("default", [*SMALL, "loss.trends=learned", "train.epochs=1"]), data, tmp_path / "run")
+    data.rename(tmp_path / "moved")
+    with pytest.raises(UserError, match="trend logits are counted in the log") as caught:
+        load_model(tmp_path / "run", device="cpu")
+    assert caught.value.where == str(data)
+    assert "--data DIR" in (caught.value.fix or "")
+    load_model(tmp_path / "run", data=str(tmp_path / "moved"), device="cpu")
+
+
+def test_divided_tables_have_no_trends(tmp_path: Path) -> None:
+    shards = open_shards(fashion(tmp_path / "data", users=3))
+    config = load_config("default", [*SMALL, "loss.trends=learned"])
+    with pytest.raises(UserError, match="item tables are divided") as caught:
+        trend_logits(config, shards, about_sequences(shards), divided=True)
+    assert "train.item_table=replicated" in (caught.value.fix or "")
 
 
 def test_counts_are_of_the_events_that_are_trained_on(tmp_path: Path) -> None:
