@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from models.history.kinds import HistoryTerm
 from models.history.ranking import event_logits
 from models.history.recency import NUM_RECENCY
 from models.history.switches import switches
+from models.history.within import Within
 from models.layers.initialization import init_linear
 from models.layers.roles import Role
 
@@ -105,7 +107,11 @@ class HistoryLogits(nn.Module):
         self.register_buffer("is_target", is_target, persistent=False)
 
     def forward(
-        self, outputs: Tensor, batch: PackedBatch, items: Tensor | None = None
+        self,
+        outputs: Tensor,
+        batch: PackedBatch,
+        items: Tensor | None = None,
+        within: Within | None = None,
     ) -> tuple[Tensor, Tensor]:
         """[events] each: the logarithms of the mass on the target and on the rest, of every event's query.
 
@@ -113,9 +119,26 @@ class HistoryLogits(nn.Module):
             outputs: [events, width], what the backbone knows after each event.
             batch: the events.
             items: [events, width] vectors of their items, where `item_keys`.
+            within: which items compete; None: all.
         """
-        vectors = self._vectors(outputs, batch, items)
-        return history_masses(*vectors, self.bias, self.columns(batch), batch.sequences)
+        vectors, columns = self._vectors(outputs, batch, items), self.columns(batch)
+        if within is None:
+            return history_masses(*vectors, self.bias, columns, batch.sequences)
+        masses: tuple[Tensor, Tensor] | None = None
+        for of_domain, asks in within.parts((batch.item - self.first_item).clamp(min=0)):
+            part = replace(
+                columns,
+                item=columns.item.masked_fill(~of_domain, 0),
+                target=columns.target.masked_fill(~asks, 0),
+            )
+            found = history_masses(*vectors, self.bias, part, batch.sequences)
+            masses = (
+                found
+                if masses is None
+                else (torch.where(asks, found[0], masses[0]), torch.where(asks, found[1], masses[1]))
+            )
+        assert masses is not None
+        return masses
 
     def last_logits(self, outputs: Tensor, batch: PackedBatch, items: Tensor | None = None) -> Tensor:
         """[events] float32 logit of each event for the query after the last event of its sequence.

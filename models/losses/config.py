@@ -247,6 +247,11 @@ class LossConfig(Config):
                 "negatives.domain is within, and this loss is about all items: gbce is calibrated for them, "
                 "the full softmax smooths labels over them; set it to across, or choose another loss"
             )
+        if negatives.domain == "within" and self.jumps != "none" and self.jump_training == "apart":
+            raise ValueError(
+                "negatives.domain is within, and with jump_training: apart votes are mixed by a share of "
+                "what all items have together; set it to across, or jump_training to joint"
+            )
         if self.kind == "gbce" and (negatives.source != "catalog" or negatives.popularity_power != 0.0):
             raise ValueError(
                 "gbce is calibrated for uniform draws: negatives.source must be catalog and "

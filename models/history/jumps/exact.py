@@ -17,6 +17,7 @@ from models.history.jumps.kinds import JumpTerm
 from models.history.jumps.recent import Recent, sequence_of
 from models.history.jumps.terms import VoteSizes, VoteTerms
 from models.history.reference import log_sum
+from models.history.within import Within, rest_of
 from models.layers.dropout import Dropout
 
 _NOTHING = float("-inf")
@@ -36,6 +37,7 @@ class ExactJumpLogits(nn.Module):
         terms: of every table; see `models.history.jumps.terms.VoteTerms`.
         sizes: of the terms.
         dropout: probability that an event does not vote for a query by a table, in training.
+        member: [domain ids, known items] bool, where only items of a domain are to compete in training.
     """
 
     def __init__(
@@ -46,10 +48,11 @@ class ExactJumpLogits(nn.Module):
         sizes: VoteSizes,
         *,
         dropout: float,
+        member: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.terms = nn.ModuleDict({f"{name}_": VoteTerms(terms, sizes) for name in names})
-        self.tables = ExactLookUp(tables)
+        self.tables = ExactLookUp(tables, member)
         self.events, self.first_item = sizes.events, sizes.first_item
         self.dropout = Dropout(dropout)
 
@@ -67,7 +70,9 @@ class ExactJumpLogits(nn.Module):
         """Tables with a row a pair of behaviors, and their rows out of `maps`."""
         return [found for one in self.votes_of for found in one.grown_terms(maps)]
 
-    def forward(self, outputs: Tensor, batch: PackedBatch) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, outputs: Tensor, batch: PackedBatch, within: Within | None = None
+    ) -> tuple[Tensor, Tensor]:
         """[events] each: the logarithms of the mass on the target and on the rest, of every event's query.
 
         Minus infinity where nothing is to be predicted.
@@ -75,6 +80,7 @@ class ExactJumpLogits(nn.Module):
         Args:
             outputs: [events, width], what the backbone knows after each event.
             batch: the events.
+            within: which items compete; None: all.
         """
         recent = Recent.of_all(batch.sequences, self.events)
         user = batch.sequence[sequence_of(recent.query, batch.sequences)]
@@ -89,7 +95,11 @@ class ExactJumpLogits(nn.Module):
             share = self.tables.log_shares(row, item, target)
             found = share > _NOTHING
             on_target = log_sum(_flat(logits + share.masked_fill(~found, 0.0)), _flat(competes & found))
-            left = torch.log1p(-share.exp())  # a row sums to one
+            if within is None:
+                left = torch.log1p(-share.exp())  # a row sums to one
+            else:
+                domain = within.domain[recent.query]
+                left = rest_of(self.tables.log_within(row, item, domain), share)
             some = competes & (row.log_total > _NOTHING) & (left > _NOTHING)
             on_rest = log_sum(_flat(logits + left.masked_fill(~some, 0.0)), _flat(some))
             return on_target, on_rest

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from behavior.cooccurrence import ExactTables
+from behavior.cooccurrence.count import UNIT
+from behavior.cooccurrence.exact_kernels import sums_of_rows
 
 
 class Row(NamedTuple):
@@ -29,6 +31,7 @@ class ExactLookUp(nn.Module):
 
     Args:
         tables: in host memory.
+        member: [domain ids, items] bool, where only items of a domain are to compete.
     """
 
     key: Tensor
@@ -42,8 +45,10 @@ class ExactLookUp(nn.Module):
     own_place: Tensor
     own_count: Tensor
     own_total: Tensor
+    of_domain: Tensor | None
+    own_of_domain: Tensor | None
 
-    def __init__(self, tables: ExactTables) -> None:
+    def __init__(self, tables: ExactTables, member: Tensor | None = None) -> None:
         super().__init__()
         self.items, self.tables = tables.items, len(tables.count)
         last = np.array([np.iinfo(np.int64).max])
@@ -65,6 +70,20 @@ class ExactLookUp(nn.Module):
         }
         for name, values in buffers.items():
             self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(values)), persistent=False)
+        self._of_domains(tables, None if member is None else member.cpu().numpy())
+
+    def _of_domains(self, tables: ExactTables, member: np.ndarray | None) -> None:
+        """[tables, domain ids, rows] sums of rows over items of a domain, and of users' own rows."""
+        found: list[Tensor | None] = [None, None]
+        if member is not None:
+            own = tables.follower[tables.own_place]
+            sums = (
+                _sums(tables.count, tables.follower, tables.offsets, member),
+                _sums(tables.own_count, own, tables.own_offsets, member),
+            )
+            found = [torch.from_numpy(sums[0]), torch.from_numpy(np.pad(sums[1], ((0, 0), (0, 0), (0, 1))))]
+        self.register_buffer("of_domain", found[0], persistent=False)
+        self.register_buffer("own_of_domain", found[1], persistent=False)
 
     def row(self, user: Tensor, item: Tensor) -> Row:
         """Rows of users and items.
@@ -95,6 +114,22 @@ class ExactLookUp(nn.Module):
             .clamp(max=0.0)
             .masked_fill(nothing, float("-inf"))
         )
+
+    def log_within(self, row: Row, item: Tensor, domain: Tensor) -> Tensor:
+        """[tables, ...] float32 logarithm of what the items of a domain have of `C_-u`; minus infinity of
+        nothing.
+
+        Args:
+            row: of users and items.
+            item: as of `row`.
+            domain: int64 domain ids, broadcastable with `item`.
+        """
+        if self.of_domain is None or self.own_of_domain is None:
+            raise ValueError("domains of items are not known: the tables were made without them")
+        left = self.of_domain[:, domain, item] - self.own_of_domain[:, domain, row.own]
+        others = left.clamp(min=0.0).log()
+        nothing = others.isinf() | row.log_total.isinf()
+        return (others - row.log_total.masked_fill(nothing, 0.0)).masked_fill(nothing, float("-inf"))
 
     def masses(self, weight: Tensor, item: Tensor, own: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """`sum over tables of weight * (C[a, i] - own_u[a, i])`, all followers i of the items of queries.
@@ -135,6 +170,16 @@ def _spread(begin: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
     """The numbers of ranges, and of what is in them, one after the other. Waits for the device."""
     which = torch.repeat_interleave(length)
     return which, torch.arange(len(which), device=begin.device) + (begin - length.cumsum(0) + length)[which]
+
+
+def _sums(count: np.ndarray, follower: np.ndarray, offsets: np.ndarray, member: np.ndarray) -> np.ndarray:
+    """[tables, domain ids, rows] float32 sums of the counts of a row for items of each domain.
+
+    In whole units, so that equal counts have equal sums.
+    """
+    units = np.rint(count.astype(np.float64) * UNIT).astype(np.int64)
+    sums = [[sums_of_rows(one * own[follower], offsets) for own in member] for one in units]
+    return (np.array(sums) / UNIT).astype(np.float32)
 
 
 def _with_none(values: np.ndarray) -> np.ndarray:

@@ -21,6 +21,7 @@ from models.history.jumps.recent import Recent, sequence_of
 from models.history.jumps.tables import NOBODY, FoldTables, count_tables, follower_rows
 from models.history.jumps.terms import VoteSizes, VoteTerms
 from models.history.reference import log_sum
+from models.history.within import Within
 from models.layers.dropout import Dropout
 
 _ROWS = ("followers", "log_share")
@@ -93,15 +94,23 @@ class JumpLogits(VoteTerms):
         self.counted: FoldTables | None = None
         self._on_host: npt.NDArray[np.int32] | None = None
 
-    def count(self, parts: Iterable[SequenceData], behaviors: Sequence[str] = ()) -> None:
+    def count(
+        self,
+        parts: Iterable[SequenceData],
+        behaviors: Sequence[str] = (),
+        member: Tensor | None = None,
+    ) -> None:
         """Count C in the training parts of sequences: every fold's, and everybody's.
 
         Args:
             parts: the sequences, numbered as those of batches are.
             behaviors: their names.
+            member: [domain ids, known items] bool, where only items of a domain are to compete.
         """
         fitted = count_tables(parts, self.config, self.folds, behaviors)
-        self.counted = FoldTables.of(fitted.without).to(self.log_share.device)
+        counted = FoldTables.of(fitted.without)
+        counted = counted if member is None else counted.of_domains(member.cpu())
+        self.counted = counted.to(self.log_share.device)
         for name, rows in zip(_ROWS, follower_rows(fitted.everybody, len(self.followers[0])), strict=True):
             getattr(self, name).copy_(rows)
         self._on_host = None
@@ -111,7 +120,9 @@ class JumpLogits(VoteTerms):
         rows = maps.known_items(self.first_item)
         return [(self.followers, rows), (self.log_share, rows), *self.grown_terms(maps)]
 
-    def forward(self, outputs: Tensor, batch: PackedBatch) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, outputs: Tensor, batch: PackedBatch, within: Within | None = None
+    ) -> tuple[Tensor, Tensor]:
         """[events] each: the logarithms of the mass on the target and on the rest, of every event's query.
 
         Minus infinity where nothing is to be predicted.
@@ -119,9 +130,13 @@ class JumpLogits(VoteTerms):
         Args:
             outputs: [events, width], what the backbone knows after each event.
             batch: the events.
+            within: which items compete; None: all. In training, of domains that `count` was told of.
         """
         recent = Recent.of_all(batch.sequences, self.events)
         tables, table = self._tables(batch, recent)
+        if within is not None and tables.within is None:
+            tables = tables.of_domains(within.member)
+        domain = None if within is None else within.domain[recent.query]
         with torch.autocast(outputs.device.type, enabled=False):
             logits = self.logits(outputs, batch, recent)
             target = batch.target[:, None]
@@ -130,7 +145,7 @@ class JumpLogits(VoteTerms):
             if keep is not None:
                 competes, logits = competes & keep, logits + math.log(self.dropout.scale)
             item = self.numbers(batch, recent)
-            return jump_masses(logits, item, target - self.first_item, competes, tables, table)
+            return jump_masses(logits, item, target - self.first_item, competes, tables, table, domain)
 
     def votes(
         self, outputs: Tensor, batch: PackedBatch, items: npt.NDArray[np.int64], lengths: Sequence[int]

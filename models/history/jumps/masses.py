@@ -7,17 +7,24 @@ from torch import Tensor
 
 from models.history.jumps.tables import FoldTables
 from models.history.reference import log_sum
+from models.history.within import rest_of
 
 _NOTHING = float("-inf")
 
 
 def jump_masses(
-    logits: Tensor, item: Tensor, target: Tensor, competes: Tensor, tables: FoldTables, table: Tensor
+    logits: Tensor,
+    item: Tensor,
+    target: Tensor,
+    competes: Tensor,
+    tables: FoldTables,
+    table: Tensor,
+    domain: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """`log sum_j exp(u_j) C[item_j, target]` and `log sum_j exp(u_j) (1 - C[item_j, target])`.
 
     A row of C sums to one, so that an event whose item has followers has the mass `exp(u_j)`, whatever it
-    follows; where it has none, the event has no mass.
+    follows; where it has none, the event has no mass. Of a domain, 1 is what its items have of the row.
 
     Args:
         logits: [queries, events] u_j.
@@ -26,6 +33,7 @@ def jump_masses(
         competes: [queries, events] bool, which of them count.
         tables: C.
         table: [queries, 1] int64, which of the tables.
+        domain: [queries, 1] int64 domain ids, whose items alone compete; None: all items do.
 
     Returns:
         `on_target`, `on_rest`: [queries], minus infinity where there is none; differentiable with respect to
@@ -33,9 +41,12 @@ def jump_masses(
     """
     log_share, found, has_followers = tables.look_up(table, item, target)
     on_target = log_sum(logits + log_share, competes & found)
-    share = torch.where(found, log_share, _NOTHING).exp()
-    # One minus a share is exact enough: what is lost is lost beside the share itself.
-    left = torch.log1p(-share.clamp(max=1.0))
+    share = torch.where(found, log_share, _NOTHING)
+    if domain is None:
+        # One minus a share is exact enough: what is lost is lost beside the share itself.
+        left = torch.log1p(-share.exp().clamp(max=1.0))
+    else:
+        left = rest_of(tables.log_within(table, item, domain), share)
     some = competes & has_followers & (left > _NOTHING)
     return on_target, log_sum(logits + left.masked_fill(~some, 0.0), some)
 

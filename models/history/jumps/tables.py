@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,9 @@ class FoldTables:
     has_followers: Tensor
     """[tables * items] bool, whether a row has any pair."""
     items: int
+    within: Tensor | None = None
+    """[domain ids, tables * items] float32 logarithm of what the items of a domain have of each row, minus
+    infinity of nothing; None: nobody asks."""
 
     @classmethod
     def of(cls, tables: Sequence[CooccurrenceTable]) -> FoldTables:
@@ -61,12 +64,39 @@ class FoldTables:
 
     def to(self, device: torch.device) -> FoldTables:
         """The same on a device."""
+        within = None if self.within is None else self.within.to(device)
         shares, has_followers = self.log_share.to(device), self.has_followers.to(device)
-        return FoldTables(self.keys.to(device), shares, has_followers, self.items)
+        return FoldTables(self.keys.to(device), shares, has_followers, self.items, within)
+
+    def of_domains(self, member: Tensor) -> FoldTables:
+        """The same, and what the items of domains have of each row.
+
+        Args:
+            member: [domain ids, items] bool, on the device of the tables.
+        """
+        keys, share = self.keys[:-1], self.log_share[:-1].double().exp()
+        row, follower = keys.div(self.items, rounding_mode="floor"), keys % self.items
+        sums = [
+            share.new_zeros(len(self.has_followers)).index_add_(0, row, share * own[follower])
+            for own in member
+        ]
+        return replace(self, within=torch.stack(sums).log().float())
 
     @property
     def nbytes(self) -> int:
-        return self.keys.nbytes + self.log_share.nbytes + self.has_followers.nbytes
+        parts = (self.keys, self.log_share, self.has_followers, self.within)
+        return sum(part.nbytes for part in parts if part is not None)
+
+    def log_within(self, table: Tensor, item: Tensor, domain: Tensor) -> Tensor:
+        """[queries, events] float32 logarithm of what the items of a domain have of a row.
+
+        Args:
+            table, item, domain: int64 numbers, broadcast.
+        """
+        if self.within is None:
+            raise ValueError("domains of items are not known: of_domains(member) counts them")
+        row = table * self.items + item
+        return self.within[domain, row.clamp(0, self.within.shape[1] - 1)]
 
     def look_up(self, table: Tensor, item: Tensor, follower: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """C of pairs.

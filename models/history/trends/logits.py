@@ -13,6 +13,7 @@ from models.data.batch import PackedBatch
 from models.history.jumps.select import select
 from models.history.reference import log_sum
 from models.history.trends.shares import NOTHING, TrendShares
+from models.history.within import Within
 from models.layers.roles import Role
 
 BELOW = 1.5
@@ -37,16 +38,26 @@ class TrendLogits(nn.Module):
         num_behaviors: ids 1 to num_behaviors.
         first_item: the smallest id of a known item.
         level: logarithm of the mass of all candidates of score 0; see `models.losses.level`.
+        domains: decayed counts of the same events by the domains of their items, in place of items, where
+            only items of a domain are to compete in training.
     """
 
     parameter_roles = dict.fromkeys(("constant", "behavior", "time"), Role.LOGIT)
 
     def __init__(
-        self, table: TrendTable, *, width: int, num_behaviors: int, first_item: int, level: float
+        self,
+        table: TrendTable,
+        *,
+        width: int,
+        num_behaviors: int,
+        first_item: int,
+        level: float,
+        domains: TrendTable | None = None,
     ) -> None:
         super().__init__()
         self.first_item = first_item
         self.shares = TrendShares(table)
+        self.domains = None if domains is None else TrendShares(domains)
         scales = self.shares.num_scales
         self.query = nn.Linear(width, scales, bias=False)
         nn.init.zeros_(self.query.weight)
@@ -54,21 +65,30 @@ class TrendLogits(nn.Module):
         self.time = nn.Parameter(torch.zeros(NUM_BUCKETS, scales))
         self.constant = nn.Parameter(torch.full((scales,), level - BELOW))
 
-    def forward(self, outputs: Tensor, batch: PackedBatch) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, outputs: Tensor, batch: PackedBatch, within: Within | None = None
+    ) -> tuple[Tensor, Tensor]:
         """[events] float32 each: the logarithms of the mass on the target and on the rest; minus infinity
         where there is none.
 
         Args:
             outputs: [events, width], what the backbone knows after each event.
             batch: the events.
+            within: which items compete; None: all.
         """
-        weight = self.weights(outputs, batch)
-        share = self.shares.of(batch.target - self.first_item, batch.query_time)
-        some = self.shares.known_before(batch.query_time)
+        weight, time = self.weights(outputs, batch), batch.query_time
+        share = self.shares.of(batch.target - self.first_item, time)
+        if within is None:
+            whole, some = torch.zeros_like(share), self.shares.known_before(time)[:, None].expand_as(share)
+        elif self.domains is None:
+            raise ValueError("trends of domains are not counted")
+        else:
+            whole = self.shares.in_all(self.domains.log_counts_before(within.domain, time), time)
+            some = whole > NOTHING / 2
         # Below 1 by more than a float's rounding: the logarithm of what is left has to be a number.
-        left = torch.log1p(-share.exp().clamp(max=1.0 - 1e-6))
+        left = whole + torch.log1p(-(share - whole).exp().clamp(max=1.0 - 1e-6))
         on_target = log_sum(weight + share, share > NOTHING / 2)
-        return on_target, log_sum(weight + left, some[:, None].expand_as(left))
+        return on_target, log_sum(weight + left, some)
 
     def weights(self, outputs: Tensor, batch: PackedBatch) -> Tensor:
         """[events, scales] float32 v_r of each event's query."""

@@ -52,7 +52,19 @@ class TrendShares(nn.Module):
         """[n, scales] float32 logarithm of the share of items just before times, or `NOTHING`.
 
         Args:
-            item: [n] int64 numbers of items; a negative one has no share.
+            item, time: as of `log_counts_before`.
+        """
+        return self.in_all(self.log_counts_before(item, time), time)
+
+    def in_all(self, log_count: Tensor, time: Tensor) -> Tensor:
+        """[n, scales] logarithm of the share that decayed counts just before times have in those of all."""
+        return (log_count - self.log_totals(time)).masked_fill(log_count == NOTHING, NOTHING)
+
+    def log_counts_before(self, item: Tensor, time: Tensor) -> Tensor:
+        """[n, scales] float32 logarithm of the decayed count of items just before times, or `NOTHING`.
+
+        Args:
+            item: [n] int64 numbers of items; a negative one has none.
             time: [n] int64 seconds.
         """
         if not len(self.key):
@@ -61,8 +73,7 @@ class TrendShares(nn.Module):
         event = torch.searchsorted(self.key, key) - 1
         found = event.clamp(min=0)
         has = (event >= 0) & (item >= 0) & (self.key[found] >= item * self.span)
-        share = self._decayed(self.log_count, self.time, found, time) - self.log_totals(time)
-        return share.masked_fill(~has[:, None], NOTHING)
+        return self._decayed(self.log_count, self.time, found, time).masked_fill(~has[:, None], NOTHING)
 
     def log_totals(self, time: Tensor) -> Tensor:
         """[n, scales] logarithm of the decayed count of all items just before times, or `NOTHING`."""

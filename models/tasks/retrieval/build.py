@@ -97,24 +97,36 @@ def build_retrieval(
     model.history = _history_logits(settings, about)
     divided = model.held_items.is_divided
     model.item_bias = _item_bias(settings, catalog, divided=divided)
-    model.jumps = jump_logits(settings, shards, about, catalog.train_count, divided=divided)
+    domains, columns = _domains(settings, shards)
+    model.jumps = jump_logits(settings, shards, about, catalog.train_count, domains, divided=divided)
     if model.jumps is not None and settings.loss.jump_training == "apart":
         model.jump_share = settings.loss.jump_share
-    model.trends = trend_logits(settings, shards, about, divided=divided)
+    model.trends = trend_logits(settings, shards, about, domains, divided=divided)
     if settings.loss.next_behavior_weight:
         model.next_behavior = NextBehavior(settings.model.dim, about.num_behaviors)
     model.attributes = next_attributes(settings, catalog)
-    negatives = settings.loss.negatives
-    domains, columns = None, Columns()
-    if settings.loss.within_domain:
-        check_domains(shards, f"loss.negatives.domain = {negatives.domain}")
-        columns = Columns((event_column(shards, "domain", of_target=True),))
-        if has_sequences(shards):  # only training samples negatives
-            domains = ItemDomains.of_sequences(ShardSource(shards, columns=columns, cache_bytes=0))
-    sampler = NegativeSampler(catalog.train_count, catalog.first_item, negatives.popularity_power, domains)
+    power = settings.loss.negatives.popularity_power
+    sampler = NegativeSampler(catalog.train_count, catalog.first_item, power, domains)
     loss = RetrievalLoss(settings.loss, sampler, model.held_items)
     objective = RetrievalObjective(model, loss, item_views(settings, catalog), loss_weights(settings, about))
     return RetrievalTask(settings.model, settings.loss, objective, columns)
+
+
+def _domains(settings: TaskSettings, shards: ShardFolder) -> tuple[ItemDomains | None, Columns]:
+    """The catalogs of domains, where a target competes with items of its own alone, and what the loss reads.
+
+    None where it competes with all, and where there are no sequences: only training needs them.
+
+    Raises:
+        UserError: the data set has one domain only.
+    """
+    if not settings.loss.within_domain:
+        return None, Columns()
+    check_domains(shards, f"loss.negatives.domain = {settings.loss.negatives.domain}")
+    columns = Columns((event_column(shards, "domain", of_target=True),))
+    if not has_sequences(shards):
+        return None, columns
+    return ItemDomains.of_sequences(ShardSource(shards, columns=columns, cache_bytes=0)), columns
 
 
 def _item_bias(settings: TaskSettings, catalog: ItemCatalog, *, divided: bool) -> nn.Parameter | None:

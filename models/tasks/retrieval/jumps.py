@@ -8,6 +8,7 @@ from behavior.cooccurrence import CooccurrenceConfig, PairWeights
 from behavior.errors import UserError
 from behavior.shards.folder import ShardFolder
 from models.data.about import About
+from models.data.item_domains import ItemDomains
 from models.history.available import available_jump_terms, left_to_data
 from models.history.jumps import ExactJumpLogits, JumpLogits, VoteSizes
 from models.history.jumps.tables import count_exact_tables
@@ -18,7 +19,13 @@ from models.tasks.parts import trained_events
 
 
 def jump_logits(
-    settings: TaskSettings, shards: ShardFolder, about: About, item_count: Tensor, *, divided: bool
+    settings: TaskSettings,
+    shards: ShardFolder,
+    about: About,
+    item_count: Tensor,
+    domains: ItemDomains | None = None,
+    *,
+    divided: bool,
 ) -> JumpLogits | ExactJumpLogits | None:
     """With fresh weights, or None where the settings have none.
 
@@ -30,6 +37,7 @@ def jump_logits(
         shards: the data set.
         about: of it.
         item_count: [item ids] how often each item occurs in what is trained on.
+        domains: of items, where only those of a domain compete in training.
         divided: whether item tables are divided among processes.
 
     Raises:
@@ -63,7 +71,10 @@ def jump_logits(
             neighbors=loss.jump_neighbors,
         )
         tables = count_exact_tables(trained_events(settings, shards), weights)
-        return ExactJumpLogits(tables, loss.jump_tables, terms, sizes, dropout=loss.jump_dropout)
+        member = None if domains is None else domains.member
+        return ExactJumpLogits(
+            tables, loss.jump_tables, terms, sizes, dropout=loss.jump_dropout, member=member
+        )
     counted = CooccurrenceConfig(
         window=loss.jump_window,
         backward=loss.jump_backward,

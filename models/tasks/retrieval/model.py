@@ -20,6 +20,7 @@ from models.history.jumps import ExactJumpLogits, JumpLogits, JumpMass
 from models.history.terms import HistoryLogits
 from models.history.trends.logits import TrendLogits, TrendMass
 from models.history.trends.shares import NOTHING
+from models.history.within import Within
 from models.inputs.embedding import InputEmbedding
 from models.layers.roles import Role
 from models.losses.attributes import NextAttributes
@@ -127,14 +128,23 @@ class RetrievalModel(nn.Module):
         """Width of queries, and of the vectors of items that they are multiplied with."""
         return self.embedding.dim + (self.item_bias is not None)
 
-    def extra_mass(self, outputs: torch.Tensor, batch: PackedBatch) -> ExtraMass | None:
+    def extra_mass(
+        self, outputs: torch.Tensor, batch: PackedBatch, within: Within | None = None
+    ) -> ExtraMass | None:
         """What competes in the softmax of each event besides items by their vectors, [events] each; None:
-        nothing."""
+        nothing.
+
+        Args:
+            outputs: [events, dim], of all events of the batch.
+            batch: on the model's device.
+            within: which items compete; None: all.
+        """
         masses = []
         if self.history is not None:
-            masses.append(ExtraMass(*self.history(outputs, batch, self._items_of_history(batch))))
+            items = self._items_of_history(batch)
+            masses.append(ExtraMass(*self.history(outputs, batch, items, within)))
         others = [part for part in self._competing[1:] if part is not None]
-        masses += [ExtraMass(*part(outputs, batch)) for part in others]
+        masses += [ExtraMass(*part(outputs, batch, within)) for part in others]
         return reduce(ExtraMass.plus, masses) if masses else None
 
     def trend_mass(self, outputs: torch.Tensor, batch: PackedBatch) -> TrendMass | None:

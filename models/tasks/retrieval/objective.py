@@ -8,6 +8,7 @@ from torch import nn
 from models.data.batch import PackedBatch
 from models.data.item_domains import TARGET_DOMAIN
 from models.history.jumps.masses import vote_losses
+from models.history.within import Within
 from models.losses import RetrievalLoss
 from models.losses.extra import ExtraMass
 from models.losses.views import ItemViews
@@ -64,7 +65,7 @@ class RetrievalObjective(nn.Module):
             return self._nothing(step.batch, denominator)
         outputs, untold = self.model.encoded(step.batch)
         query = self.model.queries(outputs).index_select(0, step.positions)
-        extra = self.model.extra_mass(outputs, step.batch)
+        extra = self.model.extra_mass(outputs, step.batch, self._within(step.batch))
         target = step.batch.target[step.positions] - self.model.first_item
         if step.mask is not None:
             target = target.clamp(min=0)  # no item where there is no target, but one that can be looked up
@@ -127,6 +128,12 @@ class RetrievalObjective(nn.Module):
         if not self.loss.config.within_domain:
             return None
         return step.batch[TARGET_DOMAIN].index_select(0, step.positions).long()
+
+    def _within(self, batch: PackedBatch) -> Within | None:
+        """Which items compete at each event; None: all."""
+        if not self.loss.config.within_domain:
+            return None
+        return Within(self.loss.sampler.member, batch[TARGET_DOMAIN].long())
 
     def _nothing(self, batch: PackedBatch, denominator: torch.Tensor | float | None) -> torch.Tensor:
         # Sums of no elements: zero even where a parameter is no number.

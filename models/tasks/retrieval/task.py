@@ -65,7 +65,8 @@ class RetrievalTask(Task):
             counts = loader.target_counts(counted)
             self.objective.loss.sampler.count_targets(torch.from_numpy(counts))
         if isinstance(self.model.jumps, JumpLogits):
-            self.model.jumps.count(loader.source)
+            member = self.objective.loss.sampler.member if self.loss.within_domain else None
+            self.model.jumps.count(loader.source, member=member)
 
     def prepare(self, batch: PackedBatch) -> LossBatch:
         """See `models.tasks.task.Task.prepare`: positions of no weight have no loss."""

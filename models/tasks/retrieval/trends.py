@@ -8,6 +8,7 @@ from behavior.errors import UserError
 from behavior.shards.folder import ShardFolder
 from behavior.trends import TrendTable, count_trends
 from models.data.about import About
+from models.data.item_domains import ItemDomains
 from models.data.loading import SequenceSource
 from models.data.tables_only import TablesOnly
 from models.history.trends.logits import TrendLogits
@@ -20,7 +21,12 @@ _HOUR = 3600.0
 
 
 def trend_logits(
-    settings: TaskSettings, shards: ShardFolder, about: About, *, divided: bool
+    settings: TaskSettings,
+    shards: ShardFolder,
+    about: About,
+    domains: ItemDomains | None = None,
+    *,
+    divided: bool,
 ) -> TrendLogits | None:
     """With fresh weights, counted in the events that are trained on, or None where the settings have none.
 
@@ -30,6 +36,7 @@ def trend_logits(
         settings: all settings.
         shards: the data set.
         about: of it.
+        domains: of items, where only those of a domain compete in training.
         divided: whether item tables are divided among processes.
 
     Raises:
@@ -59,13 +66,22 @@ def trend_logits(
             fix="say where its shards are now: --data DIR; or train with loss.trends=none, so that the run "
             "alone will do",
         )
+    table = count_source(trained_events(settings, shards), loss)
     return TrendLogits(
-        count_source(trained_events(settings, shards), loss),
+        table,
         width=settings.model.dim,
         num_behaviors=about.num_behaviors,
         first_item=about.first_item,
         level=candidates_level(loss, about.num_items),
+        domains=None if domains is None else by_domain(table, domains),
     )
+
+
+def by_domain(table: TrendTable, domains: ItemDomains) -> TrendTable:
+    """Decayed counts of domains: an event counts for each domain that its item is of."""
+    member = domains.member.numpy()
+    domain, event = np.nonzero(member[1:, table.item])
+    return count_trends(domain + 1, table.time[event], table.scales.tolist(), len(member))
 
 
 def count_source(source: SequenceSource, loss: LossConfig) -> TrendTable:

@@ -10,10 +10,12 @@ from lightning.fabric import Fabric
 
 from behavior.shards.folder import open_shards
 from models.attention import dispatch
+from models.attention.bias import time_bucket
 from models.attention.dispatch import Kernel
 from models.build import make_loader, sequences_of
 from models.config import RunConfig
 from models.data.batch import PackedBatch
+from models.history.recency import recency_bucket
 from models.optim import build_optimizer
 from models.tasks.task import Task
 from models.training import static_input
@@ -62,12 +64,15 @@ def test_padding_changes_nothing(source: str, shards: Path, monkeypatch: pytest.
         ["loss.kind=full_softmax"],
         ["loss.negatives.source=mixed", "loss.negatives.logq=true", "loss.negatives.popularity_power=0.5"],
         ["loss.negatives.sharing=batch", "loss.negatives.logq=true"],
+        ["loss.history=learned", "loss.jumps=learned", "loss.jump_own=subtract", "loss.trends=learned"],
     ],
     ids=" ".join,
 )
 def test_a_step_reads_nothing_back(loss: list[str], shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blind = Kernel("blind", list, lambda _: [], lambda inputs: inputs.v * inputs.q.sum() * inputs.k.sum())
     monkeypatch.setattr(dispatch, "KERNELS", (blind,))
+    time_bucket(torch.zeros(1, dtype=torch.int64))  # bounds of buckets are copied to a device once
+    recency_bucket(torch.zeros(1, dtype=torch.int64))
     config = settings(*WITHIN, *loss)
     task = task_of(config, shards)
 
