@@ -33,6 +33,12 @@ def print_actions(run: str, result: dict[str, Any]) -> None:
             if ends:
                 row.append(interval(ends[name]) if name in ends else "")
     print_table(title, header, [row for row in rows if any(cell != "" for cell in row[1:])])
+    if "retrieval" in result:
+        beside = result["retrieval"]
+        shown = [name for name in beside if name.startswith(("ndcg@", "hr@"))]
+        print_table(
+            "retrieval by the same backbone, all items ranked", shown, [[beside[name] for name in shown]]
+        )
     for label, found in labels.items():
         for attribute, slices in found.get("breakdown", {}).items():
             of = f" of {label}" if len(labels) > 1 else ""

@@ -26,6 +26,7 @@ CAME_LATER: dict[str, Any] = {
     "task.actions": "interleaved",
     "task.value_edges": [],
     "task.known_features": [],
+    "task.retrieval_weight": 0.0,
     "task.counters": [],
     "task.head": "mlp",
     "task.head_dims": [64],

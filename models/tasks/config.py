@@ -47,6 +47,13 @@ class TaskConfig(Config):
         description="ranking: features of events that are known before the action, such as the device; all "
         "others are a part of it",
     )
+    retrieval_weight: float = Field(
+        0.0,
+        ge=0.0,
+        allow_inf_nan=False,
+        description="ranking: weight of the loss of retrieval, by the section loss, on the same backbone: "
+        "which item comes next is asked at every action; 0: ranking alone",
+    )
     counters: list[str] = Field(
         [],
         description="ranking: counters beside the sequence, of the user's events before: user: all of them; "

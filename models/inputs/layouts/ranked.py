@@ -34,6 +34,10 @@ class RankedTokens(Tokens):
         assert self.asking is not None
         return F.embedding(torch.cat([self.asking, self.starts]), outputs)
 
+    def behavior_queries(self, outputs: Tensor) -> Tensor:
+        """[events, dim]: at the action of each event, where it has a token of its own."""
+        return F.embedding(self.own + 1, outputs)
+
     def column(self, first: Tensor, asked: Tensor) -> Tensor:
         """[tokens, ...] of what is told of items; zeros where an action stands.
 

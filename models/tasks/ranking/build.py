@@ -8,6 +8,7 @@ from behavior.config import did_you_mean
 from behavior.errors import UserError
 from behavior.shards.folder import ShardFolder
 from models.data.about import About, about_sequences
+from models.data.catalog import ItemCatalog
 from models.data.columns import Columns
 from models.data.declared import event_column
 from models.data.side import EventFeature, SideInformation, choose
@@ -19,6 +20,7 @@ from models.tasks.parts import embedding_and_backbone, read_catalog
 from models.tasks.ranking.checks import check_ranking
 from models.tasks.ranking.counters import Counters
 from models.tasks.ranking.heads import HEADS, HeadSizes
+from models.tasks.ranking.joint import joint_loss
 from models.tasks.ranking.model import RankingModel
 from models.tasks.ranking.objective import RankingObjective
 from models.tasks.ranking.task import RankingTask
@@ -42,8 +44,10 @@ def build_ranking(
             fix="name a label, such as --set 'task.label=value>=4', or --set task.label=buy",
         )
     labels = parse_labels(settings.task.label, about.behaviors)
-    model = _model(settings, shards, about, labels, make_items)
-    return RankingTask(settings.model, RankingObjective(model, label_weights(settings, labels)))
+    catalog = read_catalog(settings, shards)
+    model = _model(settings, shards, about, labels, catalog, make_items)
+    joint = joint_loss(settings, model, catalog)
+    return RankingTask(settings.model, RankingObjective(model, label_weights(settings, labels), joint))
 
 
 def _model(
@@ -51,6 +55,7 @@ def _model(
     shards: ShardFolder,
     about: About,
     labels: list[Label],
+    catalog: ItemCatalog,
     make_items: MakeItemTable,
 ) -> RankingModel:
     task = settings.task
@@ -59,7 +64,6 @@ def _model(
     if value is None and task.value_edges:
         value = event_column(shards, "value")
     known, known_own, side = _features(settings, shards)
-    catalog = read_catalog(settings, shards)
     embedding, backbone = embedding_and_backbone(
         settings,
         catalog,

@@ -21,6 +21,7 @@ from models.evaluation.targets import Split
 from models.tasks.config import ModelConfig
 from models.tasks.ranking.model import RankingModel
 from models.tasks.ranking.passes import Passes
+from models.tasks.retrieval.evaluator import RetrievalEvaluator
 from models.tasks.retrieval.scoring import scoring
 from models.tasks.task import Evaluator
 
@@ -33,11 +34,18 @@ class RankingEvaluator(Evaluator):
         shown: what the model is shown of a history.
         source: the sequences, read with the task's columns.
         config: how.
+        retrieval: judges the same backbone's retrieval, where it is trained for that, too; None: it is not.
     """
 
     def __init__(
-        self, model: RankingModel, shown: ModelConfig, source: SequenceSource, config: EvaluationConfig
+        self,
+        model: RankingModel,
+        shown: ModelConfig,
+        source: SequenceSource,
+        config: EvaluationConfig,
+        retrieval: RetrievalEvaluator | None = None,
     ) -> None:
+        self.retrieval = retrieval
         self.model, self.shown, self.source, self.config = model, shown, source, config
         self.time = shown.time if source.about.has_time else "none"
         self.protocol: dict[str, Any] = {"time": self.time}
@@ -59,10 +67,13 @@ class RankingEvaluator(Evaluator):
             for number, meter in enumerate(meters):
                 meter.add(rows.sequence, predicted[:, number], rows.label[:, number])
         every = [meter.metrics(processes) for meter in meters]
+        beside = self.protocol
+        if self.retrieval is not None:
+            beside = beside | {"retrieval": self.retrieval.evaluate(split, processes)}
         if len(every) == 1:
-            return every[0] | self.protocol
+            return every[0] | beside
         named = {label.name: found for label, found in zip(self.model.labels, every, strict=True)}
-        return means(every) | {"rows": max(found["rows"] for found in every), "labels": named} | self.protocol
+        return means(every) | {"rows": max(found["rows"] for found in every), "labels": named} | beside
 
     def judge(self, split: Split, shards: ShardFolder, about: dict[str, Any]) -> ActionEvaluation:
         """The prediction of every row.
@@ -75,6 +86,8 @@ class RankingEvaluator(Evaluator):
             parts.append(self._rows(data, split))
             predicted.append(self.predicted(data, parts[-1]))
         rows = LabelledRows.concatenated(parts)
+        if self.retrieval is not None:
+            about = about | {"retrieval": self.retrieval.evaluate(split)}
         return ActionEvaluation(
             rows, np.concatenate(predicted), split, self.config, shards, self.protocol | about
         )

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from models.data.batch import PackedBatch
 from models.evaluation.actions.labels import Label
 from models.inputs.ranking_embedding import RankingEmbedding
+from models.inputs.tokens import Tokens
 from models.layers.norm import make_norm
 from models.tasks.ranking.counters import Counters
 from models.tasks.ranking.told import Told
@@ -57,17 +58,21 @@ class RankingModel(nn.Module):
             rows: [rows] int64: i for the item after event i, and `events + s` for the first item of sequence
                 s, before which nothing is known; by default all, [events + sequences].
         """
-        outputs, ids = self.encoded(batch), self.embedding.asked_ids(batch)
-        context = self.counters(batch, self.offset.sigmoid())
+        return self.judged(*self.passed(batch), batch, rows)
+
+    def judged(self, tokens: Tokens, out: Tensor, batch: PackedBatch, rows: Tensor | None = None) -> Tensor:
+        """The same of what `passed` gives."""
+        outputs = tokens.queries(out)
+        ids, context = self.embedding.asked_ids(batch), self.counters(batch, self.offset.sigmoid())
         if rows is not None:
             outputs, ids, context = (each.index_select(0, rows) for each in (outputs, ids, context))
         return self.judge(outputs, ids, context)
 
-    def encoded(self, batch: PackedBatch) -> Tensor:
-        """[events + sequences, dim] what the backbone says of the item after each event, and of the first of
-        each sequence."""
+    def passed(self, batch: PackedBatch) -> tuple[Tokens, Tensor]:
+        """The tokens of a batch, and [tokens, dim] what the backbone says of them: `tokens.queries` are those
+        of the item after each event, and of the first item of each sequence."""
         x, tokens = self.embedding(batch)
-        return tokens.queries(self.backbone(x, tokens))
+        return tokens, self.backbone(x, tokens)
 
     def judge(self, outputs: Tensor, items: Tensor, context: Tensor) -> Tensor:
         """[n, labels] float32, as `forward`.

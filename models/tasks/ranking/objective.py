@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from models.data.batch import PackedBatch
 from models.tasks.loss_batch import LossBatch
+from models.tasks.ranking.joint import JointLoss
 from models.tasks.ranking.model import RankingModel
 from models.tasks.retrieval.next_behavior import mean_loss
 
@@ -22,13 +23,14 @@ class RankingObjective(nn.Module):
     Args:
         model: what is trained.
         weights: of its labels.
+        joint: the loss of retrieval on the same backbone; None: there is none.
     """
 
     weights: Tensor
 
-    def __init__(self, model: RankingModel, weights: Sequence[float]) -> None:
+    def __init__(self, model: RankingModel, weights: Sequence[float], joint: JointLoss | None = None) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.joint = model, joint
         shares = torch.tensor(weights, dtype=torch.float32)
         self.register_buffer("weights", shares / shares.sum(), persistent=False)
         self.is_binary = [label.is_binary for label in model.labels]
@@ -39,8 +41,15 @@ class RankingObjective(nn.Module):
             empty = [weight.flatten()[:0].sum() for weight in self.parameters() if weight.requires_grad]
             return torch.stack(empty).sum().float()
         rows = rows_of(step.batch, step.positions)
-        losses = self.losses(self.model(step.batch, rows), self.model.told(step.batch).index_select(0, rows))
-        return mean_loss(losses, step.mask, denominator)
+        tokens, out = self.model.passed(step.batch)
+        found = self.model.judged(tokens, out, step.batch, rows)
+        losses = self.losses(found, self.model.told(step.batch).index_select(0, rows))
+        loss = mean_loss(losses, step.mask, denominator)
+        if self.joint is None:
+            return loss
+        if denominator is None:
+            denominator = len(losses) if step.mask is None else step.mask.sum().clamp(min=1)
+        return loss + self.joint(tokens.behavior_queries(out), step, denominator)
 
     def losses(self, found: Tensor, told: Tensor) -> Tensor:
         """[n] loss of each position.
@@ -66,6 +75,8 @@ def rows_of(batch: PackedBatch, positions: Tensor) -> Tensor:
     """[positions] int64 rows of `RankingModel.forward`: of position i >= 0 the item after event i, of -1 - s
     the first item of sequence s.
 
-    Positions are found before a batch is padded, which moves the rows of sequences.
+    Positions are found before a batch is padded, which moves the rows of sequences. Those that pad a list of
+    positions may be past all rows.
     """
-    return torch.where(positions < 0, batch.num_events - 1 - positions, positions)
+    rows = torch.where(positions < 0, batch.num_events - 1 - positions, positions)
+    return rows.clamp(max=batch.num_events + batch.num_sequences - 1)

@@ -21,6 +21,7 @@ from models.tasks.flops import FORWARD_AND_BACKWARD, TrainingFlops, backbone_flo
 from models.tasks.loss_batch import LossBatch
 from models.tasks.ranking.evaluator import RankingEvaluator
 from models.tasks.ranking.objective import RankingObjective
+from models.tasks.retrieval.evaluator import RetrievalEvaluator
 from models.tasks.task import Task
 
 
@@ -41,7 +42,10 @@ class RankingTask(Task):
         return Columns.merged(CORE, super().columns, self.model.told.columns, self.model.counters.columns)
 
     def look_at(self, loader: TrainLoader) -> None:
-        """See `models.tasks.task.Task.look_at`: how frequent each action is, and the mean of each value."""
+        """See `models.tasks.task.Task.look_at`: how frequent each action is, and the mean of each value; of
+        retrieval as in its own task."""
+        if self.objective.joint is not None:
+            self.objective.joint.look_at(loader)
         count, total, squares = (np.zeros(len(self.model.labels)) for _ in range(3))
         for data in loader.source:
             learned = data.in_training()
@@ -79,7 +83,9 @@ class RankingTask(Task):
 
     def evaluator(self, source: SequenceSource, config: EvaluationConfig) -> RankingEvaluator:
         """See `models.tasks.task.Task.evaluator`."""
-        return RankingEvaluator(self.model, self.config, source, config)
+        joint = self.objective.joint
+        retrieval = None if joint is None else RetrievalEvaluator(joint.model, self.config, source, config)
+        return RankingEvaluator(self.model, self.config, source, config, retrieval)
 
     def flops(self) -> TrainingFlops:
         """A position costs the head, a token all other linear layers."""
