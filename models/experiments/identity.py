@@ -42,6 +42,7 @@ CAME_LATER: dict[str, Any] = {
     "loss.history_terms": None,
     "loss.history_dim": 64,
     "loss.history_keys": "outputs",
+    "loss.history_fading": 0.1,
     "embedding.domains": "none",
     "embedding.query_domain": "none",
     "data.domain": None,

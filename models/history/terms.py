@@ -22,7 +22,7 @@ from models.layers.initialization import init_linear
 from models.layers.roles import Role
 
 FADING = 0.1
-"""How much lower each bucket of events since starts than the one before."""
+"""How much lower each bucket of events since starts than the one before, if nothing else is asked for."""
 
 
 class HistoryLogits(nn.Module):
@@ -36,7 +36,7 @@ class HistoryLogits(nn.Module):
     vector of its item), which are first divided by their root mean square, so that their scale says nothing;
     `q . k_j` is divided by the square root of the width of both. A logit is not divided by the temperature.
 
-    All start at zero but the map of keys (Xavier), recency, which falls by `FADING` a bucket, and c, at
+    All start at zero but the map of keys (Xavier), recency, which falls by `fading` a bucket, and c, at
     `level`: the newest event then weighs as much as all candidates of score 0 together. Adam moves c by no
     more than the learning rate in a step, and from far below it would arrive when items are learned by heart.
     The term `item` adds a number of the past event's item, as a column of its key.
@@ -51,6 +51,7 @@ class HistoryLogits(nn.Module):
         first_item: the smallest id of a known item: unknown ones never have mass.
         num_item_ids: all ids are below.
         item_keys: keys are maps of the vectors of items, instead of outputs.
+        fading: how much lower each bucket of events since starts than the one before.
         of_data: those of the tables that are there or not by what the data set has something for, as no
             setting names terms; see `models.runs.of_data.fitted`.
     """
@@ -79,6 +80,7 @@ class HistoryLogits(nn.Module):
         first_item: int,
         num_item_ids: int,
         item_keys: bool = False,
+        fading: float = FADING,
         of_data: Collection[str] = (),
     ) -> None:
         super().__init__()
@@ -101,7 +103,7 @@ class HistoryLogits(nn.Module):
             self.register_parameter(name, nn.Parameter(torch.zeros(size)) if name in terms else None)
         if self.recency is not None:
             with torch.no_grad():
-                self.recency.copy_(-FADING * torch.arange(NUM_RECENCY))
+                self.recency.copy_(-fading * torch.arange(NUM_RECENCY))
         is_target = torch.zeros(self.behaviors, dtype=torch.bool)
         is_target[list(target_behaviors)] = True
         self.register_buffer("is_target", is_target, persistent=False)

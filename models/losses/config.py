@@ -111,6 +111,12 @@ class LossConfig(Config):
         description="what keys of history logits are made of: the backbone's output after the past event, or "
         "the vector of its item",
     )
+    history_fading: float = Field(
+        0.1,
+        ge=0.0,
+        description="how much lower history logits start with each bucket of events since; at 0.25 and above "
+        "the newest event is far ahead",
+    )
     history_dim: int = Field(64, ge=1, description="width of the queries and keys of history logits")
     jumps: Literal["none", "learned"] = Field(
         "none",

@@ -166,5 +166,6 @@ def _history_logits(settings: TaskSettings, about: About) -> HistoryLogits | Non
         first_item=about.first_item,
         num_item_ids=about.num_item_ids,
         item_keys=loss.history_keys == "items",
+        fading=loss.history_fading,
         of_data=left_to_data(loss.history_terms),
     )

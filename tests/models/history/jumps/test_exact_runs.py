@@ -129,7 +129,7 @@ def test_a_run_that_goes_on_is_the_same_run(tmp_path: Path) -> None:
     assert not any("jumps.tables" in name for name in weights(tmp_path / "whole"))
 
 
-def test_biases_of_items_start_at_the_logarithms_of_their_shares(tmp_path: Path) -> None:
+def test_where_biases_of_items_and_recency_start(tmp_path: Path) -> None:
     rows = leave_one_out(*([2] * 30 for _ in range(4)), [3, 4, 5] * 3)
     data = open_shards(write_shards(tmp_path / "data", rows, World(num_items=4)))
     torch.manual_seed(0)
@@ -143,6 +143,12 @@ def test_biases_of_items_start_at_the_logarithms_of_their_shares(tmp_path: Path)
     torch.testing.assert_close(
         model.item_bias.detach().double(), (counts / counts.sum()).log(), check_dtype=False
     )
+    fading = settings("loss.kind=full_softmax", "loss.history=learned", "loss.history_fading=0.25")
+    faded = build_task(fading, data).model
+    assert isinstance(faded, RetrievalModel)
+    assert faded.history is not None
+    assert faded.history.recency is not None
+    assert faded.history.recency[:4].tolist() == [0.0, -0.25, -0.5, -0.75]
     outputs, ranks = torch.randn(3, 8), torch.tensor([[2, 0, 3], [1, 1, 0]])
     scores = model.queries(outputs) @ model.item_vectors().T / model.temperature
     products = plain.queries(outputs) @ plain.item_vectors().T / model.temperature
