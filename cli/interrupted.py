@@ -15,8 +15,10 @@ def advised(advice: str | Callable[[], str]) -> Iterator[None]:
     """Around work that Ctrl-C may end: what to do then; a function is asked when that has happened."""
     try:
         yield
-    except KeyboardInterrupt:
-        _said[:] = [advice if isinstance(advice, str) else advice()]
+    except KeyboardInterrupt as error:
+        # Work that has had something to do about it says what.
+        done = [str(error)] if str(error) else []
+        _said[:] = ["; ".join([*done, advice if isinstance(advice, str) else advice()])]
         raise
 
 

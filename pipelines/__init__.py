@@ -10,6 +10,7 @@ May import: `behavior`.
     partitions        second pass: sort, k-core, count (combiner), fit, write
     tables            last pass: item and user tables, summary
     job, clock        what every worker knows; its folders, errors and times
+    waiting           for a job on an engine, which it cancels where there is reason to
     execution         runs a job on a runner (`runner`), and leaves the process as it was (`quiet`, `threads`)
     workers           worker processes, which an interrupt ends
 """

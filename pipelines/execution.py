@@ -18,6 +18,7 @@ from pipelines.reading import ChunkGroup
 from pipelines.runner import RunnerOptions
 from pipelines.shuffle import EngineShuffle, FileShuffle, Shuffle
 from pipelines.threads import pools_restored
+from pipelines.waiting import wait_for_engine
 from pipelines.workers import ended_by_an_interrupt
 
 Progress = Callable[[str, int, int], None]
@@ -36,6 +37,11 @@ class JobCrashError(UserError):
     def __init__(self, job: Job, error: Exception) -> None:
         reason = (str(error).strip().splitlines() or ["no reason given"])[-1]
         log = job.log if job.notes.is_local and job.log.exists() else None
+        fix = "run the same command again; if it fails again, look at the log, or add --debug"
+        if not job.timed:
+            fix = (
+                "look at the job's page and at the workers' logs on the engine; docs/deploy.md lists symptoms"
+            )
         if _WORKER_DIED in reason:
             what = "a worker process died; often the system ends one for want of memory"
         else:
@@ -43,7 +49,7 @@ class JobCrashError(UserError):
         super().__init__(
             f"the job failed: {what}",
             where=str(log) if log else None,
-            fix="run the same command again; if it fails again, look at the log, or add --debug",
+            fix=fix,
         )
 
 
@@ -92,10 +98,15 @@ def run_pipeline(
             pipeline = beam.Pipeline(runs_on, options=runner.pipeline_options())
             pipeline | transform
             result = pipeline.run()
-            result.wait_until_finish()
+            if runner.is_local:
+                result.wait_until_finish()
+            else:
+                wait_for_engine(result, job)
         except Exception as error:
             if workers.interrupted or _interrupted(error):
                 raise KeyboardInterrupt from error
+            if isinstance(error, UserError) and not runner.is_local:
+                raise
             raise (job.kept_error() or JobCrashError(job, error)) from error
     return _counters(result)
 

@@ -6,11 +6,11 @@ import json
 import pickle
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from behavior.shards.storage import Folder
 from pipelines.clock import StageClock
 from pipelines.runner import RunnerOptions
 
+_FAILURE = "failure.json"
 _AT_ONCE = 16
 """Files of a remote folder that are read together."""
 
@@ -79,17 +80,47 @@ class Job:
     def _clock(self) -> StageClock:
         return StageClock(self.notes if self.timed else None)
 
+    def give_up(self, error: UserError) -> None:
+        """Have the workers of a job on an engine do nothing more: they find the reason in the notes."""
+        self._keep(error)
+
+    @property
+    def given_up(self) -> bool:
+        """Whether a job on an engine is to do nothing more. A local one ends with the error itself."""
+        return not self.timed and self.notes.exists(_FAILURE)
+
     def _keep(self, error: UserError) -> None:
         record = {"what": error.what, "where": error.where, "fix": error.fix}
         # The error itself is on its way; that it cannot be kept must not take its place.
         with suppress(OSError):
-            self.notes.write_text("failure.json", printable_json(record))
+            self.notes.write_text(_FAILURE, printable_json(record))
 
     def kept_error(self) -> UserError | None:
         """The error a worker left, if any."""
-        if not self.notes.exists("failure.json"):
+        if not self.notes.exists(_FAILURE):
             return None
-        return UserError(**json.loads(self.notes.read_text("failure.json")))
+        return UserError(**json.loads(self.notes.read_text(_FAILURE)))
+
+
+def unless_given_up(process: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+    """For `process` of a `DoFn` with a `job`: nothing is done for an element once the job is given up.
+
+    An error of the user's gives it up. It is not raised on an engine, which would try again what cannot
+    succeed, as often and as slowly as it is set to: whoever started the job finds the error in the notes.
+    """
+
+    @wraps(process)
+    def checked(self: Any, *arguments: Any, **named: Any) -> Iterator[Any]:
+        job: Job = self.job
+        if job.given_up:
+            return
+        try:
+            yield from process(self, *arguments, **named)
+        except UserError:
+            if not job.given_up:
+                raise
+
+    return checked
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from behavior.flow.totals import fit_items, item_counts
 from behavior.shards.storage import Folder
 from behavior.steps.filters import core_behaviors, core_items
 from behavior.steps.partition import cut_sequences
-from pipelines.job import PrepareJob, leave, left, read_arrow, write_arrow
+from pipelines.job import PrepareJob, leave, left, read_arrow, unless_given_up, write_arrow
 from pipelines.shuffle import Piece, Shuffle, in_order
 from pipelines.threads import one_thread
 
@@ -71,6 +71,7 @@ class CountPartition(beam.DoFn):
     def setup(self) -> None:
         one_thread()
 
+    @unless_given_up
     def process(self, partition: int, core: str | None = None) -> Outputs:
         return self.count(partition, read_arrow(self.job.work, _sorted_file(partition)), core)
 
@@ -106,6 +107,7 @@ class SortPartition(beam.DoFn):
     def setup(self) -> None:
         one_thread()
 
+    @unless_given_up
     def process(self, element: tuple[int, Iterable[Piece]], _reading: str) -> Outputs:
         partition, pieces = element
         with self.job.stage(SORT):
@@ -124,6 +126,7 @@ class FindCore(beam.DoFn):
     def __init__(self, job: PrepareJob) -> None:
         self.job = job
 
+    @unless_given_up
     def process(self, _: bytes, partitions: list[int]) -> Iterator[str]:
         work = self.job.work
         name = f"core/{uuid4().hex}.arrow"  # a name of its own: processes remember what they have read
@@ -190,6 +193,7 @@ class FitVocabulary(beam.DoFn):
     def __init__(self, job: PrepareJob) -> None:
         self.job = job
 
+    @unless_given_up
     def process(self, _: bytes, counts: list[str], partitions: list[int]) -> Iterator[str]:
         work = self.job.work
         with self.job.stage(VOCABULARY):
@@ -234,6 +238,7 @@ class WriteSequences(beam.DoFn):
     def setup(self) -> None:
         one_thread()
 
+    @unless_given_up
     def process(self, partition: int, vocabulary: str, core: str | None = None) -> Iterator[int]:
         work, preparation = self.job.work, self.job.preparation
         with self.job.stage(WRITE):

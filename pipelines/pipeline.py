@@ -73,4 +73,5 @@ def _all(values: beam.PCollection) -> Any:
 
 
 def _single(values: beam.PCollection) -> Any:
-    return beam.pvalue.AsSingleton(values)
+    """The one value; None only where the job is given up."""
+    return beam.pvalue.AsSingleton(values, default_value=None)

@@ -121,6 +121,12 @@ def execute(
             sweep(preparation.out)
         remove_folders(temporary)
         raise
+    except KeyboardInterrupt:
+        if not runner.is_local:  # the job is cancelled, and what it has left may be large
+            with suppress(OSError, UserError):
+                sweep(preparation.out)
+        remove_folders(temporary)
+        raise
     except BaseException:
         remove_folders(temporary)
         raise

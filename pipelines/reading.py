@@ -13,7 +13,7 @@ from behavior.flow.reading import ChunkReader, ChunkReport
 from behavior.flow.rejects import AllReports, ReadSummary
 from behavior.sources.chunks import Chunk
 from behavior.sources.raw import Reject
-from pipelines.job import PrepareJob, leave, left
+from pipelines.job import PrepareJob, leave, left, unless_given_up
 from pipelines.shuffle import Buffer, Piece, Shuffle
 from pipelines.threads import one_thread
 
@@ -40,6 +40,7 @@ class ReadChunks(beam.DoFn):
     def setup(self) -> None:
         one_thread()
 
+    @unless_given_up
     def process(self, group: ChunkGroup) -> Iterator[tuple[int, Piece] | beam.pvalue.TaggedOutput]:
         reports: list[ChunkReport] = []
         with self.job.stage(READ):
@@ -76,6 +77,7 @@ class FinishReading(beam.DoFn):
     def __init__(self, job: PrepareJob) -> None:
         self.job = job
 
+    @unless_given_up
     def process(self, _: bytes, reports: list[str]) -> Iterator[str]:
         with self.job.stage("judge"):
             groups = left(self.job.work, reports)

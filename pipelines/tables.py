@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import apache_beam as beam
 
 from behavior.flow.totals import make_tables, summarize, write_tables
-from pipelines.job import PrepareJob, leave, left, read_arrow
+from pipelines.job import PrepareJob, leave, left, read_arrow, unless_given_up
 from pipelines.partitions import entry_file, load_encoders, load_vocabulary, report_file, users_file
 
 SUMMARY = "summary.json"
@@ -19,6 +19,7 @@ class WriteTables(beam.DoFn):
     def __init__(self, job: PrepareJob) -> None:
         self.job = job
 
+    @unless_given_up
     def process(self, _: bytes, vocabulary: str, partitions: list[int]) -> Iterator[str]:
         work, preparation = self.job.work, self.job.preparation
         with self.job.stage("tables"):
@@ -36,6 +37,7 @@ class WriteSummary(beam.DoFn):
     def __init__(self, job: PrepareJob) -> None:
         self.job = job
 
+    @unless_given_up
     def process(
         self,
         _: bytes,

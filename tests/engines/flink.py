@@ -93,6 +93,15 @@ class FlinkCluster:
         """The state of each job that there was."""
         return [job["state"] for job in self.ask("/jobs/overview")["jobs"]]
 
+    def restarts(self) -> int:
+        """How often something failed in the newest job."""
+        newest = max(self.ask("/jobs/overview")["jobs"], key=lambda job: job["start-time"])
+        return sum("exceptionName" in entry for entry in self.failures(newest["jid"]))
+
+    def failures(self, job: str) -> list[dict[str, Any]]:
+        """What went wrong in a job."""
+        return self.ask(f"/jobs/{job}/exceptions")["exceptionHistory"]["entries"]
+
     def end(self) -> None:
         """End all processes."""
         self.processes.end()
