@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import shlex
 import sys
@@ -18,6 +17,7 @@ from apache_beam.transforms.environments import EmbeddedPythonGrpcEnvironment, S
 from behavior.config import did_you_mean
 from behavior.errors import UsageError
 from behavior.runtime.cores import thread_count
+from pipelines.beam_options import check_options, value_of
 
 LOCAL = "local"
 FILES, ENGINE = "files", "engine"
@@ -25,7 +25,7 @@ _LOCAL_NAMES = {"local", "fnapirunner", "directrunner"}
 _REMOTE = ["DataflowRunner", "FlinkRunner", "SparkRunner", "PortableRunner"]
 _REFUSED = {
     "daskrunner": "it loses data in silence (what is emitted at the end of a bundle, and tagged outputs)",
-    "prismrunner": "it downloads a program at run time; the local runner does the same work without",
+    "prismrunner": "it would download its program; the local runner does the same work without",
 }
 
 _REMOTE_DEFAULTS = [
@@ -33,6 +33,11 @@ _REMOTE_DEFAULTS = [
     # seconds each time, a dozen times a job.
     "--environment_cache_millis=60000",
 ]
+
+_INSTEAD = {
+    "prismrunner": "name its program on this machine (-- --prism_location=PATH) or the address where it runs "
+    f"(-- --job_endpoint=HOST:PORT), or use {LOCAL}"
+}
 
 
 @dataclass(frozen=True)
@@ -73,18 +78,18 @@ class RunnerOptions:
     def check(self) -> None:
         """Raises UsageError: a runner that is unknown or refused, or a silly number of workers."""
         lower = self.name.lower()
-        if lower in _REFUSED:
+        if lower in _REFUSED and not self._has_prism(lower):
             raise UsageError(
                 f"{self.name} cannot be used: {_REFUSED[lower]}",
                 where="--runner",
-                fix=f"use {LOCAL} or another runner",
+                fix=_INSTEAD.get(lower, f"use {LOCAL} or another runner"),
             )
         known = [LOCAL, *_REMOTE]
-        if lower not in _LOCAL_NAMES and lower not in {name.lower() for name in _REMOTE}:
+        if lower not in {*_LOCAL_NAMES, *_REFUSED, *(name.lower() for name in _REMOTE)}:
             raise UsageError(
                 f"unknown runner '{self.name}'", where="--runner", fix=did_you_mean(self.name, known)
             )
-        self._check_beam_options()
+        check_options(self.beam)
         self._check_shuffle()
         if self.workers and not self.is_local:
             raise UsageError(
@@ -110,20 +115,6 @@ class RunnerOptions:
                 where="--shuffle",
                 fix="leave it out",
             )
-
-    def _check_beam_options(self) -> None:
-        """Beam itself passes over options that it does not know."""
-        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, conflict_handler="resolve")
-        for group in PipelineOptions.__subclasses__():
-            if "_add_argparse_args" in vars(group):
-                group._add_argparse_args(parser)
-        known = {option for action in parser._actions for option in action.option_strings}
-        for option in self.beam:
-            name = option.partition("=")[0]
-            if name.startswith("--") and name not in known:
-                raise UsageError(
-                    f"Beam knows no option '{name}'", where="after --", fix=did_you_mean(name, known)
-                )
 
     def runner(self, log: Path) -> PipelineRunner | None:
         """The runner of a local run; None where the options name the runner.
@@ -155,7 +146,12 @@ class RunnerOptions:
         return PipelineOptions([f"--runner={name}", *ours, *self.beam])
 
     def _has(self, option: str) -> bool:
-        return any(given.partition("=")[0] == option for given in self.beam)
+        return value_of(self.beam, option) is not None
+
+    def _has_prism(self, lower: str) -> bool:
+        """Whether Prism is there: a program of this machine, or one that runs."""
+        location = value_of(self.beam, "--prism_location") or ""
+        return lower == "prismrunner" and (self._has("--job_endpoint") or Path(location).is_file())
 
 
 def _cores() -> int:

@@ -405,13 +405,13 @@ def test_everything_in_several_processes_and_through_the_engine_gives_the_same_b
 ) -> None:
     monkeypatch.setattr("pipelines.prepare.MIN_CHUNK_BYTES", 2048)
     spec, _ = everything(tmp_path)
+    portable = ["--job_endpoint=embed", "--environment_type=LOOPBACK"]
     runners = {
         "one": ONE,
         "threads": RunnerOptions(),
         "two": RunnerOptions(workers=2),
-        "engine": RunnerOptions(
-            "PortableRunner", beam=["--job_endpoint=embed", "--environment_type=LOOPBACK"]
-        ),
+        "portable": RunnerOptions("PortableRunner", beam=portable),
+        "engine": RunnerOptions("PortableRunner", beam=portable, shuffle="engine"),
     }
     for name, runner in runners.items():
         prepare(spec, str(tmp_path), tmp_path / name, runner=runner)

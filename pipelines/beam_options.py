@@ -1,0 +1,76 @@
+"""Beam's options on the command line: which there are. Beam passes over those that it does not know."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+import grpc
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
+
+from behavior.config import did_you_mean
+from behavior.errors import UsageError
+
+_SECONDS_TO_ANSWER = 10.0
+
+
+def value_of(options: Sequence[str], name: str) -> str | None:
+    """The last value that an option is given; None where it is not."""
+    found = None
+    for place, option in enumerate(options):
+        given, equals, value = option.partition("=")
+        if given == name:
+            found = value if equals else next(iter(options[place + 1 : place + 2]), "")
+    return found
+
+
+def check_options(options: Sequence[str]) -> None:
+    """Options of the Python SDK, and of the job server where one is named.
+
+    Raises:
+        UsageError: neither knows an option.
+    """
+    unknown = [name for name in _names(options) if name not in _of_sdk()]
+    if not unknown:
+        return
+    endpoint = value_of(options, "--job_endpoint")
+    known, who = _of_sdk(), "Beam knows"
+    if endpoint and endpoint != "embed":
+        known, who = known | _of_job_server(endpoint), f"neither Beam nor the job server at {endpoint} knows"
+    for name in unknown:
+        if name not in known:
+            no = "no" if who == "Beam knows" else "an"
+            raise UsageError(f"{who} {no} option '{name}'", where="after --", fix=did_you_mean(name, known))
+
+
+def _names(options: Sequence[str]) -> list[str]:
+    return [option.partition("=")[0] for option in options if option.startswith("--")]
+
+
+def _of_sdk() -> set[str]:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, conflict_handler="resolve")
+    for group in PipelineOptions.__subclasses__():
+        if "_add_argparse_args" in vars(group):
+            group._add_argparse_args(parser)
+    return {option for action in parser._actions for option in action.option_strings}
+
+
+def _of_job_server(endpoint: str) -> set[str]:
+    """What an engine's job server knows besides: Flink's, Spark's own.
+
+    Raises:
+        UsageError: it does not answer.
+    """
+    request = beam_job_api_pb2.DescribePipelineOptionsRequest()
+    with grpc.insecure_channel(endpoint) as channel:
+        try:
+            server = beam_job_api_pb2_grpc.JobServiceStub(channel)
+            found = server.DescribePipelineOptions(request, timeout=_SECONDS_TO_ANSWER, wait_for_ready=True)
+        except grpc.RpcError as error:
+            raise UsageError(
+                f"the job server at {endpoint} does not answer: {error.details() or error.code().name}",
+                where="--job_endpoint",
+                fix="start it, or correct its address",
+            ) from None
+    return {f"--{option.name}" for option in found.options}

@@ -1,0 +1,86 @@
+"""Which runners and which of Beam's options there are; the job server is a stand-in."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from apache_beam.options.pipeline_options import PortableOptions
+from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
+
+from behavior.errors import UsageError
+from pipelines.beam_options import value_of
+from pipelines.runner import RunnerOptions
+
+
+class JobServer(beam_job_api_pb2_grpc.JobServiceServicer):
+    def DescribePipelineOptions(self, request: Any, context: Any) -> Any:  # noqa: N802
+        option = beam_job_api_pb2.PipelineOptionDescriptor(name="number_of_execution_retries")
+        return beam_job_api_pb2.DescribePipelineOptionsResponse(options=[option])
+
+
+@pytest.fixture
+def endpoint() -> Iterator[str]:
+    server = grpc.server(ThreadPoolExecutor(1))
+    beam_job_api_pb2_grpc.add_JobServiceServicer_to_server(JobServer(), server)
+    port = server.add_insecure_port("localhost:0")
+    server.start()
+    yield f"localhost:{port}"
+    server.stop(None)
+
+
+def test_the_job_server_is_asked_for_options_that_the_sdk_lacks(endpoint: str) -> None:
+    given = ["--number_of_execution_retries=3", "--parallelism=4"]
+    RunnerOptions("PortableRunner", beam=[f"--job_endpoint={endpoint}", *given]).check()
+    RunnerOptions("FlinkRunner", beam=["--job_endpoint", endpoint, *given]).check()
+    with pytest.raises(UsageError, match="Beam knows no option '--number_of_execution_retries'"):
+        RunnerOptions("FlinkRunner", beam=given).check()
+    with pytest.raises(UsageError) as error:
+        RunnerOptions("PortableRunner", beam=[f"--job_endpoint={endpoint}", "--number_of_retries=3"]).check()
+    assert "knows an option '--number_of_retries'" in error.value.what
+    assert "--number_of_execution_retries" in str(error.value.fix)
+
+
+def test_a_job_server_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.beam_options._SECONDS_TO_ANSWER", 0.3)
+    runner = RunnerOptions("PortableRunner", beam=["--job_endpoint=localhost:1", "--of_flink=1"])
+    with pytest.raises(UsageError, match="the job server at localhost:1 does not answer"):
+        runner.check()
+
+
+def test_prism_runs_where_its_program_is(tmp_path: Path) -> None:
+    program = tmp_path / "prism"
+    program.touch()
+    RunnerOptions("PrismRunner", beam=[f"--prism_location={program}"]).check()
+    RunnerOptions("PrismRunner", beam=["--job_endpoint=localhost:8073"]).check()
+    for missing in ([], [f"--prism_location={tmp_path}/other"], ["--prism_location=https://x/prism.zip"]):
+        with pytest.raises(UsageError, match="it would download its program") as error:
+            RunnerOptions("PrismRunner", beam=missing).check()
+        assert "--prism_location=PATH" in str(error.value.fix)
+
+
+def test_workers_are_kept_between_stages_unless_the_user_says_otherwise() -> None:
+    for given, kept in (([], 60_000), (["--environment_cache_millis=5"], 5)):
+        options = RunnerOptions("PortableRunner", beam=["--job_endpoint=x:1", *given]).pipeline_options()
+        assert int(options.view_as(PortableOptions).environment_cache_millis) == kept
+
+
+def test_what_carries_the_events() -> None:
+    names = ["DataflowRunner", "FlinkRunner", "local"]
+    assert [RunnerOptions(name).through_engine for name in names] == [True, False, False]
+    for name, shuffle in itertools.product(names[:2], ("files", "engine")):
+        assert RunnerOptions(name, shuffle=shuffle).through_engine == (shuffle == "engine")
+    for name, shuffle in (("local", "engine"), ("FlinkRunner", "filez")):
+        with pytest.raises(UsageError) as error:
+            RunnerOptions(name, shuffle=shuffle).check()
+        assert error.value.where == "--shuffle"
+
+
+def test_the_value_of_an_option() -> None:
+    options = ["--a=1", "--b", "2", "--a", "3", "--c"]
+    assert [value_of(options, name) for name in ("--a", "--b", "--c", "--d")] == ["3", "2", "", None]
