@@ -42,6 +42,21 @@ def _floor(name: str) -> Callable[[Fitting, RankersConfig], Fitted]:
     return fit
 
 
+def _network(name: str) -> Callable[[Fitting, RankersConfig], Fitted]:
+    def fit(fitting: Fitting, config: RankersConfig) -> Fitted:
+        from models.rankers.fit import fit_network
+
+        return fit_network(name, fitting, config)
+
+    return fit
+
+
+def _trees(fitting: Fitting, config: RankersConfig) -> Fitted:
+    from models.rankers.trees import fit_trees
+
+    return fit_trees(fitting, config)
+
+
 RANKERS: dict[str, RankerKind] = {
     "rate": RankerKind("the rate of positives, for all rows", _floor("rate")),
     "user_mean": RankerKind("the user's shrunk mean", _floor("user_mean")),
@@ -49,6 +64,12 @@ RANKERS: dict[str, RankerKind] = {
     "bias": RankerKind("shrunk biases of user and item", _floor("bias")),
     "factorization": RankerKind("bias and matrix factorization (ALS)", _floor("factorization")),
     "history": RankerKind("the same, users by the history before each row", _floor("history")),
+    "logistic": RankerKind("logistic regression on ids and features", _network("logistic")),
+    "fm": RankerKind("factorization machine", _network("fm")),
+    "ffm": RankerKind("field-aware factorization machine", _network("ffm")),
+    "dcn": RankerKind("DCN-v2", _network("dcn")),
+    "din": RankerKind("deep interest network: attends to past events and their labels", _network("din")),
+    "lightgbm": RankerKind("gradient-boosted trees on counts of the events before", _trees, "lightgbm"),
 }
 """All of them, floors first."""
 

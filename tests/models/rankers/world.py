@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from behavior.shards.folder import ShardFolder, open_shards
+from behavior.shards.manifest import FeatureEntry
 from tests.models.shards import User, World, write_shards
 
 USERS, ITEMS, EVENTS = 120, 25, 24
@@ -16,7 +17,7 @@ USERS, ITEMS, EVENTS = 120, 25, 24
 def rated(folder: Path, split: str = "temporal") -> ShardFolder:
     """Users of two tastes rate items of two kinds, one of which they like: stars of 1 to 5.
 
-    Training events are 2/3 of each user's, validation and test events 1/6 each.
+    Items tell their kind. Training events are 2/3 of each user's, validation and test events 1/6 each.
     """
     generator = np.random.default_rng(0)
     taste = generator.integers(0, 2, USERS)
@@ -35,6 +36,8 @@ def rated(folder: Path, split: str = "temporal") -> ShardFolder:
         behaviors=("rate",),
         targets=("rate",),
         split=described,
+        item_features=(FeatureEntry(name="kind", kind="categorical", vocabulary_size=4),),
+        item_columns={"kind": pa.array(kind + 2, pa.int32())},
         event_columns={"value": pa.array(np.concatenate(values), pa.float32())},
     )
     return open_shards(write_shards(folder, users, world))
