@@ -104,7 +104,7 @@ class Calls:
                 ]
             ),
             table=self.directory.table[slots],
-            sequence=self._sequence(slots),
+            sequence=self.directory.sequence[slots],
             tokens=self.tokens,
             answer={
                 stored: self.events.own(batch, stored)[first].long()
@@ -138,7 +138,7 @@ class Calls:
         return Call(
             numbers=np.stack([last, last, one, none, none, none if counts is None else counts]),
             table=self.directory.table[slots],
-            sequence=self._sequence(slots),
+            sequence=self.directory.sequence[slots],
             tokens=self.tokens,
             answer={},
             question=question,
@@ -146,6 +146,3 @@ class Calls:
             items=items,
             columns=columns,
         )
-
-    def _sequence(self, slots: Ints) -> Ints:
-        return self.directory.sequence[slots] if self.tokens.users else np.full_like(slots, -1)

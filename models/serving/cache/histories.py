@@ -85,7 +85,7 @@ class Histories:
             self.check_positions(growth.length)
         slots = directory.reserve(ids, -(-self.tokens.of(growth.length) // self.page))
         self._count(held)
-        if self.tokens.users:
+        if not held.all():
             directory.sequence[slots[~held]] = batch.sequence.cpu().numpy()[~held]
         try:
             yield slots, growth

@@ -159,8 +159,9 @@ class HistoryCache:
             users: [users] of the sequences of the batch.
             batch: on any device; of each user one event at least, in order. Its last event says, as in an
                 evaluation, what is asked: when the next event happens (`query_time`), of which behavior it is
-                (`target_behavior`). Positions in it are not looked at. Where users have features, the batch
-                in which a history begins says by `sequence` whose they are.
+                (`target_behavior`). Positions in it are not looked at. The batch in which a history begins
+                says by `sequence` whose it is: of their features, and of pairs of theirs that jump logits
+                leave out.
             before: [users] events of each history before those of the batch; checked against what the cache
                 was told. By default that, or none.
 

@@ -17,6 +17,7 @@ from models.config import load_config
 from models.data.sequences import SequenceData
 from models.data.windows import gather, history_windows
 from models.evaluation.targets import Targets
+from models.history.jumps import JumpLogits
 from models.serving.cache import HistoryCache
 from models.tasks.retrieval import RetrievalModel, model_scorer
 from models.tasks.retrieval.task import RetrievalTask
@@ -31,6 +32,7 @@ EXTRAS = {
     "history": ["loss.history=learned"],
     "keys of items": ["loss.history=learned", "loss.history_keys=items"],
     "jumps": ["loss.jump_training=joint", *JUMPS],
+    "jumps without one's own": ["loss.jump_training=joint", "loss.jump_own=subtract", *JUMPS],
     "jumps apart": [*JUMPS, "loss.jump_training=apart"],
     "trends": ["loss.trends=learned"],
     "all": ["loss.history=learned", "loss.trends=learned", "loss.jump_training=joint", *JUMPS],
@@ -44,7 +46,7 @@ def model_of(folder: Path, changes: list[str]) -> tuple[Any, RetrievalModel, Seq
     task = build_task(config, data)
     assert isinstance(task, RetrievalTask)
     source = sequences_of(data, config, task.columns)
-    if task.model.jumps is not None:
+    if isinstance(task.model.jumps, JumpLogits):
         task.model.jumps.count(source)
     for module in task.model.modules():
         for parameter in module.parameters(recurse=False):
