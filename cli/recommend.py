@@ -50,8 +50,8 @@ def recommend(
         str | None,
         typer.Option(
             help="Histories of other people: .parquet, .jsonl or .csv with rows user, item[, behavior]"
-            "[, timestamp], or one row a user with lists; ids, names and times as in the log. A file, a "
-            "folder or a glob; gs:// and s3:// too."
+            "[, timestamp][, features], or one row a user with lists; ids, names and times as in the log. "
+            "A file, a folder or a glob; gs:// and s3:// too."
         ),
     ] = None,
     k: Annotated[int, typer.Option("--k", "-k", min=1, help="Items a user.")] = 10,
@@ -260,5 +260,6 @@ def _tell(found: Recommendations) -> None:
             f"the index found {told.recall:.2%} of the exact top items of the first "
             f"{told.compared_users:,} users"
         )
-    if told.missing_columns:
-        warn(f"histories have no {', '.join(told.missing_columns)}, which the model reads: taken as missing")
+    if told.missing_values:
+        shown = ", ".join(f"{name} ({count:,})" for name, count in sorted(told.missing_values.items()))
+        warn(f"the model reads what histories do not say, which is taken as missing: {shown}")

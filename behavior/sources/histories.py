@@ -41,6 +41,10 @@ class HistoryColumns:
 
     needed: tuple[str, ...]
     optional: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+    """Of the optional ones, features of events: lists, where rows are users with lists."""
+    several: tuple[tuple[str, str | None], ...] = ()
+    """Of the optional ones, those of which a user may have several values, and what separates these."""
 
     def check(self, names: Sequence[str], where: str) -> None:
         """
@@ -140,7 +144,9 @@ def read_history_rows(file: HistoryFile, chunk: Chunk, columns: HistoryColumns) 
         return
     names, lists = _columns_in(file, columns)
     wanted = [name for name in (*columns.needed, *columns.optional) if name in names]
-    listed = {name: None for name in _LISTED if name in wanted} if lists else {}
+    listed: dict[str, str | None] = {name: mark for name, mark in columns.several if name in wanted}
+    if lists:
+        listed |= {name: None for name in (*_LISTED, *columns.features) if name in wanted}
     try:
         yield from read_chunk(file.form, chunk, wanted, listed)
     except UnreadableFileError as error:

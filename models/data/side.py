@@ -26,6 +26,8 @@ UNKNOWN_USER = 1
 """Row of features of a sequence that is not in the data set: all are missing."""
 FIRST_SEQUENCE = 2
 """Row of features of the data set's first sequence."""
+FIRST_VISITOR = -2
+"""Number of the first sequence that is not in the data set and whose user has features; then -3, .."""
 
 Named = TypeVar("Named", FeatureEntry, ItemFeature)
 

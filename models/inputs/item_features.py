@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from torch import Tensor, nn
 
@@ -20,9 +21,14 @@ class CategoricalEmbedding(nn.Module):
 
     def __init__(self, feature: CategoricalFeature, dim: int) -> None:
         super().__init__()
-        self.register_buffer("ids", feature.ids, persistent=False)
+        for name, values in self.looked_up(feature).items():
+            self.register_buffer(name, values, persistent=False)
         self.table = nn.Embedding(feature.vocabulary_size, dim, padding_idx=0)
         init_embedding(self.table.weight)
+
+    def looked_up(self, feature: CategoricalFeature) -> dict[str, Tensor]:
+        """Buffers of the values of items."""
+        return {"ids": feature.ids}
 
     def forward(self, items: Tensor) -> Tensor:
         """[n] item ids -> [n, dim]."""
@@ -36,9 +42,14 @@ class NumericEmbedding(nn.Module):
 
     def __init__(self, feature: NumericFeature, dim: int) -> None:
         super().__init__()
-        self.register_buffer("values", feature.values, persistent=False)
+        for name, values in self.looked_up(feature).items():
+            self.register_buffer(name, values, persistent=False)
         self.linear = nn.Linear(2, dim, bias=False)
         init_truncated(self.linear.weight, INIT_STD)
+
+    def looked_up(self, feature: NumericFeature) -> dict[str, Tensor]:
+        """Buffers of the values of items."""
+        return {"values": feature.values}
 
     def forward(self, items: Tensor) -> Tensor:
         """[n] item ids -> [n, dim]."""
@@ -84,6 +95,29 @@ class FeatureEmbeddings(nn.ModuleList):
         return [
             embed(ids, drop) if isinstance(embed, MultiCategoricalEmbedding) else embed(ids) for embed in self
         ]
+
+
+@contextmanager
+def others(embeddings: FeatureEmbeddings, features: Sequence[ItemFeature]) -> Iterator[None]:
+    """Look up the values of others than those that the embeddings were made of, by the same weights.
+
+    Args:
+        embeddings: of some features.
+        features: the same ones, in their order.
+    """
+    kept = []
+    for embed, feature in zip(embeddings, features, strict=True):
+        assert isinstance(embed, CategoricalEmbedding | NumericEmbedding | MultiCategoricalEmbedding)
+        found = embed.looked_up(feature)  # type: ignore[arg-type]
+        kept.append({name: getattr(embed, name) for name in found})
+        for name, values in found.items():
+            setattr(embed, name, values.to(kept[-1][name].device) if isinstance(values, Tensor) else values)
+    try:
+        yield
+    finally:
+        for embed, before in zip(embeddings, kept, strict=True):
+            for name, values in before.items():
+                setattr(embed, name, values)
 
 
 def grown_tables(

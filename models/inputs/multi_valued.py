@@ -44,23 +44,31 @@ class MultiCategoricalEmbedding(nn.Module):
 
     def __init__(self, feature: MultiCategoricalFeature, dim: int, most: int | None = None) -> None:
         super().__init__()
-        values, offsets = first_values(feature.values, feature.offsets, most)
+        self.most = most
+        for name, found in self.looked_up(feature).items():
+            if isinstance(found, Tensor):
+                self.register_buffer(name, found, persistent=False)
+            else:
+                self.width = found
+        self.table = nn.EmbeddingBag(feature.vocabulary_size, dim, mode="mean", padding_idx=0)
+        init_embedding(self.table.weight)
+
+    def looked_up(self, feature: MultiCategoricalFeature) -> dict[str, Tensor | int]:
+        """Buffers of the values of items, and the width of padded rows."""
+        values, offsets = first_values(feature.values, feature.offsets, self.most)
         lengths = offsets.diff()
-        self.width = padded_width(lengths)
-        long = (lengths > self.width).nonzero().squeeze(1)
+        width = padded_width(lengths)
+        long = (lengths > width).nonzero().squeeze(1)
         place = torch.full_like(lengths, -1)
         place[long] = torch.arange(len(long))
-        buffers = {
+        return {
+            "width": width,
             "values": F.pad(values, (0, 1)),
             "offsets": offsets,
-            "long_values": values[torch.repeat_interleave(lengths > self.width, lengths)],
+            "long_values": values[torch.repeat_interleave(lengths > width, lengths)],
             "long_starts": lengths[long].cumsum(0) - lengths[long],
             "long_place": place,
         }
-        for name, buffer in buffers.items():
-            self.register_buffer(name, buffer, persistent=False)
-        self.table = nn.EmbeddingBag(feature.vocabulary_size, dim, mode="mean", padding_idx=0)
-        init_embedding(self.table.weight)
 
     def forward(self, items: Tensor, drop: float = 0.0) -> Tensor:
         """[n] item ids -> [n, dim].

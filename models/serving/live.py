@@ -20,6 +20,7 @@ from models.build import sequences_of
 from models.data.loading import SequenceSource
 from models.data.sequences import SequenceData, concat_sequences
 from models.evaluation.ranking import Scorer
+from models.inputs.layouts.user_context import WithUserContext
 from models.serving.cache import HistoryCache
 from models.serving.cached_scorer import CachedScorer
 from models.serving.load import TrainedModel
@@ -215,6 +216,9 @@ class LiveRecommender:
 
     def _keep_histories(self, budget: int) -> None:
         config = self.model.config
+        if isinstance(self.served.module.embedding.layout, WithUserContext):
+            self.uncached = "histories may bring features of their users, which a cache knows by rows alone"
+            return
         try:
             self.cache = HistoryCache(self.served.module, budget, time=config.model.time)
         except UserError as error:

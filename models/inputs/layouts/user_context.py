@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import RLock
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +16,13 @@ from models.attention.sequences import Sequences
 from models.data.batch import PackedBatch
 from models.data.catalog import ItemFeature
 from models.data.columns import Columns
-from models.data.side import FIRST_SEQUENCE
-from models.inputs.item_features import FeatureEmbeddings
+from models.data.side import FIRST_SEQUENCE, FIRST_VISITOR
+from models.inputs.item_features import FeatureEmbeddings, others
 from models.inputs.layout import EventVectors, Layout
 from models.inputs.tokens import Tokens
+
+_ONE_AT_A_TIME = RLock()
+"""Threads share a model, whose tables are others while it is visited."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +53,8 @@ class WithUserContext(nn.Module):
     Every token sees all tokens of context, and these see each other alone. They stand at positions 0, 1, ..,
     so that those of events begin at their number; biases by position count from the first event, as
     `models.attention.masks.Mask` says. They happen, and ask, when the first token after them happens. They
-    are no events: N does not count them. A sequence of no known user has missing values.
+    are no events: N does not count them. A sequence of no known user has missing values; `visited` is for
+    those that are not in the data set.
 
     Args:
         inner: the layout of events.
@@ -109,12 +115,20 @@ class WithUserContext(nn.Module):
             front=front,
         )
 
+    @contextmanager
+    def visited(self, features: Sequence[ItemFeature]) -> Iterator[None]:
+        """Sequences `FIRST_VISITOR`, `FIRST_VISITOR - 1`, .. have these features, by rows from
+        `FIRST_SEQUENCE` on; those of the data set are not to be looked up meanwhile."""
+        with _ONE_AT_A_TIME, others(self.users, features):
+            yield
+
     def arrange(self, events: EventVectors, tokens: Tokens, batch: PackedBatch) -> Tensor:
         assert isinstance(tokens, ContextTokens)
         x = self.inner.arrange(events, tokens.inner, batch)
         moved = x.new_zeros(tokens.sequences.num_tokens, x.shape[1]).index_copy(0, tokens.place, x)
         # No user is -1, as the sequences that pad a batch are.
-        row = batch.sequence + FIRST_SEQUENCE
+        visitor = FIRST_SEQUENCE + FIRST_VISITOR - batch.sequence
+        row = torch.where(batch.sequence > FIRST_VISITOR, batch.sequence + FIRST_SEQUENCE, visitor)
         if batch.num_sequences:  # of which several of tokens may be made
             row = row[:, None].expand(-1, tokens.front.shape[0] // batch.num_sequences).flatten()
         users = self.users(row)

@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 
 from behavior.errors import UserError
 from behavior.sources.histories import has_lists
-from models.serving.recommend.table import MADE_APART, Asking, HistoryTable
+from models.serving.recommend.features import USER_PREFIX
+from models.serving.recommend.table import Asking, HistoryTable
 
 BadRow: TypeAlias = tuple[int, str, str | None]
 """Number of a row, what is wrong with it, and what to do."""
@@ -19,16 +20,14 @@ BadRow: TypeAlias = tuple[int, str, str | None]
 class HistoryEncoder(HistoryTable):
     """Takes bad rows apart, and needs no row beside another."""
 
-    def missing_columns(self) -> list[str]:
-        """Columns of events that the model reads and histories lack: all are missing.
+    def features_read(self) -> list[str]:
+        """Features of events, and of users (`user.<name>`), that the model reads of histories.
 
         Raises:
             UserError: the model cannot do without one.
         """
-        for column in self.decoder.stored:
-            if column.name not in MADE_APART:
-                self._missing(column.name, 0)
-        return sorted(self.told)
+        self.features.check(self.where)
+        return sorted([*self.features.of_event_names, *(USER_PREFIX + name for name in self.features.users)])
 
     def encode(self, rows: pa.RecordBatch) -> tuple[pa.RecordBatch, list[BadRow]]:
         """Rows of events or of users with lists as events of the data set, each row for itself.
@@ -74,7 +73,7 @@ class HistoryEncoder(HistoryTable):
     def _of_rows(self, table: pa.Table, first: int) -> pa.Table:
         flat, number = self._flat(table), np.arange(table.num_rows)
         if has_lists(table.schema):
-            lists = {name: values for name, values in flat.items() if name != "at"}
+            lists = {name: values for name, values in flat.items() if name not in self.of_rows}
             lengths = self._lengths(lists, table)
             # A user without events has a row without one.
             number = np.repeat(number, np.maximum(lengths, 1))
@@ -82,7 +81,7 @@ class HistoryEncoder(HistoryTable):
             place[np.repeat(lengths > 0, np.maximum(lengths, 1))] = np.arange(lengths.sum())
             events = pa.array(place, mask=place < 0)
             flat = {name: pc.list_flatten(values).take(events) for name, values in lists.items()} | {
-                name: flat[name].take(pa.array(number)) for name in flat if name == "at"
+                name: flat[name].take(pa.array(number)) for name in flat if name in self.of_rows
             }
         encoded = self._encoded(pa.array(number + first), flat, year=False)
         return encoded.rename_columns(["row" if name == "owner" else name for name in encoded.column_names])

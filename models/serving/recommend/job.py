@@ -125,11 +125,11 @@ def recommend_job(
     note = trained_on_note(served.config)
     request = replace(request, notes=[*request.notes, *([note] if note else [])])
     chosen = users if users is None or isinstance(users, pa.Array) else pa.array(list(users))
-    encoder, parts = HistoryEncoder(served.shards, history_columns(served), ids), 0
+    encoder, parts = history_encoder(served, ids), 0
     if histories:
-        missing = encoder.missing_columns()
-        if missing:
-            what = f"histories have no {', '.join(missing)}, which the model reads: taken as missing"
+        features = encoder.features_read()
+        if features:
+            what = f"the model reads {', '.join(features)}: missing where histories do not say"
             request = replace(request, notes=[*request.notes, what])
     else:
         parts = _users(served, chosen, counted=True).parts
@@ -195,7 +195,7 @@ class JobScorer:
     ) -> None:
         self.served, self.kept, self.users = model.served, kept, users
         ids = Ids(model.shards)
-        self.encoder = HistoryEncoder(model.shards, history_columns(self.served), ids)
+        self.encoder = history_encoder(self.served, ids)
         scorer = model_scorer(self.served.module, model.config.model)
         self.stream = Stream(request, scorer, model.config, ids, Told())
 
@@ -230,6 +230,12 @@ class JobScorer:
             now["empty"] = told.empty
             yield rows, {name: value - before.get(name, 0) for name, value in now.items()}
             before = now
+
+
+def history_encoder(served: Served, ids: Ids) -> HistoryEncoder:
+    """Encodes histories with all that a model wants to know of events and users."""
+    layout = served.module.embedding.layout
+    return HistoryEncoder(served.shards, history_columns(served), ids, layout=layout)
 
 
 def _users(served: Served, users: pa.Array | None, *, counted: bool) -> DataSetUsers:

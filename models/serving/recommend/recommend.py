@@ -150,7 +150,8 @@ def history_table(served: Served, ids: Ids, where: str) -> HistoryTable:
         ids: of its data set.
         where: what messages name.
     """
-    return HistoryTable(served.shards, history_columns(served), ids, where)
+    layout = served.module.embedding.layout
+    return HistoryTable(served.shards, history_columns(served), ids, where, layout=layout)
 
 
 def in_run_domain(part: Asking, served: Served) -> Asking:
@@ -165,7 +166,6 @@ def _tables(histories: Histories, served: Served, ids: Ids, told: Told) -> Itera
     named = isinstance(histories, str | PathLike)
     table = history_table(served, ids, str(histories) if named else "histories")
     for part in table.read(_batches(histories, table.names)):
-        told.missing_columns = sorted(table.told)
         yield in_run_domain(part, served)
 
 

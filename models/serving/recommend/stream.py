@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +12,7 @@ import torch
 from models.config import RunConfig
 from models.data.kept import kept_behaviors
 from models.data.sequences import BoolArray, Int64Array, SequenceData
+from models.data.side import FIRST_VISITOR
 from models.evaluation.held_scores import HeldScores
 from models.evaluation.ranking import Scorer
 from models.evaluation.scores import Pairs, Scores
@@ -46,8 +47,9 @@ class Told:
     """Users for whom what an index found was compared with the exact answer: those of the first batch."""
     recall: float | None = None
     """Of these, the mean share of the exact top items that the index found; None without an index."""
-    missing_columns: list[str] = field(default_factory=list)
-    """Columns of events that the model reads and the histories lacked."""
+    missing_values: dict[str, int] = field(default_factory=dict)
+    """Events without a value, by the feature that the model reads; of features of users, `user.<name>`,
+    users."""
 
 
 @dataclass(frozen=True)
@@ -103,14 +105,22 @@ class Stream:
         for part in parts:
             self.told.unsorted += part.unsorted
             self.told.unknown_items += part.unknown_items
+            for name, count in part.missing.items():
+                self.told.missing_values[name] = self.told.missing_values.get(name, 0) + count
             step = max(1, part.data.num_sequences) if self.by_length else size
             for first in range(0, part.data.num_sequences, step):
                 chosen = np.arange(first, min(first + step, part.data.num_sequences))
-                yield self._batch(part, chosen)
+                data = take_sequences(part.data, chosen)
+                if part.people is None or part.known is None:
+                    found = self._batch(part, chosen, data)
+                else:
+                    data = replace(data, row=FIRST_VISITOR - np.arange(len(chosen)))
+                    with part.known(part.people.take(pa.array(chosen))):
+                        found = self._batch(part, chosen, data)
+                yield found
 
-    def _batch(self, part: Asking, chosen: Int64Array) -> pa.RecordBatch:
+    def _batch(self, part: Asking, chosen: Int64Array, data: SequenceData) -> pa.RecordBatch:
         at = None if part.at is None else part.at[chosen]
-        data = take_sequences(part.data, chosen)
         by_model = self._has_inputs(data)
         excluded = self._excluded(data)
         asked, targets, later = ask(data, self.request.question, at)

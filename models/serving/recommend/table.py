@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -18,10 +19,10 @@ from behavior.shards.manifest import Manifest
 from behavior.sources.histories import NO_USER, HistoryColumns, has_lists
 from behavior.spec.dataset_spec import DatasetSpec
 from behavior.spec.timestamps import TimeFormat
-from models.data.catalog import MISSING
 from models.data.columns import Columns
 from models.data.decode import SequenceDecoder
 from models.data.sequences import Int64Array, SequenceData
+from models.serving.recommend.features import USER_PREFIX, HistoryFeatures, first_there
 from models.serving.recommend.ids import A_SECOND, Ids, time_span
 from models.serving.recommend.spill import Gathered
 
@@ -46,6 +47,13 @@ class Asking:
     """Users whose events were not in order of time."""
     unknown_items: int = 0
     """Events with an item that the data set does not know."""
+    missing: Mapping[str, int] = field(default_factory=dict)
+    """Events without a value of a feature that the model reads; users, of their features (`user.<name>`)."""
+    people: pa.Table | None = None
+    """[users] features of these users, encoded; None: the model reads none, or knows them by their rows."""
+    known: Callable[[pa.Table], AbstractContextManager[None]] | None = None
+    """Of such features: while it is entered, the model knows them of the sequences `FIRST_VISITOR`,
+    `FIRST_VISITOR - 1`, .."""
 
 
 class HistoryTable:
@@ -57,6 +65,7 @@ class HistoryTable:
         ids: of the data set.
         where: what messages name.
         limit: single events held in memory at once.
+        layout: that of the model, which says what it reads of users.
     """
 
     def __init__(
@@ -66,6 +75,8 @@ class HistoryTable:
         ids: Ids,
         where: str = "histories",
         limit: int = MOST_EVENTS,
+        *,
+        layout: object = None,
     ) -> None:
         self.shards, self.ids, self.where, self.limit = shards, ids, where, limit
         self.decoder = SequenceDecoder(shards, columns)
@@ -74,11 +85,11 @@ class HistoryTable:
         self.unit = (manifest.spec.get("timestamp_unit") or manifest.timestamp_unit) if self.has_time else "s"
         self.form = _time_format(manifest)
         reads_domain = any(column.name == "domain" for column in self.decoder.stored)
+        self.features = HistoryFeatures(shards, self.decoder, layout)
+        reads_domain |= self.features.per_domain
         self.wants_domain = bool(manifest.domains) and (ids.separate_items or reads_domain)
         self.span = time_span(shards) if self.has_time else None
         self.names = self._names()
-        self.told: frozenset[str] = frozenset()
-        """Columns of events that the model reads and the tables lacked: all are missing."""
 
     def read(self, batches: Iterable[pa.RecordBatch]) -> Iterator[Asking]:
         """The users of a table, in order of their first rows.
@@ -111,11 +122,26 @@ class HistoryTable:
         needed += ["behavior"] if len(self.shards.manifest.behaviors) > 1 else []
         needed += ["domain"] if self.wants_domain else []
         optional = [] if "behavior" in needed else ["behavior"]
-        return HistoryColumns(tuple(needed), (*optional, *(["at"] if self.has_time else [])))
+        optional += ["at"] if self.has_time else []
+        features = self.features
+        names = (*optional, *features.of_event_names, *features.columns_of_users)
+        return HistoryColumns(tuple(needed), names, tuple(features.of_event_names), features.several)
 
     def _flat(self, table: pa.Table) -> dict[str, pa.Array]:
-        names = ("item", "behavior", "timestamp", "domain", "at")
-        return {name: table[name].combine_chunks() for name in names if name in table.column_names}
+        features = self.features
+        names = ("item", "behavior", "timestamp", "domain", "at", *features.of_event_names)
+        found = {name: table[name].combine_chunks() for name in names if name in table.column_names}
+        columns = {name: features.column_of_user(name, table.column_names) for name in features.users}
+        return found | {
+            USER_PREFIX + name: table[column].combine_chunks()
+            for name, column in columns.items()
+            if column is not None
+        }
+
+    @property
+    def of_rows(self) -> list[str]:
+        """What rows with lists have once each, of `_flat`."""
+        return ["at", *(USER_PREFIX + name for name in self.features.users)]
 
     def _lengths(self, lists: dict[str, pa.Array], table: pa.Table) -> Int64Array:
         """[rows] events of each row, which all of its lists must have."""
@@ -138,7 +164,8 @@ class HistoryTable:
         return lengths
 
     def _of_lists(self, table: pa.Table) -> Iterator[Asking]:
-        lists = {name: values for name, values in self._flat(table).items() if name != "at"}
+        flat = self._flat(table)
+        lists = {name: values for name, values in flat.items() if name not in self.of_rows}
         lengths = self._lengths(lists, table)
         owner = pa.array(np.repeat(np.arange(table.num_rows), lengths))
         events = self._encoded(owner, {name: pc.list_flatten(values) for name, values in lists.items()})
@@ -146,7 +173,18 @@ class HistoryTable:
         if "at" in table.column_names:
             at = self._seconds(table["at"].combine_chunks(), "at", missing=-1)
         users = pa.table({USER: table["user"]})
-        yield self._asking(events, users, np.concatenate(([0], np.cumsum(lengths))).astype(np.int64), at)
+        offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
+        yield self._asking(events, users, offsets, at, self._people(flat, table.num_rows))
+
+    def _people(self, flat: Mapping[str, pa.Array], size: int) -> dict[str, pa.Array]:
+        """[rows] features of users, encoded; missing where they are not there."""
+        features = self.features
+        return {
+            name: features.of_users(name, flat[USER_PREFIX + name])
+            if USER_PREFIX + name in flat
+            else features.nobody(name, size)
+            for name in features.users
+        }
 
     def _of_events(self, rows: pa.Table) -> Asking:
         coded = rows["owner"].combine_chunks().dictionary_encode()
@@ -165,11 +203,20 @@ class HistoryTable:
             at = np.full(len(users), -1, np.int64)
             given = rows["at"].to_numpy()
             at[codes[given >= 0]] = given[given >= 0]
+        people = {
+            name: first_there(
+                rows[USER_PREFIX + name].combine_chunks(),
+                codes.astype(np.int64),
+                self.features.nobody(name, len(users)),
+            )
+            for name in self.features.users
+        }
         return self._asking(
             rows.filter(pa.array(there)),
             pa.table({USER: users}),
             np.concatenate(([0], np.cumsum(lengths))).astype(np.int64),
             at,
+            people,
         )
 
     def _encoded(self, owner: pa.Array, flat: dict[str, pa.Array], *, year: bool = True) -> pa.Table:
@@ -198,7 +245,12 @@ class HistoryTable:
             found["at"] = np.full(size, -1, np.int64)
         if "at" in flat:
             found["at"] = self._seconds(flat["at"], "at", missing=-1, year=year)
-        return pa.table(found)
+        for name in self.features.of_event_names:
+            found[name] = self.features.absent(name, size)
+            if name in flat:
+                found[name][there] = self.features.of_events(name, flat[name].filter(pick), domains)
+        people = self._people(flat, size)
+        return pa.table(found | {USER_PREFIX + name: values for name, values in people.items()})
 
     def _seconds(
         self, array: pa.Array, name: str, missing: int | None = None, *, year: bool = True
@@ -231,9 +283,16 @@ class HistoryTable:
             )
 
     def _asking(
-        self, events: pa.Table, users: pa.Table, offsets: Int64Array, at: Int64Array | None
+        self,
+        events: pa.Table,
+        users: pa.Table,
+        offsets: Int64Array,
+        at: Int64Array | None,
+        people: Mapping[str, pa.Array],
     ) -> Asking:
-        columns = {name: events[name].to_numpy() for name in events.column_names if name in MADE_APART}
+        self.features.check(self.where)
+        made = (*MADE_APART, *self.features.of_event_names)
+        columns = {name: events[name].to_numpy() for name in events.column_names if name in made}
         owner, time = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets)), columns["timestamp"]
         falls = (time[1:] < time[:-1]) & (owner[1:] == owner[:-1])
         unsorted = len(np.unique(owner[1:][falls]))
@@ -241,8 +300,7 @@ class HistoryTable:
             order = np.lexsort((time, owner))
             columns = {name: values[order] for name, values in columns.items()}
         for column in self.decoder.stored:
-            if column.name not in columns:
-                columns[column.name] = self._missing(column.name, len(time)).astype(column.dtype)
+            columns[column.name] = columns[column.name].astype(column.dtype)
         ends, about = np.diff(offsets), self.decoder.about
         data = SequenceData(
             events=columns,
@@ -253,18 +311,10 @@ class HistoryTable:
             about=about,
             columns=self.decoder.columns,
         )
-        return Asking(data, users, at, unsorted, int((columns["item"] < about.first_item).sum()))
-
-    def _missing(self, name: str, size: int) -> np.ndarray:
-        kinds = {entry.name: entry.kind for entry in self.shards.manifest.event_features}
-        if name not in kinds and name != "value":
-            raise UserError(
-                f"the model reads '{name}' of every event, which histories do not have",
-                where=self.where,
-                fix="recommend for users of the data set instead: --users",
-            )
-        self.told |= {name}
-        return np.full(size, MISSING if kinds.get(name) == "categorical" else float("nan"))
+        unknown = int((columns["item"] < about.first_item).sum())
+        missing = self.features.missing(columns, people)
+        given = pa.table(dict(people)) if people else None
+        return Asking(data, users, at, unsorted, unknown, missing, given, self.features.visited_by)
 
 
 def _time_format(manifest: Manifest) -> TimeFormat | None:

@@ -51,6 +51,11 @@ def rows_of(lists: bool, seed: int = 3) -> list[dict[str, Any]]:
 
 def grouped(encoder: HistoryEncoder, rows: pa.RecordBatch, lists: bool) -> Asking:
     """In the way of a job: encode, then put users together."""
+    return encoder.numbered(whole_histories(encoder, rows, lists))
+
+
+def whole_histories(encoder: HistoryEncoder, rows: pa.RecordBatch, lists: bool) -> pa.RecordBatch:
+    """Events by `encode`, of one user after the other."""
     users = rows.column("user").to_pylist()
     encoded, bad = encoder.encode(rows.drop_columns(["user"]))
     assert not bad
@@ -62,7 +67,7 @@ def grouped(encoder: HistoryEncoder, rows: pa.RecordBatch, lists: bool) -> Askin
     table = table.append_column("number", pa.array(number, pa.int64()))
     table = table.append_column("user", pa.array([users[row] for row in encoded["row"].to_pylist()]))
     table = table.take(pa.array(np.argsort(number, kind="stable"))).combine_chunks()
-    return encoder.numbered(table.to_batches()[0])
+    return table.to_batches()[0]
 
 
 @pytest.mark.parametrize("lists", [False, True])
