@@ -26,6 +26,8 @@ CAME_LATER: dict[str, Any] = {
     "task.actions": "interleaved",
     "task.value_edges": [],
     "task.known_features": [],
+    "task.members": [],
+    "task.collaboration": 0.0,
     "task.retrieval_weight": 0.0,
     "task.counters": [],
     "task.head": "mlp",

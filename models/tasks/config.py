@@ -47,6 +47,17 @@ class TaskConfig(Config):
         description="ranking: features of events that are known before the action, such as the device; all "
         "others are a part of it",
     )
+    members: list[str] = Field(
+        [],
+        description="ranking: backbones that are trained together, each with tables of its own, "
+        "such as [hstu, llama]; empty: one model, by model.kind",
+    )
+    collaboration: float = Field(
+        0.0,
+        ge=0.0,
+        allow_inf_nan=False,
+        description="ranking: weight of the symmetric KL divergence between members in the loss (CETNet)",
+    )
     retrieval_weight: float = Field(
         0.0,
         ge=0.0,

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from behavior.errors import UserError
 from models.attention.masks import Mask
 from models.attention.sequences import Sequences
 from models.backbones.backbone import Backbone
@@ -65,10 +66,17 @@ class RankingCache:
         model: what ranks; used without dropout and gradients.
         batch: the histories, [users] sequences, on any device; a sequence may have no event. What it says of
             the items after the last events is not looked at.
+
+    Raises:
+        UserError: the model is an ensemble.
     """
 
     def __init__(self, model: RankingModel, batch: PackedBatch) -> None:
-        assert isinstance(model.backbone, Backbone)
+        if not isinstance(model, RankingModel) or not isinstance(model.backbone, Backbone):
+            raise UserError(
+                "an ensemble is several models, each with histories of its own: they are not remembered",
+                fix="compute its histories anew: `model(batch)`",
+            )
         self.model, self.backbone = model, model.backbone
         self.batch = batch = batch.to(model.device)
         with scoring(model):

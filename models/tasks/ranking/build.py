@@ -17,10 +17,12 @@ from models.evaluation.actions.labels import Label, parse_labels
 from models.inputs.ranking_embedding import RankingEmbedding
 from models.tasks.config import TaskSettings
 from models.tasks.parts import embedding_and_backbone, read_catalog
-from models.tasks.ranking.checks import check_ranking
+from models.tasks.ranking.checks import check_ensemble, check_ranking
 from models.tasks.ranking.counters import Counters
+from models.tasks.ranking.ensemble import EnsembleObjective, RankingEnsemble
 from models.tasks.ranking.heads import HEADS, HeadSizes
 from models.tasks.ranking.joint import joint_loss
+from models.tasks.ranking.members import members_of
 from models.tasks.ranking.model import RankingModel
 from models.tasks.ranking.objective import RankingObjective
 from models.tasks.ranking.task import RankingTask
@@ -44,10 +46,17 @@ def build_ranking(
             fix="name a label, such as --set 'task.label=value>=4', or --set task.label=buy",
         )
     labels = parse_labels(settings.task.label, about.behaviors)
-    catalog = read_catalog(settings, shards)
+    catalog, weights = read_catalog(settings, shards), label_weights(settings, labels)
+    if settings.task.members:
+        check_ensemble(settings, labels)
+        members = [
+            _model(member, shards, about, labels, catalog, make_items) for member in members_of(settings)
+        ]
+        together = EnsembleObjective(RankingEnsemble(members), weights, settings.task.collaboration)
+        return RankingTask(settings.model, together)
     model = _model(settings, shards, about, labels, catalog, make_items)
     joint = joint_loss(settings, model, catalog)
-    return RankingTask(settings.model, RankingObjective(model, label_weights(settings, labels), joint))
+    return RankingTask(settings.model, RankingObjective(model, weights, joint))
 
 
 def _model(

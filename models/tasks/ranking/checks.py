@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from behavior.errors import UserError
+from models.evaluation.actions.labels import Label
 from models.tasks.config import TaskSettings
 
 _OWN_ORDER = "ranking has an order of tokens of its own, in which actions stand: task.actions"
@@ -44,11 +46,39 @@ def check_ranking(settings: TaskSettings) -> None:
     repeat = settings.loader.sampling.repeat
     if repeat is not None:
         raise _refused("loader.sampling.repeat", repeat, None, "a copy would show the answer")
+    if settings.task.collaboration and not settings.task.members:
+        raise UserError(
+            "one model has nobody to agree with",
+            where=f"task.collaboration = {settings.task.collaboration}",
+            fix="name members: --set 'task.members=[hstu, hstu]'",
+        )
     if len(set(settings.task.counters)) < len(settings.task.counters):
         raise UserError(
             "a counter stands there twice",
             where=f"task.counters = {settings.task.counters}",
             fix="name each once",
+        )
+
+
+def check_ensemble(settings: TaskSettings, labels: Sequence[Label]) -> None:
+    """Check that members make sense together.
+
+    Raises:
+        UserError: there is one, a label is a number, or retrieval is to be trained, too.
+    """
+    task, where = settings.task, f"task.members = {settings.task.members}"
+    if len(task.members) < 2:
+        fix = f"--set model.kind={task.members[0]}, and leave task.members out"
+        raise UserError("an ensemble of one member is that member", where=where, fix=fix)
+    if not all(label.is_binary for label in labels):
+        raise UserError(
+            "members are fused by how sure they are of an action, and a number is predicted",
+            where=where,
+            fix="predict actions, or one model: --set task.members=[]",
+        )
+    if task.retrieval_weight:
+        raise UserError(
+            "retrieval is trained with one model alone", where=where, fix="--set task.retrieval_weight=0"
         )
 
 

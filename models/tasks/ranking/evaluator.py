@@ -19,6 +19,7 @@ from models.evaluation.actions.rows import LabelledRows, labelled_rows
 from models.evaluation.config import EvaluationConfig
 from models.evaluation.targets import Split
 from models.tasks.config import ModelConfig
+from models.tasks.ranking.ensemble import RankingEnsemble
 from models.tasks.ranking.model import RankingModel
 from models.tasks.ranking.passes import Passes
 from models.tasks.retrieval.evaluator import RetrievalEvaluator
@@ -39,7 +40,7 @@ class RankingEvaluator(Evaluator):
 
     def __init__(
         self,
-        model: RankingModel,
+        model: RankingModel | RankingEnsemble,
         shown: ModelConfig,
         source: SequenceSource,
         config: EvaluationConfig,

@@ -19,7 +19,9 @@ from models.evaluation.config import EvaluationConfig
 from models.tasks.config import ModelConfig
 from models.tasks.flops import FORWARD_AND_BACKWARD, TrainingFlops, backbone_flops
 from models.tasks.loss_batch import LossBatch
+from models.tasks.ranking.ensemble import EnsembleObjective, RankingEnsemble
 from models.tasks.ranking.evaluator import RankingEvaluator
+from models.tasks.ranking.model import RankingModel
 from models.tasks.ranking.objective import RankingObjective
 from models.tasks.retrieval.evaluator import RetrievalEvaluator
 from models.tasks.task import Task
@@ -33,8 +35,14 @@ class RankingTask(Task):
         objective: the model and its loss.
     """
 
-    def __init__(self, config: ModelConfig, objective: RankingObjective) -> None:
+    objective: RankingObjective | EnsembleObjective
+    model: RankingModel | RankingEnsemble
+
+    def __init__(self, config: ModelConfig, objective: RankingObjective | EnsembleObjective) -> None:
         self.config, self.objective, self.model = config, objective, objective.model
+        model = objective.model
+        self.members = [model] if isinstance(model, RankingModel) else model.each_member
+        """The models of an ensemble, or the one that there is."""
 
     @property
     def columns(self) -> Columns:
@@ -58,14 +66,15 @@ class RankingTask(Task):
                 squares[place] += np.square(told).sum()
         for place, label in enumerate(self.model.labels):
             number = max(count[place], 1.0)
-            if label.is_binary:
-                share = (total[place] + 0.5) / (number + 1.0)  # never 0 or 1
-                self.model.offset[place] = float(np.log(share / (1.0 - share)))
-            else:
-                mean = total[place] / number
-                self.model.offset[place] = float(mean)
-                variance = squares[place] / number - mean**2
-                self.model.scale[place] = float(np.sqrt(variance)) if variance > 0 else 1.0
+            mean = total[place] / number
+            variance = squares[place] / number - mean**2
+            share = (total[place] + 0.5) / (number + 1.0)  # never 0 or 1
+            for member in self.members:
+                if label.is_binary:
+                    member.offset[place] = float(np.log(share / (1.0 - share)))
+                else:
+                    member.offset[place] = float(mean)
+                    member.scale[place] = float(np.sqrt(variance)) if variance > 0 else 1.0
 
     def prepare(self, batch: PackedBatch) -> LossBatch:
         """See `models.tasks.task.Task.prepare`: every item of which a label is known, the first ones, too."""
@@ -77,7 +86,7 @@ class RankingTask(Task):
 
     def table_rows(self, maps: RowMaps) -> dict[str, torch.Tensor]:
         """See `models.tasks.task.Task.table_rows`."""
-        found = {id(table): rows for table, rows in self.model.embedding.grown(maps)}
+        found = {id(table): rows for member in self.members for table, rows in member.embedding.grown(maps)}
         named = itertools.chain(self.model.named_parameters(), self.model.named_buffers())
         return {name: found[id(tensor)] for name, tensor in named if id(tensor) in found}
 
@@ -89,7 +98,9 @@ class RankingTask(Task):
 
     def flops(self) -> TrainingFlops:
         """A position costs the head, a token all other linear layers."""
-        head = sum(part.weight.numel() for part in self.model.head.modules() if isinstance(part, nn.Linear))
-        position = FORWARD_AND_BACKWARD * 2.0 * head
+        heads = [part for member in self.members for part in member.head.modules()]
+        matrices = sum(part.weight.numel() for part in heads if isinstance(part, nn.Linear))
+        position = FORWARD_AND_BACKWARD * 2.0 * matrices
         found = backbone_flops(self.model, self.config, position=position)
-        return replace(found, token=found.token - position)
+        attention = found.squared_length * len(self.members)
+        return replace(found, token=found.token - position, squared_length=attention)

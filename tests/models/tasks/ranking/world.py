@@ -110,6 +110,7 @@ def task_of(shards: ShardFolder, *overrides: str) -> RankingTask:
             parameter.normal_(0.0, 0.4, generator=generator)
             if zero is not None:
                 parameter[:1] = 0.0
-    task.model.offset.fill_(0.25)
+    for member in task.members:
+        member.offset.fill_(0.25)
     task.objective.eval()
     return task
