@@ -1,0 +1,1 @@
+"""What benchmarks/recommend.py measures beside recommendations, and with."""
