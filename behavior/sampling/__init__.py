@@ -1,4 +1,4 @@
-"""Long-sequence sampling: which events of a training history are a sample's inputs.
+"""Long-sequence sampling: which events of a training history are a sample's inputs; sampled negatives.
 
 In: where histories begin and end, the behaviors of their events, seed and epoch. Out: each sample's inputs.
 May import: `behavior.packing` (the cost of a length).

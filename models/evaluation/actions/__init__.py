@@ -7,6 +7,7 @@
     meter         all metrics of predictions that come in batches, over processes
     calibration   whether predicted probabilities are met
     intervals     bootstrap by user
+    correction    probabilities of a model that was trained on some of the negatives
     report        everything there is to say of predictions
     figures       the ROC and the calibration curve as pictures
     predictions   a file with the prediction of every row
