@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Literal
 
 import numpy as np
@@ -152,6 +153,10 @@ class HistoryCache:
         if self._passes.replays is not None:
             self._passes.replays.clear()
 
+    def _quiet(self) -> AbstractContextManager[None]:
+        """Without dropout and gradients. To switch all modules takes longer than a small pass."""
+        return scoring(self.model) if self.model.training else torch.no_grad()
+
     def append(self, users: Users, batch: PackedBatch, *, before: Users | None = None) -> Tensor:
         """Events that come after those of the cache; of users who are not in it, their history.
 
@@ -173,7 +178,7 @@ class HistoryCache:
                 twice.
             UserError: the users of the batch do not fit into the budget together.
         """
-        with scoring(self.model), self._histories.growing(users, batch, before) as (slots, growth):
+        with self._quiet(), self._histories.growing(users, batch, before) as (slots, growth):
             call = self._calls.growing(slots, growth, batch, {})
             [outputs] = self._passes.run(call)
             return self.model.queries(outputs)
@@ -202,7 +207,7 @@ class HistoryCache:
         """
         slots = self._histories.held(users)
         question = question_of(len(slots), timestamp=at, behavior=behavior, domain=domain)
-        with scoring(self.model):
+        with self._quiet():
             [outputs] = self._passes.run(self._calls.asking(slots, question))
             return self.model.queries(outputs)
 
@@ -228,7 +233,7 @@ class HistoryCache:
         """
         slots, model = self._histories.held(users), self.model
         question = question_of(len(slots), timestamp=at, behavior=behavior, domain=domain)
-        with scoring(model):
+        with self._quiet():
             if self._items is None:
                 self._items = model.held_items.filled(model.item_vectors())
             if self.pages.outputs is None:
@@ -281,7 +286,7 @@ class HistoryCache:
         question = question_of(len(number), timestamp=at, behavior=behavior, domain=domain)
         parts = list(micro_batches(number, len(items), len(checked_users(users)), at_once))
         outputs = []
-        with scoring(self.model):
+        with self._quiet():
             if new is not None:
                 some, chosen = next(((part.counts, part.of(items)) for part in parts), (number, None))
                 with self._histories.growing(users, new, room_for_more=len(items) > 0) as (slots, growth):

@@ -193,7 +193,7 @@ class Passes:
         x, layout = self.embedding(batch)
         if pages.tokens.front:
             sequences = _sequences(new.offsets, lengths and lengths.fresh, shape.fresh, shape.most_fresh)
-            skip = torch.where(numbers.base > 0, pages.tokens.front, 0)
+            skip = pages.tokens.front * (numbers.base > 0)
             chosen = Chosen.of(x, layout, new, skip, sequences)
         else:
             chosen = Chosen.all(x, layout)

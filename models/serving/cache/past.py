@@ -43,6 +43,8 @@ class PagedPast:
         rounded = new.to(stored.dtype)
         if self.kept is not None:
             stored.index_copy_(0, self.kept, rounded)
-        # Rows of new tokens hold anything, if they are not kept, and are replaced.
-        every = stored.index_select(0, self.source).index_copy_(0, self.place, rounded)
+        every = stored.index_select(0, self.source)
+        if self.kept is None or self.candidates:
+            # Rows of new tokens hold anything, if they are not kept, and are replaced.
+            every.index_copy_(0, self.place, rounded)
         return every[:-1].to(new.dtype)

@@ -15,6 +15,7 @@ pytest.importorskip("triton", reason="triton is not installed")
 pytestmark = pytest.mark.usefixtures("interpreted")
 
 LENGTHS, LAST, SPARE = (70, 0, 9, 140), (7, 0, 9, 66), 20
+TOLERANCE = 1e-5 if DEVICE == "cpu" else 1e-4
 COUNTS = torch.tensor([3, 0, 2, 0])
 
 
@@ -57,5 +58,5 @@ def test_last_tokens_without_their_lengths(
     for ours, truth in zip(solve(unread, asking, "triton"), solve(known, kept, "reference"), strict=True):
         count = len(truth)
         scale = max(1.0, float(truth.detach().abs().max()))
-        torch.testing.assert_close(ours[:count], truth, rtol=0, atol=1e-5 * scale)
+        torch.testing.assert_close(ours[:count], truth, rtol=0, atol=TOLERANCE * scale)
         assert not ours[count:].any()

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from behavior.shards.folder import open_shards
+from models.attention import dispatch
 from models.build import build_task, sequences_of
 from models.config import load_config
 from models.data.sequences import SequenceData
@@ -21,8 +22,9 @@ from models.history.jumps import JumpLogits
 from models.serving.cache import HistoryCache
 from models.tasks.retrieval import RetrievalModel, model_scorer
 from models.tasks.retrieval.task import RetrievalTask
+from tests.models.attention.reading_kernel import KERNELS_AND_READING
 from tests.models.history.jumps.test_jump_runs import shards
-from tests.models.serving.cached import assert_close
+from tests.models.serving.cached import assert_close, padded
 
 LONGEST = 5
 SMALL = ["model.dim=8", f"model.max_length={LONGEST}", "model.blocks=2", "train.device=cpu"]
@@ -55,21 +57,31 @@ def model_of(folder: Path, changes: list[str]) -> tuple[Any, RetrievalModel, Seq
 
 
 @pytest.mark.parametrize("changes", EXTRAS.values(), ids=EXTRAS)
-def test_scores_are_those_of_whole_histories(changes: list[str], tmp_path: Path) -> None:
-    """Histories that grow event by event, past the longest, and are asked about what came next."""
+def test_scores_are_those_of_whole_histories(
+    changes: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Histories that grow event by event, past the longest, and are asked about what came next; also in
+    passes that are padded as those that are recorded."""
     config, model, data = model_of(shards(tmp_path / "shards"), changes)
     cache = HistoryCache(model, 1 << 20, time=config.model.time, page_events=2)
     score, users = model_scorer(model, config.model), np.arange(len(data.row))
+    fixed = HistoryCache(model, 1 << 20, time=config.model.time, page_events=2)
+    padded(fixed)
+    monkeypatch.setattr(dispatch, "KERNELS", KERNELS_AND_READING)
     begin = data.offsets[:-1]
     told = begin
     for length in (2, 3, 4, LONGEST + 1):
         stop = begin + length
         windows = history_windows(data, users, stop, stop, int((stop - told).max()))
-        cache.append(users, gather(data, windows, time=config.model.time), before=told - begin)
+        batch = gather(data, windows, time=config.model.time)
+        cache.append(users, batch, before=told - begin)
+        fixed.append(users, batch, before=told - begin)
         found = cache.scores(users).columns(0, model.num_items)
         expected = score(data, Targets(users, stop, stop)).columns(0, model.num_items)
         assert_close(found, expected)
+        assert_close(fixed.scores(users).columns(0, model.num_items), expected)
         told = stop
+    assert fixed.counts.replayed == 8
     # Another question than the one they came with.
     if model.is_told_behavior:
         wanted = 3 - data.behavior[stop]
