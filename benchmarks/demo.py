@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -43,6 +44,12 @@ def demo(seed: int) -> dict[str, Any]:
     return result
 
 
+def cpu_seconds() -> float:
+    """Of all processes that were started and have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def floors(seed: int) -> dict[str, Any]:
     """The floors of the demo's log, as the demo evaluates them."""
     with tempfile.TemporaryDirectory() as folder:
@@ -67,14 +74,17 @@ def main() -> None:
             scores = " | ".join(f"{found[name]['ndcg@10']:.4f}" for name in BASELINES)
             print(f"| {seed} | {scores} |", flush=True)
         return
-    print(f"| seed | users | {' | '.join(RANKERS)} | seconds |\n|{' --- |' * (len(RANKERS) + 3)}")
+    print(
+        f"| seed | users | {' | '.join(RANKERS)} | seconds | CPU seconds |\n|{' --- |' * (len(RANKERS) + 4)}"
+    )
     for seed in options.seeds:
+        before = cpu_seconds()
         record = demo(seed)
+        cpu = cpu_seconds() - before
         results = record["results"]
         scores = " | ".join(f"{results[name]['ndcg@10']:.4f}" for name in RANKERS)
-        print(
-            f"| {seed} | {results['hstu']['users']} | {scores} | {record['seconds']['all']:.0f} |", flush=True
-        )
+        seconds = record["seconds"]["all"]
+        print(f"| {seed} | {results['hstu']['users']} | {scores} | {seconds:.0f} | {cpu:.0f} |", flush=True)
 
 
 if __name__ == "__main__":

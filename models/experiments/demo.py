@@ -104,7 +104,7 @@ class Demo:
         }
         labels = {kind: LABELS[kind] for kind in MODELS}
         tables = (table_rows(record), repeat_rows(record), people_tables(people))
-        report = write_report(self.out, record, tables, manifest, labels)
+        report = write_report(self.out, record, tables, manifest, labels, below_lines(record))
         return record | {"report": str(report)}
 
     @property

@@ -23,6 +23,7 @@ th, td { padding: .3rem .8rem; border-bottom: 1px solid #ddd }
 th { text-align: left } td.number { text-align: right; font-variant-numeric: tabular-nums }
 img { max-width: 100%; margin: 1rem 0 } h2 { margin-top: 2.5rem }
 """
+_ABOVE = "No floor is above a model, by NDCG@10 or HR@10"
 
 
 def write_report(
@@ -35,6 +36,7 @@ def write_report(
     ],
     manifest: Manifest,
     models: dict[str, str],
+    below: list[str],
 ) -> Path:
     """Write `report.html`.
 
@@ -45,6 +47,7 @@ def write_report(
             and what is recommended to them.
         manifest: of the shards.
         models: kind -> label of the trained models.
+        below: which of them are below which floors, a sentence each.
     """
     stats = json.loads((out / "shards" / STATS).read_text(encoding="utf-8"))
     rows, repeats, people = tables
@@ -58,6 +61,7 @@ def write_report(
         _image(_bars(rows), "NDCG@10 of each ranker"),
         "<p>Floors need no training: what counting alone reaches. A target is a repeat target where its item "
         "stands in the user's history, and an explore target where it does not.</p>",
+        *(f"<p><strong>{_escaped(line)}.</strong></p>" for line in below or [_ABOVE]),
         _table(("ranker", "NDCG@10 of repeat targets", "of explore targets"), repeats),
         "<h2>Recommendations</h2>",
         "<p>What HSTU, trained anew on every event, expects some people to buy next, as the log ends.</p>",

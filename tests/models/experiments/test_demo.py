@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from models import load_config, load_model, train
 from models.experiments import demo as module
 from models.experiments.demo import LABELS, SERVED, Demo, below_lines, repeat_rows, table_rows
 from models.experiments.demo_people import people_tables
+from models.experiments.demo_report import write_report
 
 
 def prepare(spec: Path, out: Path) -> Manifest:
@@ -62,12 +64,22 @@ def test_floors_stand_in_the_tables_and_the_report(tmp_path: Path, monkeypatch: 
     page = Path(record["report"]).read_text(encoding="utf-8")
     assert all(label in page for label in LABELS.values())
     assert "NDCG@10 of repeat targets" in page
+    assert all(f"<strong>{html.escape(line)}.</strong>" in page for line in lines)
+    assert "No floor is above a model" not in page
     assert people_tables(record["people"]) == [
         ("user 100007", [("buy: New lamp", "1. A shade"), ("view: Old <lamp>", "")])
     ]
     assert "<h3>user 100007</h3>" in page
     assert "<td>view: Old &lt;lamp&gt;</td>" in page
     assert "<td>1. A shade</td>" in page
+
+
+def test_the_report_says_where_no_floor_is_above_a_model(tmp_path: Path) -> None:
+    log = generate(SyntheticConfig(users=40, items=40, interests=8, personas=3, mean_events=12.0))
+    manifest = prepare(log.write(tmp_path / "raw"), tmp_path / "shards")
+    record = {"seconds": {}, "below_floors": {"hstu": [], "sasrec": []}}
+    page = write_report(tmp_path, record, ([], [], []), manifest, {}, below_lines(record)).read_text()
+    assert "<strong>No floor is above a model, by NDCG@10 or HR@10.</strong>" in page
 
 
 def test_people_are_shown_their_last_events_and_what_is_recommended(
