@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import pydantic
 import yaml
@@ -17,10 +17,45 @@ from behavior.keys import key_path, known_keys, places_of
 from behavior.problems import in_words
 
 
+class Unused(NamedTuple):
+    """Settings that change nothing as another one stands."""
+
+    names: Sequence[str]
+    why: str
+    """How the other one stands: `jumps is none`."""
+    fix: str
+    """What would make them count: `set jumps to learned`."""
+
+
 class Config(pydantic.BaseModel):
     """Base of every configuration model: unknown keys are errors, values cannot change afterwards."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    def unused(self) -> Iterable[Unused]:
+        """Its settings that change nothing as others of them stand, whether they were set or not."""
+        return ()
+
+
+def unused_settings(config: Config, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Settings, in all sections, that have another value than their default and change nothing.
+
+    Yields:
+        Each one's dotted key, and in words why it changes nothing and what to do.
+    """
+    for name in type(config).model_fields:
+        inner = getattr(config, name)
+        if isinstance(inner, Config):
+            yield from unused_settings(inner, f"{prefix}{name}.")
+    for names, why, fix in config.unused():
+        for name in names:
+            value = getattr(config, name)
+            if value != type(config).model_fields[name].get_default(call_default_factory=True):
+                yield prefix + name, f"{name} is {_shown(value)}, and {why}: {fix}, or leave {name} out"
+
+
+def _shown(value: Any) -> str:
+    return str(yaml.safe_dump(value, default_flow_style=True)).removesuffix("\n").removesuffix("\n...")
 
 
 ConfigT = TypeVar("ConfigT", bound=Config)

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from behavior.config import BadValueError, Config, apply_overrides, parse_config
+from behavior.config import BadValueError, Config, apply_overrides, parse_config, unused_settings
 from behavior.errors import UsageError, UserError
 from models.data.config import DataConfig
 from models.data.loading.config import LoaderConfig
@@ -18,6 +18,7 @@ from models.inputs.config import EmbeddingConfig
 from models.losses.config import LossConfig
 from models.optim.config import OptimizerConfig
 from models.recipes import load_recipe
+from models.runs.names import is_of_a_run
 from models.tasks.config import ModelConfig, TaskConfig
 from models.tasks.registry import RETRIEVAL, Metric, task_kind
 from models.training.config import TrainConfig
@@ -112,6 +113,7 @@ def load_config(
     overrides: Iterable[str] = (),
     *,
     flags: Mapping[str, str] = MappingProxyType({}),
+    shared: Iterable[str] = (),
 ) -> RunConfig:
     """A recipe with settings changed.
 
@@ -119,6 +121,10 @@ def load_config(
         recipe: name of one that ships with the package, or path of a YAML file.
         overrides: `section.key=value` settings.
         flags: which of them a flag gave: `train.epochs`: `--epochs`, for the error.
+        shared: such settings before them, of several runs, of which some may make others idle.
+
+    A setting that changes nothing, since what it is of is off, is refused where it is given: in the recipe,
+    unless that is what a run wrote down, and among the overrides, which may turn off what a recipe details.
 
     Raises:
         UserError: the recipe is not known or wrong; names the nearest one.
@@ -126,12 +132,25 @@ def load_config(
     """
     overrides = list(overrides)
     data = load_recipe(recipe)
-    parse_config(RunConfig, data, where=f"recipe {recipe}")
-    changed = apply_overrides(data, overrides)
+    own = parse_config(RunConfig, data, where=f"recipe {recipe}")
+    if not is_of_a_run(recipe):
+        for key, why in unused_settings(own):
+            raise UserError(f"'{key.rpartition('.')[0]}': {why}", where=f"recipe {recipe}")
+    every = [*shared, *overrides]
+    changed = apply_overrides(data, every)
     try:
-        return parse_config(RunConfig, changed, where=lambda key: _given_by(overrides, flags, key))
+        config = parse_config(RunConfig, changed, where=lambda key: _given_by(every, flags, key))
     except UserError as error:
         raise UsageError(error.what, where=error.where, fix=error.fix) from None
+    given = [setting.partition("=")[0].strip() for setting in overrides]
+    for key, why in unused_settings(config):
+        if any(f"{key}.".startswith(f"{name}.") for name in given):
+            section = key.rpartition(".")[0]
+            raise UsageError(f"'{section}': {why}", where=_given_by(overrides, flags, key))
+    unsound = config.loss.unsound()
+    if unsound is not None and not is_of_a_run(recipe):
+        raise UsageError(f"'loss': {unsound}", where=_given_by(every, flags, "loss"))
+    return config
 
 
 def _given_by(overrides: list[str], flags: Mapping[str, str], key: str) -> str:

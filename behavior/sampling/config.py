@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from behavior.config import Config
+from behavior.config import Config, Unused
 
 Select = Literal["random", "recency", "newest"]
 """How some of a sample's inputs are chosen: any subset, one that favors recent events, or the newest."""
@@ -62,6 +63,11 @@ class SamplingConfig(Config):
     """Subsample most long samples at random; default: no."""
     repeat: Repeat | None = None
     """Repeat short samples (RepPad); default: no."""
+
+    def unused(self) -> Iterator[Unused]:
+        """See `behavior.config.Config.unused`."""
+        if not self.quotas:
+            yield Unused(["quota_select"], "there are no quotas", "set quotas")
 
     @model_validator(mode="after")
     def _check(self) -> SamplingConfig:

@@ -73,9 +73,14 @@ class AblationTable(Config):
         Raises:
             UserError: a setting is not known or does not fit.
         """
-        own = [f"{key}={json.dumps(value)}" for key, value in settings.items() if key != "recipe"]
+        shared: list[str] = []
+        own: list[str] = []
+        for key, value in settings.items():
+            if key != "recipe":
+                of_all = key in self.set and value == self.set[key]
+                (shared if of_all else own).append(f"{key}={json.dumps(value)}")
         recipe = settings.get("recipe", self.recipe)
-        return load_config(recipe, [*own, *overrides, f"train.seed={seed}"])
+        return load_config(recipe, [*own, *overrides, f"train.seed={seed}"], shared=shared)
 
 
 def check_tables(names: Sequence[str], overrides: Sequence[str] = ()) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 from pydantic import Field, model_validator
 
-from behavior.config import Config
+from behavior.config import Config, Unused
 
 FeatureChoice = Literal["all"] | list[str]
 """Which features count: all that the data set has, or those of these names."""
@@ -97,6 +98,14 @@ class EmbeddingConfig(Config):
                 "an item tower is for scoring items by features, and features_on is input: set it to both"
             )
         return self
+
+    def unused(self) -> Iterator[Unused]:
+        """See `behavior.config.Config.unused`."""
+        if self.features == "none":
+            names = ["features_on", "item_features"]
+            if not self.user_features:
+                names.append("max_feature_values")
+            yield Unused(names, "features is none", "set features to a fusion")
 
     @property
     def tower_dropout(self) -> float:

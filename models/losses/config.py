@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from behavior.config import Config
+from behavior.config import Config, Unused
 from behavior.cooccurrence.directions import DIRECTIONS, Direction
 from models.history.jumps.kinds import JUMP_TERMS, JUMP_TERMS_ONLY_ASKED, JumpTerm
 from models.history.kinds import TERMS, HistoryTerm
 from models.losses.kinds import LOSSES
+from models.losses.unused import unused_of_loss
 from models.registered import bad_name
 
 
@@ -63,6 +65,12 @@ class ViewsConfig(Config):
         description="which features are in one view and which in the other: correlated: those of high mutual "
         "information together; random: any half",
     )
+
+    def unused(self) -> Iterator[Unused]:
+        """See `behavior.config.Config.unused`."""
+        if not self.weight:
+            names = ["items", "temperature", "dropout", "masking"]
+            yield Unused(names, "weight is 0", "set weight")
 
 
 class LossConfig(Config):
@@ -253,11 +261,6 @@ class LossConfig(Config):
                 "negatives.domain is within, and this loss is about all items: gbce is calibrated for them, "
                 "the full softmax smooths labels over them; set it to across, or choose another loss"
             )
-        if negatives.domain == "within" and self.jumps != "none" and self.jump_training == "apart":
-            raise ValueError(
-                "negatives.domain is within, and with jump_training: apart votes are mixed by a share of "
-                "what all items have together; set it to across, or jump_training to joint"
-            )
         if self.kind == "gbce" and (negatives.source != "catalog" or negatives.popularity_power != 0.0):
             raise ValueError(
                 "gbce is calibrated for uniform draws: negatives.source must be catalog and "
@@ -287,6 +290,19 @@ class LossConfig(Config):
                 "a number, or jump_own to subtract"
             )
         return self
+
+    def unused(self) -> Iterator[Unused]:
+        """See `behavior.config.Config.unused`."""
+        return unused_of_loss(self)
+
+    def unsound(self) -> str | None:
+        """What is wrong with these settings, in words, though runs that have them can be evaluated."""
+        if self.within_domain and self.jumps != "none" and self.jump_training == "apart":
+            return (
+                "negatives.domain is within, and with jump_training: apart votes are mixed by a share of "
+                "what all items have together; set it to across, or jump_training to joint"
+            )
+        return None
 
     @property
     def _smooths_over_all(self) -> bool:

@@ -17,13 +17,11 @@ from behavior.errors import UserError
 from behavior.shards.lock import exclusive
 from behavior.shards.storage import Folder
 from models.runs.files import has_file, read_file, write_together
+from models.runs.names import CONFIG, MARKER
 from models.runs.records import RunMark, read_mark
 
 Resume: TypeAlias = bool | Literal["auto"]
 """Whether a training goes on with a run: it has to, it must not, or it does where there is one."""
-
-_CONFIG = "config.yaml"
-_MARKER = "run.json"
 
 
 @dataclass(frozen=True)
@@ -44,11 +42,11 @@ class RunFolder:
 
     @property
     def marker(self) -> Path:
-        return self.path / _MARKER
+        return self.path / MARKER
 
     @property
     def config_file(self) -> Path:
-        return self.path / _CONFIG
+        return self.path / CONFIG
 
     @property
     def metrics(self) -> Path:
@@ -181,7 +179,7 @@ def settings_to_resume(path: Path) -> Path:
     run.about()
     if not has_file(run.config_file):
         raise UserError(
-            f"{_CONFIG} is missing, which has the settings of the run",
+            f"{CONFIG} is missing, which has the settings of the run",
             where=str(run.config_file),
             fix="bring it back from a copy, or name the run's recipe with --recipe",
         )
@@ -217,7 +215,7 @@ def claim_run(path: Path, *, resume: Resume) -> RunFolder:
     """
     run = RunFolder(path)
     names = {entry.name for entry in path.iterdir()}
-    if _MARKER in names:
+    if MARKER in names:
         run.about()
         if not resume:
             raise UserError(
@@ -228,7 +226,7 @@ def claim_run(path: Path, *, resume: Resume) -> RunFolder:
         _check_goes_on(run)
     elif not _are_leftovers(names):
         raise UserError(
-            f"'{path}' holds something that is not a training run: {_MARKER} is missing, and there is "
+            f"'{path}' holds something that is not a training run: {MARKER} is missing, and there is "
             f"{', '.join(sorted(names)[:3])}",
             fix="name a new or empty folder",
         )
@@ -247,8 +245,8 @@ def _no_run(path: Path) -> UserError:
 
 def _are_leftovers(names: set[str]) -> bool:
     """Whether these are what a run killed in its first moments leaves; a user's own config.yaml is not."""
-    own = {_CONFIG + ".tmp", _MARKER + ".tmp"}
-    return names <= (own | {_CONFIG} if _MARKER + ".tmp" in names else own)
+    own = {CONFIG + ".tmp", MARKER + ".tmp"}
+    return names <= (own | {CONFIG} if MARKER + ".tmp" in names else own)
 
 
 def _check_kinds(run: RunFolder) -> None:

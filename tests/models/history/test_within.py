@@ -15,7 +15,6 @@ from models.data.item_domains import TARGET_DOMAIN
 from models.history.jumps import JumpLogits
 from models.history.jumps.tables import FoldTables
 from models.history.within import rest_of
-from models.losses.config import LossConfig
 from models.tasks.retrieval import RetrievalModel, RetrievalTask
 from models.tasks.retrieval.evaluator import newest_scores
 from models.tasks.retrieval.scoring import scoring
@@ -138,10 +137,3 @@ def test_what_is_left_of_logarithms() -> None:
     share = torch.tensor([0.2, 0.5, 0.0, 0.0]).log()
     assert rest_of(whole, share).exp().tolist() == pytest.approx([0.3, 0.0, 0.5, 0.0])
     assert rest_of(whole, share)[[1, 3]].tolist() == [nothing, nothing]
-
-
-def test_votes_by_a_fixed_share_are_refused() -> None:
-    apart = {"jumps": "learned", "jump_training": "apart"}
-    with pytest.raises(ValueError, match="a share of what all items have together"):
-        LossConfig.model_validate({**apart, "negatives": {"domain": "within"}})
-    LossConfig.model_validate(apart)

@@ -1,0 +1,146 @@
+"""Settings that change nothing, as others stand, are refused; runs that have such go on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from behavior.config import Config
+from behavior.errors import UsageError, UserError
+from models.config import RunConfig, load_config
+from models.evaluate_run import evaluate
+from models.losses.config import LossConfig, ViewsConfig
+from models.runs.checkpoint import load_checkpoint, save_checkpoint
+from models.runs.run_folder import open_run, settings_to_resume
+from models.training import refit, train
+from tests.models.training.training_runs import circle, settings
+
+LEARNED = {"history": "loss.history=learned", "jumps": "loss.jumps=learned", "trends": "loss.trends=learned"}
+
+
+def other_value(config: Config, name: str) -> Any:
+    """A value that a setting may have and does not have by default."""
+    value = getattr(config, name)
+    known = {"jump_terms": ["recency"], "history_terms": ["recency"], "jump_tables": ["forward"]}
+    choices = {
+        "history_keys": "items", "jump_training": "apart", "jump_own": "subtract", "trend_of": "all",
+        "masking": "random",
+    }  # fmt: skip
+    if name in known:
+        return known[name]
+    return choices[name] if isinstance(value, str) else [3.0] if isinstance(value, list) else value / 2 + 0.01
+
+
+@pytest.mark.parametrize("switch", LEARNED)
+def test_every_setting_of_what_is_off_is_refused(switch: str) -> None:
+    prefix = switch.removesuffix("s") + "_" if switch != "history" else "history_"
+    names = [name for name in LossConfig.model_fields if name.startswith(prefix)]
+    assert len(names) >= 2
+    for name in names:
+        value = other_value(LossConfig(), name)
+        if isinstance(getattr(LossConfig(), name), int):
+            value = int(value) + 1
+        setting = f"loss.{name}={json.dumps(value)}"
+        more = ["loss.jump_own=subtract"] if name == "jump_tables" else []
+        with pytest.raises(UsageError, match="jump_own" if more else name) as caught:
+            load_config("default", [setting, *more])
+        if not more:
+            assert f"{switch} is none: set {switch} to learned, or leave {name} out" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", sorted(set(ViewsConfig.model_fields) - {"weight"}))
+def test_so_is_every_setting_of_views(name: str) -> None:
+    value = other_value(ViewsConfig(), name)
+    value = 7 if name == "items" else value
+    with pytest.raises(UsageError, match=f"{name} is .*, and weight is 0: set weight"):
+        load_config("default", [f"loss.views.{name}={value}"])
+    load_config("default", [f"loss.views.{name}={value}", "loss.views.weight=0.1"])
+
+
+@pytest.mark.parametrize(
+    ("setting", "with_it", "why"),
+    [
+        ("loss.calibration=0.5", ["loss.kind=gbce"], "kind is sampled_softmax: set kind to gbce"),
+        ("loss.attributes=[genre]", ["loss.attributes_weight=0.1"], "attributes_weight is 0"),
+        ("embedding.features_on=input", ["embedding.features=add"], "features is none: set features to a"),
+        ("embedding.item_features=[genre]", ["embedding.features=add"], "features is none"),
+        ("embedding.max_feature_values=3", ["embedding.features=add"], "features is none"),
+        ("embedding.max_feature_values=3", ["embedding.user_features=all"], "features is none"),
+        ("loader.sampling.quota_select=newest", ["loader.sampling.quotas={view: 3}"], "there are no quotas"),
+        ("loss.history_dim=8", ["loss.history_terms=[product]", LEARNED["history"]], "history is none"),
+        ("loss.jump_share=0.3", ["loss.jump_training=apart", LEARNED["jumps"]], "jumps is none"),
+    ],
+)
+def test_settings_count_only_beside_others(setting: str, with_it: list[str], why: str) -> None:
+    name = setting.partition("=")[0].split(".")[-1]
+    with pytest.raises(UsageError, match=f"{name} is .*{why}.*or leave {name} out") as caught:
+        load_config("default", [setting])
+    assert caught.value.where == f"--set {setting}"
+    load_config("default", [setting, *with_it])
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        (["history_terms=[recency]", "history_dim=8", "history=learned"], "history_terms has no product"),
+        (["jump_terms=[recency]", "jump_dim=8", "jumps=learned"], "jump_terms has no product"),
+        (["jump_share=0.3", "jumps=learned"], "jump_training is joint: set jump_training to apart"),
+        (["jump_folds=8", "jumps=learned", "jump_own=subtract"], "jump_own is subtract"),
+        (["jump_session_seconds=5", "jumps=learned"], "jump_tables is .both.: add session to jump_tables"),
+        (
+            ["jump_backward=0.1", "jumps=learned", "jump_own=subtract", "jump_tables=[forward]"],
+            "jump_tables is .forward.: add both",
+        ),
+    ],
+)
+def test_parts_of_what_is_on_may_be_off(changed: list[str], why: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        load_config("default", [f"loss.{setting}" for setting in changed])
+
+
+def test_runs_that_have_such_settings_are_evaluated_resumed_and_refitted(tmp_path: Path) -> None:
+    """As they were made before they were refused."""
+    data = circle(tmp_path / "data")
+    train(settings("train.epochs=1"), data, tmp_path / "run")
+    run = open_run(tmp_path / "run")
+    stale = {"history_dim": 8, "jump_share": 0.5}
+    record = yaml.safe_load(run.config_file.read_text())
+    record["loss"] |= stale
+    run.config_file.write_text(yaml.safe_dump(record))
+    for path in (run.best, run.last):
+        saved = load_checkpoint(path)
+        saved.config["loss"] |= stale
+        save_checkpoint(path, saved)
+    before = evaluate(tmp_path / "run", device="cpu")
+    config = load_config(settings_to_resume(tmp_path / "run"), ["train.epochs=2"])
+    assert isinstance(config, RunConfig)
+    train(config, data, tmp_path / "run", resume=True)
+    assert evaluate(tmp_path / "run", checkpoint="last", device="cpu")["users"] == before["users"]
+    refit(tmp_path / "run", tmp_path / "refit")
+    copied = tmp_path / "recipe.yaml"
+    copied.write_text(run.config_file.read_text())
+    with pytest.raises(UserError, match="history_dim is 8, and history is none") as caught:
+        load_config(copied)
+    assert caught.value.where == f"recipe {copied}"
+
+
+def test_what_a_recipe_details_may_be_turned_off(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("loss: {trends: learned, trend_hours: [3.0], views: {weight: 0.1, items: 9}}")
+    off = ["loss.trends=none", "loss.views.weight=0"]
+    assert load_config(recipe, off).loss.trend_hours == [3.0]
+    for given in ("loss.trend_hours=[4.0]", "loss={trends: none, trend_hours: [4.0]}", "loss.views.items=8"):
+        with pytest.raises(UsageError, match=r"and (trends is none|weight is 0)") as caught:
+            load_config(recipe, [*off, given])
+        assert caught.value.where == f"--set {given}"
+
+
+def test_votes_by_a_fixed_share_are_refused_within_domains(tmp_path: Path) -> None:
+    apart = ["loss.jumps=learned", "loss.jump_training=apart"]
+    with pytest.raises(UsageError, match="a share of what all items have together"):
+        load_config("default", [*apart, "loss.negatives.domain=within"])
+    load_config("default", apart)
