@@ -49,8 +49,22 @@ class TablesOnly(ShardFolder):
         self._refuse()
 
     def about_serving(self) -> dict[str, Any]:
-        """What was kept besides, as plain values: see `keep_tables`."""
-        return dict(json.loads((self.folder.path / _ABOUT).read_text(encoding="utf-8")))
+        """What was kept besides, as plain values, with `protocol`: see `keep_tables`.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        path = self.folder.path / _ABOUT
+        try:
+            found = dict(json.loads(path.read_text(encoding="utf-8")))
+            bool(found["protocol"]["exclude_seen"]), str(found["protocol"]["exclude_seen_reason"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                "what the run keeps of its data set is damaged",
+                where=str(path),
+                fix="name the data set: --data DIR; or bring the file back from a copy",
+            ) from error
+        return found
 
     def _refuse(self) -> NoReturn:
         raise self.missing

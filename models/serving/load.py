@@ -162,7 +162,11 @@ class TrainedModel:
     @property
     def _retrieval(self) -> RetrievalModel:
         if not isinstance(self.module, RetrievalModel):
-            raise UserError(f"a model of task '{self.config.task.kind}' scores no items")
+            raise UserError(
+                f"a model of task '{self.config.task.kind}' scores no items",
+                where=f"task.kind = {self.config.task.kind}",
+                fix="name a run of task.kind=retrieval",
+            )
         return self.module
 
 

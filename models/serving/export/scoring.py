@@ -17,7 +17,11 @@ def retrieval_model(trained: TrainedModel) -> RetrievalModel:
         UserError: it has none.
     """
     if not isinstance(trained.module, RetrievalModel):
-        raise UserError(f"a model of task '{trained.config.task.kind}' has no vectors of items")
+        raise UserError(
+            f"a model of task '{trained.config.task.kind}' has no vectors of items",
+            where=f"task.kind = {trained.config.task.kind}",
+            fix="name a run of task.kind=retrieval",
+        )
     return trained.module
 
 

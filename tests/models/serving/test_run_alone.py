@@ -64,7 +64,17 @@ def test_what_is_kept_follows_the_data_set(tmp_path: Path) -> None:
         "vocabulary/genres.parquet",
         "vocabulary/main.parquet",
     ]
-    items = run / "dataset" / "items.parquet"
+    about, items = run / "dataset" / "serving.json", run / "dataset" / "items.parquet"
+    data.rename(tmp_path / "moved")
+    history = [{"user": "a", "item": "i1", "behavior": "buy", "timestamp": 1_000_000_000}]
+    whole = about.read_text()
+    for damaged in ("", "{}", '{"protocol": 3}', whole[:-9]):
+        about.write_text(damaged)
+        with pytest.raises(UserError, match="what the run keeps of its data set is damaged"):
+            load_model(run, device="cpu").recommend(histories=history, at=0)
+    about.write_text(whole)
+    assert load_model(run, device="cpu").recommend(histories=history, at=0, k=2).table().num_rows == 2
+    (tmp_path / "moved").rename(data)
     items.write_bytes(items.read_bytes()[:-8])
     shutil.rmtree(data)
     with pytest.raises(UserError, match=r"items\.parquet"):
