@@ -115,6 +115,15 @@ def recommend(
             help="exact: all items are scored; ann: an index finds most of the top ones (how many is told)."
         ),
     ] = IndexFlag.exact,
+    rerank: Annotated[
+        Path | None,
+        typer.Option(
+            help="Ranking run on the same data: the first items of each user in the order of its probability."
+        ),
+    ] = None,
+    rerank_depth: Annotated[
+        int, typer.Option(min=1, help="With --rerank: how many items of each user are put in order.")
+    ] = 100,
     data: Annotated[str | None, typer.Option(help="Shard folder, if it has moved since training.")] = None,
     checkpoint: Annotated[
         CheckpointName, typer.Option(help="best on validation, or last.")
@@ -184,6 +193,8 @@ def recommend(
         "columns": _names(columns),
         "items": items,
         "index": index.value,
+        "rerank": rerank,
+        "rerank_depth": rerank_depth,
     }
     if out is not None and runner is not None:
         recommend_on_beam(model, wanted, chosen, histories, out, job, json=json)

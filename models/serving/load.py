@@ -30,6 +30,7 @@ from models.runs.regrow import regrow
 from models.runs.run_folder import RunFolder, open_run
 from models.serving.recommend.recommend import Histories, Recommendations, Served, recommend
 from models.serving.recommend.request import Wanted
+from models.serving.recommend.rerank import Rerank
 from models.serving.score import History, asking_for, behaviors_after, score_histories
 from models.tasks.retrieval import RetrievalModel, RetrievalTask
 from models.tasks.task import Task
@@ -119,7 +120,10 @@ class TrainedModel:
                 does), or the behaviors that make an item seen; `columns` of items, and `items`, where further
                 ones are: a table or file with `item`, or the folder with the item tables of the spec;
                 `index`: `exact`, or `ann` or an `ItemIndex` that was built before
-                (`models.serving.recommend.index`), which find most of the top items without scoring all.
+                (`models.serving.recommend.index`), which find most of the top items without scoring all;
+                `rerank`, a ranking run on the same data set: the first `rerank_depth` (100) items of users of
+                the data set are put in the order of the probability of its label (`rerank_label`, where it
+                has several), which then is the score.
 
         Returns:
             A stream of batches with `user`, `rank` (from 1), `item`, `score`, `answer` (`model`, or
@@ -130,7 +134,12 @@ class TrainedModel:
             UserError: what is asked for the data set does not have, or the model is not told; or, while they
                 are made, a history cannot be read.
         """
-        return recommend(self.served, users, histories, Wanted(**wanted))
+        asked, rerank = Wanted(**wanted), None
+        if asked.rerank is not None:
+            name: DeviceName = "cuda" if next(self.module.parameters()).is_cuda else "cpu"
+            judge = load_model(asked.rerank, data=self.shards.folder, device=name)
+            rerank = Rerank.of(judge.task, judge.config, asked.rerank_label, asked.rerank_depth)
+        return recommend(self.served, users, histories, asked, rerank)
 
     @property
     def served(self) -> Served:

@@ -48,3 +48,9 @@ def test_a_ranking_needs_a_label(lrm: Lrm, ranked: Path, tmp_path: Path) -> None
     assert refused.code == 1
     assert "task.label" in refused.err
     assert not (tmp_path / "run").exists() or not any((tmp_path / "run").iterdir())
+
+
+def test_only_a_ranking_run_reranks(lrm: Lrm, run: Path) -> None:
+    refused = lrm("recommend", run, "--rerank", run)
+    assert refused.code == 1
+    assert "does not say how likely" in refused.err

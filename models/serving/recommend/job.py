@@ -120,6 +120,8 @@ def recommend_job(
             where="--index",
             fix="leave it out, or --runner",
         )
+    if wanted.rerank is not None:
+        raise UsageError("a job does not rerank", where="--rerank", fix="leave it out, or --runner")
     served, ids = model.served, Ids(model.shards)
     request = resolve(wanted, served.module, served.config, served.shards, ids, served.new_items)
     note = trained_on_note(served.config)

@@ -23,6 +23,7 @@ from models.serving.recommend.files import read_histories
 from models.serving.recommend.ids import Ids
 from models.serving.recommend.output import write_batches
 from models.serving.recommend.request import Wanted, resolve
+from models.serving.recommend.rerank import Rerank
 from models.serving.recommend.stream import Stream, Told
 from models.serving.recommend.table import Asking, HistoryTable
 from models.serving.recommend.users import DataSetUsers
@@ -88,6 +89,7 @@ def recommend(
     users: Sequence[Any] | pa.Array | None = None,
     histories: Histories | None = None,
     wanted: Wanted | None = None,
+    rerank: Rerank | None = None,
 ) -> Recommendations:
     """The top items of users of the data set, or after histories; nothing is scored until they are asked for.
 
@@ -100,20 +102,28 @@ def recommend(
             where="users, histories",
             fix="name one of them",
         )
+    if rerank is not None and histories is not None:
+        raise UserError(
+            "histories of a table have no actions that a ranking model looks at",
+            where="rerank, histories",
+            fix="recommend to users of the data set, or leave rerank out",
+        )
     config, shards, ids = served.config, served.shards, Ids(served.shards)
     request = resolve(wanted or Wanted(), served.module, config, shards, ids, served.new_items)
     parts: Iterable[Asking]
     told, expected = Told(), None
     if histories is None:
         chosen = None if users is None else users if isinstance(users, pa.Array) else pa.array(list(users))
-        source = sequences_of(shards, whole_catalog(config), served.columns)
+        columns = served.columns if rerank is None else Columns.merged(served.columns, rerank.columns)
+        source = sequences_of(shards, whole_catalog(config), columns)
         found = DataSetUsers(shards, source, chosen)
         parts, expected = found, found.count
     else:
         parts = _tables(histories, served, ids, told)
     note = trained_on_note(config)
-    notes = [*request.notes, *([note] if note else [])]
-    stream = Stream(request, model_scorer(served.module, config.model), config, ids, told)
+    notes = [*request.notes, *([note] if note else []), *([rerank.note] if rerank else [])]
+    score = model_scorer(served.module, config.model)
+    stream = Stream(request, score, config, ids, told, rerank=rerank)
     return Recommendations(stream.answer(parts), notes, told, expected)
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,12 @@ class Wanted:
     items: ItemTable | None = None
     index: IndexName | ItemIndex = "exact"
     """How the top items are found: by the scores of all, or by an index (`ann`: one is built)."""
+    rerank: str | PathLike[str] | None = None
+    """A ranking run that puts the first items in order; None: they stay."""
+    rerank_depth: int = 100
+    """How many."""
+    rerank_label: str | None = None
+    """The label that decides, where the run has several; None: the first one."""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from models.serving.recommend.asked import ask, take_sequences
 from models.serving.recommend.ids import Ids
 from models.serving.recommend.indexed import indexed_top_items, recall
 from models.serving.recommend.request import Request
+from models.serving.recommend.rerank import Rerank
 from models.serving.recommend.table import Asking
 from models.serving.recommend.top import NONE, top_items
 
@@ -77,6 +78,7 @@ class Stream:
         config: settings of the run.
         ids: of the data set.
         told: is kept up to date.
+        rerank: puts the first items of users in another order; None: the scores' order stays.
         by_length: all users of a part become one batch of rows, and are scored with others of about as many
             events; else in their order, a batch of rows for each batch that is scored.
     """
@@ -89,8 +91,12 @@ class Stream:
         ids: Ids,
         told: Told,
         *,
+        rerank: Rerank | None = None,
         by_length: bool = False,
     ) -> None:
+        self.rerank, self.k = rerank, request.k
+        if rerank is not None:
+            request = replace(request, k=min(max(request.k, rerank.depth), ids.shards.num_items))
         self.request, self.score, self.config, self.ids, self.told = request, score, config, ids, told
         self.by_length = by_length
         self.first_item, self.num_items = ids.shards.first_item, ids.shards.num_items
@@ -137,6 +143,8 @@ class Stream:
             found = self.score(asked, targets.take(rows)) if is_model else _Popular(self.popular, count)
             item, score = self._top(found, count, left_out)
             items[rows], scores[rows] = item.cpu().numpy(), score.float().cpu().numpy()
+        if self.rerank is not None:
+            items, scores = self._reranked(asked, np.flatnonzero(by_model), items, scores)
         self.told.users += len(chosen)
         self.told.by_popularity += int((~by_model).sum())
         self.told.asked_later += int((later & by_model).sum())
@@ -154,6 +162,20 @@ class Stream:
             total, self.told.compared_users = recall(item, exact)
             self.told.recall = total / max(1, self.told.compared_users)
         return item, score
+
+    def _reranked(
+        self, asked: SequenceData, rows: Int64Array, items: Int64Array, scores: np.ndarray
+    ) -> tuple[Int64Array, np.ndarray]:
+        """[users, k] the first `depth` items of users with a history in the ranking model's order."""
+        assert self.rerank is not None
+        depth = min(self.rerank.depth, items.shape[1])
+        if len(rows):
+            some = take_sequences(asked, rows)
+            item, score = self.rerank.order(some, items[rows, :depth])
+            items[rows[:, None], np.arange(depth)], scores[rows[:, None], np.arange(depth)] = item, score
+        if self.k > depth:  # what is behind has scores of another kind
+            items[rows, depth:], scores[rows, depth:] = NONE, -np.inf
+        return items[:, : self.k], scores[:, : self.k]
 
     def _groups(self, data: SequenceData, rows: Int64Array) -> list[Int64Array]:
         """The users that are scored together."""
