@@ -143,8 +143,10 @@ class ReadHistories(Scoring):
         for name in events.schema.names:
             if name != "row":
                 column = events.column(name)
-                fill = np.full(len(refused), REJECTED if name == ITEM else 0)
-                columns[name] = pa.concat_arrays([column, pa.array(fill, column.type)])
+                fill = pa.nulls(len(refused), column.type)
+                if name == ITEM:
+                    fill = pa.array(np.full(len(refused), REJECTED), column.type)
+                columns[name] = pa.concat_arrays([column, fill])
         order = pa.array(np.argsort(owner, kind="stable"))
         told = [bad(int(named[row]), what, fix) for row, what, fix in wrong]
         return pa.RecordBatch.from_pydict(columns).take(order), nameless + told

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import models
+import pipelines.runner
 from behavior.shards.storage import Folder
 from models.serving.recommend.job import recommend_job
 from models.serving.recommend.request import Wanted
@@ -74,8 +75,8 @@ def test_histories_as_the_command_without_has_them(
     assert record["counts"]["by_popularity"] == 1
 
 
-def test_the_same_bytes_by_one_and_two_workers_and_when_the_run_goes_away(
-    run: Path, histories: Path, tmp_path: Path
+def test_the_same_bytes_by_any_workers_and_when_the_run_goes_away(
+    run: Path, histories: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(run, tmp_path / "run")
     model = models.load_model(tmp_path / "run", device="cpu")
@@ -88,8 +89,10 @@ def test_the_same_bytes_by_one_and_two_workers_and_when_the_run_goes_away(
         return factory
 
     score(given, tmp_path / "one", job.stage, job.about, runner=RunnerOptions(workers=1))
+    monkeypatch.setattr(pipelines.runner, "_cores", lambda: 3)
+    score(given, tmp_path / "threads", job.stage, job.about)
     score(given, tmp_path / "two", stage_and_remove, job.about, runner=RunnerOptions(workers=2))
-    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    assert contents(tmp_path / "one") == contents(tmp_path / "two") == contents(tmp_path / "threads")
     assert len(list((tmp_path / "one" / "recommendations").iterdir())) == 5
     expected = model.recommend(histories=histories, k=4, at=2000).table().to_pylist()
     for row, like in zip(by_user(parts(tmp_path / "one")), by_user(expected), strict=True):

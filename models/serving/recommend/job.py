@@ -10,7 +10,9 @@ import os
 import pickle
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from copy import copy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -42,6 +44,8 @@ from models.serving.recommend.users import DataSetUsers
 from models.tasks.retrieval import model_scorer
 
 _RUN, _REQUEST = "run", "request.pickle"
+MISSING = "without"
+"""Before the name of a feature, in counts of events and users that have no value of it."""
 _COUNTED = ("by_popularity", "unsorted", "unknown_items", "asked_later", "short")
 
 
@@ -164,8 +168,6 @@ class ScorerFactory:
     device: DeviceName
 
     def __call__(self) -> JobScorer:
-        # Workers share the machine: a process of several threads would have several times as many.
-        torch.set_num_threads(1)
         kept: tempfile.TemporaryDirectory[str] | None = None
         if self.folder.is_local:
             run = self.folder.path / _RUN
@@ -179,7 +181,8 @@ class ScorerFactory:
                     shutil.copyfileobj(source, file)
         model = load_model(run, checkpoint=self.checkpoint, data=self.data, device=self.device)
         request, users = pickle.loads(self.folder.read_bytes(_REQUEST))
-        return JobScorer(model, request, users, kept)
+        with _one_thread():  # vectors of items are made here
+            return JobScorer(model, request, users, kept)
 
 
 class JobScorer:
@@ -198,6 +201,8 @@ class JobScorer:
         self.served, self.kept, self.users = model.served, kept, users
         ids = Ids(model.shards)
         self.encoder = history_encoder(self.served, ids)
+        # The model is told the features of those who visit: of one batch at a time.
+        self.alone = threading.Lock() if self.encoder.features.users else nullcontext()
         scorer = model_scorer(self.served.module, model.config.model)
         self.stream = Stream(request, scorer, model.config, ids, Told())
 
@@ -213,14 +218,16 @@ class JobScorer:
             those of `Told`.
         """
         part = in_run_domain(self.encoder.numbered(events), self.served)
-        [found] = self._answers(part, by_length=True)
+        with self.alone, _one_thread():
+            [found] = self._answers(part, by_length=True)
         return found
 
     def part(self, number: int) -> Iterator[tuple[pa.RecordBatch, Mapping[str, int]]]:
         """The same for the users of a part of the data set, batch by batch."""
         asking = _users(self.served, self.users, counted=False).part(number)
         if asking is not None:
-            yield from self._answers(asking, by_length=False)
+            with _one_thread():
+                yield from self._answers(asking, by_length=False)
 
     def _answers(self, part: Asking, *, by_length: bool) -> Iterator[tuple[pa.RecordBatch, dict[str, int]]]:
         stream = copy(self.stream)
@@ -230,6 +237,7 @@ class JobScorer:
         for rows in stream.answer([part]):
             now = {name: value for name, value in asdict(told).items() if name in (*_COUNTED, "users")}
             now["empty"] = told.empty
+            now |= {f"{MISSING} {name}": value for name, value in told.missing_values.items()}
             yield rows, {name: value - before.get(name, 0) for name, value in now.items()}
             before = now
 
@@ -238,6 +246,17 @@ def history_encoder(served: Served, ids: Ids) -> HistoryEncoder:
     """Encodes histories with all that a model wants to know of events and users."""
     layout = served.module.embedding.layout
     return HistoryEncoder(served.shards, history_columns(served), ids, layout=layout)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute with the calling thread alone: workers share the machine, and sums may depend on threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _users(served: Served, users: pa.Array | None, *, counted: bool) -> DataSetUsers:
