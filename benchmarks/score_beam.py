@@ -1,12 +1,13 @@
 """Users a second of `lrm recommend` and of the same as a Beam job, over files of histories; do they agree?
 
     python benchmarks/score_beam.py [--users 20000] [--items 20000] [--dim 64] [--length 100] [--files 8]
+                                    [--copies 5]
 
 A log is generated, prepared and learned from for one epoch, in a temporary folder; its users' histories are
-written to Parquet files of single events. Then the commands are run, each as a process of its own, imports
-and loading of the model included: `lrm recommend` with one thread and with one a core, and the job with
-`--workers` 1 and 2. Beside the wall time stands the computing time of all processes, and the load of the
-machine before each.
+written to Parquet files of single events, several times under other names (`--copies`). Then the commands are
+run, each as a process of its own, imports and loading of the model included: `lrm recommend` with one thread
+and with one a core, and the job with `--workers` 1 and 2. Beside the wall time stands the computing time of
+all processes, and the load of the machine before each.
 
 What the jobs wrote is compared: byte by byte with each other, and row by row with what the command wrote.
 """
@@ -46,7 +47,10 @@ def make(folder: Path, arguments: argparse.Namespace) -> tuple[Path, Path]:
     )
     histories = folder / "histories"
     histories.mkdir()
-    events = pa.concat_tables(_events(shards))
+    single = pa.concat_tables(_events(shards))
+    named = single["user"].cast(pa.string())
+    copies = [pc.binary_join_element_wise(named, str(number), "-") for number in range(arguments.copies)]
+    events = pa.concat_tables(single.set_column(0, "user", users) for users in copies)
     step = -(-len(events) // arguments.files)
     for number in range(arguments.files):
         part = events.slice(number * step, step)
@@ -122,6 +126,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=60, help="mean events a user")
     parser.add_argument("--dim", type=int, default=64)
     parser.add_argument("--length", type=int, default=100)
+    parser.add_argument("--copies", type=int, default=5, help="of each history, under other names")
     parser.add_argument("--files", type=int, default=8)
     parser.add_argument("--k", type=int, default=10)
     arguments = parser.parse_args()
@@ -148,8 +153,9 @@ def main() -> None:
             out = str(folder / f"job{workers}")
             job = ["--runner", "local", "--workers", str(workers), "--out", out]
             found[f"job, workers {workers}"] = timed([*asked, *job], 1)
+        asked_about = arguments.users * arguments.copies
         for one in found.values():
-            one["users_a_second"] = round(arguments.users / one["seconds"])
+            one["users_a_second"] = round(asked_about / one["seconds"])
         record = {
             "machine": machine(),
             **vars(arguments),

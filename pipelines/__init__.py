@@ -1,6 +1,7 @@
 """`prepare` on Beam: thin transforms that call `behavior.flow`; elements are Arrow batches or names of files.
 
-In: a spec and raw files. Out: a shard folder (`prepare`), or more in one that is there (`append`).
+In: a spec and raw files. Out: a shard folder (`prepare`), or more in one that is there (`append`). Batch
+scoring is in `scoring`.
 May import: `behavior`.
 
     prepare, append   the two jobs: claim the folder, run, commit

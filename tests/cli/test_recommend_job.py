@@ -13,6 +13,7 @@ import pytest
 
 import models
 import pipelines.runner
+from behavior.errors import UserError
 from behavior.shards.storage import Folder
 from models.serving.recommend.job import recommend_job
 from models.serving.recommend.request import Wanted
@@ -94,6 +95,9 @@ def test_the_same_bytes_by_any_workers_and_when_the_run_goes_away(
     score(given, tmp_path / "two", stage_and_remove, job.about, runner=RunnerOptions(workers=2))
     assert contents(tmp_path / "one") == contents(tmp_path / "two") == contents(tmp_path / "threads")
     assert len(list((tmp_path / "one" / "recommendations").iterdir())) == 5
+    with pytest.raises(UserError, match="the run cannot be copied for workers: No such file"):
+        score(given, tmp_path / "late", job.stage, job.about, runner=RunnerOptions(workers=1))
+    assert not (tmp_path / "late").exists()
     expected = model.recommend(histories=histories, k=4, at=2000).table().to_pylist()
     for row, like in zip(by_user(parts(tmp_path / "one")), by_user(expected), strict=True):
         assert row.pop("score") == pytest.approx(like.pop("score"), rel=1e-5, abs=1e-6)
