@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.console import note, print_json, print_table, progress_bars, say, warn
+from cli.console import note, print_json, print_table, progress_bars, say
 from cli.evaluate import CheckpointName
-from cli.recommend_job import JobFlags, recommend_on_beam, tell_counts
+from cli.recommend_job import JobFlags, recommend_on_beam, tell_counts, tell_missing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -271,6 +271,4 @@ def _tell(found: Recommendations) -> None:
             f"the index found {told.recall:.2%} of the exact top items of the first "
             f"{told.compared_users:,} users"
         )
-    if told.missing_values:
-        shown = ", ".join(f"{name} ({count:,})" for name, count in sorted(told.missing_values.items()))
-        warn(f"the model reads what histories do not say, which is taken as missing: {shown}")
+    tell_missing(told.missing_values)

@@ -128,11 +128,14 @@ def _given(job: RecommendJob, histories: str | None, flags: JobFlags) -> Histori
 
 
 def _say(result: ScoreResult, out: str) -> None:
+    from models.serving.recommend.job import MISSING
+
     rows, users, counts = (result.manifest[name] for name in ("rows", "users", "counts"))
     if result.done_before:
         say(f"'{out}' already holds these recommendations: nothing to do")
     say(f"{rows['written']:,} recommendations for {users['in']:,} users: {out}")
     tell_counts(users["in"], counts)
+    tell_missing({name.removeprefix(MISSING): n for name, n in counts.items() if name.startswith(MISSING)})
     if rows["rejected"]:
         what = f"{rows['rejected']:,} of {rows['read']:,} rows were rejected"
         warn(f"{what}, and with them {users['rejected']:,} users: {out}/rejected says why")
@@ -146,3 +149,10 @@ def tell_counts(users: int, counts: Mapping[str, int]) -> None:
     if counts.get("unknown_items"):
         unknown = counts["unknown_items"]
         warn(f"{unknown:,} events of histories have items that the data set does not know")
+
+
+def tell_missing(missing: Mapping[str, int]) -> None:
+    """Which features have no value, and of how many events or users."""
+    if missing:
+        shown = ", ".join(f"{name} ({count:,})" for name, count in sorted(missing.items()))
+        warn(f"the model reads what histories do not say, which is taken as missing: {shown}")

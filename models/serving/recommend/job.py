@@ -44,7 +44,7 @@ from models.serving.recommend.users import DataSetUsers
 from models.tasks.retrieval import model_scorer
 
 _RUN, _REQUEST = "run", "request.pickle"
-MISSING = "without"
+MISSING = "without "
 """Before the name of a feature, in counts of events and users that have no value of it."""
 _COUNTED = ("by_popularity", "unsorted", "unknown_items", "asked_later", "short")
 
@@ -237,7 +237,7 @@ class JobScorer:
         for rows in stream.answer([part]):
             now = {name: value for name, value in asdict(told).items() if name in (*_COUNTED, "users")}
             now["empty"] = told.empty
-            now |= {f"{MISSING} {name}": value for name, value in told.missing_values.items()}
+            now |= {f"{MISSING}{name}": value for name, value in told.missing_values.items()}
             yield rows, {name: value - before.get(name, 0) for name, value in now.items()}
             before = now
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from models.config import load_config
 from models.serving.live import Ask, LiveRecommender
 from models.serving.load import TrainedModel
 from models.serving.recommend.ids import Ids
-from models.serving.recommend.job import JobScorer
+from models.serving.recommend.job import MISSING, JobScorer
 from models.serving.recommend.recommend import Recommendations
 from models.serving.recommend.request import Wanted, resolve
 from tests.models.serving.recommend_world import events
@@ -183,8 +184,16 @@ def test_a_job_knows_them_too(lists: bool, model: TrainedModel) -> None:
     scorer = JobScorer(model, request)
     table = as_lists(histories()) if lists else pa.Table.from_pylist(histories())
     [rows] = table.combine_chunks().to_batches()
-    found, counts = scorer.score(whole_histories(scorer.encoder, rows, lists))
+    batch = whole_histories(scorer.encoder, rows, lists)
+    found, counts = scorer.score(batch)
     assert counts["users"] == len(people())
+    asked = model.recommend(histories=table, **ASKED)
+    asked.table()
+    missing = {name.removeprefix(MISSING): n for name, n in counts.items() if name.startswith(MISSING)}
+    assert missing == asked.told.missing_values
+    # Threads of one process share the model.
+    with ThreadPoolExecutor(4) as pool:
+        assert all(again.equals(found) for again, _ in pool.map(scorer.score, [batch] * 8))
     by_user: dict[str, list[tuple[str, float]]] = {}
     for row in found.to_pylist():
         by_user.setdefault(row["user"], []).append((row["item"], row["score"]))

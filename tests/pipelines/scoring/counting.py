@@ -43,7 +43,10 @@ class Counting:
             events += [(number, item, time) for item, time in own or [(0, 0)]]
         columns = np.array(events, np.int64).reshape(-1, 3).T
         names = ("row", "item", "timestamp")
-        return pa.RecordBatch.from_pydict(dict(zip(names, map(pa.array, columns), strict=True))), bad
+        found = dict(zip(names, map(pa.array, columns), strict=True))
+        # As of a feature with several values; nothing is made of it.
+        found["several"] = pa.array([[item] for _, item, _ in events], pa.list_(pa.int32()))
+        return pa.RecordBatch.from_pydict(found), bad
 
     def score(self, events: pa.RecordBatch) -> tuple[pa.RecordBatch, Mapping[str, int]]:
         if self.dies is not None and not self.dies.exists():
