@@ -174,4 +174,4 @@ def test_replayed_nothing_changes(config: dict[str, Any], embedding: dict[str, A
     assert cache.counts.replayed == len(found)
     assert 0 < cache.counts.shapes <= len(found) // 2
     for ours, truth in zip(found, expected, strict=True):
-        assert_close(ours.float(), truth.float(), 0.05 if half else 1e-4)
+        assert_close(ours.float(), truth.float(), 0.1 if half else 1e-4)
