@@ -170,7 +170,8 @@ def test_what_is_counted_for_a_model_of_one_domain_is_of_it_alone(
     """Items of both domains are as popular as they are here; so they are in trends."""
     log = make_log()
     shards = open_shards(log.write(tmp_path))
-    more = [f"loader.part={part}", f"model.input_behaviors={inputs}", "loss.trend_of=all"]
+    more = [f"loader.part={part}", f"model.input_behaviors={inputs}", "loss.trends=learned"]
+    more.append("loss.trend_of=all")
     config = load_config("default", [*WITHIN, "data.domain=games", *more])
     counts, events = np.zeros(ITEMS + 2, int), []
     for user, domains in zip(log.users, log.domains, strict=True):

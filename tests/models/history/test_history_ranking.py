@@ -115,7 +115,7 @@ def logits_of(
         ("null", "outputs"),
         ("null", "items"),
         ("[product, item, recency]", "items"),
-        ("[item]", "items"),
+        ("[item]", "outputs"),
         ("[]", "outputs"),
     ],
 )
@@ -131,7 +131,7 @@ def test_ranks_are_those_of_the_formula(
         users = basket_users()
     shards = write_shards(tmp_path, users, world)
     changes = [f"model.time={time}", f"loss.history_terms={terms}", f"loss.history_keys={keys}"]
-    config = load_config("default", [*SETTINGS, *changes])
+    config = load_config("default", changes, shared=SETTINGS)
     model = model_of(config, shards)
 
     @cache

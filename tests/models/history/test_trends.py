@@ -139,7 +139,7 @@ def test_what_is_popular_now_is_learned(tmp_path: Path, kind: str) -> None:
     data = fashion(tmp_path / "data")
     found = {}
     for trends in ("none", "learned"):
-        config = load_config("default", [*SMALL, f"loss.kind={kind}", f"loss.trends={trends}"])
+        config = load_config("default", [f"loss.kind={kind}", f"loss.trends={trends}"], shared=SMALL)
         train(config, data, tmp_path / trends)
         found[trends] = evaluate(tmp_path / trends, device="cpu")["hr@1"]
     assert found["learned"] > found["none"] + 0.2

@@ -47,11 +47,11 @@ def test_the_full_softmax_meets_every_item(shards: Path) -> None:
 def test_history_logits_are_two_maps_and_a_product_a_pair(shards: Path) -> None:
     """Half of n * n pairs, 5 multiplications and additions each, and twice that backward; tables: nothing."""
     plain = build_task(config(), open_shards(shards)).flops()
-    learned = ["loss.history=learned", "loss.history_dim=5"]
-    ours = build_task(config(*learned), open_shards(shards)).flops()
+    learned = "loss.history=learned"
+    ours = build_task(config(learned, "loss.history_dim=5"), open_shards(shards)).flops()
     assert ours.token - plain.token == 6 * 2 * 8 * 5
     assert ours.squared_length - plain.squared_length == 3 * 5 * 2 / 2
-    tables = build_task(config(*learned, "loss.history_terms=[behavior]"), open_shards(shards)).flops()
+    tables = build_task(config(learned, "loss.history_terms=[behavior]"), open_shards(shards)).flops()
     assert tables == plain
 
 
