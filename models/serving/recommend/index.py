@@ -22,7 +22,7 @@ from models.tasks.retrieval.scoring import scoring
 IndexName = Literal["exact", "ann"]
 INDEXES = get_args(IndexName)
 _POINTS = 39  # vectors a list, at least: faiss asks for so many to find its center
-_PROBED = 16  # one list of so many is searched
+_PROBED, _LEAST = 8, 32  # one list of so many is searched, and no fewer lists than this
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +48,8 @@ class ItemIndex:
 
         Args:
             model: whose item table is whole.
-            probed: clusters that a query looks at; more find more, and take longer. By default a sixteenth of
-                them, at least 8.
+            probed: clusters that a query looks at; more find more, and take longer. By default an eighth of
+                them, at least 32.
 
         Raises:
             UserError: faiss is not installed, or the model ranks by what an index of vectors cannot hold.
@@ -63,7 +63,7 @@ class ItemIndex:
         lists = faiss.index_factory(dim, f"IVF{cells},Flat", faiss.METRIC_INNER_PRODUCT)
         lists.train(vectors)
         lists.add(vectors)
-        probed = max(8, -(-cells // _PROBED)) if probed is None else probed
+        probed = max(_LEAST, -(-cells // _PROBED)) if probed is None else probed
         return cls(lists, items, cells, max(1, min(probed, cells)))
 
     def nearest(self, queries: Tensor, count: int, allowed: BoolArray | None = None) -> Tensor:

@@ -27,8 +27,8 @@ def indexed_top_items(
 
     The index is asked for `k` items more than the query has items that are left out, or have history or jump
     mass besides: so nothing that the searched clusters hold is lost to these. Items with mass are candidates
-    in any case. Candidates are scored as all items are, mass included. Where the searched clusters hold too
-    few items, which filters bring about, all are scored.
+    in any case. Candidates are scored as all items are, mass included. Where the searched clusters hold less
+    than `k` items that may be chosen, all are scored.
 
     Args:
         scores: of all known items; without trends.
@@ -61,7 +61,8 @@ def indexed_top_items(
     score, order = logits.sort(dim=1, descending=True, stable=True)
     item = candidates.to(order.device).gather(1, order)[:, :k]
     item, score = checked(*filled(item, score[:, :k], k))
-    short = (found == NONE).any(dim=1).nonzero().squeeze(1)
+    exhausted = (found == NONE).any(dim=1) & (item == NONE).any(dim=1).cpu()
+    short = exhausted.nonzero().squeeze(1)
     if len(short):
         exact = top_items(scores, rows, index.items, k, excluded=excluded, allowed=allowed)
         here = short.to(item.device)
