@@ -7,35 +7,19 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv as pc
-import pyarrow.parquet as pq
 
-from behavior.errors import UsageError, UserError
-from behavior.files import write_whole
 from behavior.shards.folder import ShardFolder
 from behavior.shards.row_groups import RowGroupReader
 from models.data.sequences import Int64Array
 from models.evaluation.report import RankingEvaluation
+from models.evaluation.table_file import check_table_path, write_table_file
 
-_PARQUET = (".parquet", ".pq", "")
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+FLAG = "--per-user"
 
 
 def check_rankings_path(path: Path) -> None:
-    """Say what is wrong with the name of a file for ranks before anything is computed.
-
-    Raises:
-        UsageError: the name ends otherwise than a file that can be written.
-        UserError: there is no such folder.
-    """
-    if path.suffix.lower() not in (*_PARQUET, *_DELIMITERS):
-        raise UsageError(
-            f"ranks cannot be written as '{path.suffix}'",
-            where="--per-user",
-            fix="let the name end in .parquet, .csv or .tsv",
-        )
-    if not path.absolute().parent.is_dir():
-        raise UserError(f"there is no folder '{path.parent}'", where="--per-user", fix="make it first")
+    """Say what is wrong with the name of a file for ranks; see `check_table_path`."""
+    check_table_path(path, "ranks", FLAG)
 
 
 def write_rankings(evaluation: RankingEvaluation, path: Path) -> None:
@@ -64,12 +48,7 @@ def write_rankings(evaluation: RankingEvaluation, path: Path) -> None:
             pa.array(rankings.earlier.astype(np.int64) - 1, mask=rankings.earlier == 0)
         ),
     }
-    content, delimiter = pa.BufferOutputStream(), _DELIMITERS.get(path.suffix.lower())
-    if delimiter is None:
-        pq.write_table(pa.table(columns), content)
-    else:
-        pc.write_csv(pa.table(columns), content, pc.WriteOptions(delimiter=delimiter))
-    write_whole(path, content.getvalue().to_pybytes(), "--per-user")
+    write_table_file(pa.table(columns), path, FLAG)
 
 
 def users_of_rows(rows: Int64Array, shards: ShardFolder) -> dict[str, Any]:

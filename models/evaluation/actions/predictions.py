@@ -6,35 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv as pc
-import pyarrow.parquet as pq
 
-from behavior.errors import UsageError, UserError
-from behavior.files import write_whole
 from models.evaluation.actions.losses import probabilities
 from models.evaluation.actions.report import ActionEvaluation
 from models.evaluation.rankings_table import users_of_rows
+from models.evaluation.table_file import check_table_path, write_table_file
 
 FLAG = "--predictions"
-_PARQUET = (".parquet", ".pq", "")
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
 def check_predictions_path(path: Path) -> None:
-    """Say what is wrong with the name of a file for predictions before anything is computed.
-
-    Raises:
-        UsageError: the name ends otherwise than a file that can be written.
-        UserError: there is no such folder.
-    """
-    if path.suffix.lower() not in (*_PARQUET, *_DELIMITERS):
-        raise UsageError(
-            f"predictions cannot be written as '{path.suffix}'",
-            where=FLAG,
-            fix="let the name end in .parquet, .csv or .tsv",
-        )
-    if not path.absolute().parent.is_dir():
-        raise UserError(f"there is no folder '{path.parent}'", where=FLAG, fix="make it first")
+    """Say what is wrong with the name of a file for predictions; see `check_table_path`."""
+    check_table_path(path, "predictions", FLAG)
 
 
 def write_predictions(evaluations: dict[str, ActionEvaluation], path: Path) -> None:
@@ -57,13 +40,7 @@ def write_predictions(evaluations: dict[str, ActionEvaluation], path: Path) -> N
         for name, one in evaluations.items()
         for number in range(len(one.rows.labels))
     ]
-    table = pa.concat_tables(tables, promote_options="default")
-    content, delimiter = pa.BufferOutputStream(), _DELIMITERS.get(path.suffix.lower())
-    if delimiter is None:
-        pq.write_table(table, content)
-    else:
-        pc.write_csv(table, content, pc.WriteOptions(delimiter=delimiter))
-    write_whole(path, content.getvalue().to_pybytes(), FLAG)
+    write_table_file(pa.concat_tables(tables, promote_options="default"), path, FLAG)
 
 
 def _table(evaluation: ActionEvaluation, number: int, model: str | None) -> pa.Table:
