@@ -171,12 +171,15 @@ def test_users_and_items_that_are_not_there_and_similar_ones(
             await client.get("/similar/i3000"),
             await client.get("/similar/i1?k=1000"),
             await client.post("/recommend", json={"user": "u1", "colums": ["genres"]}),
+            await client.post("/recommend", json={}),
             await client.get("/similar/i1?k=4"),
             await client.get("/health"),
         ]
 
-    nobody, no_item, too_many, misspelt, near, health = visited(app, visit)
-    assert [one.status_code for one in (nobody, no_item, too_many, misspelt)] == [404, 404, 400, 422]
+    nobody, no_item, too_many, misspelt, empty, near, health = visited(app, visit)
+    codes = [one.status_code for one in (nobody, no_item, too_many, misspelt, empty)]
+    assert codes == [404, 404, 400, 422, 400]
+    assert empty.json()["error"]["what"] == "neither a user nor a history is given"
     assert nobody.json()["error"]["what"] == "user 'nobody' is not in the data set"
     assert "no item 'i3000'" in no_item.json()["error"]["what"]
     assert near.json() == {"item": "i1", "similar": similar(model, "i1", 4)}

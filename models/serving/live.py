@@ -154,6 +154,8 @@ class LiveRecommender:
         """Whole histories of users of the data set."""
         parts: list[SequenceData] = []
         for ask in asks:
+            if ask.user is None:
+                raise UserError("neither a user nor a history is given", fix="give one of them")
             place = self._places.get(str(ask.user))
             if place is None:
                 raise UserError(
@@ -232,7 +234,7 @@ class LiveRecommender:
 
     def _key(self, ask: Ask) -> tuple[bool, Hashable]:
         """Whether there is a history, and whose: of a request without a name nobody's before."""
-        if ask.user is None:
+        if ask.user is None and ask.history is not None:
             self._nameless += 1
             return True, self._nameless
         return ask.history is not None, str(ask.user)
