@@ -13,8 +13,8 @@ PACKAGES = ("behavior", "pipelines", "models", "cli")
 PRINTERS = {"behavior/printable.py", "cli/console.py"}
 PRINTING = {"print", "print_exc", "print_exception", "print_json", "echo", "secho", "writelines"}
 STREAMS = {"stdout", "stderr", "__stdout__", "__stderr__"}
-KNOWN_WARNINGS = {"models/gpu/fast_launch.py"}
-"""`warnings.warn`, with versions of packages in it and nothing of the user's."""
+KNOWN_WARNINGS = {"models/gpu/fast_launch.py", "models/serving/cache/replays.py"}
+"""`warnings.warn`, with versions of packages or why a kernel cannot run in it, and nothing of the user's."""
 
 
 def prints(tree: ast.AST) -> Iterator[str]:
