@@ -127,13 +127,14 @@ class RankingCache:
             context = items.new_zeros(len(items), 0, dtype=torch.float32)
         if context.shape != (len(items), width):
             raise ValueError(f"the model has counters: {width} numbers of each of {len(items)} candidates")
+        context = context.to(items.device)
         found = items.new_zeros(len(items), len(self.model.labels), dtype=torch.float32)
         starts = offsets_of(number)[:-1]
         with scoring(self.model):
             for first in range(0, int(number.max(initial=0)), at_once):
                 some = np.clip(number - first, 0, at_once)
                 place = on_device(counted_up(starts + first, some), items.device)
-                picked = {name: values[place] for name, values in (known or {}).items()}
+                picked = {name: values.to(items.device)[place] for name, values in (known or {}).items()}
                 outputs = self._pass(items[place], some, at, picked)
                 found.index_copy_(0, place, self.model.judge(outputs, items[place], context[place]))
         return found
