@@ -5,7 +5,7 @@
 
 Two task managers of 1 GB with two slots each (examples/engines/flink), worker processes beside them, and a
 log of CSV files in which one user has a sixth of all events. Everything runs on one machine, so its cores are
-shared. Heap and direct memory are what Flink's own metrics say, asked for every half second; the rest is
+shared. Heap and direct memory are what Flink's own metrics say, asked for every second; the rest is
 resident memory. CPU time is that of all processes of the cluster and of `lrm`, while the job runs.
 """
 
@@ -94,8 +94,8 @@ class Watch:
         self.thread.start()
 
     def _run(self) -> None:
-        names = {process.pid: name for name, process in self.processes.running.items()}
-        while not self.done.wait(0.5):
+        while not self.done.wait(1):
+            names = {process.pid: name for name, process in list(self.processes.running.items())}
             for member in self.processes.members():
                 with suppress(OSError, ValueError, IndexError):
                     self.cpu[member] = cpu_seconds(member)
