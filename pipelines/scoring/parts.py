@@ -12,7 +12,7 @@ from apache_beam.metrics import Metrics
 from apache_beam.utils.shared import Shared
 
 from behavior.shards.manifest import FileEntry
-from pipelines.job import leave
+from pipelines.job import leave, unless_given_up
 from pipelines.scoring.folder import part_file
 from pipelines.scoring.pieces import Piece, read_pieces
 from pipelines.scoring.reports import PartReport
@@ -46,6 +46,7 @@ class ScorePart(Scoring):
 class ScoreHistories(ScorePart):
     """(partition, pieces), side input: what reading came to -> name of the file of its `PartReport`."""
 
+    @unless_given_up
     def process(self, element: tuple[int, Iterable[Piece]], _: str) -> Iterator[str]:
         part, pieces = element
         with self.job.stage(SCORE):
@@ -57,6 +58,7 @@ class ScoreHistories(ScorePart):
 class ScoreDataSet(ScorePart):
     """number of a part of the data set -> name of the file of its `PartReport`."""
 
+    @unless_given_up
     def process(self, part: int) -> Iterator[str]:
         with self.job.stage(SCORE):
             report = self.written(part, self.scorer.part(part), 0)

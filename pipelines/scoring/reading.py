@@ -25,7 +25,7 @@ from behavior.sources.histories import (
     users_of,
 )
 from behavior.sources.raw import RawBatch, Reject
-from pipelines.job import leave, left
+from pipelines.job import leave, left, unless_given_up
 from pipelines.scoring.pieces import Piece, Spill
 from pipelines.scoring.reports import Problem, ReadReport, Totals, judge, rejects_name, write_rejects
 from pipelines.scoring.scorer import REJECTED, ScorerFactory, Scoring, ScoringJob
@@ -83,6 +83,7 @@ class ReadHistories(Scoring):
         self.reading = reading
         self.counters = {name: Metrics.counter("lrm", name) for name in ("read", "rejected")}
 
+    @unless_given_up
     def process(self, element: HistoryChunk) -> Iterator[tuple[int, Piece] | beam.pvalue.TaggedOutput]:
         spill = Spill(self.job, element.number, self.reading.parts)
         rejects: list[Reject] = []
@@ -161,6 +162,7 @@ class JudgeReading(beam.DoFn):
     def __init__(self, job: ScoringJob, reading: Reading) -> None:
         self.job, self.reading = job, reading
 
+    @unless_given_up
     def process(self, _: None, reports: list[str]) -> Iterator[str]:
         with self.job.stage("judge"):
             ordered = sorted(left(self.job.work, reports), key=lambda report: report.chunk)

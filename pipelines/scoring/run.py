@@ -212,7 +212,10 @@ class ScoreFiles(beam.PTransform):
             )
         )
         reports = beam.pvalue.AsList(read[REPORTS])
-        totals = beam.pvalue.AsSingleton(one | "Judge" >> beam.ParDo(JudgeReading(job, reading), reports))
+        totals = beam.pvalue.AsSingleton(
+            one | "Judge" >> beam.ParDo(JudgeReading(job, reading), reports),
+            default_value=None,  # where the job is given up
+        )
         parts = (
             read.pieces
             | "GroupByPartition" >> beam.GroupByKey()

@@ -10,7 +10,7 @@ from typing import Any
 import apache_beam as beam
 
 from behavior.printable import printable_json
-from pipelines.job import left
+from pipelines.job import left, unless_given_up
 from pipelines.scoring.reports import PartReport, Totals
 from pipelines.scoring.scorer import ScoringJob
 
@@ -23,6 +23,7 @@ class WriteSummary(beam.DoFn):
     def __init__(self, job: ScoringJob) -> None:
         self.job = job
 
+    @unless_given_up
     def process(self, _: None, totals: str | None, parts: list[str]) -> Iterator[str]:
         work = self.job.work
         with self.job.stage("summary"):
