@@ -30,8 +30,8 @@ _REFUSED = {
 
 _REMOTE_DEFAULTS = [
     # Flink ends a worker process when none of its stages runs for a moment, and starts another for the next:
-    # seconds each time, a dozen times a job.
-    "--environment_cache_millis=60000",
+    # seconds each time, a dozen times a job. A dead one is kept as well: for less than restarts wait.
+    "--environment_cache_millis=5000",
 ]
 
 _INSTEAD = {

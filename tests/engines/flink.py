@@ -51,8 +51,15 @@ class FlinkCluster:
             **(settings or {}),
         }
         (folder / "tmp").mkdir(parents=True, exist_ok=True)
+        self.task_managers = task_managers
+        self.ports = artifact, expansion
+        self.start()
+
+    def start(self) -> None:
+        """Start all processes."""
+        artifact, expansion = self.ports
         self._java("job-manager", f"{_ENTRY}.entrypoint.StandaloneSessionClusterEntrypoint", ["-Xmx384m"])
-        for number in range(task_managers):
+        for number in range(self.task_managers):
             self.start_task_manager(number)
         server = "org.apache.beam.runners.flink.FlinkJobServerDriver"
         self.processes.start(
@@ -61,10 +68,9 @@ class FlinkCluster:
                 *("java", "-Xmx512m", *_TIMED, "-cp", f"{FLINK}/*", *_opened(), server),
                 f"--flink-master=localhost:{self.rest}",
                 *("--job-host=localhost", f"--job-port={self.job}", f"--artifact-port={artifact}"),
-                *(f"--expansion-port={expansion}", f"--artifacts-dir={folder / 'artifacts'}"),
+                *(f"--expansion-port={expansion}", f"--artifacts-dir={self.folder / 'artifacts'}"),
             ],
         )
-        self.task_managers = task_managers
 
     def wait(self) -> None:
         """Until jobs can be sent."""

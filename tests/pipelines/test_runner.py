@@ -65,7 +65,7 @@ def test_prism_runs_where_its_program_is(tmp_path: Path) -> None:
 
 
 def test_workers_are_kept_between_stages_unless_the_user_says_otherwise() -> None:
-    for given, kept in (([], 60_000), (["--environment_cache_millis=5"], 5)):
+    for given, kept in (([], 5000), (["--environment_cache_millis=7"], 7)):
         options = RunnerOptions("PortableRunner", beam=["--job_endpoint=x:1", *given]).pipeline_options()
         assert int(options.view_as(PortableOptions).environment_cache_millis) == kept
 
