@@ -29,6 +29,7 @@ SHARDS = 40
 def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two hundred chunks."""
     monkeypatch.setattr("pipelines.prepare.MIN_CHUNK_BYTES", 20_000)
+    monkeypatch.setattr("pipelines.prepare.CHUNK_BYTES", 20_000)
     folder = tmp_path / "raw"
     folder.mkdir()
     write_rows(folder / "part-1.csv", make_rows(users=5000, events=200_000))
