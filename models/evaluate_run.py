@@ -26,7 +26,6 @@ from models.gpu.config import DeviceName
 from models.rankers.evaluate import rankers_beside
 from models.serving.load import TrainedModel, Which, load_model, memory_errors_told
 from models.tasks.checks import check_evaluator
-from models.tasks.retrieval.averaged import average as average_of
 from models.tasks.task import Evaluation, Evaluator
 
 
@@ -209,7 +208,7 @@ def _averaged(
     """The evaluator of the mean of a model's probabilities and those of other runs.
 
     Raises:
-        UserError: see `models.tasks.retrieval.averaged.average`; or one was trained on other events.
+        UserError: see `Evaluator.averaged`; or one was trained on other events.
     """
     others = []
     for run in runs:
@@ -218,7 +217,7 @@ def _averaged(
         check_same_part(own, theirs, str(run), option="--average")
         source = sequences_of(model.shards, other.config, other.task.columns)
         others.append(other.task.evaluator(source, evaluator.config))
-    return average_of(evaluator, others)
+    return evaluator.averaged(others)
 
 
 def judge_like(evaluation: Evaluation, run: Path, checkpoint: Which = "best") -> Evaluation:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from behavior.errors import UserError
 from behavior.shards.folder import ShardFolder
 from models.data.batch import PackedBatch
 from models.data.columns import Columns
@@ -78,6 +79,19 @@ class Evaluator(Protocol):
     def users(self, split: Split) -> int | None:
         """How many users, or whatever metrics are means over, a split evaluates; None: not known before."""
         return None
+
+    def averaged(self, others: Sequence[Evaluator]) -> Evaluator:
+        """Judges the mean of the probabilities of its model and those of others, an ensemble.
+
+        Each model is shown what its own settings say; the rest is this evaluator's.
+
+        Args:
+            others: of the other models, on the same data set.
+
+        Raises:
+            UserError: the models have no probabilities that can be averaged.
+        """
+        raise UserError("only runs that rank items have probabilities of items to average")
 
     def judge(self, split: Split, shards: ShardFolder, about: dict[str, Any]) -> Evaluation:
         """The same in one process, for a trained model, with all that `lrm evaluate` shows.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from models.evaluation.scores import Scores
 from models.evaluation.seen import SeenItems
 from models.evaluation.targets import Split, Targets, evaluated_users, targets_without_inputs
 from models.tasks.config import ModelConfig
+from models.tasks.retrieval.averaged import mean_scorer
 from models.tasks.retrieval.behaviors import judge_behaviors
 from models.tasks.retrieval.model import RetrievalModel
 from models.tasks.retrieval.scoring import scoring
@@ -90,6 +92,24 @@ class RetrievalEvaluator(Evaluator):
             processes=processes,
         )
         return metrics | {"time": self.time} | self._about_behaviors(split, processes)
+
+    def averaged(self, others: Sequence[Evaluator]) -> RetrievalEvaluator:
+        """See `Evaluator.averaged`.
+
+        Raises:
+            UserError: one ranks no items, or is not shown the time that another one is shown.
+        """
+        every = [one for one in (self, *others) if isinstance(one, RetrievalEvaluator)]
+        if len(every) <= len(others):
+            raise UserError("only runs that rank items have probabilities of items to average")
+        if len({one.time for one in every}) > 1:
+            raise UserError(
+                "one of the runs knows when the next event happens, and another one does not",
+                where="--average",
+                fix="average runs of one setting of model.time",
+            )
+        self.scorer = mean_scorer([model_scorer(one.model, one.shown, as_logits=True) for one in every])
+        return self
 
     def judge(self, split: Split, shards: ShardFolder, about: dict[str, Any]) -> RankingEvaluation:
         """The rank of every target.
