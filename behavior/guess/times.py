@@ -70,7 +70,7 @@ def written_as(array: pa.Array) -> Written | None:
 
 
 def is_time_of_day(array: pa.Array) -> bool:
-    """Whether all values are times of day: 9:59, 09:59:00, 9:59 AM; or the type says so."""
+    """Whether nearly all values are times of day: 9:59, 09:59:00, 9:59 AM; or the type says so."""
     if pa.types.is_time(array.type):
         return True
     return _is_text(array) and _matches(parse_text(array)[0], _CLOCK.pattern)
@@ -153,8 +153,10 @@ def _is_text(array: pa.Array) -> bool:
 
 
 def _matches(text: pa.Array, pattern: str) -> bool:
+    """Whether nearly all values that are there have a form: a damaged row says nothing of the others."""
     present = [value for value in text.to_pylist() if value]
-    return bool(present) and all(re.fullmatch(pattern, value) for value in present)
+    found = sum(re.fullmatch(pattern, value) is not None for value in present)
+    return bool(present) and found >= ENOUGH * len(present)
 
 
 def _patterns() -> list[str]:

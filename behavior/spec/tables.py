@@ -102,9 +102,15 @@ class Feature(Config):
         if self.kind != "numeric" and self.transform != "standardize":
             raise ValueError(f"feature '{self.name}': transform goes with the kind numeric")
         given = (self.boundaries is not None) + (self.quantiles is not None)
-        if given != (self.transform == "buckets"):
+        if given and self.transform != "buckets":
             raise ValueError(
-                f"feature '{self.name}': transform: buckets goes with either boundaries or quantiles"
+                f"feature '{self.name}': boundaries and quantiles cut numbers into buckets: "
+                "add transform: buckets"
+            )
+        if self.transform == "buckets" and given != 1:
+            raise ValueError(
+                f"feature '{self.name}': transform: buckets needs one of boundaries and quantiles, and has "
+                f"{'both' if given else 'neither'}"
             )
         if self.boundaries is not None and (
             not self.boundaries or any(b <= a for a, b in itertools.pairwise(self.boundaries))

@@ -148,6 +148,19 @@ def test_date_and_time_in_two_columns_and_the_rest_of_the_file_decides(tmp_path:
     check(tmp_path, "log.csv", [ticks(time) for time in days], MINUTE)
 
 
+@pytest.mark.parametrize("shape", ["epoch s", "epoch ms", "epoch us", "ymd compact", "iso", "utc"])
+def test_one_damaged_row_of_a_thousand_hides_no_form(shape: str, tmp_path: Path) -> None:
+    write, _ = SHAPES[shape]
+    times = [write(Moment(2019, 1, 1) + datetime.timedelta(days=n % 300, hours=n)) for n in range(999)]
+    (tmp_path / "log.csv").write_text(csv_of([*times[:500], "yesterday", *times[500:]]))
+    guess = guess_file(tmp_path / "log.csv")
+    assert not guess.open
+    (tmp_path / "clean.csv").write_text(csv_of(times))
+    keys = ("timestamp_unit", "timestamp_format")
+    clean = guess_file(tmp_path / "clean.csv").spec
+    assert [guess.spec.get(key) for key in keys] == [clean.get(key) for key in keys]
+
+
 def test_what_is_not_understood_is_asked_for(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("user,item,when\n1,2,week 31\n1,3,week 32\n")
     guess = guess_file(tmp_path / "log.csv")
