@@ -287,13 +287,13 @@ def test_a_file_that_proves_unreadable_in_two_chunks_loses_no_event_that_was_rea
     monkeypatch.setattr("behavior.sources.read.iter_blocks", partial(iter_blocks, block_bytes=200))
     monkeypatch.setattr("pipelines.prepare.MIN_CHUNK_BYTES", size // 8)
     reports: list[ChunkReport] = []
-    process = FinishReading.process
+    judge = FinishReading.judge
 
-    def record(self: FinishReading, one: None, given: list[ChunkReport]) -> Any:
+    def record(self: FinishReading, given: list[ChunkReport]) -> Any:
         reports.extend(given)
-        return process(self, one, given)
+        return judge(self, given)
 
-    monkeypatch.setattr(FinishReading, "process", record)
+    monkeypatch.setattr(FinishReading, "judge", record)
     spec = spec_of(max_rejects=1)
     manifest = prepare(spec, str(tmp_path), tmp_path / "out", skip_bad_files=True, runner=ONE).manifest
     unreadable = [report for report in reports if report.unreadable]
