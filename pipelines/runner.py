@@ -165,12 +165,6 @@ def known_runners() -> dict[str, str]:
     return {
         LOCAL: "in this process with a thread a free core, or --workers N processes",
         **remote,
-        **_refused_names(),
-    }
-
-
-def _refused_names() -> dict[str, str]:
-    return {
+        "PrismRunner": f"with --prism_location or --job_endpoint; without, {_REFUSED['prismrunner']}",
         "DaskRunner": "refused: " + _REFUSED["daskrunner"],
-        "PrismRunner": "refused: " + _REFUSED["prismrunner"],
     }
