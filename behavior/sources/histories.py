@@ -21,6 +21,7 @@ from behavior.shards.remote import open_system
 from behavior.sources.blocks import TextFile, compression_of, iter_blocks
 from behavior.sources.chunks import Chunk, FileParts
 from behavior.sources.damage import DamagedFileError, UnreadableFileError
+from behavior.sources.jsonl import AN_EVENT_EACH
 from behavior.sources.kinds import KINDS, kind_of
 from behavior.sources.look import columns_of_text
 from behavior.sources.parquet import open_parquet, row_group_sizes
@@ -146,7 +147,7 @@ def read_history_rows(file: HistoryFile, chunk: Chunk, columns: HistoryColumns) 
     wanted = [name for name in (*columns.needed, *columns.optional) if name in names]
     listed: dict[str, str | None] = {name: mark for name, mark in columns.several if name in wanted}
     if lists:
-        listed |= {name: None for name in (*_LISTED, *columns.features) if name in wanted}
+        listed |= {name: AN_EVENT_EACH for name in (*_LISTED, *columns.features) if name in wanted}
     try:
         yield from read_chunk(file.form, chunk, wanted, listed)
     except UnreadableFileError as error:

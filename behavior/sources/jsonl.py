@@ -22,6 +22,10 @@ _SLOW_LINES = 512
 # Between these sizes Arrow and Python write a float as the same text, and an integer is exact.
 _SAME_TEXT = (1e-3, 1e10)
 IS_LIST = "is a list, not one value"
+IS_ONE = "is one value, not a list"
+AN_EVENT_EACH = ""
+"""In place of a separator: a list has a value an event. Nulls keep their places, and what is no list is
+rejected."""
 _SCALARS = {int: pa.int64(), float: pa.float64(), str: pa.string()}
 
 
@@ -33,7 +37,7 @@ class JsonLinesReader:
     Args:
         wanted: keys to read; one that a line lacks is null there.
         lists: those of `wanted` that come as lists, each with what separates the values where it is text
-            (see `behavior.arrow.written.split_lists`).
+            (see `behavior.arrow.written.split_lists`), or `AN_EVENT_EACH`.
         encoding: of the text.
     """
 
@@ -149,12 +153,9 @@ class JsonLinesReader:
                     (number, f"not JSON: {error}", line.decode("utf-8", errors="replace").rstrip())
                 )
                 continue
-            several = [
-                name for name in self.wanted if isinstance(found[name], list) and name not in self.separators
-            ]
-            if several:
-                text = line.decode("utf-8", errors="replace").rstrip()
-                rejects.append((number, f"'{several[0]}' {IS_LIST}", text))
+            wrong = self._wrong_kind(found)
+            if wrong is not None:
+                rejects.append((number, wrong, line.decode("utf-8", errors="replace").rstrip()))
                 continue
             kept.append(number)
             for name in self.wanted:
@@ -165,12 +166,23 @@ class JsonLinesReader:
         places.append(np.array(kept, np.int64))
         self._learn(seen_types)
 
+    def _wrong_kind(self, found: Mapping[str, Any]) -> str | None:
+        """Which value of a line is a list and may not be one, or must be one and is not."""
+        for name, value in found.items():
+            if isinstance(value, list) and name not in self.separators:
+                return f"'{name}' {IS_LIST}"
+            single = value is not None and not isinstance(value, list)
+            if single and self.separators.get(name) == AN_EVENT_EACH:
+                return f"'{name}' {IS_ONE}"
+        return None
+
     def _learn(self, seen: dict[str, set[type]]) -> None:
         """Remember a schema that the fast reader would have taken, for the lines to come."""
         types = {}
         for name in self.wanted:
             kinds = seen[name] - {type(None)}
-            scalar = _SCALARS.get(next(iter(kinds))) if len(kinds) == 1 else None
+            may_be_one = self.separators.get(name) != AN_EVENT_EACH
+            scalar = _SCALARS.get(next(iter(kinds))) if len(kinds) == 1 and may_be_one else None
             types[name] = scalar or self.types[name]
         schema = nested_schema(types)
         if schema not in self._schemas and len(self._schemas) < 4:
@@ -207,7 +219,7 @@ def as_text(value: Any, kind: pa.DataType, separator: str | None = None) -> Any:
         value: as `json` gives it.
         kind: string, or list of string.
         separator: for lists: splits what is no list of JSON's own, as it splits text of other formats; None
-            for lists that are text (`behavior.arrow.written.literal_list`).
+            for lists that are text (`behavior.arrow.written.literal_list`). Of `AN_EVENT_EACH` nulls stay.
 
     Raises:
         ValueError: a string holds half of a surrogate pair, which is not text.
@@ -217,8 +229,9 @@ def as_text(value: Any, kind: pa.DataType, separator: str | None = None) -> Any:
     if pa.types.is_list(kind):
         if not isinstance(value, list):
             text = as_text(value, pa.string())
-            return literal_list(text) if separator is None else text.split(separator)
-        return [as_text(entry, pa.string()) for entry in value if entry is not None]
+            return text.split(separator) if separator else literal_list(text)
+        each = separator == AN_EVENT_EACH
+        return [as_text(entry, pa.string()) for entry in value if each or entry is not None]
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):

@@ -6,7 +6,6 @@ from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from behavior.errors import UserError
 from behavior.sources.histories import has_lists
@@ -73,14 +72,13 @@ class HistoryEncoder(HistoryTable):
     def _of_rows(self, table: pa.Table, first: int) -> pa.Table:
         flat, number = self._flat(table), np.arange(table.num_rows)
         if has_lists(table.schema):
-            lists = {name: values for name, values in flat.items() if name not in self.of_rows}
-            lengths = self._lengths(lists, table)
+            values, lengths = self._values(flat, table)
             # A user without events has a row without one.
             number = np.repeat(number, np.maximum(lengths, 1))
             place = np.full(len(number), -1)
             place[np.repeat(lengths > 0, np.maximum(lengths, 1))] = np.arange(lengths.sum())
             events = pa.array(place, mask=place < 0)
-            flat = {name: pc.list_flatten(values).take(events) for name, values in lists.items()} | {
+            flat = {name: each.take(events) for name, each in values.items()} | {
                 name: flat[name].take(pa.array(number)) for name in flat if name in self.of_rows
             }
         encoded = self._encoded(pa.array(number + first), flat, year=False)

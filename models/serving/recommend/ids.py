@@ -20,6 +20,8 @@ from models.data.sequences import Int8Array, Int32Array
 
 A_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000}
 """Ticks of the units of time that data sets have."""
+A_YEAR = 31_556_952
+"""Seconds."""
 
 
 def time_span(shards: ShardFolder) -> tuple[int, int] | None:
@@ -81,6 +83,15 @@ class Ids:
             return ranks[ranks >= 0]
         of_items, _ = parse_text(self.items["id"].combine_chunks())
         return np.flatnonzero(pc.is_in(of_items, value_set=parse_text(ids)[0]).to_numpy(zero_copy_only=False))
+
+    def unknown_items(self, ids: pa.Array, where: str) -> pa.Array:
+        """Those of some ids that are no known item's, in any domain."""
+        if self.hash_size is not None or not self.separate_items:
+            unknown = self.item_indices(ids, None, where) < self.shards.first_item
+        else:
+            known = parse_text(self.items["id"].combine_chunks())[0]
+            unknown = ~pc.is_in(parse_text(ids)[0], value_set=known).to_numpy(zero_copy_only=False)
+        return ids.filter(pa.array(unknown))
 
     def behavior(self, name: str) -> int:
         """The id of a behavior.
@@ -147,5 +158,7 @@ class Ids:
 
     def _number(self, name: str, known: list[str], of: str) -> int:
         if name not in known:
-            raise UserError(f"the data set has no {of} '{name}'", fix=did_you_mean(name, known))
+            raise UserError(
+                f"the data set has no {of} '{name}'", where=f"{of} = {name}", fix=did_you_mean(name, known)
+            )
         return known.index(name) + 1

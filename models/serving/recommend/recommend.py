@@ -193,7 +193,23 @@ def _batches(histories: Histories, columns: HistoryColumns) -> Iterator[pa.Recor
             continue
         rows.append(dict(one))
         if len(rows) == _ROWS:
-            yield pa.RecordBatch.from_pylist(rows)
+            yield _of_dictionaries(rows)
             rows = []
     if rows:
-        yield pa.RecordBatch.from_pylist(rows)
+        yield _of_dictionaries(rows)
+
+
+def _of_dictionaries(rows: list[dict[str, Any]]) -> pa.RecordBatch:
+    """Of all keys that some of them have: Arrow looks at those of the first alone."""
+    columns = {}
+    for name in dict.fromkeys(key for row in rows for key in row):
+        try:
+            columns[name] = pa.array([row.get(name) for row in rows])
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+            first = str(error).partition("\n")[0]
+            raise UserError(
+                f"'{name}' has values of several kinds: {first}",
+                where="histories",
+                fix="give all of one kind, such as text",
+            ) from None
+    return pa.RecordBatch.from_pydict(columns)

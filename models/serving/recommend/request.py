@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from behavior.arrow.values import shown
 from behavior.errors import UsageError, UserError
 from behavior.shards.folder import ShardFolder
 from models.build import sequences_of
@@ -108,6 +109,9 @@ def resolve(
         at=_at(wanted.at, module, config, shards, notes),
     )
     allowed = _allowed(wanted, question, config, shards, ids, new_items)
+    for name, listed in (("candidates", wanted.candidates), ("exclude", wanted.exclude)):
+        if listed is not None:
+            notes += _unknown(ids, _as_array(listed), name)
     if allowed is not None:
         if not allowed.any():
             raise UserError("no item is left to choose from", fix="allow more of them")
@@ -170,8 +174,16 @@ def _at(
         return None
     at = int(time.time()) if given in (None, "now") else asked_seconds(given, shards)
     notes.append(f"asked at {_in_words(at)}{' (now)' if given in (None, 'now') else ''}")
-    last = _last_event(shards)
-    if last is not None and at - last > _LONG_AFTER:
+    span = time_span(shards)
+    if span is None:
+        return at
+    first, last = span
+    if at < first:
+        notes.append(
+            f"that is before the first event of the data set, {_in_words(first)}: a number is in "
+            f"{shards.manifest.timestamp_unit} since 1970"
+        )
+    if at - last > _LONG_AFTER:
         notes.append(
             f"that is {(at - last) / 86_400:,.0f} days after the last event of the data set: the model has "
             "seen no such gap in training; to ask right after the log: "
@@ -217,11 +229,6 @@ def _in_words(seconds: int, *, machine: bool = False) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ" if machine else "%Y-%m-%d %H:%M:%S UTC")
 
 
-def _last_event(shards: ShardFolder) -> int | None:
-    span = time_span(shards)
-    return None if span is None else span[1]
-
-
 def _allowed(
     wanted: Wanted,
     question: Question,
@@ -252,6 +259,17 @@ def _allowed(
     if question.domain is not None:
         masks.append(_of_domain(question.domain, config, shards, ids))
     return np.logical_and.reduce(masks) if masks else None
+
+
+def _unknown(ids: Ids, listed: pa.Array, name: str) -> list[str]:
+    """That some of the ids of a list are passed over, if so."""
+    unknown = ids.unknown_items(listed, name)
+    if not len(unknown):
+        return []
+    return [
+        f"{len(unknown):,} of {len(listed):,} ids of '{name}' are not in the data set, such as "
+        f"{shown(unknown, 0)}"
+    ]
 
 
 def _of_domain(domain: int, config: RunConfig, shards: ShardFolder, ids: Ids) -> BoolArray:

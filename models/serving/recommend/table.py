@@ -23,14 +23,14 @@ from models.data.columns import Columns
 from models.data.decode import SequenceDecoder
 from models.data.sequences import Int64Array, SequenceData
 from models.serving.recommend.features import USER_PREFIX, HistoryFeatures, first_there
-from models.serving.recommend.ids import A_SECOND, Ids, time_span
+from models.serving.recommend.ids import A_SECOND, A_YEAR, Ids, time_span
+from models.serving.recommend.lists import flat_lists
 from models.serving.recommend.spill import Gathered
 
 MADE_APART = ("item", "behavior", "timestamp", "domain")
 USER = "user"
 MOST_EVENTS = 20_000_000
 """Single events held in memory at once, by default: half a gigabyte."""
-_YEAR = 31_556_952
 _TEXT = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
 
 
@@ -143,38 +143,27 @@ class HistoryTable:
         """What rows with lists have once each, of `_flat`."""
         return ["at", *(USER_PREFIX + name for name in self.features.users)]
 
-    def _lengths(self, lists: dict[str, pa.Array], table: pa.Table) -> Int64Array:
-        """[rows] events of each row, which all of its lists must have."""
-        lengths = pc.fill_null(pc.list_value_length(table["item"]), 0).to_numpy().astype(np.int64)
-        for name, values in lists.items():
-            kind = values.type
-            if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
-                raise UserError(
-                    f"'item' has lists and '{name}' has not", where=self.where, fix="one an event"
-                )
-            own = pc.fill_null(pc.list_value_length(values), 0).to_numpy(zero_copy_only=False)
-            for row in np.flatnonzero(own != lengths)[:1]:
-                what = f"{int(lengths[row])} items and {int(own[row])} of '{name}'"
-                whose = "a user"
-                if USER in table.column_names:
-                    whose = f"user {shown(table[USER].combine_chunks(), int(row))}"
-                raise UserError(
-                    f"{whose} has {what}", where=f"{self.where}, row {int(row) + 1}", fix="one an event"
-                )
-        return lengths
+    def _values(
+        self, flat: Mapping[str, pa.Array], table: pa.Table
+    ) -> tuple[dict[str, pa.Array], Int64Array]:
+        """[events] of lists, and [rows] how many each has."""
+        lists = {name: values for name, values in flat.items() if name not in self.of_rows}
+        users = table[USER].combine_chunks() if USER in table.column_names else None
+        return flat_lists(lists, self.names.needed, users, self.where)
 
     def _of_lists(self, table: pa.Table) -> Iterator[Asking]:
         flat = self._flat(table)
-        lists = {name: values for name, values in flat.items() if name not in self.of_rows}
-        lengths = self._lengths(lists, table)
-        owner = pa.array(np.repeat(np.arange(table.num_rows), lengths))
-        events = self._encoded(owner, {name: pc.list_flatten(values) for name, values in lists.items()})
+        values, lengths = self._values(flat, table)
+        events = self._encoded(pa.array(np.repeat(np.arange(table.num_rows), lengths)), values)
         at = None
         if "at" in table.column_names:
             at = self._seconds(table["at"].combine_chunks(), "at", missing=-1)
         users = pa.table({USER: table["user"]})
+        there = events["item"].to_numpy() != 0  # one without an item is no event
+        lengths = np.bincount(events["owner"].to_numpy()[there], minlength=table.num_rows)
         offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
-        yield self._asking(events, users, offsets, at, self._people(flat, table.num_rows))
+        people = self._people(flat, table.num_rows)
+        yield self._asking(events.filter(pa.array(there)), users, offsets, at, people)
 
     def _people(self, flat: Mapping[str, pa.Array], size: int) -> dict[str, pa.Array]:
         """[rows] features of users, encoded; missing where they are not there."""
@@ -237,7 +226,11 @@ class HistoryTable:
             )
         found["item"][there] = self.ids.item_indices(item.filter(pick), domains, self.where)
         if "behavior" in flat:
-            found["behavior"][there] = self.ids.numbers(flat["behavior"].filter(pick), "behavior", self.where)
+            told = there
+            if "behavior" not in self.names.needed:  # who says none means the only one
+                told = there & ~_is_missing(flat["behavior"])
+            names = flat["behavior"].filter(pa.array(told))
+            found["behavior"][told] = self.ids.numbers(names, "behavior", self.where)
         if self.has_time:
             times = self._seconds(flat["timestamp"].filter(pick), "timestamp", year=year)
             found["timestamp"][there] = times
@@ -272,12 +265,12 @@ class HistoryTable:
 
     def _check_year(self, ticks: Int64Array, a_second: int, name: str) -> None:
         """Times of a coarser unit than the spec's all seem to be in 1970."""
-        if self.span is None or self.span[0] < 2 * _YEAR or not len(ticks):
+        if self.span is None or self.span[0] < 2 * A_YEAR or not len(ticks):
             return
-        if ticks.max() < _YEAR * a_second:
+        if ticks.max() < A_YEAR * a_second:
             raise UserError(
                 f"'{name}' has times of 1970 alone, and the log begins in "
-                f"{1970 + self.span[0] // _YEAR}: are they in another unit?",
+                f"{1970 + self.span[0] // A_YEAR}: are they in another unit?",
                 where=self.where,
                 fix=f"times are in the unit of the data set's spec: {self.unit}",
             )

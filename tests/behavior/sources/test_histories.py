@@ -87,3 +87,22 @@ def test_what_is_wrong(tmp_path: Path) -> None:
             names(given if "://" in given else str(tmp_path / given))
         assert said in error.value.what
         assert fix in str(error.value.fix)
+
+
+def test_lists_have_a_value_an_event(tmp_path: Path) -> None:
+    """Nulls keep their places; one value where lists are is said to be wrong, not lost."""
+    lines = [{"user": "a", "item": ["x", None, 3]}, {"user": "b", "item": "x"}, {"user": "c", "item": ["y"]}]
+    lines += [{"user": "d", "item": 5}, {"user": "e", "item": None}]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert [row["item"] for row in rows(tmp_path / "a.jsonl")] == [["x", None, "3"], ["y"], None]
+    [file] = find_histories(str(tmp_path), COLUMNS)
+    rejects = [
+        reject
+        for chunk in file.chunks(0, 1 << 20)
+        for batch in read_history_rows(file, chunk, COLUMNS)
+        for reject in batch.rejects
+    ]
+    assert [(line, reason) for line, reason, _ in rejects] == [
+        (2, "'item' is one value, not a list"),
+        (4, "'item' is one value, not a list"),
+    ]

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import random
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from behavior.errors import UserError
 from behavior.shards.folder import open_shards
 from models.data.declared import CORE
 from models.serving.recommend.encoding import HistoryEncoder
+from models.serving.recommend.files import read_histories
 from models.serving.recommend.ids import Ids
+from models.serving.recommend.lists import flat_lists
 from models.serving.recommend.table import Asking, HistoryTable
 from tests.models.serving.recommend_world import events, prepare
 
@@ -46,6 +51,9 @@ def rows_of(lists: bool, seed: int = 3) -> list[dict[str, Any]]:
         )
         for name in ("item", "behavior", "timestamp"):
             own[name].append(row[name])
+    first = next(row for row in found.values() if len(row["item"]) > 2)
+    for name in ("item", "behavior", "timestamp"):  # no event, in the midst of others
+        first[name].insert(1, None)
     return [row | {"at": draw.choice((None, 2_000_000_000))} for row in found.values()]
 
 
@@ -124,3 +132,52 @@ def test_nothing_and_times_of_1970(encoder: HistoryEncoder) -> None:
     rows = [{"item": "i1", "behavior": "buy", "timestamp": time} for time in (1, 2)]
     with pytest.raises(UserError, match="times of 1970 alone"):
         encoder.encode(pa.RecordBatch.from_pylist(rows))
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
+def test_who_says_no_behavior_means_the_only_one(kind: str, tmp_path: Path) -> None:
+    """In a column that is not there, or is empty; in lists and in rows; by the command and by a job."""
+    columns = {"user": "user", "item": "item", "timestamp": "time"}
+    events = {"files": "log.csv", "columns": columns, "behavior": "buy"}
+    shards = open_shards(prepare(tmp_path, events=events, behaviors=["buy"], targets=["buy"]))
+    ids = Ids(shards)
+    encoder = HistoryEncoder(shards, CORE, ids)
+    single = [{"user": "a", "item": "i1", "timestamp": 1_000_000_000}]
+    lists = [{"user": "a", "item": ["i1", "i2"], "timestamp": [1_000_000_000] * 2}]
+    for rows, empty in ((single, None), (single, ""), (single, "buy"), (lists, None), (lists, ["buy", None])):
+        for names in (["user", "item", "timestamp"], ["user", "item", "timestamp", "behavior"]):
+            given = [{name: ({"behavior": empty} | row)[name] for name in names} for row in rows]
+            path = tmp_path / f"given.{kind}"
+            if kind == "jsonl":
+                path.write_text("".join(json.dumps(row) + "\n" for row in given))
+            elif kind == "parquet":
+                pq.write_table(pa.Table.from_pylist(given), path)
+            elif rows is single:
+                lines = [",".join(str(value or "") for value in row.values()) for row in given]
+                path.write_text("\n".join([",".join(names), *lines, ""]))
+            else:
+                continue
+            batches = list(read_histories(str(path), encoder.names))
+            [found] = HistoryTable(shards, CORE, ids).read(batches)
+            assert found.data.events["behavior"].tolist() == [1] * found.data.offsets[-1]
+            assert found.data.offsets.tolist() == [0, len(rows[0]["item"]) if rows is lists else 1]
+            [rows_of_all] = (
+                pa.Table.from_batches(batches).drop_columns(["user"]).combine_chunks().to_batches()
+            )
+            encoded, bad = encoder.encode(rows_of_all)
+            assert (encoded["behavior"].to_pylist(), bad) == (found.data.events["behavior"].tolist(), [])
+
+
+def test_lists_one_after_the_other() -> None:
+    """Null for a list that need not be there is as many nulls; all else has a value an event."""
+    item = pa.array([["a", "b"], [], None, ["c"], ["d", None]])
+    color = pa.array([["x", "y"], None, None, None, [None, "z"]])
+    found, lengths = flat_lists({"item": item, "color": color, "none": pa.nulls(5)}, ("item",), None, "here")
+    assert lengths.tolist() == [2, 0, 0, 1, 2]
+    assert found["item"].to_pylist() == ["a", "b", "c", "d", None]
+    assert found["color"].to_pylist() == ["x", "y", None, None, "z"]
+    assert found["none"].to_pylist() == [None] * 5
+    with pytest.raises(UserError, match="user 'u' has 1 items and 0 of 'color'"):
+        flat_lists({"item": item, "color": color}, ("item", "color"), pa.array(["u"] * 5), "here")
+    with pytest.raises(UserError, match="'item' has lists and 'at' has not"):
+        flat_lists({"item": item, "at": pa.array([1] * 5)}, ("item",), None, "here")

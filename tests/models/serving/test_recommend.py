@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import defaultdict
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -245,6 +247,41 @@ def test_histories_in_any_form(rich: TrainedModel, monkeypatch: pytest.MonkeyPat
     assert counts.told.unknown_items == 1
 
 
+def test_a_place_without_an_item_is_no_event(rich: TrainedModel, tmp_path: Path) -> None:
+    """In lists and in single rows, whatever else there stands; of all kinds of files."""
+    whole = {"user": "a", "item": ["i1", "i2"], "behavior": ["buy", "view"], "timestamp": [1_000_000_000] * 2}
+    gaps = {
+        "user": "a",
+        "item": ["i1", None, "i2"],
+        "behavior": ["buy", None, "view"],
+        "timestamp": [1_000_000_000, 5, 1_000_000_000],
+    }
+    expected = rich.recommend(histories=[whole], at=1_000_400_000).table()
+    (tmp_path / "gaps.jsonl").write_text(json.dumps(gaps) + "\n")
+    pq.write_table(pa.Table.from_pylist([gaps]), tmp_path / "gaps.parquet")
+    for one in ([gaps], tmp_path / "gaps.parquet", tmp_path / "gaps.jsonl"):
+        found = rich.recommend(histories=one, at=1_000_400_000)
+        assert found.table().equals(expected)
+        assert (found.told.unsorted, found.told.unknown_items) == (0, 0)
+
+
+def test_dictionaries_with_other_keys(rich: TrainedModel) -> None:
+    """What the first one lacks is read of the others."""
+    found = rich.recommend(histories=[{"user": "b"}, event(at=1_000_300_000)], k=2, at=1_000_900_000)
+    alone = rich.recommend(histories=[event()], k=2, at=1_000_300_000)
+    assert rows_by_user(found.table())["a"] == rows_by_user(alone.table())["a"]
+    with pytest.raises(UserError, match="'user' has values of several kinds"):
+        rich.recommend(histories=[event(), event(user=7)], at=1_000_400_000).table()
+
+
+def test_ids_that_are_passed_over_are_told(rich: TrainedModel) -> None:
+    found = rich.recommend(k=1, at=1_000_400_000, candidates=["i1", "x", "y"], exclude=["z"])
+    assert "2 of 3 ids of 'candidates' are not in the data set, such as 'x'" in found.notes
+    assert "1 of 1 ids of 'exclude' are not in the data set, such as 'z'" in found.notes
+    found = rich.recommend(k=1, at=1_000_400_000, candidates=["i1"], exclude=["i2"])
+    assert not any("not in the data set" in note for note in found.notes)
+
+
 def test_the_time_of_asking(rich: TrainedModel, plain: TrainedModel) -> None:
     """Now, and what that means for a log of 2001; never before the last event."""
     now = rich.recommend(k=1)
@@ -253,6 +290,8 @@ def test_the_time_of_asking(rich: TrainedModel, plain: TrainedModel) -> None:
     early, latest = rich.recommend(k=3, at="1990-01-01"), rich.recommend(k=3, at=0)
     assert early.table() == latest.table()
     assert early.told.asked_later == 40
+    assert any("before the first event of the data set, 2001-" in note for note in early.notes)
+    assert not any("before the first event" in note for note in now.notes)
     assert not any("last event of the data set" in note for note in early.notes)
     with pytest.raises(UserError, match="not told when it is asked"):
         plain.recommend(at="2001-01-01")
