@@ -202,6 +202,13 @@ def _as_user_error(cls: type[Config], problem: Any, place: str | Callable[[str],
     if problem["type"] == "string_type" and isinstance(shown, bool | int | float | date):
         return _not_text(key, shown, where)
     got = f" (got {shown!r})" if isinstance(shown, str | int | float | bool) else ""
+    if location and shown is None and ":" in str(location[-1]):
+        name, _, value = str(location[-1]).partition(":")
+        return UserError(
+            f"{subject}{message.removesuffix('.')}",
+            where=where,
+            fix=f"write a space after the colon: '{name}: {value}'; without it YAML reads a name alone",
+        )
     cause = problem.get("ctx", {}).get("error")
     if isinstance(cause, BadValueError):
         return UserError(f"{subject}{message}", where=where, fix=cause.fix)

@@ -26,6 +26,8 @@ def with_names(args: list[str]) -> list[str]:
     ['--baselines=all', 'runs/a']
     >>> with_names(["runs/a", "--baselines", "markov,open"])
     ['runs/a', '--baselines=markov,open']
+    >>> with_names(["runs/a", "--baselines", "nosuch"])
+    ['runs/a', '--baselines=nosuch']
     """
     words: list[str] = []
     rest = list(args)
@@ -34,7 +36,8 @@ def with_names(args: list[str]) -> list[str]:
         if word == "--":
             return [*words, word, *rest]
         if word == "--baselines":
-            word = f"--baselines={rest.pop(0) if rest and _are_names(rest[0]) else ALL}"
+            named = bool(rest) and (_are_names(rest[0]) or _can_only_be_names(rest[0], words))
+            word = f"--baselines={rest.pop(0) if named else ALL}"
         words.append(word)
     return words
 
@@ -50,6 +53,11 @@ def _are_names(word: str) -> bool:
     if all(name in known for name in names):
         return True
     return not Path(word).exists() and any(get_close_matches(name.strip(), known) for name in names)
+
+
+def _can_only_be_names(word: str, before: list[str]) -> bool:
+    """Whether the run was named already, so that no other word without a flag can follow."""
+    return not word.startswith("-") and bool(before) and not before[0].startswith("-")
 
 
 def names_of(baselines: list[str] | None) -> bool | list[str]:

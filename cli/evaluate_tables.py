@@ -139,6 +139,9 @@ def protocol(result: dict[str, Any]) -> str:
     if "checkpoint" in result:
         epochs = f"after {result['epoch']} epochs, {result['step']:,} steps"
         parts.append(f"{result['checkpoint']} checkpoint, {epochs}")
+    if "average_of" in result:
+        runs = result["average_of"]
+        parts.append(f"ranked by the mean of the probabilities of {len(runs)} runs: {', '.join(runs)}")
     return "; ".join([*parts, *chosen(result)])
 
 

@@ -53,6 +53,13 @@ def check_attributes(by: Sequence[str], shards: ShardFolder) -> None:
     """
     known = [*ATTRIBUTES, *sliceable_features(shards)]
     for name in by:
+        if any(name == entry.name for entry in shards.manifest.item_features if entry.kind == "numeric"):
+            raise UserError(
+                f"results cannot be broken down by '{name}': its values are numbers",
+                where="evaluation.by",
+                fix="prepare the data with transform: buckets for this feature, or choose from "
+                + ", ".join(sorted(known)),
+            )
         if name not in known:
             raise UserError(
                 f"results cannot be broken down by '{name}'",

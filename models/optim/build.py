@@ -103,6 +103,10 @@ def _by_decay(config: OptimizerConfig, roles: Roles) -> list[Any]:
     return [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
 
 
+def _made_by(wanted: Collection[Role]) -> str:
+    return ", or set loss.history, loss.jumps or loss.trends to learned" if Role.LOGIT in wanted else ""
+
+
 def _having(roles: Roles, wanted: Collection[Role], setting: str) -> list[nn.Parameter]:
     """The parameters of some roles, of which there has to be one."""
     found = [parameter for parameter, role in roles.items() if role in wanted]
@@ -111,6 +115,6 @@ def _having(roles: Roles, wanted: Collection[Role], setting: str) -> list[nn.Par
         raise UserError(
             f"no parameter of this model is {' or '.join(f'{role.value}' for role in wanted)}",
             where=f"optimizer.{setting}",
-            fix=f"leave the setting out; the model's parameters are: {there or 'none'}",
+            fix=f"leave the setting out{_made_by(wanted)}; the model's parameters are: {there or 'none'}",
         )
     return found

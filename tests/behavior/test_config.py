@@ -95,6 +95,17 @@ def test_overrides_that_are_none(setting: str) -> None:
     assert error.value.where == "--set"
 
 
+def test_a_colon_without_a_space_is_told() -> None:
+    class Weighted(Config):
+        weights: dict[str, float] = {}
+
+    given = apply_overrides({}, ["weights={buy:1}"])
+    with pytest.raises(UserError, match="should be a valid number") as error:
+        parse_config(Weighted, given, where="--set")
+    assert "'buy: 1'" in str(error.value.fix)
+    assert parse_config(Weighted, apply_overrides({}, ["weights={buy: 1}"]), where="x").weights == {"buy": 1}
+
+
 @pytest.mark.parametrize(
     ("text", "message", "place"),
     [

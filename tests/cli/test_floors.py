@@ -38,6 +38,10 @@ def test_some_floors_by_name(lrm: Lrm, run: Path) -> None:
         wrong = lrm("evaluate", run, *words)
         assert wrong.code == 1
         assert "did you mean 'markov'" in wrong.err
+    wrong = lrm("evaluate", run, "--baselines", "nosuch")
+    assert wrong.code == 1
+    assert "nosuch" in wrong.err
+    assert "cooccurrence" in wrong.err
     assert with_names(["--baselines", "runs/x", "--", "--baselines"]) == [
         "--baselines=all",
         "runs/x",

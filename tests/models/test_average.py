@@ -87,6 +87,8 @@ def test_the_command_line_takes_other_runs(runs: dict[str, Path]) -> None:
     )
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["average_of"] == [first, second, third]
+    shown = CliRunner().invoke(app, ["evaluate", first, "--average", second, "--split", "valid"])
+    assert f"the mean of the probabilities of 2 runs: {first}, {second}" in shown.stdout
 
 
 def test_runs_of_two_protocols_are_not_averaged(runs: dict[str, Path], tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from os import PathLike
 from typing import Any
@@ -103,6 +103,7 @@ def resolve(
             fix=f"ask for 1 to {shards.num_items:,}",
         )
     notes: list[str] = []
+    wanted = _in_domain_of_run(wanted, config, notes)
     question = Question(
         behavior=_behavior(wanted, module, config, ids),
         domain=None if wanted.domain is None else ids.domain(wanted.domain),
@@ -125,6 +126,21 @@ def resolve(
     columns = ItemColumns(ids, shards, wanted.columns, more)
     index = _index(wanted.index, module, notes)
     return Request(wanted.k, question, allowed, seen, columns, index, notes)
+
+
+def _in_domain_of_run(wanted: Wanted, config: RunConfig, notes: list[str]) -> Wanted:
+    """Of a run of one domain, that domain: it has learned nothing of the items of others."""
+    own = config.data.domain
+    if own is None or wanted.domain == own:
+        return wanted
+    if wanted.domain is not None:
+        raise UserError(
+            f"the run is of the domain '{own}' alone, and has learned nothing of items of '{wanted.domain}'",
+            where="domain",
+            fix="leave it out, or name a run of that domain or of all (train without data.domain)",
+        )
+    notes.append(f"the run is of the domain '{own}' alone: items of it are ranked")
+    return replace(wanted, domain=own)
 
 
 def _index(wanted: IndexName | ItemIndex, module: RetrievalModel, notes: list[str]) -> ItemIndex | None:

@@ -107,6 +107,7 @@ def test_a_setting_for_parameters_that_are_not_there_is_an_error(config: Optimiz
         build_optimizer(config, Plain())
     assert raised.value.where == where
     assert "vector (2)" in str(raised.value) or "item_learning_rate" in where
+    assert ("loss.history" in str(raised.value)) == ("logit" in where)
 
 
 def test_the_item_table_may_have_a_learning_rate_of_its_own() -> None:

@@ -69,6 +69,19 @@ def test_items_of_a_domain(model: TrainedModel) -> None:
         model.recommend(domain="music")
 
 
+def test_a_run_of_one_domain_recommends_items_of_it(model: TrainedModel, tmp_path: Path) -> None:
+    settings = ["data.domain=games", "loss.negatives.domain=within", "evaluation.candidates=domain"]
+    ours = load_model(run_on(Path(model.shards.where()), tmp_path / "run", settings), device="cpu")
+    at = 1_000_400_000_000
+    found = ours.recommend(k=12, at=at, exclude_seen=False)
+    assert any("'games' alone" in note for note in found.notes)
+    rows = found.table()
+    assert set(map(int, rows["item"].to_pylist())) <= catalog("games")
+    assert rows == ours.recommend(k=12, at=at, exclude_seen=False, domain="games").table()
+    with pytest.raises(UserError, match="nothing of items of 'books'"):
+        ours.recommend(domain="books")
+
+
 def test_histories_have_domains(model: TrainedModel) -> None:
     """The same as users of the data set with that history have."""
     separate = "domain" in model.shards.items().column_names
