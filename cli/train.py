@@ -103,7 +103,7 @@ def train(
     settings = [*(f"{key}={value}" for key, value in given.items()), *(set or [])]
     shards = data or (None if refit else data_of_run(out, resume=resume))
     if refit is None:
-        config = _config(out, recipe, settings, resume=resume)
+        config = _config(out, recipe, settings, {key: FLAGS[key] for key in given}, resume=resume)
         if backbone is not None and recipe is not None:
             say_of_recipe(recipe, backbone)
     # Only now torch, which takes seconds to import: what is wrong with the settings has been said.
@@ -134,13 +134,15 @@ def train(
     say(f"curves: {out}/curves, TensorBoard: {out}/tensorboard")
 
 
-def _config(out: Path, recipe: str | None, settings: list[str], *, resume: bool) -> RunConfig:
-    """The settings to train by: of a recipe, or with --resume of the run itself."""
+def _config(
+    out: Path, recipe: str | None, settings: list[str], flags: dict[str, str], *, resume: bool
+) -> RunConfig:
+    """The settings to train by: of a recipe, or with --resume of the run itself; `flags` gave some."""
     from models.config import DEFAULT_RECIPE, load_config
     from models.runs.run_folder import settings_to_resume
 
     own = settings_to_resume(out) if resume and recipe is None else None
-    return load_config(recipe or own or DEFAULT_RECIPE, settings, flags=FLAGS)
+    return load_config(recipe or own or DEFAULT_RECIPE, settings, flags=flags)
 
 
 def _to_go_on(data: str | None, out: Path, refit: Path | None) -> str:

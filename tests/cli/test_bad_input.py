@@ -71,7 +71,8 @@ def test_an_unknown_key_names_the_nearest(lrm: Lrm, folder: Path, shards: Path) 
     train = ["train", "--data", shards, "--out", folder / "run"]
     check(lrm(*train, "--set", "model.bloks=2"), "model.bloks", "'blocks'", "--set", code=2)
     check(lrm(*train, "--recipe", "ml-1m/hstuu"), "ml-1m/hstuu", "'ml-1m/hstu'")
-    check(lrm(*train, "--backbone", "hstuu"), "model.kind", "hstu", code=2)
+    check(lrm(*train, "--backbone", "hstuu"), "model.kind", "hstu", "where: --backbone", code=2)
+    check(lrm(*train, "--set", "model.kind=hstuu"), "where: --set model.kind=hstuu", code=2)
 
 
 def test_a_separator_that_does_not_split(lrm: Lrm, folder: Path) -> None:
