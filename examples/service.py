@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
@@ -113,16 +113,23 @@ class Together:
                     break
             self.batches, self.questions = self.batches + 1, self.questions + len(some)
             asks = [ask for ask, _ in some]
-            try:
-                answers = await loop.run_in_executor(self.thread, self.answer, asks)
-            except Exception as error:  # a fault of ours: those who asked are told, and others go on
-                for _, future in some:
-                    if not future.done():
-                        future.set_exception(error)
-                continue
+            answers = await loop.run_in_executor(self.thread, self._answers, asks)
             for (_, future), answer in zip(some, answers, strict=True):
-                if not future.done():  # who asked may have gone
+                if future.done():  # who asked may have gone
+                    continue
+                if isinstance(answer, UserError) or not isinstance(answer, Exception):
                     future.set_result(answer)
+                else:
+                    future.set_exception(answer)
+
+    def _answers(self, asks: list[Ask]) -> Sequence[Answer | Exception]:
+        """After a fault of ours each is asked alone: those who meet it again are told, others answered."""
+        try:
+            return self.answer(asks)
+        except Exception as error:
+            if len(asks) == 1:
+                return [error]
+        return [answer for ask in asks for answer in self._answers([ask])]
 
     async def call(self, work: Callable[[], Any]) -> Any:
         """Other work of the thread that owns the model."""

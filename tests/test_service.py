@@ -138,6 +138,8 @@ WRONG: list[tuple[dict[str, Any], int]] = [
     ({"user": "a", "history": [GOOD | {"behavior": "byu"}]}, 400),
     ({"user": "a", "history": [GOOD | {"timestamp": 12}]}, 400),
     ({"user": "a", "history": [{"item": "i1", "behavior": "buy"}]}, 400),
+    ({"user": "a", "history": [GOOD | {"timestamp": 2**70}]}, 400),
+    ({"user": "u1", "candidates": [7, "nobody", 2**70]}, 400),
 ]
 
 
@@ -184,6 +186,28 @@ def test_users_and_items_that_are_not_there_and_similar_ones(
     assert "no item 'i3000'" in no_item.json()["error"]["what"]
     assert near.json() == {"item": "i1", "similar": similar(model, "i1", 4)}
     assert health.json()["histories"] == "no memory for histories"
+
+
+def test_a_fault_is_told_to_those_who_meet_it_alone(service: ModuleType, run: Path) -> None:
+    app = service.create_app(run, device="cpu", cache_bytes=0, wait=0.05)
+    answer = app.state.together.answer
+
+    def fails(asks: list[Any]) -> Any:
+        if any(ask.user == "u2" for ask in asks):
+            raise RuntimeError("a fault")
+        return answer(asks)
+
+    app.state.together.answer = fails
+
+    async def visit(client: httpx.AsyncClient) -> list[Any]:
+        asks = [{"user": f"u{number}", "at": AT, "k": 2} for number in range(5)]
+        posts = [client.post("/recommend", json=ask) for ask in asks]
+        return list(await asyncio.gather(*posts, return_exceptions=True))
+
+    found = visited(app, visit)
+    assert isinstance(found.pop(2), RuntimeError)
+    assert [one.status_code for one in found] == [200] * 4
+    assert app.state.together.batches < 5
 
 
 def test_a_full_queue_and_a_fault(service: ModuleType, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,7 @@ from models.serving.recommend.request import Request, Wanted, asked_seconds, res
 from models.serving.recommend.stream import Stream, Told
 from models.serving.recommend.table import Asking
 from models.serving.recommend.told import ItemTable
+from models.serving.recommend.values import column_of
 from models.tasks.retrieval import model_scorer
 
 _KEPT = 256  # kinds of requests
@@ -172,7 +173,7 @@ class LiveRecommender:
         names = list(dict.fromkeys(name for row in rows for name in row))
         if names == ["user"]:  # nobody has an event
             names += ["item", "behavior", "timestamp", "domain"]
-        table = pa.table({name: _column([row.get(name) for row in rows]) for name in names})
+        table = pa.table({name: _column([row.get(name) for row in rows], name) for name in names})
         [part] = self._table.read(table.to_batches())
         return in_run_domain(part, self.served)
 
@@ -251,9 +252,6 @@ def _batches(numbers: Sequence[int], keys: Sequence[tuple[bool, Hashable]], most
             left = [number for number in left if number not in set(chosen)]
 
 
-def _column(values: list[Any]) -> pa.Array:
-    """Of numbers or text; of both, text."""
-    kinds = {type(value) for value in values if value is not None}
-    if len(kinds) > 1 or not kinds <= {str, int}:
-        values = [None if value is None else str(value) for value in values]
-    return pa.array(values, None if kinds else pa.string())
+def _column(values: list[Any], name: str) -> pa.Array:
+    found = column_of(values, name, "history")
+    return found.cast(pa.string()) if pa.types.is_null(found.type) else found

@@ -139,7 +139,7 @@ def _number(entry: FeatureEntry, column: pa.Array) -> pa.Array:
 def _entry(shards: ShardFolder, name: str, where: str, others: Sequence[str] = ()) -> FeatureEntry:
     features = {entry.name: entry for entry in shards.manifest.item_features}
     if name not in features:
-        known = [*features, *(other for other in others if other != "item")]
+        known = dict.fromkeys((*features, *(other for other in others if other != "item")))
         raise UserError(
             f"items of the data set have no '{name}'",
             where=where,

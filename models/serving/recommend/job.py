@@ -41,6 +41,7 @@ from models.serving.recommend.request import Request, Wanted, resolve
 from models.serving.recommend.stream import Stream, Told
 from models.serving.recommend.table import Asking
 from models.serving.recommend.users import DataSetUsers
+from models.serving.recommend.values import as_ids
 from models.tasks.retrieval import model_scorer
 
 _RUN, _REQUEST = "run", "request.pickle"
@@ -130,7 +131,7 @@ def recommend_job(
     request = resolve(wanted, served.module, served.config, served.shards, ids, served.new_items)
     note = trained_on_note(served.config)
     request = replace(request, notes=[*request.notes, *([note] if note else [])])
-    chosen = users if users is None or isinstance(users, pa.Array) else pa.array(list(users))
+    chosen = None if users is None else as_ids(users, "users")
     encoder, parts = history_encoder(served, ids), 0
     if histories:
         features = encoder.features_read()

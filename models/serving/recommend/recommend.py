@@ -27,6 +27,7 @@ from models.serving.recommend.rerank import Rerank
 from models.serving.recommend.stream import Stream, Told
 from models.serving.recommend.table import Asking, HistoryTable
 from models.serving.recommend.users import DataSetUsers
+from models.serving.recommend.values import as_ids, column_of
 from models.tasks.retrieval import RetrievalModel, model_scorer
 
 Histories: TypeAlias = str | PathLike[str] | pa.Table | Iterable[pa.RecordBatch] | Iterable[Mapping[str, Any]]
@@ -113,7 +114,7 @@ def recommend(
     parts: Iterable[Asking]
     told, expected = Told(), None
     if histories is None:
-        chosen = None if users is None else users if isinstance(users, pa.Array) else pa.array(list(users))
+        chosen = None if users is None else as_ids(users, "users")
         columns = served.columns if rerank is None else Columns.merged(served.columns, rerank.columns)
         source = sequences_of(shards, whole_catalog(config), columns)
         found = DataSetUsers(shards, source, chosen)
@@ -201,15 +202,7 @@ def _batches(histories: Histories, columns: HistoryColumns) -> Iterator[pa.Recor
 
 def _of_dictionaries(rows: list[dict[str, Any]]) -> pa.RecordBatch:
     """Of all keys that some of them have: Arrow looks at those of the first alone."""
-    columns = {}
-    for name in dict.fromkeys(key for row in rows for key in row):
-        try:
-            columns[name] = pa.array([row.get(name) for row in rows])
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
-            first = str(error).partition("\n")[0]
-            raise UserError(
-                f"'{name}' has values of several kinds: {first}",
-                where="histories",
-                fix="give all of one kind, such as text",
-            ) from None
-    return pa.RecordBatch.from_pydict(columns)
+    names = dict.fromkeys(key for row in rows for key in row)
+    return pa.RecordBatch.from_pydict(
+        {name: column_of([row.get(name) for row in rows], name, "histories") for name in names}
+    )

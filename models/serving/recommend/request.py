@@ -29,6 +29,7 @@ from models.serving.recommend.ids import A_SECOND, Ids, time_span
 from models.serving.recommend.index import INDEXES, IndexName, ItemIndex, check_indexable
 from models.serving.recommend.items import ItemColumns, having
 from models.serving.recommend.told import ItemTable, item_table
+from models.serving.recommend.values import as_ids
 from models.tasks.retrieval import RetrievalModel
 
 _LONG_AFTER = 30 * 86_400
@@ -112,7 +113,7 @@ def resolve(
     allowed = _allowed(wanted, question, config, shards, ids, new_items)
     for name, listed in (("candidates", wanted.candidates), ("exclude", wanted.exclude)):
         if listed is not None:
-            notes += _unknown(ids, _as_array(listed), name)
+            notes += _unknown(ids, as_ids(listed, name), name)
     if allowed is not None:
         if not allowed.any():
             raise UserError("no item is left to choose from", fix="allow more of them")
@@ -258,7 +259,7 @@ def _allowed(
         masks.append(np.arange(shards.num_items) < shards.num_items - new_items)
     if wanted.candidates is not None:
         chosen = np.zeros(shards.num_items, bool)
-        chosen[ids.known_items(_as_array(wanted.candidates), "candidates")] = True
+        chosen[ids.known_items(as_ids(wanted.candidates, "candidates"), "candidates")] = True
         if not chosen.any():
             raise UserError(
                 "the data set has none of the candidates",
@@ -268,7 +269,7 @@ def _allowed(
         masks.append(chosen)
     if wanted.exclude is not None:
         left = np.ones(shards.num_items, bool)
-        left[ids.known_items(_as_array(wanted.exclude), "exclude")] = False
+        left[ids.known_items(as_ids(wanted.exclude, "exclude"), "exclude")] = False
         masks.append(left)
     if wanted.where:
         masks.append(having(ids, shards, wanted.where))
@@ -322,7 +323,3 @@ def _seen(
         return None
     found[manifest.target_ids if judged is None else [ids.behavior(judged)]] = True
     return found
-
-
-def _as_array(ids: Sequence[Any] | pa.Array) -> pa.Array:
-    return ids if isinstance(ids, pa.Array) else pa.array(list(ids))

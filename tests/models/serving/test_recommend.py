@@ -270,8 +270,32 @@ def test_dictionaries_with_other_keys(rich: TrainedModel) -> None:
     found = rich.recommend(histories=[{"user": "b"}, event(at=1_000_300_000)], k=2, at=1_000_900_000)
     alone = rich.recommend(histories=[event()], k=2, at=1_000_300_000)
     assert rows_by_user(found.table())["a"] == rows_by_user(alone.table())["a"]
-    with pytest.raises(UserError, match="'user' has values of several kinds"):
-        rich.recommend(histories=[event(), event(user=7)], at=1_000_400_000).table()
+
+
+def test_numbers_beside_text(rich: TrainedModel) -> None:
+    """They are text; what is too long for an integer is told as any other value that is none."""
+    wanted = {"k": 1, "at": 1_000_900_000}
+    found = rich.recommend(histories=[event(user=7), event(), event(user=2**80)], **wanted)
+    assert list(rows_by_user(found.table())) == ["7", "a", str(2**80)]
+    lists = [
+        {
+            "user": "a",
+            "item": ["i1", 7],
+            "behavior": ["buy", "buy"],
+            "timestamp": [1_000_000_000, "1000000001"],
+        }
+    ]
+    found = rich.recommend(histories=lists, **wanted)
+    assert (found.table().num_rows, found.told.unknown_items) == (1, 1)
+    chosen = rich.recommend(
+        ["u1"], candidates=["i1", 7, "i2", 2**70], exclude=[3, "i2"], exclude_seen=False, **wanted
+    )
+    assert chosen.table()["item"].to_pylist() == ["i1"]
+    for users in (["u1", 7], [7, "u1"], ["u1", 2**70]):
+        with pytest.raises(UserError, match="1 of 2 users are not in the data set"):
+            rich.recommend(users, **wanted).table()
+    with pytest.raises(UserError, match="'item' has lists and single values"):
+        rich.recommend(histories=[*lists, event()], **wanted).table()
 
 
 def test_ids_that_are_passed_over_are_told(rich: TrainedModel) -> None:
