@@ -43,7 +43,8 @@ class History:
     timestamps: Sequence[int] | None = None
     """[events], never falling; may be None where the data set has no times."""
     next_behavior: int | None = None
-    """The behavior to predict, for models that are told; None for the first target behavior."""
+    """The behavior to predict, for models that are told; None for the one that the run is evaluated on
+    (`evaluation.target_behavior`, or the first target behavior)."""
     next_timestamp: int | None = None
     """When it happens, for models with `model.time=known`; None for the time of the last event."""
     features: Mapping[str, Sequence[float]] | None = None
@@ -54,6 +55,13 @@ class History:
     user: int | None = None
     """Row number of the user's sequence in the data set, for models that are told features of users; None:
     all are missing."""
+
+
+def asked_by_default(config: RunConfig, shards: ShardFolder) -> int:
+    """The behavior that is wanted where nobody says: the one that the run is evaluated on."""
+    judged = config.evaluation.target_behavior
+    manifest = shards.manifest
+    return manifest.target_ids[0] if judged is None else manifest.behaviors.index(judged) + 1
 
 
 def asking_for(
@@ -102,7 +110,9 @@ def score_histories(
     """[histories, known items] float32, on the CPU; see `models.serving.load.TrainedModel.score`."""
     if not histories:
         return torch.empty(0, shards.num_items)
-    data = _as_sequences(histories, shards, module.embedding.columns)
+    asked = asked_by_default(config, shards)
+    asking = [replace(history, next_behavior=history.next_behavior or asked) for history in histories]
+    data = _as_sequences(asking, shards, module.embedding.columns)
     _check_inputs(data, config, shards)
     score, size = model_scorer(module, config.model), config.evaluation.batch_size
     targets = Targets(np.arange(len(histories)), data.offsets[1:] - 1, data.offsets[1:] - 1)

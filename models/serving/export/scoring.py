@@ -7,6 +7,7 @@ from typing import Any
 from behavior.config import did_you_mean
 from behavior.errors import UserError
 from models.serving.load import TrainedModel
+from models.serving.score import asked_by_default
 from models.tasks.retrieval import RetrievalModel
 
 
@@ -68,7 +69,7 @@ def asked_behavior(trained: TrainedModel, behavior: str | None, at: int | None) 
 
     Args:
         trained: a retrieval model.
-        behavior: its name; None: the first that is predicted.
+        behavior: its name; None: the one that the run is evaluated on.
         at: when it happens; None: nothing is said of that.
 
     Raises:
@@ -82,7 +83,7 @@ def asked_behavior(trained: TrainedModel, behavior: str | None, at: int | None) 
             fix="leave it out, or train with model.time=known",
         )
     if behavior is None:
-        return about.target_behaviors[0]
+        return asked_by_default(trained.config, trained.shards)
     if behavior not in about.behaviors:
         raise UserError(
             f"the data set has no behavior '{behavior}'",

@@ -30,6 +30,7 @@ from models.serving.recommend.index import INDEXES, IndexName, ItemIndex, check_
 from models.serving.recommend.items import ItemColumns, having
 from models.serving.recommend.told import ItemTable, item_table
 from models.serving.recommend.values import as_ids
+from models.serving.score import asked_by_default
 from models.tasks.retrieval import RetrievalModel
 
 _LONG_AFTER = 30 * 86_400
@@ -106,7 +107,7 @@ def resolve(
     notes: list[str] = []
     wanted = _in_domain_of_run(wanted, config, notes)
     question = Question(
-        behavior=_behavior(wanted, module, config, ids),
+        behavior=_behavior(wanted, module, config, shards, ids),
         domain=None if wanted.domain is None else ids.domain(wanted.domain),
         at=_at(wanted.at, module, config, shards, notes),
     )
@@ -158,10 +159,11 @@ def _index(wanted: IndexName | ItemIndex, module: RetrievalModel, notes: list[st
     return index
 
 
-def _behavior(wanted: Wanted, module: RetrievalModel, config: RunConfig, ids: Ids) -> int:
+def _behavior(
+    wanted: Wanted, module: RetrievalModel, config: RunConfig, shards: ShardFolder, ids: Ids
+) -> int:
     if wanted.behavior is None:
-        judged = config.evaluation.target_behavior
-        return ids.manifest.target_ids[0] if judged is None else ids.behavior(judged)
+        return asked_by_default(config, shards)
     number = ids.behavior(wanted.behavior)
     if not module.is_told_behavior:
         raise UserError(

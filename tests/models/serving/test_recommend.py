@@ -443,3 +443,18 @@ def test_times_as_the_log_writes_them(tmp_path: Path) -> None:
     )
     with pytest.raises(UserError, match="timestamp '1000000000'"):
         model.recommend(histories=[event(timestamp="1000000000")]).table()
+
+
+def test_who_says_no_behavior_is_answered_as_the_run_is_evaluated(data: Path, tmp_path: Path) -> None:
+    """Also by scores of single histories."""
+    other = next(name for name in BEHAVIORS if name not in open_shards(data).manifest.targets)
+    settings = ("embedding.query_behavior=add", f"evaluation.target_behavior={other}")
+    model = load_model(run_on(data, tmp_path / "run", settings), device="cpu")
+    history = History([3, 4], [1, 1], [0, 1])
+    default = model.score([history])
+    assert torch.equal(default, model.score([history], behavior=other))
+    target = open_shards(data).manifest.targets[0]
+    assert not torch.equal(default, model.score([history], behavior=target))
+    at = 10**9
+    asked = model.recommend(k=3, at=at).table()
+    assert asked == model.recommend(k=3, at=at, behavior=other).table()
