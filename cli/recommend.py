@@ -199,12 +199,13 @@ def recommend(
     if out is not None and runner is not None:
         recommend_on_beam(model, wanted, chosen, histories, out, job, json=json)
         return
+    about = {"run": run, "trained_on": model.config.loader.part}
     found = model.recommend(chosen, histories=histories, **wanted)
     if out is not None:
-        _write(found, run, Path(out), json)
+        _write(found, about, Path(out), json)
     elif json:
         rows = [row for batch in _watched(found) for row in batch.to_pylist()]
-        print_json({"run": run, **_summary(found), "recommendations": rows})
+        print_json({**about, **_summary(found), "recommendations": rows})
     else:
         _show(found)
 
@@ -226,12 +227,12 @@ def _summary(found: Recommendations) -> dict[str, Any]:
     return {**asdict(found.told), "notes": found.notes}
 
 
-def _write(found: Recommendations, run: str, out: Path, json: bool) -> None:
+def _write(found: Recommendations, about: dict[str, Any], out: Path, json: bool) -> None:
     from models.serving.recommend.output import write_batches
 
     rows = write_batches(_watched(found), out)
     if json:
-        print_json({"run": run, "out": str(out), "rows": rows, **_summary(found)})
+        print_json({**about, "out": str(out), "rows": rows, **_summary(found)})
         return
     say(f"{rows:,} recommendations for {found.told.users:,} users: {out}")
     _tell(found)

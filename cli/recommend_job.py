@@ -109,7 +109,8 @@ def recommend_on_beam(
             )
     if json:
         manifest = {name: value for name, value in result.manifest.items() if name != "files"}
-        print_json({"out": out, "done_before": result.done_before, "seconds": result.seconds, **manifest})
+        about = {"out": out, "trained_on": model.config.loader.part}
+        print_json({**about, "done_before": result.done_before, "seconds": result.seconds, **manifest})
         return
     for text in job.notes:
         note(text)

@@ -12,6 +12,7 @@ import pyarrow as pa
 from apache_beam.metrics import Metrics
 from apache_beam.utils.shared import Shared
 
+from behavior.errors import UserError
 from behavior.sources.chunks import Chunk
 from behavior.sources.histories import (
     ITEM,
@@ -91,7 +92,10 @@ class ReadHistories(Scoring):
         read = lines = seen = 0
         with self.job.stage(READ):
             for batch in read_history_rows(element.file, element.chunk, self.reading.columns):
-                events, bad = self._events((element.number << _PLACES) + seen, batch)
+                try:
+                    events, bad = self._events((element.number << _PLACES) + seen, batch)
+                except UserError as error:  # of all of a batch: its times are in another unit
+                    raise UserError(error.what, where=element.file.name, fix=error.fix) from None
                 seen += batch.num_rows
                 read += batch.num_rows + len(batch.rejects)
                 lines = batch.lines

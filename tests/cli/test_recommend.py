@@ -105,7 +105,7 @@ def test_some_users_on_the_terminal(lrm: Lrm, run: Path, tmp_path: Path) -> None
     assert all(word in found.out for word in ("user u3", "user u5", "One", "Two"))
     assert "2 of 2 users for whom fewer items were left" in found.err
     as_json = json.loads(lrm("recommend", run, "--k", 3, "--device", "cpu", "--json", *arguments).out)
-    assert as_json["users"] == 2
+    assert (as_json["users"], as_json["trained_on"]) == (2, "train")
     assert {row["item"] for row in as_json["recommendations"]} == {"i1", "i2"}
     assert len(as_json["recommendations"]) == 4
     assert as_json["recall"] is None

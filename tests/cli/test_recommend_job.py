@@ -21,6 +21,7 @@ from pipelines.runner import RunnerOptions
 from pipelines.scoring.run import HistoriesIn, score
 from tests.cli.conftest import Lrm
 from tests.cli.test_recommend import BAD, HISTORY, SAID, read, write_csv
+from tests.models.serving.recommend_world import prepare, run_on
 from tests.pipelines.conftest import make_rows
 
 COMMON = ("--k", 4, "--at", 2000, "--exclude-seen", "--device", "cpu")
@@ -135,6 +136,16 @@ def test_bad_files_are_told_as_without(
         [line] = [line for line in found.err.splitlines() if line.startswith(label)]
         assert line in plain.err.splitlines()
     assert not (tmp_path / "out").exists()
+
+
+def test_times_of_another_unit_name_their_file(lrm: Lrm, tmp_path: Path) -> None:
+    run = run_on(prepare(tmp_path), tmp_path / "run")  # on a log of 2001
+    (tmp_path / "h.csv").write_text("user,item,behavior,timestamp\na,i1,buy,1000000\nb,i2,buy,1000001\n")
+    arguments = ("recommend", run, "--device", "cpu", "--histories", tmp_path / "h.csv")
+    for more in (("--out", tmp_path / "out.csv"), ("--out", tmp_path / "out", "--runner", "local")):
+        found = lrm(*arguments, *more)
+        assert (found.code, "has times of 1970 alone" in found.err) == (1, True), found.err
+        assert f"where: {tmp_path / 'h.csv'}" in found.err
 
 
 def test_rejected_rows(lrm: Lrm, run: Path, tmp_path: Path) -> None:

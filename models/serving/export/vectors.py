@@ -87,7 +87,11 @@ def new_folder(out: str | Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         taken = sorted(entry.name for entry in folder.iterdir())
     except OSError as error:
-        raise UserError(f"'{out}' cannot be made: {error.strerror or error}", where="--out") from None
+        raise UserError(
+            f"the folder '{out}' cannot be made: {error.strerror or error}",
+            where="--out",
+            fix="name a new or empty folder",
+        ) from None
     if taken:
         raise UserError(
             f"'{out}' is not empty: {', '.join(taken[:3])}", where="--out", fix="name a new or empty folder"
