@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 import models
 import pipelines.runner
@@ -105,6 +107,16 @@ def test_the_same_bytes_by_any_workers_and_when_the_run_goes_away(
         assert row == like
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As jobs compute."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_users_of_the_data_set(lrm: Lrm, run: Path, tmp_path: Path) -> None:
     """Bit for bit, and in the same order: the same users are scored together."""
     (tmp_path / "users.txt").write_text("u3\nu17\nu5\n")
