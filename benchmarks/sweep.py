@@ -15,12 +15,10 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import os
 import time
 import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +26,7 @@ import yaml
 
 from models.experiments import load_table, read_records
 from models.experiments.results import RunRecord, append_record
-from models.experiments.runs import PlannedRun, plan_runs, run_one
+from models.experiments.runs import PlannedRun, plan_runs, run_one, see_gpu
 
 Job = tuple[str, list[PlannedRun]]
 """A shard folder, and runs of which each has to wait for the one before it."""
@@ -69,13 +67,6 @@ def _planned(part: dict[str, Any], options: argparse.Namespace) -> Iterator[Plan
             yield run
 
 
-def _settle(gpus: SimpleQueue[str]) -> None:
-    """Have this process see one GPU; before it first asks for one."""
-    gpu = gpus.get()
-    if gpu:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-
-
 def _run(job: Job, until: float) -> list[RunRecord | str]:
     shards, runs = job
     found: list[RunRecord | str] = []
@@ -96,9 +87,9 @@ def sweep(jobs: Sequence[Job], options: argparse.Namespace) -> None:
     context = multiprocessing.get_context("spawn")
     gpus = context.SimpleQueue()
     for number in range(options.jobs):
-        gpus.put(options.gpus[number % len(options.gpus)] if options.gpus else "")
+        gpus.put(options.gpus[number % len(options.gpus)] if options.gpus else None)
     left = iter(jobs)
-    with ProcessPoolExecutor(options.jobs, context, _settle, (gpus,)) as pool:
+    with ProcessPoolExecutor(options.jobs, context, see_gpu, (gpus,)) as pool:
         waiting: set[Future[list[RunRecord | str]]] = set()
         while True:
             for job in left if time.time() < until else ():

@@ -154,7 +154,7 @@ def run_all(runs: Sequence[PlannedRun], data: str, jobs: int, split: Split = "te
     places = context.SimpleQueue()
     for place in gpus_of(jobs):
         places.put(place)
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_settle, initargs=(places,)) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=see_gpu, initargs=(places,)) as pool:
         # No more than can run: what the pool has queued cannot be taken back after a failure.
         waiting: set[Future[list[RunRecord]]] = {
             pool.submit(_run_job, job, data, split) for job in islice(left, jobs)
@@ -182,7 +182,7 @@ def gpus_of(jobs: int) -> list[str | None]:
     return [names[job % count] for job in range(jobs)]
 
 
-def _settle(places: SimpleQueue[str | None]) -> None:
+def see_gpu(places: SimpleQueue[str | None]) -> None:
     """Have this process see one GPU; before it first asks for one."""
     place = places.get()
     if place is not None:
