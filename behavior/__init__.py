@@ -20,6 +20,7 @@ is imported from its room. A room imports rooms above it only:
     packing     bin packing of sequences to a token budget
     sampling    which events of a long history a training sample takes
     cooccurrence  which items come near which in histories: counts, of everybody or cross-fitted
+    quality     how predictable, repetitive and skewed histories are
     steps       the steps of `prepare`, each a pure function of Arrow tables
     flow        a whole data set: the steps in order, rejects, counts, manifest, append; in memory
     datasets    ready-made specs and downloads of public data sets (imports spec only)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -12,6 +12,7 @@ from cli.console import print_json, print_table, say
 
 if TYPE_CHECKING:
     from behavior.guess.guessed import Guess, GuessedColumn
+    from behavior.quality.histories import Part
     from behavior.shards.folder import ShardFolder
     from behavior.summary.event_sample import EventSample
 
@@ -28,6 +29,14 @@ def inspect(
     png: Annotated[
         Path | None, typer.Option(help="Shard folder: draw the statistics into this PNG file.")
     ] = None,
+    quality: Annotated[
+        bool,
+        typer.Option(help="Shard folder: measure how predictable, repetitive and skewed its events are."),
+    ] = False,
+    part: Annotated[
+        str | None,
+        typer.Option(help="With --quality: which events, train (default), valid (and train), all."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Inspect raw files (guessed columns, a proposed spec) or a shard folder (its statistics).
@@ -37,16 +46,19 @@ def inspect(
     Example:  lrm inspect logs/events.csv logs/products.csv --save logs/spec.yaml
 
     Example:  lrm inspect data/mine --png data/mine.png
+
+    Example:  lrm inspect data/mine --quality --part all
     """
     path = paths[0]
     raw = _raw_files(paths)
+    measured = _checked_part(raw, quality, part)
     if raw is None:
         if save is not None:
             raise UsageError(
                 "a shard folder needs no spec", where="--save", fix="name a raw file instead of a folder"
             )
         _check_png(png)
-        _inspect_shards(path, png, json)
+        _inspect_shards(path, png, json, measured)
     else:
         if png is not None:
             raise UsageError(
@@ -65,6 +77,24 @@ def _raw_files(paths: list[str]) -> list[Path] | None:
         if "://" in path or Path(path).is_dir():
             raise UserError(f"'{path}' is no raw file", where="PATH", fix="name files, or one folder alone")
     return [Path(path) for path in paths]
+
+
+def _checked_part(raw: list[Path] | None, quality: bool, part: str | None) -> Part | None:
+    """The events whose quality is measured, None for none."""
+    from typing import get_args
+
+    from behavior.config import did_you_mean
+    from behavior.quality.histories import Part
+
+    if quality and raw is not None:
+        what = "the quality of raw files cannot be measured"
+        raise UsageError(what, where="--quality", fix="name a folder of 'lrm prepare'")
+    if part is not None and not quality:
+        raise UsageError("it is about --quality", where="--part", fix="add --quality, or leave it out")
+    parts = list(get_args(Part))
+    if part is not None and part not in parts:
+        raise UsageError(f"there is no part '{part}'", where="--part", fix=did_you_mean(part, parts))
+    return cast("Part", part or parts[0]) if quality else None
 
 
 def _check_png(png: Path | None) -> None:
@@ -120,7 +150,7 @@ def _print_columns(title: str, columns: list[GuessedColumn]) -> None:
     print_table(title, ("column", "kind", "role", "distinct", "empty", "examples"), rows)
 
 
-def _inspect_shards(path: str, png: Path | None, json: bool) -> None:
+def _inspect_shards(path: str, png: Path | None, json: bool, part: Part | None) -> None:
     from behavior.shards.folder import open_shards
     from behavior.summary.event_sample import sample_events
     from behavior.summary.facts import shard_facts, shard_record
@@ -128,15 +158,27 @@ def _inspect_shards(path: str, png: Path | None, json: bool) -> None:
     shards = open_shards(path)
     shards.verify()
     sample = sample_events(shards)
+    quality = None
+    if part is not None:
+        from behavior.quality.measure import measure_quality
+
+        quality = measure_quality(shards, part)
     if png is not None:
         # Matplotlib takes a while to import: only those who need it pay.
         from behavior.summary.figure import save_png, shard_figure
 
         save_png(shard_figure(shards, sample, shard_facts(shards)), png)
     if json:
-        print_json(shard_record(shards, sample) | ({} if png is None else {"png": str(png)}))
+        record = shard_record(shards, sample) | ({} if png is None else {"png": str(png)})
+        print_json(record | ({} if quality is None else {"quality": quality.to_record()}))
         return
     _print_shards(shards, sample, path)
+    if quality is not None:
+        from behavior.summary.tables import quality_table
+
+        print_table(*quality_table(quality))
+        for note in quality.notes:
+            say(f"note: {note}")
     if png is not None:
         say(f"drawn: {png}")
 

@@ -35,7 +35,7 @@ ROOMS: dict[str, list[str]] = {
         *("printable.py", "errors.py", "lazy.py", "files.py", "keys.py", "problems.py"),
         *("config.py", "named.py", "runtime"),
         *("spec", "arrow", "shards", "sources", "features", "packing", "sampling", "cooccurrence"),
-        *("trends", "steps"),
+        *("trends", "quality", "steps"),
         *("flow", "guess", "datasets", "synthetic", "summary"),
     ],
     "models": [

@@ -47,12 +47,17 @@ class RowGroupReader:
         groups: its row groups that are not empty, in order of rows.
     """
 
-    def __init__(self, shards: ShardFolder) -> None:
+    def __init__(self, shards: ShardFolder, files: Sequence[FileEntry] | None = None) -> None:
+        """
+        Args:
+            shards: the data set.
+            files: some of its sequence files, whose rows are counted from 0; default: all.
+        """
         self.shards = shards
         self.groups: list[RowGroup] = []
         self._footers: dict[str, pq.FileMetaData] = {}
         row = 0
-        for entry in shards.sequence_files():
+        for entry in shards.sequence_files() if files is None else files:
             with self._reading(entry, "the end"), closing(self._open(entry)) as source:
                 footer = self._footers[entry.path] = pq.read_metadata(source)
             column = _item_column(footer, shards.where(entry.path))

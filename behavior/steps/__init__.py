@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING
 from behavior.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from behavior.quality.approximate import approximate_entropy
     from behavior.steps.event_features import finish_features
     from behavior.steps.events import EventBatch, read_events
     from behavior.steps.filters import core_items
     from behavior.steps.partition import PartitionCounts, count_partition, cut_sequences, finish_sequences
     from behavior.steps.sequences import build_sequences
     from behavior.steps.splits import split_offsets
-    from behavior.steps.stats import SequenceStats, approximate_entropy, sequence_stats
+    from behavior.steps.stats import SequenceStats, sequence_stats
     from behavior.steps.tables import Tables, build_tables, fit_vocabulary
 else:
     __getattr__, __dir__ = lazy_exports(

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from behavior.arrow.coded import codes_of
-from behavior.runtime.compiled import compiled
+from behavior.quality.approximate import approximate_entropy
 from behavior.steps.sequences import flat, offsets_of
 
 _BINS = 64  # lengths and counts in powers of two
@@ -139,85 +139,3 @@ def to_record(
 
 def _histogram(bins: np.ndarray) -> list[dict[str, int]]:
     return [{"from": 1 << k, "below": 2 << k, "number": int(n)} for k, n in enumerate(bins) if n]
-
-
-@compiled
-def approximate_entropy(offsets: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """Approximate entropy of each sequence for m = 2 under exact match (Pincus 1991; arXiv 2412.00430).
-
-    `Phi^m` is the mean over windows of m events of `ln(share of windows equal to it)`, and
-    `ApEn = Phi^2 - Phi^3`. Where no item repeats it is `ln((n - 2) / (n - 1))`: the length alone.
-    Equal windows are counted in a hash table: time is linear in the number of events.
-
-    Args:
-        offsets: [users + 1] int64
-        items: codes of the items. [events] int32 or int64
-
-    Returns:
-        [users] float64, NaN for sequences of fewer than three events.
-    """
-    result = np.full(len(offsets) - 1, np.nan)
-    longest = 0
-    for user in range(len(result)):
-        longest = max(longest, offsets[user + 1] - offsets[user])
-    slots = np.full(_slots_for(longest), -1, np.int32)
-    counts = np.zeros(longest + 1, np.int32)
-    pair_of = np.empty(longest + 1, np.int32)
-    triple_of = np.empty(longest + 1, np.int32)
-    for user in range(len(result)):
-        own = items[offsets[user] : offsets[user + 1]]
-        n = len(own)
-        if n >= 3:
-            # A pair is known by its first occurrence, a triple by that of its first pair and its last item.
-            pairs = _count_windows(own[:-1], own[1:], slots, counts, pair_of)
-            phi2 = pairs / (n - 1) - np.log(n - 1)
-            triples = _count_windows(pair_of[: n - 2], own[2:], slots, counts, triple_of)
-            result[user] = phi2 - (triples / (n - 2) - np.log(n - 2))
-    return result
-
-
-@compiled
-def _slots_for(windows: int) -> int:
-    """Size of a hash table that is at most half full: a power of two."""
-    size = 8
-    while size < 2 * windows:
-        size *= 2
-    return size
-
-
-@compiled
-def _count_windows(
-    left: np.ndarray, right: np.ndarray, slots: np.ndarray, counts: np.ndarray, first: np.ndarray
-) -> float:
-    """Sum of `c ln c` over the distinct windows (left, right), c being how often each occurs.
-
-    Args:
-        left, right: what makes up each window. [windows]
-        slots: an empty hash table (-1 everywhere), at least as large as `_slots_for` says; left empty again.
-        counts: working space. [windows]
-        first: on return, the first window that each one equals. [windows]
-    """
-    n = len(left)
-    mask = np.uint64(_slots_for(n) - 1)
-    for window in range(n):
-        key = np.uint64(left[window]) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(right[window])
-        key *= np.uint64(0xFF51AFD7ED558CCD)
-        slot = (key ^ (key >> np.uint64(32))) & mask
-        while True:
-            other = slots[slot]
-            if other < 0:
-                slots[slot] = window
-                counts[window] = 1
-                first[window] = window
-                break
-            if left[other] == left[window] and right[other] == right[window]:
-                counts[other] += 1
-                first[window] = other
-                break
-            slot = (slot + np.uint64(1)) & mask
-    total = 0.0
-    for window in range(n):
-        if first[window] == window and counts[window] > 1:
-            total += counts[window] * np.log(counts[window])
-    slots[: mask + np.uint64(1)] = -1
-    return total

@@ -2,7 +2,7 @@
 
 In: a shard folder. Out: plain values (`facts`, `tables`), counts of a sample of its events (`event_sample`),
 and a figure (`figure`, `panels`: the only modules of `behavior` that import Matplotlib).
-May import: `shards`, `spec`, `steps`.
+May import: `shards`, `spec`, `quality`, `steps`.
 """
 
 from typing import TYPE_CHECKING

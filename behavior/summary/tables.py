@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from behavior.quality.result import MEASURES, DataQuality
 from behavior.shards.folder import ShardFolder
 from behavior.shards.manifest import Manifest
 from behavior.summary.event_sample import EventSample
@@ -50,6 +51,19 @@ def shard_tables(shards: ShardFolder, sample: EventSample | None = None) -> Iter
     if coverage is not None:
         yield coverage
     yield _top_items(shards)
+
+
+def quality_table(quality: DataQuality) -> Table:
+    """The measures of a data set, with their intervals and what they are."""
+    rows = []
+    for name, estimate in quality.estimates.items():
+        interval = "" if estimate.low is None else f"{estimate.low:.4f} to {estimate.high:.4f}"
+        spread = quality.quantiles.get("shannon_entropy" if name == "user_entropy" else name, {})
+        users = ", ".join(f"{value:.2f}" for value in spread.values())
+        rows.append((name, f"{estimate.value:.4f}", interval, users, MEASURES[name]))
+    title = f"quality of {quality.events:,} events of {quality.users:,} users (part: {quality.part})"
+    header = ("measure", "value", f"{quality.level:.0%} interval", "10%, 50%, 90% of users", "what it is")
+    return Table(title, header, rows)
 
 
 def repeats_table(manifest: Manifest, sample: EventSample) -> Table:

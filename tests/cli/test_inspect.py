@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
+from behavior.quality import measure_quality
 from behavior.shards.folder import open_shards
 from behavior.shards.storage import Folder
 from tests.behavior.summary.log import DOMAINS, LOG, make_log, prepared, write_log, write_spec
@@ -106,6 +107,19 @@ def test_json_and_a_picture_in_one_call(lrm: Lrm, shards: Path, tmp_path: Path) 
     assert "drawn: " in lrm("inspect", shards, "--png", tmp_path / "out.png").out
 
 
+@pytest.mark.parametrize("part", ["train", "all"])
+def test_quality_is_that_of_the_library(lrm: Lrm, shards: Path, part: str) -> None:
+    flags = ["--quality"] if part == "train" else ["--quality", "--part", part]
+    expected = measure_quality(shards, part)  # type: ignore[arg-type]
+    assert json.loads(lrm("inspect", shards, *flags, "--json").out)["quality"] == expected.to_record()
+    text = lrm("inspect", shards, *flags).out
+    rows = table_of(text, f"quality of {expected.events:,} events of {expected.users:,} users (part: {part})")
+    assert {row[0]: row[1] for row in rows} == {
+        name: f"{estimate.value:.4f}" for name, estimate in expected.estimates.items()
+    }
+    assert "quality" not in json.loads(lrm("inspect", shards, "--json").out)
+
+
 def test_a_folder_on_remote_storage(lrm: Lrm, shards: Path, tmp_path: Path) -> None:
     MemoryFileSystem.store.clear()
     remote, local = Folder("memory://bucket/data"), Folder(str(shards))
@@ -174,6 +188,9 @@ def test_items_of_separate_domains_are_told_apart(lrm: Lrm, tmp_path: Path) -> N
         (["{shards}", "--png", "{folder}/none/x.png"], "there is no folder"),
         (["{shards}", "--png", "{folder}/taken.png"], "cannot write"),
         (["{shards}", "--save", "{folder}/spec.yaml"], "a shard folder needs no spec"),
+        (["{raw}", "--quality"], "the quality of raw files cannot be measured"),
+        (["{shards}", "--quality", "--part", "tran"], "did you mean 'train'"),
+        (["{shards}", "--part", "all"], "it is about --quality"),
     ],
 )
 def test_what_cannot_be_drawn(

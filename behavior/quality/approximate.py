@@ -1,0 +1,56 @@
+"""Approximate entropy of sequences of ids."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from behavior.quality.windows import count_windows, longest_of, slots_for
+from behavior.runtime.compiled import compiled
+
+
+@compiled
+def approximate_entropy(offsets: np.ndarray, items: np.ndarray, m: int = 2) -> np.ndarray:
+    """Approximate entropy of each sequence under exact match (Pincus 1991; arXiv 2412.00430).
+
+    `Phi^m` is the mean over windows of m events of `ln(share of windows equal to it)`, and
+    `ApEn = Phi^m - Phi^(m+1)`, in nats. Ids have no metric: the tolerance is below 1, so that windows are at
+    distance 0 or do not match. Where no item repeats it is `ln((n - m) / (n - m + 1))`: the length alone.
+    Equal windows are counted in a hash table: time is linear in the number of events.
+
+    Args:
+        offsets: [users + 1] int64
+        items: codes of the items. [events] int32 or int64
+        m: events of a window, from 1.
+
+    Returns:
+        [users] float64, NaN for sequences of m events or fewer.
+    """
+    result = np.full(len(offsets) - 1, np.nan)
+    longest = longest_of(offsets)
+    slots = np.full(slots_for(longest), -1, np.int32)
+    counts = np.zeros(longest + 1, np.int32)
+    shorter = np.empty(longest + 1, np.int32)
+    longer = np.empty(longest + 1, np.int32)
+    for user in range(len(result)):
+        own = items[offsets[user] : offsets[user + 1]]
+        n = len(own)
+        if n <= m:
+            continue
+        # A pair is known by its first occurrence, a triple by that of its first pair and its last item.
+        if m == 1:
+            alike = count_windows(own, own, slots, counts, shorter)
+            events = 1
+        else:
+            alike = count_windows(own[:-1], own[1:], slots, counts, shorter)
+            events = 2
+        while True:
+            before = alike
+            windows = n - events
+            alike = count_windows(shorter[:windows], own[events:], slots, counts, longer)
+            if events == m:
+                phi = before / (windows + 1) - np.log(windows + 1)
+                result[user] = phi - (alike / windows - np.log(windows))
+                break
+            shorter, longer = longer, shorter
+            events += 1
+    return result
