@@ -23,6 +23,7 @@ from behavior.shards.errors import explained
 from behavior.shards.owned import JOB_FOLDER
 from behavior.shards.storage import Folder
 from pipelines.clock import StageClock
+from pipelines.fence import FencedFolder, GivenUpError, fenced
 from pipelines.runner import RunnerOptions
 
 _FAILURE = "failure.json"
@@ -87,13 +88,18 @@ class Job:
     @property
     def given_up(self) -> bool:
         """Whether a job on an engine is to do nothing more. A local one ends with the error itself."""
-        return not self.timed and self.notes.exists(_FAILURE)
+        if self.timed:
+            return False
+        return not self.notes.stands if isinstance(self.notes, FencedFolder) else self.notes.exists(_FAILURE)
 
     def _keep(self, error: UserError) -> None:
         record = {"what": error.what, "where": error.where, "fix": error.fix}
-        # The error itself is on its way; that it cannot be kept must not take its place.
-        with suppress(OSError):
+        # The error itself is on its way; that it cannot be kept must not take its place. The error of a run
+        # that was given up is nobody's, least of all the next run's.
+        with suppress(OSError, GivenUpError):
             self.notes.write_text(_FAILURE, printable_json(record))
+            if isinstance(self.notes, FencedFolder):
+                self.notes.take_down()
 
     def kept_error(self) -> UserError | None:
         """The error a worker left, if any."""
@@ -107,6 +113,7 @@ def unless_given_up(process: Callable[..., Iterator[Any]]) -> Callable[..., Iter
 
     An error of the user's gives it up. It is not raised on an engine, which would try again what cannot
     succeed, as often and as slowly as it is set to: whoever started the job finds the error in the notes.
+    Whatever else goes wrong in a job that is given up, such as files that are gone, is no error either.
     """
 
     @wraps(process)
@@ -116,7 +123,7 @@ def unless_given_up(process: Callable[..., Iterator[Any]]) -> Callable[..., Iter
             return
         try:
             yield from process(self, *arguments, **named)
-        except UserError:
+        except Exception:
             if not job.given_up:
                 raise
 
@@ -145,8 +152,9 @@ class PrepareJob(Job):
 @dataclass(frozen=True)
 class JobFolders:
     """The folders of a job, and those among them that are temporary: of the notes, which an error may name,
-    first."""
+    first. On an engine workers write to them only while this run of the job goes on."""
 
+    out: Folder
     work: Folder
     notes: Folder
     timed: bool
@@ -160,12 +168,13 @@ def job_folders(out: Folder, runner: RunnerOptions, name: str) -> JobFolders:
     """
     work = out.child(JOB_FOLDER)
     if not runner.is_local:
-        return JobFolders(work, work, False, [])
+        fenced_out, fenced_work = fenced(out, work)
+        return JobFolders(fenced_out, fenced_work, fenced_work, False, [])
     temporary = [tempfile.mkdtemp(prefix=f"lrm-{name}-")]
     if not work.is_local:
         temporary.append(tempfile.mkdtemp(prefix="lrm-work-"))
         work = Folder(temporary[1])
-    return JobFolders(work, Folder(temporary[0]), True, temporary)
+    return JobFolders(out, work, Folder(temporary[0]), True, temporary)
 
 
 def leave(folder: Folder, name: str, value: Any) -> str:

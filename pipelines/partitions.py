@@ -175,7 +175,7 @@ class MergeIdCounts(beam.CombineFn):
         return self._merged(accumulator)
 
     def _merged(self, names: list[str]) -> str:
-        if len(names) == 1:
+        if len(names) == 1 or self.job.given_up:
             return names[0]
         with self.job.stage(VOCABULARY):
             merged = self.counts.merge(read_arrow(self.job.work, name) for name in names)

@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from behavior.errors import UserError
 from behavior.flow.manifest import manifest_of
@@ -103,9 +103,9 @@ def execute(
         finish: makes the manifest from the summary.
     """
     planned = time.time()
-    # The lists of the input travel with the chunks, not with every transform.
     folders = job_folders(preparation.out, runner, "prepare")
-    job = PrepareJob(preparation.slim(), folders.work, folders.notes, folders.timed)
+    # The lists of the input travel with the chunks, not with every transform.
+    job = PrepareJob(replace(preparation.slim(), out=folders.out), folders.work, folders.notes, folders.timed)
     temporary = folders.temporary
     try:
         counters = run_job(job, _chunk_groups(preparation.plan), runner, progress)

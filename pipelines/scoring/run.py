@@ -124,7 +124,7 @@ def score(
         if done is not None:
             return ScoreResult(done, True)
         folders = job_folders(folder, runner, "recommend")
-        job = ScoringJob(folder, folders.work, folders.notes, folders.timed)
+        job = ScoringJob(folders.out, folders.work, folders.notes, folders.timed)
         try:
             factory = stage(folders.work)
             transform, totals = _transform(job, factory, given, files)
@@ -146,7 +146,11 @@ def score(
                 sweep(folder)
             remove_folders(folders.temporary)
             raise
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) and not runner.is_local:
+                # The job on the engine is given up, and what it has left may be large.
+                with suppress(OSError, UserError):
+                    sweep(folder)
             remove_folders(folders.temporary)
             raise
         remove_folders(folders.temporary)

@@ -98,5 +98,9 @@ class Scoring(beam.DoFn):
 
     def setup(self) -> None:
         one_thread()
-        with self.job.stage("load"):
-            self.scorer = self.shared.acquire(self.factory)
+        try:
+            with self.job.stage("load"):
+                self.scorer = self.shared.acquire(self.factory)
+        except Exception:
+            if not self.job.given_up:  # what it would have loaded is gone, and nothing will be asked
+                raise
