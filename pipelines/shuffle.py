@@ -13,17 +13,23 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any, Protocol
 
 import pyarrow as pa
 
 from behavior.arrow.hashing import split_by_hash
+from behavior.runtime import scratch
 from behavior.shards.ranges import FileRange, read_ranges
 from pipelines.job import PrepareJob
 
 SPILL_BYTES = 128 << 20
 ELEMENT_BYTES = 1 << 20
 """At most, of what `EngineShuffle` sends as one element (but a single event may be larger)."""
+_BATCH_BYTES = 8 << 20
+"""Of what is read from a piece at a time: one user may have all of it."""
+KEPT_BYTES = 64 << 20
+"""Events of a partition that a worker of an engine holds in memory; more are in a file."""
 _FOLDER = "spill"
 
 Piece = tuple[Any, ...]
@@ -39,8 +45,8 @@ class Shuffle(Protocol):
     ) -> Iterator[tuple[int, Piece]]:
         """Turn the events of some partitions into elements `(partition, piece)`."""
 
-    def read(self, job: PrepareJob, pieces: list[Piece]) -> Iterator[pa.Table]:
-        """The events of each piece."""
+    def read(self, job: PrepareJob, pieces: list[Piece]) -> Iterator[pa.RecordBatch]:
+        """The events of some pieces, one after the other."""
 
 
 class FileShuffle:
@@ -60,14 +66,14 @@ class FileShuffle:
         with job.work.create(_path(file), checksum=False) as opened, pa.PythonFile(opened, "w") as sink:
             for partition in sorted(parts):
                 start = sink.tell()
-                _write_stream(sink, parts[partition].combine_chunks(), options)
+                _write_stream(sink, parts[partition], options)
                 elements.append((partition, (*order, file, start, sink.tell())))
         yield from elements
 
-    def read(self, job: PrepareJob, pieces: list[Piece]) -> Iterator[pa.Table]:
+    def read(self, job: PrepareJob, pieces: list[Piece]) -> Iterator[pa.RecordBatch]:
         ranges = [FileRange(_path(file), start, end) for _, _, file, start, end in pieces]
         for data in read_ranges(job.work, ranges):
-            yield pa.ipc.open_stream(data).read_all()
+            yield from pa.ipc.open_stream(data)
 
 
 class EngineShuffle:
@@ -81,13 +87,12 @@ class EngineShuffle:
             rows = max(1, events.num_rows * ELEMENT_BYTES // max(1, events.nbytes))
             for part, first in enumerate(range(0, events.num_rows, rows)):
                 sink = pa.BufferOutputStream()
-                # Put together: a slice of a chunk would be written with what lies around it.
-                _write_stream(sink, pa.concat_tables([events.slice(first, rows)]).combine_chunks(), options)
+                _write_stream(sink, events.slice(first, rows), options)
                 yield partition, (*order, part, sink.getvalue().to_pybytes())
 
-    def read(self, job: PrepareJob, pieces: list[Piece]) -> Iterator[pa.Table]:
+    def read(self, job: PrepareJob, pieces: list[Piece]) -> Iterator[pa.RecordBatch]:
         for *_, data in pieces:
-            yield pa.ipc.open_stream(data).read_all()
+            yield from pa.ipc.open_stream(data)
 
 
 def _path(file: str) -> str:
@@ -95,8 +100,12 @@ def _path(file: str) -> str:
 
 
 def _write_stream(sink: Any, table: pa.Table, options: pa.ipc.IpcWriteOptions) -> None:
+    """Write a table in batches of a few megabytes."""
+    rows = max(1, table.num_rows * _BATCH_BYTES // max(1, table.nbytes))
     with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
-        writer.write_table(table)
+        for first in range(0, table.num_rows, rows):
+            # Put together: a batch of a few rows costs as much as a large one.
+            writer.write_table(table.slice(first, rows).combine_chunks())
 
 
 class Buffer:
@@ -129,6 +138,23 @@ class Buffer:
 
 
 def in_order(job: PrepareJob, shuffle: Shuffle, pieces: Iterable[Piece]) -> list[pa.RecordBatch]:
-    """The events of one partition's pieces, in input order."""
+    """The events of one partition's pieces, in input order.
+
+    Of a local run they are mapped into memory as they lie. Else they are compressed, or come over a network:
+    where they are many they go to a file of this machine, and are mapped from there.
+    """
     ordered = sorted(pieces, key=lambda piece: piece[:3])
-    return [batch for table in shuffle.read(job, ordered) for batch in table.to_batches()]
+    batches = shuffle.read(job, ordered)
+    if job.timed:
+        return list(batches)
+    found: list[pa.RecordBatch] = []
+    held = 0
+    for batch in batches:
+        found.append(batch)
+        held += batch.nbytes
+        if held > KEPT_BYTES:
+            try:
+                return scratch.kept(chain(found, batches), batch.schema)
+            except OSError:  # no room there
+                return list(shuffle.read(job, ordered))
+    return found

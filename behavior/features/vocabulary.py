@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from behavior.arrow.coded import codes_of
 from behavior.arrow.hashing import stable_hash
+from behavior.runtime.compiled import compiled
 
 COUNT_COLUMNS = ("count", "train_count")
 _INTEGER_ID = r"^(0|-?[1-9][0-9]{0,17})$"
@@ -44,8 +45,8 @@ class IdCounts:
             in_train: whether each event is in the training part. [events] bool
         """
         codes, values = codes_of(ids)
-        counts = np.bincount(codes, minlength=len(values))
-        train_counts = np.bincount(codes[in_train], minlength=len(values))
+        counts, train_counts = np.zeros(len(values), np.int64), np.zeros(len(values), np.int64)
+        _count(codes, in_train, counts, train_counts)
         there = np.flatnonzero(counts)
         columns = [values.take(pa.array(there)), pa.array(counts[there]), pa.array(train_counts[there])]
         return pa.Table.from_arrays(columns, schema=self.schema)
@@ -62,6 +63,14 @@ class IdCounts:
         )
         renamed = {"id": merged.column("id"), **{n: merged.column(f"{n}_sum") for n in COUNT_COLUMNS}}
         return pa.table(renamed).cast(self.schema)
+
+
+@compiled
+def _count(codes: np.ndarray, in_train: np.ndarray, counts: np.ndarray, train_counts: np.ndarray) -> None:
+    """Add up how often each code occurs; numpy's own makes each of them 64 bits wide first."""
+    for event in range(len(codes)):
+        counts[codes[event]] += 1
+        train_counts[codes[event]] += in_train[event]
 
 
 @dataclass(frozen=True)

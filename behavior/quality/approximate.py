@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from behavior.quality.windows import count_windows, longest_of, slots_for
+from behavior.runtime import scratch
 from behavior.runtime.compiled import compiled
 
 
-@compiled
 def approximate_entropy(offsets: np.ndarray, items: np.ndarray, m: int = 2) -> np.ndarray:
     """Approximate entropy of each sequence under exact match (Pincus 1991; arXiv 2412.00430).
 
@@ -25,12 +25,25 @@ def approximate_entropy(offsets: np.ndarray, items: np.ndarray, m: int = 2) -> n
     Returns:
         [users] float64, NaN for sequences of m events or fewer.
     """
-    result = np.full(len(offsets) - 1, np.nan)
     longest = longest_of(offsets)
-    slots = np.full(slots_for(longest), -1, np.int32)
-    counts = np.zeros(longest + 1, np.int32)
-    shorter = np.empty(longest + 1, np.int32)
-    longer = np.empty(longest + 1, np.int32)
+    slots = scratch.empty(slots_for(longest), np.int32)
+    counts, shorter, longer = (scratch.empty(longest + 1, np.int32) for _ in range(3))
+    return _entropies(offsets, items, m, slots, counts, shorter, longer)
+
+
+@compiled
+def _entropies(
+    offsets: np.ndarray,
+    items: np.ndarray,
+    m: int,
+    slots: np.ndarray,
+    counts: np.ndarray,
+    shorter: np.ndarray,
+    longer: np.ndarray,
+) -> np.ndarray:
+    """`approximate_entropy`, in the working space that is given; see `count_windows`."""
+    result = np.full(len(offsets) - 1, np.nan)
+    slots[:] = -1
     for user in range(len(result)):
         own = items[offsets[user] : offsets[user + 1]]
         n = len(own)

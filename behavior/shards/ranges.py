@@ -11,7 +11,9 @@ from behavior.shards.remote import open_system, storage_errors
 from behavior.shards.storage import Folder
 
 _AT_ONCE = 64
-"""Ranges of a remote folder that are asked for together."""
+"""Ranges of a remote folder that are asked for together, at most."""
+_BYTES_AT_ONCE = 64 << 20
+"""So many bytes of them, unless a single one has more."""
 
 
 class FileRange(NamedTuple):
@@ -37,14 +39,27 @@ def read_ranges(folder: Folder, ranges: Sequence[FileRange]) -> Iterator[pa.Buff
                 yield _whole(source.read_buffer(end - start), FileRange(name, start, end), folder)
         return
     system, root = open_system(folder.url)
-    for first in range(0, len(ranges), _AT_ONCE):
-        some = ranges[first : first + _AT_ONCE]
+    for some in _together(ranges):
         with storage_errors():
             paths = [f"{root.rstrip('/')}/{asked.name}" for asked in some]
             starts, ends = [asked.start for asked in some], [asked.end for asked in some]
             found = system.cat_ranges(paths, starts, ends, on_error="raise")
         for data, asked in zip(found, some, strict=True):
             yield _whole(pa.py_buffer(data), asked, folder)
+
+
+def _together(ranges: Sequence[FileRange]) -> Iterator[list[FileRange]]:
+    some: list[FileRange] = []
+    size = 0
+    for asked in ranges:
+        length = asked.end - asked.start
+        if some and (len(some) == _AT_ONCE or size + length > _BYTES_AT_ONCE):
+            yield some
+            some, size = [], 0
+        some.append(asked)
+        size += length
+    if some:
+        yield some
 
 
 def _whole(data: pa.Buffer, asked: FileRange, folder: Folder) -> pa.Buffer:

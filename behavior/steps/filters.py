@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from behavior.arrow.coded import codes_of, looked_up
+from behavior.runtime import scratch
 from behavior.runtime.compiled import compiled
 from behavior.spec.dataset_spec import DatasetSpec
 from behavior.steps.sequences import flat, keep_events, offsets_of
@@ -33,7 +34,7 @@ def core_items(
 
     Args:
         partitions: sequences (see `behavior.steps.sequences.build_sequences`); each user in one of them only.
-            Four bytes an event are kept in memory.
+            Of each event four bytes are kept, in a file.
         min_user_events: events a user needs.
         min_item_events: events an item needs.
         behaviors: ids of the behaviors whose events count; None: all.
@@ -42,7 +43,7 @@ def core_items(
         Raw ids of the surviving items.
     """
     known: pa.Array | None = None
-    edges: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    bounds, edges = scratch.Aside(), scratch.Aside()
     for sequences in partitions:
         codes, distinct = codes_of(flat(sequences, "item"))
         if known is None:
@@ -50,14 +51,16 @@ def core_items(
         else:
             known = pa.concat_arrays([known, distinct.filter(pc.invert(pc.is_in(distinct, value_set=known)))])
         places = pc.index_in(distinct, value_set=known).to_numpy().astype(np.int32)
-        edges.append((offsets_of(sequences), looked_up(places, codes), _counting(sequences, behaviors)))
+        counting = _counting(sequences, behaviors)
+        bounds.append(np.concatenate(([0], np.cumsum(counting)))[offsets_of(sequences)])
+        edges.append(looked_up(places, codes)[counting])
     if known is None:
         raise ValueError("there are no sequences to filter")
     alive = np.ones(len(known), bool)
     while True:
         counts = np.zeros(len(known), np.int64)
-        for offsets, codes, counting in edges:
-            _count_alive(offsets, codes, counting, alive, min_user_events, counts)
+        for offsets, codes in zip(bounds, edges, strict=True):
+            _count_alive(offsets, codes, alive, min_user_events, counts)
         still = alive & (counts >= min_item_events)
         if (still == alive).all():
             return known.filter(pa.array(alive))
@@ -87,7 +90,6 @@ def _counting(sequences: pa.Table, behaviors: Sequence[int] | None) -> np.ndarra
 def _count_alive(
     offsets: np.ndarray,
     codes: np.ndarray,
-    counting: np.ndarray,
     alive: np.ndarray,
     min_user_events: int,
     counts: np.ndarray,
@@ -96,8 +98,8 @@ def _count_alive(
     for user in range(len(offsets) - 1):
         events = 0
         for place in range(offsets[user], offsets[user + 1]):
-            events += alive[codes[place]] and counting[place]
+            events += alive[codes[place]]
         if events >= min_user_events:
             for place in range(offsets[user], offsets[user + 1]):
-                if alive[codes[place]] and counting[place]:
+                if alive[codes[place]]:
                     counts[codes[place]] += 1

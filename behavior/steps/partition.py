@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from behavior.arrow.coded import codes_of, looked_up
+from behavior.arrow.columns import joined, lists_taken
 from behavior.arrow.hashing import stable_hash
 from behavior.errors import UserError
 from behavior.features import Encoder
@@ -152,7 +153,17 @@ def finish_sequences(
     columns["train_end"] = cut.column("train_end")
     columns["valid_end"] = cut.column("valid_end")
     columns["pack"] = pa.array(packs, pa.int32())
-    return pa.table(columns).take(pa.array(np.argsort(packs, kind="stable"))).combine_chunks()
+    return _rows_taken(pa.table(columns), np.argsort(packs, kind="stable"))
+
+
+def _rows_taken(table: pa.Table, rows: np.ndarray) -> pa.Table:
+    """The rows of a table in some order, column by column."""
+    columns = []
+    for column in table.columns:
+        one = joined(column)
+        taken = lists_taken(one, rows) if pa.types.is_list(one.type) else one.take(pa.array(rows))
+        columns.append(taken)
+    return pa.Table.from_arrays(columns, schema=table.schema)
 
 
 def _users(cut: pa.Table, spec: DatasetSpec) -> dict[str, Any]:

@@ -9,8 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from behavior.arrow.coded import codes_of, encoded, looked_up
+from behavior.arrow.columns import filtered, joined, taken
+from behavior.runtime import scratch
 from behavior.runtime.compiled import compiled
 from behavior.spec.dataset_spec import DatasetSpec
+from behavior.steps.order import stable_order
 
 USER = "user"
 ITEM = "item"
@@ -33,13 +36,12 @@ def build_sequences(batches: Iterable[pa.RecordBatch], spec: DatasetSpec) -> pa.
     users, codes = _users_by_id(table.column(USER))
     times = _numbers(table, "timestamp") if spec.has_time else np.zeros(0, np.int64)
     order, offsets = stable_order(codes, times, len(users))
-    rows = pa.array(order)
     columns = {}
     for name in table.column_names:
         if name != USER:
             column = table.column(name)
             coded = name == ITEM or pa.types.is_string(column.type) or pa.types.is_dictionary(column.type)
-            columns[name] = (encoded(column) if coded else _single(column)).take(rows)
+            columns[name] = taken(encoded(column) if coded else joined(column), order)
     sequences = nest(users, columns, offsets)
     for drop, mask in ((spec.filters.duplicates, _first_of_copies), (spec.filters.repeats, _not_as_before)):
         if drop:
@@ -56,41 +58,6 @@ def _users_by_id(column: pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:
     return found.take(order), looked_up(rank, codes)
 
 
-@compiled
-def stable_order(users: np.ndarray, times: np.ndarray, num_users: int) -> tuple[np.ndarray, np.ndarray]:
-    """The order of events by (user, time), equal ones as they come.
-
-    Args:
-        users: index of each event's user. [events] int32
-        times: timestamp of each event, or empty to keep the order. [events] int64
-        num_users: number of users.
-
-    Returns:
-        order: position of each event in the input. [events] int64
-        offsets: where each user's events begin in `order`. [num_users + 1] int64
-    """
-    offsets = np.zeros(num_users + 1, np.int64)
-    for user in users:
-        offsets[user + 1] += 1
-    for user in range(num_users):
-        offsets[user + 1] += offsets[user]
-    order = np.empty(len(users), np.int64)
-    fill = offsets[:-1].copy()
-    for event in range(len(users)):
-        order[fill[users[event]]] = event
-        fill[users[event]] += 1
-    if len(times) == 0:
-        return order, offsets
-    for user in range(num_users):
-        own = order[offsets[user] : offsets[user + 1]]
-        for place in range(1, len(own)):
-            if times[own[place]] < times[own[place - 1]]:
-                # Most logs come sorted: only users that are out of order pay for a sort.
-                own[:] = own[np.argsort(times[own], kind="mergesort")]
-                break
-    return order, offsets
-
-
 def offsets_of(sequences: pa.Table, column: str = "item") -> np.ndarray:
     """Where each sequence begins in the flat columns of `flat`. [users + 1] int64"""
     lengths = pc.list_value_length(sequences.column(column)).to_numpy()
@@ -101,7 +68,7 @@ def offsets_of(sequences: pa.Table, column: str = "item") -> np.ndarray:
 
 def flat(sequences: pa.Table, column: str) -> pa.Array:
     """All values of a list column, one sequence after the other."""
-    return _single(pc.list_flatten(sequences.column(column)))
+    return joined(pc.list_flatten(sequences.column(column)))
 
 
 def keep_events(sequences: pa.Table, keep: np.ndarray) -> pa.Table:
@@ -114,22 +81,36 @@ def keep_events(sequences: pa.Table, keep: np.ndarray) -> pa.Table:
     if keep.all():
         return sequences
     offsets = offsets_of(sequences)
-    kept = np.concatenate((np.zeros(1, np.int64), np.cumsum(keep)))[offsets]
+    kept = _kept_before(offsets, keep)
     has_events = np.diff(kept) > 0
-    users = _single(sequences.column(USER)).filter(pa.array(has_events))
+    users = joined(sequences.column(USER)).filter(pa.array(has_events))
     columns = {
-        name: flat(sequences, name).filter(pa.array(keep)) for name in sequences.column_names if name != USER
+        name: filtered(flat(sequences, name), keep, int(kept[-1]))
+        for name in sequences.column_names
+        if name != USER
     }
     return nest(users, columns, np.concatenate((kept[:1], kept[1:][has_events])))
+
+
+@compiled
+def _kept_before(offsets: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """How many events are kept before each sequence, and in all. [users + 1] int64"""
+    kept = np.zeros(len(offsets), np.int64)
+    for user in range(len(offsets) - 1):
+        own = 0
+        for event in range(offsets[user], offsets[user + 1]):
+            own += keep[event]
+        kept[user + 1] = kept[user] + own
+    return kept
 
 
 def newest(sequences: pa.Table, limit: int) -> np.ndarray:
     """Mask of the newest `limit` events of each user. [events] bool"""
     offsets = offsets_of(sequences)
-    return ~first_events(offsets, np.maximum(np.diff(offsets) - limit, 0))
+    mask = first_events(offsets, np.maximum(np.diff(offsets) - limit, 0))
+    return np.logical_not(mask, out=mask)
 
 
-@compiled
 def first_events(offsets: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Mask of the first `counts` events of each sequence. [events] bool
 
@@ -137,9 +118,14 @@ def first_events(offsets: np.ndarray, counts: np.ndarray) -> np.ndarray:
         offsets: [users + 1] int64
         counts: [users], no more than each sequence has.
     """
-    mask = np.zeros(offsets[-1], np.bool_)
+    return _mark_first(offsets, counts, scratch.empty(int(offsets[-1]), np.bool_))
+
+
+@compiled
+def _mark_first(offsets: np.ndarray, counts: np.ndarray, mask: np.ndarray) -> np.ndarray:
     for user in range(len(counts)):
         mask[offsets[user] : offsets[user] + counts[user]] = True
+        mask[offsets[user] + counts[user] : offsets[user + 1]] = False
     return mask
 
 
@@ -192,17 +178,32 @@ def nest(users: pa.Array, columns: dict[str, pa.Array], offsets: np.ndarray) -> 
 
 def _first_of_copies(sequences: pa.Table) -> np.ndarray:
     """Mask without exact duplicates: the first of each stays. [events] bool"""
-    lengths = np.diff(offsets_of(sequences))
+    offsets = offsets_of(sequences)
     names = [name for name in sequences.column_names if name != USER]
-    keys = [np.repeat(np.arange(len(lengths)), lengths)]
-    keys += [_codes(flat(sequences, name)) for name in names]
+    rows = np.arange(int(offsets[-1]))
+    if "timestamp" in names:
+        # Copies are of one time, and thus neighbors: all others are spared the sort.
+        rows = np.flatnonzero(_among_equals(offsets, flat(sequences, "timestamp").to_numpy()))
+    keys = [np.searchsorted(offsets, rows, side="right")]
+    keys += [_codes(flat(sequences, name).take(pa.array(rows))) for name in names]
     order = np.lexsort(keys[::-1])
     copies = np.ones(max(len(order) - 1, 0), bool)
     for key in keys:
         copies &= key[order][1:] == key[order][:-1]
-    keep = np.ones(len(order), bool)
-    keep[order[1:][copies]] = False
+    keep = np.ones(int(offsets[-1]), bool)
+    keep[rows[order[1:][copies]]] = False
     return keep
+
+
+@compiled
+def _among_equals(offsets: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Whether an event's value is that of the sequence's event before or after. [events] bool"""
+    found = np.zeros(len(values), np.bool_)
+    for user in range(len(offsets) - 1):
+        for event in range(offsets[user] + 1, offsets[user + 1]):
+            if values[event] == values[event - 1]:
+                found[event - 1 : event + 1] = True
+    return found
 
 
 def _not_as_before(sequences: pa.Table) -> np.ndarray:
@@ -220,12 +221,4 @@ def _codes(values: pa.Array) -> np.ndarray:
 
 
 def _numbers(table: pa.Table, name: str) -> np.ndarray:
-    return _single(table.column(name)).to_numpy()
-
-
-def _single(column: pa.ChunkedArray | pa.Array) -> pa.Array:
-    if isinstance(column, pa.Array):
-        return column
-    if column.num_chunks == 1:
-        return column.chunk(0)
-    return column.combine_chunks()
+    return joined(table.column(name)).to_numpy()

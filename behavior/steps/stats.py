@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from behavior.arrow.coded import codes_of
 from behavior.quality.approximate import approximate_entropy
+from behavior.runtime.compiled import compiled
 from behavior.steps.sequences import flat, offsets_of
 
 _BINS = 64  # lengths and counts in powers of two
@@ -92,7 +93,7 @@ def sequence_stats(sequences: pa.Table) -> SequenceStats:
         events=int(offsets[-1]),
         lengths=_log2_histogram(lengths),
         longest=int(lengths.max()),
-        behaviors=np.bincount(flat(sequences, "behavior").to_numpy(), minlength=_BEHAVIORS).astype(np.int64),
+        behaviors=_count_values(flat(sequences, "behavior").to_numpy(), np.zeros(_BEHAVIORS, np.int64)),
         first=first,
         last=last,
         entropy_sum=float(known.sum()),
@@ -100,6 +101,14 @@ def sequence_stats(sequences: pa.Table) -> SequenceStats:
         validated=int((train_end < valid_end).sum()),
         tested=int((valid_end < lengths).sum()),
     )
+
+
+@compiled
+def _count_values(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Add up how often each value occurs; numpy's own makes each of them 64 bits wide first."""
+    for value in values:
+        counts[value] += 1
+    return counts
 
 
 def _log2_histogram(values: np.ndarray) -> np.ndarray:

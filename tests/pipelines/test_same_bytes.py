@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import behavior
+from behavior.runtime import scratch
 from behavior.shards.storage import Folder
 from behavior.spec.dataset_spec import DatasetSpec
 from pipelines.prepare import prepare
@@ -28,12 +29,16 @@ USERS = {"files": "users.csv", "id": "id", "features": [{"name": "city", "kind":
 
 
 def check_same(spec: DatasetSpec, folder: Path, **options: Any) -> dict[str, str]:
-    """Prepare both ways; the files of the data set with their checksums."""
+    """Prepare both ways, and with all arrays in files; the files of the data set with their checksums."""
     prepare(spec, str(folder), folder / "beam", **options)
     shards = behavior.prepare(spec, folder / "memory", folder, **options)
     shards.verify()
     files = contents(folder / "memory")
     assert files == contents(folder / "beam")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scratch, "LARGE_BYTES", 0)
+        behavior.prepare(spec, folder / "files", folder, **options)
+    assert files == contents(folder / "files")
     assert set(files) == {"manifest.json", *(entry.path for entry in shards.manifest.files)}
     return files
 
