@@ -35,8 +35,9 @@ ENGINES := .engines
 GO_BEAM := github.com/apache/beam/sdks/v2
 GO_VERSION := v2.77.0
 PYSPARK := pyspark==3.5.6
+GCS_EMULATOR := github.com/fsouza/fake-gcs-server@v1.52.3
 
-engines: setup $(ENGINES)/.installed
+engines: setup $(ENGINES)/.installed $(ENGINES)/.google
 
 $(ENGINES)/.installed: examples/engines/flink/pom.xml examples/engines/spark/pom.xml
 	mkdir -p $(ENGINES)
@@ -46,6 +47,13 @@ $(ENGINES)/.installed: examples/engines/flink/pom.xml examples/engines/spark/pom
 	done
 	GOBIN=$(CURDIR)/$(ENGINES)/bin go install $(GO_BEAM)/go/cmd/prism@$(GO_VERSION) $(GO_BEAM)/python/container@$(GO_VERSION)
 	$(BIN)/python -m pip install --quiet --upgrade --target $(ENGINES)/python $(PYSPARK)
+	touch $@
+
+# An emulator of Google Cloud Storage, and the packages for Google Cloud that workers on Dataflow have.
+$(ENGINES)/.google: pyproject.toml
+	mkdir -p $(ENGINES)
+	GOBIN=$(CURDIR)/$(ENGINES)/bin go install $(GCS_EMULATOR)
+	$(BIN)/python -m pip install --quiet -e ".[gcp]"
 	touch $@
 
 clean:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from behavior.errors import UsageError
-from cli.console import print_json, print_table, progress_bars, say, warn
+from cli.console import note, print_json, print_table, progress_bars, say, warn
 from cli.interrupted import AGAIN, advised
 from cli.rejects import limit_of
 
@@ -88,7 +88,7 @@ def prepare(
     if max_rejects is not None:
         parsed = parsed.model_copy(update={"max_rejects": limit_of(max_rejects)})
     common: dict[str, Any] = {
-        "runner": RunnerOptions(runner, workers, list(context.args), shuffle),
+        "runner": RunnerOptions(runner, workers, list(context.args), shuffle, say=note),
         "skip_bad_files": skip_bad_files,
     }
     begin = time.perf_counter()

@@ -103,7 +103,7 @@ def recommend_on_beam(
                 out,
                 job.stage,
                 job.about,
-                runner=RunnerOptions(flags.runner or "local", flags.workers, flags.beam),
+                runner=RunnerOptions(flags.runner or "local", flags.workers, flags.beam, say=note),
                 overwrite=flags.overwrite,
                 progress=progress,
             )

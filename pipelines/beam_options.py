@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import io
 from collections.abc import Sequence
+from contextlib import redirect_stderr
 
 import grpc
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -23,6 +25,24 @@ def value_of(options: Sequence[str], name: str) -> str | None:
         if given == name:
             found = value if equals else next(iter(options[place + 1 : place + 2]), "")
     return found
+
+
+def parsed(options: Sequence[str]) -> PipelineOptions:
+    """Options as Beam reads them.
+
+    Raises:
+        UsageError: a value is none that the option takes.
+    """
+    told = io.StringIO()
+    try:
+        with redirect_stderr(told):
+            given = PipelineOptions(list(options))
+            given.get_all_options()
+    except SystemExit:
+        last = (told.getvalue().strip().splitlines() or ["an option cannot be read"])[-1]
+        what = last.partition("error: ")[2] or last
+        raise UsageError(what, where="after --", fix="correct the option") from None
+    return given
 
 
 def check_options(options: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import apache_beam as beam
 
 from behavior.errors import UserError
+from pipelines import dataflow
 from pipelines.clock import StageClock
 from pipelines.job import Job, PrepareJob
 from pipelines.pipeline import PrepareDataset
@@ -18,7 +19,7 @@ from pipelines.reading import ChunkGroup
 from pipelines.runner import RunnerOptions
 from pipelines.shuffle import EngineShuffle, FileShuffle, Shuffle
 from pipelines.threads import pools_restored
-from pipelines.waiting import wait_for_engine
+from pipelines.waiting import check_summary, wait_for_engine
 from pipelines.workers import ended_by_an_interrupt
 
 Progress = Callable[[str, int, int], None]
@@ -35,6 +36,9 @@ class JobCrashError(UserError):
     """A failure that no worker explained: a worker that was killed, say. Its log is kept."""
 
     def __init__(self, job: Job, error: Exception) -> None:
+        if isinstance(error, dataflow.DataflowError):
+            super().__init__(f"the job failed: {error}", where=error.where, fix=error.fix)
+            return
         reason = (str(error).strip().splitlines() or ["no reason given"])[-1]
         log = job.log if job.notes.is_local and job.log.exists() else None
         fix = "run the same command again; if it fails again, look at the log, or add --debug"
@@ -95,13 +99,17 @@ def run_pipeline(
     ):
         try:
             runs_on = runner.runner(job.log) if runner.is_local else None
-            pipeline = beam.Pipeline(runs_on, options=runner.pipeline_options())
-            pipeline | transform
-            result = pipeline.run()
+            options = runner.pipeline_options()
+            with dataflow.submission(options) if runner.is_dataflow else nullcontext():
+                pipeline = beam.Pipeline(runs_on, options=options)
+                pipeline | transform
+                result = pipeline.run()
             if runner.is_local:
                 result.wait_until_finish()
             else:
+                _say_where(result, runner)
                 wait_for_engine(result, job)
+                check_summary(result, job)
         except Exception as error:
             if workers.interrupted or _interrupted(error):
                 raise KeyboardInterrupt from error
@@ -109,6 +117,11 @@ def run_pipeline(
                 raise
             raise (job.kept_error() or JobCrashError(job, error)) from error
     return _counters(result)
+
+
+def _say_where(result: Any, runner: RunnerOptions) -> None:
+    if runner.say is not None and dataflow.is_job(result):
+        runner.say(f"the job {result.job_id()} on Dataflow: {dataflow.page_of(result)}")
 
 
 @contextmanager

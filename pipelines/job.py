@@ -26,6 +26,8 @@ from pipelines.clock import StageClock
 from pipelines.fence import FencedFolder, GivenUpError, fenced
 from pipelines.runner import RunnerOptions
 
+SUMMARY = "summary.json"
+"""The last that a job leaves, and what its commit works from."""
 _FAILURE = "failure.json"
 _AT_ONCE = 16
 """Files of a remote folder that are read together."""

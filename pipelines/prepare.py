@@ -21,10 +21,9 @@ from behavior.sources.plan import plan_input
 from behavior.spec.dataset_spec import DatasetSpec
 from pipelines.clock import StageClock
 from pipelines.execution import JobCrashError, Progress, run_job
-from pipelines.job import PrepareJob, job_folders
+from pipelines.job import SUMMARY, PrepareJob, job_folders
 from pipelines.reading import READ, ChunkGroup
 from pipelines.runner import RunnerOptions
-from pipelines.tables import SUMMARY
 
 MIN_CHUNK_BYTES = 4 << 20
 
@@ -156,12 +155,16 @@ def output_folder(out: FolderLike, runner: RunnerOptions) -> Folder:
     runner.check()
     if not str(out):
         raise UserError("the path is empty", where="--out", fix="name a folder")
-    return as_folder(out)
+    folder = as_folder(out)
+    runner.check_reachable(str(folder), "--out")
+    return folder
 
 
 def make_plan(spec: DatasetSpec, base: str, runner: RunnerOptions, skip_bad_files: bool) -> Plan:
     """The plan of the input, in chunks that keep all workers busy to the end."""
     plan = plan_input(spec, base, skip_bad_files=skip_bad_files)
+    for file in plan.files:
+        runner.check_reachable(file.path, "--input")
     return plan.with_chunk_bytes(max(MIN_CHUNK_BYTES, min(CHUNK_BYTES, plan.bytes // (4 * runner.at_once))))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,7 @@ from apache_beam.transforms.environments import EmbeddedPythonGrpcEnvironment, S
 from behavior.config import did_you_mean
 from behavior.errors import UsageError
 from behavior.runtime.cores import thread_count
+from pipelines import dataflow
 from pipelines.beam_options import check_options, value_of
 
 LOCAL = "local"
@@ -52,22 +54,28 @@ class RunnerOptions:
         shuffle: what carries events from the workers that read them to those that sort them: `files` in the
             job's working folder, or the `engine`'s own shuffle; default: `engine` on Dataflow, which has a
             service for it, else `files`.
+        say: told in words where a job on an engine can be seen, once it is there.
     """
 
     name: str = LOCAL
     workers: int = 0
     beam: list[str] = field(default_factory=list)
     shuffle: str | None = None
+    say: Callable[[str], None] | None = None
 
     @property
     def is_local(self) -> bool:
         return self.name.lower() in _LOCAL_NAMES
 
     @property
+    def is_dataflow(self) -> bool:
+        return dataflow.is_dataflow(self.name)
+
+    @property
     def through_engine(self) -> bool:
         """Whether the engine's shuffle carries the events."""
         if self.shuffle is None:
-            return self.name.lower() == "dataflowrunner"
+            return self.is_dataflow
         return self.shuffle == ENGINE
 
     @cached_property
@@ -101,6 +109,21 @@ class RunnerOptions:
             raise UsageError(
                 "the number of workers is negative", where="--workers", fix="use 0 for all cores"
             )
+        if self.is_dataflow:
+            dataflow.check_options(self.beam)
+
+    def check_reachable(self, path: str, where: str) -> None:
+        """Refuse a path that workers cannot have, before anything is done.
+
+        Args:
+            path: that they are to read or write.
+            where: the flag that named it.
+
+        Raises:
+            UsageError: it is of this machine, and workers are of Google's.
+        """
+        if self.is_dataflow:
+            dataflow.check_reachable(path, where)
 
     def _check_shuffle(self) -> None:
         if self.shuffle not in (None, FILES, ENGINE):
@@ -141,6 +164,8 @@ class RunnerOptions:
         if self.is_local:
             # The checks of types take as long as the rest of making the pipeline; remote runs keep them.
             ours = [f"--direct_num_workers={self.at_once}", "--no_pipeline_type_check"]
+        elif self.is_dataflow:
+            return PipelineOptions([f"--runner={name}", *dataflow.completed(self.beam)])
         else:
             ours = [option for option in _REMOTE_DEFAULTS if not self._has(option.partition("=")[0])]
         return PipelineOptions([f"--runner={name}", *ours, *self.beam])

@@ -7,10 +7,8 @@ from collections.abc import Iterator
 import apache_beam as beam
 
 from behavior.flow.totals import make_tables, summarize, write_tables
-from pipelines.job import PrepareJob, leave, left, read_arrow, unless_given_up
+from pipelines.job import SUMMARY, PrepareJob, leave, left, read_arrow, unless_given_up
 from pipelines.partitions import entry_file, load_encoders, load_vocabulary, report_file, users_file
-
-SUMMARY = "summary.json"
 
 
 class WriteTables(beam.DoFn):

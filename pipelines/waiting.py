@@ -7,6 +7,7 @@ done.
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -17,12 +18,14 @@ from typing import Any
 from apache_beam.runners.runner import PipelineState
 
 from behavior.errors import UserError
-from pipelines.job import Job
+from pipelines import dataflow
+from pipelines.job import SUMMARY, Job
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 _SECONDS_BETWEEN_REQUESTS = 5.0
 _SECONDS_TO_END = 30.0
 _SECONDS_TO_CANCEL = 30.0
+_SECONDS_OF_ONE_INTERRUPT = 0.5
 
 
 def wait_for_engine(result: Any, job: Job) -> None:
@@ -49,8 +52,7 @@ def wait_for_engine(result: Any, job: Job) -> None:
                     _end(waiting)
                     break
         except KeyboardInterrupt:
-            job.give_up(UserError("the job was interrupted", fix="run the same command again"))
-            raise KeyboardInterrupt(_end(waiting)) from None
+            raise KeyboardInterrupt(_interrupted(waiting, job)) from None
     error = _kept_error(job)
     if error is not None:
         raise error
@@ -59,8 +61,22 @@ def wait_for_engine(result: Any, job: Job) -> None:
     if waiting.state not in (PipelineState.DONE, PipelineState.UNKNOWN):
         raise UserError(
             f"the job did not end by itself: the engine says {waiting.state}",
-            where=_name_of(result),
+            where=_place_of(result),
             fix="run the same command again",
+        )
+
+
+def check_summary(result: Any, job: Job) -> None:
+    """See that a job which has ended left what its commit works from.
+
+    Raises:
+        UserError: it has not: the engine ran something else, or its files went away meanwhile.
+    """
+    if not job.work.exists(SUMMARY):
+        raise UserError(
+            f"the engine says that the job is done, but it left no result in '{job.work}'",
+            where=_place_of(result),
+            fix="see that nothing else writes there or removes files, and run the same command again",
         )
 
 
@@ -77,7 +93,8 @@ class _Waiting(threading.Thread):
 
     def run(self) -> None:
         try:
-            self.state = self.result.wait_until_finish()
+            on_dataflow = dataflow.is_job(self.result)
+            self.state = dataflow.wait(self.result) if on_dataflow else self.result.wait_until_finish()
         except Exception as error:  # whatever runners raise: it is raised again
             self.error = error
         self.ended.set()
@@ -90,22 +107,69 @@ def _kept_error(job: Job) -> UserError | None:
     return None
 
 
-def _end(waiting: _Waiting) -> str:
-    """Wait until the workers have given up; cancel the job where that takes long. Returns what was done."""
-    if waiting.ended.wait(_SECONDS_TO_END):
-        return "the job on the engine has ended"
-    result, deadline = waiting.result, time.monotonic() + _SECONDS_TO_CANCEL
-    name = _name_of(result)
+def _interrupted(waiting: _Waiting, job: Job) -> str:
+    """End the job of a user who does not want it any more. Returns what has become of it."""
     try:
-        result.cancel()
-        while not PipelineState.is_terminal(result.state) and time.monotonic() < deadline:
-            time.sleep(0.2)
-        if PipelineState.is_terminal(result.state):
-            return f"the engine was told to cancel the job {name}: its page shows whether it has"
-        reason = f"not within {_SECONDS_TO_CANCEL:g} s"
-    except Exception as error:  # whatever runners raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return f"the job {name} could not be cancelled ({reason}): cancel it by the engine's own means"
+        job.give_up(UserError("the job was interrupted", fix="run the same command again"))
+        return _end(waiting)
+    except KeyboardInterrupt:  # who will not wait for that, either
+        return f"the job {_name_of(waiting.result)} may still run: cancel it {_where_to_cancel(waiting)}"
+
+
+def _end(waiting: _Waiting) -> str:
+    """Wait until the workers have given up; cancel the job where that takes long. Returns what was done.
+
+    Dataflow is told at once: it does cancel jobs, and their machines are paid for.
+    """
+    on_dataflow = dataflow.is_job(waiting.result)
+    if waiting.ended.wait(0 if on_dataflow else _SECONDS_TO_END):
+        return "the job on the engine has ended"
+    name = _name_of(waiting.result)
+    reason = _cancel(waiting)
+    if reason is not None:
+        return f"the job {name} could not be cancelled ({reason}): cancel it {_where_to_cancel(waiting)}"
+    if not on_dataflow:
+        return f"the engine was told to cancel the job {name}: its page shows whether it has"
+    if waiting.ended.wait(_SECONDS_TO_CANCEL):
+        return f"the job {name} on Dataflow is cancelled"
+    return f"Dataflow was told to cancel the job {name}: {dataflow.page_of(waiting.result)} shows when it has"
+
+
+def _cancel(waiting: _Waiting) -> str | None:
+    """Tell the engine to cancel a job. Returns why that was not possible, if it was not."""
+    reasons: list[str | None] = []
+
+    def cancel() -> None:
+        result, deadline = waiting.result, time.monotonic() + _SECONDS_TO_CANCEL
+        try:
+            result.cancel()
+            if dataflow.is_job(result):  # the thread that waits for the job sees its end
+                reasons.append(None)
+                return
+            while not PipelineState.is_terminal(result.state):
+                if time.monotonic() > deadline:
+                    return
+                time.sleep(0.2)
+            reasons.append(None)
+        except Exception as error:  # whatever runners raise
+            reasons.append((str(error).strip().splitlines() or [type(error).__name__])[0])
+
+    # In a thread of its own: an engine that does not answer is not waited for.
+    thread = threading.Thread(target=cancel, name="lrm-cancelling", daemon=True)
+    thread.start()
+    thread.join(_SECONDS_TO_CANCEL + 1)
+    return reasons[0] if reasons else f"not within {_SECONDS_TO_CANCEL:g} s"
+
+
+def _where_to_cancel(waiting: _Waiting) -> str:
+    if dataflow.is_job(waiting.result):
+        return f"there: {dataflow.page_of(waiting.result)}"
+    return "by the engine's own means"
+
+
+def _place_of(result: Any) -> str:
+    """Where a job can be seen, or else what it is called."""
+    return dataflow.page_of(result) if dataflow.is_job(result) else _name_of(result)
 
 
 def _name_of(result: Any) -> str:
@@ -115,12 +179,26 @@ def _name_of(result: Any) -> str:
 
 @contextmanager
 def _signals_interrupt() -> Iterator[None]:
-    """SIGTERM and SIGHUP interrupt this process as Ctrl-C does; otherwise they would end it at once."""
-    before = {}
+    """SIGTERM and SIGHUP interrupt this process as Ctrl-C does; otherwise they would end it at once.
+
+    What sends a signal to this process and to its group as well (`timeout` does) means one interrupt, not
+    two: the second is for those who will not wait.
+    """
+    before: dict[int, Any] = {}
+    last = [-math.inf]
+
+    def interrupt(number: int, frame: Any) -> None:
+        again = time.monotonic() - last[0] < _SECONDS_OF_ONE_INTERRUPT
+        last[0] = time.monotonic()
+        if not again:
+            usual = before[number]
+            (usual if callable(usual) else signal.default_int_handler)(number, frame)
+
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is signal.SIG_DFL:
-                before[number] = signal.signal(number, signal.default_int_handler)
+        for each in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            now = signal.getsignal(each)
+            if now is signal.SIG_DFL or (each == signal.SIGINT and callable(now)):
+                before[each] = signal.signal(each, interrupt)
     try:
         yield
     finally:

@@ -10,11 +10,9 @@ from typing import Any
 import apache_beam as beam
 
 from behavior.printable import printable_json
-from pipelines.job import left, unless_given_up
+from pipelines.job import SUMMARY, left, unless_given_up
 from pipelines.scoring.reports import PartReport, Totals
 from pipelines.scoring.scorer import ScoringJob
-
-SUMMARY = "summary.json"
 
 
 class WriteSummary(beam.DoFn):

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples" / "engines"
 HOME = Path(os.environ.get("LRM_ENGINES", ROOT / ".engines"))
 BOOT, PRISM = HOME / "bin" / "container", HOME / "bin" / "prism"
+STORAGE = HOME / "bin" / "fake-gcs-server"
 FLINK, SPARK, PYTHON = HOME / "flink", HOME / "spark", HOME / "python"
 
 
@@ -25,14 +26,15 @@ def missing() -> str:
 
 def as_process() -> list[str]:
     """Options of Beam for workers that are processes beside a task manager and import what is here."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), "/usr/bin", "/bin"])
-    variables = {
-        "PATH": path,
-        "PYTHONPATH": str(ROOT),
-        "RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT": "1",
-    }
-    shown = ", ".join(f'"{name}": "{value}"' for name, value in variables.items())
+    shown = ", ".join(f'"{name}": "{value}"' for name, value in worker_variables().items())
     return [
         "--environment_type=PROCESS",
         f'--environment_config={{"command": "{BOOT}", "env": {{{shown}}}}}',
     ]
+
+
+def worker_variables() -> dict[str, str]:
+    """The environment of such a worker."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), "/usr/bin", "/bin"])
+    here = os.environ.get("PYTHONPATH", str(ROOT))  # the packages of another checkout than the installed one
+    return {"PATH": path, "PYTHONPATH": here, "RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT": "1"}
