@@ -220,13 +220,13 @@ class RefusedError(Exception):
 @pytest.mark.parametrize(
     ("error", "what", "fix"),
     [
-        (RefusedError("403 POST no right", 403), "Dataflow refused the job: 403 POST no right", "may create jobs"),
+        (RefusedError("403 no right", 403), "Dataflow refused the job: 403 no right", "may create jobs"),
         (RefusedError("429 quota", 429), "Dataflow refused the job: 429 quota", "quota"),
-        (RefusedError("400 zone is wrong", 400), "Dataflow refused the job: 400 zone is wrong", "correct what"),
+        (RefusedError("400 zone is off", 400), "Dataflow refused the job: 400 zone is off", "correct what"),
         (RefusedError("500 oh", 500), "Dataflow refused the job: 500 oh", "run the same command again"),
         (RefusedError("no answer"), "Dataflow cannot be reached: no answer", "check the network"),
-        (OSError("Could not upload to GCS path gs://b/x: 404"), "the job cannot be staged: Could not", "bucket"),
-        (RefusedError("404 GET https://storage.googleapis.com/b: none", 404), "the job cannot be staged", "bucket"),
+        (OSError("Could not upload to GCS path gs://b: 404"), "the job cannot be staged: Could", "bucket"),
+        (RefusedError("404 GET https://storage.googleapis.com/b", 404), "the job cannot be staged", "bucket"),
     ],
 )  # fmt: skip
 def test_jobs_that_cannot_be_sent(error: Exception, what: str, fix: str) -> None:
