@@ -53,7 +53,7 @@ ROOMS: dict[str, list[str]] = {
             "settings_docs.py",
             "build.py",
         ),
-        *("serving", "evaluate_run.py", "training", "experiments"),
+        *("serving", "evaluate_run.py", "training", "experiments", "scaling"),
     ],
 }
 """From the ground up: each imports those before it only. Files at a package's root are rooms of their own."""

@@ -1,0 +1,109 @@
+"""Laws of scaling: formulas fitted to points, how far they can be trusted, and what follows from them.
+
+In: `Points`, a table of what runs had seen, spent and reached, from anywhere. Out: fitted laws with
+intervals, their goodness on points that they were not fitted to, compute-optimal sizes, the best shape for a
+budget.
+Pure functions of tables; imports `behavior` only.
+
+    Points              the table
+    PowerForm           L = E + sum A_k x_k^-a_k in parameters, tokens, compute; or rising to a ceiling
+    PerformanceForm     the Performance Law: blocks, width, effective data
+    PlainForm           a power law without a floor, to compare with
+    fit_law             a law with its uncertainty: FittedLaw
+    held_out, halves, largest, leave_sizes_out, compare   in-sample and held-out goodness
+    Frontier, TrainingCost   the best parameters and tokens for a budget
+    best_shape          the best blocks and width for a budget
+    ExtrapolationError  what is raised outside of the cloud of points
+"""
+
+from typing import TYPE_CHECKING
+
+from behavior.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from models.scaling.laws.budget import Choice, best_shape
+    from models.scaling.laws.cloud import Cloud, ExtrapolationError
+    from models.scaling.laws.fitted import FittedLaw, Interval, Prediction, fit_law, required
+    from models.scaling.laws.frontier import Frontier, Optimum, TrainingCost
+    from models.scaling.laws.goodness import (
+        Compared,
+        Goodness,
+        HeldOut,
+        compare,
+        halves,
+        held_out,
+        largest,
+        leave_sizes_out,
+    )
+    from models.scaling.laws.performance import PerformanceForm, PerformanceLaw
+    from models.scaling.laws.plain import PlainForm, PlainLaw
+    from models.scaling.laws.points import Points
+    from models.scaling.laws.power import PowerForm, PowerLaw, Term
+    from models.scaling.laws.repeated import effective_of_repeated
+else:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "Choice": "budget",
+            "Cloud": "cloud",
+            "Compared": "goodness",
+            "ExtrapolationError": "cloud",
+            "FittedLaw": "fitted",
+            "Frontier": "frontier",
+            "Goodness": "goodness",
+            "HeldOut": "goodness",
+            "Interval": "fitted",
+            "Optimum": "frontier",
+            "PerformanceForm": "performance",
+            "PerformanceLaw": "performance",
+            "PlainForm": "plain",
+            "PlainLaw": "plain",
+            "Points": "points",
+            "PowerForm": "power",
+            "PowerLaw": "power",
+            "Prediction": "fitted",
+            "Term": "power",
+            "TrainingCost": "frontier",
+            "best_shape": "budget",
+            "compare": "goodness",
+            "effective_of_repeated": "repeated",
+            "fit_law": "fitted",
+            "halves": "goodness",
+            "held_out": "goodness",
+            "largest": "goodness",
+            "leave_sizes_out": "goodness",
+            "required": "fitted",
+        },
+    )
+
+__all__ = [
+    "Choice",
+    "Cloud",
+    "Compared",
+    "ExtrapolationError",
+    "FittedLaw",
+    "Frontier",
+    "Goodness",
+    "HeldOut",
+    "Interval",
+    "Optimum",
+    "PerformanceForm",
+    "PerformanceLaw",
+    "PlainForm",
+    "PlainLaw",
+    "Points",
+    "PowerForm",
+    "PowerLaw",
+    "Prediction",
+    "Term",
+    "TrainingCost",
+    "best_shape",
+    "compare",
+    "effective_of_repeated",
+    "fit_law",
+    "halves",
+    "held_out",
+    "largest",
+    "leave_sizes_out",
+    "required",
+]
