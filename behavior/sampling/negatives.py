@@ -38,6 +38,7 @@ def sample_negatives(
     *,
     ratio: float,
     seed: int,
+    keys: npt.NDArray[np.uint64] | None = None,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Draw negatives for positives: `ratio` each in expectation, and as nearly the same number as can be.
 
@@ -50,20 +51,27 @@ def sample_negatives(
         had: offsets [users + 1] and, rising within each user, items from 0 that the user has had.
         ratio: negatives for a positive, such as 0.2 or 4.
         seed: of the draws.
+        keys: [positives] what the draws for each follow from, whatever others there are (`event_keys`); by
+            default its number.
 
     Returns:
         The number of the positive that each negative is for, rising, and its item from 0. [negatives] int64,
         twice
     """
-    generator = np.random.default_rng(seed)
-    each = int(ratio) + (generator.random(len(user)) < ratio - int(ratio))
+    if keys is None:
+        keys = np.arange(len(user)).astype(np.uint64)
+    keys = _mixed(keys ^ _mixed(np.full(1, seed, np.uint64)))
+    each = int(ratio) + (_uniform(keys, 0) < ratio - int(ratio))
     positive = np.repeat(np.arange(len(user)), each)
+    number = np.arange(len(positive)) - np.repeat(np.cumsum(each) - each, each)
+    keys = _mixed(keys[positive] ^ _mixed(number.astype(np.uint64)))
     cumulative = np.cumsum(chances)
     offsets, items = had
     found = np.full(len(positive), -1, np.int64)
     missing = np.arange(len(positive))
-    for _ in range(TRIES):
-        draws = np.searchsorted(cumulative, generator.random(len(missing)) * cumulative[-1], side="right")
+    for attempt in range(1, 1 + TRIES):
+        chance = _uniform(keys[missing], attempt) * cumulative[-1]
+        draws = np.searchsorted(cumulative, chance, side="right")
         draws = np.minimum(draws, len(chances) - 1)
         fine = ~_contained(offsets, items, user[positive[missing]], draws)
         found[missing[fine]] = draws[fine]
@@ -72,6 +80,34 @@ def sample_negatives(
             break
     there = found >= 0
     return positive[there], found[there]
+
+
+def event_keys(*columns: npt.NDArray) -> npt.NDArray[np.uint64]:
+    """[events] 64 bits of whole numbers [events] that tell events apart: equal for equal ones alone, but for
+    chance."""
+    found = np.zeros(len(columns[0]), np.uint64)
+    for column in columns:
+        found = _mixed(found ^ np.asarray(column).astype(np.int64).view(np.uint64))
+    return found
+
+
+_STEP = np.uint64(0x9E3779B97F4A7C15)
+
+
+def _mixed(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """One step of SplitMix64 (Steele, Lea and Flood, 2014): every bit depends on every bit."""
+    z = keys + _STEP
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    found: npt.NDArray[np.uint64] = z ^ (z >> np.uint64(31))
+    return found
+
+
+def _uniform(keys: npt.NDArray[np.uint64], number: int) -> npt.NDArray[np.float64]:
+    """[keys] the number-th number in [0, 1) of each."""
+    bits = _mixed(keys + np.uint64(number * 0xD1342543DE82EF95 % 2**64))
+    found: npt.NDArray[np.float64] = (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return found
 
 
 @compiled

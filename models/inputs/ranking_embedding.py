@@ -134,7 +134,8 @@ class RankingEmbedding(InputEmbedding):
         """[events, dim] what was done in each event."""
         parts = self.events(batch)
         if self.behavior is not None:
-            parts.append(self.behavior(batch.behavior))
+            # That of a sampled negative is below 0, and seen by nobody.
+            parts.append(self.behavior(batch.behavior.clamp(min=0)))
         if self.value is not None and self.value_column is not None:
             parts.append(self.value(batch[self.value_column.name]))
         return torch.stack(parts).sum(0)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from behavior.runtime.compiled import compiled
 from models.data.sequences import Int64Array
+from models.evaluation.actions.labels import SAMPLED
 from models.evaluation.actions.rows import LabelledRows, Part
 from models.rankers.data import Float64Array, RankerData
 from models.rankers.fields import Field, fields_of
@@ -58,7 +59,7 @@ def count_features(data: RankerData, rows: LabelledRows, part: Part) -> npt.NDAr
     residual = data.graded - (total + SHRINK * mean)[item] / (number + SHRINK)[item]
     order = np.lexsort((rows.stop, rows.sequence))
     event = data.events(rows)
-    own = counted[event].astype(np.float64)
+    own = (counted[event] & (rows.behavior != SAMPLED)).astype(np.float64)
     n = number[rows.item] - own
     item_mean = (total[rows.item] - np.where(own > 0, data.graded[event], 0.0) + SHRINK * mean) / (n + SHRINK)
     begin = sequences.offsets[rows.sequence]

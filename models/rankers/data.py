@@ -15,6 +15,7 @@ from models.data.loading import ShardSource
 from models.data.sequences import Int64Array, SequenceData, concat_sequences
 from models.evaluation.actions.labels import VALUE, Label
 from models.evaluation.actions.rows import LabelledRows, Part, label_columns, labelled_rows
+from models.evaluation.actions.sampled import Negatives
 
 Float64Array = npt.NDArray[np.float64]
 
@@ -26,16 +27,18 @@ class RankerData:
     shards: ShardFolder
     sequences: SequenceData
     label: Label
+    negatives: Negatives | None = None
+    """What stands among rows beside those of the log."""
 
     @classmethod
-    def of(cls, shards: ShardFolder, label: Label) -> RankerData:
+    def of(cls, shards: ShardFolder, label: Label, negatives: Negatives | None = None) -> RankerData:
         """Read a whole data set.
 
         Raises:
             UserError: the data set lacks a column that the label reads.
         """
         source = ShardSource(shards, columns=label_columns(shards, [label]))
-        return cls(shards, concat_sequences(list(source)), label)
+        return cls(shards, concat_sequences(list(source)), label, negatives)
 
     @property
     def users(self) -> int:
@@ -65,8 +68,9 @@ class RankerData:
         return np.repeat(np.arange(self.users), self.sequences.lengths)
 
     def rows(self, part: Part, *, known_only: bool = False) -> LabelledRows:
-        """The labelled rows of a part; perhaps none."""
-        return labelled_rows(self.sequences, [self.label], part, known_only=known_only)
+        """The labelled rows of a part, and sampled negatives where there are any; perhaps none."""
+        rows = labelled_rows(self.sequences, [self.label], part, known_only=known_only)
+        return rows if self.negatives is None else self.negatives.among(self.sequences, rows, part)
 
     def events(self, rows: LabelledRows) -> Int64Array:
         """[rows] indices of events."""

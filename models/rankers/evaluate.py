@@ -13,10 +13,12 @@ from behavior.config import Config, apply_overrides, parse_config
 from behavior.errors import UserError
 from behavior.shards.folder import ShardFolder, open_shards
 from behavior.shards.storage import FolderLike
+from models.evaluation.actions.config import NegativesConfig
 from models.evaluation.actions.figures import draw_figures
 from models.evaluation.actions.labels import parse_labels
 from models.evaluation.actions.predictions import check_predictions_path, write_predictions
 from models.evaluation.actions.report import ActionEvaluation, several
+from models.evaluation.actions.sampled import Negatives
 from models.evaluation.config import EvaluationConfig
 from models.evaluation.floors.names import Counts
 from models.evaluation.targets import Split
@@ -30,6 +32,7 @@ class RankedTask(Config):
 
     kind: Literal["ranking"] = "ranking"
     label: str | None = Field(None, description="what is predicted of an event; see docs/ranking.md")
+    negatives: NegativesConfig = NegativesConfig()
 
 
 class RankersSettings(Config):
@@ -86,7 +89,13 @@ def evaluate_rankers(
     shards = data if isinstance(data, ShardFolder) else open_shards(data)
     [label] = parse_labels(parsed.task.label, shards.manifest.behaviors)
     rankers = Rankers(
-        shards, label, split, counts=counts, config=parsed.rankers, evaluation=parsed.evaluation
+        shards,
+        label,
+        split,
+        counts=counts,
+        config=parsed.rankers,
+        evaluation=parsed.evaluation,
+        negatives=Negatives.of(parsed.task.negatives, shards, [label]),
     )
     found, left_out = judge_rankers(rankers, names, told)
     reports = {name: evaluation.report() for name, evaluation in found.items()}
@@ -95,7 +104,17 @@ def evaluate_rankers(
     if figures is not None:
         _make(Path(figures))
         draw_figures(found, Path(figures))
-    common = ("split", "users", "rows", "positives", "label", "counts", "unknown_rows", "known_only")
+    common = (
+        "split",
+        "users",
+        "rows",
+        "positives",
+        "label",
+        "counts",
+        "unknown_rows",
+        "known_only",
+        "negatives",
+    )
     one = next(iter(reports.values()))
     about = {
         name: one[name] for name in one if name in common or name.startswith(("split", "valid_at", "test_at"))
@@ -124,7 +143,12 @@ def rankers_beside(
     left_out: dict[str, str] = {}
     for label in evaluation.rows.labels:
         rankers = Rankers(
-            evaluation.shards, label, evaluation.split, counts=counts, evaluation=evaluation.config
+            evaluation.shards,
+            label,
+            evaluation.split,
+            counts=counts,
+            evaluation=evaluation.config,
+            negatives=evaluation.negatives,
         )
         judged, left_out = judge_rankers(rankers, names)
         for name, one in judged.items():

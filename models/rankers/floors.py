@@ -112,8 +112,11 @@ def _folded(
 
 
 def _counted(fitting: Fitting) -> tuple[Int64Array, Int64Array, Float64Array]:
-    """User, item and graded target of the events that are counted."""
+    """User, item and graded target of the events that are counted; of rows, where some are no events."""
     data = fitting.data
+    if data.negatives is not None:
+        rows = fitting.train
+        return rows.sequence, rows.item.astype(np.int64), rows.label[:, 0].astype(np.float64)
     events = data.counted(fitting.part)
     return data.owner[events], data.sequences.item[events].astype(np.int64), data.graded[events]
 

@@ -12,6 +12,7 @@ from behavior.shards.folder import ShardFolder
 from models.evaluation.actions.labels import Label
 from models.evaluation.actions.report import ActionEvaluation
 from models.evaluation.actions.rows import LabelledRows
+from models.evaluation.actions.sampled import Negatives
 from models.evaluation.config import EvaluationConfig
 from models.evaluation.floors.names import Counts, check_counts
 from models.evaluation.targets import Split
@@ -34,6 +35,7 @@ class Rankers:
             chose.
         config: how rankers are fitted.
         evaluation: how they are judged.
+        negatives: what stands among the rows beside those of the log; None: nothing.
 
     Raises:
         UserError: there are no such rows, or nothing to train on.
@@ -48,11 +50,12 @@ class Rankers:
         counts: Counts = "train",
         config: RankersConfig | None = None,
         evaluation: EvaluationConfig | None = None,
+        negatives: Negatives | None = None,
     ) -> None:
         check_counts(counts, split)
         self.shards, self.split, self.counts = shards, split, counts
         self.config, self.evaluation = config or RankersConfig(), evaluation or EvaluationConfig()
-        self.data = RankerData.of(shards, label)
+        self.data = RankerData.of(shards, label, negatives)
         self.first = Fitting.first(self.data)
         self.rows, self.left_out = self._rows()
 
@@ -64,8 +67,14 @@ class Rankers:
         logistic = self._calibrated(fitted)
         if self.counts == "train+valid":
             fitted = fit(self.first.again(fitted.chosen), self.config)
-        predicted = logistic(fitted.score(self.rows)).astype(np.float32)[:, None]
+        score = logistic(fitted.score(self.rows))
         about: dict[str, Any] = {"model": name, "counts": self.counts}
+        negatives = self.data.negatives
+        if negatives is not None:
+            about["negatives"] = negatives.about
+            if fitted.is_logit:  # others are calibrated on rows with as many negatives as these
+                score = score + negatives.correction
+        predicted = score.astype(np.float32)[:, None]
         if fitted.chosen:
             on = "defaults: the validation part has no rows of both kinds"
             if self.first.valid is not None:
@@ -73,7 +82,9 @@ class Rankers:
             about |= {"chosen": fitted.chosen, "chosen_on": on}
         if self.left_out:
             about["unknown_rows"] = self.left_out
-        return ActionEvaluation(self.rows, predicted, self.split, self.evaluation, self.shards, about)
+        return ActionEvaluation(
+            self.rows, predicted, self.split, self.evaluation, self.shards, about, negatives
+        )
 
     def _calibrated(self, fitted: Fitted) -> Logistic:
         if fitted.is_logit or not self.data.label.is_binary:

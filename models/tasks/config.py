@@ -10,6 +10,7 @@ from behavior.config import Config
 from models.backbones.config import BackboneConfig
 from models.data.config import DataConfig
 from models.data.loading.config import LoaderConfig
+from models.evaluation.actions.config import NegativesConfig
 from models.evaluation.config import EvaluationConfig
 from models.inputs.config import EmbeddingConfig
 from models.losses.config import LossConfig
@@ -31,6 +32,11 @@ class TaskConfig(Config):
     )
     weights: dict[str, Annotated[float, Field(ge=0.0, allow_inf_nan=False)]] = Field(
         {}, description="ranking: weights of labels in the loss, by name; 1 where it has none"
+    )
+    auxiliary: list[str] = Field(
+        [],
+        description="ranking: further labels, in the forms of label, that the head learns beside and nobody "
+        "judges: how much a film is liked says more than whether it is",
     )
     actions: Literal["interleaved", "joined", "added"] = Field(
         "interleaved",
@@ -70,6 +76,7 @@ class TaskConfig(Config):
         description="ranking: counters beside the sequence, of the user's events before: user: all of them; "
         "item: those with the candidate; or features of items: those of the same value; and with which label",
     )
+    negatives: NegativesConfig = NegativesConfig()
     head: Literal["dot", "mlp", "ffn", "mmoe", "ple"] = Field(
         "mlp",
         description="ranking: head over backbone's output and candidate; dot: product of both; mlp: a "

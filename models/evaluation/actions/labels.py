@@ -14,6 +14,8 @@ from behavior.errors import UserError
 
 VALUE = "value"
 """The column of the shards that conditions on numbers read."""
+SAMPLED = -1
+"""The behavior of a sampled negative, which is no event of the log: none of the actions happened."""
 AGAINST = " against "
 _CONDITION = re.compile(rf"{VALUE}\s*(>=|<=|>|<|=)\s*([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)$")
 _COMPARE = {">=": np.greater_equal, "<=": np.less_equal, ">": np.greater, "<": np.less, "=": np.equal}

@@ -17,6 +17,7 @@ from models.evaluation.actions.labels import Label
 from models.evaluation.actions.meter import Meter
 from models.evaluation.actions.names import METRICS
 from models.evaluation.actions.rows import LabelledRows
+from models.evaluation.actions.sampled import Negatives
 from models.evaluation.config import EvaluationConfig
 from models.evaluation.report import split_facts
 from models.evaluation.slices import HISTORY_BOUNDS, POPULARITY, popularity_buckets
@@ -35,6 +36,8 @@ class ActionEvaluation:
     shards: ShardFolder
     about: dict[str, Any] = field(default_factory=dict)
     """What predicted, and whatever else the report is to say."""
+    negatives: Negatives | None = None
+    """What stands among the rows beside those of the log."""
 
     def report(self) -> dict[str, Any]:
         """Everything there is to say; docs/ranking.md describes each field.

@@ -136,7 +136,8 @@ class RankingCache:
                 place = on_device(counted_up(starts + first, some), items.device)
                 picked = {name: values.to(items.device)[place] for name, values in (known or {}).items()}
                 outputs = self._pass(items[place], some, at, picked)
-                found.index_copy_(0, place, self.model.judge(outputs, items[place], context[place]))
+                judged = self.model.judge(outputs, items[place], context[place])
+                found.index_copy_(0, place, judged[:, : found.shape[1]])
         return found
 
     def _pass(

@@ -14,6 +14,7 @@ from models.data.declared import event_column
 from models.data.side import EventFeature, SideInformation, choose
 from models.distributed.tables import MakeItemTable, WholeTable
 from models.evaluation.actions.labels import Label, parse_labels
+from models.evaluation.actions.sampled import Negatives
 from models.inputs.ranking_embedding import RankingEmbedding
 from models.tasks.config import TaskSettings
 from models.tasks.parts import embedding_and_backbone, read_catalog
@@ -45,18 +46,20 @@ def build_ranking(
             where="task.label",
             fix="name a label, such as --set 'task.label=value>=4', or --set task.label=buy",
         )
-    labels = parse_labels(settings.task.label, about.behaviors)
+    labels, judged = _labels(settings, about)
+    negatives = Negatives.of(settings.task.negatives, shards, labels)
     catalog, weights = read_catalog(settings, shards), label_weights(settings, labels)
     if settings.task.members:
         check_ensemble(settings, labels)
         members = [
-            _model(member, shards, about, labels, catalog, make_items) for member in members_of(settings)
+            _model(member, shards, about, labels, judged, catalog, make_items)
+            for member in members_of(settings)
         ]
         together = EnsembleObjective(RankingEnsemble(members), weights, settings.task.collaboration)
-        return RankingTask(settings.model, together)
-    model = _model(settings, shards, about, labels, catalog, make_items)
+        return RankingTask(settings.model, together, negatives)
+    model = _model(settings, shards, about, labels, judged, catalog, make_items)
     joint = joint_loss(settings, model, catalog)
-    return RankingTask(settings.model, RankingObjective(model, weights, joint))
+    return RankingTask(settings.model, RankingObjective(model, weights, joint), negatives)
 
 
 def _model(
@@ -64,6 +67,7 @@ def _model(
     shards: ShardFolder,
     about: About,
     labels: list[Label],
+    judged: int,
     catalog: ItemCatalog,
     make_items: MakeItemTable,
 ) -> RankingModel:
@@ -97,7 +101,7 @@ def _model(
             where="train.item_table = sharded",
             fix="--set train.item_table=replicated",
         )
-    counters = Counters.of(task.counters, labels, catalog)
+    counters = Counters.of(task.counters, labels[:judged], catalog)
     sizes = HeadSizes(
         dim=settings.model.dim,
         context=counters.width,
@@ -106,7 +110,21 @@ def _model(
         experts=task.experts,
         dropout=task.head_dropout,
     )
-    return RankingModel(embedding, backbone, HEADS[task.head](sizes), told, counters)
+    return RankingModel(embedding, backbone, HEADS[task.head](sizes), told, counters, judged)
+
+
+def _labels(settings: TaskSettings, about: About) -> tuple[list[Label], int]:
+    """All labels, and how many of them, the first ones, are judged."""
+    task = settings.task
+    assert task.label is not None
+    judged = parse_labels(task.label, about.behaviors)
+    beside = parse_labels(task.auxiliary, about.behaviors, "task.auxiliary") if task.auxiliary else []
+    twice = [label.name for label in beside if label.name in {each.name for each in judged}]
+    if twice:
+        raise UserError(
+            f"'{twice[0]}' is a label already", where=f"task.auxiliary = {task.auxiliary}", fix="leave it out"
+        )
+    return [*judged, *beside], len(judged)
 
 
 def _features(

@@ -58,6 +58,35 @@ def check_ranking(settings: TaskSettings) -> None:
             where=f"task.counters = {settings.task.counters}",
             fix="name each once",
         )
+    _check_negatives(settings)
+
+
+def _check_negatives(settings: TaskSettings) -> None:
+    """Raise UserError where negatives are asked for beside what nobody knows of them, or not asked for."""
+    task = settings.task
+    given = task.negatives.model_dump(exclude={"ratio"}, exclude_defaults=True)
+    if not task.negatives.ratio:
+        if given:
+            name = next(iter(given))
+            raise UserError(
+                "no negatives are drawn",
+                where=f"task.negatives.{name} = {given[name]}",
+                fix="set task.negatives.ratio=1, or leave it out",
+            )
+        return
+    where = f"task.negatives.ratio = {task.negatives.ratio}"
+    if any(name != "user" for name in task.counters):
+        raise UserError(
+            "counters of items are those of the log's events, not of drawn items",
+            where=f"{where}, task.counters = {task.counters}",
+            fix="count by user alone, or do without",
+        )
+    if task.retrieval_weight:
+        raise UserError(
+            "retrieval draws negatives of its own, and learns no sampled row",
+            where=where,
+            fix="--set task.retrieval_weight=0",
+        )
 
 
 def check_ensemble(settings: TaskSettings, labels: Sequence[Label]) -> None:

@@ -117,7 +117,7 @@ class EnsembleObjective(nn.Module):
     def __init__(self, model: RankingEnsemble, weights: Sequence[float], collaboration: float) -> None:
         super().__init__()
         self.model, self.collaboration = model, collaboration
-        self.losses = LabelLosses(model.labels, weights)
+        self.losses = LabelLosses(model.told.labels, weights)
 
     def forward(self, step: LossBatch, denominator: Tensor | float | None = None) -> Tensor:
         """See `RankingObjective.forward`."""

@@ -16,11 +16,13 @@ from models.distributed.processes import SINGLE, Processes, share_of
 from models.evaluation.actions.meter import Meter
 from models.evaluation.actions.report import ActionEvaluation, means
 from models.evaluation.actions.rows import LabelledRows, labelled_rows
+from models.evaluation.actions.sampled import Negatives
 from models.evaluation.config import EvaluationConfig
 from models.evaluation.targets import Split
 from models.tasks.config import ModelConfig
 from models.tasks.ranking.ensemble import RankingEnsemble
 from models.tasks.ranking.model import RankingModel
+from models.tasks.ranking.negatives import ask_about_sampled
 from models.tasks.ranking.passes import Passes
 from models.tasks.retrieval.evaluator import RetrievalEvaluator
 from models.tasks.retrieval.scoring import scoring
@@ -36,6 +38,7 @@ class RankingEvaluator(Evaluator):
         source: the sequences, read with the task's columns.
         config: how.
         retrieval: judges the same backbone's retrieval, where it is trained for that, too; None: it is not.
+        negatives: what stands beside the rows of the log; None: nothing.
     """
 
     def __init__(
@@ -45,11 +48,14 @@ class RankingEvaluator(Evaluator):
         source: SequenceSource,
         config: EvaluationConfig,
         retrieval: RetrievalEvaluator | None = None,
+        negatives: Negatives | None = None,
     ) -> None:
-        self.retrieval = retrieval
+        self.retrieval, self.negatives = retrieval, negatives
         self.model, self.shown, self.source, self.config = model, shown, source, config
         self.time = shown.time if source.about.has_time else "none"
         self.protocol: dict[str, Any] = {"time": self.time}
+        if negatives is not None:
+            self.protocol["negatives"] = negatives.about
 
     def users(self, split: Split) -> int:
         """Users with a row; goes through the sequences."""
@@ -90,11 +96,12 @@ class RankingEvaluator(Evaluator):
         if self.retrieval is not None:
             about = about | {"retrieval": self.retrieval.evaluate(split)}
         return ActionEvaluation(
-            rows, np.concatenate(predicted), split, self.config, shards, self.protocol | about
+            rows, np.concatenate(predicted), split, self.config, shards, self.protocol | about, self.negatives
         )
 
     def _rows(self, data: SequenceData, split: Split) -> LabelledRows:
-        return labelled_rows(data, self.model.labels, split, known_only=self.config.known_only)
+        rows = labelled_rows(data, self.model.labels, split, known_only=self.config.known_only)
+        return rows if self.negatives is None else self.negatives.among(data, rows, split)
 
     def predicted(self, data: SequenceData, rows: LabelledRows) -> npt.NDArray[np.float32]:
         """[rows, labels] logits of actions, and numbers.
@@ -105,8 +112,8 @@ class RankingEvaluator(Evaluator):
         """
         found = np.empty((len(rows), len(self.model.labels)), np.float32)
         for place, batch in self._batches(data, rows):
-            found[place] = batch
-        return found
+            found[place] = batch[:, : found.shape[1]]
+        return found if self.negatives is None else found + np.float32(self.negatives.correction)
 
     def _batches(
         self, data: SequenceData, rows: LabelledRows
@@ -116,6 +123,8 @@ class RankingEvaluator(Evaluator):
         passes = Passes.of(data, rows, self.shown.max_length)
         for windows, place, asked in passes.batches(self.config.batch_size):
             batch = gather(data, windows, time=self.shown.time, pin=pin)
+            if self.negatives is not None:
+                ask_about_sampled(batch, asked, rows.take(place))
             with scoring(self.model):
                 on_device = batch.to(device, non_blocking=pin)
                 yield place, self.model(on_device, asked.to(device)).cpu().numpy()

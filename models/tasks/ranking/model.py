@@ -28,6 +28,7 @@ class RankingModel(nn.Module):
         head: of `models.tasks.ranking.heads.HEADS`.
         told: the labels, and how batches tell them.
         counters: numbers beside the sequence, for the head alone.
+        judged: how many of the labels are judged, the first ones; None: all.
     """
 
     offset: Tensor
@@ -40,18 +41,20 @@ class RankingModel(nn.Module):
         head: nn.Module,
         told: Told,
         counters: Counters,
+        judged: int | None = None,
     ) -> None:
         super().__init__()
         self.embedding, self.backbone, self.head = embedding, backbone, head
         self.told, self.counters = told, counters
-        self.labels: tuple[Label, ...] = told.labels
+        self.labels: tuple[Label, ...] = told.labels[:judged]
         self.norm = make_norm("layer_without_affine", embedding.item.embedding_dim, _EPS)
         # Learned of the training part before the first step, so that a fresh head predicts the mean.
-        self.register_buffer("offset", torch.zeros(len(self.labels)))
-        self.register_buffer("scale", torch.ones(len(self.labels)))
+        self.register_buffer("offset", torch.zeros(len(told.labels)))
+        self.register_buffer("scale", torch.ones(len(told.labels)))
 
     def forward(self, batch: PackedBatch, rows: Tensor | None = None) -> Tensor:
-        """[rows, labels] float32: logits of actions, and predicted values of others.
+        """[rows, labels] float32: logits of actions, and predicted values of others; those of `labels`, then
+        of auxiliary ones.
 
         Args:
             batch: its sequences.

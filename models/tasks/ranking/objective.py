@@ -67,7 +67,7 @@ class RankingObjective(nn.Module):
     def __init__(self, model: RankingModel, weights: Sequence[float], joint: JointLoss | None = None) -> None:
         super().__init__()
         self.model, self.joint = model, joint
-        self.losses = LabelLosses(model.labels, weights)
+        self.losses = LabelLosses(model.told.labels, weights)
 
     def forward(self, step: LossBatch, denominator: Tensor | float | None = None) -> Tensor:
         """The sum of the losses of all positions over `denominator`, by default over their number."""

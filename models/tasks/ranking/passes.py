@@ -10,6 +10,7 @@ import torch
 
 from models.data.sequences import Int64Array, SequenceData
 from models.data.windows import Windows
+from models.evaluation.actions.labels import SAMPLED
 from models.evaluation.actions.rows import LabelledRows
 
 
@@ -20,7 +21,8 @@ class Passes:
     In a sequence of items and actions every item is asked about its action given all before it, so that rows
     that follow each other are predicted together. Of a user with more than N events before them, rows are
     together that are less than N / 2 events apart: the last one sees its newest N events, the others
-    N / 2 at least. A row whose history ends earlier, before its basket, has a pass of its own.
+    N / 2 at least. A row whose history ends earlier, before its basket, has a pass of its own,
+    and so has a sampled negative, which is in no history.
     """
 
     windows: Windows
@@ -40,7 +42,7 @@ class Passes:
         begin = data.offsets[sequence]
         event, stop = begin + rows.position, begin + rows.stop
         together = max(max_length // 2, 1)
-        chained = stop == event
+        chained = (stop == event) & (rows.behavior != SAMPLED)
         starts = np.append(True, sequence[1:] != sequence[:-1])[: len(event)]
         origin = event[np.flatnonzero(starts)][np.cumsum(starts) - 1]
         group = (event - origin) // together

@@ -15,6 +15,7 @@ from models.data.declared import CORE
 from models.data.loading import SequenceSource, TrainLoader
 from models.data.versions import RowMaps
 from models.evaluation.actions.labels import VALUE
+from models.evaluation.actions.sampled import Negatives
 from models.evaluation.config import EvaluationConfig
 from models.tasks.config import ModelConfig
 from models.tasks.flops import FORWARD_AND_BACKWARD, TrainingFlops, backbone_flops
@@ -22,6 +23,7 @@ from models.tasks.loss_batch import LossBatch
 from models.tasks.ranking.ensemble import EnsembleObjective, RankingEnsemble
 from models.tasks.ranking.evaluator import RankingEvaluator
 from models.tasks.ranking.model import RankingModel
+from models.tasks.ranking.negatives import BatchNegatives
 from models.tasks.ranking.objective import RankingObjective
 from models.tasks.retrieval.evaluator import RetrievalEvaluator
 from models.tasks.task import Task
@@ -33,13 +35,21 @@ class RankingTask(Task):
     Args:
         config: sizes of the backbone, and what it is shown.
         objective: the model and its loss.
+        negatives: what is drawn beside the events of the log; None: nothing.
     """
 
     objective: RankingObjective | EnsembleObjective
     model: RankingModel | RankingEnsemble
 
-    def __init__(self, config: ModelConfig, objective: RankingObjective | EnsembleObjective) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        objective: RankingObjective | EnsembleObjective,
+        negatives: Negatives | None = None,
+    ) -> None:
         self.config, self.objective, self.model = config, objective, objective.model
+        self.negatives = negatives
+        self.batches = None if negatives is None else BatchNegatives(negatives)
         model = objective.model
         self.members = [model] if isinstance(model, RankingModel) else model.each_member
         """The models of an ensemble, or the one that there is."""
@@ -54,17 +64,22 @@ class RankingTask(Task):
         retrieval as in its own task."""
         if self.objective.joint is not None:
             self.objective.joint.look_at(loader)
-        count, total, squares = (np.zeros(len(self.model.labels)) for _ in range(3))
+        if self.batches is not None:
+            self.batches.look_at(loader.source)
+        labels = self.model.told.labels
+        count, total, squares = (np.zeros(len(labels)) for _ in range(3))
         for data in loader.source:
             learned = data.in_training()
             value = data.events.get(VALUE)
-            for place, label in enumerate(self.model.labels):
+            for place, label in enumerate(labels):
                 told = label.of(data.behavior[learned], None if value is None else value[learned])
                 told = told[~np.isnan(told)].astype(np.float64)
                 count[place] += len(told)
                 total[place] += told.sum()
                 squares[place] += np.square(told).sum()
-        for place, label in enumerate(self.model.labels):
+        if self.negatives is not None:
+            count *= 1.0 + self.negatives.config.ratio
+        for place, label in enumerate(labels):
             number = max(count[place], 1.0)
             mean = total[place] / number
             variance = squares[place] / number - mean**2
@@ -77,11 +92,14 @@ class RankingTask(Task):
                     member.scale[place] = float(np.sqrt(variance)) if variance > 0 else 1.0
 
     def prepare(self, batch: PackedBatch) -> LossBatch:
-        """See `models.tasks.task.Task.prepare`: every item of which a label is known, the first ones, too."""
+        """See `models.tasks.task.Task.prepare`: every item of which a label is known, the first ones, too;
+        and sampled negatives for them."""
         events = torch.arange(batch.num_events)
         firsts = -1 - torch.arange(batch.num_sequences)
         positions = torch.cat([events, firsts])
         known = self.model.told(batch).isnan().all(1).logical_not()
+        if self.batches is not None:
+            return self.batches.extended(batch, positions[known])
         return LossBatch(batch, positions[known])
 
     def table_rows(self, maps: RowMaps) -> dict[str, torch.Tensor]:
@@ -94,7 +112,7 @@ class RankingTask(Task):
         """See `models.tasks.task.Task.evaluator`."""
         joint = self.objective.joint
         retrieval = None if joint is None else RetrievalEvaluator(joint.model, self.config, source, config)
-        return RankingEvaluator(self.model, self.config, source, config, retrieval)
+        return RankingEvaluator(self.model, self.config, source, config, retrieval, self.negatives)
 
     def flops(self) -> TrainingFlops:
         """A position costs the head, a token all other linear layers."""

@@ -13,7 +13,7 @@ from behavior.shards.folder import ShardFolder
 from models.data.batch import PackedBatch
 from models.data.columns import Column
 from models.data.declared import event_column
-from models.evaluation.actions.labels import VALUE, Label, Side
+from models.evaluation.actions.labels import SAMPLED, VALUE, Label, Side
 from models.inputs.layouts.ranked import first_events
 
 _COMPARE = {
@@ -53,6 +53,7 @@ class Told:
             first = first_events(batch, batch[self.value.name])
             value = torch.cat([batch[self.target_value.name], first])
         told = torch.stack([label_of(label, behavior, value) for label in self.labels], 1)
+        told = told.masked_fill((behavior == SAMPLED)[:, None], 0.0)
         return told.masked_fill((behavior == 0)[:, None], float("nan"))
 
 

@@ -695,6 +695,14 @@ def test_yambda(tmp_path: Path) -> None:
 
 
 @real
+def test_real_taobao_split_for_ranking() -> None:
+    prepared = prepare_tables("taobao-temporal", f"{DATA}/taobao")
+    lengths = pc.list_value_length(prepared.sequences.column("item")).to_numpy()
+    ends = [prepared.sequences.column(column).to_numpy() for column in ("train_end", "valid_end")]
+    assert [int(end.sum()) for end in (*ends, lengths)] == [285_929, 321_670, 357_412]
+
+
+@real
 @pytest.mark.parametrize(
     ("name", "users", "items", "parts"),
     [
