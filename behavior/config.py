@@ -21,6 +21,7 @@ class Unused(NamedTuple):
     """Settings that change nothing as another one stands."""
 
     names: Sequence[str]
+    """Of a section within: `negatives.count`."""
     why: str
     """How the other one stands: `jumps is none`."""
     fix: str
@@ -49,9 +50,17 @@ def unused_settings(config: Config, prefix: str = "") -> Iterator[tuple[str, str
             yield from unused_settings(inner, f"{prefix}{name}.")
     for names, why, fix in config.unused():
         for name in names:
-            value = getattr(config, name)
-            if value != type(config).model_fields[name].get_default(call_default_factory=True):
+            value, default = _value(config, name)
+            if value != default:
                 yield prefix + name, f"{name} is {_shown(value)}, and {why}: {fix}, or leave {name} out"
+
+
+def _value(config: Config, name: str) -> tuple[Any, Any]:
+    """What a setting is, of a section within too, and its default."""
+    *sections, last = name.split(".")
+    for section in sections:
+        config = getattr(config, section)
+    return getattr(config, last), type(config).model_fields[last].get_default(call_default_factory=True)
 
 
 def _shown(value: Any) -> str:

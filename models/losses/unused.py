@@ -14,15 +14,29 @@ _JUMPS = (
 
 
 def unused_of_loss(loss: Any) -> Iterator[Unused]:
-    """Those of `models.losses.config.LossConfig`, which `loss` is, but for its sections."""
+    """Those of `models.losses.config.LossConfig`, which `loss` is, but for those of views."""
     if loss.kind != "gbce":
         yield Unused(["calibration"], f"kind is {loss.kind}", "set kind to gbce")
     if not loss.attributes_weight:
         yield Unused(["attributes"], "attributes_weight is 0", "set attributes_weight")
     if loss.trends == "none":
         yield Unused(["trend_hours", "trend_of"], "trends is none", "set trends to learned")
+    yield from _of_negatives(loss)
     yield from _of_history(loss)
     yield from _of_jumps(loss)
+
+
+def _of_negatives(loss: Any) -> Iterator[Unused]:
+    drawn = ["negatives.sharing", "negatives.popularity_power"]
+    if loss.kind == "full_softmax":
+        names = ["negatives.source", "negatives.count", *drawn, "negatives.logq"]
+        yield Unused(names, "kind is full_softmax, which samples none", "set kind to another loss")
+    elif loss.negatives.source == "in_batch":
+        if {loss.history, loss.jumps, loss.trends} == {"none"}:
+            # Otherwise it is the level that their masses start from.
+            drawn = ["negatives.count", *drawn]
+        why = "negatives.source is in_batch, which samples none"
+        yield Unused(drawn, why, "set negatives.source to mixed")
 
 
 def _of_history(loss: Any) -> Iterator[Unused]:

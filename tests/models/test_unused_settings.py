@@ -52,6 +52,30 @@ def test_every_setting_of_what_is_off_is_refused(switch: str) -> None:
             assert f"{switch} is none: set {switch} to learned, or leave {name} out" in str(caught.value)
 
 
+SAMPLED = {"source": "mixed", "count": 7, "sharing": "batch", "popularity_power": 0.5, "logq": True}
+
+
+@pytest.mark.parametrize("name", SAMPLED)
+def test_so_is_sampling_where_nothing_is_sampled(name: str) -> None:
+    setting = f"loss.negatives.{name}={json.dumps(SAMPLED[name])}"
+    with pytest.raises(UsageError, match="'loss.negatives': negatives.") as caught:
+        load_config("default", ["loss.kind=full_softmax", setting])
+    assert f"kind is full_softmax, which samples none: set kind to another loss, or leave negatives.{name}" in (
+        str(caught.value)
+    )
+    if name in ("count", "sharing", "popularity_power"):
+        with pytest.raises(UsageError, match=f"{name} is .*, and negatives.source is in_batch"):
+            load_config("default", ["loss.negatives.source=in_batch", setting])
+    load_config("default", ["loss.kind=sampled_softmax", setting])
+
+
+def test_a_recipe_of_sampled_negatives_may_become_the_full_softmax() -> None:
+    assert load_config("ml-1m/hstu", ["loss.kind=full_softmax"]).loss.negatives.count == 128
+    load_config("default", ["loss.kind=full_softmax", "loss.negatives.domain=within"])
+    # Masses beside the candidates start from as many as that.
+    load_config("default", ["loss.negatives.source=in_batch", "loss.negatives.count=7", LEARNED["history"]])
+
+
 @pytest.mark.parametrize("name", sorted(set(ViewsConfig.model_fields) - {"weight"}))
 def test_so_is_every_setting_of_views(name: str) -> None:
     value = other_value(ViewsConfig(), name)
