@@ -14,6 +14,7 @@ from models.layers.feed_forward_layer import FeedForwardLayer
 from models.layers.norm import make_norm
 from models.layers.rope import RotaryEmbedding
 from models.layers.settings import BlockSettings
+from models.layers.transferred import Transferred
 
 
 class Block(nn.Module):
@@ -30,7 +31,7 @@ class Block(nn.Module):
         return out
 
 
-class Backbone(nn.Module):
+class Backbone(Transferred):
     """Blocks and, for some kinds, a final norm.
 
     Args:
@@ -49,7 +50,7 @@ class Backbone(nn.Module):
         local: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
-        self.local = local
+        self.local, self.transfer = local, settings.transfer
         # HSTU's block is attention alone.
         make_block = AttentionLayer if settings.feed_forward == "none" else Block
         self.blocks = nn.ModuleList(make_block(settings) for _ in range(blocks))

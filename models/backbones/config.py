@@ -11,6 +11,7 @@ from models.attention.kinds import DecayKind
 from models.backbones.consistency import contradictions
 from models.backbones.kinds import BACKBONES
 from models.backbones.preset import DropoutPlace, Preset
+from models.backbones.transfer import TransferConfig
 from models.layers.kinds import (
     BiasSetting,
     FeedForwardKind,
@@ -20,6 +21,7 @@ from models.layers.kinds import (
     published_width,
 )
 from models.layers.settings import BlockSettings
+from models.layers.transfer import Transfer
 from models.registered import bad_name
 
 
@@ -98,6 +100,9 @@ class BackboneConfig(Config):
         "matrix products and attention) or block (everything)",
     )
     attention: str = Field("auto", description="attention kernel by name; auto: the first that fits")
+    transfer: TransferConfig = Field(
+        default_factory=TransferConfig, description="learning rates that hold at other widths and depths"
+    )
 
     @field_validator("kind")
     @classmethod
@@ -171,6 +176,11 @@ class BackboneConfig(Config):
         return _chosen(self.scale_input, self.preset.scale_input)
 
     @property
+    def relative_size(self) -> Transfer:
+        """The size beside that of the base whose learning rate the model has."""
+        return self.transfer.of_size(self.dim, self.blocks, self.heads, qk_dim=self.qk_dim)
+
+    @property
     def kernel(self) -> str | None:
         """Name of the attention kernel; None: chosen by its input."""
         return None if self.attention == "auto" else self.attention
@@ -190,7 +200,7 @@ class BackboneConfig(Config):
             attributes: features that queries and keys alone are told of (`Tokens.attributes`).
             attribute_dim: width of each one's per head; by default a quarter of the item's, 4 at least.
         """
-        preset = self.preset
+        preset, transfer = self.preset, self.relative_size
         feed_forward = self.feed_forward or preset.feed_forward
         return BlockSettings(
             dim=self.dim,
@@ -220,13 +230,14 @@ class BackboneConfig(Config):
             projection_bias=preset.projection_bias,
             output_bias=preset.output_bias,
             feed_forward_bias=preset.feed_forward_bias,
-            projection_std=preset.projection_std,
-            feed_forward_std=preset.feed_forward_std,
-            output_std=self._output_std(),
+            projection_std=transfer.scaled(preset.projection_std),
+            feed_forward_std=transfer.scaled(preset.feed_forward_std),
+            output_std=transfer.scaled(self._output_std()),
             kernel=self.kernel,
             recompute=self.recompute,
             attributes=attributes,
             attribute_dim=(attribute_dim or max(4, self.query_dim // 4)) if attributes else 0,
+            transfer=transfer,
         )
 
     def _published_width(self, feed_forward: FeedForwardKind) -> int:
@@ -240,7 +251,9 @@ class BackboneConfig(Config):
 
     def _output_std(self) -> float | None:
         std = self.preset.output_std
-        return std / (2 * self.blocks) ** 0.5 if std and self.preset.output_std_by_depth else std
+        # Where residuals follow the depth, weights need not.
+        blocks = self.blocks / self.relative_size.depth
+        return std / (2 * blocks) ** 0.5 if std and self.preset.output_std_by_depth else std
 
 
 def _chosen(setting: bool | None, published: bool) -> bool:

@@ -95,6 +95,10 @@ CAME_LATER: dict[str, Any] = {
     "loss.views.temperature": 0.1,
     "loss.views.dropout": 0.2,
     "loss.views.masking": "correlated",
+    "model.transfer.rule": "none",
+    "model.transfer.base_dim": 64,
+    "model.transfer.base_blocks": 2,
+    "model.transfer.base_heads": None,
 }
 """Settings that earlier records know nothing of, and the value that stands for how runs were made before."""
 

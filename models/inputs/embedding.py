@@ -52,6 +52,7 @@ class InputEmbedding(nn.Module):
         learned_positions: whether positions are added; Llama has none.
         scale_items: whether item vectors are multiplied by `sqrt(dim)`. Where not, as in GPT, positions are
             as small as items at first.
+        scale_dim: the dim of `sqrt(dim)` and `sqrt(1 / dim)`, where it is not that of the vectors.
         make_items: makes the item table, of the number of item ids and a width.
         side: the features of users and events that `config` names, and the domains.
         layout: in place of the one that `config` names, with what a task alone makes sense of.
@@ -74,6 +75,7 @@ class InputEmbedding(nn.Module):
         *,
         learned_positions: bool = True,
         scale_items: bool = True,
+        scale_dim: int | None = None,
         make_items: MakeItemTable = WholeTable,
         side: SideInformation = NO_SIDE,
         layout: Layout | None = None,
@@ -83,7 +85,7 @@ class InputEmbedding(nn.Module):
         features = choose(catalog.features, config.item_features, "item") if config.features != "none" else []
         _check_attributes(config, len(features), len(side.events), has_positions=learned_positions)
         self.config, self.num_behaviors, self.dim = config, num_behaviors, dim
-        self.scale = math.sqrt(dim) if scale_items else 1.0
+        self.scale = math.sqrt(scale_dim or dim) if scale_items else 1.0
         self.layout: Layout = layout or make_layout(config.layout, Sizes(dim, num_behaviors))
         needed = self.layout.vectors
         _check_behaviors(config, needed)
@@ -96,7 +98,7 @@ class InputEmbedding(nn.Module):
         asks_behavior = config.query_behavior == "add" or "query_behavior" in needed
         self.behavior = _behavior_table(num_behaviors, dim) if has_behavior else None
         self.query_behavior = _behavior_table(num_behaviors, dim) if asks_behavior else None
-        position_std = math.sqrt(1.0 / dim) if scale_items else INIT_STD
+        position_std = math.sqrt(1.0 / (scale_dim or dim)) if scale_items else INIT_STD
         self.events = EventFeatures(side.events, dim)
         self.domains = DomainEmbedding(config, side.domains, dim)
         if side.users:

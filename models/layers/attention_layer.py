@@ -35,7 +35,12 @@ class AttentionLayer(nn.Module):
         super().__init__()
         self.settings = settings
         self.residual = Residual(
-            settings.residual, settings.dim, settings.norm, settings.norm_eps, settings.hidden_dropout
+            settings.residual,
+            settings.dim,
+            settings.norm,
+            settings.norm_eps,
+            settings.hidden_dropout,
+            settings.transfer.residual,
         )
         self.f1: FusedProjections | SeparateProjections = (
             SeparateProjections(settings) if settings.separate_projections else FusedProjections(settings)

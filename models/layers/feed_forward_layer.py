@@ -18,7 +18,12 @@ class FeedForwardLayer(nn.Module):
         super().__init__()
         self.recompute = settings.recompute
         self.residual = Residual(
-            settings.residual, settings.dim, settings.norm, settings.norm_eps, settings.hidden_dropout
+            settings.residual,
+            settings.dim,
+            settings.norm,
+            settings.norm_eps,
+            settings.hidden_dropout,
+            settings.transfer.residual,
         )
         self.network = _network(settings)
 

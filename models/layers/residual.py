@@ -26,15 +26,18 @@ class Residual(nn.Module):
         norm: kind of norm.
         eps: of the norm.
         dropout: probability, on the output of f.
+        scale: factor of what is added to the residual path.
 
     Raises:
         ValueError: there is no such kind of residual or norm.
     """
 
-    def __init__(self, kind: ResidualKind, dim: int, norm: NormKind, eps: float, dropout: float) -> None:
+    def __init__(
+        self, kind: ResidualKind, dim: int, norm: NormKind, eps: float, dropout: float, scale: float = 1.0
+    ) -> None:
         super().__init__()
         check_choice("residual", kind, ResidualKind)
-        self.kind = kind
+        self.kind, self.scale = kind, scale
         self.norm = make_norm(norm, dim, eps)
         self.dropout = Dropout(dropout)
         self.gate = nn.Linear(dim, dim) if kind == "gated" else None
@@ -57,6 +60,8 @@ class Residual(nn.Module):
             result: [tokens, dim] output of f.
         """
         result = self.dropout(result)
+        if self.scale != 1.0:
+            result = self.scale * result
         if self.kind == "post_norm":
             return self.norm(result + x)
         if self.kind == "sasrec":

@@ -14,6 +14,7 @@ from models.layers.kinds import (
     ResidualKind,
     check_choices,
 )
+from models.layers.transfer import AS_PUBLISHED, Transfer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +77,8 @@ class BlockSettings:
     """Features that queries and keys are told of apart from the item (DIF-SR)."""
     attribute_dim: int = 0
     """Width of each one's queries and keys per head."""
+    transfer: Transfer = AS_PUBLISHED
+    """The model's size beside that of the base whose learning rate it has; standard deviations follow it."""
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -98,7 +101,11 @@ class BlockSettings:
 
     @property
     def scales(self) -> tuple[float, float]:
-        """Scale of the dot products and of the output: softmax `(query_dim^-0.5, 1)`, SiLU `(1, 1 / N)`."""
+        """Scale of the dot products and of the output: softmax `(query_dim^-0.5, 1)`, SiLU `(1, 1 / N)`.
+
+        With transfer, dot products of either are divided by `query_dim`, but for what the base has.
+        """
+        query = self.transfer.query
         if self.activation == "softmax":
-            return self.query_dim**-0.5, 1.0
-        return 1.0, 1.0 / self.max_length
+            return (self.query_dim * query) ** -0.5, 1.0
+        return 1.0 / query, 1.0 / self.max_length

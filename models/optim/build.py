@@ -11,6 +11,8 @@ from torch import nn
 
 from behavior.errors import UserError
 from models.layers.roles import Role, roles_of
+from models.layers.transfer import Factors
+from models.layers.transferred import factors_of
 from models.optim.config import OptimizerConfig
 from models.optim.optimizer_set import OptimizerSet
 from models.optim.rowwise_adagrad import RowwiseAdagrad
@@ -23,6 +25,8 @@ _TABLES = (Role.ITEM_TABLE, Role.FEATURE_TABLE)
 def build_optimizer(config: OptimizerConfig, module: nn.Module) -> OptimizerSet:
     """Fused AdamW, and beside it what `item_table` says for the tables of items and item features.
 
+    With `model.transfer`, parameters of blocks have learning rates of their own (`models.layers.transfer`).
+
     State dicts number AdamW's parameters first, in the order of `module.parameters()` (with `decay_on=linear`
     those that decay before the others; then items with an `item_weight_decay`, and those with a
     `logit_learning_rate`), then the tables.
@@ -31,6 +35,7 @@ def build_optimizer(config: OptimizerConfig, module: nn.Module) -> OptimizerSet:
         UserError: a setting is for parameters that the module has none of.
     """
     roles = roles_of(module)
+    factors = factors_of(module, roles)
     if config.item_table == "adamw":
         if config.item_learning_rate is not None:
             raise UserError(
@@ -38,7 +43,7 @@ def build_optimizer(config: OptimizerConfig, module: nn.Module) -> OptimizerSet:
                 where=f"optimizer.item_learning_rate = {config.item_learning_rate}",
                 fix="set optimizer.item_table=rowwise_adagrad, or leave item_learning_rate out",
             )
-        return OptimizerSet(_adamw(config, roles))
+        return OptimizerSet(_adamw(config, roles, factors))
     tables = _having(roles, _TABLES, f"item_table = {config.item_table}")
     others = {parameter: role for parameter, role in roles.items() if role not in _TABLES}
     rowwise = RowwiseAdagrad(
@@ -46,17 +51,44 @@ def build_optimizer(config: OptimizerConfig, module: nn.Module) -> OptimizerSet:
         lr=config.item_learning_rate or config.learning_rate,
         weight_decay=config.weight_decay if config.decay_on == "all" else 0.0,
     )
-    return OptimizerSet(_adamw(config, others), rowwise)
+    return OptimizerSet(_adamw(config, others, factors), rowwise)
 
 
-def _adamw(config: OptimizerConfig, roles: Roles) -> torch.optim.Optimizer:
+def _adamw(
+    config: OptimizerConfig, roles: Roles, factors: Mapping[nn.Parameter, Factors]
+) -> torch.optim.Optimizer:
+    groups = _decay_groups(config, roles)
     return torch.optim.AdamW(
-        _decay_groups(config, roles),
+        _by_factors(config, _grouped(groups), factors) if factors else groups,
         lr=config.learning_rate,
         betas=config.betas,
         weight_decay=config.weight_decay,
         fused=True,
     )
+
+
+_EPS = 1e-8
+"""AdamW's epsilon."""
+
+
+def _by_factors(
+    config: OptimizerConfig, groups: list[Any], factors: Mapping[nn.Parameter, Factors]
+) -> list[Any]:
+    """Groups divided by what learning rates and the like are multiplied by, in each the order as it was."""
+    found: list[Any] = []
+    for group in groups:
+        parts: dict[Factors, list[nn.Parameter]] = {}
+        for parameter in group["params"]:
+            parts.setdefault(factors.get(parameter, Factors()), []).append(parameter)
+        for (rate, decay, eps), parameters in parts.items():
+            changed = {
+                "params": parameters,
+                "lr": rate * group.get("lr", config.learning_rate),
+                "weight_decay": decay * group.get("weight_decay", config.weight_decay),
+                "eps": _EPS * eps,
+            }
+            found.append(group | changed)
+    return found
 
 
 def _with_item_decay(config: OptimizerConfig, tables: list[nn.Parameter], roles: Roles) -> list[Any]:

@@ -96,6 +96,7 @@ def embedding_and_backbone(
         dropout=model.input_dropout_rate,
         learned_positions=model.has_learned_positions,
         scale_items=model.scales_input,
+        scale_dim=None if model.transfer.rule == "none" else model.transfer.base_dim,
         make_items=make_items,
         side=side,
     )

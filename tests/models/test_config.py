@@ -51,7 +51,13 @@ def test_the_published_recipes_take_none_of_what_came_later() -> None:
 
 def test_settings_are_changed_by_name() -> None:
     config = load_config(
-        "demo/hstu", ["model.blocks=3", "loss.kind=sampled_softmax", "loss.negatives.count=7", "evaluation.exclude_seen=false"]
+        "demo/hstu",
+        [
+            "model.blocks=3",
+            "loss.kind=sampled_softmax",
+            "loss.negatives.count=7",
+            "evaluation.exclude_seen=false",
+        ],
     )
     assert config.model.blocks == 3
     assert config.loss.negatives.count == 7

@@ -58,10 +58,11 @@ SAMPLED = {"source": "mixed", "count": 7, "sharing": "batch", "popularity_power"
 @pytest.mark.parametrize("name", SAMPLED)
 def test_so_is_sampling_where_nothing_is_sampled(name: str) -> None:
     setting = f"loss.negatives.{name}={json.dumps(SAMPLED[name])}"
-    with pytest.raises(UsageError, match="'loss.negatives': negatives.") as caught:
+    with pytest.raises(UsageError, match=r"'loss\.negatives': negatives\.") as caught:
         load_config("default", ["loss.kind=full_softmax", setting])
-    assert f"kind is full_softmax, which samples none: set kind to another loss, or leave negatives.{name}" in (
-        str(caught.value)
+    assert (
+        f"kind is full_softmax, which samples none: set kind to another loss, or leave negatives.{name}"
+        in (str(caught.value))
     )
     if name in ("count", "sharing", "popularity_power"):
         with pytest.raises(UsageError, match=f"{name} is .*, and negatives.source is in_batch"):

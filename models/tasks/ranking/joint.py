@@ -93,6 +93,7 @@ def joint_loss(settings: TaskSettings, model: RankingModel, catalog: ItemCatalog
         first_item=catalog.first_item,
         num_items=catalog.num_item_ids - catalog.first_item,
         normalize=loss.normalize,
+        query_scale=1.0 / settings.model.relative_size.width,
         temperature=loss.temperature,
     )
     sampler = NegativeSampler(catalog.train_count, catalog.first_item, loss.negatives.popularity_power)

@@ -66,6 +66,7 @@ def build_model(
         num_items=num_items,
         normalize=settings.loss.normalize,
         temperature=settings.loss.temperature,
+        query_scale=1.0 / settings.model.relative_size.width,
     )
 
 

@@ -43,6 +43,7 @@ class RetrievalModel(nn.Module):
         jumps: gives past events votes for what follows their items, which compete with them, too.
         trends: gives what is popular at the moment such logits.
         next_behavior: predicts the next event's behavior.
+        query_scale: factor of queries, where they are not normalized.
         attributes: predicts attributes of the next item, in training alone.
     """
 
@@ -63,6 +64,7 @@ class RetrievalModel(nn.Module):
         trends: TrendLogits | None = None,
         next_behavior: NextBehavior | None = None,
         attributes: NextAttributes | None = None,
+        query_scale: float = 1.0,
     ) -> None:
         super().__init__()
         self.embedding = embedding
@@ -71,6 +73,7 @@ class RetrievalModel(nn.Module):
         self.num_items = num_items
         self.normalize = normalize
         self.temperature = temperature
+        self.query_scale = query_scale
         self.register_parameter("item_bias", None)
         self.history = history
         self.jumps = jumps
@@ -107,6 +110,8 @@ class RetrievalModel(nn.Module):
     def queries(self, outputs: torch.Tensor) -> torch.Tensor:
         """[n, query_dim] float32 queries of some outputs, [n, dim]."""
         query = self._scorable(outputs)
+        if self.query_scale != 1.0 and not self.normalize:
+            query = self.query_scale * query
         return query if self.item_bias is None else F.pad(query, (0, 1), value=1.0)
 
     def biased(self, vectors: torch.Tensor, ranks: torch.Tensor | None = None) -> torch.Tensor:
