@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
 
 import grpc
@@ -45,8 +45,12 @@ def parsed(options: Sequence[str]) -> PipelineOptions:
     return given
 
 
-def check_options(options: Sequence[str]) -> None:
+def check_options(options: Sequence[str], of_program: Callable[[], set[str]] = set) -> None:
     """Options of the Python SDK, and of the job server where one is named.
+
+    Args:
+        options: of the command line.
+        of_program: gives those of a job server that the runner starts, if any.
 
     Raises:
         UsageError: neither knows an option.
@@ -58,6 +62,8 @@ def check_options(options: Sequence[str]) -> None:
     known, who = _of_sdk(), "Beam knows"
     if endpoint and endpoint != "embed":
         known, who = known | _of_job_server(endpoint), f"neither Beam nor the job server at {endpoint} knows"
+    elif program := of_program():
+        known, who = known | program, "neither Beam nor the job server knows"
     for name in unknown:
         if name not in known:
             no = "no" if who == "Beam knows" else "an"

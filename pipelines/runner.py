@@ -20,14 +20,14 @@ from behavior.errors import UsageError
 from behavior.runtime.cores import thread_count
 from pipelines import dataflow
 from pipelines.beam_options import check_options, value_of
+from pipelines.job_servers import check_program, options_of_program
 
 LOCAL = "local"
 FILES, ENGINE = "files", "engine"
 _LOCAL_NAMES = {"local", "fnapirunner", "directrunner"}
-_REMOTE = ["DataflowRunner", "FlinkRunner", "SparkRunner", "PortableRunner"]
+_REMOTE = ["DataflowRunner", "FlinkRunner", "SparkRunner", "PrismRunner", "PortableRunner"]
 _REFUSED = {
     "daskrunner": "it loses data in silence (what is emitted at the end of a bundle, and tagged outputs)",
-    "prismrunner": "it would download its program; the local runner does the same work without",
 }
 
 _REMOTE_DEFAULTS = [
@@ -35,11 +35,6 @@ _REMOTE_DEFAULTS = [
     # seconds each time, a dozen times a job. A dead one is kept as well: for less than restarts wait.
     "--environment_cache_millis=5000",
 ]
-
-_INSTEAD = {
-    "prismrunner": "name its program on this machine (-- --prism_location=PATH) or the address where it runs "
-    f"(-- --job_endpoint=HOST:PORT), or use {LOCAL}"
-}
 
 
 @dataclass(frozen=True)
@@ -86,18 +81,19 @@ class RunnerOptions:
     def check(self) -> None:
         """Raises UsageError: a runner that is unknown or refused, or a silly number of workers."""
         lower = self.name.lower()
-        if lower in _REFUSED and not self._has_prism(lower):
+        if lower in _REFUSED:
             raise UsageError(
                 f"{self.name} cannot be used: {_REFUSED[lower]}",
                 where="--runner",
-                fix=_INSTEAD.get(lower, f"use {LOCAL} or another runner"),
+                fix=f"use {LOCAL} or another runner",
             )
         known = [LOCAL, *_REMOTE]
-        if lower not in {*_LOCAL_NAMES, *_REFUSED, *(name.lower() for name in _REMOTE)}:
+        if lower not in {*_LOCAL_NAMES, *(name.lower() for name in _REMOTE)}:
             raise UsageError(
                 f"unknown runner '{self.name}'", where="--runner", fix=did_you_mean(self.name, known)
             )
-        check_options(self.beam)
+        check_program(self.name, self.beam)
+        check_options(self.beam, lambda: options_of_program(self.name, self.beam))
         self._check_shuffle()
         if self.workers and not self.is_local:
             raise UsageError(
@@ -173,11 +169,6 @@ class RunnerOptions:
     def _has(self, option: str) -> bool:
         return value_of(self.beam, option) is not None
 
-    def _has_prism(self, lower: str) -> bool:
-        """Whether Prism is there: a program of this machine, or one that runs."""
-        location = value_of(self.beam, "--prism_location") or ""
-        return lower == "prismrunner" and (self._has("--job_endpoint") or Path(location).is_file())
-
 
 def _cores() -> int:
     """Cores to work on: as many as are free, or as told."""
@@ -186,10 +177,13 @@ def _cores() -> int:
 
 def known_runners() -> dict[str, str]:
     """Runner -> what there is to say about it, for `lrm doctor`."""
-    remote = dict.fromkeys(_REMOTE, "passed to Beam; the working folder must be visible to all workers")
+    seen = "the working folder must be visible to all workers"
+    given = "with a job server that is there: --job_endpoint, or "
     return {
         LOCAL: "in this process with a thread a free core, or --workers N processes",
-        **remote,
-        "PrismRunner": f"with --prism_location or --job_endpoint; without, {_REFUSED['prismrunner']}",
+        **dict.fromkeys(_REMOTE, f"passed to Beam; {seen}"),
+        "FlinkRunner": f"{given}--flink_job_server_jar; {seen}",
+        "SparkRunner": f"{given}--spark_job_server_jar; {seen}",
+        "PrismRunner": f"{given}--prism_location",
         "DaskRunner": "refused: " + _REFUSED["daskrunner"],
     }

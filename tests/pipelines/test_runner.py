@@ -39,7 +39,7 @@ def test_the_job_server_is_asked_for_options_that_the_sdk_lacks(endpoint: str) -
     RunnerOptions("PortableRunner", beam=[f"--job_endpoint={endpoint}", *given]).check()
     RunnerOptions("FlinkRunner", beam=["--job_endpoint", endpoint, *given]).check()
     with pytest.raises(UsageError, match="Beam knows no option '--number_of_execution_retries'"):
-        RunnerOptions("FlinkRunner", beam=given).check()
+        RunnerOptions("DataflowRunner", beam=given).check()
     with pytest.raises(UsageError) as error:
         RunnerOptions("PortableRunner", beam=[f"--job_endpoint={endpoint}", "--number_of_retries=3"]).check()
     assert "knows an option '--number_of_retries'" in error.value.what
@@ -53,15 +53,33 @@ def test_a_job_server_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch
         runner.check()
 
 
-def test_prism_runs_where_its_program_is(tmp_path: Path) -> None:
-    program = tmp_path / "prism"
+@pytest.mark.parametrize(
+    ("name", "flag"),
+    [
+        ("PrismRunner", "--prism_location"),
+        ("flinkrunner", "--flink_job_server_jar"),
+        ("SparkRunner", "--spark_job_server_jar"),
+    ],
+)
+def test_a_runner_is_refused_only_where_it_would_download(name: str, flag: str, tmp_path: Path) -> None:
+    program = tmp_path / "program"
     program.touch()
-    RunnerOptions("PrismRunner", beam=[f"--prism_location={program}"]).check()
-    RunnerOptions("PrismRunner", beam=["--job_endpoint=localhost:8073"]).check()
-    for missing in ([], [f"--prism_location={tmp_path}/other"], ["--prism_location=https://x/prism.zip"]):
-        with pytest.raises(UsageError, match="it would download its program") as error:
-            RunnerOptions("PrismRunner", beam=missing).check()
-        assert "--prism_location=PATH" in str(error.value.fix)
+    RunnerOptions(name, beam=[f"{flag}={program}"]).check()
+    RunnerOptions(name, beam=["--job_endpoint=localhost:8073"]).check()
+    for missing in ([], [f"{flag}={tmp_path}/other"], [f"{flag}=https://x/program.zip"]):
+        with pytest.raises(UsageError, match=f"{name} cannot be used: it would download its") as error:
+            RunnerOptions(name, beam=missing).check()
+        assert f"-- {flag}=PATH" in str(error.value.fix)
+
+
+def test_a_job_server_that_does_not_start_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is started to be asked for options that the SDK lacks."""
+    jar = tmp_path / "job-server.jar"
+    jar.write_text("no JAR")
+    given = [f"--flink_job_server_jar={jar}", "--job_server_java_launcher=false", "--of_flink=1"]
+    with pytest.raises(UsageError, match="the job server does not start") as error:
+        RunnerOptions("FlinkRunner", beam=given).check()
+    assert error.value.where == "--flink_job_server_jar"
 
 
 def test_workers_are_kept_between_stages_unless_the_user_says_otherwise() -> None:
@@ -75,7 +93,7 @@ def test_what_carries_the_events() -> None:
     assert [RunnerOptions(name).through_engine for name in names] == [True, False, False]
     for name, shuffle in itertools.product(names[:2], ("files", "engine")):
         assert RunnerOptions(name, shuffle=shuffle).through_engine == (shuffle == "engine")
-    for name, shuffle in (("local", "engine"), ("FlinkRunner", "filez")):
+    for name, shuffle in (("local", "engine"), ("PortableRunner", "filez")):
         with pytest.raises(UsageError) as error:
             RunnerOptions(name, shuffle=shuffle).check()
         assert error.value.where == "--shuffle"
