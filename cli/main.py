@@ -13,7 +13,20 @@ from typer.core import TyperGroup
 from behavior.errors import UserError
 from behavior.runtime.cores import THREADS, limit_threads
 from behavior.runtime.versions import NOT_INSTALLED, OWN, installed_version
-from cli import ablate, doctor, embed, evaluate, export, inspect, prepare, recipes, recommend, similar, train
+from cli import (
+    ablate,
+    doctor,
+    embed,
+    evaluate,
+    export,
+    inspect,
+    prepare,
+    recipes,
+    recommend,
+    scale,
+    similar,
+    train,
+)
 from cli import data as data_command
 from cli import demo as demo_command
 from cli.console import print_interrupted, print_trace, say
@@ -86,6 +99,7 @@ app.command("similar")(similar.similar)
 app.command("embed")(embed.embed)
 app.command("export")(export.export)
 app.command("ablate")(ablate.ablate)
+app.command("scale")(scale.scale)
 app.command("demo")(demo_command.demo)
 app.command("doctor")(doctor.doctor)
 app.add_typer(data_command.app, name="data")

@@ -11,11 +11,10 @@ from models.data.columns import Columns
 from models.data.declared import CORE, event_column
 from models.data.loading import SequenceSource, ShardSource, TrainLoader
 from models.data.loading.domain import domain_number, domain_of
-from models.data.loading.inputs import inputs_of
-from models.data.loading.part import part_of
 from models.data.versions import dataset_of
 from models.distributed.tables import MakeItemTable, WholeTable
 from models.evaluation.within import columns_of_candidates
+from models.tasks.parts import trained_part
 from models.tasks.registry import task_kind
 from models.tasks.task import Task
 
@@ -65,7 +64,7 @@ def make_loader(
     """
     parts, tokens = config.train.accumulate, config.train.batch_tokens
     return TrainLoader(
-        inputs_of(part_of(source, config.loader.part), config.model.input_behaviors),
+        trained_part(source, config),
         config.loader,
         max_length=config.model.max_length,
         batch_sequences=config.train.batch_sequences // parts,

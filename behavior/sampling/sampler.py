@@ -275,6 +275,20 @@ class Sampler:
         of_full = self.rule.expected_inputs(np.array([self.max_length]))
         return float(full.sum() * of_full[0] + self.rule.expected_inputs(oldest).sum())
 
+    def distinct_events(self, train_end: npt.NDArray[Any]) -> int:
+        """Different events that samples of all epochs may have, as inputs or targets.
+
+        Of a history longer than max_length only its end is ever seen by `window: newest` without quotas.
+
+        Args:
+            train_end: [sequences] events of each training history.
+        """
+        events = np.asarray(train_end, np.int64)
+        events = np.where(self.counts(events) > 0, events, 0)
+        if self.config.window == "newest" and not len(self.limited):
+            events = np.minimum(events, self.max_length + 1)
+        return int(events.sum())
+
     def _draws(self, units: Units, epoch: int, purpose: int = kernels.FOR_LENGTH) -> Float64Array:
         return kernels.unit_draws(units.sequence, units.window, self._seed, epoch, purpose)
 

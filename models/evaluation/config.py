@@ -38,6 +38,11 @@ class EvaluationConfig(Config):
         False,
         description="ranking: judge only rows of users with an event in the training part and of known items",
     )
+    log_loss: bool = Field(
+        False,
+        description="retrieval: also report log_loss, the mean of -log p(target) in nats, p the softmax "
+        "of the scores of all known items at the temperature of the loss; one more pass over the targets",
+    )
     batch_size: int = Field(1024, ge=1, description="targets per evaluation batch")
     by: list[str] = Field(
         [],

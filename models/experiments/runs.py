@@ -83,7 +83,7 @@ def plan_runs(
         for seed in seeds or table.seeds:
             config = table.config(settings, seed, list(overrides))
             identity = run_digest(config, dataset["digest"])
-            folder = out / f"{_slug(line)}-seed-{seed}-{identity[:6]}"
+            folder = out / f"{slug(line)}-seed-{seed}-{identity[:6]}"
             recipe = settings.get("recipe", table.recipe)
             own = {key: value for key, value in settings.items() if key != "recipe"}
             own |= {"--set": list(overrides)} if overrides else {}
@@ -248,5 +248,5 @@ def _device_name(device: str) -> str:
     return several + torch.cuda.get_device_name() if cuda else device
 
 
-def _slug(line: str) -> str:
+def slug(line: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", line.lower()).strip("-") or "line"

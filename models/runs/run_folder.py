@@ -34,6 +34,7 @@ class RunFolder:
     tensorboard/                  the same for TensorBoard
     checkpoints/last.safetensors  to go on from; best.safetensors: the best validation
     curves/                       pictures, drawn at the end
+    summary.json                  sizes, what was seen and spent, and what was reached, written at the end
     dataset/                      items, vocabularies and manifest of the data set, to serve without it
     failed/                       the batches of a step that went wrong, if one did
     """
@@ -59,6 +60,10 @@ class RunFolder:
     @property
     def curves(self) -> Path:
         return self.path / "curves"
+
+    @property
+    def summary(self) -> Path:
+        return self.path / "summary.json"
 
     @property
     def dataset(self) -> Path:

@@ -43,9 +43,20 @@ class TrainingFlops:
     """A squared length: attention, of which the causal half is counted."""
     position: float
     """A position with a loss: what its query is compared with."""
+    pair: float = 0.0
+    """A pair of a query and a key that it sees: every product of attention once forward, twice backward."""
+
+    def exact(self, work: StepWork) -> float:
+        """Operations that the mathematics of a step needs, from its sequences' real lengths.
+
+        Unlike `of`, which says how busy a device is, nothing that a kernel recomputes is counted, and of a
+        sequence of n tokens its n (n + 1) / 2 pairs: what laws of compute are about.
+        """
+        pairs = (work.squared_lengths + work.tokens) / 2.0
+        return self.token * work.tokens + self.pair * pairs + self.position * work.positions
 
     def of(self, work: StepWork) -> float:
-        """Operations of a step."""
+        """Operations of a step, with attention's scores made again in the backward pass."""
         return (
             self.token * work.tokens
             + self.squared_length * work.squared_lengths
@@ -72,6 +83,7 @@ def backbone_flops(model: nn.Module, config: ModelConfig, *, position: float) ->
         token=FORWARD_AND_BACKWARD * 2.0 * matrices,
         squared_length=_ATTENTION_FORWARD_AND_BACKWARD * config.blocks * attention,
         position=position,
+        pair=FORWARD_AND_BACKWARD * 2.0 * config.blocks * attention,
     )
 
 

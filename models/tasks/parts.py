@@ -14,6 +14,7 @@ from models.data.columns import Columns
 from models.data.declared import CORE, event_column
 from models.data.loading import SequenceSource, ShardSource
 from models.data.loading.domain import domain_number, domain_of
+from models.data.loading.fraction import fraction_of
 from models.data.loading.inputs import inputs_of
 from models.data.loading.part import count_items, part_of
 from models.data.side import Domains, SideInformation
@@ -24,7 +25,8 @@ from models.tasks.config import TaskSettings
 
 
 def trained_events(settings: TaskSettings, shards: ShardFolder) -> SequenceSource:
-    """The sequences whose training parts are what a training sees: of its domain, part and input behaviors.
+    """The sequences whose training parts are what a training sees: of its domain, part, fraction and input
+    behaviors.
 
     Nothing of it stays in memory.
 
@@ -38,7 +40,22 @@ def trained_events(settings: TaskSettings, shards: ShardFolder) -> SequenceSourc
         number = domain_number(shards, domain)
         columns = Columns.merged(CORE, (event_column(shards, "domain"),))
         source = domain_of(ShardSource(shards, columns=columns, cache_bytes=0), number, CORE)
-    return inputs_of(part_of(source, settings.loader.part), settings.model.input_behaviors)
+    return trained_part(source, settings)
+
+
+def trained_part(source: SequenceSource, settings: TaskSettings) -> SequenceSource:
+    """The sequences of a source with the training parts that a training sees: of its part, its fraction of
+    the data and its input behaviors.
+
+    For what learns from them, and for nothing else: an evaluation needs to know where targets are. Where the
+    settings ask for all of the training part it is the source itself.
+
+    Raises:
+        UserError: the data set lacks a behavior, or the time that the fraction is measured by.
+    """
+    part = part_of(source, settings.loader.part)
+    fraction = fraction_of(part, settings.data.fraction, settings.data.fraction_by)
+    return inputs_of(fraction, settings.model.input_behaviors)
 
 
 def read_catalog(settings: TaskSettings, shards: ShardFolder) -> ItemCatalog:
@@ -50,7 +67,8 @@ def read_catalog(settings: TaskSettings, shards: ShardFolder) -> ItemCatalog:
     Raises:
         UserError: see `ItemCatalog.from_shards` and `trained_events`.
     """
-    every = settings.model.input_behaviors == "all" and settings.data.domain is None
+    data = settings.data
+    every = settings.model.input_behaviors == "all" and data.domain is None and data.fraction == 1.0
     if (settings.loader.part == "train" and every) or not has_sequences(shards):
         return ItemCatalog.from_shards(shards)
     counts = count_items(trained_events(settings, shards))

@@ -10,6 +10,7 @@ from behavior.shards.folder import ShardFolder
 from models.config import RunConfig
 from models.data.batch import PackedBatch
 from models.distributed.processes import Processes
+from models.gpu.energy import EnergyMeter
 from models.optim.schedule import learning_rate_factor
 from models.runs.metrics_log import NO_LOG, Log
 from models.runs.run_folder import RunFolder
@@ -68,11 +69,14 @@ class Training:
             processes.on_first(lambda: run.check_best(self.state.best_epoch))
         elif init is not None:
             self.learned.start_from(init)
+        self.first_step = self.state.step
+        """Steps that were taken before."""
         self.validates = config.loader.part == "train"
         """Whether there is anything to validate on: not where validation events are trained on."""
         self.flops = self.task.flops()
         self.losses = StepLosses(processes, run.failed)
         self.clock = Clock(self.state.minutes, self.state.step)
+        self.meter, self.joules_before = EnergyMeter(self.device), self._joules_before()
         self.interruption = Interruption()
 
     def run_epochs(self, log: Log = NO_LOG) -> TrainResult:
@@ -180,6 +184,7 @@ class Training:
         taken = self.stepper.take(parts, self.state.step, epoch)
         if taken is not None:
             self.losses.add(taken, self.flops.of(taken.work))
+            self.state.spent.add(taken.work, self.flops)
 
     def _validate(self, log: Log, epoch: int, *, counts: bool) -> None:
         """Evaluate on the validation split; all processes do, each on a share of the targets.
@@ -205,7 +210,9 @@ class Training:
         if value is not None:
             state.without_improvement = 0 if is_best else state.without_improvement + counts
         if self.validates:
-            log.write("valid", state.step, {"epoch": epoch + 1, **metrics})
+            spent = {"tokens": state.spent.tokens, "flops": state.spent.flops}
+            clock = {"minutes": round(self.clock.minutes(), 4)}
+            log.write("valid", state.step, {"epoch": epoch + 1, **metrics, **spent, **clock})
         if chosen:
             # Whole epochs done, as in the last checkpoint.
             progress = {"step": state.step, "epoch": self.loader.epoch, "metrics": metrics}
@@ -218,8 +225,20 @@ class Training:
         state = self.state
         state.epoch, state.loader = self.loader.epoch, self.loader.state_dict()
         state.minutes = self.clock.minutes()
+        state.spent.joules = self._joules()
         state.metrics_bytes = log.bytes
         self.learned.save(self.run.last, state)
+
+    def _joules_before(self) -> float | None:
+        """Of a run that goes on, as far as they are known."""
+        return self.state.spent.joules if self.state.step else 0.0
+
+    def _joules(self) -> float | None:
+        """Of the devices of all processes, all resumptions together."""
+        own = self.meter.joules()
+        *found, told = self.processes.sum([own or 0.0, float(own is not None)])
+        known = self.joules_before is not None and told == self.processes.count
+        return self.joules_before + found[0] if known and self.joules_before is not None else None
 
     def _time_is_up(self) -> bool:
         limit = self.config.train.max_minutes

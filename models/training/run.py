@@ -21,6 +21,7 @@ from models.tasks.registry import check_known_elsewhere
 from models.training.launch import TrainArguments, count_devices, processes_for
 from models.training.loop import Training
 from models.training.observer import Silent, TrainObserver, TrainResult
+from models.training.summary import write_summary
 
 
 def train(
@@ -109,6 +110,7 @@ def _train_held(
                 result = training.run_epochs(log)
     finally:
         training.loader.close()
+    write_summary(training, result)
     drawn = [metric.name for metric in arguments.config.metrics() if metric.in_curves]
     draw_curves(read_metrics(run.metrics), drawn, run.curves)
     observer.finished(result)

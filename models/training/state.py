@@ -31,6 +31,7 @@ from models.runs.checkpoint import (
 from models.runs.former import optimizer_without_former
 from models.runs.records import Count
 from models.runs.tensors import DAMAGED, Expected, check_tensors, raise_for_problems
+from models.training.spent import Spent
 from models.training.start import Adapter
 
 # May change when a run is resumed: they say how long, how often and where, not what is learned.
@@ -84,6 +85,7 @@ class TrainState:
     best_metrics: dict[str, Any] = field(default_factory=dict)
     without_improvement: Count = 0
     """Validations of whole epochs since the best one."""
+    spent: Spent = field(default_factory=Spent)
 
 
 _TRAIN_STATE = TypeAdapter(TrainState)
@@ -163,7 +165,9 @@ class Learned:
         else:  # There were fewer processes: a stream that none of them has had.
             torch.manual_seed(hash((self.config.train.seed, self.processes.rank, state.step)))
         if earlier:
-            state = TrainState(state.step, state.epoch, {}, state.minutes, state.metrics_bytes)
+            state = TrainState(
+                state.step, state.epoch, {}, state.minutes, state.metrics_bytes, spent=state.spent
+            )
         return state, earlier
 
     def _optimizer_state(self, saved: Checkpoint, path: Path, *, has_steps: bool) -> dict[str, Any]:

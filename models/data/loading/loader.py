@@ -101,6 +101,8 @@ class TrainLoader:
         """Sequences with fewer than 2 training events: they give no sample."""
         self.tokens_an_epoch = counted.inputs
         """Expected input events of an epoch; an upper bound where the sampling has quotas."""
+        self.distinct_events = counted.events
+        """Different events that all epochs together may show, the targets included."""
         if self.samples == 0:
             raise UserError(
                 "no sequence has two training events: there is nothing to learn from", fix="check the split"

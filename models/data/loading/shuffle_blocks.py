@@ -121,16 +121,19 @@ class Counted:
     """Sequences that give no sample."""
     inputs: float
     """Expected inputs of all samples."""
+    events: int
+    """Different events that samples may have, over all epochs; with quotas, an upper bound."""
 
 
 def count_samples(reader: ShuffleBlockReader) -> Counted:
     """Look at the cuts of all sequences once, a part at a time."""
     sampler = reader.sampler
 
-    def look(part: int) -> tuple[int, int, float]:
+    def look(part: int) -> tuple[int, int, float, int]:
         train_end = reader.source.train_ends(part)
         counts = sampler.counts(train_end)
-        return int(counts.sum()), int((counts == 0).sum()), sampler.expected_inputs(train_end)
+        skipped, events = int((counts == 0).sum()), sampler.distinct_events(train_end)
+        return int(counts.sum()), skipped, sampler.expected_inputs(train_end), events
 
-    samples, skipped, inputs = zip(*reader.map(look), strict=True)
-    return Counted(np.array(samples, dtype=np.int64), sum(skipped), sum(inputs))
+    samples, skipped, inputs, events = zip(*reader.map(look), strict=True)
+    return Counted(np.array(samples, dtype=np.int64), sum(skipped), sum(inputs), sum(events))

@@ -120,5 +120,6 @@ class RankingTask(Task):
         matrices = sum(part.weight.numel() for part in heads if isinstance(part, nn.Linear))
         position = FORWARD_AND_BACKWARD * 2.0 * matrices
         found = backbone_flops(self.model, self.config, position=position)
-        attention = found.squared_length * len(self.members)
-        return replace(found, token=found.token - position, squared_length=attention)
+        count = len(self.members)
+        attention = {"squared_length": count * found.squared_length, "pair": count * found.pair}
+        return replace(found, token=found.token - position, **attention)

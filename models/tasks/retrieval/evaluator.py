@@ -21,6 +21,7 @@ from models.evaluation.config import EvaluationConfig
 from models.evaluation.dense import DenseMasses
 from models.evaluation.held_scores import HeldScores
 from models.evaluation.judged import judged_sequences
+from models.evaluation.log_loss import mean_log_loss
 from models.evaluation.ranking import Scorer, evaluate_scorer, rank_split
 from models.evaluation.report import RankingEvaluation
 from models.evaluation.scores import Scores
@@ -67,6 +68,12 @@ class RetrievalEvaluator(Evaluator):
                 fix="train with train.item_table=replicated, or validate with evaluation.candidates=all and "
                 "rank within domains by 'lrm evaluate --candidates domain'",
             )
+        if config.log_loss and (config.candidates == "domain" or model.held_items.is_divided):
+            raise UserError(
+                "the log loss is that of a softmax over all items, on one device",
+                where="evaluation.log_loss = true",
+                fix="set evaluation.candidates=all and train.item_table=replicated, or leave log_loss out",
+            )
         self.domains = ItemDomains.of_sequences(source) if config.candidates == "domain" else None
         self.time = shown.time if source.about.has_time else "none"
         self.protocol = {
@@ -91,7 +98,8 @@ class RetrievalEvaluator(Evaluator):
             domains=self.domains,
             processes=processes,
         )
-        return metrics | {"time": self.time} | self._about_behaviors(split, processes)
+        shown = {"time": self.time} | self._about_behaviors(split, processes)
+        return metrics | shown | self._log_loss(split, processes)
 
     def averaged(self, others: Sequence[Evaluator]) -> RetrievalEvaluator:
         """See `Evaluator.averaged`.
@@ -128,8 +136,14 @@ class RetrievalEvaluator(Evaluator):
             domains=self.domains,
         )
         new = self._about_new(rankings.item) if self.new_items else {}
-        shown = {"time": self.time} | self._about_behaviors(split)
+        shown = {"time": self.time} | self._about_behaviors(split) | self._log_loss(split)
         return RankingEvaluation.of(rankings, self.config, shards, shown | new | about)
+
+    def _log_loss(self, split: Split, processes: Processes = SINGLE) -> dict[str, float]:
+        if not self.config.log_loss:
+            return {}
+        scorer = model_scorer(self.model, self.shown, as_logits=True)
+        return mean_log_loss(self.source, scorer, split, self.config.batch_size, processes)
 
     @property
     def _candidates(self) -> int:

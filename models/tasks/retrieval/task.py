@@ -119,4 +119,4 @@ class RetrievalTask(Task):
             return found
         # A product a pair, 2 * dim, and length^2 / 2 pairs; its matrices are counted as all others.
         pairs = FORWARD_AND_BACKWARD * history.query.out_features
-        return replace(found, squared_length=found.squared_length + pairs)
+        return replace(found, squared_length=found.squared_length + pairs, pair=found.pair + 2.0 * pairs)

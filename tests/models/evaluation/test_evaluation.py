@@ -30,6 +30,7 @@ from models.evaluation.ranking import evaluate_scorer
 from models.evaluation.scores import RowScores, Scores
 from models.evaluation.targets import Targets, find_targets
 from models.runs.checkpoint import load_checkpoint
+from models.serving.load import load_model
 from models.tasks.retrieval import build_model, model_scorer
 from models.training import train
 from tests.models.shards import User, World, load, write_shards
@@ -437,3 +438,34 @@ def test_a_run_is_judged_on_its_own_data_only(shards: Path, tmp_path: Path) -> N
 def test_what_is_no_run_cannot_be_judged(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a training run"):
         evaluate(tmp_path)
+
+
+def test_the_log_loss_is_that_of_a_softmax_over_all_known_items(tmp_path: Path) -> None:
+    """Target by target, from the model's queries and item vectors, at the temperature of the loss."""
+    users = [
+        User([2, 3, 4, 5, 2], 3, 4),
+        User([4, 5, 6, 1, 7], 3, 4),  # the validation target is no known item
+        User([7, 6, 2, 3], 2, 3),
+        User([5, 4, 3, 2, 7, 6], 4, 5),
+    ]
+    data = write_shards(tmp_path / "data", users, World(num_items=ITEMS))
+    named = ["model.dim=8", "train.epochs=1", "train.device=cpu", "evaluation.log_loss=true"]
+    config = load_config("default", [*named, "evaluation.batch_size=2", "loss.temperature=0.3"])
+    train(config, data, tmp_path / "run")
+    found = evaluate(tmp_path / "run", "valid", device="cpu")
+    model = load_model(tmp_path / "run", device="cpu").module
+    vectors, losses = model.item_vectors().detach().double(), []
+    for user in users:
+        target = user.item[user.train_end] - FIRST
+        if target < 0:
+            continue
+        times = list(range(0, 60 * len(user.item), 60))
+        cut = user.train_end
+        batch = PackedBatch.from_lists(
+            [user.item[:cut]], timestamps=[times[:cut]], query_times=[times[1 : cut + 1]]
+        )
+        with torch.no_grad():
+            logits = vectors @ model.eval()(batch)[-1].double() / 0.3
+        losses.append(math.log(sum(math.exp(x) for x in logits.tolist())) - logits[target].item())
+    assert found["log_loss_targets"] == len(losses) == 3
+    assert found["log_loss"] == pytest.approx(sum(losses) / len(losses), rel=1e-5)

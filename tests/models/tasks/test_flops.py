@@ -8,6 +8,7 @@ import pytest
 from torch.utils.flop_counter import FlopCounterMode
 
 from behavior.shards.folder import open_shards
+from models.backbones.kinds import BACKBONES
 from models.build import build_task
 from models.config import RunConfig, load_config
 from models.data.batch import PackedBatch
@@ -67,6 +68,38 @@ def test_linear_layers_and_loss_are_what_torch_counts(shards: Path, kind: str) -
     ours = task.flops()
     # The first layer's input needs no gradient only where nothing learned stands before it: all are counted.
     assert counter.get_total_flops() == pytest.approx(ours.token * 6 + ours.position * 4)
+
+
+@pytest.mark.parametrize("kind", list(BACKBONES))
+def test_the_whole_of_a_dense_step_is_what_torch_counts(shards: Path, kind: str) -> None:
+    """On the dense path every query meets every key; otherwise all products are the real ones."""
+    settings = config(f"model.kind={kind}", "model.attention=reference", "loss.kind=full_softmax")
+    task = build_task(settings, open_shards(shards))
+    batch = PackedBatch.from_lists([[2, 3, 4, 5], [6, 7, 8, 9]])
+    counter = FlopCounterMode(display=False)
+    with counter:
+        task.objective(task.prepare(batch)).backward()
+    ours, pairs, positions = task.flops(), 2 * 4 * 4, 6
+    assert counter.get_total_flops() == ours.token * 8 + ours.pair * pairs + ours.position * positions
+    # Of the dense path's pairs those are needed that are causal: 10 of the 16 of each sequence.
+    work = StepWork(8, task.squared_lengths((4, 4)), positions)
+    assert ours.exact(work) == ours.token * 8 + ours.pair * 2 * 10 + ours.position * positions
+
+
+def test_exact_operations_follow_real_lengths_and_windows(shards: Path) -> None:
+    """Pairs counted one by one, of sequences of several lengths, with and without local attention."""
+    for local in (None, (3, 2)):
+        named = [] if local is None else ["model.attention_window=3", "model.attention_global=2"]
+        task = build_task(config("model.max_length=12", *named), open_shards(shards))
+        lengths = (12, 5, 1)
+        seen = sum(
+            local is None or j > i - local[0] or j < local[1]
+            for length in lengths
+            for i in range(length)
+            for j in range(i + 1)
+        )
+        found = task.flops().exact(StepWork(18, task.squared_lengths(lengths), 0))
+        assert found == task.flops().token * 18 + task.flops().pair * seen
 
 
 @pytest.mark.parametrize("local", [(1, 0), (3, 0), (3, 2), (4, 5)])

@@ -73,6 +73,7 @@ def test_it_learns_in_mixed_precision(shards: Path, tmp_path: Path) -> None:
 def test_the_run_folder_is_complete(whole: Path, shards: Path) -> None:
     assert {path.name for path in whole.iterdir()} == {
         "run.json", "config.yaml", "metrics.jsonl", "tensorboard", "checkpoints", "curves", "dataset",
+        "summary.json",
     }  # fmt: skip
     assert {path.name for path in (whole / "checkpoints").iterdir()} == {
         "last.safetensors",

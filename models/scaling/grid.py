@@ -1,0 +1,177 @@
+"""Grids: which sizes of which backbones are trained on how much data, and by which learning rates."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, model_validator
+
+from behavior.config import Config, parse_config, read_yaml
+from behavior.named import is_ready
+from models.config import RunConfig
+from models.experiments.table import AblationTable, Settings
+from models.recipes import packaged_yaml
+
+Counts = list[Annotated[int, Field(ge=1)]]
+Shares = list[Annotated[float, Field(gt=0.0, le=1.0)]]
+Rate = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+
+
+class RateRule(Config):
+    """Which learning rate each size has. One rate for all sizes would compare how well it suits each."""
+
+    rates: list[Rate] = Field(
+        min_length=1, description="rates that are tried, with the first seed and length and the most data"
+    )
+    rule: Literal["each", "transfer"] = Field(
+        "each",
+        description="each: every size tries all rates and keeps the best by validation; transfer: the "
+        "smallest sizes of each backbone do, and the others follow rate = c * width^width_power * "
+        "blocks^depth_power",
+    )
+    blocks: int = Field(2, ge=1, description="transfer: of so many of the smallest numbers of blocks")
+    widths: int = Field(2, ge=1, description="transfer: of so many of the smallest widths")
+    width_power: float | None = Field(
+        None, description="transfer: power of the width; null: fitted to the best rates by least squares"
+    )
+    depth_power: float | None = Field(
+        None, description="transfer: power of the number of blocks; null: fitted likewise"
+    )
+
+
+_AXES = ("blocks", "widths", "lengths", "data", "seeds")
+
+
+class Axes(Config):
+    """Sizes of one backbone: every combination is trained. What is left out is as in the grid."""
+
+    blocks: Counts = Field([], description="numbers of blocks; empty: the recipe's")
+    widths: Counts = Field([], description="widths (model.dim); empty: the recipe's")
+    lengths: Counts = Field([], description="maximum history lengths, in events; empty: the recipe's")
+    data: Shares = Field([1.0], min_length=1, description="fractions of the training part (data.fraction)")
+    seeds: list[Annotated[int, Field(ge=0)]] = Field([0], min_length=1, description="random seeds")
+
+
+class ScaleGrid(Axes):
+    """A grid of runs: backbones x blocks x widths x lengths x fractions of the data x seeds."""
+
+    title: str = Field("", description="what the grid shows")
+    recipe: str = Field("default", description="recipe that all runs start from: a name, or a YAML file")
+    set: Settings = Field({}, description="settings of all runs, such as train.epochs: 50")
+    backbones: dict[str, Settings] = Field(
+        min_length=1,
+        description="name: the settings in which it differs, a recipe among them, and sizes of its own "
+        "(blocks, widths, lengths, data, seeds)",
+    )
+    data_by: Literal["users", "time"] = Field(
+        "users", description="what a fraction of the data is measured by (data.fraction_by)"
+    )
+    learning_rate: RateRule | None = Field(
+        None, description="a learning rate for each size; null: that of the recipe for all"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_is_the_recipe(cls, data: Any) -> Any:
+        if isinstance(data, dict) and isinstance(data.get("backbones"), dict):
+            named = {name: own or {} for name, own in data["backbones"].items()}
+            return {**data, "backbones": named}
+        return data
+
+    @model_validator(mode="after")
+    def _sizes_are_sizes(self) -> ScaleGrid:
+        for name in self.backbones:
+            self.axes(name)
+        return self
+
+    def axes(self, backbone: str) -> Axes:
+        """The sizes of a backbone."""
+        own = {key: value for key, value in self.backbones[backbone].items() if key in _AXES}
+        return Axes(**{**{name: getattr(self, name) for name in _AXES}, **own})
+
+    def sizes(self) -> list[Size]:
+        """Every size, the backbones in order."""
+        return [size for backbone in self.backbones for size in self._sizes_of(backbone)]
+
+    def _sizes_of(self, backbone: str) -> Iterator[Size]:
+        axes = self.axes(backbone)
+        own: list[list[int | None]] = [
+            [*each] if each else [None] for each in (axes.blocks, axes.widths, axes.lengths)
+        ]
+        shapes = itertools.product(*own)
+        for (depth, width, length), data, seed in itertools.product(shapes, axes.data, axes.seeds):
+            yield Size(backbone, depth, width, length, data, seed)
+
+    def config(self, size: Size, rate: float | None = None) -> RunConfig:
+        """All settings of a run.
+
+        Args:
+            size: of it.
+            rate: its learning rate; None: that of the recipe.
+
+        Raises:
+            UserError: a setting is not known or does not fit.
+        """
+        table = AblationTable(recipe=self.recipe, set=self.set, rows={size.backbone: {}})
+        return table.config(self.settings(size, rate), size.seed, [])
+
+    def settings(self, size: Size, rate: float | None) -> Settings:
+        """The settings in which a run differs from its recipe."""
+        own = {key: value for key, value in self.backbones[size.backbone].items() if key not in _AXES}
+        fraction = {} if size.data == 1.0 else {"data.fraction": size.data, "data.fraction_by": self.data_by}
+        chosen = {
+            "model.blocks": size.blocks,
+            "model.dim": size.width,
+            "model.max_length": size.length,
+            "optimizer.learning_rate": rate,
+        }
+        given = {key: value for key, value in chosen.items() if value is not None}
+        return {**self.set, **own, **given, **fraction}
+
+
+@dataclass(frozen=True, order=True)
+class Size:
+    """What distinguishes the runs of a grid, but for the learning rate; None: as the recipe says."""
+
+    backbone: str
+    blocks: int | None
+    width: int | None
+    length: int | None
+    data: float
+    seed: int
+
+    @property
+    def label(self) -> str:
+        """In words."""
+        named = {"blocks": self.blocks, "width": self.width, "length": self.length}
+        parts = [self.backbone, *(f"{name} {value}" for name, value in named.items() if value is not None)]
+        return ", ".join([*parts, *([] if self.data == 1.0 else [f"data {self.data:g}"])])
+
+    @property
+    def shape(self) -> tuple[str, int | None, int | None]:
+        """What a learning rate is for: backbone, blocks and width."""
+        return self.backbone, self.blocks, self.width
+
+
+def grid_names() -> list[str]:
+    """Names of the grids that ship with the package, such as `ml-1m/depth-width`."""
+    return sorted(packaged_yaml("scaling/grids"))
+
+
+def load_grid(name: str | Path) -> ScaleGrid:
+    """A grid that ships with the package, by name, or a YAML file.
+
+    Raises:
+        UserError: there is neither (names the nearest grid), or it is not a grid.
+    """
+    packaged = packaged_yaml("scaling/grids")
+    if is_ready(name, packaged, what="grid"):
+        data: dict[str, Any] = yaml.safe_load(packaged[str(name)].read_text(encoding="utf-8"))
+    else:
+        data = read_yaml(name)
+    return parse_config(ScaleGrid, data, where=f"grid {name}")

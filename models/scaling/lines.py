@@ -1,0 +1,68 @@
+"""A grid in words: its plan, and what came of its runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from models.experiments.results import RunRecord
+from models.scaling.store import Failure
+
+HEADER = ("run", "rate", "backbone", "embedding", "FLOPs", "memory", "time", "")
+
+
+def plan_rows(plan: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """A line a run, as `HEADER` names its columns."""
+    return [
+        (
+            f"{row['label']}, seed {row['seed']}",
+            _rate(row),
+            f"{row['parameters_backbone']:,}",
+            f"{row['parameters_embedding']:,}",
+            f"{row['flops']:.2e}",
+            f"{row['memory_bytes'] / 2**20:,.0f} MiB",
+            f"{row['seconds']:,.0f} s",
+            row["status"],
+        )
+        for row in plan
+    ]
+
+
+def _rate(row: dict[str, Any]) -> str:
+    rate = row["learning_rate"]
+    if rate is None:
+        return "open" if row["status"] == "waits for a rate" else "recipe's"
+    return f"{rate:g}{' tried' if row['searches'] else ''}"
+
+
+def plan_lines(plan: Sequence[dict[str, Any]]) -> list[str]:
+    """The plan as text, and what all of it takes."""
+    rows = [HEADER, *plan_rows(plan)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+    return [*lines, plan_total(plan)]
+
+
+def plan_total(plan: Sequence[dict[str, Any]]) -> str:
+    """How much is left in all."""
+    left = [row for row in plan if row["status"] not in ("done", "failed")]
+    seconds, flops = (sum(row[name] for row in left) for name in ("seconds", "flops"))
+    time = f"{seconds / 60:,.1f} minutes one after the other"
+    return f"{len(plan)} runs, {len(left)} left: {flops:.2e} FLOPs, {time}"
+
+
+def result_line(found: RunRecord | Failure) -> str:
+    """What came of a run."""
+    if isinstance(found, Failure):
+        return f"FAILED {found.label}: {found.error}"
+    parts = {"valid": found.valid, "test": found.test}
+    shown = [
+        f"{split} {name.upper()} {metrics[name]:.4f}"
+        for split, metrics in parts.items()
+        for name in ("ndcg@10", "auc")
+        if name in metrics
+    ]
+    about = f"epoch {found.best_epoch} of {found.epochs}, {found.minutes:.2f} min"
+    return f"{found.line}, seed {found.seed}: {', '.join([*shown, about])}"

@@ -1,0 +1,184 @@
+"""What the runs of a grid will cost, before any of them begins: parameters, operations, memory, time."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from behavior.shards.folder import open_shards
+from models.build import build_task, make_loader, sequences_of
+from models.config import RunConfig
+from models.data.loading import TrainLoader
+from models.scaling.grid import Size
+from models.scaling.progress import Progress, State
+from models.tasks.flops import StepWork
+from models.tasks.sizes import Parameters, parameters_of
+from models.tasks.task import Task
+
+_SAMPLE = 12
+"""Batches that the lengths of an epoch are estimated by; a run itself counts all of them."""
+_ADAM = 4
+"""Numbers kept for each parameter: itself, its gradient and two moments."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast a device is taken to be, until runs in the folder tell."""
+
+    step: float
+    """Seconds of a step besides its blocks."""
+    block: float
+    """Seconds of a block, forward and backward, however small: the launches of its kernels."""
+    flops: float
+    """Operations a second."""
+
+
+# As measured on one H200 with recorded steps (docs/results.md), and on one core of a server's CPU.
+GPU, CPU = Pace(1.4e-3, 0.52e-3, 2e13), Pace(10e-3, 3e-3, 2e10)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Of one run."""
+
+    parameters: Parameters
+    flops: float
+    """Of all epochs, forward and backward."""
+    memory: float
+    """Bytes, about."""
+    seconds: float
+    """Alone on its device."""
+    steps: int
+
+
+class Planner:
+    """Estimates runs of a grid; what many have in common is looked at once.
+
+    Args:
+        progress: of the grid.
+        data: the shard folder.
+    """
+
+    def __init__(self, progress: Progress, data: str) -> None:
+        self.progress, self.shards = progress, open_shards(data)
+        self._epochs: dict[str, tuple[StepWork, int]] = {}
+        self._known: dict[tuple[Any, ...], Estimate] = {}
+
+    def estimate(self, size: Size) -> Estimate:
+        """What a run of a size takes, whatever its learning rate and seed."""
+        key = (*size.shape, size.length, size.data)
+        if key not in self._known:
+            self._known[key] = self._estimate(self.progress.grid.config(size))
+        return self._known[key]
+
+    def _estimate(self, config: RunConfig) -> Estimate:
+        with torch.random.fork_rng(devices=[]):
+            task = build_task(config, self.shards)
+        work, steps = self._epoch(config, task)
+        epochs = config.train.epochs_to_train
+        flops = epochs * task.flops().exact(work)
+        parameters = parameters_of(task.model)
+        pace = CPU if config.train.device == "cpu" or not torch.cuda.is_available() else GPU
+        launches = epochs * steps * (pace.step + pace.block * config.model.blocks)
+        return Estimate(
+            parameters=parameters,
+            flops=flops,
+            memory=4.0 * _ADAM * parameters.total + _activations(task.model, work.tokens / steps, config),
+            seconds=launches + flops / pace.flops,
+            steps=epochs * steps,
+        )
+
+    def _epoch(self, config: RunConfig, task: Task) -> tuple[StepWork, int]:
+        """The work of an epoch and its steps, from its first batches."""
+        parts = (config.loader, config.data, config.model.max_length, config.model.input_behaviors)
+        layout = (config.embedding.layout, config.train.batch_sequences, config.train.batch_tokens)
+        key = repr((*parts, *layout, config.model.attention_window, config.model.attention_global))
+        if key not in self._epochs:
+            source = sequences_of(self.shards, config, task.columns)
+            loader = make_loader(config, source, self.shards.manifest.behaviors)
+            try:
+                self._epochs[key] = _look(loader, task), -(-len(loader) // config.train.accumulate)
+            finally:
+                loader.close()
+        return self._epochs[key]
+
+
+def _look(loader: TrainLoader, task: Task) -> StepWork:
+    totals, samples = [0.0, 0.0, 0.0], 0
+    for number, batch in enumerate(loader, start=1):
+        lengths = task.token_lengths(batch)
+        found = (sum(lengths), task.squared_lengths(lengths), len(task.prepare(batch).positions))
+        totals = [total + value for total, value in zip(totals, found, strict=True)]
+        samples += batch.num_sequences
+        if number == _SAMPLE:
+            break
+    scale = loader.samples / max(1, samples)
+    return StepWork(*(scale * total for total in totals))
+
+
+def _activations(model: nn.Module, tokens: float, config: RunConfig) -> float:
+    """Bytes that a step keeps for its backward pass: what linear layers take and give."""
+    width = sum(
+        part.in_features + part.out_features for part in model.modules() if isinstance(part, nn.Linear)
+    )
+    each = 2.0 if config.train.precision == "bf16-mixed" else 4.0
+    return 1.5 * each * tokens * width
+
+
+def plan_of(progress: Progress, state: State, planner: Planner) -> list[dict[str, Any]]:
+    """Every run of a grid, also those whose rate is not known yet, and what each is expected to take.
+
+    Seconds are corrected by what finished runs of the folder took, where there are any.
+    """
+    rows = [
+        _row(planner, asked.size, asked.rate, asked.searches, _status(state, run.digest))
+        for asked, run in state.runs
+    ]
+    rows += [_row(planner, size, None, False, "waits for a rate") for size in state.waiting]
+    took = {key: float(result.get("wall_seconds", 0.0)) for key, result in state.results.items()}
+    ratios = [
+        took[run.digest] / planner.estimate(asked.size).seconds
+        for asked, run in state.runs
+        if took.get(run.digest)
+    ]
+    factor = statistics.median(ratios) if ratios else 1.0
+    for row in rows:
+        row["seconds"] = round(row["seconds"] * factor, 1)
+    return rows
+
+
+def _status(state: State, digest: str) -> str:
+    return "done" if digest in state.results else "failed" if digest in state.failures else "left"
+
+
+def _row(planner: Planner, size: Size, rate: float | None, searches: bool, status: str) -> dict[str, Any]:
+    found = planner.estimate(size)
+    return {
+        **asdict(size),
+        "label": size.label,
+        "learning_rate": rate,
+        "searches": searches,
+        "status": status,
+        "parameters_backbone": found.parameters.backbone,
+        "parameters_embedding": found.parameters.embedding,
+        "parameters": found.parameters.total,
+        "flops": found.flops,
+        "memory_bytes": found.memory,
+        "seconds": found.seconds,
+        "steps": found.steps,
+    }
+
+
+def expected_seconds(rows: list[dict[str, Any]], sharing: int) -> dict[str, float]:
+    """Seconds a run of each size by its label, several beside it on its device."""
+    return {row["label"]: row["seconds"] * max(1.0, sharing / 2.0) for row in rows}
+
+
+def as_json(rows: list[dict[str, Any]]) -> str:
+    """For plan.json."""
+    return json.dumps(rows, indent=1) + "\n"

@@ -1,0 +1,161 @@
+"""The folder of a grid: which of its runs are done, which failed, and where they lie.
+
+grid.yaml         the grid, as the last call had it
+plan.json         what each run was expected to take, when it was last planned
+runs/NAME/        a run, as `lrm train` makes it; summary.json and metrics.jsonl are its points
+results/ID.json   of each run that is done: it is never run again
+failures/ID.json  of each run that went wrong, and how
+claims/           who works on what
+calls/            one file a call: the command, the machine, versions
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from behavior.errors import UserError
+from behavior.runtime.cores import usable_cores
+from behavior.runtime.versions import NOT_INSTALLED, installed_version
+from models.experiments.results import RunRecord
+from models.runs.files import write_atomically
+from models.scaling.claims import this_process
+from models.scaling.grid import ScaleGrid
+from models.scaling.rates import Asked
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that went wrong."""
+
+    label: str
+    error: str
+
+
+@dataclass(frozen=True)
+class Store:
+    """Paths of a grid's folder, and what is written there."""
+
+    path: Path
+
+    @property
+    def runs(self) -> Path:
+        return self.path / "runs"
+
+    @property
+    def claims(self) -> Path:
+        return self.path / "claims"
+
+    @property
+    def results(self) -> Path:
+        return self.path / "results"
+
+    @property
+    def failures(self) -> Path:
+        return self.path / "failures"
+
+    @property
+    def grid_file(self) -> Path:
+        return self.path / "grid.yaml"
+
+    @property
+    def plan_file(self) -> Path:
+        return self.path / "plan.json"
+
+    def is_settled(self, digest: str) -> bool:
+        """Whether a run is done or has failed."""
+        return any((folder / f"{digest}.json").exists() for folder in (self.results, self.failures))
+
+    def write_result(self, asked: Asked, record: RunRecord, folder: Path, about: dict[str, Any]) -> None:
+        """Write down that a run is done."""
+        found = {
+            "record": asdict(record),
+            "size": asdict(asked.size),
+            "rate": asked.rate,
+            "searches": asked.searches,
+            "run": folder.relative_to(self.path).as_posix(),
+            **about,
+        }
+        _write(self.results / f"{record.digest}.json", found)
+
+    def write_failure(self, asked: Asked, digest: str, error: str, trace: str) -> None:
+        """Write down that a run went wrong."""
+        found = {
+            "label": asked.size.label,
+            "size": asdict(asked.size),
+            "rate": asked.rate,
+            "error": error,
+            "trace": trace,
+            "when": _now(),
+            "machine": this_process()["host"],
+        }
+        _write(self.failures / f"{digest}.json", found)
+
+    def forget_failures(self) -> None:
+        """Let runs that failed be tried again."""
+        for path in self.failures.glob("*.json"):
+            path.unlink(missing_ok=True)
+
+    def begin_call(self, grid: ScaleGrid, data: str) -> None:
+        """Write down the grid, the command and the machine."""
+        settings = yaml.safe_dump(grid.model_dump(mode="json"), sort_keys=False)
+        write_atomically(self.grid_file, settings.encode())
+        about = this_process()
+        name = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{about['host']}-{about['pid']}.json"
+        _write(self.path / "calls" / name, {"command": sys.argv, "data": data, **machine(), **about})
+
+
+def machine() -> dict[str, Any]:
+    """What runs here run on."""
+    cuda = torch.cuda.is_available()
+    cards = (
+        [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())] if cuda else []
+    )
+    return {
+        "when": _now(),
+        "system": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": usable_cores(),
+        "gpus": cards,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "lrm-kit": installed_version() or NOT_INSTALLED,
+    }
+
+
+def read_all(folder: Path) -> dict[str, dict[str, Any]]:
+    """Every JSON file of a folder by its name, those that others are about to write left out.
+
+    Raises:
+        UserError: one of them is damaged.
+    """
+    found = {}
+    for path in sorted(folder.glob("*.json")):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"a file of the grid is damaged: {error}",
+                where=str(path),
+                fix="remove it: its run is then run again",
+            ) from None
+        found[path.stem] = content
+    return found
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    write_atomically(path, (json.dumps(content, indent=1, default=str) + "\n").encode())
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
