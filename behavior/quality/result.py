@@ -181,6 +181,11 @@ def _notes(sums: QualitySums, estimates: Mapping[str, Estimate]) -> list[str]:
             f"only {repeats:.2%} of the events repeat an item: approximate and Lempel-Ziv entropy tell "
             "little but the lengths of histories"
         )
+    elif "approximate_entropy" in estimates and estimates["approximate_entropy"].value <= 0:
+        notes.append(
+            "histories are too short for the approximate entropy: it is not above 0, and gives no "
+            "effective data"
+        )
     if sums.unknown:
         notes.append(f"{sums.unknown:,} events of unknown items were left out")
     return notes

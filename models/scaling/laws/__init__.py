@@ -13,6 +13,7 @@ Pure functions of tables; imports `behavior` only.
     held_out, halves, largest, leave_sizes_out, compare   in-sample and held-out goodness
     Frontier, TrainingCost   the best parameters and tokens for a budget
     best_shape          the best blocks and width for a budget
+    study_laws          all of these for each backbone and data set of a table
     ExtrapolationError  what is raised outside of the cloud of points
 """
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from models.scaling.laws.points import Points
     from models.scaling.laws.power import PowerForm, PowerLaw, Term
     from models.scaling.laws.repeated import effective_of_repeated
+    from models.scaling.laws.study import LawStudy, study_laws
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
@@ -53,6 +55,7 @@ else:
             "Goodness": "goodness",
             "HeldOut": "goodness",
             "Interval": "fitted",
+            "LawStudy": "study",
             "Optimum": "frontier",
             "PerformanceForm": "performance",
             "PerformanceLaw": "performance",
@@ -73,6 +76,7 @@ else:
             "largest": "goodness",
             "leave_sizes_out": "goodness",
             "required": "fitted",
+            "study_laws": "study",
         },
     )
 
@@ -86,6 +90,7 @@ __all__ = [
     "Goodness",
     "HeldOut",
     "Interval",
+    "LawStudy",
     "Optimum",
     "PerformanceForm",
     "PerformanceLaw",
@@ -106,4 +111,5 @@ __all__ = [
     "largest",
     "leave_sizes_out",
     "required",
+    "study_laws",
 ]

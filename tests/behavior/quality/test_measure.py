@@ -177,6 +177,9 @@ def test_what_lengths_alone_would_tell_is_said(tmp_path: Path) -> None:
     assert math.isnan(found.effective_events("approximate_entropy"))
     few = quality_of_arrays(np.array([0, 200]), np.array([*range(199), 0]))
     assert "only 0.50% of the events" in few.notes[0]
+    short = quality_of_arrays(np.array([0, 4, 8]), np.array([0, 1, 2, 0, 3, 4, 3, 5]))
+    assert short.value("approximate_entropy") == pytest.approx(math.log(2 / 3))
+    assert "too short for the approximate entropy" in short.notes[0]
 
 
 def test_parts_and_users_of_a_data_set(shards: Path) -> None:
