@@ -14,6 +14,7 @@ Pure functions of tables; imports `behavior` only.
     Frontier, TrainingCost   the best parameters and tokens for a budget
     best_shape          the best blocks and width for a budget
     study_laws          all of these for each backbone and data set of a table
+    with_data_quality, compare_data   does effective data explain more than tokens do?
     ExtrapolationError  what is raised outside of the cloud of points
 """
 
@@ -24,6 +25,7 @@ from behavior.lazy import lazy_exports
 if TYPE_CHECKING:
     from models.scaling.laws.budget import Choice, best_shape
     from models.scaling.laws.cloud import Cloud, ExtrapolationError
+    from models.scaling.laws.effective import compare_data, with_data_quality
     from models.scaling.laws.fitted import FittedLaw, Interval, Prediction, fit_law, required
     from models.scaling.laws.frontier import Frontier, Optimum, TrainingCost
     from models.scaling.laws.goodness import (
@@ -69,6 +71,7 @@ else:
             "TrainingCost": "frontier",
             "best_shape": "budget",
             "compare": "goodness",
+            "compare_data": "effective",
             "effective_of_repeated": "repeated",
             "fit_law": "fitted",
             "halves": "goodness",
@@ -77,6 +80,7 @@ else:
             "leave_sizes_out": "goodness",
             "required": "fitted",
             "study_laws": "study",
+            "with_data_quality": "effective",
         },
     )
 
@@ -104,6 +108,7 @@ __all__ = [
     "TrainingCost",
     "best_shape",
     "compare",
+    "compare_data",
     "effective_of_repeated",
     "fit_law",
     "halves",
@@ -112,4 +117,5 @@ __all__ = [
     "leave_sizes_out",
     "required",
     "study_laws",
+    "with_data_quality",
 ]
