@@ -146,15 +146,17 @@ def main() -> None:
     )
     parser.add_argument("--draws", type=int, default=100)
     parser.add_argument("--replicates", type=int, default=100)
+    parser.add_argument("--only", default="", help="laws with this in their names")
     options = parser.parse_args()
+    cases = [case for case in planted() if options.only in case.name]
     print(f"{options.draws} draws, {options.replicates} replicates a bootstrap; {machine()}\n")
     print("| law | of the draws, how many 90 % intervals hold | seconds a draw |")
     print(f"|{' --- |' * 3}")
-    for case in planted():
+    for case in cases:
         coverage(case, options.draws, options.replicates)
     print("\n| law | error in-sample | on the largest third, left out | of these errors, 90 % below | bias |")
     print(f"|{' --- |' * 5}")
-    for case in planted():
+    for case in cases:
         left_out(case, options.draws)
 
 

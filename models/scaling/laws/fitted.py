@@ -69,6 +69,7 @@ class FittedLaw:
         in_sample: how near the law is to the points.
         residuals: of the points, in units of `Form.residual`. [points]
         runs: how many there are.
+        weighted: whether the draws are of weighted runs, which are too near to the law by `widening`.
         seed: of the bootstrap.
     """
 
@@ -79,7 +80,13 @@ class FittedLaw:
     in_sample: Goodness
     residuals: Array
     runs: int
+    weighted: bool = True
     seed: int = 0
+
+    @property
+    def stretch(self) -> float:
+        """By which draws are taken apart from the law."""
+        return self.widening if self.weighted else 1.0
 
     @property
     def widening(self) -> float:
@@ -106,7 +113,7 @@ class FittedLaw:
         drawn = np.asarray(drawn, np.float64)
         if not len(drawn):
             return Interval(value, math.nan, math.nan)
-        low, high = np.quantile(value + self.widening * (drawn - value), _ends(level))
+        low, high = np.quantile(value + self.stretch * (drawn - value), _ends(level))
         return Interval(value, float(low), float(high))
 
     def predict(self, table: Columns, level: float = LEVEL, *, extrapolate: float = 1.0) -> Prediction:
@@ -124,7 +131,7 @@ class FittedLaw:
         self.cloud.check(table, extrapolate)
         value = self.law.predict(table)
         off = np.stack([self.form.residual(draw.predict(table), value) for draw in self.draws])
-        off = self.widening * off
+        off = self.stretch * off
         draw = np.random.default_rng([self.seed, 1])
         noise = self.widening * draw.choice(self.residuals, (_NOISE, len(off), 1))
         with_noise = (off[None] + noise).reshape(-1, len(value))
@@ -164,8 +171,10 @@ def fit_law(points: Points, form: Form, *, replicates: int = REPLICATES, seed: i
     """Fit a law, and again for each replicate of a bootstrap over runs.
 
     In a replicate every run weighs an exponential variable of mean 1 (the fractional random weight bootstrap,
-    Xu et al. 2020): unlike with drawing runs, all sizes are in every replicate. Points of one run, such as
-    intermediate checkpoints, weigh alike.
+    Xu et al. 2020): unlike with drawing runs, all sizes are in every replicate. For a form that is fitted by
+    least squares, in which runs at the corners of a grid draw the law to themselves, every run's residuals,
+    divided by 1 less their leverage, keep their sign or change it instead (the wild bootstrap, Davidson and
+    Flachaire 2008). Points of one run, such as intermediate checkpoints, have one weight or sign.
 
     Args:
         points: known in all columns of the form (`Points.known`).
@@ -182,17 +191,26 @@ def fit_law(points: Points, form: Form, *, replicates: int = REPLICATES, seed: i
     law = form.fit(table, y, np.ones(len(y)))
     draw = np.random.default_rng(seed)
     draws = []
+    predicted, ones = law.predict(table), np.ones(len(y))
+    residuals = form.residual(y, predicted)
+    leverage = form.leverage(law, table)
     for _ in range(replicates):
-        weight = draw.exponential(size=runs.max() + 1)[runs]
-        draws.append(form.fit(table, y, weight / weight.mean(), law))
+        if leverage is None:
+            weight = draw.exponential(size=runs.max() + 1)[runs]
+            draws.append(form.fit(table, y, weight / weight.mean(), law))
+        else:
+            sign = draw.choice((-1.0, 1.0), runs.max() + 1)[runs]
+            moved = sign * residuals / np.maximum(1 - leverage, 0.05)
+            draws.append(form.fit(table, form.disturbed(predicted, moved), ones, law))
     return FittedLaw(
         form=form,
         law=law,
         draws=draws,
         cloud=Cloud.of(table, form.columns),
         in_sample=judged(law, points, form),
-        residuals=form.residual(y, law.predict(table)),
+        residuals=residuals,
         runs=int(runs.max() + 1),
+        weighted=leverage is None,
         seed=seed,
     )
 

@@ -62,6 +62,9 @@ class Form(Protocol):
             start: a law of this form near which to look, instead of everywhere.
         """
 
+    def leverage(self, law: Any, table: Mapping[str, Array]) -> Array | None:
+        """[points] the diagonal of the hat matrix of a fit by least squares; None for a robust fit."""
+
     def residual(self, y: Array, predicted: Array) -> Array:
         """What was measured less what a law says, in the units in which errors are alike everywhere."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -206,6 +206,19 @@ class PerformanceForm:
             *(w1, w2, w3, w4, b, w5[0] if w5 else None),
             *(self.p1, self.p2, self.blocks, self.width, self.data or "effective_tokens"),
         )
+
+    def leverage(self, law: PerformanceLaw, table: Mapping[str, Array]) -> Array:
+        """[points] how far each point draws the law to itself, 0 to 1 (the diagonal of the hat matrix)."""
+        columns = []
+        for name, value in law.parameters().items():
+            step = 1e-5 * max(abs(value), 1e-3)
+            sides: list[dict[str, Any]] = [{name: value + side} for side in (step, -step)]
+            ahead, behind = (replace(law, **side).predict(table) for side in sides)
+            columns.append((ahead - behind) / (2 * step))
+        basis = np.linalg.svd(np.stack(columns, axis=1), full_matrices=False)
+        # Directions that nothing tells apart draw nothing.
+        kept = 1e-9 * basis.S[0] < basis.S
+        return np.asarray((basis.U[:, kept] ** 2).sum(axis=1))
 
     def residual(self, y: Array, predicted: Array) -> Array:
         """`measured - predicted`."""

@@ -78,6 +78,9 @@ class PlainForm:
         exponents = dict(zip(self.columns, map(float, found[1:]), strict=True))
         return PlainLaw(float(np.exp(found[0])), exponents)
 
+    def leverage(self, law: PlainLaw, table: Mapping[str, Array]) -> None:
+        """None: runs are weighted."""
+
     def residual(self, y: Array, predicted: Array) -> Array:
         """`ln(measured / predicted)`."""
         return np.log(y / predicted)

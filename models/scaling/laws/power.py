@@ -210,6 +210,9 @@ class PowerForm:
         values = project_all(self._grid, z, y, weight, sign, self.delta)
         return list(self._grid[np.argsort(values)[: self.starts]])
 
+    def leverage(self, law: PowerLaw, table: Mapping[str, Array]) -> None:
+        """None: errors are nearly absolute."""
+
     def residual(self, y: Array, predicted: Array) -> Array:
         """`ln(measured / predicted)`."""
         return np.log(y / np.maximum(predicted, 1e-6 * y))

@@ -68,6 +68,20 @@ def test_a_planted_law_is_found() -> None:
     assert record["law"]["best_blocks"] == pytest.approx(PERFORMANCE.best_blocks, rel=0.2)
 
 
+def test_leverage_is_how_far_a_point_draws_the_law() -> None:
+    points = performance_points(0.0003, seed=6)
+    table = {name: points.column(name) for name in FORM.columns}
+    y = points.column("ndcg@10")
+    law = FORM.fit(table, y, np.ones(36))
+    leverage = FORM.leverage(law, table)
+    assert leverage.sum() == pytest.approx(5)  # one for each parameter
+    for point in (0, 14, 35):
+        nudged = y.copy()
+        nudged[point] += 1e-5
+        moved = FORM.fit(table, nudged, np.ones(36), law).predict(table)[point] - law.predict(table)[point]
+        assert moved / 1e-5 == pytest.approx(leverage[point], rel=0.1)
+
+
 def test_no_search_over_all_parameters_together_fits_better() -> None:
     points = performance_points(0.002, seed=4)
     inputs = np.stack([points.column("blocks"), points.column("width")])
