@@ -23,6 +23,7 @@ from cli import (
     prepare,
     recipes,
     recommend,
+    report,
     scale,
     similar,
     train,
@@ -100,6 +101,7 @@ app.command("embed")(embed.embed)
 app.command("export")(export.export)
 app.command("ablate")(ablate.ablate)
 app.command("scale")(scale.scale)
+app.command("report")(report.report)
 app.command("demo")(demo_command.demo)
 app.command("doctor")(doctor.doctor)
 app.add_typer(data_command.app, name="data")

@@ -72,8 +72,7 @@ KNOWN_LONG: dict[str, int] = {}
 
 MOST_ARGUMENTS = 14
 KNOWN_MANY = {
-    "cli/evaluate.py": 21,
-    "cli/prepare.py": 16,
+    "cli/evaluate.py": 20,
     "cli/recommend.py": 27,
     "cli/train.py": 17,
     "models/attention/silu/attention_function.py": 19,

@@ -144,5 +144,8 @@ def points_csv(points: Sequence[Point]) -> str:
     text = StringIO(newline="")
     writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(points)
+    writer.writerows(
+        {name: int(value) if isinstance(value, bool) else value for name, value in point.items()}
+        for point in points
+    )
     return text.getvalue()

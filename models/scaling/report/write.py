@@ -1,0 +1,213 @@
+"""`lrm report`: what a folder of runs shows, in sections."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from behavior.errors import UserError
+from models.evaluation.targets import Split
+from models.experiments.results import METRICS, RunRecord, read_records, summarize
+from models.runs.files import write_atomically
+from models.scaling.grid import ScaleGrid, load_grid
+from models.scaling.points import Point, points_csv, read_points
+from models.scaling.report.figures import draw_bars, draw_blocks, draw_compute, draw_rates, draw_speed
+from models.scaling.report.laws_section import add_laws
+from models.scaling.report.page import Page, Table
+from models.scaling.store import Store, read_all
+
+_RESULTS = "results.csv"
+_FACTS = ("backbone", "blocks", "width", "length", "data_fraction", "seed", "learning_rate")
+_COSTS = ("parameters_backbone", "parameters_embedding", "tokens", "unique_events", "flops", "gpu_seconds")
+
+
+_ABOUT = """\
+Each run is judged on the validation split by the checkpoint that this split chose; numbers of the test split
+stand beside where it was read. Parameters of the backbone and of embedding tables are counted apart. FLOPs
+are those of forward and backward passes over the real lengths of all sequences, with causal pairs alone and
+nothing counted that is computed twice to save memory. Tokens are counted each time they are seen, unique
+events once."""
+
+
+def write_report(folder: Path, file: Path, *, metric: str | None = None, replicates: int = 200) -> list[Path]:
+    """Write the report of a grid, an ablation or any folder of runs, and its tables beside it.
+
+    Args:
+        folder: it and what it holds are only read.
+        file: the page; tables are written into the folder `tables_beside` it.
+        metric: of validations; None: the first of NDCG@10, AUC and what there is.
+        replicates: of the laws' bootstrap.
+
+    Returns:
+        All that was written, the page first.
+
+    Raises:
+        UserError: there is nothing to report on, or a file of the folder is damaged.
+    """
+    if not folder.is_dir():
+        raise UserError(f"there is no folder '{folder}'", fix="name the folder of a grid or of runs")
+    points, records = read_points(folder), _ablations(folder)
+    store = Store(folder)
+    grid = load_grid(store.grid_file) if store.grid_file.exists() else None
+    if not points and not records and grid is None:
+        raise UserError(
+            f"'{folder}' has no finished run: there is nothing to report on",
+            fix="name the folder of a grid (lrm scale), of an ablation or of runs (lrm train)",
+        )
+    page = Page((grid.title if grid else "") or f"Runs in {folder.resolve().name}")
+    shown = metric or _metric(points)
+    _summary(page, points, grid, store, shown)
+    if points:
+        _curves(page, points, shown)
+        add_laws(page, points, shown, replicates)
+        _speed(page, points)
+    _compare(page, records)
+    if points:
+        _every_run(page, points, shown)
+    _failures(page, store)
+    _how(page, store, grid, points)
+    return _write(page, file, points)
+
+
+def _write(page: Page, file: Path, points: Sequence[Point]) -> list[Path]:
+    tables = tables_beside(file)
+    contents = {file: page.html()} | {tables / f"{table.name}.csv": table.csv() for table in page.tables}
+    if points:
+        contents[tables / "points.csv"] = points_csv(points)
+    for path, content in contents.items():
+        write_atomically(path, content.encode())
+    return list(contents)
+
+
+def tables_beside(file: Path) -> Path:
+    """The folder of a page's tables."""
+    return file.with_name(f"{file.stem}-tables")
+
+
+def _metric(points: Sequence[Point]) -> str:
+    names = dict.fromkeys(name for point in points for name in point)
+    wanted = ["ndcg@10", "auc", *(name for name in names if name.startswith("ndcg@"))]
+    return next((name for name in wanted if name in names), "ndcg@10")
+
+
+def _summary(page: Page, points: Sequence[Point], grid: ScaleGrid | None, store: Store, metric: str) -> None:
+    page.section("In short")
+    final = [point for point in points if point["final"]]
+    data = ", ".join(sorted({str(point["dataset"]) for point in points})) or "none yet"
+    devices = ", ".join(sorted({point["device"] for point in points})) or "none yet"
+    minutes = sum(point["gpu_seconds"] for point in final) / 60.0
+    page.say(
+        f"{len(final)} finished runs with {len(points)} validations. Data: {data}. Trained on: {devices}. "
+        f"Up to the chosen checkpoints {minutes:,.1f} GPU minutes, summed over runs that may have shared one."
+    )
+    if grid is not None:
+        failed = len(read_all(store.failures))
+        page.say(f"The grid has {len(grid.sizes())} sizes; {failed} of its runs failed.")
+    page.say(_ABOUT)
+    best = _best_of_each(final, metric)
+    if best:
+        test = f"test {metric}"
+        names = [*_FACTS, metric, test, *_COSTS]
+        rows = [[point.get(name) for name in names] for point in best]
+        page.say(f"The best run of each backbone, by {metric.upper()} on validation:")
+        page.table(Table("best", names, rows))
+
+
+def _best_of_each(final: Sequence[Point], metric: str) -> list[Point]:
+    groups: dict[tuple[str, str], list[Point]] = defaultdict(list)
+    for point in final:
+        if metric in point:
+            groups[str(point["dataset"]), point["backbone"]].append(point)
+    best = [max(own, key=lambda point: point[metric]) for own in groups.values()]
+    return sorted(best, key=lambda point: -point[metric])
+
+
+def _curves(page: Page, points: Sequence[Point], metric: str) -> None:
+    page.section("Size and compute")
+    page.plot(
+        draw_blocks(points, metric),
+        f"{metric.upper()} against the number of blocks",
+        "there is one number of blocks only",
+    )
+    page.plot(
+        draw_compute(points, "loss", "validation loss, nats a target", lower=True),
+        "Loss against training compute: every run, and the frontier of what was reached",
+        "no run has a validation loss (evaluation.log_loss)",
+    )
+    page.plot(
+        draw_compute(points, metric, f"{metric.upper()}, validation", lower=False),
+        f"{metric.upper()} against training compute",
+        "there are too few validations",
+    )
+    page.plot(draw_rates(points, metric), "Learning rates that were tried", "no size tried several")
+
+
+def _speed(page: Page, points: Sequence[Point]) -> None:
+    page.section("Speed")
+    page.plot(draw_speed(points), "Tokens a second against size", "nothing was timed")
+    page.note("Runs may have shared a device with others, which the summary of a run does not know.")
+
+
+def _ablations(folder: Path) -> dict[str, list[RunRecord]]:
+    found: dict[str, list[RunRecord]] = defaultdict(list)
+    for path in sorted(folder.rglob(_RESULTS)):
+        for record in read_records(path):
+            found[record.table].append(record)
+    return found
+
+
+def _compare(page: Page, records: dict[str, list[RunRecord]]) -> None:
+    if not records:
+        return
+    page.section("Ablations")
+    for number, (table, own) in enumerate(records.items(), 1):
+        split: Split = "test" if all(record.test for record in own) else "valid"
+        metrics = [name for name in METRICS if all(name in record.metrics(split) for record in own)]
+        if not metrics:
+            page.note(f"{table}: its runs have none of {', '.join(METRICS)} in common")
+            continue
+        lines = summarize(own, metrics, split)
+        page.plot(draw_bars(f"{table}, {split} split", lines, metrics[0]), table, "")
+        names = list(dict.fromkeys(name for line in lines for name in line))
+        page.table(Table(f"ablation-{number}", names, [[line.get(name) for name in names] for line in lines]))
+
+
+def _every_run(page: Page, points: Sequence[Point], metric: str) -> None:
+    page.section("Every run")
+    final = sorted((p for p in points if p["final"]), key=lambda p: tuple(str(p[name]) for name in _FACTS))
+    names = [*_FACTS, "rate_chosen", "epoch", "loss", metric, f"test {metric}", *_COSTS, "joules", "run"]
+    page.table(Table("runs", names, [[point.get(name) for name in names] for point in final]), most=300)
+    page.note("all validations: points.csv")
+
+
+def _failures(page: Page, store: Store) -> None:
+    failures = read_all(store.failures)
+    if failures:
+        page.section("Failures")
+        rows = [[each["label"], each["rate"], each["error"], each["when"]] for each in failures.values()]
+        page.table(Table("failures", ["run", "rate", "error", "when"], rows))
+
+
+def _how(page: Page, store: Store, grid: ScaleGrid | None, points: Sequence[Point]) -> None:
+    page.section("How it was made")
+    if grid is not None:
+        page.say("The grid:")
+        page.plain(yaml.safe_dump(grid.model_dump(mode="json", exclude_defaults=True), sort_keys=False))
+    calls = list(read_all(store.path / "calls").values())
+    for call in calls:
+        cards = ", ".join(call["gpus"]) or "no GPU"
+        page.say(
+            f"{call['when']}, {call['host']}: {call['processor']}, {call['cores']} cores, {cards}; "
+            f"{call['system']}, Python {call['python']}, torch {call['torch']}, lrm-kit {call['lrm-kit']}"
+        )
+        page.plain(" ".join(call["command"]))
+    results = [each["wall_seconds"] for each in read_all(store.results).values() if "wall_seconds" in each]
+    if results:
+        page.note(f"A run took {statistics.median(results):,.1f} s in the median, evaluations included.")
+    runs = len({point["run"] for point in points})
+    page.note(f"Drawn {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())} from {runs} runs, by lrm report.")

@@ -1,0 +1,215 @@
+"""The report: everything of a folder in one page, which a real browser shows without a fault."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from behavior.errors import UserError
+from models.experiments.results import RunRecord, append_record
+from models.scaling.grid import ScaleGrid
+from models.scaling.points import read_points
+from models.scaling.rates import Asked
+from models.scaling.report.figures import frontier_of
+from models.scaling.report.write import tables_beside, write_report
+from models.scaling.store import Store
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+NASTY = '<script>alert("x")</script>'
+
+
+def planted_loss(parameters: float, tokens: float, noise: float) -> float:
+    return (2.0 + 40.0 * parameters**-0.4 + 300.0 * tokens**-0.4) * (1.0 + noise)
+
+
+def write_grid(out: Path) -> ScaleGrid:
+    """A finished grid of two backbones whose losses follow a law, and one run that failed."""
+    rule = {"rates": [0.001, 0.003], "rule": "each"}
+    backbones: dict[str, Any] = {"HSTU": {}, NASTY: {"model.kind": "llama"}}
+    grid = ScaleGrid(
+        title="planted", backbones=backbones, blocks=[2, 4, 8], widths=[16, 32], learning_rate=rule
+    )
+    store, draw = Store(out), np.random.default_rng(0)
+    store.begin_call(grid, "data")
+    for size in grid.sizes():
+        for rate in rule["rates"]:
+            digest = f"{len(list(store.results.glob('*'))):016x}"
+            run = store.runs / digest
+            run.mkdir(parents=True)
+            parameters = 12 * size.blocks * size.width**2
+            lines, noise = [], draw.normal(0.0, 0.002)
+            for epoch in range(1, 6):
+                tokens = 1e5 * epoch
+                loss = planted_loss(parameters, tokens, noise) + (0.1 if rate == 0.003 else 0.0)
+                seen = {"tokens": tokens, "flops": 6.0 * parameters * tokens, "minutes": 0.1 * epoch}
+                metrics = {"ndcg@10": 1.0 / loss, "hr@10": 2.0 / loss, "log_loss": loss}
+                lines.append({"kind": "valid", "step": 10 * epoch, "epoch": epoch, **metrics, **seen})
+            (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+            summary = {
+                "backbone": "hstu", "data": "planted", "blocks": size.blocks, "width": size.width,
+                "length": 200, "seed": 0, "learning_rate": rate, "data_fraction": 1.0,
+                "data_by": "users", "best_epoch": 5, "unique_events": 100000,
+                "seconds": 30.0, "gpu_seconds": 30.0, "gpu_joules": 9000.0,
+                "device": "a card", "parameters": {"embedding": 5, "backbone": parameters, "other": 0,
+                "total": parameters + 5},
+            }  # fmt: skip
+            (run / "summary.json").write_text(json.dumps(summary))
+            valid = {"ndcg@10": lines[-1]["ndcg@10"]}
+            record = RunRecord(
+                table="planted", line=size.label, seed=0, settings={}, recipe="default", digest=digest,
+                data="planted", time="known", test={"ndcg@10": 0.9 * valid["ndcg@10"]}, valid=valid,
+                best_epoch=5, epochs=5, steps=50, parameters=parameters, minutes=0.5, device="a card",
+                version="1",
+            )  # fmt: skip
+            store.write_result(Asked(size, rate, searches=True), record, run, {"wall_seconds": 31.0})
+            append_record(out / "results.csv", record)
+    store.write_failure(Asked(grid.sizes()[0], 0.1, searches=True), "f" * 16, f"no memory {NASTY}", "")
+    return grid
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of such a grid."""
+    folder = tmp_path_factory.mktemp("report")
+    write_grid(folder / "grid")
+    write_report(folder / "grid", folder / "page.html", replicates=8)
+    return folder / "page.html"
+
+
+class Seen(HTMLParser):
+    """What a page has, and what it refers to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.refers: list[str] = []
+        self.ids: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        found = {name: value or "" for name, value in attrs}
+        self.refers += [found[name] for name in ("src", "href", "xlink:href", "data") if name in found]
+        self.ids += [found["id"]] if "id" in found else []
+
+
+def test_a_page_needs_nothing_from_elsewhere(made: Path) -> None:
+    text = made.read_text()
+    page = Seen()
+    page.feed(text)
+    assert "script" not in page.tags
+    assert NASTY not in text
+    assert all(target.startswith(("#", "data:")) for target in page.refers)
+    assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", text))
+    assert {target[1:] for target in page.refers if target.startswith("#")} <= set(page.ids)
+    assert page.tags.count("svg") >= 7
+    for word in ("planted", "a card", "no memory", "torch", "widths:", "Predicted against measured"):
+        assert word in text
+
+
+def test_tables_are_what_was_measured(made: Path) -> None:
+    tables = tables_beside(made)
+    rows = {path.stem: list(csv.DictReader(path.open(newline=""))) for path in tables.glob("*.csv")}
+    assert {"best", "runs", "points", "laws", "laws-goodness", "ablation-1", "failures"} <= set(rows)
+    points = read_points(made.parent / "grid")
+    assert len(rows["points"]) == len(points) == 24 * 5
+    assert len(rows["runs"]) == 24
+    assert len(rows["best"]) == 2
+    for row in rows["best"]:
+        own = [p for p in points if p["backbone"] == row["backbone"] and p["final"]]
+        best = max(own, key=lambda point: point["ndcg@10"])
+        assert float(row["ndcg@10"]) == best["ndcg@10"]
+        assert (int(row["blocks"]), int(row["width"])) == (best["blocks"], best["width"]) == (8, 32)
+        assert float(row["test ndcg@10"]) == pytest.approx(0.9 * best["ndcg@10"])
+    chosen = [row for row in rows["points"] if row["rate_chosen"] == "1"]
+    assert {row["learning_rate"] for row in chosen} == {"0.001"}  # the other one is worse everywhere
+    held_out = [float(row["held-out R2"]) for row in rows["laws-goodness"] if "tokens" in row["law"]]
+    assert min(held_out) > 0.8
+
+
+@pytest.mark.skipif(BROWSER is None, reason="there is no chromium here")
+def test_a_real_browser_shows_every_plot_and_fetches_nothing(made: Path, tmp_path: Path) -> None:
+    """A script that is added for the test looks at the page as the browser has laid it out."""
+    look = """
+    <script>
+    var faults = [];
+    window.onerror = function (what) { faults.push(String(what)); };
+    window.addEventListener("load", function () {
+      var plots = Array.from(document.querySelectorAll("svg.plot")).map(function (plot) {
+        var box = plot.getBoundingClientRect(), marks = 0;
+        plot.querySelectorAll("path, use, text").forEach(function (mark) {
+          var own = mark.getBoundingClientRect();
+          var inside = own.right <= box.right + 1 && own.bottom <= box.bottom + 1;
+          if (own.width + own.height > 0 && inside) marks++;
+        });
+        return {width: box.width, height: box.height, marks: marks, right: box.right};
+      });
+      var fetched = performance.getEntriesByType("resource").map(function (entry) { return entry.name; });
+      var found = {plots: plots, faults: faults, fetched: fetched, width: window.innerWidth};
+      document.body.setAttribute("data-found", JSON.stringify(found));
+    });
+    </script></head>"""
+    page = tmp_path / "page.html"
+    page.write_text(made.read_text().replace("</head>", look, 1))
+    command = [
+        *(str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
+        *(f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1280,2000", "--dump-dom", page.as_uri()),
+    ]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    match = re.search(r'data-found="([^"]*)"', shown)
+    assert match is not None
+    found = json.loads(match.group(1).replace("&quot;", '"'))
+    assert found["faults"] == []
+    assert found["fetched"] == []
+    assert len(found["plots"]) == made.read_text().count('class="plot"') >= 7
+    for plot in found["plots"]:
+        assert plot["width"] > 200
+        assert plot["height"] > 100
+        assert plot["marks"] > 10
+        assert plot["right"] <= found["width"]
+
+
+def test_a_folder_of_plain_runs_and_one_of_nothing(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made.parent / "grid" / "runs", tmp_path / "runs")
+    write_report(tmp_path / "runs", tmp_path / "page.html", replicates=0)
+    assert "24 finished runs" in (tmp_path / "page.html").read_text()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no finished run"):
+        write_report(tmp_path / "empty", tmp_path / "other.html")
+
+
+def test_a_grid_that_has_only_begun_has_a_report(tmp_path: Path) -> None:
+    Store(tmp_path / "grid").begin_call(ScaleGrid(title="new", backbones={"A": {}}), "data")
+    write_report(tmp_path / "grid", tmp_path / "page.html")
+    assert "The grid has 1 sizes" in (tmp_path / "page.html").read_text()
+
+
+def test_the_frontier_is_better_than_all_that_is_cheaper() -> None:
+    draw = np.random.default_rng(1)
+    pairs = [(float(c), float(v)) for c, v in draw.integers(0, 20, (200, 2))]
+    for lower in (True, False):
+        sign = 1 if lower else -1
+        best = [
+            (c, v)
+            for c, v in set(pairs)
+            if all(sign * v < sign * w for d, w in pairs if d < c)
+            and sign * v <= min(sign * w for d, w in pairs if d == c)
+        ]
+        assert frontier_of(pairs, lower=lower) == sorted(best)
+
+
+def test_damage_is_told_with_its_file(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made.parent / "grid", tmp_path / "grid")
+    summary = next((tmp_path / "grid").rglob("summary.json"))
+    summary.write_text("{")
+    with pytest.raises(UserError, match="summary of a run is damaged") as caught:
+        write_report(tmp_path / "grid", tmp_path / "page.html")
+    assert caught.value.where == str(summary)
