@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from behavior.config import Config
@@ -24,4 +26,7 @@ class RankersConfig(Config):
     patience: int = Field(2, ge=1, description="epochs without a better validation after which training ends")
     trees: int = Field(1000, ge=1, description="most trees of lightgbm; the best number on validation counts")
     leaves: int = Field(63, ge=2, description="leaves of a tree of lightgbm")
+    device: Literal["cpu", "cuda"] = Field(
+        "cpu", description="where logistic, fm, ffm, dcn and din are trained; cuda: a GPU"
+    )
     seed: int = Field(0, ge=0, description="of first weights, orders and dropout")

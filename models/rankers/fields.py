@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from dataclasses import fields as dataclass_fields
 from typing import Literal
 
 import numpy as np
@@ -94,6 +95,10 @@ class Batch:
     acts: Tensor  # [rows, events] int64: 0 no event, 1 no label, 2 and 3 labels 0 and 1
     label: Tensor  # [rows] float32
 
+    def to(self, device: torch.device | str) -> Batch:
+        """The same on a device."""
+        return Batch(*(getattr(self, field.name).to(device) for field in dataclass_fields(self)))
+
 
 class Batches:
     """Makes batches of rows.
@@ -178,7 +183,7 @@ class FieldVectors(nn.Module):
         field, table = self.fields[number], self.tables[number]
         if field.is_id:
             if self.training:
-                ids = ids.masked_fill(torch.rand(ids.shape) < UNKNOWN_RATE, UNKNOWN)
+                ids = ids.masked_fill(torch.rand(ids.shape, device=ids.device) < UNKNOWN_RATE, UNKNOWN)
             return table(ids.squeeze(-1))
         if field.ids.shape[1] == 1:
             return table(ids.squeeze(-1))

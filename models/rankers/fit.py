@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 
+from behavior.errors import UserError
 from models.evaluation.actions.rows import LabelledRows
 from models.rankers.config import RankersConfig
 from models.rankers.data import Fitting, Float64Array
@@ -18,7 +19,7 @@ from models.rankers.fields import Batches, FieldVectors, fields_of
 from models.rankers.floors import Fitted
 from models.rankers.networks import NETWORKS
 
-_AT_ONCE = 1 << 14
+_AT_ONCE = 1 << 13
 
 
 def fit_network(name: str, fitting: Fitting, config: RankersConfig) -> Fitted:
@@ -26,8 +27,13 @@ def fit_network(name: str, fitting: Fitting, config: RankersConfig) -> Fitted:
 
     With validation rows, training ends after `config.patience` epochs without a lower loss on them, and the
     best epoch counts; on more rows it takes as many epochs as that.
+
+    Raises:
+        UserError: it is to be trained on a GPU, and there is none.
     """
-    with torch.random.fork_rng(devices=[]):
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("there is no GPU", where="rankers.device = cuda", fix="--set rankers.device=cpu")
+    with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         return _Training(name, fitting, config).run()
 
@@ -39,7 +45,7 @@ class _Training:
         self.events = config.history if name == "din" else 0
         labels = fitting.train.label[:, 0]
         self.mean = 0.0 if self.is_binary else float(labels.mean())
-        self.model = NETWORKS[name](fields_of(fitting.data, fitting.train), config)
+        self.model = NETWORKS[name](fields_of(fitting.data, fitting.train), config).to(config.device)
         tables = [
             parameter
             for module in self.model.modules()
@@ -76,6 +82,7 @@ class _Training:
     def _epoch(self, train: Batches) -> None:
         self.model.train()
         for batch in train.shuffled(self.config.batch_rows, self.generator):
+            batch = batch.to(self.config.device)
             loss = self._criterion(self.model(batch), batch.label)
             self.optimizer.zero_grad()
             loss.backward()
@@ -94,5 +101,8 @@ class _Training:
     def _score(self, rows: LabelledRows) -> Float64Array:
         batches = Batches(self.fitting.data, rows, self.events)
         with torch.no_grad():
-            parts: list[npt.NDArray] = [self.model(batch).numpy() for batch in batches.in_order(_AT_ONCE)]
+            device = self.config.device
+            parts: list[npt.NDArray] = [
+                self.model(batch.to(device)).cpu().numpy() for batch in batches.in_order(_AT_ONCE)
+            ]
         return np.concatenate([np.zeros(0), *parts]).astype(np.float64) + self.mean

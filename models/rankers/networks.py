@@ -95,13 +95,26 @@ class DIN(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         fields, candidate = self.vectors(batch), self.vectors.items(batch.item)
         past = self.vectors.items(batch.history) + self.acts(batch.acts)  # [rows, events, dim]
-        each = candidate.unsqueeze(1).expand_as(past)
-        weight = self.attention(torch.cat([past, each, past - each, past * each], dim=-1))
-        weight = weight * (batch.acts > 0).unsqueeze(-1)
+        weight = self.attend(past, candidate) * (batch.acts > 0).unsqueeze(-1)
         interest = (weight * past).sum(1) / (batch.acts > 0).sum(1, keepdim=True).clamp(min=1).sqrt()
         return self.out(self.deep(torch.cat([fields.flatten(1), interest, interest * candidate], 1))).squeeze(
             1
         )
+
+    def attend(self, past: Tensor, candidate: Tensor) -> Tensor:
+        """[rows, events, 1] of `attention` on (e, c, e - c, e * c), of past events e [rows, events, dim] and
+        candidates c [rows, dim].
+
+        The first layer is linear in e, given c: one small matrix a row in place of four times as wide an
+        input of every event.
+        """
+        first = self.attention[0]
+        assert isinstance(first, nn.Linear)
+        own, other, less, times = first.weight.split(candidate.shape[1], dim=1)
+        matrix = (own + less).T + candidate.unsqueeze(2) * times.T  # [rows, dim, hidden]
+        offset = candidate @ (other - less).T + first.bias
+        found: Tensor = self.attention[1:](torch.baddbmm(offset.unsqueeze(1), past, matrix))
+        return found
 
 
 def perceptron(width: int, config: RankersConfig) -> nn.Sequential:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from behavior.config import did_you_mean
 from behavior.errors import UserError
 from models.config import RunConfig
+from models.data.batch import PackedBatch
 from models.data.columns import Columns
 from models.data.declared import CORE
 from models.data.sequences import Int64Array, SequenceData
 from models.data.windows import gather, history_windows
+from models.evaluation.actions.correction import corrected_logits, sampling_rate
+from models.evaluation.actions.labels import Label
 from models.evaluation.actions.losses import probabilities
 from models.serving.cache.ranked import RankingCache
 from models.serving.recommend.top import NONE
+from models.tasks.ranking.counters import USER
+from models.tasks.ranking.ensemble import fused
 from models.tasks.ranking.model import RankingModel
 from models.tasks.ranking.task import RankingTask
 
@@ -25,7 +32,8 @@ from models.tasks.ranking.task import RankingTask
 class Rerank:
     """A ranking model, and which items it puts in order."""
 
-    model: RankingModel
+    members: Sequence[RankingModel]
+    """The models of an ensemble, or the one that there is."""
     config: RunConfig
     """Settings of its run."""
     columns: Columns
@@ -34,6 +42,8 @@ class Rerank:
     """Of the label that decides, among those of the model."""
     depth: int = 100
     """How many items of each user are put in order, those that the first model has ahead."""
+    correction: npt.NDArray[np.float64] | None = None
+    """[known items] what is added to logits, where sampled negatives were trained on; None: nothing."""
 
     @classmethod
     def of(cls, task: object, config: RunConfig, label: str | None, depth: int) -> Rerank:
@@ -55,12 +65,18 @@ class Rerank:
                 where=where,
                 fix="name one that was trained with --task ranking",
             )
-        model = task.model
-        if not isinstance(model, RankingModel) or model.counters.width or model.embedding.known.names:
+        model = task.members[0]
+        if model.embedding.known.names:
             raise UserError(
-                "an ensemble, counters, or features known beforehand: candidates are not told them here",
-                where=where,
-                fix="name a run without task.members, task.counters and task.known_features",
+                "the model is told features of the event that it is asked about, and a candidate is no event",
+                where=f"task.known_features = {model.embedding.known.names}",
+                fix="name a run without task.known_features",
+            )
+        if any(name != USER for name in config.task.counters):
+            raise UserError(
+                "counters of items are made of the log's events, not of candidates",
+                where=f"task.counters = {config.task.counters}",
+                fix="name a run without task.counters, or with those of the user alone",
             )
         names = [each.name for each in model.labels]
         if label is not None and label not in names:
@@ -68,12 +84,18 @@ class Rerank:
             raise UserError(f"the ranking model has no label '{label}'", where=where, fix=fix)
         if depth < 1:
             raise UserError(f"{depth} items cannot be put in order", where=where, fix="name 1 or more")
-        return cls(model, config, task.columns, 0 if label is None else names.index(label), depth)
+        place = 0 if label is None else names.index(label)
+        return cls(task.members, config, task.columns, place, depth, _correction(task))
+
+    @property
+    def label(self) -> Label:
+        """What decides."""
+        return self.members[0].labels[self.place]
 
     @property
     def note(self) -> str:
         """What is done, in words."""
-        name = self.model.labels[self.place].name
+        name = self.label.name
         return f"the first {self.depth:,} items of each user are in the order of the probability of '{name}'"
 
     def order(self, asked: SequenceData, items: Int64Array) -> tuple[Int64Array, np.ndarray]:
@@ -95,15 +117,49 @@ class Rerank:
             rows = np.arange(first, min(first + size, len(items)))
             event = data.offsets[1:][rows] - 1
             windows = history_windows(data, rows, event, event, self.config.model.max_length)
-            cache = RankingCache(self.model, gather(data, windows, time=self.config.model.time))
+            batch = gather(data, windows, time=self.config.model.time)
             some = there[rows]
-            candidates = torch.from_numpy(items[rows][some] + data.about.first_item)
-            found = cache.logits(candidates, some.sum(1))[:, self.place].cpu().numpy()
+            chosen = items[rows][some]
+            candidates = torch.from_numpy(chosen + data.about.first_item)
+            found = self._logits(batch, candidates, some.sum(1))
+            if self.correction is not None:
+                found = found + self.correction[chosen]
             part = logits[rows]
             part[some] = found
             logits[rows] = part
         order = np.argsort(-logits, axis=1, kind="stable")
         score = np.take_along_axis(logits, order, 1)
-        if self.model.labels[self.place].is_binary:
+        if self.label.is_binary:
             score = np.where(np.isfinite(score), probabilities(score), -np.inf).astype(np.float32)
         return np.take_along_axis(items, order, 1), score
+
+    def _logits(self, batch: PackedBatch, candidates: torch.Tensor, counts: Int64Array) -> np.ndarray:
+        """[candidates] float32 of the label that decides, of all members together."""
+        each = []
+        for member in self.members:
+            context = None
+            if member.counters.width:  # of the user alone: the same for all candidates
+                on_device = batch.to(member.device)
+                last = member.counters(on_device, member.offset.sigmoid())[_last_rows(on_device)]
+                context = last.repeat_interleave(torch.from_numpy(counts).to(last.device), dim=0)
+            each.append(RankingCache(member, batch).logits(candidates, counts, context=context))
+        found = each[0] if len(each) == 1 else fused(torch.stack(each))
+        logits: np.ndarray = found[:, self.place].cpu().numpy()
+        return logits
+
+
+def _last_rows(batch: PackedBatch) -> torch.Tensor:
+    """[sequences] rows of `RankingModel.forward`: of the item after the last event of each."""
+    bare = batch.num_events + torch.arange(batch.num_sequences, device=batch.offsets.device)
+    return torch.where(batch.lengths > 0, batch.offsets[1:] - 1, bare)
+
+
+def _correction(task: RankingTask) -> npt.NDArray[np.float64] | None:
+    """[known items] log of how often an item is drawn as a negative: with it logits are of the odds that
+    an event is on the item."""
+    if task.negatives is None:
+        return None
+    # An item that is never drawn is never contradicted either: it is taken for the rarest one.
+    chances = task.negatives.chances
+    chances = np.where(chances > 0, chances, chances[chances > 0].min())
+    return corrected_logits(np.zeros(len(chances)), sampling_rate(task.negatives.config.ratio, chances))

@@ -84,3 +84,45 @@ def test_what_cannot_be_reranked_is_refused(runs: tuple[Path, Path], model: Trai
         model.recommend([1], rerank=runs[1], rerank_label="bye")
     with pytest.raises(UserError, match="have no actions"):
         model.recommend(histories=[{"user": 1, "item": 3}], rerank=runs[1])
+
+
+def test_members_are_fused_and_sampled_negatives_corrected(
+    runs: tuple[Path, Path], model: TrainedModel, tmp_path: Path
+) -> None:
+    """By popularity: an item that is drawn twice as often has half the odds in training."""
+    drawn = ("ratio=2", "drawn=popularity", "left_out=event")
+    run = tmp_path / "together"
+    train(
+        settings(
+            "task.label=[buy, cart]",
+            "model.time=unknown",
+            "task.members=[hstu, llama]",
+            "task.counters=[user]",
+            *(f"task.negatives.{setting}" for setting in drawn),
+        ),
+        model.shards.where(),
+        run,
+    )
+    judge = load_model(run, device="cpu")
+    counts = model.shards.items()["train_count"].to_numpy()
+    chances = counts / counts.sum()
+    plain = model.recommend([4], k=5).table()["item"].to_pylist()
+    found = model.recommend([4], k=5, rerank=run, rerank_depth=5).table()
+    for item, score in zip(found["item"].to_pylist(), found["score"].to_pylist(), strict=True):
+        p = probability(judge, 4, item, 0)
+        odds = p / (1 - p) * 2 * chances[item - FIRST]
+        assert score == pytest.approx(odds / (1 + odds), abs=1e-5)
+    assert sorted(found["item"].to_pylist()) == sorted(plain)
+    assert found["score"].to_pylist() == sorted(found["score"].to_pylist(), reverse=True)
+
+
+def test_candidates_without_what_a_model_is_told_are_refused(
+    runs: tuple[Path, Path], model: TrainedModel, tmp_path: Path
+) -> None:
+    for number, (setting, said) in enumerate(
+        (("task.counters=[item]", "not of candidates"), ("task.known_features=[device]", "is no event"))
+    ):
+        run = tmp_path / str(number)
+        train(settings("train.epochs=1", setting), model.shards.where(), run)
+        with pytest.raises(UserError, match=said):
+            model.recommend([1], rerank=run)
