@@ -1,12 +1,18 @@
-"""`lrm prepare` on a Flink cluster beside a local run: time, CPU time and memory of each kind of process.
+"""`lrm prepare` on clusters beside a local run: time, CPU time and memory of each kind of process.
 
     make engines
-    python benchmarks/engines.py --events 10000000 30000000
+    python benchmarks/engines.py --events 10000000 30000000 --engines flink spark prism
 
-Two task managers of 1 GB with two slots each (examples/engines/flink), worker processes beside them, and a
-log of CSV files in which one user has a sixth of all events. Everything runs on one machine, so its cores are
-shared. Heap and direct memory are what Flink's own metrics say, asked for every second; the rest is
-resident memory. CPU time is that of all processes of the cluster and of `lrm`, while the job runs.
+Flink: two task managers of 1 GB with two slots each (examples/engines/flink). Spark: two executors with 640
+MB of heap and two cores each, 1 GB with what Spark adds to it. Prism with `lrm` itself as the worker. Worker
+processes are beside them. The log is CSV files; one user has a sixth of all events, or as many as `--hot`
+says. Everything runs on one machine, so its cores are shared. Each cluster prepares a small log first, so
+that it is warm.
+
+Heap and direct memory of Flink are what its own metrics say, asked for every second, and heap of Spark what
+its collector says it found; the rest is resident memory of the largest process of a kind: all of it, and
+without the pages of files, which the system can take back. CPU time is that of all processes of the cluster
+and of `lrm`, while the job runs.
 """
 
 from __future__ import annotations
@@ -15,6 +21,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -31,8 +38,10 @@ from pyarrow import csv
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from tests.engines.conftest import ENGINES, Cluster  # noqa: E402
 from tests.engines.flink import FlinkCluster  # noqa: E402
 from tests.engines.processes import Processes  # noqa: E402
+from tests.engines.spark import SparkCluster  # noqa: E402
 
 SPEC = {
     "name": "engines",
@@ -46,19 +55,23 @@ SPEC = {
     "targets": ["buy"],
 }
 PART = 1_000_000
+SMALL = 100_000
+KINDS = ["heap", "direct", "engine", "worker", "worker, own", "lrm", "lrm, own"]
+ENGINE_PROCESSES = {"task-manager": "engine", "executor": "engine", "prism": "engine"}
+_COLLECTED = re.compile(r"(\d+)M->\d+M\(")
 TICK = os.sysconf("SC_CLK_TCK")
 METRICS = {"heap": "Status.JVM.Memory.Heap.Used", "direct": "Status.JVM.Memory.Direct.MemoryUsed"}
 
 
-def write_log(folder: Path, events: int) -> None:
-    """CSV files of a million events each."""
+def write_log(folder: Path, events: int, hot: float) -> None:
+    """CSV files of a million events each, of which one user has a share."""
     folder.mkdir(parents=True)
     (folder / "spec.yaml").write_text(json.dumps(SPEC))
     users, items = max(2, events // 50), max(2, events // 100)
     for number in range(-(-events // PART)):
         rng = np.random.default_rng(number)
         size = min(PART, events - number * PART)
-        user = np.where(rng.random(size) < 1 / 6, 0, rng.integers(1, users, size))
+        user = np.where(rng.random(size) < hot, 0, rng.integers(1, users, size))
         item = (items * rng.random(size) ** 3).astype(np.int64)
         table = pa.table(
             {
@@ -84,7 +97,7 @@ def digest(folder: Path) -> dict[str, str]:
 class Watch:
     """Peaks of resident memory by kind of process, and CPU time, of processes that have a mark."""
 
-    def __init__(self, processes: Processes, cluster: FlinkCluster | None) -> None:
+    def __init__(self, processes: Processes, cluster: Cluster | None) -> None:
         self.processes, self.cluster = processes, cluster
         self.peaks: dict[str, float] = defaultdict(float)
         self.cpu: dict[int, float] = {}
@@ -99,17 +112,16 @@ class Watch:
             for member in self.processes.members():
                 with suppress(OSError, ValueError, IndexError):
                     self.cpu[member] = cpu_seconds(member)
-                    kind = names.get(member) or (
-                        "worker" if "sdk_worker_main" in command_of(member) else "other"
-                    )
-                    kind = kind.rstrip("-0123456789")
-                    resident = int(Path(f"/proc/{member}/statm").read_text().split()[1]) * 4096
-                    self.peaks[kind] = max(self.peaks[kind], resident / 2**20)
+                    kind = names.get(member, kind_of(command_of(member))).rstrip("-0123456789")
+                    kind = ENGINE_PROCESSES.get(kind, kind)
+                    every, of_files = resident(member)
+                    self.peaks[kind] = max(self.peaks[kind], every)
+                    self.peaks[f"{kind}, own"] = max(self.peaks[f"{kind}, own"], every - of_files)
             with suppress(OSError):
                 self._ask_flink()
 
     def _ask_flink(self) -> None:
-        if self.cluster is None:
+        if not isinstance(self.cluster, FlinkCluster):
             return
         for manager in self.cluster.ask("/taskmanagers")["taskmanagers"]:
             for kind, metric in METRICS.items():
@@ -120,6 +132,9 @@ class Watch:
         """CPU seconds."""
         self.done.set()
         self.thread.join()
+        for log in self.processes.folder.rglob("gc-executor*.txt"):
+            found = [int(size) for size in _COLLECTED.findall(log.read_text())]
+            self.peaks["heap"] = max([self.peaks["heap"], *found])
         return sum(total - self.before.get(member, 0.0) for member, total in self.cpu.items())
 
 
@@ -128,11 +143,24 @@ def cpu_seconds(process: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICK
 
 
+def resident(process: int) -> tuple[float, float]:
+    """Megabytes that a process has in memory, and how many of them are pages of files."""
+    fields = Path(f"/proc/{process}/statm").read_text().split()
+    return int(fields[1]) * 4096 / 2**20, int(fields[2]) * 4096 / 2**20
+
+
+def kind_of(command: str) -> str:
+    """What a process is that others have started."""
+    if "sdk_worker_main" in command:
+        return "worker"
+    return "executor" if "CoarseGrainedExecutorBackend" in command else "other"
+
+
 def command_of(process: int) -> str:
     return Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
 
 
-def prepare(processes: Processes, cluster: FlinkCluster | None, log: Path, out: Path) -> dict[str, float]:
+def prepare(processes: Processes, cluster: Cluster | None, log: Path, out: Path) -> dict[str, float]:
     """Run `lrm prepare`; what it took."""
     flags = ["--runner", "PortableRunner", "--", *cluster.options()] if cluster is not None else []
     command = [sys.executable, "-m", "cli.main", "prepare", str(log / "spec.yaml"), "--out", str(out), *flags]
@@ -144,6 +172,23 @@ def prepare(processes: Processes, cluster: FlinkCluster | None, log: Path, out: 
         print(processes.logs(20))
         raise SystemExit(f"exit code {code} after {seconds:.0f} s")
     return {"seconds": seconds, "cpu": cpu, **watch.peaks}
+
+
+def on_cluster(name: str, folder: Path, small: Path, log: Path, out: Path) -> tuple[dict[str, float], str]:
+    """What it took on a warm cluster, and what there is to say of the job."""
+    kind = ENGINES[name]
+    cluster = SparkCluster(folder, memory=640, collector=True) if kind is SparkCluster else kind(folder)
+    try:
+        cluster.wait()
+        prepare(cluster.processes, cluster, small, folder / "small")
+        took = prepare(cluster.processes, cluster, log, out)
+        said = ""
+        if isinstance(cluster, FlinkCluster):
+            operators, shuffles = plan(cluster)
+            said = f"; {operators} operators, {shuffles} edges that are no forwards"
+        return took, said
+    finally:
+        cluster.end()
 
 
 def plan(cluster: FlinkCluster) -> tuple[int, int]:
@@ -159,40 +204,40 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--events", type=int, nargs="+", default=[10_000_000])
+    parser.add_argument("--engines", nargs="*", choices=list(ENGINES), default=["flink"])
+    parser.add_argument("--hot", type=int, help="events of the largest user; default: a sixth of all")
     parser.add_argument("--folder", type=Path, help="for logs and results; default: a temporary one")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="lrm-engines-", dir=options.folder))
-    kinds = ["heap", "direct", "task-manager", "worker", "lrm"]
-    print("| events | where | seconds | CPU s |" + "".join(f" {kind} MB |" for kind in kinds))
+    print("| events | where | seconds | CPU s |" + "".join(f" {kind} |" for kind in KINDS))
     try:
+        small = folder / "log-small"
+        write_log(small, SMALL, 0.1)
         for events in options.events:
             log = folder / f"log-{events}"
-            write_log(log, events)
+            write_log(log, events, 1 / 6 if options.hot is None else min(options.hot / events, 0.9))
             alone = Processes(folder / f"local-{events}")
-            local = prepare(alone, None, log, folder / "local")
+            took = prepare(alone, None, log, folder / "local")
             alone.end()
-            cluster = FlinkCluster(folder / f"flink-{events}")
-            try:
-                cluster.wait()
-                remote = prepare(cluster.processes, cluster, log, folder / "flink")
-                operators, shuffles = plan(cluster)
-            finally:
-                cluster.end()
-            for where, took in (("local", local), ("Flink", remote)):
-                memory = "".join(f" {took[kind]:.0f} |" if kind in took else " |" for kind in kinds)
-                print(
-                    f"| {events:,} | {where} | {took['seconds']:.0f} | {took['cpu']:.0f} |{memory}",
-                    flush=True,
-                )
-            same = digest(folder / "local") == digest(folder / "flink")
-            print(
-                f"{operators} operators, {shuffles} shuffles; bytes {'equal' if same else 'DIFFER'}",
-                flush=True,
-            )
-            for name in ("local", "flink", log.name):
-                shutil.rmtree(folder / name)
+            print(line(events, "local", took), flush=True)
+            wanted = digest(folder / "local")
+            shutil.rmtree(folder / "local")
+            for name in options.engines:
+                where = folder / f"{name}-{events}"
+                took, said = on_cluster(name, where, small, log, folder / "out")
+                same = "equal" if digest(folder / "out") == wanted else "DIFFER"
+                print(line(events, name, took) + f" bytes {same}{said}", flush=True)
+                shutil.rmtree(folder / "out")
+                shutil.rmtree(where)
+            shutil.rmtree(log)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def line(events: int, where: str, took: dict[str, float]) -> str:
+    """A line of the table."""
+    memory = "".join(f" {took[kind]:.0f} |" if kind in took else " |" for kind in KINDS)
+    return f"| {events:,} | {where} | {took['seconds']:.0f} | {took['cpu']:.0f} |{memory}"
 
 
 if __name__ == "__main__":

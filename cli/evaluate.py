@@ -155,7 +155,14 @@ def evaluate(
         ),
     ] = None,
     figures: Annotated[
-        Path | None, typer.Option(help="With --task ranking: a folder for pictures of ROC and calibration.")
+        Path | None, typer.Option(help="Of ranking: a folder for pictures of ROC and calibration.")
+    ] = None,
+    stack: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Of a ranking run: a ranker (history) or another run that is judged with it as one "
+            "model, by weights that the validation rows choose; may be repeated."
+        ),
     ] = None,
     counts: Annotated[
         CountsName | None,
@@ -185,6 +192,7 @@ def evaluate(
             data=data,
             against=against,
             average=average,
+            stack=stack,
             per_user=per_user,
             exclude_seen=exclude_seen,
             target=target,
@@ -204,7 +212,7 @@ def evaluate(
             json=json,
         )
         return
-    check_retrieval(settings, figures)
+    check_retrieval(settings)
     from models.evaluate_run import evaluate as evaluate_run
 
     result = evaluate_run(
@@ -218,6 +226,8 @@ def evaluate(
         average=average or (),
         per_user=per_user,
         predictions=predictions,
+        stack=stack or (),
+        figures=figures,
         exclude_seen=exclude_seen,
         target_behavior=target,
         by=by or None,

@@ -28,17 +28,14 @@ def check_ranking(baselines: object, **others: object) -> None:
             raise UsageError(f"{flag} makes no sense with --task ranking", where=flag, fix="leave it out")
 
 
-def check_retrieval(settings: Sequence[str] | None, figures: Path | None) -> None:
+def check_retrieval(settings: Sequence[str] | None) -> None:
     """Refuse flags that only go with `--task ranking`.
 
     Raises:
         UsageError: one is given.
     """
-    for flag, value in (("--set", settings), ("--figures", figures)):
-        if value:
-            raise UsageError(
-                f"{flag} goes with --task ranking", where=flag, fix="leave it out, or add --task"
-            )
+    if settings:
+        raise UsageError("--set goes with --task ranking", where="--set", fix="leave it out, or add --task")
 
 
 def evaluate_ranking(

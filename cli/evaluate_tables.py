@@ -142,7 +142,17 @@ def protocol(result: dict[str, Any]) -> str:
     if "average_of" in result:
         runs = result["average_of"]
         parts.append(f"ranked by the mean of the probabilities of {len(runs)} runs: {', '.join(runs)}")
+    if "stacked" in result:
+        parts.append(f"stacked, weights of logits chosen on validation rows: {_weights(result['stacked'])}")
     return "; ".join([*parts, *chosen(result)])
+
+
+def _weights(stacked: dict[str, Any]) -> str:
+    each = [
+        f"{name}: {_weights(value)}" if isinstance(value, dict) else f"{name} {value:.2f}"
+        for name, value in stacked.items()
+    ]
+    return ", ".join(each)
 
 
 def _split(result: dict[str, Any]) -> str:

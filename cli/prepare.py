@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,8 +15,11 @@ from cli.rejects import limit_of
 
 if TYPE_CHECKING:
     from behavior.spec.dataset_spec import DatasetSpec
+    from pipelines.left import EngineJob
+    from pipelines.prepare import PrepareResult
 
 _STAGES = {"read": "reading", "sort": "sorting", "write": "writing"}
+_GOES_ON = "the job on the engine goes on; --finish waits for it again"
 
 
 def prepare(
@@ -37,6 +41,14 @@ def prepare(
             "engine (its own shuffle); default: engine on Dataflow, else files."
         ),
     ] = None,
+    detach: Annotated[
+        bool,
+        typer.Option("--detach", help="Leave the job on the engine, which makes the data set by itself."),
+    ] = False,
+    finish: Annotated[
+        bool,
+        typer.Option("--finish", help="Wait for a job that was left on an engine, and clear up after it."),
+    ] = False,
     append: Annotated[
         list[str] | None,
         typer.Option(
@@ -79,18 +91,25 @@ def prepare(
     from behavior.shards.folder import open_shards
     from behavior.spec.dataset_spec import load_spec
     from behavior.summary.doubt import doubts
-    from pipelines.append import append as run_append
-    from pipelines.prepare import prepare as run
+    from pipelines.append import start_append
+    from pipelines.finish import finish as run_finish
+    from pipelines.left import EngineJob
+    from pipelines.prepare import start
     from pipelines.runner import RunnerOptions
 
     _check_flags(append, full, frozen, overwrite)
+    if finish and (detach or append or overwrite):
+        raise UsageError(
+            "--finish starts no job", where="--finish", fix="leave out --detach, --append and --overwrite"
+        )
     parsed, base = load_spec(spec, input_folder=input)
     if max_rejects is not None:
         parsed = parsed.model_copy(update={"max_rejects": limit_of(max_rejects)})
     common: dict[str, Any] = {
-        "runner": RunnerOptions(runner, workers, list(context.args), shuffle, say=note),
+        "runner": RunnerOptions(runner, workers, list(context.args), shuffle, note, detach),
         "skip_bad_files": skip_bad_files,
     }
+    result: PrepareResult | EngineJob
     begin = time.perf_counter()
     with progress_bars(quiet=json) as bars:
         tasks = {name: bars.add_task(label, total=None, note="") for name, label in _STAGES.items()}
@@ -99,11 +118,16 @@ def prepare(
             bars.update(tasks[stage], completed=done, total=total)
 
         common["progress"] = progress
-        with advised(AGAIN):
-            if append:
-                result = run_append(parsed, base, out, append, full=full, frozen=frozen, **common)
+        with advised(_GOES_ON if finish else AGAIN):
+            if finish:
+                result = run_finish(out)
+            elif append:
+                result = start_append(parsed, base, out, append, full=full, frozen=frozen, **common)
             else:
-                result = run(parsed, base, out, overwrite=overwrite, **common)
+                result = start(parsed, base, out, overwrite=overwrite, **common)
+    if isinstance(result, EngineJob):
+        _say_where(result, spec, out, json=json)
+        return
     manifest, warnings = result.manifest, doubts(open_shards(out))
     if json:
         record = {"out": out, "done_before": result.done_before, "version": manifest.version}
@@ -134,6 +158,18 @@ def _check_flags(append: list[str] | None, full: bool, frozen: bool, overwrite: 
         raise UsageError(
             "--append adds to a data set, --overwrite replaces it", where="--append", fix="leave one out"
         )
+
+
+def _say_where(job: EngineJob, spec: str, out: str, *, json: bool) -> None:
+    """How to see, to wait for and to finish a job that was left on an engine."""
+    if json:
+        print_json({"out": out, "job": job.name, "endpoint": job.endpoint or None, "page": job.page or None})
+        return
+    seen = job.page or (f"job server {job.endpoint}" if job.endpoint else "")
+    say(f"the job {job.name} was left on the engine" + (f" ({seen})" if seen else ""))
+    say(f"it makes the data set by itself: '{out}' holds one as soon as there is a new manifest.json")
+    say(f"to wait for it and to clear up: lrm prepare {shlex.quote(spec)} --out {shlex.quote(out)} --finish")
+    say(f"to give it up: cancel it on the engine's page, and remove .lrm-job in '{out}'")
 
 
 def _say_what_adding_takes(spec: DatasetSpec) -> None:

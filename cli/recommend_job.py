@@ -88,6 +88,10 @@ def recommend_on_beam(
     from pipelines.runner import RunnerOptions
     from pipelines.scoring.run import score
 
+    runner = RunnerOptions(flags.runner or "local", flags.workers, flags.beam, say=note)
+    runner.check()
+    if histories is None:  # which workers read in the data set itself
+        runner.check_reachable(str(model.shards.folder), "--data")
     job = recommend_job(
         model, Wanted(**wanted), users, histories=histories is not None, data=flags.data, device=flags.device
     )
@@ -103,7 +107,7 @@ def recommend_on_beam(
                 out,
                 job.stage,
                 job.about,
-                runner=RunnerOptions(flags.runner or "local", flags.workers, flags.beam, say=note),
+                runner=runner,
                 overwrite=flags.overwrite,
                 progress=progress,
             )

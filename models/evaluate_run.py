@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from behavior.errors import UserError
 from behavior.shards.manifest import MANIFEST_NAME
 from behavior.shards.storage import FolderLike, as_folder
 from models.build import sequences_of
+from models.evaluation.actions.figures import draw_figures
 from models.evaluation.actions.predictions import check_predictions_path, write_predictions
 from models.evaluation.actions.report import ActionEvaluation, as_predictions
+from models.evaluation.actions.stacking import stacked
 from models.evaluation.baselines import evaluate_baselines, evaluate_data_set
 from models.evaluation.below import below_floors
 from models.evaluation.config import EvaluationConfig
@@ -23,7 +26,8 @@ from models.evaluation.rankings_table import check_rankings_path, write_rankings
 from models.evaluation.report import RankingEvaluation, as_rankings, compare
 from models.evaluation.targets import Split
 from models.gpu.config import DeviceName
-from models.rankers.evaluate import rankers_beside
+from models.rankers.evaluate import made_folder, rankers_beside, rankers_on
+from models.rankers.names import RANKERS
 from models.serving.load import TrainedModel, Which, load_model, memory_errors_told
 from models.tasks.checks import check_evaluator
 from models.tasks.task import Evaluation, Evaluator
@@ -42,6 +46,8 @@ def evaluate(
     average: Sequence[str | PathLike[str]] = (),
     per_user: str | PathLike[str] | None = None,
     predictions: str | PathLike[str] | None = None,
+    stack: Sequence[str | PathLike[str]] = (),
+    figures: str | PathLike[str] | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
     """Evaluate a trained run; retrieval ranks every known item for every user of a split.
@@ -61,6 +67,10 @@ def evaluate(
         average: other runs on the same data: the mean of all their probabilities is evaluated, an ensemble.
         per_user: a file to which the rank of every target is written: .parquet, .csv or .tsv.
         predictions: of a ranking run, a file to which the prediction of every row is written, likewise.
+        stack: of a ranking run, others that are judged with it as one model, by weights that the validation
+            rows choose: names of `models.rankers.names.RANKERS`, or run folders; `stacked` in the report has
+            the weights.
+        figures: of a ranking run, a folder for pictures of the ROC and calibration curves.
         settings: of the section `evaluation`, in place of the run's: `cutoffs`, `exclude_seen`, `by`,
             `target_behavior`, `bootstrap`, `batch_size`, `new_items`, `candidates`; None leaves one as it is.
 
@@ -84,6 +94,8 @@ def evaluate(
             per_user=per_user,
             predictions=predictions,
             average=average or None,
+            stack=stack or None,
+            figures=figures,
         )
         return evaluate_data_set(str(run), split, wanted, counts or "train", **settings)
     if per_user is not None:
@@ -91,6 +103,9 @@ def evaluate(
     if predictions is not None:
         check_predictions_path(Path(predictions))
     ours = judge_run(run, split, data=data, checkpoint=checkpoint, device=device, average=average, **settings)
+    if stack:
+        same = _Like(run, data, checkpoint, device, settings)
+        ours = _stacked(as_predictions(ours, "--stack"), same, [str(each) for each in stack])
     result = ours.report()
     if against is not None:
         theirs = judge_like(ours, Path(against), checkpoint)
@@ -116,7 +131,62 @@ def evaluate(
         write_rankings(as_rankings(ours), Path(per_user))
     if predictions is not None:
         write_predictions({result["model"]: as_predictions(ours)}, Path(predictions))
+    if figures is not None:
+        draw_figures({result["model"]: as_predictions(ours, "--figures")}, made_folder(Path(figures)))
     return result
+
+
+@dataclass(frozen=True)
+class _Like:
+    """How a run is judged once more."""
+
+    run: str | PathLike[str] | TrainedModel
+    data: FolderLike | None
+    checkpoint: Which
+    device: DeviceName
+    settings: dict[str, Any]
+
+    def judge(self, split: Split, run: str | None = None) -> ActionEvaluation:
+        """On a split; or another run in its place."""
+        found = judge_run(
+            self.run if run is None else run,
+            split,
+            data=self.data,
+            checkpoint=self.checkpoint,
+            device=self.device,
+            **self.settings,
+        )
+        return as_predictions(found, "--stack")
+
+
+def _stacked(ours: ActionEvaluation, like: _Like, others: list[str]) -> ActionEvaluation:
+    """A run and others as one model.
+
+    Raises:
+        UserError: the split, or what the run was trained on, leaves no rows to choose weights by.
+    """
+    where = f"--stack {' '.join(others)}"
+    if ours.split != "test":
+        raise UserError(
+            "the validation rows choose the weights: judged on them they say nothing",
+            where=where,
+            fix="evaluate the test part",
+        )
+    if ours.about.get("trained_on", "train") != "train":
+        raise UserError(
+            "the model was trained on the validation rows: they cannot choose weights",
+            where=where,
+            fix="name a run that was not refitted",
+        )
+    valid, judged = [[like.judge("valid")]], [[ours]]
+    for name in others:
+        if name in RANKERS:
+            valid.append(rankers_on(ours, name, "valid"))
+            judged.append(rankers_on(ours, name, "test"))
+        else:
+            valid.append([like.judge("valid", name)])
+            judged.append([like.judge("test", name)])
+    return stacked(ours, [str(ours.about.get("model", "model")), *others], valid, judged)
 
 
 def is_data_set(path: str | PathLike[str]) -> bool:

@@ -11,6 +11,7 @@ May import: `behavior`.
     partitions        second pass: sort, k-core, count (combiner), fit, write
     tables            last pass: item and user tables, summary
     job, clock        what every worker knows; its folders, errors and times
+    left, finish      jobs that go on without who started them
     waiting           for a job on an engine, which it cancels where there is reason to
     beam_options      of Beam, which its own parser would pass over where it does not know them
     execution         runs a job on a runner (`runner`), and leaves the process as it was (`quiet`, `threads`)

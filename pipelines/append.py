@@ -11,7 +11,8 @@ from behavior.shards.lock import exclusive
 from behavior.shards.storage import FolderLike
 from behavior.spec.dataset_spec import DatasetSpec
 from pipelines.execution import Progress
-from pipelines.prepare import PrepareResult, execute, make_plan, output_folder
+from pipelines.left import EngineJob, refuse_at_work
+from pipelines.prepare import PrepareResult, ended, execute, make_plan, output_folder
 from pipelines.runner import RunnerOptions
 
 
@@ -56,10 +57,39 @@ def append(
         UserError: no such data set, another spec, one that does not allow it, or files that cannot be read;
             without `full` also files of which some are there already, or have changed since.
     """
+    return ended(
+        start_append(
+            spec,
+            base,
+            out,
+            files,
+            runner=runner,
+            full=full,
+            frozen=frozen,
+            skip_bad_files=skip_bad_files,
+            progress=progress,
+        )
+    )
+
+
+def start_append(
+    spec: DatasetSpec,
+    base: str,
+    out: FolderLike,
+    files: Sequence[str],
+    *,
+    runner: RunnerOptions | None = None,
+    full: bool = False,
+    frozen: bool = False,
+    skip_bad_files: bool = False,
+    progress: Progress | None = None,
+) -> PrepareResult | EngineJob:
+    """`append`, whose job may be left on an engine (`RunnerOptions.detach`): then that job is returned."""
     begin = time.time()
     runner = runner or RunnerOptions()
     base, folder = absolute(base), output_folder(out, runner)
     with exclusive(folder):
+        refuse_at_work(folder)
         addition = plan_addition(
             spec,
             base,

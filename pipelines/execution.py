@@ -13,13 +13,14 @@ from behavior.errors import UserError
 from pipelines import dataflow
 from pipelines.clock import StageClock
 from pipelines.job import Job, PrepareJob
+from pipelines.left import EngineJob
 from pipelines.pipeline import PrepareDataset
 from pipelines.quiet import dead_workers_passed_over, quiet_beam, traces_kept
 from pipelines.reading import ChunkGroup
 from pipelines.runner import RunnerOptions
 from pipelines.shuffle import EngineShuffle, FileShuffle, Shuffle
 from pipelines.threads import pools_restored
-from pipelines.waiting import check_summary, wait_for_engine
+from pipelines.waiting import check_summary, name_of, wait_for_engine
 from pipelines.workers import ended_by_an_interrupt
 
 Progress = Callable[[str, int, int], None]
@@ -74,7 +75,7 @@ def run_pipeline(
     totals: dict[str, int],
     progress: Progress | None,
 ) -> dict[str, int]:
-    """Run a pipeline to its end.
+    """Run a pipeline to its end, or leave it on the engine where the runner's options say so.
 
     Args:
         job: whose it is.
@@ -107,7 +108,10 @@ def run_pipeline(
             if runner.is_local:
                 result.wait_until_finish()
             else:
+                page = dataflow.page_of(result) if dataflow.is_job(result) else ""
+                EngineJob(name_of(result), runner.endpoint, page, runner.detach).note(job.work)
                 _say_where(result, runner)
+            if not runner.is_local and not runner.detach:
                 wait_for_engine(result, job)
                 check_summary(result, job)
         except Exception as error:

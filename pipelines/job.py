@@ -26,9 +26,8 @@ from pipelines.clock import StageClock
 from pipelines.fence import FencedFolder, GivenUpError, fenced
 from pipelines.runner import RunnerOptions
 
-SUMMARY = "summary.json"
-"""The last that a job leaves, and what its commit works from."""
-_FAILURE = "failure.json"
+FAILURE, SUMMARY = "failure.json", "summary.json"
+"""Of a job on an engine, one of the two comes in the end: a user's error, or what the result is made from."""
 _AT_ONCE = 16
 """Files of a remote folder that are read together."""
 
@@ -92,22 +91,29 @@ class Job:
         """Whether a job on an engine is to do nothing more. A local one ends with the error itself."""
         if self.timed:
             return False
-        return not self.notes.stands if isinstance(self.notes, FencedFolder) else self.notes.exists(_FAILURE)
+        return not self.notes.stands if isinstance(self.notes, FencedFolder) else self.notes.exists(FAILURE)
 
     def _keep(self, error: UserError) -> None:
         record = {"what": error.what, "where": error.where, "fix": error.fix}
         # The error itself is on its way; that it cannot be kept must not take its place. The error of a run
         # that was given up is nobody's, least of all the next run's.
         with suppress(OSError, GivenUpError):
-            self.notes.write_text(_FAILURE, printable_json(record))
+            self.notes.write_text(FAILURE, printable_json(record))
             if isinstance(self.notes, FencedFolder):
                 self.notes.take_down()
 
     def kept_error(self) -> UserError | None:
         """The error a worker left, if any."""
-        if not self.notes.exists(_FAILURE):
-            return None
-        return UserError(**json.loads(self.notes.read_text(_FAILURE)))
+        return read_error(self.notes) if self.notes.exists(FAILURE) else None
+
+
+def read_error(notes: Folder) -> UserError:
+    """The error that a worker left.
+
+    Raises:
+        OSError, ValueError: it cannot be read, or not yet.
+    """
+    return UserError(**json.loads(notes.read_text(FAILURE)))
 
 
 def unless_given_up(process: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:

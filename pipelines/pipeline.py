@@ -20,11 +20,14 @@ from pipelines.partitions import (
 )
 from pipelines.reading import REPORTS, ChunkGroup, FinishReading, ReadChunks
 from pipelines.shuffle import Shuffle
-from pipelines.tables import WriteSummary, WriteTables
+from pipelines.tables import Commit, WriteSummary, WriteTables
 
 
 class PrepareDataset(beam.PTransform):
-    """Groups of chunks of raw files -> the name of the job's summary; all else lies in the job's folders."""
+    """Groups of chunks of raw files -> the name of the job's summary, or on an engine that of the manifest.
+
+    All else lies in the folders.
+    """
 
     def __init__(self, job: PrepareJob, groups: list[ChunkGroup], shuffle: Shuffle) -> None:
         super().__init__()
@@ -63,9 +66,10 @@ class PrepareDataset(beam.PTransform):
         vocabulary = _single(one | "FitVocabulary" >> beam.ParDo(FitVocabulary(job), _all(totals), reports))
         sequences = partitions | "WriteSequences" >> beam.ParDo(WriteSequences(job), vocabulary, *core)
         tables = one | "WriteTables" >> beam.ParDo(WriteTables(job), vocabulary, reports)
-        return one | "WriteSummary" >> beam.ParDo(
+        summary = one | "WriteSummary" >> beam.ParDo(
             WriteSummary(job), reading, reports, vocabulary, _single(tables), _all(sequences)
         )
+        return summary if job.timed else summary | "Commit" >> beam.ParDo(Commit(job))
 
 
 def _all(values: beam.PCollection) -> Any:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 from behavior.errors import UserError
 from behavior.flow.manifest import manifest_of
@@ -21,7 +22,8 @@ from behavior.sources.plan import plan_input
 from behavior.spec.dataset_spec import DatasetSpec
 from pipelines.clock import StageClock
 from pipelines.execution import JobCrashError, Progress, run_job
-from pipelines.job import SUMMARY, PrepareJob, job_folders
+from pipelines.job import SUMMARY, PrepareJob, job_folders, leave
+from pipelines.left import MANIFEST_OF, EngineJob, refuse_at_work
 from pipelines.reading import READ, ChunkGroup
 from pipelines.runner import RunnerOptions
 
@@ -74,15 +76,52 @@ def prepare(
     Raises:
         UserError: whatever is wrong with the spec, the input or the output folder.
     """
+    return ended(
+        start(
+            spec,
+            base,
+            out,
+            runner=runner,
+            overwrite=overwrite,
+            skip_bad_files=skip_bad_files,
+            progress=progress,
+        )
+    )
+
+
+def ended(result: PrepareResult | EngineJob) -> PrepareResult:
+    """What a job did that was not left.
+
+    Raises:
+        ValueError: it was.
+    """
+    if isinstance(result, EngineJob):
+        raise ValueError(f"the job {result.name} was left on the engine: `start` says so")
+    return result
+
+
+def start(
+    spec: DatasetSpec,
+    base: str,
+    out: FolderLike,
+    *,
+    runner: RunnerOptions | None = None,
+    overwrite: bool = False,
+    skip_bad_files: bool = False,
+    progress: Progress | None = None,
+) -> PrepareResult | EngineJob:
+    """`prepare`, whose job may be left on an engine (`RunnerOptions.detach`): then that job is returned."""
     begin = time.time()
     runner = runner or RunnerOptions()
     base, folder = absolute(base), output_folder(out, runner)
     plan = make_plan(spec, base, runner, skip_bad_files)
     with exclusive(folder):
+        if not overwrite:
+            refuse_at_work(folder)
         claimed = prepare_afresh(spec, base, plan, folder, overwrite=overwrite, skip_bad_files=skip_bad_files)
         if isinstance(claimed, Manifest):
             return PrepareResult(claimed, True, {}, {})
-        return execute(claimed, runner, progress, begin, lambda summary: manifest_of(claimed, summary))
+        return execute(claimed, runner, progress, begin, partial(manifest_of, claimed))
 
 
 def execute(
@@ -91,15 +130,15 @@ def execute(
     progress: Progress | None,
     begin: float,
     finish: Callable[[Summary], Manifest],
-) -> PrepareResult:
-    """Run a preparation in an output folder that is ours, and commit.
+) -> PrepareResult | EngineJob:
+    """Run a preparation in an output folder that is ours, and commit; or leave it on an engine.
 
     Args:
         preparation: with the whole plan.
         runner: where to run.
         progress: told how far a local job is.
         begin: when the work began.
-        finish: makes the manifest from the summary.
+        finish: makes the manifest from the summary; on an engine it travels.
     """
     planned = time.time()
     folders = job_folders(preparation.out, runner, "prepare")
@@ -107,8 +146,14 @@ def execute(
     job = PrepareJob(replace(preparation.slim(), out=folders.out), folders.work, folders.notes, folders.timed)
     temporary = folders.temporary
     try:
+        if not runner.is_local:
+            leave(job.work, MANIFEST_OF, finish)
         counters = run_job(job, _chunk_groups(preparation.plan), runner, progress)
+        noted = None if runner.is_local else EngineJob.noted(job.work)
+        if noted is not None and noted.detached:
+            return noted
         with job.stage("commit"):
+            # On an engine the job has done so itself: this writes the same, and clears up.
             manifest = finish(Summary.from_json(job.work.read_text(SUMMARY)))
             commit(preparation.out, manifest)
     except JobCrashError:

@@ -50,6 +50,7 @@ class RunnerOptions:
             job's working folder, or the `engine`'s own shuffle; default: `engine` on Dataflow, which has a
             service for it, else `files`.
         say: told in words where a job on an engine can be seen, once it is there.
+        detach: leave a job on the engine, which makes the data set by itself.
     """
 
     name: str = LOCAL
@@ -57,6 +58,7 @@ class RunnerOptions:
     beam: list[str] = field(default_factory=list)
     shuffle: str | None = None
     say: Callable[[str], None] | None = None
+    detach: bool = False
 
     @property
     def is_local(self) -> bool:
@@ -95,6 +97,7 @@ class RunnerOptions:
         check_program(self.name, self.beam)
         check_options(self.beam, lambda: options_of_program(self.name, self.beam))
         self._check_shuffle()
+        self._check_detach()
         if self.workers and not self.is_local:
             raise UsageError(
                 "the number of workers is for local runs",
@@ -134,6 +137,24 @@ class RunnerOptions:
                 where="--shuffle",
                 fix="leave it out",
             )
+
+    def _check_detach(self) -> None:
+        if not self.detach:
+            return
+        why, fix = "", "name a job server that goes on: -- --job_endpoint=HOST:PORT"
+        if self.is_local:
+            why, fix = "a local run ends with the process that started it", "leave it out"
+        elif value_of(self.beam, "--environment_type") == "LOOPBACK":
+            why, fix = "with LOOPBACK, this process is the worker", "use another --environment_type"
+        elif self.name.lower() != "dataflowrunner" and self.endpoint in ("", "embed"):
+            why = "the job server would end with the process that started it"
+        if why:
+            raise UsageError(why, where="--detach", fix=fix)
+
+    @property
+    def endpoint(self) -> str:
+        """Address of the job server; empty where none is named."""
+        return value_of(self.beam, "--job_endpoint") or ""
 
     def runner(self, log: Path) -> PipelineRunner | None:
         """The runner of a local run; None where the options name the runner.

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 
 import apache_beam as beam
 
-from behavior.flow.totals import make_tables, summarize, write_tables
+from behavior.flow.totals import Summary, make_tables, summarize, write_tables
+from behavior.shards.manifest import MANIFEST_NAME
 from pipelines.job import SUMMARY, PrepareJob, leave, left, read_arrow, unless_given_up
+from pipelines.left import MANIFEST_OF
 from pipelines.partitions import entry_file, load_encoders, load_vocabulary, report_file, users_file
 
 
@@ -54,3 +57,21 @@ class WriteSummary(beam.DoFn):
             summary = summarize(preparation, read, reports, items, made, entries)
             work.write_text(SUMMARY, summary.to_json())
         yield SUMMARY
+
+
+class Commit(beam.DoFn):
+    """name of the summary -> name of the manifest, whose appearance makes the files a data set.
+
+    On an engine, where the process that started the job may be gone. Once more it writes the same.
+    """
+
+    def __init__(self, job: PrepareJob) -> None:
+        self.job = job
+
+    @unless_given_up
+    def process(self, summary: str) -> Iterator[str]:
+        work = self.job.work
+        with self.job.stage("commit"):
+            manifest_of = pickle.loads(work.read_bytes(MANIFEST_OF))
+            manifest_of(Summary.from_json(work.read_text(summary))).save(self.job.out)
+        yield MANIFEST_NAME

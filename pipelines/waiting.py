@@ -113,7 +113,7 @@ def _interrupted(waiting: _Waiting, job: Job) -> str:
         job.give_up(UserError("the job was interrupted", fix="run the same command again"))
         return _end(waiting)
     except KeyboardInterrupt:  # who will not wait for that, either
-        return f"the job {_name_of(waiting.result)} may still run: cancel it {_where_to_cancel(waiting)}"
+        return f"the job {name_of(waiting.result)} may still run: cancel it {_where_to_cancel(waiting)}"
 
 
 def _end(waiting: _Waiting) -> str:
@@ -124,7 +124,7 @@ def _end(waiting: _Waiting) -> str:
     on_dataflow = dataflow.is_job(waiting.result)
     if waiting.ended.wait(0 if on_dataflow else _SECONDS_TO_END):
         return "the job on the engine has ended"
-    name = _name_of(waiting.result)
+    name = name_of(waiting.result)
     reason = _cancel(waiting)
     if reason is not None:
         return f"the job {name} could not be cancelled ({reason}): cancel it {_where_to_cancel(waiting)}"
@@ -169,10 +169,11 @@ def _where_to_cancel(waiting: _Waiting) -> str:
 
 def _place_of(result: Any) -> str:
     """Where a job can be seen, or else what it is called."""
-    return dataflow.page_of(result) if dataflow.is_job(result) else _name_of(result)
+    return dataflow.page_of(result) if dataflow.is_job(result) else name_of(result)
 
 
-def _name_of(result: Any) -> str:
+def name_of(result: Any) -> str:
+    """What the engine calls a job."""
     found = getattr(result, "job_id", None) or getattr(result, "_job_id", None)
     return str(found()) if callable(found) else str(found or "")
 

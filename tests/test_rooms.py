@@ -72,7 +72,8 @@ KNOWN_LONG: dict[str, int] = {}
 
 MOST_ARGUMENTS = 14
 KNOWN_MANY = {
-    "cli/evaluate.py": 20,
+    "cli/evaluate.py": 21,
+    "cli/prepare.py": 16,
     "cli/recommend.py": 27,
     "cli/train.py": 17,
     "models/attention/silu/attention_function.py": 19,

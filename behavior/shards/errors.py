@@ -11,6 +11,7 @@ from behavior.shards.storage import Folder
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _NO_ROOM = {*_FULL, errno.EROFS}
+_IN_BUCKETS = {"gs", "gcs", "s3", "s3a"}
 _KNOWN = {*_NO_ROOM, errno.EACCES, errno.EPERM}
 
 
@@ -23,6 +24,10 @@ def errors_told(out: Folder, what: str) -> Iterator[None]:
         fix = "check the folder and its disk" if out.is_local else "check the address and credentials"
         if error.errno in _FULL:
             fix = "free some space, or write to another folder with --out"
+        scheme, _, path = out.url.partition("://")
+        if isinstance(error, FileNotFoundError) and scheme in _IN_BUCKETS and what != "cannot read":
+            reason = f"there is no bucket '{path.partition('/')[0]}'"  # the error has an address of the API
+            raise UserError(f"{what} '{out}': {reason}", where="--out", fix=fix) from error
         where = str(error.filename or "--out")
         raise UserError(f"{what} '{out}': {error.strerror or error}", where=where, fix=fix) from error
 

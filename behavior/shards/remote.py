@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +14,7 @@ from behavior.errors import UserError
 
 _EXTRAS = {"gs": "gcp", "gcs": "gcp", "s3": "s3", "s3a": "s3"}
 # Packages whose errors (no credentials, say) are none of the operating system's.
+_FORBIDDEN = re.compile(r"Forbidden\b|Access ?Denied\b", re.IGNORECASE)
 _FOREIGN_ERRORS = {"aiobotocore", "aiohttp", "botocore", "gcsfs", "google"}
 
 
@@ -20,11 +23,14 @@ def storage_errors() -> Iterator[None]:
     """Callers need to know one kind of error only: `OSError`, wherever the folder is.
 
     Raises:
+        PermissionError: with its number, as of a local file: the store forbids it.
         UserError: there are no credentials.
     """
     try:
         yield
     except Exception as error:
+        if isinstance(error, OSError) and error.errno is None and _FORBIDDEN.match(str(error)):
+            raise PermissionError(errno.EACCES, " ".join(str(error).split())) from error
         if isinstance(error, OSError) or type(error).__module__.partition(".")[0] not in _FOREIGN_ERRORS:
             raise
         if "Credentials" in type(error).__name__:

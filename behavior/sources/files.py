@@ -11,6 +11,7 @@ import fsspec
 
 from behavior.config import nearest
 from behavior.errors import UserError
+from behavior.shards.remote import storage_errors
 from behavior.spec.dataset_spec import FileFormat
 
 
@@ -41,8 +42,7 @@ def expand(form: FileFormat, base: str) -> list[InputFile]:
             filesystem, path = fsspec.core.url_to_fs(full)
         except (ImportError, ValueError) as error:
             raise UserError(f"'{full}' cannot be accessed: {error}", where="files of the spec") from None
-        is_glob = any(mark in path for mark in "*?[") and not filesystem.exists(path)
-        entries = _entries(filesystem, path, is_glob)
+        is_glob, entries = _looked_up(filesystem, path)
         entries = [entry for entry in entries if not (is_glob and _is_hidden(entry[0], path))]
         if not entries:
             what = f"no file matches '{pattern}'" if is_glob else f"there is no file '{full}'"
@@ -58,6 +58,28 @@ def expand(form: FileFormat, base: str) -> list[InputFile]:
     return list(found.values())
 
 
+def _looked_up(
+    filesystem: fsspec.AbstractFileSystem, path: str
+) -> tuple[bool, list[tuple[str, dict[str, Any]]]]:
+    """Whether a path is a glob, and the files that it stands for.
+
+    Raises:
+        UserError: the storage does not let them be seen, or there are no credentials.
+    """
+    try:
+        with storage_errors():
+            is_glob = any(mark in path for mark in "*?[") and not filesystem.exists(path)
+            return is_glob, _entries(filesystem, path, is_glob)
+    except FileNotFoundError:  # of a glob: there is no bucket
+        return True, []
+    except OSError as error:
+        raise UserError(
+            f"'{path}' cannot be read: {error.strerror or error}",
+            where="files of the spec",
+            fix="check the permissions, and the bucket",
+        ) from None
+
+
 def _entries(
     filesystem: fsspec.AbstractFileSystem, path: str, is_glob: bool
 ) -> list[tuple[str, dict[str, Any]]]:
@@ -66,7 +88,8 @@ def _entries(
         entries = filesystem.glob(path, detail=True)
         return [(name, info) for name, info in sorted(entries.items()) if info["type"] == "file"]
     try:
-        info = filesystem.info(path)
+        with storage_errors():
+            info = filesystem.info(path)
     except PermissionError as error:
         raise UserError(
             f"'{path}' cannot be read: {error.strerror or error}",
@@ -116,7 +139,8 @@ def _relative(path: str, root: str) -> str | None:
 def _near_files(filesystem: fsspec.AbstractFileSystem, path: str) -> str:
     folder = path.rpartition("/")[0]
     try:
-        there = [entry.rpartition("/")[2] for entry in filesystem.ls(folder, detail=False)]
+        with storage_errors():
+            there = [entry.rpartition("/")[2] for entry in filesystem.ls(folder, detail=False)]
     except (OSError, ValueError):
         return f"there is no folder '{folder}' either; check the paths, or --input"
     if not there:

@@ -17,7 +17,7 @@ import pyarrow as pa
 from behavior.arrow.values import parse_integers, parse_text
 from behavior.config import nearest
 from behavior.errors import UserError
-from behavior.shards.remote import open_system
+from behavior.shards.remote import open_system, storage_errors
 from behavior.sources.blocks import TextFile, compression_of, iter_blocks
 from behavior.sources.chunks import Chunk, FileParts
 from behavior.sources.damage import DamagedFileError, UnreadableFileError
@@ -191,15 +191,16 @@ def _listed(given: str, flag: str) -> list[tuple[str, str, int, str]]:
     """Path, name, size and time of each file."""
     system, path = open_system(given)
     remote = "://" in given and not given.startswith(("file://", "local://"))
-    is_glob = any(mark in path for mark in "*?[") and not system.exists(path)
     try:
-        if is_glob:
-            found = system.glob(path, detail=True)
-            fixed = path[: min(path.find(mark) for mark in "*?[" if mark in path)].rpartition("/")[0]
-        elif system.isdir(path):
-            found, fixed = system.find(path, detail=True), path.rstrip("/")
-        else:
-            found, fixed = {path: system.info(path)}, ""
+        with storage_errors():
+            is_glob = any(mark in path for mark in "*?[") and not system.exists(path)
+            if is_glob:
+                found = system.glob(path, detail=True)
+                fixed = path[: min(path.find(mark) for mark in "*?[" if mark in path)].rpartition("/")[0]
+            elif system.isdir(path):
+                found, fixed = system.find(path, detail=True), path.rstrip("/")
+            else:
+                found, fixed = {path: system.info(path)}, ""
     except FileNotFoundError:
         raise UserError(f"there is no file '{given}'", where=flag, fix="check the path") from None
     except OSError as error:

@@ -102,8 +102,7 @@ def evaluate_rankers(
     if predictions is not None:
         write_predictions(found, Path(predictions))
     if figures is not None:
-        _make(Path(figures))
-        draw_figures(found, Path(figures))
+        draw_figures(found, made_folder(Path(figures)))
     common = (
         "split",
         "users",
@@ -156,10 +155,31 @@ def rankers_beside(
     return {name: several(every) for name, every in found.items()}, left_out
 
 
-def _make(folder: Path) -> None:
+def rankers_on(evaluation: ActionEvaluation, name: str, split: Split) -> list[ActionEvaluation]:
+    """A ranker for each label of a model's evaluation, on the rows of a split; trained on training parts."""
+    found = []
+    for label in evaluation.rows.labels:
+        rankers = Rankers(
+            evaluation.shards,
+            label,
+            split,
+            evaluation=evaluation.config,
+            negatives=evaluation.negatives,
+        )
+        found.append(rankers.judge(name))
+    return found
+
+
+def made_folder(folder: Path) -> Path:
+    """A folder for pictures; it is made where there is none.
+
+    Raises:
+        UserError: it cannot be.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
             f"the folder '{folder}' cannot be made: {error.strerror}", where="--figures"
         ) from None
+    return folder

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from apache_beam.options.pipeline_options import GoogleCloudOptions
 from apache_beam.runners.runner import PipelineState
 
 from behavior.errors import UserError
+from behavior.shards.storage import Folder
 
 _CONSOLE = "https://console.cloud.google.com/dataflow/jobs"
+_STAGING = "check --temp_location: the bucket must be there, and you must be allowed to write to it"
 _REFUSALS = {
     401: "log in: gcloud auth application-default login",
     403: "see that the account may create jobs (roles/dataflow.developer, and roles/iam.serviceAccountUser "
@@ -88,6 +91,7 @@ def submission(options: Any) -> Iterator[None]:
         KeyboardInterrupt: it may have been.
     """
     cloud = options.view_as(GoogleCloudOptions)
+    _check_staging(cloud)
     try:
         yield
     except KeyboardInterrupt:
@@ -100,6 +104,26 @@ def submission(options: Any) -> Iterator[None]:
         raise told from error
 
 
+def _check_staging(cloud: GoogleCloudOptions) -> None:
+    """See that the folders for staging can be written to: Beam tries again for minutes if they cannot.
+
+    Raises:
+        UserError: there is no such bucket, or you may not write there.
+    """
+    for url in dict.fromkeys(filter(None, (cloud.temp_location, cloud.staging_location))):
+        folder, name = Folder(str(url)), f"lrm-{uuid.uuid4().hex}.txt"
+        try:
+            folder.write_bytes(name, b"")
+        except OSError as error:
+            if cloud.impersonate_service_account and not isinstance(error, FileNotFoundError):
+                continue  # another account is the one that is to be allowed to
+            missing = isinstance(error, FileNotFoundError)
+            reason = "there is no such bucket" if missing else error.strerror or first_line(error)
+            raise UserError(f"the job cannot be staged: {reason}", where=str(url), fix=_STAGING) from error
+        with suppress(OSError, UserError):  # some may write and not remove
+            folder.remove(name)
+
+
 def _told(error: Exception, cloud: GoogleCloudOptions) -> UserError | None:
     room, reason = type(error).__module__.partition(".")[0], first_line(error)
     code = getattr(error, "code", None)
@@ -107,11 +131,7 @@ def _told(error: Exception, cloud: GoogleCloudOptions) -> UserError | None:
         code = 409
     if (room == "google" and "storage" in reason) or "GCS path" in reason:
         staging = cloud.staging_location or cloud.temp_location
-        return UserError(
-            f"the job cannot be staged: {reason}",
-            where=staging,
-            fix="check --temp_location: the bucket must be there, and you must be allowed to write to it",
-        )
+        return UserError(f"the job cannot be staged: {reason}", where=staging, fix=_STAGING)
     if code in _REFUSALS or isinstance(code, int):
         fix = _REFUSALS.get(code, "correct what it names" if code < 500 else "run the same command again")
         return UserError(f"Dataflow refused the job: {reason}", where=f"project {cloud.project}", fix=fix)

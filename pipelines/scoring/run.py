@@ -117,6 +117,8 @@ def score(
     begin = time.time()
     runner = runner or RunnerOptions()
     folder = output_folder(out, runner)
+    if isinstance(given, HistoriesIn):
+        runner.check_reachable(given.path, "--histories")
     files = find_histories(given.path, given.columns) if isinstance(given, HistoriesIn) else []
     digest = _digest(given, files, about)
     with exclusive(folder):

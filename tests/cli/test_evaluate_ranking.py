@@ -59,7 +59,7 @@ def test_json_and_files(lrm: Lrm, rated_shards: Path, tmp_path: Path) -> None:
     [
         (("--task", "ranking", *LABEL), "add --baselines"),
         (("--task", "ranking", "--baselines", "--by", "behavior", *LABEL), "--by makes no sense"),
-        (("--baselines", "--figures", "x"), "--figures goes with --task ranking"),
+        (("--baselines", "--figures", "x"), "'figures' makes no sense"),
         (("--baselines", *LABEL), "--set goes with --task ranking"),
         (("--task", "ranking", "--baselines"), "task.label"),
     ],

@@ -34,6 +34,13 @@ def test_a_ranking_run_is_trained_shown_and_written_down(lrm: Lrm, ranked: Path,
     assert len(table) == record["rows"]
     assert sum(float(row["label"]) for row in table) == record["positives"]
     assert all(0.0 < float(row["probability"]) < 1.0 for row in table)
+    more = ("--bootstrap", 0, "--stack", "item_mean", "--figures", tmp_path / "pictures")
+    together = lrm("evaluate", tmp_path / "run", *more)
+    assert together.code == 0, together.err
+    assert "weights of logits chosen on validation rows: hstu" in " ".join(together.out.split())
+    assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == ["calibration.png", "roc.png"]
+    refused = lrm("evaluate", tmp_path / "run", "--split", "valid", "--stack", "item_mean")
+    assert "evaluate the test part" in refused.err
 
 
 def test_predictions_are_of_ranking_runs(lrm: Lrm, run: Path, tmp_path: Path) -> None:
@@ -41,6 +48,7 @@ def test_predictions_are_of_ranking_runs(lrm: Lrm, run: Path, tmp_path: Path) ->
     assert refused.code == 1
     assert "predicts no actions" in refused.err
     assert lrm("evaluate", run, "--predictions", tmp_path / "rows.xlsx").code == 2
+    assert "predicts no actions" in lrm("evaluate", run, "--figures", tmp_path / "pictures").err
 
 
 def test_a_ranking_needs_a_label(lrm: Lrm, ranked: Path, tmp_path: Path) -> None:

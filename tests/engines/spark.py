@@ -24,9 +24,10 @@ class SparkCluster:
         folder: for logs and files.
         workers: how many, of two cores each.
         memory: megabytes of heap that each executor has.
+        collector: whether an executor says what its garbage collector does (`gc-executor.txt`).
     """
 
-    def __init__(self, folder: Path, workers: int = 2, memory: int = 512) -> None:
+    def __init__(self, folder: Path, workers: int = 2, memory: int = 512, collector: bool = False) -> None:
         self.processes = Processes(folder)
         self.workers = workers
         self.master, self.job, artifact, expansion, *pages = free_ports(5 + workers)
@@ -45,6 +46,7 @@ class SparkCluster:
         settings = {
             "spark.executor.extraClassPath": os.pathsep.join(ours),
             "spark.executor.memory": f"{memory}m",
+            "spark.executor.extraJavaOptions": "-Xlog:gc:file=gc-executor.txt" if collector else "",
             "spark.driver.host": "localhost",
             "spark.ui.enabled": "false",
         }

@@ -144,8 +144,13 @@ def test_a_bucket_that_is_not_there(google: Cloud, places: tuple[str, str]) -> N
     with pytest.raises(UserError, match="the job cannot be staged") as error:
         run(places, google.runner("--temp_location=gs://no-bucket/tmp"))
     assert str(error.value.where).startswith("gs://no-bucket/tmp")
-    with pytest.raises(UserError, match="gs://no-bucket/data"):
+    with pytest.raises(
+        UserError, match="cannot write to 'gs://no-bucket/data': there is no bucket 'no-bucket'"
+    ):
         run((places[0], "gs://no-bucket/data"), google.runner())
+    with pytest.raises(UserError, match="no file matches 'part-") as error:
+        run(("gs://no-bucket/logs", places[1]), google.runner())
+    assert "there is no folder 'no-bucket/logs' either" in str(error.value.fix)
 
 
 @pytest.mark.parametrize("fault", ["gone", "refuses"])

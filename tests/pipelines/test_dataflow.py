@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOpt
 from apache_beam.runners.runner import PipelineState
 
 from behavior.errors import UsageError, UserError
+from behavior.shards.storage import Folder
 from pipelines.dataflow import check_reachable, options, submission, wait
 from pipelines.dataflow.jobs import DataflowError
 from pipelines.prepare import prepare
@@ -207,6 +209,47 @@ def test_a_job_that_left_nothing(raw: Path, tmp_path: Path) -> None:
     check_summary(result, job)
 
 
+@pytest.fixture
+def staging(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Files that were written to see whether they can be, in memory instead of a bucket."""
+    written: list[str] = []
+    usual = Folder.write_bytes
+
+    def write(folder: Folder, name: str, data: bytes) -> None:
+        written.append(str(folder))
+        usual(Folder(str(folder).replace("gs://", "memory://")), name, data)
+
+    monkeypatch.setattr(Folder, "write_bytes", write)
+    monkeypatch.setattr(Folder, "remove", lambda folder, name: None)
+    return written
+
+
+def test_folders_for_staging_are_tried(staging: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    with submission(PipelineOptions([*GOOD, "--staging_location=gs://other/stage"])):
+        pass
+    assert staging == ["gs://bucket/tmp", "gs://other/stage"]
+
+    def refuse(error: Exception) -> None:
+        def write(*_: object) -> None:
+            raise error
+
+        monkeypatch.setattr(Folder, "write_bytes", write)
+
+    for error, what in (
+        (FileNotFoundError("https://storage/b/bucket"), "the job cannot be staged: there is no such bucket"),
+        (
+            PermissionError(errno.EACCES, "Forbidden: you"),
+            "the job cannot be staged: Forbidden: you",
+        ),
+    ):
+        refuse(error)
+        with pytest.raises(UserError) as told, submission(PipelineOptions(GOOD)):
+            raise AssertionError("it is not tried")
+        assert (told.value.what, told.value.where) == (what, "gs://bucket/tmp")
+    with submission(PipelineOptions([*GOOD, "--impersonate_service_account=robot"])):
+        pass  # who may write where it does
+
+
 class RefusedError(Exception):
     """As those of Google's packages."""
 
@@ -229,6 +272,7 @@ class RefusedError(Exception):
         (RefusedError("404 GET https://storage.googleapis.com/b", 404), "the job cannot be staged", "bucket"),
     ],
 )  # fmt: skip
+@pytest.mark.usefixtures("staging")
 def test_jobs_that_cannot_be_sent(error: Exception, what: str, fix: str) -> None:
     with pytest.raises(UserError) as told, submission(PipelineOptions(GOOD)):
         raise error
@@ -236,6 +280,7 @@ def test_jobs_that_cannot_be_sent(error: Exception, what: str, fix: str) -> None
     assert fix in str(told.value.fix)
 
 
+@pytest.mark.usefixtures("staging")
 def test_what_is_none_of_google_s_is_left_alone() -> None:
     with pytest.raises(ZeroDivisionError), submission(PipelineOptions(GOOD)):
         raise ZeroDivisionError

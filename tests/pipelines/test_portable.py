@@ -5,9 +5,7 @@ from __future__ import annotations
 import base64
 import bz2
 import json
-import os
 import pickletools
-import socket
 import subprocess
 import sys
 import zlib
@@ -26,6 +24,7 @@ import pipelines
 from behavior.errors import UserError
 from pipelines.prepare import prepare
 from pipelines.runner import RunnerOptions
+from tests.pipelines import servers
 from tests.pipelines.conftest import HEADER, make_spec
 from tests.pipelines.test_prepare import contents
 
@@ -176,25 +175,9 @@ def test_size_with_thousands_of_files(raw: Path, tmp_path: Path, monkeypatch: py
 
 @pytest.fixture
 def worker_pool(tmp_path: Path) -> Iterator[str]:
-    """The address of a service that starts worker processes, as clusters run it beside their machines."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"localhost:{probe.getsockname()[1]}"
-    main = "apache_beam.runners.worker.worker_pool_main"
-    log = tmp_path / "pool.log"
-    # The pool starts `python`: it must be the one that has the packages.
-    env = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
-    if "PYTHONPATH" in os.environ:  # the packages of another checkout than the installed one
-        env["PYTHONPATH"] = os.environ["PYTHONPATH"]
-    with log.open("w") as file:
-        port = address.partition(":")[2]
-        command = [sys.executable, "-m", main, f"--service_port={port}"]
-        process = subprocess.Popen(command, stdout=file, stderr=file, cwd=tmp_path, env=env)
-    try:
+    """The address of a service that starts worker processes."""
+    with servers.worker_pool(tmp_path) as address:
         yield address
-    finally:
-        process.terminate()
-        process.wait()
 
 
 @pytest.mark.parametrize("shuffle", ["files", "engine"])

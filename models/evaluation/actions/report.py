@@ -73,8 +73,12 @@ class ActionEvaluation:
         return judge_label(rows, rows.label[:, number], label, predicted, self.shards, self.config.bootstrap)
 
 
-def as_predictions(evaluation: object) -> ActionEvaluation:
+def as_predictions(evaluation: object, flag: str = "--predictions") -> ActionEvaluation:
     """An evaluation as what it is.
+
+    Args:
+        evaluation: of any task.
+        flag: what asks for predictions of actions.
 
     Raises:
         UserError: it is of another task, which predicts no actions.
@@ -82,7 +86,7 @@ def as_predictions(evaluation: object) -> ActionEvaluation:
     if not isinstance(evaluation, ActionEvaluation):
         raise UserError(
             "this run ranks all items, and predicts no actions",
-            where="--predictions",
+            where=flag,
             fix="train with --task ranking, or leave it out; --per-user has the rank of every target",
         )
     return evaluation

@@ -19,6 +19,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.spec import AbstractBufferedFile
 
 from behavior.errors import UserError
+from behavior.shards.errors import explained
 from behavior.shards.storage import Folder, as_folder
 
 
@@ -314,6 +315,24 @@ def test_errors_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
         Folder("s3://bucket/x").names()
     with pytest.raises(UserError, match=r"pip install 'lrm-kit\[gcp\]'"):
         Folder("gs://bucket/x").write_text("a", "b")
+
+
+def test_what_a_store_forbids_is_said_as_of_a_local_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Google's has an error without a number for it, with the reason on a line of its own."""
+    said = "Forbidden: https://storage.googleapis.com/b/o\nworkers@x has no storage.objects.create access"
+
+    def forbid(*_: object, **__: object) -> None:
+        raise OSError(said)
+
+    folder = Folder("memory://forbidden")
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", forbid)
+    with pytest.raises(PermissionError) as error:
+        folder.read_bytes("a")
+    assert error.value.errno == errno.EACCES
+    told = explained(error.value, folder)
+    assert told is not None
+    assert told.what == said.replace("\n", " ")
+    assert told.fix == "check the permissions"
 
 
 def test_an_unknown_scheme_is_named() -> None:
