@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from behavior.errors import UsageError
 from behavior.runtime.versions import NOT_INSTALLED, OWN, installed_version
 from cli.console import print_json, print_table, say
 
@@ -24,11 +25,53 @@ _PACKAGES = (
 )
 
 
-def doctor(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def doctor(
+    context: typer.Context,
+    runner: Annotated[
+        str | None,
+        typer.Option(
+            help="Look at the workers of a runner instead, by a tiny job: local, or a Beam runner such as "
+            "FlinkRunner; what follows -- is passed on to Beam."
+        ),
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Of --runner local, processes; default: one.")] = 0,
+    input: Annotated[
+        list[str] | None,
+        typer.Option(help="With --runner: file, folder or glob that workers are to read; may be repeated."),
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option(help="With --runner: folder that workers are to write to.")
+    ] = None,
+    worker_timeout: Annotated[
+        float | None,
+        typer.Option(help="With --runner: seconds that it may take; default: 180, on Dataflow 900."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
     """Show versions, devices, attention kernels (and why some cannot be used here), and Beam runners.
 
+    With --runner, what the workers of an engine have and lack beside this machine, with the remedy.
+
     Example:  lrm doctor --json
+
+    Example:  lrm doctor --runner FlinkRunner --out /mnt/data/shop -- --flink_master=localhost:8081
     """
+    if runner is not None:
+        from cli.doctor_runner import doctor_runner
+        from pipelines.runner import RunnerOptions
+
+        options = RunnerOptions(runner, workers, list(context.args), worker_timeout=worker_timeout)
+        doctor_runner(options, input or [], out, json=json)
+        return
+    for flag, given in (
+        ("--workers", workers),
+        ("--input", input),
+        ("--out", out),
+        ("--worker-timeout", worker_timeout is not None),
+        (" ".join(context.args[:1]), context.args),
+    ):
+        if given:
+            raise UsageError(f"{flag} goes with --runner", where=flag, fix="add --runner NAME")
     from models.attention import kernel_table
     from models.gpu.device import device_facts
     from pipelines.runner import known_runners

@@ -103,7 +103,7 @@ app.command("ablate")(ablate.ablate)
 app.command("scale")(scale.scale)
 app.command("report")(report.report)
 app.command("demo")(demo_command.demo)
-app.command("doctor")(doctor.doctor)
+app.command("doctor", context_settings={"allow_extra_args": True})(doctor.doctor)
 app.add_typer(data_command.app, name="data")
 
 

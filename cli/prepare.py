@@ -12,6 +12,7 @@ from behavior.errors import UsageError
 from cli.console import note, print_json, print_table, progress_bars, say, warn
 from cli.interrupted import AGAIN, advised
 from cli.rejects import limit_of
+from cli.runner_flags import WorkerTimeout
 
 if TYPE_CHECKING:
     from behavior.spec.dataset_spec import DatasetSpec
@@ -41,6 +42,7 @@ def prepare(
             "engine (its own shuffle); default: engine on Dataflow, else files."
         ),
     ] = None,
+    worker_timeout: WorkerTimeout = None,
     detach: Annotated[
         bool,
         typer.Option("--detach", help="Leave the job on the engine, which makes the data set by itself."),
@@ -106,7 +108,7 @@ def prepare(
     if max_rejects is not None:
         parsed = parsed.model_copy(update={"max_rejects": limit_of(max_rejects)})
     common: dict[str, Any] = {
-        "runner": RunnerOptions(runner, workers, list(context.args), shuffle, note, detach),
+        "runner": RunnerOptions(runner, workers, list(context.args), shuffle, note, detach, worker_timeout),
         "skip_bad_files": skip_bad_files,
     }
     result: PrepareResult | EngineJob

@@ -14,6 +14,7 @@ import typer
 from cli.console import note, print_json, print_table, progress_bars, say
 from cli.evaluate import CheckpointName
 from cli.recommend_job import JobFlags, recommend_on_beam, tell_counts, tell_missing
+from cli.runner_flags import WorkerTimeout
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -141,6 +142,7 @@ def recommend(
     workers: Annotated[
         int, typer.Option(help="Of --runner local, processes; default: one, a thread per free core.")
     ] = 0,
+    worker_timeout: WorkerTimeout = None,
     max_rejects: Annotated[
         str | None,
         typer.Option(
@@ -167,7 +169,9 @@ def recommend(
     from models.serving.recommend.files import read_ids
     from models.serving.recommend.output import check_out
 
-    job = JobFlags(runner, workers, list(context.args), max_rejects, overwrite, data, device.value)
+    job = JobFlags(
+        runner, workers, list(context.args), max_rejects, overwrite, data, device.value, worker_timeout
+    )
     job.check(out)
     if out is not None and runner is None:
         check_out(Path(out))

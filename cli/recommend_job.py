@@ -39,6 +39,7 @@ class JobFlags:
     overwrite: bool
     data: str | None
     device: DeviceName
+    worker_timeout: float | None = None
 
     def check(self, out: str | None) -> None:
         """
@@ -51,6 +52,7 @@ class JobFlags:
             return
         given = {
             "--workers": bool(self.workers),
+            "--worker-timeout": self.worker_timeout is not None,
             "--max-rejects": self.max_rejects is not None,
             "--overwrite": self.overwrite,
             " ".join(self.beam[:1]): bool(self.beam),
@@ -88,7 +90,9 @@ def recommend_on_beam(
     from pipelines.runner import RunnerOptions
     from pipelines.scoring.run import score
 
-    runner = RunnerOptions(flags.runner or "local", flags.workers, flags.beam, say=note)
+    runner = RunnerOptions(
+        flags.runner or "local", flags.workers, flags.beam, say=note, worker_timeout=flags.worker_timeout
+    )
     runner.check()
     if histories is None:  # which workers read in the data set itself
         runner.check_reachable(str(model.shards.folder), "--data")

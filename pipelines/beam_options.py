@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, suppress
 
 import grpc
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -80,6 +80,16 @@ def _of_sdk() -> set[str]:
         if "_add_argparse_args" in vars(group):
             group._add_argparse_args(parser)
     return {option for action in parser._actions for option in action.option_strings}
+
+
+def job_server_options(endpoint: str) -> set[str] | None:
+    """What a job server knows, by which engines differ; None where it does not answer at once."""
+    request = beam_job_api_pb2.DescribePipelineOptionsRequest()
+    with grpc.insecure_channel(endpoint) as channel, suppress(grpc.RpcError):
+        server = beam_job_api_pb2_grpc.JobServiceStub(channel)
+        found = server.DescribePipelineOptions(request, timeout=_SECONDS_TO_ANSWER)
+        return {f"--{option.name}" for option in found.options}
+    return None
 
 
 def _of_job_server(endpoint: str) -> set[str]:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
 
 from behavior.errors import UserError
 from pipelines import dataflow
+from pipelines.checkup.watch import WorkerWatch
 from pipelines.clock import StageClock
+from pipelines.engines.crash import JobCrashError, engine_crash, local_crash
+from pipelines.engines.engine import name_of
 from pipelines.job import Job, PrepareJob
 from pipelines.left import EngineJob
 from pipelines.pipeline import PrepareDataset
@@ -20,42 +25,13 @@ from pipelines.reading import ChunkGroup
 from pipelines.runner import RunnerOptions
 from pipelines.shuffle import EngineShuffle, FileShuffle, Shuffle
 from pipelines.threads import pools_restored
-from pipelines.waiting import check_summary, name_of, wait_for_engine
+from pipelines.waiting import check_summary, wait_for_engine
 from pipelines.workers import ended_by_an_interrupt
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage (`read`, `sort`, `write`), how many of its parts are done, and how many there are."""
-_WORKER_DIED = "Channel closed prematurely"
-"""All that Beam says of a worker process that was killed."""
-
-
 _ONE_AT_A_TIME = threading.Lock()
 """Jobs of one process wait for each other: Beam's log and the pools of threads are the process's own."""
-
-
-class JobCrashError(UserError):
-    """A failure that no worker explained: a worker that was killed, say. Its log is kept."""
-
-    def __init__(self, job: Job, error: Exception) -> None:
-        if isinstance(error, dataflow.DataflowError):
-            super().__init__(f"the job failed: {error}", where=error.where, fix=error.fix)
-            return
-        reason = (str(error).strip().splitlines() or ["no reason given"])[-1]
-        log = job.log if job.notes.is_local and job.log.exists() else None
-        fix = "run the same command again; if it fails again, look at the log, or add --debug"
-        if not job.timed:
-            fix = (
-                "look at the job's page and at the workers' logs on the engine; docs/deploy.md lists symptoms"
-            )
-        if _WORKER_DIED in reason:
-            what = "a worker process died; often the system ends one for want of memory"
-        else:
-            what = f"{type(error).__name__}: {reason}"
-        super().__init__(
-            f"the job failed: {what}",
-            where=str(log) if log else None,
-            fix=fix,
-        )
 
 
 def run_job(
@@ -92,14 +68,17 @@ def run_pipeline(
         JobCrashError: a failure that no worker explained.
         KeyboardInterrupt: the user interrupted it.
     """
+    log = _worker_log(job, runner)
     with (
         _ONE_AT_A_TIME,
-        _process_left_as_it_was(job, runner),
+        _process_left_as_it_was(runner, log),
         ended_by_an_interrupt() as workers,
         _watched(job, totals, progress),
     ):
+        result: Any = None
+        watch = WorkerWatch(job.notes, runner.name, runner.beam, runner.job_name, runner.seconds_to_answer)
         try:
-            runs_on = runner.runner(job.log) if runner.is_local else None
+            runs_on = runner.runner(log) if runner.is_local else None
             options = runner.pipeline_options()
             with dataflow.submission(options) if runner.is_dataflow else nullcontext():
                 pipeline = beam.Pipeline(runs_on, options=options)
@@ -112,14 +91,14 @@ def run_pipeline(
                 EngineJob(name_of(result), runner.endpoint, page, runner.detach).note(job.work)
                 _say_where(result, runner)
             if not runner.is_local and not runner.detach:
-                wait_for_engine(result, job)
+                wait_for_engine(result, job, watch)
                 check_summary(result, job)
         except Exception as error:
             if workers.interrupted or _interrupted(error):
                 raise KeyboardInterrupt from error
             if isinstance(error, UserError) and not runner.is_local:
                 raise
-            raise (job.kept_error() or JobCrashError(job, error)) from error
+            raise (job.kept_error() or _crash(error, runner, watch, result, log)) from error
     return _counters(result)
 
 
@@ -128,12 +107,38 @@ def _say_where(result: Any, runner: RunnerOptions) -> None:
         runner.say(f"the job {result.job_id()} on Dataflow: {dataflow.page_of(result)}")
 
 
+def _crash(
+    error: Exception, runner: RunnerOptions, watch: WorkerWatch, result: Any, log: Path
+) -> JobCrashError:
+    printed = log if log.exists() else None
+    return (
+        local_crash(error, printed) if runner.is_local else engine_crash(error, watch.engine, result, printed)
+    )
+
+
+def _worker_log(job: Job, runner: RunnerOptions) -> Path:
+    """What workers of this process, or that it has started, print; of an engine's those of LOOPBACK."""
+    return job.log if runner.is_local else Path(tempfile.gettempdir()) / f"{runner.job_name}.log"
+
+
 @contextmanager
-def _process_left_as_it_was(job: Job, runner: RunnerOptions) -> Iterator[None]:
+def _process_left_as_it_was(runner: RunnerOptions, log: Path) -> Iterator[None]:
     """What Beam and the workers in this process change is changed back."""
-    traces = traces_kept(job.log) if runner.is_local else nullcontext()
-    with quiet_beam(), traces, pools_restored(), dead_workers_passed_over():
-        yield
+    with quiet_beam(), traces_kept(log), pools_restored(), dead_workers_passed_over():
+        try:
+            yield
+        except JobCrashError:  # which names the log
+            raise
+        except BaseException:
+            _remove_log(runner, log)
+            raise
+        _remove_log(runner, log)
+
+
+def _remove_log(runner: RunnerOptions, log: Path) -> None:
+    if not runner.is_local:  # that of a local run lies in a folder of the job's
+        with suppress(OSError):
+            log.unlink(missing_ok=True)
 
 
 def _interrupted(error: BaseException | None) -> bool:

@@ -22,6 +22,7 @@ from behavior.printable import printable_json
 from behavior.shards.errors import explained
 from behavior.shards.owned import JOB_FOLDER
 from behavior.shards.storage import Folder
+from pipelines.checkup.hello import introduce
 from pipelines.clock import StageClock
 from pipelines.fence import FencedFolder, GivenUpError, fenced
 from pipelines.runner import RunnerOptions
@@ -129,6 +130,8 @@ def unless_given_up(process: Callable[..., Iterator[Any]]) -> Callable[..., Iter
         job: Job = self.job
         if job.given_up:
             return
+        if not job.timed:
+            introduce(job.notes)
         try:
             yield from process(self, *arguments, **named)
         except Exception:

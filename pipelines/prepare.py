@@ -21,7 +21,8 @@ from behavior.sources.chunks import CHUNK_BYTES, Plan
 from behavior.sources.plan import plan_input
 from behavior.spec.dataset_spec import DatasetSpec
 from pipelines.clock import StageClock
-from pipelines.execution import JobCrashError, Progress, run_job
+from pipelines.engines.crash import JobCrashError
+from pipelines.execution import Progress, run_job
 from pipelines.job import SUMMARY, PrepareJob, job_folders, leave
 from pipelines.left import MANIFEST_OF, EngineJob, refuse_at_work
 from pipelines.reading import READ, ChunkGroup

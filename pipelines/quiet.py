@@ -50,7 +50,8 @@ def traces_kept(log: Path) -> Iterator[None]:
         del module.print
 
 
-_TALK_TO_WORKERS = ("read_grpc_client_inputs", "beam_control_read", "run_worker")
+_TALK_TO_WORKERS = ("read_grpc_client_inputs", "beam_control_read", "read_state", "run_worker", "wait_until")
+"""How the names of such threads begin; those of workers that are threads end with the worker's."""
 _SECONDS_TO_END = 5.0
 
 
@@ -63,7 +64,7 @@ def dead_workers_passed_over() -> Iterator[None]:
     usual = threading.excepthook
 
     def hook(failure: threading.ExceptHookArgs) -> None:
-        if failure.thread is None or failure.thread.name not in _TALK_TO_WORKERS:
+        if failure.thread is None or not failure.thread.name.startswith(_TALK_TO_WORKERS):
             usual(failure)
 
     threading.excepthook = hook
@@ -72,7 +73,7 @@ def dead_workers_passed_over() -> Iterator[None]:
     finally:
         deadline = time.monotonic() + _SECONDS_TO_END
         for thread in threading.enumerate():
-            if thread.name in _TALK_TO_WORKERS:
+            if thread.name.startswith(_TALK_TO_WORKERS):
                 thread.join(max(0.0, deadline - time.monotonic()))
         if threading.excepthook is hook:
             threading.excepthook = usual

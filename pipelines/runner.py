@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import sys
+import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,6 +26,7 @@ from pipelines.beam_options import check_options, value_of
 from pipelines.job_servers import check_program, options_of_program
 
 LOCAL = "local"
+_SECONDS_TO_ANSWER, _SECONDS_ON_DATAFLOW = 180.0, 900.0
 FILES, ENGINE = "files", "engine"
 _LOCAL_NAMES = {"local", "fnapirunner", "directrunner"}
 _REMOTE = ["DataflowRunner", "FlinkRunner", "SparkRunner", "PrismRunner", "PortableRunner"]
@@ -51,6 +55,8 @@ class RunnerOptions:
             service for it, else `files`.
         say: told in words where a job on an engine can be seen, once it is there.
         detach: leave a job on the engine, which makes the data set by itself.
+        worker_timeout: seconds within which a worker of an engine must answer; 0: it is waited for without
+            end, and not looked at. Default: 180, on Dataflow, which starts machines, 900.
     """
 
     name: str = LOCAL
@@ -59,6 +65,7 @@ class RunnerOptions:
     shuffle: str | None = None
     say: Callable[[str], None] | None = None
     detach: bool = False
+    worker_timeout: float | None = None
 
     @property
     def is_local(self) -> bool:
@@ -74,6 +81,19 @@ class RunnerOptions:
         if self.shuffle is None:
             return self.is_dataflow
         return self.shuffle == ENGINE
+
+    @property
+    def seconds_to_answer(self) -> float:
+        """Within which a worker must answer; 0: without a limit."""
+        if self.worker_timeout is not None:
+            return self.worker_timeout
+        return _SECONDS_ON_DATAFLOW if self.name.lower() == "dataflowrunner" else _SECONDS_TO_ANSWER
+
+    @cached_property
+    def job_name(self) -> str:
+        """Of a job on an engine, by which its page is found: as told, or one of its own."""
+        own = f"lrm-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
+        return value_of(self.beam, "--job_name") or own
 
     @cached_property
     def at_once(self) -> int:
@@ -98,6 +118,12 @@ class RunnerOptions:
         check_options(self.beam, lambda: options_of_program(self.name, self.beam))
         self._check_shuffle()
         self._check_detach()
+        if self.worker_timeout is not None and not 0 <= self.worker_timeout < math.inf:
+            raise UsageError(
+                f"{self.worker_timeout:g} is no number of seconds",
+                where="--worker-timeout",
+                fix="use 0 for no limit, or for example 300",
+            )
         if self.workers and not self.is_local:
             raise UsageError(
                 "the number of workers is for local runs",
@@ -184,7 +210,8 @@ class RunnerOptions:
         elif self.is_dataflow:
             return PipelineOptions([f"--runner={name}", *dataflow.completed(self.beam)])
         else:
-            ours = [option for option in _REMOTE_DEFAULTS if not self._has(option.partition("=")[0])]
+            defaults = [*_REMOTE_DEFAULTS, f"--job_name={self.job_name}"]
+            ours = [option for option in defaults if not self._has(option.partition("=")[0])]
         return PipelineOptions([f"--runner={name}", *ours, *self.beam])
 
     def _has(self, option: str) -> bool:

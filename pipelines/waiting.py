@@ -13,12 +13,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, Protocol
 
 from apache_beam.runners.runner import PipelineState
 
 from behavior.errors import UserError
 from pipelines import dataflow
+from pipelines.engines.engine import Engine, name_of
 from pipelines.job import SUMMARY, Job
 
 _SECONDS_BETWEEN_LOOKS = 1.0
@@ -28,7 +29,25 @@ _SECONDS_TO_CANCEL = 30.0
 _SECONDS_OF_ONE_INTERRUPT = 0.5
 
 
-def wait_for_engine(result: Any, job: Job) -> None:
+class Watch(Protocol):
+    """Looks at a job while it is waited for.
+
+    Attributes:
+        engine: where it runs.
+        workers: those that have come.
+    """
+
+    @property
+    def engine(self) -> Engine: ...
+
+    @property
+    def workers(self) -> list[Any]: ...
+
+    def look(self, result: Any) -> UserError | None:
+        """Why the job is not to be waited for any longer, if so."""
+
+
+def wait_for_engine(result: Any, job: Job, watch: Watch | None = None) -> None:
     """Wait for the end of a job on an engine; end it where waiting for more is of no use.
 
     That is where a worker has left an error of the user's: workers give up then, since the engine would try
@@ -37,13 +56,14 @@ def wait_for_engine(result: Any, job: Job) -> None:
     Args:
         result: of `beam.Pipeline.run`.
         job: whose it is.
+        watch: looks at it meanwhile.
 
     Raises:
-        UserError: what a worker found wrong, or the engine was told to cancel the job.
+        UserError: what a worker or the watch found wrong, or the engine was told to cancel the job.
         KeyboardInterrupt: says what has become of the job.
         Exception: whatever the runner raises where the job fails.
     """
-    waiting = _Waiting(result)
+    waiting = _Waiting(result, watch)
     between = _SECONDS_BETWEEN_LOOKS if job.notes.is_local else _SECONDS_BETWEEN_REQUESTS
     with _signals_interrupt():
         try:
@@ -51,6 +71,11 @@ def wait_for_engine(result: Any, job: Job) -> None:
                 if _kept_error(job) is not None:
                     _end(waiting)
                     break
+                found = watch.look(result) if watch is not None else None
+                if found is not None:
+                    job.give_up(found)
+                    _end(waiting)
+                    raise found
         except KeyboardInterrupt:
             raise KeyboardInterrupt(_interrupted(waiting, job)) from None
     error = _kept_error(job)
@@ -61,8 +86,8 @@ def wait_for_engine(result: Any, job: Job) -> None:
     if waiting.state not in (PipelineState.DONE, PipelineState.UNKNOWN):
         raise UserError(
             f"the job did not end by itself: the engine says {waiting.state}",
-            where=_place_of(result),
-            fix="run the same command again",
+            where=(watch.engine.page(result) if watch else "") or _place_of(result),
+            fix="see on its page who ended it, and why; nothing of it is left, so that it can be run again",
         )
 
 
@@ -83,9 +108,9 @@ def check_summary(result: Any, job: Job) -> None:
 class _Waiting(threading.Thread):
     """Waits in a thread of its own, where no signal reaches it."""
 
-    def __init__(self, result: Any) -> None:
+    def __init__(self, result: Any, watch: Watch | None) -> None:
         super().__init__(name="lrm-waiting", daemon=True)
-        self.result = result
+        self.result, self.watch = result, watch
         self.error: Exception | None = None
         self.state = PipelineState.UNKNOWN
         self.ended = threading.Event()
@@ -119,12 +144,17 @@ def _interrupted(waiting: _Waiting, job: Job) -> str:
 def _end(waiting: _Waiting) -> str:
     """Wait until the workers have given up; cancel the job where that takes long. Returns what was done.
 
-    Dataflow is told at once: it does cancel jobs, and their machines are paid for.
+    Dataflow is told at once: it does cancel jobs, and their machines are paid for. So is any engine whose
+    workers never came.
     """
-    on_dataflow = dataflow.is_job(waiting.result)
-    if waiting.ended.wait(0 if on_dataflow else _SECONDS_TO_END):
+    on_dataflow, watch = dataflow.is_job(waiting.result), waiting.watch
+    nobody_came = watch is not None and not watch.workers
+    if waiting.ended.wait(0 if on_dataflow or nobody_came else _SECONDS_TO_END):
         return "the job on the engine has ended"
     name = name_of(waiting.result)
+    # Beam's job server for Flink does not pass it on.
+    if watch is not None and watch.engine.cancel() and waiting.ended.wait(_SECONDS_TO_CANCEL):
+        return f"the job {name} on {watch.engine.kind} is cancelled"
     reason = _cancel(waiting)
     if reason is not None:
         return f"the job {name} could not be cancelled ({reason}): cancel it {_where_to_cancel(waiting)}"
@@ -170,12 +200,6 @@ def _where_to_cancel(waiting: _Waiting) -> str:
 def _place_of(result: Any) -> str:
     """Where a job can be seen, or else what it is called."""
     return dataflow.page_of(result) if dataflow.is_job(result) else name_of(result)
-
-
-def name_of(result: Any) -> str:
-    """What the engine calls a job."""
-    found = getattr(result, "job_id", None) or getattr(result, "_job_id", None)
-    return str(found()) if callable(found) else str(found or "")
 
 
 @contextmanager

@@ -73,8 +73,8 @@ KNOWN_LONG: dict[str, int] = {}
 MOST_ARGUMENTS = 14
 KNOWN_MANY = {
     "cli/evaluate.py": 21,
-    "cli/prepare.py": 16,
-    "cli/recommend.py": 27,
+    "cli/prepare.py": 17,
+    "cli/recommend.py": 28,
     "cli/train.py": 17,
     "models/attention/silu/attention_function.py": 19,
     "models/attention/silu/band_gradient.py": 20,

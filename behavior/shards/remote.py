@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import logging
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +15,8 @@ import fsspec
 from behavior.errors import UserError
 
 _EXTRAS = {"gs": "gcp", "gcs": "gcp", "s3": "s3", "s3a": "s3"}
+_GOOGLE = {"gs", "gcs"}
+_TELL_OF_PLACES = ("google.auth._default", "google.auth.compute_engine._metadata")
 # Packages whose errors (no credentials, say) are none of the operating system's.
 _FORBIDDEN = re.compile(r"Forbidden\b|Access ?Denied\b", re.IGNORECASE)
 _FOREIGN_ERRORS = {"aiobotocore", "aiohttp", "botocore", "gcsfs", "google"}
@@ -45,6 +49,8 @@ def open_system(url: str) -> tuple[Any, str]:
     Raises:
         UserError: the file system is unknown, or its package is not installed.
     """
+    if url.partition("://")[0] in _GOOGLE:
+        _hush_google()
     try:
         system, root = fsspec.core.url_to_fs(url)
     except (ImportError, ValueError) as error:
@@ -56,6 +62,16 @@ def open_system(url: str) -> tuple[Any, str]:
             fix=f"pip install 'lrm-kit[{extra}]'" if extra else "install its package, or use another path",
         ) from None
     return system, root
+
+
+def _hush_google() -> None:
+    """While Google's library looks for an account it warns of each place that has none; that there is none at
+    all is an error, which is raised."""
+    for name in _TELL_OF_PLACES:
+        logger = logging.getLogger(name)
+        if logger.level == logging.NOTSET:
+            logger.setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message="Your application has authenticated using end user credentials")
 
 
 def move(system: Any, source: str, target: str) -> None:

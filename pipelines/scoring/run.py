@@ -19,7 +19,8 @@ from behavior.shards.lock import exclusive
 from behavior.shards.storage import FolderLike
 from behavior.sources.blocks import compression_of
 from behavior.sources.histories import HistoryColumns, HistoryFile, find_histories
-from pipelines.execution import JobCrashError, Progress, run_pipeline
+from pipelines.engines.crash import JobCrashError
+from pipelines.execution import Progress, run_pipeline
 from pipelines.job import job_folders
 from pipelines.prepare import output_folder, remove_folders
 from pipelines.runner import RunnerOptions

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,7 +34,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @contextmanager
-def running(kind: type[Cluster], folder: Path, request: pytest.FixtureRequest) -> Iterator[Cluster]:
+def running(
+    kind: Callable[[Path], Cluster], folder: Path, request: pytest.FixtureRequest
+) -> Iterator[Cluster]:
     """A cluster; its logs are shown where a test failed meanwhile."""
     cluster, failed = kind(folder), request.session.testsfailed
     try:

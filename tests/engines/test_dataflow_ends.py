@@ -15,7 +15,7 @@ from apache_beam.utils import retry
 
 from behavior.errors import UserError
 from behavior.shards.owned import JOB_FOLDER
-from pipelines.execution import JobCrashError
+from pipelines.engines.crash import JobCrashError
 from pipelines.prepare import PrepareResult, prepare
 from pipelines.runner import RunnerOptions
 from tests.engines.cloud import PROJECT, REGION, Cloud

@@ -14,7 +14,7 @@ import pytest
 
 from behavior.shards.owned import JOB_FOLDER
 from behavior.spec.dataset_spec import DatasetSpec
-from pipelines.execution import JobCrashError
+from pipelines.engines.crash import JobCrashError
 from pipelines.prepare import prepare
 from pipelines.runner import RunnerOptions
 from tests.engines.flink import FlinkCluster

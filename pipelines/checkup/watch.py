@@ -1,0 +1,98 @@
+"""The workers of a job on an engine are awaited for so long, and looked at when they come."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cached_property
+from typing import Any
+
+from behavior.errors import UserError
+from behavior.shards.storage import Folder
+from pipelines.checkup.environment import why_silent
+from pipelines.checkup.facts import Facts, facts
+from pipelines.checkup.findings import compare
+from pipelines.checkup.hello import introduced
+from pipelines.engines.causes import symptom_of
+from pipelines.engines.crash import messages_of, told
+from pipelines.engines.engine import Engine, name_of
+
+SECONDS_BETWEEN_QUESTIONS = 5.0
+
+
+class WorkerWatch:
+    """Of one job.
+
+    Args:
+        notes: the job's folder, in which workers introduce themselves.
+        runner: name of the runner.
+        options: of Beam.
+        job_name: of the job.
+        limit: seconds within which a worker must come; 0: nothing is looked at.
+    """
+
+    def __init__(
+        self, notes: Folder, runner: str, options: Sequence[str], job_name: str, limit: float
+    ) -> None:
+        self.notes, self.limit = notes, limit
+        self._of = runner, list(options), job_name
+        self._began = self._asked = time.monotonic()
+        self._known: set[str] = set()
+        self.workers: list[Facts] = []
+
+    @cached_property
+    def engine(self) -> Engine:
+        """Where the job runs; it is asked who it is."""
+        return Engine.of(*self._of)
+
+    @cached_property
+    def _here(self) -> Facts:
+        return facts()
+
+    def look(self, result: Any) -> UserError | None:
+        """Why the job should not be waited for any longer, if so.
+
+        Args:
+            result: of `beam.Pipeline.run`.
+        """
+        now = time.monotonic()
+        late = now - self._began > self.limit
+        if not self.limit or (late and self.workers):
+            return None
+        with suppress(OSError, ValueError, TypeError, UserError):  # the next look may see more
+            came = introduced(self.notes, self._known)
+            if came:
+                self.workers += came
+                wrong = [finding for finding in compare(self._here, self.workers) if finding.wrong]
+                return wrong[0].error() if wrong else None
+        if self.workers:
+            return None
+        if late:
+            return silence(self.engine, result, self.limit)
+        if now - self._asked > SECONDS_BETWEEN_QUESTIONS:
+            self._asked = now
+            return stopped(self.engine, result)
+        return None
+
+
+def stopped(engine: Engine, result: Any) -> UserError | None:
+    """What keeps workers from starting, where the engine has said so and trying again is of no use."""
+    said = engine.said()
+    found = symptom_of(said[0]) if said else None
+    return told(said, engine, result, "no worker starts: ") if found and found[0].final else None
+
+
+def silence(engine: Engine, result: Any, limit: float) -> UserError:
+    """No worker has come within the limit."""
+    texts = [*engine.said(), *messages_of(result)]
+    if any(symptom_of(text) for text in texts):
+        return told(texts, engine, result, "no worker starts: ")
+    state = engine.state()
+    why, fix = why_silent(engine.options)
+    running = f", and {engine.kind} says {state}" if state else ""
+    return UserError(
+        f"no worker answered within {limit:g} s{running}: {why}",
+        where=engine.page(result) or name_of(result) or None,
+        fix=f"{fix}; --worker-timeout sets another limit where workers only take longer to start",
+    )

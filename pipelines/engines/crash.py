@@ -1,0 +1,138 @@
+"""The error of a job that no worker explained: a worker that was killed, an engine without room."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import grpc
+from apache_beam.portability.api import beam_job_api_pb2
+
+from behavior.errors import UserError
+from behavior.printable import printable
+from pipelines import dataflow
+from pipelines.engines.causes import root_cause, symptom_of
+from pipelines.engines.engine import Engine
+from pipelines.engines.logs import log_places
+
+_FLINK_ID = re.compile(r"\(JobID: ([0-9a-f]{32})\)")
+_WARNING = beam_job_api_pb2.JobMessage.JOB_MESSAGE_WARNING
+_WORKER_DIED = "Channel closed prematurely"
+"""All that Beam says of a worker process that was killed."""
+
+
+class JobCrashError(UserError):
+    """A failure that no worker explained. The log is kept, of an engine what it has said."""
+
+
+def local_crash(error: Exception, log: Path | None) -> JobCrashError:
+    """Of a local run.
+
+    Args:
+        error: what Beam raised.
+        log: what worker processes have printed, where that is kept.
+    """
+    reason = (str(error).strip().splitlines() or ["no reason given"])[-1]
+    if _WORKER_DIED in reason:
+        what = "a worker process died; often the system ends one for want of memory"
+        fix = "free memory, or take fewer --workers, and run the same command again; the log may say more"
+    else:
+        what = f"{type(error).__name__}: {reason}"
+        fix = "look at the log" if log is not None else "lrm --debug shows where it was raised"
+    return JobCrashError(f"the job failed: {what}", where=str(log) if log else None, fix=fix)
+
+
+def engine_crash(
+    error: Exception, engine: Engine, result: Any = None, printed: Path | None = None
+) -> JobCrashError:
+    """Of a job on an engine: the innermost cause, the engine's page of the job, where logs are.
+
+    Args:
+        error: what Beam raised.
+        engine: where the job ran.
+        result: of `beam.Pipeline.run`, where it came so far.
+        printed: what workers in this process have printed.
+    """
+    if isinstance(error, dataflow.DataflowError):
+        known = symptom_of(str(error))
+        what, fix = (known[1], known[0].fix) if known else (str(error), error.fix)
+        return JobCrashError(f"the job failed: {what}", where=error.where, fix=fix)
+    own = str(error).strip() or type(error).__name__
+    if isinstance(error, grpc.RpcError):
+        own = f"its job server does not answer any more ({_details(error)})"
+    texts = [*messages_of(result), *engine.said(), own if result is not None else _named(error)]
+    return told(texts, engine, result, "the job failed: ", printed)
+
+
+def told(
+    texts: list[str], engine: Engine, result: Any, begin: str, printed: Path | None = None
+) -> JobCrashError:
+    """The most telling of several messages, as an error.
+
+    Args:
+        texts: of the engine, any of which may have a stack trace.
+        engine: where the job ran.
+        result: of `beam.Pipeline.run`, where it came so far.
+        begin: of the error's sentence.
+        printed: what workers in this process have printed.
+    """
+    found = next(filter(None, map(symptom_of, texts)), None)
+    if found is not None:
+        what, fix = found[1], f"{found[0].fix}. "
+    else:
+        telling = [text for text in texts if _has_trace(text)]
+        what, fix = root_cause((telling or texts)[0]), ""
+    fix += f"More in {log_places(engine, engine.options)}"
+    kept, found_id = _kept(texts), next(filter(None, map(_FLINK_ID.search, texts)), None)
+    places = [
+        engine.page(result) or (f"Flink's job {found_id[1]}" if found_id else ""),
+        kept and f"all that the engine said: {kept}",
+        f"what workers in this process printed: {printed}" if printed else "",
+    ]
+    where = "; ".join(filter(None, places))
+    return JobCrashError(f"{begin}{what}", where=where or None, fix=fix)
+
+
+def _details(error: grpc.RpcError) -> str:
+    details = getattr(error, "details", None)
+    return str(details() if callable(details) else error).strip().partition("\n")[0]
+
+
+def _named(error: Exception) -> str:
+    """As Python shows it: of what went wrong before the engine had the job."""
+    return f"{type(error).__name__}: {error}".strip(": ")
+
+
+def messages_of(result: Any) -> list[str]:
+    """What a job server has said of a job, newest first; Beam keeps it with the result."""
+    found = []
+    for message in list(getattr(result, "_messages", ())):
+        with suppress(AttributeError, ValueError):
+            said = message.message_response if message.HasField("message_response") else None
+            if said is not None and (said.importance >= _WARNING or _has_trace(said.message_text)):
+                found.append(said.message_text)
+    return found[::-1]
+
+
+def _has_trace(text: str) -> bool:
+    return "Caused by" in text or "Traceback" in text
+
+
+def _shown(text: str) -> str:
+    return "\n".join(printable(line.expandtabs(4)) for line in text.strip().split("\n"))
+
+
+def _kept(texts: list[str]) -> str:
+    """File with all of them; empty where none has more than a line."""
+    if not any("\n" in text.strip() for text in texts):
+        return ""
+    with suppress(OSError):
+        handle, path = tempfile.mkstemp(prefix="lrm-job-", suffix=".log")
+        with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as file:
+            file.write("\n\n".join(_shown(text) for text in texts))
+        return path
+    return ""

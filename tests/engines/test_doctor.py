@@ -1,0 +1,165 @@
+"""`lrm doctor --runner` on real clusters, healthy and with each of the traps that there are."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from behavior.errors import UserError
+from pipelines.checkup.run import CheckUp, check_up
+from pipelines.prepare import prepare
+from pipelines.runner import RunnerOptions
+from tests.engines.conftest import Cluster, running
+from tests.engines.flink import FlinkCluster
+from tests.engines.installed import BOOT, ROOT
+from tests.engines.processes import answers, free_ports, wait_for
+from tests.pipelines.conftest import make_spec, raw
+
+__all__ = ["raw"]
+
+OURS = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+LIMIT = 45.0
+
+
+def on(cluster: Cluster, *workers: str, limit: float | None = None) -> RunnerOptions:
+    """A cluster, with other workers than its own where some are given."""
+    options = cluster.options()
+    if workers:
+        options = [*(option for option in options if not option.startswith("--environment_")), *workers]
+    if isinstance(cluster, FlinkCluster):
+        options.append(f"--flink_master=localhost:{cluster.rest}")
+    return RunnerOptions("PortableRunner", beam=options, worker_timeout=limit)
+
+
+def wrong(found: CheckUp) -> tuple[str, str]:
+    """The one thing that is wrong, and its remedy."""
+    [finding] = [finding for finding in found.findings if finding.wrong]
+    return finding.what, finding.fix
+
+
+def ended(flink: FlinkCluster) -> bool:
+    return not {"RUNNING", "RESTARTING", "CREATED"} & set(flink.states())
+
+
+@pytest.fixture
+def pool(flink: FlinkCluster, tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """Options for a worker pool for both task managers, and where its `python` is looked for."""
+    [port] = free_ports(1)
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    main = "apache_beam.runners.worker.worker_pool_main"
+    env = {"PATH": f"{folder}:/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
+    flink.processes.start("pool", [sys.executable, "-m", main, f"--service_port={port}"], env)
+    wait_for(lambda: answers(port), "the worker pool")
+    yield "--environment_type=EXTERNAL", f"--environment_config=localhost:{port}"
+    flink.processes.kill("pool")
+
+
+def process(command: Path | str, **env: str) -> tuple[str, str]:
+    shown = ", ".join(f'"{name}": "{value}"' for name, value in env.items())
+    config = f'{{"command": "{command}", "env": {{{shown}}}}}'
+    return "--environment_type=PROCESS", f"--environment_config={config}"
+
+
+def test_nothing_is_wrong(engine: Cluster, raw: Path, tmp_path: Path) -> None:
+    found = check_up(on(engine), [str(raw), str(raw / "*.csv")], str(tmp_path / "out"))
+    assert found.findings == []
+    assert found.healthy
+    assert {worker.code for worker in found.workers} == {found.here.code}
+    assert len(found.workers) == (1 if engine.options()[-1].endswith("LOOPBACK") else 2)
+    assert [place.problem for worker in found.workers for place in worker.places] == [""] * 3 * len(
+        found.workers
+    )
+    assert not (tmp_path / "out").exists()
+    if isinstance(engine, FlinkCluster):
+        assert found.page.startswith(f"http://localhost:{engine.rest}/#/job/running/")
+
+
+def test_what_workers_do_not_see(flink: FlinkCluster, tmp_path: Path) -> None:
+    """A store whose package is missing, a file that is not there, another version of this package."""
+    old = tmp_path / "old" / "lrm_kit-0.0.9.dist-info"
+    old.mkdir(parents=True)
+    (old / "METADATA").write_text("Metadata-Version: 2.1\nName: lrm-kit\nVersion: 0.0.9\n")
+    workers = process(
+        BOOT,
+        PATH=OURS,
+        PYTHONPATH=f"{old.parent}:{ROOT}",
+        RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT="1",
+    )
+    found = check_up(on(flink, *workers), ["/nowhere/log.csv", "nope://bucket/log.csv"])
+    said = {finding.what: finding.fix for finding in found.findings if finding.wrong}
+    assert any("workers have lrm-kit 0.0.9" in what for what in said)
+    assert any("cannot read '/nowhere/log.csv': No such file" in what for what in said)
+    assert any("the file system 'nope://' cannot be used" in what for what in said)
+    assert len(said) == 3
+    with pytest.raises(UserError, match=r"workers have lrm-kit 0\.0\.9"):
+        prepare(make_spec(), str(tmp_path), tmp_path / "out", runner=on(flink, *workers))
+
+
+def test_a_boot_program_that_dies(flink: FlinkCluster, raw: Path, tmp_path: Path) -> None:
+    """Flink would try it ten times, ten seconds apart."""
+    boot = tmp_path / "boot"
+    boot.write_text("#!/bin/sh\nexit 1\n")
+    boot.chmod(0o755)
+    runner = on(flink, *process(boot, PATH=OURS), limit=600)
+    began = time.monotonic()
+    what, fix = wrong(check_up(runner))
+    assert what == "no worker starts: the program that starts workers ended by itself, with exit code 1"
+    assert "RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT" in fix
+    with pytest.raises(UserError, match="with exit code 1") as error:
+        prepare(make_spec(), str(raw), tmp_path / "out", runner=runner)
+    assert f"http://localhost:{flink.rest}/#/job/running/" in (error.value.where or "")
+    assert time.monotonic() - began < 200
+    wait_for(lambda: ended(flink), "the end of the jobs")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_pool_whose_python_has_no_beam(
+    flink: FlinkCluster, pool: tuple[str, str], raw: Path, tmp_path: Path
+) -> None:
+    python = tmp_path / "bin" / "python"
+    python.write_text(f'#!/bin/sh\nexec {os.path.realpath(sys.executable)} -I -S "$@"\n')
+    python.chmod(0o755)
+    what, fix = wrong(check_up(on(flink, *pool, limit=LIMIT)))
+    assert what.startswith(
+        f"no worker answered within {LIMIT:g} s, and Flink says RUNNING: the worker pool at"
+    )
+    assert "has no Beam" in what
+    assert "PATH" in fix
+    with pytest.raises(UserError, match="has no Beam"):
+        prepare(make_spec(), str(raw), tmp_path / "out", runner=on(flink, *pool, limit=LIMIT))
+    wait_for(lambda: ended(flink), "the end of the jobs")
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_task_managers_with_one_pool(
+    flink: FlinkCluster, pool: tuple[str, str], raw: Path, tmp_path: Path
+) -> None:
+    python = tmp_path / "bin" / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    what, fix = wrong(check_up(on(flink, *pool)))
+    assert what.startswith("several task managers share one worker pool")
+    assert "a pool for each task manager" in fix
+
+
+def test_too_few_network_buffers(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    memory = {f"taskmanager.memory.network.{name}": "16m" for name in ("min", "max")}
+    settings = {**memory, "taskmanager.network.sort-shuffle.min-buffers": "512"}
+
+    def few(folder: Path) -> FlinkCluster:
+        return FlinkCluster(folder, task_managers=1, settings=settings)
+
+    with running(few, tmp_path, request) as cluster:
+        runner = on(cluster, *cluster.options()[2:], "--parallelism=2")
+        what, fix = wrong(check_up(runner))
+    assert what.startswith(
+        "no worker starts: IOException: Insufficient number of network buffers: required 512,"
+    )
+    assert "'taskmanager.memory.network.max'" in what  # Flink's own advice, whole
+    assert "taskmanager.network.sort-shuffle.min-buffers: 16" in fix
