@@ -71,9 +71,17 @@ class Points:
         """
         try:
             with path.open(newline="", encoding="utf-8") as file:
-                return cls.from_rows(csv.DictReader(file))
+                rows = list(csv.DictReader(file))
         except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise UserError(f"the points cannot be read: {error}", where=str(path)) from None
+            fix = "name a CSV file with a header"
+            raise UserError(f"the points cannot be read: {error}", where=str(path), fix=fix) from None
+        if any(None in row for row in rows):
+            raise UserError(
+                "a line of the points has more fields than the header",
+                where=str(path),
+                fix="correct the file",
+            )
+        return cls.from_rows(rows)
 
     def __len__(self) -> int:
         return len(self.columns[RUN])

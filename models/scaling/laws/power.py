@@ -9,7 +9,7 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize, minimize_scalar
+from scipy.optimize import minimize
 
 from behavior.errors import UserError
 from models.scaling.laws.law import Array
@@ -24,6 +24,8 @@ _GRID = 12
 _STEPS = 60
 """Of reweighted least squares."""
 _DECAYS = (0.1, 1000.0)
+"""Decays of repeated data that are looked through."""
+_DECAY_STARTS = (1.0, 5.0, 25.0, 125.0)
 
 
 @dataclass(frozen=True)
@@ -143,72 +145,31 @@ class PowerForm:
         for name in self.needs:
             _check_positive(name, table[name])
         _check_positive(self.of, y)
-        if not self.repeats:
-            return self._fit(table, y, weight, start, None)[0]
-        low, high = np.log(_DECAYS)
-        if start is not None and start.repeat_decay is not None:
-            # Bootstrap: near the estimate, as wide as it is uncertain.
-            low, high = (np.log(start.repeat_decay) + step for step in (-1.5, 1.5))
-            low, high = max(low, np.log(_DECAYS[0])), min(high, np.log(_DECAYS[1]))
-
-        def lost(logarithm: float) -> float:
-            return self._fit(table, y, weight, start, float(np.exp(logarithm)))[1]
-
-        tried = np.linspace(low, high, 8)
-        values = [lost(one) for one in tried]
-        place = int(np.argmin(values))
-        bounds = tried[max(place - 1, 0)], tried[min(place + 1, len(tried) - 1)]
-        found = minimize_scalar(lost, bounds=bounds, method="bounded", options={"xatol": 1e-2})
-        best = found.x if found.fun < values[place] else tried[place]
-        return self._fit(table, y, weight, start, float(np.exp(best)))[0]
-
-    def _fit(
-        self,
-        table: Mapping[str, Array],
-        y: Array,
-        weight: Array,
-        start: PowerLaw | None,
-        decay: float | None,
-    ) -> tuple[PowerLaw, float]:
-        """The best law with a given decay, and its objective."""
-        values = dict(table)
-        if decay is not None:
-            values["tokens"] = effective_of_repeated(table["tokens"], table["unique_events"], decay)
-        logarithms = np.log(np.stack([values[name] for name in self.columns], axis=1))
-        middle = logarithms.mean(axis=0)
-        z = np.ascontiguousarray(logarithms - middle)
-        y, weight = np.ascontiguousarray(y, np.float64), np.ascontiguousarray(weight, np.float64)
-        sign = -1.0 if self.rising else 1.0
-        coefficients = np.zeros(len(self.columns) + 1)
-
-        def lost(exponents: Array) -> float:
-            inside = np.clip(np.exp(exponents), LOWEST, HIGHEST)
-            return float(project(inside, z, y, weight, sign, self.delta, _STEPS, coefficients))
-
-        best, reached = np.zeros(len(self.columns)), np.inf
-        for begin in self._starts(start, z, y, weight, sign):
+        problem = _Problem(self, table, y, weight)
+        best, reached = np.zeros(0), np.inf
+        for begin in self._starts(start, problem):
             found = minimize(
-                lost,
-                np.log(begin),
+                problem.lost,
+                begin,
                 method="Nelder-Mead",
                 options={"xatol": 1e-5, "fatol": 1e-12, "maxfev": 250 * len(begin)},
             )
             if found.fun < reached:
                 best, reached = found.x, float(found.fun)
-        reached = lost(best)
-        exponents = np.clip(np.exp(best), LOWEST, HIGHEST)
-        scaled = coefficients[1:] * np.exp(exponents * middle)
-        terms = tuple(
-            Term(name, float(coefficient), float(exponent))
-            for name, coefficient, exponent in zip(self.columns, scaled, exponents, strict=True)
-        )
-        return PowerLaw(float(coefficients[0]), terms, self.rising, decay), reached
+        return problem.law(best)
 
-    def _starts(self, start: PowerLaw | None, z: Array, y: Array, weight: Array, sign: float) -> list[Array]:
+    def _starts(self, start: PowerLaw | None, problem: _Problem) -> list[Array]:
+        """Logarithms of exponents, and of the decay where there is one."""
         if start is not None:
-            return [np.array([term.exponent for term in start.terms])]
-        values = project_all(self._grid, z, y, weight, sign, self.delta)
-        return list(self._grid[np.argsort(values)[: self.starts]])
+            values = [term.exponent for term in start.terms]
+            return [np.log([*values, *([] if start.repeat_decay is None else [start.repeat_decay])])]
+        decays: list[list[float]] = [[decay] for decay in _DECAY_STARTS] if self.repeats else [[]]
+        lost, starts = [], []
+        for decay in decays:
+            z = problem.logarithms(decay[0] if decay else None) - problem.middle
+            lost.append(project_all(self._grid, z, problem.y, problem.weight, problem.sign, self.delta))
+            starts += [np.log([*exponents, *decay]) for exponents in self._grid]
+        return [starts[number] for number in np.argsort(np.concatenate(lost))[: self.starts]]
 
     def leverage(self, law: PowerLaw, table: Mapping[str, Array]) -> None:
         """None: errors are nearly absolute."""
@@ -232,6 +193,50 @@ class PowerForm:
         if law.limit == 0:
             found.append("no floor was found: the points are far from it")
         return found
+
+
+class _Problem:
+    """What a fit minimizes: the objective of logarithms of exponents, with the best coefficients of each."""
+
+    def __init__(self, form: PowerForm, table: Mapping[str, Array], y: Array, weight: Array) -> None:
+        self.form, self.table = form, table
+        self.y = np.ascontiguousarray(y, np.float64)
+        self.weight = np.ascontiguousarray(weight, np.float64)
+        self.sign = -1.0 if form.rising else 1.0
+        self.coefficients = np.zeros(len(form.columns) + 1)
+        self.middle = self.logarithms(None).mean(axis=0)
+        """Of the columns: coefficients are those at the middle of the sizes."""
+        self._fixed = None if form.repeats else self.logarithms(None) - self.middle
+
+    def logarithms(self, decay: float | None) -> Array:
+        """Of the columns, in which tokens are effective ones, given a decay. [points, columns]"""
+        values = dict(self.table)
+        if decay is not None:
+            values["tokens"] = effective_of_repeated(values["tokens"], values["unique_events"], decay)
+        return np.log(np.stack([values[name] for name in self.form.columns], axis=1))
+
+    def lost(self, free: Array) -> float:
+        """The objective."""
+        exponents, decay = self._split(free)
+        z = self.logarithms(decay) - self.middle if self._fixed is None else self._fixed
+        problem = (exponents, z, self.y, self.weight, self.sign, self.form.delta)
+        return float(project(*problem, _STEPS, self.coefficients))
+
+    def law(self, free: Array) -> PowerLaw:
+        """The law with some exponents and the best coefficients."""
+        self.lost(free)
+        exponents, decay = self._split(free)
+        scaled = self.coefficients[1:] * np.exp(exponents * self.middle)
+        terms = tuple(
+            Term(name, float(coefficient), float(exponent))
+            for name, coefficient, exponent in zip(self.form.columns, scaled, exponents, strict=True)
+        )
+        return PowerLaw(float(self.coefficients[0]), terms, self.form.rising, decay)
+
+    def _split(self, free: Array) -> tuple[Array, float | None]:
+        count = len(self.form.columns)
+        decay = float(np.clip(np.exp(free[count]), *_DECAYS)) if self.form.repeats else None
+        return np.clip(np.exp(free[:count]), LOWEST, HIGHEST), decay
 
 
 def _check_positive(name: str, values: Array) -> None:

@@ -138,7 +138,7 @@ def _loss_forms(points: Points) -> dict[str, Form]:
     if "unique_events" in points.columns and len(np.unique(points.column("unique_events"))) > 1:
         # With one data set of one size, epochs and tokens are the same thing.
         forms["loss in parameters and tokens, epochs apart"] = PowerForm(
-            (PARAMETERS, TOKENS), LOSS, repeats=True, starts=2
+            (PARAMETERS, TOKENS), LOSS, repeats=True
         )
     return forms
 

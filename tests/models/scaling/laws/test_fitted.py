@@ -116,5 +116,8 @@ def test_points_of_a_csv_file(tmp_path) -> None:  # type: ignore[no-untyped-def]
     points = Points.from_csv(path)
     assert points.columns["run"].tolist() == ["a", "b"]
     assert points.column("final").tolist() == [1, 0]
+    path.write_text("run,loss\na,1.5,7\n")
+    with pytest.raises(UserError, match="more fields than the header"):
+        Points.from_csv(path)
     with pytest.raises(UserError, match="cannot be read"):
         Points.from_csv(tmp_path / "none.csv")
