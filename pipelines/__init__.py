@@ -13,6 +13,8 @@ May import: `behavior`.
     job, clock        what every worker knows; its folders, errors and times
     left, finish      jobs that go on without who started them
     waiting           for a job on an engine, which it cancels where there is reason to
+    checkup           whether workers can do a job: `lrm doctor --runner`, and within each job
+    engines           what engines say of a job: pages, causes and remedies, the error of a crash
     beam_options      of Beam, which its own parser would pass over where it does not know them
     execution         runs a job on a runner (`runner`), and leaves the process as it was (`quiet`, `threads`)
     workers           worker processes, which an interrupt ends

@@ -27,6 +27,8 @@ _SECONDS_BETWEEN_REQUESTS = 5.0
 _SECONDS_TO_END = 30.0
 _SECONDS_TO_CANCEL = 30.0
 _SECONDS_OF_ONE_INTERRUPT = 0.5
+_FOR_SURE = ("has ended", "is cancelled")
+"""How it is said of a job that is no more."""
 
 
 class Watch(Protocol):
@@ -34,14 +36,14 @@ class Watch(Protocol):
 
     Attributes:
         engine: where it runs.
-        workers: those that have come.
+        nobody: whether no worker has come.
     """
 
     @property
     def engine(self) -> Engine: ...
 
     @property
-    def workers(self) -> list[Any]: ...
+    def nobody(self) -> bool: ...
 
     def look(self, result: Any) -> UserError | None:
         """Why the job is not to be waited for any longer, if so."""
@@ -74,8 +76,10 @@ def wait_for_engine(result: Any, job: Job, watch: Watch | None = None) -> None:
                 found = watch.look(result) if watch is not None else None
                 if found is not None:
                     job.give_up(found)
-                    _end(waiting)
-                    raise found
+                    became = _end(waiting)
+                    if became.endswith(_FOR_SURE):
+                        raise found
+                    raise UserError(found.what, where=found.where, fix=f"{found.fix}; {became}")
         except KeyboardInterrupt:
             raise KeyboardInterrupt(_interrupted(waiting, job)) from None
     error = _kept_error(job)
@@ -148,7 +152,7 @@ def _end(waiting: _Waiting) -> str:
     workers never came.
     """
     on_dataflow, watch = dataflow.is_job(waiting.result), waiting.watch
-    nobody_came = watch is not None and not watch.workers
+    nobody_came = watch is not None and watch.nobody
     if waiting.ended.wait(0 if on_dataflow or nobody_came else _SECONDS_TO_END):
         return "the job on the engine has ended"
     name = name_of(waiting.result)

@@ -225,7 +225,7 @@ def _run(runner: RunnerOptions, asked: Asked, log: Path) -> tuple[list[Facts], F
 class _Limit:
     """Ends the job where it is not done in time; see `pipelines.waiting.Watch`."""
 
-    workers: list[Facts] = []
+    nobody = True  # that is looked at
 
     def __init__(self, engine: Engine, limit: float) -> None:
         self.engine, self.limit = engine, limit

@@ -50,6 +50,11 @@ class WorkerWatch:
     def _here(self) -> Facts:
         return facts()
 
+    @property
+    def nobody(self) -> bool:
+        """Whether no worker has come, where they are looked at."""
+        return bool(self.limit) and not self.workers
+
     def look(self, result: Any) -> UserError | None:
         """Why the job should not be waited for any longer, if so.
 

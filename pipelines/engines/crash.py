@@ -65,12 +65,11 @@ def engine_crash(
     if isinstance(error, grpc.RpcError):
         own = f"its job server does not answer any more ({_details(error)})"
     texts = [*messages_of(result), *engine.said(), own if result is not None else _named(error)]
-    return told(texts, engine, result, "the job failed: ", printed)
+    found = told(texts, engine, result, "the job failed: ", printed)
+    return JobCrashError(found.what, where=found.where, fix=found.fix)
 
 
-def told(
-    texts: list[str], engine: Engine, result: Any, begin: str, printed: Path | None = None
-) -> JobCrashError:
+def told(texts: list[str], engine: Engine, result: Any, begin: str, printed: Path | None = None) -> UserError:
     """The most telling of several messages, as an error.
 
     Args:
@@ -94,7 +93,7 @@ def told(
         f"what workers in this process printed: {printed}" if printed else "",
     ]
     where = "; ".join(filter(None, places))
-    return JobCrashError(f"{begin}{what}", where=where or None, fix=fix)
+    return UserError(f"{begin}{what}", where=where or None, fix=fix)
 
 
 def _details(error: grpc.RpcError) -> str:

@@ -80,7 +80,7 @@ def test_nothing_is_wrong(engine: Cluster, raw: Path, tmp_path: Path) -> None:
         assert found.page.startswith(f"http://localhost:{engine.rest}/#/job/running/")
 
 
-def test_what_workers_do_not_see(flink: FlinkCluster, tmp_path: Path) -> None:
+def test_what_workers_do_not_see(flink: FlinkCluster, raw: Path, tmp_path: Path) -> None:
     """A store whose package is missing, a file that is not there, another version of this package."""
     old = tmp_path / "old" / "lrm_kit-0.0.9.dist-info"
     old.mkdir(parents=True)
@@ -98,7 +98,7 @@ def test_what_workers_do_not_see(flink: FlinkCluster, tmp_path: Path) -> None:
     assert any("the file system 'nope://' cannot be used" in what for what in said)
     assert len(said) == 3
     with pytest.raises(UserError, match=r"workers have lrm-kit 0\.0\.9"):
-        prepare(make_spec(), str(tmp_path), tmp_path / "out", runner=on(flink, *workers))
+        prepare(make_spec(), str(raw), tmp_path / "out", runner=on(flink, *workers))
 
 
 def test_a_boot_program_that_dies(flink: FlinkCluster, raw: Path, tmp_path: Path) -> None:
@@ -146,6 +146,9 @@ def test_two_task_managers_with_one_pool(
     what, fix = wrong(check_up(on(flink, *pool)))
     assert what.startswith("several task managers share one worker pool")
     assert "a pool for each task manager" in fix
+    with pytest.raises(UserError, match="share one worker pool"):
+        prepare(make_spec(), str(raw), tmp_path / "out", runner=on(flink, *pool))
+    assert not (tmp_path / "out").exists()
 
 
 def test_too_few_network_buffers(tmp_path: Path, request: pytest.FixtureRequest) -> None:

@@ -45,7 +45,7 @@ def test_only_threads_that_talk_to_workers_fail_in_silence(monkeypatch: pytest.M
     with dead_workers_passed_over():
         late = threading.Thread(target=lambda: (go.wait(), fail()), name="run_worker")
         late.start()
-        for name in ("read_grpc_client_inputs", "mine"):
+        for name in ("read_grpc_client_inputs", "run_worker_1-1", "read_state", "mine"):
             thread = threading.Thread(target=fail, name=name)
             thread.start()
             thread.join()

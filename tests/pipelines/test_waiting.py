@@ -7,6 +7,7 @@ import signal
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from apache_beam.runners.runner import PipelineState
@@ -100,6 +101,37 @@ def test_a_job_that_somebody_cancels_on_the_engine_is_not_done(job: PrepareJob) 
     with pytest.raises(UserError, match="the engine says CANCELLED") as error:
         wait_for_engine(Engine(PipelineState.CANCELLED), job)
     assert error.value.where == "job-7"
+
+
+class Watching:
+    """Finds a job that is not to be waited for, on an engine that has a page or none."""
+
+    nobody = True
+
+    def __init__(self, engine: Engine, has_page: bool) -> None:
+        def cancel() -> bool:
+            if has_page:
+                engine.over.set()
+            return has_page
+
+        self.engine = SimpleNamespace(cancel=cancel, kind="Flink", page=lambda _: "its page")
+
+    def look(self, _: object) -> UserError:
+        return UserError("nobody came", where="there", fix="fetch somebody")
+
+
+@pytest.mark.parametrize(("has_page", "cancels"), [(True, False), (False, True), (False, False)])
+def test_a_job_that_is_not_to_be_waited_for(has_page: bool, cancels: bool, job: PrepareJob) -> None:
+    """No worker is waited for to give up where none has come."""
+    job = replace(job, timed=False)
+    engine = Engine(cancels=cancels)
+    with pytest.raises(UserError, match="nobody came") as error:
+        wait_for_engine(engine, job, Watching(engine, has_page))
+    told = "; the engine was told to cancel the job job-7: its page shows whether it has"
+    not_told = "; the job job-7 could not be cancelled (no connection): cancel it by the engine's own means"
+    assert error.value.fix == "fetch somebody" + ("" if has_page else told if cancels else not_told)
+    assert engine.cancelled == (not has_page)
+    assert job.given_up
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
