@@ -12,7 +12,7 @@ Pure functions of tables; imports `behavior` only.
     fit_law             a law with its uncertainty: FittedLaw
     held_out, halves, largest, leave_sizes_out, compare   in-sample and held-out goodness
     Frontier, TrainingCost   the best parameters and tokens for a budget
-    best_shape          the best blocks and width for a budget
+    best_shape          the best blocks and width for a budget; shapes_of: candidates that were not trained
     study_laws          all of these for each backbone and data set of a table
     with_data_quality, compare_data   does effective data explain more than tokens do?
     ExtrapolationError  what is raised outside of the cloud of points
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from models.scaling.laws.points import Points
     from models.scaling.laws.power import PowerForm, PowerLaw, Term
     from models.scaling.laws.repeated import effective_of_repeated
+    from models.scaling.laws.shapes import shapes_of
     from models.scaling.laws.study import LawStudy, study_laws
 else:
     __getattr__, __dir__ = lazy_exports(
@@ -79,6 +80,7 @@ else:
             "largest": "goodness",
             "leave_sizes_out": "goodness",
             "required": "fitted",
+            "shapes_of": "shapes",
             "study_laws": "study",
             "with_data_quality": "effective",
         },
@@ -116,6 +118,7 @@ __all__ = [
     "largest",
     "leave_sizes_out",
     "required",
+    "shapes_of",
     "study_laws",
     "with_data_quality",
 ]

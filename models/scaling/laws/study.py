@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from behavior.errors import UserError
+from models.scaling.laws.budget import PER_TOKEN, Choice, best_shape
+from models.scaling.laws.cloud import ExtrapolationError
 from models.scaling.laws.fitted import LEVEL, REPLICATES, FittedLaw, fit_law, required
 from models.scaling.laws.frontier import Frontier, TrainingCost
 from models.scaling.laws.goodness import Compared, Mask, compare, halves, largest
@@ -17,9 +20,12 @@ from models.scaling.laws.performance import PerformanceForm
 from models.scaling.laws.plain import PlainForm
 from models.scaling.laws.points import RUN, Points
 from models.scaling.laws.power import PowerForm
+from models.scaling.laws.shapes import between, shapes_of
 
 PARAMETERS, TOKENS, FLOPS, LOSS = "parameters_backbone", "tokens", "flops", "loss"
 LOSS_LAW = "loss in parameters and tokens"
+SHAPE_LAW = "loss in blocks, width and tokens"
+_BUDGETS = 5
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,8 @@ class LawStudy:
         laws: that could be fitted, by name.
         compared: in-sample and held-out goodness of the laws of the metric, and of those of the loss.
         frontier: of the loss in parameters and tokens, where there is one.
+        choices: the best blocks and width for some budgets, by the law of the loss in blocks, width and
+            tokens.
         reasons: why a law could not be fitted, by its name.
     """
 
@@ -44,6 +52,7 @@ class LawStudy:
     laws: Mapping[str, FittedLaw]
     compared: tuple[Compared, ...]
     frontier: Frontier | None
+    choices: tuple[Choice, ...] = ()
     reasons: Mapping[str, str] = field(default_factory=dict)
 
     def record(self, level: float = LEVEL) -> dict[str, Any]:
@@ -54,6 +63,7 @@ class LawStudy:
             "laws": {name: law.record(level) for name, law in self.laws.items()},
             "compared": [row for one in self.compared for row in one.rows()],
             "frontier": None if self.frontier is None else _frontier_record(self.frontier, level),
+            "choices": [choice.record() for choice in self.choices],
             "reasons": dict(self.reasons),
         }
 
@@ -123,16 +133,34 @@ def _study(points: Points, dataset: str, backbone: str, metric: str, replicates:
             frontier = Frontier(laws[LOSS_LAW], TrainingCost.of(chosen))
         except UserError as error:
             reasons["frontier"] = error.what
+    choices: tuple[Choice, ...] = ()
+    if SHAPE_LAW in laws:
+        try:
+            choices = _choices(laws[SHAPE_LAW], until_final(points))
+        except UserError as error:
+            reasons["best shapes"] = error.what
     runs = len(np.unique(points.columns[RUN]))
     return LawStudy(
         *(dataset, backbone, metric, len(points), runs),
-        *(laws, tuple(compared), frontier, reasons),
+        *(laws, tuple(compared), frontier, choices, reasons),
     )
+
+
+def _choices(law: FittedLaw, points: Points) -> tuple[Choice, ...]:
+    """The best shapes for budgets within those that were spent, of shapes within those that were trained."""
+    candidates = shapes_of(points, *(list(between(points.column(name))) for name in ("blocks", "width")))
+    each, tokens = candidates.column(PER_TOKEN), law.cloud.ranges[TOKENS]
+    choices = []
+    for flops in np.geomspace(each.min() * tokens[0], each.max() * tokens[1], _BUDGETS + 2)[1:-1]:
+        with suppress(ExtrapolationError):  # the points may leave a hole there
+            choices.append(best_shape(law, candidates, float(flops)))
+    return tuple(choices)
 
 
 def _loss_forms(points: Points) -> dict[str, Form]:
     forms: dict[str, Form] = {
         LOSS_LAW: PowerForm((PARAMETERS, TOKENS), LOSS),
+        SHAPE_LAW: PowerForm(("blocks", "width", TOKENS), LOSS),
         "loss in compute": PowerForm((FLOPS,), LOSS),
     }
     if "unique_events" in points.columns and len(np.unique(points.column("unique_events"))) > 1:

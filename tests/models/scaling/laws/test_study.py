@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from models.scaling.laws import Points, study_laws
-from models.scaling.laws.study import LOSS_LAW, finals, until_final
+from models.scaling.laws.study import LOSS_LAW, SHAPE_LAW, finals, until_final
 from tests.models.scaling.laws.planted import LOSS, PERFORMANCE
 
 
@@ -35,12 +35,14 @@ def rows(backbone: str, noise: float = 0.002) -> list[dict[str, Any]]:
 
 
 def test_every_backbone_has_its_laws() -> None:
-    points = Points.from_rows([*rows("hstu"), *rows("llama")])
-    both = study_laws(points, replicates=10)
+    points = Points.from_rows([*rows("hstu"), *rows("llama")[:5]])
+    both = study_laws(points, replicates=6)
     assert [(one.dataset, one.backbone, one.runs, one.points) for one in both] == [
         ("shop", "hstu", 24, 96),
-        ("shop", "llama", 24, 96),
+        ("shop", "llama", 1, 4),
     ]
+    assert not both[1].laws
+    assert "3 points are too few for the 5 parameters" in both[1].reasons[LOSS_LAW]
     hstu = both[0]
     law = hstu.laws[LOSS_LAW]
     assert law.in_sample.points == 72  # what comes after the final point is left out
@@ -51,12 +53,16 @@ def test_every_backbone_has_its_laws() -> None:
     assert performance.in_sample.r2 > 0.98 > hstu.laws["ndcg@10 in parameters, plain power law"].in_sample.r2
     assert hstu.reasons == {}
     record = json.loads(json.dumps([one.record() for one in both]))[0]
-    assert len(record["compared"]) == 2 * len(record["laws"]) == 12
+    assert len(record["compared"]) == 2 * len(record["laws"]) == 14
     held_out = {(row["law"], row["split"]): row["held-out R2"] for row in record["compared"]}
     assert held_out[LOSS_LAW, "half of the runs"] > 0.99
     frontier = record["frontier"]
     assert frontier["cost"]["factor"] == pytest.approx(6)
     assert len(frontier["best"]) == 7
+    assert len(record["choices"]) == 5
+    spent = [choice["shape"]["tokens"] * choice["shape"]["flops_per_token"] for choice in record["choices"]]
+    assert spent == pytest.approx([choice["flops"] for choice in record["choices"]])
+    assert all(choice["shape"]["blocks"] <= 32 for choice in record["choices"])
     tokens = [one["tokens"]["value"] for one in frontier["best"]]
     assert tokens == sorted(tokens)
 
@@ -64,7 +70,8 @@ def test_every_backbone_has_its_laws() -> None:
 def test_what_is_missing_costs_the_laws_that_need_it() -> None:
     points = Points.from_rows([{k: v for k, v in row.items() if k != "flops"} for row in rows("hstu")])
     [one] = study_laws(points, metric="hr@10", replicates=2)
-    assert list(one.laws) == [LOSS_LAW]
+    assert list(one.laws) == [LOSS_LAW, SHAPE_LAW]
+    assert "no column 'flops'" in one.reasons["best shapes"]
     assert "no column 'flops'" in one.reasons["loss in compute"]
     assert "no column 'flops'" in one.reasons["frontier"]
     assert "no column 'hr@10'" in one.reasons["hr@10 in parameters, plain power law"]

@@ -1,0 +1,47 @@
+"""Shapes that were not trained."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from behavior.errors import UserError
+from models.scaling.laws import Points, shapes_of
+from models.scaling.laws.shapes import between
+
+
+def trained(length: float = 200.0) -> Points:
+    """Parameters of blocks with square matrices, feed-forward layers and norms; FLOPs with attention."""
+    blocks, width = (v.ravel().astype(float) for v in np.meshgrid([2, 4, 8], [16, 32, 64, 128]))
+    parameters = blocks * (12 * width**2 + 9 * width) + 2 * width
+    each = 6 * parameters + 12 * blocks * width * length
+    tokens = np.full(12, 1e6)
+    table = {"blocks": blocks, "width": width, "parameters_backbone": parameters, "tokens": tokens}
+    return Points.of({**table, "flops": each * tokens})
+
+
+def test_parameters_and_operations_of_other_shapes() -> None:
+    found = shapes_of(trained(), [3, 16], [48, 64])
+    assert found.column("blocks").tolist() == [3, 3, 16, 16]
+    assert found.column("width").tolist() == [48, 64, 48, 64]
+    n, d = found.column("blocks"), found.column("width")
+    parameters = n * (12 * d**2 + 9 * d) + 2 * d
+    np.testing.assert_allclose(found.column("parameters_backbone"), parameters, rtol=1e-6)
+    np.testing.assert_allclose(found.column("flops_per_token"), 6 * parameters + 12 * n * d * 200, rtol=1e-6)
+
+
+def test_points_of_several_lengths_do_not_follow_one_formula() -> None:
+    both = [
+        {name: values[row] for name, values in points.columns.items()}
+        for points in (trained(50), trained(400))
+        for row in range(12)
+    ]
+    with pytest.raises(UserError, match="'flops_per_token' does not follow from blocks and width"):
+        shapes_of(Points.from_rows(both), [3], [48])
+    with pytest.raises(UserError, match="no point tells"):
+        shapes_of(trained().with_column("flops", np.nan), [3], [48])
+
+
+def test_values_between() -> None:
+    assert between([32, 2, 8, 8]).tolist() == [2, 4, 8, 16, 32]
+    assert between([3]).tolist() == [3]
