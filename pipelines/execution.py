@@ -30,6 +30,7 @@ from pipelines.workers import ended_by_an_interrupt
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage (`read`, `sort`, `write`), how many of its parts are done, and how many there are."""
+_SECONDS_FOR_COUNTERS = 20.0
 _ONE_AT_A_TIME = threading.Lock()
 """Jobs of one process wait for each other: Beam's log and the pools of threads are the process's own."""
 
@@ -87,8 +88,7 @@ def run_pipeline(
             if runner.is_local:
                 result.wait_until_finish()
             else:
-                page = dataflow.page_of(result) if dataflow.is_job(result) else ""
-                EngineJob(name_of(result), runner.endpoint, page, runner.detach).note(job.work)
+                _noted(result, runner).note(job.work)
                 _say_where(result, runner)
             if not runner.is_local and not runner.detach:
                 wait_for_engine(result, job, watch)
@@ -100,6 +100,13 @@ def run_pipeline(
                 raise
             raise (job.kept_error() or _crash(error, runner, watch, result, log)) from error
     return _counters(result)
+
+
+def _noted(result: Any, runner: RunnerOptions) -> EngineJob:
+    page, service = "", []
+    if dataflow.is_job(result):
+        page, service = dataflow.page_of(result), dataflow.options_to_ask(result)
+    return EngineJob(name_of(result), runner.endpoint, page, runner.detach, service)
 
 
 def _say_where(result: Any, runner: RunnerOptions) -> None:
@@ -154,11 +161,20 @@ def _interrupted(error: BaseException | None) -> bool:
 
 
 def _counters(result: Any) -> dict[str, int]:
-    try:
-        found = result.metrics().query()["counters"]
-    except Exception:  # whatever a runner raises that does not report them: the job itself is done
-        return {}
-    return {entry.key.metric.name: entry.committed for entry in found if entry.key.metric.namespace == "lrm"}
+    """What a runner reports, which is not waited for any longer than it is worth: the job itself is done."""
+    found: list[Any] = []
+
+    def ask() -> None:
+        with suppress(Exception):  # whatever a runner raises that does not report them
+            found.extend(result.metrics().query()["counters"])
+
+    thread = threading.Thread(target=ask, name="lrm-counters", daemon=True)
+    thread.start()
+    thread.join(_SECONDS_FOR_COUNTERS)
+    entries = list(found)
+    return {
+        entry.key.metric.name: entry.committed for entry in entries if entry.key.metric.namespace == "lrm"
+    }
 
 
 @contextmanager

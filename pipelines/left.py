@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 
 import grpc
@@ -17,6 +17,7 @@ from behavior.flow.totals import Summary
 from behavior.shards.manifest import Manifest
 from behavior.shards.owned import JOB_FOLDER
 from behavior.shards.storage import Folder
+from pipelines import dataflow
 from pipelines.job import FAILURE, SUMMARY
 
 _NOTE = "engine.json"
@@ -35,12 +36,14 @@ class EngineJob:
         endpoint: address of the job server that knows it; empty where there is none.
         page: where it is shown; empty where that is not known.
         detached: whether its starting process has left it.
+        service: options of Beam by which Dataflow can be asked for it; empty elsewhere.
     """
 
     name: str
     endpoint: str = ""
     page: str = ""
     detached: bool = False
+    service: list[str] = field(default_factory=list)
 
     def note(self, work: Folder) -> None:
         """Note it in the job's folder."""
@@ -63,6 +66,8 @@ class EngineJob:
                 server = beam_job_api_pb2_grpc.JobServiceStub(channel)
                 found = server.GetState(request, timeout=_SECONDS_TO_ANSWER)
                 state = beam_job_api_pb2.JobState.Enum.Name(found.state)
+        elif self.service:
+            state = dataflow.state_of(self.name, self.service)
         return state if PipelineState.is_terminal(state) else None
 
 
@@ -87,5 +92,6 @@ def without_result(job: EngineJob, state: str) -> UserError:
     """A job that is over, and has made nothing."""
     return UserError(
         f"the job {job.name} ended without a result: the engine says {state}",
+        where=job.page or None,
         fix="look at its page and at the workers' logs on the engine; docs/deploy.md lists symptoms",
     )

@@ -4,7 +4,7 @@ In: Beam's options, what Beam gives for a job that was sent. Out: errors that sa
 what a job does.
 """
 
-from pipelines.dataflow.jobs import DataflowError, is_job, page_of, submission, wait
+from pipelines.dataflow.jobs import DataflowError, is_job, options_to_ask, page_of, state_of, submission, wait
 from pipelines.dataflow.options import check_options, check_reachable, completed, is_dataflow
 
 __all__ = [
@@ -14,7 +14,9 @@ __all__ = [
     "completed",
     "is_dataflow",
     "is_job",
+    "options_to_ask",
     "page_of",
+    "state_of",
     "submission",
     "wait",
 ]

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from apache_beam.options.pipeline_options import GoogleCloudOptions
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 from apache_beam.runners.runner import PipelineState
 
 from behavior.errors import UserError
 from behavior.shards.storage import Folder
 
 _CONSOLE = "https://console.cloud.google.com/dataflow/jobs"
+_SECONDS_TO_ANSWER = 20.0
 _STAGING = "check --temp_location: the bucket must be there, and you must be allowed to write to it"
 _REFUSALS = {
     401: "log in: gcloud auth application-default login",
@@ -50,6 +51,38 @@ def page_of(result: Any) -> str:
     return f"{_CONSOLE}/{cloud.region}/{result.job_id()}?project={cloud.project}"
 
 
+def options_to_ask(result: Any) -> list[str]:
+    """Options of Beam by which another process can ask for a job; see `state_of`."""
+    cloud = result._options.view_as(GoogleCloudOptions)
+    names = ("project", "region", "dataflow_endpoint", "impersonate_service_account")
+    named = [f"--{name}={value}" for name in names if (value := getattr(cloud, name))]
+    return [*named, *(["--no_auth"] if cloud.no_auth else [])]
+
+
+def state_of(job: str, options: Sequence[str]) -> str:
+    """How a job does.
+
+    Args:
+        job: its id.
+        options: as `options_to_ask` gives them.
+
+    Returns:
+        One of Beam's states; `UNKNOWN` where the service does not tell.
+    """
+    with suppress(Exception):  # no packages, no account, no network
+        from apache_beam.runners.dataflow.dataflow_runner import DataflowPipelineResult
+        from apache_beam.runners.dataflow.internal.apiclient import DataflowApplicationClient
+        from google.cloud import dataflow
+
+        given = PipelineOptions(list(options))
+        cloud = given.view_as(GoogleCloudOptions)
+        asked = dataflow.GetJobRequest(job_id=job, project_id=cloud.project, location=cloud.region)
+        client = DataflowApplicationClient(given, "gs://none")._jobs_client
+        found = client.get_job(asked, timeout=_SECONDS_TO_ANSWER)
+        return str(DataflowPipelineResult.api_jobstate_to_pipeline_state(found.current_state))
+    return str(PipelineState.UNKNOWN)
+
+
 def wait(result: Any) -> str:
     """Wait until a job has ended, however it does.
 
@@ -71,7 +104,7 @@ def wait(result: Any) -> str:
         raise DataflowError(
             f"Dataflow does not tell any more how the job does: {first_line(error)}",
             where=page_of(result),
-            fix="the job may go on: see that page, and cancel it there before you run the same command again",
+            fix="the job may go on: see that page before you start another (lrm prepare --finish waits for it)",
         ) from error
     state = str(result.state)
     if state == PipelineState.FAILED:

@@ -16,13 +16,16 @@ from apache_beam.utils import retry
 from behavior.errors import UserError
 from behavior.shards.owned import JOB_FOLDER
 from pipelines.engines.crash import JobCrashError
-from pipelines.prepare import PrepareResult, prepare
+from pipelines.finish import finish
+from pipelines.left import EngineJob
+from pipelines.prepare import PrepareResult, prepare, start
 from pipelines.runner import RunnerOptions
 from tests.engines.cloud import PROJECT, REGION, Cloud
 from tests.engines.dataflow import CANCELLED, DONE, FAILED, DataflowJob, DataflowService
 from tests.engines.installed import ROOT
 from tests.engines.processes import wait_for
 from tests.pipelines.conftest import make_spec, raw
+from tests.pipelines.test_prepare import contents
 
 __all__ = ["raw"]
 
@@ -170,11 +173,40 @@ def test_a_service_that_is_lost(google: Cloud, places: tuple[str, str], fault: s
         run(places, google.runner())
     assert error.value.where == page(service)
     assert "the job may go on" in str(error.value.fix)
+    assert "lrm prepare --finish" in str(error.value.fix)
     assert f"{JOB_FOLDER}/" in " ".join(google.contents(places[1]))
 
 
-def test_metrics_are_not_worth_a_failure(google: Cloud, places: tuple[str, str]) -> None:
-    google.fresh().faults["metrics"] = 403, "not for you"
+def test_a_job_that_is_left_there(google: Cloud, places: tuple[str, str], tmp_path: Path) -> None:
+    """It makes the data set by itself; who comes later waits for it."""
+    service = google.fresh()
+    job = start(make_spec(), *places, runner=google.runner(detach=True))
+    assert isinstance(job, EngineJob)
+    assert (job.name, job.page) == (service.jobs[-1].id, page(service))
+    manifest = finish(places[1]).manifest
+    assert manifest == prepare(make_spec(), places[0], tmp_path / "local").manifest
+    assert google.contents(places[1]) == contents(tmp_path / "local")
+
+
+@pytest.mark.parametrize("ends", [FAILED, CANCELLED])
+def test_a_job_that_is_left_there_and_fails(google: Cloud, places: tuple[str, str], ends: str) -> None:
+    service = google.fresh(for_ever)
+    start(make_spec(), *places, runner=google.runner(detach=True))
+    with pytest.raises(UserError, match="may still be writing"):
+        run(places, google.runner())
+    service.jobs[-1].state = ends
+    with pytest.raises(UserError, match="ended without a result: the engine says") as error:
+        finish(places[1])
+    assert error.value.where == page(service)
+    assert google.contents(places[1]) == {}
+
+
+@pytest.mark.parametrize("fault", [(403, "not for you"), None])
+def test_counters_are_not_worth_a_failure(
+    google: Cloud, places: tuple[str, str], fault: tuple[int, str] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.execution._SECONDS_FOR_COUNTERS", 0.5)
+    google.fresh().faults["metrics"] = fault
     assert run(places, google.runner()).counters == {}
     assert "manifest.json" in google.contents(places[1])
 
