@@ -104,7 +104,7 @@ def wait(result: Any) -> str:
         raise DataflowError(
             f"Dataflow does not tell any more how the job does: {first_line(error)}",
             where=page_of(result),
-            fix="the job may go on: see that page before you start another (lrm prepare --finish waits for it)",
+            fix="the job may go on: see that page before you start another; lrm prepare --finish waits",
         ) from error
     state = str(result.state)
     if state == PipelineState.FAILED:

@@ -38,7 +38,7 @@ class Cloud:
         folder: for logs.
 
     Attributes:
-        storage: with the buckets `logs-bucket`, `data-bucket` and `temp-bucket`.
+        storage: with the buckets `logs-bucket`, `data-bucket`, `temp-bucket` and `docs-bucket`.
         staged: runs pipelines.
         service: the job API; its jobs run their staged pipelines unless its `work` is changed.
     """
@@ -62,7 +62,7 @@ class Cloud:
         """Until it can be used."""
         self.storage.wait()
         self.staged.wait()
-        for name in ("logs-bucket", "data-bucket", "temp-bucket"):
+        for name in ("logs-bucket", "data-bucket", "temp-bucket", "docs-bucket"):
             self.storage.make_bucket(name)
 
     def fresh(self, work: Work | None = None) -> DataflowService:

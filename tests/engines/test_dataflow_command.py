@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 
+import apache_beam as beam
 import pytest
 
 from tests.cli.conftest import Lrm, lrm, raw, run, shards
 from tests.cli.test_recommend_job import histories
-from tests.engines.cloud import Cloud
+from tests.engines.cloud import IMAGE, PROJECT, Cloud
+from tests.pipelines.conftest import make_rows, write_rows
 from tests.pipelines.scoring.test_score import contents
 
 __all__ = ["histories", "lrm", "raw", "run", "shards"]
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "deploy.md"
+FINISH = ["gs://BUCKET/data/shop", "--finish"]
+
+
+def documented() -> list[list[str]]:
+    """The commands of the page that use Dataflow, and the one that waits for a job there, by their words."""
+    text = PAGE.read_text().replace("\\\n", " ")
+    commands = [shlex.split(line) for line in text.splitlines() if line.startswith("    lrm ")]
+    return [words for words in commands if "DataflowRunner" in words or words[-2:] == FINISH]
 
 
 def objects(google: Cloud, url: str) -> dict[str, bytes]:
@@ -53,6 +68,57 @@ def test_recommend(google: Cloud, lrm: Lrm, run: Path, shards: Path, histories: 
         done = lrm(*command, *on)
         assert done.code == 0, done.err
         assert objects(google, f"{data}/{name}") == contents(tmp_path / name)
+
+
+def test_the_commands_of_the_page(
+    google: Cloud,
+    lrm: Lrm,
+    run: Path,
+    raw: Path,
+    histories: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As they are, but for the names that stand for others, and the address of the stand-in."""
+    bucket = "gs://docs-bucket"
+    google.put(raw, f"{bucket}/logs")
+    google.put(histories, f"{bucket}/histories")
+    later = tmp_path / "later"
+    later.mkdir()
+    write_rows(later / "later.csv", make_rows(users=60, events=300, seed=1))
+    google.put(later, f"{bucket}/logs/new")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dist").mkdir()
+    for name in ("dist/lrm_kit-0.1.0.tar.gz", "gcsfs.whl"):
+        (tmp_path / name).write_text(f"stands for {name}")
+    places = {"spec.yaml": str(raw / "spec.yaml"), "runs/served": str(run)}
+    sent = len(google.service.jobs)
+    for words in documented():
+        command = [places.get(word, word) for word in words[1:]]
+        command = [word.replace("gs://BUCKET", bucket).replace("PROJECT", PROJECT) for word in command]
+        command = [word.replace("REPOSITORY", "repository") for word in command]
+        done = lrm(*command, *(google.service.options() if "--" in command else []))
+        assert done.code == 0, (command, done.err)
+    jobs = google.service.jobs[sent:]
+    images = [job.pool["workerHarnessContainerImage"] for job in jobs]
+    own = f"gcr.io/cloud-dataflow/v1beta3/beam_python{sys.version_info[0]}.{sys.version_info[1]}_sdk"
+    assert [image.removesuffix(f":{beam.__version__}") for image in images] == [
+        f"{IMAGE}-torch",
+        IMAGE,
+        IMAGE,
+        own,
+    ]
+    packages = {package["name"] for package in jobs[-1].pool["packages"]}
+    assert {"lrm_kit-0.1.0.tar.gz", "gcsfs.whl"} <= packages
+    staged = google.storage.names("docs-bucket", "tmp/")
+    assert any(name.endswith("/lrm_kit-0.1.0.tar.gz") for name in staged)
+    local = tmp_path / "local"
+    assert lrm("prepare", raw / "spec.yaml", "--input", f"{bucket}/logs", "--out", local).code == 0
+    assert objects(google, f"{bucket}/data/trial") == contents(local)
+    assert lrm("prepare", raw / "spec.yaml", "--input", f"{bucket}/logs", "--out", local, "--append",
+               f"{bucket}/logs/new/*.csv").code == 0  # fmt: skip
+    assert objects(google, f"{bucket}/data/shop") == contents(local)
+    assert "manifest.json" in google.contents(f"{bucket}/answers")
 
 
 @pytest.mark.parametrize("missing", ["--histories", "--data"])
