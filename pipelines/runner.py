@@ -27,6 +27,8 @@ from pipelines.job_servers import check_program, options_of_program
 
 LOCAL = "local"
 _SECONDS_TO_ANSWER, _SECONDS_ON_DATAFLOW = 180.0, 900.0
+_SECONDS_IN_ITS_QUEUE = 7 * 3600.0
+"""Jobs with --flexrs_goal may wait for six hours before machines are started."""
 FILES, ENGINE = "files", "engine"
 _LOCAL_NAMES = {"local", "fnapirunner", "directrunner"}
 _REMOTE = ["DataflowRunner", "FlinkRunner", "SparkRunner", "PrismRunner", "PortableRunner"]
@@ -87,7 +89,9 @@ class RunnerOptions:
         """Within which a worker must answer; 0: without a limit."""
         if self.worker_timeout is not None:
             return self.worker_timeout
-        return _SECONDS_ON_DATAFLOW if self.name.lower() == "dataflowrunner" else _SECONDS_TO_ANSWER
+        if not self.is_dataflow:
+            return _SECONDS_TO_ANSWER
+        return _SECONDS_IN_ITS_QUEUE if self._has("--flexrs_goal") else _SECONDS_ON_DATAFLOW
 
     @cached_property
     def job_name(self) -> str:
@@ -208,7 +212,8 @@ class RunnerOptions:
             # The checks of types take as long as the rest of making the pipeline; remote runs keep them.
             ours = [f"--direct_num_workers={self.at_once}", "--no_pipeline_type_check"]
         elif self.is_dataflow:
-            return PipelineOptions([f"--runner={name}", *dataflow.completed(self.beam)])
+            named = [] if self._has("--job_name") else [f"--job_name={self.job_name}"]
+            return PipelineOptions([f"--runner={name}", *named, *dataflow.completed(self.beam)])
         else:
             defaults = [*_REMOTE_DEFAULTS, f"--job_name={self.job_name}"]
             ours = [option for option in defaults if not self._has(option.partition("=")[0])]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -90,6 +91,15 @@ def test_the_region_that_google_s_tools_have(monkeypatch: pytest.MonkeyPatch) ->
         found = RunnerOptions("DataflowRunner", beam=given).pipeline_options()
         assert found.view_as(GoogleCloudOptions).region == region
         assert found.view_as(PortableOptions).environment_cache_millis == 0  # is for other engines
+
+
+def test_jobs_have_names_and_wait_for_machines() -> None:
+    for given, name in ((GOOD, r"lrm-\d{8}-\d{6}-[0-9a-f]{6}"), ([*GOOD, "--job_name=own-7"], "own-7")):
+        check(*given)
+        found = RunnerOptions("DataflowRunner", beam=given).pipeline_options()
+        assert re.fullmatch(name, found.view_as(GoogleCloudOptions).job_name)
+    queued = RunnerOptions("DataflowRunner", beam=[*GOOD, "--flexrs_goal=COST_OPTIMIZED"])
+    assert RunnerOptions("DataflowRunner", beam=GOOD).seconds_to_answer < 3600 < queued.seconds_to_answer
 
 
 def test_workers_without_lrm_kit() -> None:
