@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from models.scaling.laws.performance import PerformanceForm, PerformanceLaw
     from models.scaling.laws.plain import PlainForm, PlainLaw
     from models.scaling.laws.points import Points
-    from models.scaling.laws.power import PowerForm, PowerLaw, Term
+    from models.scaling.laws.power import PowerForm
+    from models.scaling.laws.power_law import PowerLaw, Term
     from models.scaling.laws.repeated import effective_of_repeated
     from models.scaling.laws.shapes import shapes_of
     from models.scaling.laws.study import LawStudy, study_laws
@@ -66,9 +67,9 @@ else:
             "PlainLaw": "plain",
             "Points": "points",
             "PowerForm": "power",
-            "PowerLaw": "power",
+            "PowerLaw": "power_law",
             "Prediction": "fitted",
-            "Term": "power",
+            "Term": "power_law",
             "TrainingCost": "frontier",
             "best_shape": "budget",
             "compare": "goodness",

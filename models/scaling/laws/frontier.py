@@ -10,7 +10,7 @@ import numpy as np
 from behavior.errors import UserError
 from models.scaling.laws.fitted import LEVEL, FittedLaw, Interval
 from models.scaling.laws.points import Points
-from models.scaling.laws.power import PowerLaw
+from models.scaling.laws.power_law import PowerLaw
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,13 @@ class Frontier:
 
     def __post_init__(self) -> None:
         law = self.fitted.law
-        if not isinstance(law, PowerLaw) or len(law.terms) != 2 or law.rising or law.repeat_decay is not None:
+        if (
+            not isinstance(law, PowerLaw)
+            or len(law.terms) != 2
+            or law.rising
+            or law.repeat_decay is not None
+            or any(term.others for term in law.terms)
+        ):
             raise UserError(
                 "a compute-optimal frontier follows from a law of the loss in parameters and tokens",
                 fix="fit PowerForm(('parameters_backbone', 'tokens'))",

@@ -1,19 +1,19 @@
-"""Power laws with a floor, and the saturating law of metrics: the same with a ceiling."""
+"""Fitting power laws with a floor, and the saturating law of metrics: the same with a ceiling."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy.optimize import minimize
 
 from behavior.errors import UserError
 from models.scaling.laws.law import Array
-from models.scaling.laws.points import Columns, broadcast
+from models.scaling.laws.power_law import PowerLaw, Term
 from models.scaling.laws.projection import project, project_all
 from models.scaling.laws.repeated import effective_of_repeated
 
@@ -29,59 +29,6 @@ _DECAY_STARTS = (1.0, 5.0, 25.0, 125.0)
 
 
 @dataclass(frozen=True)
-class Term:
-    """`coefficient * column^(-exponent)`."""
-
-    column: str
-    coefficient: float
-    exponent: float
-
-
-@dataclass(frozen=True)
-class PowerLaw:
-    """`L = E + sum_k A_k x_k^(-a_k)`, or `Q = C - sum_k A_k x_k^(-a_k)`.
-
-    Attributes:
-        limit: E, the floor that no size goes below, or C, the ceiling.
-        terms: what is missing to it.
-        rising: whether the limit is a ceiling.
-        repeat_decay: R of `effective_of_repeated`, where tokens that were seen before count for less.
-    """
-
-    limit: float
-    terms: tuple[Term, ...]
-    rising: bool = False
-    repeat_decay: float | None = None
-
-    def predict(self, table: Columns) -> Array:
-        """[rows] what the law says. Columns: of its terms, and `unique_events` with a `repeat_decay`."""
-        names = [term.column for term in self.terms]
-        extra = [] if self.repeat_decay is None else ["unique_events"]
-        columns = broadcast(table, [*names, *extra])
-        if self.repeat_decay is not None:
-            columns["tokens"] = effective_of_repeated(
-                columns["tokens"], columns["unique_events"], self.repeat_decay
-            )
-        missing = sum(term.coefficient * columns[term.column] ** -term.exponent for term in self.terms)
-        return np.asarray(self.limit - missing if self.rising else self.limit + missing)
-
-    def parameters(self) -> dict[str, float]:
-        """`limit`, `coefficient of X` and `exponent of X`, and `repeat_decay` where there is one."""
-        found = {"limit": self.limit}
-        for term in self.terms:
-            found[f"coefficient of {term.column}"] = term.coefficient
-            found[f"exponent of {term.column}"] = term.exponent
-        return found if self.repeat_decay is None else found | {"repeat_decay": self.repeat_decay}
-
-    def record(self) -> dict[str, Any]:
-        """As plain values."""
-        sign = "-" if self.rising else "+"
-        terms = [f"A{k} {term.column}^(-a{k})" for k, term in enumerate(self.terms, start=1)]
-        equation = f" {sign} ".join(["C" if self.rising else "E", *terms])
-        return {"kind": "power law", "equation": equation, **asdict(self)}
-
-
-@dataclass(frozen=True)
 class PowerForm:
     """A power law with a floor (Kaplan et al. 2020, Hoffmann et al. 2022) or a ceiling, to fit.
 
@@ -91,6 +38,9 @@ class PowerForm:
     `PowerForm(("flops",))` is `L(C)`, and `PowerForm(("flops",), "ndcg@10", rising=True)` the law of a
     metric that saturates.
 
+    `PowerForm(("blocks", "width", "tokens"), joint=2)` is `L = E + A/(N^a d^b) + B/D^c` with blocks N and
+    width d: where b is twice a, parameters alone matter.
+
     Attributes:
         columns: one to three, above 0.
         of: what is explained, above 0.
@@ -99,6 +49,7 @@ class PowerForm:
         repeats: count tokens of later epochs for less (Muennighoff et al. 2023), with a fitted decay;
             `tokens` is one of the columns, and the points have `unique_events`.
         starts: how many starts a simplex begins from.
+        joint: how many of the first columns are factors of one term.
     """
 
     columns: tuple[str, ...] = ("parameters_backbone", "tokens")
@@ -107,10 +58,13 @@ class PowerForm:
     delta: float = 1e-3
     repeats: bool = False
     starts: int = 4
+    joint: int = 1
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.columns) <= 3:
             raise ValueError(f"a power law has one to three columns, not {len(self.columns)}")
+        if not 1 <= self.joint <= len(self.columns):
+            raise ValueError(f"{self.joint} of {len(self.columns)} columns cannot be factors of one term")
         if self.repeats and "tokens" not in self.columns:
             raise ValueError("epochs are counted apart in tokens: they must be one of the columns")
 
@@ -121,8 +75,13 @@ class PowerForm:
 
     @property
     def free(self) -> int:
-        """Two parameters a column, the limit, and the decay of repeated data."""
-        return 1 + 2 * len(self.columns) + self.repeats
+        """The limit, an exponent a column, a coefficient a term, and the decay of repeated data."""
+        return 1 + len(self.columns) + int(self.term_of.max()) + 1 + self.repeats
+
+    @cached_property
+    def term_of(self) -> npt.NDArray[np.int64]:
+        """[columns] the number of each column's term."""
+        return np.maximum(np.arange(len(self.columns)) - (self.joint - 1), 0)
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -161,13 +120,15 @@ class PowerForm:
     def _starts(self, start: PowerLaw | None, problem: _Problem) -> list[Array]:
         """Logarithms of exponents, and of the decay where there is one."""
         if start is not None:
-            values = [term.exponent for term in start.terms]
+            values = [exponent for term in start.terms for exponent in term.exponents.values()]
             return [np.log([*values, *([] if start.repeat_decay is None else [start.repeat_decay])])]
         decays: list[list[float]] = [[decay] for decay in _DECAY_STARTS] if self.repeats else [[]]
         lost, starts = [], []
         for decay in decays:
             z = problem.logarithms(decay[0] if decay else None) - problem.middle
-            lost.append(project_all(self._grid, z, problem.y, problem.weight, problem.sign, self.delta))
+            lost.append(
+                project_all(self._grid, z, problem.y, problem.weight, problem.sign, self.term_of, self.delta)
+            )
             starts += [np.log([*exponents, *decay]) for exponents in self._grid]
         return [starts[number] for number in np.argsort(np.concatenate(lost))[: self.starts]]
 
@@ -187,9 +148,11 @@ class PowerForm:
         found = []
         for term in law.terms:
             if term.coefficient == 0:
-                found.append(f"no effect of {term.column} was found")
-            elif not LOWEST * 1.01 < term.exponent < HIGHEST * 0.99:
-                found.append(f"the exponent of {term.column} is at the bound of what is looked through")
+                found.append(f"no effect of {' and '.join(term.exponents)} was found")
+                continue
+            for name, exponent in term.exponents.items():
+                if not LOWEST * 1.01 < exponent < HIGHEST * 0.99:
+                    found.append(f"the exponent of {name} is at the bound of what is looked through")
         if law.limit == 0:
             found.append("no floor was found: the points are far from it")
         return found
@@ -203,7 +166,7 @@ class _Problem:
         self.y = np.ascontiguousarray(y, np.float64)
         self.weight = np.ascontiguousarray(weight, np.float64)
         self.sign = -1.0 if form.rising else 1.0
-        self.coefficients = np.zeros(len(form.columns) + 1)
+        self.coefficients = np.zeros(int(form.term_of.max()) + 2)
         self.middle = self.logarithms(None).mean(axis=0)
         """Of the columns: coefficients are those at the middle of the sizes."""
         self._fixed = None if form.repeats else self.logarithms(None) - self.middle
@@ -219,19 +182,20 @@ class _Problem:
         """The objective."""
         exponents, decay = self._split(free)
         z = self.logarithms(decay) - self.middle if self._fixed is None else self._fixed
-        problem = (exponents, z, self.y, self.weight, self.sign, self.form.delta)
+        problem = (exponents, z, self.y, self.weight, self.sign, self.form.term_of, self.form.delta)
         return float(project(*problem, _STEPS, self.coefficients))
 
     def law(self, free: Array) -> PowerLaw:
         """The law with some exponents and the best coefficients."""
         self.lost(free)
         exponents, decay = self._split(free)
-        scaled = self.coefficients[1:] * np.exp(exponents * self.middle)
-        terms = tuple(
-            Term(name, float(coefficient), float(exponent))
-            for name, coefficient, exponent in zip(self.form.columns, scaled, exponents, strict=True)
-        )
-        return PowerLaw(float(self.coefficients[0]), terms, self.form.rising, decay)
+        terms = []
+        for number, coefficient in enumerate(self.coefficients[1:]):
+            own = np.flatnonzero(self.form.term_of == number)
+            scaled = float(coefficient * np.exp((exponents * self.middle)[own].sum()))
+            powers = [(self.form.columns[k], float(exponents[k])) for k in own]
+            terms.append(Term(powers[0][0], scaled, powers[0][1], tuple(powers[1:])))
+        return PowerLaw(float(self.coefficients[0]), tuple(terms), self.form.rising, decay)
 
     def _split(self, free: Array) -> tuple[Array, float | None]:
         count = len(self.form.columns)

@@ -1,7 +1,8 @@
 """The inner half of variable projection (Golub and Pereyra 1973): the best coefficients of given exponents.
 
-`y = c_0 + sum_k s c_k x_k^(-a_k)`, all c >= 0 and s = 1 or -1: given the exponents a, the coefficients c are
-found by non-negative least squares, reweighted to Huber's loss of `ln(prediction / y)` (Gauss-Newton).
+`y = c_0 + sum_k s c_k x_k^(-a_k)`, all c >= 0 and s = 1 or -1, where a term may be the product of several
+columns' powers: given the exponents a, the coefficients c are found by non-negative least squares, reweighted
+to Huber's loss of `ln(prediction / y)` (Gauss-Newton).
 """
 
 from __future__ import annotations
@@ -99,21 +100,27 @@ def _non_negative(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 @compiled
-def columns_of(exponents: np.ndarray, z: np.ndarray, sign: float) -> np.ndarray:
+def columns_of(exponents: np.ndarray, z: np.ndarray, sign: float, term_of: np.ndarray) -> np.ndarray:
     """The floor's column of ones and those of the terms.
 
     Args:
-        exponents: [terms]
-        z: logarithms, less their mean. [points, terms]
+        exponents: [columns]
+        z: logarithms, less their mean. [points, columns]
         sign: 1 for a law that falls to its floor, -1 for one that rises to its ceiling.
+        term_of: the number of each column's term, from 0. [columns]
 
     Returns:
         [points, 1 + terms]
     """
-    columns = np.ones((len(z), len(exponents) + 1))
+    terms = term_of.max() + 1
+    columns = np.ones((len(z), terms + 1))
+    powers = np.empty(terms)
     for point in range(len(z)):
+        powers[:] = 0
         for k in range(len(exponents)):
-            columns[point, k + 1] = sign * np.exp(-exponents[k] * z[point, k])
+            powers[term_of[k]] -= exponents[k] * z[point, k]
+        for term in range(terms):
+            columns[point, term + 1] = sign * np.exp(powers[term])
     return columns
 
 
@@ -124,6 +131,7 @@ def project(
     y: np.ndarray,
     weight: np.ndarray,
     sign: float,
+    term_of: np.ndarray,
     delta: float,
     steps: int,
     coefficients: np.ndarray,
@@ -131,12 +139,12 @@ def project(
     """The best coefficients of given exponents; the objective.
 
     Args:
-        exponents, z, sign: see `columns_of`.
+        exponents, z, sign, term_of: see `columns_of`.
         y, weight, delta: see `objective`.
         steps: of reweighting, at most.
         coefficients: on return, the best. [1 + terms]
     """
-    columns = columns_of(exponents, z, sign)
+    columns = columns_of(exponents, z, sign, term_of)
     size = columns.shape[1]
     matrix = np.empty((size, size))
     right = np.empty(size)
@@ -185,16 +193,22 @@ def project(
 
 @compiled
 def project_all(
-    starts: np.ndarray, z: np.ndarray, y: np.ndarray, weight: np.ndarray, sign: float, delta: float
+    starts: np.ndarray,
+    z: np.ndarray,
+    y: np.ndarray,
+    weight: np.ndarray,
+    sign: float,
+    term_of: np.ndarray,
+    delta: float,
 ) -> np.ndarray:
     """The objective of each of many exponents, roughly: by a few steps of reweighting. [starts]
 
     Args:
-        starts: exponents. [starts, terms]
-        z, y, weight, sign, delta: see `project`.
+        starts: exponents. [starts, columns]
+        z, y, weight, sign, term_of, delta: see `project`.
     """
-    coefficients = np.zeros(starts.shape[1] + 1)
+    coefficients = np.zeros(term_of.max() + 2)
     values = np.empty(len(starts))
     for number in range(len(starts)):
-        values[number] = project(starts[number], z, y, weight, sign, delta, 6, coefficients)
+        values[number] = project(starts[number], z, y, weight, sign, term_of, delta, 6, coefficients)
     return values

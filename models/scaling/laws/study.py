@@ -160,7 +160,7 @@ def _choices(law: FittedLaw, points: Points) -> tuple[Choice, ...]:
 def _loss_forms(points: Points) -> dict[str, Form]:
     forms: dict[str, Form] = {
         LOSS_LAW: PowerForm((PARAMETERS, TOKENS), LOSS),
-        SHAPE_LAW: PowerForm(("blocks", "width", TOKENS), LOSS),
+        SHAPE_LAW: PowerForm(("blocks", "width", TOKENS), LOSS, joint=2),
         "loss in compute": PowerForm((FLOPS,), LOSS),
     }
     if "unique_events" in points.columns and len(np.unique(points.column("unique_events"))) > 1:

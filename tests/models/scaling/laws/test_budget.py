@@ -86,6 +86,9 @@ def test_a_frontier_needs_a_law_of_parameters_and_tokens() -> None:
     cost = TrainingCost.of(loss_points())
     with pytest.raises(UserError, match="follows from a law of the loss"):
         Frontier(fit_law(loss_points(), PowerForm(("flops",)), replicates=1), cost)
+    joint = PowerForm(("parameters_backbone", "flops", "tokens"), joint=2, starts=1)
+    with pytest.raises(UserError, match="follows from a law of the loss"):
+        Frontier(fit_law(loss_points(), joint, replicates=0), cost)
 
 
 def candidates() -> Points:

@@ -74,8 +74,8 @@ def test_the_inner_fit_without_reweighting_is_non_negative_least_squares() -> No
         exponents = draw.uniform(0.1, 1.0, 2)
         sign = 1.0 if number % 2 else -1.0
         coefficients = np.zeros(3)
-        project(exponents, z, y, weight, sign, 1e9, 1, coefficients)
-        columns = columns_of(exponents, z, sign) / y[:, None]
+        project(exponents, z, y, weight, sign, np.arange(2), 1e9, 1, coefficients)
+        columns = columns_of(exponents, z, sign, np.arange(2)) / y[:, None]
         expected, _ = nnls(columns * np.sqrt(weight)[:, None], np.sqrt(weight))
         np.testing.assert_allclose(coefficients, expected, atol=1e-8)
 
@@ -103,6 +103,24 @@ def test_outliers_hardly_matter() -> None:
         if name.startswith("exponent") or name == "limit":
             assert found.parameters()[name] == pytest.approx(value, rel=0.1)
     assert abs(found.limit - LOSS.limit) < abs(squares.limit - LOSS.limit)
+
+
+def test_blocks_and_width_may_be_factors_of_one_term() -> None:
+    blocks, width, tokens = (
+        values.ravel().astype(float)
+        for values in np.meshgrid([2, 4, 8, 16], [16, 32, 64, 128], np.geomspace(1e6, 1e8, 4))
+    )
+    planted = PowerLaw(2.0, (Term("blocks", 9.0, 0.2, (("width", 0.5),)), Term("tokens", 200.0, 0.3)))
+    table = {"blocks": blocks, "width": width, "tokens": tokens}
+    loss = 2.0 + 9.0 * blocks**-0.2 * width**-0.5 + 200.0 * tokens**-0.3
+    np.testing.assert_allclose(planted.predict(table), loss)
+    form = PowerForm(("blocks", "width", "tokens"), joint=2)
+    assert form.free == 6
+    found = fitted(form, Points.of({**table, "loss": loss}))
+    assert found.parameters() == pytest.approx(planted.parameters(), rel=1e-2)
+    assert found.record()["equation"] == "E + A1 blocks^(-a1) width^(-a2) + A2 tokens^(-a3)"
+    with pytest.raises(ValueError, match="3 of 2 columns"):
+        PowerForm(joint=3)
 
 
 def test_tokens_of_later_epochs_count_for_less() -> None:
