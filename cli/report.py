@@ -18,7 +18,7 @@ def report(
     metric: Annotated[
         str | None, typer.Option(help="Validation metric to show; default: ndcg@10 or auc.")
     ] = None,
-    replicates: Annotated[int, typer.Option(min=0, help="Bootstrap replicates of the fitted laws.")] = 200,
+    replicates: Annotated[int, typer.Option(min=2, help="Bootstrap replicates of the fitted laws.")] = 200,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Draw everything that a folder of runs shows: one HTML file that needs nothing else, and CSV tables.

@@ -140,7 +140,7 @@ def plan_of(progress: Progress, state: State, planner: Planner) -> list[dict[str
         for asked, run in state.runs
     ]
     rows += [_row(planner, size, None, False, "waits for a rate") for size in state.waiting]
-    took = {key: float(result.get("wall_seconds", 0.0)) for key, result in state.results.items()}
+    took = {key: result.wall_seconds for key, result in state.results.items()}
     ratios = [
         took[run.digest] / planner.estimate(asked.size).seconds
         for asked, run in state.runs

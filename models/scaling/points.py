@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from behavior.errors import UserError
 from models.runs.metrics_log import read_metrics
 from models.runs.run_folder import RunFolder
 from models.scaling.grid import Size, load_grid
 from models.scaling.rates import resolve
-from models.scaling.store import Store, read_all
+from models.scaling.records import Result, Summary, ValidationLine, as_record, read_record
+from models.scaling.store import Store
 
 Point = dict[str, Any]
 
-_COUNTS = ("tokens", "flops")
-_NO_METRICS = {
-    *("kind", "step", "epoch", "split", "users", "targets", "users_without_history"),
-    *("targets_without_history", "oov_targets", "excluded_targets", "candidates", "minutes"),
-    *("log_loss", "log_loss_targets", "tokens", "flops"),
+_OF_SUMMARY = {
+    *("backbone", "blocks", "width", "length", "seed", "learning_rate"),
+    *("data_fraction", "data_by", "unique_events", "device"),
 }
+_FIX = "bring it back from a copy, or remove it: the report then leaves the run out"
 
 
 def read_points(folder: Path) -> list[Point]:
@@ -44,98 +41,81 @@ def read_points(folder: Path) -> list[Point]:
     """
     store = Store(folder)
     if store.results.is_dir():
-        found = read_all(store.results)
+        found = store.read_results()
         chosen = _chosen_runs(store, found)
         return [
             point
             for digest, result in found.items()
             for point in _points(
-                RunFolder(folder / result["run"]),
+                RunFolder(folder / result.run),
                 run=digest,
-                backbone=result["size"]["backbone"],
+                backbone=result.size.backbone,
                 rate_chosen=digest in chosen,
-                test=result["record"]["test"],
+                test=result.record.test,
             )
         ]
     runs = sorted(path.parent for path in folder.rglob("summary.json"))
     return [point for run in runs for point in _points(RunFolder(run), run=run.name, rate_chosen=True)]
 
 
-def _chosen_runs(store: Store, results: dict[str, dict[str, Any]]) -> set[str]:
+def _chosen_runs(store: Store, results: dict[str, Result]) -> set[str]:
     """Runs with the rate of their size, by the grid and the results alone."""
     grid = load_grid(store.grid_file)
     metric = grid.config(grid.sizes()[0]).selection_metric
-    values = {_key(result["size"], result["rate"]): result["record"]["valid"] for result in results.values()}
+    values = {(result.size, result.rate): result.record.valid for result in results.values()}
 
     def outcome(size: Size, rate: float) -> float:
-        value = values.get(_key(asdict(size), rate), {}).get(metric.name, math.nan)
+        value = values.get((size, rate), {}).get(metric.name, math.nan)
         return -math.inf if math.isnan(value) else value if metric.higher_is_better else -value
 
     rates = resolve(grid, outcome).rates
     return {
         digest
         for digest, result in results.items()
-        if result["rate"] is None or result["rate"] == rates.get(Size(**result["size"]).shape)
+        if result.rate is None or result.rate == rates.get(result.size.shape)
     }
-
-
-def _key(size: dict[str, Any], rate: float | None) -> str:
-    return json.dumps([size, rate], sort_keys=True)
 
 
 def _points(folder: RunFolder, *, test: dict[str, float] | None = None, **about: Any) -> Iterator[Point]:
     summary = read_summary(folder)
     if summary is None:
         return
-    lines = [line for line in read_metrics(folder.metrics) if line["kind"] == "valid"]
-    parameters, best = summary["parameters"], summary["best_epoch"]
     shared = {
-        "backbone": summary["backbone"],
-        "dataset": summary["data"],
-        **{name: summary[name] for name in ("blocks", "width", "length", "seed", "learning_rate")},
-        **{name: summary[name] for name in ("data_fraction", "data_by", "unique_events")},
-        **{f"parameters_{part}": parameters[part] for part in ("backbone", "embedding", "other")},
-        "parameters": parameters["total"],
-        "device": summary["device"],
+        **summary.model_dump(include=_OF_SUMMARY),
+        "dataset": summary.data,
+        **{f"parameters_{part}": value for part, value in summary.parameters if part != "total"},
+        "parameters": summary.parameters.total,
         **about,
     }
-    for line in lines:
-        seconds = 60.0 * line["minutes"] if "minutes" in line else math.nan
-        share = seconds / summary["seconds"] if summary["seconds"] else math.nan
-        final = line["epoch"] == best
+    for line in read_metrics(folder.metrics):
+        if line["kind"] != "valid":
+            continue
+        found = as_record(ValidationLine, line, "the record of the run", str(folder.metrics), _FIX)
+        seconds = math.nan if found.minutes is None else 60.0 * found.minutes
+        share = seconds / summary.seconds if summary.seconds else math.nan
+        final = found.epoch == summary.best_epoch
         yield {
             **shared,
             "final": final,
-            "step": line["step"],
-            "epoch": line["epoch"],
-            **{name: line[name] for name in _COUNTS if name in line},
-            **({"loss": line["log_loss"]} if "log_loss" in line else {}),
-            **{k: v for k, v in line.items() if k not in _NO_METRICS and isinstance(v, float)},
+            "step": found.step,
+            "epoch": found.epoch,
+            **found.model_dump(include={"tokens", "flops"}, exclude_none=True),
+            **({} if found.log_loss is None else {"loss": found.log_loss}),
+            **{k: v for k, v in (found.model_extra or {}).items() if isinstance(v, float)},
             **({f"test {name}": value for name, value in (test or {}).items()} if final else {}),
             "seconds": seconds,
-            "gpu_seconds": share * summary["gpu_seconds"],
-            **({} if summary["gpu_joules"] is None else {"joules": share * summary["gpu_joules"]}),
+            "gpu_seconds": share * summary.gpu_seconds,
+            **({} if summary.gpu_joules is None else {"joules": share * summary.gpu_joules}),
         }
 
 
-def read_summary(run: RunFolder) -> dict[str, Any] | None:
+def read_summary(run: RunFolder) -> Summary | None:
     """What a run says of itself; None where it has not ended.
 
     Raises:
         UserError: it is damaged.
     """
-    try:
-        found: dict[str, Any] = json.loads(run.summary.read_text(encoding="utf-8"))
-        _ = found["parameters"]["total"]
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"the summary of a run is damaged: {error}",
-            where=str(run.summary),
-            fix="bring it back from a copy, or remove it: the report then leaves the run out",
-        ) from None
-    return found
+    return read_record(Summary, run.summary, "the summary of a run", _FIX)
 
 
 def points_csv(points: Sequence[Point]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 from behavior.shards.folder import open_shards
 from models.build import dataset_of
@@ -12,7 +11,8 @@ from models.experiments.identity import run_digest
 from models.experiments.runs import PlannedRun, slug
 from models.scaling.grid import ScaleGrid, Size
 from models.scaling.rates import Asked, Resolved, resolve
-from models.scaling.store import Store, read_all
+from models.scaling.records import FailureRecord, Result
+from models.scaling.store import Store
 
 Pair = tuple[Asked, PlannedRun]
 
@@ -24,9 +24,9 @@ class State:
     resolved: Resolved
     runs: list[Pair]
     """All whose rate is known, in the order they are to be run in."""
-    results: dict[str, dict[str, Any]]
+    results: dict[str, Result]
     """By digest."""
-    failures: dict[str, dict[str, Any]]
+    failures: dict[str, FailureRecord]
 
     @property
     def todo(self) -> list[Pair]:
@@ -59,7 +59,7 @@ class Progress:
         self.grid, self.store = grid, store
         self.dataset = dataset_of(open_shards(data))
         self._planned: dict[tuple[Size, float | None], PlannedRun] = {}
-        self._read: dict[str, dict[str, Any]] = {}
+        self._read: dict[str, Result] = {}
         metric = grid.config(grid.sizes()[0]).selection_metric
         self.metric, self.sign = metric.name, 1.0 if metric.higher_is_better else -1.0
 
@@ -88,7 +88,7 @@ class Progress:
 
     def look(self) -> State:
         """What is known now."""
-        results, failures = self._results(), read_all(self.store.failures)
+        results, failures = self._results(), self.store.read_failures()
 
         def outcome(size: Size, rate: float) -> float | None:
             digest = self.planned(size, rate).digest
@@ -96,7 +96,7 @@ class Progress:
                 return -math.inf
             if digest not in results:
                 return None
-            value = results[digest]["record"]["valid"].get(self.metric)
+            value = results[digest].record.valid.get(self.metric)
             return -math.inf if value is None or math.isnan(value) else self.sign * value
 
         resolved = resolve(self.grid, outcome)
@@ -106,11 +106,11 @@ class Progress:
             runs.setdefault(run.digest, (asked, run))
         return State(resolved, self._ordered(list(runs.values())), results, failures)
 
-    def _results(self) -> dict[str, dict[str, Any]]:
+    def _results(self) -> dict[str, Result]:
         """A result never changes once it is written: only new ones are read."""
         names = {path.stem for path in self.store.results.glob("*.json")}
         if names != set(self._read):
-            self._read = read_all(self.store.results)
+            self._read = self.store.read_results()
         return dict(self._read)
 
     @staticmethod

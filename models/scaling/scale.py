@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter
 
 from behavior.errors import UsageError
 from behavior.shards.storage import FolderLike, as_folder
@@ -24,10 +23,9 @@ from models.scaling.claims import STALE_SECONDS, Claims
 from models.scaling.grid import ScaleGrid
 from models.scaling.plan import Planner, as_json, expected_seconds, plan_of
 from models.scaling.progress import Progress, State
-from models.scaling.store import Failure, Store, read_all
+from models.scaling.store import Failure, Store
 from models.scaling.worker import Keep, Orders, work
 
-_RECORD = TypeAdapter(RunRecord)
 _MOST_RESTARTS = 20
 _POLL_SECONDS = 0.3
 
@@ -155,19 +153,18 @@ class Scale:
                 process.kill()
 
     def _news(self, seen: set[str]) -> Iterator[RunRecord | Failure]:
-        for digest, found in read_all_new(self.store.results, seen).items():
-            seen.add(digest)
-            yield _RECORD.validate_python(found["record"])
-        for digest, found in read_all_new(self.store.failures, seen).items():
-            seen.add(digest)
-            yield Failure(f"{found['label']}, rate {found['rate']}", found["error"])
+        if _has_new(self.store.results, seen):
+            results = {k: v for k, v in self.store.read_results().items() if k not in seen}
+            seen |= set(results)
+            yield from (result.record for result in results.values())
+        if _has_new(self.store.failures, seen):
+            failures = {k: v for k, v in self.store.read_failures().items() if k not in seen}
+            seen |= set(failures)
+            yield from (Failure(f"{each.label}, rate {each.rate}", each.error) for each in failures.values())
 
 
-def read_all_new(folder: Path, seen: set[str]) -> dict[str, dict[str, Any]]:
-    """The files of a folder that were not seen yet."""
-    if all(path.stem in seen for path in folder.glob("*.json")):
-        return {}
-    return {digest: found for digest, found in read_all(folder).items() if digest not in seen}
+def _has_new(folder: Path, seen: set[str]) -> bool:
+    return any(path.stem not in seen for path in folder.glob("*.json"))
 
 
 def _places(jobs: int, gpus: Sequence[str]) -> list[str | None]:

@@ -22,7 +22,6 @@ from typing import Any
 import torch
 import yaml
 
-from behavior.errors import UserError
 from behavior.runtime.cores import usable_cores
 from behavior.runtime.versions import NOT_INSTALLED, installed_version
 from models.experiments.results import RunRecord
@@ -30,6 +29,7 @@ from models.runs.files import write_atomically
 from models.scaling.claims import this_process
 from models.scaling.grid import ScaleGrid
 from models.scaling.rates import Asked
+from models.scaling.records import Call, FailureRecord, Result, read_all
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,22 @@ class Store:
         }
         _write(self.failures / f"{digest}.json", found)
 
+    def read_results(self) -> dict[str, Result]:
+        """By the runs' digests.
+
+        Raises:
+            UserError: a file is damaged.
+        """
+        return read_all(Result, self.results, "the result of a run")
+
+    def read_failures(self) -> dict[str, FailureRecord]:
+        """Likewise."""
+        return read_all(FailureRecord, self.failures, "the record of a failure")
+
+    def read_calls(self) -> list[Call]:
+        """Likewise, in order."""
+        return list(read_all(Call, self.path / "calls", "the record of a call").values())
+
     def forget_failures(self) -> None:
         """Let runs that failed be tried again."""
         for path in self.failures.glob("*.json"):
@@ -127,30 +143,8 @@ def machine() -> dict[str, Any]:
         "gpus": cards,
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "lrm-kit": installed_version() or NOT_INSTALLED,
+        "version": installed_version() or NOT_INSTALLED,
     }
-
-
-def read_all(folder: Path) -> dict[str, dict[str, Any]]:
-    """Every JSON file of a folder by its name, those that others are about to write left out.
-
-    Raises:
-        UserError: one of them is damaged.
-    """
-    found = {}
-    for path in sorted(folder.glob("*.json")):
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            continue
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"a file of the grid is damaged: {error}",
-                where=str(path),
-                fix="remove it: its run is then run again",
-            ) from None
-        found[path.stem] = content
-    return found
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from models.scaling.points import Point, points_csv, read_points
 from models.scaling.report.figures import draw_bars, draw_blocks, draw_compute, draw_rates, draw_speed
 from models.scaling.report.laws_section import add_laws
 from models.scaling.report.page import Page, Table
-from models.scaling.store import Store, read_all
+from models.scaling.store import Store
 
 _RESULTS = "results.csv"
 _FACTS = ("backbone", "blocks", "width", "length", "data_fraction", "seed", "learning_rate")
@@ -41,7 +41,7 @@ def write_report(folder: Path, file: Path, *, metric: str | None = None, replica
         folder: it and what it holds are only read.
         file: the page; tables are written into the folder `tables_beside` it.
         metric: of validations; None: the first of NDCG@10, AUC and what there is.
-        replicates: of the laws' bootstrap.
+        replicates: of the laws' bootstrap, at least 2.
 
     Returns:
         All that was written, the page first.
@@ -106,7 +106,7 @@ def _summary(page: Page, points: Sequence[Point], grid: ScaleGrid | None, store:
         f"Up to the chosen checkpoints {minutes:,.1f} GPU minutes, summed over runs that may have shared one."
     )
     if grid is not None:
-        failed = len(read_all(store.failures))
+        failed = len(store.read_failures())
         page.say(f"The grid has {len(grid.sizes())} sizes; {failed} of its runs failed.")
     page.say(_ABOUT)
     best = _best_of_each(final, metric)
@@ -186,10 +186,10 @@ def _every_run(page: Page, points: Sequence[Point], metric: str) -> None:
 
 
 def _failures(page: Page, store: Store) -> None:
-    failures = read_all(store.failures)
+    failures = store.read_failures()
     if failures:
         page.section("Failures")
-        rows = [[each["label"], each["rate"], each["error"], each["when"]] for each in failures.values()]
+        rows = [[each.label, each.rate, each.error, each.when] for each in failures.values()]
         page.table(Table("failures", ["run", "rate", "error", "when"], rows))
 
 
@@ -198,16 +198,15 @@ def _how(page: Page, store: Store, grid: ScaleGrid | None, points: Sequence[Poin
     if grid is not None:
         page.say("The grid:")
         page.plain(yaml.safe_dump(grid.model_dump(mode="json", exclude_defaults=True), sort_keys=False))
-    calls = list(read_all(store.path / "calls").values())
-    for call in calls:
-        cards = ", ".join(call["gpus"]) or "no GPU"
+    for call in store.read_calls():
+        cards = ", ".join(call.gpus) or "no GPU"
         page.say(
-            f"{call['when']}, {call['host']}: {call['processor']}, {call['cores']} cores, {cards}; "
-            f"{call['system']}, Python {call['python']}, torch {call['torch']}, lrm-kit {call['lrm-kit']}"
+            f"{call.when}, {call.host}: {call.processor}, {call.cores} cores, {cards}; {call.system}, "
+            f"Python {call.python}, torch {call.torch}, lrm-kit {call.version}"
         )
-        page.plain(" ".join(call["command"]))
-    results = [each["wall_seconds"] for each in read_all(store.results).values() if "wall_seconds" in each]
-    if results:
-        page.note(f"A run took {statistics.median(results):,.1f} s in the median, evaluations included.")
+        page.plain(" ".join(call.command))
+    seconds = [result.wall_seconds for result in store.read_results().values() if result.wall_seconds]
+    if seconds:
+        page.note(f"A run took {statistics.median(seconds):,.1f} s in the median, evaluations included.")
     runs = len({point["run"] for point in points})
     page.note(f"Drawn {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())} from {runs} runs, by lrm report.")

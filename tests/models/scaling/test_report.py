@@ -9,71 +9,19 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from behavior.errors import UserError
-from models.experiments.results import RunRecord, append_record
 from models.scaling.grid import ScaleGrid
 from models.scaling.points import read_points
-from models.scaling.rates import Asked
 from models.scaling.report.figures import frontier_of
 from models.scaling.report.write import tables_beside, write_report
 from models.scaling.store import Store
+from tests.models.scaling.planted_grid import NASTY, write_grid
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-NASTY = '<script>alert("x")</script>'
-
-
-def planted_loss(parameters: float, tokens: float, noise: float) -> float:
-    return (2.0 + 40.0 * parameters**-0.4 + 300.0 * tokens**-0.4) * (1.0 + noise)
-
-
-def write_grid(out: Path) -> ScaleGrid:
-    """A finished grid of two backbones whose losses follow a law, and one run that failed."""
-    rule = {"rates": [0.001, 0.003], "rule": "each"}
-    backbones: dict[str, Any] = {"HSTU": {}, NASTY: {"model.kind": "llama"}}
-    grid = ScaleGrid(
-        title="planted", backbones=backbones, blocks=[2, 4, 8], widths=[16, 32], learning_rate=rule
-    )
-    store, draw = Store(out), np.random.default_rng(0)
-    store.begin_call(grid, "data")
-    for size in grid.sizes():
-        for rate in rule["rates"]:
-            digest = f"{len(list(store.results.glob('*'))):016x}"
-            run = store.runs / digest
-            run.mkdir(parents=True)
-            parameters = 12 * size.blocks * size.width**2
-            lines, noise = [], draw.normal(0.0, 0.002)
-            for epoch in range(1, 6):
-                tokens = 1e5 * epoch
-                loss = planted_loss(parameters, tokens, noise) + (0.1 if rate == 0.003 else 0.0)
-                seen = {"tokens": tokens, "flops": 6.0 * parameters * tokens, "minutes": 0.1 * epoch}
-                metrics = {"ndcg@10": 1.0 / loss, "hr@10": 2.0 / loss, "log_loss": loss}
-                lines.append({"kind": "valid", "step": 10 * epoch, "epoch": epoch, **metrics, **seen})
-            (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-            summary = {
-                "backbone": "hstu", "data": "planted", "blocks": size.blocks, "width": size.width,
-                "length": 200, "seed": 0, "learning_rate": rate, "data_fraction": 1.0,
-                "data_by": "users", "best_epoch": 5, "unique_events": 100000,
-                "seconds": 30.0, "gpu_seconds": 30.0, "gpu_joules": 9000.0,
-                "device": "a card", "parameters": {"embedding": 5, "backbone": parameters, "other": 0,
-                "total": parameters + 5},
-            }  # fmt: skip
-            (run / "summary.json").write_text(json.dumps(summary))
-            valid = {"ndcg@10": lines[-1]["ndcg@10"]}
-            record = RunRecord(
-                table="planted", line=size.label, seed=0, settings={}, recipe="default", digest=digest,
-                data="planted", time="known", test={"ndcg@10": 0.9 * valid["ndcg@10"]}, valid=valid,
-                best_epoch=5, epochs=5, steps=50, parameters=parameters, minutes=0.5, device="a card",
-                version="1",
-            )  # fmt: skip
-            store.write_result(Asked(size, rate, searches=True), record, run, {"wall_seconds": 31.0})
-            append_record(out / "results.csv", record)
-    store.write_failure(Asked(grid.sizes()[0], 0.1, searches=True), "f" * 16, f"no memory {NASTY}", "")
-    return grid
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +127,7 @@ def test_a_real_browser_shows_every_plot_and_fetches_nothing(made: Path, tmp_pat
 
 def test_a_folder_of_plain_runs_and_one_of_nothing(made: Path, tmp_path: Path) -> None:
     shutil.copytree(made.parent / "grid" / "runs", tmp_path / "runs")
-    write_report(tmp_path / "runs", tmp_path / "page.html", replicates=0)
+    write_report(tmp_path / "runs", tmp_path / "page.html", replicates=4)
     assert "24 finished runs" in (tmp_path / "page.html").read_text()
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no finished run"):
@@ -210,6 +158,6 @@ def test_damage_is_told_with_its_file(made: Path, tmp_path: Path) -> None:
     shutil.copytree(made.parent / "grid", tmp_path / "grid")
     summary = next((tmp_path / "grid").rglob("summary.json"))
     summary.write_text("{")
-    with pytest.raises(UserError, match="summary of a run is damaged") as caught:
+    with pytest.raises(UserError, match="the summary of a run is damaged") as caught:
         write_report(tmp_path / "grid", tmp_path / "page.html")
     assert caught.value.where == str(summary)

@@ -18,7 +18,7 @@ from models.scaling.grid import ScaleGrid
 from models.scaling.plan import Planner
 from models.scaling.points import points_csv, read_points
 from models.scaling.scale import Scale
-from models.scaling.store import Failure, read_all
+from models.scaling.store import Failure, Store
 from tests.models.training.training_runs import SETTINGS, circle
 from tests.models.warm import start
 
@@ -76,7 +76,7 @@ def test_what_is_done_is_not_run_again_and_points_are_complete(shards: Path, who
     assert {p["unique_events"] for p in small} < {p["unique_events"] for p in small + large}
     assert max(p["unique_events"] for p in small) < min(p["unique_events"] for p in large)
     assert points_csv(points).count("\n") == len(points) + 1
-    assert [line["command"] for line in read_all(whole / "calls").values()]
+    assert all(call.command for call in Store(whole).read_calls())
 
 
 def test_the_plan_says_what_runs_then_take(shards: Path, whole: Path) -> None:
@@ -84,10 +84,9 @@ def test_the_plan_says_what_runs_then_take(shards: Path, whole: Path) -> None:
     scale = Scale(grid(), shards, whole)
     rows = {(row["label"], row["learning_rate"]): row for row in scale.plan()}
     assert {row["status"] for row in rows.values()} == {"done"}
-    for result in read_all(whole / "results").values():
-        summary = json.loads((whole / result["run"] / "summary.json").read_text())
-        size = next(size for size in grid().sizes() if size.__dict__ == result["size"])
-        row = rows[size.label, result["rate"]]
+    for result in Store(whole).read_results().values():
+        summary = json.loads((whole / result.run / "summary.json").read_text())
+        row = rows[result.size.label, result.rate]
         assert row["parameters_backbone"] == summary["parameters"]["backbone"]
         assert row["flops"] == pytest.approx(summary["flops"], rel=1e-9)
         assert row["steps"] == summary["steps"]
@@ -123,10 +122,10 @@ def test_two_workers_share_a_folder_and_no_run_is_run_twice(
         process.join()
         assert process.exitcode == 0
     assert facts(out) == facts(whole)
-    results = read_all(out / "results").values()
-    assert len({result["pid"] for result in results}) == 2
+    results = Store(out).read_results().values()
+    assert len({result.pid for result in results}) == 2
     for result in results:  # resumed or begun anew it would have several event files
-        boards = list((out / result["run"] / "tensorboard").iterdir())
+        boards = list((out / result.run / "tensorboard").iterdir())
         assert len(boards) == 1
 
 
