@@ -77,7 +77,9 @@ def run_pipeline(
         _watched(job, totals, progress),
     ):
         result: Any = None
-        watch = WorkerWatch(job.notes, runner.name, runner.beam, runner.job_name, runner.seconds_to_answer)
+        watch = WorkerWatch(
+            job.notes, runner.name, runner.beam, runner.job_name, runner.seconds_to_answer, runner.say
+        )
         try:
             runs_on = runner.runner(log) if runner.is_local else None
             options = runner.pipeline_options()

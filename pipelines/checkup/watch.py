@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
 from behavior.errors import UserError
 from behavior.shards.storage import Folder
+from pipelines import dataflow
 from pipelines.checkup.environment import why_silent
 from pipelines.checkup.facts import Facts, facts
 from pipelines.checkup.findings import compare
@@ -30,12 +31,19 @@ class WorkerWatch:
         options: of Beam.
         job_name: of the job.
         limit: seconds within which a worker must come; 0: nothing is looked at.
+        say: told where the job can be seen, once a worker has come.
     """
 
     def __init__(
-        self, notes: Folder, runner: str, options: Sequence[str], job_name: str, limit: float
+        self,
+        notes: Folder,
+        runner: str,
+        options: Sequence[str],
+        job_name: str,
+        limit: float,
+        say: Callable[[str], None] | None = None,
     ) -> None:
-        self.notes, self.limit = notes, limit
+        self.notes, self.limit, self.say = notes, limit, say
         self._of = runner, list(options), job_name
         self._began = self._asked = time.monotonic()
         self._known: set[str] = set()
@@ -68,6 +76,7 @@ class WorkerWatch:
         with suppress(OSError, ValueError, TypeError, UserError):  # the next look may see more
             came = introduced(self.notes, self._known)
             if came:
+                self._say_where(result)
                 self.workers += came
                 wrong = [finding for finding in compare(self._here, self.workers) if finding.wrong]
                 return wrong[0].error() if wrong else None
@@ -79,6 +88,14 @@ class WorkerWatch:
             self._asked = now
             return stopped(self.engine, result)
         return None
+
+    def _say_where(self, result: Any) -> None:
+        # Dataflow's page is known, and said, as soon as there is a job.
+        if self.say is None or self.workers or dataflow.is_job(result):
+            return
+        page = self.engine.page(result)
+        if page:
+            self.say(f"the job {self.engine.job_name} on {self.engine.kind}: {page}")
 
 
 def stopped(engine: Engine, result: Any) -> UserError | None:

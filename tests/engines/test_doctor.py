@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -166,3 +167,14 @@ def test_too_few_network_buffers(tmp_path: Path, request: pytest.FixtureRequest)
     )
     assert "'taskmanager.memory.network.max'" in what  # Flink's own advice, whole
     assert "taskmanager.network.sort-shuffle.min-buffers: 16" in fix
+
+
+def test_workers_in_the_starting_process_leave_nothing_on_the_terminal(flink: FlinkCluster) -> None:
+    """Flink hangs up on them in the end, which they take for an error."""
+    options = on(flink, "--environment_type=LOOPBACK").beam
+    command = [sys.executable, "-m", "cli.main", "doctor", "--runner", "PortableRunner", "--", *options]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
+    assert done.stderr == ""
+    assert done.returncode == 0
+    assert "nothing is wrong" in done.stdout

@@ -26,7 +26,7 @@ POOL = ["--environment_type=EXTERNAL", "--environment_config=far:50000"]
 class Stub:
     """An engine that has said something."""
 
-    kind, options, base = "Flink", POOL, ""
+    kind, options, base, job_name = "Flink", POOL, "", "lrm-1"
 
     def __init__(self, *said: str) -> None:
         self.told = list(said)
@@ -88,6 +88,20 @@ def test_workers_that_are_as_they_should_be(notes: Folder) -> None:
     introduce(notes)
     assert looking.look(None) is None
     assert looking.workers == [facts()]
+
+
+def test_where_the_job_can_be_seen_is_said_once(notes: Folder) -> None:
+    said: list[str] = []
+    looking = watching(notes, 60.0)
+    looking.say = said.append
+    looking.look(None)
+    assert said == []
+    introduce(notes)
+    looking.look(None)
+    notes.write_text(f"{WORKERS}/far-1.json", replace(facts(), pid=1).to_json())
+    looking.look(None)
+    assert len(looking.workers) == 2
+    assert said == ["the job lrm-1 on Flink: http://flink/job"]
 
 
 def test_a_worker_of_another_version_ends_the_job(notes: Folder) -> None:
