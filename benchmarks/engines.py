@@ -9,10 +9,10 @@ processes are beside them. The log is CSV files; one user has a sixth of all eve
 says. Everything runs on one machine, so its cores are shared. Each cluster prepares a small log first, so
 that it is warm.
 
-Heap and direct memory of Flink are what its own metrics say, asked for every second, and heap of Spark what
-its collector says it found; the rest is resident memory of the largest process of a kind: all of it, and
-without the pages of files, which the system can take back. CPU time is that of all processes of the cluster
-and of `lrm`, while the job runs.
+Heap is what the collectors say they found, direct memory what Flink's own metrics say, asked for every five
+seconds; the rest is resident memory of the largest process of a kind: all of it, and without the pages of
+files, which the system can take back. CPU time is that of all processes of the cluster and of `lrm`, while
+the job runs.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 import threading
@@ -60,7 +61,9 @@ KINDS = ["heap", "direct", "engine", "worker", "worker, own", "lrm", "lrm, own"]
 ENGINE_PROCESSES = {"task-manager": "engine", "executor": "engine", "prism": "engine"}
 _COLLECTED = re.compile(r"(\d+)M->\d+M\(")
 TICK = os.sysconf("SC_CLK_TCK")
-METRICS = {"heap": "Status.JVM.Memory.Heap.Used", "direct": "Status.JVM.Memory.Direct.MemoryUsed"}
+METRICS = {"direct": "Status.JVM.Memory.Direct.MemoryUsed"}
+SECONDS_BETWEEN_QUESTIONS = 5
+SECONDS_AT_MOST = 1800
 
 
 def write_log(folder: Path, events: int, hot: float) -> None:
@@ -101,24 +104,28 @@ class Watch:
         self.processes, self.cluster = processes, cluster
         self.peaks: dict[str, float] = defaultdict(float)
         self.cpu: dict[int, float] = {}
+        self.kinds: dict[int, str] = {}
         self.before = {member: cpu_seconds(member) for member in processes.members()}
         self.done = threading.Event()
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
 
     def _run(self) -> None:
+        asked = 0.0
         while not self.done.wait(1):
             names = {process.pid: name for name, process in list(self.processes.running.items())}
             for member in self.processes.members():
                 with suppress(OSError, ValueError, IndexError):
                     self.cpu[member] = cpu_seconds(member)
                     kind = names.get(member, kind_of(command_of(member))).rstrip("-0123456789")
-                    kind = ENGINE_PROCESSES.get(kind, kind)
+                    kind = self.kinds[member] = ENGINE_PROCESSES.get(kind, kind)
                     every, of_files = resident(member)
                     self.peaks[kind] = max(self.peaks[kind], every)
                     self.peaks[f"{kind}, own"] = max(self.peaks[f"{kind}, own"], every - of_files)
-            with suppress(OSError):
-                self._ask_flink()
+            if time.monotonic() - asked > SECONDS_BETWEEN_QUESTIONS:
+                asked = time.monotonic()
+                with suppress(OSError):
+                    self._ask_flink()
 
     def _ask_flink(self) -> None:
         if not isinstance(self.cluster, FlinkCluster):
@@ -128,14 +135,17 @@ class Watch:
                 for found in self.cluster.ask(f"/taskmanagers/{manager['id']}/metrics?get={metric}"):
                     self.peaks[kind] = max(self.peaks[kind], float(found["value"]) / 2**20)
 
-    def end(self) -> float:
-        """CPU seconds."""
+    def end(self) -> dict[str, float]:
+        """CPU seconds, by kind of process."""
         self.done.set()
         self.thread.join()
-        for log in self.processes.folder.rglob("gc-executor*.txt"):
+        for log in self.processes.folder.rglob("gc-*.txt"):
             found = [int(size) for size in _COLLECTED.findall(log.read_text())]
             self.peaks["heap"] = max([self.peaks["heap"], *found])
-        return sum(total - self.before.get(member, 0.0) for member, total in self.cpu.items())
+        spent: dict[str, float] = defaultdict(float)
+        for member, kind in self.kinds.items():
+            spent[kind] += self.cpu[member] - self.before.get(member, 0.0)
+        return spent
 
 
 def cpu_seconds(process: int) -> float:
@@ -166,12 +176,17 @@ def prepare(processes: Processes, cluster: Cluster | None, log: Path, out: Path)
     command = [sys.executable, "-m", "cli.main", "prepare", str(log / "spec.yaml"), "--out", str(out), *flags]
     watch, begin = Watch(processes, cluster), time.monotonic()
     process = processes.start("lrm", command, {"PYTHONPATH": str(ROOT)})
-    code = process.wait()
+    try:
+        code = process.wait(SECONDS_AT_MOST)
+    except subprocess.TimeoutExpired:
+        code = -1
     seconds, cpu = time.monotonic() - begin, watch.end()
     if code:
-        print(processes.logs(20))
-        raise SystemExit(f"exit code {code} after {seconds:.0f} s")
-    return {"seconds": seconds, "cpu": cpu, **watch.peaks}
+        print(processes.logs(20), file=sys.stderr)
+        raise RuntimeError(f"exit code {code} after {seconds:.0f} s")
+    shown = ", ".join(f"{kind} {spent:.0f}" for kind, spent in sorted(cpu.items()))
+    print(f"CPU seconds: {shown}", file=sys.stderr, flush=True)
+    return {"seconds": seconds, "cpu": sum(cpu.values()), **watch.peaks}
 
 
 def on_cluster(name: str, folder: Path, small: Path, log: Path, out: Path) -> tuple[dict[str, float], str]:
@@ -224,7 +239,12 @@ def main() -> None:
             shutil.rmtree(folder / "local")
             for name in options.engines:
                 where = folder / f"{name}-{events}"
-                took, said = on_cluster(name, where, small, log, folder / "out")
+                try:
+                    took, said = on_cluster(name, where, small, log, folder / "out")
+                except RuntimeError as error:
+                    print(f"| {events:,} | {name} | {error} |", flush=True)
+                    shutil.rmtree(folder / "out", ignore_errors=True)
+                    continue
                 same = "equal" if digest(folder / "out") == wanted else "DIFFER"
                 print(line(events, name, took) + f" bytes {same}{said}", flush=True)
                 shutil.rmtree(folder / "out")
