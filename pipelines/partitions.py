@@ -24,10 +24,9 @@ from behavior.steps.filters import core_behaviors, core_items
 from behavior.steps.partition import cut_sequences
 from pipelines.job import PrepareJob, leave, left, read_arrow, unless_given_up, write_arrow
 from pipelines.shuffle import Piece, Shuffle, in_order
-from pipelines.threads import one_thread
+from pipelines.threads import one_of_few, one_thread
 
 COUNTED = "counted"
-ITEM_COUNTS = "item_counts"
 SORT, COUNT, VOCABULARY, WRITE = "sort", "count", "vocabulary", "write"
 Outputs = Iterator[int | beam.pvalue.TaggedOutput]
 
@@ -57,10 +56,9 @@ def _features_file(partition: int) -> str:
 
 
 class CountPartition(beam.DoFn):
-    """partition -> nothing but tagged outputs.
+    """partition -> nothing but the tagged output `counted`: the partition, file of the counts of its items.
 
-    `item_counts`: file of the counts of its items; `counted`: the partition. Its report, counts of users and
-    fits of event features are left in the working folder.
+    Its report, counts of users and fits of event features are left in the working folder.
     """
 
     def __init__(self, job: PrepareJob) -> None:
@@ -78,7 +76,7 @@ class CountPartition(beam.DoFn):
     def count(self, partition: int, sequences: pa.Table, core: str | None) -> Outputs:
         """Count sequences that are at hand."""
         work = self.job.work
-        with self.job.stage(COUNT):
+        with one_of_few(), self.job.stage(COUNT):
             counted = count_sequences(self.job.preparation, partition, sequences, _core(work, core))
             write_arrow(work, users_file(partition), counted.users)
             counts = f"counts/{partition:05d}.arrow"
@@ -87,15 +85,14 @@ class CountPartition(beam.DoFn):
             leave(work, report_file(partition), counted.report)
         self.accepted.inc(counted.report.added)
         self.filtered.inc(counted.report.dropped)
-        yield beam.pvalue.TaggedOutput(COUNTED, partition)
-        yield beam.pvalue.TaggedOutput(ITEM_COUNTS, counts)
+        yield beam.pvalue.TaggedOutput(COUNTED, (partition, counts))
 
 
 class SortPartition(beam.DoFn):
     """(partition, pieces) -> partition: its events are grouped by user, sorted by time and kept in a file.
 
     Waits for the whole reading, so that a log that is rejected costs no more than its reading. Where there is
-    no core to wait for, the sequences are counted while they are at hand, with the outputs of
+    no core to wait for, the sequences are counted while they are at hand, with the output of
     `CountPartition`.
     """
 
@@ -110,7 +107,7 @@ class SortPartition(beam.DoFn):
     @unless_given_up
     def process(self, element: tuple[int, Iterable[Piece]], _reading: str) -> Outputs:
         partition, pieces = element
-        with self.job.stage(SORT):
+        with one_of_few(), self.job.stage(SORT):
             sequences = sort_partition(
                 self.job.preparation, partition, in_order(self.job, self.shuffle, pieces)
             )
@@ -143,8 +140,13 @@ def _core(work: Folder, name: str | None) -> pa.Array | None:
     return None if name is None else read_arrow(work, name).column("id").combine_chunks()
 
 
+Counted = tuple[list[int], list[str]]
+"""Partitions, and files with counts that add up to those of them all."""
+
+
 class MergeIdCounts(beam.CombineFn):
-    """Combiner: files of id counts -> one file, by `behavior.features.vocabulary.IdCounts`.
+    """Combiner: (partition, file of id counts) -> all partitions and one file, by
+    `behavior.features.vocabulary.IdCounts`.
 
     Files rather than tables: counts of millions of items would be shuffled again and again.
     """
@@ -156,23 +158,27 @@ class MergeIdCounts(beam.CombineFn):
         self.job = job
         self.counts = counts
 
-    def create_accumulator(self) -> list[str]:
-        return []
+    def create_accumulator(self) -> Counted:
+        return [], []
 
-    def add_input(self, accumulator: list[str], element: str) -> list[str]:
-        accumulator.append(element)
-        return accumulator if len(accumulator) < self.PENDING else [self._merged(accumulator)]
+    def add_input(self, accumulator: Counted, element: tuple[int, str]) -> Counted:
+        partitions, names = accumulator
+        partitions.append(element[0])
+        names.append(element[1])
+        return partitions, names if len(names) < self.PENDING else [self._merged(names)]
 
-    def merge_accumulators(self, accumulators: Iterable[list[str]]) -> list[str]:
-        names = [name for accumulator in accumulators for name in accumulator]
-        return [self._merged(names)] if names else []
+    def merge_accumulators(self, accumulators: Iterable[Counted]) -> Counted:
+        every = list(accumulators)
+        names = [name for _, own in every for name in own]
+        return [partition for own, _ in every for partition in own], [self._merged(names)] if names else []
 
-    def compact(self, accumulator: list[str]) -> list[str]:
+    def compact(self, accumulator: Counted) -> Counted:
         # Before the shuffle: each worker merges its own.
-        return [self._merged(accumulator)] if len(accumulator) > 1 else accumulator
+        partitions, names = accumulator
+        return partitions, [self._merged(names)] if len(names) > 1 else names
 
-    def extract_output(self, accumulator: list[str]) -> str:
-        return self._merged(accumulator)
+    def extract_output(self, accumulator: Counted) -> tuple[list[int], str]:
+        return sorted(accumulator[0]), self._merged(accumulator[1])
 
     def _merged(self, names: list[str]) -> str:
         if len(names) == 1 or self.job.given_up:
@@ -185,32 +191,43 @@ class MergeIdCounts(beam.CombineFn):
 
 
 class FitVocabulary(beam.DoFn):
-    """One element; side inputs: the item counts, all counted partitions -> name of the item vocabulary.
+    """One element; side input: what `MergeIdCounts` gave, if anything -> name of the item vocabulary.
 
-    The encoders of the event features lie beside it.
+    The encoders of the event features lie beside it, and which partitions there are (`counted_with`).
     """
 
     def __init__(self, job: PrepareJob) -> None:
         self.job = job
 
     @unless_given_up
-    def process(self, _: bytes, counts: list[str], partitions: list[int]) -> Iterator[str]:
+    def process(self, _: bytes, counts: list[tuple[list[int], str]]) -> Iterator[str]:
         work = self.job.work
         with self.job.stage(VOCABULARY):
-            # In a fixed order: sums of floats depend on it.
-            states = left(work, map(_features_file, sorted(partitions)))
-            items = item_counts(self.job.preparation)
             # An addition may leave every partition as it was: then there is no count.
-            counted = read_arrow(work, counts[0]) if counts else items.create()
+            partitions = counts[0][0] if counts else []
+            counted = read_arrow(work, counts[0][1]) if counts else item_counts(self.job.preparation).create()
+            # In a fixed order: sums of floats depend on it.
+            states = left(work, map(_features_file, partitions))
             vocabulary, encoders = fit_items(self.job.preparation, counted, states)
             name = f"vocabulary/{uuid4().hex}.arrow"
             write_arrow(work, name, vocabulary.table)
             leave(work, _encoders_of(name), encoders)
+            leave(work, _partitions_of(name), partitions)
         yield name
 
 
 def _encoders_of(vocabulary: str) -> str:
     return vocabulary.replace(".arrow", ".encoders")
+
+
+def _partitions_of(vocabulary: str) -> str:
+    return vocabulary.replace(".arrow", ".partitions")
+
+
+def counted_with(work: Folder, vocabulary: str) -> list[int]:
+    """The partitions that were counted for a vocabulary, in ascending order."""
+    [partitions] = left(work, [_partitions_of(vocabulary)])
+    return list(partitions)
 
 
 @lru_cache(maxsize=2)
@@ -241,7 +258,7 @@ class WriteSequences(beam.DoFn):
     @unless_given_up
     def process(self, partition: int, vocabulary: str, core: str | None = None) -> Iterator[int]:
         work, preparation = self.job.work, self.job.preparation
-        with self.job.stage(WRITE):
+        with one_of_few(), self.job.stage(WRITE):
             # Cheap enough to do twice, here and for the counts, rather than to keep.
             sequences = read_arrow(work, _sorted_file(partition))
             cut = cut_sequences(sequences, preparation.spec, _core(work, core))

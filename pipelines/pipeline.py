@@ -10,7 +10,6 @@ from behavior.flow.totals import item_counts
 from pipelines.job import PrepareJob
 from pipelines.partitions import (
     COUNTED,
-    ITEM_COUNTS,
     CountPartition,
     FindCore,
     FitVocabulary,
@@ -49,26 +48,21 @@ class PrepareDataset(beam.PTransform):
             read.pieces
             | "GroupByPartition" >> beam.GroupByKey()
             | "SortPartition"
-            >> beam.ParDo(SortPartition(job, self.shuffle), reading).with_outputs(
-                COUNTED, ITEM_COUNTS, main="partitions"
-            )
+            >> beam.ParDo(SortPartition(job, self.shuffle), reading).with_outputs(COUNTED, main="partitions")
         )
         partitions = sorted_.partitions | "SpreadPartitions" >> beam.Reshuffle()
         core: list[Any] = []
         if job.preparation.spec.filters.minimum_counts != (1, 1):
             core = [_single(one | "FindCore" >> beam.ParDo(FindCore(job), _all(partitions)))]
             counted = partitions | "CountPartition" >> beam.ParDo(CountPartition(job), *core).with_outputs(
-                COUNTED, ITEM_COUNTS, main="nothing"
+                COUNTED, main="nothing"
             )
-        reports = _all(counted[COUNTED])
         merge = MergeIdCounts(job, item_counts(job.preparation))
-        totals = counted[ITEM_COUNTS] | "CountItems" >> beam.CombineGlobally(merge).without_defaults()
-        vocabulary = _single(one | "FitVocabulary" >> beam.ParDo(FitVocabulary(job), _all(totals), reports))
+        totals = counted[COUNTED] | "CountItems" >> beam.CombineGlobally(merge).without_defaults()
+        vocabulary = _single(one | "FitVocabulary" >> beam.ParDo(FitVocabulary(job), _all(totals)))
         sequences = partitions | "WriteSequences" >> beam.ParDo(WriteSequences(job), vocabulary, *core)
-        tables = one | "WriteTables" >> beam.ParDo(WriteTables(job), vocabulary, reports)
-        summary = one | "WriteSummary" >> beam.ParDo(
-            WriteSummary(job), reading, reports, vocabulary, _single(tables), _all(sequences)
-        )
+        tables = one | "WriteTables" >> beam.ParDo(WriteTables(job), vocabulary)
+        summary = tables | "WriteSummary" >> beam.ParDo(WriteSummary(job), _all(sequences))
         return summary if job.timed else summary | "Commit" >> beam.ParDo(Commit(job))
 
 

@@ -15,10 +15,11 @@ from behavior.sources.chunks import Chunk
 from behavior.sources.raw import Reject
 from pipelines.job import PrepareJob, leave, left, unless_given_up
 from pipelines.shuffle import Buffer, Piece, Shuffle
-from pipelines.threads import one_thread
+from pipelines.threads import one_of_few, one_thread
 
 REPORTS = "reports"
 READ = "read"
+SUMMARY_OF_READING = "reading.pickle"
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class ReadChunks(beam.DoFn):
     @unless_given_up
     def process(self, group: ChunkGroup) -> Iterator[tuple[int, Piece] | beam.pvalue.TaggedOutput]:
         reports: list[ChunkReport] = []
-        with self.job.stage(READ):
+        with one_of_few(), self.job.stage(READ):
             buffer = Buffer(self.job, self.shuffle, group.number)
             for chunk, name in group.chunks:
                 reader = ChunkReader(self.job.preparation, chunk, name)
@@ -71,8 +72,10 @@ def _rejects_of(chunk: Chunk) -> str:
 
 
 class FinishReading(beam.DoFn):
-    """One element; side input: files of all reports -> file with a `ReadSummary`. Fails where too much was
-    rejected."""
+    """One element; side input: files of all reports -> `SUMMARY_OF_READING`, a file with a `ReadSummary`.
+
+    Fails where too much was rejected.
+    """
 
     def __init__(self, job: PrepareJob) -> None:
         self.job = job
@@ -82,7 +85,7 @@ class FinishReading(beam.DoFn):
         with self.job.stage("judge"):
             groups = left(self.job.work, reports)
             summary = self.judge([report for group in groups for report in group])
-            name = leave(self.job.work, "reading.pickle", summary)
+            name = leave(self.job.work, SUMMARY_OF_READING, summary)
         yield name
 
     def judge(self, reports: list[ChunkReport]) -> ReadSummary:

@@ -11,48 +11,52 @@ from behavior.flow.totals import Summary, make_tables, summarize, write_tables
 from behavior.shards.manifest import MANIFEST_NAME
 from pipelines.job import SUMMARY, PrepareJob, leave, left, read_arrow, unless_given_up
 from pipelines.left import MANIFEST_OF
-from pipelines.partitions import entry_file, load_encoders, load_vocabulary, report_file, users_file
+from pipelines.partitions import (
+    counted_with,
+    entry_file,
+    load_encoders,
+    load_vocabulary,
+    report_file,
+    users_file,
+)
+from pipelines.reading import SUMMARY_OF_READING
 
 
 class WriteTables(beam.DoFn):
-    """One element; side inputs: the vocabulary, all partitions -> file with a `TablesReport`."""
+    """One element; side input: the vocabulary -> its name, and a file with a `TablesReport`."""
 
     def __init__(self, job: PrepareJob) -> None:
         self.job = job
 
     @unless_given_up
-    def process(self, _: bytes, vocabulary: str, partitions: list[int]) -> Iterator[str]:
+    def process(self, _: bytes, vocabulary: str) -> Iterator[tuple[str, str]]:
         work, preparation = self.job.work, self.job.preparation
         with self.job.stage("tables"):
             items = load_vocabulary(work, vocabulary, preparation.spec.vocabulary.oov)
-            counts = [read_arrow(work, users_file(partition)) for partition in sorted(partitions)]
+            counts = [read_arrow(work, users_file(number)) for number in counted_with(work, vocabulary)]
             tables = make_tables(preparation, items, counts)
             report = write_tables(preparation.writer, tables, load_encoders(work, vocabulary))
             name = leave(work, "tables.pickle", report)
-        yield name
+        yield vocabulary, name
 
 
 class WriteSummary(beam.DoFn):
-    """One element; side inputs: what all stages have left -> name of the summary."""
+    """(vocabulary, report of the tables); side input: all partitions that were written -> the summary's name.
+
+    What the stages before have left lies in the working folder.
+    """
 
     def __init__(self, job: PrepareJob) -> None:
         self.job = job
 
     @unless_given_up
-    def process(
-        self,
-        _: bytes,
-        reading: str,
-        counted: list[int],
-        vocabulary: str,
-        tables: str,
-        written: list[int],
-    ) -> Iterator[str]:
+    def process(self, made_with: tuple[str, str], written: list[int]) -> Iterator[str]:
         work, preparation = self.job.work, self.job.preparation
+        vocabulary, tables = made_with
         with self.job.stage("summary"):
             items = load_vocabulary(work, vocabulary, preparation.spec.vocabulary.oov)
-            read, made = left(work, [reading, tables])
-            reports = left(work, map(report_file, sorted(counted)))
+            read, made = left(work, [SUMMARY_OF_READING, tables])
+            reports = left(work, map(report_file, counted_with(work, vocabulary)))
             entries = left(work, map(entry_file, sorted(written)))
             summary = summarize(preparation, read, reports, items, made, entries)
             work.write_text(SUMMARY, summary.to_json())

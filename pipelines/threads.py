@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numba
 import pyarrow as pa
+
+from behavior.runtime.cores import usable_cores
+
+_turns = threading.BoundedSemaphore(max(2, usable_cores()))
+
+
+@contextmanager
+def one_of_few() -> Iterator[None]:
+    """Work that holds much memory: as many threads of a process do it at once as there are cores, or two.
+
+    How many an engine asks for is its own affair: Prism at least eight, Flink one a slot.
+    """
+    with _turns:
+        yield
 
 
 def one_thread() -> None:

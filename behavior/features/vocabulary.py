@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from behavior.arrow.coded import codes_of
+from behavior.arrow.columns import joined, taken
 from behavior.arrow.hashing import stable_hash
 from behavior.runtime.compiled import compiled
 
@@ -107,10 +108,13 @@ class Vocabulary:
         if by == "train_count" or min_count > 1:
             counts = counts.filter(pc.greater_equal(counts.column(by), min_count))
         keyed = counts.append_column("key", comparable(counts.column("id").combine_chunks()))
-        ordered = keyed.sort_by([(by, "descending"), ("key", "ascending")]).drop_columns(["key"])
-        ordered = ordered.slice(0, max_size)
-        index = pa.array(np.arange(oov + 1, oov + 1 + ordered.num_rows, dtype=np.int32))
-        return cls(ordered.add_column(0, "index", index).combine_chunks(), oov)
+        order = pc.sort_indices(keyed, [(by, "descending"), ("key", "ascending")])
+        del keyed
+        rows = order.slice(0, max_size).to_numpy().view(np.int64)
+        columns = {"index": pa.array(np.arange(oov + 1, oov + 1 + len(rows), dtype=np.int32))}
+        # One after the other: there may be hundreds of millions of users.
+        columns |= {name: taken(joined(counts.column(name)), rows) for name in counts.column_names}
+        return cls(pa.table(columns), oov)
 
     def __len__(self) -> int:
         return self.table.num_rows

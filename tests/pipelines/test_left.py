@@ -164,7 +164,7 @@ def test_a_job_that_ends_without_a_result(
         ("local", [], "a local run ends with the process"),
         ("PortableRunner", ["--job_endpoint=host:1", "--environment_type=LOOPBACK"], "this process is the"),
         ("PortableRunner", ["--job_endpoint=embed"], "the job server would end with the process"),
-        ("FlinkRunner", ["--flink_master=host:1"], "the job server would end with the process"),
+        ("FlinkRunner", [f"--flink_job_server_jar={__file__}"], "the job server would end with the process"),
     ],
 )
 def test_what_cannot_be_left(name: str, beam: list[str], why: str) -> None:

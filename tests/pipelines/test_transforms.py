@@ -126,14 +126,17 @@ def test_merging_counts_does_not_depend_on_the_order(raw: Path, tmp_path: Path) 
     results = []
     for order in itertools.permutations(files):
         first, second = combine.create_accumulator(), combine.create_accumulator()
-        first = combine.add_input(first, order[0])
+        first = combine.add_input(first, (files.index(order[0]), order[0]))
         for name in order[1:]:
-            second = combine.add_input(second, name)
+            second = combine.add_input(second, (files.index(name), name))
         second = combine.compact(second)
-        merged = read_arrow(job.work, combine.extract_output(combine.merge_accumulators([first, second])))
+        partitions, name = combine.extract_output(combine.merge_accumulators([first, second]))
+        assert partitions == list(range(len(files)))
+        merged = read_arrow(job.work, name)
         results.append({row["id"]: (row["count"], row["train_count"]) for row in merged.to_pylist()})
     assert all(result == {"a": (2, 2), "b": (4, 4), "A": (2, 0)} for result in results)
-    assert read_arrow(job.work, combine.extract_output(combine.create_accumulator())).num_rows == 0
+    partitions, name = combine.extract_output(combine.create_accumulator())
+    assert (partitions, read_arrow(job.work, name).num_rows) == ([], 0)
 
 
 def test_every_dofn_pickles(raw: Path, tmp_path: Path) -> None:
