@@ -16,8 +16,10 @@ from apache_beam.metrics import Metrics
 
 from behavior.errors import UserError
 from behavior.shards.storage import Folder
+from pipelines import dataflow
 from pipelines.checkup.facts import Facts, Place, facts, reads, writes
 from pipelines.checkup.findings import Finding, compare
+from pipelines.checkup.hello import WORKERS, introduced
 from pipelines.checkup.watch import SECONDS_BETWEEN_QUESTIONS, silence, stopped
 from pipelines.engines.crash import engine_crash, local_crash
 from pipelines.engines.engine import Engine
@@ -53,6 +55,11 @@ class Asked:
     def seen(self) -> str:
         """File with the token."""
         return f"{_SEEN}-{self.token}.txt"
+
+    @property
+    def notes(self) -> Folder | None:
+        """Where workers leave what they find."""
+        return None if self.out is None else self.out.child(self.token)
 
 
 @dataclass(frozen=True)
@@ -110,7 +117,7 @@ class Meet(beam.DoFn):
 
 class LookAround(beam.DoFn):
     """element -> (number, element); what a worker finds, once a process, is a metric, which every runner
-    reports."""
+    reports but Dataflow: so it lies in `--out` as well."""
 
     _looked: set[str] = set()
 
@@ -121,7 +128,11 @@ class LookAround(beam.DoFn):
     def process(self, element: int) -> Iterator[tuple[int, int]]:
         if self.asked.token not in LookAround._looked:
             LookAround._looked.add(self.asked.token)
-            self.found.add(facts(self.places()).to_json())
+            found = facts(self.places())
+            self.found.add(found.to_json())
+            if self.asked.notes is not None:
+                with suppress(OSError, UserError):  # what is wrong with the folder is among what was found
+                    self.asked.notes.write_text(f"{WORKERS}/{found.host}-{found.pid}.json", found.to_json())
         yield element % _GROUPS, element
 
     def places(self) -> list[Place]:
@@ -201,9 +212,11 @@ def _run(runner: RunnerOptions, asked: Asked, log: Path) -> tuple[list[Facts], F
     traces = traces_kept(log) if local else nullcontext()
     with quiet_beam(), traces, pools_restored(), dead_workers_passed_over():
         try:
-            pipeline = beam.Pipeline(runner.runner(log) if local else None, options=runner.pipeline_options())
-            pipeline | "Doctor" >> Doctor(asked)
-            result = pipeline.run()
+            options = runner.pipeline_options()
+            with dataflow.submission(options) if runner.is_dataflow else nullcontext():
+                pipeline = beam.Pipeline(runner.runner(log) if local else None, options=options)
+                pipeline | "Doctor" >> Doctor(asked)
+                result = pipeline.run()
             if local:
                 result.wait_until_finish()
             else:
@@ -217,7 +230,7 @@ def _run(runner: RunnerOptions, asked: Asked, log: Path) -> tuple[list[Facts], F
                 failed = error
             else:
                 failed = local_crash(error, None) if local else engine_crash(error, engine, result)
-        workers = _reported(result)
+        workers = _reported(result) or _left_by_workers(asked)
     told = Finding(failed.what, failed.where or "", failed.fix or "") if failed else None
     return workers, told, engine, result
 
@@ -266,10 +279,18 @@ def _reported(result: Any) -> list[Facts]:
     return sorted((Facts.from_json(line) for line in lines), key=lambda one: (one.host, one.pid))
 
 
+def _left_by_workers(asked: Asked) -> list[Facts]:
+    with suppress(OSError, ValueError, TypeError, UserError):
+        found = [] if asked.notes is None else introduced(asked.notes, set())
+        return sorted(found, key=lambda one: (one.host, one.pid))
+    return []
+
+
 def _unreported(runner: RunnerOptions) -> Finding:
     return Finding(
         "the job was done, but what its workers found did not come back",
         runner.name,
-        "nothing is known to be wrong: the engine reports no metrics",
+        "nothing is known to be wrong: the engine reports no metrics of this kind; add --out, where workers "
+        "leave it as well",
         wrong=False,
     )

@@ -121,6 +121,23 @@ def test_the_commands_of_the_page(
     assert "manifest.json" in google.contents(f"{bucket}/answers")
 
 
+def test_doctor(google: Cloud, lrm: Lrm, raw: Path, tmp_path: Path) -> None:
+    """What workers found comes back through the storage: Dataflow reports no metrics of that kind."""
+    logs, out = f"gs://logs-bucket/{tmp_path.name}", f"gs://data-bucket/{tmp_path.name}"
+    google.put(raw, logs)
+    command = ("doctor", "--runner", "DataflowRunner", "--input", f"{logs}/part-1.csv", "--out", out)
+    found = lrm(*command, "--", *google.options())
+    assert found.code == 0, found.err
+    assert "did not come back" not in found.err
+    assert "nothing is wrong" in found.out
+    assert google.contents(out) == {}
+    bad = lrm(
+        "doctor", "--runner", "DataflowRunner", "--", *google.options("--temp_location=gs://no-bucket/x")
+    )
+    assert bad.code == 1
+    assert "the job cannot be staged: there is no such bucket" in bad.out + bad.err
+
+
 @pytest.mark.parametrize("missing", ["--histories", "--data"])
 def test_what_workers_cannot_reach(google: Cloud, lrm: Lrm, run: Path, histories: Path, missing: str) -> None:
     about = ("--histories", histories) if missing == "--histories" else ()
