@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from behavior.quality.windows import longest_of, slots_for
+from behavior.runtime import scratch
 from behavior.runtime.compiled import compiled
 
 
@@ -33,7 +34,6 @@ def lempel_ziv_entropy(offsets: np.ndarray, items: np.ndarray) -> np.ndarray:
     return result
 
 
-@compiled
 def match_lengths(offsets: np.ndarray, items: np.ndarray) -> np.ndarray:
     """Sum over the events of each sequence of `Lambda_i`, the length of what is new at event i.
 
@@ -47,12 +47,21 @@ def match_lengths(offsets: np.ndarray, items: np.ndarray) -> np.ndarray:
     Returns:
         [users] int64
     """
-    result = np.zeros(len(offsets) - 1, np.int64)
     longest = longest_of(offsets)
     # Of a sequence of n: at most 2 n states and 3 n edges (Blumer et al. 1985).
-    states = np.empty((3, 2 * longest + 2), np.int32)
-    edges = np.empty((4, 3 * longest + 4), np.int32)
-    slots = np.full(slots_for(3 * longest + 4), -1, np.int32)
+    states = scratch.empty(3 * (2 * longest + 2), np.int32).reshape(3, -1)
+    edges = scratch.empty(4 * (3 * longest + 4), np.int32).reshape(4, -1)
+    slots = scratch.empty(slots_for(3 * longest + 4), np.int32)
+    return _sums_of_matches(offsets, items, states, edges, slots)
+
+
+@compiled
+def _sums_of_matches(
+    offsets: np.ndarray, items: np.ndarray, states: np.ndarray, edges: np.ndarray, slots: np.ndarray
+) -> np.ndarray:
+    """`match_lengths`, in the working space that is given."""
+    result = np.zeros(len(offsets) - 1, np.int64)
+    slots[:] = -1
     for user in range(len(result)):
         own = items[offsets[user] : offsets[user + 1]]
         if len(own):

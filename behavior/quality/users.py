@@ -10,6 +10,7 @@ import numpy.typing as npt
 from behavior.quality.approximate import approximate_entropy
 from behavior.quality.lempel_ziv import match_lengths
 from behavior.quality.windows import count_windows, longest_of, slots_for
+from behavior.runtime import scratch
 from behavior.runtime.compiled import compiled
 
 WINDOW = 2
@@ -58,7 +59,7 @@ def user_quality(offsets: npt.NDArray[np.int64], items: npt.NDArray) -> UserQual
         offsets: [users + 1] int64
         items: codes of the items. [events] int32 or int64, each of at most 2^31 - 1
     """
-    repeats, shannon = _repeats_and_shannon(offsets, items)
+    repeats, shannon = _repeats_and_shannon(offsets, items, *_working_space(offsets))
     return UserQuality(
         events=np.diff(offsets),
         repeats=repeats,
@@ -78,18 +79,24 @@ def shannon_entropy(offsets: npt.NDArray[np.int64], items: npt.NDArray) -> npt.N
     Returns:
         [users] float64 nats, NaN without events.
     """
-    return _repeats_and_shannon(offsets, items)[1]
+    return _repeats_and_shannon(offsets, items, *_working_space(offsets))[1]
+
+
+def _working_space(offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Slots, counts and first windows of `count_windows`."""
+    longest = longest_of(offsets)
+    counts, first = (scratch.empty(longest + 1, np.int32) for _ in range(2))
+    return scratch.empty(slots_for(longest), np.int32), counts, first
 
 
 @compiled
-def _repeats_and_shannon(offsets: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _repeats_and_shannon(
+    offsets: np.ndarray, items: np.ndarray, slots: np.ndarray, counts: np.ndarray, first: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     users = len(offsets) - 1
     repeats = np.zeros(users, np.int64)
     shannon = np.full(users, np.nan)
-    longest = longest_of(offsets)
-    slots = np.full(slots_for(longest), -1, np.int32)
-    counts = np.zeros(longest + 1, np.int32)
-    first = np.empty(longest + 1, np.int32)
+    slots[:] = -1
     for user in range(users):
         own = items[offsets[user] : offsets[user + 1]]
         n = len(own)
