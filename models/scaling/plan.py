@@ -22,6 +22,8 @@ from models.tasks.task import Task
 
 _SAMPLE = 12
 """Batches that the lengths of an epoch are estimated by; a run itself counts all of them."""
+_GAIN = 3.0
+"""Runs that a device does in the time of one, where many share it: a guess, until some are done."""
 _ADAM = 4
 """Numbers kept for each parameter: itself, its gradient and two moments."""
 
@@ -176,7 +178,7 @@ def _row(planner: Planner, size: Size, rate: float | None, searches: bool, statu
 
 def expected_seconds(rows: list[dict[str, Any]], sharing: int) -> dict[str, float]:
     """Seconds a run of each size by its label, several beside it on its device."""
-    return {row["label"]: row["seconds"] * max(1.0, sharing / 2.0) for row in rows}
+    return {row["label"]: row["seconds"] * max(1.0, sharing / _GAIN) for row in rows}
 
 
 def as_json(rows: list[dict[str, Any]]) -> str:

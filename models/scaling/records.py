@@ -75,6 +75,7 @@ class Result(Record):
     searches: bool
     run: str
     wall_seconds: Amount = 0.0
+    sharing: int = 1
     pid: int | None = None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import statistics
 import threading
 import time
 import traceback
@@ -21,7 +22,7 @@ from models.experiments.results import RunRecord
 from models.experiments.runs import PlannedRun, run_one
 from models.scaling.claims import STALE_SECONDS, Claim, Claims, this_process
 from models.scaling.grid import ScaleGrid
-from models.scaling.progress import Progress
+from models.scaling.progress import Progress, State
 from models.scaling.rates import Asked
 from models.scaling.store import Store
 
@@ -29,6 +30,7 @@ Keep = Literal["all", "best", "none"]
 
 MOST_TRIES = 4
 """A run that has ended so many processes is recorded as failed."""
+_ENOUGH = 3
 _BEAT_SECONDS = 5.0
 _LOOK_SECONDS = 0.5
 
@@ -65,7 +67,8 @@ def work(orders: Orders) -> Iterator[RunRecord]:
     progress = Progress(orders.grid, orders.data, store)
     while not _is_over(orders):
         state = progress.look()
-        left = [each for each in state.todo if not _is_too_long(orders, each[0])]
+        pace = _pace(orders, state)
+        left = [each for each in state.todo if not _is_too_long(orders, each[0], pace)]
         begun = False
         for asked, run in left:
             claim = claims.claim(run.digest)
@@ -88,10 +91,21 @@ def _is_over(orders: Orders) -> bool:
     return gone or (orders.until is not None and time.time() >= orders.until)
 
 
-def _is_too_long(orders: Orders, asked: Asked) -> bool:
+def _is_too_long(orders: Orders, asked: Asked, pace: float) -> bool:
     if orders.until is None or orders.expected is None:
         return False
-    return time.time() + orders.expected.get(asked.size.label, 0.0) > orders.until
+    return time.time() + pace * orders.expected.get(asked.size.label, 0.0) > orders.until
+
+
+def _pace(orders: Orders, state: State) -> float:
+    """By how much runs took longer than expected, as soon as some are done beside as many others."""
+    expected = orders.expected or {}
+    ratios = [
+        result.wall_seconds / expected[result.size.label]
+        for result in state.results.values()
+        if result.sharing == orders.sharing and expected.get(result.size.label) and result.wall_seconds
+    ]
+    return statistics.median(ratios) if len(ratios) >= _ENOUGH else 1.0
 
 
 def _settle(orders: Orders, store: Store, claim: Claim, asked: Asked, run: PlannedRun) -> RunRecord | None:

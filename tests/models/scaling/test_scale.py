@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import time
@@ -127,6 +128,25 @@ def test_two_workers_share_a_folder_and_no_run_is_run_twice(
     for result in results:  # resumed or begun anew it would have several event files
         boards = list((out / result.run / "tensorboard").iterdir())
         assert len(boards) == 1
+
+
+@pytest.mark.slow
+def test_workers_of_one_call_are_replaced_when_they_are_killed(
+    shards: Path, whole: Path, tmp_path: Path
+) -> None:
+    """What they had begun goes on, in their place or another's."""
+    out = tmp_path / "jobs"
+    scale, killed = Scale(grid(), shards, out), 0
+    for _ in scale.run(jobs=2, budget_minutes=30.0, plan=scale.plan()):
+        if not killed:
+            for worker in multiprocessing.active_children():
+                if worker.name.startswith("SpawnProcess"):
+                    worker.kill()
+                    killed += 1
+                    break
+    assert killed
+    assert facts(out) == facts(whole)
+    assert {result.sharing for result in Store(out).read_results().values()} == {2}
 
 
 def test_a_worker_takes_over_what_another_machine_has_left(shards: Path, tmp_path: Path) -> None:
