@@ -44,7 +44,7 @@ def doctor(
     ] = None,
     worker_timeout: Annotated[
         float | None,
-        typer.Option(help="With --runner: seconds that it may take; default: 180, on Dataflow 900."),
+        typer.Option(help="With --runner: seconds that it may take; default: 300, on Dataflow 900."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

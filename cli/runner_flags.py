@@ -10,6 +10,6 @@ WorkerTimeout = Annotated[
     float | None,
     typer.Option(
         help="On an engine, seconds within which a worker must answer; 0: workers are not looked at before "
-        "the work begins. Default: 180, on Dataflow 900."
+        "the work begins. Default: 300, on Dataflow 900."
     ),
 ]

@@ -26,7 +26,7 @@ from pipelines.beam_options import check_options, value_of
 from pipelines.job_servers import check_program, options_of_program
 
 LOCAL = "local"
-_SECONDS_TO_ANSWER, _SECONDS_ON_DATAFLOW = 180.0, 900.0
+_SECONDS_TO_ANSWER, _SECONDS_ON_DATAFLOW = 300.0, 900.0
 _SECONDS_IN_ITS_QUEUE = 7 * 3600.0
 """Jobs with --flexrs_goal may wait for six hours before machines are started."""
 FILES, ENGINE = "files", "engine"
@@ -58,7 +58,7 @@ class RunnerOptions:
         say: told in words where a job on an engine can be seen, once it is there.
         detach: leave a job on the engine, which makes the data set by itself.
         worker_timeout: seconds within which a worker of an engine must answer; 0: it is waited for without
-            end, and not looked at. Default: 180, on Dataflow, which starts machines, 900.
+            end, and not looked at. Default: 300, on Dataflow, which starts machines, 900.
     """
 
     name: str = LOCAL
