@@ -1,12 +1,13 @@
-"""What counting reaches on MovieLens-1M by the four ranking protocols of docs/ranking.md, and rankers
-without a backbone.
+"""What counting reaches by the ranking protocols of docs/ranking.md, four of MovieLens-1M and one of Taobao,
+and rankers without a backbone.
 
     python benchmarks/ranking_floors.py --input ml-1m                      the floors, on the CPU
     python benchmarks/ranking_floors.py --input ml-1m --names din dcn fm   others, or some
     python benchmarks/ranking_floors.py --input ml-1m --protocols days     of one protocol
+    python benchmarks/ranking_floors.py --input taobao --protocols fav cart buy "any, uniform"
 
-`--input` is the folder of ratings.dat, movies.dat and users.dat. Prints a table, and writes a line for each
-ranker, protocol and `--counts` to `--csv`, as soon as it is known.
+`--input` is the folder of ratings.dat, movies.dat and users.dat; of Taobao, of events.csv.gz. Prints a
+table, and writes a line for each ranker, protocol and `--counts` to `--csv`, as soon as it is known.
 """
 
 from __future__ import annotations
@@ -31,7 +32,15 @@ PROTOCOLS: dict[str, tuple[str, list[str]]] = {
     "days": ("ml-1m-days", ["evaluation.known_only=true"]),
     "random": ("ml-1m-random", []),
 }
-"""Name -> ready spec and settings."""
+"""Name -> ready spec of MovieLens-1M, and settings."""
+_ANY = ["task.label=fav|cart|buy", "task.negatives.ratio=1", "task.negatives.left_out=event"]
+TAOBAO: dict[str, tuple[str, list[str]]] = {
+    **{action: ("taobao-temporal", [f"task.label={action}"]) for action in ("fav", "cart", "buy")},
+    "any, uniform": ("taobao-temporal", _ANY),
+    "any, popularity": ("taobao-temporal", [*_ANY, "task.negatives.drawn=popularity"]),
+}
+"""The same of Taobao: which action an event is; and whether there is one, against sampled negatives."""
+EVERY = PROTOCOLS | TAOBAO
 FLOORS = ["rate", "user_mean", "item_mean", "bias", "factorization", "history"]
 LABEL = "task.label=value>=4"
 
@@ -65,7 +74,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=about, formatter_class=plain)
     parser.add_argument("--input", required=True, help="folder of MovieLens-1M as published")
     parser.add_argument("--names", nargs="+", default=FLOORS, help="rankers")
-    parser.add_argument("--protocols", nargs="+", default=list(PROTOCOLS), choices=list(PROTOCOLS))
+    parser.add_argument("--protocols", nargs="+", default=list(PROTOCOLS), choices=list(EVERY))
     parser.add_argument("--counts", nargs="+", default=["train", "train+valid"])
     parser.add_argument("--set", nargs="+", default=[], help="settings of all: section.key=value")
     parser.add_argument("--bootstrap", type=int, default=1000)
@@ -77,8 +86,8 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         for protocol in options.protocols:
-            spec, settings = PROTOCOLS[protocol]
-            shards = behavior.prepare(spec, Path(folder) / spec, options.input)
+            spec, settings = EVERY[protocol]
+            shards = behavior.prepare(spec, Path(folder) / protocol, options.input)
             for name in options.names:
                 for counts in options.counts:
                     found = measure(shards, name, [*settings, *options.set], counts, options.bootstrap)
