@@ -2,15 +2,21 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+ENGINES := $(abspath $(or $(LRM_ENGINES),.engines))
 
-.PHONY: demo test lint format setup engines clean
+.PHONY: demo test test-engines lint format setup engines clean
 
 demo: setup
 	rm -rf demo
 	$(BIN)/lrm demo --out demo
 
+# Where there are engines, their tests run by themselves, one after the other: see test-engines.
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(if $(wildcard $(ENGINES)/.installed),--ignore=tests/engines)
+
+# Real clusters on this machine, after `make engines`: minutes.
+test-engines: setup
+	$(BIN)/python -m pytest tests/engines
 
 lint: setup
 	$(BIN)/ruff check .
@@ -31,7 +37,6 @@ $(VENV)/.installed: pyproject.toml
 	touch $@
 
 # Flink, Spark, Prism and what Beam needs beside them, for tests/engines: wants Java, Maven and Go, and a few minutes.
-ENGINES := .engines
 GO_BEAM := github.com/apache/beam/sdks/v2
 GO_VERSION := v2.77.0
 PYSPARK := pyspark==3.5.6
@@ -43,16 +48,16 @@ $(ENGINES)/.installed: examples/engines/flink/pom.xml examples/engines/spark/pom
 	mkdir -p $(ENGINES)
 	for engine in flink spark; do \
 		mvn -q -B -f examples/engines/$$engine/pom.xml dependency:copy-dependencies \
-			-DincludeScope=runtime -DoutputDirectory=$(CURDIR)/$(ENGINES)/$$engine || exit 1; \
+			-DincludeScope=runtime -DoutputDirectory=$(ENGINES)/$$engine || exit 1; \
 	done
-	GOBIN=$(CURDIR)/$(ENGINES)/bin go install $(GO_BEAM)/go/cmd/prism@$(GO_VERSION) $(GO_BEAM)/python/container@$(GO_VERSION)
+	GOBIN=$(ENGINES)/bin go install $(GO_BEAM)/go/cmd/prism@$(GO_VERSION) $(GO_BEAM)/python/container@$(GO_VERSION)
 	$(BIN)/python -m pip install --quiet --upgrade --target $(ENGINES)/python $(PYSPARK)
 	touch $@
 
 # An emulator of Google Cloud Storage, and the packages for Google Cloud that workers on Dataflow have.
 $(ENGINES)/.google: pyproject.toml
 	mkdir -p $(ENGINES)
-	GOBIN=$(CURDIR)/$(ENGINES)/bin go install $(GCS_EMULATOR)
+	GOBIN=$(ENGINES)/bin go install $(GCS_EMULATOR)
 	$(BIN)/python -m pip install --quiet -e ".[gcp]"
 	touch $@
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import random
 import urllib.request
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.engines.installed import EXAMPLES, FLINK, as_process
+from tests.engines.installed import EXAMPLES, FLINK, as_process, job_server_jar
 from tests.engines.processes import Processes, answers, free_ports, wait_for
 
 _ENTRY = "org.apache.flink.runtime"
@@ -25,12 +28,21 @@ _TIMED = (
 class FlinkCluster:
     """Starts, and runs until `end`.
 
+    Attributes:
+        runner: Beam's own for this engine.
+        known_there: options of Beam that only the job server knows.
+
     Args:
         folder: for logs and files.
         task_managers: how many.
         settings: of Flink, beside those of examples/engines/flink/conf.
         heap, direct: megabytes a task manager has of each.
+        parallelism: of jobs.
+        java: options of all Java processes.
     """
+
+    runner = "FlinkRunner"
+    known_there = ("--number_of_execution_retries=1",)
 
     def __init__(
         self,
@@ -39,7 +51,11 @@ class FlinkCluster:
         settings: dict[str, str] | None = None,
         heap: int = 384,
         direct: int = 256,
+        parallelism: int = 4,
+        java: Sequence[str] = (),
     ) -> None:
+        self.java = java
+        self.parallelism = parallelism
         self.processes = Processes(folder)
         self.folder, self.heap, self.direct = folder, heap, direct
         self.rest, rpc, self.job, artifact, expansion = free_ports(5)
@@ -65,7 +81,7 @@ class FlinkCluster:
         self.processes.start(
             "job-server",
             [
-                *("java", "-Xmx512m", *_TIMED, "-cp", f"{FLINK}/*", *_opened(), server),
+                *("java", *self.java, "-Xmx512m", *_TIMED, "-cp", f"{FLINK}/*", *_opened(), server),
                 f"--flink-master=localhost:{self.rest}",
                 *("--job-host=localhost", f"--job-port={self.job}", f"--artifact-port={artifact}"),
                 *(f"--expansion-port={expansion}", f"--artifacts-dir={self.folder / 'artifacts'}"),
@@ -77,8 +93,27 @@ class FlinkCluster:
         wait_for(lambda: self._registered() == self.task_managers, "the task managers")
         wait_for(lambda: answers(self.job), "the job server")
 
+    def mend(self) -> None:
+        """Start again what has been killed, and wait until jobs can be sent and none is left."""
+        self.processes.mend()
+        self.wait()
+        wait_for(self.is_idle, "the end of what runs", 900)
+
+    def is_idle(self) -> bool:
+        """Whether no job runs or waits to be tried again."""
+        return set(self.states()) <= {"FINISHED", "FAILED", "CANCELED"}
+
+    def victims(self, is_over: Callable[[], bool]) -> dict[str, Callable[[], None]]:
+        """What can be killed while a job runs."""
+        manager = f"task-manager-{random.randrange(self.task_managers)}"
+        return {
+            "SDK worker": lambda: self.processes.kill_like("sdk_worker_main", is_over),
+            "task manager": lambda: self.processes.lose(manager),
+            "job manager": lambda: self.processes.lose("job-manager"),
+            "job server": lambda: self.processes.lose("job-server"),
+        }
+
     def start_task_manager(self, number: int) -> None:
-        """Start a task manager, or one in place of one that was killed."""
         memory = [f"-Xmx{self.heap}m", f"-XX:MaxDirectMemorySize={self.direct}m", "-XX:MaxMetaspaceSize=160m"]
         self._java(
             f"task-manager-{number}",
@@ -88,7 +123,13 @@ class FlinkCluster:
 
     def options(self) -> list[str]:
         """Options of Beam that run a job here."""
-        return [f"--job_endpoint=localhost:{self.job}", "--parallelism=4", *as_process()]
+        return [f"--job_endpoint=localhost:{self.job}", f"--parallelism={self.parallelism}", *as_process()]
+
+    def by_path(self, folder: Path) -> list[str]:
+        """The same with a job server that is started from its JAR, which is made in a folder."""
+        jar = job_server_jar("flink", folder, FLINK)
+        given = [f"--flink_job_server_jar={jar}", f"--flink_master=localhost:{self.rest}"]
+        return [*given, *self.options()[1:]]
 
     def ask(self, path: str) -> Any:
         """What the job manager's REST interface answers."""
@@ -99,10 +140,16 @@ class FlinkCluster:
         """The state of each job that there was."""
         return [job["state"] for job in self.ask("/jobs/overview")["jobs"]]
 
+    def newest_state(self) -> str:
+        """The state of the newest job."""
+        return self._newest()["state"]
+
     def restarts(self) -> int:
         """How often something failed in the newest job."""
-        newest = max(self.ask("/jobs/overview")["jobs"], key=lambda job: job["start-time"])
-        return sum("exceptionName" in entry for entry in self.failures(newest["jid"]))
+        return sum("exceptionName" in entry for entry in self.failures(self._newest()["jid"]))
+
+    def _newest(self) -> dict[str, Any]:
+        return max(self.ask("/jobs/overview")["jobs"], key=lambda job: job["start-time"])
 
     def failures(self, job: str) -> list[dict[str, Any]]:
         """What went wrong in a job."""
@@ -115,7 +162,7 @@ class FlinkCluster:
     def _registered(self) -> int:
         try:
             return len(self.ask("/taskmanagers")["taskmanagers"])
-        except OSError:
+        except (OSError, ValueError, http.client.HTTPException):
             return 0
 
     def _java(self, name: str, main: str, options: list[str]) -> None:
@@ -123,7 +170,7 @@ class FlinkCluster:
         self.processes.start(
             name,
             [
-                *("java", *options, *_TIMED, *_opened(), "-cp", f"{FLINK}/*", main),
+                *("java", *self.java, *options, *_TIMED, *_opened(), "-cp", f"{FLINK}/*", main),
                 *("--configDir", str(EXAMPLES / "flink" / "conf"), *settings),
             ],
         )

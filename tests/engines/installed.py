@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -22,6 +23,15 @@ def missing() -> str:
     if shutil.which("java") is None:
         return "no Java"
     return "" if sys.platform == "linux" else "only on Linux"
+
+
+def job_server_jar(engine: str, folder: Path, *jars: Path) -> Path:
+    """One JAR that starts the job server of an engine, made of folders with many."""
+    target = folder / f"{engine}-job-server.jar"
+    script = EXAMPLES / "job_server_jar.py"
+    patterns = [f"{place}/*.jar" for place in jars]
+    subprocess.run([sys.executable, str(script), engine, str(target), *patterns], check=True)
+    return target
 
 
 def as_process() -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -17,16 +18,30 @@ ROOT = Path(__file__).parents[2]
 _MARK = "LRM_ENGINE_PROCESSES"
 
 
+_RESERVED: list[socket.socket] = []
+
+
 def free_ports(count: int) -> list[int]:
-    """So many ports that nobody listens on."""
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
+    """So many ports that nobody listens on, and nobody will before they are used.
+
+    They are below those that the system gives to connections, and other processes of these tests are told:
+    each port is a name among the abstract addresses of sockets, until this process ends.
+    """
+    first, found = 10_000, []
+    last = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while len(found) < count:
+        port = random.SystemRandom().randrange(first, max(last, first + 10_000))
+        taken = socket.socket(socket.AF_UNIX)
+        with socket.socket() as probe:
+            try:
+                taken.bind(f"\0lrm-engine-port-{port}")
+                probe.bind(("", port))
+            except OSError:
+                taken.close()
+                continue
+        _RESERVED.append(taken)
+        found.append(port)
+    return found
 
 
 def answers(port: int) -> bool:
@@ -78,6 +93,7 @@ class Processes:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.running: dict[str, subprocess.Popen] = {}
+        self._commands: dict[str, tuple[Sequence[str], Mapping[str, str] | None]] = {}
         self._mark = uuid.uuid4().hex
         # Ends them where this process is killed: its pipe is closed then.
         self._guard = subprocess.Popen(
@@ -103,7 +119,15 @@ class Processes:
                 start_new_session=True,
             )
         self.running[name] = process
+        self._commands[name] = command, env
         return process
+
+    def mend(self) -> list[str]:
+        """Start again those members of a cluster that have ended, as supervisors do; returns their names."""
+        ended = [name for name, process in self.running.items() if process.poll() is not None]
+        for name in ended:
+            self.start(name, *self._commands[name])
+        return ended
 
     def members(self) -> list[int]:
         """Ids of all that are there."""
@@ -122,10 +146,27 @@ class Processes:
         return found
 
     def kill(self, name: str) -> None:
-        """End one at once."""
-        process = self.running.pop(name)
+        """End one at once, for good."""
+        self.lose(name)
+        del self.running[name]
+
+    def lose(self, name: str) -> None:
+        """End one at once; `mend` starts it again."""
+        process = self.running[name]
         process.kill()
         process.wait()
+
+    def kill_like(self, text: str, in_vain: Callable[[], bool]) -> None:
+        """End a process whose command line holds a text, as soon as there is one, or waiting is in vain."""
+        found: list[int] = []
+
+        def is_there() -> bool:
+            found[:] = self.like(text)
+            return bool(found) or in_vain()
+
+        wait_for(is_there, text, 600)
+        with suppress(ProcessLookupError, IndexError):
+            os.kill(random.choice(found), signal.SIGKILL)
 
     def end(self) -> None:
         """End all."""

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import random
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.engines.installed import PYTHON, SPARK, as_process
+from tests.engines.installed import EXAMPLES, FLINK, PYTHON, SPARK, as_process, job_server_jar
 from tests.engines.processes import Processes, answers, free_ports, wait_for
 
 _HOME = PYTHON / "pyspark"
+_EXECUTOR = "CoarseGrainedExecutorBackend"
+# Otherwise the job server sends its whole class path, 400 MB, to each executor for each job.
+_NOTHING_MORE = EXAMPLES / "spark" / "pom.xml"
 _OPENED = [
     *("java.lang", "java.lang.invoke", "java.lang.reflect", "java.io", "java.net", "java.nio", "java.util"),
     *("java.util.concurrent", "java.util.concurrent.atomic", "sun.nio.ch", "sun.nio.cs"),
@@ -20,40 +25,60 @@ _OPENED = [
 class SparkCluster:
     """Starts, and runs until `end`.
 
+    Attributes:
+        runner: Beam's own for this engine.
+        known_there: options of Beam that only the job server knows.
+
     Args:
         folder: for logs and files.
         workers: how many, of two cores each.
         memory: megabytes of heap that each executor has.
         collector: whether an executor says what its garbage collector does (`gc-executor.txt`).
+        java: options of all Java processes.
     """
 
-    def __init__(self, folder: Path, workers: int = 2, memory: int = 512, collector: bool = False) -> None:
+    runner = "SparkRunner"
+    known_there = ("--storage_level=MEMORY_AND_DISK",)
+
+    def __init__(
+        self,
+        folder: Path,
+        workers: int = 2,
+        memory: int = 512,
+        collector: bool = False,
+        java: Sequence[str] = (),
+    ) -> None:
         self.processes = Processes(folder)
         self.workers = workers
         self.master, self.job, artifact, expansion, *pages = free_ports(5 + workers)
         start = [str(_HOME / "bin" / "spark-class"), "org.apache.spark.deploy"]
         env = {"SPARK_HOME": str(_HOME), "SPARK_LOCAL_IP": "127.0.0.1", "SPARK_DAEMON_MEMORY": "256m"}
+        env["SPARK_DAEMON_JAVA_OPTS"] = " ".join(java)
         address = ["--host", "localhost", "--port", str(self.master), "--webui-port", str(pages[0])]
         self.processes.start("master", [start[0], f"{start[1]}.master.Master", *address], env)
-        url = f"spark://localhost:{self.master}"
+        self.url = url = f"spark://localhost:{self.master}"
         wait_for(lambda: answers(self.master), "the master")
         for number in range(workers):
             place = ["--work-dir", str(folder / f"work-{number}"), "--webui-port", str(pages[number])]
             size = ["--cores", "2", "--memory", f"{memory}m", "--host", "localhost"]
             command = [start[0], f"{start[1]}.worker.Worker", *size, *place, url]
             self.processes.start(f"worker-{number}", command, env)
-        ours = [str(jar) for jar in sorted(SPARK.glob("*.jar")) if not _of_spark(jar.name)]
-        settings = {
+        # Beam's jars bring an older slf4j along, by their manifests, than Spark's logging is for.
+        ours = [str(FLINK / "slf4j-simple-1.7.30.jar")] + [
+            str(jar) for jar in sorted(SPARK.glob("*.jar")) if not _of_spark(jar.name)
+        ]
+        options = [*java, "-Xlog:gc:file=gc-executor.txt"] if collector else java
+        self.settings = {
             "spark.executor.extraClassPath": os.pathsep.join(ours),
             "spark.executor.memory": f"{memory}m",
-            "spark.executor.extraJavaOptions": "-Xlog:gc:file=gc-executor.txt" if collector else "",
+            "spark.executor.extraJavaOptions": " ".join(options),
             "spark.driver.host": "localhost",
             "spark.ui.enabled": "false",
         }
         self.processes.start(
             "job-server",
             [
-                *("java", "-Xmx512m", *(f"-D{name}={value}" for name, value in settings.items())),
+                *("java", *java, "-Xmx512m", *(f"-D{name}={value}" for name, value in self.settings.items())),
                 *(f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in _OPENED),
                 *("-cp", os.pathsep.join([*ours, f"{_HOME}/jars/*"])),
                 "org.apache.beam.runners.spark.SparkJobServerDriver",
@@ -68,9 +93,35 @@ class SparkCluster:
         """Until jobs can be sent."""
         wait_for(lambda: answers(self.job), "the job server")
 
+    def mend(self) -> None:
+        """Start again what has been killed, and wait until jobs can be sent and none is left."""
+        self.processes.mend()
+        self.wait()
+        wait_for(lambda: not self._executors(), "the end of what runs", 900)
+
+    def victims(self, is_over: Callable[[], bool]) -> dict[str, Callable[[], None]]:
+        """What can be killed while a job runs. The job server is Spark's driver, too."""
+        worker = f"worker-{random.randrange(self.workers)}"
+        return {
+            "SDK worker": lambda: self.processes.kill_like("sdk_worker_main", is_over),
+            "executor": lambda: self.processes.kill_like(_EXECUTOR, is_over),
+            "worker machine": lambda: self.processes.lose(worker),
+            "driver": lambda: self.processes.lose("job-server"),
+        }
+
+    def _executors(self) -> list[int]:
+        return self.processes.like(_EXECUTOR)
+
     def options(self) -> list[str]:
         """Options of Beam that run a job here."""
-        return [f"--job_endpoint=localhost:{self.job}", *as_process()]
+        return [f"--job_endpoint=localhost:{self.job}", f"--files_to_stage={_NOTHING_MORE}", *as_process()]
+
+    def by_path(self, folder: Path) -> list[str]:
+        """The same with a job server that is started from its JAR, which is made in a folder."""
+        jar = job_server_jar("spark", folder, SPARK, _HOME / "jars")
+        given = [f"--spark_job_server_jar={jar}", f"--spark_master_url={self.url}"]
+        given += [f"--job_server_jvm_properties=-D{name}={value}" for name, value in self.settings.items()]
+        return [*given, *self.options()[1:]]
 
     def end(self) -> None:
         """End all processes."""

@@ -18,6 +18,7 @@ from pipelines.runner import RunnerOptions
 from tests.engines.conftest import Cluster, running
 from tests.engines.flink import FlinkCluster
 from tests.engines.installed import BOOT, ROOT
+from tests.engines.kills import night
 from tests.engines.processes import answers, free_ports, wait_for
 from tests.pipelines.conftest import make_spec, raw
 
@@ -102,6 +103,7 @@ def test_what_workers_do_not_see(flink: FlinkCluster, raw: Path, tmp_path: Path)
         prepare(make_spec(), str(raw), tmp_path / "out", runner=on(flink, *workers))
 
 
+@night
 def test_a_boot_program_that_dies(flink: FlinkCluster, raw: Path, tmp_path: Path) -> None:
     """Flink would try it ten times, ten seconds apart."""
     boot = tmp_path / "boot"
@@ -120,6 +122,7 @@ def test_a_boot_program_that_dies(flink: FlinkCluster, raw: Path, tmp_path: Path
     assert not (tmp_path / "out").exists()
 
 
+@night
 def test_a_pool_whose_python_has_no_beam(
     flink: FlinkCluster, pool: tuple[str, str], raw: Path, tmp_path: Path
 ) -> None:
@@ -138,6 +141,7 @@ def test_a_pool_whose_python_has_no_beam(
     assert not (tmp_path / "out").exists()
 
 
+@night
 def test_two_task_managers_with_one_pool(
     flink: FlinkCluster, pool: tuple[str, str], raw: Path, tmp_path: Path
 ) -> None:
@@ -152,6 +156,7 @@ def test_two_task_managers_with_one_pool(
     assert not (tmp_path / "out").exists()
 
 
+@night
 def test_too_few_network_buffers(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     memory = {f"taskmanager.memory.network.{name}": "16m" for name in ("min", "max")}
     settings = {**memory, "taskmanager.network.sort-shuffle.min-buffers": "512"}

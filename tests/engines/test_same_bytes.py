@@ -1,4 +1,4 @@
-"""What a cluster writes is what a local run writes, every byte of every file."""
+"""What a cluster writes is what a local run writes, every byte, by whichever runner it is named."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from behavior.errors import UserError
+from behavior.config import parse_config
+from behavior.spec.dataset_spec import DatasetSpec
 from pipelines.append import append
 from pipelines.prepare import prepare
 from pipelines.runner import RunnerOptions
+from tests.engines.command import Lrm
 from tests.engines.conftest import Cluster
 from tests.pipelines.conftest import make_rows, make_spec, raw, write_rows
 from tests.pipelines.test_prepare import contents
@@ -17,55 +19,64 @@ from tests.pipelines.test_shapes import everything
 
 __all__ = ["raw"]
 
-
-def on(cluster: Cluster, **options: str) -> RunnerOptions:
-    return RunnerOptions("PortableRunner", beam=cluster.options(), **options)
+SMALL = 2048
 
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several for each file."""
-    monkeypatch.setattr("pipelines.prepare.MIN_CHUNK_BYTES", 2048)
+    monkeypatch.setattr("pipelines.prepare.MIN_CHUNK_BYTES", SMALL)
+
+
+def really_everything(folder: Path) -> DatasetSpec:
+    """Two groups of events, tables of items and of users, features of every kind, domains with ids of their
+    own, a window of time, a k-core, a maximum of events, sessions, baskets as test parts, dead letters."""
+    spec, _ = everything(folder)
+    with (folder / "mixed.csv").open("a") as log:
+        log.write("u1,3,lick,1700000009,,toys\nu1,3,buy\n")
+    record = spec.model_dump(exclude_unset=True)
+    for table in record["items"]:
+        table["features"] += [{"name": "words", "column": "tags", "kind": "text", "hash_size": 20}]
+    record["filters"] |= {"k_core": 2, "end": 1_700_000_070}
+    return parse_config(DatasetSpec, record, where="test")
 
 
 def test_everything(engine: Cluster, tmp_path: Path) -> None:
-    """Two groups of events, tables of items and users, several kinds of features, domains, sessions, filters
-    that need the whole log, dead letters."""
-    spec, _ = everything(tmp_path)
-    with (tmp_path / "mixed.csv").open("a") as log:
-        log.write("u1,3,lick,1700000009,,toys\nu1,3,buy\n")
+    spec = really_everything(tmp_path)
     prepare(spec, str(tmp_path), tmp_path / "local")
     local = contents(tmp_path / "local")
-    assert "rejected/part-00000.jsonl" in local
-    prepare(spec, str(tmp_path), tmp_path / "cluster", runner=on(engine))
+    written = {"rejected/part-00000.jsonl", "vocabulary/tags.parquet", "users.parquet", "items.parquet"}
+    assert written < set(local)
+    prepare(
+        spec,
+        str(tmp_path),
+        tmp_path / "cluster",
+        runner=RunnerOptions("PortableRunner", beam=engine.options()),
+    )
     assert contents(tmp_path / "cluster") == local
 
 
-def test_more_is_added(engine: Cluster, raw: Path, tmp_path: Path) -> None:
+def test_more_is_added_by_the_engines_own_runner(engine: Cluster, raw: Path, tmp_path: Path) -> None:
+    """To a job server that is named by its address, with an option that only the job server knows."""
     write_rows(raw / "later.csv", make_rows(users=60, events=300, seed=1))
-    for name, runner in (("local", None), ("cluster", on(engine))):
+    runner = RunnerOptions(engine.runner, beam=[*engine.options(), *engine.known_there])
+    for name, used in (("local", None), ("cluster", runner)):
         prepare(make_spec(), str(raw), tmp_path / name)
-        append(make_spec(), str(raw), tmp_path / name, [str(raw / "later.csv")], runner=runner)
+        append(make_spec(), str(raw), tmp_path / name, [str(raw / "later.csv")], runner=used)
     found = contents(tmp_path / "cluster")
     assert found == contents(tmp_path / "local")
     assert any("@2" in name for name in found)
 
 
-def test_the_shuffle_of_the_engine(engine: Cluster, raw: Path, tmp_path: Path) -> None:
-    prepare(make_spec(), str(raw), tmp_path / "local")
-    prepare(make_spec(), str(raw), tmp_path / "cluster", runner=on(engine, shuffle="engine"))
-    assert contents(tmp_path / "cluster") == contents(tmp_path / "local")
-
-
-def test_what_a_user_can_put_right_is_said_as_of_a_local_run(
+def test_the_shuffle_of_the_engine_by_a_job_server_that_lrm_starts(
     engine: Cluster, raw: Path, tmp_path: Path
 ) -> None:
-    spec = make_spec(max_rejects=1)
-    errors = []
-    for name, runner in (("local", None), ("cluster", on(engine))):
-        with pytest.raises(UserError) as error:
-            prepare(spec, str(raw), tmp_path / name, runner=runner)
-        errors.append(str(error.value))
-        assert not (tmp_path / name).exists()
-    assert errors[0] == errors[1]
-    assert "2 of 1,502 rows were rejected" in errors[0]
+    """The program is named by its path, and ends with the command."""
+    spec, out = raw / "spec.yaml", tmp_path / "cluster"
+    spec.write_text(make_spec(max_rejects=2).model_dump_json())  # JSON is YAML
+    prepare(make_spec(max_rejects=2), str(raw), tmp_path / "local")
+    options = ["--runner", engine.runner, "--shuffle", "engine", "--", *engine.by_path(tmp_path)]
+    with Lrm("prepare", spec, "--out", out, *options, log=tmp_path / "log", chunk=SMALL) as job:
+        assert job.end() == 0, job.said
+        assert "Traceback" not in job.said
+    assert contents(out) == contents(tmp_path / "local")
