@@ -137,6 +137,9 @@ def command() -> NoReturn:
         code = end.code if isinstance(end.code, int) else 0
     sys.stdout.flush()
     sys.stderr.flush()
+    job_servers = sys.modules.get("pipelines.job_servers")
+    if job_servers is not None:  # those that Beam has started would go on
+        job_servers.end_started()
     if code == INTERRUPTED or "apache_beam" in sys.modules:
         os._exit(code)
     sys.exit(code)

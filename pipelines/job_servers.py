@@ -16,6 +16,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
 from apache_beam.runners.portability.flink_runner import FlinkJarJobServer
 from apache_beam.runners.portability.spark_runner import SparkJarJobServer
+from apache_beam.utils.subprocess_server import SubprocessServer
 
 from behavior.errors import UsageError
 from pipelines.beam_options import value_of
@@ -27,6 +28,7 @@ _PROGRAMS = {
 }
 _SERVERS: dict[str, Any] = {"flinkrunner": FlinkJarJobServer, "sparkrunner": SparkJarJobServer}
 _SECONDS_TO_ANSWER = 60.0
+_SECONDS_TO_END = 5.0
 
 
 def check_program(name: str, options: Sequence[str]) -> None:
@@ -85,6 +87,22 @@ def options_of_program(name: str, options: Sequence[str]) -> set[str]:
         finally:
             process.kill()
             process.wait()
+
+
+def end_started() -> None:
+    """End the job servers that Beam has started, which it does itself only where Python ends in its own way.
+
+    Beam's cache of its subprocesses is the only place to learn of them.
+    """
+    started = [entry.obj[0] for entry in list(SubprocessServer._cache._cache.values())]
+    for process in started:
+        process.terminate()
+    deadline = time.monotonic() + _SECONDS_TO_END
+    for process in started:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
 
 
 def _asked(endpoint: str, process: subprocess.Popen) -> set[str]:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -67,6 +68,17 @@ class Lrm:
     def end(self, seconds: float = 600) -> int:
         """Wait for its end; returns its exit code."""
         return self.process.wait(seconds)
+
+    @property
+    def left(self) -> list[int]:
+        """Processes that it has started and that are still there."""
+        found = []
+        for place in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError):
+                state, _, _, session = place.read_text().rpartition(") ")[2].split()[:4]
+                if int(session) == self.process.pid and state != "Z":
+                    found.append(int(place.parent.name))
+        return found
 
     @property
     def seconds(self) -> float:

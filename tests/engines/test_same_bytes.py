@@ -79,4 +79,5 @@ def test_the_shuffle_of_the_engine_by_a_job_server_that_lrm_starts(
     with Lrm("prepare", spec, "--out", out, *options, log=tmp_path / "log", chunk=SMALL) as job:
         assert job.end() == 0, job.said
         assert "Traceback" not in job.said
+        assert job.left == []
     assert contents(out) == contents(tmp_path / "local")
