@@ -48,6 +48,7 @@ from models.inputs.embedding import InputEmbedding
 from models.inputs.tokens import Tokens
 from models.serving.cache import HistoryCache
 from models.serving.cache.history_cache import Storage
+from models.serving.cache.past import PastInPlace
 from models.tasks.retrieval.model import RetrievalModel
 
 CALLS = 9
@@ -148,7 +149,10 @@ class Kept(nn.Module):
         return self.again()
 
     def again(self) -> Tensor:
-        out: Tensor = self.backbone(*self.arguments)
+        x, tokens, past = self.arguments
+        if isinstance(past, PastInPlace):  # what is found once a pass is found again
+            past = replace(past, paging=replace(past.paging))
+        out: Tensor = self.backbone(x, tokens, past)
         return out
 
 

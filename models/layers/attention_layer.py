@@ -75,9 +75,12 @@ class AttentionLayer(nn.Module):
                 for part, more in zip((query, key), self.attributes(context), strict=True)
             )
         value = self.shape(value)
+        attended = None
         if context.past is not None:
-            key, value = context.past.extend(self, key, value)
-        attended = self.attend(query, key, value, context)
+            attended = context.past.attend(self, query, key, value, context.mask)
+            if attended is None:
+                key, value = context.past.extend(self, key, value)
+        attended = self.attend(query, key, value, context) if attended is None else attended.flatten(1)
         return self.residual.leave(x, entered, self.combine(attended, gate))
 
     def _forward_keeping_little(self, x: Tensor, context: SequenceContext) -> Tensor:

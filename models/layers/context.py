@@ -29,6 +29,12 @@ class Past(Protocol):
     def extend(self, layer: nn.Module, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """[all tokens, heads, width] keys and values of a layer, of those of its new tokens."""
 
+    def attend(
+        self, layer: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Mask
+    ) -> Tensor | None:
+        """[new tokens, heads, value_dim] attention of a layer, where keys and values are read where they
+        are; None: by those of `extend`. Where they are, `sequences` and `timestamp` are of new tokens."""
+
 
 # Not frozen: of a frozen one, torch.compile in torch 2.11 looks into every field, and compiles again for each
 # number of sequences.

@@ -19,6 +19,7 @@ KERNELS = (
     "models.gpu.interpreter",
     "models.gpu.launcher",
     "models.gpu.precompile",
+    "models.attention.paged.",
     "models.attention.silu.",
     "models.history.kernels.",
     "models.layers.kernels.",
@@ -36,6 +37,7 @@ def import_interpreted() -> None:
         forget(KERNELS)
         _hurry(importlib.import_module("triton.runtime.interpreter"))
         importlib.import_module("models.attention.silu.attention_function")
+        importlib.import_module("models.attention.paged.launching")
         importlib.import_module("models.history.kernels.masses_function")
         importlib.import_module("models.layers.kernels.norm_function")
         importlib.import_module("models.losses.kernels.scores_function")

@@ -14,11 +14,12 @@ from models.attention.sequences import Sequences
 from models.backbones.backbone import Backbone
 from models.data.batch import PackedBatch
 from models.inputs.embedding import InputEmbedding
+from models.layers.context import Past
 from models.serving.cache.call import Call, Lengths, Numbers, Shape
 from models.serving.cache.events import EventColumns
 from models.serving.cache.pages import Pages
 from models.serving.cache.parcel import Arrays
-from models.serving.cache.past import PagedPast
+from models.serving.cache.past import Growing, reasons_to_gather
 from models.serving.cache.ragged import Ints, Spread, on_device, sequences_of, spread
 from models.serving.cache.replays import Replays
 from models.serving.cache.tokens import Chosen
@@ -47,7 +48,9 @@ class Passes:
     ) -> None:
         self.embedding, self.backbone, self.events, self.pages = embedding, backbone, events, pages
         self.replays = replays
-        layers = backbone.attention_layers
+        self.in_place = True
+        """Whether keys and values are read in their pages, where there is a kernel for it."""
+        self._layers = layers = backbone.attention_layers
         self._number: dict[nn.Module, int] = {layer: number for number, layer in enumerate(layers)}
         self._limit = layers[0].settings.max_tokens
 
@@ -189,7 +192,7 @@ class Passes:
         base = pages.tokens.of(numbers.base)
         history = numbers.base + numbers.remembered + numbers.given
         total = pages.tokens.of(history + numbers.candidates)
-        new, every = spread(total - base, shape.fresh), spread(total, shape.tokens)
+        new = spread(total - base, shape.fresh)
         x, layout = self.embedding(batch)
         if pages.tokens.front:
             sequences = _sequences(new.offsets, lengths and lengths.fresh, shape.fresh, shape.most_fresh)
@@ -199,29 +202,26 @@ class Passes:
             chosen = Chosen.all(x, layout)
         if shape.candidates:
             chosen = chosen.with_candidates(numbers.candidates)
-        place_in_sequence = base[new.row] + new.place
-        nowhere = len(pages.happened) - 1
-        source = torch.cat(
-            [pages.token_rows(table, every.row, every.place), every.row.new_full((1,), nowhere)]
+        growing = Growing(
+            pages=pages,
+            number=self._number,
+            table=table,
+            base=base,
+            history=pages.tokens.of(history),
+            candidates=numbers.candidates if shape.candidates else None,
+            most_candidates=shape.most_candidates,
+            new=new,
+            kept=shape.kept,
         )
-        place = torch.where(new.inside, every.offsets[new.row] + place_in_sequence, shape.tokens)
-        kept = None
         if shape.kept:
-            happened = new.inside & (place_in_sequence < pages.tokens.of(history)[new.row])
-            rows = pages.token_rows(table, new.row, place_in_sequence)
-            kept = torch.where(happened, rows, nowhere)
-            pages.happened.index_copy_(0, kept, chosen.tokens.timestamp)
-        timestamp = pages.happened[source].index_copy_(0, place, chosen.tokens.timestamp)[:-1]
-        past = PagedPast(
-            pages,
-            self._number,
-            _sequences(every.offsets, lengths and lengths.all, shape.tokens, shape.longest),
-            timestamp,
-            source,
-            place,
-            kept,
-            shape.most_candidates,
-        )
+            pages.happened.index_copy_(0, growing.rows, chosen.tokens.timestamp)
+        past: Past
+        if self.in_place and not reasons_to_gather(self._layers, self.device, x.dtype):
+            past = growing.in_place(chosen.tokens, shape.longest, shape.most_fresh)
+        else:
+            every = spread(total, shape.tokens)
+            of_all = _sequences(every.offsets, lengths and lengths.all, shape.tokens, shape.longest)
+            past = growing.gathered(chosen.tokens, every, of_all)
         outputs: Tensor = self.backbone(chosen.x, chosen.tokens, past)
         return chosen.after_events(outputs)
 

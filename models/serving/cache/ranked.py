@@ -35,6 +35,9 @@ class _Memory:
         self.layers[layer] = key, value
         return key, value
 
+    def attend(self, layer: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> None:
+        """By what `extend` gives."""
+
 
 @dataclass(frozen=True)
 class _Before:
@@ -52,6 +55,9 @@ class _Before:
         """[all tokens, heads, width] each."""
         keys, values = self.memory.layers[layer]
         return torch.cat([keys, key])[self.source], torch.cat([values, value])[self.source]
+
+    def attend(self, layer: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> None:
+        """By what `extend` gives."""
 
 
 class RankingCache:
