@@ -18,7 +18,7 @@ from models.attention.silu.buckets import find_bucket
 
 KEYS_EACH = 256
 """Keys whose bias a program finds."""
-_KEYS = tl.constexpr(KEYS_EACH)
+_KEYS, _LANES = tl.constexpr(KEYS_EACH), tl.constexpr(16)
 _HIDDEN = tl.constexpr(HIDDEN)
 
 
@@ -41,7 +41,7 @@ def append_kernel(
             there = row < nowhere
             _copy(key, key_stride, token, keys, row, there, TOKENS, K_WIDTH, K_ROOM)
             _copy(value, value_stride, token, values, row, there, TOKENS, V_WIDTH, V_ROOM)
-    else:
+    elif rows is not None:
         user, block = (number - copies) // blocks, (number - copies) % blocks
         base, history = tl.load(users + user), tl.load(users + num_users + user)
         count = tl.load(users + 2 * num_users + user)
@@ -51,25 +51,25 @@ def append_kernel(
             place = block * _KEYS + tl.arange(0, _KEYS)
             inside = place < history
             at = rows_of_places(
-                table + user.to(tl.int64) * table_width, tl.minimum(place, history - 1) * (history > 0), PAGE
+                table + user.to(tl.int64) * table_width, tl.minimum(place, tl.maximum(history - 1, 0)), PAGE
             )
             apart = _logical(history, CONTEXT) - _logical(place, CONTEXT)
             seen = inside & ((apart < window) | (place < front))
-            difference = tl.abs(asked - tl.load(happened + at, mask=inside, other=0))
             found = _bias(
                 position, position_row, last_position, time, time_row, amount, rate, decay_row,
-                wide_boundaries, table_row, apart, difference, POWER,
+                wide_boundaries, table_row, apart,
+                tl.abs(asked - tl.load(happened + at, mask=inside, other=0)), POWER,
             )  # fmt: skip
             target = rows + (table_row * num_users + user).to(tl.int64) * room + place
             tl.store(target, tl.where(seen, FACTOR * found, _HIDDEN), mask=place < room)
             if block == 0:  # of a candidate and itself
-                zero = tl.arange(0, 16) * 0
-                difference = tl.abs(asked - tl.load(timestamp + first)) + zero
-                found = _bias(
+                lane = tl.arange(0, _LANES)
+                own = _bias(
                     position, position_row, last_position, time, time_row, amount, rate, decay_row,
-                    wide_boundaries, table_row, zero, difference, POWER,
+                    wide_boundaries, table_row, lane * 0,
+                    tl.abs(asked - tl.load(timestamp + first)) + lane * 0, POWER,
                 )  # fmt: skip
-                tl.store(own_row + table_row * num_users + user + zero, FACTOR * found, mask=tl.arange(0, 16) < 1)
+                tl.store(own_row + table_row * num_users + user + lane * 0, FACTOR * own, mask=lane < 1)
 
 
 @triton.jit
@@ -92,8 +92,8 @@ def _logical(place, CONTEXT: tl.constexpr):
 
 @triton.jit
 def _bias(
-    position, position_row, last_position, time, time_row, amount, rate, decay_row, wide_boundaries, table_row,
-    apart, difference, POWER: tl.constexpr,
+    position, position_row, last_position, time, time_row, amount, rate, decay_row, wide_boundaries,
+    table_row, apart, difference, POWER: tl.constexpr,
 ):  # fmt: skip
     """Of keys so many positions and seconds before."""
     found = apart.to(tl.float32) * 0.0

@@ -1,4 +1,4 @@
-"""What the kernels are compiled for: one `tl.constexpr` argument (`silu.kernel_arguments` says why a tuple)."""
+"""What the kernels are compiled for: one `tl.constexpr` argument (`silu.kernel_arguments` says why)."""
 
 from __future__ import annotations
 

@@ -101,14 +101,18 @@ def _add_events(
         next_place = place_of_tile(ranges, number + 1, C.KEYS, _RICH)
         next_row = _first_row(table, tl.minimum(next_place, history - 1), C)
         next_span = span_of_keys(time, least, most, bounds, num_blocks, next_place, history, C.KEYS)
-        k_tile = _load(keys, first_row, table, place, history, C.KEYS_AHEAD, C.K_STRIDE, C.QK_DIM, C.QK_WIDTH, C)
+        k_tile = _load(
+            keys, first_row, table, place, history, C.KEYS_AHEAD, C.K_STRIDE, C.QK_DIM, C.QK_WIDTH, C
+        )
         products = tl.dot(q_tile, tl.trans(k_tile.to(q_tile.dtype)), input_precision=C.PRECISION)
         scores = score_pairs(
             products, scale, span, first, place, end, rule, position, last_position, time, amount, rate,
             query_seconds, seconds, query_time, happened, _rows(table, first_row, place, history, C),
             boundaries, wide_boundaries, C,
         )  # fmt: skip
-        v_tile = _load(values, first_row, table, place, history, C.VALUES_AHEAD, C.V_STRIDE, C.V_DIM, C.V_WIDTH, C)
+        v_tile = _load(
+            values, first_row, table, place, history, C.VALUES_AHEAD, C.V_STRIDE, C.V_DIM, C.V_WIDTH, C
+        )
         total, peak, norm = _add(total, peak, norm, scores, v_tile.to(q_tile.dtype), C)
         place, first_row, span = next_place, next_row, next_span
     return total, peak, norm
@@ -125,13 +129,17 @@ def _add_history(
     for number in tl.range(begin, stop):
         next_place = place_of_tile(ranges, number + 1, C.KEYS, _RICH)
         next_row = _first_row(table, tl.minimum(next_place, history - 1), C)
-        k_tile = _load(keys, first_row, table, place, history, C.KEYS_AHEAD, C.K_STRIDE, C.QK_DIM, C.QK_WIDTH, C)
+        k_tile = _load(
+            keys, first_row, table, place, history, C.KEYS_AHEAD, C.K_STRIDE, C.QK_DIM, C.QK_WIDTH, C
+        )
         row = tl.load(rows + place + tl.arange(0, C.KEYS))
         products = tl.dot(q_tile, tl.trans(k_tile.to(q_tile.dtype)), input_precision=C.PRECISION)
         scores = products * scale
         if place < history:  # as it always is: what does not branch waits for values before the product
             scores += row[None, :]
-        v_tile = _load(values, first_row, table, place, history, C.VALUES_AHEAD, C.V_STRIDE, C.V_DIM, C.V_WIDTH, C)
+        v_tile = _load(
+            values, first_row, table, place, history, C.VALUES_AHEAD, C.V_STRIDE, C.V_DIM, C.V_WIDTH, C
+        )
         total, peak, norm = _add(total, peak, norm, scores, v_tile.to(q_tile.dtype), C)
         place, first_row = next_place, next_row
     return total, peak, norm

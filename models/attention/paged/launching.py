@@ -98,16 +98,14 @@ def _bias_arguments(bias: RelativeBias | None, paging: Paging) -> dict[str, obje
     }  # fmt: skip
 
 
-def _append(
-    layer: Layer, paging: Paging, key: Tensor, value: Tensor, bias: dict[str, object]
-) -> _Rows:
+def _append(layer: Layer, paging: Paging, key: Tensor, value: Tensor, bias: dict[str, object]) -> _Rows:
     """Write keys and values, and find the rows of candidates."""
     new, k_width, v_width = len(key), key[0].numel(), value[0].numel()
     tokens = max(1, _COPIED_NUMBERS // _power(max(k_width, v_width)))
     copies, found, blocks = -(-new // tokens), _Rows(None, None, 1), 0
     if paging.candidates is not None:
         count = 1 if layer.bias is None else layer.bias.rows
-        empty = dict(dtype=torch.float32, device=key.device)
+        empty = {"dtype": torch.float32, "device": key.device}
         shape = count, paging.sequences
         found = _Rows(torch.empty(*shape, paging.room, **empty), torch.empty(*shape, **empty), count)
         blocks = -(-paging.room // KEYS_EACH)
@@ -182,7 +180,8 @@ def _constants(
 ) -> Constants:
     precise = q.dtype == torch.float32 and torch.get_float32_matmul_precision() == "highest"
     return Constants(
-        QUERIES=cut.shape.tile, KEYS=cut.shape.stream, QK_DIM=q.shape[2], QK_WIDTH=max(16, _power(q.shape[2])),
+        QUERIES=cut.shape.tile, KEYS=cut.shape.stream,
+        QK_DIM=q.shape[2], QK_WIDTH=max(16, _power(q.shape[2])),
         V_DIM=value.shape[2], V_WIDTH=max(16, _power(value.shape[2])), HEADS=q.shape[1],
         K_STRIDE=layer.keys.stride(0), V_STRIDE=layer.values.stride(0), PAGE=paging.page,
         CONTEXT=layer.mask.context, WINDOWED=layer.mask.window is not None, SOFTMAX=layer.softmax,

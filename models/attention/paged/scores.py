@@ -81,11 +81,21 @@ def score_pairs(
         scores += C.FACTOR * placed + C.FACTOR * below
     elif time is not None:
         scores += C.FACTOR * below
-    if time is not None:
+    if time is not None:  # noqa: SIM102
         if mode > _ONE:
             if mode == _BOUNDARIES:
                 scores = _add_rises(
-                    scores, time, boundaries, query_seconds, seconds, first, place, ends >> 8, ends & 255, below, C
+                    scores,
+                    time,
+                    boundaries,
+                    query_seconds,
+                    seconds,
+                    first,
+                    place,
+                    ends >> 8,
+                    ends & 255,
+                    below,
+                    C,
                 )
             elif mode == _PAIRS:
                 asked = load_column(query_seconds, first, C.QUERIES)

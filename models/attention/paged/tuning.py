@@ -28,7 +28,7 @@ class Choice(NamedTuple):
     parts: int | None = None
 
 
-_chosen: ContextVar[Choice] = ContextVar("chosen", default=Choice())
+_chosen: ContextVar[Choice] = ContextVar("chosen", default=Choice())  # noqa: B039 (a tuple)
 
 MOST_PARTS = 16
 LEAST_TILES = 3
@@ -78,7 +78,7 @@ def _of_float32(width: int, queries: int) -> TileShape:
 
 
 def parts_of_keys(programs: int, tiles: int, processors: int) -> int:
-    """How many programs share the keys of a tile, so that all of a GPU is busy and none waits for a last wave.
+    """How many programs share the keys of a tile: all of a GPU is busy, and little waits for a last wave.
 
     Args:
         programs: that there are without.

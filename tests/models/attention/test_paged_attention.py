@@ -9,8 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.attention import Causal, LocalWindow, Mask, RelativeBias, RelativeTime, Sequences, TimeDecay
-from models.attention import reference
+from models.attention import (
+    LocalWindow,
+    Mask,
+    RelativeBias,
+    RelativeTime,
+    Sequences,
+    TimeDecay,
+    reference,
+)
 from models.attention.inputs import AttentionInputs
 from models.attention.paged.paging import Paging
 from models.attention.paged.tuning import Cut, chosen, parts_of_keys
@@ -118,7 +125,9 @@ class Problem:
             TimeDecay(amount, amount.abs() * 0.1 + 0.1, "power") if kind == "decay" else None,
         )
 
-    def truth(self, mask: Mask, kind: str, per_head: bool, activation: Any, scales: tuple[float, float]) -> Tensor:
+    def truth(
+        self, mask: Mask, kind: str, per_head: bool, activation: Any, scales: tuple[float, float]
+    ) -> Tensor:
         sequences = Sequences.from_lengths(self.total)
         counts = None if self.counts is None else self.counts.cpu()
         whole = replace(mask) if type(mask) is Mask else Mask(mask.window, mask.prefix, mask.context)
@@ -127,7 +136,9 @@ class Problem:
         inputs = AttentionInputs(self.q, self.k, self.v, sequences, activation, whole, bias, *scales)
         return reference.run(inputs)[self.asking]
 
-    def found(self, mask: Mask, kind: str, per_head: bool, activation: str, scales: tuple[float, float]) -> Tensor:
+    def found(
+        self, mask: Mask, kind: str, per_head: bool, activation: str, scales: tuple[float, float]
+    ) -> Tensor:
         from models.attention.paged.launching import Layer, attend
 
         asked = Mask(mask.window, mask.prefix, mask.context, self.counts)
@@ -139,6 +150,7 @@ class Problem:
         return attend(layer, self.paging, *rows).cpu()
 
 
+CAUSAL = Mask()
 SMALL = Cut(TileShape(16, 16, 4, 2))
 WIDE = Cut(TileShape(32, 64, 4, 2), (2, 1))
 MIXED = {"base": [130, 0, 40, 17], "new": [20, 33, 1, 5], "candidates": [5, 20, 1, 0]}
@@ -147,7 +159,7 @@ EVENTS = {"base": [60, 9], "new": [1, 40], "candidates": [0, 0]}
 
 def compare(
     problem: Problem,
-    mask: Mask = Causal(),
+    mask: Mask = CAUSAL,
     kind: str = "both",
     per_head: bool = False,
     activation: str = "silu",
@@ -218,8 +230,20 @@ def test_what_is_new_is_in_the_pages_afterwards() -> None:
 
 
 def test_parts_keep_a_gpu_busy() -> None:
-    """Of 132 processors: one tile of queries a head is shared by as many as there are; 3 whole waves by none."""
+    """Of 132 processors: few tiles are shared by as many as there are, 3 whole waves by none."""
     assert parts_of_keys(12, 64, 132) == 11
     assert parts_of_keys(384, 64, 132) == 1
     assert parts_of_keys(4, 2, 132) == 1
     assert 1 < parts_of_keys(96, 64, 132) <= 16
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("activation", ["silu", "softmax"])
+@pytest.mark.parametrize("parts", [1, 4])
+def test_at_full_width(activation: str, parts: int) -> None:
+    problem = Problem(
+        base=[1000, 0, 517], new=[130, 90, 1], candidates=[200, 3, 0], page=64, qk_dim=256, v_dim=256,
+        dtype=torch.bfloat16,
+    )  # fmt: skip
+    compare(problem, activation=activation, cut=None, parts=parts, tolerance=2e-2)  # type: ignore[arg-type]
