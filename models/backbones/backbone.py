@@ -9,6 +9,7 @@ from torch.utils.checkpoint import checkpoint
 from models.attention import RelativeTime
 from models.inputs.tokens import Tokens
 from models.layers.attention_layer import AttentionLayer
+from models.layers.chained import can_chain, chain
 from models.layers.context import Past, SequenceContext
 from models.layers.feed_forward_layer import FeedForwardLayer
 from models.layers.norm import make_norm
@@ -69,6 +70,9 @@ class Backbone(Transferred):
                 of these last ones alone.
         """
         context = self._context(x, tokens, past)
+        if past is not None and past.in_place and can_chain(self.blocks):
+            chained: Tensor = self.norm(chain(self.blocks, x, context))
+            return chained
         for block in self.blocks:
             if self.recompute == "block" and torch.is_grad_enabled():
                 x = checkpoint(block, x, context, use_reentrant=False)

@@ -67,7 +67,17 @@ class AttentionLayer(nn.Module):
         if self.settings.recompute == "pointwise" and torch.is_grad_enabled() and context.past is None:
             return self._forward_keeping_little(x, context)
         entered, projected = self.project(x)
-        gate, (value, query, key) = self.split([self.activate(part) for part in projected])
+        return self.residual.leave(x, entered, self.transform(projected, context))
+
+    def transform(self, projected: list[Tensor], context: SequenceContext) -> Tensor:
+        """[tokens, dim] output of f2, of what `project` gives."""
+        past = context.past
+        in_place = past is not None and past.in_place
+        # There, what reads projections activates them on the way, unless something stands in between.
+        late = in_place and self.settings.pointwise and context.rotation is None and self.attributes is None
+        gate, (value, query, key) = self.split(
+            projected if late else [self.activate(part) for part in projected]
+        )
         query, key = self.shape(query, context.rotation), self.shape(key, context.rotation)
         if self.attributes is not None:
             query, key = (
@@ -75,13 +85,12 @@ class AttentionLayer(nn.Module):
                 for part, more in zip((query, key), self.attributes(context), strict=True)
             )
         value = self.shape(value)
-        attended = None
-        if context.past is not None:
-            attended = context.past.attend(self, query, key, value, context.mask)
-            if attended is None:
-                key, value = context.past.extend(self, key, value)
-        attended = self.attend(query, key, value, context) if attended is None else attended.flatten(1)
-        return self.residual.leave(x, entered, self.combine(attended, gate))
+        if past is not None and in_place:
+            attended = past.attend(self, query, key, value, context.mask, activate=late).flatten(1)
+            return self.f2(norm_gate_drop(self.attention_norm, self.dropout, attended, gate, silu=late))
+        if past is not None:
+            key, value = past.extend(self, key, value)
+        return self.combine(self.attend(query, key, value, context), gate)
 
     def _forward_keeping_little(self, x: Tensor, context: SequenceContext) -> Tensor:
         """The same, which saves x, the outputs of f1 and of attention, and dropout's mask."""
@@ -95,10 +104,14 @@ class AttentionLayer(nn.Module):
     def project(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The input as the residual lets it in; of it, before SiLU, one fused projection, or [U,] V, Q, K."""
         entered = self.residual.enter(x)
+        return entered, self.project_entered(x, entered)
+
+    def project_entered(self, x: Tensor, entered: Tensor) -> list[Tensor]:
+        """The second of these, given the first."""
         if isinstance(self.f1, SeparateProjections):
             # In SASRec, keys and values come from the input before its norm.
-            return entered, self.f1(entered, x if self.settings.residual == "sasrec" else entered)
-        return entered, [self.f1(entered)]
+            return self.f1(entered, x if self.settings.residual == "sasrec" else entered)
+        return [self.f1(entered)]
 
     def split(self, projected: list[Tensor]) -> tuple[Tensor | None, list[Tensor]]:
         """U or None, and V, Q, K: [tokens, width] each."""

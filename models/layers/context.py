@@ -26,14 +26,25 @@ class Past(Protocol):
     def candidates(self) -> int:
         """Most candidates at the end of a sequence (M-FALCON), which all take one position."""
 
+    @property
+    def in_place(self) -> bool:
+        """Whether keys and values are read where they are, by `attend`, and `sequences` and `timestamp` are
+        of new tokens; or else they are what `extend` gives."""
+
     def extend(self, layer: nn.Module, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """[all tokens, heads, width] keys and values of a layer, of those of its new tokens."""
 
     def attend(
-        self, layer: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Mask
-    ) -> Tensor | None:
-        """[new tokens, heads, value_dim] attention of a layer, where keys and values are read where they
-        are; None: by those of `extend`. Where they are, `sequences` and `timestamp` are of new tokens."""
+        self, layer: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Mask, activate: bool
+    ) -> Tensor:
+        """[new tokens, heads, value_dim] attention of a layer.
+
+        Args:
+            layer: an attention layer.
+            query, key, value: [new tokens, heads, width].
+            mask: what they see.
+            activate: whether SiLU of these three is still to be taken.
+        """
 
 
 # Not frozen: of a frozen one, torch.compile in torch 2.11 looks into every field, and compiles again for each

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TypeGuard
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.layers.dropout import Dropout
@@ -38,11 +39,13 @@ def _fused(
     keep: Tensor | None = None,
     keep_scale: float = 1.0,
     dtype: torch.dtype | None = None,
+    silu: bool = False,
 ) -> Tensor:
     centered = isinstance(norm, LayerNorm)
     return norm_gate_dropout(
-        x, norm.weight, norm.bias, gate, keep, keep_scale, centered=centered, eps=norm.eps, dtype=dtype
-    )
+        x, norm.weight, norm.bias, gate, keep, keep_scale, centered=centered, eps=norm.eps, dtype=dtype,
+        silu=silu,
+    )  # fmt: skip
 
 
 def make_norm(kind: NormKind, dim: int, eps: float) -> nn.Module:
@@ -80,13 +83,41 @@ def norm_for_product(norm: nn.Module, x: Tensor) -> Tensor:
     """
     if not (_has_kernel(norm) and fits(x, norm.weight, norm.bias)):
         return norm(x)
+    return _fused(norm, x, dtype=_multiplied(x))
+
+
+def add_and_norm(norm: nn.Module, x: Tensor, added: Tensor) -> tuple[Tensor, Tensor]:
+    """`x + added` and `norm_for_product` of it, in one kernel where it fits; without gradients.
+
+    Args:
+        norm: from `make_norm`.
+        x, added: [tokens, dim].
+    """
+    if not (_has_kernel(norm) and fits(x, added, norm.weight, norm.bias)):
+        total = x + added
+        return total, norm_for_product(norm, total)
+    from models.layers.kernels.norm_function import Numbers  # without a GPU there need be no triton
+    from models.layers.kernels.norm_function import add_and_norm as kernel
+
+    dtype = _multiplied(x) or torch.promote_types(x.dtype, added.dtype)
+    numbers = Numbers(isinstance(norm, LayerNorm), norm.eps, 1.0, dtype)
+    return kernel(x, added, norm.weight, norm.bias, numbers)
+
+
+def _multiplied(x: Tensor) -> torch.dtype | None:
+    """The type that linear layers multiply under autocast."""
     device = x.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-    return _fused(norm, x, dtype=dtype)
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
 
 
 def norm_gate_drop(
-    norm: nn.Module, dropout: Dropout, x: Tensor, gate: Tensor | None, keep: Tensor | None = None
+    norm: nn.Module,
+    dropout: Dropout,
+    x: Tensor,
+    gate: Tensor | None,
+    keep: Tensor | None = None,
+    *,
+    silu: bool = False,
 ) -> Tensor:
     """`dropout(norm(x) * gate)`, in one kernel where it fits.
 
@@ -96,6 +127,7 @@ def norm_gate_drop(
         x: [..., dim].
         gate: of x's shape, or None for 1.
         keep: from `dropout.draw`, of x's shape; drawn here if None.
+        silu: whether SiLU of the gate is still to be taken.
 
     Returns:
         Of x's shape.
@@ -103,7 +135,9 @@ def norm_gate_drop(
     if _has_kernel(norm) and fits(x, gate, norm.weight, norm.bias):
         if keep is None:
             keep = dropout.draw(*x.shape, device=x.device)
-        return _fused(norm, x, gate, keep, dropout.scale)
+        return _fused(norm, x, gate, keep, dropout.scale, silu=silu)
+    if silu and gate is not None:
+        gate = F.silu(gate)
     normed = norm(x)
     return dropout(normed if gate is None else normed * gate, keep)
 

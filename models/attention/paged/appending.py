@@ -13,6 +13,7 @@ import triton
 import triton.language as tl
 
 from models.attention.paged.arguments import HIDDEN
+from models.attention.paged.pointwise import silu
 from models.attention.paged.seconds import rows_of_places
 from models.attention.silu.buckets import find_bucket
 
@@ -30,7 +31,7 @@ def append_kernel(
     position, position_row, last_position, time, time_row, amount, rate, decay_row, wide_boundaries,
     window, front, TOKENS: tl.constexpr, K_WIDTH: tl.constexpr, V_WIDTH: tl.constexpr,
     K_ROOM: tl.constexpr, V_ROOM: tl.constexpr, PAGE: tl.constexpr, CONTEXT: tl.constexpr,
-    POWER: tl.constexpr, FACTOR: tl.constexpr,
+    POWER: tl.constexpr, FACTOR: tl.constexpr, ACTIVATE: tl.constexpr,
 ):  # fmt: skip
     """The first `copies` programs copy TOKENS tokens each; all others find KEYS_EACH numbers of a row."""
     number, table_row = tl.program_id(0), tl.program_id(1)
@@ -39,8 +40,8 @@ def append_kernel(
             token = number * TOKENS + tl.arange(0, TOKENS)
             row = tl.load(written + token, mask=token < new, other=nowhere)
             there = row < nowhere
-            _copy(key, key_stride, token, keys, row, there, TOKENS, K_WIDTH, K_ROOM)
-            _copy(value, value_stride, token, values, row, there, TOKENS, V_WIDTH, V_ROOM)
+            _copy(key, key_stride, token, keys, row, there, ACTIVATE, TOKENS, K_WIDTH, K_ROOM)
+            _copy(value, value_stride, token, values, row, there, ACTIVATE, TOKENS, V_WIDTH, V_ROOM)
     elif rows is not None:
         user, block = (number - copies) // blocks, (number - copies) % blocks
         base, history = tl.load(users + user), tl.load(users + num_users + user)
@@ -74,12 +75,15 @@ def append_kernel(
 
 @triton.jit
 def _copy(
-    source, stride, token, target, row, there, TOKENS: tl.constexpr, WIDTH: tl.constexpr, ROOM: tl.constexpr
-):
-    """Of those tokens that are `there`: WIDTH numbers each, rounded to the target's type."""
+    source, stride, token, target, row, there, ACTIVATE: tl.constexpr, TOKENS: tl.constexpr,
+    WIDTH: tl.constexpr, ROOM: tl.constexpr,
+):  # fmt: skip
+    """Of those tokens that are `there`: WIDTH numbers each, or their SiLU, rounded to the target's type."""
     column = tl.arange(0, ROOM)[None, :]
     mask = there[:, None] & (column < WIDTH)
     found = tl.load(source + token.to(tl.int64)[:, None] * stride + column, mask=mask, other=0.0)
+    if ACTIVATE:
+        found = silu(found)
     tl.store(target + row[:, None] * WIDTH + column, found.to(target.dtype.element_ty), mask=mask)
 
 

@@ -48,5 +48,7 @@ class Constants(NamedTuple):
     KEYS_AHEAD: int
     """Iterations by which tiles of keys are loaded ahead; 0 of both: as `num_stages` says."""
     VALUES_AHEAD: int
+    ACTIVATE: bool
+    """Whether SiLU of queries, and of candidates' own keys and values, is still to be taken."""
     PARTS: bool
     """Whether the keys of a tile of queries are shared by several programs."""

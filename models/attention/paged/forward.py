@@ -14,6 +14,7 @@ import triton.language as tl
 
 from models.attention.paged.arguments import FIRST_PEAK, HIDDEN
 from models.attention.paged.prefetching import ahead
+from models.attention.paged.pointwise import silu
 from models.attention.paged.scores import score_pairs, seconds_of_queries, span_of_keys
 from models.attention.paged.seconds import rows_of_places
 from models.attention.silu.activation import activate
@@ -155,12 +156,16 @@ def _add_themselves(
     for number in tl.range(begin, stop, num_stages=1):
         place = first + number * C.KEYS
         k_tile = load_rows(own_key, key_stride, place, end, C.KEYS, C.QK_DIM, C.QK_WIDTH, True)
+        if C.ACTIVATE:
+            k_tile = silu(k_tile)
         k_tile = k_tile.to(STORED).to(q_tile.dtype)
         products = tl.dot(q_tile, tl.trans(k_tile), input_precision=C.PRECISION)
         query = (first + tl.arange(0, C.QUERIES))[:, None]
         same = query == (place + tl.arange(0, C.KEYS))[None, :]
         scores = tl.where(same, products * scale + own, _HIDDEN)
         v_tile = load_rows(own_value, value_stride, place, end, C.KEYS, C.V_DIM, C.V_WIDTH, True)
+        if C.ACTIVATE:
+            v_tile = silu(v_tile)
         total, peak, norm = _add(total, peak, norm, scores, v_tile.to(STORED).to(q_tile.dtype), C)
     return total, peak, norm
 
@@ -208,6 +213,8 @@ def paged_kernel(
         query_time += row
     rule = MaskRule(window, front, C.CONTEXT, history, base)
     q_tile = load_rows(q, q_stride, first, end, QUERIES, C.QK_DIM, C.QK_WIDTH, True)
+    if C.ACTIVATE:
+        q_tile = silu(q_tile)
     least, most = seconds_of_queries(time, query_seconds, first, end, QUERIES)
     _, _, ranges = key_ranges(tl.minimum(first, history), history, rule, QUERIES, KEYS, _RICH)
     paged = count_tiles_of(ranges, KEYS, _RICH)

@@ -49,6 +49,8 @@ class Layer:
     bias: RelativeBias | None
     qk_scale: float
     output_scale: float
+    activate: bool = False
+    """Whether SiLU of queries, keys and values that are given is still to be taken."""
 
 
 class _Rows(NamedTuple):
@@ -121,6 +123,7 @@ def _append(layer: Layer, paging: Paging, key: Tensor, value: Tensor, bias: dict
         "TOKENS": tokens, "K_WIDTH": k_width, "V_WIDTH": v_width, "K_ROOM": _power(k_width),
         "V_ROOM": _power(v_width), "PAGE": paging.page, "CONTEXT": layer.mask.context,
         "POWER": _is_power(layer.bias), "FACTOR": _factor(layer),
+        "ACTIVATE": layer.activate,
     })  # fmt: skip
     return found
 
@@ -188,7 +191,7 @@ def _constants(
         POWER=_is_power(layer.bias), FAST=q.element_size() == 2 and not INTERPRETED,
         PRECISION="tf32x3" if precise else "tf32", FACTOR=_factor(layer), CANDIDATES=rows.rows is not None,
         KEYS_AHEAD=cut.ahead[0], VALUES_AHEAD=cut.ahead[1],
-        PARTS=parts > 1,
+        ACTIVATE=layer.activate, PARTS=parts > 1,
     )  # fmt: skip
 
 

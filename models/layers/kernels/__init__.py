@@ -37,6 +37,7 @@ def norm_gate_dropout(
     centered: bool,
     eps: float,
     dtype: torch.dtype | None = None,
+    silu: bool = False,
 ) -> Tensor:
     """`dropout(norm(x) * gate)` over the last axis; of tensors that `fits`.
 
@@ -53,6 +54,7 @@ def norm_gate_dropout(
         centered: LayerNorm (arXiv 1607.06450); False: RMSNorm (arXiv 1910.07467).
         eps: added to the variance, or to the mean square.
         dtype: of the result; None for x's, also under autocast.
+        silu: whether the factor is SiLU of the gate.
 
     Returns:
         Of x's shape.
@@ -61,8 +63,9 @@ def norm_gate_dropout(
     from models.layers.kernels.norm_function import NormGateDropout, Numbers
 
     out: Tensor = NormGateDropout.apply(
-        _rows(x), weight, bias, _rows(gate), _rows(keep), Numbers(centered, eps, keep_scale, dtype or x.dtype)
-    )
+        _rows(x), weight, bias, _rows(gate), _rows(keep),
+        Numbers(centered, eps, keep_scale, dtype or x.dtype, silu),
+    )  # fmt: skip
     return out if x.ndim == 2 else out.view(x.shape)
 
 

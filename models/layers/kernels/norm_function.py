@@ -28,6 +28,8 @@ class Numbers(NamedTuple):
     keep_scale: float
     dtype: torch.dtype
     """Of the result."""
+    silu: bool = False
+    """Whether the factor is SiLU of the gate."""
 
 
 class NormGateDropout(torch.autograd.Function):
@@ -52,7 +54,9 @@ class NormGateDropout(torch.autograd.Function):
         out = x.new_empty((tokens, dim), dtype=numbers.dtype)
         if tokens:
             shape = cut(_width(dim), False, False)
-            arguments = _arguments(shape, x, weight, bias, gate, keep, numbers) | {"out": out}
+            arguments = _arguments(shape, x, weight, bias, gate, keep, numbers) | {
+                "out": out, "added": None, "total": None,
+            }  # fmt: skip
             launch(forward_kernel, (-(-tokens // shape.tile), 1), shape, arguments)
         return out
 
@@ -77,6 +81,29 @@ class NormGateDropout(torch.autograd.Function):
             launch(backward_kernel, (programs, 1), shape, arguments)
         dweight, dbias = (None, None) if weight is None or sums is None else _sum(sums, weight)
         return dx, dweight, dbias, dgate, None, None
+
+
+def add_and_norm(
+    x: Tensor, added: Tensor, weight: Tensor | None, bias: Tensor | None, numbers: Numbers
+) -> tuple[Tensor, Tensor]:
+    """`x + added`, and the norm of it; without gradients.
+
+    Args:
+        x, added: [tokens, dim].
+        weight, bias: as for `norm_gate_dropout`.
+        numbers: of the norm.
+    """
+    x, added = with_contiguous_rows(x), added.contiguous()
+    tokens, dim = x.shape
+    total = x.new_empty((tokens, dim), dtype=torch.promote_types(x.dtype, added.dtype))
+    out = x.new_empty((tokens, dim), dtype=numbers.dtype)
+    if tokens:
+        shape = cut(_width(dim), False, False)
+        arguments = _arguments(shape, x, weight, bias, None, None, numbers) | {
+            "added": added, "total": total, "out": out,
+        }  # fmt: skip
+        launch(forward_kernel, (-(-tokens // shape.tile), 1), shape, arguments)
+    return total, out
 
 
 def _sum(sums: Tensor, weight: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -109,6 +136,7 @@ def _arguments(
         "SIZES": Sizes(
             X_STRIDE=x_stride, GATE_STRIDE=gate_stride, DIM=dim, WIDTH=_width(dim), ROWS=shape.tile,
             VECTOR=gcd(_VECTOR_BYTES // size, dim, x_stride, gate_stride), CENTERED=numbers.centered,
+            SILU=numbers.silu,
         ),
     }  # fmt: skip
 

@@ -32,6 +32,8 @@ class Sizes(NamedTuple):
     """Numbers that a thread reads at a time."""
     CENTERED: bool
     """LayerNorm, or else RMSNorm."""
+    SILU: bool = False
+    """Whether the factor is SiLU of the gate."""
 
 
 @triton.jit
@@ -84,10 +86,10 @@ def _standardize(x, exists, eps, DIM: tl.constexpr, CENTERED: tl.constexpr):
 
 @triton.jit(do_not_specialize=("tokens",))
 def forward_kernel(
-    x, weight, bias, gate, keep, out, tokens, eps, keep_scale,
+    x, added, weight, bias, gate, keep, total, out, tokens, eps, keep_scale,
     SIZES: tl.constexpr,
 ):  # fmt: skip
-    """One program ROWS rows. `keep` and `out` lie dense."""
+    """One program ROWS rows. `keep`, `out`, `added` and `total`, the sum of that and x, lie dense."""
     DIM: tl.constexpr = SIZES.DIM
     WIDTH: tl.constexpr = SIZES.WIDTH
     ROWS: tl.constexpr = SIZES.ROWS
@@ -96,13 +98,21 @@ def forward_kernel(
     column = tl.arange(0, WIDTH)
     exists = (first + tl.arange(0, ROWS) < tokens)[:, None] & (column < DIM)[None, :]
     found = _load(x, first, exists, SIZES.X_STRIDE, ROWS, WIDTH, VECTOR)
+    if added is not None:
+        found += _load(added, first, exists, DIM, ROWS, WIDTH, VECTOR)
+        # What is normed is what is stored.
+        found = found.to(total.dtype.element_ty).to(tl.float32)
+        _store(total, first, exists, found, DIM, ROWS, WIDTH, VECTOR)
     result, _ = _standardize(found, exists, eps, DIM, SIZES.CENTERED)
     if weight is not None:
         result *= tl.load(weight + column, mask=column < DIM, other=0.0).to(tl.float32)[None, :]
     if bias is not None:
         result += tl.load(bias + column, mask=column < DIM, other=0.0).to(tl.float32)[None, :]
     if gate is not None:
-        result *= _load(gate, first, exists, SIZES.GATE_STRIDE, ROWS, WIDTH, VECTOR)
+        opened = _load(gate, first, exists, SIZES.GATE_STRIDE, ROWS, WIDTH, VECTOR)
+        if SIZES.SILU:
+            opened = opened / (1.0 + tl.exp(-opened))
+        result *= opened
     if keep is not None:
         result *= _load(keep, first, exists, DIM, ROWS, WIDTH, VECTOR) * keep_scale
     _store(out, first, exists, result, DIM, ROWS, WIDTH, VECTOR)
@@ -142,7 +152,12 @@ def backward_kernel(
                 normed *= scale
             if bias is not None:
                 normed += shift
-            _store(dgate, first, exists, slope * normed, DIM, ROWS, WIDTH, VECTOR)
+            opening = slope * normed
+            if SIZES.SILU:
+                sigmoid = 1.0 / (1.0 + tl.exp(-opened))
+                opening *= sigmoid * (1.0 + opened * (1.0 - sigmoid))
+                opened *= sigmoid
+            _store(dgate, first, exists, opening, DIM, ROWS, WIDTH, VECTOR)
             slope *= opened
         if bias is not None:
             dbias += slope

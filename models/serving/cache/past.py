@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +49,7 @@ class PastInPlace:
     """Of new tokens."""
     candidates: int = 0
     """0: candidates take no room in tables of positions."""
+    in_place: ClassVar[bool] = True
 
     @property
     def timestamp(self) -> Tensor:
@@ -58,7 +60,9 @@ class PastInPlace:
         """Nobody asks."""
         raise NotImplementedError
 
-    def attend(self, layer: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> Tensor:
+    def attend(
+        self, layer: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Mask, activate: bool
+    ) -> Tensor:
         """[new tokens, heads, value_dim]; events are in the pages afterwards.
 
         Those that are not kept, too: it is the newest event of each, of which nothing is reused.
@@ -77,6 +81,7 @@ class PastInPlace:
                 bias=layer.bias(self.paging.relative_time),
                 qk_scale=qk_scale,
                 output_scale=output_scale,
+                activate=activate,
             ),
             self.paging,
             query,
@@ -105,6 +110,7 @@ class PagedPast:
     """[new tokens] rows in the pages that they are written to; None: they are not kept."""
     candidates: int = 0
     """Most candidates of a sequence."""
+    in_place: ClassVar[bool] = False
 
     def extend(self, layer: nn.Module, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """[all tokens, heads, width] each, of the type of `key`."""
@@ -114,8 +120,11 @@ class PagedPast:
             self._extend(self.pages.values[number], value),
         )
 
-    def attend(self, layer: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> None:
-        """By what `extend` gives."""
+    def attend(
+        self, layer: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Mask, activate: bool
+    ) -> Tensor:
+        """Nobody asks."""
+        raise NotImplementedError
 
     def _extend(self, stored: Tensor, new: Tensor) -> Tensor:
         rounded = new.to(stored.dtype)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -29,14 +30,18 @@ class _Memory:
     """[tokens] int64 seconds."""
     layers: dict[nn.Module, tuple[Tensor, Tensor]] = field(default_factory=dict)
     candidates: int = 0
+    in_place: ClassVar[bool] = False
 
     def extend(self, layer: nn.Module, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Those of the histories themselves, which are remembered."""
         self.layers[layer] = key, value
         return key, value
 
-    def attend(self, layer: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> None:
-        """By what `extend` gives."""
+    def attend(
+        self, layer: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Mask, activate: bool
+    ) -> Tensor:
+        """Nobody asks."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -50,14 +55,18 @@ class _Before:
     source: Tensor
     """[all tokens] where each is in the histories' tokens, followed by the candidates'."""
     candidates: int
+    in_place: ClassVar[bool] = False
 
     def extend(self, layer: nn.Module, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """[all tokens, heads, width] each."""
         keys, values = self.memory.layers[layer]
         return torch.cat([keys, key])[self.source], torch.cat([values, value])[self.source]
 
-    def attend(self, layer: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> None:
-        """By what `extend` gives."""
+    def attend(
+        self, layer: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Mask, activate: bool
+    ) -> Tensor:
+        """Nobody asks."""
+        raise NotImplementedError
 
 
 class RankingCache:

@@ -49,6 +49,8 @@ class Problem:
     stored: torch.dtype | None = None
     jump: int = 0
     """Seconds by which the second half of a history is later."""
+    activate: bool = False
+    """Whether what asks is given before SiLU."""
 
     def __post_init__(self) -> None:
         generator = torch.Generator().manual_seed(0)
@@ -63,6 +65,9 @@ class Problem:
         self.q, self.k = draw(tokens, HEADS, self.qk_dim), draw(tokens, HEADS, self.qk_dim)
         self.v = draw(tokens, HEADS, self.v_dim)
         self.q, self.k, self.v = (each.to(self.dtype).double() for each in (self.q, self.k, self.v))
+        self.given = self.q, self.k, self.v
+        if self.activate:
+            self.q, self.k, self.v = (each * each.sigmoid() for each in self.given)
         self.k, self.v = self.k.to(stored).double(), self.v.to(stored).double()
         history = [b + n for b, n in zip(self.base, self.new, strict=True)]
         timestamp, query_time, written = [], [], []
@@ -144,9 +149,9 @@ class Problem:
         asked = Mask(mask.window, mask.prefix, mask.context, self.counts)
         layer = Layer(
             self.keys.to(DEVICE), self.values.to(DEVICE), activation == "softmax", asked,
-            self.bias(kind, per_head, self.paging.relative_time), *scales,
+            self.bias(kind, per_head, self.paging.relative_time), *scales, self.activate,
         )  # fmt: skip
-        rows = (each[self.asking].to(DEVICE, self.dtype) for each in (self.q, self.k, self.v))
+        rows = (each[self.asking].to(DEVICE, self.dtype) for each in self.given)
         return attend(layer, self.paging, *rows).cpu()
 
 
@@ -213,6 +218,12 @@ def test_half_precision_and_rounded_storage() -> None:
     compare(Problem(**MIXED, stored=torch.bfloat16), tolerance=1e-5)
 
 
+@pytest.mark.parametrize("parts", [1, 3])
+def test_silu_of_what_asks_is_taken_there(parts: int) -> None:
+    compare(Problem(**MIXED, activate=True), parts=parts)
+    compare(Problem(**EVENTS, activate=True, stored=torch.bfloat16), tolerance=5e-3)
+
+
 def test_what_is_new_is_in_the_pages_afterwards() -> None:
     problem = Problem(**MIXED)
     from models.attention.paged.launching import Layer, attend
@@ -244,6 +255,6 @@ def test_parts_keep_a_gpu_busy() -> None:
 def test_at_full_width(activation: str, parts: int) -> None:
     problem = Problem(
         base=[1000, 0, 517], new=[130, 90, 1], candidates=[200, 3, 0], page=64, qk_dim=256, v_dim=256,
-        dtype=torch.bfloat16,
+        dtype=torch.bfloat16, activate=activation == "silu",
     )  # fmt: skip
     compare(problem, activation=activation, cut=None, parts=parts, tolerance=2e-2)  # type: ignore[arg-type]
