@@ -1,6 +1,6 @@
 """Ways to compute the cached blocks of `cached_histories.py`, on one GPU, beside each other and checked.
 
-    PYTHONPATH=. python benchmarks/cached_variants.py [--users 1 8 32] [--small] [--json FILE]
+    PYTHONPATH=. python benchmarks/cached_variants.py [--users 1 8 32] [--all] [--small] [--json FILE]
 
 Of 128 new events and 256 candidates after 3,968 cached events, the 8 blocks alone, as a CUDA graph:
 
@@ -34,10 +34,8 @@ from models.gpu.precompile import can_precompile, precompile
 from models.gpu.tile_shape import TileShape
 from models.serving.cache.past import PastInPlace
 
-CUTS = [
-    Cut(TileShape(128, 64, 8, 2)),
-    Cut(TileShape(128, 64, 8, 2), (1, 1)),
-    Cut(TileShape(128, 64, 8, 3), (2, 1)),
+CUTS = [Cut(TileShape(128, 64, 8, 2), (1, 1)), Cut(TileShape(128, 64, 8, 3), (2, 1))]
+MORE_CUTS = [
     Cut(TileShape(128, 32, 8, 3)),
     Cut(TileShape(128, 32, 8, 3), (2, 1)),
     Cut(TileShape(128, 32, 8, 4), (3, 2)),
@@ -46,7 +44,8 @@ CUTS = [
 ]
 SAFE = Cut(TileShape(128, 32, 8, 3))
 """For the first call, before all are tried."""
-PARTS = {1: (4, 5, 8, 11, 16), 8: (1, 2, 4, 7, 11), 32: (1, 2, 3)}
+PARTS = {1: (6, 11), 8: (2,), 32: ()}
+MORE_PARTS = {1: (4, 5, 16), 8: (4, 7, 11), 32: (2, 3)}
 
 
 class Variant(NamedTuple):
@@ -109,7 +108,7 @@ def profiled(blocks: Blocks, of: Measurement) -> Row:
     return {"kernels": kernels, "tflops": work / attention / 1e9 if attention else None}
 
 
-def measure(size: Size, users: int) -> Iterator[Row]:
+def measure(size: Size, users: int, everything: bool) -> Iterator[Row]:
     of = Measurement(size, users)
     about: Row = {"users": users}
     graphs = torch.cuda.is_available()
@@ -120,7 +119,9 @@ def measure(size: Size, users: int) -> Iterator[Row]:
     yield about | {"variant": "gathered", "ms": time, "times": anew / time}
     del gathered
     blocks = Blocks(of, in_place=True)
-    variants = [Variant(), *(Variant(parts=parts) for parts in PARTS.get(users, ())), *map(Variant, CUTS)]
+    parts = PARTS.get(users, ()) + (MORE_PARTS.get(users, ()) if everything else ())
+    cuts = CUTS + (MORE_CUTS if everything else [])
+    variants = [Variant(), *(Variant(parts=number) for number in parts), *map(Variant, cuts)]
     if graphs and can_precompile():
 
         def all_of_them() -> None:
@@ -143,10 +144,10 @@ def measure(size: Size, users: int) -> Iterator[Row]:
     yield tried(about | {"variant": "candidates"}, lambda: of.candidates(graphs))
 
 
-def kept_going(size: Size, users: int) -> Iterator[Row]:
+def kept_going(size: Size, users: int, everything: bool) -> Iterator[Row]:
     """What is measured, and what failed."""
     try:
-        yield from measure(size, users)
+        yield from measure(size, users, everything)
     except Exception as error:
         yield {"users": users, "error": f"{type(error).__name__}: {error}"[:500]}
 
@@ -156,6 +157,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--users", nargs="+", type=int, default=[1, 8, 32])
+    parser.add_argument("--all", action="store_true", help="more variants, slower ones")
     parser.add_argument("--small", action="store_true", help="for trying the script on a CPU")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -166,7 +168,7 @@ def main() -> None:
             stack.enter_context(torch.no_grad())
             half = size.device == "cuda"
             stack.enter_context(mixed_precision(size.device, enabled=half, cache_enabled=False))
-            for row in kept_going(size, users):
+            for row in kept_going(size, users, options.all):
                 rows.append(row)
                 print(json.dumps(row), flush=True)
                 if options.json:

@@ -172,7 +172,7 @@ def _add_themselves(
 
 @triton.jit(do_not_specialize=UNSPECIALIZED)
 def paged_kernel(
-    q, own_key, own_value, keys, values, out, stats, users, num_users, table, table_width,
+    q, ready, own_key, own_value, keys, values, out, stats, users, num_users, table, table_width,
     query_time, query_seconds, happened, seconds, bounds, room, num_blocks, rows, own_row, bias_row,
     position, position_row, last_position, time, time_row, amount, rate, decay_row, boundaries,
     wide_boundaries, q_stride, key_stride, value_stride, window, front, scale, output_scale, tiles, parts,
@@ -214,7 +214,12 @@ def paged_kernel(
     rule = MaskRule(window, front, C.CONTEXT, history, base)
     q_tile = load_rows(q, q_stride, first, end, QUERIES, C.QK_DIM, C.QK_WIDTH, True)
     if C.ACTIVATE:
-        q_tile = silu(q_tile)
+        # Written and read again, for the matrix units to have it in shared memory and not in registers, which
+        # are full. Programs with other parts of the keys write the same.
+        ready += row * (C.HEADS * C.QK_DIM) + head * C.QK_DIM
+        store_rows(ready, C.HEADS * C.QK_DIM, first, end, silu(q_tile), QUERIES, C.QK_DIM, C.QK_WIDTH)
+        tl.debug_barrier()
+        q_tile = load_rows(ready, C.HEADS * C.QK_DIM, first, end, QUERIES, C.QK_DIM, C.QK_WIDTH, True)
     least, most = seconds_of_queries(time, query_seconds, first, end, QUERIES)
     _, _, ranges = key_ranges(tl.minimum(first, history), history, rule, QUERIES, KEYS, _RICH)
     paged = count_tiles_of(ranges, KEYS, _RICH)

@@ -143,17 +143,21 @@ def _forward(
     shape = cut.shape
     at_once = _processors(q.device) * _programs_each(shape, width * element)
     tiles = -(-paging.most_asking // shape.tile) + (rows.rows is not None)
-    programs = heads * max(paging.sequences, -(-new // shape.tile))
-    parts = parts_of_keys(programs, -(-paging.longest // shape.stream), at_once)
+    programs = max(paging.sequences, -(-new // shape.tile))
+    if rows.rows is not None:  # with those of a tile that is there if events end within one
+        programs += paging.sequences
+    parts = parts_of_keys(heads * programs, -(-paging.longest // shape.stream), at_once)
     out = value.new_empty(new, heads, value.shape[2])
     target, stats = out, None
     if parts > 1:
         target = torch.empty(parts, *out.shape, dtype=torch.float32, device=q.device)
         stats = target.new_empty(parts, 2, new, heads) if layer.softmax else None
+    # Of queries after SiLU.
+    ready = torch.empty(new, heads, dim, dtype=q.dtype, device=q.device) if layer.activate else None
     timed = bias["time"] is not None
     query_seconds, seconds, bounds = paging.seconds if timed else (None, None, None)
     launch(paged_kernel, (tiles * heads, paging.sequences * parts), shape, bias | {
-        "q": q, "own_key": key, "own_value": value, "keys": layer.keys, "values": layer.values,
+        "q": q, "ready": ready, "own_key": key, "own_value": value, "keys": layer.keys, "values": layer.values,
         "out": target, "stats": stats, "users": paging.users, "num_users": paging.sequences,
         "table": paging.table, "table_width": paging.table.shape[1], "query_time": paging.query_time,
         "query_seconds": query_seconds, "happened": paging.happened, "seconds": seconds, "bounds": bounds,

@@ -1,6 +1,6 @@
 """Tile sizes, and how many programs share the keys of a tile of queries: a table instead of autotuning.
 
-`benchmarks/cached_histories.py --variants` times others; `chosen` puts them in place of the table's.
+`benchmarks/cached_variants.py` times others; `chosen` puts them in place of the table's.
 """
 
 from __future__ import annotations
@@ -33,10 +33,11 @@ _chosen: ContextVar[Choice] = ContextVar("chosen", default=Choice())  # noqa: B0
 MOST_PARTS = 16
 LEAST_TILES = 3
 """Tiles of keys, below which a part of them is not worth a program."""
-_OVERHEAD = 2.5
+_OVERHEAD = 10.0
 """Tiles of keys in whose time a program begins and ends."""
 _COMBINED = 1.5
-"""The same of putting parts together."""
+"""The same of putting parts together: that there are any, and of one part of one program's."""
+_PART = 0.026
 
 
 @contextmanager
@@ -66,7 +67,7 @@ def choose_cut(width: int, element_size: int, queries: int) -> Cut:
         return Cut(TileShape(16, 64, 4, 3))
     if queries <= 64:
         return Cut(TileShape(64, 64, 4, 3))
-    return Cut(TileShape(128, 64, 8, 3), (2, 1) if width > 128 else (0, 0))
+    return Cut(TileShape(128, 64, 8, 2 if width > 128 else 3))
 
 
 def _of_float32(width: int, queries: int) -> TileShape:
@@ -91,7 +92,8 @@ def parts_of_keys(programs: int, tiles: int, processors: int) -> int:
 
     def tiles_in_turn(parts: int) -> float:
         waves = -(-programs * parts // processors)
-        return waves * (-(-tiles // parts) + _OVERHEAD) + (_COMBINED if parts > 1 else 0)
+        combined = _COMBINED + _PART * programs * parts if parts > 1 else 0.0
+        return waves * (-(-tiles // parts) + _OVERHEAD) + combined
 
     most = max(1, min(MOST_PARTS, tiles // LEAST_TILES))
     return min(range(1, most + 1), key=tiles_in_turn)

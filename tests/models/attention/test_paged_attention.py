@@ -241,11 +241,12 @@ def test_what_is_new_is_in_the_pages_afterwards() -> None:
 
 
 def test_parts_keep_a_gpu_busy() -> None:
-    """Of 132 processors: few tiles are shared by as many as there are, 3 whole waves by none."""
-    assert parts_of_keys(12, 64, 132) == 11
-    assert parts_of_keys(384, 64, 132) == 1
+    """Of 132 processors: few tiles are shared by as many as there are, one whole wave or more by none."""
+    assert parts_of_keys(16, 66, 132) == 8
+    assert parts_of_keys(128, 66, 132) == 1
+    assert parts_of_keys(512, 66, 132) == 1
     assert parts_of_keys(4, 2, 132) == 1
-    assert 1 < parts_of_keys(96, 64, 132) <= 16
+    assert 1 < parts_of_keys(40, 66, 132) <= 4
 
 
 @pytest.mark.gpu
