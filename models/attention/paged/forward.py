@@ -13,8 +13,8 @@ import triton
 import triton.language as tl
 
 from models.attention.paged.arguments import FIRST_PEAK, HIDDEN
-from models.attention.paged.prefetching import ahead
 from models.attention.paged.pointwise import silu
+from models.attention.paged.prefetching import ahead
 from models.attention.paged.scores import score_pairs, seconds_of_queries, span_of_keys
 from models.attention.paged.seconds import rows_of_places
 from models.attention.silu.activation import activate

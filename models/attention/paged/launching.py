@@ -157,8 +157,9 @@ def _forward(
     timed = bias["time"] is not None
     query_seconds, seconds, bounds = paging.seconds if timed else (None, None, None)
     launch(paged_kernel, (tiles * heads, paging.sequences * parts), shape, bias | {
-        "q": q, "ready": ready, "own_key": key, "own_value": value, "keys": layer.keys, "values": layer.values,
-        "out": target, "stats": stats, "users": paging.users, "num_users": paging.sequences,
+        "q": q, "ready": ready, "own_key": key, "own_value": value, "keys": layer.keys,
+        "values": layer.values, "out": target, "stats": stats, "users": paging.users,
+        "num_users": paging.sequences,
         "table": paging.table, "table_width": paging.table.shape[1], "query_time": paging.query_time,
         "query_seconds": query_seconds, "happened": paging.happened, "seconds": seconds, "bounds": bounds,
         "room": paging.room, "num_blocks": paging.sequences * (paging.room // BLOCK), "rows": rows.rows,

@@ -69,6 +69,8 @@ class Problem:
         if self.activate:
             self.q, self.k, self.v = (each * each.sigmoid() for each in self.given)
         self.k, self.v = self.k.to(stored).double(), self.v.to(stored).double()
+        if not self.activate:  # interpreted, rounding to bfloat16 cuts off
+            self.given = self.q, self.k, self.v
         history = [b + n for b, n in zip(self.base, self.new, strict=True)]
         timestamp, query_time, written = [], [], []
         most = max(-(-h // self.page) for h in history)

@@ -13,7 +13,7 @@ from models.backbones import BackboneConfig, build_backbone
 from models.data.batch import PackedBatch
 from models.layers.dropout import Dropout
 from models.layers.kernels import fits, norm_gate_dropout
-from models.layers.norm import make_norm, norm_for_product, norm_gate_drop
+from models.layers.norm import add_and_norm, make_norm, norm_for_product, norm_gate_drop
 from tests.models.interpreted import DEVICE, on_gpu
 from tests.models.tokens import tokens_of
 
@@ -38,6 +38,7 @@ class Case:
     dtype: torch.dtype = torch.float32
     eps: float = 1e-3
     scale: float = 1 / 0.7
+    silu: bool = False
 
     def tensors(self) -> dict[str, Tensor]:
         """Those that gradients are of, and `keep` and `given`, the gradient of the result."""
@@ -59,7 +60,9 @@ class Case:
 
     def kernel(self, given: dict[str, Tensor]) -> Tensor:
         parts = {name: value for name, value in given.items() if name != "given"}
-        return norm_gate_dropout(**parts, keep_scale=self.scale, centered=self.centered, eps=self.eps)
+        return norm_gate_dropout(
+            **parts, keep_scale=self.scale, centered=self.centered, eps=self.eps, silu=self.silu
+        )
 
     def formula(self, given: dict[str, Tensor]) -> Tensor:
         x = given["x"]
@@ -67,7 +70,8 @@ class Case:
             x = x - x.sum(-1, keepdim=True) / self.dim
         x = x / torch.sqrt((x * x).sum(-1, keepdim=True) / self.dim + self.eps)
         x = x * given.get("weight", 1.0) + given.get("bias", 0.0)
-        x = x * given.get("gate", 1.0)
+        gate = given.get("gate", 1.0)
+        x = x * (gate * torch.sigmoid(gate) if self.silu else gate)
         return x * given["keep"] * self.scale if self.keep else x
 
 
@@ -118,12 +122,27 @@ def test_it_is_the_formula(dim: int, parts: dict[str, bool]) -> None:
         {"centered": False, "weight": True, "gate": True},
         {"centered": False, "keep": True},
         {"gate": True},
+        {"gate": True, "silu": True, "weight": True, "keep": True},
         {"strided": True},
     ],
     ids=" ".join,
 )
 def test_parts_can_be_left_out(parts: dict[str, bool]) -> None:
     check(Case(5, 50, **parts), 1e-5)
+
+
+@pytest.mark.parametrize("kind", ["layer", "rms_without_affine"])
+def test_a_sum_and_its_norm(kind: Any) -> None:
+    torch.manual_seed(0)
+    norm = make_norm(kind, 50, 1e-3).to(DEVICE)
+    x, added = (torch.randn(70, 50, device=DEVICE) for _ in range(2))
+    with torch.no_grad():
+        total, normed = add_and_norm(norm, x, added)
+    exact = x.double() + added.double()
+    torch.testing.assert_close(total.double(), exact, rtol=0, atol=1e-6)
+    centered = exact - exact.mean(-1, keepdim=True) if kind == "layer" else exact
+    expected = centered / torch.sqrt((centered * centered).mean(-1, keepdim=True) + 1e-3)
+    torch.testing.assert_close(normed.double(), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("tokens", [0, 1, 63, 64, 65, 300])
