@@ -58,8 +58,8 @@ class _Rows(NamedTuple):
 
     rows: Tensor | None
     own: Tensor | None
-    count: int
-    """Of tables: 1, or one a head."""
+    tables: int
+    """Tables of bias: 1, or one a head."""
 
 
 def attend(layer: Layer, paging: Paging, q: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -107,11 +107,10 @@ def _append(layer: Layer, paging: Paging, key: Tensor, value: Tensor, bias: dict
     copies, found, blocks = -(-new // tokens), _Rows(None, None, 1), 0
     if paging.candidates is not None:
         count = 1 if layer.bias is None else layer.bias.rows
-        empty = {"dtype": torch.float32, "device": key.device}
-        shape = count, paging.sequences
-        found = _Rows(torch.empty(*shape, paging.room, **empty), torch.empty(*shape, **empty), count)
+        numbers = torch.empty(count, paging.sequences, paging.room, dtype=torch.float32, device=key.device)
+        found = _Rows(numbers, numbers.new_empty(count, paging.sequences), count)
         blocks = -(-paging.room // KEYS_EACH)
-    launch(append_kernel, (copies + blocks * paging.sequences, found.count), _COPIED, {
+    launch(append_kernel, (copies + blocks * paging.sequences, found.tables), _COPIED, {
         name: value for name, value in bias.items() if name != "boundaries"
     } | {
         "key": key, "value": value, "keys": layer.keys, "values": layer.values, "written": paging.written,
@@ -163,7 +162,7 @@ def _forward(
         "table": paging.table, "table_width": paging.table.shape[1], "query_time": paging.query_time,
         "query_seconds": query_seconds, "happened": paging.happened, "seconds": seconds, "bounds": bounds,
         "room": paging.room, "num_blocks": paging.sequences * (paging.room // BLOCK), "rows": rows.rows,
-        "own_row": rows.own, "bias_row": int(rows.count > 1), "q_stride": q.stride(0),
+        "own_row": rows.own, "bias_row": int(rows.tables > 1), "q_stride": q.stride(0),
         "key_stride": key.stride(0), "value_stride": value.stride(0), **_mask_arguments(layer.mask),
         "scale": float(_factor(layer) * layer.qk_scale),
         "output_scale": float(layer.output_scale), "tiles": tiles, "parts": parts,
