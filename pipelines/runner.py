@@ -41,6 +41,8 @@ _REMOTE_DEFAULTS = [
     # seconds each time, a dozen times a job. A dead one is kept as well: for less than restarts wait.
     "--environment_cache_millis=5000",
 ]
+_SPARK_DEFAULTS = ["--environment_cache_millis=0"]
+"""Spark tries a task again at once, four times: each would meet the dead worker that is kept."""
 
 
 @dataclass(frozen=True)
@@ -215,7 +217,8 @@ class RunnerOptions:
             named = [] if self._has("--job_name") else [f"--job_name={self.job_name}"]
             return PipelineOptions([f"--runner={name}", *named, *dataflow.completed(self.beam)])
         else:
-            defaults = [*_REMOTE_DEFAULTS, f"--job_name={self.job_name}"]
+            kept = _SPARK_DEFAULTS if self.name.lower() == "sparkrunner" else _REMOTE_DEFAULTS
+            defaults = [*kept, f"--job_name={self.job_name}"]
             ours = [option for option in defaults if not self._has(option.partition("=")[0])]
         return PipelineOptions([f"--runner={name}", *ours, *self.beam])
 

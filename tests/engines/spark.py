@@ -114,7 +114,10 @@ class SparkCluster:
 
     def options(self) -> list[str]:
         """Options of Beam that run a job here."""
-        return [f"--job_endpoint=localhost:{self.job}", f"--files_to_stage={_NOTHING_MORE}", *as_process()]
+        endpoint = f"--job_endpoint=localhost:{self.job}"
+        # As docs/deploy.md says: attempts of a task follow each other faster than a dead worker is forgotten.
+        kept = "--environment_cache_millis=0"
+        return [endpoint, kept, f"--files_to_stage={_NOTHING_MORE}", *as_process()]
 
     def by_path(self, folder: Path) -> list[str]:
         """The same with a job server that is started from its JAR, which is made in a folder."""

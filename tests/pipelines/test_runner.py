@@ -83,8 +83,10 @@ def test_a_job_server_that_does_not_start_is_said_so(tmp_path: Path, monkeypatch
 
 
 def test_workers_are_kept_between_stages_unless_the_user_says_otherwise() -> None:
-    for given, kept in (([], 5000), (["--environment_cache_millis=7"], 7)):
-        options = RunnerOptions("PortableRunner", beam=["--job_endpoint=x:1", *given]).pipeline_options()
+    cases = [("PortableRunner", [], 5000), ("FlinkRunner", [], 5000), ("SparkRunner", [], 0)]
+    cases += [(name, ["--environment_cache_millis=7"], 7) for name, _, _ in cases]
+    for name, given, kept in cases:
+        options = RunnerOptions(name, beam=["--job_endpoint=x:1", *given]).pipeline_options()
         assert int(options.view_as(PortableOptions).environment_cache_millis) == kept
 
 
