@@ -13,6 +13,7 @@ from behavior.errors import UserError
 from behavior.shards.manifest import MANIFEST_NAME
 from behavior.shards.storage import FolderLike, as_folder
 from models.build import sequences_of
+from models.config import RunConfig
 from models.evaluation.actions.figures import draw_figures
 from models.evaluation.actions.predictions import check_predictions_path, write_predictions
 from models.evaluation.actions.report import ActionEvaluation, as_predictions
@@ -108,6 +109,7 @@ def evaluate(
         ours = _stacked(as_predictions(ours, "--stack"), same, [str(each) for each in stack])
     result = ours.report()
     if against is not None:
+        as_rankings(ours)
         theirs = judge_like(ours, Path(against), checkpoint)
         check_same_part(result, theirs.report(), str(against))
         result["comparison"] = {"against": str(against), **compare(as_rankings(ours), as_rankings(theirs))}
@@ -251,6 +253,7 @@ def judge_run(
     changes = {name: value for name, value in settings.items() if value is not None}
     evaluation = parse_config(EvaluationConfig, config.evaluation.model_dump() | changes, where="evaluation")
     check_unseen(model.config.loader.part, split, model.run)
+    _check_ranks_items(config, changes)
     about = {
         "trained_on": config.loader.part,
         "checkpoint": model.checkpoint,
@@ -266,6 +269,22 @@ def judge_run(
     check_evaluator(evaluator)
     with memory_errors_told(model.task):
         return evaluator.judge(split, model.shards, about)
+
+
+_OF_RANKS = ("cutoffs", "exclude_seen", "target_behavior", "by", "new_items", "candidates")
+
+
+def _check_ranks_items(config: RunConfig, changes: dict[str, Any]) -> None:
+    """Raise UserError where a run that predicts actions alone is asked how it is to rank items."""
+    if config.task.kind != "ranking" or config.task.retrieval_weight:
+        return
+    for name in _OF_RANKS:
+        if name in changes and changes[name] != []:
+            raise UserError(
+                f"this run predicts actions and ranks no items: '{name}' would change nothing",
+                where=f"evaluation.{name} = {changes[name]}",
+                fix="leave it out",
+            )
 
 
 def _averaged(

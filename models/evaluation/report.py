@@ -105,7 +105,11 @@ def as_rankings(evaluation: object) -> RankingEvaluation:
         UserError: it did not.
     """
     if not isinstance(evaluation, RankingEvaluation):
-        raise UserError("this run ranks no items: there are no ranks to write down or to compare")
+        raise UserError(
+            "this run ranks no items: there are no ranks to write down or to compare",
+            where="--per-user, --against",
+            fix="leave them out; of a ranking run --predictions writes what it predicts of every row",
+        )
     return evaluation
 
 

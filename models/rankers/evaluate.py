@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from behavior.config import Config, apply_overrides, parse_config
+from behavior.config import Config, apply_overrides, parse_config, unused_settings
 from behavior.errors import UserError
 from behavior.shards.folder import ShardFolder, open_shards
 from behavior.shards.storage import FolderLike
@@ -31,7 +31,9 @@ class RankedTask(Config):
     """What rankers predict."""
 
     kind: Literal["ranking"] = "ranking"
-    label: str | None = Field(None, description="what is predicted of an event; see docs/ranking.md")
+    label: str | list[str] | None = Field(
+        None, description="what is predicted of an event; see docs/ranking.md"
+    )
     negatives: NegativesConfig = NegativesConfig()
 
 
@@ -76,7 +78,7 @@ def evaluate_rankers(
         file
             cannot be written.
     """
-    parsed = parse_config(RankersSettings, apply_overrides({}, settings), where="--set")
+    parsed = _parsed(settings)
     if parsed.task.label is None:
         raise UserError(
             "nobody says what is to be predicted",
@@ -87,6 +89,12 @@ def evaluate_rankers(
     if predictions is not None:
         check_predictions_path(Path(predictions))
     shards = data if isinstance(data, ShardFolder) else open_shards(data)
+    if isinstance(parsed.task.label, list) and len(parsed.task.label) != 1:
+        raise UserError(
+            "rankers without a backbone predict one label at a time",
+            where=f"task.label = {parsed.task.label}",
+            fix="evaluate each label by itself, or beside a run that predicts all of them",
+        )
     [label] = parse_labels(parsed.task.label, shards.manifest.behaviors)
     rankers = Rankers(
         shards,
@@ -119,6 +127,23 @@ def evaluate_rankers(
         name: one[name] for name in one if name in common or name.startswith(("split", "valid_at", "test_at"))
     }
     return {"data": str(shards.folder), **about, "baselines": reports, "baselines_left_out": left_out}
+
+
+def _parsed(settings: Sequence[str]) -> RankersSettings:
+    """Settings given as `section.key=value`; raises UserError where one is wrong, or changes nothing."""
+
+    def where(key: str) -> str:
+        return " ".join(f"--set {setting}" for setting in settings if _is_of(setting, key)) or "--set"
+
+    parsed = parse_config(RankersSettings, apply_overrides({}, settings), where=where)
+    for key, why in unused_settings(parsed):
+        raise UserError(f"'{key.rpartition('.')[0]}': {why}", where=where(key))
+    return parsed
+
+
+def _is_of(setting: str, key: str) -> bool:
+    name = setting.partition("=")[0].strip()
+    return f"{name}.".startswith(f"{key}.") or f"{key}.".startswith(f"{name}.")
 
 
 def rankers_beside(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal, Protocol
 
 from pydantic import Field
 
-from behavior.config import Config
+from behavior.config import Config, Unused
 from models.backbones.config import BackboneConfig
 from models.data.config import DataConfig
 from models.data.loading.config import LoaderConfig
@@ -92,6 +93,23 @@ class TaskConfig(Config):
     experts: int = Field(
         4, ge=1, description="ranking: experts that labels share (mmoe, ple), and of each label (ple)"
     )
+
+    def unused(self) -> Iterator[Unused]:
+        """See `behavior.config.Config.unused`. A task from Python may use any of them."""
+        if self.kind == "retrieval":
+            names = [name for name in type(self).model_fields if name not in ("kind", "negatives")]
+            of_ranking = [*names, "negatives.ratio"]
+            yield Unused(of_ranking, "kind is retrieval", "set task.kind to ranking (--task ranking)")
+            return
+        if self.kind != "ranking":
+            return
+        if self.head not in ("mmoe", "ple"):
+            yield Unused(["experts"], f"head is {self.head}, which has none", "set head to mmoe or ple")
+        if self.head == "dot":
+            names = ["head_dims", "head_dropout"]
+            yield Unused(names, "head is dot, which has no hidden layers", "set head to another one")
+        if self.head == "ffn" and len(self.head_dims) > 1:
+            yield Unused(["head_dims"], "head is ffn, which has one hidden layer", "give one width")
 
 
 class ModelConfig(BackboneConfig):

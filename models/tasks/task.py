@@ -91,7 +91,11 @@ class Evaluator(Protocol):
         Raises:
             UserError: the models have no probabilities that can be averaged.
         """
-        raise UserError("only runs that rank items have probabilities of items to average")
+        raise UserError(
+            "only runs that rank items have probabilities of items to average",
+            where="--average",
+            fix="leave it out; --stack judges ranking runs together",
+        )
 
     def judge(self, split: Split, shards: ShardFolder, about: dict[str, Any]) -> Evaluation:
         """The same in one process, for a trained model, with all that `lrm evaluate` shows.

@@ -98,11 +98,16 @@ def test_so_is_every_setting_of_views(name: str) -> None:
         ("loader.sampling.quota_select=newest", ["loader.sampling.quotas={view: 3}"], "there are no quotas"),
         ("loss.history_dim=8", ["loss.history_terms=[product]", LEARNED["history"]], "history is none"),
         ("loss.jump_share=0.3", ["loss.jump_training=apart", LEARNED["jumps"]], "jumps is none"),
+        ("task.label=buy", ["task.kind=ranking"], "kind is retrieval: set task.kind to ranking"),
+        ("task.retrieval_weight=2", ["task.kind=ranking"], "kind is retrieval"),
+        ("task.head=dot", ["task.kind=ranking"], "kind is retrieval"),
+        ("task.negatives.ratio=1", ["task.kind=ranking"], "kind is retrieval"),
+        ("task.negatives.judged=2", ["task.kind=ranking", "task.negatives.ratio=1"], "ratio is 0"),
     ],
 )
 def test_settings_count_only_beside_others(setting: str, with_it: list[str], why: str) -> None:
     name = setting.partition("=")[0].split(".")[-1]
-    with pytest.raises(UsageError, match=f"{name} is .*{why}.*or leave {name} out") as caught:
+    with pytest.raises(UsageError, match=rf"{name} is .*{why}.*or leave [a-z.]*{name} out") as caught:
         load_config("default", [setting])
     assert caught.value.where == f"--set {setting}"
     load_config("default", [setting, *with_it])
@@ -125,6 +130,25 @@ def test_settings_count_only_beside_others(setting: str, with_it: list[str], why
 def test_parts_of_what_is_on_may_be_off(changed: list[str], why: str) -> None:
     with pytest.raises(UsageError, match=why):
         load_config("default", [f"loss.{setting}" for setting in changed])
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        (["experts=8", "head=mlp"], "head is mlp, which has none: set head to mmoe or ple"),
+        (["head_dims=[8]", "head=dot"], "head is dot, which has no hidden layers"),
+        (["head_dropout=0.1", "head=dot"], "head is dot, which has no hidden layers"),
+        (["head_dims=[8, 8]", "head=ffn"], "head is ffn, which has one hidden layer"),
+        (["negatives.power=0.5", "negatives.ratio=1"], "drawn is uniform: set drawn to popularity"),
+    ],
+)
+def test_so_are_settings_of_another_head_or_draw(changed: list[str], why: str) -> None:
+    ranking = ["task.kind=ranking", "task.label=buy"]
+    with pytest.raises(UsageError, match=why):
+        load_config("default", [*ranking, *(f"task.{setting}" for setting in changed)])
+    load_config("default", [*ranking, "task.head=ffn", "task.head_dims=[8]"])
+    load_config("default", [*ranking, "task.head=ple", "task.head_dims=[8, 8]", "task.experts=2"])
+    load_config("ml-1m/ranking-hstu", ["task.head=dot"])  # the recipe's own widths are no mistake
 
 
 def test_runs_that_have_such_settings_are_evaluated_resumed_and_refitted(tmp_path: Path) -> None:

@@ -105,7 +105,8 @@ class TrainLoader:
         """Different events that all epochs together may show, the targets included."""
         if self.samples == 0:
             raise UserError(
-                "no sequence has two training events: there is nothing to learn from", fix="check the split"
+                "no sequence has two training events: there is nothing to learn from",
+                fix="check the split, or train on more of the data (data.fraction)",
             )
         self.waited = 0.0
         """Seconds that iterating has waited for batches."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 from pydantic import Field
 
-from behavior.config import Config
+from behavior.config import Config, Unused
 
 
 class NegativesConfig(Config):
@@ -39,3 +40,11 @@ class NegativesConfig(Config):
         description="ranking: what is never a negative; user: all items that the user has in the part "
         "and before it; event: the item of the event alone, for logs in which users come back to items",
     )
+
+    def unused(self) -> Iterator[Unused]:
+        """See `behavior.config.Config.unused`."""
+        if not self.ratio:
+            names = ["judged", "drawn", "power", "left_out"]
+            yield Unused(names, "ratio is 0: no negatives are drawn", "set ratio")
+        elif self.drawn == "uniform":
+            yield Unused(["power"], "drawn is uniform", "set drawn to popularity")

@@ -75,7 +75,8 @@ def _axes(x: str, y: str) -> tuple[Figure, Axes]:
 
 def _saved(drawn: tuple[Figure, Axes], path: Path) -> Path:
     figure, axes = drawn
-    axes.legend(fontsize="small")
+    if axes.get_legend_handles_labels()[1]:  # a label that is always the same has no ROC curve
+        axes.legend(fontsize="small")
     picture = BytesIO()
     figure.savefig(picture, format="png", dpi=120)
     write_whole(path, picture.getvalue(), "the figure")

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from behavior.errors import UserError
 from models.evaluation.actions.labels import Label
 from models.tasks.config import TaskSettings
+
+FloatArray = npt.NDArray[np.float64]
 
 _OWN_ORDER = "ranking has an order of tokens of its own, in which actions stand: task.actions"
 _LABEL = "what is done with the candidate is what is predicted"
@@ -62,17 +67,9 @@ def check_ranking(settings: TaskSettings) -> None:
 
 
 def _check_negatives(settings: TaskSettings) -> None:
-    """Raise UserError where negatives are asked for beside what nobody knows of them, or not asked for."""
+    """Raise UserError where negatives are asked for beside what nobody knows of them."""
     task = settings.task
-    given = task.negatives.model_dump(exclude={"ratio"}, exclude_defaults=True)
     if not task.negatives.ratio:
-        if given:
-            name = next(iter(given))
-            raise UserError(
-                "no negatives are drawn",
-                where=f"task.negatives.{name} = {given[name]}",
-                fix="set task.negatives.ratio=1, or leave it out",
-            )
         return
     where = f"task.negatives.ratio = {task.negatives.ratio}"
     if any(name != "user" for name in task.counters):
@@ -87,6 +84,37 @@ def _check_negatives(settings: TaskSettings) -> None:
             where=where,
             fix="--set task.retrieval_weight=0",
         )
+
+
+def check_learnable(
+    labels: Sequence[Label], rows: FloatArray, total: FloatArray, *, drawn: bool = False
+) -> None:
+    """Check that the training part says something of each label.
+
+    Args:
+        labels: what is learned.
+        rows: [labels] events of the training part that have it.
+        total: [labels] its sum over them: of an action, how many are 1.
+        drawn: whether sampled negatives, which are 0, are added.
+
+    Raises:
+        UserError: no event has a label, or all have the same: of an action, 1 or 0.
+    """
+    for label, count, ones in zip(labels, rows, total, strict=True):
+        where = f"label {label.name}, {int(count):,} training events"
+        if count == 0:
+            raise UserError("no training event has the label", where=where, fix=_OTHER_LABEL)
+        if label.is_binary and (ones == 0 or (ones == count and not drawn)):
+            raise UserError(
+                f"the label is {int(ones > 0)} for every training event that has it",
+                where=where,
+                fix=_OTHER_LABEL
+                if ones == 0
+                else f"{_OTHER_LABEL}, or draw negatives: task.negatives.ratio=1",
+            )
+
+
+_OTHER_LABEL = "name another label in task.label or task.auxiliary, or train on more data"
 
 
 def check_ensemble(settings: TaskSettings, labels: Sequence[Label]) -> None:

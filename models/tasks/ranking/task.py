@@ -20,6 +20,7 @@ from models.evaluation.config import EvaluationConfig
 from models.tasks.config import ModelConfig
 from models.tasks.flops import FORWARD_AND_BACKWARD, TrainingFlops, backbone_flops
 from models.tasks.loss_batch import LossBatch
+from models.tasks.ranking.checks import check_learnable
 from models.tasks.ranking.ensemble import EnsembleObjective, RankingEnsemble
 from models.tasks.ranking.evaluator import RankingEvaluator
 from models.tasks.ranking.model import RankingModel
@@ -61,7 +62,11 @@ class RankingTask(Task):
 
     def look_at(self, loader: TrainLoader) -> None:
         """See `models.tasks.task.Task.look_at`: how frequent each action is, and the mean of each value; of
-        retrieval as in its own task."""
+        retrieval as in its own task.
+
+        Raises:
+            UserError: the training part has no event of a label, or an action always or never happens.
+        """
         if self.objective.joint is not None:
             self.objective.joint.look_at(loader)
         if self.batches is not None:
@@ -77,6 +82,7 @@ class RankingTask(Task):
                 count[place] += len(told)
                 total[place] += told.sum()
                 squares[place] += np.square(told).sum()
+        check_learnable(labels, count, total, drawn=self.negatives is not None)
         if self.negatives is not None:
             count *= 1.0 + self.negatives.config.ratio
         for place, label in enumerate(labels):

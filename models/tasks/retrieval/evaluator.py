@@ -109,7 +109,11 @@ class RetrievalEvaluator(Evaluator):
         """
         every = [one for one in (self, *others) if isinstance(one, RetrievalEvaluator)]
         if len(every) <= len(others):
-            raise UserError("only runs that rank items have probabilities of items to average")
+            raise UserError(
+                "only runs that rank items have probabilities of items to average",
+                where="--average",
+                fix="leave it out; --stack judges ranking runs together",
+            )
         if len({one.time for one in every}) > 1:
             raise UserError(
                 "one of the runs knows when the next event happens, and another one does not",

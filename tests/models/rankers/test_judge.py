@@ -145,6 +145,9 @@ def test_leave_one_out_judges_one_row_a_user(tmp_path: Path) -> None:
         (["task.label=buy"], ["bias"], "no behavior 'buy'"),
         (["task.label=value>=4"], ["biass"], "no ranking baseline 'biass'"),
         (["rankers.dims=4"], None, "dims"),
+        (["task.label=[value>=4, value>=5]"], None, "one label at a time"),
+        (["task.label=value>=4", "rankers.dim=0"], None, "where: --set rankers.dim=0"),
+        (["task.label=value>=4", "task.negatives.judged=3"], None, "ratio is 0"),
     ],
 )
 def test_what_is_wrong_is_told(

@@ -150,6 +150,52 @@ def test_a_run_is_evaluated_by_the_door_of_every_run(shards: ShardFolder, tmp_pa
         models.load_model(tmp_path / "run", device="cpu").score([])
 
 
+@pytest.mark.parametrize(
+    ("label", "why"),
+    [
+        ("value>=9", "the label is 0 for every training event that has it"),
+        ("value>=0", "the label is 1 for every training event that has it"),
+        ("view|cart|buy", "the label is 1 for every training event that has it"),
+        ("buy against buy", "the label is 1 for every training event that has it"),
+        ("value>=9 against value>=8", "no training event has the label"),
+    ],
+)
+def test_a_label_that_is_always_the_same_is_refused(
+    label: str, why: str, shards: ShardFolder, tmp_path: Path
+) -> None:
+    judged = (f"task.label={label}",)
+    beside = ("task.label=buy", f"task.auxiliary=[{label}]")
+    for overrides in (judged, beside):
+        if overrides is beside and label == "buy against buy":
+            continue
+        with pytest.raises(UserError, match=why) as caught:
+            train(settings(*overrides), shards.where(), tmp_path / "run")
+        assert label in str(caught.value)
+        assert "name another label" in str(caught.value)
+    # What is corrected is trained into the same folder.
+    train(settings("task.label=buy", "train.epochs=1"), shards.where(), tmp_path / "run")
+
+
+def test_what_only_items_in_order_have_is_refused(shards: ShardFolder, tmp_path: Path) -> None:
+    """And is not where retrieval is learned on the same backbone."""
+    run, joint = tmp_path / "run", tmp_path / "joint"
+    train(settings("task.label=buy", "train.epochs=1"), shards.where(), run)
+    train(settings("task.label=buy", "train.epochs=1", "task.retrieval_weight=1"), shards.where(), joint)
+    asked: list[dict[str, Any]] = [
+        {"exclude_seen": True}, {"target_behavior": "view"}, {"by": ["popularity"]}, {"cutoffs": [3]}
+    ]  # fmt: skip
+    for settings_of_ranks in asked:
+        (name,) = settings_of_ranks
+        with pytest.raises(UserError, match=f"'{name}' would change nothing"):
+            models.evaluate(run, device="cpu", **settings_of_ranks)
+    assert "hr@3" in models.evaluate(joint, device="cpu", cutoffs=[3])["retrieval"]
+    for others, flag in (({"against": run}, "--against"), ({"average": [run]}, "--average")):
+        with pytest.raises(UserError, match="rank") as caught:
+            models.evaluate(run, device="cpu", **others)  # type: ignore[arg-type]
+        assert flag in str(caught.value.where)
+        assert caught.value.fix
+
+
 def test_leaving_one_out_has_no_auc_within_users(tmp_path: Path) -> None:
     users = [
         {**user, "train_end": max(len(user["item"]) - 2, 0), "valid_end": len(user["item"]) - 1}
