@@ -57,6 +57,7 @@ def scale(
 
     Example:  lrm scale ml-1m/depth-width --data data/ml-1m --out runs/scale --jobs 8
     """
+    from models.scaling.checks import check_grid
     from models.scaling.grid import grid_names, load_grid
 
     if grid is None:
@@ -68,8 +69,7 @@ def scale(
     if data is None:
         raise UsageError("no data set is given to train on", where="--data", fix="name a shard folder")
     loaded = load_grid(grid)
-    for size in loaded.sizes():
-        loaded.config(size)
+    check_grid(loaded)
     # Only now torch, which takes seconds to import: what is wrong with the settings has been said.
     from models.scaling.lines import HEADER, plan_rows, plan_total, result_line
     from models.scaling.scale import Scale

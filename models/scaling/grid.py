@@ -12,6 +12,7 @@ import yaml
 from pydantic import Field, model_validator
 
 from behavior.config import Config, parse_config, read_yaml
+from behavior.errors import UserError
 from behavior.named import is_ready
 from models.config import RunConfig
 from models.experiments.table import AblationTable, Settings
@@ -118,7 +119,11 @@ class ScaleGrid(Axes):
             UserError: a setting is not known or does not fit.
         """
         table = AblationTable(recipe=self.recipe, set=self.set, rows={size.backbone: {}})
-        return table.config(self.settings(size, rate), size.seed, [])
+        try:
+            return table.config(self.settings(size, rate), size.seed, [])
+        except UserError as error:
+            where = f"the grid's line '{size.label}'" + (f", {error.where}" if error.where else "")
+            raise type(error)(error.what, where=where, fix=error.fix) from None
 
     def settings(self, size: Size, rate: float | None) -> Settings:
         """The settings in which a run differs from its recipe."""

@@ -17,15 +17,23 @@ def plan_rows(plan: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
         (
             f"{row['label']}, seed {row['seed']}",
             _rate(row),
-            f"{row['parameters_backbone']:,}",
-            f"{row['parameters_embedding']:,}",
-            f"{row['flops']:.2e}",
-            f"{row['memory_bytes'] / 2**20:,.0f} MiB",
-            f"{row['seconds']:,.0f} s",
+            *_numbers(row),
             row["status"],
         )
         for row in plan
     ]
+
+
+def _numbers(row: dict[str, Any]) -> tuple[str, ...]:
+    if row["flops"] is None:
+        return ("?",) * 5
+    return (
+        f"{row['parameters_backbone']:,}",
+        f"{row['parameters_embedding']:,}",
+        f"{row['flops']:.2e}",
+        f"{row['memory_bytes'] / 2**20:,.0f} MiB",
+        f"{row['seconds']:,.0f} s",
+    )
 
 
 def _rate(row: dict[str, Any]) -> str:
@@ -48,9 +56,12 @@ def plan_lines(plan: Sequence[dict[str, Any]]) -> list[str]:
 def plan_total(plan: Sequence[dict[str, Any]]) -> str:
     """How much is left in all."""
     left = [row for row in plan if row["status"] not in ("done", "failed")]
-    seconds, flops = (sum(row[name] for row in left) for name in ("seconds", "flops"))
+    seconds, flops = (sum(row[name] or 0.0 for row in left) for name in ("seconds", "flops"))
     time = f"{seconds / 60:,.1f} minutes one after the other"
-    return f"{len(plan)} runs, {len(left)} left: {flops:.2e} FLOPs, {time}"
+    errors = list(dict.fromkeys(row["error"] for row in left if "error" in row))
+    unknown = sum("error" in row for row in left)
+    fails = f"; {unknown} will fail:\n" + "\n".join(errors) if errors else ""
+    return f"{len(plan)} runs, {len(left)} left: {flops:.2e} FLOPs, {time}{fails}"
 
 
 def result_line(found: RunRecord | Failure) -> str:

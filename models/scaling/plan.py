@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from behavior.errors import UserError
 from behavior.shards.folder import open_shards
 from models.build import build_task, make_loader, sequences_of
 from models.config import RunConfig
@@ -135,7 +136,8 @@ def _activations(model: nn.Module, tokens: float, config: RunConfig) -> float:
 def plan_of(progress: Progress, state: State, planner: Planner) -> list[dict[str, Any]]:
     """Every run of a grid, also those whose rate is not known yet, and what each is expected to take.
 
-    Seconds are corrected by what finished runs of the folder took, where there are any.
+    A run that cannot be built has no numbers, and `error` says why: it will fail, and others go on. Seconds
+    are corrected by what finished runs of the folder took, where there are any.
     """
     rows = [
         _row(planner, asked.size, asked.rate, asked.searches, _status(state, run.digest))
@@ -150,7 +152,8 @@ def plan_of(progress: Progress, state: State, planner: Planner) -> list[dict[str
     ]
     factor = statistics.median(ratios) if ratios else 1.0
     for row in rows:
-        row["seconds"] = round(row["seconds"] * factor, 1)
+        if row["seconds"] is not None:
+            row["seconds"] = round(row["seconds"] * factor, 1)
     return rows
 
 
@@ -159,13 +162,19 @@ def _status(state: State, digest: str) -> str:
 
 
 def _row(planner: Planner, size: Size, rate: float | None, searches: bool, status: str) -> dict[str, Any]:
-    found = planner.estimate(size)
-    return {
+    about = {
         **asdict(size),
         "label": size.label,
         "learning_rate": rate,
         "searches": searches,
         "status": status,
+    }
+    try:
+        found = planner.estimate(size)
+    except UserError as error:
+        return {**about, **dict.fromkeys(_NUMBERS), "error": str(error)}
+    return {
+        **about,
         "parameters_backbone": found.parameters.backbone,
         "parameters_embedding": found.parameters.embedding,
         "parameters": found.parameters.total,
@@ -176,9 +185,16 @@ def _row(planner: Planner, size: Size, rate: float | None, searches: bool, statu
     }
 
 
+_NUMBERS = (
+    *("parameters_backbone", "parameters_embedding", "parameters"),
+    *("flops", "memory_bytes", "seconds", "steps"),
+)
+
+
 def expected_seconds(rows: list[dict[str, Any]], sharing: int) -> dict[str, float]:
     """Seconds a run of each size by its label, several beside it on its device."""
-    return {row["label"]: row["seconds"] * max(1.0, sharing / _GAIN) for row in rows}
+    known = [row for row in rows if row["seconds"] is not None]
+    return {row["label"]: row["seconds"] * max(1.0, sharing / _GAIN) for row in known}
 
 
 def as_json(rows: list[dict[str, Any]]) -> str:

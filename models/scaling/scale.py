@@ -7,25 +7,30 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from behavior.errors import UsageError
+from behavior.errors import UsageError, UserError
 from behavior.shards.storage import FolderLike, as_folder
 from models.evaluation.targets import Split
 from models.experiments.results import RunRecord
 from models.experiments.runs import gpus_of
 from models.runs.files import write_atomically
+from models.scaling.checks import check_grid
 from models.scaling.claims import STALE_SECONDS, Claims
 from models.scaling.grid import ScaleGrid
 from models.scaling.plan import Planner, as_json, expected_seconds, plan_of
 from models.scaling.progress import Progress, State
+from models.scaling.records import FailureRecord
 from models.scaling.store import Failure, Store
 from models.scaling.worker import Keep, Orders, work
 
+_CONTEXT: SpawnContext | ForkServerContext = multiprocessing.get_context("spawn")
+"""Of workers: a process that uses a GPU cannot be forked."""
 _MOST_RESTARTS = 20
 _POLL_SECONDS = 0.3
 
@@ -42,7 +47,7 @@ class Scale:
         stale_seconds: after which a claim of another machine is taken over.
 
     Raises:
-        UserError: a setting of a run is wrong, or the data cannot be used.
+        UserError: a setting of a run is wrong, the data cannot be used, or the folder is of other data.
     """
 
     def __init__(
@@ -55,10 +60,23 @@ class Scale:
         keep: Keep = "best",
         stale_seconds: float = STALE_SECONDS,
     ) -> None:
+        check_grid(grid)
         self.grid, self.data, self.store = grid, as_folder(data).url, Store(Path(out))
         self.split, self.keep, self.stale_seconds = split, keep, stale_seconds
         self.progress = Progress(grid, self.data, self.store)
         self._planner: Planner | None = None
+        self._check_data()
+
+    def _check_data(self) -> None:
+        """Raise UserError where the folder has runs of another data set, to which one law would be fitted."""
+        own = self.progress.dataset["name"]
+        for result in self.store.read_results().values():
+            if result.record.data != own:
+                raise UserError(
+                    f"the folder has runs of the data set '{result.record.data}', and this is '{own}'",
+                    where=f"{self.store.path}, {self.data}",
+                    fix="name another folder: --out",
+                )
 
     def look(self) -> State:
         """What is done, failed and left."""
@@ -126,12 +144,11 @@ class Scale:
 
     @staticmethod
     def _together(orders: Orders, places: Sequence[str | None]) -> Iterator[None]:
-        context = multiprocessing.get_context("spawn")
-        orders = replace(orders, parent=os.getpid())
+        orders = replace(orders, is_child=True)
         restarts = 0
 
         def begin(place: str | None) -> BaseProcess:
-            process = context.Process(target=_work_at, args=(orders, place))
+            process = _CONTEXT.Process(target=_work_at, args=(orders, place))
             process.start()
             return process
 
@@ -160,7 +177,11 @@ class Scale:
         if _has_new(self.store.failures, seen):
             failures = {k: v for k, v in self.store.read_failures().items() if k not in seen}
             seen |= set(failures)
-            yield from (Failure(f"{each.label}, rate {each.rate}", each.error) for each in failures.values())
+            yield from (Failure(_line(each), each.error) for each in failures.values())
+
+
+def _line(failed: FailureRecord) -> str:
+    return failed.label if failed.rate is None else f"{failed.label}, rate {failed.rate:g}"
 
 
 def _has_new(folder: Path, seen: set[str]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
 import signal
@@ -52,8 +53,8 @@ class Orders:
     """What of a finished run stays besides its numbers."""
     sharing: int = 1
     """Workers that share this one's device."""
-    parent: int | None = None
-    """The process that started this one: when it ends, this one does."""
+    is_child: bool = False
+    """Whether the worker ends when the process that started it does."""
     stale_seconds: float = STALE_SECONDS
 
 
@@ -87,7 +88,8 @@ def work(orders: Orders) -> Iterator[RunRecord]:
 
 
 def _is_over(orders: Orders) -> bool:
-    gone = orders.parent is not None and os.getppid() != orders.parent
+    parent = multiprocessing.parent_process()
+    gone = orders.is_child and (parent is None or not parent.is_alive())
     return gone or (orders.until is not None and time.time() >= orders.until)
 
 

@@ -7,16 +7,22 @@ import json
 import multiprocessing
 import subprocess
 from collections.abc import Callable
+from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 _SERVER = multiprocessing.get_context("forkserver")
 
 
+def warm_context() -> ForkServerContext:
+    """Begins such processes."""
+    _SERVER.set_forkserver_preload(["models.training.worker", "behavior.synthetic", "pytest"])
+    return _SERVER
+
+
 def start(work: Callable[..., None], *arguments: Any) -> BaseProcess:
     """Have a new process call a function of a module; it does not outlive this one."""
-    _SERVER.set_forkserver_preload(["models.training.worker", "behavior.synthetic", "pytest"])
-    process = _SERVER.Process(target=work, args=arguments, daemon=True)
+    process = warm_context().Process(target=work, args=arguments, daemon=True)
     process.start()
     return process
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from multiprocessing.process import BaseProcess
@@ -13,15 +14,17 @@ from typing import Any
 
 import pytest
 
+from behavior.errors import UserError
 from models.experiments.results import RunRecord
 from models.runs.metrics_log import read_metrics
 from models.scaling.grid import ScaleGrid
+from models.scaling.lines import plan_lines
 from models.scaling.plan import Planner
 from models.scaling.points import points_csv, read_points
 from models.scaling.scale import Scale
 from models.scaling.store import Failure, Store
 from tests.models.training.training_runs import SETTINGS, circle
-from tests.models.warm import start
+from tests.models.warm import start, warm_context
 
 SMALL = dict(setting.split("=") for setting in SETTINGS)
 SMALL = {key: json.loads(value) if value[0] in "[0123456789t" else value for key, value in SMALL.items()}
@@ -132,18 +135,19 @@ def test_two_workers_share_a_folder_and_no_run_is_run_twice(
 
 @pytest.mark.slow
 def test_workers_of_one_call_are_replaced_when_they_are_killed(
-    shards: Path, whole: Path, tmp_path: Path
+    shards: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What they had begun goes on, in their place or another's."""
+    monkeypatch.setattr("models.scaling.scale._CONTEXT", warm_context())
     out = tmp_path / "jobs"
-    scale, killed = Scale(grid(), shards, out), 0
-    for _ in scale.run(jobs=2, budget_minutes=30.0, plan=scale.plan()):
+    before = multiprocessing.active_children()
+    made, killed = Scale(grid(), shards, out), 0
+    for _ in made.run(jobs=2, budget_minutes=30.0, plan=made.plan()):
         if not killed:
-            for worker in multiprocessing.active_children():
-                if worker.name.startswith("SpawnProcess"):
-                    worker.kill()
-                    killed += 1
-                    break
+            worker = next((each for each in multiprocessing.active_children() if each not in before), None)
+            if worker is not None:
+                worker.kill()
+                killed += 1
     assert killed
     assert facts(out) == facts(whole)
     assert {result.sharing for result in Store(out).read_results().values()} == {2}
@@ -167,11 +171,18 @@ def test_what_fails_is_recorded_and_stops_nothing_else(shards: Path, tmp_path: P
     """Features that the data do not have; of two backbones one."""
     wrong = {"HSTU": {}, "wrong": {"embedding.features": "add"}}
     made = grid(backbones=wrong, blocks=[1], data=[1.0])
-    found = list(Scale(made, shards, tmp_path / "out").run())
+    whole_grid = Scale(made, shards, tmp_path / "out")
+    plan = whole_grid.plan()
+    assert [row["flops"] is None for row in plan] == [row["backbone"] == "wrong" for row in plan]
+    assert "2 will fail:\nthe data set has no item features" in plan_lines(plan)[-1]
+    found = list(whole_grid.run(plan=plan, budget_minutes=30.0))
     failures = [each for each in found if isinstance(each, Failure)]
     assert len(found) == 4
     assert len(failures) == 2
     assert "no item features" in failures[0].error
+    assert sorted(each.label for each in failures) == [
+        "wrong, blocks 1, width 8, rate 0.001", "wrong, blocks 1, width 8, rate 0.01"
+    ]  # fmt: skip
     scale = Scale(made, shards, tmp_path / "out")
     assert (len(scale.look().results), len(scale.look().failures), scale.look().todo) == (2, 2, [])
     assert len(list(scale.run(retry=True))) == 2
@@ -203,6 +214,17 @@ def test_finished_runs_keep_what_they_are_to_keep(shards: Path, tmp_path: Path) 
         (run,) = (out / "runs").iterdir()
         assert {path.stem for path in run.glob("checkpoints/*")} == left
         assert len(read_points(out)) == 2
+
+
+def test_a_folder_has_runs_of_one_data_set(shards: Path, whole: Path, tmp_path: Path) -> None:
+    """Another one would have its points in the same laws."""
+    other = tmp_path / "other"
+    shutil.copytree(shards, other)
+    manifest = json.loads((other / "manifest.json").read_text())
+    (other / "manifest.json").write_text(json.dumps({**manifest, "name": "another"}))
+    with pytest.raises(UserError, match=r"the folder has runs of the data set .* and this is 'another'"):
+        Scale(grid(), other, whole)
+    Scale(grid(), other, tmp_path / "out")
 
 
 def test_estimates_are_made_once_a_size(shards: Path, tmp_path: Path) -> None:
