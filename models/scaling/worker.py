@@ -182,9 +182,15 @@ class Watch:
                 return
 
     def __enter__(self) -> Watch:
+        # A shell starts what it runs in the background (`lrm scale ... &` in a script) with Ctrl-C ignored.
+        self._ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        if self._ignored:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join()
+        if self._ignored:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -206,6 +206,25 @@ def test_a_budget_stops_a_run_with_a_checkpoint_and_it_goes_on_from_there(
     assert [pair[1].digest for pair in shorter.look().todo] == [pair[1].digest for pair in scale.look().todo]
 
 
+def drive_for_a_second(made: ScaleGrid, shards: Path, out: Path) -> None:
+    """As a shell starts what runs in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    assert list(Scale(made, shards, out).run(budget_minutes=1.0 / 60.0)) == []
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+def test_so_does_one_that_was_started_in_the_background(shards: Path, tmp_path: Path) -> None:
+    made = grid(set={**SMALL, "train.epochs": 4000}, blocks=[1], data=[1.0], learning_rate=None)
+    process = start(drive_for_a_second, made, shards, tmp_path / "out")
+    process.join(60.0)
+    alive = process.is_alive()
+    process.kill()
+    assert not alive
+    assert process.exitcode == 0
+    (run,) = (tmp_path / "out" / "runs").iterdir()
+    assert (run / "checkpoints" / "last.safetensors").exists()
+
+
 def test_finished_runs_keep_what_they_are_to_keep(shards: Path, tmp_path: Path) -> None:
     made = grid(blocks=[1], data=[1.0], learning_rate=None)
     for keep, left in (("all", {"last", "best"}), ("best", {"best"}), ("none", set())):
