@@ -87,6 +87,9 @@ def _checked_part(raw: list[Path] | None, quality: bool, part: str | None) -> Pa
     from behavior.quality.histories import Part
 
     if quality and raw is not None:
+        missing = next((path for path in raw if not path.exists()), None)
+        if missing is not None:
+            raise UserError(f"there is nothing at '{missing}'", where="PATH", fix="check the path")
         what = "the quality of raw files cannot be measured"
         raise UsageError(what, where="--quality", fix="name a folder of 'lrm prepare'")
     if part is not None and not quality:

@@ -123,8 +123,11 @@ def recommend(
         ),
     ] = None,
     rerank_depth: Annotated[
-        int, typer.Option(min=1, help="With --rerank: how many items of each user are put in order.")
-    ] = 100,
+        int | None,
+        typer.Option(
+            min=1, help="With --rerank: how many items of each user are put in order; default: 100."
+        ),
+    ] = None,
     data: Annotated[str | None, typer.Option(help="Shard folder, if it has moved since training.")] = None,
     checkpoint: Annotated[
         CheckpointName, typer.Option(help="best on validation, or last.")
@@ -177,6 +180,10 @@ def recommend(
         check_out(Path(out))
     if seen_by is not None and exclude_seen is not None:
         raise UsageError("--seen-by says already what is left out", where="--seen-by", fix="name one flag")
+    if rerank_depth is not None and rerank is None:
+        raise UsageError(
+            "nothing is put in another order", where="--rerank-depth", fix="add --rerank RUN, or leave it out"
+        )
     if users is not None and histories is not None:
         raise UsageError("--users are of the data set, --histories are not", fix="name one of them")
 
@@ -198,7 +205,7 @@ def recommend(
         "items": items,
         "index": index.value,
         "rerank": rerank,
-        "rerank_depth": rerank_depth,
+        **({} if rerank_depth is None else {"rerank_depth": rerank_depth}),
     }
     if out is not None and runner is not None:
         recommend_on_beam(model, wanted, chosen, histories, out, job, json=json)

@@ -188,6 +188,7 @@ def test_items_of_separate_domains_are_told_apart(lrm: Lrm, tmp_path: Path) -> N
         (["{shards}", "--png", "{folder}/none/x.png"], "there is no folder"),
         (["{shards}", "--png", "{folder}/taken.png"], "cannot write"),
         (["{shards}", "--save", "{folder}/spec.yaml"], "a shard folder needs no spec"),
+        (["{raw}/none", "--quality"], "there is nothing at"),
         (["{raw}", "--quality"], "the quality of raw files cannot be measured"),
         (["{shards}", "--quality", "--part", "tran"], "did you mean 'train'"),
         (["{shards}", "--part", "all"], "it is about --quality"),
@@ -199,7 +200,8 @@ def test_what_cannot_be_drawn(
     (tmp_path / "taken.png").mkdir()
     places = {"raw": shards.parent / "log.csv", "shards": shards, "folder": tmp_path}
     found = lrm("inspect", *(argument.format(**places) for argument in arguments))
-    assert found.code == (1 if message in ("there is no folder", "cannot write") else 2)
+    not_usage = ("there is no folder", "cannot write", "there is nothing at")
+    assert found.code == (1 if message in not_usage else 2)
     assert message in found.err
     assert not found.out
 

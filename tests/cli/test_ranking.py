@@ -59,6 +59,9 @@ def test_a_ranking_needs_a_label(lrm: Lrm, ranked: Path, tmp_path: Path) -> None
 
 
 def test_only_a_ranking_run_reranks(lrm: Lrm, run: Path) -> None:
+    alone = lrm("recommend", run, "--rerank-depth", "5")
+    assert alone.code == 2
+    assert "add --rerank RUN" in alone.err
     refused = lrm("recommend", run, "--rerank", run)
     assert refused.code == 1
     assert "does not say how likely" in refused.err
