@@ -42,6 +42,12 @@ def cut(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[:most]}... ({len(text) - most:,} characters more)"
 
 
+def tell(text: str) -> None:
+    """Print a line on standard output, for a process that has no command line."""
+    sys.stdout.write(printable(text) + "\n")
+    sys.stdout.flush()
+
+
 def complain(text: str) -> None:
     """Print a line on standard error, for a process that has no command line."""
     sys.stderr.write(printable(text) + "\n")

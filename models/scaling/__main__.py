@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 from behavior.errors import UserError
+from behavior.printable import printable, tell
 from models.scaling.grid import load_grid
 from models.scaling.lines import plan_lines, result_line
 
@@ -30,7 +31,7 @@ def main() -> None:
 
     scale = Scale(load_grid(options.grid), options.data, options.out, split=options.split, keep=options.keep)
     plan = scale.plan()
-    print("\n".join(plan_lines(plan)), flush=True)
+    tell("\n".join(plan_lines(plan)))
     if options.plan:
         return
     news = scale.run(
@@ -41,13 +42,13 @@ def main() -> None:
         retry=options.retry,
     )
     for each in news:
-        print(result_line(each), flush=True)
+        tell(result_line(each))
     state = scale.look()
-    print(f"{len(state.results)} done, {len(state.failures)} failed, {len(state.todo)} left", flush=True)
+    tell(f"{len(state.results)} done, {len(state.failures)} failed, {len(state.todo)} left")
 
 
 if __name__ == "__main__":
     try:
         main()
     except UserError as error:
-        raise SystemExit(str(error)) from None
+        raise SystemExit(printable(str(error))) from None

@@ -47,7 +47,7 @@ def test_train_names_the_command_that_goes_on_once_there_is_a_run(
 def test_others_say_what_works(
     lrm: Lrm, raw: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.prepare.prepare", pressed)
+    monkeypatch.setattr("pipelines.prepare.start", pressed)
     found = lrm("prepare", raw / "spec.yaml", "--input", raw, "--out", tmp_path / "data")
     assert ended(found) == "interrupted; run the same command again"
     monkeypatch.setattr("models.experiments.demo.Demo.run", pressed)

@@ -38,12 +38,9 @@ def test_a_step_in_parts_has_the_weighted_mean_of_all_positions(
     kind: str, shards: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Parts of different sizes and mixtures, one of them without targets."""
-    config = settings(
-        "model.dropout=0", f"loss.kind={kind}", "train.batch_sequences=5", "loss.negatives.count=4"
-    )
-    weighted = settings(
-        "model.dropout=0", f"loss.kind={kind}", "train.batch_sequences=5", "loss.negatives.count=4", SET
-    )
+    given = ["model.dropout=0", f"loss.kind={kind}", "train.batch_sequences=5"]
+    given += [] if kind == "full_softmax" else ["loss.negatives.count=4"]
+    config, weighted = settings(*given), settings(*given, SET)
     parts = batches(config, shards)[:3]
     parts.append(blank_targets(batches(config, shards)[3]))
     oracle, task = task_of(config, shards).objective, task_of(weighted, shards)
