@@ -14,8 +14,8 @@ from tests.engines.dataflow import DataflowJob
 from tests.pipelines.conftest import make_rows, make_spec, raw, write_rows
 from tests.pipelines.scoring.test_score import contents as bytes_of
 from tests.pipelines.scoring.test_score import files, run
+from tests.pipelines.shapes import everything
 from tests.pipelines.test_prepare import contents
-from tests.pipelines.test_shapes import everything
 
 __all__ = ["files", "raw"]
 

@@ -18,8 +18,8 @@ from tests.engines.conftest import Cluster
 from tests.engines.flink import FlinkCluster
 from tests.engines.kills import ALL
 from tests.engines.processes import wait_for
-from tests.pipelines.test_reliability import source_of
-from tests.pipelines.test_shapes import make_log, spec_of, write_log
+from tests.pipelines.broken import source_of
+from tests.pipelines.shapes import make_log, spec_of, write_log
 
 # By night each error is tried on each engine; otherwise all on Prism, and one on each of the others.
 SOME = {"flink": ["rejects"], "spark": ["late"]}
@@ -34,7 +34,7 @@ def too_many_rejects(folder: Path, patch: pytest.MonkeyPatch) -> Any:
 
 def a_damaged_file(folder: Path, patch: pytest.MonkeyPatch) -> Any:
     """Its footer is whole, so that only a worker finds out."""
-    from tests.pipelines.test_reliability import write_parquet
+    from tests.pipelines.broken import write_parquet
 
     path = folder / "log.parquet"
     write_parquet(path, make_log(24, 150)[:150], row_group_size=50)

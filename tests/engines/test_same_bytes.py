@@ -14,8 +14,8 @@ from pipelines.runner import RunnerOptions
 from tests.engines.command import Lrm
 from tests.engines.conftest import Cluster
 from tests.pipelines.conftest import make_rows, make_spec, raw, write_rows
+from tests.pipelines.shapes import everything
 from tests.pipelines.test_prepare import contents
-from tests.pipelines.test_shapes import everything
 
 __all__ = ["raw"]
 

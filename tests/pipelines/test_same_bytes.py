@@ -13,8 +13,7 @@ from behavior.shards.storage import Folder
 from behavior.spec.dataset_spec import DatasetSpec
 from pipelines.prepare import prepare
 from tests.pipelines.conftest import make_spec
-from tests.pipelines.test_prepare import contents
-from tests.pipelines.test_shapes import (
+from tests.pipelines.shapes import (
     COLUMNS,
     FEATURES,
     ITEM_FEATURES,
@@ -23,6 +22,7 @@ from tests.pipelines.test_shapes import (
     write_domains,
     write_log,
 )
+from tests.pipelines.test_prepare import contents
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 USERS = {"files": "users.csv", "id": "id", "features": [{"name": "city", "kind": "hashed", "hash_size": 3}]}

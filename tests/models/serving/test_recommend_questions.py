@@ -1,0 +1,117 @@
+"""What can be asked with recommendations: candidates, times, columns; and what cannot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from behavior.errors import UserError
+from models import load_model
+from models.serving.load import TrainedModel
+from tests.models.serving.asked_by_hand import log_of, rows_by_user
+from tests.models.serving.recommend_world import genres_of, prepare, run_on
+
+
+def test_candidates_features_and_exclusions(rich: TrainedModel) -> None:
+    at = 1_000_400_000
+    items = lambda **wanted: {  # noqa: E731
+        row["item"]
+        for row in rich.recommend(k=len(rich.item_ids), at=at, exclude_seen=False, **wanted)
+        .table()
+        .to_pylist()
+    }
+    known = set(rich.item_ids.to_pylist())
+    having = {item for item in known if "Western" in genres_of(int(item[1:]))}
+    assert items() == known
+    assert items(where=["genres=Western"]) == having
+    assert items(where=["genres=Western", "main=Western"]) == {i for i in known if int(i[1:]) % 3 == 2}
+    assert items(candidates=["i1", "i2", "nobody"]) == {"i1", "i2"} & known
+    assert items(exclude=["i1", "nobody"]) == known - {"i1"}
+
+
+def test_seen_by_behaviors(rich: TrainedModel, data: Path) -> None:
+    found = rows_by_user(rich.recommend(k=20, at=1_000_400_000, exclude_seen=["view"]).table())
+    for user, own in log_of().items():
+        assert not {row["item"] for row in found[user]} & {item for item, name, _ in own if name == "view"}
+    told = rich.recommend(k=20, at=1_000_400_000)
+    assert any("seen items" in note and "target events repeat" in note for note in told.notes)
+
+
+def test_the_time_of_asking(rich: TrainedModel, plain: TrainedModel) -> None:
+    """Now, and what that means for a log of 2001; never before the last event."""
+    now = rich.recommend(k=1)
+    assert any("(now)" in note for note in now.notes)
+    assert any("days after the last event" in note for note in now.notes)
+    early, latest = rich.recommend(k=3, at="1990-01-01"), rich.recommend(k=3, at=0)
+    assert early.table() == latest.table()
+    assert early.told.asked_later == 40
+    assert any("before the first event of the data set, 2001-" in note for note in early.notes)
+    assert not any("before the first event" in note for note in now.notes)
+    assert not any("last event of the data set" in note for note in early.notes)
+    with pytest.raises(UserError, match="not told when it is asked"):
+        plain.recommend(at="2001-01-01")
+    with pytest.raises(UserError, match="'soon' is no time"):
+        rich.recommend(at="soon")
+
+
+def test_columns_of_items(rich: TrainedModel) -> None:
+    titles = pa.table({"item": ["i1", "i0"], "title": ["One", "Zero"], "score": [9, 8]})
+    asked = ["title", "genres", "main", "price", "count", "score"]
+    table = rich.recommend(k=len(rich.item_ids), at=0, columns=asked, items=titles).table()
+    scores = rich.recommend(k=len(rich.item_ids), at=0).table()["score"]
+    assert table["score"] == scores
+    for row in table.to_pylist()[:60]:
+        number = int(row["item"][1:])
+        assert row["title"] == {"i1": "One", "i0": "Zero"}.get(row["item"])
+        assert sorted(row["genres"]) == genres_of(number)
+        assert row["main"] == genres_of(number)[0] or row["main"] in genres_of(number)
+        assert row["price"] == pytest.approx(number + 0.5, rel=1e-4)
+        assert row["count"] > 0
+        assert row["item_score"] == {"i1": 9, "i0": 8}.get(row["item"])  # beside the model's
+
+
+def test_raw_columns_of_the_spec_s_item_tables(tmp_path: Path) -> None:
+    """Titles that no feature has, with ids that are whole numbers, from the files that the spec names."""
+    items = {"files": "items.csv", "id": "item", "features": [{"name": "genres"}]}
+    made = prepare(tmp_path, items=items)
+    lines = [f"i{item},Drama,Title {item}" for item in range(0, 30, 2)]
+    (tmp_path / "raw" / "items.csv").write_text("\n".join(["item,genres,title", *lines, ""]))
+    model = load_model(run_on(made, tmp_path / "run"), device="cpu")
+    table = model.recommend(k=9, at=0, columns=["title", "genres"], items=tmp_path / "raw").table()
+    for row in table.to_pylist():
+        number = int(row["item"][1:])
+        assert row["title"] == (f"Title {number}" if number % 2 == 0 else None)
+    with pytest.raises(UserError, match="no column 'year'"):
+        model.recommend(columns=["year"], items=tmp_path / "raw")
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"k": 0}, "0 items a user are asked for"),
+    ({"k": 31}, "31 items a user are asked for, and the data set has"),
+    ({"behavior": "byu"}, "no behavior 'byu'"),
+    ({"domain": "books"}, "one domain only"),
+    ({"candidates": ["nobody"]}, "none of the candidates"),
+    ({"where": ["genre=Drama"]}, "items of the data set have no 'genre'"),
+    ({"where": ["genres=Horror"]}, "no item has the genres 'Horror'"),
+    ({"where": ["price=1.5"]}, "cannot be chosen by 'price'"),
+    ({"where": ["genres"]}, "is no condition"),
+    ({"where": ["main=Drama"], "exclude": [f"i{n}" for n in range(30)]}, "no item is left"),
+    ({"columns": ["title"]}, "items of the data set have no 'title'"),
+    ({"exclude_seen": ["cart"]}, "no behavior 'cart'"),
+    ({"users": ["u1"], "histories": []}, "name one of them"),
+]
+
+
+@pytest.mark.parametrize(("wanted", "message"), BAD)
+def test_what_cannot_be_asked(rich: TrainedModel, wanted: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        rich.recommend(**wanted)
+    assert message in str(caught.value) or message in (caught.value.fix or "")
+
+
+def test_a_model_that_is_not_told(plain: TrainedModel) -> None:
+    with pytest.raises(UserError, match="not told which behavior is wanted"):
+        plain.recommend(behavior="view")
