@@ -95,10 +95,10 @@ def build_retrieval(
             where="loss.loss_on = basket",
             fix="--set loss.loss_on=all",
         )
-    model.history = _history_logits(settings, about)
+    domains, columns = _domains(settings, shards)
+    model.history = _history_logits(settings, about, domains)
     divided = model.held_items.is_divided
     model.item_bias = _item_bias(settings, catalog, divided=divided)
-    domains, columns = _domains(settings, shards)
     model.jumps = jump_logits(settings, shards, about, catalog.train_count, domains, divided=divided)
     if model.jumps is not None and settings.loss.jump_training == "apart":
         model.jump_share = settings.loss.jump_share
@@ -148,7 +148,9 @@ def _item_bias(settings: TaskSettings, catalog: ItemCatalog, *, divided: bool) -
     return nn.Parameter(count.log().log_softmax(0).float())
 
 
-def _history_logits(settings: TaskSettings, about: About) -> HistoryLogits | None:
+def _history_logits(
+    settings: TaskSettings, about: About, domains: ItemDomains | None
+) -> HistoryLogits | None:
     """With fresh weights, or None where the settings have none.
 
     Raises:
@@ -161,7 +163,7 @@ def _history_logits(settings: TaskSettings, about: About) -> HistoryLogits | Non
         available_terms(loss.history_terms, about),
         width=model.dim,
         dim=loss.history_dim,
-        level=candidates_level(loss, about.num_items),
+        level=candidates_level(loss, about.num_items, domains),
         num_behaviors=about.num_behaviors,
         target_behaviors=about.target_behaviors,
         first_item=about.first_item,

@@ -53,7 +53,7 @@ def jump_logits(
         width=settings.model.dim,
         dim=loss.jump_dim,
         events=loss.jump_events,
-        level=candidates_level(loss, about.num_items),
+        level=candidates_level(loss, about.num_items, domains),
         num_behaviors=about.num_behaviors,
         first_item=about.first_item,
         competes=competes,

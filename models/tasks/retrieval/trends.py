@@ -72,7 +72,7 @@ def trend_logits(
         width=settings.model.dim,
         num_behaviors=about.num_behaviors,
         first_item=about.first_item,
-        level=candidates_level(loss, about.num_items),
+        level=candidates_level(loss, about.num_items, domains),
         domains=None if domains is None else by_domain(table, domains),
     )
 
