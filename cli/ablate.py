@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from behavior.errors import UsageError
+from behavior.wording import number_of
 from cli.console import print_json, print_table, say
 from cli.evaluate import SplitName
 from cli.evaluate_tables import MISSES
@@ -78,7 +79,7 @@ def ablate(
     left = len(ablation.todo)
     if not json:
         done = ablation.num_runs - left
-        say(f"{ablation.num_runs} runs, {done} of them done before")
+        say(f"{number_of(ablation.num_runs, 'run')}, {done} of them done before")
     with advised(f"{AGAIN} to go on: finished runs are kept, and others resumed"):
         for number, record in enumerate(ablation.run(jobs), start=1):
             if not json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from behavior.wording import number_of
 from cli.console import print_table
 from cli.floor_tables import interval
 from models.evaluation.actions.names import METRICS
@@ -20,7 +21,7 @@ def print_actions(run: str, result: dict[str, Any]) -> None:
     """
     labels = result.get("labels") or {result["label"]: result}
     refitted = " (refitted)" if result.get("trained_on", "train") != "train" else ""
-    counts = f"{result['split']}, {result['users']:,} users, {result['rows']:,} rows"
+    counts = f"{result['split']}, {number_of(result['users'], 'user')}, {number_of(result['rows'], 'row')}"
     title = f"{run}: {result['model']}{refitted}, {counts}"
     names = [name for name in METRICS if any(name in found for found in labels.values())]
     header, rows = [""], [[name] for name in ("rows", "positives", *names)]

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from behavior.wording import number_of
 from cli.console import note, print_json, print_table, progress_bars, say
 from cli.interrupted import AGAIN, advised
 
@@ -55,7 +56,7 @@ def _amount(record: dict[str, Any]) -> tuple[str, str, str]:
 def _fetching(record: dict[str, Any]) -> str:
     if not record["fetchable"]:
         return "to get by hand"
-    return f"{len(record['variants'])} variants" if record["variants"] else "lrm data fetch"
+    return number_of(len(record["variants"]), "variant") if record["variants"] else "lrm data fetch"
 
 
 def _number(value: int | None) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from behavior.errors import UserError
+from behavior.wording import number_of
 from cli.console import note, print_json, print_table, progress_bars, say
 from cli.interrupted import advised
 from cli.progress import TrainProgress, threads_in_words
@@ -66,7 +67,7 @@ def _print(record: dict[str, Any]) -> None:
 
     users = record["results"]["hstu"]["users"]
     header = ("ranker", "NDCG@10", "HR@10", "of the history oracle")
-    print_table(f"next purchase of {users:,} users, every item ranked", header, table_rows(record))
+    print_table(f"next purchase of {number_of(users, 'user')}, every item ranked", header, table_rows(record))
     for line in below_lines(record):
         say(line, style="yellow")
     columns = ("ranker", "NDCG@10 of repeat targets", "of explore targets")

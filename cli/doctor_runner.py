@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from behavior.runtime.versions import NOT_INSTALLED
+from behavior.wording import number_of
 from cli.console import err, note, print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -62,8 +63,7 @@ def _show(found: CheckUp, name: str) -> None:
 
 def _count(workers: Sequence[Facts]) -> str:
     hosts = {worker.host for worker in workers}
-    processes = "1 process" if len(workers) == 1 else f"{len(workers)} processes"
-    return f"{processes} on {'1 machine' if len(hosts) == 1 else f'{len(hosts)} machines'}"
+    return f"{number_of(len(workers), 'process', 'processes')} on {number_of(len(hosts), 'machine')}"
 
 
 def _rows(found: CheckUp) -> Iterable[tuple[str, str, str]]:

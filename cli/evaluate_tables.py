@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from behavior.wording import number_of
 from cli.console import print_table, say
 from cli.floor_tables import chosen, interval, metrics_of
 
@@ -54,7 +55,7 @@ def print_next_behavior(result: dict[str, Any]) -> None:
     say(
         f"next behavior: accuracy {result['next_behavior_accuracy']:.4f} (the most frequent one: "
         f"{result['next_behavior_majority']:.4f}), log loss {result['next_behavior_log_loss']:.4f}, of "
-        f"{result['next_behavior_events']:,} events"
+        + number_of(result["next_behavior_events"], "event")
     )
 
 
@@ -119,29 +120,31 @@ def protocol(result: dict[str, Any]) -> str:
     if "input_behaviors" in result:
         inputs, without = result["input_behaviors"], result["targets_without_inputs"]
         names = inputs if isinstance(inputs, str) else ", ".join(inputs)
-        parts.append(f"inputs {names} only: {without:,} targets without any, ranked last")
+        parts.append(f"inputs {names} only: {number_of(without, 'target')} without any, ranked last")
     if "exclude_seen" in result:
         reason = f" ({result['exclude_seen_reason']})" if "exclude_seen_reason" in result else ""
         parts.append(f"seen items {'removed' if result['exclude_seen'] else 'kept'}{reason}")
     if "candidates" in result:
         those = ", of them those of the target's domain" if result.get("candidates_of") == "domain" else ""
-        parts.append(f"{result['candidates']:,} candidates{those}, ties count against the target")
+        parts.append(f"{number_of(result['candidates'], 'candidate')}{those}, ties count against the target")
     if result.get("new_items"):
         ranked = "ranked by fresh vectors" if result["new_items_ranked"] else "left out"
         parts.append(
-            f"a later version of the data set: {result['new_items']:,} items that the model has never seen "
-            f"{ranked}, {result['new_targets']:,} targets among them"
+            f"a later version of the data set: {number_of(result['new_items'], 'item')} that the model has "
+            f"never seen {ranked}, {number_of(result['new_targets'], 'target')} among them"
         )
     if "split_kind" in result:
         parts.append(_split(result))
     if result.get("trained_on", "train") != "train":
         parts.append("refitted: trained on training and validation events")
     if "checkpoint" in result:
-        epochs = f"after {result['epoch']} epochs, {result['step']:,} steps"
+        epochs = f"after {number_of(result['epoch'], 'epoch')}, {number_of(result['step'], 'step')}"
         parts.append(f"{result['checkpoint']} checkpoint, {epochs}")
     if "average_of" in result:
         runs = result["average_of"]
-        parts.append(f"ranked by the mean of the probabilities of {len(runs)} runs: {', '.join(runs)}")
+        parts.append(
+            f"ranked by the mean of the probabilities of {number_of(len(runs), 'run')}: {', '.join(runs)}"
+        )
     if "stacked" in result:
         parts.append(f"stacked, weights of logits chosen on validation rows: {_weights(result['stacked'])}")
     return "; ".join([*parts, *chosen(result)])
@@ -162,4 +165,4 @@ def _split(result: dict[str, Any]) -> str:
         targets = "the last target"
     split = ", ".join([f"split {result['split_kind']}", f"{targets} of a user", *cuts])
     without = result.get("users_without_history")
-    return split + (f"; {without:,} users without a history left out" if without else "")
+    return split + (f"; {number_of(without, 'user')} without a history left out" if without else "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from behavior.wording import number_of
 from cli.console import print_table, say
 
 _COUNTED = {"train": "the training parts", "train+valid": "training and validation parts"}
@@ -25,7 +26,9 @@ def print_floors(data: str, result: dict[str, Any]) -> None:
             row += [floor[name]]
             row += [interval(floor["intervals"][name])] if name in first and "intervals" in floor else []
         rows.append([*row, floor["oov_targets"], floor["excluded_targets"]])
-    counts = f"{result['split']}, {result['users']:,} users, {result['targets']:,} targets"
+    counts = (
+        f"{result['split']}, {number_of(result['users'], 'user')}, {number_of(result['targets'], 'target')}"
+    )
     print_table(f"{data}: {counts}", [*header, "unknown", "excluded"], rows)
 
 

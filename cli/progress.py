@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from behavior.wording import number_of
 from cli.console import Bars, note, warn
 
 if TYPE_CHECKING:
@@ -67,13 +68,17 @@ class TrainProgress:
             note(f"resumes after step {start.step:,}" if start.step else "no step was taken yet: it begins")
         skipped = f", {start.skipped_sequences:,} too short to train on" if start.skipped_sequences else ""
         note(
-            f"{start.parameters:,} parameters on {start.device}; {start.sequences:,} sequences{skipped}; "
-            f"{start.tokens_per_epoch:,} tokens an epoch; time {start.time}",
+            f"{number_of(start.parameters, 'parameter')} on {start.device}; "
+            f"{number_of(start.sequences, 'sequence')}{skipped}; "
+            f"{number_of(start.tokens_per_epoch, 'token')} an epoch; time {start.time}",
         )
         if start.part != "train":
             from models.data.loading.part import IN_WORDS
 
-            note(f"refits: trains on {IN_WORDS[start.part]}, {start.epochs} epochs, and validates nothing")
+            note(
+                f"refits: trains on {IN_WORDS[start.part]}, {number_of(start.epochs, 'epoch')}, and "
+                "validates nothing"
+            )
         if start.on_later_version:
             note(
                 "the data set is a later version than the run's: vectors of new items are fresh, the epoch "
@@ -83,7 +88,7 @@ class TrainProgress:
             kept = "removed" if start.exclude_seen else "kept"
             reason = start.protocol.get("exclude_seen_reason")
             seen = f"; seen items {kept} ({reason})" if reason else ""
-            note(f"{start.validated:,} users are validated{seen}")
+            note(f"{number_of(start.validated, 'user is', 'users are')} validated{seen}")
 
     def stepped(self, progress: StepProgress) -> None:
         pace = f"loss {progress.loss:.4f}, {progress.tokens_per_second:,.0f} tokens/s"
@@ -102,7 +107,9 @@ class TrainProgress:
         shown = ", ".join(f"{name.upper()} {metrics[name]:.4f}" for name in _shown(metrics)) or "nobody"
         details = f", time {metrics['time']}" if "time" in metrics else ""
         missed = metrics.get("oov_targets", 0) + metrics.get("excluded_targets", 0)
-        details += f", {missed:,} of {metrics['targets']:,} targets unknown or excluded" if missed else ""
+        details += (
+            f", {missed:,} of {number_of(metrics['targets'], 'target')} unknown or excluded" if missed else ""
+        )
         best = " (best)" if validation.is_best else ""
         note(f"epoch {validation.epoch}: valid {shown}{details}{best}")
 

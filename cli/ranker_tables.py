@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from behavior.wording import number_of
 from cli.console import print_table, say
 from cli.floor_tables import interval
 
@@ -28,7 +29,7 @@ def print_rankers(data: str, result: dict[str, Any]) -> None:
                 ends = report.get("intervals", {}).get("auc")
                 row.append("" if ends is None else interval(ends))
         rows.append(row)
-    counts = f"{result['split']}, {result['users']:,} users, {result['rows']:,} rows"
+    counts = f"{result['split']}, {number_of(result['users'], 'user')}, {number_of(result['rows'], 'row')}"
     print_table(f"{data}: {result['label']}, {counts}", header, rows)
 
 
@@ -37,7 +38,7 @@ def told(result: dict[str, Any]) -> None:
     targets = "all events" if result["split_targets"] == "all" else "one event a user"
     parts = [f"split {result['split_kind']}", targets, f"fitted on {_COUNTED[result['counts']]}"]
     if result.get("unknown_rows"):
-        parts.append(f"{result['unknown_rows']:,} rows of unknown users or items left out")
+        parts.append(f"{number_of(result['unknown_rows'], 'row')} of unknown users or items left out")
     for name, report in result["baselines"].items():
         if report.get("chosen"):
             values = ", ".join(f"{key} {value:g}" for key, value in report["chosen"].items())

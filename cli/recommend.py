@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from behavior.wording import number_of
 from cli.console import note, print_json, print_table, progress_bars, say
 from cli.evaluate import CheckpointName
 from cli.recommend_job import JobFlags, recommend_on_beam, tell_counts, tell_missing
@@ -215,7 +216,9 @@ def recommend(
     if out is not None:
         _write(found, about, Path(out), json)
     elif json:
-        rows = [row for batch in _watched(found) for row in batch.to_pylist()]
+        from models.serving.recommend.values import rows_of
+
+        rows = [row for batch in _watched(found) for row in rows_of(batch)]
         print_json({**about, **_summary(found), "recommendations": rows})
     else:
         _show(found)
@@ -245,15 +248,17 @@ def _write(found: Recommendations, about: dict[str, Any], out: Path, json: bool)
     if json:
         print_json({**about, "out": str(out), "rows": rows, **_summary(found)})
         return
-    say(f"{rows:,} recommendations for {found.told.users:,} users: {out}")
+    say(f"{number_of(rows, 'recommendation')} for {number_of(found.told.users, 'user')}: {out}")
     _tell(found)
 
 
 def _show(found: Recommendations) -> None:
     """The first users on the terminal; no more are made than the batch that they are in."""
+    from models.serving.recommend.values import rows_of
+
     rows: list[dict[str, Any]] = []
     for batch in _watched(found):
-        rows += batch.to_pylist()
+        rows += rows_of(batch)
         if found.told.users > SHOWN:
             break
     by_user = [
@@ -281,6 +286,6 @@ def _tell(found: Recommendations) -> None:
     if told.recall is not None:
         note(
             f"the index found {told.recall:.2%} of the exact top items of the first "
-            f"{told.compared_users:,} users"
+            f"{number_of(told.compared_users, 'user')}"
         )
     tell_missing(told.missing_values)

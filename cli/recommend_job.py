@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from behavior.errors import UsageError
+from behavior.wording import number_of
 from cli.console import note, print_json, progress_bars, say, warn
 from cli.interrupted import AGAIN, advised
 from cli.rejects import limit_of
@@ -142,22 +143,25 @@ def _say(result: ScoreResult, out: str) -> None:
     rows, users, counts = (result.manifest[name] for name in ("rows", "users", "counts"))
     if result.done_before:
         say(f"'{out}' already holds these recommendations: nothing to do")
-    say(f"{rows['written']:,} recommendations for {users['in']:,} users: {out}")
+    say(f"{number_of(rows['written'], 'recommendation')} for {number_of(users['in'], 'user')}: {out}")
     tell_counts(users["in"], counts)
     tell_missing({name.removeprefix(MISSING): n for name, n in counts.items() if name.startswith(MISSING)})
     if rows["rejected"]:
-        what = f"{rows['rejected']:,} of {rows['read']:,} rows were rejected"
-        warn(f"{what}, and with them {users['rejected']:,} users: {out}/rejected says why")
+        what = f"{rows['rejected']:,} of {number_of(rows['read'], 'row was', 'rows were')} rejected"
+        warn(f"{what}, and with them {number_of(users['rejected'], 'user')}: {out}/rejected says why")
 
 
 def tell_counts(users: int, counts: Mapping[str, int]) -> None:
     """What became of some of the users."""
     for name, words in _COUNTS.items():
         if counts.get(name):
-            note(f"{counts[name]:,} of {users:,} users {words}")
+            note(f"{counts[name]:,} of {number_of(users, 'user')} {words}")
     if counts.get("unknown_items"):
         unknown = counts["unknown_items"]
-        warn(f"{unknown:,} events of histories have items that the data set does not know")
+        warn(
+            f"{number_of(unknown, 'event of histories has an item', 'events of histories have items')} "
+            "that the data set does not know"
+        )
 
 
 def tell_missing(missing: Mapping[str, int]) -> None:

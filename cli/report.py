@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from behavior.wording import number_of
 from cli.console import print_json, say
 
 
@@ -33,4 +34,4 @@ def report(
     if json:
         print_json({"report": str(html), "files": [str(path) for path in written]})
         return
-    say(f"{html}, and {len(written) - 1} tables in {tables_beside(html)}")
+    say(f"{html}, and {number_of(len(written) - 1, 'table')} in {tables_beside(html)}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from behavior.errors import UsageError
+from behavior.wording import number_of
 from cli.console import print_json, print_table, say
 from cli.evaluate import SplitName
 from cli.interrupted import AGAIN, advised
@@ -106,5 +107,5 @@ def _end(made: Scale, *, json: bool) -> None:
         return
     failed = f", {len(state.failures)} failed ({made.store.failures}; --retry)" if state.failures else ""
     waiting = f", {len(state.waiting)} wait for a learning rate" if state.waiting else ""
-    say(f"{len(state.results)} runs done, {len(state.todo)} left{waiting}{failed}")
+    say(f"{number_of(len(state.results), 'run')} done, {len(state.todo)} left{waiting}{failed}")
     say(f"next: lrm report {made.store.path} --html report.html")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from behavior.wording import number_of
 from cli.console import print_json, progress_bars, say
 from cli.interrupted import AGAIN, advised
 from cli.progress import TrainProgress
@@ -128,8 +129,8 @@ def train(
         return
     following = "; every event was trained on: nothing is left to evaluate it on" if all else ""
     say(
-        f"{result.epochs} epochs, {result.step:,} steps, {result.minutes:.1f} min of training "
-        f"(stopped by {result.stopped_by}){following or f'; next: lrm evaluate {out}'}",
+        f"{number_of(result.epochs, 'epoch')}, {number_of(result.step, 'step')}, {result.minutes:.1f} min "
+        f"of training (stopped by {result.stopped_by}){following or f'; next: lrm evaluate {out}'}",
     )
     say(f"curves: {out}/curves, TensorBoard: {out}/tensorboard")
 

@@ -19,6 +19,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 import models
 from models.serving.load import TrainedModel
+from models.serving.recommend.values import rows_of
 
 History = dict[str, Any]
 """A user and lists: {"user": "ann", "item": [...], "behavior": [...], "timestamp": [...]}."""
@@ -47,7 +48,7 @@ class RecommendHandler(ModelHandler[History, PredictionResult, TrainedModel]):
         numbered = [{**history, "user": number} for number, history in enumerate(batch)]
         answers: list[list[dict[str, Any]]] = [[] for _ in batch]
         for rows in model.recommend(histories=numbered, **self.wanted):
-            for row in rows.to_pylist():
+            for row in rows_of(rows):
                 answers[row.pop("user")].append(row)
         for history, answer in zip(batch, answers, strict=True):
             yield PredictionResult(history, answer)

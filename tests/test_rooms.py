@@ -32,7 +32,7 @@ FOREIGN: dict[str, set[str]] = {
 
 ROOMS: dict[str, list[str]] = {
     "behavior": [
-        *("printable.py", "errors.py", "lazy.py", "files.py", "keys.py", "problems.py"),
+        *("printable.py", "wording.py", "errors.py", "lazy.py", "files.py", "keys.py", "problems.py"),
         *("config.py", "named.py", "runtime"),
         *("spec", "arrow", "shards", "sources", "features", "packing", "sampling", "cooccurrence"),
         *("trends", "quality", "steps"),

@@ -12,6 +12,7 @@ from behavior.arrow.values import mask, shown
 from behavior.errors import UserError
 from behavior.features.encode import MISSING
 from behavior.shards.manifest import Coverage, FeatureCoverage
+from behavior.wording import number_of
 
 _MAX_EXAMPLE = 60
 
@@ -91,21 +92,28 @@ def check_coverage(
     where = f"{coverage.table} of the spec: {files}"
     many = _too_few(coverage.found, coverage.of, least)
     if many is not None:
-        what = f"{many} {coverage.of:,} {coverage.table} of the log have a row in the table"
+        what = f"{many} {number_of(coverage.of, *_OF_LOG[coverage.table])} a row in the table"
         raise UserError(
             what + _told(hint(None)), where=where, fix="correct 'id' in the spec, or the files" + _ALLOW
         )
     for feature in coverage.features:
         many = _too_few(feature.known, coverage.found, least)
         if many is not None:
-            what = f"{many} {coverage.found:,} {_ROWS[coverage.table]} have a value of '{feature.name}'"
+            what = f"{many} {number_of(coverage.found, *_ROWS[coverage.table])} a value of '{feature.name}'"
             if feature.unread:
                 what += f"; {feature.unread:,} could not be read, such as {feature.example}"
             fix = f"correct the column or kind of '{feature.name}' in the spec" + _ALLOW
             raise UserError(what + _told(hint(feature.name)), where=where, fix=fix)
 
 
-_ROWS = {"events": "events", "items": "items that have a row", "users": "users that have a row"}
+_OF_LOG = {
+    name: (f"{name[:-1]} of the log has", f"{name} of the log have") for name in ("events", "items", "users")
+}
+_ROWS = {
+    "events": ("event has", "events have"),
+    "items": ("item that has a row has", "items that have a row have"),
+    "users": ("user that has a row has", "users that have a row have"),
+}
 _ALLOW = "; min_coverage: 0 in the spec allows it"
 
 

@@ -11,6 +11,7 @@ from behavior.errors import UserError
 from behavior.shards.manifest import InputRecord, Manifest
 from behavior.sources.files import expand
 from behavior.spec.dataset_spec import DatasetSpec
+from behavior.wording import number_of
 
 _NUMBERED = re.compile(r"^([1-9][0-9]*)=(.*)$")
 
@@ -86,7 +87,8 @@ def not_there_yet(found: list[InputRecord], old: Manifest, base: str, full: bool
             )
     if same:
         raise UserError(
-            f"{len(same):,} of the {len(found):,} files to add are in the data set already",
+            f"{len(same):,} of the {number_of(len(found), 'file')} to add "
+            f"{'is' if len(same) == 1 else 'are'} in the data set already",
             where=", ".join(record.path for record in same[:3]),
             fix="leave them out, or add --full, which prepares old and new files together from scratch",
         )
@@ -125,7 +127,7 @@ def all_groups(
         shown, more = lost[:3], " ..." if len(lost) > 3 else ""
         flags = " ".join(f"--append '{_flag(spec, record)}'" for record in shown)
         raise UserError(
-            f"the data set has {len(lost):,} files that neither its spec nor --append names",
+            f"the data set has {number_of(len(lost), 'file')} that neither its spec nor --append names",
             where=", ".join(record.path for record in shown),
             fix=f"name them as well ({flags}{more}), or prepare the data from scratch with --overwrite",
         )

@@ -19,6 +19,7 @@ from behavior.shards.names import rejects_file
 from behavior.sources.chunks import Plan
 from behavior.sources.raw import Reject
 from behavior.spec.dataset_spec import DatasetSpec
+from behavior.wording import number_of
 
 RejectsOf = Callable[[ChunkReport], Iterable[Reject]]
 """The rejects of a chunk as its reader found them; a report may count fewer, from the first on."""
@@ -133,12 +134,13 @@ def check_rejects(spec: DatasetSpec, read: int, rejected: int, examples: Iterabl
     shown = "; ".join(f"{reject.where}: {reject.reason}" for reject in examples)
     if rejected == read:
         raise UserError(
-            f"every one of the {read:,} rows was rejected",
+            "the only row was rejected" if read == 1 else f"every one of the {read:,} rows was rejected",
             where=shown,
             fix="correct the spec: it does not fit the files",
         )
     raise UserError(
-        f"{rejected:,} of {read:,} rows were rejected, more than max_rejects = {spec.max_rejects:g} allows",
+        f"{rejected:,} of {number_of(read, 'row was', 'rows were')} rejected, more than max_rejects = "
+        f"{spec.max_rejects:g} allows",
         where=shown,
         fix="correct the spec or the files, or set a larger max_rejects in the spec",
     )

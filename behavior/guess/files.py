@@ -17,6 +17,7 @@ from behavior.guess.sample import SAMPLE_ROWS, Sample, take_sample
 from behavior.guess.tables import id_of_table, table_of
 from behavior.guess.trial import Trial, behaviors_of, mended
 from behavior.spec.skeleton import open_settings
+from behavior.wording import number_of
 
 _RAW = re.compile(r"\.(csv|tsv|dat|inter|data|jsonl|ndjson|json|parquet|pq)(\.(gz|zst|zstd))?$")
 
@@ -195,7 +196,7 @@ def _decided(
 def _verdict(trial: Trial) -> str:
     if trial.problem is not None:
         return f"not sure: 'lrm prepare' would refuse this spec: {trial.problem}"
-    rows = f"{trial.read:,} rows" + (" at the beginning and end" if trial.read > SAMPLE_ROWS else "")
+    rows = number_of(trial.read, "row") + (" at the beginning and end" if trial.read > SAMPLE_ROWS else "")
     if trial.good:
         return f"tried on {rows}: {trial.rejected:,} rejected; what the columns mean is a guess: check it"
     shown = "; ".join(trial.reasons)

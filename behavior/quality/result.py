@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from behavior.quality.popularity import Popularity
 from behavior.quality.sums import SPREAD, QualitySums
+from behavior.wording import number_of
 
 FEW_REPEATS = 0.01
 """Share of events below which entropies of histories tell little but their lengths."""
@@ -187,5 +188,6 @@ def _notes(sums: QualitySums, estimates: Mapping[str, Estimate]) -> list[str]:
             "effective data"
         )
     if sums.unknown:
-        notes.append(f"{sums.unknown:,} events of unknown items were left out")
+        out = number_of(sums.unknown, "event of unknown items was", "events of unknown items were")
+        notes.append(f"{out} left out")
     return notes

@@ -12,6 +12,7 @@ from behavior.shards.columns import VOCABULARY_RULES, ColumnRule, sequence_rules
 from behavior.shards.damage import damaged
 from behavior.shards.manifest import FeatureEntry, FileEntry, Manifest
 from behavior.shards.names import ITEMS, SEQUENCES, logical
+from behavior.wording import number_of
 
 
 class DatasetChecks:
@@ -94,7 +95,7 @@ class DatasetChecks:
         if missing := _lacks(table, rules):
             raise wrong(f"there is no column '{missing[0]}'")
         if table.num_rows != entry.rows:
-            raise wrong(f"the manifest says {entry.rows:,} rows, the file has {table.num_rows:,}")
+            raise wrong(f"the manifest says {number_of(entry.rows, 'row')}, the file has {table.num_rows:,}")
         table = checked_columns(table, rules, wrong)
         check_indices(table, first, wrong)
         return table

@@ -18,6 +18,7 @@ import pyarrow.csv as pacsv
 from behavior.sources.damage import UnreadableFileError
 from behavior.sources.raw import RawBatch
 from behavior.sources.rows import Rows, line_rows, quoted_rows
+from behavior.wording import number_of
 
 # Control characters that stand in for a separator of several characters; one that the block does not hold.
 _STAND_INS = (b"\x1f", b"\x1e", b"\x1d", b"\x1c", b"\x01", b"\x02")
@@ -168,7 +169,7 @@ class DelimitedReader:
             text += (b"" if text.endswith(b"\n") else b"\n") + self._guard(delimiter, integers) + b"\n"
 
         def on_invalid(row: pacsv.InvalidRow) -> str:
-            reason = f"{row.actual_columns} fields where {row.expected_columns} are expected"
+            reason = f"{number_of(row.actual_columns, 'field')} where {row.expected_columns} are expected"
             raw = (
                 row.text if delimiter == self.separator else row.text.replace(delimiter.decode(), self._shown)
             )

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from behavior.sources.damage import SKIP_HINT, UnreadableFileError
 from behavior.sources.raw import RawBatch
+from behavior.wording import number_of
 
 BATCH_ROWS = 1 << 19
 # What a damaged file may raise: Thrift, the codecs, text that is none, sizes that are nonsense.
@@ -161,10 +162,13 @@ def read_row_groups(file: pq.ParquetFile, groups: list[int] | None, columns: lis
                 raw = _raw(batch, columns, row, group)
                 row += batch.num_rows
                 if row > expected:
-                    raise ValueError(f"there are more than {expected:,} rows")
+                    raise ValueError(f"there are more than {number_of(expected, 'row')}")
                 yield raw
             if row < expected:
-                raise ValueError(f"there are {row:,} rows where the footer says {expected:,}")
+                raise ValueError(
+                    f"there {'is' if row == 1 else 'are'} {number_of(row, 'row')} where the footer says "
+                    f"{expected:,}"
+                )
         except _ERRORS as error:
             if not is_damage(error):
                 raise

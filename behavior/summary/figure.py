@@ -23,6 +23,7 @@ from behavior.summary.panels import (
     draw_shares,
     draw_time,
 )
+from behavior.wording import number_of
 
 _COLUMNS = 3
 
@@ -54,7 +55,7 @@ def shard_figure(shards: ShardFolder, sample: EventSample, facts: list[tuple[str
         domains = dict(zip(shards.manifest.domains, sample.domains.tolist(), strict=True))
         panels.append(lambda axes: draw_shares(axes, f"domains{sample.note}", domains))
     panels.append(lambda axes: draw_facts(axes, facts))
-    return _arranged(panels, f"{shards.manifest.name}: {shards.manifest.counts.events:,} events")
+    return _arranged(panels, f"{shards.manifest.name}: {number_of(shards.manifest.counts.events, 'event')}")
 
 
 def _arranged(panels: list[Callable[[Axes], None]], title: str) -> Figure:

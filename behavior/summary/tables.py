@@ -12,6 +12,7 @@ from behavior.shards.manifest import Manifest
 from behavior.summary.event_sample import EventSample
 from behavior.summary.facts import domain_ids, shares, top_items
 from behavior.summary.repeats import repeats_record
+from behavior.wording import number_of
 
 
 class Table(NamedTuple):
@@ -61,7 +62,8 @@ def quality_table(quality: DataQuality) -> Table:
         spread = quality.quantiles.get("shannon_entropy" if name == "user_entropy" else name, {})
         users = ", ".join(f"{value:.2f}" for value in spread.values())
         rows.append((name, f"{estimate.value:.4f}", interval, users, MEASURES[name]))
-    title = f"quality of {quality.events:,} events of {quality.users:,} users (part: {quality.part})"
+    counts = f"{number_of(quality.events, 'event')} of {number_of(quality.users, 'user')}"
+    title = f"quality of {counts} (part: {quality.part})"
     header = ("measure", "value", f"{quality.level:.0%} interval", "10%, 50%, 90% of users", "what it is")
     return Table(title, header, rows)
 

@@ -22,6 +22,7 @@ from behavior.shards.folder import ShardFolder
 from behavior.shards.manifest import FeatureEntry
 from behavior.shards.names import VOCABULARY, logical
 from behavior.steps.splits import evaluated_targets
+from behavior.wording import number_of
 from models.data.digest import dataset_digest
 
 NEW = -1
@@ -95,7 +96,7 @@ def _vocabularies_differ(before: Mapping[str, Any], known: int, shards: ShardFol
     }
     found = _unlike(before, plain)
     if shards.num_items < known:
-        found.append(f"{known:,} items, here {shards.num_items:,}")
+        found.append(f"{number_of(known, 'item')}, here {shards.num_items:,}")
     elif content_digest(_keys(shards.items()).slice(0, known)) != before.get("items"):
         found.append("items with other indices")
     for kind, entries in features_by_kind(shards).items():

@@ -82,7 +82,10 @@ class RankingEvaluation:
         if len(self.rankings.rank):
             return
         left_out = self.rankings.targets_without_history
-        why = f"none of its {left_out:,} targets has a history" if left_out else "it has no targets"
+        why = "it has no targets"
+        if left_out:
+            several = f"none of its {left_out:,} targets has a history"
+            why = "its only target has no history" if left_out == 1 else several
         asked = self.config.target_behavior
         if asked is not None and not left_out:
             raise UserError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from behavior.wording import number_of
 from models.experiments.results import RunRecord
 from models.scaling.store import Failure
 
@@ -61,7 +62,7 @@ def plan_total(plan: Sequence[dict[str, Any]]) -> str:
     errors = list(dict.fromkeys(row["error"] for row in left if "error" in row))
     unknown = sum("error" in row for row in left)
     fails = f"; {unknown} will fail:\n" + "\n".join(errors) if errors else ""
-    return f"{len(plan)} runs, {len(left)} left: {flops:.2e} FLOPs, {time}{fails}"
+    return f"{number_of(len(plan), 'run')}, {len(left)} left: {flops:.2e} FLOPs, {time}{fails}"
 
 
 def result_line(found: RunRecord | Failure) -> str:

@@ -18,6 +18,7 @@ from typing import Literal
 import torch
 
 from behavior.errors import UserError
+from behavior.wording import number_of
 from models.evaluation.targets import Split
 from models.experiments.results import RunRecord
 from models.experiments.runs import PlannedRun, run_one
@@ -118,7 +119,8 @@ def _settle(orders: Orders, store: Store, claim: Claim, asked: Asked, run: Plann
         if store.is_settled(run.digest):  # by whoever held the claim before
             return None
         if claim.generation > MOST_TRIES:
-            ended = f"it ended {claim.generation - 1} processes before it was done: memory may have run out"
+            ended = "it ended " + number_of(claim.generation - 1, "process", "processes")
+            ended += " before it was done: memory may have run out"
             store.write_failure(asked, run.digest, ended, "")
             return None
         begun = time.time()

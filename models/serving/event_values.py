@@ -13,6 +13,7 @@ from behavior.config import did_you_mean
 from behavior.errors import UserError
 from behavior.shards.folder import ShardFolder
 from behavior.shards.manifest import FeatureEntry
+from behavior.wording import number_of
 from models.data.catalog import MISSING
 from models.data.decode import SequenceDecoder
 
@@ -59,7 +60,7 @@ def event_values(
             missing = MISSING if entry is not None and entry.kind == "categorical" else float("nan")
             values = [missing] * len(history.items) if values is None else list(values)
             if len(values) != len(history.items):
-                what = f"has {len(history.items)} items and {len(values)} of '{column.name}'"
+                what = f"has {number_of(len(history.items), 'item')} and {len(values)} of '{column.name}'"
                 raise wrong_history(number, what, "one an event")
             if entry is not None:
                 _check_feature(number, entry, values)

@@ -31,7 +31,7 @@ from models.serving.recommend.request import Request, Wanted, asked_seconds, res
 from models.serving.recommend.stream import Stream, Told
 from models.serving.recommend.table import Asking
 from models.serving.recommend.told import ItemTable
-from models.serving.recommend.values import column_of
+from models.serving.recommend.values import column_of, rows_of
 from models.tasks.retrieval import model_scorer
 
 _KEPT = 256  # kinds of requests
@@ -145,7 +145,7 @@ class LiveRecommender:
         rows: list[list[dict[str, Any]]] = [[] for _ in asks]
         by = ["model"] * len(asks)
         for batch in stream.answer([asking]):
-            for row in batch.to_pylist():
+            for row in rows_of(batch):
                 number = row.pop("user")
                 by[number] = row.pop("answer")
                 rows[number].append(row)

@@ -14,6 +14,7 @@ from torch import Tensor
 from behavior.config import did_you_mean
 from behavior.errors import UserError
 from behavior.shards.folder import ShardFolder
+from behavior.wording import number_of
 from models.config import RunConfig
 from models.data.columns import Columns
 from models.data.declared import CORE
@@ -167,7 +168,11 @@ def _row(number: int, history: History, target: int, shards: ShardFolder) -> dic
             raise _wrong(number, "has a time before that of the event before it", "the oldest event first")
     for name, values in row.items():
         if len(values) != len(items) + 1:
-            raise _wrong(number, f"has {len(items)} items and {len(values) - 1} of '{name}'", "one an event")
+            raise _wrong(
+                number,
+                f"has {number_of(len(items), 'item')} and {len(values) - 1} of '{name}'",
+                "one an event",
+            )
     if history.user is not None and not 0 <= history.user < shards.manifest.counts.users:
         raise _wrong(
             number, f"is of user {history.user}, and there are {shards.manifest.counts.users}", _USERS

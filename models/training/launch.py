@@ -16,6 +16,7 @@ import torch
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from behavior.errors import UserError
+from behavior.wording import number_of
 from models.config import RunConfig
 from models.distributed.join import join_store, join_torchrun, launched_by_torchrun
 from models.distributed.processes import SINGLE, Processes
@@ -82,7 +83,7 @@ def count_devices(config: TrainConfig) -> int:
     wanted = there if config.devices == "auto" else config.devices
     if on_gpu and wanted > there:
         raise UserError(
-            f"{wanted} GPUs requested, {there} available",
+            f"{number_of(wanted, 'GPU')} requested, {there} available",
             where=f"train.devices = {wanted}",
             fix=f"--devices {there}, or auto",
         )
@@ -191,7 +192,8 @@ def _raise_for_exit_codes(others: list[subprocess.Popen[str]], cause: Exception 
 def _check_torchrun(config: TrainConfig, processes: TorchProcesses) -> None:
     if config.devices not in ("auto", 1, processes.local_count):
         raise UserError(
-            f"torchrun started {processes.local_count} processes on this machine, and the settings ask for "
+            f"torchrun started {number_of(processes.local_count, 'process', 'processes')} on this machine, "
+            "and the settings ask for "
             f"{config.devices}",
             where=f"train.devices = {config.devices}",
             fix="leave train.devices out: torchrun decides",

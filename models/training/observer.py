@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from behavior.wording import number_of
 from models.data.loading.part import Part
 
 FEW_USERS = 100
@@ -58,8 +59,8 @@ class TrainStart:
         if self.warmup_steps <= steps:
             return None
         return (
-            f"the warm-up of {self.warmup_steps:,} steps is longer than the training of about {steps:,}: the "
-            "learning rate never reaches its peak (optimizer.warmup_steps)"
+            f"the warm-up of {number_of(self.warmup_steps, 'step')} is longer than the training of about "
+            f"{steps:,}: the learning rate never reaches its peak (optimizer.warmup_steps)"
         )
 
     def _about_validation(self) -> str | None:
@@ -71,8 +72,8 @@ class TrainStart:
                 "is the last one, and train.patience never ends the training"
             )
         return (
-            f"only {self.validated:,} users are validated: which checkpoint is the best is largely chance, "
-            f"and so is when train.patience ends the training"
+            f"only {number_of(self.validated, 'user is', 'users are')} validated: which checkpoint is the "
+            "best is largely chance, and so is when train.patience ends the training"
         )
 
 

@@ -14,6 +14,7 @@ from behavior.shards.storage import Folder
 from behavior.shards.write import write_lines
 from behavior.sources.chunks import Chunk
 from behavior.sources.raw import Reject
+from behavior.wording import number_of
 
 _EXAMPLES = 3
 
@@ -145,7 +146,7 @@ def judge(reports: Sequence[ReadReport], limit: int | float, where: str, rejects
             break
     share = f"more than --max-rejects {limit:g} allows" if rejected > may else "which are all"
     raise UserError(
-        f"{rejected:,} of {read:,} rows were rejected, {share}",
+        f"{rejected:,} of {number_of(read, 'row was', 'rows were')} rejected, {share}",
         where="; ".join(some),
         fix="correct the files, or set a larger --max-rejects" if rejected > may else "correct the files",
     )

@@ -87,7 +87,7 @@ def test_files_in_and_out(
         for row, like in zip(read(out), expected, strict=True):
             assert row.pop("score") == pytest.approx(like["score"], rel=1e-6)
             assert row == {key: value for key, value in like.items() if key != "score"}
-    for words in ("1 of 3 users without a history", "1 of 3 users with events out of order", "1 events of"):
+    for words in ("1 of 3 users without a history", "1 of 3 users with events out of order", "1 event of"):
         assert words in found.err
     assert "the model was trained on the training part" in found.err
     assert "lrm train --refit" in found.err

@@ -167,7 +167,7 @@ def test_rejected_rows(lrm: Lrm, run: Path, tmp_path: Path) -> None:
     arguments = ("recommend", run, "--histories", tmp_path / "h.csv", *COMMON, "--runner", "local")
     found = lrm(*arguments, "--workers", 1, "--out", tmp_path / "out", "--max-rejects", "50%")
     assert found.code == 0, found.err
-    assert "3 of 8 rows were rejected, and with them 1 users" in found.err
+    assert "3 of 8 rows were rejected, and with them 1 user:" in found.err
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["rows"] == {"read": 8, "accepted": 5, "rejected": 3, "written": 12}
     assert manifest["users"] == {"in": 4, "answered": 3, "empty": 0, "rejected": 1}

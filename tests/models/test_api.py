@@ -130,7 +130,7 @@ def test_what_comes_next_is_by_default_a_target_behavior_now(run: Path) -> None:
         (History([2], [3], timestamps=[5]), "history 1 has a value of 'behavior' outside 1 to 2"),
         (History([2, 3], timestamps=[6, 5]), "history 1 has a time before that of the event before it"),
         (History([2], timestamps=[6], next_timestamp=5), "history 1 has a time before"),
-        (History([2], timestamps=[]), "history 1 has 1 items and 0 of 'timestamp'"),
+        (History([2], timestamps=[]), "history 1 has 1 item and 0 of 'timestamp'"),
     ],
 )
 def test_histories_that_make_no_sense_are_refused(run: Path, history: History, message: str) -> None:

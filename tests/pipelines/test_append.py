@@ -231,7 +231,7 @@ def test_full_takes_specs_under_which_old_rows_change(without: list[str], logs: 
     out, fresh, spec = tmp_path / "old", tmp_path / "fresh", spec_of(**merged)
     prepare(spec, str(logs), out)
     append(spec, str(logs), out, [str(logs / "new-1.csv")], full=True)
-    with pytest.raises(UserError, match="1 files that neither its spec nor --append names") as error:
+    with pytest.raises(UserError, match="1 file that neither its spec nor --append names") as error:
         append(spec, str(logs), out, [str(logs / "new-2.csv")], full=True)
     assert "--append 'new-1.csv'" in str(error.value.fix)
     append(spec, str(logs), out, [str(logs / "new-?.csv")], full=True)

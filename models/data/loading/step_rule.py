@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from behavior.errors import UserError
+from behavior.wording import number_of
 from models.data.loading.config import LoaderConfig
 from models.data.loading.steps import BySequences, ByTokens, StepRule, sample_cost
 
@@ -35,8 +36,9 @@ def step_rule(
     rule = ByTokens(batch_tokens, num_replicas, config.lookahead, cost)
     if not rule.holds(max_length):
         raise UserError(
-            f"a batch of {batch_tokens:,} tokens for {num_replicas} process(es) does not hold a sequence "
-            f"of {max_length:,} events{_told_cost(config.balance_length, max_length)}",
+            f"a batch of {number_of(batch_tokens, 'token')} for "
+            f"{number_of(num_replicas, 'process', 'processes')} does not hold a sequence "
+            f"of {number_of(max_length, 'event')}{_told_cost(config.balance_length, max_length)}",
             where="train.batch_tokens",
             fix="set a larger batch_tokens or a smaller model.max_length",
         )

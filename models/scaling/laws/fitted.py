@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from behavior.errors import UserError
+from behavior.wording import number_of
 from models.scaling.laws.cloud import Cloud
 from models.scaling.laws.goodness import Goodness, enough, judged
 from models.scaling.laws.law import Array, Form, Law
@@ -147,7 +148,10 @@ class FittedLaw:
         """What is not to be trusted."""
         found = self.form.notes(self.law)
         if self.runs < 2 * self.form.free:
-            found.append(f"{self.runs} runs for {self.form.free} parameters: intervals are rough")
+            found.append(
+                f"{number_of(self.runs, 'run')} for {number_of(self.form.free, 'parameter')}: intervals "
+                "are rough"
+            )
         return found
 
     def record(self, level: float = LEVEL) -> dict[str, Any]:
@@ -179,7 +183,7 @@ def fit_law(points: Points, form: Form, *, replicates: int = REPLICATES, seed: i
     Args:
         points: known in all columns of the form (`Points.known`).
         form: of the law.
-        replicates: of the bootstrap.
+        replicates: of the bootstrap; intervals need two.
         seed: of the weights.
 
     Raises:

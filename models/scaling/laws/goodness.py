@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from behavior.errors import UserError
+from behavior.wording import number_of
 from models.scaling.laws.law import Array, Form, Law
 from models.scaling.laws.points import Points
 
@@ -101,7 +102,8 @@ def enough(points: Points, form: Form) -> None:
             )
     if len(points) <= form.free:
         raise UserError(
-            f"{len(points)} points are too few for the {form.free} parameters of the law of '{form.of}'",
+            f"{number_of(len(points), 'point is', 'points are')} too few for the "
+            f"{number_of(form.free, 'parameter')} of the law of '{form.of}'",
             fix="add runs, or fit a law of fewer columns",
         )
 

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from behavior.errors import UserError
+from behavior.wording import number_of
 from models.scaling.laws.law import Array
 from models.scaling.laws.points import Columns, broadcast
 
@@ -171,7 +172,10 @@ class PerformanceForm:
             if not (np.isfinite(table[name]).all() and (table[name] > 0).all()):
                 raise UserError(f"the column '{name}' of the points has values that are not above 0")
         if len(y) <= self.free:
-            raise UserError(f"{len(y)} points are too few for the {self.free} parameters of the law")
+            raise UserError(
+                f"{number_of(len(y), 'point is', 'points are')} too few for the "
+                f"{number_of(self.free, 'parameter')} of the law"
+            )
 
     def _projected(self, exponents: Array, inputs: Array, y: Array, root: Array) -> tuple[Array, Array]:
         """The best w1, w2 and b of given w3, w4 (and w5), and the weighted residuals."""

@@ -68,6 +68,20 @@ class LawStudy:
         }
 
 
+def check_replicates(replicates: int) -> None:
+    """Refuse a bootstrap that says nothing of a spread.
+
+    Raises:
+        UserError: it has less than two replicates.
+    """
+    if replicates < 2:
+        raise UserError(
+            f"intervals of laws need two bootstrap replicates or more, not {replicates}",
+            where=f"replicates = {replicates}",
+            fix="leave it out for 200, or name 2 or more",
+        )
+
+
 def study_laws(points: Points, metric: str = "ndcg@10", *, replicates: int = REPLICATES) -> list[LawStudy]:
     """Fit all laws to the points of each backbone on each data set.
 
@@ -84,6 +98,7 @@ def study_laws(points: Points, metric: str = "ndcg@10", *, replicates: int = REP
     """
     if "rate_chosen" in points.columns:
         points = points.where(points.column("rate_chosen") == 1)
+    check_replicates(replicates)
     return [_study(own, dataset, backbone, metric, replicates) for dataset, backbone, own in _groups(points)]
 
 

@@ -11,10 +11,12 @@ from pathlib import Path
 import yaml
 
 from behavior.errors import UserError
+from behavior.wording import number_of
 from models.evaluation.targets import Split
 from models.experiments.results import METRICS, RunRecord, read_records, summarize
 from models.runs.files import write_atomically
 from models.scaling.grid import ScaleGrid, load_grid
+from models.scaling.laws.study import check_replicates
 from models.scaling.points import Point, points_csv, read_points
 from models.scaling.report.figures import draw_bars, draw_blocks, draw_compute, draw_rates, draw_speed
 from models.scaling.report.laws_section import add_laws
@@ -47,8 +49,10 @@ def write_report(folder: Path, file: Path, *, metric: str | None = None, replica
         All that was written, the page first.
 
     Raises:
-        UserError: there is nothing to report on, or a file of the folder is damaged.
+        UserError: there is nothing to report on, a file of the folder is damaged, or there are less than 2
+            replicates.
     """
+    check_replicates(replicates)
     if not folder.is_dir():
         raise UserError(f"there is no folder '{folder}'", fix="name the folder of a grid or of runs")
     points, records = read_points(folder), _ablations(folder)
@@ -107,7 +111,7 @@ def _summary(page: Page, points: Sequence[Point], grid: ScaleGrid | None, store:
     )
     if grid is not None:
         failed = len(store.read_failures())
-        page.say(f"The grid has {len(grid.sizes())} sizes; {failed} of its runs failed.")
+        page.say(f"The grid has {number_of(len(grid.sizes()), 'size')}; {failed} of its runs failed.")
     page.say(_ABOUT)
     best = _best_of_each(final, metric)
     if best:
@@ -209,4 +213,5 @@ def _how(page: Page, store: Store, grid: ScaleGrid | None, points: Sequence[Poin
     if seconds:
         page.note(f"A run took {statistics.median(seconds):,.1f} s in the median, evaluations included.")
     runs = len({point["run"] for point in points})
-    page.note(f"Drawn {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())} from {runs} runs, by lrm report.")
+    drawn = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+    page.note(f"Drawn {drawn} from {number_of(runs, 'run')}, by lrm report.")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from behavior.errors import UserError
+from behavior.wording import number_of
 from models.data.columns import Columns
 from models.layers.settings import BlockSettings
 from models.serving.cache.tokens import TokenCounts
@@ -67,8 +68,8 @@ class Pages:
         one = size * bytes_per_event(tokens.each, layers, columns, storage, dim)
         if budget < least * one:
             raise UserError(
-                f"a history of {least * size:,} events takes {least * one:,} bytes, and the cache has "
-                f"{budget:,}",
+                f"a history of {number_of(least * size, 'event')} takes {number_of(least * one, 'byte')}, "
+                f"and the cache has {budget:,}",
                 fix="give it a larger budget, a shorter window, or storage='bfloat16'",
             )
         events = budget // one * size

@@ -18,6 +18,7 @@ from models.serving.export.scoring import retrieval_model
 from models.serving.load import TrainedModel
 from models.serving.recommend.ids import Ids
 from models.serving.recommend.items import ItemColumns
+from models.serving.recommend.values import plain
 from models.tasks.retrieval import RetrievalModel
 from models.tasks.retrieval.scoring import scoring
 
@@ -55,13 +56,14 @@ def similar(
     found = cosines.sort(descending=True, stable=True).indices[:k]
     places = found.cpu().numpy()
     told = ItemColumns(Ids(trained.shards), trained.shards, columns).of(pa.array(places))
-    more = {name: values.to_pylist() for name, values in told.items()}
+    more = {name: plain(values).to_pylist() for name, values in told.items()}
     ids = trained.item_ids.take(pa.array(places)).to_pylist()
+    scores = plain(pa.array(cosines[found].cpu().numpy())).to_pylist()
     return [
         {
             "rank": number + 1,
             "item": ids[number],
-            "score": float(cosines[found[number]]),
+            "score": scores[number],
             **{name: values[number] for name, values in more.items()},
         }
         for number in range(k)

@@ -26,6 +26,7 @@ from behavior.sources.histories import (
 )
 from behavior.sources.kinds import KINDS, kind_of
 from behavior.sources.raw import Reject
+from models.serving.recommend.values import text_of_ids
 
 _BLOCK = 16 << 20
 _ROWS = 1 << 16
@@ -105,7 +106,7 @@ def read_ids(path: str | PathLike[str], column: str, flag: str) -> pa.Array:
     """The ids in a file: those of the column of that name, or of the only one; or a text file, one a line.
 
     Raises:
-        UserError: it cannot be read, has no such column, or no ids.
+        UserError: it cannot be read, has no such column or no ids, or one of them is none.
     """
     suffix = Path(path).suffix.lower()
     if suffix in KINDS or suffix == ".gz":
@@ -129,6 +130,7 @@ def read_ids(path: str | PathLike[str], column: str, flag: str) -> pa.Array:
         found = pa.array([line.strip() for line in lines if line.strip()], pa.string())
     if not len(found):
         raise UserError("the file has no ids", where=str(path), fix="one id a line, or a column of them")
+    text_of_ids(found, column, str(path))
     return found
 
 

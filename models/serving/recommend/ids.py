@@ -17,6 +17,7 @@ from behavior.features.vocabulary import Vocabulary
 from behavior.shards.folder import ShardFolder
 from behavior.shards.names import STATS, logical
 from models.data.sequences import Int8Array, Int32Array
+from models.serving.recommend.values import AS_IN_THE_LOG
 
 A_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000}
 """Ticks of the units of time that data sets have."""
@@ -148,7 +149,9 @@ class Ids:
         for row in np.flatnonzero(~good)[:1]:
             wanted = "a whole number, as the items of the log are" if integers else "an id"
             raise UserError(
-                f"item {shown(ids, int(row))} is not {wanted}", where=f"{where}, row {int(row) + 1}"
+                f"item {shown(ids, int(row))} is not {wanted}",
+                where=f"{where}, row {int(row) + 1}",
+                fix=AS_IN_THE_LOG,
             )
         return values
 

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from behavior.arrow.values import shown
 from behavior.errors import UserError
+from behavior.wording import number_of
 from models.data.sequences import Int64Array
 
 
@@ -45,7 +46,7 @@ def flat_lists(
         for row in np.flatnonzero((own != lengths) & ~absent)[:1]:
             whose = "a user" if users is None else f"user {shown(users, int(row))}"
             raise UserError(
-                f"{whose} has {int(lengths[row])} items and {int(own[row])} of '{name}'",
+                f"{whose} has {number_of(int(lengths[row]), 'item')} and {int(own[row])} of '{name}'",
                 where=f"{where}, row {int(row) + 1}",
                 fix="one an event",
             )

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from behavior.errors import UserError
 from behavior.sources.kinds import kind_of
+from models.serving.recommend.values import rows_of
 
 Write = Callable[[pa.RecordBatch], None]
 
@@ -106,5 +107,5 @@ def _flat(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _json_lines(batch: pa.RecordBatch, file: IO[bytes]) -> None:
-    lines = [json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in batch.to_pylist()]
+    lines = [json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows_of(batch)]
     file.write("".join(lines).encode())

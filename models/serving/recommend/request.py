@@ -15,6 +15,7 @@ import pyarrow as pa
 from behavior.arrow.values import shown
 from behavior.errors import UsageError, UserError
 from behavior.shards.folder import ShardFolder
+from behavior.wording import number_of
 from models.build import sequences_of
 from models.config import RunConfig
 from models.data.columns import Columns
@@ -100,7 +101,8 @@ def resolve(
     """
     if not 1 <= wanted.k <= shards.num_items:
         raise UserError(
-            f"{wanted.k:,} items a user are asked for, and the data set has {shards.num_items:,}",
+            f"{number_of(wanted.k, 'item a user is', 'items a user are')} asked for, and the data set has "
+            f"{shards.num_items:,}",
             where="k",
             fix=f"ask for 1 to {shards.num_items:,}",
         )
@@ -118,7 +120,7 @@ def resolve(
     if allowed is not None:
         if not allowed.any():
             raise UserError("no item is left to choose from", fix="allow more of them")
-        notes.append(f"{int(allowed.sum()):,} of {shards.num_items:,} items to choose from")
+        notes.append(f"{int(allowed.sum()):,} of {number_of(shards.num_items, 'item')} to choose from")
     if config.evaluation.candidates == "domain" and wanted.domain is None:
         notes.append(
             "the run is evaluated among the items of a domain; here all items are ranked: --domain NAME"
@@ -204,7 +206,8 @@ def _at(
         )
     if at - last > _LONG_AFTER:
         notes.append(
-            f"that is {(at - last) / 86_400:,.0f} days after the last event of the data set: the model has "
+            f"that is {number_of(round((at - last) / 86_400), 'day')} after the last event of the data "
+            "set: the model has "
             "seen no such gap in training; to ask right after the log: "
             f"--at {_in_words(last + 1, machine=True)}"
         )

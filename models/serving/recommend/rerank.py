@@ -11,6 +11,7 @@ import torch
 
 from behavior.config import did_you_mean
 from behavior.errors import UserError
+from behavior.wording import number_of
 from models.config import RunConfig
 from models.data.batch import PackedBatch
 from models.data.columns import Columns
@@ -83,7 +84,9 @@ class Rerank:
             fix = did_you_mean(label, names)
             raise UserError(f"the ranking model has no label '{label}'", where=where, fix=fix)
         if depth < 1:
-            raise UserError(f"{depth} items cannot be put in order", where=where, fix="name 1 or more")
+            raise UserError(
+                f"{number_of(depth, 'item')} cannot be put in order", where=where, fix="name 1 or more"
+            )
         place = 0 if label is None else names.index(label)
         return cls(task.members, config, task.columns, place, depth, _correction(task))
 
@@ -96,7 +99,8 @@ class Rerank:
     def note(self) -> str:
         """What is done, in words."""
         name = self.label.name
-        return f"the first {self.depth:,} items of each user are in the order of the probability of '{name}'"
+        items = number_of(self.depth, "item of each user is", "items of each user are")
+        return f"the first {items} in the order of the probability of '{name}'"
 
     def order(self, asked: SequenceData, items: Int64Array) -> tuple[Int64Array, np.ndarray]:
         """The items of each user by falling probability, ties as they came.

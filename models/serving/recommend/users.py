@@ -12,9 +12,11 @@ from behavior.arrow.values import parse_text
 from behavior.errors import UserError
 from behavior.shards.folder import ShardFolder
 from behavior.shards.row_groups import RowGroupReader
+from behavior.wording import number_of
 from models.data.loading import SequenceSource
 from models.serving.recommend.asked import take_sequences
 from models.serving.recommend.table import USER, Asking
+from models.serving.recommend.values import text_of_ids
 
 _DOMAIN = "user_domain"
 
@@ -44,7 +46,7 @@ class DataSetUsers:
         self.shards, self.source = shards, source
         self.reader = RowGroupReader(shards)
         self.names = [name for name in (USER, _DOMAIN) if name in self.reader.columns]
-        self.chosen = None if chosen is None else pc.unique(parse_text(chosen)[0])
+        self.chosen = None if chosen is None else pc.unique(text_of_ids(chosen, "user", "users"))
         self.count = shards.manifest.counts.users
         if self.chosen is not None and counted:
             self._find()
@@ -92,7 +94,8 @@ class DataSetUsers:
         if len(missing):
             some = ", ".join(f"'{one}'" for one in missing.slice(0, 3).to_pylist())
             raise UserError(
-                f"{len(missing):,} of {len(self.chosen):,} users are not in the data set: {some}"
+                f"{len(missing):,} of {number_of(len(self.chosen), 'user is', 'users are')} not in the "
+                f"data set: {some}"
                 f"{', ...' if len(missing) > 3 else ''}",
                 where="users",
                 fix="leave them out, or give their histories: --histories FILE",

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
+from behavior.arrow.values import parse_text, shown
 from behavior.errors import UserError
 
+AS_IN_THE_LOG = "give ids as they are in the log: whole numbers or text"
+"""What to do about an id that is none."""
 _REFUSED = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError)
 
 
@@ -38,6 +42,55 @@ def column_of(values: Sequence[Any], name: str, where: str) -> pa.Array:
 def as_ids(ids: Sequence[Any] | pa.Array, name: str) -> pa.Array:
     """Ids as callers have them, see `column_of`."""
     return ids if isinstance(ids, pa.Array) else column_of(list(ids), name, name)
+
+
+def text_of_ids(ids: pa.Array, of: str, where: str) -> pa.Array:
+    """Ids as text; a float is one where it is a whole number.
+
+    Args:
+        ids: as callers or files have them.
+        of: what they are of, for messages.
+        where: what messages name.
+
+    Raises:
+        UserError: one is missing, or a number with decimals; says which.
+    """
+    text, good = parse_text(ids)
+    for row in np.flatnonzero(~good)[:1]:
+        place = f"{where}, row {int(row) + 1}"
+        raise UserError(f"{of} {shown(ids, int(row))} is not an id", where=place, fix=AS_IN_THE_LOG)
+    return text
+
+
+def rows_of(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    """Rows as Python's values: float32 as the numbers of fewest digits that are read as the same float32.
+
+    As float64 the value next to 0.1 would have the digits 0.10000000149011612.
+    """
+    columns = [plain(column) for column in batch.columns]
+    return pa.RecordBatch.from_arrays(columns, batch.schema.names).to_pylist()
+
+
+def plain(column: pa.Array) -> pa.Array:
+    """A column whose float32, in lists and structs as well, have become float64 of as few digits."""
+    kind = column.type
+    short, wide = _replaced(kind, pa.string()), _replaced(kind, pa.float64())
+    return column if short == kind else column.cast(short).cast(wide)
+
+
+def _replaced(kind: pa.DataType, by: pa.DataType) -> pa.DataType:
+    """A type with another in place of float32."""
+    if pa.types.is_float32(kind):
+        return by
+    if pa.types.is_large_list(kind):
+        return pa.large_list(_replaced(kind.value_type, by))
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(_replaced(kind.value_type, by), kind.list_size)
+    if pa.types.is_list(kind):
+        return pa.list_(_replaced(kind.value_type, by))
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_replaced(field.type, by)) for field in kind])
+    return kind
 
 
 def _as_text(value: Any) -> Any:

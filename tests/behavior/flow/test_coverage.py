@@ -60,7 +60,7 @@ def test_rows_and_values_are_counted() -> None:
         ),
         ("id,color,size\n1.0,red,4\n", r"id_types: \{item: integer\} reads '1.0' as a whole number"),
         ("id,color,size\n,red,4\n", "the table has no ids"),
-        ("id,color,size\n1,,4\n", "none of the 1 items that have a row have a value of 'color'"),
+        ("id,color,size\n1,,4\n", "none of the 1 item that has a row has a value of 'color'"),
         ("id,color,size\n1,red,$4\n2,red,1e\n", "value of 'size'; 2 could not be read, such as '\\$4'"),
     ],
 )

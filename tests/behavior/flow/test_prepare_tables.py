@@ -123,7 +123,8 @@ def test_too_many_rejects_fail_and_say_where() -> None:
         ("", "the log is empty"),
         ("user,item,time\n", "the log is empty"),
         ("user,item,time\n\n\n", "the log is empty"),
-        ("user,item,time\n1,2,x\n", "every one of the 1 rows was rejected"),
+        ("user,item,time\n1,2,x\n", "the only row was rejected"),
+        ("user,item,time\n1,2,x\n1,3,y\n", "every one of the 2 rows was rejected"),
     ],
 )
 def test_logs_that_hold_nothing(log: str, message: str) -> None:

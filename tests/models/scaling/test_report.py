@@ -132,12 +132,14 @@ def test_a_folder_of_plain_runs_and_one_of_nothing(made: Path, tmp_path: Path) -
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no finished run"):
         write_report(tmp_path / "empty", tmp_path / "other.html")
+    with pytest.raises(UserError, match="two bootstrap replicates or more, not 1"):
+        write_report(tmp_path / "runs", tmp_path / "other.html", replicates=1)
 
 
 def test_a_grid_that_has_only_begun_has_a_report(tmp_path: Path) -> None:
     Store(tmp_path / "grid").begin_call(ScaleGrid(title="new", backbones={"A": {}}), "data")
     write_report(tmp_path / "grid", tmp_path / "page.html")
-    assert "The grid has 1 sizes" in (tmp_path / "page.html").read_text()
+    assert "The grid has 1 size;" in (tmp_path / "page.html").read_text()
 
 
 def test_the_frontier_is_better_than_all_that_is_cheaper() -> None:

@@ -177,7 +177,7 @@ def test_lists_one_after_the_other() -> None:
     assert found["item"].to_pylist() == ["a", "b", "c", "d", None]
     assert found["color"].to_pylist() == ["x", "y", None, None, "z"]
     assert found["none"].to_pylist() == [None] * 5
-    with pytest.raises(UserError, match="user 'u' has 1 items and 0 of 'color'"):
+    with pytest.raises(UserError, match="user 'u' has 1 item and 0 of 'color'"):
         flat_lists({"item": item, "color": color}, ("item", "color"), pa.array(["u"] * 5), "here")
     with pytest.raises(UserError, match="'item' has lists and 'at' has not"):
         flat_lists({"item": item, "at": pa.array([1] * 5)}, ("item",), None, "here")

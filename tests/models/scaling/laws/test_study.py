@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from behavior.errors import UserError
 from models.scaling.laws import Points, study_laws
 from models.scaling.laws.study import LOSS_LAW, SHAPE_LAW, finals, until_final
-from tests.models.scaling.laws.planted import LOSS, PERFORMANCE
+from tests.models.scaling.laws.planted import LOSS, PERFORMANCE, loss_points
 
 
 def rows(backbone: str, noise: float = 0.002) -> list[dict[str, Any]]:
@@ -91,3 +92,9 @@ def test_points_of_runs_up_to_their_final_one() -> None:
     assert finals(points).column("tokens").tolist() == [20]
     bare = Points.of({"tokens": [1, 2]})
     assert len(until_final(bare)) == len(finals(bare)) == 2
+
+
+@pytest.mark.parametrize("replicates", [1, 0, -1])
+def test_intervals_need_a_bootstrap(replicates: int) -> None:
+    with pytest.raises(UserError, match=f"two bootstrap replicates or more, not {replicates}"):
+        study_laws(loss_points(0.005, seed=4), replicates=replicates)
