@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, suppress
 
 import grpc
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions
 from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
 
 from behavior.config import did_you_mean
@@ -46,22 +46,29 @@ def parsed(options: Sequence[str]) -> PipelineOptions:
 
 
 def check_options(options: Sequence[str], of_program: Callable[[], set[str]] = set) -> None:
-    """Options of the Python SDK, and of the job server where one is named.
+    """Options of the Python SDK, and of the job server where one is named, which must be there.
+
+    A job server that is named is asked in any case: Beam itself waits five minutes for one that is not there,
+    without a word.
 
     Args:
         options: of the command line.
         of_program: gives those of a job server that the runner starts, if any.
 
     Raises:
-        UsageError: neither knows an option.
+        UsageError: neither knows an option, or the job server does not answer within 10 s, or what
+            `--job_server_timeout` allows.
     """
+    endpoint = value_of(options, "--job_endpoint")
+    at_endpoint = set()
+    if endpoint and endpoint != "embed":
+        at_endpoint = _of_job_server(endpoint, _seconds_to_answer(options))
     unknown = [name for name in _names(options) if name not in _of_sdk()]
     if not unknown:
         return
-    endpoint = value_of(options, "--job_endpoint")
     known, who = _of_sdk(), "Beam knows"
     if endpoint and endpoint != "embed":
-        known, who = known | _of_job_server(endpoint), f"neither Beam nor the job server at {endpoint} knows"
+        known, who = known | at_endpoint, f"neither Beam nor the job server at {endpoint} knows"
     elif program := of_program():
         known, who = known | program, "neither Beam nor the job server knows"
     for name in unknown:
@@ -92,7 +99,14 @@ def job_server_options(endpoint: str) -> set[str] | None:
     return None
 
 
-def _of_job_server(endpoint: str) -> set[str]:
+def _seconds_to_answer(options: Sequence[str]) -> float:
+    """For a job server that is about to be started, one may be told to wait."""
+    if value_of(options, "--job_server_timeout") is None:
+        return _SECONDS_TO_ANSWER
+    return float(parsed(options).view_as(PortableOptions).job_server_timeout)
+
+
+def _of_job_server(endpoint: str, seconds: float) -> set[str]:
     """What an engine's job server knows besides: Flink's, Spark's own.
 
     Raises:
@@ -102,11 +116,11 @@ def _of_job_server(endpoint: str) -> set[str]:
     with grpc.insecure_channel(endpoint) as channel:
         try:
             server = beam_job_api_pb2_grpc.JobServiceStub(channel)
-            found = server.DescribePipelineOptions(request, timeout=_SECONDS_TO_ANSWER, wait_for_ready=True)
+            found = server.DescribePipelineOptions(request, timeout=seconds, wait_for_ready=True)
         except grpc.RpcError as error:
             raise UsageError(
                 f"the job server at {endpoint} does not answer: {error.details() or error.code().name}",
                 where="--job_endpoint",
-                fix="start it, or correct its address",
+                fix="start it and wait until it says that it has, or correct its address",
             ) from None
     return {f"--{option.name}" for option in found.options}

@@ -121,9 +121,9 @@ class RunnerOptions:
                 f"unknown runner '{self.name}'", where="--runner", fix=did_you_mean(self.name, known)
             )
         check_program(self.name, self.beam)
-        check_options(self.beam, lambda: options_of_program(self.name, self.beam))
         self._check_shuffle()
         self._check_detach()
+        check_options(self.beam, lambda: options_of_program(self.name, self.beam))
         if self.worker_timeout is not None and not 0 <= self.worker_timeout < math.inf:
             raise UsageError(
                 f"{self.worker_timeout:g} is no number of seconds",

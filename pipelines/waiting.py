@@ -26,6 +26,8 @@ _SECONDS_BETWEEN_LOOKS = 1.0
 _SECONDS_BETWEEN_REQUESTS = 5.0
 _SECONDS_TO_END = 30.0
 _SECONDS_TO_CANCEL = 30.0
+_SECONDS_TO_COME = 15.0
+"""From the job server to Flink."""
 _SECONDS_OF_ONE_INTERRUPT = 0.5
 _FOR_SURE = ("has ended", "is cancelled")
 """How it is said of a job that is no more."""
@@ -157,7 +159,7 @@ def _end(waiting: _Waiting) -> str:
         return "the job on the engine has ended"
     name = name_of(waiting.result)
     # Beam's job server for Flink does not pass it on.
-    if watch is not None and watch.engine.cancel() and waiting.ended.wait(_SECONDS_TO_CANCEL):
+    if watch is not None and watch.engine.cancel(_SECONDS_TO_COME) and waiting.ended.wait(_SECONDS_TO_CANCEL):
         return f"the job {name} on {watch.engine.kind} is cancelled"
     reason = _cancel(waiting)
     if reason is not None:

@@ -46,9 +46,8 @@ def expand(form: FileFormat, base: str) -> list[InputFile]:
         entries = [entry for entry in entries if not (is_glob and _is_hidden(entry[0], path))]
         if not entries:
             what = f"no file matches '{pattern}'" if is_glob else f"there is no file '{full}'"
-            raise UserError(
-                what, where=f"files of the spec, looked up in {base}", fix=_near_files(filesystem, path)
-            )
+            fix = _one_above(filesystem, root, pattern) or _near_files(filesystem, path)
+            raise UserError(what, where=f"files of the spec, looked up in {base}", fix=fix)
         for each, info in entries:
             modified = info.get("mtime") or info.get("updated") or info.get("LastModified") or ""
             url = filesystem.unstrip_protocol(each) if "://" in full else each
@@ -134,6 +133,20 @@ def _relative(path: str, root: str) -> str | None:
         return str(PurePosixPath(path).relative_to(root))
     except ValueError:
         return None
+
+
+def _one_above(filesystem: fsspec.AbstractFileSystem, root: str, pattern: str) -> str | None:
+    """What to do where the spec's path names the folder of the input, too; None where that is not it."""
+    above, _, name = root.rstrip("/").rpartition("/")
+    if not above or pattern.partition("/")[0] != name or "/" not in pattern:
+        return None
+    try:
+        if not _looked_up(filesystem, f"{above}/{pattern}")[1]:
+            return None
+    except UserError:
+        return None
+    folder = filesystem.unstrip_protocol(above).removeprefix("file://")
+    return f"the spec's path begins with '{name}/' already: use --input {folder}"
 
 
 def _near_files(filesystem: fsspec.AbstractFileSystem, path: str) -> str:

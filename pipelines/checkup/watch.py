@@ -31,7 +31,7 @@ class WorkerWatch:
         options: of Beam.
         job_name: of the job.
         limit: seconds within which a worker must come; 0: nothing is looked at.
-        say: told where the job can be seen, once a worker has come.
+        say: told once where the job can be seen: when a worker has come, or Flink has the job.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class WorkerWatch:
         self._of = runner, list(options), job_name
         self._began = self._asked = time.monotonic()
         self._known: set[str] = set()
+        self._told = False
         self.workers: list[Facts] = []
 
     @cached_property
@@ -86,15 +87,18 @@ class WorkerWatch:
             return silence(self.engine, result, self.limit)
         if now - self._asked > SECONDS_BETWEEN_QUESTIONS:
             self._asked = now
+            if self.engine.state():  # workers may be long in coming, and this page says why
+                self._say_where(result)
             return stopped(self.engine, result)
         return None
 
     def _say_where(self, result: Any) -> None:
         # Dataflow's page is known, and said, as soon as there is a job.
-        if self.say is None or self.workers or dataflow.is_job(result):
+        if self.say is None or self._told or dataflow.is_job(result):
             return
         page = self.engine.page(result)
         if page:
+            self._told = True
             self.say(f"the job {self.engine.job_name} on {self.engine.kind}: {page}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ _BY_NAME = {"flinkrunner": FLINK, "sparkrunner": SPARK, "prismrunner": PRISM, "d
 _PORTS = {FLINK: 8081, SPARK: 4040, PRISM: 8074}
 """Where their pages are, unless they are told otherwise."""
 _SECONDS = 3.0
+_SECONDS_BETWEEN_LOOKS = 0.25
 
 
 @dataclass
@@ -84,9 +86,17 @@ class Engine:
         managers = answer.get("taskmanagers", []) if isinstance(answer, dict) else []
         return [str(manager.get("id", "")).rpartition(":")[0] for manager in managers]
 
-    def cancel(self) -> bool:
-        """Have Flink itself cancel the job, which Beam's job server does not pass on; whether it was told."""
+    def cancel(self, within: float = 0.0) -> bool:
+        """Have Flink itself cancel the job, which Beam's job server does not pass on; whether it was told.
+
+        Args:
+            within: seconds for a job to come there that the job server has only just been given.
+        """
+        deadline = time.monotonic() + within
         found = self._flink_job()
+        while not found and self.kind == FLINK and self.base and time.monotonic() < deadline:
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+            found = self._flink_job()
         if not found:
             return False
         request = urllib.request.Request(f"{self.base}/jobs/{found}?mode=cancel", method="PATCH")

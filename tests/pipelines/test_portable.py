@@ -51,7 +51,7 @@ def proto_of(raw: Path, out: Path, monkeypatch: pytest.MonkeyPatch, **changes: A
         found.append(pipeline.to_runner_api(default_environment=environment))
         raise CapturedError
 
-    runner = RunnerOptions("PortableRunner", beam=["--job_endpoint=nowhere:1"])
+    runner = RunnerOptions("PortableRunner", beam=["--job_endpoint=embed"])
     with monkeypatch.context() as patch:
         patch.setattr(beam.Pipeline, "run", capture)
         with pytest.raises(UserError, match="CapturedError"):

@@ -64,7 +64,7 @@ def test_standard_transforms_alone(shards: Path, tmp_path: Path, monkeypatch: py
         raise CapturedError
 
     monkeypatch.setattr(beam.Pipeline, "run", capture)
-    runner = RunnerOptions("PortableRunner", beam=["--job_endpoint=nowhere:1"])
+    runner = RunnerOptions("PortableRunner", beam=["--job_endpoint=embed"])
     with pytest.raises(UserError, match="CapturedError"):
         measure_quality(shards, tmp_path, runner=runner)
     assert {transform.spec.urn for _, transform in leaves(found[0])} <= PRIMITIVES

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import socket
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -48,9 +50,29 @@ def test_the_job_server_is_asked_for_options_that_the_sdk_lacks(endpoint: str) -
 
 def test_a_job_server_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipelines.beam_options._SECONDS_TO_ANSWER", 0.3)
-    runner = RunnerOptions("PortableRunner", beam=["--job_endpoint=localhost:1", "--of_flink=1"])
-    with pytest.raises(UsageError, match="the job server at localhost:1 does not answer"):
-        runner.check()
+    for given in (["--of_flink=1"], []):  # Beam would wait for five minutes
+        runner = RunnerOptions("PortableRunner", beam=["--job_endpoint=localhost:1", *given])
+        with pytest.raises(UsageError, match="the job server at localhost:1 does not answer"):
+            runner.check()
+
+
+def test_a_job_server_that_is_being_started_may_be_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.beam_options._SECONDS_TO_ANSWER", 0.1)
+    server = grpc.server(ThreadPoolExecutor(1))
+    beam_job_api_pb2_grpc.add_JobServiceServicer_to_server(JobServer(), server)
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    later = threading.Timer(0.5, lambda: (server.add_insecure_port(f"localhost:{port}"), server.start()))
+    given = [f"--job_endpoint=localhost:{port}"]
+    with pytest.raises(UsageError, match="does not answer"):
+        RunnerOptions("PortableRunner", beam=given).check()
+    later.start()
+    try:
+        RunnerOptions("PortableRunner", beam=[*given, "--job_server_timeout=30"]).check()
+    finally:
+        later.join()
+        server.stop(None)
 
 
 @pytest.mark.parametrize(
@@ -61,11 +83,13 @@ def test_a_job_server_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch
         ("SparkRunner", "--spark_job_server_jar"),
     ],
 )
-def test_a_runner_is_refused_only_where_it_would_download(name: str, flag: str, tmp_path: Path) -> None:
+def test_a_runner_is_refused_only_where_it_would_download(
+    name: str, flag: str, endpoint: str, tmp_path: Path
+) -> None:
     program = tmp_path / "program"
     program.touch()
     RunnerOptions(name, beam=[f"{flag}={program}"]).check()
-    RunnerOptions(name, beam=["--job_endpoint=localhost:8073"]).check()
+    RunnerOptions(name, beam=[f"--job_endpoint={endpoint}"]).check()
     for missing in ([], [f"{flag}={tmp_path}/other"], [f"{flag}=https://x/program.zip"]):
         with pytest.raises(UsageError, match=f"{name} cannot be used: it would download its") as error:
             RunnerOptions(name, beam=missing).check()

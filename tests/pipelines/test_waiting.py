@@ -109,7 +109,7 @@ class Watching:
     nobody = True
 
     def __init__(self, engine: Engine, has_page: bool) -> None:
-        def cancel() -> bool:
+        def cancel(within: float) -> bool:
             if has_page:
                 engine.over.set()
             return has_page

@@ -59,6 +59,19 @@ def test_missing_files(files: str, message: str) -> None:
         plan_input(make_spec({"files": files}), str(folder))
 
 
+def test_a_folder_that_is_both_in_the_path_and_the_input_is_said_so(tmp_path: Path) -> None:
+    """As of a spec that `lrm inspect logs/x.csv --save` wrote, with `--input logs`."""
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "log.csv").write_text(LOG)
+    for pattern in ("logs/log.csv", "logs/*.csv"):
+        with pytest.raises(UserError) as error:
+            expand(FileFormat(files=[pattern]), str(tmp_path / "logs"))
+        assert error.value.fix == f"the spec's path begins with 'logs/' already: use --input {tmp_path}"
+    with pytest.raises(UserError) as error:
+        expand(FileFormat(files=["logs/other.csv"]), str(tmp_path / "logs"))
+    assert "already" not in str(error.value.fix)
+
+
 def test_a_missing_column_is_an_error_that_names_those_there() -> None:
     with (
         folder_of(log__csv="user,itm,time\n1,2,3\n") as folder,

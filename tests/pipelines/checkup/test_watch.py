@@ -94,6 +94,7 @@ def test_where_the_job_can_be_seen_is_said_once(notes: Folder) -> None:
     said: list[str] = []
     looking = watching(notes, 60.0)
     looking.say = said.append
+    looking.engine.state = str  # type: ignore[method-assign]  # it does not have the job yet
     looking.look(None)
     assert said == []
     introduce(notes)
@@ -102,6 +103,18 @@ def test_where_the_job_can_be_seen_is_said_once(notes: Folder) -> None:
     looking.look(None)
     assert len(looking.workers) == 2
     assert said == ["the job lrm-1 on Flink: http://flink/job"]
+
+
+def test_the_page_of_a_job_that_waits_for_its_workers_is_said(notes: Folder) -> None:
+    said: list[str] = []
+    looking = watching(notes, 60.0)
+    looking.say = said.append
+    for _ in range(2):
+        assert looking.look(None) is None
+        assert said == ["the job lrm-1 on Flink: http://flink/job"]
+    introduce(notes)
+    looking.look(None)
+    assert len(said) == 1
 
 
 def test_a_worker_of_another_version_ends_the_job(notes: Folder) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from apache_beam.portability.api import beam_job_api_pb2
@@ -18,7 +19,7 @@ from pipelines.engines.engine import DATAFLOW, FLINK, OTHER, PRISM, SPARK, Engin
 from pipelines.engines.logs import log_places
 
 BOOT = (Path(__file__).parent / "said" / "boot.txt").read_text()
-ANSWERS = {
+ANSWERS: dict[str, Any] = {
     "/config": {"flink-version": "1.19.0"},
     "/jobs/overview": {
         "jobs": [
@@ -72,6 +73,21 @@ def test_flink_is_asked_for_the_newest_job_of_that_name(pages: tuple[str, list[s
     assert engine.cancel()
     assert told == ["/jobs/bbb?mode=cancel"]
     assert log_places(engine, ["--environment_type=PROCESS"]).endswith(f"(http://{address}/#/task-manager)")
+
+
+def test_a_job_that_flink_does_not_have_yet_is_cancelled_when_it_comes(
+    pages: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interrupt may come while the job server still translates the job."""
+    address, told = pages
+    engine = Engine.of("FlinkRunner", [f"--flink_master={address}"], "lrm-2")
+    assert not engine.cancel(0.3)
+    there = [*ANSWERS["/jobs/overview"]["jobs"], {"jid": "ddd", "name": "lrm-2", "start-time": 4}]
+    later = threading.Timer(0.4, monkeypatch.setitem, (ANSWERS, "/jobs/overview", {"jobs": there}))
+    later.start()
+    assert engine.cancel(30.0)
+    later.join()
+    assert told == ["/jobs/ddd?mode=cancel"]
 
 
 def test_an_engine_that_cannot_be_asked_says_nothing(pages: tuple[str, list[str]]) -> None:

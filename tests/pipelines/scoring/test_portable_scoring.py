@@ -18,7 +18,7 @@ from pipelines.scoring.scorer import ScoringJob
 from tests.pipelines.scoring.counting import COLUMNS, Stage
 from tests.pipelines.test_portable import PRIMITIVES, ROOT, CapturedError, leaves, pickled, strings
 
-REMOTE = RunnerOptions("PortableRunner", beam=["--job_endpoint=nowhere:1"])
+REMOTE = RunnerOptions("PortableRunner", beam=["--job_endpoint=embed"])
 
 
 def proto_of(given: HistoriesIn | DataSetIn, out: Path, monkeypatch: pytest.MonkeyPatch) -> api.Pipeline:
