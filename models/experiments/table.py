@@ -8,13 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field, field_validator, model_validator
 
-from behavior.config import Config, parse_config, read_yaml
-from behavior.named import is_ready
+from behavior.config import Config, parse_config
 from models.config import RunConfig, load_config
-from models.recipes import packaged_yaml
+from models.recipes import load_yaml, packaged_yaml
 
 Settings = dict[str, Any]
 
@@ -106,9 +104,5 @@ def load_table(name: str | Path) -> AblationTable:
     Raises:
         UserError: there is neither (names the nearest table), or it is not a table.
     """
-    packaged = packaged_yaml("experiments/ablations")
-    if is_ready(name, packaged, what="table"):
-        data: dict[str, Any] = yaml.safe_load(packaged[str(name)].read_text(encoding="utf-8"))
-    else:
-        data = read_yaml(name)
+    data = load_yaml(name, "experiments/ablations", what="table")
     return parse_config(AblationTable, data, where=f"table {name}")

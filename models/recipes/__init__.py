@@ -4,7 +4,7 @@ In goes a name or a path, out come plain values, as YAML gives them; `models.con
 `behavior`, and nothing of `models`.
 """
 
-from models.recipes.packaged import packaged_yaml
+from models.recipes.packaged import load_yaml, packaged_yaml
 from models.recipes.recipes import describe_recipes, load_recipe, recipe_names
 
-__all__ = ["describe_recipes", "load_recipe", "packaged_yaml", "recipe_names"]
+__all__ = ["describe_recipes", "load_recipe", "load_yaml", "packaged_yaml", "recipe_names"]

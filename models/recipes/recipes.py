@@ -8,9 +8,7 @@ from typing import Any
 
 import yaml
 
-from behavior.config import read_yaml
-from behavior.named import is_ready
-from models.recipes.packaged import packaged_yaml
+from models.recipes.packaged import load_yaml, packaged_yaml
 
 _EXPECTED = ("Expected", "Published")
 _AFTER_ABOUT = (*_EXPECTED, "Protocol:", "Data:")
@@ -47,8 +45,4 @@ def load_recipe(name: str | Path) -> dict[str, Any]:
     Raises:
         UserError: there is neither; names the nearest recipe.
     """
-    recipes = packaged_yaml("recipes")
-    if is_ready(name, recipes, what="recipe"):
-        data: dict[str, Any] = yaml.safe_load(recipes[str(name)].read_text(encoding="utf-8")) or {}
-        return data
-    return read_yaml(name)
+    return load_yaml(name, "recipes", what="recipe")

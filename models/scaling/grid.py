@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field, model_validator
 
-from behavior.config import Config, parse_config, read_yaml
+from behavior.config import Config, parse_config
 from behavior.errors import UserError
-from behavior.named import is_ready
 from models.config import RunConfig
 from models.experiments.table import AblationTable, Settings
-from models.recipes import packaged_yaml
+from models.recipes import load_yaml, packaged_yaml
 
 Counts = list[Annotated[int, Field(ge=1)]]
 Shares = list[Annotated[float, Field(gt=0.0, le=1.0)]]
@@ -174,9 +172,4 @@ def load_grid(name: str | Path) -> ScaleGrid:
     Raises:
         UserError: there is neither (names the nearest grid), or it is not a grid.
     """
-    packaged = packaged_yaml("scaling/grids")
-    if is_ready(name, packaged, what="grid"):
-        data: dict[str, Any] = yaml.safe_load(packaged[str(name)].read_text(encoding="utf-8"))
-    else:
-        data = read_yaml(name)
-    return parse_config(ScaleGrid, data, where=f"grid {name}")
+    return parse_config(ScaleGrid, load_yaml(name, "scaling/grids", what="grid"), where=f"grid {name}")
