@@ -26,7 +26,7 @@ import yaml
 
 from models.experiments import load_table, read_records
 from models.experiments.results import RunRecord, append_record
-from models.experiments.runs import PlannedRun, plan_runs, run_one, see_gpu
+from models.experiments.runs import PlannedRun, plan_runs, run_one, see_next_gpu
 
 Job = tuple[str, list[PlannedRun]]
 """A shard folder, and runs of which each has to wait for the one before it."""
@@ -89,7 +89,7 @@ def sweep(jobs: Sequence[Job], options: argparse.Namespace) -> None:
     for number in range(options.jobs):
         gpus.put(options.gpus[number % len(options.gpus)] if options.gpus else None)
     left = iter(jobs)
-    with ProcessPoolExecutor(options.jobs, context, see_gpu, (gpus,)) as pool:
+    with ProcessPoolExecutor(options.jobs, context, see_next_gpu, (gpus,)) as pool:
         waiting: set[Future[list[RunRecord | str]]] = set()
         while True:
             for job in left if time.time() < until else ():

@@ -154,7 +154,7 @@ def run_all(runs: Sequence[PlannedRun], data: str, jobs: int, split: Split = "te
     places = context.SimpleQueue()
     for place in gpus_of(jobs):
         places.put(place)
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=see_gpu, initargs=(places,)) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=see_next_gpu, initargs=(places,)) as pool:
         # No more than can run: what the pool has queued cannot be taken back after a failure.
         waiting: set[Future[list[RunRecord]]] = {
             pool.submit(_run_job, job, data, split) for job in islice(left, jobs)
@@ -182,11 +182,15 @@ def gpus_of(jobs: int) -> list[str | None]:
     return [names[job % count] for job in range(jobs)]
 
 
-def see_gpu(places: SimpleQueue[str | None]) -> None:
-    """Have this process see one GPU; before it first asks for one."""
-    place = places.get()
+def see_gpu(place: str | None) -> None:
+    """Have this process see one GPU, before it first asks for one; None: whatever there is."""
     if place is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = place
+
+
+def see_next_gpu(places: SimpleQueue[str | None]) -> None:
+    """Likewise the next one of a queue, from which all processes of a pool take theirs."""
+    see_gpu(places.get())
 
 
 def _run_job(job: Sequence[PlannedRun], data: str, split: Split) -> list[RunRecord]:

@@ -155,6 +155,10 @@ class Size:
         parts = [self.backbone, *(f"{name} {value}" for name, value in named.items() if value is not None)]
         return ", ".join([*parts, *([] if self.data == 1.0 else [f"data {self.data:g}"])])
 
+    def line(self, rate: float | None) -> str:
+        """A run of this size, by its learning rate where it is not the recipe's."""
+        return self.label if rate is None else f"{self.label}, rate {rate:g}"
+
     @property
     def shape(self) -> tuple[str, int | None, int | None]:
         """What a learning rate is for: backbone, blocks and width."""

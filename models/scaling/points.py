@@ -11,7 +11,7 @@ from typing import Any
 
 from models.runs.metrics_log import read_metrics
 from models.runs.run_folder import RunFolder
-from models.scaling.grid import Size, load_grid
+from models.scaling.grid import load_grid
 from models.scaling.rates import resolve
 from models.scaling.records import Result, Summary, ValidationLine, as_record, read_record
 from models.scaling.store import Store
@@ -63,12 +63,7 @@ def _chosen_runs(store: Store, results: dict[str, Result]) -> set[str]:
     grid = load_grid(store.grid_file)
     metric = grid.config(grid.sizes()[0]).selection_metric
     values = {(result.size, result.rate): result.record.valid for result in results.values()}
-
-    def outcome(size: Size, rate: float) -> float:
-        value = values.get((size, rate), {}).get(metric.name, math.nan)
-        return -math.inf if math.isnan(value) else value if metric.higher_is_better else -value
-
-    rates = resolve(grid, outcome).rates
+    rates = resolve(grid, lambda size, rate: metric.goodness(values.get((size, rate), {}))).rates
     return {
         digest
         for digest, result in results.items()

@@ -60,8 +60,7 @@ class Progress:
         self.dataset = dataset_of(open_shards(data))
         self._planned: dict[tuple[Size, float | None], PlannedRun] = {}
         self._read: dict[str, Result] = {}
-        metric = grid.config(grid.sizes()[0]).selection_metric
-        self.metric, self.sign = metric.name, 1.0 if metric.higher_is_better else -1.0
+        self.metric = grid.config(grid.sizes()[0]).selection_metric
 
     def planned(self, size: Size, rate: float | None) -> PlannedRun:
         """A run of the grid, named by a digest of its settings and the data."""
@@ -73,7 +72,7 @@ class Progress:
         config = self.grid.config(size, rate)
         digest = run_digest(config, self.dataset["digest"])
         settings = self.grid.settings(size, rate)
-        line = size.label if rate is None else f"{size.label}, rate {rate:g}"
+        line = size.line(rate)
         return PlannedRun(
             table=self.grid.title or "scale",
             line=line,
@@ -94,10 +93,7 @@ class Progress:
             digest = self.planned(size, rate).digest
             if digest in failures:
                 return -math.inf
-            if digest not in results:
-                return None
-            value = results[digest].record.valid.get(self.metric)
-            return -math.inf if value is None or math.isnan(value) else self.sign * value
+            return self.metric.goodness(results[digest].record.valid) if digest in results else None
 
         resolved = resolve(self.grid, outcome)
         runs: dict[str, Pair] = {}
@@ -109,9 +105,9 @@ class Progress:
     def _results(self) -> dict[str, Result]:
         """A result never changes once it is written: only new ones are read."""
         names = {path.stem for path in self.store.results.glob("*.json")}
-        if names != set(self._read):
-            self._read = self.store.read_results()
-        return dict(self._read)
+        new = self.store.read_results(known=self._read)
+        self._read = {name: found for name, found in self._read.items() if name in names} | new
+        return self._read
 
     @staticmethod
     def _ordered(runs: list[Pair]) -> list[Pair]:

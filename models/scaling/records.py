@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -82,7 +83,7 @@ class Result(Record):
 class FailureRecord(Record):
     """A file of `failures/`."""
 
-    label: str
+    size: Size
     rate: Amount | None
     error: str
     trace: str = ""
@@ -124,12 +125,21 @@ def as_record(cls: type[RecordT], found: Any, what: str, where: str, fix: str) -
     return check_record(cls, found, what, where=where, fix=fix)
 
 
-def read_all(cls: type[RecordT], folder: Path, what: str) -> dict[str, RecordT]:
+def read_all(
+    cls: type[RecordT], folder: Path, what: str, *, known: Container[str] = ()
+) -> dict[str, RecordT]:
     """Every JSON file of a folder by its name, those that others are about to write left out.
+
+    Args:
+        cls: of records.
+        folder: it.
+        what: a file holds, for the error.
+        known: names of files that are not read again.
 
     Raises:
         UserError: one of them is damaged.
     """
     fix = "bring it back from a copy, or remove it"
-    found = {path.stem: read_record(cls, path, what, fix) for path in sorted(folder.glob("*.json"))}
+    paths = [path for path in sorted(folder.glob("*.json")) if path.stem not in known]
+    found = {path.stem: read_record(cls, path, what, fix) for path in paths}
     return {name: record for name, record in found.items() if record is not None}

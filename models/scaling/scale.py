@@ -18,14 +18,13 @@ from behavior.errors import UsageError, UserError
 from behavior.shards.storage import FolderLike, as_folder
 from models.evaluation.targets import Split
 from models.experiments.results import RunRecord
-from models.experiments.runs import gpus_of
+from models.experiments.runs import gpus_of, see_gpu
 from models.runs.files import write_atomically
 from models.scaling.checks import check_grid
 from models.scaling.claims import STALE_SECONDS, Claims
 from models.scaling.grid import ScaleGrid
 from models.scaling.plan import Planner, as_json, expected_seconds, plan_of
 from models.scaling.progress import Progress, State
-from models.scaling.records import FailureRecord
 from models.scaling.store import Failure, Store
 from models.scaling.worker import Keep, Orders, work
 
@@ -116,7 +115,8 @@ class Scale:
         if retry:
             self.store.forget_failures()
         self.store.begin_call(self.grid, self.data)
-        seen = {*self.look().results, *self.look().failures}
+        state = self.look()
+        seen = {*state.results, *state.failures}
         places = _places(jobs, gpus)
         devices = len({place for place in places if place is not None}) or 1
         sharing = -(-jobs // devices)
@@ -170,22 +170,10 @@ class Scale:
                 process.kill()
 
     def _news(self, seen: set[str]) -> Iterator[RunRecord | Failure]:
-        if _has_new(self.store.results, seen):
-            results = {k: v for k, v in self.store.read_results().items() if k not in seen}
-            seen |= set(results)
-            yield from (result.record for result in results.values())
-        if _has_new(self.store.failures, seen):
-            failures = {k: v for k, v in self.store.read_failures().items() if k not in seen}
-            seen |= set(failures)
-            yield from (Failure(_line(each), each.error) for each in failures.values())
-
-
-def _line(failed: FailureRecord) -> str:
-    return failed.label if failed.rate is None else f"{failed.label}, rate {failed.rate:g}"
-
-
-def _has_new(folder: Path, seen: set[str]) -> bool:
-    return any(path.stem not in seen for path in folder.glob("*.json"))
+        results, failures = self.store.read_results(known=seen), self.store.read_failures(known=seen)
+        seen |= {*results, *failures}
+        yield from (result.record for result in results.values())
+        yield from (Failure(each.size.line(each.rate), each.error) for each in failures.values())
 
 
 def _places(jobs: int, gpus: Sequence[str]) -> list[str | None]:
@@ -198,8 +186,7 @@ def _places(jobs: int, gpus: Sequence[str]) -> list[str | None]:
 
 
 def _work_at(orders: Orders, place: str | None) -> None:
-    if place is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = place
+    see_gpu(place)
     try:
         for _ in work(orders):
             pass

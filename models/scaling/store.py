@@ -15,6 +15,7 @@ import json
 import platform
 import sys
 import time
+from collections.abc import Container
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -99,17 +100,17 @@ class Store:
         }
         _write(self.failures / f"{digest}.json", found)
 
-    def read_results(self) -> dict[str, Result]:
-        """By the runs' digests.
+    def read_results(self, *, known: Container[str] = ()) -> dict[str, Result]:
+        """By the runs' digests, but for those that are known already.
 
         Raises:
             UserError: a file is damaged.
         """
-        return read_all(Result, self.results, "the result of a run")
+        return read_all(Result, self.results, "the result of a run", known=known)
 
-    def read_failures(self) -> dict[str, FailureRecord]:
+    def read_failures(self, *, known: Container[str] = ()) -> dict[str, FailureRecord]:
         """Likewise."""
-        return read_all(FailureRecord, self.failures, "the record of a failure")
+        return read_all(FailureRecord, self.failures, "the record of a failure", known=known)
 
     def read_calls(self) -> list[Call]:
         """Likewise, in order."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,11 @@ class Metric:
         if best is None:
             return True
         return value > best if self.higher_is_better else value < best
+
+    def goodness(self, found: Mapping[str, float]) -> float:
+        """How good an evaluation is by it, higher is better; minus infinity where it is not there or NaN."""
+        value = found.get(self.name, math.nan)
+        return -math.inf if math.isnan(value) else value if self.higher_is_better else -value
 
 
 @dataclass(frozen=True)

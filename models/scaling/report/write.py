@@ -193,7 +193,7 @@ def _failures(page: Page, store: Store) -> None:
     failures = store.read_failures()
     if failures:
         page.section("Failures")
-        rows = [[each.label, each.rate, each.error, each.when] for each in failures.values()]
+        rows = [[each.size.label, each.rate, each.error, each.when] for each in failures.values()]
         page.table(Table("failures", ["run", "rate", "error", "when"], rows))
 
 
