@@ -50,15 +50,7 @@ class NormGateDropout(torch.autograd.Function):
         keep = None if keep is None else keep.contiguous()
         ctx.save_for_backward(x, weight, bias, gate, keep)
         ctx.numbers = numbers
-        tokens, dim = x.shape
-        out = x.new_empty((tokens, dim), dtype=numbers.dtype)
-        if tokens:
-            shape = cut(_width(dim), False, False)
-            arguments = _arguments(shape, x, weight, bias, gate, keep, numbers) | {
-                "out": out, "added": None, "total": None,
-            }  # fmt: skip
-            launch(forward_kernel, (-(-tokens // shape.tile), 1), shape, arguments)
-        return out
+        return _forward(x, weight, bias, gate, keep, numbers, added=None, total=None)
 
     @staticmethod
     @once_differentiable
@@ -94,16 +86,31 @@ def add_and_norm(
         numbers: of the norm.
     """
     x, added = with_contiguous_rows(x), added.contiguous()
+    total = x.new_empty(x.shape, dtype=torch.promote_types(x.dtype, added.dtype))
+    return total, _forward(x, weight, bias, None, None, numbers, added=added, total=total)
+
+
+def _forward(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    gate: Tensor | None,
+    keep: Tensor | None,
+    numbers: Numbers,
+    *,
+    added: Tensor | None,
+    total: Tensor | None,
+) -> Tensor:
+    """The norm of x, or of `x + added`, which is written to `total`; with its factors."""
     tokens, dim = x.shape
-    total = x.new_empty((tokens, dim), dtype=torch.promote_types(x.dtype, added.dtype))
     out = x.new_empty((tokens, dim), dtype=numbers.dtype)
     if tokens:
         shape = cut(_width(dim), False, False)
-        arguments = _arguments(shape, x, weight, bias, None, None, numbers) | {
-            "added": added, "total": total, "out": out,
+        arguments = _arguments(shape, x, weight, bias, gate, keep, numbers) | {
+            "out": out, "added": added, "total": total,
         }  # fmt: skip
         launch(forward_kernel, (-(-tokens // shape.tile), 1), shape, arguments)
-    return total, out
+    return out
 
 
 def _sum(sums: Tensor, weight: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -81,39 +81,41 @@ def _fits(table: Points, studies: Sequence[LawStudy]) -> Fits:
 def _draw_fits(fits: Fits) -> Figure | None:
     if not fits:
         return None
-    columns = min(3, len(fits))
-    figure, axes = figure_of(columns, -(-len(fits) // columns), width=4.2)
-    colors = colors_of([backbone for own in fits.values() for backbone in own])
-    for axis, (name, own) in zip(axes, fits.items(), strict=False):
+    figure, axes = _against_predicted(fits, lambda measured, said: measured, height=3.4)
+    for axis, own in zip(axes, fits.values(), strict=True):
         values = np.concatenate([np.concatenate(pair) for pair in own.values()])
         low, high = float(np.nanmin(values)), float(np.nanmax(values))
         axis.plot([low, high], [low, high], color="#999999", lw=1)
-        for backbone, (measured, said) in own.items():
-            axis.scatter(said, measured, s=10, color=colors[backbone], alpha=0.7, label=backbone)
-        axis.set_title(name, fontsize=9)
-        axis.set_xlabel("predicted")
     axes[0].set_ylabel("measured")
     axes[0].legend(fontsize=8)
-    for axis in axes[len(fits) :]:
-        axis.set_visible(False)
     return figure
 
 
 def _draw_residuals(fits: Fits) -> Figure | None:
     if not fits:
         return None
+    figure, axes = _against_predicted(fits, lambda measured, said: measured / said - 1.0, height=2.8)
+    for axis in axes:
+        axis.axhline(0.0, color="#999999", lw=1)
+    return figure
+
+
+def _against_predicted(
+    fits: Fits, shown: Callable[[np.ndarray, np.ndarray], np.ndarray], *, height: float
+) -> tuple[Figure, list[Any]]:
+    """A figure, and its axes, one a law: what is shown of measured and predicted values by the latter."""
     columns = min(3, len(fits))
-    figure, axes = figure_of(columns, -(-len(fits) // columns), height=2.8, width=4.2)
+    figure, axes = figure_of(columns, -(-len(fits) // columns), height=height, width=4.2)
     colors = colors_of([backbone for own in fits.values() for backbone in own])
     for axis, (name, own) in zip(axes, fits.items(), strict=False):
-        axis.axhline(0.0, color="#999999", lw=1)
         for backbone, (measured, said) in own.items():
-            axis.scatter(said, measured / said - 1.0, s=10, color=colors[backbone], alpha=0.7)
+            points = shown(measured, said)
+            axis.scatter(said, points, s=10, color=colors[backbone], alpha=0.7, label=backbone)
         axis.set_title(name, fontsize=9)
         axis.set_xlabel("predicted")
     for axis in axes[len(fits) :]:
         axis.set_visible(False)
-    return figure
+    return figure, axes[: len(fits)]
 
 
 def _goodness(page: Page, studies: Sequence[LawStudy]) -> None:
