@@ -72,6 +72,8 @@ class TrainProgress:
             f"{number_of(start.sequences, 'sequence')}{skipped}; "
             f"{number_of(start.tokens_per_epoch, 'token')} an epoch; time {start.time}",
         )
+        if not start.device.endswith("cpu"):
+            note(_computes(start))
         if start.part != "train":
             from models.data.loading.part import IN_WORDS
 
@@ -115,6 +117,14 @@ class TrainProgress:
 
     def finished(self, result: TrainResult) -> None:
         self.bars.update(self.task, visible=False)
+
+
+def _computes(start: TrainStart) -> str:
+    """In what numbers, and how steps are taken, on a GPU."""
+    precision = "float32" if start.precision == "32-true" else "bfloat16 mixed precision"
+    steps = "steps as CUDA graphs" if start.captured else "steps without CUDA graphs"
+    why = f" ({start.not_captured})" if start.not_captured else ""
+    return f"{precision}, {steps}{why}; train.precision and train.cuda_graphs set otherwise"
 
 
 def _shown(metrics: dict[str, Any]) -> list[str]:

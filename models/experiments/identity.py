@@ -121,6 +121,10 @@ def run_digest(config: RunConfig, data: str) -> str:
         _drop(settings, free)
     for later, value in CAME_LATER.items():
         _drop(settings, later, only=value)
+    if settings["train"]["precision"] == "auto":
+        # What it stands for is the machine's, and a folder of runs may be looked at on another one. Until
+        # there was `auto`, the default was float32, by which what is recorded is known.
+        settings["train"]["precision"] = "32-true"
     text = json.dumps([settings, data], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

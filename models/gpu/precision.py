@@ -4,8 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import torch
+
+from models.gpu.config import Precision
+
+
+def pick_precision(name: Precision, device: torch.device) -> Literal["32-true", "bf16-mixed"]:
+    """The precision of a setting; `auto` is bf16-mixed on a GPU that multiplies bfloat16 itself (compute
+    capability 8.0 and later), and 32-true elsewhere."""
+    if name != "auto":
+        return name
+    has_it = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16-mixed" if has_it else "32-true"
 
 
 @contextmanager

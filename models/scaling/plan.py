@@ -15,6 +15,8 @@ from behavior.shards.folder import open_shards
 from models.build import build_task, make_loader, sequences_of
 from models.config import RunConfig
 from models.data.loading import TrainLoader
+from models.gpu.device import pick_device
+from models.gpu.precision import pick_precision
 from models.scaling.grid import Size
 from models.scaling.progress import Progress, State
 from models.tasks.flops import StepWork
@@ -129,7 +131,8 @@ def _activations(model: nn.Module, tokens: float, config: RunConfig) -> float:
     width = sum(
         part.in_features + part.out_features for part in model.modules() if isinstance(part, nn.Linear)
     )
-    each = 2.0 if config.train.precision == "bf16-mixed" else 4.0
+    precision = pick_precision(config.train.precision, pick_device(config.train.device))
+    each = 2.0 if precision == "bf16-mixed" else 4.0
     return 1.5 * each * tokens * width
 
 

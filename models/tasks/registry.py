@@ -59,6 +59,9 @@ class TaskKind:
     """Instead, where they depend on what the task is about."""
     select_by: Callable[[Any], str] | None = None
     """The default of `train.select_by`, of the `task.label` as it was given; None: that of retrieval."""
+    captured: bool = False
+    """Whether `train.cuda_graphs=auto` captures its steps as CUDA graphs: nothing in its objective waits for
+    the device, or depends on lengths that only the device knows."""
 
 
 def register_task(kind: TaskKind) -> TaskKind:
@@ -107,7 +110,7 @@ def _build_retrieval(settings: TaskSettings, shards: ShardFolder, make_items: Ma
 
 _KINDS: dict[str, TaskKind] = {}
 
-RETRIEVAL = register_task(TaskKind("retrieval", _retrieval_metrics, _build_retrieval))
+RETRIEVAL = register_task(TaskKind("retrieval", _retrieval_metrics, _build_retrieval, captured=True))
 
 
 def _ranking_metrics(config: TaskConfig) -> list[Metric]:
@@ -138,5 +141,6 @@ RANKING = register_task(
         _build_ranking,
         metrics_of=_ranking_metrics,
         select_by=lambda label: "rmse" if label in (VALUE, [VALUE]) else "auc",
+        captured=True,
     )
 )

@@ -3,7 +3,7 @@ launches hold up."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from lightning.fabric import Fabric
@@ -15,12 +15,15 @@ from models.distributed.processes import SINGLE, Processes
 from models.optim import OptimizerSet
 from models.tasks.checks import check_loss
 from models.tasks.loss_batch import LossBatch
+from models.tasks.registry import task_kind
 from models.tasks.task import Task
 from models.training.cuda_graph import Work
 from models.training.static_input import StaticInput, StepSize
 from models.training.step import Stepper, TakenStep
 
 _OFF = "set train.cuda_graphs=false"
+LONGEST_PADDED = 512
+"""Longest histories of softmax attention for which `auto` pads every sequence to that length."""
 
 
 def captures_steps(config: RunConfig, device: torch.device, processes: Processes) -> bool:
@@ -34,7 +37,28 @@ def captures_steps(config: RunConfig, device: torch.device, processes: Processes
     if problem is not None and wanted is True:
         where, what, fix = problem
         raise UserError(f"train.cuda_graphs needs {what}", where=where, fix=f"{fix}, or {_OFF}")
-    return problem is None and wanted is not False
+    if problem is not None or wanted is False:
+        return False
+    return wanted is True or why_not_worthwhile(config) is None
+
+
+def why_not_captured(config: RunConfig, device: torch.device, processes: Processes) -> str | None:
+    """Why `train.cuda_graphs=auto` captures nothing, in a few words; None: it does, or is not asked to."""
+    if config.train.cuda_graphs != "auto":
+        return None
+    problem = next(_problems(config, device, processes), None)
+    return why_not_worthwhile(config) if problem is None else f"{problem[0]}: CUDA graphs need {problem[1]}"
+
+
+def why_not_worthwhile(config: RunConfig) -> str | None:
+    """Why captured steps would be no gain, or no safe one, where they are possible; None: they would."""
+    model = config.model
+    softmax = (model.activation or model.preset.activation) == "softmax"
+    if softmax and model.max_length > LONGEST_PADDED:
+        return f"softmax attention would be padded to model.max_length, {model.max_length:,} events"
+    if not task_kind(config.task.kind).captured:
+        return f"task '{config.task.kind}' does not say that its steps can be captured"
+    return None
 
 
 def _problems(
@@ -89,7 +113,7 @@ class CapturedStepper(Stepper):
             return None
         put_in, update = self._step_for(prepared)
         put_in.put(prepared)
-        loss, *norms = update()
+        loss, *norms = _told(update)
         norm = norms[0] if norms else None
         return TakenStep(number, epoch, parts, [loss], norm, self.optimizer.learning_rate, work)
 
@@ -109,3 +133,19 @@ class CapturedStepper(Stepper):
         self.fabric.backward(loss)
         norm = self.descend()
         return [loss.detach()] if norm is None else [loss.detach(), norm]
+
+
+def _told(update: Work) -> Sequence[torch.Tensor]:
+    """What a step gives; where it cannot be captured, an error that says what to do."""
+    try:
+        return update()
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        if "captur" not in str(error):
+            raise
+        raise UserError(
+            f"a step cannot be captured as a CUDA graph: {str(error).splitlines()[0]}",
+            where="train.cuda_graphs",
+            fix=f"{_OFF}; something in the model or its loss waits for the device",
+        ) from error

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from behavior.config import Config
-from models.gpu.config import DeviceName
+from models.gpu.config import DeviceName, Precision
 
 
 class TrainConfig(Config):
@@ -56,14 +56,16 @@ class TrainConfig(Config):
         "replicated",
         description="item embedding table: a copy on every device, or its rows sharded over the devices",
     )
-    precision: Literal["32-true", "bf16-mixed"] = Field(
-        "32-true", description="float32, or automatic mixed precision with bfloat16"
+    precision: Precision = Field(
+        "auto",
+        description="32-true: float32; bf16-mixed: automatic mixed precision with bfloat16; auto: bf16-mixed "
+        "on a GPU that multiplies bfloat16, 32-true elsewhere",
     )
     compile: bool = Field(False, description="compile the backbone's blocks with torch.compile")
     cuda_graphs: bool | Literal["auto"] = Field(
-        False,
-        description="capture training steps as CUDA graphs, one per padded batch shape, and replay them: for "
-        "small models that are bound by kernel launches; auto: where that is possible",
+        "auto",
+        description="capture training steps as CUDA graphs, one per padded batch shape, and replay them: "
+        "kernels are then launched without Python; auto: where that is possible and pays",
     )
 
     @property

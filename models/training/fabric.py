@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from models.distributed.processes import Processes
 from models.gpu.device import pick_device
-from models.gpu.precision import mixed_precision
+from models.gpu.precision import mixed_precision, pick_precision
 from models.training.config import TrainConfig
 
 
@@ -26,7 +26,8 @@ def make_fabric(config: TrainConfig, processes: Processes) -> Fabric:
     device = pick_device(config.device)
     # Its hints on precision are for programs that do not choose one.
     rank_zero_module.log.setLevel(logging.WARNING)
-    precision = _MixedPrecision(device.type) if config.precision == "bf16-mixed" else Precision()
+    mixed = pick_precision(config.precision, device) == "bf16-mixed"
+    precision = _MixedPrecision(device.type) if mixed else Precision()
     if processes.count == 1:
         return Fabric(accelerator=device.type, devices=1, plugins=precision)
     # Buffers are tables of the catalog, alike everywhere and never written to. Newer torch has another name.

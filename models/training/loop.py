@@ -11,11 +11,13 @@ from models.config import RunConfig
 from models.data.batch import PackedBatch
 from models.distributed.processes import Processes
 from models.gpu.energy import EnergyMeter
+from models.gpu.precision import pick_precision
 from models.optim.schedule import learning_rate_factor
 from models.runs.metrics_log import NO_LOG, Log
 from models.runs.run_folder import RunFolder
 from models.tasks.checks import check_metrics
 from models.tasks.registry import Metric
+from models.training.captured_step import CapturedStepper, why_not_captured
 from models.training.clock import Clock
 from models.training.flops import peak_flops
 from models.training.interrupt import Interruption
@@ -55,6 +57,9 @@ class Training:
         self.device, self.dataset, self.loader = setup.fabric.device, setup.dataset, setup.loader
         self.task, self.evaluator = setup.task, setup.evaluator
         self.optimizer, self.stepper = setup.optimizer, setup.stepper
+        self.precision = pick_precision(config.train.precision, self.device)
+        self.captured = isinstance(self.stepper, CapturedStepper)
+        """Whether steps are CUDA graphs."""
         adapter = Adapter(config, shards, self.task, self.optimizer)
         model, optimizer = self.task.model, self.optimizer
         self.learned = Learned(config, self.dataset, model, optimizer, processes, self.device, adapter)
@@ -98,7 +103,7 @@ class Training:
             # A run that has anything to lose has a checkpoint: without one it may begin anew.
             self._save(log)
         pace = Pace(self.config.train, self.loader, self.clock)
-        peak = peak_flops(self.device, self.config.train.precision)
+        peak = peak_flops(self.device, self.precision)
         reporter = Reporter(
             pace, self.losses, log, self.observer, None if peak is None else peak * self.processes.count
         )
@@ -265,6 +270,9 @@ class Training:
                 on_later_version=self.on_later_version,
                 validated=self._users_to_validate(),
                 part=self.config.loader.part,
+                precision=self.precision,
+                captured=self.captured,
+                not_captured=why_not_captured(self.config, self.device, self.processes),
             )
         )
 

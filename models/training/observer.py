@@ -38,6 +38,12 @@ class TrainStart:
     """Users whom the metrics of a validation are means over; None: not known beforehand."""
     part: Part = "train"
     """Events that are trained on; nothing is validated where they are more than the training part."""
+    precision: str = "32-true"
+    """What is computed with: as `train.precision`, but never `auto`."""
+    captured: bool = False
+    """Whether steps are captured as CUDA graphs and replayed."""
+    not_captured: str | None = None
+    """Why they are not, where `train.cuda_graphs=auto` left that open."""
 
     @property
     def time(self) -> str:

@@ -18,6 +18,7 @@ from models.runs.curves import draw_curves
 from models.runs.metrics_log import MetricsLog, read_metrics
 from models.runs.run_folder import Resume, RunFolder, hold_run, open_run
 from models.tasks.registry import check_known_elsewhere
+from models.training.defaults import decided
 from models.training.launch import TrainArguments, count_devices, processes_for
 from models.training.loop import Training
 from models.training.observer import Silent, TrainObserver, TrainResult
@@ -72,6 +73,7 @@ def train(
             )
         open_run(start)
     origin = None if refit is None else Path(refit)
+    config = decided(config, Path(out), resume)
     arguments = TrainArguments(config, as_folder(data).url, Path(out), resume, start, origin)
     if count_devices(config.train) > 1 and not launched_by_torchrun():
         # What is wrong is said at once, not after the other processes have started.

@@ -64,6 +64,8 @@ def summary_of(training: Training, result: TrainResult) -> dict[str, Any]:
         "seconds": seconds,
         "device": torch.cuda.get_device_name(training.device) if cuda else training.device.type,
         "devices": count,
+        "precision": training.precision,
+        "cuda_graphs": training.captured,
         "gpu_seconds": seconds * count if cuda else 0.0,
         "gpu_joules": spent.joules,
         "train_loss": result.loss,

@@ -126,7 +126,7 @@ def test_steps_of_fixed_sizes_have_the_same_losses(
     train(settings(*exact), shards, tmp_path / "plain")
     monkeypatch.setattr(static_input, "_SMALLEST", 4)
     monkeypatch.setattr(dispatch, "KERNELS", KERNELS_AND_READING)
-    monkeypatch.setattr(setup, "captures_steps", lambda config, *_: config.train.cuda_graphs)
+    monkeypatch.setattr(setup, "captures_steps", lambda config, *_: config.train.cuda_graphs is True)
     monkeypatch.setattr(setup, "CudaGraphs", lambda *_: lambda work: work)
     train(settings(*exact, "train.cuda_graphs=true"), shards, tmp_path / "padded")
     for mine, theirs in zip(records(tmp_path / "padded"), records(tmp_path / "plain"), strict=True):

@@ -43,7 +43,7 @@ def _small_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def without_capture(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch, "KERNELS", KERNELS_AND_READING)
-    monkeypatch.setattr(setup, "captures_steps", lambda config, *_: config.train.cuda_graphs)
+    monkeypatch.setattr(setup, "captures_steps", lambda config, *_: config.train.cuda_graphs is True)
     monkeypatch.setattr(setup, "CudaGraphs", lambda *_: lambda work: work)
 
 
