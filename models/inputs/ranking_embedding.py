@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,6 @@ from models.data.side import EventFeature
 from models.inputs.embedding import InputEmbedding
 from models.inputs.event_features import EventFeatures
 from models.inputs.layouts.ranked import Actions, Ranked, first_events
-from models.inputs.tokens import Tokens
 from models.layers.initialization import INIT_STD, init_embedding, init_truncated
 
 
@@ -95,40 +94,6 @@ class RankingEmbedding(InputEmbedding):
             values = torch.cat([batch[target.name], first_events(batch, batch[own.name])])
             items = items + embed(values)
         return {"item": items[:events], "first": items[events:], "action": self.action(batch)}
-
-    def candidates(
-        self,
-        ids: Tensor,
-        batch: PackedBatch,
-        user: Tensor,
-        tokens: Tokens,
-        known: Mapping[str, Tensor],
-    ) -> Tensor:
-        """[candidates, dim] token vectors of items after the histories of a batch.
-
-        Args:
-            ids: [candidates] item ids.
-            batch: the histories.
-            user: [candidates] number of each one's sequence.
-            tokens: of the candidates.
-            known: [candidates] features that are known beforehand, by name.
-        """
-        x: Tensor = self.fusion(self.item(ids), self.features(ids), ids)
-        for embed, name in zip(self.known, self.known.names, strict=True):
-            x = x + embed(known[name])
-        if self.actions == "added":
-            action = self.action(batch)
-            none = torch.cat([action, action.new_zeros(1, action.shape[1])])
-            last = torch.where(batch.lengths > 0, batch.offsets[1:] - 1, len(action))
-            x = x + none[last[user]]
-        x = x * self.scale
-        if self.position is not None and not self.places_attention_only:
-            x = x + self.places(tokens)
-        return x
-
-    def place_attributes(self, tokens: Tokens) -> tuple[Tensor, ...]:
-        """[tokens, dim] each: what queries and keys are told besides, of candidates."""
-        return (self.places(tokens),) if self.places_attention_only else ()
 
     def action(self, batch: PackedBatch) -> Tensor:
         """[events, dim] what was done in each event."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -34,14 +34,14 @@ class Numbers(NamedTuple):
     begin: Tensor
     """Where these begin among all that are given."""
     candidates: Tensor
-    """Events that have not happened, after all others; each sees them, and itself."""
+    """Candidates after all events; each sees them, and itself."""
 
 
 class Lengths(NamedTuple):
     """Of each sequence, where the host knows them."""
 
     events: tuple[int, ...]
-    """That are computed."""
+    """That are computed, with candidates."""
     fresh: tuple[int, ...]
     """Tokens that are computed."""
     all: tuple[int, ...]
@@ -75,6 +75,8 @@ class Shape:
     """Of a user."""
     most_candidates: int
     """Of a user."""
+    told: tuple[str, ...] = ()
+    """What is known of candidates."""
 
     def rounded(self, tokens: TokenCounts, limit: int) -> Shape:
         """The smallest of few shapes that holds it.
@@ -95,7 +97,7 @@ class Shape:
             fresh=tokens.each * events + tokens.front * users,
             most_fresh=tokens.each * most + tokens.front,
             tokens=round_up(self.tokens),
-            longest=min(round_up(self.longest), limit + candidates),
+            longest=min(round_up(self.longest), limit + tokens.candidate * candidates),
             most_candidates=candidates,
         )
 
@@ -130,8 +132,9 @@ class Call:
     came."""
     given: Mapping[str, Tensor]
     """[given] columns of events of the call."""
-    items: Tensor | None = None
-    """[candidates] int64."""
+    candidates: Mapping[str, Tensor] = field(default_factory=dict)
+    """[candidates] each: what is known of candidates, their `item` at least; by names in the sequence files.
+    Empty: there are none."""
     kept: bool = False
     """Whether events are written to the pages; candidates never are."""
     columns: bool = False
@@ -140,9 +143,9 @@ class Call:
     @cached_property
     def lengths(self) -> Lengths:
         base, _, remembered, given, _, candidates = self.numbers
-        events = remembered + given + candidates
-        whole, before = self.tokens.of(base + events), self.tokens.of(base)
-        counts = (events, whole - before, whole)
+        events = remembered + given
+        whole = self.tokens.of(base + events) + self.tokens.candidate * candidates
+        counts = (events + candidates, whole - self.tokens.of(base), whole)
         return Lengths(*(tuple(each.tolist()) for each in counts))
 
     @cached_property
@@ -157,13 +160,14 @@ class Call:
             users=len(events),
             events=sum(events),
             given=max((len(values) for values in self.given.values()), default=0),
-            candidates=0 if self.items is None else len(self.items),
+            candidates=len(self.candidates["item"]) if self.candidates else 0,
             most_events=max(events, default=0),
             fresh=sum(fresh),
             most_fresh=max(fresh, default=0),
             tokens=sum(every),
             longest=max(every, default=0),
             most_candidates=int(self.numbers[-1].max(initial=0)),
+            told=tuple(self.candidates),
         )
 
     @property
@@ -176,7 +180,7 @@ class Call:
             **{f"answer.{name}": values for name, values in self.answer.items()},
             **{f"question.{name}": values for name, values in self.question.items()},
             **{f"given.{name}": values for name, values in self.given.items()},
-            **({} if self.items is None else {"items": self.items}),
+            **{f"candidate.{name}": values for name, values in self.candidates.items()},
         }
 
     def parcel(self, shape: Shape) -> Parcel:
@@ -187,12 +191,15 @@ class Call:
                 "numbers": Field(int64, (len(Numbers._fields), users)),
                 "table": Field(torch.int32, (users, self.table.shape[1])),
                 "sequence": Field(int64, (users,)),
-                **{f"answer.{name}": Field(int64, (users,)) for name in self.answer},
+                **{f"answer.{name}": Field(values.dtype, (users,)) for name, values in self.answer.items()},
                 **{f"question.{name}": Field(int64, (users,)) for name in self.question},
                 **{
                     f"given.{name}": Field(values.dtype, (shape.given,))
                     for name, values in self.given.items()
                 },
-                **({} if self.items is None else {"items": Field(int64, (shape.candidates,))}),
+                **{
+                    f"candidate.{name}": Field(values.dtype, (shape.candidates,))
+                    for name, values in self.candidates.items()
+                },
             }
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from models.data.batch import PackedBatch
 from models.serving.cache.call import Call
+from models.serving.cache.checks import check_counts
 from models.serving.cache.directory import Directory
 from models.serving.cache.events import EventColumns
 from models.serving.cache.ragged import Ints, counted_up, offsets_of
@@ -30,9 +31,11 @@ class MicroBatch(NamedTuple):
     whole: bool
     """Whether these are all."""
 
-    def of(self, items: Tensor) -> Tensor:
-        """Its items, of those of all candidates."""
-        return items if self.whole else items[torch.from_numpy(self.places).to(items.device)]
+    def of(self, told: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What is known of these, of what is known of all candidates, [candidates] each."""
+        if self.whole:
+            return dict(told)
+        return {name: each[torch.from_numpy(self.places).to(each.device)] for name, each in told.items()}
 
 
 def micro_batches(counts: Ints, items: int, users: int, at_once: int) -> Iterator[MicroBatch]:
@@ -47,8 +50,9 @@ def micro_batches(counts: Ints, items: int, users: int, at_once: int) -> Iterato
     Raises:
         ValueError: counts do not go with users and items.
     """
-    if len(counts) != users or counts.sum() != items or (counts < 0).any() or at_once < 1:
-        raise ValueError(f"{items} items, and counts of {len(counts)} users that add up to others")
+    check_counts(counts, items, users)
+    if at_once < 1:
+        raise ValueError("one candidate at once at least")
     starts, most = offsets_of(counts)[:-1], int(counts.max(initial=0))
     for first in range(0, most, at_once):
         some = np.clip(counts - first, 0, at_once)
@@ -75,7 +79,7 @@ class Calls:
         growth: Growth,
         batch: PackedBatch,
         question: dict[str, Ints],
-        items: Tensor | None = None,
+        candidates: Mapping[str, Tensor] | None = None,
         counts: Ints | None = None,
     ) -> Call:
         """Of new events, the first of which tell the newest ones so far what came next; and candidates.
@@ -83,13 +87,14 @@ class Calls:
         Args:
             slots: [users] of the directory.
             growth: what is computed.
-            batch: the events, on any device.
+            batch: the events, on any device, one at least.
             question: what the newest of them are asked, where that is not as the batch says.
-            items: [candidates] after these.
+            candidates: [candidates] each, what is known of those after these.
             counts: [users] how many each has.
         """
         offsets = offsets_of(np.array(batch.sequences.lengths, np.int64))
-        first = torch.from_numpy(offsets[:-1]).to(batch.item.device)
+        # Of who has no new event, any: nothing is told.
+        first = torch.from_numpy(offsets[:-1].clip(max=offsets[-1] - 1)).to(batch.item.device)
         begin = offsets[1:] - growth.given
         none = np.zeros_like(slots)
         return Call(
@@ -107,12 +112,12 @@ class Calls:
             sequence=self.directory.sequence[slots],
             tokens=self.tokens,
             answer={
-                stored: self.events.own(batch, stored)[first].long()
+                stored: self.events.own(batch, stored)[first]
                 for stored in dict.fromkeys(self.events.asked.values())
             },
             question=question,
             given={column.name: batch[column.name] for column in self.events.kept},
-            items=items,
+            candidates=candidates or {},
             kept=True,
         )
 
@@ -120,7 +125,7 @@ class Calls:
         self,
         slots: Ints,
         question: dict[str, Ints],
-        items: Tensor | None = None,
+        candidates: Mapping[str, Tensor] | None = None,
         counts: Ints | None = None,
         *,
         columns: bool = False,
@@ -130,7 +135,7 @@ class Calls:
         Args:
             slots: [users] of the directory.
             question: [users] what is asked, where that is not as the batch said in which the event came.
-            items: [candidates].
+            candidates: [candidates] each, what is known of them.
             counts: [users] how many each has.
             columns: whether the columns of the newest events are asked for, too.
         """
@@ -143,6 +148,6 @@ class Calls:
             answer={},
             question=question,
             given={},
-            items=items,
+            candidates=candidates or {},
             columns=columns,
         )

@@ -10,19 +10,26 @@ from behavior.errors import UserError
 from models.backbones.backbone import Backbone
 from models.serving.cache.ragged import Ints
 from models.serving.cache.tokens import TokenCounts
+from models.tasks.ranking.model import RankingModel
 from models.tasks.retrieval.model import RetrievalModel
 
 _SHOWN = 3
 INSTEAD = "compute its histories anew: `score`, or `model(batch)`"
 
 
-def check_model(model: RetrievalModel) -> Backbone:
-    """The model's backbone.
+def check_model(model: RetrievalModel | RankingModel) -> tuple[Backbone, TokenCounts]:
+    """The model's backbone, and the tokens of its events.
 
     Raises:
         UserError: its histories cannot be cached; says why.
     """
-    if TokenCounts.of_layout(model.embedding.layout) is None:
+    if not isinstance(model, RetrievalModel | RankingModel):
+        raise UserError(
+            f"a {type(model).__name__} is several models, each with histories of its own",
+            fix="make a cache of each of them, or compute its histories anew: `model(batch)`",
+        )
+    tokens = TokenCounts.of_layout(model.embedding.layout)
+    if tokens is None or tokens.asks_item != isinstance(model, RankingModel):
         raise UserError(
             "a cache holds the tokens of events in their order, and layout "
             f"'{model.embedding.config.layout}' makes others",
@@ -32,9 +39,9 @@ def check_model(model: RetrievalModel) -> Backbone:
     if not isinstance(model.backbone, Backbone):
         name = type(model.backbone).__name__
         raise UserError(f"what the keys and values of a {name} are is not known", fix=INSTEAD)
-    if model.held_items.is_divided:
+    if model.embedding.item.is_divided:
         raise UserError("a cache needs the whole item table on its device", where="train.item_table")
-    return model.backbone
+    return model.backbone, tokens
 
 
 def checked_users(users: Sequence[int] | Ints, rows: int | None = None) -> Ints:
@@ -67,6 +74,18 @@ def told_before(told: Ints, before: Ints, held: Ints, users: Ints) -> None:
             f"user {users[first]} has told {told[first]} events, and those of now come after "
             f"{before[first]}: `seen` says what to append, and `forget` begins anew"
         )
+
+
+def check_counts(counts: Ints, items: int, users: int) -> None:
+    """Raise ValueError where candidates are not as many as there are items.
+
+    Args:
+        counts: [users] of each.
+        items: of all together.
+        users: how many there ought to be.
+    """
+    if len(counts) != users or counts.sum() != items or (counts < 0).any():
+        raise ValueError(f"{items} items, and counts of {len(counts)} users that add up to others")
 
 
 def not_here(users: Ints) -> UserError:

@@ -58,6 +58,7 @@ class Histories:
         before: Users | None = None,
         *,
         room_for_more: bool = False,
+        all_grow: bool = True,
     ) -> Iterator[tuple[Ints, Growth]]:
         """[users] slots with pages for new events, and what is to be computed.
 
@@ -67,14 +68,15 @@ class Histories:
         Args:
             users, batch, before: as of `HistoryCache.append`, which says what is raised.
             room_for_more: a position has to be left after the newest event.
+            all_grow: everybody has a new event; or else who has none is here.
         """
         lengths = np.array(batch.sequences.lengths, np.int64)
         ids = checked_users(users, len(lengths))
-        if not lengths.all():
-            raise ValueError("a user without a new event is asked for by `queries`")
         directory = self.directory
         slots = directory.find(ids)
         held, told = slots != NOBODY, self.seen(ids)
+        if (lengths[~held] == 0).any() or (all_grow and not lengths.all()):
+            raise ValueError("a user without a new event is asked for by `queries`")
         if before is not None:
             given = np.asarray(before, np.int64)
             told_before(told, given, held, ids)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,150 +11,42 @@ from torch import Tensor
 
 from models.data.batch import PackedBatch
 from models.data.collate import QueryTime
-from models.data.columns import Columns
-from models.data.declared import CORE
 from models.evaluation.held_scores import HeldScores
 from models.evaluation.scores import Scores
-from models.serving.cache.calls import Calls, micro_batches
-from models.serving.cache.checks import check_candidates, check_model, checked_users
-from models.serving.cache.counts import CacheCounts
-from models.serving.cache.events import EventColumns, Users, question_of
-from models.serving.cache.histories import Histories
-from models.serving.cache.pages import Pages
-from models.serving.cache.passes import Passes
-from models.serving.cache.ragged import Ints, on_device
-from models.serving.cache.replays import Replays
-from models.serving.cache.tokens import TokenCounts
-from models.serving.cache.window import Window
+from models.serving.cache.checks import check_candidates
+from models.serving.cache.events import Users, question_of
+from models.serving.cache.growing import GrowingCache
 from models.tasks.retrieval.evaluator import newest_scores
 from models.tasks.retrieval.model import RetrievalModel
-from models.tasks.retrieval.scoring import scoring
-
-Storage = Literal["float32", "bfloat16"]
-"""Type of stored keys and values."""
 
 
-class HistoryCache:
-    """The keys and values of every layer, a user and event, in pages on the model's device.
+class HistoryCache(GrowingCache):
+    """Queries and scores of a retrieval model after histories of which new events alone are computed.
 
-    An event is computed once: its keys and values are those of the whole history computed anew, since no
-    event sees later ones. The exception is a user's newest event, of which nothing is reused: its outputs
-    depend on what is asked (when the next event happens, and of which behavior it is), and so do its keys and
-    values in all layers but the first. They are computed again with every question, and stored for good when
-    the next event has come and the answer is known. What is stored of an event is never changed, but when its
-    window moves.
-
-    A history of more than `window` events is cut to its newest ones. Positions then begin at a later event,
-    and every remaining event has lost one that it saw, in deeper layers too; so the window is computed anew,
-    as `model(batch)` computes it. With `slide` above 1 it moves so many events at once and is computed anew
-    that much less often; between, the window is shorter than `window`, by `slide - 1` events at most.
-
-    Changed weights want `clear`. Not for several threads at once.
+    Of a user's newest event nothing is reused: its outputs depend on when the next event happens, and of
+    which behavior it is.
 
     Args:
         model: what computes; in evaluation mode or not, it is used without dropout and gradients.
         budget_bytes: memory of keys, values and events of all users together, taken at once.
         time: whether queries know the time of the next event (`model.time`).
-        window: most events of a history; by default N, `model.max_length`. For candidates, which take a
-            position of their own, N - 1 at most.
-        slide: events by which a full window moves, at least.
-        storage: type of stored keys and values; a query sees what is stored.
-        page_events: events of a page, the unit in which memory is handed out.
-        graphs: whether passes whose shapes come again are recorded as CUDA graphs and replayed; None: on a
-            GPU. They are padded to few shapes.
+        given: what else `GrowingCache` is made of: `window`, `slide`, `storage`, `page_events`, `graphs`. For
+            candidates, which take a position of their own, a window has N - 1 events at most.
 
     Raises:
-        UserError: the model is of a kind that cannot be cached (says why), or the budget does not suffice for
-            one history; or graphs are to be recorded without a GPU.
-        ValueError: a window or slide that makes no sense.
+        UserError, ValueError: as of `GrowingCache`.
     """
 
-    def __init__(
-        self,
-        model: RetrievalModel,
-        budget_bytes: int,
-        *,
-        time: QueryTime,
-        window: int | None = None,
-        slide: int = 1,
-        storage: Storage = "float32",
-        page_events: int = 64,
-        graphs: bool | None = None,
-    ) -> None:
-        backbone = check_model(model)
-        tokens = TokenCounts.of_layout(model.embedding.layout)
-        assert tokens is not None
+    def __init__(self, model: RetrievalModel, budget_bytes: int, *, time: QueryTime, **given: Any) -> None:
+        whole = isinstance(model, RetrievalModel) and (model.has_extra_mass or model.jumps is not None)
+        super().__init__(model, budget_bytes, time=time, outputs=whole, **given)
         self.model = model
-        whole = model.has_extra_mass or model.jumps is not None
-        self.events = EventColumns.of(Columns.merged(model.embedding.columns, CORE if whole else ()), time)
-        settings = [layer.settings for layer in backbone.attention_layers]
-        longest = settings[0].max_length
-        self.window = Window(longest if window is None else window, slide, longest)
-        size, self._dim = min(page_events, self.window.size), settings[0].dim
-        dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[storage]
-        most = -(-tokens.of(np.array(self.window.size)) // (size * tokens.each))
-        self.pages = Pages.within(
-            budget_bytes,
-            size,
-            tokens,
-            settings,
-            self.events.kept,
-            dtype,
-            model.device,
-            least=int(most),
-            outputs=whole,
-        )
-        self.budget_bytes = budget_bytes
-        replays = Replays.on(model.device, graphs)
-        self._passes = Passes(model.embedding, backbone, self.events, self.pages, replays)
-        self._histories, self._most = Histories(self.pages, self.window, int(most)), int(most)
-        self._calls = Calls(self._histories.directory, self.events, tokens)
         self._items: Tensor | None = None
-
-    @property
-    def full_histories(self) -> int:
-        """Histories of a whole window that there is room for: users of one call always fit up to here."""
-        return self.pages.count // self._most
-
-    @property
-    def counts(self) -> CacheCounts:
-        """Hits, misses, evictions, users and memory."""
-        histories, replays = self._histories, self._passes.replays
-        directory = histories.directory
-        return CacheCounts(
-            hits=histories.hits,
-            misses=histories.misses,
-            evictions=directory.evictions,
-            users=len(directory),
-            used_bytes=directory.used_pages * self.pages.nbytes,
-            budget_bytes=self.budget_bytes,
-            shapes=0 if replays is None else replays.shapes,
-            replayed=0 if replays is None else replays.passes,
-            not_recorded="they are not asked for" if replays is None else replays.reason,
-        )
-
-    def seen(self, users: Users) -> Ints:
-        """[users] how many events of each history the cache was told; 0 of those who are not in it.
-
-        What comes after is to be appended. Nobody is asked for by this.
-        """
-        return self._histories.seen(checked_users(users))
-
-    def forget(self, users: Users) -> None:
-        """Take users out; who is not in the cache stays out."""
-        directory = self._histories.directory
-        directory.drop(directory.find(checked_users(users)))
 
     def clear(self) -> None:
         """Take everybody out, and forget the vectors of items and what is recorded."""
-        self._histories.directory.clear()
+        super().clear()
         self._items = None
-        if self._passes.replays is not None:
-            self._passes.replays.clear()
-
-    def _quiet(self) -> AbstractContextManager[None]:
-        """Without dropout and gradients. To switch all modules takes longer than a small pass."""
-        return scoring(self.model) if self.model.training else torch.no_grad()
 
     def append(self, users: Users, batch: PackedBatch, *, before: Users | None = None) -> Tensor:
         """Events that come after those of the cache; of users who are not in it, their history.
@@ -178,10 +69,8 @@ class HistoryCache:
                 twice.
             UserError: the users of the batch do not fit into the budget together.
         """
-        with self._quiet(), self._histories.growing(users, batch, before) as (slots, growth):
-            call = self._calls.growing(slots, growth, batch, {})
-            [outputs] = self._passes.run(call)
-            return self.model.queries(outputs)
+        with self._quiet():
+            return self.model.queries(self._appended(users, batch, before))
 
     def queries(
         self,
@@ -282,26 +171,7 @@ class HistoryCache:
             ValueError: a history has all N positions, so that none is left; or counts do not go together.
         """
         check_candidates(self.pages.tokens, self.model)
-        number, items = np.asarray(counts, np.int64), torch.as_tensor(items, dtype=torch.int64)
+        number, told = np.asarray(counts, np.int64), {"item": torch.as_tensor(items, dtype=torch.int64)}
         question = question_of(len(number), timestamp=at, behavior=behavior, domain=domain)
-        parts = list(micro_batches(number, len(items), len(checked_users(users)), at_once))
-        outputs = []
         with self._quiet():
-            if new is not None:
-                some, chosen = next(((part.counts, part.of(items)) for part in parts), (number, None))
-                with self._histories.growing(users, new, room_for_more=len(items) > 0) as (slots, growth):
-                    call = self._calls.growing(slots, growth, new, question, chosen, some)
-                    outputs += self._passes.run(call)[: len(parts)]
-            else:
-                slots = self._histories.held(users)
-                self._histories.check_positions(self._histories.directory.length[slots])
-            for part in parts[len(outputs) :]:
-                picked = {name: told[part.rows] for name, told in question.items()}
-                call = self._calls.asking(slots[part.rows], picked, part.of(items), part.counts[part.rows])
-                outputs += self._passes.run(call)
-        if len(outputs) == 1:
-            return outputs[0]
-        found = torch.empty(len(items), self._dim, device=self.model.device)
-        for part, known in zip(parts, outputs, strict=True):
-            found = found.to(known.dtype).index_copy_(0, on_device(part.places, found.device), known)
-        return found
+            return self._after_candidates(users, told, number, question, new, at_once)

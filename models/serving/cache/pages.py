@@ -11,7 +11,44 @@ from behavior.errors import UserError
 from behavior.wording import number_of
 from models.data.columns import Columns
 from models.layers.settings import BlockSettings
+from models.serving.cache.ragged import Ints
 from models.serving.cache.tokens import TokenCounts
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a page holds."""
+
+    size: int
+    """Events."""
+    tokens: TokenCounts
+    """Of an event."""
+    layers: list[BlockSettings]
+    """Whose keys and values there are."""
+    columns: Columns
+    """Of events."""
+    storage: torch.dtype
+    """Type of keys, values and outputs."""
+    outputs: bool
+    """Whether those of the backbone are kept."""
+
+    @property
+    def dim(self) -> int:
+        """Of outputs that are kept."""
+        return self.layers[0].dim if self.outputs else 0
+
+    @property
+    def nbytes(self) -> int:
+        """Of each event the keys and values of all layers and the time of its tokens; its columns, and its
+        output."""
+        width = sum(each.heads * (each.compared_dim + each.value_dim) for each in self.layers)
+        a_token = width * self.storage.itemsize + torch.int64.itemsize
+        an_event = self.dim * self.storage.itemsize + sum(each.torch_dtype.itemsize for each in self.columns)
+        return self.size * (self.tokens.each * a_token + an_event)
+
+    def pages_of(self, events: Ints) -> Ints:
+        """[..] pages of so many events."""
+        return -(-self.tokens.of(events) // (self.size * self.tokens.each))
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,34 +75,23 @@ class Pages:
     def within(
         cls,
         budget: int,
-        size: int,
-        tokens: TokenCounts,
-        layers: list[BlockSettings],
-        columns: Columns,
-        storage: torch.dtype,
+        kind: Kind,
         device: torch.device,
         *,
         least: int,
-        outputs: bool,
     ) -> Pages:
         """As many as there are bytes for.
 
         Args:
             budget: bytes.
-            size: events of a page.
-            tokens: of an event.
-            layers: whose keys and values there are.
-            columns: of events.
-            storage: type of keys, values and outputs.
+            kind: what they hold.
             device: where.
             least: pages of the longest history.
-            outputs: whether those of the backbone are kept.
 
         Raises:
             UserError: there are bytes for less than one history.
         """
-        dim = layers[0].dim if outputs else 0
-        one = size * bytes_per_event(tokens.each, layers, columns, storage, dim)
+        one, size = kind.nbytes, kind.size
         if budget < least * one:
             raise UserError(
                 f"a history of {number_of(least * size, 'event')} takes {number_of(least * one, 'byte')}, "
@@ -75,23 +101,26 @@ class Pages:
         events = budget // one * size
 
         def room(rows: int, *shape: int) -> Tensor:
-            return torch.empty(rows + 1, *shape, dtype=storage, device=device)
+            return torch.empty(rows + 1, *shape, dtype=kind.storage, device=device)
 
-        count = events * tokens.each
+        count = events * kind.tokens.each
         return cls(
             size,
-            tokens,
-            [room(count, each.heads, each.compared_dim) for each in layers],
-            [room(count, each.heads, each.value_dim) for each in layers],
+            kind.tokens,
+            [room(count, each.heads, each.compared_dim) for each in kind.layers],
+            [room(count, each.heads, each.value_dim) for each in kind.layers],
             torch.zeros(count + 1, dtype=torch.int64, device=device),
-            {each.name: torch.zeros(events + 1, dtype=each.torch_dtype, device=device) for each in columns},
-            room(events, dim) if outputs else None,
+            {
+                each.name: torch.zeros(events + 1, dtype=each.torch_dtype, device=device)
+                for each in kind.columns
+            },
+            room(events, kind.dim) if kind.outputs else None,
         )
 
     @property
     def count(self) -> int:
         """Of pages."""
-        return len(next(iter(self.columns.values()))) // self.size
+        return (len(self.happened) - 1) // (self.size * self.tokens.each)
 
     @property
     def nbytes(self) -> int:
@@ -122,13 +151,3 @@ class Pages:
 def _rows(table: Tensor, row: Tensor, place: Tensor, size: int) -> Tensor:
     place = place.clamp(0, table.shape[1] * size - 1)
     return table[row, place // size].long() * size + place % size
-
-
-def bytes_per_event(
-    tokens: int, layers: list[BlockSettings], columns: Columns, storage: torch.dtype, dim: int
-) -> int:
-    """Memory of one event: of each token keys and values of all layers and its time; its columns, and `dim`
-    numbers of output."""
-    width = sum(each.heads * (each.compared_dim + each.value_dim) for each in layers)
-    a_token = width * storage.itemsize + torch.int64.itemsize
-    return tokens * a_token + dim * storage.itemsize + sum(each.torch_dtype.itemsize for each in columns)

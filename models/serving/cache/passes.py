@@ -87,8 +87,9 @@ class Passes:
         history = numbers.remembered + numbers.given
         events = spread(history + numbers.candidates, shape.events)
         newest = (events.offsets[:-1] + history - 1).clamp(min=0)
-        # Candidates all come next, at the place after the newest event.
-        place = numbers.base[events.row] + torch.minimum(events.place, history[events.row])
+        # Candidates all come next, at the place after the newest event; or are what that one asks about.
+        next_place = history - int(self.pages.tokens.asks_item)
+        place = numbers.base[events.row] + torch.minimum(events.place, next_place[events.row])
         place = place.masked_fill(~events.inside, 0)
         values = self._values(shape, arrays, numbers, events)
         kept = self._kept_events(shape, table, events, place, history, values)
@@ -130,10 +131,11 @@ class Passes:
         old = events.place < remembered
         rows = self.pages.rows(arrays["table"], events.row, numbers.first[events.row] + events.place)
         values = {name: column[rows] for name, column in self.pages.columns.items()}
-        answer = {name: arrays[f"answer.{name}"][events.row] for name in shape.answered}
-        values = self.events.told(values, events.place == remembered - 1, answer)
         if not shape.given:
             return values
+        answer = {name: arrays[f"answer.{name}"][events.row] for name in shape.answered}
+        goes_on = (events.place == remembered - 1) & (numbers.given[events.row] > 0)
+        values = self.events.told(values, goes_on, answer)
         place = numbers.begin[events.row] + events.place - remembered
         place = place.clamp(0, shape.given - 1)
         return {
@@ -176,8 +178,12 @@ class Passes:
             begin = numbers.candidates.cumsum(0) - numbers.candidates
             number = (begin[events.row] + events.place - happened).clamp(0, shape.candidates - 1)
             like = {name: column[newest][events.row] for name, column in values.items()}
-            next_one = self.events.candidates(arrays["items"][number], question, like)
+            told = {name: arrays[f"candidate.{name}"][number] for name in shape.told}
             old = events.place < happened
+            if self.pages.tokens.asks_item:
+                next_one = self.events.told(like, ~old, told)
+            else:
+                next_one = self.events.candidates(told["item"], question, like)
             values = {name: torch.where(old, column, next_one[name]) for name, column in values.items()}
         return {
             column.name: values[column.name].masked_fill(~events.inside, column.fill)
@@ -190,26 +196,27 @@ class Passes:
         """[events, dim] what the backbone knows after each event of a batch."""
         pages = self.pages
         base = pages.tokens.of(numbers.base)
-        history = numbers.base + numbers.remembered + numbers.given
-        total = pages.tokens.of(history + numbers.candidates)
+        events = numbers.base + numbers.remembered + numbers.given
+        history, candidates = pages.tokens.parted(events, numbers.candidates if shape.candidates else None)
+        total = history if candidates is None else history + candidates
         new = spread(total - base, shape.fresh)
         x, layout = self.embedding(batch)
         if pages.tokens.front:
             sequences = _sequences(new.offsets, lengths and lengths.fresh, shape.fresh, shape.most_fresh)
             skip = pages.tokens.front * (numbers.base > 0)
-            chosen = Chosen.of(x, layout, new, skip, sequences)
+            chosen = Chosen.of(x, layout, new, skip, sequences, self._left_out(new, base, history, shape))
         else:
             chosen = Chosen.all(x, layout)
-        if shape.candidates:
-            chosen = chosen.with_candidates(numbers.candidates)
+        if candidates is not None:
+            chosen = chosen.with_candidates(candidates)
         growing = Growing(
             pages=pages,
             number=self._number,
             table=table,
             base=base,
-            history=pages.tokens.of(history),
-            candidates=numbers.candidates if shape.candidates else None,
-            most_candidates=shape.most_candidates,
+            history=history,
+            candidates=candidates,
+            most_candidates=shape.most_candidates * pages.tokens.candidate,
             new=new,
             kept=shape.kept,
         )
@@ -224,6 +231,16 @@ class Passes:
             past = growing.gathered(chosen.tokens, every, of_all)
         outputs: Tensor = self.backbone(chosen.x, chosen.tokens, past)
         return chosen.after_events(outputs)
+
+    def _left_out(self, new: Spread, base: Tensor, history: Tensor, shape: Shape) -> Tensor | None:
+        """[new tokens] tokens of candidates before each that are no candidates: what the newest event is,
+        again, of which each is what is asked about."""
+        tokens = self.pages.tokens
+        if not shape.candidates or tokens.candidate == tokens.each:
+            return None
+        # The first token after the history is what the newest event itself asks about.
+        number = base[new.row] + new.place - history[new.row]
+        return (tokens.each - tokens.candidate) * number.clamp(min=0)
 
     def _batch(self, values: Values, sequences: Sequences, position: Tensor, whose: Tensor) -> PackedBatch:
         derived = {

@@ -1,201 +1,202 @@
-"""Candidates of a ranking model: histories are computed once, candidates in micro-batches (M-FALCON)."""
+"""Candidates of a ranking model, judged after histories that grow with new events (M-FALCON)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from behavior.errors import UserError
-from models.attention.masks import Mask
-from models.attention.sequences import Sequences
-from models.backbones.backbone import Backbone
 from models.data.batch import PackedBatch
-from models.inputs.tokens import Tokens
-from models.serving.cache.ragged import Ints, counted_up, offsets_of, on_device, sequences_of
+from models.data.collate import QueryTime
+from models.data.origins import Own
+from models.serving.cache.checks import check_counts, checked_users
+from models.serving.cache.events import Users, question_of
+from models.serving.cache.growing import GrowingCache
+from models.serving.cache.ragged import Ints, on_device
 from models.tasks.ranking.model import RankingModel
-from models.tasks.retrieval.scoring import scoring
+
+_SMALL_PAGE = 16
+"""Events, where memory is handed out once."""
 
 
-@dataclass
-class _Memory:
-    """Keys and values of the tokens of histories, a layer after the other."""
+class RankingCache(GrowingCache):
+    """Logits of a ranking model about candidates, after histories of which new events alone are computed.
 
-    sequences: Sequences
-    timestamp: Tensor
-    """[tokens] int64 seconds."""
-    layers: dict[nn.Module, tuple[Tensor, Tensor]] = field(default_factory=dict)
-    candidates: int = 0
-    in_place: ClassVar[bool] = False
-
-    def extend(self, layer: nn.Module, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Those of the histories themselves, which are remembered."""
-        self.layers[layer] = key, value
-        return key, value
-
-    def attend(
-        self, layer: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Mask, activate: bool
-    ) -> Tensor:
-        """Nobody asks."""
-        raise NotImplementedError
-
-
-@dataclass(frozen=True)
-class _Before:
-    """`models.layers.context.Past` of candidates: what is remembered stands before them."""
-
-    memory: _Memory
-    sequences: Sequences
-    """Of histories with their candidates."""
-    timestamp: Tensor
-    source: Tensor
-    """[all tokens] where each is in the histories' tokens, followed by the candidates'."""
-    candidates: int
-    in_place: ClassVar[bool] = False
-
-    def extend(self, layer: nn.Module, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """[all tokens, heads, width] each."""
-        keys, values = self.memory.layers[layer]
-        return torch.cat([keys, key])[self.source], torch.cat([values, value])[self.source]
-
-    def attend(
-        self, layer: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Mask, activate: bool
-    ) -> Tensor:
-        """Nobody asks."""
-        raise NotImplementedError
-
-
-class RankingCache:
-    """The histories of a batch, about whose next items a ranking model is asked again and again.
-
-    Items and actions of histories do not depend on what is asked, so that their keys and values are computed
-    once. Candidates of a user stand side by side after the history, at one position; each sees the history
-    and itself (arXiv 2402.17152, algorithm 1). Their logits are those of the model with the candidate as the
-    item after the last event.
+    In the sequence of items and actions, the item after the newest action is the one that is asked about; it
+    is stored, with its action, once it is known. Candidates of a user stand side by side in its place; each
+    sees the history and itself (arXiv 2402.17152, algorithm 1). Their logits are those of the model with the
+    candidate as the item after the last event.
 
     Args:
-        model: what ranks; used without dropout and gradients.
-        batch: the histories, [users] sequences, on any device; a sequence may have no event. What it says of
-            the items after the last events is not looked at.
+        model: what ranks; of an ensemble, each member has a cache of its own.
+        budget_bytes: memory of keys, values and events of all users together, taken at once.
+        time: whether items know when they are asked about (`model.time`).
+        given: what else `GrowingCache` is made of: `window`, `slide`, `storage`, `page_events`, `graphs`.
 
     Raises:
-        UserError: the model is an ensemble.
+        UserError, ValueError: as of `GrowingCache`.
     """
 
-    def __init__(self, model: RankingModel, batch: PackedBatch) -> None:
-        if not isinstance(model, RankingModel) or not isinstance(model.backbone, Backbone):
-            raise UserError(
-                "an ensemble is several models, each with histories of its own: they are not remembered",
-                fix="compute its histories anew: `model(batch)`",
-            )
-        self.model, self.backbone = model, model.backbone
-        self.batch = batch = batch.to(model.device)
-        with scoring(model):
-            x, tokens = model.embedding(batch)
-            lengths = np.array(tokens.sequences.lengths, np.int64)
-            # The last token of each is the candidate.
-            self._length = lengths - 1
-            ends = offsets_of(lengths)[1:] - 1
-            self._last = on_device(ends, model.device)
-            chosen = on_device(counted_up(offsets_of(lengths)[:-1], self._length), model.device)
-            sequences = sequences_of(self._length, model.device)
-            history = _taken(tokens, chosen, sequences)
-            self._tokens = tokens
-            self._memory = _Memory(sequences, history.timestamp)
-            self.backbone(x[chosen], history, self._memory)
+    def __init__(
+        self, model: RankingModel, budget_bytes: int | None, *, time: QueryTime, **given: Any
+    ) -> None:
+        super().__init__(model, budget_bytes, time=time, **given)
+        self.model = model
+
+    @classmethod
+    def for_batch(cls, model: RankingModel, batch: PackedBatch, *, time: QueryTime) -> RankingCache:
+        """With room for the histories of one batch, to be asked about once: `logits(..., new=batch)`."""
+        lengths = np.array(batch.sequences.lengths, np.int64)
+        return cls(model, None, time=time, page_events=_SMALL_PAGE, graphs=False, room_for=lengths)
+
+    def append(self, users: Users, batch: PackedBatch, *, before: Users | None = None) -> None:
+        """Events that come after those of the cache; of users who are not in it, their history.
+
+        Args:
+            users: [users] of the sequences of the batch.
+            batch: on any device; of each user one event at least, in order, with all that the model reads
+                (`task.columns`). What it says of the items after the last events is not looked at, but for
+                the time of asking: `logits` asks at that one where it is told none. The batch in which a
+                history begins says by `sequence` whose features of users there are.
+            before: [users] events of each history before those of the batch; checked against what the cache
+                was told. By default that, or none.
+
+        Raises:
+            ValueError: a user twice, or without an event; or `before` says that events are missing or come
+                twice.
+            UserError: the users of the batch do not fit into the budget together.
+        """
+        with self._quiet():
+            self._appended(users, batch, before)
 
     def logits(
         self,
+        users: Users,
         items: Tensor | Sequence[int],
-        counts: Sequence[int] | Ints,
-        at: Sequence[int] | Ints | None = None,
+        counts: Users,
+        at: Users | int | None = None,
         *,
-        known: dict[str, Tensor] | None = None,
+        known: Mapping[str, Tensor] | None = None,
         context: Tensor | None = None,
+        new: PackedBatch | None = None,
         at_once: int = 256,
     ) -> Tensor:
         """[candidates, labels] float32 logits of actions, and predicted values of others.
 
         Args:
+            users: all in the cache; with `new`, anybody.
             items: [candidates] ids, those of the first user first.
             counts: [users] candidates of each; may be 0.
-            at: [users] seconds, when they are asked about; by default as the batch says. Models that do not
-                know the time are not told.
+            at: [users] or for all: seconds, when they are asked about; by default as the batch said in which
+                the newest event came. Models that do not know the time are not told.
             known: [candidates] each: features that are known beforehand (`task.known_features`), by name; all
                 of them where the model has any.
             context: [candidates, numbers] of the model's counters (`task.counters`), where it has any.
+            new: events that come before them, appended in the same pass; as of `append`, where a sequence may
+                have no event: who is not in the cache either has no history.
             at_once: most candidates of a user in one pass.
 
         Raises:
-            ValueError: counts do not go together with items, or numbers of counters are missing.
+            UserError: a user is not in the cache; with `new`, what `append` raises.
+            ValueError: counts do not go together with items; or numbers of counters, or known features, are
+                missing.
         """
         number = np.asarray(counts, np.int64)
-        items = torch.as_tensor(items, dtype=torch.int64).to(self.model.device)
-        if len(number) != len(self._length) or number.sum() != len(items) or (number < 0).any():
-            raise ValueError(f"{len(items)} items, and counts of {len(number)} users that add up to others")
+        items = torch.as_tensor(items, dtype=torch.int64)
+        told = {"item": items, **self._known(known or {}, len(items))}
+        context = self._context(context, len(items))
+        question = question_of(len(number), timestamp=at)
+        with self._quiet():
+            outputs = self._outputs(users, told, number, question, new, at_once)
+            device = outputs.device
+            judged = self.model.judge(outputs, items.to(device), context.to(device))
+        return judged[:, : len(self.model.labels)]
+
+    def _known(self, known: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
+        """[candidates] each: the features that the model is told of candidates."""
+        names = self.model.embedding.known.names
+        missing = [name for name in names if name not in known or len(known[name]) != count]
+        if missing:
+            raise ValueError(f"the model is told {', '.join(missing)} of each of {count} candidates")
+        return {name: known[name] for name in names}
+
+    def _context(self, context: Tensor | None, count: int) -> Tensor:
+        """[candidates, numbers] of counters."""
         width = self.model.counters.width
         if context is None:
-            context = items.new_zeros(len(items), 0, dtype=torch.float32)
-        if context.shape != (len(items), width):
-            raise ValueError(f"the model has counters: {width} numbers of each of {len(items)} candidates")
-        context = context.to(items.device)
-        found = items.new_zeros(len(items), len(self.model.labels), dtype=torch.float32)
-        starts = offsets_of(number)[:-1]
-        with scoring(self.model):
-            for first in range(0, int(number.max(initial=0)), at_once):
-                some = np.clip(number - first, 0, at_once)
-                place = on_device(counted_up(starts + first, some), items.device)
-                picked = {name: values.to(items.device)[place] for name, values in (known or {}).items()}
-                outputs = self._pass(items[place], some, at, picked)
-                judged = self.model.judge(outputs, items[place], context[place])
-                found.index_copy_(0, place, judged[:, : found.shape[1]])
-        return found
+            context = torch.zeros(count, 0)
+        if context.shape != (count, width):
+            raise ValueError(f"the model has counters: {width} numbers of each of {count} candidates")
+        return context
 
-    def _pass(
-        self, items: Tensor, counts: Ints, at: Sequence[int] | Ints | None, known: dict[str, Tensor]
+    def _outputs(
+        self,
+        users: Users,
+        told: dict[str, Tensor],
+        counts: Ints,
+        question: dict[str, Ints],
+        new: PackedBatch | None,
+        at_once: int,
     ) -> Tensor:
-        """[candidates, dim] of the backbone."""
-        device, tokens = items.device, self._tokens
-        user = on_device(np.repeat(np.arange(len(counts)), counts), device)
-        last = self._last[user]
-        candidates = _taken(tokens, last, sequences_of(counts, device))
-        when = candidates.query_time
-        if at is not None:
-            when = on_device(np.asarray(at, np.int64), device)[user]
-        candidates = Tokens(
-            sequences=candidates.sequences,
-            position=candidates.position,
-            timestamp=when,
-            query_time=when,
-            mask=Mask(tokens.mask.window, tokens.mask.prefix, tokens.mask.context, on_device(counts, device)),
-            attributes=self.model.embedding.place_attributes(candidates),
-        )
-        x = self.model.embedding.candidates(items, self.batch, user, candidates, known)
-        remembered, total = self._length, self._length + counts
-        old, new = offsets_of(remembered)[:-1], offsets_of(counts)[:-1] + remembered.sum()
-        starts = np.stack([old, new], 1).ravel()
-        source = on_device(counted_up(starts, np.stack([remembered, counts], 1).ravel()), device)
-        past = _Before(
-            self._memory,
-            sequences_of(total, device),
-            torch.cat([self._memory.timestamp, when])[source],
-            source,
-            int(counts.max(initial=0)),
-        )
-        return self.backbone(x, candidates, past)
+        """[candidates, dim] of the backbone, of users with a history and without."""
+        ids = checked_users(users, None if new is None else new.num_sequences)
+        if new is None:
+            return self._after_candidates(ids, told, counts, question, None, at_once)
+        check_counts(counts, len(told["item"]), len(ids))
+        begun = (np.array(new.sequences.lengths) > 0) | (self.seen(ids) > 0)
+        if begun.all():
+            return self._after_candidates(ids, told, counts, question, new, at_once, all_grow=False)
+        whose = np.repeat(np.arange(len(ids)), counts)
+        theirs, others = np.flatnonzero(begun[whose]), np.flatnonzero(~begun[whose])
+        found = self._of_nobody(_some(told, others), new.sequence.cpu()[whose[others]])
+        places = [on_device(others, found.device)]
+        if begun.any():
+            rows = np.flatnonzero(begun)
+            known = {name: each[rows] for name, each in question.items()}
+            outputs = self._after_candidates(
+                ids[rows],
+                _some(told, theirs),
+                counts[rows],
+                known,
+                _without_empty(new, rows),
+                at_once,
+                all_grow=False,
+            )
+            found = torch.cat([found.to(outputs.dtype), outputs])
+            places.append(on_device(theirs, found.device))
+        return torch.empty_like(found).index_copy_(0, torch.cat(places), found)
+
+    def _of_nobody(self, told: dict[str, Tensor], sequence: Tensor) -> Tensor:
+        """[candidates, dim] where each is the first item of a sequence.
+
+        Args:
+            told: [candidates] each.
+            sequence: [candidates] rows in the data set of who is asked.
+        """
+        count, columns = len(told["item"]), self.model.embedding.columns
+        values = {
+            column.name: told[column.reads[0]].to(column.torch_dtype)
+            if isinstance(column.origin, Own) and column.reads[0] in told
+            else torch.full((count,), column.fill, dtype=column.torch_dtype)
+            for column in columns
+        }
+        batch = PackedBatch(columns, values, torch.arange(count + 1), sequence, has_time=True)
+        tokens, outputs = self.model.passed(batch.to(self.model.device))
+        return tokens.queries(outputs)[count:]
 
 
-def _taken(tokens: Tokens, chosen: Tensor, sequences: Sequences) -> Tokens:
-    """Some tokens, of these sequences."""
-    return Tokens(
-        sequences=sequences,
-        position=tokens.position[chosen],
-        timestamp=tokens.timestamp[chosen],
-        query_time=tokens.query_time[chosen],
-        mask=tokens.mask,
-        attributes=tuple(each[chosen] for each in tokens.attributes),
-    )
+def _some(told: Mapping[str, Tensor], places: Ints) -> dict[str, Tensor]:
+    """What is known of some candidates."""
+    return {name: each[torch.from_numpy(places).to(each.device)] for name, each in told.items()}
+
+
+def _without_empty(batch: PackedBatch, rows: Ints) -> PackedBatch:
+    """Some sequences of a batch, of which all others are empty."""
+    kept = torch.from_numpy(rows)
+    begin = batch.offsets.cpu()[kept]
+    offsets = torch.cat([begin, batch.offsets[-1:].cpu()]).to(batch.offsets.device)
+    return replace(batch, offsets=offsets, sequence=batch.sequence[kept.to(batch.sequence.device)])

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from models.attention.masks import Mask
@@ -14,6 +15,7 @@ from models.inputs.layout import Layout
 from models.inputs.layouts.behavior_first import BehaviorFirst
 from models.inputs.layouts.event import OneTokenPerEvent
 from models.inputs.layouts.interleaved import Interleaved
+from models.inputs.layouts.ranked import Ranked
 from models.inputs.layouts.user_context import WithUserContext
 from models.inputs.tokens import Tokens
 from models.serving.cache.ragged import Spread
@@ -26,27 +28,49 @@ class TokenCounts:
     """Tokens of a sequence: some in front of its events, and as many of each event."""
 
     front: int
-    """Of the sequence: context, or the behavior of its first event."""
+    """Of the sequence: context, and the behavior or the item of its first event."""
     each: int
     """Of an event."""
-    users: bool = False
-    """Whether those in front tell who the user is."""
+    asks_item: bool = False
+    """Whether the last one of an event is the item that comes next, which is asked about: a candidate is
+    another one in its place. Or else a candidate is an event that comes next."""
 
     @classmethod
     def of_layout(cls, layout: Layout) -> TokenCounts | None:
         """Of a layout; None where its tokens are not in this order."""
         if isinstance(layout, WithUserContext):
             inner = cls.of_layout(layout.inner)
-            return None if inner is None else cls(inner.front + layout.context, inner.each, users=True)
+            return None if inner is None else replace(inner, front=inner.front + layout.context)
         if isinstance(layout, OneTokenPerEvent):
             return cls(0, 1)
         if isinstance(layout, Interleaved):
             return cls(0, 2)
+        if isinstance(layout, Ranked):
+            return cls(1, layout.each, asks_item=True)
         return cls(1, 2) if isinstance(layout, BehaviorFirst) else None
+
+    @property
+    def candidate(self) -> int:
+        """Of a candidate."""
+        return 1 if self.asks_item else self.each
 
     def of(self, events: Counts) -> Counts:
         """Tokens of so many events; none of no event."""
         return self.each * events + self.front * (events > 0)
+
+    def parted(self, events: Tensor, candidates: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Tokens of the histories of a pass, and those that stand in one place after them; None: there are
+        none. What the newest event asks about is one of these.
+
+        Args:
+            events: [sequences] of histories.
+            candidates: [sequences] after these; None: nobody has any.
+        """
+        history = self.of(events)
+        if candidates is None:
+            return history, None
+        asked = (events > 0).to(history.dtype) if self.asks_item else torch.zeros_like(history)
+        return history - asked, candidates * self.candidate + asked
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +87,15 @@ class Chosen:
     """[chosen] where each is among the layout's; one past all: nowhere. None: they are the same."""
 
     @classmethod
-    def of(cls, x: Tensor, layout: Tokens, new: Spread, skip: Tensor, sequences: Sequences) -> Chosen:
+    def of(
+        cls,
+        x: Tensor,
+        layout: Tokens,
+        new: Spread,
+        skip: Tensor,
+        sequences: Sequences,
+        left_out: Tensor | None = None,
+    ) -> Chosen:
         """Some of the tokens.
 
         Args:
@@ -72,9 +104,12 @@ class Chosen:
             new: those that are computed, of each sequence.
             skip: [sequences] how many of the layout's come before these.
             sequences: of those that are computed.
+            left_out: [computed] how many of the layout's are left out between these and each; None: none.
         """
         count = x.shape[0]
         place = (layout.sequences.offsets[:-1] + skip)[new.row] + new.place
+        if left_out is not None:
+            place = place + left_out
         place = place.masked_fill(~new.inside, count)
         there = place.clamp(max=max(count - 1, 0))
         tokens = Tokens(

@@ -146,7 +146,8 @@ class Rerank:
                 on_device = batch.to(member.device)
                 last = member.counters(on_device, member.offset.sigmoid())[_last_rows(on_device)]
                 context = last.repeat_interleave(torch.from_numpy(counts).to(last.device), dim=0)
-            each.append(RankingCache(member, batch).logits(candidates, counts, context=context))
+            cache = RankingCache.for_batch(member, batch, time=self.config.model.time)
+            each.append(cache.logits(np.arange(len(counts)), candidates, counts, context=context, new=batch))
         found = each[0] if len(each) == 1 else fused(torch.stack(each))
         logits: np.ndarray = found[:, self.place].cpu().numpy()
         return logits

@@ -131,6 +131,21 @@ def test_a_sequence_a_behavior_is_refused() -> None:
         HistoryCache(make_model({"kind": "hstu"}, layout="channels"), 1 << 20, time="known")
 
 
+def test_pages_of_one_event_are_not_more_than_there_are() -> None:
+    """The row that is nowhere is no page: two users in all there are, one of whom has the last."""
+    model, generator = make_model({"kind": "hstu"}), torch.Generator().manual_seed(0)
+    one = HistoryCache(model, 1 << 20, time="known", page_events=1).pages.nbytes
+    cache = HistoryCache(model, (N + 3) * one, time="known", page_events=1)
+    assert cache.pages.count == N + 3
+    logs = [Log() for _ in range(2)]
+    for log, length in zip(logs, (N, 3), strict=True):
+        log.grow(length, generator)
+    cache.append([0, 1], batch_of(logs, "known"))
+    assert_close(cache.queries([1, 0]), recomputed(model, logs[::-1], "known"))
+    with pytest.raises(UserError, match=f"need {N + 4} pages at once, and the cache has {N + 3}"):
+        cache.append([2, 3], batch_of([logs[0], Log([3] * 4, [1] * 4, [1, 2, 3, 4])], "known"))
+
+
 def test_graphs_without_a_gpu_are_refused() -> None:
     model = make_model({"kind": "hstu"})
     with pytest.raises(UserError, match="CUDA graphs need a GPU, and the model is on cpu"):

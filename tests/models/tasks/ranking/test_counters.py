@@ -112,14 +112,14 @@ def test_heads_look_at_them(shards: ShardFolder) -> None:
             one = task.model(batch)
             other = task.model(batch.with_values(**{"count brand": batch["count brand"] + 3.0}))
         assert (one != other).any(1)[: batch.num_events].float().mean() > 0.9
-        cache = RankingCache(task.model, batch)
+        cache, users = RankingCache.for_batch(task.model, batch, time="known"), range(batch.num_sequences)
         counts = np.ones(batch.num_sequences, np.int64)
         ends = batch.offsets[1:] - 1
         context = task.model.counters(batch, task.model.offset.sigmoid())[ends]
-        found = cache.logits(batch["target_item"][ends], counts, context=context)
+        found = cache.logits(users, batch["target_item"][ends], counts, context=context, new=batch)
         torch.testing.assert_close(found, one[ends], rtol=1e-4, atol=1e-4)
         with pytest.raises(ValueError, match="has counters"):
-            cache.logits(batch["target_item"][ends], counts)
+            cache.logits(users, batch["target_item"][ends], counts)
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def test_a_run_of_members(shards: ShardFolder, tmp_path: Path, monkeypatch: pyte
     assert [type(member.backbone.blocks[0]).__name__ for member in members] == ["AttentionLayer", "Block"]
     assert torch.equal(members[0].offset, members[1].offset)
     with pytest.raises(UserError, match="several models"):
-        RankingCache(loaded.module, batch_of(loaded.task, shards, spans()))  # type: ignore[arg-type]
+        RankingCache(loaded.module, 1 << 20, time="known")  # type: ignore[arg-type]
     monkeypatch.setattr(static_input, "_SMALLEST", 4)
     monkeypatch.setattr(dispatch, "KERNELS", KERNELS_AND_READING)
     monkeypatch.setattr(setup, "captures_steps", lambda *_: True)

@@ -61,7 +61,8 @@ def test_candidates_have_the_logits_of_the_next_item(
     whose = np.repeat(np.arange(len(counts)), counts)
     items = torch.randint(FIRST, FIRST + ITEMS, (sum(counts),), generator=generator)
     price = torch.randn(sum(counts), generator=generator)
-    found = RankingCache(model, batch).logits(items, counts, known={"price": price}, at_once=2)
+    cache = RankingCache.for_batch(model, batch, time=time)
+    found = cache.logits(range(7), items, counts, known={"price": price}, new=batch, at_once=2)
     offsets = batch.offsets.tolist()
     for number, user in enumerate(whose.tolist()):
         if offsets[user] == offsets[user + 1]:
@@ -78,13 +79,13 @@ def test_a_user_without_events_and_another_time(shards: ShardFolder) -> None:
     task = task_of(shards, "task.label=buy")
     data, batch = histories(task, shards, "known")
     assert batch.lengths[0] == 0
-    cache = RankingCache(task.model, batch)
+    cache = RankingCache.for_batch(task.model, batch, time="known")
     bare = gather(data, Windows(*(np.array([value]) for value in (0, 0, 1, 0))), time="known")
     with torch.no_grad():
         first = task.model(bare, torch.tensor([1]))[0]
     item = int(data.item[0])
     counts = [1, 0, 0, 0, 0, 0, 1]
-    found = cache.logits([item, 3], counts, at=[int(data.timestamp[0])] + [10**6] * 6)
+    found = cache.logits(range(7), [item, 3], counts, [int(data.timestamp[0])] + [10**6] * 6, new=batch)
     torch.testing.assert_close(found[0], first, rtol=1e-4, atol=1e-4)
     end = int(batch.offsets[-1]) - 1
     item_column, time_column = batch["target_item"].clone(), batch.query_time.clone()
@@ -93,7 +94,7 @@ def test_a_user_without_events_and_another_time(shards: ShardFolder) -> None:
         expected = task.model(batch.with_values(target_item=item_column, query_time=time_column))[end]
     torch.testing.assert_close(found[1], expected, rtol=1e-4, atol=1e-4)
     with pytest.raises(ValueError, match="counts of 7 users"):
-        cache.logits([3, 4], [*counts[:-1], 0])
+        cache.logits(range(7), [3, 4], [*counts[:-1], 0], new=batch)
 
 
 def test_features_of_users_stand_before_histories(tmp_path: Path) -> None:
@@ -106,7 +107,8 @@ def test_features_of_users_stand_before_histories(tmp_path: Path) -> None:
     (data,) = sequences_of(shards, settings(), task.columns)
     last = data.offsets[1:] - 1
     batch = gather(data, Windows(np.arange(5), data.offsets[:-1], last, last), time="known")
-    found = RankingCache(task.model, batch).logits([4, 5], [2, 0, 0, 0, 0])
+    cache = RankingCache.for_batch(task.model, batch, time="known")
+    found = cache.logits(range(5), [4, 5], [2, 0, 0, 0, 0], new=batch)
     end = int(batch.offsets[1]) - 1
     for item, logits in zip((4, 5), found, strict=True):
         column = batch["target_item"].clone()
