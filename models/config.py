@@ -20,7 +20,7 @@ from models.optim.config import OptimizerConfig
 from models.recipes import load_recipe
 from models.runs.names import is_of_a_run
 from models.tasks.config import ModelConfig, TaskConfig
-from models.tasks.registry import RETRIEVAL, Metric, task_kind
+from models.tasks.registry import RANKING, RETRIEVAL, Metric, task_kind
 from models.training.config import TrainConfig
 
 DEFAULT_RECIPE = "default"
@@ -80,6 +80,19 @@ class RunConfig(Config):
             raise ValueError(
                 "data.domain is set: a model of one domain has negatives and candidates of that domain only; "
                 "set loss.negatives.domain=within and evaluation.candidates=domain"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_gradients_by_row(self) -> RunConfig:
+        scores_all = self.loss.kind == "full_softmax" and (
+            self.task.kind != RANKING.name or self.task.retrieval_weight > 0.0
+        )
+        if self.optimizer.has_sparse_items and scores_all:
+            raise ValueError(
+                f"optimizer.item_table is {self.optimizer.item_table}, for steps that look few items up, and "
+                "loss.kind=full_softmax gives every item a gradient in every step; set "
+                "loss.kind=sampled_softmax, or optimizer.item_table=adamw"
             )
         return self
 

@@ -2,7 +2,7 @@
 
 In: `OptimizerConfig` and a module whose parameters have roles (`models.layers.roles`). Out: an
 `OptimizerSet`, one or several torch optimizers used as one. May import `behavior`, and of `models`: layers
-(roles).
+(roles), distributed (item tables).
 """
 
 from typing import TYPE_CHECKING

@@ -10,9 +10,11 @@ import torch
 from torch import nn
 
 from behavior.errors import UserError
+from models.distributed.tables import item_tables
 from models.layers.roles import Role, roles_of
 from models.layers.transfer import Factors
 from models.layers.transferred import factors_of
+from models.optim.by_rows import SparseAdam, SparseRowwiseAdagrad
 from models.optim.config import OptimizerConfig
 from models.optim.optimizer_set import OptimizerSet
 from models.optim.rowwise_adagrad import RowwiseAdagrad
@@ -44,6 +46,8 @@ def build_optimizer(config: OptimizerConfig, module: nn.Module) -> OptimizerSet:
                 fix="set optimizer.item_table=rowwise_adagrad, or leave item_learning_rate out",
             )
         return OptimizerSet(_adamw(config, roles, factors))
+    if config.has_sparse_items:
+        return _with_sparse_items(config, module, roles, factors)
     tables = _having(roles, _TABLES, f"item_table = {config.item_table}")
     others = {parameter: role for parameter, role in roles.items() if role not in _TABLES}
     rowwise = RowwiseAdagrad(
@@ -52,6 +56,39 @@ def build_optimizer(config: OptimizerConfig, module: nn.Module) -> OptimizerSet:
         weight_decay=config.weight_decay if config.decay_on == "all" else 0.0,
     )
     return OptimizerSet(_adamw(config, others, factors), rowwise)
+
+
+def _with_sparse_items(
+    config: OptimizerConfig, module: nn.Module, roles: Roles, factors: Mapping[nn.Parameter, Factors]
+) -> OptimizerSet:
+    """AdamW, beside sparse row-wise Adagrad the dense one for item features, and item tables by rows."""
+    setting = f"item_table = {config.item_table}"
+    items = [one for one in _having(roles, (Role.ITEM_TABLE,), setting) if one.requires_grad]
+    tables = [table for table in item_tables(module) if table.weight in set(items)]
+    if not tables or len(tables) != len(items):
+        raise UserError(
+            "this model trains no item table that keeps gradients by row",
+            where=f"optimizer.{setting}",
+            fix="set optimizer.item_table=adamw, or make the table with the task's make_items",
+        )
+    adagrad = config.item_table == "sparse_rowwise_adagrad"
+    features = [one for one, role in roles.items() if role is Role.FEATURE_TABLE and adagrad]
+    rate = config.item_learning_rate or config.learning_rate
+    decay = config.weight_decay if config.decay_on == "all" else 0.0
+    own = decay if config.item_weight_decay is None else config.item_weight_decay
+    left = {
+        one: role for one, role in roles.items() if role is not Role.ITEM_TABLE and one not in set(features)
+    }
+    made: list[torch.optim.Optimizer] = [_adamw(config, left, factors)]
+    if features:
+        made.append(RowwiseAdagrad(features, lr=rate, weight_decay=decay))
+    decays = [own] * len(tables)
+    made.append(
+        SparseRowwiseAdagrad(tables, decays, lr=rate)
+        if adagrad
+        else SparseAdam(tables, decays, lr=rate, betas=config.betas)
+    )
+    return OptimizerSet(*made)
 
 
 def _adamw(

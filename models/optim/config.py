@@ -9,6 +9,8 @@ from pydantic import Field
 from behavior.config import Config
 from models.optim.schedule import Schedule
 
+ItemTableOptimizer = Literal["adamw", "rowwise_adagrad", "sparse_rowwise_adagrad", "sparse_adam"]
+
 
 class OptimizerConfig(Config):
     """AdamW (Loshchilov and Hutter, 2019); the defaults are HSTU's."""
@@ -47,11 +49,17 @@ class OptimizerConfig(Config):
         description="peak learning rate of the constants and tables of history, jump and trend logits, few "
         "numbers that every event moves; null: learning_rate",
     )
-    item_table: Literal["adamw", "rowwise_adagrad"] = Field(
+    item_table: ItemTableOptimizer = Field(
         "adamw",
         description="optimizer of the embedding tables of items and item features: adamw, or "
-        "rowwise_adagrad, whose state is one number a row",
+        "rowwise_adagrad, whose state is one number a row; for the table of items, sparse_rowwise_adagrad "
+        "and sparse_adam, which touch only rows that a step looks up, however many there are",
     )
     item_learning_rate: float | None = Field(
-        None, gt=0.0, description="peak learning rate of rowwise_adagrad; null: learning_rate"
+        None, gt=0.0, description="peak learning rate of that optimizer, if not adamw; null: learning_rate"
     )
+
+    @property
+    def has_sparse_items(self) -> bool:
+        """Whether the item table has gradients by row."""
+        return self.item_table.startswith("sparse_")

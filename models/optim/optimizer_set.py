@@ -9,8 +9,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.optim.rowwise_adagrad import RowwiseAdagrad
-
 
 class OptimizerSet:
     """One or several optimizers over different parameters, used as one.
@@ -101,8 +99,7 @@ class OptimizerSet:
         """
         found: list[dict[str, torch.Size]] = []
         for optimizer in self.optimizers:
-            rowwise = isinstance(optimizer, RowwiseAdagrad)
-            of_shape = RowwiseAdagrad.state_shapes if rowwise else _adam_shapes
+            of_shape = getattr(optimizer, "state_shapes", _adam_shapes)
             found += [of_shape(shape) for shape in shapes[len(found) :][: _count(optimizer)]]
         return found
 

@@ -131,6 +131,7 @@ class CapturedStepper(Stepper):
         loss = self.module(fixed.step())
         check_loss(loss)
         self.fabric.backward(loss)
+        self.finish_gradients()
         norm = self.descend()
         return [loss.detach()] if norm is None else [loss.detach(), norm]
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from lightning.fabric import Fabric
 
+from behavior.errors import UserError
 from behavior.shards.folder import ShardFolder
 from models.backbones.backbone import Backbone
 from models.build import build_task, dataset_of, make_loader, sequences_of
@@ -61,6 +62,7 @@ def set_up(config: RunConfig, shards: ShardFolder, processes: Processes) -> Setu
     check_evaluator(evaluator)
     task.look_at(loader)
     optimizer = build_optimizer(config.optimizer, task.objective)
+    _check_rows(config, processes)
     if config.train.compile:
         for part in task.model.modules():
             if isinstance(part, Backbone):
@@ -80,6 +82,16 @@ def set_up(config: RunConfig, shards: ShardFolder, processes: Processes) -> Setu
         optimizer=optimizer,
         stepper=stepper,
     )
+
+
+def _check_rows(config: RunConfig, processes: Processes) -> None:
+    """Raise UserError where copies of an item table would have to exchange gradients by row."""
+    if config.optimizer.has_sparse_items and processes.count > 1 and config.train.item_table != "sharded":
+        raise UserError(
+            "each device has a copy of the item table, and copies are kept alike by gradients of all of it",
+            where=f"optimizer.item_table = {config.optimizer.item_table}",
+            fix="set train.item_table=sharded, where each row's gradients go to the one device that has it",
+        )
 
 
 def _fresh_task(config: RunConfig, shards: ShardFolder, fabric: Fabric, processes: Processes) -> Task:

@@ -99,11 +99,15 @@ class Stepper:
                 loss = self.module(part.to(self.fabric.device), work.positions / self.processes.count)
                 check_loss(loss)
                 self.fabric.backward(loss)
-            for table in self.item_tables:
-                table.finish_gradients()
+            self.finish_gradients()
             losses.append(loss.detach())
         norm = self.descend()
         return TakenStep(number, epoch, parts, losses, norm, self.optimizer.learning_rate, work)
+
+    def finish_gradients(self) -> None:
+        """Have item tables note, or send, what the backward pass found for their rows."""
+        for table in self.item_tables:
+            table.finish_gradients()
 
     def descend(self) -> torch.Tensor | None:
         """Update the weights by the gradients there are; returns their norm where they are clipped."""

@@ -6,6 +6,7 @@ finished, and save and restore whole tables. What is exchanged for that stays in
 
 from models.distributed.tables.clipping import clip_grad_norm
 from models.distributed.tables.held import HeldItems
+from models.distributed.tables.row_gradient import RowGradient
 from models.distributed.tables.rows import RowShards
 from models.distributed.tables.sharded import ShardedTable, tables_divided_among
 from models.distributed.tables.states import WholeStates
@@ -21,6 +22,7 @@ __all__ = [
     "HeldItems",
     "ItemTable",
     "MakeItemTable",
+    "RowGradient",
     "RowShards",
     "ShardedTable",
     "WholeStates",

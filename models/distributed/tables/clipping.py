@@ -1,4 +1,4 @@
-"""Gradient clipping where a process has only a part of the gradient."""
+"""Gradient clipping where a process has only a part of the gradient, or has it by rows."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from torch import Tensor, nn
 
 from models.distributed.tables.table import ItemTable
 
+_EPS = 1e-6
+"""Of `nn.utils.clip_grads_with_norm_`."""
+
 
 def clip_grad_norm(
     parameters: Sequence[nn.Parameter], max_norm: float, tables: Sequence[ItemTable] = ()
 ) -> Tensor:
-    """`nn.utils.clip_grad_norm_`, counting the rows of item tables that other processes hold. Collective.
+    """`nn.utils.clip_grad_norm_`, counting the rows of item tables that other processes hold, and gradients
+    by row (`ItemTable.row_gradient`). Collective.
 
     Not Fabric's, which waits for the device to see whether the norm is finite.
 
@@ -25,16 +29,20 @@ def clip_grad_norm(
     Returns:
         The norm before clipping, a scalar, the same in all processes.
     """
-    divided = {id(table.weight): table for table in tables if table.is_divided}
-    if not divided:
+    apart = {id(table.weight): table for table in tables if table.is_divided or table.row_gradients}
+    if not apart:
         return nn.utils.clip_grad_norm_(parameters, max_norm)
-    alike = [parameter.grad for parameter in parameters if id(parameter) not in divided]
-    norm = nn.utils.get_total_norm([gradient for gradient in alike if gradient is not None])
-    squares = norm.square()
-    for table in divided.values():
-        assert table.weight.grad is not None
-        own = torch.linalg.vector_norm(table.weight.grad, dtype=norm.dtype)
+    others = [parameter for parameter in parameters if id(parameter) not in apart]
+    norm = nn.utils.get_total_norm([one.grad for one in others if one.grad is not None])
+    squares, gradients = norm.square(), []
+    for table in apart.values():
+        gradient = table.weight.grad if table.row_gradients is None else table.row_gradient.values
+        assert gradient is not None
+        own = torch.linalg.vector_norm(gradient, dtype=norm.dtype)
         squares = squares + table.processes.all_reduce(own.square())
+        gradients.append(gradient)
     total = squares.sqrt()
-    nn.utils.clip_grads_with_norm_(parameters, max_norm, total)
+    nn.utils.clip_grads_with_norm_(others, max_norm, total)
+    for gradient in gradients:
+        gradient.mul_((max_norm / (total + _EPS)).clamp(max=1.0))
     return total

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.distributed.processes import Processes
-from models.distributed.tables.table import ItemTable, MakeItemTable, WholeTable, fresh_rows
+from models.distributed.tables.table import ItemTable, Lookup, MakeItemTable, WholeTable, fresh_rows
 
 # Values of the table that are drawn at a time: fewer than the table has, and it is another one.
 _DRAWN = 1 << 26
@@ -18,16 +17,6 @@ _DRAWN = 1 << 26
 _GATHERED = 1 << 24
 
 _embedding_backward: Any = torch.ops.aten.embedding_dense_backward
-
-
-@dataclass(frozen=True, eq=False)
-class _Lookup:
-    """A look-up whose gradients have not been sent yet."""
-
-    places: Tensor
-    """[count, n] where what each process asked for is among this one's rows; 0: elsewhere."""
-    vectors: Tensor
-    """[n, dim] what this process got; a leaf of the graph of its loss."""
 
 
 def tables_divided_among(processes: Processes) -> MakeItemTable:
@@ -55,8 +44,6 @@ class ShardedTable(ItemTable):
     def __init__(self, num_embeddings: int, embedding_dim: int, processes: Processes) -> None:
         super().__init__(num_embeddings, embedding_dim, processes)
         self.weight = nn.Parameter(self._fresh())
-        self.pending: list[_Lookup] = []
-        """Look-ups whose gradients are still to be sent."""
 
     def forward(self, ids: Tensor) -> Tensor:
         asked = F.pad(ids, (0, self.processes.max(len(ids)) - len(ids)))
@@ -64,9 +51,7 @@ class ShardedTable(ItemTable):
         with torch.no_grad():
             found = F.embedding(places, self.weight)  # [count, n, dim]
             vectors = self.processes.reduce_scatter(found)[: len(ids)]
-        if torch.is_grad_enabled():
-            self.pending.append(_Lookup(places, vectors.requires_grad_()))
-        return vectors
+        return self._found(places, vectors)
 
     @torch.no_grad()
     def finish_gradients(self) -> None:
@@ -78,6 +63,9 @@ class ShardedTable(ItemTable):
             return
         received = self.processes.all_gather(torch.cat(gradients) / self.processes.count)  # [count, n, dim]
         places = torch.cat([lookup.places for lookup in lookups], dim=1)  # [count, n]
+        if self.row_gradients is not None:
+            self.row_gradients.add(places.flatten(), received.flatten(0, 1))
+            return
         # Not `index_add_`, whose result depends on the order of threads.
         gradient = _embedding_backward(received, places, len(self.weight), 0, False)
         if self.weight.grad is None:
@@ -88,6 +76,8 @@ class ShardedTable(ItemTable):
     def own_rows(self) -> Tensor:
         """See `ItemTable.own_rows`. Gradients are taken for those of the losses of all processes, and are
         averaged like those of look-ups."""
+        # All rows have a gradient then, which is no matter of rows: settings refuse it.
+        assert self.row_gradients is None or not torch.is_grad_enabled()
         local = torch.arange(len(self.weight), device=self.weight.device)
         vectors = F.embedding(local, self.weight, padding_idx=0)
         if vectors.requires_grad:
@@ -117,7 +107,7 @@ class ShardedTable(ItemTable):
             part = torch.cat([part, part.new_zeros(missing, *part.shape[1:])])
         return self.shards.joined(self.processes.all_gather(part), first, stop)
 
-    def _padded_gradient(self, lookup: _Lookup) -> Tensor:
+    def _padded_gradient(self, lookup: Lookup) -> Tensor:
         gradient = lookup.vectors.grad
         if gradient is None:
             gradient = torch.zeros_like(lookup.vectors)

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.distributed.processes import SINGLE, Processes
+from models.distributed.tables.row_gradient import RowGradient, RowGradients
 from models.distributed.tables.rows import RowShards
 from models.layers.initialization import INIT_STD, init_truncated
 from models.layers.roles import Role
+
+
+@dataclass(frozen=True, eq=False)
+class Lookup:
+    """A look-up whose gradients have not been noted, or sent, yet."""
+
+    places: Tensor
+    """[n] rows of this process's table; of a divided one [count, n], of what each process asked for, 0 for
+    those elsewhere."""
+    vectors: Tensor
+    """[n, dim] what this process got; a leaf of the graph of its loss."""
 
 
 class ItemTable(nn.Module, ABC):
@@ -30,6 +44,10 @@ class ItemTable(nn.Module, ABC):
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         self.processes = processes
         self.shards = RowShards(num_embeddings, processes.rank, processes.count)
+        self.row_gradients: RowGradients | None = None
+        """Gradients by row, in place of `weight.grad`, where an optimizer wants these; None: it does not."""
+        self.pending: list[Lookup] = []
+        """Look-ups whose gradients are still to be noted, or sent."""
 
     @property
     def is_divided(self) -> bool:
@@ -56,6 +74,29 @@ class ItemTable(nn.Module, ABC):
 
         To be called after each backward pass. Collective.
         """
+
+    def keep_row_gradients(self) -> None:
+        """From now on, note gradients of the rows that are looked up, and none of the whole table."""
+        self.row_gradients = RowGradients()
+
+    def clear_gradients(self) -> None:
+        """Forget the gradients of the last step."""
+        self.weight.grad = None
+        self.pending.clear()
+        if self.row_gradients is not None:
+            self.row_gradients.clear()
+
+    @property
+    def row_gradient(self) -> RowGradient:
+        """The gradient of all that was looked up in this step, once `finish_gradients` was called."""
+        assert self.row_gradients is not None
+        return self.row_gradients.summed(self.weight)
+
+    def _found(self, places: Tensor, vectors: Tensor) -> Tensor:
+        """Vectors that were looked up without a graph, as a leaf of one whose gradient is pending."""
+        if torch.is_grad_enabled():
+            self.pending.append(Lookup(places, vectors.requires_grad_()))
+        return vectors
 
     @abstractmethod
     def gathered(self, own: Tensor) -> Tensor:
@@ -95,14 +136,21 @@ class WholeTable(ItemTable):
         self.weight = nn.Parameter(weight)
 
     def forward(self, ids: Tensor) -> Tensor:
-        return F.embedding(ids, self.weight, padding_idx=0)
+        if self.row_gradients is None:
+            return F.embedding(ids, self.weight, padding_idx=0)
+        with torch.no_grad():
+            vectors = F.embedding(ids, self.weight)
+        return self._found(ids, vectors)
 
     def own_rows(self) -> Tensor:
         # Looked up rather than the table itself, so that padding gets no gradient.
         return self(self.own_ids)
 
     def finish_gradients(self) -> None:
-        pass
+        lookups, self.pending = self.pending, []
+        for lookup in lookups:
+            if self.row_gradients is not None and lookup.vectors.grad is not None:
+                self.row_gradients.add(lookup.places, lookup.vectors.grad)
 
     def gathered(self, own: Tensor) -> Tensor:
         return own

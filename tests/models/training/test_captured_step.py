@@ -127,6 +127,7 @@ def test_padding_changes_no_loss_and_no_weight(
         *([f"loss.kind={kind}", "loss.negatives.count=5"] for kind in ORACLES if kind != "full_softmax"),
         ["loss.negatives.count=5", "loss.negatives.sharing=batch", "loss.label_smoothing=0.1"],
         ["loss.negatives.source=in_batch", "loss.negatives.logq=true"],
+        ["loss.negatives.source=in_batch", "optimizer.item_table=sparse_adam", "optimizer.clip_norm=0.1"],
         ["loss.negatives.source=mixed", "loss.negatives.logq=true", "loss.negatives.count=5"],
         ["loss.kind=bce", "loss.negatives.count=1", "loss.normalize=false", "loss.temperature=1"],
         ["embedding.behaviors=add", "embedding.query_behavior=add"],

@@ -1,0 +1,79 @@
+"""Gradients of the rows of a table that a step looks up: they do not grow with the table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+_embedding_backward: Any = torch.ops.aten.embedding_dense_backward
+
+
+class RowGradient(NamedTuple):
+    """The gradient of some rows of a table; of all others it is zero.
+
+    Its shape follows how many look-ups there were, not how many rows these found, so that nothing has to wait
+    for the device: places that are left over hold row 0, padding, with zeros.
+    """
+
+    rows: Tensor
+    """[n] int64 rows, each of them once but 0."""
+    values: Tensor
+    """[n, dim] the gradient of each, float32."""
+
+
+class RowGradients:
+    """Look-ups and their gradients, from one step of an optimizer to the next."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything, at the start of a step."""
+        self._found: list[tuple[Tensor, Tensor]] = []
+        self._summed: RowGradient | None = None
+
+    def add(self, rows: Tensor, gradients: Tensor) -> None:
+        """Note the gradients of look-ups.
+
+        Args:
+            rows: [n] int64, any row any number of times; the gradient of row 0 does not count.
+            gradients: [n, dim].
+        """
+        self._found.append((rows, gradients))
+        self._summed = None
+
+    def summed(self, like: Tensor) -> RowGradient:
+        """The gradients of all look-ups, summed by row; always the same until there are others.
+
+        Args:
+            like: the table.
+        """
+        if self._summed is None:
+            self._summed = sum_by_row(self._found, like)
+        return self._summed
+
+
+@torch.no_grad()
+def sum_by_row(found: Sequence[tuple[Tensor, Tensor]], like: Tensor) -> RowGradient:
+    """Sum the gradients of look-ups by row, in a fixed order: two runs give the same bits.
+
+    Args:
+        found: rows, [n] int64, and gradients, [n, dim], of several look-ups.
+        like: the table, [rows, dim].
+    """
+    if not sum(len(rows) for rows, _ in found):
+        return RowGradient(like.new_zeros(0, dtype=torch.int64), like.new_zeros(0, like.shape[1]))
+    rows = torch.cat([rows for rows, _ in found])
+    gradients = torch.cat([gradients for _, gradients in found]).to(like.dtype)
+    ordered, order = rows.sort(stable=True)
+    begins = torch.ones_like(ordered, dtype=torch.bool)
+    torch.ne(ordered[1:], ordered[:-1], out=begins[1:])
+    group = begins.cumsum(0) - 1  # [n] of each look-up, in order
+    place = torch.empty_like(group).scatter_(0, order, group)
+    # Not `index_add_`, whose result depends on the order of threads. Its groups are in order of rows.
+    values = _embedding_backward(gradients, place, len(rows), -1, False)
+    unique = torch.zeros_like(rows).scatter_(0, group, ordered)
+    return RowGradient(unique, values.masked_fill_((unique == 0)[:, None], 0.0))
