@@ -13,6 +13,7 @@ from behavior.quality.histories import HistoryPart
 from behavior.quality.popularity import Popularity
 from behavior.quality.users import WINDOW, UserQuality, user_quality
 from behavior.runtime.compiled import compiled
+from behavior.runtime.splitmix import GAMMA, mix
 
 UNIT = 1 << 24
 """Real numbers are summed in units of 2^-24: int64 has room for the entropies of 2^35 events."""
@@ -163,14 +164,6 @@ _POISSON = np.array(
 
 
 @compiled
-def _mixed(value: np.uint64) -> np.uint64:
-    """SplitMix64 (Steele et al. 2014): the bits of a counter, well mixed."""
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return value ^ (value >> np.uint64(31))
-
-
-@compiled
 def add_weighted(sums: np.ndarray, columns: np.ndarray, first_row: int, seed: int) -> None:
     """Add each user's columns to every replicate, times the user's weight in it.
 
@@ -180,14 +173,13 @@ def add_weighted(sums: np.ndarray, columns: np.ndarray, first_row: int, seed: in
         first_row: number of the first user.
         seed: of the weights.
     """
-    step = np.uint64(0x9E3779B97F4A7C15)
-    start = _mixed(np.uint64(seed) + step)
+    start = mix(np.uint64(seed) + GAMMA)
     for user in range(len(columns)):
-        key = _mixed(start + step * np.uint64(first_row + user + 1))
+        key = mix(start + GAMMA * np.uint64(first_row + user + 1))
         for column in range(columns.shape[1]):
             sums[0, column] += columns[user, column]
         for replicate in range(1, len(sums)):
-            draw = np.int64(_mixed(key + step * np.uint64(replicate)) >> np.uint64(11))
+            draw = np.int64(mix(key + GAMMA * np.uint64(replicate)) >> np.uint64(11))
             weight = 0
             while weight < len(_POISSON) - 1 and draw >= _POISSON[weight]:
                 weight += 1

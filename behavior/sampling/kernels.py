@@ -4,8 +4,6 @@ Random numbers are a function of what they are for, and have no state: a unit's 
 units beside it nor on who draws it. SplitMix64 (Steele, Lea, Flood 2014) gives the i-th number of a stream as
 mix(key + (i + 1) * gamma); a stream's key is a hash of seed, epoch, sequence, window and purpose. Only
 operations that every machine rounds alike are used, hence a logarithm of our own.
-
-Everything that is compiled stands in this one file: Numba's cache on disk does not see changes in others.
 """
 
 from __future__ import annotations
@@ -15,6 +13,7 @@ import math
 import numpy as np
 
 from behavior.runtime.compiled import compiled
+from behavior.runtime.splitmix import GAMMA, mix
 
 NEWEST, RANDOM, RECENCY = 0, 1, 2
 """Ways to choose a subset."""
@@ -22,37 +21,26 @@ NEWEST, RANDOM, RECENCY = 0, 1, 2
 FOR_WINDOW, FOR_LENGTH, FOR_CUT, FOR_QUOTA, FOR_COPIES = 1, 2, 3, 4, 5
 """Purposes of random numbers."""
 
-_GAMMA = np.uint64(0x9E3779B97F4A7C15)
-_FIRST = np.uint64(0xBF58476D1CE4E5B9)
-_SECOND = np.uint64(0x94D049BB133111EB)
 _LN2 = math.log(2)
 _SQRT_HALF = math.sqrt(0.5)
 
 
 @compiled
-def _mix(word: np.uint64) -> np.uint64:
-    """SplitMix64's finalizer: a bijection in which every bit of the input changes half of the output."""
-    word = (word ^ (word >> np.uint64(30))) * _FIRST
-    word = (word ^ (word >> np.uint64(27))) * _SECOND
-    return word ^ (word >> np.uint64(31))
-
-
-@compiled
 def _absorb(key: np.uint64, value: int | np.uint64) -> np.uint64:
     # The value is mixed first: keys of neighbors, say two epochs, must not differ by a constant.
-    return _mix(key ^ _mix(np.uint64(value) + _GAMMA))
+    return mix(key ^ mix(np.uint64(value) + GAMMA))
 
 
 @compiled
 def _stream(seed: np.uint64, epoch: int, sequence: int, window: int, purpose: int) -> np.uint64:
     # Seed and epoch take different parts: seed 1, epoch 0 is not seed 0, epoch 1.
-    key = _absorb(_absorb(_absorb(_GAMMA, seed), epoch), purpose)
+    key = _absorb(_absorb(_absorb(GAMMA, seed), epoch), purpose)
     return _absorb(_absorb(key, sequence), window)
 
 
 @compiled
 def _word(key: np.uint64, index: int) -> np.uint64:
-    return _mix(key + (np.uint64(index) + np.uint64(1)) * _GAMMA)
+    return mix(key + (np.uint64(index) + np.uint64(1)) * GAMMA)
 
 
 @compiled

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from behavior.runtime.compiled import compiled
+from behavior.runtime.splitmix import GAMMA, mixed
 
 Drawn = Literal["uniform", "popularity"]
 """What negatives are drawn by: all items alike, or by their counts."""
@@ -60,11 +61,11 @@ def sample_negatives(
     """
     if keys is None:
         keys = np.arange(len(user)).astype(np.uint64)
-    keys = _mixed(keys ^ _mixed(np.full(1, seed, np.uint64)))
+    keys = _next(keys ^ _next(np.full(1, seed, np.uint64)))
     each = int(ratio) + (_uniform(keys, 0) < ratio - int(ratio))
     positive = np.repeat(np.arange(len(user)), each)
     number = np.arange(len(positive)) - np.repeat(np.cumsum(each) - each, each)
-    keys = _mixed(keys[positive] ^ _mixed(number.astype(np.uint64)))
+    keys = _next(keys[positive] ^ _next(number.astype(np.uint64)))
     cumulative = np.cumsum(chances)
     offsets, items = had
     found = np.full(len(positive), -1, np.int64)
@@ -87,25 +88,18 @@ def event_keys(*columns: npt.NDArray) -> npt.NDArray[np.uint64]:
     chance."""
     found = np.zeros(len(columns[0]), np.uint64)
     for column in columns:
-        found = _mixed(found ^ np.asarray(column).astype(np.int64).view(np.uint64))
+        found = _next(found ^ np.asarray(column).astype(np.int64).view(np.uint64))
     return found
 
 
-_STEP = np.uint64(0x9E3779B97F4A7C15)
-
-
-def _mixed(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """One step of SplitMix64 (Steele, Lea and Flood, 2014): every bit depends on every bit."""
-    z = keys + _STEP
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    found: npt.NDArray[np.uint64] = z ^ (z >> np.uint64(31))
-    return found
+def _next(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """The first number of each key's stream."""
+    return mixed(keys + GAMMA)
 
 
 def _uniform(keys: npt.NDArray[np.uint64], number: int) -> npt.NDArray[np.float64]:
     """[keys] the number-th number in [0, 1) of each."""
-    bits = _mixed(keys + np.uint64(number * 0xD1342543DE82EF95 % 2**64))
+    bits = _next(keys + np.uint64(number * 0xD1342543DE82EF95 % 2**64))
     found: npt.NDArray[np.float64] = (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
     return found
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from behavior.runtime.compiled import compiled
+from behavior.runtime.splitmix import GAMMA, mix
 from behavior.spec.dataset_spec import DatasetSpec, SplitSpec
 
 Evaluated = Literal["first", "all"]
@@ -197,18 +198,13 @@ def random_split(
     order = np.empty(offsets[-1], np.int64)
     train_end = np.zeros(len(users), np.int32)
     valid_end = np.zeros(len(users), np.int32)
-    step = np.uint64(0x9E3779B97F4A7C15)
     for user in range(len(users)):
         begin, end = offsets[user], offsets[user + 1]
         numbers = np.empty(end - begin, np.float64)
         state = users[user] ^ (np.uint64(seed) * np.uint64(0xD1B54A32D192ED03))
         for event in range(end - begin):
-            state += step
-            mixed = state
-            mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-            mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-            mixed = mixed ^ (mixed >> np.uint64(31))
-            numbers[event] = (mixed >> np.uint64(11)) * (1.0 / (1 << 53))
+            state += GAMMA
+            numbers[event] = (mix(state) >> np.uint64(11)) * (1.0 / (1 << 53))
             train_end[user] += numbers[event] < 1.0 - valid_share - test_share
             valid_end[user] += numbers[event] < 1.0 - test_share
         order[begin:end] = begin + np.argsort(numbers, kind="mergesort")

@@ -8,11 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from behavior.runtime.compiled import compiled
+from behavior.runtime.splitmix import GAMMA, mix
 from models.data.sequences import BoolArray, Int64Array, SequenceData
 
-_GAMMA = np.uint64(0x9E3779B97F4A7C15)
-_FIRST = np.uint64(0xBF58476D1CE4E5B9)
-_SECOND = np.uint64(0x94D049BB133111EB)
 _NOTHING = -1
 
 
@@ -54,14 +52,6 @@ def draw_targets(
 
 
 @compiled
-def _mix(word: np.uint64) -> np.uint64:
-    """SplitMix64's finalizer (Steele, Lea, Flood 2014)."""
-    word = (word ^ (word >> np.uint64(30))) * _FIRST
-    word = (word ^ (word >> np.uint64(27))) * _SECOND
-    return word ^ (word >> np.uint64(31))
-
-
-@compiled
 def _draw(
     timestamp: npt.NDArray[np.int64],
     carries: npt.NDArray[np.bool_],
@@ -74,7 +64,7 @@ def _draw(
     epoch: np.uint64,
     drawn: np.ndarray,
 ) -> None:
-    key = _mix(_mix(seed + _GAMMA) + epoch + _GAMMA)
+    key = mix(mix(seed + GAMMA) + epoch + GAMMA)
     for number in range(len(event)):
         drawn[number] = -1
         after = following[number]
@@ -91,7 +81,7 @@ def _draw(
             count += carries[place]
         if count == 0:
             continue
-        word = _mix(key ^ _mix(identity[number] + _GAMMA))
+        word = mix(key ^ mix(identity[number] + GAMMA))
         left = int((word >> np.uint64(11)) * (1.0 / 9007199254740992.0) * count)
         for place in range(first, stop):
             if carries[place]:

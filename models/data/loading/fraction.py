@@ -8,16 +8,12 @@ from typing import Literal
 import numpy as np
 
 from behavior.errors import UserError
+from behavior.runtime.splitmix import GAMMA, mixed
 from models.data.loading.changed import ChangedSource
 from models.data.loading.source import SequenceSource
 from models.data.sequences import BoolArray, Int64Array, SequenceData
 
 FractionBy = Literal["users", "time"]
-
-# Multipliers of SplitMix64 (Steele, Lea and Flood 2014), which turns counting numbers into random ones.
-_STEP, _FIRST, _SECOND = (
-    np.uint64(value) for value in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
-)
 
 
 def fraction_of(source: SequenceSource, fraction: float, by: FractionBy) -> SequenceSource:
@@ -59,11 +55,8 @@ def fraction_of(source: SequenceSource, fraction: float, by: FractionBy) -> Sequ
 
 def is_chosen(row: Int64Array, fraction: float) -> BoolArray:
     """[sequences] which of them are among a fraction of the users, by their numbers in the data set alone."""
-    mixed = (row.astype(np.uint64) + np.uint64(1)) * _STEP
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * _FIRST
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * _SECOND
-    mixed ^= mixed >> np.uint64(31)
-    return (mixed >> np.uint64(11)).astype(np.float64) / 2.0**53 < fraction
+    words = mixed((row.astype(np.uint64) + np.uint64(1)) * GAMMA)
+    return (words >> np.uint64(11)).astype(np.float64) / 2.0**53 < fraction
 
 
 def _moment(source: SequenceSource, fraction: float) -> int:
