@@ -10,12 +10,10 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, get_args
 
 from behavior.config import Config
-from behavior.errors import UserError
-from behavior.spec.docs import default_words, table_cell, type_words
+from behavior.spec.docs import default_words, rewrite, table_cell, type_words
 from models.config import RunConfig
 from models.recipes import describe_recipes
 
@@ -73,15 +71,8 @@ def _section_in(annotation: Any) -> type[Config] | None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Write the tables of a document anew, in place.
-
-    Raises:
-        UserError: there is not exactly one argument, an existing file.
-    """
-    if len(arguments) != 1 or not Path(arguments[0]).is_file():
-        raise UserError("name one Markdown file", fix="python -m models.settings_docs docs/settings.md")
-    path = Path(arguments[0])
-    path.write_text(settings_markdown(path.read_text(encoding="utf-8")), encoding="utf-8")
+    """See `behavior.spec.docs.rewrite`."""
+    rewrite(arguments, settings_markdown, usage="python -m models.settings_docs docs/settings.md")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import sys
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -295,16 +295,26 @@ def table_cell(text: str) -> str:
     return " ".join(text.split()).replace("|", r"\|")
 
 
-def main(arguments: Sequence[str]) -> None:
+def rewrite(arguments: Sequence[str], tables: Callable[[str], str], *, usage: str) -> None:
     """Write the tables of a document anew, in place.
+
+    Args:
+        arguments: of the command line.
+        tables: the document with its tables as they are to be.
+        usage: the command, for the error.
 
     Raises:
         UserError: there is not exactly one argument, an existing file.
     """
     if len(arguments) != 1 or not Path(arguments[0]).is_file():
-        raise UserError("name one Markdown file", fix="python -m behavior.spec.docs docs/spec.md")
+        raise UserError("name one Markdown file", fix=usage)
     path = Path(arguments[0])
-    path.write_text(spec_markdown(path.read_text(encoding="utf-8")), encoding="utf-8")
+    path.write_text(tables(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """See `rewrite`."""
+    rewrite(arguments, spec_markdown, usage="python -m behavior.spec.docs docs/spec.md")
 
 
 if __name__ == "__main__":

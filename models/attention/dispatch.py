@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypedDict
+from typing import TypeAlias, TypedDict
 
 import torch
 from torch import Tensor
@@ -15,25 +13,13 @@ from behavior.errors import UserError
 from models.attention import blocked, exported, reference, sdpa, silu, xformers
 from models.attention.bias import RelativeBias
 from models.attention.inputs import Activation, AttentionInputs
+from models.attention.kernel import Kernel, first_that_fits
 from models.attention.masks import Mask
 from models.attention.sequences import Sequences
 
 ENVIRONMENT_VARIABLE = "LRM_ATTENTION"
 
-
-@dataclass(frozen=True)
-class Kernel:
-    """One way to compute attention."""
-
-    name: str
-    unavailable: Callable[[], list[str]]
-    """Why it cannot run on this machine at all."""
-    reasons_against: Callable[[AttentionInputs], list[str]]
-    """Why it does not fit an input, on a machine where it can run."""
-    run: Callable[[AttentionInputs], Tensor]
-
-    def objections(self, inputs: AttentionInputs) -> list[str]:
-        return self.unavailable() or self.reasons_against(inputs)
+AttentionKernel: TypeAlias = Kernel[AttentionInputs, Tensor]
 
 
 # In order of preference, but for what `_by_preference` says.
@@ -103,7 +89,7 @@ def attention(
     return choose_kernel(inputs, kernel).run(inputs)
 
 
-def choose_kernel(inputs: AttentionInputs, name: str | None = None) -> Kernel:
+def choose_kernel(inputs: AttentionInputs, name: str | None = None) -> AttentionKernel:
     """The kernel called `name`, or named by `$LRM_ATTENTION`, or else the first that fits.
 
     Raises:
@@ -113,12 +99,9 @@ def choose_kernel(inputs: AttentionInputs, name: str | None = None) -> Kernel:
     if name is None and ENVIRONMENT_VARIABLE in os.environ:
         name, where = os.environ[ENVIRONMENT_VARIABLE], f"environment variable {ENVIRONMENT_VARIABLE}"
     candidates = _by_preference(inputs) if name is None else (find_kernel(name, where),)
-    objections = {}
-    for candidate in candidates:
-        objections[candidate.name] = candidate.objections(inputs)
-        if not objections[candidate.name]:
-            return candidate
-    reasons = "; ".join(f"{kernel}: {', '.join(why)}" for kernel, why in objections.items())
+    found, reasons = first_that_fits(candidates, inputs)
+    if found is not None:
+        return found
     if name is None:
         raise UserError(f"no attention kernel fits {inputs.shapes()}: {reasons}")
     raise UserError(
@@ -128,13 +111,13 @@ def choose_kernel(inputs: AttentionInputs, name: str | None = None) -> Kernel:
     )
 
 
-def _by_preference(inputs: AttentionInputs) -> tuple[Kernel, ...]:
+def _by_preference(inputs: AttentionInputs) -> tuple[AttentionKernel, ...]:
     if not sdpa.is_fastest(inputs):
         return KERNELS
     return tuple(sorted(KERNELS, key=lambda kernel: kernel.name != "sdpa"))
 
 
-def find_kernel(name: str, where: str) -> Kernel:
+def find_kernel(name: str, where: str) -> AttentionKernel:
     """The kernel of that name.
 
     Raises:

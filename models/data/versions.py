@@ -19,7 +19,7 @@ from torch import Tensor
 
 from behavior.shards.content import content_digest
 from behavior.shards.folder import ShardFolder
-from behavior.shards.manifest import FeatureEntry
+from behavior.shards.manifest import FeatureEntry, Manifest
 from behavior.shards.names import VOCABULARY, logical
 from behavior.steps.splits import evaluated_targets
 from behavior.wording import number_of
@@ -44,12 +44,7 @@ def dataset_of(shards: ShardFolder) -> dict[str, Any]:
         "behaviors": len(manifest.behaviors),
         "version": manifest.version,
         "vocabulary": {
-            "behaviors": manifest.behaviors,
-            "targets": manifest.targets,
-            "timestamp_unit": manifest.timestamp_unit,
-            "oov": manifest.oov,
-            "split": [manifest.split["kind"], evaluated_targets(manifest.split)],
-            "domains": manifest.domains,
+            **_meanings(manifest),
             "items": content_digest(_keys(shards.items())),
             **{
                 kind: [_feature(shards, key, entry, entry.vocabulary_size) for key, entry in entries.items()]
@@ -84,9 +79,9 @@ def differences(dataset: Mapping[str, Any], shards: ShardFolder) -> list[str]:
         return ["what the run remembers of it is damaged"]
 
 
-def _vocabularies_differ(before: Mapping[str, Any], known: int, shards: ShardFolder) -> list[str]:
-    manifest = shards.manifest
-    plain = {
+def _meanings(manifest: Manifest) -> dict[str, Any]:
+    """What ids and numbers mean by the manifest alone, and which events are targets."""
+    return {
         "behaviors": manifest.behaviors,
         "targets": manifest.targets,
         "timestamp_unit": manifest.timestamp_unit,
@@ -94,7 +89,11 @@ def _vocabularies_differ(before: Mapping[str, Any], known: int, shards: ShardFol
         "split": [manifest.split["kind"], evaluated_targets(manifest.split)],
         "domains": manifest.domains,
     }
-    found = _unlike(before, plain)
+
+
+def _vocabularies_differ(before: Mapping[str, Any], known: int, shards: ShardFolder) -> list[str]:
+    manifest = shards.manifest
+    found = _unlike(before, _meanings(manifest))
     if shards.num_items < known:
         found.append(f"{number_of(known, 'item')}, here {shards.num_items:,}")
     elif content_digest(_keys(shards.items()).slice(0, known)) != before.get("items"):

@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from behavior.errors import UserError
+from models.attention.kernel import Kernel, first_that_fits
 from models.attention.sequences import Sequences
 from models.history import blocked, kernels, reference
 from models.history.inputs import HistoryBias, HistoryColumns, HistoryInputs
 
-
-@dataclass(frozen=True)
-class Kernel:
-    """One way to compute history masses."""
-
-    name: str
-    unavailable: Callable[[], list[str]]
-    """Why it cannot run on this machine at all."""
-    reasons_against: Callable[[HistoryInputs], list[str]]
-    """Why it does not fit an input, on a machine where it can run."""
-    run: Callable[[HistoryInputs], tuple[Tensor, Tensor]]
-
-    def objections(self, inputs: HistoryInputs) -> list[str]:
-        return self.unavailable() or self.reasons_against(inputs)
-
+HistoryKernel: TypeAlias = Kernel[HistoryInputs, tuple[Tensor, Tensor]]
 
 # In order of preference.
 KERNELS = tuple(
@@ -76,17 +62,14 @@ def history_masses(
         return choose_kernel(inputs, kernel).run(inputs)
 
 
-def choose_kernel(inputs: HistoryInputs, name: str | None = None) -> Kernel:
+def choose_kernel(inputs: HistoryInputs, name: str | None = None) -> HistoryKernel:
     """The kernel called `name`, or else the first that fits.
 
     Raises:
         UserError: see `history_masses`.
     """
     candidates = [kernel for kernel in KERNELS if name in (None, kernel.name)]
-    objections = {}
-    for candidate in candidates:
-        objections[candidate.name] = candidate.objections(inputs)
-        if not objections[candidate.name]:
-            return candidate
-    reasons = "; ".join(f"{kernel}: {', '.join(why)}" for kernel, why in objections.items())
+    found, reasons = first_that_fits(candidates, inputs)
+    if found is not None:
+        return found
     raise UserError(f"no kernel of history logits fits ({name or 'any'}): {reasons or 'there is none'}")
