@@ -27,8 +27,8 @@ from behavior.spec.dataset_spec import DatasetSpec
 from pipelines.append import append
 from pipelines.prepare import prepare
 from pipelines.runner import RunnerOptions
+from tests.pipelines.append.append_logs import SPEC, write_events
 from tests.pipelines.content import content
-from tests.pipelines.test_append import SPEC, write_events
 
 ONE = RunnerOptions(workers=1)
 DIGESTS = {"spec_digest": "a", "input_digest": "b"}

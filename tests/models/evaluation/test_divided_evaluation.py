@@ -24,7 +24,7 @@ from models.evaluation.rankings import Rankings
 from models.evaluation.scores import ProductScores
 from models.evaluation.targets import Targets
 from tests.models.distributed.threads import together
-from tests.models.evaluation.test_evaluation import FIRST, ITEMS, SPLITS, WORLD, basket_users
+from tests.models.evaluation.evaluation_oracle import FIRST, ITEMS, SPLITS, WORLD, basket_users
 from tests.models.evaluation.test_scores import slow_rank
 from tests.models.shards import World, leave_one_out, write_shards
 

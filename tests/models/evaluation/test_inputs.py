@@ -13,14 +13,14 @@ from models.config import load_config
 from models.evaluate_run import evaluate
 from models.serving.score import History
 from models.training import train
-from tests.models.evaluation import test_evaluation
-from tests.models.evaluation.test_evaluation import SETTINGS, WORLD, check_run
+from tests.models.evaluation.evaluation_oracle import WORLD, history_users
+from tests.models.evaluation.run_oracle import SETTINGS, check_run
 from tests.models.shards import User, write_shards
 
 
 def users() -> list[User]:
     """The first four have nothing but views before their validation target."""
-    made = test_evaluation.history_users()
+    made = history_users()
     views = [User(u.item, u.train_end, u.valid_end, [*[1] * u.train_end, 2, 2], u.timestamp) for u in made]
     return [*views[:4], *made[4:]]
 

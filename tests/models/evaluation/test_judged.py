@@ -18,7 +18,7 @@ from models.evaluation.config import EvaluationConfig
 from models.evaluation.judged import judged_sequences
 from models.evaluation.seen import SeenItems
 from models.training import train
-from tests.models.evaluation.test_evaluation import SETTINGS
+from tests.models.evaluation.run_oracle import SETTINGS
 from tests.models.shards import User, World, write_shards
 
 WORLD = World(num_items=6, behaviors=("view", "buy"), targets=("buy",))

@@ -26,7 +26,7 @@ from models.evaluation.sparse import SparseMass
 from models.serving.score import History, score_histories
 from models.tasks.retrieval import RetrievalModel, model_scorer
 from tests.models.distributed.threads import together
-from tests.models.evaluation.test_evaluation import (
+from tests.models.evaluation.evaluation_oracle import (
     FIRST,
     SPLITS,
     WORLD,

@@ -23,9 +23,10 @@ from models.data.batch import PackedBatch
 from models.data.catalog import ItemCatalog
 from models.data.columns import Column, Columns
 from models.data.origins import Own
+from models.data.side import SideInformation
 from models.evaluate_run import evaluate
 from models.inputs.config import EmbeddingConfig
-from models.inputs.embedding import InputEmbedding
+from models.inputs.embedding import NO_SIDE, InputEmbedding
 from models.inputs.layout import Sizes
 from models.inputs.layouts import LAYOUTS, make_layout
 from models.inputs.layouts.channels import Channels
@@ -39,7 +40,7 @@ from models.tasks.retrieval import RetrievalModel, RetrievalObjective
 from models.training import static_input, train
 from tests.models.attention.reading_kernel import KERNELS_AND_READING
 from tests.models.backbones.backbone_oracle import N
-from tests.models.evaluation import test_evaluation
+from tests.models.evaluation import evaluation_oracle, run_oracle
 from tests.models.inputs.layout_oracle import SENTENCES, Event, queries
 from tests.models.inputs.layouts import OTHERS
 from tests.models.shards import write_shards
@@ -92,7 +93,9 @@ def batch_of(sequences: list[list[Event]]) -> PackedBatch:
     return batch.with_values(target_behavior=torch.tensor(wanted, dtype=torch.int64))
 
 
-def make_model(layout: str, config: BackboneConfig, **embedded: Any) -> RetrievalModel:
+def make_model(
+    layout: str, config: BackboneConfig, *, side: SideInformation = NO_SIDE, **embedded: Any
+) -> RetrievalModel:
     """A model whose parameters are all far from their initial values."""
     torch.manual_seed(0)
     catalog = ItemCatalog(FIRST + ITEMS, FIRST, torch.ones(FIRST + ITEMS, dtype=torch.int64))
@@ -105,6 +108,7 @@ def make_model(layout: str, config: BackboneConfig, **embedded: Any) -> Retrieva
         dropout=0.0,
         learned_positions=config.has_learned_positions,
         scale_items=config.scales_input,
+        side=side,
     )
     backbone = build_backbone(config, max_length=N, max_tokens=embedding.layout.max_tokens(N))
     model = RetrievalModel(embedding, backbone, first_item=FIRST, num_items=ITEMS, normalize=False).eval()
@@ -180,12 +184,12 @@ def test_positions_of_the_loss_are_events(layout: str) -> None:
 @pytest.mark.parametrize("layout", [*OURS, *OTHERS])
 def test_a_run_is_evaluated_by_the_event_that_asks(layout: str, tmp_path: Path) -> None:
     """Trained and evaluated in batches, against the model asked for one user after the other."""
-    users = test_evaluation.history_users()
-    shards = write_shards(tmp_path / "data", users, test_evaluation.WORLD)
+    users = evaluation_oracle.history_users()
+    shards = write_shards(tmp_path / "data", users, evaluation_oracle.WORLD)
     told = [f"embedding.behaviors={'add' if layout in ('event', 'candidates') else 'none'}"]
     told.append(f"embedding.query_behavior={'none' if layout == 'behavior_first' else 'add'}")
-    config = load_config("default", [*test_evaluation.SETTINGS, *told, f"embedding.layout={layout}"])
-    test_evaluation.check_run(config, shards, tmp_path / "run", users, "first", test_evaluation.BUYS)
+    config = load_config("default", [*run_oracle.SETTINGS, *told, f"embedding.layout={layout}"])
+    run_oracle.check_run(config, shards, tmp_path / "run", users, "first", evaluation_oracle.BUYS)
 
 
 @pytest.mark.parametrize("layout", SENTENCES)

@@ -18,15 +18,13 @@ from behavior.flow.memory import prepare
 from behavior.shards.folder import open_shards
 from behavior.shards.manifest import FeatureEntry
 from behavior.spec.dataset_spec import DatasetSpec
-from models.backbones import BackboneConfig, build_backbone
+from models.backbones import BackboneConfig
 from models.build import build_task
 from models.config import load_config
-from models.data.catalog import CategoricalFeature, ItemCatalog, NumericFeature
+from models.data.catalog import CategoricalFeature, NumericFeature
 from models.data.side import SideInformation
 from models.data.versions import RowMaps
 from models.evaluate_run import evaluate
-from models.inputs.config import EmbeddingConfig
-from models.inputs.embedding import InputEmbedding
 from models.inputs.layouts import LAYOUTS
 from models.inputs.layouts.user_context import WithUserContext
 from models.serving.load import load_model
@@ -38,14 +36,13 @@ from tests.models.backbones.backbone_oracle import N, Story, of_one_sequence
 from tests.models.inputs.layout_oracle import SENTENCES, Event, Token
 from tests.models.inputs.layouts import OTHERS
 from tests.models.inputs.test_layout import (
-    BEHAVIORS,
     DIM,
-    FIRST,
     ITEMS,
     LENGTHS,
     batch_of,
     exact,
     make_events,
+    make_model,
 )
 from tests.models.shards import USERS, WORLD, User, World, write_shards
 from tests.models.training import test_captured_step
@@ -66,26 +63,9 @@ def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(LAYOUTS, name, make)
 
 
-def make_model(layout: str, config: BackboneConfig, **more: Any) -> RetrievalModel:
-    torch.manual_seed(0)
-    catalog = ItemCatalog(FIRST + ITEMS, FIRST, torch.ones(FIRST + ITEMS, dtype=torch.int64))
-    embedding = InputEmbedding(
-        EmbeddingConfig(layout=layout, **more),
-        catalog,
-        num_behaviors=BEHAVIORS,
-        dim=DIM,
-        max_length=N,
-        dropout=0.0,
-        learned_positions=config.has_learned_positions,
-        scale_items=config.scales_input,
-        side=SIDE,
-    )
-    backbone = build_backbone(config, max_length=N, max_tokens=embedding.layout.max_tokens(N))
-    model = RetrievalModel(embedding, backbone, first_item=FIRST, num_items=ITEMS, normalize=False).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(0.0, 0.4)
-    return model
+def with_users(layout: str, config: BackboneConfig, **more: Any) -> RetrievalModel:
+    """A model that knows `SIDE`."""
+    return make_model(layout, config, side=SIDE, **more)
 
 
 def queries(
@@ -120,7 +100,7 @@ def queries(
 
 def check(layout: str, kind: str) -> None:
     config = BackboneConfig(kind=kind, blocks=2, dim=DIM, heads=2, dropout=0.0, attention="reference")
-    model, sequences = make_model(layout, config), make_events(LENGTHS)
+    model, sequences = with_users(layout, config), make_events(LENGTHS)
     users = [3, 0, 1, -1]  # the last one is not in the data set
     batch = replace(batch_of(sequences), sequence=torch.tensor(users))
     parameters = exact(model)
@@ -160,7 +140,7 @@ def test_context_stands_before_any_layout(layout: str) -> None:
 def test_every_channel_sees_the_tokens_of_its_user() -> None:
     """Of one behavior there is one channel with events: what the layout of one token an event says of it."""
     config = BackboneConfig(kind="hstu", blocks=2, dim=DIM, dropout=0.0)
-    channels, plain = make_model("channels", config), make_model("event", config, behaviors="add")
+    channels, plain = with_users("channels", config), with_users("event", config, behaviors="add")
     merge = channels.embedding.layout.inner.merge.weight
     ours = dict(channels.named_parameters())
     with torch.no_grad():
@@ -177,7 +157,7 @@ def test_every_channel_sees_the_tokens_of_its_user() -> None:
 
 def test_context_knows_nothing_of_events_and_events_nothing_of_later_ones() -> None:
     config = BackboneConfig(kind="hstu", blocks=2, dim=DIM, dropout=0.0)
-    model, sequences = make_model("event", config), make_events([4, 3])
+    model, sequences = with_users("event", config), make_events([4, 3])
     x, tokens = model.embedding(batch_of(sequences))
     before = model.backbone(x, tokens)
     assert tokens.sequences.lengths == (6, 5)
@@ -193,7 +173,7 @@ def test_context_knows_nothing_of_events_and_events_nothing_of_later_ones() -> N
 
 def test_tokens_of_context_do_not_count_as_events() -> None:
     """N of HSTU's 1 / N is that of events; position tables have room for both."""
-    model = make_model("event", BackboneConfig(dim=DIM))
+    model = with_users("event", BackboneConfig(dim=DIM))
     assert model.embedding.layout.max_tokens(N) == N + 2
     assert model.embedding.position is not None
     assert len(model.embedding.position) == N + 2
