@@ -34,7 +34,15 @@ def check_settings(grid: ScaleGrid) -> None:
     """Raise UserError where something in a grid is said twice, or of what it does not do."""
     for name in grid.backbones:
         axes, given = grid.axes(name), {**grid.set, **grid.backbones[name]}
+        if axes.shapes and (axes.blocks or axes.widths):
+            raise UserError(
+                "shapes are blocks and widths already",
+                where=f"backbone '{name}': shapes",
+                fix="leave out blocks and widths, or shapes",
+            )
         taken = {key: axis for axis, key in _OF_AXES.items() if getattr(axes, axis)}
+        if axes.shapes:
+            taken |= {"model.blocks": "shapes", "model.dim": "shapes"}
         taken |= {"train.seed": "seeds"}
         if axes.data != [1.0]:
             taken |= {"data.fraction": "data", "data.fraction_by": "data_by"}

@@ -36,14 +36,22 @@ class RateRule(Config):
     blocks: int = Field(2, ge=1, description="transfer: of so many of the smallest numbers of blocks")
     widths: int = Field(2, ge=1, description="transfer: of so many of the smallest widths")
     width_power: float | None = Field(
-        None, description="transfer: power of the width; null: fitted to the best rates by least squares"
+        None,
+        description="transfer: power of the width; null: fitted to the best rates by least squares, -1 to 0",
     )
     depth_power: float | None = Field(
         None, description="transfer: power of the number of blocks; null: fitted likewise"
     )
+    widen: int = Field(
+        2,
+        ge=0,
+        description="rates that a size may try beyond the lowest or the highest, one after the other, as "
+        "long as the outermost is its best",
+    )
 
 
-_AXES = ("blocks", "widths", "lengths", "data", "seeds")
+_AXES = ("blocks", "widths", "shapes", "lengths", "data", "seeds")
+Shapes = list[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]]
 
 
 class Axes(Config):
@@ -51,9 +59,18 @@ class Axes(Config):
 
     blocks: Counts = Field([], description="numbers of blocks; empty: the recipe's")
     widths: Counts = Field([], description="widths (model.dim); empty: the recipe's")
+    shapes: Shapes = Field(
+        [], description="pairs of blocks and width, instead of every combination of blocks and widths"
+    )
     lengths: Counts = Field([], description="maximum history lengths, in events; empty: the recipe's")
     data: Shares = Field([1.0], min_length=1, description="fractions of the training part (data.fraction)")
     seeds: list[Annotated[int, Field(ge=0)]] = Field([0], min_length=1, description="random seeds")
+
+    def pairs(self) -> list[tuple[int | None, int | None]]:
+        """Blocks and width of each shape; None: the recipe's."""
+        blocks: list[int | None] = [*self.blocks] or [None]
+        widths: list[int | None] = [*self.widths] or [None]
+        return [*(self.shapes or itertools.product(blocks, widths))]
 
 
 class ScaleGrid(Axes):
@@ -91,7 +108,12 @@ class ScaleGrid(Axes):
     def axes(self, backbone: str) -> Axes:
         """The sizes of a backbone."""
         own = {key: value for key, value in self.backbones[backbone].items() if key in _AXES}
-        return Axes(**{**{name: getattr(self, name) for name in _AXES}, **own})
+        shared = {name: getattr(self, name) for name in _AXES}
+        if "shapes" in own:
+            shared |= {"blocks": [], "widths": []}
+        elif own.keys() & {"blocks", "widths"}:
+            shared |= {"shapes": []}
+        return Axes(**{**shared, **own})
 
     def sizes(self) -> list[Size]:
         """Every size, the backbones in order."""
@@ -99,11 +121,9 @@ class ScaleGrid(Axes):
 
     def _sizes_of(self, backbone: str) -> Iterator[Size]:
         axes = self.axes(backbone)
-        own: list[list[int | None]] = [
-            [*each] if each else [None] for each in (axes.blocks, axes.widths, axes.lengths)
-        ]
-        shapes = itertools.product(*own)
-        for (depth, width, length), data, seed in itertools.product(shapes, axes.data, axes.seeds):
+        lengths: list[int | None] = [*axes.lengths] or [None]
+        combined = itertools.product(axes.pairs(), lengths, axes.data, axes.seeds)
+        for (depth, width), length, data, seed in combined:
             yield Size(backbone, depth, width, length, data, seed)
 
     def config(self, size: Size, rate: float | None = None) -> RunConfig:

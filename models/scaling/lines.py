@@ -7,6 +7,8 @@ from typing import Any
 
 from behavior.wording import number_of
 from models.experiments.results import RunRecord
+from models.scaling.grid import Size
+from models.scaling.rates import Resolved
 from models.scaling.store import Failure
 
 HEADER = ("run", "rate", "backbone", "embedding", "FLOPs", "memory", "time", "")
@@ -78,3 +80,13 @@ def result_line(found: RunRecord | Failure) -> str:
     ]
     about = f"epoch {found.best_epoch} of {found.epochs}, {found.minutes:.2f} min"
     return f"{found.line}, seed {found.seed}: {', '.join([*shown, about])}"
+
+
+def edge_lines(resolved: Resolved) -> list[str]:
+    """Which shapes have their best rate at an end of those that they tried; a line each."""
+    return [
+        f"{Size(*shape, None, 1.0, 0).label}: the best learning rate, {resolved.rates[shape]:g}, is the "
+        "outermost that was tried"
+        for shape in resolved.edges
+        if shape in resolved.rates
+    ]

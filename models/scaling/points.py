@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -59,16 +61,28 @@ def read_points(folder: Path) -> list[Point]:
 
 
 def _chosen_runs(store: Store, results: dict[str, Result]) -> set[str]:
-    """Runs with the rate of their size, by the grid and the results alone."""
+    """Runs with the rate of their size, by the grid and the results alone.
+
+    Where that rate was not run, since the folder's runs are of other grids as well, the best by validation of
+    those that were.
+    """
     grid = load_grid(store.grid_file)
     metric = grid.config(grid.sizes()[0]).selection_metric
     values = {(result.size, result.rate): result.record.valid for result in results.values()}
-    rates = resolve(grid, lambda size, rate: metric.goodness(values.get((size, rate), {}))).rates
-    return {
-        digest
-        for digest, result in results.items()
-        if result.rate is None or result.rate == rates.get(result.size.shape)
-    }
+
+    def outcome(size: Size, rate: float | None) -> float:
+        return metric.goodness(values.get((size, rate), {}))
+
+    rates = resolve(grid, outcome).rates
+    runs: dict[Size, dict[float | None, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for digest, result in results.items():
+        runs[result.size][result.rate].add(digest)
+    chosen: set[str] = set()
+    for size, own in runs.items():
+        rate = rates.get(size.shape)
+        best = rate if rate in own else max(own, key=partial(outcome, size))
+        chosen |= own[best] | own.get(None, set())
+    return chosen
 
 
 def _points(folder: RunFolder, *, test: dict[str, float] | None = None, **about: Any) -> Iterator[Point]:

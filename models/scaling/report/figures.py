@@ -93,19 +93,14 @@ def frontier_of(pairs: Sequence[tuple[float, float]], *, lower: bool) -> list[tu
 
 def draw_rates(points: Sequence[Point], metric: str) -> Figure | None:
     """The metric against the learning rate, of every size that tried several."""
-    final = [point for point in points if point["final"] and metric in point]
-    sizes: dict[tuple[Any, ...], list[Point]] = defaultdict(list)
-    for point in final:
-        sizes[_size(point)].append(point)
-    tried = {size: own for size, own in sizes.items() if len({p["learning_rate"] for p in own}) > 1}
+    tried = _tried(points, metric)
     if not tried:
         return None
     backbones = list(dict.fromkeys(size[0] for size in tried))
     columns = min(_MOST_COLUMNS, len(backbones))
     figure, axes = figure_of(columns, -(-len(backbones) // columns))
     for axis, backbone in zip(axes, backbones, strict=False):
-        for size, own in sorted((s, o) for s, o in tried.items() if s[0] == backbone):
-            course = sorted((point["learning_rate"], point[metric]) for point in own)
+        for size, course in sorted((s, o) for s, o in tried.items() if s[0] == backbone):
             axis.plot(*zip(*course, strict=True), marker="o", ms=4, label=f"{size[1]} x {size[2]}")
         axis.set_xscale("log")
         axis.set_title(backbone)
@@ -115,6 +110,25 @@ def draw_rates(points: Sequence[Point], metric: str) -> Figure | None:
     for axis in axes[len(backbones) :]:
         axis.set_visible(False)
     return figure
+
+
+def at_an_end(points: Sequence[Point], metric: str) -> str:
+    """Sizes that tried several learning rates and were best with the lowest or the highest, in words."""
+    found = []
+    for (backbone, blocks, width, *_), course in sorted(_tried(points, metric).items()):
+        best, _ = max(course, key=lambda pair: pair[1])
+        if best in (course[0][0], course[-1][0]):
+            found.append(f"{backbone} {blocks} x {width} ({best:g})")
+    return ", ".join(found)
+
+
+def _tried(points: Sequence[Point], metric: str) -> dict[tuple[Any, ...], list[tuple[float, float]]]:
+    """Rates and what came of them, in order, of every size that tried several."""
+    sizes: dict[tuple[Any, ...], list[tuple[float, float]]] = defaultdict(list)
+    for point in points:
+        if point["final"] and metric in point:
+            sizes[_size(point)].append((point["learning_rate"], point[metric]))
+    return {size: sorted(own) for size, own in sizes.items() if len({rate for rate, _ in own}) > 1}
 
 
 def draw_speed(points: Sequence[Point]) -> Figure | None:

@@ -18,7 +18,14 @@ from models.runs.files import write_atomically
 from models.scaling.grid import ScaleGrid, load_grid
 from models.scaling.laws.study import check_replicates
 from models.scaling.points import Point, points_csv, read_points
-from models.scaling.report.figures import draw_bars, draw_blocks, draw_compute, draw_rates, draw_speed
+from models.scaling.report.figures import (
+    at_an_end,
+    draw_bars,
+    draw_blocks,
+    draw_compute,
+    draw_rates,
+    draw_speed,
+)
 from models.scaling.report.laws_section import add_laws
 from models.scaling.report.page import Page, Table
 from models.scaling.store import Store
@@ -149,6 +156,11 @@ def _curves(page: Page, points: Sequence[Point], metric: str) -> None:
         "there are too few validations",
     )
     page.plot(draw_rates(points, metric), "Learning rates that were tried", "no size tried several")
+    edges = at_an_end(points, metric)
+    if edges:
+        page.note(
+            "Best at the lowest or the highest rate tried, so that a better one may lie beyond: " + edges
+        )
 
 
 def _speed(page: Page, points: Sequence[Point]) -> None:

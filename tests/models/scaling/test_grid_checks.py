@@ -27,6 +27,7 @@ def test_those_that_ship_are_sound(name: str) -> None:
     [
         ({"set": {"model.blocks": 4}}, "model.blocks = 4"),
         ({"set": {"model.dim": 4}}, "model.dim = 4"),
+        ({"backbones": {"A": {"shapes": [[1, 8]], "model.dim": 4}}}, "model.dim = 4"),
         ({"lengths": [5], "backbones": {"A": {"model.max_length": 9}}}, "model.max_length = 9"),
         ({"set": {"train.seed": 3}}, "train.seed = 3"),
         ({"data": [0.5], "set": {"data.fraction": 0.1}}, "data.fraction = 0.1"),
@@ -51,6 +52,7 @@ def test_what_no_axis_says_may_be_set() -> None:
         ({"learning_rate": {**RATES, "blocks": 1}}, "each size has its own"),
         ({"learning_rate": {**RATES, "width_power": -1.0}}, "each size has its own"),
         ({"data_by": "time"}, "all of the training part"),
+        ({"shapes": [[1, 8]]}, "shapes are blocks and widths already"),
         ({"blocks": [1, 1]}, "'A, blocks 1, width 8' and 'A, blocks 1, width 8' are one run"),
         (
             {"backbones": {"A": None, "B": {}}},

@@ -9,7 +9,8 @@ import pytest
 
 from behavior.errors import UserError
 from models.scaling.grid import RateRule, ScaleGrid, Size, grid_names, load_grid
-from models.scaling.rates import carried_over, refined, resolve
+from models.scaling.lines import edge_lines
+from models.scaling.rates import carried_over, refined, resolve, search
 
 RATES = [0.0003, 0.001, 0.003, 0.01]
 
@@ -60,11 +61,55 @@ def test_large_sizes_follow_the_power_law_of_small_ones() -> None:
 
 def test_given_powers_are_kept_and_one_size_is_enough() -> None:
     rule = RateRule(rates=RATES, rule="transfer", blocks=1, widths=1, width_power=-1.0, depth_power=-0.5)
-    found = carried_over(rule, {("A", 2, 16): 0.002}, [("A", 8, 64)])
-    assert found == {("A", 8, 64): pytest.approx(0.002 / 4 / 2)}
+    found = carried_over(rule, {("A", 2, 16): 0.002}, [("A", 8, 64)], RATES)
+    assert found == {("A", 8, 64): pytest.approx(0.002 / 4 / 2)}  # though no such rate was tried
     opened = RateRule(rates=RATES, rule="transfer", width_power=-1.0)
-    found = carried_over(opened, {("A", 2, 16): 0.002, ("A", 2, 32): 0.001}, [("A", 8, 64)])
+    found = carried_over(opened, {("A", 2, 16): 0.002, ("A", 2, 32): 0.001}, [("A", 8, 64)], RATES)
     assert found == {("A", 8, 64): pytest.approx(0.0005)}  # nothing is known of depth: power 0
+
+
+def test_carried_rates_do_not_grow_with_the_size_nor_leave_those_tried() -> None:
+    """Four small sizes whose best rates rise with depth, and fall too fast with the width."""
+    rule = RateRule(rates=RATES, rule="transfer")
+    best = {(2, 16): 0.002, (2, 32): 0.0002, (4, 16): 0.004, (4, 32): 0.0004}
+    known = {("A", *shape): rate for shape, rate in best.items()}
+    found = carried_over(rule, known, [("A", 2, 24), ("A", 32, 24), ("A", 32, 512)], RATES)
+    assert found["A", 32, 24] == found["A", 2, 24]
+    # Powers -1 of the width and 0 of depth are what fits best within the bounds; c is the mean.
+    mean = math.exp(sum(math.log(rate) for rate in best.values()) / 4)
+    assert found["A", 32, 24] == pytest.approx(mean * math.sqrt(16 * 32) / 24, rel=0.005)
+    assert found["A", 32, 512] == RATES[0]
+
+
+@pytest.mark.parametrize(
+    ("best", "further"),
+    [(0.04, [0.0333, 0.111]), (0.09, [0.0333, 0.111]), (1e-6, [0.00009, 0.000027]), (0.0011, [])],
+)
+def test_a_best_rate_at_an_end_widens_the_search(best: float, further: list[float]) -> None:
+    """By the step of the rates beside it, as often as `widen` says, and no further than the best."""
+    rule = RateRule(rates=RATES, widen=2)
+    asked = list(RATES)
+
+    def outcome(rate: float) -> float | None:
+        return -(math.log(rate / best) ** 2) if rate in asked else None
+
+    while not (found := search(rule, outcome)).is_settled:
+        asked += [rate for rate in found.rates if rate not in asked]
+    assert asked[len(RATES) :] == pytest.approx(further, rel=0.01)
+    assert found.is_at_an_end == (best in (0.09, 1e-6))
+    assert not search(RateRule(rates=[0.001]), lambda rate: 1.0).is_at_an_end
+
+
+def test_sizes_that_are_best_at_an_end_are_told() -> None:
+    def rising(size: Size, rate: float) -> float:
+        return rate if size.width == 8 else planted(size, rate)
+
+    resolved = resolve(grid(learning_rate={"rates": RATES}, backbones={"A": {}}), rising)
+    assert set(resolved.edges) == {("A", blocks, 8) for blocks in (1, 2, 4)}
+    assert resolved.rates["A", 1, 8] == pytest.approx(0.111, rel=0.01)
+    assert edge_lines(resolved)[0] == (
+        "A, blocks 4, width 8: the best learning rate, 0.111, is the outermost that was tried"
+    )
 
 
 def test_failed_rates_lose_and_a_size_without_any_is_given_up() -> None:
@@ -89,6 +134,18 @@ def test_between_rates_the_parabola_decides_and_at_an_end_the_end() -> None:
     assert refined(RATES, values) == pytest.approx(best, rel=1e-9)
     assert refined(RATES, [4.0, 3.0, 2.0, 1.0]) == RATES[0]
     assert refined(RATES, [1.0, 5.0, -math.inf, 1.0]) == RATES[1]
+
+
+def test_pairs_of_blocks_and_width_instead_of_all_combinations() -> None:
+    found = ScaleGrid(
+        backbones={"A": {}, "B": {"widths": [8], "blocks": [1, 2]}, "C": {"shapes": [[9, 9]]}},
+        shapes=[[2, 64], [16, 512], [4, 32]],
+        learning_rate={"rates": RATES, "rule": "transfer", "blocks": 2, "widths": 2},
+    )
+    shapes = {size.shape for size in found.sizes()}
+    assert shapes == {("A", 2, 64), ("A", 16, 512), ("A", 4, 32), ("B", 1, 8), ("B", 2, 8), ("C", 9, 9)}
+    searched = {run.size.shape for run in resolve(found, lambda size, rate: None).runs}
+    assert searched == shapes - {("A", 16, 512)}
 
 
 def test_without_a_rule_the_rate_is_the_recipes() -> None:

@@ -33,6 +33,27 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "page.html"
 
 
+def test_sizes_best_at_the_end_of_the_rates_are_told(made: Path) -> None:
+    """Of the planted grid all are: with .001 of .001 and .003."""
+    text = made.read_text()
+    assert "a better one may lie beyond" in text
+    assert "HSTU 2 x 16 (0.001), HSTU 2 x 32 (0.001)" in text
+
+
+def test_rates_that_the_last_grid_does_not_name_are_judged_by_what_was_run(tmp_path: Path) -> None:
+    """A folder that several grids share: each size has the best rate that was tried, or the last grid's."""
+    grid, store = write_grid(tmp_path), Store(tmp_path)
+    other = ScaleGrid(**{**grid.model_dump(), "blocks": [2], "learning_rate": {"rates": [0.01]}})
+    store.begin_call(other, "data")
+    chosen = [point for point in read_points(tmp_path) if point["rate_chosen"] and point["final"]]
+    assert len(chosen) == len(grid.sizes())
+    assert {point["learning_rate"] for point in chosen} == {0.001}
+    other = ScaleGrid(**{**grid.model_dump(), "blocks": [2], "learning_rate": {"rates": [0.003]}})
+    store.begin_call(other, "data")
+    chosen = [point for point in read_points(tmp_path) if point["rate_chosen"] and point["final"]]
+    assert {(p["blocks"], p["learning_rate"]) for p in chosen} == {(2, 0.003), (4, 0.001), (8, 0.001)}
+
+
 class Seen(HTMLParser):
     """What a page has, and what it refers to."""
 

@@ -35,6 +35,7 @@ CLOCK = {"minutes", "seconds", "gpu_seconds", "device"}
 
 def grid(**changes: Any) -> ScaleGrid:
     rule = {"rates": [0.001, 0.01], "rule": "transfer", "blocks": 1, "widths": 1, "width_power": -1.0}
+    rule |= {"widen": 0}
     base = {"title": "tiny", "set": SMALL, "backbones": {"HSTU": {}}, "blocks": [1, 2], "widths": [8]}
     return ScaleGrid(**{**base, "data": [0.5, 1.0], "learning_rate": rule, **changes})
 
