@@ -13,7 +13,7 @@ from typing import Any
 
 from models.runs.metrics_log import read_metrics
 from models.runs.run_folder import RunFolder
-from models.scaling.grid import load_grid
+from models.scaling.grid import Size, load_grid
 from models.scaling.rates import resolve
 from models.scaling.records import Result, Summary, ValidationLine, as_record, read_record
 from models.scaling.store import Store
