@@ -38,7 +38,7 @@ def unavailable() -> list[str]:
 
 def reasons_against(inputs: AttentionInputs) -> list[str]:
     """Why it does not fit an input."""
-    reasons = inputs.unread
+    reasons = [*inputs.unread, *inputs.of_several]
     if inputs.q.device.type != "cpu":
         reasons.append(f"CPU only, not {inputs.q.device.type}")
     tables = inputs.bias.tensors() if inputs.bias else ()

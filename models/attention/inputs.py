@@ -75,6 +75,12 @@ class AttentionInputs:
         known = self.sequences.room is None and self.query_sequences.room is None
         return [] if known else ["lengths are known to the device only"]
 
+    @property
+    def of_several(self) -> list[str]:
+        """The reason against kernels whose candidates see the history and themselves alone."""
+        mask = self.mask
+        return ["candidates of one token each"] if mask.candidates is not None and mask.candidate > 1 else []
+
     def shapes(self) -> str:
         """Shapes, type and device, for messages."""
         q, k, v = (list(tensor.shape) for tensor in (self.q, self.k, self.v))

@@ -16,13 +16,13 @@ class Mask:
 
     Every token has a *logical position*, its index in the sequence, but for two kinds. The tokens of a
     context (features of a user, say) have no order: all are at 0, the first event after them at 1. All
-    candidates are where the first of them is, at the end of the history (M-FALCON, arXiv 2402.17152). Windows
-    and position biases measure between logical positions.
+    candidates are where the first of them is, at the end of the history (M-FALCON, arXiv 2402.17152); of
+    candidates of several tokens, the first tokens are there, and the others right after. Windows and position
+    biases measure between logical positions.
 
     A query sees itself; context tokens see the whole context; and a query sees keys at lower logical
-    positions,
-    if these are less than `window` away, or belong to the context or to the `prefix` tokens after it. So
-    candidates see the history, but not each other.
+    positions, if these are less than `window` away, or belong to the context or to the `prefix` tokens after
+    it. So candidates see the history, and their own earlier tokens, but not each other.
     """
 
     window: int | None = None
@@ -34,12 +34,16 @@ class Mask:
     candidates: Tensor | None = None
     """[sequences] int64: how many tokens at the end of each are candidates; context and candidates together
     are no longer than the sequence."""
+    candidate: int = 1
+    """Tokens of a candidate."""
 
     def __post_init__(self) -> None:
         if self.window is not None and self.window < 1:
             raise ValueError("a window holds at least the query itself")
         if self.prefix < 0 or self.context < 0:
             raise ValueError("a prefix and a context hold no fewer than 0 tokens")
+        if self.candidate < 1:
+            raise ValueError("a candidate has one token at least")
 
     @property
     def front(self) -> int:
@@ -64,7 +68,7 @@ class Mask:
         """
         if self.window is not None:
             raise ValueError("this mask has a window already")
-        return Mask(window, max(self.prefix, prefix), self.context, self.candidates)
+        return Mask(window, max(self.prefix, prefix), self.context, self.candidates, self.candidate)
 
     def history(self, sequences: Sequences) -> Tensor:
         """[sequences] int64 tokens before the candidates."""
@@ -75,7 +79,8 @@ class Mask:
         """[sequences, max_length] int64 of each token; [1, max_length] where all sequences are alike."""
         place = torch.arange(sequences.max_length, device=sequences.offsets.device)[None]
         if self.candidates is not None:
-            place = torch.minimum(place, self.history(sequences)[:, None])
+            history = self.history(sequences)[:, None]
+            place = torch.minimum(place, history + (place - history).clamp(min=0) % self.candidate)
         return (place - self.shift).clamp(min=0)
 
     def materialize(self, sequences: Sequences, queries: Sequences | None = None) -> Tensor:
@@ -97,6 +102,13 @@ class Mask:
         near = distance > 0
         if self.window is not None:
             near &= (distance < self.window) | (place < self.front)
+        if self.candidates is not None and self.candidate > 1:
+            ahead = self.history(sequences)[:, None]
+            # Which candidate a token belongs to; 0 and below: to the history.
+            asks, is_asked = (
+                (each - ahead).div(self.candidate, rounding_mode="floor") for each in (asking, place)
+            )
+            near &= (is_asked < 0)[:, None, :] | (asks[:, :, None] == is_asked[:, None, :])
         seen = near | (asking[:, :, None] == place[:, None, :])
         if self.context:
             seen = seen | ((asking < self.context)[:, :, None] & (place < self.context))

@@ -29,7 +29,7 @@ MAX_CONTEXT = 32
 
 def reasons_against(inputs: AttentionInputs) -> list[str]:
     """Why it does not fit an input."""
-    reasons = []
+    reasons = inputs.of_several
     if inputs.activation == "softmax":
         reasons.append("silu and identity, not softmax")
     q, k, v = inputs.q, inputs.k, inputs.v

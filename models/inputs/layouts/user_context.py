@@ -144,4 +144,4 @@ class WithUserContext(nn.Module):
 
 
 def _with_context(mask: Mask, context: int) -> Mask:
-    return Mask(mask.window, mask.prefix, mask.context + context, mask.candidates)
+    return Mask(mask.window, mask.prefix, mask.context + context, mask.candidates, mask.candidate)

@@ -95,14 +95,3 @@ def not_here(users: Ints) -> UserError:
         f"{len(users)} users are not in the cache: {shown}",
         fix="append their histories first; `seen` says whose are missing",
     )
-
-
-def check_candidates(tokens: TokenCounts, model: RetrievalModel) -> None:
-    """Raise UserError where candidates would be several tokens each."""
-    if tokens.each > 1:
-        raise UserError(
-            "a candidate sees the history and itself, and in layout "
-            f"'{model.embedding.config.layout}' it is {tokens.each} tokens, of which one sees the other",
-            where="embedding.layout",
-            fix="append each to a history of its own",
-        )

@@ -13,7 +13,6 @@ from models.data.batch import PackedBatch
 from models.data.collate import QueryTime
 from models.evaluation.held_scores import HeldScores
 from models.evaluation.scores import Scores
-from models.serving.cache.checks import check_candidates
 from models.serving.cache.events import Users, question_of
 from models.serving.cache.growing import GrowingCache
 from models.tasks.retrieval.evaluator import newest_scores
@@ -170,7 +169,6 @@ class HistoryCache(GrowingCache):
             UserError: a user is not in the cache; with `new`, what `append` raises.
             ValueError: a history has all N positions, so that none is left; or counts do not go together.
         """
-        check_candidates(self.pages.tokens, self.model)
         number, told = np.asarray(counts, np.int64), {"item": torch.as_tensor(items, dtype=torch.int64)}
         question = question_of(len(number), timestamp=at, behavior=behavior, domain=domain)
         with self._quiet():

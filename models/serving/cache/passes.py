@@ -65,7 +65,9 @@ class Passes:
             [users, dim] outputs after the newest events, followed by [users] each of their kept columns where
             these are asked for; of candidates [candidates, dim].
         """
-        if self.replays is not None:
+        # No kernel of attention without lengths on the host lets tokens of a candidate see each other.
+        of_several = call.shape.candidates > 0 and self.pages.tokens.candidate > 1
+        if self.replays is not None and not of_several:
             shape = call.shape.rounded(self.pages.tokens, self._limit)
             found = self.replays.run(call, shape, lambda arrays: self.compute(shape, arrays))
             if found is not None:
@@ -208,7 +210,7 @@ class Passes:
         else:
             chosen = Chosen.all(x, layout)
         if candidates is not None:
-            chosen = chosen.with_candidates(candidates)
+            chosen = chosen.with_candidates(candidates, pages.tokens.candidate)
         growing = Growing(
             pages=pages,
             number=self._number,
@@ -223,7 +225,8 @@ class Passes:
         if shape.kept:
             pages.happened.index_copy_(0, growing.rows, chosen.tokens.timestamp)
         past: Past
-        if self.in_place and not reasons_to_gather(self._layers, self.device, x.dtype):
+        mask = chosen.tokens.mask
+        if self.in_place and not reasons_to_gather(self._layers, self.device, x.dtype, mask):
             past = growing.in_place(chosen.tokens, shape.longest, shape.most_fresh)
         else:
             every = spread(total, shape.tokens)

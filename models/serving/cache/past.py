@@ -20,19 +20,24 @@ from models.serving.cache.pages import Pages
 from models.serving.cache.ragged import Spread
 
 
-def reasons_to_gather(layers: list[AttentionLayer], device: torch.device, dtype: torch.dtype) -> list[str]:
+def reasons_to_gather(
+    layers: list[AttentionLayer], device: torch.device, dtype: torch.dtype, mask: Mask
+) -> list[str]:
     """Why keys and values of these layers cannot be read in their pages.
 
     Args:
         layers: of a backbone.
         device: of the pages.
         dtype: of token vectors.
+        mask: of all layers.
     """
     settings = layers[0].settings
     dim = max(settings.compared_dim, settings.value_dim)
     reasons = reasons_against(device, dtype, dim, settings.kernel)
     if settings.channels:
         reasons.append("channels of positions and times attend by these alone")
+    if mask.candidates is not None and mask.candidate > 1:
+        reasons.append("candidates of one token each")
     return reasons
 
 

@@ -135,12 +135,13 @@ class Chosen:
         every = outputs.new_zeros(count + 1, outputs.shape[1]).index_copy_(0, self.place, outputs)
         return self.layout.queries(every[:count])
 
-    def with_candidates(self, counts: Tensor) -> Chosen:
+    def with_candidates(self, counts: Tensor, each: int) -> Chosen:
         """The last tokens of each sequence are candidates.
 
         Args:
-            counts: [sequences] how many.
+            counts: [sequences] how many tokens.
+            each: of a candidate.
         """
         old = self.tokens.mask
-        mask = Mask(old.window, old.prefix, old.context, counts)
+        mask = Mask(old.window, old.prefix, old.context, counts, each)
         return replace(self, tokens=replace(self.tokens, mask=mask))

@@ -9,7 +9,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.attention import Causal, LocalWindow, RelativeBias, RelativeTime, Sequences, time_bucket
+from models.attention import (
+    Causal,
+    LocalWindow,
+    Mask,
+    RelativeBias,
+    RelativeTime,
+    Sequences,
+    blocked,
+    silu,
+    time_bucket,
+)
+from models.attention.inputs import AttentionInputs
 from tests.models.attention.attention_oracle import bucket
 
 
@@ -84,3 +95,46 @@ def test_a_bias_needs_a_table_and_a_time_table_needs_times() -> None:
 def test_a_position_table_covers_the_longest_sequence() -> None:
     with pytest.raises(ValueError, match="longest sequence, 4 tokens, exceeds the position table, 3"):
         RelativeBias(torch.zeros(3)).check(Sequences.from_lengths([2, 4]), None, 1)
+
+
+@pytest.mark.parametrize("window", [None, 1, 3])
+@pytest.mark.parametrize(("prefix", "context"), [(0, 0), (1, 0), (0, 2), (1, 2)])
+@pytest.mark.parametrize("each", [1, 2, 3])
+def test_a_candidate_of_several_tokens_sees_what_it_would_alone(
+    each: int, window: int | None, prefix: int, context: int
+) -> None:
+    """The mask, and how far apart tokens are, of each candidate as the end of a plain sequence."""
+    histories, counts = [4, 2], [3, 1]
+    lengths = [history + each * count for history, count in zip(histories, counts, strict=True)]
+    asking = Sequences.from_lengths([each * count + 1 for count in counts])
+    sequences = Sequences.from_lengths(lengths)
+    mask = Mask(window, prefix, context, each * torch.tensor(counts), each)
+    seen, places = mask.materialize(sequences), mask.logical_positions(sequences)
+    last = mask.materialize(sequences, asking)
+    for row, (history, count) in enumerate(zip(histories, counts, strict=True)):
+        kept = asking.lengths[row]
+        assert torch.equal(last[row, :kept], seen[row, lengths[row] - kept : lengths[row]])
+        alone = Sequences.from_lengths([history + each])
+        plain = Mask(window, prefix, context)
+        for candidate in range(count):
+            first = history + each * candidate
+            own = torch.cat([torch.arange(history), torch.arange(first, first + each)])
+            assert torch.equal(seen[row][own][:, own], plain.materialize(alone)[0])
+            assert torch.equal(places[row, own], plain.logical_positions(alone)[0])
+            others = torch.ones(lengths[row], dtype=torch.bool)
+            others[own] = False
+            others[lengths[row] :] = False
+            assert not seen[row, first : first + each][:, : lengths[row]][:, others].any()
+
+
+def test_kernels_that_see_one_token_of_a_candidate_say_so() -> None:
+    q = torch.zeros(5, 1, 8)
+    for mask, said in (
+        (Mask(None, 0, 0, torch.tensor([4]), 2), True),
+        (Causal(candidates=torch.tensor([4])), False),
+    ):
+        inputs = AttentionInputs(q, q, q, Sequences.from_lengths([5]), "silu", mask, None, 1.0, 1.0)
+        for kernel in (blocked, silu):
+            assert ("candidates of one token each" in kernel.reasons_against(inputs)) == said
+    with pytest.raises(ValueError, match="one token at least"):
+        Mask(candidate=0)

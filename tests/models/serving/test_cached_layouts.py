@@ -9,11 +9,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from behavior.errors import UserError
 from models.backbones import BACKBONES
 from models.serving.cache import HistoryCache
 from models.tasks.retrieval.scoring import scoring
-from tests.models.serving.cached import Log, N, assert_close, batch_of, make_model, recomputed
+from tests.models.serving.cached import ITEMS, Log, N, assert_close, batch_of, make_model, recomputed
 from tests.models.serving.test_history_cache import LARGE, STEPS, names, replay
 
 LAYOUTS: list[tuple[dict[str, Any], dict[str, Any]]] = [
@@ -70,16 +69,56 @@ def test_candidates_after_features_of_users(config: dict[str, Any]) -> None:
         assert_close(model.queries(found), recomputed(model, one_by_one, "known"))
 
 
-@pytest.mark.parametrize("layout", ["interleaved", "behavior_first"])
-def test_candidates_of_several_tokens_are_refused(layout: str) -> None:
-    cache, log = (
-        HistoryCache(make_model({"kind": "hstu"}, layout=layout), LARGE, time="known", window=3),
-        Log(),
+@pytest.mark.parametrize(("config", "embedding"), LAYOUTS, ids=names)
+@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    lengths=st.lists(st.integers(1, N - 1), min_size=1, max_size=3),
+    candidates=st.lists(st.integers(0, 4), min_size=3, max_size=3),
+    at_once=st.sampled_from([1, 2, 256]),
+    time=st.sampled_from(["known", "unknown"]),
+    in_one=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_candidates_are_scored_as_one_by_one(
+    config: dict[str, Any],
+    embedding: dict[str, Any],
+    lengths: list[int],
+    candidates: list[int],
+    at_once: int,
+    time: Any,
+    in_one: bool,
+    seed: int,
+) -> None:
+    """Of several tokens each, the second of which sees the first; and after features of users."""
+    model, generator = make_model(config, seed, **embedding), torch.Generator().manual_seed(seed)
+    cache = HistoryCache(model, LARGE, time=time, window=N - 1, page_events=2)
+    logs, counts = [Log() for _ in lengths], candidates[: len(lengths)]
+    users = list(range(len(lengths)))
+    for log, length in zip(logs, lengths, strict=True):
+        log.grow(length, generator)
+    new = batch_of(logs, time)
+    if not in_one:
+        cache.append(users, new)
+    for log in logs:  # asked otherwise than when the newest event came
+        log.asked_at, log.wanted = log.asked_at + 777, 1 + log.wanted % 3
+    items = torch.randint(1, ITEMS, (sum(counts),), generator=generator)
+    found = cache.candidates(
+        users,
+        items,
+        counts,
+        [log.asked_at for log in logs],
+        behavior=[log.wanted for log in logs],
+        new=new if in_one else None,
+        at_once=at_once,
     )
-    log.grow(2, torch.Generator())
-    cache.append([0], batch_of([log], "known"))
-    with pytest.raises(UserError, match=f"in layout '{layout}' it is 2 tokens, of which one sees the other"):
-        cache.candidates([0], [3], [1])
+    whose = [log for log, count in zip(logs, counts, strict=True) for _ in range(count)]
+    if whose:
+        one_by_one = [log.followed_by(item) for log, item in zip(whose, items.tolist(), strict=True)]
+        with scoring(model):
+            assert_close(model.queries(found), recomputed(model, one_by_one, time))
+    # Nothing is left of them.
+    asked = [log.asked_at for log in logs], [log.wanted for log in logs]
+    assert_close(cache.queries(users, asked[0], behavior=asked[1]), recomputed(model, logs, time))
 
 
 def test_whose_history_it_is_stays_known() -> None:
