@@ -140,14 +140,14 @@ def plan_of(progress: Progress, state: State, planner: Planner) -> list[dict[str
     """Every run of a grid, also those whose rate is not known yet, and what each is expected to take.
 
     A run that cannot be built has no numbers, and `error` says why: it will fail, and others go on. Seconds
-    are corrected by what finished runs of the folder took, where there are any.
+    are corrected by what finished runs of the folder took, where there are any, and are those of a run alone.
     """
     rows = [
         _row(planner, asked.size, asked.rate, asked.searches, _status(state, run.digest))
         for asked, run in state.runs
     ]
     rows += [_row(planner, size, None, False, "waits for a rate") for size in state.waiting]
-    took = {key: result.wall_seconds for key, result in state.results.items()}
+    took = {key: result.wall_seconds / _slower(result.sharing) for key, result in state.results.items()}
     ratios = [
         took[run.digest] / planner.estimate(asked.size).seconds
         for asked, run in state.runs
@@ -197,7 +197,12 @@ _NUMBERS = (
 def expected_seconds(rows: list[dict[str, Any]], sharing: int) -> dict[str, float]:
     """Seconds a run of each size by its label, several beside it on its device."""
     known = [row for row in rows if row["seconds"] is not None]
-    return {row["label"]: row["seconds"] * max(1.0, sharing / _GAIN) for row in known}
+    return {row["label"]: row["seconds"] * _slower(sharing) for row in known}
+
+
+def _slower(sharing: int) -> float:
+    """How many times as long a run is taken to need with others on its device, so many together."""
+    return max(1.0, sharing / _GAIN)
 
 
 def as_json(rows: list[dict[str, Any]]) -> str:

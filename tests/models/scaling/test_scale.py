@@ -13,21 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from behavior.errors import UserError
 from models.experiments.results import RunRecord
 from models.runs.metrics_log import read_metrics
 from models.scaling.grid import ScaleGrid
 from models.scaling.lines import plan_lines
-from models.scaling.plan import Planner
+from models.scaling.plan import Planner, expected_seconds
 from models.scaling.points import points_csv, read_points
 from models.scaling.scale import Scale
 from models.scaling.store import Failure, Store
 from tests.models.training.training_runs import SETTINGS, circle
 from tests.models.warm import start, warm_context
 
-SMALL = dict(setting.split("=") for setting in SETTINGS)
-SMALL = {key: json.loads(value) if value[0] in "[0123456789t" else value for key, value in SMALL.items()}
+SMALL = {key: yaml.safe_load(value) for key, value in (setting.split("=") for setting in SETTINGS)}
 SMALL |= {"train.epochs": 2, "evaluation.log_loss": True}
 del SMALL["model.dim"], SMALL["model.blocks"]
 CLOCK = {"minutes", "seconds", "gpu_seconds", "device"}
@@ -252,6 +252,19 @@ def test_estimates_are_made_once_a_size(shards: Path, tmp_path: Path) -> None:
     planner = Planner(scale.progress, str(shards))
     first, *others = (planner.estimate(size) for size in grid(seeds=[0, 1, 2]).sizes()[:3])
     assert all(other is first for other in others)
+
+
+def test_what_runs_took_beside_others_tells_what_they_take(shards: Path, whole: Path, tmp_path: Path) -> None:
+    """Runs that took a minute each as one of 12 on a device are expected to take a minute so again."""
+    out = tmp_path / "shared"
+    shutil.copytree(whole, out)
+    for path in (out / "results").glob("*.json"):
+        result = json.loads(path.read_text())
+        path.write_text(json.dumps({**result, "sharing": 12, "wall_seconds": 60.0}))
+    rows = Scale(grid(), shards, out).plan()
+    assert sorted(expected_seconds(rows, 12).values())[1] == pytest.approx(60.0, rel=0.5)
+    alone, crowded = expected_seconds(rows, 1), expected_seconds(rows, 12)
+    assert all(crowded[label] == pytest.approx(4 * alone[label]) for label in alone)
 
 
 def _logged(out: Path) -> int:
