@@ -33,7 +33,9 @@ def prepare(
         str | None,
         typer.Option(help="Folder that paths in the spec are relative to; default: the folder of the spec."),
     ] = None,
-    workers: Annotated[int, typer.Option(help="Local processes; default: one, a thread per free core.")] = 0,
+    workers: Annotated[
+        int, typer.Option(help="Local processes; default: one per free core, threads if fewer than four.")
+    ] = 0,
     runner: Annotated[str, typer.Option(help="local, or a Beam runner such as FlinkRunner.")] = "local",
     shuffle: Annotated[
         str | None,
@@ -89,6 +91,12 @@ def prepare(
 
     Example:  lrm prepare ml-1m --input ~/ml-1m --out data/ml-1m
     """
+    from behavior.runtime.forks import processes, start_ahead
+    from behavior.runtime.memory import keep_freed
+
+    if runner == "local" and not finish:
+        keep_freed()
+        start_ahead(processes(workers), ["pipelines.work"])
     # Beam takes a second to import: only the command that needs it pays.
     from behavior.shards.folder import open_shards
     from behavior.spec.dataset_spec import load_spec

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
 from behavior.errors import UserError
+from behavior.runtime.forks import processes, started
 from pipelines import dataflow
 from pipelines.checkup.watch import WorkerWatch
 from pipelines.clock import StageClock
@@ -20,12 +22,14 @@ from pipelines.engines.engine import name_of
 from pipelines.job import Job, PrepareJob
 from pipelines.left import EngineJob
 from pipelines.pipeline import PrepareDataset
+from pipelines.pool import Threads, Workers, working
 from pipelines.quiet import dead_workers_passed_over, quiet_beam, traces_kept
 from pipelines.reading import ChunkGroup
 from pipelines.runner import RunnerOptions
 from pipelines.shuffle import EngineShuffle, FileShuffle, Shuffle
 from pipelines.threads import pools_restored
 from pipelines.waiting import check_summary, wait_for_engine
+from pipelines.work import MODULE, ready
 from pipelines.workers import ended_by_an_interrupt
 
 Progress = Callable[[str, int, int], None]
@@ -42,7 +46,21 @@ def run_job(
     shuffle: Shuffle = EngineShuffle() if runner.through_engine else FileShuffle()
     partitions = job.preparation.partitions
     totals = {"read": len(groups), "sort": partitions, "write": partitions}
-    return run_pipeline(job, "Prepare" >> PrepareDataset(job, groups, shuffle), runner, totals, progress)
+    transform = "Prepare" >> PrepareDataset(job, groups, shuffle)
+    return run_pipeline(job, transform, runner, totals, progress, _workers(job, runner))
+
+
+def _workers(job: PrepareJob, runner: RunnerOptions) -> Workers | None:
+    """Who do the parts of a job; None: Beam's workers."""
+    if not runner.is_local or runner.at_once == 1:
+        return None
+    shared = job.out.is_local and "://" not in job.preparation.base  # what only this process may know of
+    number = processes(runner.workers) if runner.workers or shared else 0
+    if not number:
+        return Threads(runner.at_once, job)
+    forks = started(number, [MODULE])
+    forks.begin(job, ready, job.log)
+    return forks
 
 
 def run_pipeline(
@@ -51,6 +69,7 @@ def run_pipeline(
     runner: RunnerOptions,
     totals: dict[str, int],
     progress: Progress | None,
+    workers: Workers | None = None,
 ) -> dict[str, int]:
     """Run a pipeline to its end, or leave it on the engine where the runner's options say so.
 
@@ -60,6 +79,7 @@ def run_pipeline(
         runner: where to run.
         totals: how many parts the stages have that `progress` is told of.
         progress: told how far a local job is.
+        workers: who do the parts of a local job, where Beam's own worker is to pass on results only.
 
     Returns:
         Beam's counters of the namespace `lrm`, where the runner reports them.
@@ -73,16 +93,19 @@ def run_pipeline(
     with (
         _ONE_AT_A_TIME,
         _process_left_as_it_was(runner, log),
-        ended_by_an_interrupt() as workers,
+        ended_by_an_interrupt() as processes,
         _watched(job, totals, progress),
+        working(job, workers),
     ):
         result: Any = None
         watch = WorkerWatch(
             job.notes, runner.name, runner.beam, runner.job_name, runner.seconds_to_answer, runner.say
         )
         try:
-            runs_on = runner.runner(log) if runner.is_local else None
-            options = runner.pipeline_options()
+            runs_on = None
+            if runner.is_local:
+                runs_on = runner.runner(log) if workers is None else FnApiRunner()
+            options = runner.pipeline_options(alone=workers is not None)
             with dataflow.submission(options) if runner.is_dataflow else nullcontext():
                 pipeline = beam.Pipeline(runs_on, options=options)
                 pipeline | transform
@@ -96,7 +119,7 @@ def run_pipeline(
                 wait_for_engine(result, job, watch)
                 check_summary(result, job)
         except Exception as error:
-            if workers.interrupted or _interrupted(error):
+            if processes.interrupted or _interrupted(error):
                 raise KeyboardInterrupt from error
             if isinstance(error, UserError) and not runner.is_local:
                 raise

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -25,7 +25,9 @@ from behavior.shards.storage import Folder
 from pipelines.checkup.hello import introduce
 from pipelines.clock import StageClock
 from pipelines.fence import FencedFolder, GivenUpError, fenced
-from pipelines.runner import RunnerOptions
+
+if TYPE_CHECKING:
+    from pipelines.runner import RunnerOptions
 
 FAILURE, SUMMARY = "failure.json", "summary.json"
 """Of a job on an engine, one of the two comes in the end: a user's error, or what the result is made from."""
@@ -75,9 +77,14 @@ class Job:
                 raise
             self._keep(told)
             raise told from error
-        # Arrow keeps what it frees for later; several workers on one machine cannot all do that.
-        pa.default_memory_pool().release_unused()
+        if not self.keeps_freed:
+            pa.default_memory_pool().release_unused()
         self._clock.tick(name, begin)
+
+    @property
+    def keeps_freed(self) -> bool:
+        """Whether Arrow may keep what is freed for the next part; many workers of an engine cannot all do."""
+        return False
 
     @cached_property
     def _clock(self) -> StageClock:
@@ -158,6 +165,11 @@ class PrepareJob(Job):
     @property
     def out(self) -> Folder:
         return self.preparation.out
+
+    @property
+    def keeps_freed(self) -> bool:
+        # What is taken anew page by page costs a third of a local run.
+        return self.timed
 
 
 @dataclass(frozen=True)

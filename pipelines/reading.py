@@ -3,38 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from uuid import uuid4
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
-from behavior.flow.reading import ChunkReader, ChunkReport
+from behavior.flow.reading import ChunkReport
 from behavior.flow.rejects import AllReports, ReadSummary
-from behavior.sources.chunks import Chunk
 from behavior.sources.raw import Reject
 from pipelines.job import PrepareJob, leave, left, unless_given_up
-from pipelines.shuffle import Buffer, Piece, Shuffle
-from pipelines.threads import one_of_few, one_thread
+from pipelines.pooled import Outputs, Pooled
+from pipelines.shuffle import Piece, Shuffle
+from pipelines.threads import one_thread
+from pipelines.work import READ, ChunkGroup, GroupRead, keep_rejects, read_group, read_whole_group, rejects_of
 
 REPORTS = "reports"
-READ = "read"
 SUMMARY_OF_READING = "reading.pickle"
 
-
-@dataclass(frozen=True)
-class ChunkGroup:
-    """Neighboring chunks that one worker reads one after the other, with how messages name their files."""
-
-    number: int
-    chunks: list[tuple[Chunk, str]]
+__all__ = ["READ", "REPORTS", "ChunkGroup", "FinishReading", "ReadChunks", "keep_rejects"]
 
 
-class ReadChunks(beam.DoFn):
+class ReadChunks(Pooled):
     """chunk group -> (partition, piece); tagged output `reports`: file with a `ChunkReport` a chunk."""
 
     def __init__(self, job: PrepareJob, shuffle: Shuffle) -> None:
-        self.job = job
+        self.job: PrepareJob = job
         self.shuffle = shuffle
         self.counters = {name: Metrics.counter("lrm", name) for name in ("read", "rejected", "filtered")}
 
@@ -42,33 +34,17 @@ class ReadChunks(beam.DoFn):
         one_thread()
 
     @unless_given_up
-    def process(self, group: ChunkGroup) -> Iterator[tuple[int, Piece] | beam.pvalue.TaggedOutput]:
-        reports: list[ChunkReport] = []
-        with one_of_few(), self.job.stage(READ):
-            buffer = Buffer(self.job, self.shuffle, group.number)
-            for chunk, name in group.chunks:
-                reader = ChunkReader(self.job.preparation, chunk, name)
-                for events in reader:
-                    yield from buffer.add(events)
-                keep_rejects(self.job, chunk, reader.rejects)
-                reports.append(reader.report)
-            yield from buffer.flush()
-            # A name of its own for every attempt, as the pieces have.
-            name = leave(self.job.work, f"reports/{group.number:06d}-{uuid4().hex}.pickle", reports)
-        for report in reports:
-            for counted, counter in self.counters.items():
-                counter.inc(getattr(report, counted))
-        yield beam.pvalue.TaggedOutput(REPORTS, name)
+    def process(self, group: ChunkGroup) -> Outputs:
+        if not self.noted(0, None, read_whole_group, self.shuffle, group):
+            found = yield from read_group(self.job, self.shuffle, group)
+            yield from self.outputs(([], found))
 
-
-def keep_rejects(job: PrepareJob, chunk: Chunk, rejects: list[Reject]) -> None:
-    """Keep the rejects of a chunk, if any, in the working folder."""
-    if rejects:
-        job.work.write_text(_rejects_of(chunk), "".join(reject.to_json() + "\n" for reject in rejects))
-
-
-def _rejects_of(chunk: Chunk) -> str:
-    return f"rejects/{chunk.source:03d}-{chunk.file:06d}-{chunk.number:06d}.jsonl"
+    def outputs(self, result: tuple[list[tuple[int, Piece]], GroupRead]) -> Outputs:
+        pieces, found = result
+        yield from pieces
+        for name, counter in self.counters.items():
+            counter.inc(getattr(found, name))
+        yield beam.pvalue.TaggedOutput(REPORTS, found.reports)
 
 
 class FinishReading(beam.DoFn):
@@ -100,6 +76,6 @@ class FinishReading(beam.DoFn):
         return every.write(preparation)
 
     def _rejects(self, report: ChunkReport) -> Iterator[Reject]:
-        with self.job.work.open(_rejects_of(report.chunk)) as lines:
+        with self.job.work.open(rejects_of(report.chunk)) as lines:
             for line in lines:
                 yield Reject.from_json(line)

@@ -51,8 +51,8 @@ class RunnerOptions:
 
     Attributes:
         name: local, or a Beam runner.
-        workers: processes of a local run; 0 for one process with a thread a free core, which starts faster
-            and takes less memory: Arrow and compiled code run in parallel there.
+        workers: processes of a local run; 0 for one a free core, which are threads of this process where
+            there are fewer than four: they start faster and take less memory.
         beam: ordinary Beam options, such as `--flink_master=...`.
         shuffle: what carries events from the workers that read them to those that sort them: `files` in the
             job's working folder, or the `engine`'s own shuffle; default: `engine` on Dataflow, which has a
@@ -207,12 +207,16 @@ class RunnerOptions:
         command += f" >>{shlex.quote(str(log))} 2>&1"
         return FnApiRunner(SubprocessSDKEnvironment.from_command_string(command))
 
-    def pipeline_options(self) -> PipelineOptions:
-        """Options for `beam.Pipeline`."""
+    def pipeline_options(self, *, alone: bool = False) -> PipelineOptions:
+        """Options for `beam.Pipeline`.
+
+        Args:
+            alone: of a local run, Beam has one worker, and others do the work (`pipelines.pool`).
+        """
         name = "FnApiRunner" if self.is_local else self.name
         if self.is_local:
             # The checks of types take as long as the rest of making the pipeline; remote runs keep them.
-            ours = [f"--direct_num_workers={self.at_once}", "--no_pipeline_type_check"]
+            ours = [f"--direct_num_workers={1 if alone else self.at_once}", "--no_pipeline_type_check"]
         elif self.is_dataflow:
             named = [] if self._has("--job_name") else [f"--job_name={self.job_name}"]
             return PipelineOptions([f"--runner={name}", *named, *dataflow.completed(self.beam)])

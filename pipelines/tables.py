@@ -7,19 +7,13 @@ from collections.abc import Iterator
 
 import apache_beam as beam
 
-from behavior.flow.totals import Summary, make_tables, summarize, write_tables
+from behavior.flow.totals import Summary, summarize
 from behavior.shards.manifest import MANIFEST_NAME
-from pipelines.job import SUMMARY, PrepareJob, leave, left, read_arrow, unless_given_up
+from pipelines.job import SUMMARY, PrepareJob, left, unless_given_up
 from pipelines.left import MANIFEST_OF
-from pipelines.partitions import (
-    counted_with,
-    entry_file,
-    load_encoders,
-    load_vocabulary,
-    report_file,
-    users_file,
-)
+from pipelines.pool import pool_of
 from pipelines.reading import SUMMARY_OF_READING
+from pipelines.work import TABLES, counted_with, entry_file, load_vocabulary, report_file, tables
 
 
 class WriteTables(beam.DoFn):
@@ -30,13 +24,11 @@ class WriteTables(beam.DoFn):
 
     @unless_given_up
     def process(self, _: bytes, vocabulary: str) -> Iterator[tuple[str, str]]:
-        work, preparation = self.job.work, self.job.preparation
-        with self.job.stage("tables"):
-            items = load_vocabulary(work, vocabulary, preparation.spec.vocabulary.oov)
-            counts = [read_arrow(work, users_file(number)) for number in counted_with(work, vocabulary)]
-            tables = make_tables(preparation, items, counts)
-            report = write_tables(preparation.writer, tables, load_encoders(work, vocabulary))
-            name = leave(work, "tables.pickle", report)
+        pool = pool_of(self.job)
+        if pool is None:
+            name = tables(self.job, vocabulary)
+        else:
+            name = pool.taken(TABLES, tables, vocabulary).result()
         yield vocabulary, name
 
 
@@ -52,10 +44,10 @@ class WriteSummary(beam.DoFn):
     @unless_given_up
     def process(self, made_with: tuple[str, str], written: list[int]) -> Iterator[str]:
         work, preparation = self.job.work, self.job.preparation
-        vocabulary, tables = made_with
+        vocabulary, report = made_with
         with self.job.stage("summary"):
             items = load_vocabulary(work, vocabulary, preparation.spec.vocabulary.oov)
-            read, made = left(work, [SUMMARY_OF_READING, tables])
+            read, made = left(work, [SUMMARY_OF_READING, report])
             reports = left(work, map(report_file, counted_with(work, vocabulary)))
             entries = left(work, map(entry_file, sorted(written)))
             summary = summarize(preparation, read, reports, items, made, entries)

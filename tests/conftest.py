@@ -5,10 +5,15 @@ from __future__ import annotations
 import gc
 import os
 
+from behavior.runtime import forks
+
 # Before numpy and torch are imported, and for all processes that tests start: workers are as many as
 # cores, and more threads would wait for each other. Tests of threads ask for them.
 for library in ("OMP", "MKL", "OPENBLAS"):
     os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+
+# Tests change functions of this process: those of processes ask for them.
+forks.FROM_CORES = 1 << 30
 
 
 def pytest_collection_finish() -> None:

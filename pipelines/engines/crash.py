@@ -21,8 +21,8 @@ from pipelines.engines.logs import log_places
 
 _FLINK_ID = re.compile(r"\(JobID: ([0-9a-f]{32})\)")
 _WARNING = beam_job_api_pb2.JobMessage.JOB_MESSAGE_WARNING
-_WORKER_DIED = "Channel closed prematurely"
-"""All that Beam says of a worker process that was killed."""
+_WORKER_DIED = ("Channel closed prematurely", "a worker process died")
+"""What Beam says of a worker process of its own that was killed, and `behavior.runtime.forks` of one."""
 
 
 class JobCrashError(UserError):
@@ -37,7 +37,7 @@ def local_crash(error: Exception, log: Path | None) -> JobCrashError:
         log: what worker processes have printed, where that is kept.
     """
     reason = (str(error).strip().splitlines() or ["no reason given"])[-1]
-    if _WORKER_DIED in reason:
+    if any(said in str(error) for said in _WORKER_DIED):
         what = "a worker process died; often the system ends one for want of memory"
         fix = "free memory, or take fewer --workers, and run the same command again; the log may say more"
     else:

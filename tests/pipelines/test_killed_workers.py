@@ -22,30 +22,29 @@ __all__ = ["logs"]
 DYING = """
 import importlib, os, signal, sys
 
-if any("sdk_worker_main" in argument for argument in sys.orig_argv):
-    module, stage = os.environ["DIE_IN"].split(":")
-    kind = getattr(importlib.import_module(module), stage)
-    process = kind.process
+if "behavior.runtime.forks" in sys.orig_argv:
+    module, part = os.environ["DIE_IN"].split(":")
+    work = getattr(importlib.import_module(module), part)
 
-    def dying(self, *arguments):
+    def dying(*arguments):
         try:
             os.close(os.open(os.environ["DIED"], os.O_CREAT | os.O_EXCL))
         except FileExistsError:
-            return process(self, *arguments)  # another worker died
+            return work(*arguments)  # another worker died
         os.kill(os.getpid(), signal.SIGKILL)
 
-    kind.process = dying
+    setattr(importlib.import_module(module), part, dying)
 """
 
 
-def with_a_killed_worker(stage: str, tmp_path: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """`lrm prepare` in two processes, of which the first to come to a stage is killed there."""
+def with_a_killed_worker(part: str, tmp_path: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """`lrm prepare` in two processes, of which the first to come to a part of the work is killed there."""
     (tmp_path / "sitecustomize.py").write_text(DYING)  # Python runs it in every process
     root = Path(__file__).parents[2]
     environment = {
         **os.environ,
         "PYTHONPATH": f"{tmp_path}{os.pathsep}{root}",
-        "DIE_IN": stage,
+        "DIE_IN": part,
         "DIED": str(tmp_path / "died"),
         "COLUMNS": "200",
     }
@@ -63,10 +62,10 @@ def check_message(done: subprocess.CompletedProcess[str]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["pipelines.reading:ReadChunks", "pipelines.partitions:WriteSequences"])
-def test_a_worker_killed_in_a_new_job(stage: str, logs: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("part", ["pipelines.work:read_whole_group", "pipelines.work:write"])
+def test_a_worker_killed_in_a_new_job(part: str, logs: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    check_message(with_a_killed_worker(stage, tmp_path, logs / "spec.yaml", "--out", out))
+    check_message(with_a_killed_worker(part, tmp_path, logs / "spec.yaml", "--out", out))
     with pytest.raises(UserError, match="is not a data set"):
         open_shards(out)
     prepare(spec_of(), str(logs), out)
@@ -88,7 +87,7 @@ def test_a_worker_killed_where_a_data_set_is(mode: str, logs: Path, tmp_path: Pa
         spec = spec_of(events=source_of("new.csv"))
         flags = ("--overwrite",)
     command = (save(spec, logs / "spec.yaml"), "--out", out, *flags)
-    check_message(with_a_killed_worker("pipelines.partitions:WriteSequences", tmp_path, *command))
+    check_message(with_a_killed_worker("pipelines.work:write", tmp_path, *command))
     assert content(out) == before
     if mode == "append":
         append(spec, str(logs), out, [str(logs / "new.csv")])

@@ -126,9 +126,9 @@ def test_merging_counts_does_not_depend_on_the_order(raw: Path, tmp_path: Path) 
     results = []
     for order in itertools.permutations(files):
         first, second = combine.create_accumulator(), combine.create_accumulator()
-        first = combine.add_input(first, (files.index(order[0]), order[0]))
+        first = combine.add_input(first, ([files.index(order[0])], order[0]))
         for name in order[1:]:
-            second = combine.add_input(second, (files.index(name), name))
+            second = combine.add_input(second, ([files.index(name)], name))
         second = combine.compact(second)
         partitions, name = combine.extract_output(combine.merge_accumulators([first, second]))
         assert partitions == list(range(len(files)))

@@ -1,0 +1,248 @@
+"""Worker processes, forked from one process that has imported and compiled what they need.
+
+A process of Python that starts by itself imports for a second, and loads compiled code for half of one. Here
+one does so while the caller is still at other things, without any thread, and is forked as often as there are
+workers: they start within milliseconds and share its memory. Each is given one call after the other, as soon
+as it is done with the last.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from importlib import import_module
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from behavior.runtime.cores import POOLS, thread_count
+from behavior.runtime.memory import keep_freed
+
+_SECONDS_TO_END = 5.0
+FROM_CORES = 4
+"""Threads share one interpreter's lock and one table of memory: with fewer cores, at little cost."""
+FORKED = "LRM_FORKED_WORKER"
+"""Environment variable that is set in the process that is forked, and in its workers."""
+
+
+class WorkerDiedError(Exception):
+    """A worker process ended before it was done; often the system ends one for want of memory."""
+
+
+def processes(asked: int) -> int:
+    """How many processes to fork; 0: threads of one process do as well, or none can be forked here.
+
+    Args:
+        asked: a number; 0: one a free core, where those are so many that threads wait for each other.
+    """
+    if not hasattr(os, "fork"):
+        return 0
+    cores = thread_count(os.environ)
+    number = asked or (cores if cores >= FROM_CORES else 0)
+    return number if number > 1 else 0
+
+
+class Forks:
+    """Workers that run functions by their names, each with a value that all of them have.
+
+    Args:
+        number: of workers, from 1.
+        modules: what is imported before they are forked.
+    """
+
+    def __init__(self, number: int, modules: Sequence[str]) -> None:
+        self._tasks: queue.SimpleQueue[tuple[Future, bytes] | None] = queue.SimpleQueue()
+        self._lock = threading.RLock()  # a signal may come while it is held
+        self._pids: list[int] = []
+        self._failed: Exception | None = None
+        pairs = [socket.socketpair() for _ in range(number + 1)]
+        theirs = [their.fileno() for _, their in pairs]
+        command = [sys.executable, "-m", __name__, ",".join(modules), ",".join(map(str, theirs))]
+        path = os.pathsep.join(dict.fromkeys(filter(None, sys.path)))
+        environment = {**os.environ, **dict.fromkeys(POOLS, "1"), "PYTHONPATH": path, FORKED: "1"}
+        nowhere = subprocess.DEVNULL
+        try:
+            self._server = subprocess.Popen(
+                command, env=environment, pass_fds=theirs, stdin=nowhere, stdout=nowhere, stderr=nowhere
+            )
+        finally:
+            for _, their in pairs:
+                their.close()
+        self._control, *connections = (Connection(our.detach()) for our, _ in pairs)
+        self._threads = [
+            threading.Thread(target=self._feed, args=(connection,), name="lrm-worker", daemon=True)
+            for connection in connections
+        ]
+
+    def begin(self, shared: Any, before: Callable[[Any], object], log: Path) -> None:
+        """Fork the workers.
+
+        Args:
+            shared: the first argument of each call.
+            before: called with it once, by the process that is then forked; an error of it is passed over.
+            log: file that what they print is added to.
+        """
+        with suppress(OSError):  # it has ended: so will every call
+            self._control.send_bytes(pickle.dumps((str(log), before, shared)))
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
+        """Have `function(shared, *arguments)` called by the next worker that is free.
+
+        The future raises what the function raises, or `WorkerDiedError`.
+        """
+        future: Future = Future()
+        self._tasks.put((future, pickle.dumps((function, arguments))))
+        return future
+
+    def close(self) -> None:
+        """End the workers, which are done or not wanted any more."""
+        for _ in self._threads:
+            self._tasks.put(None)
+        self._control.close()  # the process ends its workers, and then itself
+        with suppress(subprocess.TimeoutExpired):
+            self._server.wait(_SECONDS_TO_END)
+            with self._lock:
+                self._pids = []  # by now somebody else may have them
+        self.kill()
+
+    def kill(self) -> None:
+        """End the workers at once, whatever they are at."""
+        with self._lock:
+            self._failed = self._failed or WorkerDiedError("the workers were ended")
+            self._server.kill()
+            self._server.wait()
+            for pid in self._pids:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+            self._pids = []
+
+    def _feed(self, connection: Connection) -> None:
+        """Give one worker call after call, until there are no more or it ends."""
+        try:
+            with suppress(EOFError, OSError):
+                pid = int(connection.recv_bytes())
+                with self._lock:
+                    self._pids.append(pid)
+                    if self._failed is not None:
+                        os.kill(pid, signal.SIGKILL)
+            while (task := self._tasks.get()) is not None:
+                self._call(connection, *task)
+        finally:
+            connection.close()
+
+    def _call(self, connection: Connection, future: Future, call: bytes) -> None:
+        if self._failed is not None:
+            future.set_exception(self._failed)
+            return
+        try:
+            connection.send_bytes(call)
+            good, result = pickle.loads(connection.recv_bytes())
+        except (EOFError, OSError):
+            # Its part of the work is lost, and so is the whole: the others need do no more of it.
+            self._failed = self._failed or WorkerDiedError("a worker process died")
+            future.set_exception(self._failed)
+            return
+        if good:
+            future.set_result(result)
+        else:
+            future.set_exception(result)
+
+
+_ahead: list[tuple[int, tuple[str, ...], Forks]] = []
+
+
+def start_ahead(number: int, modules: Sequence[str]) -> None:
+    """Start what `started` will ask for; it ends with this process, wanted or not."""
+    if number:
+        _ahead.append((number, tuple(modules), Forks(number, modules)))
+
+
+def started(number: int, modules: Sequence[str]) -> Forks:
+    """`Forks(number, modules)`, started ahead or now."""
+    for place, (*asked, forks) in enumerate(_ahead):
+        if asked == [number, tuple(modules)]:
+            del _ahead[place]
+            return forks
+    return Forks(number, modules)
+
+
+def _main(modules: str, descriptors: str) -> None:
+    """The process that is forked: import, await what all have in common, fork, and end with the caller."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller says when
+    keep_freed()
+    for module in filter(None, modules.split(",")):
+        import_module(module)
+    control, *connections = (Connection(int(number)) for number in descriptors.split(","))
+    try:
+        log, before, shared = pickle.loads(control.recv_bytes())
+    except EOFError:
+        return
+    with open(log, "ab") as printed:
+        for stream in (1, 2):
+            os.dup2(printed.fileno(), stream)
+    try:
+        before(shared)
+    except Exception:
+        traceback.print_exc()
+    sys.stderr.flush()
+    children = []
+    while connections:
+        connection = connections.pop()
+        pid = os.fork()
+        if pid == 0:
+            for other in (control, *connections):
+                other.close()
+            _work(connection, shared)
+        connection.close()
+        children.append(pid)
+    with suppress(EOFError, OSError):
+        control.recv_bytes()
+    for pid in children:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    for pid in children:
+        os.waitpid(pid, 0)
+
+
+def _work(connection: Connection, shared: Any) -> None:
+    """A worker: does not return."""
+    try:
+        connection.send_bytes(str(os.getpid()).encode())
+        while True:
+            function, arguments = pickle.loads(connection.recv_bytes())
+            connection.send_bytes(_answer(function, shared, arguments))
+    except (EOFError, OSError):  # the caller is gone
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+
+
+def _answer(function: Callable[..., Any], shared: Any, arguments: tuple[Any, ...]) -> bytes:
+    try:
+        return pickle.dumps((True, function(shared, *arguments)))
+    except Exception as error:
+        traceback.print_exc()
+        sys.stderr.flush()
+        try:
+            answer = pickle.dumps((False, error))
+            pickle.loads(answer)  # not every error comes out again
+        except Exception:
+            answer = pickle.dumps((False, RuntimeError(f"{type(error).__name__}: {error}")))
+        return answer
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

@@ -1,0 +1,134 @@
+"""Forked workers: other processes, whose results, errors and ends are seen by the caller."""
+
+from __future__ import annotations
+
+import operator
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import wait
+from pathlib import Path
+
+import pytest
+
+from behavior.runtime import forks
+from behavior.runtime.forks import Forks, WorkerDiedError, processes, start_ahead, started
+
+PID = "__import__('os').getpid()"
+SLOW = f"(__import__('time').sleep(0.2), {PID}, __import__('os').getppid())"
+CALLER = """
+import sys, time
+from pathlib import Path
+from behavior.runtime.forks import Forks
+workers = Forks(2, [])
+code = "open(f, 'w').write(str(__import__('os').getpid())), __import__('time').sleep(600)"
+workers.begin(code, len, Path(sys.argv[1], "log"))
+for number in (1, 2):
+    workers.submit(eval, {"f": f"{sys.argv[1]}/{number}.pid"})
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def workers() -> Iterator[Forks]:
+    found = Forks(2, ["fractions"])
+    yield found
+    found.close()
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended: soon, if it was told to."""
+    deadline = time.monotonic() + 20
+    while Path("/proc", str(pid)).exists() and "Z" not in Path("/proc", str(pid), "stat").read_text().split():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def test_calls_get_what_is_shared_and_give_results(workers: Forks, tmp_path: Path) -> None:
+    workers.begin(7, len, tmp_path / "log")  # which no number has: that is printed and passed over
+    futures = [workers.submit(operator.mul, number) for number in range(20)]
+    assert [future.result() for future in futures] == [7 * number for number in range(20)]
+    assert "TypeError" in (tmp_path / "log").read_text()
+
+
+def test_they_are_two_processes_forked_from_one(workers: Forks, tmp_path: Path) -> None:
+    workers.begin(SLOW, len, tmp_path / "log")
+    found = {future.result()[1:] for future in [workers.submit(eval) for _ in range(4)]}
+    assert len(found) == 2
+    assert len({parent for _, parent in found}) == 1
+    assert os.getpid() not in {number for pair in found for number in pair}
+    workers.close()
+    assert all(gone(number) for pair in found for number in pair)
+
+
+def test_modules_are_there_before_they_are_forked(workers: Forks, tmp_path: Path) -> None:
+    workers.begin("'fractions' in __import__('sys').modules", len, tmp_path / "log")
+    assert workers.submit(eval).result()
+
+
+def test_an_error_is_that_of_the_call_and_others_go_on(workers: Forks, tmp_path: Path) -> None:
+    workers.begin(1, id, tmp_path / "log")
+    with pytest.raises(ZeroDivisionError):
+        workers.submit(operator.truediv, 0).result()
+    assert workers.submit(operator.truediv, 2).result() == 0.5
+    assert "ZeroDivisionError" in (tmp_path / "log").read_text()
+
+
+def test_a_worker_that_dies_fails_its_call_and_all_to_come(workers: Forks, tmp_path: Path) -> None:
+    workers.begin(3, id, tmp_path / "log")
+    with pytest.raises(WorkerDiedError, match="a worker process died"):
+        workers.submit(os._exit).result()
+    futures = [workers.submit(operator.mul, number) for number in range(4)]
+    wait(futures, 60)
+    assert all(isinstance(future.exception(), WorkerDiedError) for future in futures)
+
+
+def test_killed_workers_end_whatever_they_are_at(workers: Forks, tmp_path: Path) -> None:
+    workers.begin(f"open({str(tmp_path / 'pid')!r}, 'w').write(str({PID}))", len, tmp_path / "log")
+    workers.submit(eval).result()
+    slept = workers.submit(eval, {"f": "a builtin"})
+    slept.result()
+    pid = int((tmp_path / "pid").read_text())
+    workers.kill()
+    assert gone(pid)
+    with pytest.raises(WorkerDiedError):
+        workers.submit(eval).result(60)
+
+
+def test_they_end_with_a_caller_that_is_killed(tmp_path: Path) -> None:
+    caller = subprocess.Popen([sys.executable, "-c", CALLER, str(tmp_path)], start_new_session=True)
+    try:
+        deadline = time.monotonic() + 60
+        while len(pids := [path.read_text() for path in tmp_path.glob("*.pid")]) < 2 or "" in pids:
+            assert time.monotonic() < deadline
+            assert caller.poll() is None
+            time.sleep(0.02)
+    finally:
+        os.kill(caller.pid, signal.SIGKILL)
+        caller.wait()
+    assert all(gone(int(pid)) for pid in pids)
+
+
+def test_those_started_ahead_are_taken_once() -> None:
+    start_ahead(2, ["fractions"])
+    ahead = forks._ahead[-1][-1]
+    other = started(1, ["fractions"])
+    taken = started(2, ["fractions"])
+    later = started(2, ["fractions"])
+    assert taken is ahead
+    assert other is not ahead
+    assert later is not ahead
+    for workers in (taken, other, later):
+        workers.close()
+
+
+def test_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forks, "FROM_CORES", 4)
+    for cores, asked, expected in [(3, 0, 0), (4, 0, 4), (16, 0, 16), (2, 2, 2), (16, 1, 0), (1, 8, 8)]:
+        monkeypatch.setenv("LRM_THREADS", str(cores))
+        assert processes(asked) == expected
