@@ -93,7 +93,7 @@ def test_an_error_of_a_run_that_was_given_up_is_not_the_next_runs(
     """A worker that is at work while its files go finds them gone."""
     _, work = fenced(Folder(job.out.url), Folder(job.work.url))
     following = replace(job, work=work, notes=work)
-    read = "pipelines.reading.ChunkReader"
+    read = "pipelines.work.ChunkReader"
 
     def gone(*_: object) -> None:
         job.notes.take_down()  # type: ignore[attr-defined]
