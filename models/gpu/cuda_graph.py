@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor
 
 Work = Callable[[], Sequence[Tensor]]
 """Something to do on a device, with static input tensors; returns results."""
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """In here, Python frees no cycles of objects that nobody has any more: they may hold other graphs, events
+    and pinned memory, to free which is not allowed while something is captured, and ends the capture."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class CudaGraphs:
@@ -45,8 +59,9 @@ class _Captured:
 
     def __call__(self) -> Sequence[Tensor]:
         if not self.is_warm:
+            results = self._warm_up()
             self.is_warm = True
-            return self._warm_up()
+            return results
         if self.graph is None:
             self.graph = self._capture()
         self.graph.replay()
@@ -70,6 +85,12 @@ class _Captured:
         capture = torch.cuda.graph(
             graph, pool=graphs.pool, stream=graphs.stream, capture_error_mode="thread_local"
         )
-        with graphs.capturing(), capture:
-            self.results = self.work()
+        main = torch.cuda.current_stream(graphs.device)
+        try:
+            with graphs.capturing(), without_collection(), capture:
+                self.results = self.work()
+        except BaseException:
+            # torch leaves the thread on the stream of a capture that failed at its end.
+            torch.cuda.set_stream(main)
+            raise
         return graph

@@ -6,6 +6,7 @@ Made of tensors on the device alone: a CUDA graph of a pass computes any call of
 from __future__ import annotations
 
 from collections.abc import Mapping
+from weakref import proxy
 
 import torch
 from torch import Tensor, nn
@@ -69,7 +70,9 @@ class Passes:
         of_several = call.shape.candidates > 0 and self.pages.tokens.candidate > 1
         if self.replays is not None and not of_several:
             shape = call.shape.rounded(self.pages.tokens, self._limit)
-            found = self.replays.run(call, shape, lambda arrays: self.compute(shape, arrays))
+            # What is recorded does not hold what holds it: memory is free when nobody has the cache any more.
+            passes = proxy(self)
+            found = self.replays.run(call, shape, lambda arrays: passes.compute(shape, arrays))
             if found is not None:
                 return found
         parcel = call.parcel(call.shape)

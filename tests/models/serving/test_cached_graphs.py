@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from weakref import ref
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models.attention import dispatch
+from models.gpu.cuda_graph import without_collection
 from models.serving.cache import HistoryCache, replays
 from models.serving.cache.call import Shape, round_up
 from models.serving.cache.tokens import TokenCounts
@@ -100,6 +102,21 @@ def test_shapes_that_come_again_are_recorded_once_and_the_oldest_leave(
     assert cache.counts.replayed == 8
     cache.clear()
     assert cache.counts.shapes == 0
+
+
+def test_memory_is_free_when_nobody_has_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once, and not when Python next looks for cycles, in the middle of another capture perhaps."""
+    monkeypatch.setattr(dispatch, "KERNELS", KERNELS_AND_READING)
+    model, log = make_model({"kind": "hstu"}), Log()
+    log.grow(3, torch.Generator())
+    with without_collection():
+        cache = HistoryCache(model, LARGE, time="known")
+        padded(cache)
+        cache.append([0], batch_of([log], "known"))
+        assert cache.counts.replayed == 1
+        keys = ref(cache.pages.keys[0])
+        del cache
+        assert keys() is None
 
 
 def test_large_passes_are_computed_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from models import load_model
 from models.serving.live import Answer, Ask, LiveRecommender
 from models.serving.load import TrainedModel
 from models.serving.recommend.request import Wanted
-from tests.models.serving.recommend_world import BEHAVIORS, ITEMS, prepare, run_on
+from tests.models.serving.recommend_world import BEHAVIORS, ITEMS, run_on
 
 RICH = (
     "loss.history=learned",
@@ -25,11 +25,6 @@ RICH = (
 )
 PLAIN = ("model.kind=sasrec", "model.time=unknown", "model.input_behaviors=target")
 AT = 1_000_900_000
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepare(tmp_path_factory.mktemp("world"))
 
 
 @pytest.fixture(scope="module", params=[RICH, PLAIN], ids=["rich", "plain"])

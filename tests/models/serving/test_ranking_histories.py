@@ -18,11 +18,14 @@ from models.attention import dispatch
 from models.build import sequences_of
 from models.data.batch import PackedBatch
 from models.data.windows import Windows, gather
+from models.gpu.availability import without_kernels
 from models.serving.cache import RankingCache
+from models.serving.cache.past import PastInPlace
 from models.serving.cache.replays import Replays
 from models.tasks.ranking.model import RankingModel
 from models.tasks.ranking.task import RankingTask
 from tests.models.attention.reading_kernel import KERNELS_AND_READING
+from tests.models.interpreted import DEVICE
 from tests.models.serving.cached import Recorded, assert_close
 from tests.models.serving.test_history_cache import KINDS, names
 from tests.models.tasks.ranking.test_ranking_model import ORDERS
@@ -76,8 +79,10 @@ class World:
         columns = {name: batch[name].clone() for name in told}
         for name, value in told.items():
             columns[name][-1] = value
-        with torch.no_grad():
-            return self.model(batch.with_values(**columns))[batch.num_events - 1]
+        with pytest.MonkeyPatch.context() as patch, torch.no_grad(), without_kernels():
+            patch.setenv("LRM_ATTENTION", "reference")
+            whole = batch.with_values(**columns).to(self.model.device)
+            return self.model(whole)[batch.num_events - 1].cpu()
 
 
 @lru_cache(maxsize=4)
@@ -125,15 +130,15 @@ def replay(
 
         known = {"price": price}
         if number % 2:  # in one pass
-            found = cache.logits(users, items, counts, known=known, new=new, at_once=2)
+            found = cache.logits(users, items, counts, known=known, new=new, at_once=2).cpu()
         else:
             cache.append(users, new)
-            found = cache.logits(users, items, counts, known=known, at_once=2)
+            found = cache.logits(users, items, counts, known=known, at_once=2).cpu()
         assert_close(found, expected(None), tolerance)
         # Asked otherwise, and the cache is none the worse for it.
         asked = cache.logits(users, items, counts, 10**6, known=known)
-        assert_close(asked, expected(10**6), tolerance)
-        assert_close(cache.logits(users, items, counts, known=known), found, tolerance)
+        assert_close(asked.cpu(), expected(10**6), tolerance)
+        assert_close(cache.logits(users, items, counts, known=known).cpu(), found, tolerance)
 
 
 @pytest.mark.parametrize("config", KINDS, ids=names)
@@ -183,6 +188,21 @@ def test_padded_to_few_shapes_nothing_changes(
     replay(world, cache, [{0: 3, 2: 1}, {0: 7, 1: 2, 3: 8}, {2: 9}, {0: 1, 1: 1, 2: 1}], seed=1)
     assert cache.counts.not_recorded is None
     assert cache.counts.replayed > cache.counts.shapes > 0
+
+
+@pytest.mark.usefixtures("interpreted")
+@pytest.mark.parametrize("order", ORDERS)
+def test_read_in_their_pages(same: Same, order: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the kernels that read pages, interpreted."""
+    pytest.importorskip("triton", reason="triton is not installed")
+    reads, attend = [], PastInPlace.attend
+    monkeypatch.setattr(
+        PastInPlace, "attend", lambda *given, **named: reads.append(1) or attend(*given, **named)
+    )  # type: ignore[func-returns-value]
+    world = world_of(same, "known", f"task.actions={order}")
+    cache = RankingCache(world.model, LARGE, time="known", page_events=2)
+    replay(world, cache, [{0: 3, 1: 1}, {1: N, 0: 1}], seed=3)
+    assert len(reads) >= 2 * 2 * 3
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -284,3 +304,18 @@ def test_what_cannot_be_asked_is_refused(same: Same) -> None:
     assert cache.seen([4]).tolist() == [0]
     with pytest.raises(UserError, match="and the cache has 100"):
         RankingCache(world.model, 100, time="known")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("kind", ["hstu", "llama", "fuxi"])
+@pytest.mark.parametrize("order", ORDERS)
+def test_replayed_nothing_changes(shards: ShardFolder, kind: str, order: str) -> None:
+    world = World(shards, "known", f"model.kind={kind}", f"task.actions={order}")
+    world.model.to(DEVICE)
+    cache = RankingCache(world.model, LARGE, time="known", page_events=2, graphs=True)
+    for seed in range(4):  # warmed up, recorded, and replayed
+        replay(world, cache, [{0: 3, 1: 1}, {0: 2, 1: 4}, {0: N, 1: 1}], seed, tolerance=1e-4)
+        cache.forget([0, 1])
+    assert cache.counts.not_recorded is None
+    assert cache.counts.replayed > 2 * cache.counts.shapes > 0
