@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from pydantic import Field, model_validator
 
-from behavior.config import BadValueError, Config, apply_overrides, parse_config, unused_settings
+from behavior.config import BadValueError, Config, Unused, apply_overrides, parse_config, unused_settings
 from behavior.errors import UsageError, UserError
 from models.data.config import DataConfig
 from models.data.loading.config import LoaderConfig
@@ -21,6 +21,7 @@ from models.recipes import load_recipe
 from models.runs.names import is_of_a_run
 from models.tasks.config import ModelConfig, TaskConfig
 from models.tasks.registry import RANKING, RETRIEVAL, Metric, task_kind
+from models.tasks.unused import unused_of_task
 from models.training.config import TrainConfig
 
 DEFAULT_RECIPE = "default"
@@ -109,6 +110,10 @@ class RunConfig(Config):
                     "loader.sampling.repeat.separation=attention"
                 )
         return self
+
+    def unused(self) -> Iterator[Unused]:
+        """See `behavior.config.Config.unused`."""
+        return unused_of_task(self)
 
     def metrics(self) -> list[Metric]:
         """What evaluations of the task give."""

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
-from behavior.config import Config
+from behavior.config import Config, apply_overrides
 from behavior.errors import UsageError, UserError
 from models.config import RunConfig, load_config
 from models.evaluate_run import evaluate
-from models.losses.config import LossConfig, ViewsConfig
+from models.losses.config import LossConfig, NegativesConfig, ViewsConfig
 from models.runs.checkpoint import load_checkpoint, save_checkpoint
 from models.runs.run_folder import open_run, settings_to_resume
 from models.training import refit, train
@@ -101,6 +101,7 @@ def test_so_is_every_setting_of_views(name: str) -> None:
         ("task.label=buy", ["task.kind=ranking"], "kind is retrieval: set task.kind to ranking"),
         ("task.retrieval_weight=2", ["task.kind=ranking"], "kind is retrieval"),
         ("task.head=dot", ["task.kind=ranking"], "kind is retrieval"),
+        ("evaluation.known_only=true", ["task.kind=ranking"], "kind is retrieval"),
         ("task.negatives.ratio=1", ["task.kind=ranking"], "kind is retrieval"),
         ("task.negatives.judged=2", ["task.kind=ranking", "task.negatives.ratio=1"], "ratio is 0"),
     ],
@@ -149,6 +150,40 @@ def test_so_are_settings_of_another_head_or_draw(changed: list[str], why: str) -
     load_config("default", [*ranking, "task.head=ffn", "task.head_dims=[8]"])
     load_config("default", [*ranking, "task.head=ple", "task.head_dims=[8, 8]", "task.experts=2"])
     load_config("ml-1m/ranking-hstu", ["task.head=dot"])  # the recipe's own widths are no mistake
+
+
+OF_RETRIEVAL = {
+    **{"loss.kind": "full_softmax", "loss.temperature": 0.1, "loss.normalize": False},
+    **{"loss.label_smoothing": 0.1, "loss.item_bias": "popularity", "loss.negatives.source": "mixed"},
+    **{"loss.negatives.count": 5, "loss.negatives.sharing": "batch", "loss.negatives.popularity_power": 0.5},
+    **{"loss.negatives.domain": "within", "loss.negatives.logq": True, "evaluation.cutoffs": [5, 10]},
+    **{"evaluation.exclude_seen": True, "evaluation.candidates": "domain", "evaluation.log_loss": True},
+    "evaluation.new_items": "leave_out",
+}
+
+
+@pytest.mark.parametrize("name", OF_RETRIEVAL)
+def test_so_are_settings_of_retrieval_where_ranking_alone_is_trained(name: str, tmp_path: Path) -> None:
+    setting = f"{name}={json.dumps(OF_RETRIEVAL[name])}"
+    ranking = ["task.kind=ranking", "task.label=buy"]
+    with pytest.raises(UsageError, match=f"{name} is .*, and task.retrieval_weight is 0.*set task") as caught:
+        load_config("default", [*ranking, setting])
+    assert caught.value.where == f"--set {setting}"
+    load_config("default", [*ranking, "task.retrieval_weight=0.2", setting])
+    load_config("default", [setting])
+    recipe = tmp_path / "retrieval.yaml"
+    recipe.write_text(yaml.safe_dump(apply_overrides({}, [setting])))
+    load_config(recipe, ranking)  # what it says of retrieval is no mistake
+
+
+def test_those_of_the_loss_are_all_that_there_are() -> None:
+    """Besides those that other settings of the loss turn on, and those that ranking refuses at any weight."""
+    names = {name.removeprefix("loss.") for name in OF_RETRIEVAL if name.startswith("loss.")}
+    of_others = {name for unused in LossConfig().unused() for name in unused.names}
+    refused = {"loss_on", "history", "jumps", "trends", "next_behavior_weight", "behavior_weights"}
+    refused |= {"attributes_weight", "views"}
+    negatives = {f"negatives.{name}" for name in NegativesConfig.model_fields}
+    assert names | of_others | refused == set(LossConfig.model_fields) - {"negatives"} | negatives
 
 
 def test_runs_that_have_such_settings_are_evaluated_resumed_and_refitted(tmp_path: Path) -> None:

@@ -215,7 +215,9 @@ def test_where_it_makes_no_sense_it_is_refused_with_the_reason(tmp_path: Path) -
     full = [SPARSE, "loss.kind=full_softmax"]
     with pytest.raises(UsageError, match="gives every item a gradient"):
         load_config(overrides=full)
-    load_config(overrides=[*full, "task.kind=ranking", "task.label=buy"])  # which has no softmax over items
+    recipe = tmp_path / "full.yaml"
+    recipe.write_text("loss: {kind: full_softmax}")
+    load_config(recipe, [SPARSE, "task.kind=ranking", "task.label=buy"])  # which has no softmax over items
     with pytest.raises(UserError, match="copy of the item table") as caught:
         _check_rows(load_config(overrides=[SPARSE]), one_of(2))
     assert "train.item_table=sharded" in (caught.value.fix or "")
