@@ -26,6 +26,8 @@ def in_words(problem: Mapping[str, Any]) -> str:
     Args:
         problem: one of those that `pydantic.ValidationError.errors` gives.
     """
+    if problem["type"] == "too_short" and problem.get("ctx", {}).get("actual_length") == 0:
+        return "this is empty, and one at least is needed"
     return _WORDS.get(problem["type"], problem["msg"].removeprefix("Value error, "))
 
 

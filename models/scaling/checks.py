@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from behavior.errors import UserError
-from models.scaling.grid import RateRule, ScaleGrid, Size
+from models.scaling.grid import AXES, RateRule, ScaleGrid, Size
 
 
 def check_grid(grid: ScaleGrid) -> None:
@@ -31,7 +31,8 @@ _OF_AXES = {"blocks": "model.blocks", "widths": "model.dim", "lengths": "model.m
 
 
 def check_settings(grid: ScaleGrid) -> None:
-    """Raise UserError where something in a grid is said twice, or of what it does not do."""
+    """Raise UserError where something in a grid is said twice, is empty, or is of what it does not do."""
+    _check_axes(grid)
     for name in grid.backbones:
         axes, given = grid.axes(name), {**grid.set, **grid.backbones[name]}
         if axes.shapes and (axes.blocks or axes.widths):
@@ -69,6 +70,20 @@ def check_settings(grid: ScaleGrid) -> None:
             where=f"data_by = {grid.data_by}",
             fix="set data to fractions, or leave data_by out",
         )
+
+
+def _check_axes(grid: ScaleGrid) -> None:
+    """Raise UserError where an axis is an empty list, which left out would have the recipe's value."""
+    given = {name: getattr(grid, name) for name in grid.model_fields_set.intersection(AXES)}
+    own = {f"backbone '{name}': ": settings for name, settings in grid.backbones.items()}
+    for place, values in {"": given, **own}.items():
+        empty = next((axis for axis in AXES if values.get(axis) == []), None)
+        if empty is not None:
+            raise UserError(
+                f"'{empty}' is empty: a grid of none has no runs",
+                where=f"{place}{empty} = []",
+                fix="name one at least, or leave it out, and all runs have the recipe's",
+            )
 
 
 _OF_TRANSFER = ("blocks", "widths", "width_power", "depth_power")

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from behavior.config import Config, parse_config
 from behavior.errors import UserError
+from behavior.problems import first_problem
 from models.config import RunConfig
 from models.experiments.table import AblationTable, Settings
 from models.recipes import load_yaml, packaged_yaml
@@ -50,19 +51,19 @@ class RateRule(Config):
     )
 
 
-_AXES = ("blocks", "widths", "shapes", "lengths", "data", "seeds")
+AXES = ("blocks", "widths", "shapes", "lengths", "data", "seeds")
 Shapes = list[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]]
 
 
 class Axes(Config):
     """Sizes of one backbone: every combination is trained. What is left out is as in the grid."""
 
-    blocks: Counts = Field([], description="numbers of blocks; empty: the recipe's")
-    widths: Counts = Field([], description="widths (model.dim); empty: the recipe's")
+    blocks: Counts = Field([], description="numbers of blocks; left out: the recipe's")
+    widths: Counts = Field([], description="widths (model.dim); left out: the recipe's")
     shapes: Shapes = Field(
         [], description="pairs of blocks and width, instead of every combination of blocks and widths"
     )
-    lengths: Counts = Field([], description="maximum history lengths, in events; empty: the recipe's")
+    lengths: Counts = Field([], description="maximum history lengths, in events; left out: the recipe's")
     data: Shares = Field([1.0], min_length=1, description="fractions of the training part (data.fraction)")
     seeds: list[Annotated[int, Field(ge=0)]] = Field([0], min_length=1, description="random seeds")
 
@@ -102,13 +103,16 @@ class ScaleGrid(Axes):
     @model_validator(mode="after")
     def _sizes_are_sizes(self) -> ScaleGrid:
         for name in self.backbones:
-            self.axes(name)
+            try:
+                self.axes(name)
+            except ValidationError as error:
+                raise ValueError(f"backbone '{name}': {first_problem(error)}") from None
         return self
 
     def axes(self, backbone: str) -> Axes:
         """The sizes of a backbone."""
-        own = {key: value for key, value in self.backbones[backbone].items() if key in _AXES}
-        shared = {name: getattr(self, name) for name in _AXES}
+        own = {key: value for key, value in self.backbones[backbone].items() if key in AXES}
+        shared = {name: getattr(self, name) for name in AXES}
         if "shapes" in own:
             shared |= {"blocks": [], "widths": []}
         elif own.keys() & {"blocks", "widths"}:
@@ -145,7 +149,7 @@ class ScaleGrid(Axes):
 
     def settings(self, size: Size, rate: float | None) -> Settings:
         """The settings in which a run differs from its recipe."""
-        own = {key: value for key, value in self.backbones[size.backbone].items() if key not in _AXES}
+        own = {key: value for key, value in self.backbones[size.backbone].items() if key not in AXES}
         fraction = {} if size.data == 1.0 else {"data.fraction": size.data, "data.fraction_by": self.data_by}
         chosen = {
             "model.blocks": size.blocks,

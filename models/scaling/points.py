@@ -5,18 +5,21 @@ from __future__ import annotations
 import csv
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from behavior.errors import UserError
+from behavior.wording import number_of
+from models.runs.files import has_file
 from models.runs.metrics_log import read_metrics
 from models.runs.run_folder import RunFolder
 from models.scaling.grid import Size, load_grid
 from models.scaling.rates import resolve
 from models.scaling.records import Result, Summary, ValidationLine, as_record, read_record
-from models.scaling.store import Store
+from models.scaling.store import Store, data_digest
 
 Point = dict[str, Any]
 
@@ -36,28 +39,61 @@ def read_points(folder: Path) -> list[Point]:
     `data_fraction`, `data_by`, `parameters_backbone`, `parameters_embedding`, `parameters`, `step`, `epoch`,
     `tokens` and `flops` up to here, `unique_events`, `loss` (`log_loss` of the validation), every validation
     metric by its name, `test NAME` at the final point, `seconds`, `gpu_seconds`, `joules`. What is not known
-    is left out.
+    is left out. Where runs are of several versions of one data set, `dataset` has the version's digest, too.
 
     Raises:
-        UserError: a file of a run is damaged.
+        UserError: a file of a run is damaged, or all runs of a grid are gone.
     """
     store = Store(folder)
-    if store.results.is_dir():
-        found = store.read_results()
-        chosen = _chosen_runs(store, found)
-        return [
-            point
-            for digest, result in found.items()
-            for point in _points(
-                RunFolder(folder / result.run),
-                run=digest,
-                backbone=result.size.backbone,
-                rate_chosen=digest in chosen,
-                test=result.record.test,
-            )
-        ]
-    runs = sorted(path.parent for path in folder.rglob("summary.json"))
-    return [point for run in runs for point in _points(RunFolder(run), run=run.name, rate_chosen=True)]
+    if not store.results.is_dir():
+        runs = sorted(path.parent for path in folder.rglob("summary.json"))
+        return _of_versions(
+            (data_digest(run), list(_points(RunFolder(run), run=run.name, rate_chosen=True))) for run in runs
+        )
+    found = store.read_results()
+    if found and len(gone_runs(folder, found)) == len(found):
+        raise UserError(
+            f"the folder has {number_of(len(found), 'result')}, and no run that points could be read from",
+            where=str(store.runs),
+            fix=f"bring '{store.runs.name}' back from a copy, or remove '{store.results.name}' and run "
+            "lrm scale again",
+        )
+    chosen = _chosen_runs(store, found)
+    return _of_versions(
+        (
+            result.dataset or data_digest(folder / result.run),
+            list(
+                _points(
+                    RunFolder(folder / result.run),
+                    run=digest,
+                    backbone=result.size.backbone,
+                    rate_chosen=digest in chosen,
+                    test=result.record.test,
+                )
+            ),
+        )
+        for digest, result in found.items()
+    )
+
+
+def gone_runs(folder: Path, results: Mapping[str, Result]) -> list[str]:
+    """Runs of a grid's results whose summary or metrics are no longer there, by their folders."""
+    runs = [RunFolder(folder / result.run) for result in results.values()]
+    return [run.path.name for run in runs if not (has_file(run.summary) and has_file(run.metrics))]
+
+
+def _of_versions(runs: Iterable[tuple[str | None, list[Point]]]) -> list[Point]:
+    """The points of runs, data sets of one name told apart by their digests."""
+    known = list(runs)
+    digests: dict[str | None, set[str]] = defaultdict(set)
+    for digest, points in known:
+        for point in points[:1]:
+            digests[point["dataset"]] |= set() if digest is None else {digest}
+    for digest, points in known:
+        for point in points:
+            if len(digests[point["dataset"]]) > 1:
+                point["dataset"] = f"{point['dataset']} ({(digest or 'unknown')[:8]})"
+    return [point for _, points in known for point in points]
 
 
 def _chosen_runs(store: Store, results: dict[str, Result]) -> set[str]:

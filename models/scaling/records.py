@@ -78,6 +78,8 @@ class Result(Record):
     wall_seconds: Amount = 0.0
     sharing: int = 1
     pid: int | None = None
+    dataset: str | None = None
+    """Digest of the data set; None in those of earlier versions."""
 
 
 class FailureRecord(Record):

@@ -25,7 +25,7 @@ from models.scaling.claims import STALE_SECONDS, Claims
 from models.scaling.grid import ScaleGrid
 from models.scaling.plan import Planner, as_json, expected_seconds, plan_of
 from models.scaling.progress import Progress, State
-from models.scaling.store import Failure, Store
+from models.scaling.store import Failure, Store, data_digest
 from models.scaling.worker import Keep, Orders, work
 
 _CONTEXT: SpawnContext | ForkServerContext = multiprocessing.get_context("spawn")
@@ -68,11 +68,17 @@ class Scale:
 
     def _check_data(self) -> None:
         """Raise UserError where the folder has runs of another data set, to which one law would be fitted."""
-        own = self.progress.dataset["name"]
+        own, digest = self.progress.dataset["name"], self.progress.dataset["digest"]
         for result in self.store.read_results().values():
+            theirs = result.dataset or data_digest(self.store.path / result.run)
+            what = None
             if result.record.data != own:
+                what = f"the data set '{result.record.data}', and this is '{own}'"
+            elif theirs not in (None, digest):
+                what = f"another version of the data set '{own}': digest {theirs[:8]}, here {digest[:8]}"
+            if what is not None:
                 raise UserError(
-                    f"the folder has runs of the data set '{result.record.data}', and this is '{own}'",
+                    f"the folder has runs of {what}",
                     where=f"{self.store.path}, {self.data}",
                     fix="name another folder: --out",
                 )

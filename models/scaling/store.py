@@ -26,7 +26,8 @@ import yaml
 from behavior.runtime.cores import usable_cores
 from behavior.runtime.versions import NOT_INSTALLED, installed_version
 from models.experiments.results import RunRecord
-from models.runs.files import write_atomically
+from models.runs.files import has_file, write_atomically
+from models.runs.run_folder import RunFolder
 from models.scaling.claims import this_process
 from models.scaling.grid import ScaleGrid
 from models.scaling.rates import Asked
@@ -83,6 +84,7 @@ class Store:
             "rate": asked.rate,
             "searches": asked.searches,
             "run": folder.relative_to(self.path).as_posix(),
+            "dataset": data_digest(folder),
             **about,
         }
         _write(self.results / f"{record.digest}.json", found)
@@ -123,11 +125,21 @@ class Store:
 
     def begin_call(self, grid: ScaleGrid, data: str) -> None:
         """Write down the grid, the command and the machine."""
-        settings = yaml.safe_dump(grid.model_dump(mode="json"), sort_keys=False)
-        write_atomically(self.grid_file, settings.encode())
+        settings = {name: value for name, value in grid.model_dump(mode="json").items() if value != []}
+        write_atomically(self.grid_file, yaml.safe_dump(settings, sort_keys=False).encode())
         about = this_process()
         name = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{about['host']}-{about['pid']}.json"
         _write(self.path / "calls" / name, {"command": sys.argv, "data": data, **machine(), **about})
+
+
+def data_digest(run: Path) -> str | None:
+    """The digest of the data set that a run was trained on; None where it does not say.
+
+    Raises:
+        UserError: what marks it as a run is damaged.
+    """
+    folder = RunFolder(run)
+    return folder.about().dataset.get("digest") if has_file(folder.marker) else None
 
 
 def machine() -> dict[str, Any]:

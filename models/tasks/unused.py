@@ -11,8 +11,10 @@ _OF_RETRIEVAL = (
     *("evaluation.cutoffs", "evaluation.exclude_seen", "evaluation.candidates", "evaluation.new_items"),
     "evaluation.log_loss",
 )
-_NEVER = ("loss.loss_on", "loss.history", "loss.jumps", "loss.trends", "loss.views", "loss.attributes_weight")
-_NEVER += ("loss.next_behavior_weight", "loss.behavior_weights")
+_NEVER = (
+    *("loss.loss_on", "loss.history", "loss.jumps", "loss.trends", "loss.next_behavior_weight"),
+    *("loss.behavior_weights", "loss.attributes_weight", "loss.views"),
+)
 """What ranking refuses whatever is trained beside it: `models.tasks.ranking.checks` says why."""
 
 

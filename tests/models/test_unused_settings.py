@@ -153,11 +153,21 @@ def test_so_are_settings_of_another_head_or_draw(changed: list[str], why: str) -
 
 
 OF_RETRIEVAL = {
-    **{"loss.kind": "full_softmax", "loss.temperature": 0.1, "loss.normalize": False},
-    **{"loss.label_smoothing": 0.1, "loss.item_bias": "popularity", "loss.negatives.source": "mixed"},
-    **{"loss.negatives.count": 5, "loss.negatives.sharing": "batch", "loss.negatives.popularity_power": 0.5},
-    **{"loss.negatives.domain": "within", "loss.negatives.logq": True, "evaluation.cutoffs": [5, 10]},
-    **{"evaluation.exclude_seen": True, "evaluation.candidates": "domain", "evaluation.log_loss": True},
+    "loss.kind": "full_softmax",
+    "loss.temperature": 0.1,
+    "loss.normalize": False,
+    "loss.label_smoothing": 0.1,
+    "loss.item_bias": "popularity",
+    "loss.negatives.source": "mixed",
+    "loss.negatives.count": 5,
+    "loss.negatives.sharing": "batch",
+    "loss.negatives.popularity_power": 0.5,
+    "loss.negatives.domain": "within",
+    "loss.negatives.logq": True,
+    "evaluation.cutoffs": [5, 10],
+    "evaluation.exclude_seen": True,
+    "evaluation.candidates": "domain",
+    "evaluation.log_loss": True,
     "evaluation.new_items": "leave_out",
 }
 

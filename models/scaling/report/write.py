@@ -17,7 +17,7 @@ from models.experiments.results import METRICS, RunRecord, read_records, summari
 from models.runs.files import write_atomically
 from models.scaling.grid import ScaleGrid, load_grid
 from models.scaling.laws.study import check_replicates
-from models.scaling.points import Point, points_csv, read_points
+from models.scaling.points import Point, gone_runs, points_csv, read_points
 from models.scaling.report.figures import (
     at_an_end,
     draw_bars,
@@ -31,6 +31,8 @@ from models.scaling.report.page import Page, Table
 from models.scaling.store import Store
 
 _RESULTS = "results.csv"
+_FEW = 5
+"""Runs that are named of more."""
 _FACTS = ("backbone", "blocks", "width", "length", "data_fraction", "seed", "learning_rate")
 _COSTS = ("parameters_backbone", "parameters_embedding", "tokens", "unique_events", "flops", "gpu_seconds")
 
@@ -119,6 +121,14 @@ def _summary(page: Page, points: Sequence[Point], grid: ScaleGrid | None, store:
     if grid is not None:
         failed = len(store.read_failures())
         page.say(f"The grid has {number_of(len(grid.sizes()), 'size')}; {failed} of its runs failed.")
+    gone = gone_runs(store.path, store.read_results())
+    if gone:
+        some = ", ".join(gone[:_FEW]) + (" and others" if len(gone) > _FEW else "")
+        page.say(
+            f"Left out: {number_of(len(gone), 'finished run')} without summary.json or metrics.jsonl in "
+            f"runs/ ({some}). Bring them back from a copy, or remove their files in results/ and run "
+            "lrm scale again."
+        )
     page.say(_ABOUT)
     best = _best_of_each(final, metric)
     if best:
@@ -170,11 +180,17 @@ def _speed(page: Page, points: Sequence[Point]) -> None:
 
 
 def _ablations(folder: Path) -> dict[str, list[RunRecord]]:
-    found: dict[str, list[RunRecord]] = defaultdict(list)
+    """By table, and where one was run on several data sets, by them."""
+    found: dict[tuple[str, str], list[RunRecord]] = defaultdict(list)
     for path in sorted(folder.rglob(_RESULTS)):
         for record in read_records(path):
-            found[record.table].append(record)
-    return found
+            found[record.table, record.data].append(record)
+    data: dict[str, set[str]] = defaultdict(set)
+    for table, name in found:
+        data[table].add(name)
+    return {
+        table if len(data[table]) == 1 else f"{table}, {name}": own for (table, name), own in found.items()
+    }
 
 
 def _compare(page: Page, records: dict[str, list[RunRecord]]) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from behavior.config import parse_config
 from behavior.errors import UserError
 from models.scaling.checks import check_grid
 from models.scaling.grid import ScaleGrid, grid_names, load_grid
+from models.scaling.store import Store
 
 RATES = {"rates": [0.001, 0.01], "rule": "each"}
 
@@ -42,8 +46,34 @@ def test_what_an_axis_says_is_not_set_again(changes: dict[str, Any], where: str)
 
 def test_what_no_axis_says_may_be_set() -> None:
     """A grid without widths, say, has those of the settings; likewise one backbone's own."""
-    check_grid(grid(widths=[], set={"model.dim": 8, "optimizer.learning_rate": 0.1, "data.fraction": 0.5}))
-    check_grid(grid(blocks=[], backbones={"A": {"model.blocks": 3}, "B": {"blocks": [1, 2]}}))
+    one = {"backbones": {"A": None}, "blocks": [1, 2]}
+    set_ = {"model.dim": 8, "optimizer.learning_rate": 0.1, "data.fraction": 0.5}
+    check_grid(ScaleGrid(**one, set=set_))
+    check_grid(ScaleGrid(widths=[8], backbones={"A": {"model.blocks": 3}, "B": {"blocks": [1, 2]}}))
+
+
+@pytest.mark.parametrize("axis", ["blocks", "widths", "shapes", "lengths", "data", "seeds", "rates"])
+@pytest.mark.parametrize("of_a_backbone", [False, True])
+def test_an_axis_of_nothing_is_refused(axis: str, of_a_backbone: bool) -> None:
+    if axis == "rates":
+        changes: dict[str, Any] = {"learning_rate": {"rates": []}}
+    else:
+        changes = {"backbones": {"A": {axis: []}}} if of_a_backbone else {axis: []}
+    whole = {"title": "t", "backbones": {"A": None}, **changes}
+    with pytest.raises(UserError, match=rf"{axis}.* is empty") as caught:
+        check_grid(parse_config(ScaleGrid, whole, where="grid"))
+    place = str(caught.value)
+    assert ("backbone 'A': " in place) == (of_a_backbone and axis != "rates")
+
+
+def test_grids_that_earlier_versions_wrote_down_are_read(tmp_path: Path) -> None:
+    """With an empty list for each axis that was left out."""
+    store = Store(tmp_path)
+    store.begin_call(grid(), "data")
+    written = yaml.safe_load(store.grid_file.read_text())
+    assert not {"lengths", "shapes"} & set(written)
+    store.grid_file.write_text(yaml.safe_dump(written | {"lengths": [], "shapes": []}))
+    assert load_grid(store.grid_file).sizes() == grid().sizes()
 
 
 @pytest.mark.parametrize(

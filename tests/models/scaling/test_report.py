@@ -9,11 +9,13 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from behavior.errors import UserError
+from models.experiments.results import METRICS, RunRecord, append_record
 from models.scaling.grid import ScaleGrid
 from models.scaling.points import read_points
 from models.scaling.report.figures import frontier_of
@@ -21,6 +23,7 @@ from models.scaling.report.write import tables_beside, write_report
 from models.scaling.store import Store
 from tests.models.scaling.planted_grid import NASTY, write_grid
 
+MARK = {"format": "lrm-kit run", "format_version": 1, "data": "data"}
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
@@ -155,6 +158,63 @@ def test_a_folder_of_plain_runs_and_one_of_nothing(made: Path, tmp_path: Path) -
         write_report(tmp_path / "empty", tmp_path / "other.html")
     with pytest.raises(UserError, match="two bootstrap replicates or more, not 1"):
         write_report(tmp_path / "runs", tmp_path / "other.html", replicates=1)
+
+
+def test_runs_that_are_gone_are_told(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made.parent / "grid", tmp_path / "grid")
+    first, second, *_ = sorted((tmp_path / "grid" / "runs").iterdir())
+    shutil.rmtree(first)
+    (second / "metrics.jsonl").unlink()
+    write_report(tmp_path / "grid", tmp_path / "page.html", replicates=4)
+    page = (tmp_path / "page.html").read_text()
+    assert f"Left out: 2 finished runs without summary.json or metrics.jsonl in runs/ ({first.name}, " in page
+    assert "22 finished runs with" in page
+    assert "Left out" not in made.read_text()
+    shutil.rmtree(tmp_path / "grid" / "runs")
+    for read in (read_points, lambda folder: write_report(folder, tmp_path / "other.html")):
+        with pytest.raises(UserError, match="the folder has 24 results, and no run that points") as caught:
+            read(tmp_path / "grid")
+        assert caught.value.where == str(tmp_path / "grid" / "runs")
+    assert not (tmp_path / "other.html").exists()
+
+
+@pytest.mark.parametrize("of_a_grid", [True, False])
+def test_versions_of_a_data_set_are_told_apart(of_a_grid: bool, made: Path, tmp_path: Path) -> None:
+    """Otherwise one law would be fitted to both."""
+    shutil.copytree(made.parent / "grid" / ("" if of_a_grid else "runs"), tmp_path / "copy")
+    runs = sorted(path.parent for path in (tmp_path / "copy").rglob("summary.json"))
+    for run in runs:
+        (run / "run.json").write_text(json.dumps({**MARK, "dataset": {"digest": "a" * 64}}))
+    assert {point["dataset"] for point in read_points(tmp_path / "copy")} == {"planted"}
+    for number, run in enumerate(runs):
+        if number % 2:
+            (run / "run.json").write_text(json.dumps({**MARK, "dataset": {"digest": "b" * 64}}))
+    found = {point["run"]: point["dataset"] for point in read_points(tmp_path / "copy")}
+    assert list(found.values()) == ["planted (aaaaaaaa)", "planted (bbbbbbbb)"] * (len(runs) // 2)
+
+
+def test_an_ablation_on_two_data_sets_is_two_tables(tmp_path: Path) -> None:
+    about: dict[str, Any] = {"table": "t", "line": "a", "recipe": "r", "settings": {}, "time": "known"}
+    about |= {
+        "seed": 0,
+        "test": {},
+        "best_epoch": 1,
+        "epochs": 1,
+        "steps": 1,
+        "parameters": 1,
+        "minutes": 1.0,
+    }
+    about |= {"device": "cpu", "version": "1"}
+    for data, value in (("one", 0.2), ("two", 0.4)):
+        valid = dict.fromkeys(METRICS, value)
+        append_record(tmp_path / "results.csv", RunRecord(digest=data, data=data, valid=valid, **about))
+    write_report(tmp_path, tmp_path / "page.html")
+    rows = [
+        next(csv.DictReader((tables_beside(tmp_path / "page.html") / f"ablation-{n}.csv").open(newline="")))
+        for n in (1, 2)
+    ]
+    assert [float(row[METRICS[0]]) for row in rows] == [0.2, 0.4]
+    assert "t, one, valid split" in (tmp_path / "page.html").read_text()
 
 
 def test_a_grid_that_has_only_begun_has_a_report(tmp_path: Path) -> None:

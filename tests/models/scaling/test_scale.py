@@ -247,6 +247,21 @@ def test_a_folder_has_runs_of_one_data_set(shards: Path, whole: Path, tmp_path: 
     Scale(grid(), other, tmp_path / "out")
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_nor_of_two_versions_of_it(told: bool, shards: Path, whole: Path, tmp_path: Path) -> None:
+    """Results of earlier versions of lrm-kit do not tell, and their runs do."""
+    other, out = circle(tmp_path / "other", ("view", "buy")), tmp_path / "out"
+    shutil.copytree(whole, out)
+    for path in (out / "results").iterdir():
+        result = json.loads(path.read_text())
+        assert len(result.pop("dataset")) == 64
+        if not told:
+            path.write_text(json.dumps(result))
+    assert list(Scale(grid(), shards, out).run()) == []
+    with pytest.raises(UserError, match=r"runs of another version of the data set .*: digest .*, here "):
+        Scale(grid(), other, out)
+
+
 def test_estimates_are_made_once_a_size(shards: Path, tmp_path: Path) -> None:
     scale = Scale(grid(seeds=[0, 1, 2]), shards, tmp_path / "out")
     planner = Planner(scale.progress, str(shards))
