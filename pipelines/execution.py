@@ -106,6 +106,8 @@ def run_pipeline(
             if runner.is_local:
                 runs_on = runner.runner(log) if workers is None else FnApiRunner()
             options = runner.pipeline_options(alone=workers is not None)
+            if not runner.is_local:
+                watch.before()
             with dataflow.submission(options) if runner.is_dataflow else nullcontext():
                 pipeline = beam.Pipeline(runs_on, options=options)
                 pipeline | transform

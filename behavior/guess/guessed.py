@@ -73,7 +73,7 @@ class Guess:
         Raises:
             UserError: the file is there already, or cannot be written.
         """
-        if path.exists():
+        if os.path.lexists(path):  # a link to nothing, too: what it names is not for a new file
             raise UserError(f"'{path}' is there already", fix="name another file for the spec")
         # Paths in a spec are relative to the spec's own folder.
         folder = os.path.relpath(self.base, path.resolve().parent)

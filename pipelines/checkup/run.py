@@ -24,6 +24,7 @@ from pipelines.checkup.watch import SECONDS_BETWEEN_QUESTIONS, silence, stopped
 from pipelines.engines.crash import engine_crash, local_crash
 from pipelines.engines.engine import Engine
 from pipelines.engines.logs import log_places
+from pipelines.engines.room import check_slots
 from pipelines.job import Job
 from pipelines.quiet import dead_workers_passed_over, quiet_beam, traces_kept
 from pipelines.runner import RunnerOptions
@@ -213,6 +214,7 @@ def _run(runner: RunnerOptions, asked: Asked, log: Path) -> tuple[list[Facts], F
     with quiet_beam(), traces, pools_restored(), dead_workers_passed_over():
         try:
             options = runner.pipeline_options()
+            check_slots(engine)
             with dataflow.submission(options) if runner.is_dataflow else nullcontext():
                 pipeline = beam.Pipeline(runner.runner(log) if local else None, options=options)
                 pipeline | "Doctor" >> Doctor(asked)

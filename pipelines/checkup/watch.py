@@ -17,7 +17,8 @@ from pipelines.checkup.findings import compare
 from pipelines.checkup.hello import introduced
 from pipelines.engines.causes import symptom_of
 from pipelines.engines.crash import messages_of, told
-from pipelines.engines.engine import Engine, name_of
+from pipelines.engines.engine import SPARK, Engine, name_of
+from pipelines.engines.room import SPARK_ADVICE, check_slots, no_executor, waits_for_slots
 
 SECONDS_BETWEEN_QUESTIONS = 5.0
 
@@ -47,7 +48,7 @@ class WorkerWatch:
         self._of = runner, list(options), job_name
         self._began = self._asked = time.monotonic()
         self._known: set[str] = set()
-        self._told = False
+        self._told = self._told_of_slots = False
         self.workers: list[Facts] = []
 
     @cached_property
@@ -63,6 +64,15 @@ class WorkerWatch:
     def nobody(self) -> bool:
         """Whether no worker has come, where they are looked at."""
         return bool(self.limit) and not self.workers
+
+    def before(self) -> None:
+        """Look at the cluster before it has the job.
+
+        Raises:
+            UserError: the job would wait there for what will not come.
+        """
+        if self.limit:
+            check_slots(self.engine)
 
     def look(self, result: Any) -> UserError | None:
         """Why the job should not be waited for any longer, if so.
@@ -89,8 +99,14 @@ class WorkerWatch:
             self._asked = now
             if self.engine.state():  # workers may be long in coming, and this page says why
                 self._say_where(result)
+                self._say_what_it_waits_for()
             return stopped(self.engine, result)
         return None
+
+    def _say_what_it_waits_for(self) -> None:
+        if self.say is not None and not self._told_of_slots and (waits := waits_for_slots(self.engine)):
+            self._told_of_slots = True
+            self.say(waits)
 
     def _say_where(self, result: Any) -> None:
         # Dataflow's page is known, and said, as soon as there is a job.
@@ -106,7 +122,9 @@ def stopped(engine: Engine, result: Any) -> UserError | None:
     """What keeps workers from starting, where the engine has said so and trying again is of no use."""
     said = engine.said()
     found = symptom_of(said[0]) if said else None
-    return told(said, engine, result, "no worker starts: ") if found and found[0].final else None
+    if found and found[0].final:
+        return told(said, engine, result, "no worker starts: ")
+    return no_executor(engine)
 
 
 def silence(engine: Engine, result: Any, limit: float) -> UserError:
@@ -114,9 +132,13 @@ def silence(engine: Engine, result: Any, limit: float) -> UserError:
     texts = [*engine.said(), *messages_of(result)]
     if any(symptom_of(text) for text in texts):
         return told(texts, engine, result, "no worker starts: ")
-    state = engine.state()
+    state, waits = engine.state(), waits_for_slots(engine)
     why, fix = why_silent(engine.options)
     running = f", and {engine.kind} says {state}" if state else ""
+    if waits:
+        why, fix = waits, "wait until other jobs end, or start more task managers"
+    elif engine.kind == SPARK:
+        fix = f"{fix}; {SPARK_ADVICE}"
     return UserError(
         f"no worker answered within {limit:g} s{running}: {why}",
         where=engine.page(result) or name_of(result) or None,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,12 +12,12 @@ from urllib.parse import quote
 
 from pipelines import dataflow
 from pipelines.beam_options import job_server_options, value_of
+from pipelines.engines.pages import SECONDS, ask, read
 
 FLINK, SPARK, PRISM, DATAFLOW, OTHER = "Flink", "Spark", "Prism", "Dataflow", "the engine"
 _BY_NAME = {"flinkrunner": FLINK, "sparkrunner": SPARK, "prismrunner": PRISM, "dataflowrunner": DATAFLOW}
 _PORTS = {FLINK: 8081, SPARK: 4040, PRISM: 8074}
 """Where their pages are, unless they are told otherwise."""
-_SECONDS = 3.0
 _SECONDS_BETWEEN_LOOKS = 0.25
 
 
@@ -58,7 +56,7 @@ class Engine:
         if not self.base:
             return ""
         if self.kind == FLINK:
-            found = self._flink_job()
+            found = self.flink_id()
             return f"{self.base}/#/job/running/{found}/overview" if found else self.base
         if self.kind == PRISM and name_of(result):
             return f"{self.base}/job/{quote(name_of(result))}"
@@ -66,8 +64,8 @@ class Engine:
 
     def said(self) -> list[str]:
         """What went wrong in the job so far, newest first: whole stack traces, of Flink alone."""
-        found = self._flink_job()
-        answer = _ask(f"{self.base}/jobs/{found}/exceptions") if found else None
+        found = self.flink_id()
+        answer = ask(f"{self.base}/jobs/{found}/exceptions") if found else None
         if not isinstance(answer, dict):
             return []
         newest = [answer["root-exception"]] if answer.get("root-exception") else []
@@ -76,13 +74,13 @@ class Engine:
 
     def state(self) -> str:
         """What Flink says of the job: `RUNNING`, `RESTARTING`; empty where it is not known."""
-        found = self._flink_job()
-        answer = _ask(f"{self.base}/jobs/{found}") if found else None
+        found = self.flink_id()
+        answer = ask(f"{self.base}/jobs/{found}") if found else None
         return str(answer.get("state", "")) if isinstance(answer, dict) else ""
 
     def hosts(self) -> list[str]:
         """Of Flink's task managers, one entry each."""
-        answer = _ask(f"{self.base}/taskmanagers") if self.kind == FLINK and self.base else None
+        answer = ask(f"{self.base}/taskmanagers") if self.kind == FLINK and self.base else None
         managers = answer.get("taskmanagers", []) if isinstance(answer, dict) else []
         return [str(manager.get("id", "")).rpartition(":")[0] for manager in managers]
 
@@ -93,21 +91,21 @@ class Engine:
             within: seconds for a job to come there that the job server has only just been given.
         """
         deadline = time.monotonic() + within
-        found = self._flink_job()
+        found = self.flink_id()
         while not found and self.kind == FLINK and self.base and time.monotonic() < deadline:
             time.sleep(_SECONDS_BETWEEN_LOOKS)
-            found = self._flink_job()
+            found = self.flink_id()
         if not found:
             return False
         request = urllib.request.Request(f"{self.base}/jobs/{found}?mode=cancel", method="PATCH")
-        with suppress(OSError, ValueError), urllib.request.urlopen(request, timeout=_SECONDS):
+        with suppress(OSError, ValueError), urllib.request.urlopen(request, timeout=SECONDS):
             return True
         return False
 
-    def _flink_job(self) -> str:
-        """Flink's own id of the newest job of this name."""
+    def flink_id(self) -> str:
+        """Flink's own id of the newest job of this name; empty where it is not known."""
         if self.kind == FLINK and self.base and not self._flink_id:
-            answer = _ask(f"{self.base}/jobs/overview")
+            answer = ask(f"{self.base}/jobs/overview")
             jobs = answer.get("jobs", []) if isinstance(answer, dict) else []
             ours = [job for job in jobs if job.get("name") == self.job_name]
             if ours:
@@ -148,22 +146,8 @@ def _pages(kind: str, endpoint: str, options: Sequence[str]) -> str:
         return ""
     base = base.rstrip("/")
     if kind == FLINK:
-        answer = _ask(f"{base}/config")
+        answer = ask(f"{base}/config")
         return base if isinstance(answer, dict) and "flink-version" in answer else ""
     if kind == SPARK:
-        return base if isinstance(_ask(f"{base}/api/v1/applications"), list) else ""
-    return base if "prism" in _read(base).lower() else ""
-
-
-def _ask(url: str) -> Any:
-    with suppress(ValueError):
-        return json.loads(_read(url))
-    return None
-
-
-def _read(url: str) -> str:
-    try:
-        with urllib.request.urlopen(url, timeout=_SECONDS) as answer:
-            return str(answer.read().decode("utf-8", errors="replace"))
-    except (OSError, ValueError):
-        return ""
+        return base if isinstance(ask(f"{base}/api/v1/applications"), list) else ""
+    return base if "prism" in read(base).lower() else ""

@@ -31,6 +31,7 @@ class FlinkCluster:
     Attributes:
         runner: Beam's own for this engine.
         known_there: options of Beam that only the job server knows.
+        outlives_kills: options of jobs whose processes are killed.
 
     Args:
         folder: for logs and files.
@@ -43,6 +44,7 @@ class FlinkCluster:
 
     runner = "FlinkRunner"
     known_there = ("--number_of_execution_retries=1",)
+    outlives_kills = ()
 
     def __init__(
         self,

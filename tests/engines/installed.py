@@ -13,6 +13,8 @@ EXAMPLES = ROOT / "examples" / "engines"
 HOME = Path(os.environ.get("LRM_ENGINES", ROOT / ".engines"))
 BOOT, PRISM = HOME / "bin" / "container", HOME / "bin" / "prism"
 STORAGE = HOME / "bin" / "fake-gcs-server"
+QUICK_PYTHON = Path(__file__).parent / "worker" / "python"
+"""Starts `LRM_PYTHON`, but no pip."""
 FLINK, SPARK, PYTHON = HOME / "flink", HOME / "spark", HOME / "python"
 
 
@@ -45,6 +47,10 @@ def as_process() -> list[str]:
 
 def worker_variables() -> dict[str, str]:
     """The environment of such a worker."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), "/usr/bin", "/bin"])
     here = os.environ.get("PYTHONPATH", str(ROOT))  # the packages of another checkout than the installed one
-    return {"PATH": path, "PYTHONPATH": here, "RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT": "1"}
+    return {
+        "PATH": os.pathsep.join([str(QUICK_PYTHON.parent), "/usr/bin", "/bin"]),
+        "LRM_PYTHON": sys.executable,
+        "PYTHONPATH": here,
+        "RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT": "1",
+    }

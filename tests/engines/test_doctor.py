@@ -17,14 +17,13 @@ from pipelines.prepare import prepare
 from pipelines.runner import RunnerOptions
 from tests.engines.conftest import Cluster, running
 from tests.engines.flink import FlinkCluster
-from tests.engines.installed import BOOT, ROOT
+from tests.engines.installed import BOOT, ROOT, worker_variables
 from tests.engines.kills import night
 from tests.engines.processes import answers, free_ports, wait_for
 from tests.pipelines.conftest import make_spec, raw
 
 __all__ = ["raw"]
 
-OURS = f"{Path(sys.executable).parent}:/usr/bin:/bin"
 LIMIT = 45.0
 
 
@@ -62,6 +61,13 @@ def pool(flink: FlinkCluster, tmp_path: Path) -> Iterator[tuple[str, str]]:
     flink.processes.kill("pool")
 
 
+def program(path: Path, line: str) -> Path:
+    """One line of the shell, to be started by its name."""
+    path.write_text(f"#!/bin/sh\n{line}\n")
+    path.chmod(0o755)
+    return path
+
+
 def process(command: Path | str, **env: str) -> tuple[str, str]:
     shown = ", ".join(f'"{name}": "{value}"' for name, value in env.items())
     config = f'{{"command": "{command}", "env": {{{shown}}}}}'
@@ -87,12 +93,7 @@ def test_what_workers_do_not_see(flink: FlinkCluster, raw: Path, tmp_path: Path)
     old = tmp_path / "old" / "lrm_kit-0.0.9.dist-info"
     old.mkdir(parents=True)
     (old / "METADATA").write_text("Metadata-Version: 2.1\nName: lrm-kit\nVersion: 0.0.9\n")
-    workers = process(
-        BOOT,
-        PATH=OURS,
-        PYTHONPATH=f"{old.parent}:{ROOT}",
-        RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT="1",
-    )
+    workers = process(BOOT, **{**worker_variables(), "PYTHONPATH": f"{old.parent}:{ROOT}"})
     found = check_up(on(flink, *workers), ["/nowhere/log.csv", "nope://bucket/log.csv"])
     said = {finding.what: finding.fix for finding in found.findings if finding.wrong}
     assert any("workers have lrm-kit 0.0.9" in what for what in said)
@@ -106,10 +107,8 @@ def test_what_workers_do_not_see(flink: FlinkCluster, raw: Path, tmp_path: Path)
 @night
 def test_a_boot_program_that_dies(flink: FlinkCluster, raw: Path, tmp_path: Path) -> None:
     """Flink would try it ten times, ten seconds apart."""
-    boot = tmp_path / "boot"
-    boot.write_text("#!/bin/sh\nexit 1\n")
-    boot.chmod(0o755)
-    runner = on(flink, *process(boot, PATH=OURS), limit=600)
+    boot = program(tmp_path / "boot", "exit 1")
+    runner = on(flink, *process(boot, PATH="/usr/bin:/bin"), limit=600)
     began = time.monotonic()
     what, fix = wrong(check_up(runner))
     assert what == "no worker starts: the program that starts workers ended by itself, with exit code 1"
@@ -126,9 +125,7 @@ def test_a_boot_program_that_dies(flink: FlinkCluster, raw: Path, tmp_path: Path
 def test_a_pool_whose_python_has_no_beam(
     flink: FlinkCluster, pool: tuple[str, str], raw: Path, tmp_path: Path
 ) -> None:
-    python = tmp_path / "bin" / "python"
-    python.write_text(f'#!/bin/sh\nexec {os.path.realpath(sys.executable)} -I -S "$@"\n')
-    python.chmod(0o755)
+    program(tmp_path / "bin" / "python", f'exec {os.path.realpath(sys.executable)} -I -S "$@"')
     what, fix = wrong(check_up(on(flink, *pool, limit=LIMIT)))
     assert what.startswith(
         f"no worker answered within {LIMIT:g} s, and Flink says RUNNING: the worker pool at"
@@ -145,9 +142,7 @@ def test_a_pool_whose_python_has_no_beam(
 def test_two_task_managers_with_one_pool(
     flink: FlinkCluster, pool: tuple[str, str], raw: Path, tmp_path: Path
 ) -> None:
-    python = tmp_path / "bin" / "python"
-    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
-    python.chmod(0o755)
+    program(tmp_path / "bin" / "python", f'exec {sys.executable} "$@"')
     what, fix = wrong(check_up(on(flink, *pool)))
     assert what.startswith("several task managers share one worker pool")
     assert "a pool for each task manager" in fix

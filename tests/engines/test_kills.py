@@ -52,6 +52,7 @@ def start(cluster: Cluster, folder: Path, out: Path, adds: bool) -> Lrm:
     """A job; it adds to a data set or makes one."""
     named = ["adding.yaml", "--append", str(folder / "later.csv")] if adds else ["spec.yaml"]
     options = ["--out", out, "--runner", "PortableRunner", "--", *cluster.options()]
+    options += cluster.outlives_kills
     return Lrm("prepare", folder / named[0], *named[1:], *options, log=out.with_suffix(".log"))
 
 

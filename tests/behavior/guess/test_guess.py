@@ -110,6 +110,17 @@ def test_without_a_user_or_item_there_is_a_skeleton() -> None:
             load_spec(folder / "spec.yaml")
 
 
+@pytest.mark.parametrize("target", ["there", "not-there"])
+def test_a_spec_is_not_saved_through_a_link(target: str) -> None:
+    with folder_of(log__csv="user,item\n1,2\n", there="mine") as folder:
+        (folder / "spec.yaml").symlink_to(target)
+        with pytest.raises(UserError, match=r"spec\.yaml' is there already"):
+            guess_file(folder / "log.csv").save_spec(folder / "spec.yaml")
+        assert (folder / "spec.yaml").readlink() == Path(target)
+        assert sorted(path.name for path in folder.iterdir()) == ["log.csv", "spec.yaml", "there"]
+        assert (folder / "there").read_text() == "mine"
+
+
 @pytest.mark.parametrize("text", ["", "\n\n", "\ufeff"])
 def test_empty_files(text: str) -> None:
     with folder_of(log__csv=text) as folder, pytest.raises(UserError, match="is empty"):

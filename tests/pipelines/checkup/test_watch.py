@@ -37,6 +37,9 @@ class Stub:
     def state(self) -> str:
         return "RUNNING"
 
+    def flink_id(self) -> str:
+        return ""
+
     def page(self, _: Any) -> str:
         return "http://flink/job"
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +15,7 @@ from pipelines.dataflow import DataflowError
 from pipelines.engines.crash import engine_crash, local_crash
 from pipelines.engines.engine import DATAFLOW, FLINK, OTHER, PRISM, SPARK, Engine
 from pipelines.engines.logs import log_places
+from tests.pipelines.engines.pages import served
 
 BOOT = (Path(__file__).parent / "said" / "boot.txt").read_text()
 ANSWERS: dict[str, Any] = {
@@ -39,28 +38,8 @@ ANSWERS: dict[str, Any] = {
 @pytest.fixture
 def pages() -> Iterator[tuple[str, list[str]]]:
     """Address of the stand-in, and what it was told."""
-    told: list[str] = []
-
-    class Pages(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            answer = ANSWERS.get(self.path)
-            self.send_response(404 if answer is None else 200)
-            self.end_headers()
-            self.wfile.write(json.dumps(answer).encode())
-
-        def do_PATCH(self) -> None:
-            told.append(self.path)
-            self.send_response(202)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Pages)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"127.0.0.1:{server.server_port}", told
-    server.shutdown()
-    server.server_close()
+    with served(ANSWERS) as (port, told):
+        yield f"127.0.0.1:{port}", told
 
 
 def test_flink_is_asked_for_the_newest_job_of_that_name(pages: tuple[str, list[str]]) -> None:
