@@ -29,6 +29,7 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -63,7 +64,7 @@ _COLLECTED = re.compile(r"(\d+)M->\d+M\(")
 TICK = os.sysconf("SC_CLK_TCK")
 METRICS = {"direct": "Status.JVM.Memory.Direct.MemoryUsed"}
 SECONDS_BETWEEN_QUESTIONS = 5
-SECONDS_AT_MOST = 1800
+SECONDS_AT_MOST = 3600
 
 
 def write_log(folder: Path, events: int, hot: float) -> None:
@@ -170,9 +171,11 @@ def command_of(process: int) -> str:
     return Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
 
 
-def prepare(processes: Processes, cluster: Cluster | None, log: Path, out: Path) -> dict[str, float]:
-    """Run `lrm prepare`; what it took."""
-    flags = ["--runner", "PortableRunner", "--", *cluster.options()] if cluster is not None else []
+def prepare(
+    processes: Processes, cluster: Cluster | None, log: Path, out: Path, more: Sequence[str] = ()
+) -> dict[str, float]:
+    """Run `lrm prepare`, with more options of Beam; what it took."""
+    flags = [] if cluster is None else ["--runner", "PortableRunner", "--", *cluster.options(), *more]
     command = [sys.executable, "-m", "cli.main", "prepare", str(log / "spec.yaml"), "--out", str(out), *flags]
     watch, begin = Watch(processes, cluster), time.monotonic()
     process = processes.start("lrm", command, {"PYTHONPATH": str(ROOT)})
@@ -189,14 +192,16 @@ def prepare(processes: Processes, cluster: Cluster | None, log: Path, out: Path)
     return {"seconds": seconds, "cpu": sum(cpu.values()), **watch.peaks}
 
 
-def on_cluster(name: str, folder: Path, small: Path, log: Path, out: Path) -> tuple[dict[str, float], str]:
+def on_cluster(
+    name: str, folder: Path, small: Path, log: Path, out: Path, more: Sequence[str]
+) -> tuple[dict[str, float], str]:
     """What it took on a warm cluster, and what there is to say of the job."""
     kind = ENGINES[name]
     cluster = SparkCluster(folder, memory=640, collector=True) if kind is SparkCluster else kind(folder)
     try:
         cluster.wait()
-        prepare(cluster.processes, cluster, small, folder / "small")
-        took = prepare(cluster.processes, cluster, log, out)
+        prepare(cluster.processes, cluster, small, folder / "small", more)
+        took = prepare(cluster.processes, cluster, log, out, more)
         said = ""
         if isinstance(cluster, FlinkCluster):
             operators, shuffles = plan(cluster)
@@ -221,6 +226,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, nargs="+", default=[10_000_000])
     parser.add_argument("--engines", nargs="*", choices=list(ENGINES), default=["flink"])
     parser.add_argument("--hot", type=int, help="events of the largest user; default: a sixth of all")
+    parser.add_argument("--beam", action="append", default=[], help="one more option of Beam for clusters")
     parser.add_argument("--folder", type=Path, help="for logs and results; default: a temporary one")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="lrm-engines-", dir=options.folder))
@@ -240,7 +246,7 @@ def main() -> None:
             for name in options.engines:
                 where = folder / f"{name}-{events}"
                 try:
-                    took, said = on_cluster(name, where, small, log, folder / "out")
+                    took, said = on_cluster(name, where, small, log, folder / "out", options.beam)
                 except RuntimeError as error:
                     print(f"| {events:,} | {name} | {error} |", flush=True)
                     shutil.rmtree(folder / "out", ignore_errors=True)

@@ -29,6 +29,7 @@ class SparkCluster:
         runner: Beam's own for this engine.
         known_there: options of Beam that only the job server knows.
         kept: how long a worker process is that nothing is asked of.
+        page: port of the master's page.
         outlives_kills: the same, where one is killed: attempts of a task follow each other faster than a
             dead one is forgotten. Most jobs take three times as long with it.
 
@@ -59,7 +60,8 @@ class SparkCluster:
         start = [str(_HOME / "bin" / "spark-class"), "org.apache.spark.deploy"]
         env = {"SPARK_HOME": str(_HOME), "SPARK_LOCAL_IP": "127.0.0.1", "SPARK_DAEMON_MEMORY": "256m"}
         env["SPARK_DAEMON_JAVA_OPTS"] = " ".join(java)
-        address = ["--host", "localhost", "--port", str(self.master), "--webui-port", str(pages[0])]
+        self.page = pages.pop()
+        address = ["--host", "localhost", "--port", str(self.master), "--webui-port", str(self.page)]
         self.processes.start("master", [start[0], f"{start[1]}.master.Master", *address], env)
         self.url = url = f"spark://localhost:{self.master}"
         wait_for(lambda: answers(self.master), "the master")

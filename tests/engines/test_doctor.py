@@ -7,12 +7,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from behavior.errors import UserError
 from pipelines.checkup.run import CheckUp, check_up
+from pipelines.engines import room
+from pipelines.job_servers import end_started
 from pipelines.prepare import prepare
 from pipelines.runner import RunnerOptions
 from tests.engines.conftest import Cluster, running
@@ -20,6 +23,7 @@ from tests.engines.flink import FlinkCluster
 from tests.engines.installed import BOOT, ROOT, worker_variables
 from tests.engines.kills import night
 from tests.engines.processes import answers, free_ports, wait_for
+from tests.engines.spark import SparkCluster
 from tests.pipelines.conftest import make_spec, raw
 
 __all__ = ["raw"]
@@ -157,16 +161,48 @@ def test_too_few_network_buffers(tmp_path: Path, request: pytest.FixtureRequest)
     settings = {**memory, "taskmanager.network.sort-shuffle.min-buffers": "512"}
 
     def few(folder: Path) -> FlinkCluster:
-        return FlinkCluster(folder, task_managers=1, settings=settings)
+        return FlinkCluster(folder, task_managers=1, settings=settings, parallelism=2)
 
     with running(few, tmp_path, request) as cluster:
-        runner = on(cluster, *cluster.options()[2:], "--parallelism=2")
-        what, fix = wrong(check_up(runner))
+        what, fix = wrong(check_up(on(cluster)))
     assert what.startswith(
         "no worker starts: IOException: Insufficient number of network buffers: required 512,"
     )
     assert "'taskmanager.memory.network.max'" in what  # Flink's own advice, whole
     assert "taskmanager.network.sort-shuffle.min-buffers: 16" in fix
+
+
+def test_more_slots_than_there_are(
+    flink: FlinkCluster, raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "_SECONDS_TO_REGISTER", 0.0)
+    known, runner = flink.states(), on(flink)
+    runner = replace(runner, beam=[*runner.beam, "--parallelism=50"])
+    what, fix = wrong(check_up(runner))
+    assert what == "the job asks for 50 slots, and Flink's cluster has 4 (task managers: 2)"
+    assert "--parallelism=4 at most" in fix
+    with pytest.raises(UserError, match="asks for 50 slots"):
+        prepare(make_spec(), str(raw), tmp_path / "out", runner=runner)
+    assert flink.states() == known
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("engine", ["spark"], indirect=True, scope="session")
+def test_executors_that_no_worker_of_spark_has_the_memory_for(
+    engine: SparkCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "_SECONDS_TO_REGISTER", 1.0)
+    monkeypatch.setattr(room, "_MASTER_PORT", engine.page)
+    wants = "--job_server_jvm_properties=-Dspark.executor.memory=700m"
+    runner = RunnerOptions("SparkRunner", beam=[*engine.by_path(tmp_path), wants])
+    began = time.monotonic()
+    try:
+        what, fix = wrong(check_up(runner))
+    finally:
+        end_started()
+    assert what == "an executor asks for 700 MB of memory, and no worker of Spark has more than 512 MB"
+    assert "-Dspark.executor.memory=512m" in fix
+    assert time.monotonic() - began < 100
 
 
 def test_workers_in_the_starting_process_leave_nothing_on_the_terminal(flink: FlinkCluster) -> None:
