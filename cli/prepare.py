@@ -142,6 +142,7 @@ def prepare(
     if json:
         record = {"out": out, "done_before": result.done_before, "version": manifest.version}
         record |= {"counts": manifest.counts.model_dump(), "seconds": result.seconds}
+        record |= {"cpu_seconds": result.cpu_seconds}
         coverage = [entry.model_dump() for entry in manifest.coverage]
         record |= {"damaged_files": manifest.damaged_files, "coverage": coverage}
         print_json(record | {"warnings": warnings})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import pickle
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -65,21 +64,20 @@ class Job:
 
         Runners pass on little but a stack trace.
         """
-        begin = time.time()
-        try:
-            yield
-        except UserError as error:
-            self._keep(error)
-            raise
-        except OSError as error:
-            told = explained(error, self.out, self.work, self.notes)
-            if told is None:
+        with self._clock.part(name):
+            try:
+                yield
+            except UserError as error:
+                self._keep(error)
                 raise
-            self._keep(told)
-            raise told from error
-        if not self.keeps_freed:
-            pa.default_memory_pool().release_unused()
-        self._clock.tick(name, begin)
+            except OSError as error:
+                told = explained(error, self.out, self.work, self.notes)
+                if told is None:
+                    raise
+                self._keep(told)
+                raise told from error
+            if not self.keeps_freed:
+                pa.default_memory_pool().release_unused()
 
     @property
     def keeps_freed(self) -> bool:

@@ -11,23 +11,19 @@ import pyarrow as pa
 from apache_beam.metrics import Metrics
 
 from behavior.features.vocabulary import IdCounts
-from behavior.flow.totals import fit_items, item_counts
 from behavior.steps.filters import core_behaviors, core_items
-from pipelines.job import PrepareJob, leave, left, read_arrow, unless_given_up, write_arrow
+from pipelines.job import PrepareJob, read_arrow, unless_given_up, write_arrow
 from pipelines.pool import pool_of
 from pipelines.pooled import Outputs, Pooled
 from pipelines.shuffle import Piece, Shuffle
 from pipelines.threads import one_thread
 from pipelines.work import (
     TABLES,
-    VOCABULARY,
     WRITE,
     PartitionCounted,
     count,
-    encoders_of,
-    features_file,
+    fit,
     merge_counts,
-    partitions_of,
     sort_and_count,
     sorted_file,
     tables,
@@ -199,18 +195,13 @@ class FitVocabulary(beam.DoFn):
 
     @unless_given_up
     def process(self, _: bytes, counts: list[tuple[list[int], str]]) -> Iterator[str]:
-        work = self.job.work
-        with self.job.stage(VOCABULARY):
-            # An addition may leave every partition as it was: then there is no count.
-            partitions = counts[0][0] if counts else []
-            counted = read_arrow(work, counts[0][1]) if counts else item_counts(self.job.preparation).create()
-            # In a fixed order: sums of floats depend on it.
-            states = left(work, map(features_file, partitions))
-            vocabulary, encoders = fit_items(self.job.preparation, counted, states)
-            name = f"vocabulary/{uuid4().hex}.arrow"
-            write_arrow(work, name, vocabulary.table)
-            leave(work, encoders_of(name), encoders)
-            leave(work, partitions_of(name), partitions)
+        # An addition may leave every partition as it was: then there is no count.
+        partitions, counted = counts[0] if counts else ([], None)
+        pool = pool_of(self.job)
+        if pool is None:
+            name = fit(self.job, partitions, counted)
+        else:
+            name = pool.submit(fit, partitions, counted).result()
         self._go_on(name, partitions)
         yield name
 

@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from behavior.errors import UserError
@@ -20,7 +20,7 @@ from behavior.shards.storage import Folder, FolderLike, as_folder
 from behavior.sources.chunks import CHUNK_BYTES, Plan
 from behavior.sources.plan import plan_input
 from behavior.spec.dataset_spec import DatasetSpec
-from pipelines.clock import StageClock
+from pipelines.clock import Part, StageClock
 from pipelines.engines.crash import JobCrashError
 from pipelines.execution import Progress, run_job
 from pipelines.job import SUMMARY, PrepareJob, job_folders, leave
@@ -43,12 +43,15 @@ class PrepareResult:
         seconds: of a local run, the wall time that each stage adds: plan, start (until the first part is
             read), read, sort, core, count, vocabulary, tables, write, summary, commit. Partitions are counted
             while others are sorted, unless there is a core to find: then count adds little.
+        cpu_seconds: of a local run, what the parts of each stage took on all workers: `user`, their own, and
+            `system`, the system's for them.
     """
 
     manifest: Manifest
     done_before: bool
     counters: dict[str, int]
     seconds: dict[str, float]
+    cpu_seconds: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 def prepare(
@@ -175,9 +178,9 @@ def execute(
     except BaseException:
         remove_folders(temporary)
         raise
-    seconds = _seconds(StageClock(job.notes if job.timed else None), begin, planned)
+    parts = StageClock(job.notes if job.timed else None).parts()
     remove_folders(temporary)
-    return PrepareResult(manifest, False, counters, seconds)
+    return PrepareResult(manifest, False, counters, _seconds(parts, begin, planned), _cpu_seconds(parts))
 
 
 def remove_folders(folders: list[str]) -> None:
@@ -217,16 +220,22 @@ def make_plan(spec: DatasetSpec, base: str, runner: RunnerOptions, skip_bad_file
 _STAGES = ("read", "sort", "core", "count", "vocabulary", "tables", "write", "summary", "commit")
 
 
-def _seconds(clock: StageClock, begin: float, planned: float) -> dict[str, float]:
+def _cpu_seconds(parts: dict[str, list[Part]]) -> dict[str, dict[str, float]]:
+    return {
+        stage: {"user": sum(part.user for part in every), "system": sum(part.system for part in every)}
+        for stage, every in parts.items()
+    }
+
+
+def _seconds(parts: dict[str, list[Part]], begin: float, planned: float) -> dict[str, float]:
     """What each stage adds: from its first part, or the end of those before it, to its last's end."""
-    parts = clock.parts()
     seconds = {"plan": planned - begin}
     if READ in parts:
-        seconds["start"] = min(first for first, _ in parts[READ]) - planned
+        seconds["start"] = min(part.begin for part in parts[READ]) - planned
     reached = 0.0
     for stage in _STAGES:
         if stage in parts:
-            end = max(last for _, last in parts[stage])
-            seconds[stage] = max(0.0, end - max(reached, min(first for first, _ in parts[stage])))
+            end = max(part.end for part in parts[stage])
+            seconds[stage] = max(0.0, end - max(reached, min(part.begin for part in parts[stage])))
             reached = max(reached, end)
     return seconds

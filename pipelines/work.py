@@ -18,7 +18,7 @@ from behavior.features import Encoder
 from behavior.features.vocabulary import Vocabulary
 from behavior.flow.partitions import count_sequences, sort_partition, write_sequences
 from behavior.flow.reading import ChunkReader, ChunkReport
-from behavior.flow.totals import item_counts, make_tables, write_tables
+from behavior.flow.totals import fit_items, item_counts, make_tables, write_tables
 from behavior.shards.storage import Folder
 from behavior.sources.chunks import Chunk
 from behavior.sources.raw import Reject
@@ -193,6 +193,28 @@ def merge_counts(job: PrepareJob, names: list[str]) -> str:
         merged = item_counts(job.preparation).merge(read_arrow(job.work, name) for name in names)
         name = f"counts/{uuid4().hex}.arrow"
         write_arrow(job.work, name, merged)
+    return name
+
+
+def fit(job: PrepareJob, partitions: list[int], counts: str | None) -> str:
+    """Fit the item vocabulary and the encoders of the event features: the file of the first.
+
+    Args:
+        job: the job.
+        partitions: that were counted.
+        counts: file with the counts of their items, if any.
+    """
+    work = job.work
+    with job.stage(VOCABULARY):
+        none = item_counts(job.preparation).create()
+        # In a fixed order: sums of floats depend on it.
+        states = left(work, map(features_file, partitions))
+        counted = none if counts is None else read_arrow(work, counts)
+        vocabulary, encoders = fit_items(job.preparation, counted, states)
+        name = f"vocabulary/{uuid4().hex}.arrow"
+        write_arrow(work, name, vocabulary.table)
+        leave(work, encoders_of(name), encoders)
+        leave(work, partitions_of(name), partitions)
     return name
 
 

@@ -31,6 +31,8 @@ from behavior.runtime.memory import keep_freed
 _SECONDS_TO_END = 5.0
 FROM_CORES = 4
 """Threads share one interpreter's lock and one table of memory: with fewer cores, at little cost."""
+FROM = "LRM_FORK_FROM_CORES"
+"""Environment variable with another number, for measurements."""
 FORKED = "LRM_FORKED_WORKER"
 """Environment variable that is set in the process that is forked, and in its workers."""
 
@@ -48,7 +50,7 @@ def processes(asked: int) -> int:
     if not hasattr(os, "fork"):
         return 0
     cores = thread_count(os.environ)
-    number = asked or (cores if cores >= FROM_CORES else 0)
+    number = asked or (cores if cores >= int(os.environ.get(FROM, FROM_CORES)) else 0)
     return number if number > 1 else 0
 
 

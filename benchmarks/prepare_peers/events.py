@@ -50,26 +50,44 @@ def event_tables(events: int, seed: int = 0) -> Iterator[pa.Table]:
     user has 2 % of all events.
     """
     random = np.random.default_rng(seed)
-    users = max(2, events // EVENTS_A_USER)
-    activity = np.cumsum(random.lognormal(0.0, 1.0, users))
-    popularity = np.cumsum((np.arange(ITEMS) + 10.0) ** -1.05)
-    shares = np.cumsum(BEHAVIOR_SHARES)
+    activity = _activity(random, events)
     bounds = np.linspace(0, events, FILES + 1).astype(int).tolist()
     for begin, end in pairwise(bounds):
-        size = end - begin
-        user = np.searchsorted(activity, random.random(size) * activity[-1])
-        user[random.random(size) < HEAVY_SHARE] = users  # one more user than those of `activity`
-        item = np.searchsorted(popularity, random.random(size) * popularity[-1])
-        behavior = np.searchsorted(shares, random.random(size) * shares[-1]).astype(np.int8)
-        time = np.arange(begin, end) * MONTH // events + random.integers(0, DISORDER, size)
-        yield pa.table(
-            {
-                "user": scattered(user),
-                "item": scattered(item),
-                "behavior": pa.DictionaryArray.from_arrays(behavior, pa.array(RAW_BEHAVIORS)),
-                "timestamp": FIRST_TIME + time // TICK * TICK,
-            }
-        )
+        yield _table(random, activity, events, begin, end)
+
+
+def _activity(random: np.random.Generator, events: int) -> np.ndarray:
+    """Of users, cumulated."""
+    return np.cumsum(random.lognormal(0.0, 1.0, max(2, events // EVENTS_A_USER)))
+
+
+def _table(random: np.random.Generator, activity: np.ndarray, events: int, begin: int, end: int) -> pa.Table:
+    """The events from `begin` to before `end`."""
+    popularity = np.cumsum((np.arange(ITEMS) + 10.0) ** -1.05)
+    shares = np.cumsum(BEHAVIOR_SHARES)
+    size = end - begin
+    user = np.searchsorted(activity, random.random(size) * activity[-1])
+    user[random.random(size) < HEAVY_SHARE] = len(activity)  # one more user than those of `activity`
+    item = np.searchsorted(popularity, random.random(size) * popularity[-1])
+    behavior = np.searchsorted(shares, random.random(size) * shares[-1]).astype(np.int8)
+    time = np.arange(begin, end) * MONTH // events + random.integers(0, DISORDER, size)
+    return pa.table(
+        {
+            "user": scattered(user),
+            "item": scattered(item),
+            "behavior": pa.DictionaryArray.from_arrays(behavior, pa.array(RAW_BEHAVIORS)),
+            "timestamp": FIRST_TIME + time // TICK * TICK,
+        }
+    )
+
+
+def write_part(folder: Path, events: int, parts: int, number: int) -> None:
+    """Write one of the files of such a log, from random numbers of its own: many are made at once."""
+    begin, end = events * number // parts, events * (number + 1) // parts
+    activity = _activity(np.random.default_rng(0), events)
+    table = _table(np.random.default_rng([0, number]), activity, events, begin, end)
+    path = folder / f"events-{number:02d}.parquet"
+    pq.write_table(table, path, compression="zstd", row_group_size=1_000_000)
 
 
 def write_events(folder: Path, events: int, kind: str) -> Path:

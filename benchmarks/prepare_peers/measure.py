@@ -12,7 +12,7 @@ import tempfile
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 SAMPLE_SECONDS = 0.05
@@ -150,4 +150,10 @@ def machine() -> dict[str, str | int]:
             break
     memory = _kilobytes(Path("/proc/meminfo").read_text())["MemTotal"]
     facts: dict[str, str | int] = {"cpu": model, "cores": len(os.sched_getaffinity(0)), "memory": memory}
-    return {**facts, "python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
+    return {**facts, "python": platform.python_version(), **{name: _version(name) for name in LIBRARIES}}
+
+
+def _version(package: str) -> str:
+    with suppress(PackageNotFoundError):
+        return version(package)
+    return "none"
