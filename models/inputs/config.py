@@ -113,6 +113,11 @@ class EmbeddingConfig(Config):
         return 0.2 if self.id_dropout is None else self.id_dropout
 
     @property
+    def items_vary(self) -> bool:
+        """Whether an item's vectors differ within a step of training: where a tower drops ids at random."""
+        return self.features == "tower" and 0.0 < self.tower_dropout < 1.0
+
+    @property
     def domain_setting(self) -> str:
         """The setting that asks for domains, with its value; empty where none does."""
         asked = [name for name in ("domains", "query_domain") if getattr(self, name) == "add"]

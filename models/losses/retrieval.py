@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -13,11 +14,12 @@ from models.losses import kernels
 from models.losses.chunks import positions_at_a_time, sum_over_chunks
 from models.losses.config import LossConfig
 from models.losses.drawn import Negatives
-from models.losses.extra import ExtraMass
+from models.losses.extra import ExtraMass, factors
 from models.losses.formulas import FORMULAS, Scored, gbce_power
 from models.losses.full_softmax import Candidates, full_softmax
 from models.losses.negatives import NegativeSampler
 from models.losses.sharded_softmax import sharded_full_softmax
+from models.losses.shared import shared_losses
 from models.losses.sources import ItemVectors, draw_sources
 
 
@@ -28,14 +30,23 @@ class RetrievalLoss(nn.Module):
         config: settings.
         sampler: of negatives.
         held: which of the known items this process holds; all by default.
+        alike: whether one item always has the same vector within a step; not where ids are dropped at random.
 
     Raises:
         UserError: gBCE with as many negatives as there are items, or more; or negatives within a domain where
             items are divided among processes.
     """
 
-    def __init__(self, config: LossConfig, sampler: NegativeSampler, held: HeldItems | None = None) -> None:
+    def __init__(
+        self,
+        config: LossConfig,
+        sampler: NegativeSampler,
+        held: HeldItems | None = None,
+        *,
+        alike: bool = True,
+    ) -> None:
         super().__init__()
+        self.alike = alike
         self.config = config
         self.sampler = sampler
         self.held = held or HeldItems.whole(sampler.num_items)
@@ -84,14 +95,15 @@ class RetrievalLoss(nn.Module):
                 denominator does not depend on them.
             domain: [positions] domain ids of what is predicted, for negatives within the domain.
         """
-        asked = _Asked(query, target, mask, extra, weight, domain)
+        mixed = torch.is_autocast_enabled(query.device.type)
+        asked = _Asked(query, target, mask, extra, weight, domain, mixed)
         # Scores over a small temperature need more digits than bfloat16 has; so do the vectors.
         with torch.autocast(query.device.type, enabled=False):
             total = (self._full if self.config.kind == "full_softmax" else self._sampled)(asked, items)
             return total / (_at_least_one(target, mask) if denominator is None else denominator)
 
     def _full(self, asked: _Asked, items: ItemVectors) -> Tensor:
-        query, target, mask, extra, weight, domain = asked
+        query, target, mask, extra, weight, domain, _ = asked
         held, table = self.held, items(None)
         scale = self.config.temperature, self.config.label_smoothing
         if held.is_divided:
@@ -104,7 +116,7 @@ class RetrievalLoss(nn.Module):
         )
 
     def _sampled(self, asked: _Asked, items: ItemVectors) -> Tensor:
-        query, target, mask, extra, weight, domain = asked
+        query, target, mask, extra, weight, domain, mixed = asked
         taken, sources = draw_sources(
             self.config.negatives, self.sampler, self.held, items, target, mask, domain
         )
@@ -114,6 +126,15 @@ class RetrievalLoss(nn.Module):
         if extra is not None:
             rows = [query, torch.logaddexp(positive, extra.on_target), extra.on_rest]
         others = _at_least_one(target, mask, less=1)
+        if mixed:  # products are of half precision then
+            log_expected = partial(self._log_expected, others=others, domain=None)
+            found = shared_losses(
+                self.config, query, rows[1], target, sources, log_expected, alike=self.alike
+            )
+            if found is not None:
+                if extra is not None:  # log(1 + negatives + rest), all over the positive
+                    found = torch.logaddexp(found, extra.on_rest - rows[1])
+                return (found * factors(found, mask, weight)).sum()
 
         def losses(part: slice, query: Tensor, positive: Tensor, *more: Tensor) -> Tensor:
             rest, vectors = (None, more) if extra is None else (more[0], more[1:])
@@ -177,6 +198,8 @@ class _Asked(NamedTuple):
     extra: ExtraMass | None
     weight: Tensor | None
     domain: Tensor | None
+    mixed: bool
+    """Whether this is within mixed precision."""
 
 
 class _Found(NamedTuple):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from models.gpu import availability
+from models.losses.columns import Columns
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _MAX_DRAWS = 1 << 30  # places of draws are int32
@@ -60,4 +61,48 @@ def sampled_softmax(
     from models.losses.kernels.softmax_function import SampledSoftmax
 
     losses: Tensor = SampledSoftmax.apply(positive, negative, ranks, target, correction)
+    return losses
+
+
+MOST_COLUMNS = 1 << 31
+"""Numbers of the queries, and of the vectors, that the kernels of shared columns find."""
+WIDEST = 256
+
+
+def fits_shared(query: Tensor, vectors: Tensor) -> bool:
+    """Whether `shared_softmax` takes such queries and vectors, here."""
+    sizes = (max(len(query), len(vectors)) + 256) * WIDEST < MOST_COLUMNS
+    filled = len(query) > 0 and len(vectors) > 0
+    return query.shape[1] <= WIDEST and sizes and filled and fits(query, vectors)
+
+
+def shared_softmax(
+    query: Tensor,
+    positive: Tensor,
+    vectors: Tensor,
+    target: Tensor,
+    columns: Columns,
+    products: torch.dtype = torch.float16,
+) -> Tensor:
+    """The sampled softmax among candidates that all positions share, whose scores are never in memory.
+
+    `log(1 + sum_j exp(q . v_j + bias_j - positive))`, less the columns that are the target itself. Products
+    are of half precision, with sums in float32; gradients are summed in a fixed order: two runs give the same
+    bits. Half precision has the digits of TF32; numbers above 65,504 are cut off there. Nothing waits for the
+    device. Can be differentiated once.
+
+    Args:
+        query: [positions, dim] float32, divided by the temperature; for tensors that `fits_shared`.
+        positive: [positions] float32 scores of the targets, likewise.
+        vectors: [n, dim] float32.
+        target: [positions] ranks of the targets.
+        columns: candidates, which have their vectors from `vectors`.
+        products: type of what is multiplied.
+
+    Returns:
+        [positions] float32.
+    """
+    from models.losses.kernels.shared_function import SharedSoftmax
+
+    losses: Tensor = SharedSoftmax.apply(query, positive, vectors, target, columns, products)
     return losses

@@ -97,4 +97,6 @@ def joint_loss(settings: TaskSettings, model: RankingModel, catalog: ItemCatalog
         temperature=loss.temperature,
     )
     sampler = NegativeSampler(catalog.train_count, catalog.first_item, loss.negatives.popularity_power)
-    return JointLoss(retrieval, RetrievalLoss(loss, sampler, retrieval.held_items), task.retrieval_weight)
+    alike = not settings.embedding.items_vary
+    of_items = RetrievalLoss(loss, sampler, retrieval.held_items, alike=alike)
+    return JointLoss(retrieval, of_items, task.retrieval_weight)

@@ -108,7 +108,8 @@ def build_retrieval(
     model.attributes = next_attributes(settings, catalog)
     power = settings.loss.negatives.popularity_power
     sampler = NegativeSampler(catalog.train_count, catalog.first_item, power, domains)
-    loss = RetrievalLoss(settings.loss, sampler, model.held_items)
+    alike = not settings.embedding.items_vary
+    loss = RetrievalLoss(settings.loss, sampler, model.held_items, alike=alike)
     objective = RetrievalObjective(model, loss, item_views(settings, catalog), loss_weights(settings, about))
     return RetrievalTask(settings.model, settings.loss, objective, columns)
 

@@ -1,0 +1,129 @@
+"""The softmax of a positive among columns that all positions share; scores are never written to memory.
+
+As in FlashAttention-2 (arXiv 2307.08691), with queries for queries and item vectors for keys and values at
+once: the mean of item vectors by their shares is the gradient of the query.
+"""
+# mypy: allow-untyped-defs
+# ruff: noqa: N803
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+_NOTHING = tl.constexpr(float("-inf"))
+_SCALE = tl.constexpr(4096.0)  # of shares, of which half precision would lose those below 1e-7
+_LOG_SCALE = tl.constexpr(8.317766166719343)
+
+
+@triton.jit
+def _log_1p(x):
+    """`log(1 + x)` of a number from 0 on, also where 1 + x is 1."""
+    rounded = 1.0 + x
+    return tl.where(rounded == 1.0, x, tl.log(rounded) * (x / (rounded - 1.0)))
+
+
+@triton.jit
+def shared_loss_kernel(
+    query, items, ranks, bias, count, positive, target, losses, others, grad_query, num_positions,
+    DIM: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """A program ROWS positions, which goes through all columns, COLUMNS at a time.
+
+    Writes the loss, the share of all columns together, and the gradient of the loss by the query.
+    """
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    here = row < num_positions
+    dim = tl.arange(0, DIM)
+    q = tl.load(query + row[:, None] * DIM + dim[None, :], mask=here[:, None], other=0.0)
+    own = tl.load(target + row, mask=here, other=-1)
+    score_of_own = tl.load(positive + row, mask=here, other=0.0)
+    highest = score_of_own
+    total = tl.zeros((ROWS,), tl.float32)
+    mean = tl.zeros((ROWS, DIM), tl.float32)
+    columns = tl.load(count)
+    for first in tl.range(0, columns, COLUMNS):
+        column = first + tl.arange(0, COLUMNS)
+        exists = column < columns
+        vectors = tl.load(items + column[:, None] * DIM + dim[None, :], mask=exists[:, None], other=0.0)
+        rank = tl.load(ranks + column, mask=exists, other=-1)
+        more = tl.load(bias + column, mask=exists, other=_NOTHING)
+        score = tl.dot(q, tl.trans(vectors), input_precision="ieee") + more[None, :]
+        score = tl.where(rank[None, :] == own[:, None], _NOTHING, score)
+        higher = tl.maximum(highest, tl.max(score, axis=1))
+        fading = tl.exp(highest - higher)
+        share = tl.exp(score - (higher - _LOG_SCALE)[:, None])
+        total = total * fading + tl.sum(share, axis=1)
+        mean = tl.dot(share.to(vectors.dtype), vectors, mean * fading[:, None], input_precision="ieee")
+        highest = higher
+    total = total / _SCALE
+    own_share = tl.exp(score_of_own - highest)
+    # What little the columns add must not be lost in the digits of 1, nor in those of a large score.
+    apart = tl.where(own_share == 1.0, _log_1p(total), tl.log(own_share + total))
+    whole = own_share + total
+    tl.store(losses + row, (highest - score_of_own) + apart, mask=here)
+    tl.store(others + row, total / whole, mask=here)
+    mean = mean / (whole * _SCALE)[:, None]
+    tl.store(grad_query + row[:, None] * DIM + dim[None, :], mean, mask=here[:, None])
+
+
+@triton.jit
+def shared_items_kernel(
+    query, items, ranks, bias, count, level, target, weight, pieces, num_positions,
+    DIM: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, PROGRAMS: tl.constexpr,
+):  # fmt: skip
+    """A piece of the gradient of COLUMNS item vectors, by some of the positions, ROWS at a time.
+
+    How many columns there are only the device knows: where they are few, more programs share the positions.
+    """
+    columns = tl.load(count)
+    blocks = tl.maximum(tl.cdiv(columns, COLUMNS), 1)
+    splits = tl.maximum(PROGRAMS // blocks, 1)
+    block, split = tl.program_id(0) % blocks, tl.program_id(0) // blocks
+    if split < splits:
+        column = block * COLUMNS + tl.arange(0, COLUMNS)
+        exists = column < columns
+        dim = tl.arange(0, DIM)
+        vectors = tl.load(items + column[:, None] * DIM + dim[None, :], mask=exists[:, None], other=0.0)
+        rank = tl.load(ranks + column, mask=exists, other=-1)
+        more = tl.load(bias + column, mask=exists, other=_NOTHING)
+        gradient = tl.zeros((COLUMNS, DIM), tl.float32)
+        each = tl.cdiv(tl.cdiv(num_positions, ROWS), splits) * ROWS
+        last = tl.minimum((split + 1) * each, num_positions)
+        for first in tl.range(split * each, last, ROWS):
+            row = first + tl.arange(0, ROWS)
+            here = row < last
+            q = tl.load(query + row[:, None] * DIM + dim[None, :], mask=here[:, None], other=0.0)
+            own = tl.load(target + row, mask=here, other=-2)
+            of_row = tl.load(level + row, mask=here, other=float("inf"))
+            factor = tl.load(weight + row, mask=here, other=0.0)
+            score = tl.dot(vectors, tl.trans(q), input_precision="ieee") + more[:, None]
+            share = tl.exp(score - of_row[None, :]) * factor[None, :]
+            share = tl.where(rank[:, None] == own[None, :], 0.0, share)
+            gradient = tl.dot(share.to(q.dtype), q, gradient, input_precision="ieee")
+        place = tl.program_id(0).to(tl.int64) * COLUMNS * DIM
+        inside = tl.arange(0, COLUMNS)
+        tl.store(pieces + place + inside[:, None] * DIM + dim[None, :], gradient)
+
+
+@triton.jit
+def shared_sum_kernel(
+    pieces, count, place, scale, grad_items,
+    DIM: tl.constexpr, WIDTH: tl.constexpr, COLUMNS: tl.constexpr, PROGRAMS: tl.constexpr,
+    SUMMED: tl.constexpr,
+):  # fmt: skip
+    """The pieces of SUMMED columns added up in order, times a scale, to where the columns come from."""
+    columns = tl.load(count)
+    blocks = tl.maximum(tl.cdiv(columns, COLUMNS), 1)
+    splits = tl.maximum(PROGRAMS // blocks, 1)
+    column = tl.program_id(0) * SUMMED + tl.arange(0, SUMMED)
+    exists = column < columns
+    if tl.program_id(0) * SUMMED < columns:
+        dim = tl.arange(0, DIM)
+        total = tl.zeros((SUMMED, DIM), tl.float32)
+        for split in tl.range(0, splits):
+            start = (split * blocks * COLUMNS + column).to(tl.int64) * DIM
+            total += tl.load(pieces + start[:, None] + dim[None, :], mask=exists[:, None], other=0.0)
+        row = tl.load(place + column, mask=exists, other=0).to(tl.int64)
+        inside = exists[:, None] & (dim < WIDTH)[None, :]
+        tl.store(grad_items + row[:, None] * WIDTH + dim[None, :], total * tl.load(scale), mask=inside)
