@@ -11,7 +11,8 @@ are new, and 256 candidates stand after it (M-FALCON); anew, all of them are com
 - `candidates`: of a history that has no new events; anew, the same pass as above.
 - `question`: another question about all histories (`queries`); anew, a forward pass of the histories.
 - `one event`: one new event a user (`append`), to the query after it; anew, a forward pass of the histories.
-- `error`: relative distance of the candidates' outputs.
+- `error`: relative distance of the candidates' outputs from those computed anew; in the rows as JSON, how far
+  both are from the same computed in float32, too (`from float32`, `anew from float32`).
 - `MB a user`: of pages.
 
 Each as calls, and replayed as a CUDA graph: what is cached by `HistoryCache(graphs=True)`, which is padded
@@ -23,11 +24,11 @@ blocks as calls. `--small` is for trying the script on a CPU, where there are no
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ from models.inputs.config import EmbeddingConfig
 from models.inputs.embedding import InputEmbedding
 from models.inputs.tokens import Tokens
 from models.serving.cache import HistoryCache
-from models.serving.cache.history_cache import Storage
+from models.serving.cache.growing import Storage
 from models.serving.cache.past import PastInPlace
 from models.tasks.retrieval.model import RetrievalModel
 
@@ -156,6 +157,11 @@ class Kept(nn.Module):
         return out
 
 
+def distance(found: Tensor, truth: Tensor) -> float:
+    """Of two results, as a share of the second."""
+    return float((found.float() - truth.float()).norm() / truth.float().norm())
+
+
 def wait() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
@@ -233,12 +239,25 @@ class Measurement:
     def about(self) -> Row:
         """How far outputs are apart, and what is used."""
         cache = self.cache(graphs=False)
-        found, truth = self.outputs(cache, self.new), self.anew.outputs().flatten(0, 1)
-        counts = cache.counts
+        found, anew = self.outputs(cache, self.new), self.anew.outputs().flatten(0, 1)
+        exact, counts = self.exact(), cache.counts
         return {
-            "error": float((found.float() - truth.float()).norm() / truth.float().norm()),
+            "error": distance(found, anew),
+            "from float32": distance(found, exact),
+            "anew from float32": distance(anew, exact),
             "MB a user": counts.used_bytes / counts.users / 1e6,
         }
+
+    def exact(self) -> Tensor:
+        """[candidates, dim] of the same weights, computed anew in float32 throughout."""
+        device, precision = self.model.device.type, torch.get_float32_matmul_precision()
+        anew = Anew(copy.deepcopy(self.model).float(), self.anew.batch, self.size.candidates)
+        torch.set_float32_matmul_precision("highest")
+        try:
+            with torch.autocast(device, enabled=False):
+                return anew.outputs().flatten(0, 1)
+        finally:
+            torch.set_float32_matmul_precision(precision)
 
     def blocks(self, graphs: bool) -> Row:
         cache = self.cache(graphs=False)
@@ -340,31 +359,41 @@ def make_budget(size: Size, users: int, storage: Storage) -> int:
     return event * (size.history + 64) * users * 2
 
 
-def main() -> None:
+def parser_of(description: str | None) -> argparse.ArgumentParser:
+    """With what `measure_all` looks at."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--users", nargs="+", type=int, default=[1, 8, 32])
-    parser.add_argument("--small", action="store_true")
-    parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--small", action="store_true", help="for trying the script on a CPU")
     parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
+    return parser
+
+
+def measure_all(options: argparse.Namespace, measure: Callable[[Size, int], Iterator[Row]]) -> list[Row]:
+    """The rows of each number of users, printed as they come, and written to a file that is asked for."""
     size = SMALL if options.small else Size()
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-    table = Table("users", "part", "how", "cached", "anew", "times", "MB a user", "error")
     rows: list[Row] = []
-    for users in options.users:
-        with ExitStack() as stack:
-            stack.enter_context(torch.no_grad())
-            half = size.device == "cuda"
-            stack.enter_context(mixed_precision(size.device, enabled=half, cache_enabled=False))
-            for row in measure(size, users, options.profile):
-                rows.append(row)
-                print(json.dumps(row), flush=True)
-                table.add_row(*(shown(row.get(str(column.header), "")) for column in table.columns))
-                if options.json:  # also of a run that is cut off
-                    found = {"device": name, "torch": torch.__version__, "size": asdict(size), "rows": rows}
-                    options.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    half = size.device == "cuda"
+    with torch.no_grad(), mixed_precision(size.device, enabled=half, cache_enabled=False):
+        for row in (row for users in options.users for row in measure(size, users)):
+            rows.append(row)
+            print(json.dumps(row), flush=True)
+            if options.json:  # also of a run that is cut off
+                found = {"device": name, "torch": torch.__version__, "size": asdict(size), "rows": rows}
+                options.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    return rows
+
+
+def main() -> None:
+    parser = parser_of(__doc__)
+    parser.add_argument("--profile", action="store_true")
+    options = parser.parse_args()
+    rows = measure_all(options, lambda size, users: measure(size, users, options.profile))
+    table = Table("users", "part", "how", "cached", "anew", "times", "MB a user", "error")
+    for row in rows:
+        table.add_row(*(shown(row.get(str(column.header), "")) for column in table.columns))
     Console(width=120).print(table)
 
 

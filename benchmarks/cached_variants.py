@@ -16,20 +16,26 @@ Times are medians in milliseconds. A variant that fails is a row with its error.
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import asdict, replace
-from pathlib import Path
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
-from cached_histories import SMALL, Kept, Measurement, Row, Size, milliseconds, replayed, tried
+from cached_histories import (
+    Kept,
+    Measurement,
+    Row,
+    Size,
+    distance,
+    measure_all,
+    milliseconds,
+    parser_of,
+    replayed,
+    tried,
+)
 from torch import Tensor
 
 from models.attention.paged.tuning import Cut, chosen
-from models.gpu.precision import mixed_precision
 from models.gpu.precompile import can_precompile, precompile
 from models.gpu.tile_shape import TileShape
 from models.serving.cache.past import PastInPlace
@@ -83,10 +89,6 @@ class Blocks:
             result = self.kept.again()
             call = replayed(self.kept.again) if torch.cuda.is_available() else self.kept.again
         return milliseconds(call), result
-
-
-def distance(found: Tensor, truth: Tensor) -> float:
-    return float((found.float() - truth.float()).norm() / truth.float().norm())
 
 
 def profiled(blocks: Blocks, of: Measurement) -> Row:
@@ -153,26 +155,10 @@ def kept_going(size: Size, users: int, everything: bool) -> Iterator[Row]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--users", nargs="+", type=int, default=[1, 8, 32])
+    parser = parser_of(__doc__)
     parser.add_argument("--all", action="store_true", help="more variants, slower ones")
-    parser.add_argument("--small", action="store_true", help="for trying the script on a CPU")
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    size = replace(SMALL) if options.small else Size()
-    rows: list[Row] = []
-    for users in options.users:
-        with ExitStack() as stack:
-            stack.enter_context(torch.no_grad())
-            half = size.device == "cuda"
-            stack.enter_context(mixed_precision(size.device, enabled=half, cache_enabled=False))
-            for row in kept_going(size, users, options.all):
-                rows.append(row)
-                print(json.dumps(row), flush=True)
-                if options.json:
-                    options.json.write_text(json.dumps({"size": asdict(size), "rows": rows}, indent=1))
+    measure_all(options, lambda size, users: kept_going(size, users, options.all))
 
 
 if __name__ == "__main__":
