@@ -66,21 +66,14 @@ class TrainProgress:
             return
         if self.resumes:
             note(f"resumes after step {start.step:,}" if start.step else "no step was taken yet: it begins")
-        skipped = f", {start.skipped_sequences:,} too short to train on" if start.skipped_sequences else ""
         note(
-            f"{number_of(start.parameters, 'parameter')} on {start.device}; "
-            f"{number_of(start.sequences, 'sequence')}{skipped}; "
+            f"{number_of(start.parameters, 'parameter')} on {start.device}; {_sequences(start)}; "
             f"{number_of(start.tokens_per_epoch, 'token')} an epoch; time {start.time}",
         )
         if not start.device.endswith("cpu"):
             note(_computes(start))
         if start.part != "train":
-            from models.data.loading.part import IN_WORDS
-
-            note(
-                f"refits: trains on {IN_WORDS[start.part]}, {number_of(start.epochs, 'epoch')}, and "
-                "validates nothing"
-            )
+            note(_refits(start))
         if start.on_later_version:
             note(
                 "the data set is a later version than the run's: vectors of new items are fresh, the epoch "
@@ -117,6 +110,24 @@ class TrainProgress:
 
     def finished(self, result: TrainResult) -> None:
         self.bars.update(self.task, visible=False)
+
+
+def _sequences(start: TrainStart) -> str:
+    """How many are trained on, and how many are not."""
+    found = number_of(start.sequences, "sequence")
+    if not start.skipped_sequences:
+        return found
+    out = f"left out by {' and '.join(start.left_out_by)}, or " if start.left_out_by else ""
+    return f"{found}, {start.skipped_sequences:,} {out}too short to train on"
+
+
+def _refits(start: TrainStart) -> str:
+    """What more than the training part is trained on."""
+    from models.data.loading.part import IN_WORDS
+
+    less = f" (less what {' and '.join(start.left_out_by)} leaves out)" if start.left_out_by else ""
+    epochs = number_of(start.epochs, "epoch")
+    return f"refits: trains on {IN_WORDS[start.part]}{less}, {epochs}, and validates nothing"
 
 
 def _computes(start: TrainStart) -> str:

@@ -15,6 +15,7 @@ import yaml
 import behavior
 import models
 from behavior.config import parse_config
+from behavior.spec import ready
 from behavior.spec.dataset_spec import DatasetSpec
 from cli.main import app
 from models.config import load_config
@@ -50,6 +51,10 @@ def test_the_example_spec_is_one() -> None:
     [block] = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
     spec = parse_config(DatasetSpec, yaml.safe_load(block), where="README.md")
     assert spec.target_ids == [3]
+
+
+def test_the_readme_counts_the_ready_specs() -> None:
+    assert f" {len(ready.names())} ready specs of public data sets" in README
 
 
 @pytest.mark.parametrize("name", TEXTS)

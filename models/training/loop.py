@@ -273,6 +273,7 @@ class Training:
                 precision=self.precision,
                 captured=self.captured,
                 not_captured=why_not_captured(self.config, self.device, self.processes),
+                left_out_by=_left_out_by(self.config),
             )
         )
 
@@ -281,3 +282,13 @@ def number_of(metrics: dict[str, Any], metric: Metric) -> float | None:
     """The value of a metric; None where it is no number, as over nobody."""
     value = metrics.get(metric.name)
     return None if value is None or math.isnan(value) else value
+
+
+def _left_out_by(config: RunConfig) -> tuple[str, ...]:
+    """Settings by which users or events are not trained on."""
+    settings = {
+        "data.fraction": config.data.fraction != 1.0,
+        "data.domain": config.data.domain is not None,
+        "model.input_behaviors": config.model.input_behaviors != "all",
+    }
+    return tuple(name for name, is_set in settings.items() if is_set)

@@ -22,7 +22,7 @@ class TrainStart:
     parameters: int
     sequences: int
     skipped_sequences: int
-    """Sequences with fewer than 2 training events."""
+    """Sequences with fewer than 2 training events, of what `left_out_by` leaves."""
     tokens_per_epoch: int
     epochs: int
     steps_per_epoch: int
@@ -44,6 +44,8 @@ class TrainStart:
     """Whether steps are captured as CUDA graphs and replayed."""
     not_captured: str | None = None
     """Why they are not, where `train.cuda_graphs=auto` left that open."""
+    left_out_by: tuple[str, ...] = ()
+    """Settings by which users or events of the data set are not trained on."""
 
     @property
     def time(self) -> str:

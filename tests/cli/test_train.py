@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -28,6 +29,16 @@ def test_validations_say_whether_the_time_was_known(lrm: Lrm, shards: Path, tmp_
     done = lrm("train", "--data", shards, "--out", tmp_path / "run", "--epochs", 1, *SMALL)
     assert "time known" in done.err
     assert "(stopped by epochs)" in done.out
+
+
+def test_what_a_setting_leaves_out_is_not_called_short(lrm: Lrm, shards: Path, tmp_path: Path) -> None:
+    out = ["--out", tmp_path / "run", "--epochs", 1, "--set", "data.fraction=0.5"]
+    done = lrm("train", "--data", shards, *out, *SMALL)
+    assert re.search(r"sequences?, \d+ left out by data.fraction, or too short to train on", done.err)
+    done = lrm("train", "--refit", tmp_path / "run", "--out", tmp_path / "refitted")
+    assert "refits: trains on training and validation events (less what data.fraction leaves out)" in done.err
+    done = lrm("train", "--data", shards, "--out", tmp_path / "whole", "--epochs", 1, *SMALL)
+    assert "left out" not in done.err
 
 
 def test_a_flag_that_is_no_setting_says_what_is(lrm: Lrm, shards: Path, tmp_path: Path) -> None:
