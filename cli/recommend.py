@@ -46,7 +46,9 @@ def recommend(
     run: Annotated[str, typer.Argument(help="Run folder made by 'lrm train'.", metavar="RUN")],
     users: Annotated[
         Path | None,
-        typer.Option(help="Users of the data set: a file of ids, one a line or in a column 'user'."),
+        typer.Option(
+            help="Users of the data set, in this order: a file of ids, one a line or in a column 'user'."
+        ),
     ] = None,
     histories: Annotated[
         str | None,

@@ -107,7 +107,8 @@ class TrainedModel:
         of whom the model is shown no event gets what is most popular, and `answer` says so.
 
         Args:
-            users: ids as in the log; None, without `histories`: all users of the data set.
+            users: ids as in the log, who are answered in this order; None, without `histories`: all users
+                of the data set, in its order.
             histories: of other people: a file (Parquet, JSON lines, CSV), a pyarrow table, its batches, or
                 rows as dictionaries. Rows are events, `user, item[, behavior][, timestamp][, domain]`, or
                 users with lists of these. Ids, names and times are as in the log; items that are not known

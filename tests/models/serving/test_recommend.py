@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from behavior.errors import UserError
 from behavior.shards.folder import open_shards
 from models.evaluate_run import evaluate
 from models.serving.load import TrainedModel
+from models.serving.recommend import users
 from tests.models.serving.asked_by_hand import asked_by_hand, log_of, rows_by_user
 from tests.models.serving.recommend_world import BEHAVIORS
 
@@ -82,6 +84,24 @@ def test_users_of_the_data_set_in_batches(rich: TrainedModel) -> None:
         parts.table()
     with pytest.raises(UserError, match="2 of 3 users are not in the data set: 'u77', 'x'"):
         rich.recommend(["u77", "u1", "x"])
+
+
+@pytest.mark.parametrize("at_once", [1, 4, 1024])
+def test_users_come_in_the_order_that_they_were_named_in(
+    at_once: int, rich: TrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of several parts of the data set in one block of memory, or a block of each few."""
+    monkeypatch.setattr(users, "_EVENTS_AT_ONCE", 0)
+    monkeypatch.setattr(users, "_FEWEST", at_once)
+    whole = rows_by_user(rich.recommend(k=3, at=1_000_400_000).table())
+    named = [f"u{number}" for number in random.Random(0).sample(range(40), 17)]
+    asked = rich.recommend([*named, named[3]], k=3, at=1_000_400_000)
+    found = rows_by_user(asked.table())
+    assert list(found) == named
+    assert asked.expected == asked.told.users == 17
+    assert {len({row["item"] for row in rows}) for rows in found.values()} == {3}
+    for user, rows in found.items():
+        assert [row["item"] for row in rows] == [row["item"] for row in whole[user]]
 
 
 def test_without_a_history_what_is_popular(plain: TrainedModel) -> None:
