@@ -319,12 +319,9 @@ def train(results: Results, events: int, epochs: int) -> None:
             watched = Rates()
             begun = time.perf_counter()
             try:
-                run(
-                    load_config(overrides=[*common, *settings]),
-                    shards,
-                    folder / f"run-{number}",
-                    observer=watched,
-                )
+                own = settings if "loss.negatives.source=in_batch" in settings else [*shared, *settings]
+                config = load_config(overrides=[*common, *own])
+                run(config, shards, folder / f"run-{number}", observer=watched)
             except Exception as error:  # the other ways are worth having
                 results.add("train", {"way": way, "error": repr(error)[:300]})
                 continue
