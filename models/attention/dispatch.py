@@ -35,6 +35,10 @@ KERNELS = tuple(
 )
 
 
+class NoKernelError(UserError):
+    """No kernel fits an input, or the named one does not."""
+
+
 class KernelStatus(TypedDict):
     """One row of `kernel_table`."""
 
@@ -103,8 +107,8 @@ def choose_kernel(inputs: AttentionInputs, name: str | None = None) -> Attention
     if found is not None:
         return found
     if name is None:
-        raise UserError(f"no attention kernel fits {inputs.shapes()}: {reasons}")
-    raise UserError(
+        raise NoKernelError(f"no attention kernel fits {inputs.shapes()}: {reasons}")
+    raise NoKernelError(
         f"the attention kernel '{name}' does not fit {inputs.shapes()}: {reasons}",
         where=where,
         fix="name another kernel, or none: then the first that fits is used (`lrm doctor` lists them)",

@@ -42,11 +42,6 @@ class SharedNegatives:
             own = own | self.hidden(part)
         return own if self.mask is None else own | ~self.mask
 
-    @property
-    def all_count(self) -> bool:
-        """Whether every one counts, for every position but those that have it for a target."""
-        return self.mask is None and self.hidden is None
-
     def scores(self, part: slice, query: Tensor, vectors: Tensor) -> Tensor:
         """[positions, count] dot products with the queries of a slice of positions."""
         return query @ vectors.T
@@ -67,7 +62,8 @@ class OwnNegatives:
     """[positions, count] their rows in `vectors`."""
     vectors: Tensor
     """[rows, dim]."""
-    all_count = True
+    mask = None
+    hidden = None
 
     def of(self, part: slice) -> Tensor:
         """[positions, count] item ranks for a slice of positions."""

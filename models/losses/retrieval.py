@@ -168,9 +168,12 @@ class RetrievalLoss(nn.Module):
         """[positions of the part], of the scores of all sources."""
         positive, negative, correction, rest = found
         kind, smoothing = self.config.kind, self.config.label_smoothing
-        if kind == "sampled_softmax" and not smoothing and len(sources) == 1 and sources[0].all_count:
-            ranks = sources[0].of(part)
+        if kind == "sampled_softmax" and not smoothing and len(sources) == 1 and sources[0].hidden is None:
+            ranks, mask = sources[0].of(part), sources[0].mask
             if kernels.fits(ranks, negative):
+                if mask is not None:  # of what does not count, nothing is left
+                    own = mask.new_zeros((1, len(mask)), dtype=negative.dtype)
+                    correction = (own if correction is None else correction[:1]).masked_fill(~mask, torch.inf)
                 losses = kernels.sampled_softmax(positive, negative, ranks, target[part], correction)
                 # log(1 + negatives + rest), all over the positive.
                 return losses if rest is None else torch.logaddexp(losses, rest - positive)

@@ -9,6 +9,7 @@ import torch
 from lightning.fabric import Fabric
 
 from behavior.errors import UserError
+from models.attention.dispatch import NoKernelError
 from models.config import RunConfig
 from models.data.batch import PackedBatch
 from models.distributed.processes import SINGLE, Processes
@@ -88,6 +89,7 @@ class CapturedStepper(Stepper):
         clip_norm: maximum gradient norm; None: gradients are not clipped.
         longest: no sequence has more tokens.
         capture: captures a step, and gives one that is replayed (`models.training.cuda_graph.CudaGraphs`).
+        gives_up: takes steps as `Stepper` does where no attention kernel can do without lengths on the host.
     """
 
     def __init__(
@@ -98,14 +100,19 @@ class CapturedStepper(Stepper):
         clip_norm: float | None,
         longest: int,
         capture: Callable[[Work], Work],
+        *,
+        gives_up: bool = False,
     ) -> None:
         super().__init__(fabric, SINGLE, task, optimizer, clip_norm)
         optimizer.keep_rates_on(fabric.device)
         self.longest, self.capture = longest, capture
         self.steps: dict[StepSize, tuple[StaticInput, Work]] = {}
+        self.gives_up, self.captures = gives_up, True
 
     def take(self, parts: list[PackedBatch], number: int, epoch: int) -> TakenStep | None:
         """See `Stepper.take`."""
+        if not self.captures:
+            return super().take(parts, number, epoch)
         (part,) = parts
         prepared = self.task.prepare(part)
         work = self.work_of([prepared])
@@ -113,7 +120,14 @@ class CapturedStepper(Stepper):
             return None
         put_in, update = self._step_for(prepared)
         put_in.put(prepared)
-        loss, *norms = _told(update)
+        try:
+            loss, *norms = _told(update)
+        except NoKernelError:  # nothing has changed yet
+            if not self.gives_up:
+                raise
+            self.captures = False
+            self.steps.clear()
+            return super().take(parts, number, epoch)
         norm = norms[0] if norms else None
         return TakenStep(number, epoch, parts, [loss], norm, self.optimizer.learning_rate, work)
 

@@ -58,8 +58,6 @@ class Training:
         self.task, self.evaluator = setup.task, setup.evaluator
         self.optimizer, self.stepper = setup.optimizer, setup.stepper
         self.precision = pick_precision(config.train.precision, self.device)
-        self.captured = isinstance(self.stepper, CapturedStepper)
-        """Whether steps are CUDA graphs."""
         adapter = Adapter(config, shards, self.task, self.optimizer)
         model, optimizer = self.task.model, self.optimizer
         self.learned = Learned(config, self.dataset, model, optimizer, processes, self.device, adapter)
@@ -244,6 +242,11 @@ class Training:
         *found, told = self.processes.sum([own or 0.0, float(own is not None)])
         known = self.joules_before is not None and told == self.processes.count
         return self.joules_before + found[0] if known and self.joules_before is not None else None
+
+    @property
+    def captured(self) -> bool:
+        """Whether steps are CUDA graphs."""
+        return isinstance(self.stepper, CapturedStepper) and self.stepper.captures
 
     def _time_is_up(self) -> bool:
         limit = self.config.train.max_minutes

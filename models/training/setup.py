@@ -70,7 +70,8 @@ def set_up(config: RunConfig, shards: ShardFolder, processes: Processes) -> Setu
     clip_norm = config.optimizer.clip_norm
     if captures:
         graphs, longest = CudaGraphs(fabric.device, optimizer), config.model.max_length
-        stepper: Stepper = CapturedStepper(fabric, task, optimizer, clip_norm, longest, graphs)
+        auto = config.train.cuda_graphs == "auto"
+        stepper: Stepper = CapturedStepper(fabric, task, optimizer, clip_norm, longest, graphs, gives_up=auto)
     else:
         stepper = Stepper(fabric, processes, task, optimizer, clip_norm)
     return Setup(

@@ -135,10 +135,14 @@ def test_numbers_that_differ_from_batch_to_batch_need_no_launcher_each() -> None
     assert launchers([6, 7, 9, 21, 35]) == before
 
 
-@pytest.mark.parametrize("sharing", ["batch", "position"])
+@pytest.mark.parametrize("sharing", ["batch", "position", "in_batch"])
 @pytest.mark.parametrize("logq", [False, True])
-def test_the_whole_loss_is_the_same(sharing: str, logq: bool) -> None:
-    loss = make_loss(negatives={"count": 30, "sharing": sharing, "logq": logq}).to(DEVICE)
+def test_the_whole_loss_is_the_same(sharing: str, logq: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Targets of positions that a mask leaves out are no negatives, in the kernels too."""
+    negatives = {"source": "in_batch"} if sharing == "in_batch" else {"count": 30, "sharing": sharing}
+    loss = make_loss(negatives={**negatives, "logq": logq}).to(DEVICE)
+    asked, own = [], kernels.sampled_softmax
+    monkeypatch.setattr(kernels, "sampled_softmax", lambda *given: (asked.append(1), own(*given))[1])
     found = []
     for switch in (nullcontext(), without_kernels()):
         torch.manual_seed(1)
@@ -150,5 +154,6 @@ def test_the_whole_loss_is_the_same(sharing: str, logq: bool) -> None:
         with switch:
             value = loss(query, target, lookup(items), mask=mask)
         found.append([value.detach(), *torch.autograd.grad(value, [query, items])])
+    assert len(asked) == 1
     for of_kernel, of_formula in zip(*found, strict=True):
         torch.testing.assert_close(of_kernel, of_formula, atol=1e-5, rtol=1e-4)

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from behavior.errors import UserError
 from models.attention import dispatch
-from models.attention.dispatch import Kernel
+from models.attention.dispatch import Kernel, NoKernelError
 from models.config import RunConfig
 from models.data.batch import PackedBatch
 from models.distributed.processes import SINGLE
@@ -185,6 +185,8 @@ class NothingRead(TorchDispatchMode):
         ["model.bias=rope", "embedding.behaviors=add", "optimizer.decay_on=linear"],
         ["loss.history=learned", "loss.kind=full_softmax"],
         ["model.attention_window=3", "model.attention_global=1"],
+        ["loss.negatives.source=in_batch", "optimizer.item_table=sparse_adam", "optimizer.weight_decay=0.1"],
+        ["optimizer.item_table=sparse_rowwise_adagrad"],
     ],
     ids=" ".join,
 )
@@ -276,3 +278,31 @@ def test_what_can_be_captured_is_if_that_is_wanted(kind: str) -> None:
     for setting, captured in (("true", True), ("auto", True), ("false", False)):
         config = settings(f"model.kind={kind}", f"train.cuda_graphs={setting}")
         assert captures_steps(config, GPU, SINGLE) is captured
+
+
+@pytest.mark.usefixtures("small_sizes")
+def test_where_no_kernel_can_do_without_lengths_auto_takes_plain_steps(
+    shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the CPU none can; nothing has changed by then."""
+    config = settings(*EXACT)
+
+    def task() -> Task:
+        made = task_of(config, shards)
+        assert isinstance(made.objective, RetrievalObjective)
+        draw_the_same(made.objective, monkeypatch)
+        return made
+
+    plain, captured = steppers(config, task)
+    batch = batches(config, shards)[0]
+    with pytest.raises(NoKernelError):
+        captured.take([batch], 1, 0)
+    captured.gives_up = True
+    found, expected = (stepper.take([batch], 1, 0) for stepper in (captured, plain))
+    assert found is not None
+    assert expected is not None
+    assert (captured.captures, captured.steps) == (False, {})
+    assert torch.equal(found.losses[0], expected.losses[0])
+    weights = dict(plain.module.named_parameters())
+    for name, weight in captured.module.named_parameters():  # rates are float32 here
+        torch.testing.assert_close(weight, weights[name], rtol=1e-5, atol=1e-7, msg=name)
