@@ -7,8 +7,8 @@ how many per cent of the events are drawn from the popularity of items alone; al
 makes one of 16 million, `generated`: a sixteenth and a quarter of its users (`data.fraction`) are the smaller
 sizes. In either, the targets of validation and test are those of 5,000 users (behavior `held`), so that they
 are the same whatever the size; all others only train. `--facts FILE` writes down what the best possible
-ranker, which knows the process and the history, reaches on the validation targets of 2,000 of these users,
-its loss in nats among it, and the data quality of the training part.
+ranker, which knows the process and the history, reaches on these validation targets, its loss in nats among
+it, and the data quality of the training part.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ from behavior.spec import DatasetSpec
 from behavior.synthetic import SyntheticConfig, SyntheticLog, generate, predictive
 
 HELD = 5_000
-JUDGED = 2_000
 NOISES = (0.0, 0.3, 0.6, 0.9)
 
 
@@ -83,7 +82,7 @@ def prepare(log: SyntheticLog, name: str, out: Path) -> None:
     shutil.rmtree(raw)
 
 
-def best_possible(log: SyntheticLog, users: int = JUDGED) -> dict[str, float]:
+def best_possible(log: SyntheticLog, users: int = HELD) -> dict[str, float]:
     """What a ranker that knows the process reaches on the validation targets of the first users."""
     losses, ranks = [], []
     for user in range(min(users, log.config.users)):

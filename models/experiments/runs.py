@@ -27,6 +27,7 @@ from models.evaluation.targets import Split
 from models.experiments.identity import run_digest
 from models.experiments.results import MISSES, RunRecord
 from models.experiments.table import AblationTable
+from models.gpu.memory import free_memory
 from models.training import refit, train
 from models.training.observer import Silent, TrainStart
 
@@ -214,6 +215,7 @@ def run_one(run: PlannedRun, data: str, split: Split) -> RunRecord:
             where=data,
             fix="compare on test, or prepare the data with another split",
         )
+    free_memory()
     test = evaluate(run.folder, "test", device=run.config.train.device) if split == "test" else {}
     return RunRecord(
         table=run.table,

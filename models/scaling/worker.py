@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
-
 from behavior.errors import UserError
 from behavior.wording import number_of
 from models.evaluation.targets import Split
 from models.experiments.results import RunRecord
 from models.experiments.runs import PlannedRun, run_one
+from models.gpu.memory import free_memory
+from models.runs.run_folder import RunFolder
 from models.scaling.claims import STALE_SECONDS, Claim, Claims, this_process
 from models.scaling.grid import ScaleGrid
 from models.scaling.progress import Progress, State
@@ -124,6 +124,7 @@ def _settle(orders: Orders, store: Store, claim: Claim, asked: Asked, run: Plann
             store.write_failure(asked, run.digest, ended, "")
             return None
         begun = time.time()
+        _begin_anew(run.folder)
         with watch:
             record = run_one(run, orders.data, orders.split)
         if claim.beat():
@@ -141,9 +142,15 @@ def _settle(orders: Orders, store: Store, claim: Claim, asked: Asked, run: Plann
             time.sleep(_LOOK_SECONDS)
     finally:
         claim.release()
-        if torch.cuda.is_initialized():
-            torch.cuda.empty_cache()
+        free_memory()
     return record
+
+
+def _begin_anew(folder: Path) -> None:
+    """Remove what is left of a run that was cut off, where its checkpoint was not carried along."""
+    run = RunFolder(folder)
+    if not run.has_last and (run.metrics.exists() or run.best.exists()):
+        shutil.rmtree(folder)
 
 
 def _is_held_elsewhere(error: Exception) -> bool:

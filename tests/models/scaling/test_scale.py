@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing
 import os
 import shutil
 import signal
 import time
+import weakref
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -280,6 +282,48 @@ def test_what_runs_took_beside_others_tells_what_they_take(shards: Path, whole: 
     assert sorted(expected_seconds(rows, 12).values())[1] == pytest.approx(60.0, rel=0.5)
     alone, crowded = expected_seconds(rows, 1), expected_seconds(rows, 12)
     assert all(crowded[label] == pytest.approx(4 * alone[label]) for label in alone)
+
+
+def test_a_run_whose_checkpoint_was_not_carried_along_begins_anew(
+    shards: Path, whole: Path, tmp_path: Path
+) -> None:
+    """What a tar without checkpoints leaves of a run that was cut off."""
+    out = tmp_path / "carried"
+    shutil.copytree(whole, out)
+    result = sorted((out / "results").glob("*.json"))[0]
+    run = out / json.loads(result.read_text())["run"]
+    result.unlink()
+    shutil.rmtree(run / "checkpoints")
+    (run / "summary.json").unlink()
+    drive(shards, out)
+    assert not list((out / "failures").glob("*"))
+    assert facts(out) == facts(whole)
+
+
+def test_what_a_run_leaves_is_collected(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Captured steps and their training refer to each other; the next run needs the memory."""
+    left: list[weakref.ref[Any]] = []
+
+    class Training:
+        def __init__(self) -> None:
+            self.again = self
+
+    def run_one(*_: Any) -> Any:
+        training = Training()
+        left.append(weakref.ref(training))
+        raise ValueError("out of memory")
+
+    monkeypatch.setattr("models.scaling.worker.run_one", run_one)
+    gc.disable()
+    try:
+        found = list(Scale(grid(learning_rate=None), shards, tmp_path / "out").run())
+    finally:
+        gc.enable()
+    assert len(found) == len(left) == 4
+    assert all(isinstance(each, Failure) and each.error == "out of memory" for each in found)
+    assert all(each() is None for each in left)
 
 
 def _logged(out: Path) -> int:

@@ -1,0 +1,358 @@
+"""What the scaling experiments show: tables and plots of `benchmarks/results/scaling.csv`.
+
+    PYTHONPATH=. python benchmarks/scaling_findings.py [--csv FILE] [--plots docs]
+
+Depth and width on MovieLens-1M: each size at the best, by validation, of the learning rates that it tried;
+laws fitted to these points, beside what is left out of a fit; what the runs of the first lease of a machine
+predicted of sizes that only a later one trained. Then transfer of learning rates, planted predictability and
+three sizes of data (`scaling_generated.py`), as far as their points are there. `scaling_points.py` makes the
+file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from scaling_generated import show_predictability, show_sizes, show_transfer
+from scaling_points import Row, read_rows
+from scaling_tables import HR, NDCG, or_none, save, short, show_table
+
+from models.scaling.laws import (
+    Frontier,
+    PerformanceForm,
+    PlainForm,
+    Points,
+    PowerForm,
+    TrainingCost,
+    fit_law,
+    halves,
+    held_out,
+    largest,
+    shapes_of,
+)
+from models.scaling.laws.goodness import Goodness, fit_points, judged
+from models.scaling.laws.law import Form
+from models.scaling.report.svg import COLORS, figure_of
+
+SPLITS = 20
+SHAPE = ("blocks", "width")
+Size = tuple[str, int, int]
+
+
+def best_of_tried(rows: Sequence[Row]) -> list[Row]:
+    """The chosen checkpoint of the best run of each size, by NDCG@10 on validation, and how it came about.
+
+    `late` are those whose loss at the first validation was above that of the smallest model: they had hardly
+    begun to learn, whatever they reached in the end.
+    """
+    first = {row["run"]: row["loss"] for row in sorted(rows, key=lambda row: -row["step"])}
+    sizes: dict[Size, list[Row]] = {}
+    for row in rows:
+        if row["final"]:
+            sizes.setdefault((row["backbone"], row["blocks"], row["width"]), []).append(row)
+    best = [max(tried, key=lambda row: row["ndcg@10"]) for _, tried in sorted(sizes.items())]
+    smallest = min(best, key=lambda row: row["parameters_backbone"])
+    return [{**row, "late": first[row["run"]] > first[smallest["run"]]} for row in best]
+
+
+def show_sizes_of(best: Sequence[Row]) -> None:
+    """A table for each backbone: blocks down, widths across."""
+    for backbone in dict.fromkeys(row["backbone"] for row in best):
+        own = {(row["blocks"], row["width"]): row for row in best if row["backbone"] == backbone}
+        widths = sorted({width for _, width in own})
+
+        def cell(row: Row | None) -> str:
+            if row is None:
+                return ""
+            mark = "\\*" if row["late"] else ""
+            return f"{short(row[NDCG])}{mark} ({row['learning_rate']:.2g})"
+
+        lines = [
+            [blocks, *(cell(own.get((blocks, width))) for width in widths)]
+            for blocks in sorted({blocks for blocks, _ in own})
+        ]
+        show_table(f"{backbone}: NDCG@10 on test (learning rate)", ["blocks", *widths], lines)
+
+
+def show_depth(best: Sequence[Row]) -> None:
+    """For each backbone and number of blocks the best width, by validation."""
+    depths = sorted({row["blocks"] for row in best})
+    lines = []
+    for backbone in dict.fromkeys(row["backbone"] for row in best):
+        line: list[str] = [backbone]
+        for depth in depths:
+            own = [row for row in best if (row["backbone"], row["blocks"]) == (backbone, depth)]
+            chosen = max(own, key=lambda row: row["ndcg@10"], default=None)
+            cell = "" if chosen is None else f"{short(chosen[NDCG])}/{short(chosen[HR])} ({chosen['width']})"
+            line.append(cell)
+        lines.append(line)
+    show_table("NDCG@10/HR@10 on test of the best width", ["backbone", *depths], lines)
+
+
+def forms_of(metric: str) -> dict[str, Form]:
+    return {
+        "Performance Law, blocks and width": PerformanceForm(metric),
+        "plain power law, parameters": PlainForm(("parameters_backbone",), metric),
+        "plain power law, blocks and width": PlainForm(("blocks", "width"), metric),
+        "saturating power law, parameters": PowerForm(("parameters_backbone",), metric, rising=True),
+    }
+
+
+LOSS_FORMS: dict[str, Form] = {
+    "loss, parameters": PowerForm(("parameters_backbone",)),
+    "loss, blocks and width": PowerForm(("blocks", "width"), joint=2),
+    "loss, compute": PowerForm(("flops",)),
+}
+
+
+def show_laws(title: str, points: Points, forms: dict[str, Form]) -> None:
+    """R2 in-sample, on halves that were left out (the median of many), and on the largest sizes."""
+    lines = []
+    for name, form in forms.items():
+        whole = or_none(fit_points, points, form)
+        cells = ["-" if whole is None else f"{judged(whole, points, form).r2:.2f}"]
+        halved = [or_none(held_out, points, form, halves(points, seed)) for seed in range(SPLITS)]
+        known = [one.held_out.r2 for one in halved if one is not None]
+        cells.append(f"{statistics.median(known):.2f}" if known else "-")
+        for column in ("blocks", "width"):
+            one = or_none(held_out, points, form, largest(points, column))
+            cells.append("-" if one is None else left_out(one.held_out))
+        lines.append([name, *cells])
+    header = ["law", "R2 in-sample", f"held-out half, median of {SPLITS}"]
+    header += [f"most {name} left out: R2; error" for name in ("blocks", "width")]
+    show_table(f"{title}: {len(points)} sizes", header, lines)
+
+
+def left_out(found: Goodness) -> str:
+    r2 = "" if found.points < 3 else f"{found.r2:.2f}; "
+    return f"{r2}{found.relative_error:.1%} ({found.points})"
+
+
+def show_parameters(title: str, points: Points, forms: dict[str, Form]) -> None:
+    lines = []
+    for name, form in forms.items():
+        law = or_none(fit_law, points, form)
+        for parameter, one in {} if law is None else law.parameters().items():
+            lines.append([name, parameter, f"{one.value:.3g}", f"{one.low:.3g} to {one.high:.3g}"])
+    show_table(f"{title}, parameters with 90% intervals", ["law", "parameter", "value", "interval"], lines)
+
+
+def show_frontier(best: Sequence[Row], rows: Sequence[Row]) -> None:
+    """The sizes that nothing cheaper beats, and the frontier of the law of loss in parameters and tokens."""
+    reached: list[Row] = []
+    for row in sorted(best, key=lambda row: row["flops"]):
+        if not reached or row["loss"] < reached[-1]["loss"]:
+            reached.append(row)
+    lines = []
+    for row in reached:
+        sizes = [row["backbone"], f"{row['blocks']} x {row['width']}", f"{row['parameters_backbone']:,}"]
+        lines.append([*sizes, f"{row['flops']:.2e}", f"{row['loss']:.3f}", short(row[NDCG])])
+    header = ["backbone", "blocks x width", "parameters", "FLOPs", "validation loss", "test NDCG@10"]
+    show_table("Nothing cheaper reached the loss of", header, lines)
+    chosen = {row["run"]: row["step"] for row in best if not row["late"]}
+    for backbone in dict.fromkeys(row["backbone"] for row in best):
+        own = [
+            row for row in rows if row["backbone"] == backbone and row["step"] <= chosen.get(row["run"], -1)
+        ]
+        points = Points.from_rows(own) if own else None
+        if points is None or len({row["run"] for row in own}) < 6:
+            continue
+        law = or_none(fit_law, points, PowerForm(("parameters_backbone", "tokens")))
+        cost = or_none(TrainingCost.of, points)
+        if law is None or cost is None:
+            continue
+        found = Frontier(law, cost).exponents()
+        told = ", ".join(
+            f"{name} {one.value:.2f} ({one.low:.2f} to {one.high:.2f})" for name, one in found.items()
+        )
+        print(f"\n{backbone}, loss in parameters and tokens, at all checkpoints, {len(points)} points:")
+        print(f"R2 {law.in_sample.r2:.2f}: exponents of compute: {told}")
+
+
+def show_predictions(best: Sequence[Row], rows: Sequence[Row]) -> None:
+    """What the first lease's runs say of sizes, or rates, that a later one trained."""
+    later = {row["run"] for row in rows if row["final"] and row["lease"] > 1}
+    known = [
+        row for row in best_of_tried([row for row in rows if row["run"] not in later]) if not row["late"]
+    ]
+    news = [row for row in best if row["run"] in later]
+    lines = []
+    for backbone in dict.fromkeys(row["backbone"] for row in news):
+        points = Points.from_rows([row for row in known if row["backbone"] == backbone])
+        for name, form in {"loss": LOSS_FORMS["loss, blocks and width"],
+                           NDCG: PlainForm(("blocks", "width"), NDCG)}.items():  # fmt: skip
+            law = or_none(fit_law, points, form)
+            if law is None:
+                continue
+            for row in (row for row in news if row["backbone"] == backbone):
+                said = law.predict({k: [float(row[k])] for k in ("blocks", "width")}, extrapolate=np.inf)
+                low, high, value = said.run_low[0], said.run_high[0], row[name]
+                within = "yes" if low <= value <= high else "no"
+                asked = [backbone, f"{row['blocks']} x {row['width']}", name, f"{said.value[0]:.4f}"]
+                lines.append([*asked, f"{low:.4f} to {high:.4f}", f"{value:.4f}", within])
+    if lines:
+        header = ["backbone", "blocks x width", "of", "predicted", "90% interval of a run"]
+        show_table("Predicted by the first lease, trained later", [*header, "measured", "within"], lines)
+
+
+def show_best_for_budget(best: Sequence[Row]) -> None:
+    """The best affordable shape at the grid's number of epochs, by the law of the loss; how sure it is."""
+    for backbone in dict.fromkeys(row["backbone"] for row in best):
+        own = [row for row in best if row["backbone"] == backbone and not row["late"]]
+        points = Points.from_rows(own)
+        law = or_none(fit_law, points, LOSS_FORMS["loss, blocks and width"])
+        shapes = or_none(shapes_of, points, [*range(2, 33, 2)], [*range(16, 129, 16)])
+        if law is None or shapes is None or len(own) < 6:
+            continue
+        sizes = {name: shapes.column(name) for name in SHAPE}
+        inside = law.cloud.factors(sizes) <= 1.0 + 1e-9
+        cost = shapes.column("flops_per_token") * max(row["tokens"] for row in own)
+        lines = []
+        for budget in np.geomspace(*np.quantile([row["flops"] for row in own], [0.2, 0.9]), 4):
+            kept = np.flatnonzero(inside & (cost <= budget))
+            if not len(kept):
+                continue
+            table = {name: values[kept] for name, values in sizes.items()}
+            wins = [int(np.argmin(draw.predict(table))) for draw in law.draws]
+            chosen = int(np.argmin(law.law.predict(table)))
+            said = law.predict({name: values[[chosen]] for name, values in table.items()})
+            spans = (np.quantile(values[wins], [0.05, 0.95]) for values in table.values())
+            shape = " x ".join(f"{values[chosen]:.0f}" for values in table.values())
+            cells = [f"{budget:.1e}", shape, *(f"{low:.0f} to {high:.0f}" for low, high in spans)]
+            lines.append([*cells, f"{said.value[0]:.3f}", f"{said.run_low[0]:.3f} to {said.run_high[0]:.3f}"])
+        header = ["FLOPs", "best blocks x width", "blocks, 90%", "width, 90%", "loss", "of a run, 90%"]
+        show_table(f"{backbone}: the best affordable shape, by the law of the loss", header, lines)
+
+
+def draw_depth(best: Sequence[Row], path: Path) -> None:
+    backbones = list(dict.fromkeys(row["backbone"] for row in best))
+    figure, axes = figure_of(len(backbones), width=3.2)
+    widths = sorted({row["width"] for row in best})
+    shades = dict(zip(widths, matplotlib.colormaps["viridis"](np.linspace(0, 0.9, len(widths))), strict=True))
+    for axis, backbone in zip(axes, backbones, strict=True):
+        for width in widths:
+            own = sorted(
+                (r["blocks"], r[NDCG], r["late"])
+                for r in best
+                if (r["backbone"], r["width"]) == (backbone, width)
+            )
+            if own:
+                depth, value, late = zip(*own, strict=True)
+                axis.plot(depth, value, marker="o", ms=4, color=shades[width], label=f"width {width}")
+                started = np.array(late)
+                axis.scatter(
+                    np.array(depth)[started],
+                    np.array(value)[started],
+                    s=70,
+                    facecolors="none",
+                    edgecolors="red",
+                )
+        axis.set_xscale("log", base=2)
+        axis.set_xticks([2, 4, 8, 16, 32], ["2", "4", "8", "16", "32"])
+        axis.set(title=backbone, xlabel="blocks", ylim=(0.08, 0.24))
+    axes[0].set_ylabel("NDCG@10, MovieLens-1M test")
+    axes[0].legend(fontsize=7)
+    save(figure, path)
+
+
+def draw_compute(best: Sequence[Row], path: Path) -> None:
+    figure, (axis,) = figure_of(1, height=3.6, width=6.5)
+    for color, backbone in zip(COLORS, dict.fromkeys(row["backbone"] for row in best), strict=False):
+        own = [row for row in best if row["backbone"] == backbone]
+        for late, shape in ((False, "o"), (True, "x")):
+            kept = [row for row in own if row["late"] == late]
+            label = f"{backbone}{', began to learn late' if late else ''}"
+            costs, losses = [row["flops"] for row in kept], [row["loss"] for row in kept]
+            axis.scatter(costs, losses, s=20, marker=shape, color=color, label=label if kept else None)
+        lowest: list[tuple[float, float]] = []
+        for row in sorted(own, key=lambda row: row["flops"]):
+            if not lowest or row["loss"] < lowest[-1][1]:
+                lowest.append((row["flops"], row["loss"]))
+        axis.step(*zip(*lowest, strict=True), where="post", color=color, lw=1)
+    axis.set_xscale("log")
+    axis.set(xlabel="training FLOPs", ylabel="validation loss, nats a target")
+    axis.legend(fontsize=8)
+    save(figure, path)
+
+
+def draw_fits(points: Points, path: Path) -> None:
+    """What laws say of sizes that they were not fitted to, each half by the law of the other."""
+    forms = dict(list(forms_of(NDCG).items())[:2])
+    figure, axes = figure_of(len(forms), width=3.6)
+    measured = points.column(NDCG)
+    for axis, (name, form) in zip(axes, forms.items(), strict=True):
+        for color, seed in zip(COLORS, range(4), strict=False):
+            out = halves(points, seed)
+            for left in (out, ~out):
+                found = or_none(held_out, points, form, left)
+                if found is not None:
+                    said = found.law.predict({n: points.column(n)[left] for n in form.needs})
+                    axis.scatter(measured[left], said, s=10, color=color, alpha=0.7)
+        ends = measured.min(), measured.max()
+        axis.plot(ends, ends, color="black", lw=0.8)
+        axis.set(
+            title=name,
+            xlabel="measured",
+            xlim=(0.9 * ends[0], 1.05 * ends[1]),
+            ylim=(0.9 * ends[0], 1.2 * ends[1]),
+        )
+    axes[0].set_ylabel("NDCG@10, by the law of the other half")
+    save(figure, path)
+
+
+def show_depth_and_width(rows: Sequence[Row], plots: Path) -> None:
+    best = best_of_tried(rows)
+    runs = len({row["run"] for row in rows})
+    print(f"\n## Depth and width: {runs} runs, {len(best)} sizes; \\*: a late start")
+    show_sizes_of(best)
+    show_depth(best)
+    for backbone in dict.fromkeys(row["backbone"] for row in best):
+        every = [row for row in best if row["backbone"] == backbone]
+        began = [row for row in every if not row["late"]]
+        for title, own in {backbone: every, f"{backbone}, without late starts": began}.items():
+            if len(own) < 8 or (own is not every and len(own) == len(every)):
+                continue
+            points = Points.from_rows(own)
+            for metric in (NDCG, HR):
+                show_laws(f"{title}, {metric}", points, forms_of(metric))
+            show_laws(f"{title}, validation loss", points, LOSS_FORMS)
+        if len(began) >= 8:
+            show_parameters(backbone, Points.from_rows(began), {**forms_of(NDCG), **LOSS_FORMS})
+            draw_fits(Points.from_rows(began), plots / f"scaling-fits-{backbone.lower()}.svg")
+    show_frontier(best, rows)
+    show_best_for_budget(best)
+    show_predictions(best, rows)
+    draw_depth(best, plots / "scaling-depth.svg")
+    draw_compute(best, plots / "scaling-compute.svg")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--csv", type=Path, default=Path("benchmarks/results/scaling.csv"))
+    parser.add_argument("--facts", type=Path, default=Path("benchmarks/results/scaling-planted.json"))
+    parser.add_argument("--plots", type=Path, default=Path("docs"))
+    options = parser.parse_args()
+    rows = read_rows(options.csv)
+
+    def of(*names: str) -> list[Row]:
+        return [row for row in rows if row["experiment"].startswith(names)]
+
+    if of("depth-"):
+        show_depth_and_width(of("depth-"), options.plots)
+    if of("transfer"):
+        show_transfer(of("transfer"), options.plots / "scaling-transfer.svg")
+    if of("noise-"):
+        show_predictability(of("noise-"), options.facts, options.plots / "scaling-predictability.svg")
+    if of("sizes"):
+        show_sizes(of("sizes"), options.facts, options.plots / "scaling-data.svg")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""The points of all scaling experiments as one CSV file, from the folders of their grids.
+
+    PYTHONPATH=. python benchmarks/scaling_points.py FOLDER --csv benchmarks/results/scaling.csv
+
+FOLDER has a grid's folder for each experiment: `depth-width` (and `depth-others`), `transfer`, `noise-0` and
+so on, `sizes`. Points of experiments that are not there stay as they are in the file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from models.runs.metrics_log import read_metrics
+from models.scaling.points import read_points
+
+Row = dict[str, Any]
+
+COLUMNS = (
+    *("experiment", "lease", "run", "final", "backbone", "dataset", "blocks", "width", "length", "seed"),
+    *("learning_rate", "data_fraction", "epoch", "step", "tokens", "unique_events", "flops"),
+    *("parameters_backbone", "parameters_embedding", "train_loss", "loss", "ndcg@10", "hr@10"),
+    *("test ndcg@10", "test hr@10", "seconds", "joules", "device"),
+)
+_LAST = 5
+"""Logged steps whose training losses are averaged."""
+
+
+def collect(folder: Path) -> Iterator[Row]:
+    """The points of one grid, with the training loss before each, and which lease of a machine ran it."""
+    leases = _leases(folder)
+    found = {path.stem: json.loads(path.read_text()) for path in (folder / "results").glob("*.json")}
+    losses = {}
+    for digest, result in found.items():
+        lines = read_metrics(folder / result["run"] / "metrics.jsonl")
+        losses[digest] = [(line["step"], line["loss"]) for line in lines if line["kind"] == "train"]
+    for point in read_points(folder):
+        before = [loss for step, loss in losses[point["run"]] if step <= point["step"]][-_LAST:]
+        about = {
+            "experiment": folder.name,
+            "lease": leases.get(found[point["run"]].get("place"), 0),
+            "train_loss": statistics.fmean(before) if before else None,
+        }
+        yield {name: _short({**point, **about}.get(name)) for name in COLUMNS}
+
+
+def _leases(folder: Path) -> dict[str, int]:
+    """Numbers of the machines that calls were made on, in order."""
+    calls = sorted((json.loads(path.read_text()) for path in (folder / "calls").glob("*.json")), key=_when)
+    return {place: number for number, place in enumerate(dict.fromkeys(call["place"] for call in calls), 1)}
+
+
+def _when(call: dict[str, Any]) -> str:
+    return str(call["when"])
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, bool):
+        return int(value)
+    return float(f"{value:.7g}") if isinstance(value, float) else value
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of the file, numbers as such; what is unknown is left out."""
+    with path.open(newline="") as file:
+        return [{k: _number(v) for k, v in row.items() if v != ""} for row in csv.DictReader(file)]
+
+
+def _number(text: str) -> Any:
+    try:
+        return float(text) if any(sign in text for sign in ".en") else int(text)
+    except ValueError:
+        return text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--csv", type=Path, default=Path("benchmarks/results/scaling.csv"))
+    options = parser.parse_args()
+    folders = [path for path in sorted(options.folder.iterdir()) if (path / "results").is_dir()]
+    rows = [row for folder in folders for row in collect(folder)]
+    names = {folder.name for folder in folders}
+    kept = read_rows(options.csv) if options.csv.exists() else []
+    rows += [row for row in kept if row["experiment"] not in names]
+    rows.sort(key=lambda row: (row["experiment"], str(row["run"]), row["step"]))
+    with options.csv.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    print(f"{len(rows)} points of {len({row['run'] for row in rows})} runs: {', '.join(sorted(names))}")
+
+
+if __name__ == "__main__":
+    main()
