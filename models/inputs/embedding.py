@@ -121,9 +121,14 @@ class InputEmbedding(nn.Module):
         nn.init.zeros_(table.weight).requires_grad_(False)
         return table
 
-    def forward(self, batch: PackedBatch) -> tuple[Tensor, Tokens]:
-        """[tokens, dim] token vectors, and what the backbone is told of them."""
-        tokens = self.layout.tokens(batch)
+    def forward(self, batch: PackedBatch, tokens: Tokens | None = None) -> tuple[Tensor, Tokens]:
+        """[tokens, dim] token vectors, and what the backbone is told of them.
+
+        Args:
+            batch: the events.
+            tokens: of these; by default as the layout makes them.
+        """
+        tokens = self.layout.tokens(batch) if tokens is None else tokens
         x = self.layout.arrange(self.event_vectors(batch), tokens, batch)
         x = self.domains.add_asked(x, tokens, batch) * self.scale
         if self.position is not None and not self.places_attention_only:

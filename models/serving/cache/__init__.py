@@ -6,8 +6,9 @@ retrieval, `ranked` that of ranking. `pages` is its memory, `directory` who is i
 leave, `histories` what they have told, `window` which events are computed, `events` what is kept of them,
 `tokens` which tokens these are.
 
-`calls` makes of all that a `call`, told in one copy (`parcel`); `passes` computes it, `past` is what
-attention sees, and `replays` records passes whose shapes come again.
+`calls` makes of all that a `call`, told in one copy (`parcel`); `values` makes of it the columns of events,
+`passes` and, of layouts with several sequences a user, `scattered` compute it, `past` is what attention sees,
+and `replays` records passes whose shapes come again.
 """
 
 from models.serving.cache.counts import CacheCounts

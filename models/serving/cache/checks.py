@@ -8,6 +8,8 @@ import numpy as np
 
 from behavior.errors import UserError
 from models.backbones.backbone import Backbone
+from models.inputs.layouts.ranked import Ranked
+from models.inputs.layouts.user_context import WithUserContext
 from models.serving.cache.ragged import Ints
 from models.serving.cache.tokens import TokenCounts
 from models.tasks.ranking.model import RankingModel
@@ -31,8 +33,7 @@ def check_model(model: RetrievalModel | RankingModel) -> tuple[Backbone, TokenCo
     tokens = TokenCounts.of_layout(model.embedding.layout)
     if tokens is None or tokens.asks_item != isinstance(model, RankingModel):
         raise UserError(
-            "a cache holds the tokens of events in their order, and layout "
-            f"'{model.embedding.config.layout}' makes others",
+            f"a cache has to know where the tokens of events are, and {why_unknown(model)}",
             where="embedding.layout",
             fix=INSTEAD,
         )
@@ -42,6 +43,17 @@ def check_model(model: RetrievalModel | RankingModel) -> tuple[Backbone, TokenCo
     if model.embedding.item.is_divided:
         raise UserError("a cache needs the whole item table on its device", where="train.item_table")
     return model.backbone, tokens
+
+
+def why_unknown(model: RetrievalModel | RankingModel) -> str:
+    """Why nobody knows where the tokens of a model's events are."""
+    layout = model.embedding.layout
+    name = f"layout '{model.embedding.config.layout}'"
+    if isinstance(layout, WithUserContext) and TokenCounts.of_layout(layout.inner) is not None:
+        return f"in {name} features of users stand in front of each behavior's events anew"
+    if isinstance(layout, Ranked):
+        return "retrieval beside ranking asks at actions"
+    return f"{name} is of another program"
 
 
 def checked_users(users: Sequence[int] | Ints, rows: int | None = None) -> Ints:

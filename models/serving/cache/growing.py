@@ -86,6 +86,7 @@ class GrowingCache:
         backbone, tokens = check_model(model)
         self._computing = model
         columns = Columns.merged(model.embedding.columns, CORE if outputs else ())
+        outputs = outputs or tokens.scattered
         self.events = EventColumns.of(columns, time)
         settings = [layer.settings for layer in backbone.attention_layers]
         longest = settings[0].max_length

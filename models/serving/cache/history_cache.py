@@ -39,7 +39,7 @@ class HistoryCache(GrowingCache):
     def __init__(self, model: RetrievalModel, budget_bytes: int, *, time: QueryTime, **given: Any) -> None:
         whole = isinstance(model, RetrievalModel) and (model.has_extra_mass or model.jumps is not None)
         super().__init__(model, budget_bytes, time=time, outputs=whole, **given)
-        self.model = model
+        self.model, self._whole = model, whole
         self._items: Tensor | None = None
 
     def clear(self) -> None:
@@ -124,7 +124,7 @@ class HistoryCache(GrowingCache):
         with self._quiet():
             if self._items is None:
                 self._items = model.held_items.filled(model.item_vectors())
-            if self.pages.outputs is None:
+            if not self._whole:
                 [outputs] = self._passes.run(self._calls.asking(slots, question))
                 return HeldScores(model.queries(outputs), self._items, model.held_items)
             call = self._calls.asking(slots, question, columns=True)

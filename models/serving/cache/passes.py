@@ -5,13 +5,11 @@ Made of tensors on the device alone: a CUDA graph of a pass computes any call of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from weakref import proxy
 
 import torch
 from torch import Tensor, nn
 
-from models.attention.sequences import Sequences
 from models.backbones.backbone import Backbone
 from models.data.batch import PackedBatch
 from models.inputs.embedding import InputEmbedding
@@ -21,11 +19,11 @@ from models.serving.cache.events import EventColumns
 from models.serving.cache.pages import Pages
 from models.serving.cache.parcel import Arrays
 from models.serving.cache.past import Growing, reasons_to_gather
-from models.serving.cache.ragged import Ints, Spread, on_device, sequences_of, spread
+from models.serving.cache.ragged import Ints, Spread, in_room, on_device, sequences_of, spread
 from models.serving.cache.replays import Replays
+from models.serving.cache.scattered import ScatteredPasses
 from models.serving.cache.tokens import Chosen
-
-Values = Mapping[str, Tensor]
+from models.serving.cache.values import Columns
 
 
 class Passes:
@@ -47,13 +45,14 @@ class Passes:
         pages: Pages,
         replays: Replays | None = None,
     ) -> None:
-        self.embedding, self.backbone, self.events, self.pages = embedding, backbone, events, pages
-        self.replays = replays
+        self.embedding, self.backbone, self.pages, self.replays = embedding, backbone, pages, replays
+        self.columns = Columns(events, pages)
         self.in_place = True
         """Whether keys and values are read in their pages, where there is a kernel for it."""
         self._layers = layers = backbone.attention_layers
         self._number: dict[nn.Module, int] = {layer: number for number, layer in enumerate(layers)}
         self._limit = layers[0].settings.max_tokens
+        self._scattered = ScatteredPasses(embedding, backbone, self.columns, self._number)
 
     @property
     def device(self) -> torch.device:
@@ -96,14 +95,19 @@ class Passes:
         next_place = history - int(self.pages.tokens.asks_item)
         place = numbers.base[events.row] + torch.minimum(events.place, next_place[events.row])
         place = place.masked_fill(~events.inside, 0)
-        values = self._values(shape, arrays, numbers, events)
-        kept = self._kept_events(shape, table, events, place, history, values)
-        values = self._asked(shape, arrays, numbers, events, newest, values)
-        sequences = _sequences(events.offsets, lengths and lengths.events, shape.events, shape.most_events)
-        batch = self._batch(values, sequences, place, arrays["sequence"] - 1)
-        known = self._known(shape, batch, numbers, table, lengths)
+        values = self.columns.values(shape, arrays, numbers, events)
+        kept = self.columns.keep(shape, table, events, place, history, values)
+        values = self.columns.asked(shape, arrays, numbers, events, newest, values)
+        whose = arrays["sequence"] - 1
+        if self.pages.tokens.scattered:
+            window = self._scattered.window(shape, values, events, numbers, table, whose, lengths)
+            known, said = self._scattered.known(shape, window)
+        else:
+            sequences = in_room(events.offsets, lengths and lengths.events, shape.events, shape.most_events)
+            batch = self.columns.batch(values, sequences, place, whose)
+            known = said = self._known(shape, batch, numbers, table, lengths)
         if kept is not None and self.pages.outputs is not None:
-            self.pages.outputs.index_copy_(0, kept, known.to(self.pages.outputs.dtype))
+            self.pages.outputs.index_copy_(0, kept, said.to(self.pages.outputs.dtype))
         if shape.candidates:
             each = spread(numbers.candidates, shape.candidates)
             return [known[(newest + 1)[each.row] + each.place.clamp(max=shape.events - 1)]]
@@ -126,74 +130,11 @@ class Passes:
             name: column[rows].index_copy_(0, last, asked)
             for (name, column), asked in zip(self.pages.columns.items(), values, strict=True)
         }
-        outputs = self.pages.outputs[rows].to(newest.dtype).index_copy_(0, last, newest)
-        whose = on_device(call.sequence, self.device)
-        return outputs, self._batch(every, sequences, events.place, whose)
-
-    def _values(self, shape: Shape, arrays: Arrays, numbers: Numbers, events: Spread) -> dict[str, Tensor]:
-        """[events] kept columns of each user's remembered events, then given ones; of all others, any."""
-        remembered = numbers.remembered[events.row]
-        old = events.place < remembered
-        rows = self.pages.rows(arrays["table"], events.row, numbers.first[events.row] + events.place)
-        values = {name: column[rows] for name, column in self.pages.columns.items()}
-        if not shape.given:
-            return values
-        answer = {name: arrays[f"answer.{name}"][events.row] for name in shape.answered}
-        goes_on = (events.place == remembered - 1) & (numbers.given[events.row] > 0)
-        values = self.events.told(values, goes_on, answer)
-        place = numbers.begin[events.row] + events.place - remembered
-        place = place.clamp(0, shape.given - 1)
-        return {
-            name: torch.where(old, column, arrays[f"given.{name}"][place]) for name, column in values.items()
-        }
-
-    def _kept_events(
-        self,
-        shape: Shape,
-        table: Tensor,
-        events: Spread,
-        place: Tensor,
-        history: Tensor,
-        values: Values,
-    ) -> Tensor | None:
-        """[events] rows that they are written to, where they are; candidates nowhere."""
-        if not shape.kept:
-            return None
-        happened = events.inside & (events.place < history[events.row])
-        rows = self.pages.rows(table, events.row, place)
-        kept = torch.where(happened, rows, self.pages.count * self.pages.size)
-        for name, column in values.items():
-            self.pages.columns[name].index_copy_(0, kept, column)
-        return kept
-
-    def _asked(
-        self,
-        shape: Shape,
-        arrays: Arrays,
-        numbers: Numbers,
-        events: Spread,
-        newest: Tensor,
-        values: dict[str, Tensor],
-    ) -> dict[str, Tensor]:
-        """[events] kept columns, where the newest event of each user is asked; and candidates after it."""
-        question = {name: arrays[f"question.{name}"][events.row] for name in shape.asked}
-        happened = (numbers.remembered + numbers.given)[events.row]
-        values = self.events.told(values, events.place == happened - 1, question)
-        if shape.candidates:
-            begin = numbers.candidates.cumsum(0) - numbers.candidates
-            number = (begin[events.row] + events.place - happened).clamp(0, shape.candidates - 1)
-            like = {name: column[newest][events.row] for name, column in values.items()}
-            told = {name: arrays[f"candidate.{name}"][number] for name in shape.told}
-            old = events.place < happened
-            if self.pages.tokens.asks_item:
-                next_one = self.events.told(like, ~old, told)
-            else:
-                next_one = self.events.candidates(told["item"], question, like)
-            values = {name: torch.where(old, column, next_one[name]) for name, column in values.items()}
-        return {
-            column.name: values[column.name].masked_fill(~events.inside, column.fill)
-            for column in self.events.kept
-        }
+        batch = self.columns.batch(every, sequences, events.place, on_device(call.sequence, self.device))
+        outputs = self.pages.outputs[rows].to(newest.dtype)
+        if self.pages.tokens.scattered:
+            outputs = self._scattered.after_events(batch, outputs)
+        return outputs.index_copy_(0, last, newest), batch
 
     def _known(
         self, shape: Shape, batch: PackedBatch, numbers: Numbers, table: Tensor, lengths: Lengths | None
@@ -207,7 +148,7 @@ class Passes:
         new = spread(total - base, shape.fresh)
         x, layout = self.embedding(batch)
         if pages.tokens.front:
-            sequences = _sequences(new.offsets, lengths and lengths.fresh, shape.fresh, shape.most_fresh)
+            sequences = in_room(new.offsets, lengths and lengths.fresh, shape.fresh, shape.most_fresh)
             skip = pages.tokens.front * (numbers.base > 0)
             chosen = Chosen.of(x, layout, new, skip, sequences, self._left_out(new, base, history, shape))
         else:
@@ -233,7 +174,7 @@ class Passes:
             past = growing.in_place(chosen.tokens, shape.longest, shape.most_fresh)
         else:
             every = spread(total, shape.tokens)
-            of_all = _sequences(every.offsets, lengths and lengths.all, shape.tokens, shape.longest)
+            of_all = in_room(every.offsets, lengths and lengths.all, shape.tokens, shape.longest)
             past = growing.gathered(chosen.tokens, every, of_all)
         outputs: Tensor = self.backbone(chosen.x, chosen.tokens, past)
         return chosen.after_events(outputs)
@@ -247,18 +188,3 @@ class Passes:
         # The first token after the history is what the newest event itself asks about.
         number = base[new.row] + new.place - history[new.row]
         return (tokens.each - tokens.candidate) * number.clamp(min=0)
-
-    def _batch(self, values: Values, sequences: Sequences, position: Tensor, whose: Tensor) -> PackedBatch:
-        derived = {
-            column.name: position if column.name == "position" else torch.zeros_like(position)
-            for column in self.events.derived
-        }
-        batch = PackedBatch(self.events.all, {**values, **derived}, sequences.offsets, whose, has_time=True)
-        batch.__dict__["sequences"] = sequences  # read from `offsets`, lengths would wait for the device
-        return batch
-
-
-def _sequences(offsets: Tensor, lengths: tuple[int, ...] | None, size: int, longest: int) -> Sequences:
-    if lengths is None:
-        return Sequences.unread(offsets, tokens=size, longest=longest)
-    return Sequences(offsets, lengths)

@@ -34,6 +34,20 @@ def sequences_of(counts: Ints, device: torch.device) -> Sequences:
     return Sequences(on_device(offsets_of(counts), device), tuple(counts.tolist()))
 
 
+def in_room(offsets: Tensor, lengths: tuple[int, ...] | None, size: int, longest: int) -> Sequences:
+    """Sequences whose lengths the host may not know.
+
+    Args:
+        offsets: [sequences + 1] where each starts.
+        lengths: of each; None: they are not known.
+        size: elements that there is room for.
+        longest: none has more.
+    """
+    if lengths is None:
+        return Sequences.unread(offsets, tokens=size, longest=longest)
+    return Sequences(offsets, lengths)
+
+
 def on_device(values: Ints, device: torch.device) -> Tensor:
     """An int64 tensor of them."""
     return torch.from_numpy(np.array(values, np.int64)).to(device, non_blocking=True)

@@ -13,6 +13,7 @@ from models.attention.masks import Mask
 from models.attention.sequences import Sequences
 from models.inputs.layout import Layout
 from models.inputs.layouts.behavior_first import BehaviorFirst
+from models.inputs.layouts.channels import Channels
 from models.inputs.layouts.event import OneTokenPerEvent
 from models.inputs.layouts.interleaved import Interleaved
 from models.inputs.layouts.ranked import Ranked
@@ -34,17 +35,24 @@ class TokenCounts:
     asks_item: bool = False
     """Whether the last one of an event is the item that comes next, which is asked about: a candidate is
     another one in its place. Or else a candidate is an event that comes next."""
+    scattered: bool = False
+    """Whether a user's tokens are several sequences (`models.serving.cache.scattered`)."""
 
     @classmethod
     def of_layout(cls, layout: Layout) -> TokenCounts | None:
         """Of a layout; None where its tokens are not in this order."""
         if isinstance(layout, WithUserContext):
             inner = cls.of_layout(layout.inner)
-            return None if inner is None else replace(inner, front=inner.front + layout.context)
+            # Of several sequences, each would have its own tokens in front.
+            if inner is None or inner.scattered:
+                return None
+            return replace(inner, front=inner.front + layout.context)
         if isinstance(layout, OneTokenPerEvent):
             return cls(0, 1)
         if isinstance(layout, Interleaved):
             return cls(0, 2)
+        if isinstance(layout, Channels):
+            return cls(0, 1, scattered=True)
         if isinstance(layout, Ranked):
             return cls(1, layout.each, asks_item=True)
         return cls(1, 2) if isinstance(layout, BehaviorFirst) else None

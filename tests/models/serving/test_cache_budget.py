@@ -126,9 +126,11 @@ def test_a_call_that_fails_leaves_nothing_half_written(monkeypatch: pytest.Monke
     assert_close(cache.append([2], batch_of([log], "known")), recomputed(model, [log], "known"))
 
 
-def test_a_sequence_a_behavior_is_refused() -> None:
-    with pytest.raises(UserError, match="tokens of events in their order, and layout 'channels'"):
-        HistoryCache(make_model({"kind": "hstu"}, layout="channels"), 1 << 20, time="known")
+def test_features_of_users_before_each_behavior_are_refused() -> None:
+    with pytest.raises(
+        UserError, match="in layout 'channels' features of users stand in front of each behavior's"
+    ):
+        HistoryCache(make_model({"kind": "hstu"}, layout="channels", users=1), 1 << 20, time="known")
 
 
 def test_pages_of_one_event_are_not_more_than_there_are() -> None:

@@ -30,6 +30,8 @@ KINDS: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"kind": "hstu"}, {"layout": "behavior_first"}),
     ({"kind": "hstu"}, {"users": 2}),
     ({"kind": "ligr"}, {"positions": "attention_only"}),
+    ({"kind": "hstu"}, {"layout": "channels"}),
+    ({"kind": "gpt", "attention_window": 3}, {"layout": "channels"}),
 ]
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
@@ -172,7 +174,7 @@ def served(model: RetrievalModel, graphs: bool) -> tuple[list[torch.Tensor], His
             users, some = range(first, first + 3), logs[first : first + 3]
             found.append(cache.append(users, batch_of(some, "known")))
             found.append(cache.queries(users, 10**7 + day))
-            if model.embedding.config.layout == "event":
+            if model.embedding.config.layout in ("event", "channels"):
                 found.append(cache.candidates(users, [3, 4, 5, 6, 7, 8], [2, 1, 3], 10**7))
     return found, cache
 

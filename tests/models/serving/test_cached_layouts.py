@@ -28,6 +28,10 @@ LAYOUTS: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"kind": "hstu", "attention_window": 2, "attention_global": 1}, {"users": 2}),
     ({"kind": "hstu"}, {"users": 1, "layout": "behavior_first"}),
     ({"kind": "llama"}, {"users": 2, "layout": "interleaved"}),
+    *(({"kind": kind}, {"layout": "channels"}) for kind in BACKBONES),
+    ({"kind": "hstu", "attention_window": 2, "attention_global": 1}, {"layout": "channels"}),
+    ({"kind": "hstu", "bias": "decay"}, {"layout": "channels", "query_behavior": "add"}),
+    ({"kind": "ligr"}, {"layout": "channels", "positions": "attention_only"}),
 ]
 
 

@@ -37,6 +37,7 @@ EXTRAS = {
     "jumps without one's own": ["loss.jump_training=joint", "loss.jump_own=subtract", *JUMPS],
     "jumps apart": [*JUMPS, "loss.jump_training=apart"],
     "trends": ["loss.trends=learned"],
+    "of channels": ["loss.history=learned", "embedding.layout=channels"],
     "all": ["loss.history=learned", "loss.trends=learned", "loss.jump_training=joint", *JUMPS],
 }
 
