@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from models.gpu.interpreter import INTERPRETED
 from models.gpu.launcher import launch
+from models.gpu.precompile import can_precompile, precompile
 from models.gpu.tile_shape import TileShape
 from models.losses.columns import Columns
 from models.losses.kernels.shared_kernels import shared_items_kernel, shared_loss_kernel, shared_sum_kernel
@@ -24,7 +25,7 @@ _ITEMS = {256: TileShape(128, 64, 8, 2), 128: TileShape(128, 128, 8, 2)}
 _ELSEWHERE = {256: TileShape(64, 32, 4, 2), 128: TileShape(64, 64, 4, 2)}
 """Of both, in float32, and on cards with less shared memory and without warp group products."""
 _SUMMED = 16
-_PROGRAMS = 528
+_PROGRAMS = 2 if INTERPRETED else 528
 """Programs that share the gradient of item vectors at least: four for each of the processors of an H200."""
 _SMALLEST = 1e-30
 """Of gradients, whose quotients are numbers."""
@@ -32,6 +33,24 @@ _SCALE = 4096.0
 """See the kernels."""
 _LARGEST = 65504.0
 """Of half precision: what is larger would be infinite."""
+_precompiled: set[object] = set()
+"""Kinds of calls whose kernels are compiled already, or could not be."""
+
+
+class _Given(NamedTuple):
+    """What both passes read."""
+
+    query: Tensor  # [positions, width], as it is multiplied
+    items: Tensor  # [n, width], likewise
+    target: Tensor  # [positions] int32
+    columns: Columns
+
+    def arguments(self) -> dict[str, Any]:
+        return {
+            "query": self.query, "items": self.items, "ranks": self.columns.ranks, "bias": self.columns.bias,
+            "count": self.columns.number, "target": self.target, "num_positions": len(self.query),
+            "DIM": self.query.shape[1],
+        }  # fmt: skip
 
 
 class SharedSoftmax(torch.autograd.Function):
@@ -48,64 +67,82 @@ class SharedSoftmax(torch.autograd.Function):
         products: torch.dtype,
     ) -> Tensor:
         width = max(16, triton.next_power_of_2(query.shape[1]))
-        positive, target = positive.contiguous(), target.to(torch.int32)
-        asked = _narrowed(query, width, products)
         # Columns that do not exist have no place among the vectors.
-        items = _narrowed(vectors.index_select(0, columns.place.clamp(max=len(vectors) - 1)), width, products)
-        losses, others = torch.empty_like(positive), torch.empty_like(positive)
-        grad_query = positive.new_empty(len(query), width)
-        shape = _shape(_LOSS, width, asked)
-        arguments = {
-            "query": asked, "items": items, "ranks": columns.ranks, "bias": columns.bias,
-            "count": columns.number, "target": target, "num_positions": len(query), "DIM": width,
-        }  # fmt: skip
-        own = {"positive": positive, "losses": losses, "others": others, "grad_query": grad_query}
-        cut = {"ROWS": shape.tile, "COLUMNS": shape.stream}
-        grid = (triton.cdiv(len(query), shape.tile), 1)
-        launch(shared_loss_kernel, grid, shape, {**arguments, **own, **cut})
-        ctx.save_for_backward(asked, items, positive, losses, others, grad_query, target, vectors)
+        taken = vectors.index_select(0, columns.place.clamp(max=len(vectors) - 1))
+        given = _Given(
+            _narrowed(query, width, products),
+            _narrowed(taken, width, products),
+            target.to(torch.int32),
+            columns,
+        )
+        if any(ctx.needs_input_grad):
+            _precompile(given, vectors)
+        positive = positive.contiguous()
+        found = _launch_loss(given, positive)
+        ctx.save_for_backward(positive, vectors, *found, *given[:3])
         ctx.columns = columns
-        return losses
+        return found[0]
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, given: Tensor) -> tuple[Tensor | None, ...]:
-        asked, items, positive, losses, others, grad_query, target, vectors = ctx.saved_tensors
-        given = given.contiguous()
-        dim = vectors.shape[1]
-        largest = given.abs().amax().clamp(min=_SMALLEST)
-        weight = given * (_SCALE / largest)
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        positive, vectors, losses, others, grad_query, query, items, target = ctx.saved_tensors
+        grad = grad.contiguous()
+        largest = grad.abs().amax().clamp(min=_SMALLEST)
+        weight = grad * (_SCALE / largest)
         grad_items = torch.zeros_like(vectors)
-        _add_items(
-            {
-                "query": asked, "items": items, "ranks": ctx.columns.ranks, "bias": ctx.columns.bias,
-                "count": ctx.columns.number, "level": positive + losses, "target": target, "weight": weight,
-                "num_positions": len(asked), "DIM": asked.shape[1],
-            },
-            ctx.columns.place, largest / _SCALE, grad_items,
-        )  # fmt: skip
-        of_query = grad_query[:, :dim] * given[:, None]
-        return of_query, -given * others, grad_items, None, None, None
+        given = _Given(query, items, target, ctx.columns)
+        _launch_items(given, positive + losses, weight, largest / _SCALE, grad_items)
+        of_query = grad_query[:, : vectors.shape[1]] * grad[:, None]
+        return of_query, -grad * others, grad_items, None, None, None
 
 
-def _add_items(arguments: dict[str, Any], place: Tensor, scale: Tensor, grad_items: Tensor) -> None:
-    width, columns = arguments["DIM"], len(arguments["items"])
-    shape = _shape(_ITEMS, width, arguments["items"])
-    programs = max(triton.cdiv(columns, shape.tile), 2 if INTERPRETED else _PROGRAMS)
-    pieces = grad_items.new_empty(programs, shape.tile, width)
-    cut = {"ROWS": shape.stream, "COLUMNS": shape.tile, "PROGRAMS": programs, "pieces": pieces}
-    launch(shared_items_kernel, (programs, 1), shape, {**arguments, **cut})
+def _launch_loss(given: _Given, positive: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Losses, the share of all columns, and the gradient of the query, of each position."""
+    losses, others = torch.empty_like(positive), torch.empty_like(positive)
+    grad_query = positive.new_empty(given.query.shape)
+    shape = _shape(_LOSS, given.query)
+    own = {"positive": positive, "losses": losses, "others": others, "grad_query": grad_query}
+    cut = {"ROWS": shape.tile, "COLUMNS": shape.stream}
+    grid = (triton.cdiv(len(positive), shape.tile), 1)
+    launch(shared_loss_kernel, grid, shape, {**given.arguments(), **own, **cut})
+    return losses, others, grad_query
+
+
+def _launch_items(given: _Given, level: Tensor, weight: Tensor, scale: Tensor, grad_items: Tensor) -> None:
+    """Write the gradient of the item vectors, of those that are columns."""
+    shape, (columns, width) = _shape(_ITEMS, given.items), given.items.shape
+    programs = max(triton.cdiv(columns, shape.tile), _PROGRAMS)
+    pieces = level.new_empty(programs, shape.tile, width)
+    own = {"level": level, "weight": weight, "pieces": pieces}
+    cut = {"ROWS": shape.stream, "COLUMNS": shape.tile, "PROGRAMS": programs}
+    launch(shared_items_kernel, (programs, 1), shape, {**given.arguments(), **own, **cut})
     summed = {
-        "pieces": pieces, "count": arguments["count"], "place": place, "scale": scale, "DIM": width,
-        "grad_items": grad_items, "WIDTH": grad_items.shape[1], "COLUMNS": shape.tile, "PROGRAMS": programs,
-        "SUMMED": _SUMMED,
+        "pieces": pieces, "count": given.columns.number, "place": given.columns.place, "scale": scale,
+        "grad_items": grad_items, "DIM": width, "WIDTH": grad_items.shape[1], "COLUMNS": shape.tile,
+        "PROGRAMS": programs, "SUMMED": _SUMMED,
     }  # fmt: skip
     launch(shared_sum_kernel, (triton.cdiv(columns, _SUMMED), 1), TileShape(_SUMMED, 1, 4, 1), summed)
 
 
-def _shape(shapes: dict[int, TileShape], width: int, like: Tensor) -> TileShape:
-    large = like.dtype != torch.float32 and _is_hopper(like.device)
-    return (shapes if large else _ELSEWHERE)[256 if width > 128 else 128]
+def _precompile(given: _Given, vectors: Tensor) -> None:
+    """Compile the kernels of forward and backward side by side, before the first of them is launched."""
+    kind = (given.query.shape[1], vectors.shape[1], given.query.dtype, vectors.device)
+    if kind in _precompiled or not can_precompile():
+        return
+    _precompiled.add(kind)
+    of_each = vectors.new_empty(len(given.query))
+
+    def launch_all() -> None:
+        _launch_loss(given, of_each)
+        _launch_items(given, of_each, of_each, of_each[0], torch.empty_like(vectors))
+
+    precompile(launch_all)
+
+
+def _shape(shapes: dict[int, TileShape], vectors: Tensor) -> TileShape:
+    large = vectors.dtype != torch.float32 and _is_hopper(vectors.device)
+    return (shapes if large else _ELSEWHERE)[256 if vectors.shape[1] > 128 else 128]
 
 
 @lru_cache
