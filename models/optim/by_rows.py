@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from models.distributed.tables import ItemTable, RowGradient
+from models.optim import kernels
 
 
 class RowOptimizer(torch.optim.Optimizer):
@@ -49,6 +50,11 @@ class RowOptimizer(torch.optim.Optimizer):
             if not state:
                 shapes = self.state_shapes(table.weight.shape)
                 state |= {name: table.weight.new_zeros(shape) for name, shape in shapes.items()}
+            if "steps" in state:
+                state["steps"] += 1.0
+            if kernels.fits(table.weight):
+                kernels.step(table.weight, *gradient, state, group)
+                continue
             found = gradient.values.square().mean(1)  # [n]
             touched = found > 0
             kept = torch.where(touched, 1.0 - group["lr"] * group["weight_decay"], 1.0)
@@ -158,7 +164,7 @@ class SparseAdam(RowOptimizer):
     ) -> Tensor:
         """See `RowOptimizer.change`."""
         rows, values = gradient
-        step = state["steps"].add_(1.0)
+        step = state["steps"]
         last = state["last"].index_select(0, rows)
         state["last"].index_copy_(0, rows, torch.where(touched, step, last))
         moments = []

@@ -21,9 +21,11 @@ KERNELS = (
     "models.gpu.precompile",
     "models.attention.paged.",
     "models.attention.silu.",
+    "models.distributed.tables.kernels.",
     "models.history.kernels.",
     "models.layers.kernels.",
     "models.losses.kernels.",
+    "models.optim.kernels.",
     "tests.models.attention.table_kernels",
 )
 
@@ -43,6 +45,8 @@ def import_interpreted() -> None:
         importlib.import_module("models.losses.kernels.scores_function")
         importlib.import_module("models.losses.kernels.shared_function")
         importlib.import_module("models.losses.kernels.softmax_function")
+        importlib.import_module("models.distributed.tables.kernels.launch")
+        importlib.import_module("models.optim.kernels.launch")
 
 
 def forget(kernels: tuple[str, ...]) -> dict[str, ModuleType]:

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from models.distributed.tables import kernels
+
 _embedding_backward: Any = torch.ops.aten.embedding_dense_backward
 
 
@@ -72,8 +74,14 @@ def sum_by_row(found: Sequence[tuple[Tensor, Tensor]], like: Tensor) -> RowGradi
     begins = torch.ones_like(ordered, dtype=torch.bool)
     torch.ne(ordered[1:], ordered[:-1], out=begins[1:])
     group = begins.cumsum(0) - 1  # [n] of each look-up, in order
+    unique = torch.zeros_like(rows).scatter_(0, group, ordered)
+    if kernels.fits(gradients):
+        n = len(rows)
+        # Others than the first of a group write to a place of their own, after the last.
+        where = torch.where(begins, group, n)
+        starts = rows.new_full((n + 1,), n).scatter_(0, where, torch.arange(n, device=rows.device))
+        return RowGradient(unique, kernels.sum_groups(gradients, order, starts, unique, group[-1:] + 1))
     place = torch.empty_like(group).scatter_(0, order, group)
     # Not `index_add_`, whose result depends on the order of threads. Its groups are in order of rows.
     values = _embedding_backward(gradients, place, len(rows), -1, False)
-    unique = torch.zeros_like(rows).scatter_(0, group, ordered)
     return RowGradient(unique, values.masked_fill_((unique == 0)[:, None], 0.0))

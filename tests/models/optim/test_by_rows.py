@@ -55,7 +55,7 @@ class Dense:
     """What a table of float64 is after each step, by the formulas of whole gradients."""
 
     def __init__(self, table: Tensor) -> None:
-        self.weight = table.detach().double().numpy().copy()
+        self.weight = table.detach().double().cpu().numpy().copy()
         self.sums = np.zeros(ROWS)
         self.m, self.v, self.t = np.zeros((ROWS, DIM)), np.zeros((ROWS, DIM)), 0
 
@@ -84,17 +84,16 @@ def steps(table: WholeTable, optimizer: RowOptimizer) -> Iterator[tuple[np.ndarr
         rate = RATE / (1 + number)
         optimizer.param_groups[0]["lr"] = torch.tensor(rate) if number % 2 else rate
         optimizer.zero_grad()
-        factor = torch.randn(len(rows), DIM)
+        ids = torch.tensor(rows, dtype=torch.int64, device=table.weight.device)
+        factor = torch.randn(len(rows), DIM, device=ids.device)
         half = len(rows) // 2  # as inputs and negatives are: two look-ups
-        vectors = torch.cat(
-            [table(torch.tensor(rows[:half]).long()), table(torch.tensor(rows[half:]).long())]
-        )
-        assert torch.equal(vectors, table.weight[torch.tensor(rows).long()])
+        vectors = torch.cat([table(ids[:half]), table(ids[half:])])
+        assert torch.equal(vectors, table.weight[ids])
         (vectors * factor).sum().backward()
         table.finish_gradients()
         assert table.weight.grad is None
         whole = np.zeros((ROWS, DIM))
-        np.add.at(whole, rows, factor.double().numpy())
+        np.add.at(whole, rows, factor.double().cpu().numpy())
         whole[0] = 0.0
         optimizer.step()
         yield whole, rate
@@ -102,8 +101,13 @@ def steps(table: WholeTable, optimizer: RowOptimizer) -> Iterator[tuple[np.ndarr
 
 @pytest.mark.parametrize("kind", ["adagrad", "adam"])
 def test_rows_are_updated_by_the_formula_and_no_others(kind: str) -> None:
+    check_updates(kind, "cpu")
+
+
+def check_updates(kind: str, device: str) -> None:
+    """By one of the optimizers, on a device."""
     torch.manual_seed(0)
-    table = WholeTable(ROWS, DIM)
+    table = WholeTable(ROWS, DIM).to(device)
     nn.init.normal_(table.weight[1:].detach())
     dense, untouched = Dense(table.weight), table.weight[4:6].detach().clone()
     optimizer: RowOptimizer = (
@@ -113,9 +117,9 @@ def test_rows_are_updated_by_the_formula_and_no_others(kind: str) -> None:
     )
     for gradient, rate in steps(table, optimizer):
         getattr(dense, kind)(gradient, rate)
-        np.testing.assert_allclose(table.weight.detach().numpy(), dense.weight, atol=2e-5)
+        np.testing.assert_allclose(table.weight.detach().cpu().numpy(), dense.weight, atol=2e-5)
     assert torch.equal(table.weight[4:6], untouched)
-    state = optimizer.state[table.weight]
+    state = {name: value.cpu() for name, value in optimizer.state[table.weight].items()}
     assert {name: value.shape for name, value in state.items()} == optimizer.state_shapes(table.weight.shape)
     if kind == "adam":
         at = state["last"] > 0  # others have decayed since, which is made up for when they are touched

@@ -1,0 +1,31 @@
+"""Sums of rows that are gathered, a program a group."""
+# mypy: allow-untyped-defs
+# ruff: noqa: N803
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def group_sums_kernel(
+    gradients, order, starts, rows, number, sums,
+    WIDTH: tl.constexpr, DIM: tl.constexpr, AT_ONCE: tl.constexpr,
+):  # fmt: skip
+    """A program a group, AT_ONCE of its gradients at a time."""
+    group = tl.program_id(0)
+    dim = tl.arange(0, DIM)
+    inside = dim < WIDTH
+    total = tl.zeros((DIM,), tl.float32)
+    there = group < tl.load(number)
+    row = tl.load(rows + group, mask=there, other=0)
+    if row > 0:
+        last = tl.load(starts + group + 1)
+        for first in tl.range(tl.load(starts + group), last, AT_ONCE):
+            place = first + tl.arange(0, AT_ONCE)
+            exists = place < last
+            source = tl.load(order + place, mask=exists, other=0)
+            found = gradients + source[:, None] * WIDTH + dim[None, :]
+            total += tl.sum(tl.load(found, mask=exists[:, None] & inside[None, :], other=0.0), axis=0)
+    tl.store(sums + group.to(tl.int64) * WIDTH + dim, total, mask=inside)
