@@ -12,52 +12,32 @@ file.
 from __future__ import annotations
 
 import argparse
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
 import numpy as np
+from scaling_fits import (
+    LOSS_FORMS,
+    draw_fits,
+    forms_of,
+    show_best_for_budget,
+    show_laws,
+    show_parameters,
+    show_predictions,
+)
 from scaling_generated import show_predictability, show_sizes, show_transfer
-from scaling_points import Row, read_rows
+from scaling_points import Row, best_of_tried, read_rows
 from scaling_tables import HR, NDCG, or_none, save, short, show_table
 
 from models.scaling.laws import (
     Frontier,
-    PerformanceForm,
-    PlainForm,
     Points,
     PowerForm,
     TrainingCost,
     fit_law,
-    halves,
-    held_out,
-    largest,
-    shapes_of,
 )
-from models.scaling.laws.goodness import Goodness, fit_points, judged
-from models.scaling.laws.law import Form
 from models.scaling.report.svg import COLORS, figure_of
-
-SPLITS = 20
-SHAPE = ("blocks", "width")
-Size = tuple[str, int, int]
-
-
-def best_of_tried(rows: Sequence[Row]) -> list[Row]:
-    """The chosen checkpoint of the best run of each size, by NDCG@10 on validation, and how it came about.
-
-    `late` are those whose loss at the first validation was above that of the smallest model: they had hardly
-    begun to learn, whatever they reached in the end.
-    """
-    first = {row["run"]: row["loss"] for row in sorted(rows, key=lambda row: -row["step"])}
-    sizes: dict[Size, list[Row]] = {}
-    for row in rows:
-        if row["final"]:
-            sizes.setdefault((row["backbone"], row["blocks"], row["width"]), []).append(row)
-    best = [max(tried, key=lambda row: row["ndcg@10"]) for _, tried in sorted(sizes.items())]
-    smallest = min(best, key=lambda row: row["parameters_backbone"])
-    return [{**row, "late": first[row["run"]] > first[smallest["run"]]} for row in best]
 
 
 def show_sizes_of(best: Sequence[Row]) -> None:
@@ -94,54 +74,6 @@ def show_depth(best: Sequence[Row]) -> None:
     show_table("NDCG@10/HR@10 on test of the best width", ["backbone", *depths], lines)
 
 
-def forms_of(metric: str) -> dict[str, Form]:
-    return {
-        "Performance Law, blocks and width": PerformanceForm(metric),
-        "plain power law, parameters": PlainForm(("parameters_backbone",), metric),
-        "plain power law, blocks and width": PlainForm(("blocks", "width"), metric),
-        "saturating power law, parameters": PowerForm(("parameters_backbone",), metric, rising=True),
-    }
-
-
-LOSS_FORMS: dict[str, Form] = {
-    "loss, parameters": PowerForm(("parameters_backbone",)),
-    "loss, blocks and width": PowerForm(("blocks", "width"), joint=2),
-    "loss, compute": PowerForm(("flops",)),
-}
-
-
-def show_laws(title: str, points: Points, forms: dict[str, Form]) -> None:
-    """R2 in-sample, on halves that were left out (the median of many), and on the largest sizes."""
-    lines = []
-    for name, form in forms.items():
-        whole = or_none(fit_points, points, form)
-        cells = ["-" if whole is None else f"{judged(whole, points, form).r2:.2f}"]
-        halved = [or_none(held_out, points, form, halves(points, seed)) for seed in range(SPLITS)]
-        known = [one.held_out.r2 for one in halved if one is not None]
-        cells.append(f"{statistics.median(known):.2f}" if known else "-")
-        for column in ("blocks", "width"):
-            one = or_none(held_out, points, form, largest(points, column))
-            cells.append("-" if one is None else left_out(one.held_out))
-        lines.append([name, *cells])
-    header = ["law", "R2 in-sample", f"held-out half, median of {SPLITS}"]
-    header += [f"most {name} left out: R2; error" for name in ("blocks", "width")]
-    show_table(f"{title}: {len(points)} sizes", header, lines)
-
-
-def left_out(found: Goodness) -> str:
-    r2 = "" if found.points < 3 else f"{found.r2:.2f}; "
-    return f"{r2}{found.relative_error:.1%} ({found.points})"
-
-
-def show_parameters(title: str, points: Points, forms: dict[str, Form]) -> None:
-    lines = []
-    for name, form in forms.items():
-        law = or_none(fit_law, points, form)
-        for parameter, one in {} if law is None else law.parameters().items():
-            lines.append([name, parameter, f"{one.value:.3g}", f"{one.low:.3g} to {one.high:.3g}"])
-    show_table(f"{title}, parameters with 90% intervals", ["law", "parameter", "value", "interval"], lines)
-
-
 def show_frontier(best: Sequence[Row], rows: Sequence[Row]) -> None:
     """The sizes that nothing cheaper beats, and the frontier of the law of loss in parameters and tokens."""
     reached: list[Row] = []
@@ -174,61 +106,6 @@ def show_frontier(best: Sequence[Row], rows: Sequence[Row]) -> None:
         print(f"R2 {law.in_sample.r2:.2f}: exponents of compute: {told}")
 
 
-def show_predictions(best: Sequence[Row], rows: Sequence[Row]) -> None:
-    """What the first lease's runs say of sizes, or rates, that a later one trained."""
-    later = {row["run"] for row in rows if row["final"] and row["lease"] > 1}
-    known = [
-        row for row in best_of_tried([row for row in rows if row["run"] not in later]) if not row["late"]
-    ]
-    news = [row for row in best if row["run"] in later]
-    lines = []
-    for backbone in dict.fromkeys(row["backbone"] for row in news):
-        points = Points.from_rows([row for row in known if row["backbone"] == backbone])
-        for name, form in {"loss": LOSS_FORMS["loss, blocks and width"],
-                           NDCG: PlainForm(("blocks", "width"), NDCG)}.items():  # fmt: skip
-            law = or_none(fit_law, points, form)
-            if law is None:
-                continue
-            for row in (row for row in news if row["backbone"] == backbone):
-                said = law.predict({k: [float(row[k])] for k in ("blocks", "width")}, extrapolate=np.inf)
-                low, high, value = said.run_low[0], said.run_high[0], row[name]
-                within = "yes" if low <= value <= high else "no"
-                asked = [backbone, f"{row['blocks']} x {row['width']}", name, f"{said.value[0]:.4f}"]
-                lines.append([*asked, f"{low:.4f} to {high:.4f}", f"{value:.4f}", within])
-    if lines:
-        header = ["backbone", "blocks x width", "of", "predicted", "90% interval of a run"]
-        show_table("Predicted by the first lease, trained later", [*header, "measured", "within"], lines)
-
-
-def show_best_for_budget(best: Sequence[Row]) -> None:
-    """The best affordable shape at the grid's number of epochs, by the law of the loss; how sure it is."""
-    for backbone in dict.fromkeys(row["backbone"] for row in best):
-        own = [row for row in best if row["backbone"] == backbone and not row["late"]]
-        points = Points.from_rows(own)
-        law = or_none(fit_law, points, LOSS_FORMS["loss, blocks and width"])
-        shapes = or_none(shapes_of, points, [*range(2, 33, 2)], [*range(16, 129, 16)])
-        if law is None or shapes is None or len(own) < 6:
-            continue
-        sizes = {name: shapes.column(name) for name in SHAPE}
-        inside = law.cloud.factors(sizes) <= 1.0 + 1e-9
-        cost = shapes.column("flops_per_token") * max(row["tokens"] for row in own)
-        lines = []
-        for budget in np.geomspace(*np.quantile([row["flops"] for row in own], [0.2, 0.9]), 4):
-            kept = np.flatnonzero(inside & (cost <= budget))
-            if not len(kept):
-                continue
-            table = {name: values[kept] for name, values in sizes.items()}
-            wins = [int(np.argmin(draw.predict(table))) for draw in law.draws]
-            chosen = int(np.argmin(law.law.predict(table)))
-            said = law.predict({name: values[[chosen]] for name, values in table.items()})
-            spans = (np.quantile(values[wins], [0.05, 0.95]) for values in table.values())
-            shape = " x ".join(f"{values[chosen]:.0f}" for values in table.values())
-            cells = [f"{budget:.1e}", shape, *(f"{low:.0f} to {high:.0f}" for low, high in spans)]
-            lines.append([*cells, f"{said.value[0]:.3f}", f"{said.run_low[0]:.3f} to {said.run_high[0]:.3f}"])
-        header = ["FLOPs", "best blocks x width", "blocks, 90%", "width, 90%", "loss", "of a run, 90%"]
-        show_table(f"{backbone}: the best affordable shape, by the law of the loss", header, lines)
-
-
 def draw_depth(best: Sequence[Row], path: Path) -> None:
     backbones = list(dict.fromkeys(row["backbone"] for row in best))
     figure, axes = figure_of(len(backbones), width=3.2)
@@ -254,7 +131,7 @@ def draw_depth(best: Sequence[Row], path: Path) -> None:
                 )
         axis.set_xscale("log", base=2)
         axis.set_xticks([2, 4, 8, 16, 32], ["2", "4", "8", "16", "32"])
-        axis.set(title=backbone, xlabel="blocks", ylim=(0.08, 0.24))
+        axis.set(title=backbone, xlabel="blocks", ylim=(0.0, 0.25))
     axes[0].set_ylabel("NDCG@10, MovieLens-1M test")
     axes[0].legend(fontsize=7)
     save(figure, path)
@@ -277,31 +154,6 @@ def draw_compute(best: Sequence[Row], path: Path) -> None:
     axis.set_xscale("log")
     axis.set(xlabel="training FLOPs", ylabel="validation loss, nats a target")
     axis.legend(fontsize=8)
-    save(figure, path)
-
-
-def draw_fits(points: Points, path: Path) -> None:
-    """What laws say of sizes that they were not fitted to, each half by the law of the other."""
-    forms = dict(list(forms_of(NDCG).items())[:2])
-    figure, axes = figure_of(len(forms), width=3.6)
-    measured = points.column(NDCG)
-    for axis, (name, form) in zip(axes, forms.items(), strict=True):
-        for color, seed in zip(COLORS, range(4), strict=False):
-            out = halves(points, seed)
-            for left in (out, ~out):
-                found = or_none(held_out, points, form, left)
-                if found is not None:
-                    said = found.law.predict({n: points.column(n)[left] for n in form.needs})
-                    axis.scatter(measured[left], said, s=10, color=color, alpha=0.7)
-        ends = measured.min(), measured.max()
-        axis.plot(ends, ends, color="black", lw=0.8)
-        axis.set(
-            title=name,
-            xlabel="measured",
-            xlim=(0.9 * ends[0], 1.05 * ends[1]),
-            ylim=(0.9 * ends[0], 1.2 * ends[1]),
-        )
-    axes[0].set_ylabel("NDCG@10, by the law of the other half")
     save(figure, path)
 
 

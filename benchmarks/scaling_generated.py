@@ -39,8 +39,9 @@ def show_transfer(rows: Sequence[Row], plot: Path) -> None:
             best = min(course, key=lambda rate: course[rate][name])
             base.setdefault(rule, best)
             own = [f"{course[rate][name]:.3f}" if rate in course else "" for rate in rates]
-            cost = course[base[rule]][name] - course[best][name] if base[rule] in course else float("nan")
-            lines.append([rule, f"{width} x {blocks}", *own, f"{best:g}", f"{cost:.3f}"])
+            there = course.get(base[rule])
+            cost = "" if there is None else f"{there[name] - course[best][name]:.3f}"
+            lines.append([rule, f"{width} x {blocks}", *own, f"{best:g}", cost])
         header = [
             "rule",
             "width x blocks",
@@ -49,6 +50,13 @@ def show_transfer(rows: Sequence[Row], plot: Path) -> None:
             "loss by the base's best rate",
         ]
         show_table(f"Transfer, {title}", header, lines)
+    lines = [
+        [rule, f"{width} x {blocks}", *(_cell(course.get(rate), "test ndcg@10") for rate in rates)]
+        for (rule, width, blocks), course in sorted(curves.items(), key=_by_rule)
+    ]
+    show_table(
+        "Transfer, NDCG@10 on test", ["rule", "width x blocks", *(f"{rate:g}" for rate in rates)], lines
+    )
     figure, axes = figure_of(len(RULES), width=3.2)
     for axis, rule in zip(axes, RULES, strict=True):
         own = sorted((key, course) for key, course in curves.items() if key[0] == rule)
@@ -94,7 +102,9 @@ def show_predictability(rows: Sequence[Row], facts_file: Path, plot: Path) -> No
         "repeats",
     ]
     show_table("What is planted, and what is measured of the data", header, lines)
-    final = [row for row in rows if row["final"]]
+    # Tokens of the whole training, whichever checkpoint was the best: data sets are compared at equal ones.
+    seen = {row["run"]: row["tokens"] for row in sorted(rows, key=lambda row: row["step"])}
+    final = [{**row, "tokens": seen[row["run"]]} for row in rows if row["final"]]
     keys = sorted({(row["width"], row["data_fraction"]) for row in final})
     for title, column in (("validation loss", "loss"), ("NDCG@10 on validation", "ndcg@10")):
         found = {(row["experiment"], row["width"], row["data_fraction"]): row for row in final}

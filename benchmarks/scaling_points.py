@@ -12,7 +12,7 @@ import argparse
 import csv
 import json
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ COLUMNS = (
     *("parameters_backbone", "parameters_embedding", "train_loss", "loss", "ndcg@10", "hr@10"),
     *("test ndcg@10", "test hr@10", "seconds", "joules", "device"),
 )
+BACKBONES = ("HSTU", "Llama", "FuXi-alpha", "GPT", "SASRec")
 _LAST = 5
 """Logged steps whose training losses are averaged."""
 
@@ -76,6 +77,23 @@ def _number(text: str) -> Any:
         return float(text) if any(sign in text for sign in ".en") else int(text)
     except ValueError:
         return text
+
+
+def best_of_tried(rows: Sequence[Row]) -> list[Row]:
+    """The chosen checkpoint of the best run of each size, by NDCG@10 on validation, and how it came about.
+
+    `late` are those whose loss at the first validation was above that of the smallest model: they had hardly
+    begun to learn, whatever they reached in the end.
+    """
+    first = {row["run"]: row["loss"] for row in sorted(rows, key=lambda row: -row["step"])}
+    sizes: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        if row["final"]:
+            sizes.setdefault((row["backbone"], row["blocks"], row["width"]), []).append(row)
+    ordered = sorted(sizes, key=lambda size: (BACKBONES.index(size[0]), *size[1:]))
+    best = [max(sizes[size], key=lambda row: row["ndcg@10"]) for size in ordered]
+    smallest = min(best, key=lambda row: row["parameters_backbone"])
+    return [{**row, "late": first[row["run"]] > first[smallest["run"]]} for row in best]
 
 
 def main() -> None:
