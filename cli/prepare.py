@@ -96,7 +96,7 @@ def prepare(
 
     if runner == "local" and not finish:
         keep_freed()
-        start_ahead(processes(workers), ["pipelines.work"])
+        start_ahead(processes(workers), ["pipelines.work:ready_for_any"])
     # Beam takes a second to import: only the command that needs it pays.
     from behavior.shards.folder import open_shards
     from behavior.spec.dataset_spec import load_spec

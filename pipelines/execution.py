@@ -13,6 +13,7 @@ import apache_beam as beam
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
 from behavior.errors import UserError
+from behavior.flow.ahead import compile_ahead
 from behavior.runtime.forks import processes, started
 from pipelines import dataflow
 from pipelines.checkup.watch import WorkerWatch
@@ -29,7 +30,7 @@ from pipelines.runner import RunnerOptions
 from pipelines.shuffle import EngineShuffle, FileShuffle, Shuffle
 from pipelines.threads import pools_restored
 from pipelines.waiting import check_summary, wait_for_engine
-from pipelines.work import MODULE, ready
+from pipelines.work import FORKED_WITH, ready
 from pipelines.workers import ended_by_an_interrupt
 
 Progress = Callable[[str, int, int], None]
@@ -57,8 +58,10 @@ def _workers(job: PrepareJob, runner: RunnerOptions) -> Workers | None:
     shared = job.out.is_local and "://" not in job.preparation.base  # what only this process may know of
     number = processes(runner.workers) if runner.workers or shared else 0
     if not number:
+        # While the pipeline is made and the input is read.
+        threading.Thread(target=compile_ahead, args=(job.preparation,), daemon=True).start()
         return Threads(runner.at_once, job)
-    forks = started(number, [MODULE])
+    forks = started(number, [FORKED_WITH])
     forks.begin(job, ready, job.log)
     return forks
 

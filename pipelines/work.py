@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from behavior.features import Encoder
 from behavior.features.vocabulary import Vocabulary
+from behavior.flow.ahead import compile_ahead, compile_common
 from behavior.flow.partitions import count_sequences, sort_partition, write_sequences
 from behavior.flow.reading import ChunkReader, ChunkReport
 from behavior.flow.totals import fit_items, item_counts, make_tables, write_tables
@@ -27,8 +28,8 @@ from pipelines.job import PrepareJob, leave, left, read_arrow, write_arrow
 from pipelines.shuffle import Buffer, Piece, Shuffle, in_order
 from pipelines.threads import one_of_few, one_thread
 
-MODULE = __name__
-"""What workers import before they are forked."""
+FORKED_WITH = f"{__name__}:ready_for_any"
+"""What workers import, and call, before they are forked."""
 READ, SORT, COUNT, VOCABULARY, WRITE, TABLES = "read", "sort", "count", "vocabulary", "write", "tables"
 """The stages, as timings and progress name them."""
 
@@ -61,9 +62,15 @@ class PartitionCounted:
     dropped: int
 
 
-def ready(job: PrepareJob) -> None:
-    """What a process does before it is forked into workers of a job."""
+def ready_for_any() -> None:
+    """What a process does before it knows the job whose workers it is forked into."""
     one_thread()
+    compile_common()
+
+
+def ready(job: PrepareJob) -> None:
+    """What it does once it knows the job."""
+    compile_ahead(job.preparation)
 
 
 def read_group(

@@ -46,14 +46,10 @@ def taken(column: pa.Array, rows: np.ndarray) -> pa.Array:
     if not is_plain(column):
         return column.take(pa.array(rows))
     values = column.to_numpy()
-    return pa.array(_taken(values, rows, scratch.empty(len(rows), values.dtype)), column.type)
-
-
-@compiled
-def _taken(values: np.ndarray, rows: np.ndarray, found: np.ndarray) -> np.ndarray:
-    for place in range(len(rows)):
-        found[place] = values[rows[place]]
-    return found
+    found = scratch.empty(len(rows), values.dtype)
+    # Any other mode would be a copy more; this one lets other threads work meanwhile.
+    np.take(values, rows, out=found, mode="clip")
+    return pa.array(found, column.type)
 
 
 def filtered(column: pa.Array, keep: np.ndarray, count: int) -> pa.Array:
@@ -96,16 +92,31 @@ def lists_taken(lists: pa.ListArray, rows: np.ndarray) -> pa.ListArray:
     offsets = np.zeros(len(rows) + 1, np.int32)
     np.cumsum(np.diff(bounds)[rows], out=offsets[1:])
     plain = values.to_numpy()
-    found = _lists_taken(plain, bounds, rows, offsets, scratch.empty(int(offsets[-1]), plain.dtype))
+    found = scratch.empty(int(offsets[-1]), plain.dtype)
+    _lists_taken(
+        _read_only(plain).view(np.uint8), plain.itemsize, bounds, rows, offsets, found.view(np.uint8)
+    )
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(found, values.type), type=lists.type)
+
+
+def _read_only(values: np.ndarray) -> np.ndarray:
+    """The same values: to the compiler, arrays that may be written to are of another type."""
+    view = values.view()
+    view.flags.writeable = False
+    return view
 
 
 @compiled
 def _lists_taken(
-    values: np.ndarray, bounds: np.ndarray, rows: np.ndarray, offsets: np.ndarray, found: np.ndarray
-) -> np.ndarray:
+    values: np.ndarray,
+    width: int,
+    bounds: np.ndarray,
+    rows: np.ndarray,
+    offsets: np.ndarray,
+    found: np.ndarray,
+) -> None:
+    """Copy lists, byte by byte: code for one type of values serves all."""
     for place in range(len(rows)):
-        begin = bounds[rows[place]]
-        for number in range(offsets[place + 1] - offsets[place]):
-            found[offsets[place] + number] = values[begin + number]
-    return found
+        begin, to = np.int64(bounds[rows[place]]) * width, np.int64(offsets[place]) * width
+        for byte in range(np.int64(offsets[place + 1] - offsets[place]) * width):
+            found[to + byte] = values[begin + byte]

@@ -33,61 +33,68 @@ class Opened(NamedTuple):
     sizes: np.ndarray  # [3] int64: groups in the stack, groups in the heap, packs opened
 
 
-@compiled
+# What is compiled allocates, slices and assigns nothing as a whole, and calls little: each of these takes
+# Numba longer than a loop, and the first to prepare a data set or to train on a machine waits for it.
+
+
 def best_fit_decreasing(weights: np.ndarray, budget: int) -> np.ndarray:
     """The pack of each weight, with as many packs as it takes. [items] int32"""
-    packs = np.empty(len(weights), np.int32)
-    place(falling_order(weights), weights, budget, len(weights), open_packs(len(weights)), packs)
+    packs, most = np.empty(len(weights), np.int32), len(weights)
+    place(falling_order(weights), weights, budget, most, *open_packs(most), packs)
     return packs
 
 
-@compiled
 def falling_order(weights: np.ndarray) -> np.ndarray:
     """Positions by decreasing weight, equal ones in input order: a radix sort. [items] int32"""
-    heaviest = 0
-    for weight in weights:
-        heaviest = max(heaviest, weight)
-    bits = 1
-    while heaviest >> bits:
-        bits += 1
-    passes = (bits + DIGIT_BITS - 1) // DIGIT_BITS
-    digit = (bits + passes - 1) // passes
-    last = (1 << digit) - 1
-    order = np.empty(len(weights), np.int32)
-    before = np.empty(len(weights) if passes > 1 else 0, np.int32)
-    starts = np.empty(last + 2, np.int32)
+    bits = max(1, int(weights.max(initial=0)).bit_length())
+    passes = -(-bits // DIGIT_BITS)
+    digit = -(-bits // passes)
+    order, before = (np.empty(len(weights), np.int32) for _ in range(2))
+    starts = np.empty((1 << digit) + 1, np.int32)
     for shift in range(0, passes * digit, digit):
-        starts[:] = 0
-        for weight in weights:
-            starts[last - (weight >> shift & last) + 1] += 1
-        for place in range(last):
-            starts[place + 1] += starts[place]
-        if shift:
-            order, before = before, order
-        for position in range(len(weights)):
-            item = before[position] if shift else position
-            place = last - (weights[item] >> shift & last)
-            order[starts[place]] = item
-            starts[place] += 1
+        order, before = before, order
+        _by_digit(weights, shift, before, order, starts)
     return order
 
 
 @compiled
+def _by_digit(
+    weights: np.ndarray, shift: int, before: np.ndarray, order: np.ndarray, starts: np.ndarray
+) -> None:
+    """One pass: positions, in `before` unless it is the first pass, by a digit of their weights."""
+    last = len(starts) - 2
+    for place in range(len(starts)):
+        starts[place] = 0
+    for position in range(len(weights)):
+        starts[last - (weights[position] >> shift & last) + 1] += 1
+    for place in range(last):
+        starts[place + 1] += starts[place]
+    for position in range(len(weights)):
+        item = before[position] if shift else position
+        place = last - (weights[item] >> shift & last)
+        order[starts[place]] = item
+        starts[place] += 1
+
+
 def open_packs(most: int) -> Opened:
     """No pack yet, with room for as many groups."""
     # A group has a pack of its own at least. Pages that are never written cost nothing.
-    return Opened(
-        np.empty(most + 1, np.int64),
-        np.empty(most + 1, np.int64),
-        np.empty(most + 1, np.int64),
-        np.empty(most + 1, np.int64),
-        np.zeros(3, np.int64),
-    )
+    ready, ready_packs, full, full_packs = (np.empty(most + 1, np.int64) for _ in range(4))
+    return Opened(ready, ready_packs, full, full_packs, np.zeros(3, np.int64))
 
 
 @compiled
 def place(
-    order: np.ndarray, weights: np.ndarray, budget: int, most: int, opened: Opened, packs: np.ndarray
+    order: np.ndarray,
+    weights: np.ndarray,
+    budget: int,
+    most: int,
+    ready_keys: np.ndarray,
+    ready_packs: np.ndarray,
+    full_keys: np.ndarray,
+    full_packs: np.ndarray,
+    sizes: np.ndarray,
+    packs: np.ndarray,
 ) -> None:
     """Best fit in decreasing order: each into the pack with the least free space that holds it.
 
@@ -101,42 +108,41 @@ def place(
         weights: [items] int32
         budget: of a pack.
         most: packs that may be open.
-        opened: the open packs, which change; `reopen` them before weights rise again.
+        ready_keys, ready_packs, full_keys, full_packs, sizes: the open packs (`Opened`), which change;
+            `reopen` them before weights rise again.
         packs: the pack of each item, written where there is one. [items] int32
     """
-    ready, waiting, number = opened.sizes
+    ready, waiting, number = sizes[0], sizes[1], sizes[2]
     at = 0
     while at < len(order):
         weight = np.int64(weights[order[at]])
         end = at + 1
         while end < len(order) and weights[order[end]] == weight:
             end += 1
-        while waiting and opened.full[0] >> PACK_BITS >= weight:
+        while waiting and full_keys[0] >> PACK_BITS >= weight:
             waiting -= 1
-            opened.ready[ready] = opened.full[0]
-            opened.ready_packs[ready] = opened.full_packs[0]
+            ready_keys[ready] = full_keys[0]
+            ready_packs[ready] = full_packs[0]
             ready += 1
-            _take_top(opened.full, opened.full_packs, waiting)
+            _take_top(full_keys, full_packs, waiting)
         while at < end:
             if not ready:
                 if number == most:
                     break
                 each = budget // weight if weight else end - at
                 count = min(most - number, (end - at + each - 1) // each)
-                opened.ready[0] = budget << PACK_BITS | number
-                opened.ready_packs[0] = count
+                ready_keys[0] = budget << PACK_BITS | number
+                ready_packs[0] = count
                 number += count
                 ready = 1
             ready -= 1
-            free = opened.ready[ready] >> PACK_BITS
-            pack = opened.ready[ready] & ((1 << PACK_BITS) - 1)
-            beyond = pack + opened.ready_packs[ready]
+            free = ready_keys[ready] >> PACK_BITS
+            pack = ready_keys[ready] & ((1 << PACK_BITS) - 1)
+            beyond = pack + ready_packs[ready]
             each = free // weight if weight else end - at
             count = min(beyond - pack, (end - at) // each)
             if count:
-                _put(
-                    opened.full, opened.full_packs, waiting, (free - each * weight) << PACK_BITS | pack, count
-                )
+                _put(full_keys, full_packs, waiting, (free - each * weight) << PACK_BITS | pack, count)
                 waiting += 1
             for _ in range(count):
                 for _ in range(each):
@@ -145,28 +151,33 @@ def place(
                 pack += 1
             some = end - at if pack < beyond else 0  # fewer than one pack can take
             if pack + (some > 0) < beyond:
-                opened.ready[ready] = free << PACK_BITS | (pack + (some > 0))
-                opened.ready_packs[ready] = beyond - pack - (some > 0)
+                ready_keys[ready] = free << PACK_BITS | (pack + (some > 0))
+                ready_packs[ready] = beyond - pack - (some > 0)
                 ready += 1
             if some:
-                opened.ready[ready] = (free - some * weight) << PACK_BITS | pack
-                opened.ready_packs[ready] = 1
+                ready_keys[ready] = (free - some * weight) << PACK_BITS | pack
+                ready_packs[ready] = 1
                 ready += 1
                 for _ in range(some):
                     packs[order[at]] = pack
                     at += 1
         at = end
-    opened.sizes[0], opened.sizes[1], opened.sizes[2] = ready, waiting, number
+    sizes[0], sizes[1], sizes[2] = ready, waiting, number
 
 
 @compiled
-def reopen(opened: Opened) -> None:
+def reopen(
+    ready_keys: np.ndarray,
+    ready_packs: np.ndarray,
+    full_keys: np.ndarray,
+    full_packs: np.ndarray,
+    sizes: np.ndarray,
+) -> None:
     """Make ready for weights of any size: all groups go to the heap."""
-    while opened.sizes[0]:
-        opened.sizes[0] -= 1
-        ready, waiting = opened.sizes[0], opened.sizes[1]
-        _put(opened.full, opened.full_packs, waiting, opened.ready[ready], opened.ready_packs[ready])
-        opened.sizes[1] += 1
+    while sizes[0]:
+        sizes[0] -= 1
+        _put(full_keys, full_packs, sizes[1], ready_keys[sizes[0]], ready_packs[sizes[0]])
+        sizes[1] += 1
 
 
 @compiled
@@ -255,26 +266,21 @@ def _before(loads: np.ndarray, one: int, other: int) -> bool:
     return loads[one] < loads[other] or (loads[one] == loads[other] and one < other)
 
 
-@compiled
 def fill(weights: np.ndarray, budget: int, packs: int) -> np.ndarray:
     """See `behavior.packing.balance.fill_packs`. [pool] int32"""
     pool = len(weights)
     order = falling_order(weights)
     chosen = np.empty(pool, np.int32)
-    total = 0
-    first = 0
-    while first < pool and total + weights[first] <= packs * budget:
-        total += weights[first]
-        first += 1
+    first = int(np.searchsorted(np.cumsum(weights, dtype=np.int64), packs * budget, side="right"))
     if first == pool and least_loaded(order, weights, budget, np.zeros(packs, np.int64), chosen):
         return chosen
-    chosen[:] = -1
+    chosen.fill(-1)
     opened = open_packs(min(packs, pool))
-    place(np.zeros(1, np.int32), weights, budget, packs, opened, chosen)
+    place(np.zeros(1, np.int32), weights, budget, packs, *opened, chosen)
     for beyond in (first, pool):
-        reopen(opened)
+        reopen(*opened)
         waiting = order[(order < beyond) & (chosen[order] < 0)]
-        place(waiting, weights, budget, packs, opened, chosen)
+        place(waiting, weights, budget, packs, *opened, chosen)
     if opened.sizes[2] < min(packs, pool):
         fill_empty(order, chosen, opened.sizes[2], min(packs, pool))
     return chosen

@@ -27,8 +27,14 @@ def approximate_entropy(offsets: np.ndarray, items: np.ndarray, m: int = 2) -> n
     """
     longest = longest_of(offsets)
     slots = scratch.empty(slots_for(longest), np.int32)
+    slots.fill(-1)
     counts, shorter, longer = (scratch.empty(longest + 1, np.int32) for _ in range(3))
-    return _entropies(offsets, items, m, slots, counts, shorter, longer)
+    result = np.full(len(offsets) - 1, np.nan)
+    # To the compiler, arrays that may be written to are of another type: codes come in both.
+    items = items.view()
+    items.flags.writeable = False
+    _entropies(offsets, items, m, slots, counts, shorter, longer, result)
+    return result
 
 
 @compiled
@@ -40,30 +46,25 @@ def _entropies(
     counts: np.ndarray,
     shorter: np.ndarray,
     longer: np.ndarray,
-) -> np.ndarray:
+    result: np.ndarray,
+) -> None:
     """`approximate_entropy`, in the working space that is given; see `count_windows`."""
-    result = np.full(len(offsets) - 1, np.nan)
-    slots[:] = -1
     for user in range(len(result)):
-        own = items[offsets[user] : offsets[user + 1]]
-        n = len(own)
+        begin = offsets[user]
+        n = offsets[user + 1] - begin
         if n <= m:
             continue
-        # A pair is known by its first occurrence, a triple by that of its first pair and its last item.
-        if m == 1:
-            alike = count_windows(own, own, slots, counts, shorter)
-            events = 1
-        else:
-            alike = count_windows(own[:-1], own[1:], slots, counts, shorter)
-            events = 2
+        # A pair is known by its first occurrence, a triple by that of its first pair and its last item; a
+        # window of one event by the item's code.
+        for event in range(n):
+            longer[event] = items[begin + event]
+        alike, events = 0.0, 0 if m == 1 else 1
         while True:
-            before = alike
-            windows = n - events
-            alike = count_windows(shorter[:windows], own[events:], slots, counts, longer)
-            if events == m:
+            before, windows = alike, n - events
+            shorter, longer = longer, shorter
+            alike = count_windows(shorter, items, begin + events, windows, slots, counts, longer)
+            events += 1
+            if events == m + 1:
                 phi = before / (windows + 1) - np.log(windows + 1)
                 result[user] = phi - (alike / windows - np.log(windows))
                 break
-            shorter, longer = longer, shorter
-            events += 1
-    return result

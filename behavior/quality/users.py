@@ -101,7 +101,7 @@ def _repeats_and_shannon(
         own = items[offsets[user] : offsets[user + 1]]
         n = len(own)
         if n:
-            alike = count_windows(own, own, slots, counts, first)
+            alike = count_windows(own, items, offsets[user], n, slots, counts, first)
             shannon[user] = np.log(n) - alike / n
             for event in range(n):
                 repeats[user] += first[event] != event

@@ -18,20 +18,28 @@ def slots_for(windows: int) -> int:
 
 @compiled
 def count_windows(
-    left: np.ndarray, right: np.ndarray, slots: np.ndarray, counts: np.ndarray, first: np.ndarray
+    left: np.ndarray,
+    items: np.ndarray,
+    begin: int,
+    n: int,
+    slots: np.ndarray,
+    counts: np.ndarray,
+    first: np.ndarray,
 ) -> float:
-    """Sum of `c ln c` over the distinct windows (left, right), c being how often each occurs.
+    """Sum of `c ln c` over the distinct windows (left, item), c being how often each occurs.
 
     Args:
-        left, right: what makes up each window. [windows]
+        left: what makes up each window besides its item. [windows]
+        items: of which those from `begin` on belong to the windows.
+        begin: see `items`.
+        n: number of windows.
         slots: an empty hash table (-1 everywhere), at least as large as `slots_for` says; left empty again.
         counts: working space. [windows]
         first: on return, the first window that each one equals. [windows]
     """
-    n = len(left)
     mask = np.uint64(slots_for(n) - 1)
     for window in range(n):
-        key = np.uint64(left[window]) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(right[window])
+        key = np.uint64(left[window]) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(items[begin + window])
         key *= np.uint64(0xFF51AFD7ED558CCD)
         slot = (key ^ (key >> np.uint64(32))) & mask
         while True:
@@ -41,7 +49,7 @@ def count_windows(
                 counts[window] = 1
                 first[window] = window
                 break
-            if left[other] == left[window] and right[other] == right[window]:
+            if left[other] == left[window] and items[begin + other] == items[begin + window]:
                 counts[other] += 1
                 first[window] = other
                 break
@@ -50,14 +58,11 @@ def count_windows(
     for window in range(n):
         if first[window] == window and counts[window] > 1:
             total += counts[window] * np.log(counts[window])
-    slots[: mask + np.uint64(1)] = -1
+    for used in range(mask + np.uint64(1)):
+        slots[used] = -1
     return total
 
 
-@compiled
 def longest_of(offsets: np.ndarray) -> int:
     """Length of the longest sequence."""
-    longest = 0
-    for user in range(len(offsets) - 1):
-        longest = max(longest, offsets[user + 1] - offsets[user])
-    return longest
+    return int(np.diff(offsets).max(initial=0))

@@ -59,7 +59,7 @@ class Forks:
 
     Args:
         number: of workers, from 1.
-        modules: what is imported before they are forked.
+        modules: what is imported before they are forked: `module`, or `module:function`, which is called.
     """
 
     def __init__(self, number: int, modules: Sequence[str]) -> None:
@@ -162,30 +162,29 @@ class Forks:
             future.set_exception(result)
 
 
-_ahead: list[tuple[int, tuple[str, ...], Forks]] = []
+_ahead: dict[tuple[int, tuple[str, ...]], Forks] = {}
 
 
 def start_ahead(number: int, modules: Sequence[str]) -> None:
     """Start what `started` will ask for; it ends with this process, wanted or not."""
     if number:
-        _ahead.append((number, tuple(modules), Forks(number, modules)))
+        _ahead[number, tuple(modules)] = Forks(number, modules)
 
 
 def started(number: int, modules: Sequence[str]) -> Forks:
     """`Forks(number, modules)`, started ahead or now."""
-    for place, (*asked, forks) in enumerate(_ahead):
-        if asked == [number, tuple(modules)]:
-            del _ahead[place]
-            return forks
-    return Forks(number, modules)
+    return _ahead.pop((number, tuple(modules)), None) or Forks(number, modules)
 
 
 def _main(modules: str, descriptors: str) -> None:
     """The process that is forked: import, await what all have in common, fork, and end with the caller."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller says when
     keep_freed()
-    for module in filter(None, modules.split(",")):
-        import_module(module)
+    for name in filter(None, modules.split(",")):
+        module, _, function = name.partition(":")
+        found = import_module(module)
+        if function:
+            getattr(found, function)()
     control, *connections = (Connection(int(number)) for number in descriptors.split(","))
     try:
         log, before, shared = pickle.loads(control.recv_bytes())

@@ -54,23 +54,19 @@ def split_offsets(
     return leave_one_out(offsets, behaviors, targets)
 
 
-@compiled
 def _is_target(targets: np.ndarray) -> np.ndarray:
     """Whether a behavior is a target, by its id. [256] bool"""
     table = np.zeros(256, np.bool_)
-    for target in targets:
-        table[target] = True
+    table[targets] = True
     return table
 
 
-@compiled
 def _only_training(offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Cuts after the last event: what holds for sequences that only train. [users] int32, twice"""
     lengths = np.diff(offsets).astype(np.int32)
     return lengths, lengths.copy()
 
 
-@compiled
 def leave_one_out(
     offsets: np.ndarray, behaviors: np.ndarray, targets: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -86,8 +82,19 @@ def leave_one_out(
     Returns:
         train_end (index of the validation target) and valid_end (of the test target). [users] int32
     """
-    is_target = _is_target(targets)
     train_end, valid_end = _only_training(offsets)
+    _leave_one_out(offsets, behaviors, _is_target(targets), train_end, valid_end)
+    return train_end, valid_end
+
+
+@compiled
+def _leave_one_out(
+    offsets: np.ndarray,
+    behaviors: np.ndarray,
+    is_target: np.ndarray,
+    train_end: np.ndarray,
+    valid_end: np.ndarray,
+) -> None:
     for user in range(len(train_end)):
         begin, end = offsets[user], offsets[user + 1]
         if end - begin < MIN_EVENTS:
@@ -103,10 +110,8 @@ def leave_one_out(
                     valid_end[user] = last - begin
                     train_end[user] = event - begin
                     break
-    return train_end, valid_end
 
 
-@compiled
 def next_basket(
     offsets: np.ndarray, behaviors: np.ndarray, times: np.ndarray, targets: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -125,8 +130,20 @@ def next_basket(
     Returns:
         train_end (index of the validation basket) and valid_end (of the test basket). [users] int32
     """
-    is_target = _is_target(targets)
     train_end, valid_end = _only_training(offsets)
+    _next_basket(offsets, behaviors, times, _is_target(targets), train_end, valid_end)
+    return train_end, valid_end
+
+
+@compiled
+def _next_basket(
+    offsets: np.ndarray,
+    behaviors: np.ndarray,
+    times: np.ndarray,
+    is_target: np.ndarray,
+    train_end: np.ndarray,
+    valid_end: np.ndarray,
+) -> None:
     for user in range(len(train_end)):
         begin, end = offsets[user], offsets[user + 1]
         if end - begin < MIN_EVENTS:
@@ -148,10 +165,8 @@ def next_basket(
                 else:
                     valid_end[user] = last - begin
                     train_end[user] = start - begin
-    return train_end, valid_end
 
 
-@compiled
 def temporal(
     offsets: np.ndarray, times: np.ndarray, valid_at: int, test_at: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -168,11 +183,22 @@ def temporal(
     num_users = len(offsets) - 1
     train_end = np.empty(num_users, np.int32)
     valid_end = np.empty(num_users, np.int32)
-    for user in range(num_users):
-        own = times[offsets[user] : offsets[user + 1]]
-        train_end[user] = np.searchsorted(own, valid_at)
-        valid_end[user] = np.searchsorted(own, test_at)
+    _first_not_before(offsets, times, valid_at, train_end)
+    _first_not_before(offsets, times, test_at, valid_end)
     return train_end, valid_end
+
+
+@compiled
+def _first_not_before(offsets: np.ndarray, times: np.ndarray, instant: int, found: np.ndarray) -> None:
+    for user in range(len(found)):
+        low, high = offsets[user], offsets[user + 1]
+        while low < high:
+            middle = (low + high) // 2
+            if times[middle] < instant:
+                low = middle + 1
+            else:
+                high = middle
+        found[user] = low - offsets[user]
 
 
 @compiled

@@ -16,10 +16,10 @@ from behavior.packing.pack import fill_packs, pack_lengths
 SCRIPT = """
 import behavior
 from behavior.packing.pack import fill_packs, pack_lengths
-from behavior.packing.kernels import best_fit_decreasing
+from behavior.packing.kernels import place
 print(behavior.__file__)
 print(pack_lengths([5, 7, 3, 5, 10], 10).tolist(), fill_packs([4, 8, 5, 7, 2, 1], 10, 2).tolist())
-print(sum(best_fit_decreasing.stats.cache_hits.values()) if hasattr(best_fit_decreasing, "stats") else 0)
+print(sum(place.stats.cache_hits.values()) if hasattr(place, "stats") else 0)
 """
 EXPECTED = f"{pack_lengths([5, 7, 3, 5, 10], 10).tolist()} {fill_packs([4, 8, 5, 7, 2, 1], 10, 2).tolist()}"
 
@@ -67,5 +67,5 @@ def test_nothing_can_be_written(package: Path) -> None:
 def test_a_cache_folder_of_ones_own(package: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     assert run(package, cache) == (EXPECTED, 0)
-    assert list(cache.rglob("kernels.best_fit_decreasing*.nbc"))
+    assert list(cache.rglob("kernels.place*.nbc"))
     assert run(package, cache) == (EXPECTED, 1)

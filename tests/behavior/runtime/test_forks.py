@@ -116,7 +116,7 @@ def test_they_end_with_a_caller_that_is_killed(tmp_path: Path) -> None:
 
 def test_those_started_ahead_are_taken_once() -> None:
     start_ahead(2, ["fractions"])
-    ahead = forks._ahead[-1][-1]
+    [ahead] = forks._ahead.values()
     other = started(1, ["fractions"])
     taken = started(2, ["fractions"])
     later = started(2, ["fractions"])
