@@ -164,6 +164,8 @@ def kind_of(command: str) -> str:
     """What a process is that others have started."""
     if "sdk_worker_main" in command:
         return "worker"
+    if "cli.main" in command:  # a process that a local run has forked
+        return "lrm"
     return "executor" if "CoarseGrainedExecutorBackend" in command else "other"
 
 

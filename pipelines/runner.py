@@ -36,6 +36,9 @@ _REFUSED = {
     "daskrunner": "it loses data in silence (what is emitted at the end of a bundle, and tagged outputs)",
 }
 
+# Beam has pip list what is installed here for each job, which takes a second or two; `pipelines.checkup`
+# compares what matters. One more of the user's stands beside it.
+_NO_LIST = "--experiments=disable_logging_submission_environment"
 _REMOTE_DEFAULTS = [
     # Flink ends a worker process when none of its stages runs for a moment, and starts another for the next:
     # seconds each time, a dozen times a job. A dead one is kept as well: for less than restarts wait.
@@ -223,7 +226,7 @@ class RunnerOptions:
         else:
             kept = _SPARK_DEFAULTS if self.name.lower() == "sparkrunner" else _REMOTE_DEFAULTS
             defaults = [*kept, f"--job_name={self.job_name}"]
-            ours = [option for option in defaults if not self._has(option.partition("=")[0])]
+            ours = [_NO_LIST, *(one for one in defaults if not self._has(one.partition("=")[0]))]
         return PipelineOptions([f"--runner={name}", *ours, *self.beam])
 
     def _has(self, option: str) -> bool:

@@ -95,7 +95,7 @@ def _no_executor(engine: Engine) -> UserError | None:
     found = ask(f"{page}/json/") if host else None
     if not isinstance(found, dict):
         return None
-    ours = [one for one in found.get("activeapps", []) if one.get("name") == engine.job_name]
+    ours = [one for one in found.get("activeapps", []) if _is(one, engine.job_name)]
     workers = [one for one in found.get("workers", []) if one.get("state") == "ALIVE"]
     if not ours or ours[0].get("state") != "WAITING":
         return None
@@ -134,11 +134,16 @@ def _driver(engine: Engine) -> tuple[str, dict[str, str]]:
     page = f"http://{host or 'localhost'}:{_DRIVER_PORT}"
     apps = ask(f"{page}/api/v1/applications")
     for app in apps if isinstance(apps, list) else []:
-        if app.get("name") == engine.job_name:
+        if _is(app, engine.job_name):
             found = ask(f"{page}/api/v1/applications/{app.get('id')}/environment")
             pairs = found.get("sparkProperties", []) if isinstance(found, dict) else []
             return page, {str(name): str(value) for name, value in pairs}
     return "", {}
+
+
+def _is(app: dict[str, Any], job_name: str) -> bool:
+    """Beam's job server appends an id of its own to the name."""
+    return f"{app.get('name', '')}_".startswith(f"{job_name}_")
 
 
 def _cores(app: dict[str, str]) -> int:

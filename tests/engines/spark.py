@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tests.engines.installed import EXAMPLES, FLINK, PYTHON, SPARK, as_process, job_server_jar
@@ -39,6 +39,7 @@ class SparkCluster:
         memory: megabytes of heap that each executor has.
         collector: whether an executor says what its garbage collector does (`gc-executor.txt`).
         java: options of all Java processes.
+        settings: of Spark's, beside those of its examples.
     """
 
     runner = "SparkRunner"
@@ -53,6 +54,7 @@ class SparkCluster:
         memory: int = 512,
         collector: bool = False,
         java: Sequence[str] = (),
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         self.processes = Processes(folder)
         self.workers = workers
@@ -81,6 +83,7 @@ class SparkCluster:
             "spark.executor.extraJavaOptions": " ".join(options),
             "spark.driver.host": "localhost",
             "spark.ui.enabled": "false",
+            **(settings or {}),
         }
         self.processes.start(
             "job-server",

@@ -29,8 +29,12 @@ def serving(module: str, flag: str, folder: Path) -> Iterator[str]:
     with (folder / f"{module}.log").open("w") as file:
         command = [sys.executable, "-m", module, f"{flag}={port}"]
         process = subprocess.Popen(command, stdout=file, stderr=file, cwd=folder, env=env)
+    address, deadline = f"localhost:{port}", time.monotonic() + 60
     try:
-        yield f"localhost:{port}"
+        while not _answers(address):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        yield address
     finally:
         process.terminate()
         process.wait()
@@ -48,10 +52,6 @@ def job_server(folder: Path) -> Iterator[str]:
     """A job server that runs jobs in its own process, whoever has started them."""
     module = "apache_beam.runners.portability.local_job_service_main"
     with serving(module, "--port", folder) as address:
-        deadline = time.monotonic() + 60
-        while not _answers(address):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
         yield address
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import grpc
 import pytest
-from apache_beam.options.pipeline_options import PortableOptions
+from apache_beam.options.pipeline_options import DebugOptions, PortableOptions
 from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
 
 from behavior.errors import UsageError
@@ -112,6 +112,15 @@ def test_workers_are_kept_between_stages_unless_the_user_says_otherwise() -> Non
     for name, given, kept in cases:
         options = RunnerOptions(name, beam=["--job_endpoint=x:1", *given]).pipeline_options()
         assert int(options.view_as(PortableOptions).environment_cache_millis) == kept
+
+
+def test_what_is_installed_is_not_listed_for_each_job() -> None:
+    """Beam would have pip do so."""
+    for given, wanted in (([], []), (["--experiments=a", "--experiments=b"], ["a", "b"])):
+        runner = RunnerOptions("FlinkRunner", beam=["--job_endpoint=x:1", *given])
+        found = runner.pipeline_options().view_as(DebugOptions)
+        assert found.lookup_experiment("disable_logging_submission_environment")
+        assert all(found.lookup_experiment(name) for name in wanted)
 
 
 def test_what_carries_the_events() -> None:

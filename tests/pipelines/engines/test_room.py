@@ -24,7 +24,7 @@ FLINK: dict[str, Any] = {
     "/jobs/aaa": {"state": "RUNNING", "status-counts": {"SCHEDULED": 3, "CREATED": 4, "RUNNING": 0}},
 }
 SPARK: dict[str, Any] = {
-    "/api/v1/applications": [{"id": "app-7", "name": "lrm-1"}],
+    "/api/v1/applications": [{"id": "app-7", "name": "lrm-1_52228dec-7e2c"}],
     "/api/v1/applications/app-7/environment": {
         "sparkProperties": [["spark.master", "spark://127.0.0.1:7077"], ["spark.executor.cores", "4"]]
     },
@@ -35,8 +35,8 @@ SPARK: dict[str, Any] = {
             {"state": "DEAD", "cores": 64, "memory": 65536},
         ],
         "activeapps": [
-            {"name": "other", "state": "RUNNING", "memoryperexecutor": 512},
-            {"name": "lrm-1", "state": "WAITING", "memoryperexecutor": 2048},
+            {"name": "lrm-11_0f504871-efa8", "state": "RUNNING", "memoryperexecutor": 512},
+            {"name": "lrm-1_52228dec-7e2c", "state": "WAITING", "memoryperexecutor": 2048},
         ],
     },
 }
