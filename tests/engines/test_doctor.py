@@ -92,20 +92,29 @@ def test_nothing_is_wrong(engine: Cluster, raw: Path, tmp_path: Path) -> None:
         assert found.page.startswith(f"http://localhost:{engine.rest}/#/job/running/")
 
 
-def test_what_workers_do_not_see(flink: FlinkCluster, raw: Path, tmp_path: Path) -> None:
-    """A store whose package is missing, a file that is not there, another version of this package."""
-    old = tmp_path / "old" / "lrm_kit-0.0.9.dist-info"
+def of_another_version(folder: Path) -> tuple[str, str]:
+    """Workers that find another version of this package installed."""
+    old = folder / "old" / "lrm_kit-0.0.9.dist-info"
     old.mkdir(parents=True)
     (old / "METADATA").write_text("Metadata-Version: 2.1\nName: lrm-kit\nVersion: 0.0.9\n")
-    workers = process(BOOT, **{**worker_variables(), "PYTHONPATH": f"{old.parent}:{ROOT}"})
+    return process(BOOT, **{**worker_variables(), "PYTHONPATH": f"{old.parent}:{ROOT}"})
+
+
+def test_what_workers_do_not_see(flink: FlinkCluster, tmp_path: Path) -> None:
+    """A store whose package is missing, a file that is not there, another version of this package."""
+    workers = of_another_version(tmp_path)
     found = check_up(on(flink, *workers), ["/nowhere/log.csv", "nope://bucket/log.csv"])
     said = {finding.what: finding.fix for finding in found.findings if finding.wrong}
     assert any("workers have lrm-kit 0.0.9" in what for what in said)
     assert any("cannot read '/nowhere/log.csv': No such file" in what for what in said)
     assert any("the file system 'nope://' cannot be used" in what for what in said)
     assert len(said) == 3
+
+
+@night
+def test_workers_of_another_version(flink: FlinkCluster, raw: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"workers have lrm-kit 0\.0\.9"):
-        prepare(make_spec(), str(raw), tmp_path / "out", runner=on(flink, *workers))
+        prepare(make_spec(), str(raw), tmp_path / "out", runner=on(flink, *of_another_version(tmp_path)))
 
 
 @night
