@@ -26,6 +26,7 @@ from tests.models.training.training_runs import (
 
 EXACT = ("model.dropout=0", "loss.kind=full_softmax", "optimizer.clip_norm=1", "optimizer.warmup_steps=5")
 CAPTURED = "train.cuda_graphs=true"
+IN_BATCH = ("loss.kind=sampled_softmax", "loss.negatives.source=in_batch")
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
@@ -109,6 +110,9 @@ def test_a_run_can_go_on_with_capture_or_without(first: str, shards: Path, tmp_p
         ["train.precision=bf16-mixed"],
         ["optimizer.item_table=rowwise_adagrad", "optimizer.item_learning_rate=0.1"],
         ["loss.kind=sampled_softmax", "loss.negatives.source=in_batch", "loss.negatives.logq=true"],
+        [*IN_BATCH, "train.precision=bf16-mixed"],
+        [*IN_BATCH, "optimizer.item_table=sparse_adam", "optimizer.clip_norm=0.1"],
+        [*IN_BATCH, "optimizer.item_table=sparse_rowwise_adagrad", "optimizer.item_learning_rate=0.1"],
         ["loss.label_smoothing=0.1", "optimizer.weight_decay=0.1", "optimizer.decay_on=linear"],
         ["optimizer.schedule=cosine", "model.bias=position"],
     ],
