@@ -37,15 +37,17 @@ def merged_columns(
         log_expected: logQ correction of item ranks, taken off scores; None: there is none.
     """
     n = len(ranks)
-    nowhere = torch.iinfo(torch.int64).max
-    keys = ranks if mask is None else ranks.masked_fill(~mask, nowhere)
+    nowhere = torch.iinfo(torch.int32).max
+    keys = ranks.int()  # sorting takes as many passes as they have bytes
+    if mask is not None:
+        keys = keys.masked_fill(~mask, nowhere)
     ordered, order = keys.sort(stable=True)
     begins = torch.ones_like(ordered, dtype=torch.bool)
     torch.ne(ordered[1:], ordered[:-1], out=begins[1:])
     group = begins.cumsum(0) - 1
-    counts = torch.zeros_like(ordered).scatter_add_(0, group, torch.ones_like(ordered))
+    counts = torch.zeros_like(group).scatter_add_(0, group, torch.ones_like(group))
     # Others than the first of a group write to a place of their own, after the last.
-    place = ordered.new_full((n + 1,), n).scatter_(0, torch.where(begins, group, n), order)[:n]
+    place = order.new_full((n + 1,), n).scatter_(0, torch.where(begins, group, n), order)[:n]
     there = begins if mask is None else begins & (ordered != nowhere)
     number = there.sum(dtype=torch.int32)[None]
     exists = torch.arange(n, device=ranks.device) < number
@@ -53,7 +55,7 @@ def merged_columns(
     bias = counts.clamp(min=1).float().log()
     if log_expected is not None:
         bias = bias - log_expected(unique)
-    return Columns(unique.int(), bias, number, place.masked_fill(~exists, n))
+    return Columns(unique, bias, number, place.masked_fill(~exists, n))
 
 
 def separate_columns(

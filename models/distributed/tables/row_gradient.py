@@ -70,11 +70,13 @@ def sum_by_row(found: Sequence[tuple[Tensor, Tensor]], like: Tensor) -> RowGradi
         return RowGradient(like.new_zeros(0, dtype=torch.int64), like.new_zeros(0, like.shape[1]))
     rows = torch.cat([rows for rows, _ in found])
     gradients = torch.cat([gradients for _, gradients in found]).to(like.dtype)
-    ordered, order = rows.sort(stable=True)
+    # Sorting takes as many passes as keys have bytes.
+    keys = rows.int() if len(like) < 1 << 31 else rows
+    ordered, order = keys.sort(stable=True)
     begins = torch.ones_like(ordered, dtype=torch.bool)
     torch.ne(ordered[1:], ordered[:-1], out=begins[1:])
     group = begins.cumsum(0) - 1  # [n] of each look-up, in order
-    unique = torch.zeros_like(rows).scatter_(0, group, ordered)
+    unique = torch.zeros_like(rows).scatter_(0, group, ordered.long())
     if kernels.fits(gradients):
         n = len(rows)
         # Others than the first of a group write to a place of their own, after the last.
