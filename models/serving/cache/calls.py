@@ -116,7 +116,7 @@ class Calls:
                 for stored in dict.fromkeys(self.events.asked.values())
             },
             question=question,
-            given={column.name: batch[column.name] for column in self.events.kept},
+            given=self.events.given(batch),
             candidates=candidates or {},
             kept=True,
         )

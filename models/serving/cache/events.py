@@ -96,6 +96,29 @@ class EventColumns:
             fix=f"read the data set with a column of origin Own('{stored}')",
         )
 
+    def given(self, batch: PackedBatch) -> dict[str, Tensor]:
+        """[events] the kept columns of a batch. Those that the event after tells need not be there: the last
+        event of a sequence is then asked about one like itself.
+
+        Raises:
+            UserError: it has neither, or no other column.
+        """
+        found = {}
+        for column in self.kept:
+            if column.name in batch.columns:
+                found[column.name] = batch[column.name]
+            elif column.name in self.asked:
+                own = self.own(batch, self.asked[column.name])
+                number = torch.arange(len(own), device=own.device)
+                after = torch.where(torch.isin(number + 1, batch.offsets), number, number + 1)
+                found[column.name] = own[after].to(column.torch_dtype)
+            else:
+                raise UserError(
+                    f"the batch has no '{column.name}', which the model reads of its events",
+                    fix="read the data set with the columns of the run's task (`task.columns`)",
+                )
+        return found
+
     def told(self, values: dict[str, Tensor], which: Tensor, question: Question) -> dict[str, Tensor]:
         """Values of events, some of which are told what comes next.
 

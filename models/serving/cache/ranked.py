@@ -19,9 +19,6 @@ from models.serving.cache.growing import GrowingCache
 from models.serving.cache.ragged import Ints, on_device
 from models.tasks.ranking.model import RankingModel
 
-_SMALL_PAGE = 16
-"""Events, where memory is handed out once."""
-
 
 class RankingCache(GrowingCache):
     """Logits of a ranking model about candidates, after histories of which new events alone are computed.
@@ -51,16 +48,16 @@ class RankingCache(GrowingCache):
     def for_batch(cls, model: RankingModel, batch: PackedBatch, *, time: QueryTime) -> RankingCache:
         """With room for the histories of one batch, to be asked about once: `logits(..., new=batch)`."""
         lengths = np.array(batch.sequences.lengths, np.int64)
-        return cls(model, None, time=time, page_events=_SMALL_PAGE, graphs=False, room_for=lengths)
+        return cls(model, None, time=time, graphs=False, room_for=lengths)
 
     def append(self, users: Users, batch: PackedBatch, *, before: Users | None = None) -> None:
         """Events that come after those of the cache; of users who are not in it, their history.
 
         Args:
             users: [users] of the sequences of the batch.
-            batch: on any device; of each user one event at least, in order, with all that the model reads
-                (`task.columns`). What it says of the items after the last events is not looked at, but for
-                the time of asking: `logits` asks at that one where it is told none. The batch in which a
+            batch: on any device; of each user one event at least, in order, with all that the model reads of
+                events (`task.columns`). What it says of the items after the last events is not looked at, but
+                for the time of asking: `logits` asks at that one where it is told none. The batch in which a
                 history begins says by `sequence` whose features of users there are.
             before: [users] events of each history before those of the batch; checked against what the cache
                 was told. By default that, or none.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -17,6 +18,8 @@ from behavior.shards.folder import ShardFolder
 from models.attention import dispatch
 from models.build import sequences_of
 from models.data.batch import PackedBatch
+from models.data.columns import Columns
+from models.data.origins import Next, QueryTimestamp
 from models.data.windows import Windows, gather
 from models.gpu.availability import without_kernels
 from models.serving.cache import RankingCache
@@ -286,6 +289,26 @@ def test_who_has_nothing_new_and_who_has_no_history(same: Same) -> None:
     )
     again = cache.logits([0, 1], items[:2], [1, 1], 10**6, known={"price": price[:2]})
     assert_close(again, torch.stack(expected[:2]))
+
+
+def test_what_comes_next_need_not_be_told_by_the_batch(same: Same) -> None:
+    world = world_of(same, "known", "task.actions=added")
+    whole = world.batch([0, 1], [0, 0], [5, 3])
+    kept = Columns(
+        tuple(column for column in whole.columns if not isinstance(column.origin, Next | QueryTimestamp))
+    )
+    bare = replace(whole, columns=kept, values={column.name: whole[column.name] for column in kept})
+    found = []
+    for batch in (whole, bare):
+        cache = RankingCache(world.model, LARGE, time="known")
+        cache.append([0, 1], batch)
+        found.append(cache.logits([0, 1], [3, 4], [1, 1], 10**6, known={"price": torch.ones(2)}))
+    assert torch.equal(*found)
+    less = Columns(tuple(column for column in kept if column.name != "event.device"))
+    with pytest.raises(UserError, match=r"the batch has no 'event\.device'"):
+        cache.append(
+            [2, 3], replace(bare, columns=less, values={column.name: whole[column.name] for column in less})
+        )
 
 
 def test_what_cannot_be_asked_is_refused(same: Same) -> None:
