@@ -99,14 +99,14 @@ def scale(
 
 
 def _end(made: Scale, *, json: bool) -> None:
-    from models.scaling.lines import edge_lines
+    from models.scaling.lines import crowded_lines, edge_lines
     from models.scaling.points import read_points
 
     state = made.look()
     if json:
         print_json({"results": str(made.store.path), "points": read_points(made.store.path)})
         return
-    for line in edge_lines(state.resolved):
+    for line in [*crowded_lines(made.store.read_crowded()), *edge_lines(state.resolved)]:
         say(line)
     failed = f", {len(state.failures)} failed ({made.store.failures}; --retry)" if state.failures else ""
     waiting = f", {len(state.waiting)} wait for a learning rate" if state.waiting else ""

@@ -11,7 +11,7 @@ from pathlib import Path
 from behavior.errors import UserError
 from behavior.printable import printable, tell
 from models.scaling.grid import load_grid
-from models.scaling.lines import edge_lines, plan_lines, result_line
+from models.scaling.lines import crowded_lines, edge_lines, plan_lines, result_line
 
 
 def main() -> None:
@@ -44,7 +44,7 @@ def main() -> None:
     for each in news:
         tell(result_line(each))
     state = scale.look()
-    for line in edge_lines(state.resolved):
+    for line in [*crowded_lines(scale.store.read_crowded()), *edge_lines(state.resolved)]:
         tell(line)
     tell(f"{len(state.results)} done, {len(state.failures)} failed, {len(state.todo)} left")
 

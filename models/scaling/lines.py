@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from behavior.wording import number_of
 from models.experiments.results import RunRecord
 from models.scaling.grid import Size
 from models.scaling.rates import Resolved
+from models.scaling.records import CrowdedRecord
 from models.scaling.store import Failure
 
 HEADER = ("run", "rate", "backbone", "embedding", "FLOPs", "memory", "time", "")
@@ -80,6 +81,14 @@ def result_line(found: RunRecord | Failure) -> str:
     ]
     about = f"epoch {found.best_epoch} of {found.epochs}, {found.minutes:.2f} min"
     return f"{found.line}, seed {found.seed}: {', '.join([*shown, about])}"
+
+
+def crowded_lines(crowded: Mapping[str, CrowdedRecord]) -> list[str]:
+    """Which runs ran out of memory beside others; a line each."""
+    return [
+        f"{each.size.label}: memory ran out beside other runs; run again with {each.at_once - 1} beside it"
+        for each in crowded.values()
+    ]
 
 
 def edge_lines(resolved: Resolved) -> list[str]:

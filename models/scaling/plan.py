@@ -27,6 +27,8 @@ _SAMPLE = 12
 """Batches that the lengths of an epoch are estimated by; a run itself counts all of them."""
 _GAIN = 3.0
 """Runs that a device does in the time of one, where many share it: a guess, until some are done."""
+_CONTEXT = 0.7 * 2**30
+"""Bytes that a process has on a GPU before its first tensor: the driver's context and libraries."""
 _ADAM = 4
 """Numbers kept for each parameter: itself, its gradient and two moments."""
 
@@ -93,7 +95,9 @@ class Planner:
         return Estimate(
             parameters=parameters,
             flops=flops,
-            memory=4.0 * _ADAM * parameters.total + _activations(task.model, work.tokens / steps, config),
+            memory=(0.0 if pace is CPU else _CONTEXT)
+            + 4.0 * _ADAM * parameters.total
+            + _activations(task.model, work.tokens / steps, config),
             seconds=launches + flops / pace.flops,
             steps=epochs * steps,
         )

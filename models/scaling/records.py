@@ -92,6 +92,16 @@ class FailureRecord(Record):
     when: str
 
 
+class CrowdedRecord(Record):
+    """A file of `crowded/`."""
+
+    size: Size
+    rate: Amount | None
+    at_once: Annotated[int, Field(ge=1)]
+    """Runs of the folder that may go on at one time while this one does, itself included."""
+    when: str
+
+
 class Call(Record):
     """A file of `calls/`."""
 

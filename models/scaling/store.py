@@ -5,6 +5,7 @@ plan.json         what each run was expected to take, when it was last planned
 runs/NAME/        a run, as `lrm train` makes it; summary.json and metrics.jsonl are its points
 results/ID.json   of each run that is done: it is never run again
 failures/ID.json  of each run that went wrong, and how
+crowded/ID.json   of each run that ran out of memory beside others: with how many it may be run again
 claims/           who works on what
 calls/            one file a call: the command, the machine, versions
 """
@@ -31,7 +32,7 @@ from models.runs.run_folder import RunFolder
 from models.scaling.claims import this_process
 from models.scaling.grid import ScaleGrid
 from models.scaling.rates import Asked
-from models.scaling.records import Call, FailureRecord, Result, read_all
+from models.scaling.records import Call, CrowdedRecord, FailureRecord, Result, read_all
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,10 @@ class Store:
     @property
     def failures(self) -> Path:
         return self.path / "failures"
+
+    @property
+    def crowded(self) -> Path:
+        return self.path / "crowded"
 
     @property
     def grid_file(self) -> Path:
@@ -102,6 +107,19 @@ class Store:
         }
         _write(self.failures / f"{digest}.json", found)
 
+    def write_crowded(self, asked: Asked, digest: str, at_once: int) -> None:
+        """Write down that a run ran out of memory, and how many may go on while it does."""
+        found = {"size": asdict(asked.size), "rate": asked.rate, "at_once": at_once, "when": _now()}
+        _write(self.crowded / f"{digest}.json", found)
+
+    def read_crowded(self) -> dict[str, CrowdedRecord]:
+        """By the runs' digests.
+
+        Raises:
+            UserError: a file is damaged.
+        """
+        return read_all(CrowdedRecord, self.crowded, "the record of a run that ran out of memory")
+
     def read_results(self, *, known: Container[str] = ()) -> dict[str, Result]:
         """By the runs' digests, but for those that are known already.
 
@@ -111,17 +129,19 @@ class Store:
         return read_all(Result, self.results, "the result of a run", known=known)
 
     def read_failures(self, *, known: Container[str] = ()) -> dict[str, FailureRecord]:
-        """Likewise."""
-        return read_all(FailureRecord, self.failures, "the record of a failure", known=known)
+        """Likewise; not of runs that were done later, on another machine for one."""
+        found = read_all(FailureRecord, self.failures, "the record of a failure", known=known)
+        return {name: each for name, each in found.items() if not (self.results / f"{name}.json").exists()}
 
     def read_calls(self) -> list[Call]:
         """Likewise, in order."""
         return list(read_all(Call, self.path / "calls", "the record of a call").values())
 
     def forget_failures(self) -> None:
-        """Let runs that failed be tried again."""
-        for path in self.failures.glob("*.json"):
-            path.unlink(missing_ok=True)
+        """Let runs that failed be tried again, beside as many others as at first."""
+        for folder in (self.failures, self.crowded):
+            for path in folder.glob("*.json"):
+                path.unlink(missing_ok=True)
 
     def begin_call(self, grid: ScaleGrid, data: str) -> None:
         """Write down the grid, the command and the machine."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import random
 import shutil
 import signal
 import statistics
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +25,7 @@ from models.experiments.runs import PlannedRun, run_one
 from models.gpu.memory import free_memory
 from models.runs.run_folder import RunFolder
 from models.scaling.claims import STALE_SECONDS, Claim, Claims, this_process
+from models.scaling.crowd import Crowd, is_out_of_memory
 from models.scaling.grid import ScaleGrid
 from models.scaling.progress import Progress, State
 from models.scaling.rates import Asked
@@ -66,17 +69,23 @@ def work(orders: Orders) -> Iterator[RunRecord]:
     work on runs that the rest depends on, and takes over what they leave.
     """
     store, claims = Store(orders.out), Claims(Store(orders.out).claims, orders.stale_seconds)
-    progress = Progress(orders.grid, orders.data, store)
+    progress, crowd = Progress(orders.grid, orders.data, store), Crowd(store, claims)
     while not _is_over(orders):
         state = progress.look()
         pace = _pace(orders, state)
         left = [each for each in state.todo if not _is_too_long(orders, each[0], pace)]
+        todo = [run.digest for _, run in state.todo]
         begun = False
         for asked, run in left:
-            claim = claims.claim(run.digest)
+            claim = claims.claim(run.digest) if crowd.may_begin(run.digest, todo) else None
             if claim is None:
                 continue
-            record = _settle(orders, store, claim, asked, run)
+            if not crowd.may_begin(run.digest, todo):  # another one began in between
+                claim.release()
+                time.sleep(random.uniform(0.0, _LOOK_SECONDS))
+                continue
+            give_way = partial(crowd.give_way, asked, run.digest, todo)
+            record = _settle(orders, store, claim, asked, run, give_way)
             begun = True
             if record is not None:
                 yield record
@@ -111,8 +120,13 @@ def _pace(orders: Orders, state: State) -> float:
     return statistics.median(ratios) if len(ratios) >= _ENOUGH else 1.0
 
 
-def _settle(orders: Orders, store: Store, claim: Claim, asked: Asked, run: PlannedRun) -> RunRecord | None:
-    """Train and evaluate a claimed run and write down what came of it; None: it failed, or was stopped."""
+def _settle(
+    orders: Orders, store: Store, claim: Claim, asked: Asked, run: PlannedRun, give_way: Callable[[], bool]
+) -> RunRecord | None:
+    """Train and evaluate a claimed run and write down what came of it; None: it failed, or was stopped.
+
+    Where memory runs out, `give_way` says whether it waits for others instead of failing.
+    """
     watch = Watch(orders, claim)
     record: RunRecord | None = None
     try:
@@ -135,11 +149,12 @@ def _settle(orders: Orders, store: Store, claim: Claim, asked: Asked, run: Plann
         if watch.reason is None:
             raise
     except Exception as error:
-        if not _is_held_elsewhere(error):
+        waits = _is_held_elsewhere(error) or (is_out_of_memory(error) and give_way())
+        if waits:
+            time.sleep(_LOOK_SECONDS)
+        else:
             text = str(error) or type(error).__name__
             store.write_failure(asked, run.digest, text, traceback.format_exc(limit=-5))
-        else:
-            time.sleep(_LOOK_SECONDS)
     finally:
         claim.release()
         free_memory()

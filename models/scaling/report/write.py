@@ -17,6 +17,7 @@ from models.experiments.results import METRICS, RunRecord, read_records, summari
 from models.runs.files import write_atomically
 from models.scaling.grid import ScaleGrid, load_grid
 from models.scaling.laws.study import check_replicates
+from models.scaling.lines import crowded_lines
 from models.scaling.points import Point, gone_runs, points_csv, read_points
 from models.scaling.report.figures import (
     at_an_end,
@@ -237,6 +238,8 @@ def _how(page: Page, store: Store, grid: ScaleGrid | None, points: Sequence[Poin
             f"Python {call.python}, torch {call.torch}, lrm-kit {call.version}"
         )
         page.plain(" ".join(call.command))
+    for line in crowded_lines(store.read_crowded()):
+        page.note(line)
     seconds = [result.wall_seconds for result in store.read_results().values() if result.wall_seconds]
     if seconds:
         page.note(f"A run took {statistics.median(seconds):,.1f} s in the median, evaluations included.")
