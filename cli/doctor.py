@@ -91,6 +91,7 @@ def doctor(
     say(f"Python {record['python']} on {record['platform']}")
     where = ", ".join(device["cuda"]) if device["cuda"] else "no CUDA device"
     say(f"{device['cores']} cores, {device['torch_threads']} threads (lrm --threads); {where}")
+    say(f"training by default: train.precision={device['precision']}")
     print_table(
         "packages", ("package", "version"), [(n, v or NOT_INSTALLED) for n, v in record["versions"].items()]
     )

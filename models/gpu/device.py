@@ -11,6 +11,7 @@ import torch
 from behavior.errors import UserError
 from behavior.runtime.cores import usable_cores
 from models.gpu.config import DeviceName
+from models.gpu.precision import pick_precision
 
 
 def pick_device(name: DeviceName) -> torch.device:
@@ -38,8 +39,14 @@ def repeatable(device: torch.device) -> Iterator[None]:
 
 
 def device_facts() -> dict[str, Any]:
-    """Usable CPU cores, threads that torch uses, and the names of all CUDA devices, as plain values."""
+    """Usable CPU cores, threads that torch uses, the names of all CUDA devices, and the precision that
+    `train.precision=auto` is here, as plain values."""
     cards = []
     if torch.cuda.is_available():
         cards = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-    return {"cores": usable_cores(), "torch_threads": torch.get_num_threads(), "cuda": cards}
+    return {
+        "cores": usable_cores(),
+        "torch_threads": torch.get_num_threads(),
+        "cuda": cards,
+        "precision": pick_precision("auto", pick_device("auto")),
+    }

@@ -136,6 +136,7 @@ def test_doctor_tells_why_kernels_do_not_work(lrm: Lrm) -> None:
         row = record["kernels"][name]
         assert row["usable"] == (not row["reasons"])
     assert record["versions"]["torch"]
+    assert record["device"]["precision"] == "32-true" or record["device"]["cuda"]
     assert record["runners"]["DaskRunner"].startswith("refused")
     assert lrm("doctor").code == 0
 
