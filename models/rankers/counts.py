@@ -1,4 +1,4 @@
-"""Simple counts of what is known before a row: of its user, its item, and of both by features of items.
+"""Simple counts of what is known before a row: of its user, its item, and of both by item and its features.
 
 What other people did is counted over the events of a part (training, or validation, too), a row's own event
 left out; what the user did, over the history before the row. `residual` is the graded target less its item's
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from behavior.runtime.compiled import compiled
 from models.data.sequences import Int64Array
@@ -37,7 +38,7 @@ BASIC = (
 
 def count_names(data: RankerData) -> list[str]:
     """Names of the columns of `count_features`."""
-    names = [field.name for field in _features(data)]
+    names = [field.name for field in _shared(data)]
     return [*BASIC, *(f"{kind}_{name}" for name in names for kind in ("events", "residual"))]
 
 
@@ -68,7 +69,7 @@ def count_features(data: RankerData, rows: LabelledRows, part: Part) -> npt.NDAr
     history = np.empty((len(rows), 7))
     history[order] = _histories(*place, *moments, data.graded, residual, mean)
     columns = [n, item_mean, *history[:, :5].T, item_mean + history[:, 2], *history[:, 5:].T]
-    for field in _features(data):
+    for field in _shared(data):
         found = np.empty((len(rows), 2))
         found[order] = _by_feature(
             *place, rows.item[order].astype(np.int64), item, residual, field.ids.numpy(), field.size
@@ -77,9 +78,11 @@ def count_features(data: RankerData, rows: LabelledRows, part: Part) -> npt.NDAr
     return np.column_stack(columns).astype(np.float32)
 
 
-def _features(data: RankerData) -> list[Field]:
+def _shared(data: RankerData) -> list[Field]:
+    """What an event before can share with the candidate: the item itself, and its features."""
     none = data.rows("train").take(slice(0, 0))
-    return [field for field in fields_of(data, none) if field.of == "item" and not field.is_id]
+    features = [field for field in fields_of(data, none) if field.of == "item" and not field.is_id]
+    return [Field("item", "item", torch.arange(data.items)[:, None], data.items), *features]
 
 
 @compiled
@@ -139,9 +142,12 @@ def _by_feature(
     place = 0
     for row in range(len(begin)):
         if row == 0 or begin[row] != begin[row - 1]:
+            # Only what the last sequence counted: values may be as many as items.
+            for event in range(begin[row - 1] if row else 0, place):
+                for value in values[item[event]]:
+                    count[value] = 0.0
+                    left[value] = 0.0
             place = begin[row]
-            count[:] = 0.0
-            left[:] = 0.0
         while place < stop[row]:
             if not np.isnan(residual[place]):
                 for value in values[item[place]]:

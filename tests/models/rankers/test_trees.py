@@ -72,6 +72,8 @@ def test_counts_against_loops(part: str, shards: ShardFolder) -> None:
         recent = sum(w * r for w, r in zip(weights, residuals, strict=True)) / (sum(weights) + 1)
         now = own.timestamp[position]
         gaps = [math.log1p(now - own.timestamp[place]) if position else 0.0 for place in (position - 1, 0)]
+        alike = [r for r, place in zip(residuals, before, strict=True) if own.item[place] == item]
+        of_item = (len(alike), sum(alike) / (len(alike) + SHRINK))
         shared = []
         for genre in GENRES[item]:
             alike = [
@@ -88,6 +90,7 @@ def test_counts_against_loops(part: str, shards: ShardFolder) -> None:
             residuals[-1] if residuals else 0.0,
             average + user_residual,
             *gaps,
+            *of_item,
             *np.mean(shared, axis=0),
         ]
         np.testing.assert_allclose(found[row], expected, rtol=1e-5, atol=1e-6)
