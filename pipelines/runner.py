@@ -39,6 +39,10 @@ _REFUSED = {
 # Beam has pip list what is installed here for each job, which takes a second or two; `pipelines.checkup`
 # compares what matters. One more of the user's stands beside it.
 _NO_LIST = "--experiments=disable_logging_submission_environment"
+# Where a job server tells the state of a job by the id that it has before it runs (Prism), Beam asks for that
+# once, and fails when the answer has not ended within the seconds of this option: no job would take longer.
+# `check_options` has seen that the server answers.
+_LONGER_THAN_ANY_JOB = f"--job_server_timeout={365 * 86400}"
 _REMOTE_DEFAULTS = [
     # Flink ends a worker process when none of its stages runs for a moment, and starts another for the next:
     # seconds each time, a dozen times a job. A dead one is kept as well: for less than restarts wait.
@@ -227,6 +231,7 @@ class RunnerOptions:
             kept = _SPARK_DEFAULTS if self.name.lower() == "sparkrunner" else _REMOTE_DEFAULTS
             defaults = [*kept, f"--job_name={self.job_name}"]
             ours = [_NO_LIST, *(one for one in defaults if not self._has(one.partition("=")[0]))]
+            return PipelineOptions([f"--runner={name}", *ours, *self.beam, _LONGER_THAN_ANY_JOB])
         return PipelineOptions([f"--runner={name}", *ours, *self.beam])
 
     def _has(self, option: str) -> bool:

@@ -8,6 +8,7 @@ import json
 import pickletools
 import subprocess
 import sys
+import time
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from typing import Any
 import apache_beam as beam
 import pytest
 from apache_beam.portability.api import beam_runner_api_pb2 as api
+from apache_beam.runners.portability.portable_runner import PipelineResult
 from apache_beam.transforms.environments import DockerEnvironment
 from google.protobuf.wrappers_pb2 import BytesValue
 
@@ -178,6 +180,27 @@ def worker_pool(tmp_path: Path) -> Iterator[str]:
     """The address of a service that starts worker processes."""
     with servers.worker_pool(tmp_path) as address:
         yield address
+
+
+def test_a_job_takes_longer_than_its_job_server_to_answer(
+    raw: Path, tmp_path: Path, worker_pool: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beam would give up a job on Prism after these seconds, by default after five minutes."""
+    out, states = tmp_path / "out", []
+
+    def slow(result: Any) -> Any:
+        time.sleep(2.5)  # the answer has begun, and cannot end before
+        states.append(wait(result))
+        return states[-1]
+
+    wait = PipelineResult.wait_until_finish
+    monkeypatch.setattr(PipelineResult, "wait_until_finish", slow)
+    with servers.job_server(tmp_path) as server:
+        options = [f"--job_endpoint={server}", "--job_server_timeout=2"]
+        options += ["--environment_type=EXTERNAL", f"--environment_config={worker_pool}"]
+        prepare(make_spec(), str(raw), out, runner=RunnerOptions("PortableRunner", beam=options))
+    assert states == ["DONE"]
+    assert (out / "manifest.json").exists()
 
 
 @pytest.mark.parametrize("shuffle", ["files", "engine"])
