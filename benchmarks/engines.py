@@ -3,11 +3,11 @@
     make engines
     python benchmarks/engines.py --events 10000000 30000000 --engines flink spark prism
 
-Flink: two task managers of 1 GB with two slots each (examples/engines/flink). Spark: two executors with 640
-MB of heap and two cores each, 1 GB with what Spark adds to it. Prism with `lrm` itself as the worker. Worker
-processes are beside them. The log is CSV files; one user has a sixth of all events, or as many as `--hot`
-says. Everything runs on one machine, so its cores are shared. Each cluster prepares a small log first, so
-that it is warm.
+Flink: two task managers of 1 GB with two slots each (examples/engines/flink), of which a job takes one each.
+Spark: two executors with 512 MB of heap and two cores each, some 900 MB with what Spark adds to it. Prism
+with `lrm` itself as the worker. Worker processes are beside them. The log is CSV files; one user has a sixth
+of all events, or as many as `--hot` says. Everything runs on one machine, so its cores are shared. Each
+cluster prepares a small log first, so that it is warm.
 
 Heap is what the collectors say they found, direct memory what Flink's own metrics say, asked for every five
 seconds; the rest is resident memory of the largest process of a kind: all of it, and without the pages of
@@ -40,7 +40,7 @@ from pyarrow import csv
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.engines.conftest import ENGINES, Cluster  # noqa: E402
+from tests.engines.conftest import ENGINES, QUICK, Cluster  # noqa: E402
 from tests.engines.flink import FlinkCluster  # noqa: E402
 from tests.engines.processes import Processes  # noqa: E402
 from tests.engines.spark import SparkCluster  # noqa: E402
@@ -199,7 +199,8 @@ def on_cluster(
 ) -> tuple[dict[str, float], str]:
     """What it took on a warm cluster, and what there is to say of the job."""
     kind = ENGINES[name]
-    cluster = SparkCluster(folder, memory=640, collector=True) if kind is SparkCluster else kind(folder)
+    # The others say by themselves what their collectors find, or have none.
+    cluster = SparkCluster(folder, java=QUICK, collector=True) if name == "spark" else kind(folder)
     try:
         cluster.wait()
         prepare(cluster.processes, cluster, small, folder / "small", more)
