@@ -16,6 +16,7 @@ from models.scaling.points import Point
 from models.scaling.report.svg import colors_of, figure_of
 
 _MOST_COLUMNS = 3
+_MOST_TICKS = 8
 
 
 def draw_blocks(points: Sequence[Point], metric: str) -> Figure | None:
@@ -103,6 +104,10 @@ def draw_rates(points: Sequence[Point], metric: str) -> Figure | None:
         for size, course in sorted((s, o) for s, o in tried.items() if s[0] == backbone):
             axis.plot(*zip(*course, strict=True), marker="o", ms=4, label=f"{size[1]} x {size[2]}")
         axis.set_xscale("log")
+        rates = sorted({rate for course in tried.values() for rate, _ in course})
+        if len(rates) <= _MOST_TICKS:
+            axis.set_xticks(rates, [f"{rate:g}" for rate in rates], rotation=45, fontsize=8)
+            axis.minorticks_off()
         axis.set_title(backbone)
         axis.set_xlabel("learning rate")
         axis.legend(fontsize=7, title="blocks x width", title_fontsize=7)
@@ -120,6 +125,25 @@ def at_an_end(points: Sequence[Point], metric: str) -> str:
         if best in (course[0][0], course[-1][0]):
             found.append(f"{backbone} {blocks} x {width} ({best:g})")
     return ", ".join(found)
+
+
+def late_starts(points: Sequence[Point]) -> str:
+    """Sizes whose loss at the first validation was above that of the smallest model, in words.
+
+    They had hardly begun to learn then, whatever they reached: the learning rate may be too high. Laws of
+    size do not describe them.
+    """
+    chosen = [point for point in points if point["rate_chosen"] and _number(point.get("loss"))]
+    first: dict[str, Point] = {}
+    for point in sorted(chosen, key=lambda point: point["step"]):
+        first.setdefault(point["run"], point)
+    found = []
+    for data in dict.fromkeys(point["dataset"] for point in first.values()):
+        own = [point for point in first.values() if point["dataset"] == data]
+        smallest = min(own, key=lambda point: (point["parameters_backbone"], point["loss"]))
+        late = [point for point in own if point["loss"] > smallest["loss"]]
+        found += [f"{p['backbone']} {p['blocks']} x {p['width']} ({p['learning_rate']:g})" for p in late]
+    return ", ".join(sorted(found))
 
 
 def _tried(points: Sequence[Point], metric: str) -> dict[tuple[Any, ...], list[tuple[float, float]]]:

@@ -26,6 +26,7 @@ from models.scaling.report.figures import (
     draw_compute,
     draw_rates,
     draw_speed,
+    late_starts,
 )
 from models.scaling.report.laws_section import add_laws
 from models.scaling.report.page import Page, Table
@@ -121,7 +122,10 @@ def _summary(page: Page, points: Sequence[Point], grid: ScaleGrid | None, store:
     )
     if grid is not None:
         failed = len(store.read_failures())
-        page.say(f"The grid has {number_of(len(grid.sizes()), 'size')}; {failed} of its runs failed.")
+        sizes = {result.size for result in store.read_results().values()}
+        others = len(sizes - set(grid.sizes()))
+        more = f" Runs of {number_of(others, 'other size')} are of other grids." if others else ""
+        page.say(f"The grid has {number_of(len(grid.sizes()), 'size')}; {failed} of its runs failed.{more}")
     gone = gone_runs(store.path, store.read_results())
     if gone:
         some = ", ".join(gone[:_FEW]) + (" and others" if len(gone) > _FEW else "")
@@ -171,6 +175,12 @@ def _curves(page: Page, points: Sequence[Point], metric: str) -> None:
     if edges:
         page.note(
             "Best at the lowest or the highest rate tried, so that a better one may lie beyond: " + edges
+        )
+    late = late_starts(points)
+    if late:
+        page.note(
+            "The loss at the first validation was above that of the smallest model: the learning rate may be "
+            f"too high, and laws of size do not describe what had hardly begun to learn: {late}"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ from behavior.errors import UserError
 from models.experiments.results import METRICS, RunRecord, append_record
 from models.scaling.grid import ScaleGrid
 from models.scaling.points import read_points
-from models.scaling.report.figures import frontier_of
+from models.scaling.report.figures import frontier_of, late_starts
 from models.scaling.report.write import tables_beside, write_report
 from models.scaling.store import Store
 from tests.models.scaling.planted_grid import NASTY, write_grid
@@ -41,6 +42,18 @@ def test_sizes_best_at_the_end_of_the_rates_are_told(made: Path) -> None:
     text = made.read_text()
     assert "a better one may lie beyond" in text
     assert "HSTU 2 x 16 (0.001), HSTU 2 x 32 (0.001)" in text
+
+
+def test_late_starts_are_those_above_the_smallest_model_at_first() -> None:
+    def run(name: str, width: int, *losses: float, chosen: bool = True) -> list[dict[str, Any]]:
+        about = {"run": name, "dataset": "d", "backbone": "A", "blocks": 2, "width": width}
+        about |= {"rate_chosen": chosen, "learning_rate": 0.01, "parameters_backbone": width**2}
+        return [{**about, "step": step, "loss": loss} for step, loss in enumerate(losses, 1)]
+
+    points = [*run("a", 8, 7.0, 6.0), *run("b", 16, 6.5, 5.0), *run("c", 32, 7.2, 4.0)]
+    points += [*run("d", 64, 7.3, 4.0, chosen=False), *run("e", 64, math.nan)]
+    assert late_starts(points) == "A 2 x 32 (0.01)"
+    assert late_starts([]) == ""
 
 
 def test_rates_that_the_last_grid_does_not_name_are_judged_by_what_was_run(tmp_path: Path) -> None:
