@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import apache_beam as beam
+import pyarrow as pa
 from apache_beam.metrics import Metrics
 
 from behavior.flow.reading import ChunkReport
 from behavior.flow.rejects import AllReports, ReadSummary
-from behavior.sources.raw import Reject
-from pipelines.job import PrepareJob, leave, left, unless_given_up
+from pipelines.job import PrepareJob, leave, left, read_arrow, unless_given_up
 from pipelines.pooled import Outputs, Pooled
 from pipelines.shuffle import Piece, Shuffle
 from pipelines.threads import one_thread
-from pipelines.work import READ, ChunkGroup, GroupRead, keep_rejects, read_group, read_whole_group, rejects_of
+from pipelines.work import READ, ChunkGroup, GroupRead, letters_file, read_group, read_whole_group
 
 REPORTS = "reports"
 SUMMARY_OF_READING = "reading.pickle"
 
-__all__ = ["READ", "REPORTS", "ChunkGroup", "FinishReading", "ReadChunks", "keep_rejects"]
+__all__ = ["READ", "REPORTS", "ChunkGroup", "FinishReading", "ReadChunks"]
 
 
 class ReadChunks(Pooled):
@@ -71,11 +71,9 @@ class FinishReading(beam.DoFn):
             UserError: there are too many.
         """
         preparation = self.job.preparation
-        every = AllReports(preparation.plan, reports, self._rejects)
+        every = AllReports(preparation.plan, reports, self._letters)
         every.check(preparation.spec, adding=preparation.previous is not None)
         return every.write(preparation)
 
-    def _rejects(self, report: ChunkReport) -> Iterator[Reject]:
-        with self.job.work.open(rejects_of(report.chunk)) as lines:
-            for line in lines:
-                yield Reject.from_json(line)
+    def _letters(self, report: ChunkReport) -> list[pa.RecordBatch]:
+        return read_arrow(self.job.work, letters_file(report.chunk)).to_batches()

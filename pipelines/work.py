@@ -22,7 +22,7 @@ from behavior.flow.reading import ChunkReader, ChunkReport
 from behavior.flow.totals import fit_items, item_counts, make_tables, write_tables
 from behavior.shards.storage import Folder
 from behavior.sources.chunks import Chunk
-from behavior.sources.raw import Reject
+from behavior.sources.letters import letters_of
 from behavior.steps.partition import cut_sequences
 from pipelines.job import PrepareJob, leave, left, read_arrow, write_arrow
 from pipelines.shuffle import Buffer, Piece, Shuffle, in_order
@@ -82,9 +82,14 @@ def read_group(
         buffer = Buffer(job, shuffle, group.number)
         for chunk, name in group.chunks:
             reader = ChunkReader(job.preparation, chunk, name)
+            letters: list[pa.RecordBatch] = []
             for events in reader:
                 yield from buffer.add(events)
-            keep_rejects(job, chunk, reader.rejects)
+                letters += _letters(reader)
+            letters += _letters(reader)
+            if letters:
+                found = pa.Table.from_batches(letters).unify_dictionaries()  # the file has one for all
+                write_arrow(job.work, letters_file(chunk), found)
             reports.append(reader.report)
         yield from buffer.flush()
         # A name of its own for every attempt, as the pieces have.
@@ -110,15 +115,15 @@ def read_whole_group(
             return pieces, end.value
 
 
-def keep_rejects(job: PrepareJob, chunk: Chunk, rejects: list[Reject]) -> None:
-    """Keep the rejects of a chunk, if any, in the working folder."""
-    if rejects:
-        job.work.write_text(rejects_of(chunk), "".join(reject.to_json() + "\n" for reject in rejects))
+def _letters(reader: ChunkReader) -> list[pa.RecordBatch]:
+    """The rejects since the last time, in few bytes; nothing where there are none."""
+    rejects = reader.take_rejects()
+    return [letters_of(rejects)] if rejects else []
 
 
-def rejects_of(chunk: Chunk) -> str:
-    """File of the working folder with the rejects of a chunk."""
-    return f"rejects/{chunk.source:03d}-{chunk.file:06d}-{chunk.number:06d}.jsonl"
+def letters_file(chunk: Chunk) -> str:
+    """File of the working folder with the rejects of a chunk, if it has any."""
+    return f"rejects/{chunk.source:03d}-{chunk.file:06d}-{chunk.number:06d}.arrow"
 
 
 def sorted_file(partition: int) -> str:

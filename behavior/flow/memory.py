@@ -40,6 +40,7 @@ from behavior.shards.lock import exclusive
 from behavior.shards.manifest import Counts, Manifest
 from behavior.shards.storage import Folder, FolderLike, as_folder
 from behavior.sources.chunks import Chunk
+from behavior.sources.letters import letters_of
 from behavior.sources.plan import plan_input
 from behavior.sources.raw import Reject
 from behavior.spec.dataset_spec import DatasetSpec, load_spec
@@ -182,16 +183,17 @@ def _read(preparation: Preparation) -> tuple[dict[int, list[pa.RecordBatch]], Al
     """The events of each hash partition of users, in the input's order; and what became of all rows."""
     plan = preparation.plan
     partitions: dict[int, list[pa.RecordBatch]] = defaultdict(list)
-    rejects: dict[Chunk, list[Reject]] = {}
+    letters: dict[Chunk, list[pa.RecordBatch]] = defaultdict(list)
     reports: list[ChunkReport] = []
     for chunk in plan.chunks:
         reader = ChunkReader(preparation, chunk, plan.names[chunk.path])
         for events in reader:
             for number, rows in split_by_hash(events, "user", preparation.partitions):
                 partitions[number].append(rows)
-        rejects[chunk] = reader.rejects
+            letters[chunk].append(letters_of(reader.take_rejects()))
+        letters[chunk].append(letters_of(reader.take_rejects()))
         reports.append(reader.report)
-    return partitions, AllReports(plan, reports, lambda report: rejects[report.chunk])
+    return partitions, AllReports(plan, reports, lambda report: letters[report.chunk])
 
 
 def _write(preparation: Preparation) -> Manifest:

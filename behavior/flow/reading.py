@@ -46,7 +46,8 @@ class ChunkReader:
     """Iterates over the events of one chunk, batch by batch; afterwards `report` and `rejects` tell the rest.
 
     Attributes:
-        rejects: rows that could not be read, in their order; lines count from the start of the chunk.
+        rejects: rows that could not be read, in their order, unless they were taken; lines count from the
+            start of the chunk.
 
     Raises:
         UnreadableFileError: while iterating, the file cannot be read, and bad files are not skipped.
@@ -57,7 +58,7 @@ class ChunkReader:
         self.chunk = chunk
         self.name = name
         self.rejects: list[Reject] = []
-        self._read = self._filtered = self._lines = 0
+        self._read = self._filtered = self._lines = self._rejected = 0
         self._damaged = self._unreadable = False
         self._known: Counter[str] = Counter()
 
@@ -70,6 +71,7 @@ class ChunkReader:
                 self._known.update(batch.known)
                 self._lines = batch.lines
                 self.rejects += batch.rejects
+                self._rejected += len(batch.rejects)
                 self._damaged |= batch.damaged is not None
                 if batch.events.num_rows:
                     yield batch.events
@@ -78,7 +80,13 @@ class ChunkReader:
                 raise
             self._damaged = self._unreadable = True
             self.rejects.append(error.reject(self.chunk.path, self.name))
+            self._rejected += 1
             self._read += 1
+
+    def take_rejects(self) -> list[Reject]:
+        """Those found since the last time: whoever takes them need not have all in memory."""
+        taken, self.rejects = self.rejects, []
+        return taken
 
     @property
     def report(self) -> ChunkReport:
@@ -86,7 +94,7 @@ class ChunkReader:
         return ChunkReport(
             self.chunk,
             self._read,
-            len(self.rejects),
+            self._rejected,
             self._filtered,
             self._lines,
             self.name,

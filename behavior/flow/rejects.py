@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, groupby, islice
 
+import pyarrow as pa
+
 from behavior.errors import UserError
 from behavior.features.coverage import check_coverage
 from behavior.flow.preparation import Preparation
@@ -17,12 +19,14 @@ from behavior.flow.reading import ChunkReport
 from behavior.shards.manifest import Coverage, FeatureCoverage, FileEntry
 from behavior.shards.names import rejects_file
 from behavior.sources.chunks import Plan
+from behavior.sources.letters import letters_of, rejects_in, text_of
 from behavior.sources.raw import Reject
 from behavior.spec.dataset_spec import DatasetSpec
 from behavior.wording import number_of
 
-RejectsOf = Callable[[ChunkReport], Iterable[Reject]]
-"""The rejects of a chunk as its reader found them; a report may count fewer, from the first on."""
+LettersOf = Callable[[ChunkReport], Iterable[pa.RecordBatch]]
+"""The rejects of a chunk as its reader found them (`behavior.sources.letters`); a report may count fewer,
+from the first on."""
 _EXAMPLES = 3
 
 
@@ -51,7 +55,7 @@ class AllReports:
     Args:
         plan: of the input.
         reports: of all its chunks, in any order.
-        rejects_of: gives the rejects of a chunk when they are needed: all may be more than fit memory.
+        letters_of: gives the rejects of a chunk when they are needed: all may be more than fit memory.
 
     Attributes:
         read, rejected, filtered: rows of the whole input; a file that cannot be read at all is one.
@@ -59,10 +63,10 @@ class AllReports:
         coverage: of the groups of events that have features or a value.
     """
 
-    def __init__(self, plan: Plan, reports: Iterable[ChunkReport], rejects_of: RejectsOf) -> None:
+    def __init__(self, plan: Plan, reports: Iterable[ChunkReport], letters_of: LettersOf) -> None:
         self._bad = plan.bad_files
         self._reports = _once_a_bad_file(sorted(reports, key=lambda report: report.chunk))
-        self._rejects_of = rejects_of
+        self._letters_of = letters_of
         self.read = len(self._bad) + sum(report.read for report in self._reports)
         self.rejected = len(self._bad) + sum(report.rejected for report in self._reports)
         self.filtered = sum(report.filtered for report in self._reports)
@@ -72,21 +76,33 @@ class AllReports:
 
     def rejects(self) -> Iterator[Iterator[Reject]]:
         """Rejects of each file that has any, lines counted from its start."""
+        for letters in self._letters():
+            yield self._placed(letters)
+
+    def _letters(self) -> Iterator[Iterator[tuple[pa.RecordBatch, int]]]:
+        """Of each file that has any, its dead letters, and how many lines are before those of each chunk."""
         for bad in self._bad:
-            yield iter([bad.reject])
+            yield iter([(letters_of([bad.reject]), 0)])
         for _, chunks in groupby(self._reports, key=_file_of):
             own = list(chunks)
             if any(report.rejected for report in own):
-                yield self._placed(own)
+                yield self._of_chunks(own)
 
-    def _placed(self, reports: list[ChunkReport]) -> Iterator[Reject]:
+    def _of_chunks(self, reports: list[ChunkReport]) -> Iterator[tuple[pa.RecordBatch, int]]:
         before = 0
         for report in reports:
-            if report.rejected:
-                for reject in islice(self._rejects_of(report), report.rejected):
-                    in_lines = reject.row_group is None and reject.place  # 0 stands for the file as a whole
-                    yield replace(reject, place=reject.place + before) if in_lines else reject
+            left = report.rejected
+            for letters in self._letters_of(report) if left else ():
+                if left:
+                    yield letters.slice(0, left), before
+                    left -= min(left, letters.num_rows)
             before += report.lines
+
+    def _placed(self, letters: Iterator[tuple[pa.RecordBatch, int]]) -> Iterator[Reject]:
+        for batch, before in letters:
+            for reject in rejects_in(batch):
+                in_lines = reject.row_group is None and reject.place  # 0 stands for the file as a whole
+                yield reject._replace(place=reject.place + before) if in_lines else reject
 
     def check(self, spec: DatasetSpec, *, adding: bool = False) -> None:
         """Fail where too much was rejected, or nothing is left.
@@ -114,8 +130,10 @@ class AllReports:
         previous = preparation.previous
         first = previous.rejected_files if previous is not None else 0
         files = [
-            preparation.writer.lines(rejects_file(number), (reject.to_json() for reject in rejects))
-            for number, rejects in enumerate(self.rejects(), start=first)
+            preparation.writer.text_pieces(
+                rejects_file(number), ((batch.num_rows, text_of(batch, before)) for batch, before in letters)
+            )
+            for number, letters in enumerate(self._letters(), start=first)
         ]
         return ReadSummary(self.read, self.rejected, self.filtered, files, self.damaged, self.coverage)
 

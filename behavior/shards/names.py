@@ -18,7 +18,7 @@ STATS = "stats.json"
 PARTITION_STATS = "buckets.json"
 
 # No name of a feature, and so no logical name, has an at sign.
-_VERSION_MARK = re.compile(r"@([1-9][0-9]*)(?=\.[^./@]+$)")
+_VERSION_MARK = re.compile(r"@([1-9][0-9]*)(?=\.[^./@]+(\.gz)?$)")
 
 
 def sequence_file(partition: int, partitions: int) -> str:

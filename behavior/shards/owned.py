@@ -36,7 +36,7 @@ _FILES = {PARTITION_STATS, ITEMS, USERS, STATS}
 # A data set of an early version has no number of parts in its names.
 _IN_FOLDERS = re.compile(
     rf"{SEQUENCES}/part-\d+(-of-\d+)?\.parquet"
-    rf"|{REJECTED}/(part-\d+|tables)\.jsonl"
+    rf"|{REJECTED}/(part-\d+|tables)\.jsonl(\.gz)?"
     rf"|{VOCABULARY}/((user|event)\.)?\w+\.parquet"
 )
 _VOCABULARY_COLUMNS = ["index", "value", "count"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +17,10 @@ from behavior.shards.names import sequence_file, versioned
 from behavior.shards.storage import Folder, FolderLike, as_folder
 
 _COMPRESSION = "zstd"
+_LARGEST_PLAIN = 1 << 20
+"""Bytes of text that anyone may want to look into as it is."""
+_GZIP_LEVEL, _GZIP = 3, 31
+"""Rejects repeat themselves: little is gained above. A header without time or name, for equal bytes."""
 # Small enough that a reader can take a part of a file, large enough for good compression.
 _ROW_GROUP_EVENTS = 1_000_000
 
@@ -46,6 +52,10 @@ class ShardWriter:
     def lines(self, name: str, lines: Iterable[str]) -> FileEntry:
         """Write a file of text lines; see `write_lines`."""
         return write_lines(lines, self.folder, versioned(name, self.version))
+
+    def text_pieces(self, name: str, pieces: Iterable[tuple[int, pa.Buffer]]) -> FileEntry:
+        """Write a file of text lines, compressed if it is large; see `write_text_pieces`."""
+        return write_text_pieces(pieces, self.folder, versioned(name, self.version))
 
     def text(self, name: str, text: str) -> FileEntry:
         """Write a UTF-8 file."""
@@ -123,6 +133,33 @@ def write_lines(lines: Iterable[str], folder: FolderLike, path: str) -> FileEntr
         for line in lines:
             file.write(f"{line}\n".encode())
             rows += 1
+    return FileEntry(path=path, rows=rows, events=0, bytes=file.bytes, sha256=file.sha256)
+
+
+def write_text_pieces(pieces: Iterable[tuple[int, pa.Buffer]], folder: FolderLike, path: str) -> FileEntry:
+    """Write one file of text lines, whole or not at all: over a MiB with gzip, as `path` + `.gz`.
+
+    Args:
+        pieces: number of lines, and the lines with their line feeds.
+        folder: root of the data set.
+        path: file path relative to `folder`.
+
+    Returns:
+        The manifest's entry: a row is a line.
+    """
+    rest, held, size = iter(pieces), list[tuple[int, pa.Buffer]](), 0
+    for piece in rest:
+        held.append(piece)
+        size += piece[1].size
+        if size > _LARGEST_PLAIN:
+            break
+    packer = zlib.compressobj(_GZIP_LEVEL, wbits=_GZIP) if size > _LARGEST_PLAIN else None
+    path, rows = path if packer is None else f"{path}.gz", 0
+    with as_folder(folder).create(path) as file:
+        for number, text in chain(held, rest):
+            file.write(text if packer is None else packer.compress(text))
+            rows += number
+        file.write(b"" if packer is None else packer.flush())
     return FileEntry(path=path, rows=rows, events=0, bytes=file.bytes, sha256=file.sha256)
 
 

@@ -22,7 +22,7 @@ from behavior.sources.raw import RawBatch
 from behavior.spec.dataset_spec import DatasetSpec, EventSource, Feature
 from behavior.steps.sequences import USER, first_events, flat, offsets_of
 
-Require = Callable[[np.ndarray, Callable[[int], str]], None]
+Require = Callable[[np.ndarray, Callable[[int], str], pa.Array], None]
 """Marks the rows that are not valid as bad, with a reason each."""
 States = dict[str, Any]
 """Feature name -> the state of its fit."""
@@ -82,14 +82,14 @@ class EventFeatureReader:
             values, good = parse_floats(plain_numbers(array, own.number_format), pa.float64())
             if own.invalid == "missing":
                 return values
-            require(good, lambda row: f"{feature.name} {shown(array, row)} is not a number")
+            require(good, lambda row: f"{feature.name} {shown(array, row)} is not a number", array)
             return values
         text = canonical(feature, array)
         if pa.types.is_binary(array.type) and text.null_count:
             # Nothing there is missing; something there that is not text is an error.
             undecoded = mask(array.is_valid()) & mask(text.is_null())
             undecoded &= mask(pc.greater(pc.binary_length(array), 0))
-            require(~undecoded, lambda row: f"{feature.name} {shown(array, row)} is not text")
+            require(~undecoded, lambda row: f"{feature.name} {shown(array, row)} is not text", array)
         return text if own.pattern is None else canonical(feature, matched(own, text))
 
 

@@ -98,6 +98,10 @@ def read_events(spec: DatasetSpec, plan: Plan, chunk: Chunk, file_name: str) -> 
         yield canonicalizer.convert(raw, file_name)
 
 
+_MANY = 32
+"""Bad values from which on it pays to look which of them are the same."""
+
+
 class _Verdict:
     """Collects which rows are bad, and why; the first reason found counts."""
 
@@ -106,11 +110,25 @@ class _Verdict:
         self.out = np.zeros(rows, bool)
         self.reasons: dict[int, str] = {}
 
-    def require(self, good: np.ndarray, reason: Callable[[int], str]) -> None:
+    def require(self, good: np.ndarray, reason: Callable[[int], str], values: pa.Array) -> None:
+        """Rows that are not good are bad.
+
+        Args:
+            good: [rows] bool
+            reason: why a row is not.
+            values: of the rows; the same reason holds for rows with the same value.
+        """
         if good.all():
             return
-        for row in np.flatnonzero(~good & ~self.bad):
-            self.reasons[int(row)] = reason(int(row))
+        rows = np.flatnonzero(~good & ~self.bad).tolist()
+        if len(rows) < _MANY or pa.types.is_nested(values.type):
+            self.reasons.update((row, reason(row)) for row in rows)
+        else:
+            codes, found = codes_of(values.take(pa.array(rows)))[0].tolist(), dict[int, str]()
+            for row, code in zip(rows, codes, strict=True):
+                if code not in found:
+                    found[code] = reason(row)
+                self.reasons[row] = found[code]
         self.bad |= ~good
 
 
@@ -159,9 +177,11 @@ class Canonicalizer:
         events = pa.RecordBatch.from_arrays([columns[name] for name in self.schema.names], schema=self.schema)
         if not keep.all():
             events = events.filter(pa.array(keep))
+        bad = sorted(verdict.reasons.items())
+        places = raw.places[[row for row, _ in bad]].tolist() if bad else []
         rejects = [
-            Reject(file_name, int(raw.places[row]), reason, raw.text_of(row), raw.row_group)
-            for row, reason in sorted(verdict.reasons.items())
+            Reject(file_name, place, reason, raw.text_of(row), raw.row_group)
+            for place, (row, reason) in zip(places, bad, strict=True)
         ]
         rejects += [Reject(file_name, *reject, raw.row_group) for reject in raw.rejects]
         rejects.sort(key=lambda reject: reject.place)
@@ -193,7 +213,7 @@ class Canonicalizer:
         if names.session is not None:
             session = raw.columns[names.session]
             columns["session"], good = parse_text(session)
-            verdict.require(good, lambda row: f"session {shown(session, row)} is not an id")
+            verdict.require(good, lambda row: f"session {shown(session, row)} is not an id", session)
         columns["behavior"] = self._behavior(raw, columns.get("value"), verdict)
         for role in ("user", "item"):
             columns[role] = as_key(columns[role], columns.get("domain"), self.spec, role)
@@ -218,7 +238,7 @@ class Canonicalizer:
             text = shown(array, row) if written else str(value)
             return f"timestamp {text} {time_problem(value, unit, self.time_format)}"
 
-        verdict.require(good, problem)
+        verdict.require(good, problem, array)
         return times
 
     def _ids(self, raw: RawBatch, column: str | None, role: str, verdict: _Verdict) -> pa.Array:
@@ -226,10 +246,10 @@ class Canonicalizer:
         array = raw.columns[column]
         if self.id_types[role] == "integer":
             ids, good = parse_integers(array)
-            verdict.require(good, lambda row: f"{role} {shown(array, row)} is not a whole number")
+            verdict.require(good, lambda row: f"{role} {shown(array, row)} is not a whole number", array)
         else:
             ids, good = parse_text(array)
-            verdict.require(good, lambda row: f"{role} {shown(array, row)} is not an id")
+            verdict.require(good, lambda row: f"{role} {shown(array, row)} is not an id", array)
         return ids
 
     def _values(self, raw: RawBatch, verdict: _Verdict) -> pa.Array:
@@ -238,7 +258,7 @@ class Canonicalizer:
             return pa.nulls(raw.num_rows, pa.float32())
         array = raw.columns[column]
         values, good = parse_floats(array)
-        verdict.require(good, lambda row: f"value {shown(array, row)} is not a number")
+        verdict.require(good, lambda row: f"value {shown(array, row)} is not a number", array)
         return values
 
     def _domain(self, raw: RawBatch, verdict: _Verdict) -> pa.Array:
@@ -286,6 +306,7 @@ class Canonicalizer:
             lambda row: (
                 f"{role} {shown(array, row)} is not in the spec; {did_you_mean(_text(array, row), table)}"
             ),
+            array,
         )
         verdict.out |= ids == 0
         return pa.array(ids, pa.int8())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import groupby
 
 from behavior.errors import UserError
@@ -112,7 +112,7 @@ def _of_file(reports: list[ReadReport], rejects_of: RejectsOf) -> Iterator[Rejec
         if report.rejected:
             for reject in rejects_of(report):
                 text = reject.row_group is None
-                yield replace(reject, place=reject.place + before) if text else reject
+                yield reject._replace(place=reject.place + before) if text else reject
         before += report.lines
 
 

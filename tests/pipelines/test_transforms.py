@@ -23,11 +23,12 @@ from behavior.flow.reading import ChunkReport
 from behavior.flow.rejects import ReadSummary
 from behavior.shards.storage import Folder
 from behavior.sources.chunks import BadFile, Chunk
+from behavior.sources.letters import letters_of
 from behavior.sources.plan import plan_input
 from behavior.sources.raw import Reject
 from pipelines.job import PrepareJob, read_arrow, write_arrow
 from pipelines.partitions import CountPartition, MergeIdCounts, SortPartition, WriteSequences
-from pipelines.reading import FinishReading, ReadChunks, keep_rejects
+from pipelines.reading import FinishReading, ReadChunks
 from pipelines.shuffle import (
     ELEMENT_BYTES,
     SPILL_BYTES,
@@ -38,6 +39,7 @@ from pipelines.shuffle import (
     Shuffle,
     in_order,
 )
+from pipelines.work import letters_file
 from tests.pipelines.conftest import make_spec
 
 
@@ -217,7 +219,8 @@ def report_of(job: PrepareJob, file: int, number: int, places: list[int], **coun
     """A report of a chunk with rejects at some lines; line 0, the last, says that the file is unreadable."""
     rejects = [Reject(f"{file}.csv", place, f"bad {number}\u2028", "x\r") for place in places]
     chunk = Chunk(0, file, number, f"/raw/{file}.csv", number, number + 1)
-    keep_rejects(job, chunk, rejects)
+    if rejects:
+        write_arrow(job.work, letters_file(chunk), pa.Table.from_batches([letters_of(rejects)]))
     gone = 0 in places
     read = counts.pop("good", 10) + len(places)
     return ChunkReport(chunk, read, len(places), 1, 20, f"{file}.csv", gone, gone, **counts)
@@ -255,7 +258,7 @@ def test_rejects_are_judged_by_their_counts_and_copied_one_by_one(
     reports = [report_of(job, file, 0, list(range(1, 1001)), good=1000) for file in range(3)]
     opened: list[str] = []
     made: list[str] = []
-    look, loads = Folder.open, json.loads
+    look, loads = Folder.input_file, json.loads
 
     def record_open(self: Folder, name: str) -> Any:
         opened.append(name)
@@ -265,7 +268,7 @@ def test_rejects_are_judged_by_their_counts_and_copied_one_by_one(
         made.append(text)
         return loads(text)
 
-    monkeypatch.setattr(Folder, "open", record_open)
+    monkeypatch.setattr(Folder, "input_file", record_open)
     monkeypatch.setattr("behavior.sources.raw.json.loads", record_loads)
     strict = with_spec(job, max_rejects=10)
     with pytest.raises(UserError, match="3,001 of 6,001 rows were rejected") as error:
@@ -273,7 +276,7 @@ def test_rejects_are_judged_by_their_counts_and_copied_one_by_one(
     assert error.value.where == "b.csv: rubbish; " + "; ".join(
         f"0.csv line {line}: bad 0\u2028" for line in (1, 2)
     )
-    assert (opened, len(made)) == (["rejects/000-000000-000000.jsonl"], 2)
+    assert (opened, len(made)) == (["rejects/000-000000-000000.arrow"], 3)
 
     kept: list[str] = []
 

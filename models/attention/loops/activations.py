@@ -55,7 +55,9 @@ def softmax_step(tile, rows, peak, total, shrink, columns):  # type: ignore[no-u
     `peak` and `total` [QUERIES] run along, and `columns`, the result so far, is rescaled to the new peak.
     `shrink` [QUERIES] is scratch.
     """
-    shrink[:] = peak
+    # Element by element: compiling the assignment of one array to another takes longer than all of this.
+    for i in range(QUERIES):
+        shrink[i] = peak[i]
     for j in range(rows):
         for i in range(QUERIES):
             peak[i] = max(peak[i], tile[j, i])

@@ -10,6 +10,7 @@ from models.attention.loops.call import KEYS, QUERIES, SILU, SOFTMAX, Place, com
 from models.attention.loops.tiles import (
     accumulate_columns,
     accumulate_rows,
+    clear,
     load_columns,
     multiply,
     store_columns,
@@ -78,9 +79,9 @@ def forward(call, q, k, v, units, out, normalizer):  # type: ignore[no-untyped-d
             at, end = _first_tile(call, sequence, head, query)
             token = at.query_begin + query
             load_columns(q, head, token, at.queries, call.qk_scale, columns)
-            result[:] = 0.0
-            peak[:] = HIDDEN
-            total[:] = 0.0
+            clear(result)
+            for i in range(QUERIES):
+                peak[i], total[i] = HIDDEN, np.float32(0.0)
             for key in range(0, end, KEYS):
                 at = _at_key(at, key, end)
                 if not meet(call, at):
@@ -96,7 +97,9 @@ def forward(call, q, k, v, units, out, normalizer):  # type: ignore[no-untyped-d
                 hide(call, at, tile, np.float32(0.0))
                 accumulate_columns(v, head, at.begin + key, at.keys, tile, result)
             if call.activation == SOFTMAX:
-                result /= total
+                for d in range(result.shape[0]):
+                    for i in range(QUERIES):
+                        result[d, i] /= total[i]
                 for i in range(at.queries):
                     normalizer[token + i, head] = peak[i] + np.log(total[i])
             store_columns(result, head, token, at.queries, call.output_scale, out)
@@ -130,10 +133,10 @@ def backward(  # type: ignore[no-untyped-def]
             token = at.query_begin + query
             load_columns(q, head, token, at.queries, call.qk_scale, columns)
             load_columns(out_gradient, head, token, at.queries, call.output_scale, dresult)
-            dcolumns[:] = 0.0
+            clear(dcolumns)
             if call.activation == SOFTMAX:
-                level[:] = 0.0
-                mean_gradient[:] = 0.0
+                for i in range(QUERIES):
+                    level[i], mean_gradient[i] = np.float32(0.0), np.float32(0.0)
                 for i in range(at.queries):
                     level[i] = normalizer[token + i, head]
                     mean_gradient[i] = np.sum(out[token + i, head] * out_gradient[token + i, head])

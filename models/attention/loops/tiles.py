@@ -8,6 +8,14 @@ from models.attention.loops.call import QUERIES, compiled
 
 
 @compiled
+def clear(columns):  # type: ignore[no-untyped-def]
+    """columns[d, i] = 0."""
+    for d in range(columns.shape[0]):
+        for i in range(QUERIES):
+            columns[d, i] = np.float32(0.0)
+
+
+@compiled
 def load_columns(source, head, first, rows, factor, columns):  # type: ignore[no-untyped-def]
     """columns[d, i] = factor * source[first + i, head, d], zero for queries that do not exist."""
     for d in range(source.shape[2]):

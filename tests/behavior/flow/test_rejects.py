@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from pathlib import Path
 
 import pytest
 
 from behavior.errors import UserError
+from behavior.flow.memory import prepare
 from behavior.flow.preparation import Preparation
 from behavior.flow.reading import ChunkReader
 from behavior.flow.rejects import AllReports
+from behavior.shards.folder import open_shards
 from behavior.shards.storage import Folder
 from behavior.sources.damage import UnreadableFileError
+from behavior.sources.letters import letters_of, rejects_in, text_of
 from behavior.sources.plan import plan_input
 from behavior.sources.raw import Reject
 from behavior.spec.dataset_spec import DatasetSpec
@@ -29,8 +33,8 @@ def read_all(spec: DatasetSpec, folder: Path, chunk_bytes: int = 64, *, skip: bo
     events = [sum(batch.num_rows for batch in reader) for reader in readers]
     reports = [reader.report for reader in readers]
     assert events == [report.read - report.rejected - report.filtered for report in reports]
-    rejects = {reader.chunk: reader.rejects for reader in readers}
-    return AllReports(plan, reports[::-1], lambda report: rejects[report.chunk])
+    letters = {reader.chunk: [letters_of(reader.take_rejects())] for reader in readers}
+    return AllReports(plan, reports[::-1], lambda report: letters[report.chunk])
 
 
 def log() -> str:
@@ -87,3 +91,49 @@ def test_a_reject_is_read_as_it_was_written(reject: Reject) -> None:
     line = reject.to_json()
     assert Reject.from_json(line) == reject
     assert Reject.from_json(line.encode()).to_json() == line
+
+
+def placed(reject: Reject, before: int) -> Reject:
+    in_lines = reject.row_group is None and reject.place
+    return reject._replace(place=reject.place + before) if in_lines else reject
+
+
+@pytest.mark.parametrize("before", [0, 12_345])
+def test_letters_are_the_lines_of_the_rejects(before: int) -> None:
+    rejects = [
+        Reject("a.csv", 7, "bad \u2028 row", 'x,"y\\r\n'),
+        Reject("a.csv", 8, "bad \u2028 row", "\x1b[2J \x7f plain"),
+        Reject("a.csv", 0, "a file as a whole", ""),
+        Reject("\ud800.parquet", 0, "bad", "{}", row_group=2),
+        Reject("a.parquet", 9, "bad", "\u00e9" * 20_000, row_group=3),
+    ]
+    letters = letters_of(rejects)
+    expected = "".join(placed(reject, before).to_json() + "\n" for reject in rejects)
+    assert text_of(letters, before).to_pybytes() == expected.encode()
+    assert text_of(letters.slice(1, 3), before).to_pybytes().count(b"\n") == 3
+    short = [reject._replace(text=reject.text[:10_000]) for reject in rejects]
+    assert list(rejects_in(letters)) == short
+    assert text_of(letters_of([]), before).size == 0
+
+
+def test_many_rejects_are_compressed_and_say_the_same(tmp_path: Path) -> None:
+    """The reasons of values that come often are found once a value."""
+    rows = [f"u{n % 5},i{n % 7},{'soon' if n % 2 else n}" for n in range(40_000)]
+    (tmp_path / "log.csv").write_text("\n".join(["user,item,time", *rows, ""]))
+    (tmp_path / "few.csv").write_text("user,item,time\nu,a,soon\n")
+    spec = make_spec({"files": ["log.csv", "few.csv"]}, max_rejects=0.9)
+    prepare(spec, tmp_path / "out", tmp_path)
+    written = sorted(path.name for path in (tmp_path / "out" / "rejected").iterdir())
+    assert written == ["part-00000.jsonl.gz", "part-00001.jsonl"]
+    content = gzip.decompress((tmp_path / "out" / "rejected" / written[0]).read_bytes()).decode()
+    reason = "timestamp 'soon' is not a whole number"
+    expected = [Reject("log.csv", n + 2, reason, row) for n, row in enumerate(rows) if n % 2]
+    assert [Reject.from_json(line) for line in content.splitlines()] == expected
+    entries = {entry.path: entry.rows for entry in open_shards(tmp_path / "out").manifest.files}
+    assert entries[f"rejected/{written[0]}"] == 20_000
+    # Others' files stay, one's own are replaced.
+    prepare(spec.model_copy(update={"name": "again"}), tmp_path / "out", tmp_path, overwrite=True)
+    assert sorted(path.name for path in (tmp_path / "out" / "rejected").iterdir()) == [
+        "part-00000@2.jsonl.gz",
+        "part-00001@2.jsonl",
+    ]

@@ -1,0 +1,88 @@
+"""Dead letters as text: rejected rows in few bytes, ready to be written but for the number of their line.
+
+A chunk knows how many lines it has, not how many are before it. So what comes before and after the number is
+kept, column by column, and put together by Arrow once the number is known: many rejects cost little more than
+few.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import groupby
+from json.encoder import encode_basestring
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from behavior.printable import printable_json
+from behavior.sources.raw import MAX_TEXT, Reject
+
+SCHEMA = pa.schema(
+    [
+        ("head", pa.dictionary(pa.int32(), pa.large_string())),
+        ("place", pa.int64()),
+        ("counted", pa.bool_()),
+        ("tail", pa.large_string()),
+    ]
+)
+"""What comes before the number and after it; whether the lines of the chunks before are added to it."""
+
+
+def letters_of(rejects: list[Reject]) -> pa.RecordBatch:
+    """Rejects as columns of `SCHEMA`."""
+    heads, codes, tails = list[str](), list[int](), list[str]()
+    for (file, row_group), own in groupby(rejects, key=lambda reject: (reject.file, reject.row_group)):
+        heads.append(_head(file, row_group))
+        for reject in own:
+            codes.append(len(heads) - 1)
+            tails.append(f"{_reason(reject.reason)}{_quoted(reject.text[:MAX_TEXT])}}}\n")
+    head = pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), pa.array(heads, pa.large_string()))
+    # 0 stands for a file as a whole; rows of Parquet count in their group.
+    counted = [reject.row_group is None and reject.place != 0 for reject in rejects]
+    columns = [head, [reject.place for reject in rejects], counted, pa.array(tails, pa.large_string())]
+    return pa.RecordBatch.from_arrays(
+        [pa.array(column, kind) for column, kind in zip(columns, SCHEMA.types, strict=True)], schema=SCHEMA
+    )
+
+
+def text_of(letters: pa.RecordBatch, before: int) -> pa.Buffer:
+    """The lines of a file of dead letters (`Reject.to_json`), UTF-8, each with its line feed.
+
+    Args:
+        letters: from `letters_of`.
+        before: lines of the file before the chunk.
+    """
+    if not letters.num_rows:
+        return pa.py_buffer(b"")
+    place = pc.add(letters.column("place"), pc.multiply(letters.column("counted").cast(pa.int64()), before))
+    head = letters.column("head").cast(pa.large_string())
+    joined = pc.binary_join_element_wise(
+        head, place.cast(pa.large_string()), letters.column("tail"), pa.scalar("", pa.large_string())
+    )
+    offsets = joined.buffers()[1]
+    ends = pa.Array.from_buffers(pa.int64(), len(joined) + 1, [None, offsets])
+    return joined.buffers()[2][: ends[-1].as_py()]
+
+
+def rejects_in(letters: pa.RecordBatch) -> Iterator[Reject]:
+    """The inverse of `letters_of`, one by one."""
+    for row in range(letters.num_rows):
+        yield Reject.from_json(text_of(letters.slice(row, 1), 0).to_pybytes())
+
+
+@lru_cache(maxsize=64)
+def _head(file: str, row_group: int | None) -> str:
+    where = {"file": file} if row_group is None else {"file": file, "row_group": row_group}
+    number = '"line": ' if row_group is None else '"row": '
+    return f"{printable_json(where)[:-1]}, {number}"
+
+
+@lru_cache(maxsize=1024)
+def _reason(reason: str) -> str:
+    return f', "reason": {printable_json(reason)}, "text": '
+
+
+def _quoted(text: str) -> str:
+    plain = text.isascii() and text.isprintable()
+    return encode_basestring(text) if plain else printable_json(text)
