@@ -179,6 +179,13 @@ class LiveRecommender:
 
     def _stream(self, ask: Ask) -> Stream:
         """What answers requests for the same; the last ones are kept."""
+        if ask.wanted.rerank is not None:
+            raise UserError(
+                "requests as they come are answered in the order of the model's own scores",
+                where="rerank",
+                fix="leave it out; `TrainedModel.recommend` reranks for users of the data set, and "
+                "`models.serving.cache.RankingCache` has a ranking model's logits of candidates",
+            )
         wanted = replace(ask.wanted, items=None, at=None)
         if ask.at is not None and not self._is_told_time:
             wanted = replace(wanted, at=ask.at)  # which is refused, with the reason

@@ -145,14 +145,17 @@ def test_one_that_cannot_be_answered_stops_no_other(model: TrainedModel) -> None
     assert not said
 
 
-def test_layouts_that_cannot_be_cached_are_computed_anew(data: Path, tmp_path: Path) -> None:
-    settings = ("embedding.layout=channels",)
-    model = load_model(run_on(data, tmp_path / "run", settings), device="cpu")
-    live = LiveRecommender(model, cache_bytes=1 << 20)
-    ask = Ask("u1", at=AT)
-    [answer] = live.recommend([ask])
-    check(answer, expected(model, ask))
-    assert (live.cache is None) == (live.uncached is not None)
+def test_a_sequence_a_behavior_is_kept_and_nothing_is_reranked(data: Path, tmp_path: Path) -> None:
+    model = load_model(run_on(data, tmp_path / "run", ("embedding.layout=channels",)), device="cpu")
+    live, ask = LiveRecommender(model, cache_bytes=1 << 20), Ask("u1", at=AT)
+    for _ in range(2):
+        answer, refused = live.recommend([ask, Ask("u2", at=AT, wanted=Wanted(rerank="runs/ranked"))])
+        check(answer, expected(model, ask))
+        assert isinstance(refused, UserError)
+        assert "in the order of the model's own scores" in refused.what
+    assert live.uncached is None
+    assert live.cache is not None
+    assert live.cache.counts.hits > 0
 
 
 def test_without_the_data_set_histories_are_enough(data: Path, tmp_path: Path) -> None:
