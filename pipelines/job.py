@@ -135,9 +135,9 @@ def unless_given_up(process: Callable[..., Iterator[Any]]) -> Callable[..., Iter
         job: Job = self.job
         if job.given_up:
             return
-        if not job.timed:
-            introduce(job.notes)
         try:
+            if not job.timed:
+                introduce(job.notes)
             yield from process(self, *arguments, **named)
         except Exception:
             if not job.given_up:

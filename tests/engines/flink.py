@@ -14,9 +14,6 @@ from tests.engines.installed import EXAMPLES, FLINK, as_process, job_server_jar
 from tests.engines.processes import Processes, answers, free_ports, wait_for
 
 _ENTRY = "org.apache.flink.runtime"
-# Otherwise the job server sends its whole class path, 150 MB, to the job manager for each job, and that to
-# each task manager; all have it already.
-_NOTHING_MORE = EXAMPLES / "flink" / "pom.xml"
 _OPENED = [
     *("lang", "lang.reflect", "net", "io", "nio", "text", "time"),
     *("util", "util.concurrent", "util.concurrent.atomic", "util.concurrent.locks"),
@@ -128,8 +125,7 @@ class FlinkCluster:
 
     def options(self) -> list[str]:
         """Options of Beam that run a job here."""
-        endpoint, staged = f"--job_endpoint=localhost:{self.job}", f"--files_to_stage={_NOTHING_MORE}"
-        return [endpoint, f"--parallelism={self.parallelism}", staged, *as_process()]
+        return [f"--job_endpoint=localhost:{self.job}", f"--parallelism={self.parallelism}", *as_process()]
 
     def by_path(self, folder: Path) -> list[str]:
         """The same with a job server that is started from its JAR, which is made in a folder."""

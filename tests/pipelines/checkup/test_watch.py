@@ -17,6 +17,7 @@ from pipelines.checkup import watch
 from pipelines.checkup.facts import facts
 from pipelines.checkup.hello import WORKERS, introduce, introduced
 from pipelines.checkup.watch import WorkerWatch
+from pipelines.fence import FencedFolder
 from pipelines.job import Job, unless_given_up
 
 BOOT = (Path(__file__).parents[1] / "engines" / "said" / "boot.txt").read_text()
@@ -83,6 +84,29 @@ def test_each_step_of_a_job_on_an_engine_begins_with_it(notes: Folder) -> None:
     step.job.timed = False
     assert list(step.process(3)) == [3]
     assert len(notes.names()) == 1
+
+
+def test_a_run_that_is_given_up_while_a_worker_introduces_itself(
+    notes: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is no error, which an engine would try again."""
+
+    class Step:
+        @unless_given_up
+        def process(self, element: int) -> Any:
+            yield element
+
+    def late(folder: FencedFolder) -> None:
+        folder.take_down()
+        introduce(folder)
+
+    monkeypatch.setattr("pipelines.job.introduce", late)
+    step: Any = Step()
+    step.job = Job()
+    step.job.notes, step.job.timed = FencedFolder(notes.url, notes.url, "running-1"), False
+    step.job.notes.put_up()
+    assert list(step.process(3)) == []
+    assert notes.names() == []
 
 
 def test_workers_that_are_as_they_should_be(notes: Folder) -> None:
