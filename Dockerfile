@@ -35,6 +35,8 @@ END
 pip install --no-cache-dir -r /tmp/lrm-kit/requirements.txt
 rm -r /tmp/lrm-kit
 lrm --version
+# What workers compile is kept beside the package: the image has it, for processors like this one.
+lrm doctor --warm
 EOF
 
 # Workers of `lrm recommend --runner`, which load a model: the same with torch for the CPU.

@@ -46,6 +46,13 @@ def doctor(
         float | None,
         typer.Option(help="With --runner: seconds that it may take; default: 300, on Dataflow 900."),
     ] = None,
+    warm: Annotated[
+        bool,
+        typer.Option(
+            "--warm",
+            help="Compile what commands compile when they first need it, and keep it: for images.",
+        ),
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show versions, devices, attention kernels (and why some cannot be used here), and Beam runners.
@@ -54,8 +61,17 @@ def doctor(
 
     Example:  lrm doctor --json
 
+    Example:  lrm doctor --warm
+
     Example:  lrm doctor --runner FlinkRunner --out /mnt/data/shop -- --flink_master=localhost:8081
     """
+    if warm:
+        from cli.warm import warm as compile_all
+
+        if runner is not None:
+            raise UsageError("--warm looks at no runner", where="--warm", fix="leave out --runner")
+        compile_all(json=json)
+        return
     if runner is not None:
         from cli.doctor_runner import doctor_runner
         from pipelines.runner import RunnerOptions

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +18,7 @@ from behavior.flow.preparation import Preparation
 from behavior.flow.totals import fit_items
 from behavior.shards.storage import Folder
 from behavior.sources.chunks import Plan
+from behavior.sources.rows import quoted_rows
 from behavior.spec.dataset_spec import DatasetSpec
 from behavior.steps.events import event_schema
 from behavior.steps.keys import as_key
@@ -35,12 +37,31 @@ _MOST_COMMON = {
     "targets": ["view"],
     "split": {"kind": "leave_one_out"},
 }
+_FORMS: list[dict[str, Any]] = [
+    {},
+    {"split": {"kind": "next_basket"}},
+    {"split": {"kind": "temporal", "valid_at": 5, "test_at": 9}},
+    {"split": {"kind": "random"}},
+    {"filters": {"k_core": 2, "duplicates": True, "repeats": True}, "max_events": 9},
+    {"sessions": {"gap": 3}},
+    {"domains": ["a", "b"], "domain_ids": {"users": "separate", "items": "separate"}},
+]
 
 
 def compile_common() -> None:
     """Compile what nearly every data set needs: for a process that does not know the spec yet."""
     plan = Plan([], [], 0, "integer", "integer", "")
     compile_ahead(Preparation(DatasetSpec.model_validate(_MOST_COMMON), ".", plan, Folder(os.devnull), 1))
+
+
+def compile_forms() -> None:
+    """Compile what data sets of any form need: kinds of ids, domains, splits, filters."""
+    for changes in _FORMS:
+        spec = DatasetSpec.model_validate({**_MOST_COMMON, **changes})
+        for kind in ("integer", "string"):
+            plan = Plan([], [], 0, kind, kind, "")
+            compile_ahead(Preparation(spec, ".", plan, Folder(os.devnull), 2))
+    quoted_rows(b'a,"b"\n', b",", b'"', last=True)
 
 
 def compile_ahead(preparation: Preparation) -> None:

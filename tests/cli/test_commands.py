@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+import cli.warm
+import models
 from behavior.runtime.cores import POOLS, THREADS
 from behavior.shards.folder import open_shards
 from tests.cli.conftest import SMALL, Lrm
@@ -139,6 +141,21 @@ def test_doctor_tells_why_kernels_do_not_work(lrm: Lrm) -> None:
     assert record["device"]["precision"] == "32-true" or record["device"]["cuda"]
     assert record["runners"]["DaskRunner"].startswith("refused")
     assert lrm("doctor").code == 0
+
+
+def test_doctor_compiles_ahead_once(
+    lrm: Lrm, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Training has tests of its own: here the recipes need only be there."""
+    for recipe, changes in cli.warm._TRAINED:
+        models.load_config(recipe, [*cli.warm._SMALL, *changes])
+    monkeypatch.setattr(cli.warm, "_TRAINED", [])
+    cli.warm.warm(json=False)
+    assert "compiled for preparing, training and evaluating" in capsys.readouterr().out
+    cli.warm.warm(json=True)
+    record = json.loads(capsys.readouterr().out)
+    assert (record["compiled"], record["training"]) == (0, True)
+    assert "--warm looks at no runner" in lrm("doctor", "--warm", "--runner", "local").err
 
 
 def test_resume_needs_no_settings_repeated(lrm: Lrm, run: Path, shards: Path, tmp_path: Path) -> None:

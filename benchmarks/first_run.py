@@ -1,0 +1,137 @@
+"""The first run on a machine: how long the compiler is waited for, and what it compiles.
+
+    LRM_DATA=... python benchmarks/first_run.py                          prepare and the first training steps
+    LRM_DATA=... python benchmarks/first_run.py --only prepare --runs 3 --json first.json
+
+`lrm prepare` of MovieLens-1M, and `lrm train` of a fiftieth of it for an epoch on the CPU, each in a new
+process with an empty Numba cache (cold) and again with a full one (warm). What Numba compiles is noted by its
+own events: functions with types of arguments, and CPU seconds of the thread; what it compiles for its own use
+counts with the functions of ours that call it. CPU seconds hold on a busy machine, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from prepare_peers import measure
+
+NOTED = """
+import atexit, json, os, sys, threading, time
+from numba.core import event
+
+stacks, found = {}, []
+
+class Noting(event.Listener):
+    def on_start(self, happened):
+        stacks.setdefault(threading.get_ident(), []).append(time.thread_time())
+
+    def on_end(self, happened):
+        stack = stacks[threading.get_ident()]
+        seconds = time.thread_time() - stack.pop()
+        if not stack:
+            function = happened.data["dispatcher"].py_func
+            found.append([f"{function.__module__}.{function.__name__}", seconds])
+
+event.register("numba:compile", Noting())
+
+def note(*_):
+    with open(os.environ["NOTED"], "w") as file:
+        json.dump(found, file)
+
+atexit.register(note)
+leave = os._exit
+os._exit = lambda code: (note(), leave(code))
+sys.argv = ["lrm", *sys.argv[1:]]
+from cli.main import command
+command()
+"""
+
+
+def run(arguments: list[str], cache: Path) -> dict[str, Any]:
+    """One command in a process of its own: seconds, CPU seconds, and what was compiled."""
+    noted = cache / "noted.json"
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(cache), "NOTED": str(noted)}
+    begin = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-c", NOTED, *arguments], env=environment, stdout=subprocess.DEVNULL
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - begin
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"lrm {' '.join(arguments)} ended with {process.returncode}")
+    compiled = json.loads(noted.read_text())
+    return {
+        "seconds": seconds,
+        "cpu_seconds": usage.ru_utime + usage.ru_stime,
+        "compiled": len(compiled),
+        "functions": len({name for name, _ in compiled}),
+        "compile_seconds": sum(spent for _, spent in compiled),
+        "slowest": sorted(compiled, key=lambda one: -one[1])[:8],
+    }
+
+
+def show(name: str, found: dict[str, Any]) -> None:
+    """One run, with the functions that took longest."""
+    took = f"{found['seconds']:.1f} s, CPU {found['cpu_seconds']:.1f} s"
+    print(f"{name}: {took}; compiled {found['compiled']} in {found['compile_seconds']:.1f} s", flush=True)
+    for function, spent in found["slowest"]:
+        print(f"    {spent:5.2f} s {function}")
+
+
+def main() -> None:
+    style = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=style)
+    parser.add_argument("--only", choices=["prepare", "train"])
+    parser.add_argument("--runs", type=int, default=1, help="of each, cold and warm in turn")
+    parser.add_argument("--json", type=Path, help="file for the results")
+    options = parser.parse_args()
+    data = Path(os.environ.get("LRM_DATA", "")) / "ml-1m"
+    if not data.is_dir():
+        parser.error("LRM_DATA names no folder with ml-1m/")
+    print("; ".join(f"{name} {value}" for name, value in measure.machine().items()), flush=True)
+    results: dict[str, list[dict[str, Any]]] = {}
+    with tempfile.TemporaryDirectory(prefix="lrm-bench-") as temporary:
+        folder = Path(temporary)
+        shards, trained = folder / "shards", folder / "run"
+        prepare = ["prepare", "ml-1m", "--input", str(data), "--out", str(shards), "--overwrite"]
+        train = ["train", "--data", str(shards), "--out", str(trained), "--epochs", "1"]
+        train += ["--set", "data.fraction=0.02"]
+        commands = {"prepare": prepare, "train": train}
+        if options.only == "train":
+            (other := folder / "other").mkdir()
+            run(prepare, other)
+        for number in range(options.runs):
+            for name in commands if options.only is None else [options.only]:
+                cache = folder / f"cache-{name}-{number}"
+                cache.mkdir()
+                for state in ("cold", "warm"):
+                    shutil.rmtree(trained, ignore_errors=True)
+                    if name == "prepare":
+                        shutil.rmtree(shards, ignore_errors=True)
+                    found = run(commands[name], cache)
+                    results.setdefault(f"{name}, {state}", []).append(found)
+                    show(f"{name}, {state}", found)
+    print(
+        "\n| | seconds | CPU seconds | compiled | CPU seconds to compile |\n| --- | --- | --- | --- | --- |"
+    )
+    for name, runs in results.items():
+        keys = ("seconds", "cpu_seconds", "compiled", "compile_seconds")
+        told = [median(one[key] for one in runs) for key in keys]
+        print(f"| {name} | {told[0]:.1f} | {told[1]:.1f} | {told[2]:.0f} | {told[3]:.1f} |")
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()
