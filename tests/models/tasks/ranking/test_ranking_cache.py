@@ -97,23 +97,35 @@ def test_a_user_without_events_and_another_time(shards: ShardFolder) -> None:
         cache.logits(range(7), [3, 4], [*counts[:-1], 0], new=batch)
 
 
-def test_features_of_users_stand_before_histories(tmp_path: Path) -> None:
+@pytest.mark.parametrize("order", ORDERS)
+def test_features_of_users_stand_before_histories(order: str, tmp_path: Path) -> None:
+    """Of two that grow, one of them past its window, and of one without an event."""
     gender = FeatureEntry(name="gender", kind="categorical", encoding="vocabulary", vocabulary_size=4)
     world = replace(
         WORLD, files=1, user_features=[gender], user_columns={"gender": pa.array([2, 3, 2, 3, 2], pa.int32())}
     )
     shards = open_shards(write_shards(tmp_path, OTHERS, world))
-    task = task_of(shards, "task.label=buy", "embedding.user_features=all")
+    task = task_of(shards, "task.label=buy", "embedding.user_features=all", f"task.actions={order}")
     (data,) = sequences_of(shards, settings(), task.columns)
-    last = data.offsets[1:] - 1
-    batch = gather(data, Windows(np.arange(5), data.offsets[:-1], last, last), time="known")
-    cache = RankingCache.for_batch(task.model, batch, time="known")
-    found = cache.logits(range(5), [4, 5], [2, 0, 0, 0, 0], new=batch)
-    end = int(batch.offsets[1]) - 1
-    for item, logits in zip((4, 5), found, strict=True):
-        column = batch["target_item"].clone()
-        column[end] = item
-        with torch.no_grad():
-            torch.testing.assert_close(
-                logits, task.model(batch.with_values(target_item=column))[end], rtol=1e-4, atol=1e-4
-            )
+    cache = RankingCache(task.model, 1 << 20, time="known", window=4, page_events=2)
+    users, items, at = np.array([0, 2, 1]), [4, 5, 3, 6], 60
+    first = data.offsets[users]
+
+    def batch_of(begin: Any, end: Any) -> Any:
+        return gather(data, Windows(users, first + begin, first + end, first + end), time="known")
+
+    for begin, end in (([0, 0, 0], [2, 1, 0]), ([2, 1, 0], [3, 1, 0]), ([3, 1, 0], [5, 3, 0])):
+        new = batch_of(begin, end)
+        found = cache.logits(users, items, [2, 1, 1], at, new=new)
+        whole = batch_of(np.maximum(np.array(end) - 4, 0), np.add(end, [0, 0, 1]))
+        ends = (whole.offsets[1:] - 1).tolist()
+        rows = [ends[0], ends[0], ends[1], whole.num_events + 2]
+        for logits, row, item in zip(found, rows, items, strict=True):
+            columns = {name: whole[name].clone() for name in ("target_item", "query_time", "item")}
+            if row < whole.num_events:
+                columns["target_item"][row], columns["query_time"][row] = item, at
+            else:  # the first item of a sequence is an event's own
+                columns["item"][ends[2]] = item
+            with torch.no_grad():
+                expected = task.model(whole.with_values(**columns))[row]
+            torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
