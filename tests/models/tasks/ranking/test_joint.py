@@ -14,6 +14,7 @@ import models
 from behavior.errors import UserError
 from behavior.shards.folder import ShardFolder
 from models.attention import dispatch
+from models.serving.cache import HistoryCache, RankingCache
 from models.tasks.loss_batch import LossBatch
 from models.training import setup, static_input, train
 from tests.models.attention.reading_kernel import KERNELS_AND_READING
@@ -88,3 +89,10 @@ def test_what_comes_next_is_known_at_the_action_and_not_before(shards: ShardFold
 def test_without_tokens_of_actions_it_is_refused(shards: ShardFolder) -> None:
     with pytest.raises(UserError, match="the action is in the next item's token"):
         task_of(shards, "task.actions=added", "task.retrieval_weight=0.1")
+
+
+def test_caches_keep_histories_of_ranking_alone(shards: ShardFolder) -> None:
+    task = task_of(shards, *JOINT)
+    assert RankingCache(task.model, 1 << 20, time="known").full_histories > 0
+    with pytest.raises(UserError, match="retrieval beside ranking asks at actions"):
+        HistoryCache(task.objective.joint.model, 1 << 20, time="known")
