@@ -41,6 +41,7 @@ from benchmarks.profiling import kernel_times
 from models.backbones import BackboneConfig, build_backbone
 from models.data.batch import PackedBatch
 from models.data.catalog import ItemCatalog
+from models.gpu.availability import EXPERIMENTAL
 from models.gpu.precision import mixed_precision
 from models.inputs.config import EmbeddingConfig
 from models.inputs.embedding import InputEmbedding
@@ -51,6 +52,7 @@ from models.tasks.loss_batch import LossBatch
 from models.tasks.retrieval.model import RetrievalModel
 from models.tasks.retrieval.objective import RetrievalObjective
 
+os.environ.setdefault(EXPERIMENTAL, "1")
 TOKENS, ITEMS, BLOCKS, WIDTH, LONGEST, SHARED = 65_536, 200_000, 4, 256, 512, 4_096
 FIRST = 2
 NEGATIVES: dict[str, dict[str, Any]] = {

@@ -73,7 +73,8 @@ def fits_shared(query: Tensor, vectors: Tensor) -> bool:
     """Whether `shared_softmax` takes such queries and vectors, here."""
     sizes = (max(len(query), len(vectors)) + 256) * WIDEST < MOST_COLUMNS
     filled = len(query) > 0 and len(vectors) > 0
-    return query.shape[1] <= WIDEST and sizes and filled and fits(query, vectors)
+    fitting = query.shape[1] <= WIDEST and sizes and filled and fits(query, vectors)
+    return fitting and availability.runs_experimental(query)
 
 
 def shared_softmax(

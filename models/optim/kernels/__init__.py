@@ -15,7 +15,9 @@ from models.gpu import availability
 
 def fits(table: Tensor) -> bool:
     """Whether the kernels take a table, [rows, dim], here."""
-    return table.dtype == torch.float32 and not torch.compiler.is_compiling() and availability.runs_on(table)
+    if table.dtype != torch.float32 or torch.compiler.is_compiling():
+        return False
+    return availability.runs_experimental(table)
 
 
 def step(

@@ -13,7 +13,7 @@ _MOST = 1 << 30  # places are int32
 def fits(gradients: Tensor) -> bool:
     """Whether the kernel takes gradients of look-ups, [n, dim], here."""
     fitting = gradients.dtype == torch.float32 and len(gradients) < _MOST
-    return fitting and not torch.compiler.is_compiling() and availability.runs_on(gradients)
+    return fitting and not torch.compiler.is_compiling() and availability.runs_experimental(gradients)
 
 
 def sum_groups(gradients: Tensor, order: Tensor, starts: Tensor, rows: Tensor, number: Tensor) -> Tensor:
