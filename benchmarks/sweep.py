@@ -14,19 +14,19 @@ not run again.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from models.experiments import load_table, read_records
+from models.experiments.pool import as_done
 from models.experiments.results import RunRecord, append_record
-from models.experiments.runs import PlannedRun, plan_runs, run_one, see_next_gpu
+from models.experiments.runs import PlannedRun, plan_runs, run_one
 
 Job = tuple[str, list[PlannedRun]]
 """A shard folder, and runs of which each has to wait for the one before it."""
@@ -84,24 +84,17 @@ def _run(job: Job, until: float) -> list[RunRecord | str]:
 def sweep(jobs: Sequence[Job], options: argparse.Namespace) -> None:
     """Run all; say and keep each result as it comes."""
     until = time.time() + 60 * options.minutes
-    context = multiprocessing.get_context("spawn")
-    gpus = context.SimpleQueue()
-    for number in range(options.jobs):
-        gpus.put(options.gpus[number % len(options.gpus)] if options.gpus else None)
-    left = iter(jobs)
-    with ProcessPoolExecutor(options.jobs, context, see_next_gpu, (gpus,)) as pool:
-        waiting: set[Future[list[RunRecord | str]]] = set()
-        while True:
-            for job in left if time.time() < until else ():
-                waiting.add(pool.submit(_run, job, until))
-                if len(waiting) >= options.jobs:
-                    break
-            if not waiting:
-                break
-            finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in finished:
-                for result in future.result():
-                    _tell(result, options.csv)
+    left = list(jobs)
+
+    def in_time() -> Iterator[Job]:
+        while left and time.time() < until:
+            yield left.pop(0)
+
+    gpus = options.gpus or [None]
+    places = [gpus[number % len(gpus)] for number in range(options.jobs)]
+    for done in as_done(partial(_run, until=until), in_time(), places):
+        for result in done.result():
+            _tell(result, options.csv)
     print(f"not begun: {sum(len(runs) for _, runs in left)}")
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import re
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, replace
-from itertools import islice
-from multiprocessing.queues import SimpleQueue
+from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +22,7 @@ from models.data.loading.part import Part
 from models.evaluate_run import evaluate
 from models.evaluation.targets import Split
 from models.experiments.identity import run_digest
+from models.experiments.pool import as_done, gpus_of
 from models.experiments.results import MISSES, RunRecord
 from models.experiments.table import AblationTable
 from models.gpu.memory import free_memory
@@ -149,49 +147,16 @@ def run_all(runs: Sequence[PlannedRun], data: str, jobs: int, split: Split = "te
     if jobs <= 1 or len(together) <= 1:
         yield from (run_one(run, data, split) for job in together for run in job)
         return
-    context = multiprocessing.get_context("spawn")
-    left, failure = iter(together), None
-    jobs = min(jobs, len(together))
-    places = context.SimpleQueue()
-    for place in gpus_of(jobs):
-        places.put(place)
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=see_next_gpu, initargs=(places,)) as pool:
-        # No more than can run: what the pool has queued cannot be taken back after a failure.
-        waiting: set[Future[list[RunRecord]]] = {
-            pool.submit(_run_job, job, data, split) for job in islice(left, jobs)
-        }
-        while waiting:
-            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in done:
-                error = future.exception()
-                if error is None:
-                    yield from future.result()
-                failure = failure or error
-            if failure is None:
-                waiting |= {pool.submit(_run_job, job, data, split) for job in islice(left, len(done))}
+    failure: BaseException | None = None
+    unless_one_failed = takewhile(lambda _: failure is None, together)
+    work = partial(_run_job, data=data, split=split)
+    for done in as_done(work, unless_one_failed, gpus_of(min(jobs, len(together)))):
+        error = done.exception()
+        if error is None:
+            yield from done.result()
+        failure = failure or error
     if failure is not None:
         raise failure
-
-
-def gpus_of(jobs: int) -> list[str | None]:
-    """For each job the GPU it is to see, as CUDA_VISIBLE_DEVICES names it; none where there is no choice."""
-    count = torch.cuda.device_count()
-    if count < 2:
-        return [None] * jobs
-    names = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-    names = names if len(names) == count else [str(number) for number in range(count)]
-    return [names[job % count] for job in range(jobs)]
-
-
-def see_gpu(place: str | None) -> None:
-    """Have this process see one GPU, before it first asks for one; None: whatever there is."""
-    if place is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = place
-
-
-def see_next_gpu(places: SimpleQueue[str | None]) -> None:
-    """Likewise the next one of a queue, from which all processes of a pool take theirs."""
-    see_gpu(places.get())
 
 
 def _run_job(job: Sequence[PlannedRun], data: str, split: Split) -> list[RunRecord]:

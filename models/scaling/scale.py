@@ -17,8 +17,8 @@ import torch
 from behavior.errors import UsageError, UserError
 from behavior.shards.storage import FolderLike, as_folder
 from models.evaluation.targets import Split
+from models.experiments.pool import gpus_of, see_gpu
 from models.experiments.results import RunRecord
-from models.experiments.runs import gpus_of, see_gpu
 from models.runs.files import write_atomically
 from models.scaling.checks import check_grid
 from models.scaling.claims import STALE_SECONDS, Claims

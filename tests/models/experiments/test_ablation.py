@@ -26,7 +26,7 @@ from models.experiments import (
     table_names,
 )
 from models.experiments.identity import CAME_LATER, run_digest
-from models.experiments.runs import gpus_of
+from models.experiments.pool import gpus_of
 from tests.models.shards import World, leave_one_out, write_shards
 
 SMALL = [
