@@ -74,7 +74,7 @@ def test_candidates_after_features_of_users(config: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(("config", "embedding"), LAYOUTS, ids=names)
-@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     lengths=st.lists(st.integers(1, N - 1), min_size=1, max_size=3),
     candidates=st.lists(st.integers(0, 4), min_size=3, max_size=3),

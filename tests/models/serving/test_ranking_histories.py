@@ -146,7 +146,7 @@ def replay(
 
 @pytest.mark.parametrize("config", KINDS, ids=names)
 @settings(
-    max_examples=3, deadline=None,
+    max_examples=2, deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )  # fmt: skip
 @given(
