@@ -58,7 +58,7 @@ def kills(engine: str) -> list[Kill]:
             number,
             engine,
             victims[number % len(victims)],
-            random.Random(f"{engine} {number}").uniform(0.05, 0.95),
+            random.Random(f"{engine} {number}").uniform(0.05, 0.8),  # jobs that follow another are shorter
             number % 3 == 2,
         )
         for number in range(asked or _OFTEN[engine])
