@@ -1,6 +1,7 @@
 """How code runs on this machine: compiled loops and their cache on disk, free cores, installed versions.
 
-In: functions in plain Python, the environment. Out: functions compiled by Numba, thread counts, versions.
+In: functions in plain Python, the environment. Out: functions compiled by Numba, thread counts, versions;
+random numbers that follow from what they are for (`splitmix`).
 May import: only the files at the root of `behavior`.
 """
 
