@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import os
 
+from hypothesis import HealthCheck, settings
+
 from behavior.runtime import forks
 
 # Before numpy and torch are imported, and for all processes that tests start: workers are as many as
@@ -14,6 +16,11 @@ for library in ("OMP", "MKL", "OPENBLAS"):
 
 # Tests change functions of this process: those of processes ask for them.
 forks.FROM_CORES = 1 << 30
+
+
+# How long an example takes says how busy a machine is. Tests with settings of their own start from these.
+settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("no clock")
 
 
 def pytest_collection_finish() -> None:
