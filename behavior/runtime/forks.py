@@ -25,6 +25,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from behavior.printable import complain
 from behavior.runtime.cores import POOLS, thread_count
 from behavior.runtime.memory import keep_freed
 
@@ -196,7 +197,7 @@ def _main(modules: str, descriptors: str) -> None:
     try:
         before(shared)
     except Exception:
-        traceback.print_exc()
+        complain(traceback.format_exc())
     sys.stderr.flush()
     children = []
     while connections:
@@ -227,7 +228,7 @@ def _work(connection: Connection, shared: Any) -> None:
     except (EOFError, OSError):  # the caller is gone
         os._exit(0)
     except BaseException:
-        traceback.print_exc()
+        complain(traceback.format_exc())
         os._exit(1)
 
 
@@ -235,7 +236,7 @@ def _answer(function: Callable[..., Any], shared: Any, arguments: tuple[Any, ...
     try:
         return pickle.dumps((True, function(shared, *arguments)))
     except Exception as error:
-        traceback.print_exc()
+        complain(traceback.format_exc())
         sys.stderr.flush()
         try:
             answer = pickle.dumps((False, error))
