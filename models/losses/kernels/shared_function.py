@@ -18,9 +18,9 @@ from models.gpu.tile_shape import TileShape
 from models.losses.columns import Columns
 from models.losses.kernels.shared_kernels import shared_items_kernel, shared_loss_kernel, shared_sum_kernel
 
-_LOSS = {256: TileShape(128, 64, 8, 2), 128: TileShape(128, 128, 8, 2)}
+_LOSS = {256: TileShape(128, 64, 8, 2), 128: TileShape(128, 64, 8, 3)}
 """Positions that a program owns and columns that it takes at a time, by width, on Hopper."""
-_ITEMS = {256: TileShape(128, 64, 8, 2), 128: TileShape(128, 128, 8, 2)}
+_ITEMS = {256: TileShape(128, 64, 8, 2), 128: TileShape(128, 64, 8, 3)}
 """Columns that a program owns, and positions that it takes at a time."""
 _ELSEWHERE = {256: TileShape(64, 32, 4, 2), 128: TileShape(64, 64, 4, 2)}
 """Of both, in float32, and on cards with less shared memory and without warp group products."""
