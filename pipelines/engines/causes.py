@@ -146,6 +146,11 @@ _SYMPTOMS = [
 SYMPTOMS = [Symptom(re.compile(said), what, fix) for said, what, fix in _SYMPTOMS]
 _LOST = [
     (
+        r"shuffle map stage with indeterminate output was failed",
+        "Spark lost a machine or an executor, and with it data that it cannot make anew in this job",
+        "run the same command again, once the machine is back",
+    ),
+    (
         r"Heartbeat of TaskManager|Connection unexpectedly closed by remote task manager|lost task manager",
         "a task manager was lost",
         "look into its log, often for want of memory; docs/deploy.md has settings by which Flink tries again",

@@ -108,6 +108,13 @@ def test_the_innermost_cause_whole(text: str, cause: str) -> None:
             False,
         ),
         (
+            "org.apache.spark.SparkException: Job aborted due to stage failure: A shuffle map stage with "
+            "indeterminate output was failed and retried. However, Spark cannot rollback the ResultStage 17",
+            "Spark lost a machine or an executor",
+            "again",
+            False,
+        ),
+        (
             "org.apache.spark.SparkException: ExecutorLostFailure (executor 1",
             "an executor was lost",
             "log",
