@@ -232,6 +232,8 @@ def main() -> None:
     parser.add_argument("--beam", action="append", default=[], help="one more option of Beam for clusters")
     parser.add_argument("--folder", type=Path, help="for logs and results; default: a temporary one")
     options = parser.parse_args()
+    if options.folder is not None:
+        options.folder.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="lrm-engines-", dir=options.folder))
     print("| events | where | seconds | CPU s |" + "".join(f" {kind} |" for kind in KINDS))
     try:
