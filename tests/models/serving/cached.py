@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -155,3 +156,20 @@ def assert_close(found: Tensor, expected: Tensor, tolerance: float = 1e-5) -> No
     """To a share of the largest number."""
     scale = max([1.0, *expected.abs().flatten().tolist()])
     torch.testing.assert_close(found, expected, rtol=0, atol=tolerance * scale)
+
+
+def asked_otherwise(logs: Sequence[Log]) -> None:
+    """Ask at another time, and for another behavior, than when the newest event came."""
+    for log in logs:
+        log.asked_at, log.wanted = log.asked_at + 777, 1 + log.wanted % 3
+
+
+def assert_as_one_by_one(
+    model: RetrievalModel, found: Tensor, logs: Sequence[Log], counts: Sequence[int], items: Tensor, time: Any
+) -> None:
+    """Outputs of candidates are those of each alone as the next event of its log."""
+    whose = [log for log, count in zip(logs, counts, strict=True) for _ in range(count)]
+    if whose:
+        one_by_one = [log.followed_by(item) for log, item in zip(whose, items.tolist(), strict=True)]
+        with scoring(model):
+            assert_close(model.queries(found), recomputed(model, one_by_one, time))

@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 from models.backbones import BACKBONES
 from models.serving.cache import HistoryCache
 from models.tasks.retrieval.scoring import scoring
-from tests.models.serving.cached import ITEMS, Log, N, assert_close, batch_of, make_model, recomputed
+from tests.models.serving.cached import (
+    ITEMS,
+    Log,
+    N,
+    asked_otherwise,
+    assert_as_one_by_one,
+    assert_close,
+    batch_of,
+    make_model,
+    recomputed,
+)
 from tests.models.serving.test_history_cache import LARGE, STEPS, names, replay
 
 LAYOUTS: list[tuple[dict[str, Any], dict[str, Any]]] = [
@@ -103,8 +113,7 @@ def test_candidates_are_scored_as_one_by_one(
     new = batch_of(logs, time)
     if not in_one:
         cache.append(users, new)
-    for log in logs:  # asked otherwise than when the newest event came
-        log.asked_at, log.wanted = log.asked_at + 777, 1 + log.wanted % 3
+    asked_otherwise(logs)
     items = torch.randint(1, ITEMS, (sum(counts),), generator=generator)
     found = cache.candidates(
         users,
@@ -115,11 +124,7 @@ def test_candidates_are_scored_as_one_by_one(
         new=new if in_one else None,
         at_once=at_once,
     )
-    whose = [log for log, count in zip(logs, counts, strict=True) for _ in range(count)]
-    if whose:
-        one_by_one = [log.followed_by(item) for log, item in zip(whose, items.tolist(), strict=True)]
-        with scoring(model):
-            assert_close(model.queries(found), recomputed(model, one_by_one, time))
+    assert_as_one_by_one(model, found, logs, counts, items, time)
     # Nothing is left of them.
     asked = [log.asked_at for log in logs], [log.wanted for log in logs]
     assert_close(cache.queries(users, asked[0], behavior=asked[1]), recomputed(model, logs, time))

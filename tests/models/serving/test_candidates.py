@@ -11,8 +11,17 @@ from hypothesis import strategies as st
 
 from models.backbones import BACKBONES
 from models.serving.cache import HistoryCache
-from models.tasks.retrieval.scoring import scoring
-from tests.models.serving.cached import ITEMS, Log, N, assert_close, batch_of, make_model, recomputed
+from tests.models.serving.cached import (
+    ITEMS,
+    Log,
+    N,
+    asked_otherwise,
+    assert_as_one_by_one,
+    assert_close,
+    batch_of,
+    make_model,
+    recomputed,
+)
 
 BUDGET = 1 << 20
 KINDS: list[dict[str, Any]] = [
@@ -49,8 +58,7 @@ def test_candidates_are_scored_as_one_by_one(
     for log, length in zip(logs, lengths, strict=True):
         log.grow(length, generator)
     before = cache.append(users, batch_of(logs, time))
-    for log in logs:  # asked otherwise than when the newest event came
-        log.asked_at, log.wanted = log.asked_at + 777, 1 + log.wanted % 3
+    asked_otherwise(logs)
     items = torch.randint(1, ITEMS, (sum(counts),), generator=generator)
     found = cache.candidates(
         users,
@@ -61,11 +69,7 @@ def test_candidates_are_scored_as_one_by_one(
         at_once=at_once,
     )
     assert found.shape == (sum(counts), 8)
-    whose = [log for log, count in zip(logs, counts, strict=True) for _ in range(count)]
-    if whose:
-        one_by_one = [log.followed_by(item) for log, item in zip(whose, items.tolist(), strict=True)]
-        with scoring(model):
-            assert_close(model.queries(found), recomputed(model, one_by_one, time))
+    assert_as_one_by_one(model, found, logs, counts, items, time)
     # Nothing is left of them.
     assert_close(cache.queries(users), before)
     fresh = HistoryCache(model, BUDGET, time=time, window=N - 1, page_events=2)

@@ -20,7 +20,7 @@ from models.tasks.retrieval.scoring import scoring
 from tests.models.attention.reading_kernel import KERNELS_AND_READING
 from tests.models.interpreted import DEVICE
 from tests.models.serving import cached
-from tests.models.serving.cached import Log, N, assert_close, batch_of, make_model, padded
+from tests.models.serving.cached import Log, N, asked_otherwise, assert_close, batch_of, make_model, padded
 
 pytest.importorskip("triton", reason="triton is not installed")
 pytestmark = pytest.mark.usefixtures("interpreted")
@@ -92,8 +92,7 @@ def test_read_in_their_pages(
     with chosen(parts=2):  # several programs share the keys of a tile
         checked(cache.append(users, grow(1, 2)), recomputed(model, whole()))
     new, items, counts = grow(3, 1), [3, 5, 2, 7, 4], [2, 3]
-    for log in logs:
-        log.asked_at, log.wanted = log.asked_at + 777, 1 + log.wanted % 3
+    asked_otherwise(logs)
     asked = [log.asked_at for log in logs]
     wanted = [log.wanted for log in logs]
     found = cache.candidates(users, items, counts, asked, behavior=wanted, new=new)
