@@ -76,7 +76,7 @@ def _spans_from(spans, ahead, time, program, first, OWN_QUERIES: tl.constexpr, S
             least, most = block_bounds(seconds.bounds, seconds.num_blocks, tile, program.length, SIZE)
             least, most = differences(seconds.least, seconds.most, least, most, OWN_QUERIES)
             low, high = bucket_range(least, most)
-            spans = ((low << 8) + high, tl.cast(tl.load(time + low), tl.int32, bitcast=True))
+            spans = ((low << 8) + high, tl.cast(load_at(time, low), tl.int32, bitcast=True))
     return spans
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from models.attention.silu.mma_loads import load_at
 from models.attention.silu.tiles import BLOCK
 
 _BLOCK = tl.constexpr(BLOCK)
@@ -97,10 +98,19 @@ def block_bounds(bounds, num_blocks, first, length, SIZE: tl.constexpr):
     """Least and greatest second of the blocks that hold places `first` to `first + SIZE - 1`."""
     last = (length - 1) // _BLOCK
     block = tl.minimum(first // _BLOCK, last)
-    least = tl.load(bounds + block)
-    most = tl.load(bounds + num_blocks + block)
+    least, most = _bounds_of(bounds, num_blocks, block)
     for more in tl.static_range(1, SIZE // _BLOCK):
         block = tl.minimum(first // _BLOCK + more, last)
-        least = tl.minimum(least, tl.load(bounds + block))
-        most = tl.maximum(most, tl.load(bounds + num_blocks + block))
+        next_least, next_most = _bounds_of(bounds, num_blocks, block)
+        least, most = tl.minimum(least, next_least), tl.maximum(most, next_most)
     return least, most
+
+
+@triton.jit
+def _bounds_of(bounds, num_blocks, block):
+    """Of one block, or of many: what loads many the compiler does not look at, which for each ordinary one
+    goes through the whole kernel again and again."""
+    if block.type.is_block():
+        return load_at(bounds, block), load_at(bounds + num_blocks, block)
+    else:
+        return tl.load(bounds + block), tl.load(bounds + num_blocks + block)
