@@ -18,7 +18,7 @@ from benchmarks.tables import planned_lines, table_options, write_csv
 from models.evaluate_run import evaluate
 from models.experiments import read_records
 from models.experiments.results import append_record
-from models.experiments.runs import PlannedRun, run_one
+from models.experiments.runs import PlannedRun, known_record, run_one
 
 METRICS = ("hr@10", "ndcg@10")
 
@@ -33,10 +33,10 @@ def of_domains(run: PlannedRun) -> dict[str, dict[str, Any]]:
 def run_table(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Train what is left to do; one row a line and domain, means over seeds."""
     results = options.out / "results.csv"
-    known = {record.digest for record in read_records(results)}
+    known = {record.digest: record for record in read_records(results)}
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for run in planned_lines(options, options.set):
-        if run.digest not in known:
+        if known_record(run, known) is None:
             append_record(results, run_one(run, options.shards, "test"))
         for domain, metrics in of_domains(run).items():
             found.setdefault((run.line, domain), []).append(metrics)

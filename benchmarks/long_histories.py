@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.tables import planned_lines, table_options, write_csv
 from models.experiments import read_records
 from models.experiments.results import append_record
-from models.experiments.runs import run_one
+from models.experiments.runs import known_record, run_one
 from models.runs.metrics_log import read_metrics
 
 METRICS = ("hr@10", "ndcg@10")
@@ -41,10 +41,12 @@ def run_table(options: argparse.Namespace) -> list[dict[str, Any]]:
     planned, results = planned_lines(options, overrides), options.out / "results.csv"
     known = {record.digest: record for record in read_records(results)}
     for run in planned:  # one after the other: they are timed
-        if run.digest not in known:
-            known[run.digest] = record = run_one(run, options.shards, "test")
+        record = known_record(run, known)
+        if record is None:
+            record = run_one(run, options.shards, "test")
             append_record(results, record)
             print(f"{run.line}, seed {run.seed}: {record.test['hr@10']:.4f}, {record.minutes:.1f} min")
+        known[run.digest] = record
     rows: dict[str, list[dict[str, Any]]] = {}
     for run in planned:
         record = known[run.digest]

@@ -26,7 +26,7 @@ import yaml
 from models.experiments import load_table, read_records
 from models.experiments.pool import as_done
 from models.experiments.results import RunRecord, append_record
-from models.experiments.runs import PlannedRun, plan_runs, run_one
+from models.experiments.runs import PlannedRun, known_record, plan_runs, run_one
 
 Job = tuple[str, list[PlannedRun]]
 """A shard folder, and runs of which each has to wait for the one before it."""
@@ -34,12 +34,12 @@ Job = tuple[str, list[PlannedRun]]
 
 def read_jobs(options: argparse.Namespace) -> list[Job]:
     """The runs of all sweeps that are not done, in order, each refit with the run that it refits."""
-    done = {record.digest for record in read_records(options.csv)} if options.csv.exists() else set()
+    done = {record.digest: record for record in read_records(options.csv)}
     jobs: dict[str, Job] = {}
     for part in (part for path in options.sweeps for part in yaml.safe_load(path.read_text())):
         for run in _planned(part, options):
             first = run if run.refits is None else run.refits
-            if run.digest not in done:
+            if known_record(run, done) is None:
                 shards = str(options.shards / part["data"])
                 runs = jobs.setdefault(first.digest, (shards, []))[1]
                 if run.digest not in {other.digest for other in runs}:

@@ -15,7 +15,7 @@ from behavior.shards.storage import Folder, FolderLike, as_folder
 from models.config import RunConfig
 from models.evaluation.targets import Split
 from models.experiments.results import METRICS, RunRecord, append_record, read_records, summarize
-from models.experiments.runs import PlannedRun, plan_runs, run_all
+from models.experiments.runs import PlannedRun, known_record, plan_runs, run_all
 from models.experiments.table import load_table
 
 RESULTS = "results.csv"
@@ -99,7 +99,9 @@ class Ablation:
     def _read(self) -> None:
         records = read_records(self.results)
         self.known = {record.digest: record for record in records if record.metrics(self.split)}
-        self.todo = [run for digest, run in self._asked.items() if digest not in self.known]
+        found = {digest: known_record(run, self.known) for digest, run in self._asked.items()}
+        self.known |= {digest: record for digest, record in found.items() if record is not None}
+        self.todo = [run for digest, run in self._asked.items() if found[digest] is None]
         """Runs without a result."""
 
     def run(self, jobs: int = 1) -> Iterator[RunRecord]:

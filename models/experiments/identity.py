@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from models.config import RunConfig
@@ -110,7 +111,8 @@ def run_digest(config: RunConfig, data: str) -> str:
     """16 hexadecimal digits of the settings and the data set; equal for runs that learn and are judged alike.
 
     A setting in `CAME_LATER` counts only where it is another than how runs were made before it, so that a run
-    keeps the digest it was recorded by.
+    keeps the digest it was recorded by. A precision of `auto` is one of its own, whatever it stands for on
+    the machine: a folder of runs may be looked at on another one.
 
     Args:
         config: all settings.
@@ -121,12 +123,31 @@ def run_digest(config: RunConfig, data: str) -> str:
         _drop(settings, free)
     for later, value in CAME_LATER.items():
         _drop(settings, later, only=value)
-    if settings["train"]["precision"] == "auto":
-        # What it stands for is the machine's, and a folder of runs may be looked at on another one. Until
-        # there was `auto`, the default was float32, by which what is recorded is known.
-        settings["train"]["precision"] = "32-true"
     text = json.dumps([settings, data], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def earlier_digest(config: RunConfig, data: str) -> str | None:
+    """The digest that a run of precision `auto` was recorded by while that counted as float32; else None.
+
+    Args:
+        config: all settings.
+        data: the data set's digest.
+    """
+    if config.train.precision != "auto":
+        return None
+    train = config.train.model_copy(update={"precision": "32-true"})
+    return run_digest(config.model_copy(update={"train": train}), data)
+
+
+def names_precision(settings: Mapping[str, Any]) -> bool:
+    """Whether the settings that a run was recorded with say in what precision it was to be trained.
+
+    Args:
+        settings: those in which it differs from its recipe; `--set` are overrides, `key=value`.
+    """
+    key = "train.precision"
+    return key in settings or any(each.startswith(f"{key}=") for each in settings.get("--set", ()))
 
 
 _ANY = object()

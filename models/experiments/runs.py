@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import takewhile
@@ -21,7 +21,7 @@ from models.config import RunConfig
 from models.data.loading.part import Part
 from models.evaluate_run import evaluate
 from models.evaluation.targets import Split
-from models.experiments.identity import run_digest
+from models.experiments.identity import earlier_digest, names_precision, run_digest
 from models.experiments.pool import as_done, gpus_of
 from models.experiments.results import MISSES, RunRecord
 from models.experiments.table import AblationTable
@@ -50,6 +50,8 @@ class PlannedRun:
     folder: Path
     refits: PlannedRun | None = None
     """The run that this one trains anew, on validation events, too; see `models.training.refit`."""
+    earlier: str | None = None
+    """The digest that earlier versions recorded it by, where that is another."""
 
 
 def plan_runs(
@@ -86,7 +88,8 @@ def plan_runs(
             recipe = settings.get("recipe", table.recipe)
             own = {key: value for key, value in settings.items() if key != "recipe"}
             own |= {"--set": list(overrides)} if overrides else {}
-            runs.append(PlannedRun(name, line, seed, recipe, own, config, dataset["name"], identity, folder))
+            planned = PlannedRun(name, line, seed, recipe, own, config, dataset["name"], identity, folder)
+            runs.append(replace(planned, earlier=earlier_digest(config, dataset["digest"])))
             if refit or table.refit:
                 runs.append(_refit_of(runs[-1], dataset["digest"]))
     return runs
@@ -101,9 +104,26 @@ def _refit_of(run: PlannedRun, dataset: str) -> PlannedRun:
         settings=run.settings | {"loader.part": REFITTED_ON},
         config=config,
         digest=run_digest(config, dataset),
+        earlier=earlier_digest(config, dataset),
         folder=run.folder.with_name(f"{run.folder.name}-refitted"),
         refits=run,
     )
+
+
+def known_record(run: PlannedRun, records: Mapping[str, RunRecord]) -> RunRecord | None:
+    """The record of a run, by its digest or by the one that earlier versions knew it by; None: not done.
+
+    By the earlier digest, one that was asked for in float32 is not that of a run of precision `auto`.
+
+    Args:
+        run: it.
+        records: what is done, by digest.
+    """
+    found = records.get(run.digest)
+    if found is not None or run.earlier is None:
+        return found
+    found = records.get(run.earlier)
+    return None if found is None or names_precision(found.settings) else replace(found, digest=run.digest)
 
 
 def sliced(breakdown: dict[str, Any], metrics: Sequence[str]) -> dict[str, float]:

@@ -45,13 +45,13 @@ def read_points(folder: Path) -> list[Point]:
         UserError: a file of a run is damaged, or all runs of a grid are gone.
     """
     store = Store(folder)
-    if not store.results.is_dir():
+    found = store.read_results()
+    if not found:  # plain runs; or a grid whose results were not carried along, or are not written yet
         runs = sorted(path.parent for path in folder.rglob("summary.json"))
         return _of_versions(
             (data_digest(run), list(_points(RunFolder(run), run=run.name, rate_chosen=True))) for run in runs
         )
-    found = store.read_results()
-    if found and len(gone_runs(folder, found)) == len(found):
+    if len(gone_runs(folder, found)) == len(found):
         raise UserError(
             f"the folder has {number_of(len(found), 'result')}, and no run that points could be read from",
             where=str(store.runs),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from behavior.shards.folder import open_shards
 from models.build import dataset_of
-from models.experiments.identity import run_digest
+from models.experiments.identity import earlier_digest, names_precision, run_digest
 from models.experiments.runs import PlannedRun, slug
 from models.scaling.grid import ScaleGrid, Size
 from models.scaling.rates import Asked, Resolved, resolve
@@ -71,6 +71,10 @@ class Progress:
     def _plan(self, size: Size, rate: float | None) -> PlannedRun:
         config = self.grid.config(size, rate)
         digest = run_digest(config, self.dataset["digest"])
+        earlier = earlier_digest(config, self.dataset["digest"])
+        done = None if earlier is None else self._results().get(earlier)
+        if earlier is not None and done is not None and not names_precision(done.record.settings):
+            digest = earlier
         settings = self.grid.settings(size, rate)
         line = size.line(rate)
         return PlannedRun(

@@ -126,6 +126,11 @@ def _summary(page: Page, points: Sequence[Point], grid: ScaleGrid | None, store:
         others = len(sizes - set(grid.sizes()))
         more = f" Runs of {number_of(others, 'other size')} are of other grids." if others else ""
         page.say(f"The grid has {number_of(len(grid.sizes()), 'size')}; {failed} of its runs failed.{more}")
+        if points and not sizes:
+            page.say(
+                "There are no results in results/, which say what runs reached on test and which learning "
+                "rate is that of a size: runs are shown as each tells of itself, at all the rates tried."
+            )
     gone = gone_runs(store.path, store.read_results())
     if gone:
         some = ", ".join(gone[:_FEW]) + (" and others" if len(gone) > _FEW else "")

@@ -25,7 +25,7 @@ from models.experiments import (
     summarize,
     table_names,
 )
-from models.experiments.identity import CAME_LATER, run_digest
+from models.experiments.identity import CAME_LATER, earlier_digest, run_digest
 from models.experiments.pool import gpus_of
 from tests.models.shards import World, leave_one_out, write_shards
 
@@ -159,7 +159,31 @@ def test_slices_are_recorded_where_they_are_asked_for(data: Path, tmp_path: Path
 
 def test_what_is_recorded_stays_known_when_settings_are_added() -> None:
     """These digits stand in people's files. A new setting that changes them belongs in `CAME_LATER`."""
-    assert run_digest(load_config("ml-1m/hstu"), "data") == "38dc38df5f21b111"
+    recorded = "38dc38df5f21b111"
+    assert run_digest(load_config("ml-1m/hstu", ["train.precision=32-true"]), "data") == recorded
+    assert earlier_digest(load_config("ml-1m/hstu"), "data") == recorded
+
+
+@pytest.mark.parametrize(
+    ("own", "known"),
+    [({}, True), ({"train.precision": "32-true"}, False), ({"--set": ["train.precision=32-true"]}, False)],
+)
+def test_what_was_asked_for_in_float32_is_not_the_run_of_a_machines_precision(
+    own: dict[str, Any], known: bool, data: Path, tmp_path: Path
+) -> None:
+    """Earlier versions recorded both by one digest; what does not say which counts for either."""
+    table = tmp_path / "table.yaml"
+    table.write_text("rows: {a: {}}\n")
+    (run,) = plan_runs("table", AblationTable(rows={"a": {}}), data, tmp_path, overrides=SMALL)
+    assert run.earlier is not None
+    record = replace(RECORD, digest=run.earlier, settings={**own, "model.blocks": 2})
+    append_record(tmp_path / "results.csv", record)
+    found = Ablation([str(table)], data, tmp_path, overrides=SMALL, metrics=["ndcg@10"])
+    assert (not found.todo) is known
+    if known:
+        assert found.comparisons()[0].records[0].test == RECORD.test
+    exact = Ablation([str(table)], data, tmp_path, overrides=[*SMALL, "train.precision=32-true"])
+    assert not exact.todo
 
 
 def test_a_setting_that_came_later_counts_where_it_changes_the_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -191,6 +191,17 @@ def test_runs_that_are_gone_are_told(made: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "other.html").exists()
 
 
+def test_finished_runs_without_results_are_shown(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made.parent / "grid", tmp_path / "grid")
+    shutil.rmtree(tmp_path / "grid" / "results")
+    (tmp_path / "grid" / "results").mkdir()
+    write_report(tmp_path / "grid", tmp_path / "page.html", replicates=4)
+    page = (tmp_path / "page.html").read_text()
+    assert "24 finished runs with" in page
+    assert "There are no results in results/" in page
+    assert "There are no results" not in made.read_text()
+
+
 @pytest.mark.parametrize("of_a_grid", [True, False])
 def test_versions_of_a_data_set_are_told_apart(of_a_grid: bool, made: Path, tmp_path: Path) -> None:
     """Otherwise one law would be fitted to both."""

@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from behavior.errors import UserError
+from models.experiments.identity import earlier_digest
 from models.experiments.results import RunRecord
 from models.runs.metrics_log import read_metrics
 from models.scaling.grid import ScaleGrid
@@ -262,6 +263,24 @@ def test_nor_of_two_versions_of_it(told: bool, shards: Path, whole: Path, tmp_pa
     assert list(Scale(grid(), shards, out).run()) == []
     with pytest.raises(UserError, match=r"runs of another version of the data set .*: digest .*, here "):
         Scale(grid(), other, out)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_result_of_float32_is_not_the_run_of_a_machines_precision(
+    named: bool, shards: Path, whole: Path, tmp_path: Path
+) -> None:
+    """Earlier versions recorded both by one digest; a result whose settings do not say which counts."""
+    settings = {key: value for key, value in SMALL.items() if key != "train.precision"}
+    auto = grid(set=settings, data=[1.0], blocks=[1], learning_rate=None)
+    scale = Scale(auto, shards, tmp_path)
+    ((_, run),) = scale.look().todo
+    result = json.loads(next((whole / "results").iterdir()).read_text())
+    earlier = earlier_digest(run.config, scale.progress.dataset["digest"])
+    asked = settings | ({"train.precision": "32-true"} if named else {})
+    result["record"] |= {"digest": earlier, "settings": asked}
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / f"{earlier}.json").write_text(json.dumps(result))
+    assert len(Scale(auto, shards, tmp_path).look().todo) == named
 
 
 def test_estimates_are_made_once_a_size(shards: Path, tmp_path: Path) -> None:

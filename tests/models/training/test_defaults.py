@@ -12,7 +12,7 @@ from behavior.errors import UserError
 from cli.progress import _computes
 from models.config import load_config
 from models.distributed.processes import SINGLE
-from models.experiments.identity import run_digest
+from models.experiments.identity import earlier_digest, run_digest
 from models.gpu.precision import pick_precision
 from models.runs.checkpoint import load_checkpoint
 from models.runs.run_folder import RunFolder
@@ -65,12 +65,13 @@ class _Data:
     url = "data"
 
 
-def test_what_is_recorded_of_float32_stays_known() -> None:
-    auto, single, mixed = (
-        run_digest(load_config(overrides=[f"train.precision={name}"]), "data")
-        for name in ("auto", "32-true", "bf16-mixed")
-    )
-    assert auto == single != mixed
+def test_precisions_are_different_runs() -> None:
+    configs = [
+        load_config(overrides=[f"train.precision={name}"]) for name in ("auto", "32-true", "bf16-mixed")
+    ]
+    auto, single, mixed = (run_digest(config, "data") for config in configs)
+    assert len({auto, single, mixed}) == 3
+    assert [earlier_digest(config, "data") for config in configs] == [single, None, None]
 
 
 @pytest.mark.parametrize(
