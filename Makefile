@@ -46,9 +46,10 @@ engines: setup $(ENGINES)/.installed $(ENGINES)/.google
 
 $(ENGINES)/.installed: examples/engines/flink/pom.xml examples/engines/spark/pom.xml
 	mkdir -p $(ENGINES)
-	for engine in flink spark; do \
-		mvn -q -B -f examples/engines/$$engine/pom.xml dependency:copy-dependencies \
-			-DincludeScope=runtime -DoutputDirectory=$(ENGINES)/$$engine || exit 1; \
+	rm -rf $(ENGINES)/flink $(ENGINES)/spark
+	for place in flink/gradle/wrapper spark; do \
+		mvn -q -B -f examples/engines/$${place%%/*}/pom.xml dependency:copy-dependencies \
+			-DincludeScope=runtime -DoutputDirectory=$(ENGINES)/$$place || exit 1; \
 	done
 	GOBIN=$(ENGINES)/bin go install $(GO_BEAM)/go/cmd/prism@$(GO_VERSION) $(GO_BEAM)/python/container@$(GO_VERSION)
 	$(BIN)/python -m pip install --quiet --upgrade --target $(ENGINES)/python $(PYSPARK)

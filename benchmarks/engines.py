@@ -12,7 +12,7 @@ cluster prepares a small log first, so that it is warm.
 Heap is what the collectors say they found, direct memory what Flink's own metrics say, asked for every five
 seconds; the rest is resident memory of the largest process of a kind: all of it, and without the pages of
 files, which the system can take back. CPU time is that of all processes of the cluster and of `lrm`, while
-the job runs.
+the job runs; beside it what everything else on the machine took meanwhile (Linux).
 """
 
 from __future__ import annotations
@@ -107,6 +107,7 @@ class Watch:
         self.cpu: dict[int, float] = {}
         self.kinds: dict[int, str] = {}
         self.before = {member: cpu_seconds(member) for member in processes.members()}
+        self.busy = busy_seconds()
         self.done = threading.Event()
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
@@ -154,6 +155,12 @@ def cpu_seconds(process: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICK
 
 
+def busy_seconds() -> float:
+    """CPU seconds that the whole machine has spent on processes since it started."""
+    user, nice, system = map(int, Path("/proc/stat").read_text().split()[1:4])
+    return (user + nice + system) / TICK
+
+
 def resident(process: int) -> tuple[float, float]:
     """Megabytes that a process has in memory, and how many of them are pages of files."""
     fields = Path(f"/proc/{process}/statm").read_text().split()
@@ -162,7 +169,7 @@ def resident(process: int) -> tuple[float, float]:
 
 def kind_of(command: str) -> str:
     """What a process is that others have started."""
-    if "sdk_worker_main" in command:
+    if "sdk_worker_main" in command or "pipelines.boot" in command:
         return "worker"
     if "cli.main" in command:  # a process that a local run has forked
         return "lrm"
@@ -185,13 +192,15 @@ def prepare(
         code = process.wait(SECONDS_AT_MOST)
     except subprocess.TimeoutExpired:
         code = -1
-    seconds, cpu = time.monotonic() - begin, watch.end()
+    seconds, busy = time.monotonic() - begin, busy_seconds() - watch.busy
+    cpu = watch.end()
     if code:
         print(processes.logs(20), file=sys.stderr)
         raise RuntimeError(f"exit code {code} after {seconds:.0f} s")
     shown = ", ".join(f"{kind} {spent:.0f}" for kind, spent in sorted(cpu.items()))
     print(f"CPU seconds: {shown}", file=sys.stderr, flush=True)
-    return {"seconds": seconds, "cpu": sum(cpu.values()), **watch.peaks}
+    spent = sum(cpu.values())
+    return {"seconds": seconds, "cpu": spent, "others": max(0.0, busy - spent), **watch.peaks}
 
 
 def on_cluster(
@@ -235,7 +244,7 @@ def main() -> None:
     if options.folder is not None:
         options.folder.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="lrm-engines-", dir=options.folder))
-    print("| events | where | seconds | CPU s |" + "".join(f" {kind} |" for kind in KINDS))
+    print("| events | where | seconds | CPU s | of others |" + "".join(f" {kind} |" for kind in KINDS))
     try:
         small = folder / "log-small"
         write_log(small, SMALL, 0.1)
@@ -268,7 +277,8 @@ def main() -> None:
 def line(events: int, where: str, took: dict[str, float]) -> str:
     """A line of the table."""
     memory = "".join(f" {took[kind]:.0f} |" if kind in took else " |" for kind in KINDS)
-    return f"| {events:,} | {where} | {took['seconds']:.0f} | {took['cpu']:.0f} |{memory}"
+    times = " | ".join(f"{took[kind]:.0f}" for kind in ("seconds", "cpu", "others"))
+    return f"| {events:,} | {where} | {times} |{memory}"
 
 
 if __name__ == "__main__":

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, suppress
+from pathlib import Path
 
 import grpc
 from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions
@@ -14,6 +17,8 @@ from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
 from behavior.config import did_you_mean
 from behavior.errors import UsageError
 
+WORKER = "lrm-worker"
+"""The program of `pipelines.boot`, beside the Python in which this package is installed."""
 _SECONDS_TO_ANSWER = 10.0
 
 
@@ -25,6 +30,21 @@ def value_of(options: Sequence[str], name: str) -> str | None:
         if given == name:
             found = value if equals else next(iter(options[place + 1 : place + 2]), "")
     return found
+
+
+def with_worker(options: Sequence[str]) -> list[str]:
+    """Options in which workers that are processes, of which nothing more is said, are `lrm-worker`.
+
+    It is the one of this machine: the engine's machines must have it under the same path.
+    """
+    program = Path(sys.executable).with_name(WORKER)
+    given = ("--environment_config", "--environment_option", "--environment_options")
+    silent = all(value_of(options, name) is None for name in given)
+    if (value_of(options, "--environment_type") or "").upper() != "PROCESS" or not silent:
+        return list(options)
+    if not program.exists():
+        return list(options)
+    return [*options, f"--environment_config={json.dumps({'command': str(program)})}"]
 
 
 def parsed(options: Sequence[str]) -> PipelineOptions:

@@ -22,7 +22,7 @@ from behavior.config import did_you_mean
 from behavior.errors import UsageError
 from behavior.runtime.cores import thread_count
 from pipelines import dataflow
-from pipelines.beam_options import check_options, value_of
+from pipelines.beam_options import check_options, value_of, with_worker
 from pipelines.job_servers import check_program, options_of_program
 
 LOCAL = "local"
@@ -231,7 +231,8 @@ class RunnerOptions:
             kept = _SPARK_DEFAULTS if self.name.lower() == "sparkrunner" else _REMOTE_DEFAULTS
             defaults = [*kept, f"--job_name={self.job_name}"]
             ours = [_NO_LIST, *(one for one in defaults if not self._has(one.partition("=")[0]))]
-            return PipelineOptions([f"--runner={name}", *ours, *self.beam, _LONGER_THAN_ANY_JOB])
+            given = with_worker(self.beam)
+            return PipelineOptions([f"--runner={name}", *ours, *given, _LONGER_THAN_ANY_JOB])
         return PipelineOptions([f"--runner={name}", *ours, *self.beam])
 
     def _has(self, option: str) -> bool:

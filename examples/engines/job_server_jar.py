@@ -1,6 +1,6 @@
 """One JAR that starts Beam's job server for Flink or Spark, from the many that Maven fetches.
 
-    python job_server_jar.py flink flink-job-server.jar 'flink/*.jar'
+    python job_server_jar.py flink flink-job-server.jar 'flink/gradle/wrapper/*.jar'
     python job_server_jar.py spark spark-job-server.jar 'spark/*.jar' '.../pyspark/jars/*.jar'
 
 It only names the others, which must stay where they are, in the order of the class path. `java -jar` runs it,

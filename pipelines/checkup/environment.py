@@ -7,8 +7,9 @@ import os
 import shutil
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 
-from pipelines.beam_options import value_of
+from pipelines.beam_options import WORKER, value_of, with_worker
 from pipelines.checkup.pool import ANSWERS, SILENT, UNREACHABLE, ask_pool, is_local
 from pipelines.engines.causes import BOOT_ADVICE
 
@@ -21,6 +22,7 @@ def why_silent(options: Sequence[str]) -> tuple[str, str]:
 
     It may take half a minute: a worker pool of this machine is asked for a worker.
     """
+    options = with_worker(options)
     kind = (value_of(options, "--environment_type") or "DOCKER").upper()
     config = value_of(options, "--environment_config") or ""
     if kind == "EXTERNAL":
@@ -71,28 +73,33 @@ def _external(address: str) -> tuple[str, str]:
 def _process(config: str) -> tuple[str, str]:
     try:
         record = json.loads(config)
-        command, variables = str(record["command"]), dict(record.get("env") or {})
+        command = str(record["command"])
+        variables = {str(name): str(value) for name, value in dict(record.get("env") or {}).items()}
     except (ValueError, KeyError, TypeError):
         return (
             "--environment_config is not what PROCESS takes",
-            """write it as '{"command": "/path/to/boot", "env": {"PATH": "..."}}'""",
+            f"""write it as '{{"command": "/path/to/{WORKER}"}}', with what that needs in "env": {{...}}""",
         )
     if not shutil.which(command):
         return f"'{command}' is on the workers' machines, not on this one", BOOT_ADVICE
+    if Path(command).name == WORKER:
+        missing = _fails([command, "--help"], variables)
+        why = f"fails here: {missing}" if missing else "would start here, and has what it needs"
+        return f"'{command}' {why}", BOOT_ADVICE
     python = shutil.which("python", path=str(variables.get("PATH") or os.environ.get("PATH", "")))
     if python is None:
         return "the PATH of --environment_config leads to no 'python' on this machine", BOOT_ADVICE
-    missing = _cannot_import(python, {str(name): str(value) for name, value in variables.items()})
+    missing = _fails([python, "-c", _IMPORTS], variables)
     if missing:
         return f"the PATH of --environment_config leads to {python} here: {missing}", BOOT_ADVICE
     return f"'{command}' would start {python} here, which has what it needs", BOOT_ADVICE
 
 
-def _cannot_import(python: str, variables: dict[str, str]) -> str:
-    """The last line of what a Python says when it is to import what workers need; empty where it can."""
+def _fails(command: list[str], variables: dict[str, str]) -> str:
+    """The last line of what a command says that fails; empty where it does not."""
     try:
         found = subprocess.run(
-            [python, "-c", _IMPORTS],
+            command,
             env=variables,
             cwd="/",
             capture_output=True,

@@ -64,8 +64,9 @@ class Symptom:
 
 
 BOOT_ADVICE = (
-    "run the command of --environment_config on a worker's machine: what it prints says why. Beam's boot "
-    "program wants a PATH that leads to a Python with Beam and lrm-kit, and in 'env' "
+    "run the command of --environment_config on a worker's machine: what it prints says why. lrm-worker, "
+    "which comes with lrm-kit, wants nothing more; Beam's boot program wants a PATH that leads to a Python "
+    "with Beam and lrm-kit, and in 'env' "
     '"RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT": "1"'
 )
 _OWN = "(?:behavior|pipelines|models|cli)"

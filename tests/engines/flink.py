@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.engines.installed import EXAMPLES, FLINK, as_process, job_server_jar
+from tests.engines.installed import EXAMPLES, FLINK, WORKER, as_process, job_server_jar
 from tests.engines.processes import Processes, answers, free_ports, wait_for
 
 _ENTRY = "org.apache.flink.runtime"
@@ -109,7 +109,7 @@ class FlinkCluster:
         """What can be killed while a job runs."""
         manager = f"task-manager-{random.randrange(self.task_managers)}"
         return {
-            "SDK worker": lambda: self.processes.kill_like("sdk_worker_main", is_over),
+            "SDK worker": lambda: self.processes.kill_like("pipelines.boot", is_over),
             "task manager": lambda: self.processes.lose(manager),
             "job manager": lambda: self.processes.lose("job-manager"),
             "job server": lambda: self.processes.lose("job-server"),
@@ -125,7 +125,11 @@ class FlinkCluster:
 
     def options(self) -> list[str]:
         """Options of Beam that run a job here."""
-        return [f"--job_endpoint=localhost:{self.job}", f"--parallelism={self.parallelism}", *as_process()]
+        return [
+            f"--job_endpoint=localhost:{self.job}",
+            f"--parallelism={self.parallelism}",
+            *as_process(WORKER),
+        ]
 
     def by_path(self, folder: Path) -> list[str]:
         """The same with a job server that is started from its JAR, which is made in a folder."""
@@ -156,6 +160,11 @@ class FlinkCluster:
     def failures(self, job: str) -> list[dict[str, Any]]:
         """What went wrong in a job."""
         return self.ask(f"/jobs/{job}/exceptions")["exceptionHistory"]["entries"]
+
+    def sent(self) -> int:
+        """How many files task managers have fetched for jobs, of which jars would be most."""
+        logs = self.folder.glob("task-manager-*.log")
+        return sum(log.read_text(errors="replace").count("BlobClient - Downloading") for log in logs)
 
     def end(self) -> None:
         """End all processes."""

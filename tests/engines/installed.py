@@ -13,9 +13,12 @@ EXAMPLES = ROOT / "examples" / "engines"
 HOME = Path(os.environ.get("LRM_ENGINES", ROOT / ".engines"))
 BOOT, PRISM = HOME / "bin" / "container", HOME / "bin" / "prism"
 STORAGE = HOME / "bin" / "fake-gcs-server"
+WORKER = Path(__file__).parent / "worker" / "lrm-worker"
+"""What an installation has beside its Python: Beam's boot program in one."""
 QUICK_PYTHON = Path(__file__).parent / "worker" / "python"
 """Starts `LRM_PYTHON`, but no pip."""
-FLINK, SPARK, PYTHON = HOME / "flink", HOME / "spark", HOME / "python"
+FLINK, SPARK, PYTHON = HOME / "flink" / "gradle" / "wrapper", HOME / "spark", HOME / "python"
+"""Beam's job server sends no jar of a folder `gradle/wrapper` to Flink with each job."""
 
 
 def missing() -> str:
@@ -36,12 +39,16 @@ def job_server_jar(engine: str, folder: Path, *jars: Path) -> Path:
     return target
 
 
-def as_process() -> list[str]:
-    """Options of Beam for workers that are processes beside a task manager and import what is here."""
+def as_process(command: Path) -> list[str]:
+    """Options of Beam for workers that are processes beside a task manager and import what is here.
+
+    Args:
+        command: `BOOT` or `WORKER`, which must do the same.
+    """
     shown = ", ".join(f'"{name}": "{value}"' for name, value in worker_variables().items())
     return [
         "--environment_type=PROCESS",
-        f'--environment_config={{"command": "{BOOT}", "env": {{{shown}}}}}',
+        f'--environment_config={{"command": "{command}", "env": {{{shown}}}}}',
     ]
 
 

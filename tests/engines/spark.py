@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from tests.engines.installed import EXAMPLES, FLINK, PYTHON, SPARK, as_process, job_server_jar
+from tests.engines.installed import BOOT, EXAMPLES, FLINK, PYTHON, SPARK, as_process, job_server_jar
 from tests.engines.processes import Processes, answers, free_ports, wait_for
 
 _HOME = PYTHON / "pyspark"
@@ -125,7 +125,7 @@ class SparkCluster:
     def options(self) -> list[str]:
         """Options of Beam that run a job here."""
         endpoint = f"--job_endpoint=localhost:{self.job}"
-        return [endpoint, *self.kept, f"--files_to_stage={_NOTHING_MORE}", *as_process()]
+        return [endpoint, *self.kept, f"--files_to_stage={_NOTHING_MORE}", *as_process(BOOT)]
 
     def by_path(self, folder: Path) -> list[str]:
         """The same with a job server that is started from its JAR, which is made in a folder."""

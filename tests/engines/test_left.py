@@ -18,7 +18,7 @@ __all__ = ["raw"]
 
 
 def test_a_job_that_is_left_makes_the_data_set(flink: FlinkCluster, raw: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
+    out, sent = tmp_path / "out", flink.sent()
     runner = RunnerOptions("PortableRunner", beam=flink.options(), detach=True)
     assert isinstance(start(make_spec(), str(raw), out, runner=runner), EngineJob)
     wait_for((out / "manifest.json").exists, "the manifest", 200)
@@ -26,3 +26,4 @@ def test_a_job_that_is_left_makes_the_data_set(flink: FlinkCluster, raw: Path, t
     prepare(make_spec(), str(raw), tmp_path / "local")
     assert contents(out) == contents(tmp_path / "local")
     assert not (out / JOB_FOLDER).exists()
+    assert flink.sent() == sent  # which it has done without Beam's jars, that Flink has already

@@ -204,13 +204,16 @@ def test_a_job_takes_longer_than_its_job_server_to_answer(
 
 
 @pytest.mark.parametrize("shuffle", ["files", "engine"])
-def test_a_job_through_the_portable_interfaces(
-    raw: Path, tmp_path: Path, worker_pool: str, shuffle: str
-) -> None:
-    """Job service, workers of another process that know only what is installed: the same bytes."""
+def test_a_job_through_the_portable_interfaces(raw: Path, tmp_path: Path, shuffle: str) -> None:
+    """Job service, workers of another process that know only what is installed: the same bytes.
+
+    One time the pool starts Beam's worker by itself, the other time `lrm-worker`.
+    """
     local = prepare(make_spec(), str(raw), tmp_path / "local")
-    options = ["--job_endpoint=embed", "--environment_type=EXTERNAL", f"--environment_config={worker_pool}"]
-    runner = RunnerOptions("PortableRunner", beam=options, shuffle=shuffle)
-    remote = prepare(make_spec(), str(raw), tmp_path / "remote", runner=runner)
+    program = servers.lrm_worker(tmp_path) if shuffle == "engine" else None
+    with servers.worker_pool(tmp_path, program) as pool:
+        options = ["--job_endpoint=embed", "--environment_type=EXTERNAL", f"--environment_config={pool}"]
+        runner = RunnerOptions("PortableRunner", beam=options, shuffle=shuffle)
+        remote = prepare(make_spec(), str(raw), tmp_path / "remote", runner=runner)
     assert remote.manifest == local.manifest
     assert contents(tmp_path / "remote") == contents(tmp_path / "local")

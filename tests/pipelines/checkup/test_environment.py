@@ -91,6 +91,11 @@ def test_programs_that_start_workers(tmp_path: Path) -> None:
     python.write_text("#!/bin/sh\nexit 0\n")
     assert "has what it needs" in why_silent(config("/bin/true", PATH=str(tmp_path)))[0]
     assert "leads to no 'python'" in why_silent(config("/bin/true", PATH="/nowhere"))[0]
+    own = tmp_path / "lrm-worker"
+    own.write_text('#!/bin/sh\n[ "$1" = --help ] || exit 1\necho "No module named $WHAT" >&2\nexit $CODE\n')
+    own.chmod(0o755)
+    assert "has what it needs" in why_silent(config(str(own), CODE="0"))[0]
+    assert why_silent(config(str(own), CODE="1", WHAT="x"))[0] == f"'{own}' fails here: No module named x"
     assert "'/nowhere/boot' is on the workers' machines" in why_silent(config("/nowhere/boot"))[0]
     assert "what PROCESS takes" in why_silent(["--environment_type=PROCESS", "--environment_config=boot"])[0]
 
