@@ -393,7 +393,7 @@ def host_parts(results: Results, config: Any, shards: Any) -> None:
         marks.append(time.perf_counter())
         size = StepSize.holding(step)
         if size not in rooms:
-            rooms[size] = StaticInput(size, batch, longest=LONGEST, device=torch.device("cuda"))
+            rooms[size] = StaticInput(size, step, longest=LONGEST, device=torch.device("cuda"))
         rooms[size].put(step)
         marks.append(time.perf_counter())
         for name, begin, end in zip(parts, marks, marks[1:], strict=False):

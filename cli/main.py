@@ -122,6 +122,12 @@ def main() -> NoReturn:
     sys.exit(code or 0)
 
 
+def _is_stuck() -> bool:
+    """Whether a GPU still waits for a training process that is gone."""
+    module = sys.modules.get("models.distributed.torch_processes")
+    return module is not None and module.TorchProcesses.stuck
+
+
 def command() -> NoReturn:
     """The command `lrm`: `main`, and an end without Python's way out where that would not do.
 
@@ -140,7 +146,7 @@ def command() -> NoReturn:
     job_servers = sys.modules.get("pipelines.job_servers")
     if job_servers is not None:  # those that Beam has started would go on
         job_servers.end_started()
-    if code == INTERRUPTED or "apache_beam" in sys.modules:
+    if code == INTERRUPTED or "apache_beam" in sys.modules or _is_stuck():
         os._exit(code)
     sys.exit(code)
 

@@ -63,6 +63,15 @@ class Processes(ABC):
     def all_reduce(self, tensor: Tensor, op: ReduceOp = "sum") -> Tensor:
         """[*shape] the sum or the maximum over processes, by element, the same bits on all of them."""
 
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Replace tensors by their means over processes, by element, the same bits on all of them."""
+        for tensor in tensors:
+            tensor.detach().copy_(self.all_reduce(tensor) / self.count)
+
+    def broadcast(self, tensor: Tensor) -> None:
+        """Replace a tensor by that of rank 0."""
+        tensor.detach().copy_(self.all_gather(tensor)[0])
+
     @property
     def is_first(self) -> bool:
         """Whether this is rank 0, the process that writes and logs."""
@@ -117,6 +126,12 @@ class SingleProcess(Processes):
 
     def all_reduce(self, tensor: Tensor, op: ReduceOp = "sum") -> Tensor:
         return tensor.detach()
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        pass
+
+    def broadcast(self, tensor: Tensor) -> None:
+        pass
 
 
 SINGLE = SingleProcess()

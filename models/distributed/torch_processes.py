@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import gc
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from contextlib import suppress
+from threading import Thread
+from typing import Any, ClassVar, TypeVar
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -16,10 +20,16 @@ T = TypeVar("T")
 _all_gather: Any = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 _reduce_scatter: Any = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
 _OPS = {"sum": dist.ReduceOp.SUM, "max": dist.ReduceOp.MAX}
+# Values of a tensor from which on it is sent by itself; smaller ones are sent together.
+_LARGE = 1 << 18
+# Seconds that ending what GPUs are at may take.
+_ABORTED_WITHIN = 10.0
 
 
 class TorchProcesses(Processes):
     """The default process group of torch.distributed, with a gloo group beside it where that is NCCL's.
+
+    `stuck`: whether some process group of this Python could not be ended.
 
     Args:
         local_rank: rank among the processes of this machine.
@@ -27,10 +37,13 @@ class TorchProcesses(Processes):
         host_group: the gloo group of all processes; None: the default group is one.
     """
 
+    stuck: ClassVar[bool] = False
+
     def __init__(self, local_rank: int, local_count: int, host_group: Any = None) -> None:
         self.rank, self.count = dist.get_rank(), dist.get_world_size()
         self._local_rank, self._local_count = local_rank, local_count
         self.host_group = host_group
+        self._aborting: Thread | None = None
 
     @property
     def local_rank(self) -> int:
@@ -65,11 +78,75 @@ class TorchProcesses(Processes):
         dist.all_reduce(reduced, _OPS[op], group=self._group_of(tensor))
         return reduced
 
+    @torch.no_grad()
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """See `Processes.average`. Small tensors are sent as one."""
+        alone = [one for one in tensors if one.numel() >= _LARGE and one.is_contiguous()]
+        others: dict[torch.dtype, list[Tensor]] = {}
+        for one in tensors:
+            if one.numel() < _LARGE or not one.is_contiguous():
+                others.setdefault(one.dtype, []).append(one)
+        for one in alone:
+            self._average(one)
+        for together in others.values():
+            joined = torch.cat([one.flatten() for one in together])
+            self._average(joined)
+            parts = joined.split([one.numel() for one in together])
+            for one, part in zip(together, parts, strict=True):
+                one.copy_(part.view_as(one))
+
+    def broadcast(self, tensor: Tensor) -> None:
+        dist.broadcast(tensor.detach(), src=0, group=self._group_of(tensor))
+
     def close(self) -> None:
-        """Leave the others; none of them can be talked to any more."""
+        """Leave the others, who all do so; none of them can be talked to any more."""
         # A DistributedDataParallel module that is still alive can keep the group from ending.
         gc.collect()
         dist.destroy_process_group()
 
+    def abort(self) -> None:
+        """End what this process's GPU does together with others, who may be gone; nothing is waited for.
+
+        What waits for the GPU goes on then, with results that mean nothing. May be called by any thread.
+        """
+        if self.host_group is not None and self._aborting is None:
+            # NCCL ends its kernels at once, but returns only when no CUDA graph has any of them.
+            self._aborting = Thread(target=_abort_nccl, daemon=True)
+            self._aborting.start()
+
+    def leave(self) -> None:
+        """Leave others who may be gone. Where a GPU's work cannot be ended, `stuck` says so: Python might
+        wait for it at its end."""
+        if self.host_group is None:
+            self.close()
+            return
+        self.abort()
+        assert self._aborting is not None
+        gc.collect()
+        self._aborting.join(_ABORTED_WITHIN)
+        if self._aborting.is_alive():
+            TorchProcesses.stuck = True
+        else:
+            dist.destroy_process_group()
+
+    def _average(self, tensor: Tensor) -> None:
+        group = self._group_of(tensor)
+        if tensor.is_cuda:
+            dist.all_reduce(tensor, dist.ReduceOp.AVG, group=group)
+        else:  # gloo has no averages
+            dist.all_reduce(tensor, group=group)
+            tensor /= self.count
+
     def _group_of(self, tensor: Tensor) -> Any:
         return self.host_group if tensor.device.type == "cpu" else None
+
+
+def is_lost_connection(error: RuntimeError) -> bool:
+    """Whether an error says that another process is gone."""
+    texts = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "was aborted")
+    return any(text in str(error) for text in texts)
+
+
+def _abort_nccl() -> None:
+    with suppress(RuntimeError, ValueError):  # of a group that is gone already
+        dist.distributed_c10d._get_default_group()._get_backend(torch.device("cuda")).abort()

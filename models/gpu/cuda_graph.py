@@ -47,10 +47,17 @@ class CudaGraphs:
         In warm-up kernels are loaded and compiled, and optimizers make their state, none of which can be
         captured. A capture runs nothing, and is replayed at once, so that every call does the work once.
         """
-        return _Captured(self, work)
+        return Captured(self, work)
 
 
-class _Captured:
+class Captured:
+    """Work that is captured at its second call, and replayed from then on.
+
+    Args:
+        graphs: that share memory with it.
+        work: what is done.
+    """
+
     def __init__(self, graphs: CudaGraphs, work: Work) -> None:
         self.graphs, self.work = graphs, work
         self.is_warm = False
@@ -67,6 +74,11 @@ class _Captured:
         self.graph.replay()
         # The next replay overwrites the results.
         return [result.clone() for result in self.results]
+
+    def free(self) -> None:
+        """Free the graph, which is replayed no more."""
+        if self.graph is not None:
+            self.graph.reset()
 
     def _warm_up(self) -> Sequence[Tensor]:
         """On the stream of the capture, so that what libraries keep for each stream is there by then."""

@@ -29,7 +29,7 @@ class LossBatch:
         positions: torch.Tensor | None = None,
         mask: torch.Tensor | None = None,
         weight: float | None = None,
-        mean_weight: float | None = None,
+        mean_weight: torch.Tensor | float | None = None,
     ) -> None:
         self.batch, self.mask, self.weight, self.mean_weight = batch, mask, weight, mean_weight
         self.positions = batch.target.nonzero().squeeze(1) if positions is None else positions  # [positions]

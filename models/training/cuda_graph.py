@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 
 from models.gpu import cuda_graph
-from models.gpu.cuda_graph import Work
+from models.gpu.cuda_graph import Captured, Work
 from models.optim import OptimizerSet
 
-__all__ = ["CudaGraphs", "Work"]
+__all__ = ["Captured", "CudaGraphs", "Work"]
 
 
 class CudaGraphs(cuda_graph.CudaGraphs):

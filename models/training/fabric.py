@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from inspect import signature
 
+import torch
 from lightning.fabric import Fabric
 from lightning.fabric.plugins.environments import ClusterEnvironment
 from lightning.fabric.plugins.precision import MixedPrecision, Precision
-from lightning.fabric.strategies import DDPStrategy
+from lightning.fabric.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.fabric.utilities.rank_zero import rank_zero_module
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -21,8 +22,14 @@ from models.gpu.precision import mixed_precision, pick_precision
 from models.training.config import TrainConfig
 
 
-def make_fabric(config: TrainConfig, processes: Processes) -> Fabric:
-    """Fabric for this process; with several, it averages gradients over all of them (DDP)."""
+def make_fabric(config: TrainConfig, processes: Processes, *, averages: bool = True) -> Fabric:
+    """Fabric for this process.
+
+    Args:
+        config: settings of the training.
+        processes: all of them.
+        averages: whether Fabric averages gradients over several processes (DDP).
+    """
     device = pick_device(config.device)
     # Its hints on precision are for programs that do not choose one.
     rank_zero_module.log.setLevel(logging.WARNING)
@@ -30,6 +37,14 @@ def make_fabric(config: TrainConfig, processes: Processes) -> Fabric:
     precision = _MixedPrecision(device.type) if mixed else Precision()
     if processes.count == 1:
         return Fabric(accelerator=device.type, devices=1, plugins=precision)
+    if not averages:
+        own = device
+        if device.type == "cuda":
+            own = torch.device("cuda", processes.local_rank)
+            torch.cuda.set_device(own)
+        return Fabric(
+            accelerator=device.type, devices=1, strategy=SingleDeviceStrategy(own), plugins=precision
+        )
     # Buffers are tables of the catalog, alike everywhere and never written to. Newer torch has another name.
     newer = "forward_sync_buffers" in signature(DistributedDataParallel.__init__).parameters
     unchanged = {"forward_sync_buffers" if newer else "broadcast_buffers": False}

@@ -24,6 +24,7 @@ from models.distributed.torch_processes import TorchProcesses
 from models.gpu.device import pick_device
 from models.runs.run_folder import Resume
 from models.training.config import TrainConfig
+from models.training.watch import raise_for_exit_codes, watched
 
 _HOST = "127.0.0.1"
 _ARRIVED = "arrived"
@@ -63,8 +64,10 @@ def processes_for(arguments: TrainArguments) -> Iterator[Processes]:
         try:
             _check_torchrun(config, joined)
             yield joined
-        finally:
-            joined.close()
+        except BaseException:
+            joined.leave()
+            raise
+        joined.close()
     elif count == 1:
         yield SINGLE
     else:
@@ -126,16 +129,21 @@ def _started(arguments: TrainArguments, count: int, backend: str) -> Iterator[Pr
         _wait_for_arrival(store, others)
         processes = join_store(store, 0, count, backend)
         try:
-            yield processes
+            with watched(others, processes):
+                yield processes
         except UserError:
             _wait_for_exit(others)  # they have met it, too, and may be saving their batches
+            processes.leave()
             raise
         except RuntimeError as error:  # what torch raises when a connection breaks, among other things
             _wait_for_exit(others)
-            _raise_for_exit_codes(others, error)
+            processes.leave()
+            raise_for_exit_codes(others, error)
             raise
-        finally:
-            processes.close()
+        except BaseException:
+            processes.leave()
+            raise
+        processes.close()
         for other in others:
             other.wait()
     finally:
@@ -167,7 +175,7 @@ def _start(told: str) -> subprocess.Popen[str]:
 def _wait_for_arrival(store: TCPStore, others: list[subprocess.Popen[str]]) -> None:
     """Wait until all processes have connected to the store; joining would also wait for those that ended."""
     while store.add(_ARRIVED, 0) < len(others):
-        _raise_for_exit_codes(others)
+        raise_for_exit_codes(others)
         time.sleep(0.02)
 
 
@@ -176,17 +184,6 @@ def _wait_for_exit(others: list[subprocess.Popen[str]]) -> None:
     for other in others:
         with suppress(subprocess.TimeoutExpired):
             other.wait(max(0.0, until - time.monotonic()))
-
-
-def _raise_for_exit_codes(others: list[subprocess.Popen[str]], cause: Exception | None = None) -> None:
-    ended = [(other.returncode, rank) for rank, other in enumerate(others, 1) if other.poll()]
-    if ended:
-        # Those killed by a signal (negative) first: others end because of them, as connections break.
-        code, rank = min(ended)
-        raise UserError(
-            f"training process {rank} ended with exit code {code}",
-            fix="what it wrote stands above; killed (-9) often means that memory ran out",
-        ) from cause
 
 
 def _check_torchrun(config: TrainConfig, processes: TorchProcesses) -> None:

@@ -112,6 +112,7 @@ def _train_held(
                 result = training.run_epochs(log)
     finally:
         training.loader.close()
+        training.stepper.close()
     write_summary(training, result)
     drawn = [metric.name for metric in arguments.config.metrics() if metric.in_curves]
     draw_curves(read_metrics(run.metrics), drawn, run.curves)

@@ -7,14 +7,14 @@ from typing import Any
 
 from lightning.fabric import Fabric
 
-from behavior.errors import UserError
 from behavior.shards.folder import ShardFolder
 from models.backbones.backbone import Backbone
 from models.build import build_task, dataset_of, make_loader, sequences_of
 from models.config import RunConfig
 from models.data.loading import TrainLoader
 from models.distributed.processes import SINGLE, Processes
-from models.distributed.tables import tables_divided_among
+from models.distributed.tables import WholeTable, item_tables, tables_divided_among
+from models.gpu.device import pick_device
 from models.optim import OptimizerSet, build_optimizer
 from models.tasks.checks import check_evaluator
 from models.tasks.task import Evaluator, Task
@@ -46,8 +46,8 @@ def set_up(config: RunConfig, shards: ShardFolder, processes: Processes) -> Setu
     Raises:
         UserError: a setting does not fit the data or the devices.
     """
-    fabric = make_fabric(config.train, processes)
-    captures = captures_steps(config, fabric.device, processes)
+    captures = captures_steps(config, pick_device(config.train.device), processes)
+    fabric = make_fabric(config.train, processes, averages=not captures)
     task = _fresh_task(config, shards, fabric, processes)
     sequences = sequences_of(shards, config, task.columns)
     loader = make_loader(
@@ -62,7 +62,8 @@ def set_up(config: RunConfig, shards: ShardFolder, processes: Processes) -> Setu
     check_evaluator(evaluator)
     task.look_at(loader)
     optimizer = build_optimizer(config.optimizer, task.objective)
-    _check_rows(config, processes)
+    if config.train.item_table != "sharded":
+        _keep_alike(task, processes)
     if config.train.compile:
         for part in task.model.modules():
             if isinstance(part, Backbone):
@@ -71,7 +72,9 @@ def set_up(config: RunConfig, shards: ShardFolder, processes: Processes) -> Setu
     if captures:
         graphs, longest = CudaGraphs(fabric.device, optimizer), config.model.max_length
         auto = config.train.cuda_graphs == "auto"
-        stepper: Stepper = CapturedStepper(fabric, task, optimizer, clip_norm, longest, graphs, gives_up=auto)
+        stepper: Stepper = CapturedStepper(
+            fabric, task, optimizer, clip_norm, longest, graphs, gives_up=auto, processes=processes
+        )
     else:
         stepper = Stepper(fabric, processes, task, optimizer, clip_norm)
     return Setup(
@@ -85,14 +88,11 @@ def set_up(config: RunConfig, shards: ShardFolder, processes: Processes) -> Setu
     )
 
 
-def _check_rows(config: RunConfig, processes: Processes) -> None:
-    """Raise UserError where copies of an item table would have to exchange gradients by row."""
-    if config.optimizer.has_sparse_items and processes.count > 1 and config.train.item_table != "sharded":
-        raise UserError(
-            "each device has a copy of the item table, and copies are kept alike by gradients of all of it",
-            where=f"optimizer.item_table = {config.optimizer.item_table}",
-            fix="set train.item_table=sharded, where each row's gradients go to the one device that has it",
-        )
+def _keep_alike(task: Task, processes: Processes) -> None:
+    """Have copies of item tables, one a process, average what they find for rows."""
+    for table in item_tables(task.objective):
+        if isinstance(table, WholeTable) and table.weight.requires_grad and processes.count > 1:
+            table.keep_alike(processes)
 
 
 def _fresh_task(config: RunConfig, shards: ShardFolder, fabric: Fabric, processes: Processes) -> Task:

@@ -13,6 +13,8 @@ from models.tasks.loss_batch import LossBatch
 _PARTS = 8
 """Sizes between a power of two and the next: less than an eighth is padding."""
 _SMALLEST = 64
+_NUMBERS = 2
+"""What all processes together have: the denominator of the loss, and the mean weight of positions."""
 
 
 class StepSize(NamedTuple):
@@ -46,23 +48,31 @@ class StaticInput:
 
     Args:
         size: room.
-        like: a batch, for its columns and whether timestamps mean anything.
+        like: a step, for its columns, whether timestamps mean anything and whether positions have weights.
         longest: no sequence has more tokens.
         device: where the step is taken.
     """
 
-    def __init__(self, size: StepSize, like: PackedBatch, *, longest: int, device: torch.device) -> None:
+    def __init__(self, size: StepSize, like: LossBatch, *, longest: int, device: torch.device) -> None:
         self.size, self.longest = size, longest
-        self.columns, self.has_time = like.columns, like.has_time
+        self.columns, self.has_time = like.batch.columns, like.batch.has_time
+        self.weighted = like.mean_weight is not None
         self._batch_size = buffer_size(self.columns, size.tokens, size.sequences)
-        # The batch, positions, and how many of them there are: one buffer is filled by one copy.
-        total = self._batch_size + (size.positions + 1) * torch.int64.itemsize
+        # The batch, positions, how many of them there are, and numbers: one buffer is filled by one copy.
+        total = self._batch_size + (size.positions + 1 + _NUMBERS) * torch.int64.itemsize
         self.buffer = torch.zeros(total, dtype=torch.uint8, device=device)
 
-    def put(self, step: LossBatch) -> None:
-        """Put a step in, from the host; nothing is waited for."""
+    def put(self, step: LossBatch, denominator: float = 0.0) -> None:
+        """Put a step in, from the host; nothing is waited for.
+
+        Args:
+            step: no larger than the size.
+            denominator: of its loss, where that is not the number of its positions.
+        """
         host = torch.empty(self.buffer.shape, dtype=torch.uint8, pin_memory=self.buffer.device.type == "cuda")
-        batch, positions = self._divided(host)
+        batch, positions, numbers = self._divided(host)
+        numbers[0] = denominator
+        numbers[1] = 1.0 if step.mean_weight is None else step.mean_weight
         step.batch.padded(self.size.tokens, self.size.sequences, self.longest, batch)
         count = len(step.positions)
         positions[:count] = step.positions
@@ -76,7 +86,7 @@ class StaticInput:
 
         What is found out once a batch, such as where attention's tiles are, is then replayed as well.
         """
-        room, positions = self._divided(self.buffer)
+        room, positions, numbers = self._divided(self.buffer)
         batch = PackedBatch.of_room(
             room,
             self.size.tokens,
@@ -86,8 +96,15 @@ class StaticInput:
             columns=self.columns,
         )
         place = torch.arange(self.size.positions, device=self.buffer.device)
-        return LossBatch(batch, positions[:-1], place < positions[-1])
+        mean_weight = numbers[1].float() if self.weighted else None
+        return LossBatch(batch, positions[:-1], place < positions[-1], mean_weight=mean_weight)
 
-    def _divided(self, buffer: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The bytes of the batch; [positions + 1] int64, positions and their number."""
-        return buffer[: self._batch_size], buffer[self._batch_size :].view(torch.int64)
+    @property
+    def denominator(self) -> torch.Tensor:
+        """That of the step that is in, a float32 scalar."""
+        return self._divided(self.buffer)[2][0].float()
+
+    def _divided(self, buffer: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The bytes of the batch; [positions + 1] int64, positions and their number; [2] float64 numbers."""
+        tail = buffer[self._batch_size :].view(torch.int64)
+        return buffer[: self._batch_size], tail[:-_NUMBERS], tail[-_NUMBERS:].view(torch.float64)

@@ -63,8 +63,7 @@ class Stepper:
         self.optimizer, self.clip_norm = optimizer, clip_norm
         self.task = task
         self.item_tables = item_tables(task.objective)
-        divided = [table.weight for table in self.item_tables if table.is_divided]
-        keep_out_of_averaging(task.objective, divided)
+        keep_out_of_averaging(task.objective, self.collected)
         self.module = fabric.setup_module(task.objective)
         if fabric.device.type == "cuda":
             # Fabric sends the first process's weights on a stream of its own, and nothing that comes next,
@@ -104,6 +103,14 @@ class Stepper:
         norm = self.descend()
         return TakenStep(number, epoch, parts, losses, norm, self.optimizer.learning_rate, work)
 
+    @property
+    def collected(self) -> list[torch.nn.Parameter]:
+        """Weights whose gradients item tables bring together themselves."""
+        return [table.weight for table in self.item_tables if table.collects]
+
+    def close(self) -> None:
+        """Let go of what the device holds for steps; no more are taken."""
+
     def finish_gradients(self) -> None:
         """Have item tables note, or send, what the backward pass found for their rows."""
         for table in self.item_tables:
@@ -119,11 +126,15 @@ class Stepper:
 
     def work_of(self, parts: list[LossBatch]) -> StepWork:
         """What all processes do in this step, from lengths that are known on the host."""
+        return StepWork(*self.processes.sum(self.own_work(parts)))
+
+    def own_work(self, parts: list[LossBatch]) -> list[float]:
+        """What this process does of it, in the order of `StepWork`."""
         lengths = [length for part in parts for length in self.task.token_lengths(part.batch)]
         squares = self.task.squared_lengths(lengths)
         positions = sum(len(part.positions) for part in parts)
         weight = sum(len(part.positions) if part.weight is None else part.weight for part in parts)
-        return StepWork(*self.processes.sum([sum(lengths), squares, positions, weight]))
+        return [sum(lengths), squares, positions, weight]
 
 
 def steps_of(loader: TrainLoader, accumulate: int) -> Iterator[list[PackedBatch]]:

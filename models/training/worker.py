@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from threading import Thread
-from typing import Any
+from typing import Any, NoReturn
 
 from behavior.errors import UserError
 from behavior.printable import complain
+from models.distributed.torch_processes import TorchProcesses, is_lost_connection
 from models.training.launch import join_as_told
 from models.training.observer import Silent
 from models.training.run import train_in
@@ -27,14 +29,29 @@ def take_part(told: dict[str, Any]) -> None:
     arguments, processes = join_as_told(told)
     try:
         train_in(arguments, processes, Silent())
-    except UserError as error:
+    except BaseException as error:
+        _leave(processes, error)
+    else:
+        processes.close()
+
+
+def _leave(processes: TorchProcesses, error: BaseException) -> NoReturn:
+    """End with an error that this process met; it is told unless the first one knows of it."""
+    if isinstance(error, UserError):
         # The first process mostly meets the same error; what this one alone met is told nowhere else.
         complain(f"training process {processes.rank}: {error}")
-        sys.exit(1)
-    except KeyboardInterrupt:  # of the first process, which says so; the checkpoint is written
-        sys.exit(1)
-    finally:
-        processes.close()
+    # Not where it is an interruption of the first process, which says so; the checkpoint is written. And not
+    # where another process is gone.
+    elif not (
+        isinstance(error, KeyboardInterrupt)
+        or (isinstance(error, RuntimeError) and is_lost_connection(error))
+    ):
+        traceback.print_exception(error)
+    processes.leave()
+    if processes.stuck:
+        sys.stderr.flush()
+        os._exit(1)
+    sys.exit(1)
 
 
 def _end_with_the_first() -> None:

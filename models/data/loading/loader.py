@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+import torch
 
 from behavior.errors import UserError
 from behavior.sampling.sampler import Sampler
@@ -110,7 +111,9 @@ class TrainLoader:
             )
         self.waited = 0.0
         """Seconds that iterating has waited for batches."""
-        self._maker = ThreadPoolExecutor(1, "lrm-batches") if self.config.threads else None
+        device = (torch.cuda.set_device, (torch.cuda.current_device(),)) if pin else ()
+        # Each thread has a device of its own, by default the first: pinned memory would take some of it.
+        self._maker = ThreadPoolExecutor(1, "lrm-batches", *device) if self.config.threads else None
         self._ahead: deque[Future[tuple[PackedBatch | None, EpochPosition]]] = deque()
         self._steps: int | None = None
         self._go_to(EpochPosition())

@@ -33,6 +33,7 @@ EXACT = (
 )
 TWO = ("train.devices=2",)
 SHARDED = (*TWO, "train.item_table=sharded")
+BY_ROWS = ("optimizer.item_table=sparse_rowwise_adagrad", "optimizer.item_learning_rate=0.1")
 ROWWISE = ("optimizer.item_table=rowwise_adagrad", "optimizer.item_learning_rate=0.1")
 SAMPLED = (
     "loss.kind=sampled_softmax",
@@ -134,9 +135,9 @@ def check_gone_on_with_shards(shards: Path, folder: Path, device: DeviceName) ->
     check_alike(run, alone, device)
 
 
-def check_drawn_negatives(shards: Path, folder: Path, device: DeviceName) -> None:
+def check_drawn_negatives(shards: Path, folder: Path, device: DeviceName, *changes: str) -> None:
     """Two processes with shards draw and lose what two with whole tables do."""
-    config = (*EXACT, *SAMPLED, on(device))
+    config = (*EXACT, *SAMPLED, on(device), *changes)
     train(settings(*config, *TWO), shards, folder / "whole")
     train(settings(*config, *SHARDED), shards, folder / "run")
     check_alike(folder / "run", folder / "whole", device)
@@ -153,7 +154,19 @@ def check_bfloat16(shards: Path, folder: Path, device: DeviceName) -> None:
         assert losses == pytest.approx(wanted, rel=0.05), name
 
 
-def check_an_early_end(shards: Path, run: Path, device: DeviceName) -> None:
+def check_captured(shards: Path, alone: Path, folder: Path, device: DeviceName) -> None:
+    """Steps that are captured have the losses of those that are not, over epochs of several sizes."""
+    captured = (*EXACT, on(device), "train.cuda_graphs=true")
+    for name, several in (("whole", TWO), ("sharded", SHARDED)):
+        train(settings(*captured, *several), shards, folder / name)
+        check_alike(folder / name, alone, device)
+    rows = (*captured, *SAMPLED, *BY_ROWS, "train.epochs=4")
+    for name, several in (("rows", TWO), ("rows sharded", SHARDED)):
+        train(settings(*rows, *several), shards, folder / name)
+    check_alike(folder / "rows sharded", folder / "rows", device)
+
+
+def check_an_early_end(shards: Path, run: Path, device: DeviceName, *changes: str) -> None:
     """A process that is killed is an error in the first one."""
     started: list[subprocess.Popen[str]] = []
     start = launch._start
@@ -170,4 +183,4 @@ def check_an_early_end(shards: Path, run: Path, device: DeviceName) -> None:
         mock.patch.object(launch, "_start", start_noted),
         pytest.raises(UserError, match="training process 1 ended with exit code -9"),
     ):
-        train(settings(*EXACT, *TWO, on(device)), shards, run, observer=Killer())
+        train(settings(*EXACT, *TWO, on(device), *changes), shards, run, observer=Killer())

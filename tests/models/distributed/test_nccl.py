@@ -53,9 +53,19 @@ def test_drawn_negatives_and_their_losses_are_those_of_whole_tables(shards: Path
     run_apart(checks.check_drawn_negatives, shards, tmp_path, "cuda")
 
 
+def test_gradients_by_rows_of_copies_are_those_of_shards(shards: Path, tmp_path: Path) -> None:
+    run_apart(checks.check_drawn_negatives, shards, tmp_path, "cuda", *checks.BY_ROWS)
+
+
+def test_captured_steps_give_the_losses_of_one_process(shards: Path, alone: Path, tmp_path: Path) -> None:
+    run_apart(checks.check_captured, shards, alone, tmp_path, "cuda")
+
+
 def test_in_bfloat16_two_processes_give_the_losses_of_one(shards: Path, tmp_path: Path) -> None:
     run_apart(checks.check_bfloat16, shards, tmp_path, "cuda")
 
 
-def test_a_process_that_ends_early_is_an_error(shards: Path, tmp_path: Path) -> None:
-    run_apart(checks.check_an_early_end, shards, tmp_path / "run", "cuda")
+@pytest.mark.parametrize("captured", ["false", "true"])
+def test_a_process_that_ends_early_is_an_error(captured: str, shards: Path, tmp_path: Path) -> None:
+    setting = f"train.cuda_graphs={captured}"
+    run_apart(checks.check_an_early_end, shards, tmp_path / "run", "cuda", setting)

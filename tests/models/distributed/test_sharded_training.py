@@ -15,6 +15,7 @@ from models.training.failed_step import load_failed_step
 from models.training.losses import StepLosses
 from models.training.step import TakenStep
 from tests.models.distributed.several_processes import (
+    BY_ROWS,
     check_begun_with_shards,
     check_drawn_negatives,
     check_gone_on_with_shards,
@@ -41,6 +42,10 @@ def test_a_run_begun_in_one_process_goes_on_with_shards(shards: Path, tmp_path: 
 
 def test_drawn_negatives_and_their_losses_are_those_of_whole_tables(shards: Path, tmp_path: Path) -> None:
     check_drawn_negatives(shards, tmp_path, "cpu")
+
+
+def test_gradients_by_rows_of_copies_are_those_of_shards(shards: Path, tmp_path: Path) -> None:
+    check_drawn_negatives(shards, tmp_path, "cpu", *BY_ROWS)
 
 
 class _BesideAFailure(SingleProcess):

@@ -22,8 +22,7 @@ from models.layers.roles import Role
 from models.optim import OptimizerConfig, build_optimizer
 from models.optim.by_rows import RowOptimizer, SparseAdam, SparseRowwiseAdagrad
 from models.training import train
-from models.training.setup import _check_rows
-from tests.models.distributed.threads import one_of, together
+from tests.models.distributed.threads import together
 from tests.models.training.training_runs import Killed, Watcher, circle, same_weights, settings, weights
 
 ROWS, DIM = 7, 3
@@ -222,10 +221,6 @@ def test_where_it_makes_no_sense_it_is_refused_with_the_reason(tmp_path: Path) -
     recipe = tmp_path / "full.yaml"
     recipe.write_text("loss: {kind: full_softmax}")
     load_config(recipe, [SPARSE, "task.kind=ranking", "task.label=buy"])  # which has no softmax over items
-    with pytest.raises(UserError, match="copy of the item table") as caught:
-        _check_rows(load_config(overrides=[SPARSE]), one_of(2))
-    assert "train.item_table=sharded" in (caught.value.fix or "")
-    _check_rows(load_config(overrides=[SPARSE, "train.item_table=sharded"]), one_of(2))
     with pytest.raises(UserError, match="trains no item table"):
         build_optimizer(OptimizerConfig(item_table="sparse_adam"), Elsewhere())
 

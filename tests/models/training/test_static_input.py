@@ -33,7 +33,7 @@ def test_every_column_is_put_in_with_its_dtype_and_fill() -> None:
     device, price = Column("device", "int32", fill=-1), Column("price", "float32", fill=0.5)
     first = PackedBatch.from_lists([[2, 3, 4]], more={device: [[7, 8, 9]], price: [[1.5, 2.5, 3.5]]})
     then = PackedBatch.from_lists([[5, 6]], more={device: [[4, 3]], price: [[0.25, 0.75]]})
-    fixed = StaticInput(StepSize(5, 2, 3), first, longest=3, device=torch.device("cpu"))
+    fixed = StaticInput(StepSize(5, 2, 3), LossBatch(first), longest=3, device=torch.device("cpu"))
     for batch in (first, then):
         fixed.put(LossBatch(batch))
         found, empty = fixed.step().batch, 5 - batch.num_events
@@ -47,7 +47,7 @@ def test_every_column_is_put_in_with_its_dtype_and_fill() -> None:
 def test_a_step_put_in_leaves_nothing_of_the_last_one() -> None:
     long = PackedBatch.from_lists([[9, 8, 7], [6, 5, 4, 3, 2]], timestamps=[[4, 5, 6], [1, 2, 3, 4, 5]])
     short = PackedBatch.from_lists([[2, 3], [4]], timestamps=[[10, 20], [30]])
-    fixed = StaticInput(StepSize(12, 4, 6), long, longest=8, device=torch.device("cpu"))
+    fixed = StaticInput(StepSize(12, 4, 6), LossBatch(long), longest=8, device=torch.device("cpu"))
     place = fixed.buffer.data_ptr()
     for batch in (long, short):
         fixed.put(LossBatch(batch))
