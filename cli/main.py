@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
+import threading
 from io import TextIOWrapper
 from typing import Annotated, Any, NoReturn
 
@@ -129,11 +131,7 @@ def _is_stuck() -> bool:
 
 
 def command() -> NoReturn:
-    """The command `lrm`: `main`, and an end without Python's way out where that would not do.
-
-    After Ctrl-C compiled code may still run in threads, which Python would wait for or stumble over; and
-    threads that Beam keeps make every end take a third of a second.
-    """
+    """The command `lrm`: `main`, and an end without taking Python and torch apart, which takes seconds."""
     sys.excepthook = print_trace
     if isinstance(sys.stdout, TextIOWrapper):  # letters that its encoding lacks are escaped, as in errors
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -146,9 +144,23 @@ def command() -> NoReturn:
     job_servers = sys.modules.get("pipelines.job_servers")
     if job_servers is not None:  # those that Beam has started would go on
         job_servers.end_started()
-    if code == INTERRUPTED or "apache_beam" in sys.modules or _is_stuck():
-        os._exit(code)
-    sys.exit(code)
+    _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process after its exit functions; in Python's own way where threads are at work that it waits for.
+
+    After Ctrl-C compiled code may still run in threads, which Python would wait for or stumble over; and
+    threads that Beam keeps make every end take a third of a second, and a stuck GPU keeps its own for good:
+    those ends wait for nothing.
+    """
+    if code != INTERRUPTED and "apache_beam" not in sys.modules and not _is_stuck():
+        if any(thread is not threading.current_thread() and not thread.daemon for thread in threading.enumerate()):
+            sys.exit(code)
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

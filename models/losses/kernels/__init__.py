@@ -14,9 +14,14 @@ _MAX_DRAWS = 1 << 30  # places of draws are int32
 
 def fits(rows: Tensor, *vectors: Tensor) -> bool:
     """Whether the kernels take such rows, or ranks, and numbers of such types, here."""
+    return _takes(rows, *vectors) and availability.runs_on(rows)
+
+
+def _takes(rows: Tensor, *vectors: Tensor) -> bool:
+    """Whether they take them on a device that kernels run on."""
     if torch.compiler.is_compiling() or rows.numel() > _MAX_DRAWS:
         return False
-    return availability.runs_on(rows) and all(vector.dtype in _DTYPES for vector in vectors)
+    return all(vector.dtype in _DTYPES for vector in vectors)
 
 
 def scores_of_rows(query: Tensor, table: Tensor, rows: Tensor) -> Tensor:
@@ -73,7 +78,7 @@ def fits_shared(query: Tensor, vectors: Tensor) -> bool:
     """Whether `shared_softmax` takes such queries and vectors, here."""
     sizes = (max(len(query), len(vectors)) + 256) * WIDEST < MOST_COLUMNS
     filled = len(query) > 0 and len(vectors) > 0
-    fitting = query.shape[1] <= WIDEST and sizes and filled and fits(query, vectors)
+    fitting = query.shape[1] <= WIDEST and sizes and filled and _takes(query, vectors)
     return fitting and availability.runs_experimental(query)
 
 
