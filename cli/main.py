@@ -148,14 +148,16 @@ def command() -> NoReturn:
 
 
 def _leave(code: int) -> NoReturn:
-    """End the process after its exit functions; in Python's own way where threads are at work that it waits for.
+    """End the process after its exit functions, or in Python's own way, which waits for threads at work.
 
     After Ctrl-C compiled code may still run in threads, which Python would wait for or stumble over; and
     threads that Beam keeps make every end take a third of a second, and a stuck GPU keeps its own for good:
     those ends wait for nothing.
     """
     if code != INTERRUPTED and "apache_beam" not in sys.modules and not _is_stuck():
-        if any(thread is not threading.current_thread() and not thread.daemon for thread in threading.enumerate()):
+        if any(
+            thread is not threading.current_thread() and not thread.daemon for thread in threading.enumerate()
+        ):
             sys.exit(code)
         atexit._run_exitfuncs()
         sys.stdout.flush()

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from behavior.arrow.strptime import ticks_of_patterns
-from behavior.arrow.values import mask, parse_integers, parse_text
+from behavior.arrow.values import mask, parse_integers, parse_text, why_no_integer
 from behavior.spec.rules import TICKS_PER_SECOND
 from behavior.spec.timestamps import ISO, TimeFormat
 
@@ -65,7 +65,7 @@ def join_date_and_time(parts: list[pa.Array]) -> pa.Array:
     return pc.binary_join_element_wise(*texts, " ")
 
 
-def time_problem(value: int | None, unit: str, form: TimeFormat | None = None) -> str:
+def time_problem(value: int | None, unit: str, form: TimeFormat | None = None, text: str = "") -> str:
     """Why a value of `parse_times` is not valid, to follow the name and the value of the column.
 
     >>> time_problem(1_700_000_000_000, "s")
@@ -75,10 +75,12 @@ def time_problem(value: int | None, unit: str, form: TimeFormat | None = None) -
         value: as `parse_times` gives it; None where the text is no time.
         unit: s, ms, us or iso8601.
         form: as `parse_times` had it.
+        text: as it is written, where the value is None.
     """
     if value is None:
-        words = "an ISO 8601 time" if unit == "iso8601" else "a whole number"
-        return f"is not {words if form is None else form.words}"
+        if unit != "iso8601" and form is None:
+            return why_no_integer(text)
+        return f"is not {'an ISO 8601 time' if form is None else form.words}"
     days = value // (86_400 * TICKS_PER_SECOND[_stored(unit)])
     year = _year_of(days)
     shown_year = f"{year:,}" if abs(year) >= 10_000 else str(year)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -128,6 +130,19 @@ def _decoded(value: object) -> str | None:
 def mask(array: pa.Array | pa.ChunkedArray) -> np.ndarray:
     """A column of booleans for numpy; null is false. [rows] bool"""
     return pc.fill_null(array, False).to_numpy(zero_copy_only=False)
+
+
+def why_no_integer(text: str) -> str:
+    """What is wrong with a value that `parse_integers` refuses, to follow it.
+
+    >>> why_no_integer("abc"), why_no_integer("9" * 30)
+    ('is not a whole number', 'is a whole number of more than 64 bits')
+
+    Args:
+        text: the value, as `shown` shows it or as it is.
+    """
+    large = re.fullmatch(_INTEGER, text.strip("'").strip())
+    return "is a whole number of more than 64 bits" if large else "is not a whole number"
 
 
 def shown(array: pa.Array, row: int) -> str:

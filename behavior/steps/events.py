@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from behavior.arrow.coded import codes_of
 from behavior.arrow.times import join_date_and_time, parse_times, time_problem
-from behavior.arrow.values import parse_floats, parse_integers, parse_text, shown
+from behavior.arrow.values import parse_floats, parse_integers, parse_text, shown, why_no_integer
 from behavior.config import did_you_mean
 from behavior.features.coverage import is_known
 from behavior.sources.chunks import Chunk, Plan
@@ -236,7 +236,7 @@ class Canonicalizer:
             # Blocks give integers or text: what is said must not depend on where they end.
             written = value is None or unit == "iso8601" or self.time_format is not None
             text = shown(array, row) if written else str(value)
-            return f"timestamp {text} {time_problem(value, unit, self.time_format)}"
+            return f"timestamp {text} {time_problem(value, unit, self.time_format, text)}"
 
         verdict.require(good, problem, array)
         return times
@@ -246,7 +246,12 @@ class Canonicalizer:
         array = raw.columns[column]
         if self.id_types[role] == "integer":
             ids, good = parse_integers(array)
-            verdict.require(good, lambda row: f"{role} {shown(array, row)} is not a whole number", array)
+
+            def problem(row: int) -> str:
+                text = shown(array, row)
+                return f"{role} {text} {why_no_integer(text)}"
+
+            verdict.require(good, problem, array)
         else:
             ids, good = parse_text(array)
             verdict.require(good, lambda row: f"{role} {shown(array, row)} is not an id", array)

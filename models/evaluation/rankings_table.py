@@ -19,7 +19,7 @@ FLAG = "--per-user"
 
 def check_rankings_path(path: Path) -> None:
     """Say what is wrong with the name of a file for ranks; see `check_table_path`."""
-    check_table_path(path, "ranks", FLAG)
+    check_table_path(path, "ranks", ("user", "item", "position", "rank"), FLAG)
 
 
 def write_rankings(evaluation: RankingEvaluation, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,22 +11,24 @@ import pyarrow.parquet as pq
 
 from behavior.errors import UsageError, UserError
 from behavior.files import write_whole
+from behavior.sources.replace import check_replaceable
 
 _PARQUET = (".parquet", ".pq", "")
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
-def check_table_path(path: Path, what: str, flag: str) -> None:
+def check_table_path(path: Path, what: str, columns: Sequence[str], flag: str) -> None:
     """Say what is wrong with the name of a file before anything is computed.
 
     Args:
         path: the file.
         what: is to be written, for the error.
+        columns: of all such tables; one that is there already is written over.
         flag: that named it.
 
     Raises:
         UsageError: the name ends otherwise than a file that can be written.
-        UserError: there is no such folder.
+        UserError: there is no such folder, or something else is there.
     """
     if path.suffix.lower() not in (*_PARQUET, *_DELIMITERS):
         raise UsageError(
@@ -35,6 +38,8 @@ def check_table_path(path: Path, what: str, flag: str) -> None:
         )
     if not path.absolute().parent.is_dir():
         raise UserError(f"there is no folder '{path.parent}'", where=flag, fix="make it first")
+    kind = path.suffix.lower().removeprefix(".")
+    check_replaceable(path, kind if kind in ("csv", "tsv") else "parquet", columns, flag)
 
 
 def write_table_file(table: pa.Table, path: Path, flag: str) -> None:

@@ -137,6 +137,7 @@ BAD: list[tuple[str, str, str, int]] = [
     ("--users", "u.txt", "", 1),
     ("--users", "u.txt", "u1\nsomebody\n", 1),
     ("--users", "u.csv", "name,age\nu1,3\n", 1),
+    ("--users", "u.csv", "u1\nu2\n", 1),
     ("--candidates", "c.txt", "nothing\n", 1),
     ("--items", "i.csv", "movie,title\ni1,One\n", 1),
 ]
@@ -153,6 +154,7 @@ SAID = [
     "the file has no ids",
     "1 of 2 users are not in the data set: 'somebody'",
     "there is no column 'user'",
+    "there is no column 'user', only u1",
     "none of the candidates",
     "there is no column 'item'",
 ]
@@ -169,6 +171,50 @@ def test_bad_files(lrm: Lrm, run: Path, tmp_path: Path, bad: tuple[str, str, str
     assert said in found.err
     assert found.err.count("to do: ") == 1
     assert not out.exists()
+
+
+def test_an_input_is_not_written_over(lrm: Lrm, run: Path, shards: Path, tmp_path: Path) -> None:
+    (tmp_path / "users.csv").write_text("user\nu1\n")
+    arguments = ("recommend", run, "--device", "cpu", "--k", 2, "--users", tmp_path / "users.csv", "--out")
+    for out in (tmp_path / "users.csv", shards / "items.parquet", shards / "manifest.json"):
+        before = out.read_bytes()
+        found = lrm(*arguments, out)
+        assert found.code == 1
+        assert "is there already, and is something else" in found.err
+        assert out.read_bytes() == before
+    for _ in range(2):
+        assert lrm(*arguments, tmp_path / "top.csv").code == 0
+
+
+@pytest.mark.parametrize("ending", [".gz", ".zst"])
+def test_compressed_files_in_and_out(ending: str, lrm: Lrm, run: Path, tmp_path: Path) -> None:
+    (tmp_path / "users.csv").write_text("user\nu3\nu5\n")
+    for name in ("users.csv", "users.txt"):
+        lines = (
+            (tmp_path / "users.csv").read_text().replace("user\n", "" if name.endswith("txt") else "user\n")
+        )
+        with pa.output_stream(str(tmp_path / (name + ending)), compression="detect") as file:
+            file.write(lines.encode())
+    arguments = ("recommend", run, "--k", 3, "--at", 2000, "--device", "cpu")
+    plain = lrm(*arguments, "--users", tmp_path / "users.csv", "--out", tmp_path / "plain.csv")
+    assert plain.code == 0, plain.err
+    for name in ("users.csv", "users.txt"):
+        for kind in ("csv", "tsv", "jsonl"):
+            out = tmp_path / f"{name}.{kind}{ending}"
+            found = lrm(*arguments, "--users", tmp_path / (name + ending), "--out", out)
+            assert found.code == 0, found.err
+            assert not out.read_bytes().startswith((b'"user"', b"{"))
+            with pa.input_stream(str(out), compression="detect") as file:
+                (tmp_path / f"read.{kind}").write_bytes(file.read())
+            assert [
+                {key: str(value) if key == "user" else value for key, value in row.items() if key != "score"}
+                for row in read(tmp_path / f"read.{kind}")
+            ] == [
+                {key: value for key, value in row.items() if key != "score"}
+                for row in read(tmp_path / "plain.csv")
+            ]
+    found = lrm(*arguments, "--out", tmp_path / f"top.parquet{ending}")
+    assert (found.code, "compressed twice" in found.err) == (2, True)
 
 
 def test_bad_flags(lrm: Lrm, run: Path, shards: Path, tmp_path: Path) -> None:

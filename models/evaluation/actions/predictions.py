@@ -17,7 +17,7 @@ FLAG = "--predictions"
 
 def check_predictions_path(path: Path) -> None:
     """Say what is wrong with the name of a file for predictions; see `check_table_path`."""
-    check_table_path(path, "predictions", FLAG)
+    check_table_path(path, "predictions", ("user", "item", "timestamp", "label"), FLAG)
 
 
 def write_predictions(evaluations: dict[str, ActionEvaluation], path: Path) -> None:

@@ -13,7 +13,7 @@ import pyarrow.csv as csv
 import pyarrow.json
 import pyarrow.parquet as pq
 
-from behavior.errors import UserError
+from behavior.errors import UsageError, UserError
 from behavior.files import check_readable
 from behavior.sources.histories import (
     NO_USER,
@@ -24,7 +24,7 @@ from behavior.sources.histories import (
     refusal,
     users_of,
 )
-from behavior.sources.kinds import KINDS, kind_of
+from behavior.sources.kinds import kind_of
 from behavior.sources.raw import Reject
 from models.serving.recommend.values import text_of_ids
 
@@ -103,35 +103,46 @@ def read_table(path: str | PathLike[str], flag: str) -> pa.Table:
 
 
 def read_ids(path: str | PathLike[str], column: str, flag: str) -> pa.Array:
-    """The ids in a file: those of the column of that name, or of the only one; or a text file, one a line.
+    """The ids in a file: of a text file one a line, of a table those of the column of that name.
+
+    Of Parquet and JSON lines, whose columns always have names, the only column will do.
 
     Raises:
         UserError: it cannot be read, has no such column or no ids, or one of them is none.
     """
-    suffix = Path(path).suffix.lower()
-    if suffix in KINDS or suffix == ".gz":
+    if kind := _kind_of_table(path):
         parts = []
         for batch in read_batches(path, flag):
             names = batch.schema.names
-            if column not in names and len(names) > 1:
+            if column not in names and (len(names) > 1 or kind in ("csv", "tsv")):
                 raise UserError(
                     f"there is no column '{column}', only {', '.join(names)}",
                     where=str(path),
-                    fix=f"name the column of ids '{column}'",
+                    fix=f"name the column of ids '{column}'"
+                    + (", or the file .txt, with one id a line and no header" if len(names) == 1 else ""),
                 )
             parts.append(batch.column(column if column in names else names[0]))
         found = pa.chunked_array(parts).combine_chunks() if parts else pa.array([], pa.string())
     else:
         check_readable(path, flag)
         try:
-            lines = Path(path).read_text(encoding="utf-8").splitlines()
-        except UnicodeDecodeError as error:
+            with pa.input_stream(str(path), compression="detect") as file:
+                lines = file.read().decode("utf-8-sig").split("\n")  # other breaks may stand in ids
+        except (UnicodeDecodeError, OSError) as error:
             raise UserError(f"it is no text: {error}", where=str(path), fix="one id a line") from None
         found = pa.array([line.strip() for line in lines if line.strip()], pa.string())
     if not len(found):
         raise UserError("the file has no ids", where=str(path), fix="one id a line, or a column of them")
     text_of_ids(found, column, str(path))
     return found
+
+
+def _kind_of_table(path: str | PathLike[str]) -> str | None:
+    """None: it is a text file."""
+    try:
+        return kind_of(path, "")
+    except UsageError:
+        return None
 
 
 def _parquet(path: Path) -> Iterator[pa.RecordBatch]:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from behavior.arrow.hashing import stable_hash
-from behavior.arrow.values import parse_integers, parse_text, shown
+from behavior.arrow.values import parse_integers, parse_text, shown, why_no_integer
 from behavior.config import did_you_mean
 from behavior.errors import UserError
 from behavior.features.columns import DOMAIN_MARK
@@ -147,9 +147,10 @@ class Ids:
         integers = kind == "integer" or (kind is None and pa.types.is_integer(stored))
         values, good = parse_integers(ids) if integers else parse_text(ids)
         for row in np.flatnonzero(~good)[:1]:
-            wanted = "a whole number, as the items of the log are" if integers else "an id"
+            text = shown(ids, int(row))
+            problem = why_no_integer(text) if integers else "is not an id"
             raise UserError(
-                f"item {shown(ids, int(row))} is not {wanted}",
+                f"item {text} {problem}" + (", and items of the log are whole numbers" if integers else ""),
                 where=f"{where}, row {int(row) + 1}",
                 fix=AS_IN_THE_LOG,
             )

@@ -15,27 +15,37 @@ import pyarrow.compute as pc
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
-from behavior.errors import UserError
+from behavior.errors import UsageError, UserError
+from behavior.sources.blocks import compression_of
 from behavior.sources.kinds import kind_of
+from behavior.sources.replace import check_replaceable
 from models.serving.recommend.values import rows_of
 
 Write = Callable[[pa.RecordBatch], None]
+
+COLUMNS = ("user", "rank", "item", "score", "answer")
+"""Of all recommendations."""
 
 
 def check_out(path: Path, flag: str = "--out") -> None:
     """Say what is wrong with the name of a file before anything is computed.
 
     Raises:
-        UsageError: the name says no kind of file.
-        UserError: there is no such folder.
+        UsageError: the name says no kind of file, or one that is not written.
+        UserError: there is no such folder, or something is there that is not recommendations.
     """
-    kind_of(path, flag)
+    kind = kind_of(path, flag)
+    if kind == "parquet" and compression_of(path.name, "auto") is not None:
+        raise UsageError(
+            f"'{path}' would be compressed twice: Parquet is by itself", where=flag, fix="name it .parquet"
+        )
     if not path.absolute().parent.is_dir():
         raise UserError(f"there is no folder '{path.parent}'", where=flag, fix="make it first")
+    check_replaceable(path, kind, COLUMNS, flag)
 
 
 def write_batches(batches: Iterable[pa.RecordBatch], path: Path) -> int:
-    """Write batches to a file, whole or not at all.
+    """Write batches to a file, whole or not at all; compressed, where its name ends in .gz or .zst.
 
     Returns:
         The number of rows.
@@ -47,7 +57,10 @@ def write_batches(batches: Iterable[pa.RecordBatch], path: Path) -> int:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     rows = 0
     try:
-        with _opened(temporary) as file, _writer(kind_of(path, "--out"), file) as write:
+        with (
+            _opened(temporary, compression_of(path.name, "auto")) as file,
+            _writer(kind_of(path, "--out"), file) as write,
+        ):
             for batch in batches:
                 write(batch)
                 rows += batch.num_rows
@@ -63,9 +76,13 @@ def write_batches(batches: Iterable[pa.RecordBatch], path: Path) -> int:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
+def _opened(path: Path, compression: str | None) -> Iterator[IO[bytes]]:
     with open(path, "wb") as file:
-        yield file
+        if compression is None:
+            yield file
+            return
+        with pa.CompressedOutputStream(file, compression) as compressed:
+            yield compressed
 
 
 @contextmanager

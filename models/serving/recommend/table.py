@@ -252,9 +252,10 @@ class HistoryTable:
         values = pc.fill_null(ticks, -1).to_numpy(zero_copy_only=False)
         empty = _is_missing(array) if missing is not None else np.zeros(len(array), bool)
         for row in np.flatnonzero(~good & ~empty)[:1]:
-            problem = time_problem(ticks[int(row)].as_py(), self.unit, self.form)
+            text = shown(array, int(row))
+            problem = time_problem(ticks[int(row)].as_py(), self.unit, self.form, text)
             raise UserError(
-                f"{name} {shown(array, int(row))} {problem}",
+                f"{name} {text} {problem}",
                 where=f"{self.where}, row {int(row) + 1}",
                 fix=f"times are in the unit of the data set's spec: {self.unit}",
             )

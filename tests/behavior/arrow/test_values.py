@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from behavior.arrow.times import parse_times, time_problem
-from behavior.arrow.values import parse_floats, parse_integers, parse_text, shown
+from behavior.arrow.values import parse_floats, parse_integers, parse_text, shown, why_no_integer
 from tests.behavior.logs import many
 
 NUMBERS = """
@@ -181,6 +181,16 @@ def test_times_from_1970_up_to_2100_are_good(unit: str, factor: int) -> None:
 )
 def test_what_is_wrong_with_a_time_in_words(value: int | None, unit: str, problem: str) -> None:
     assert time_problem(value, unit) == problem
+
+
+@pytest.mark.parametrize(
+    "text", ["9223372036854775808", "-9223372036854775809", " 1e3", "12.5", "", "x" * 30]
+)
+def test_why_a_text_is_no_integer(text: str) -> None:
+    array = pa.array([text])
+    assert not parse_integers(array)[1].any()
+    found = why_no_integer(shown(array, 0))
+    assert (found == "is a whole number of more than 64 bits") == text.lstrip("-").isdigit()
 
 
 def test_values_as_messages_show_them() -> None:

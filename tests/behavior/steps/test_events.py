@@ -116,7 +116,7 @@ def test_integer_ids_are_whole_numbers() -> None:
     assert [reason for _, reason in got.reasons] == [
         "user '1.5' is not a whole number",
         "item '0x2' is not a whole number",
-        "user '9999999999999999999' is not a whole number",
+        "user '9999999999999999999' is a whole number of more than 64 bits",
     ]
 
 

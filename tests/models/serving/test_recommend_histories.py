@@ -138,6 +138,7 @@ BAD_HISTORIES: list[tuple[list[dict[str, Any]], str]] = [
     ([without("timestamp")], "there is no column 'timestamp'"),
     ([event(), event(behavior="byu")], "behavior 'byu' is not in the data set"),
     ([event(timestamp="soon")], "timestamp 'soon' is not a whole number"),
+    ([event(timestamp="9" * 25)], "is a whole number of more than 64 bits"),
     ([event(timestamp=1_000_000_000_000)], "is timestamp_unit right?"),
     ([event(timestamp=1_000_000)], "1970"),
     ([event(user=None)], "a row has no user"),

@@ -21,6 +21,7 @@ from models.evaluation.actions.predictions import check_predictions_path, write_
 from models.evaluation.actions.report import ActionEvaluation
 from models.evaluation.actions.rows import label_columns, rows_of
 from models.evaluation.config import EvaluationConfig
+from models.evaluation.rankings_table import check_rankings_path
 from tests.models.shards import User, World, write_shards
 
 TEMPORAL = {"kind": "temporal", "targets": "all", "valid_at": 25, "test_at": 40}
@@ -148,3 +149,13 @@ def test_names_of_files(tmp_path: Path) -> None:
         check_predictions_path(tmp_path / "a.txt")
     with pytest.raises(UserError, match="no folder"):
         check_predictions_path(tmp_path / "b" / "a.csv")
+
+
+def test_a_data_set_is_not_written_over(shards: ShardFolder, tmp_path: Path) -> None:
+    for check in (check_predictions_path, check_rankings_path):
+        with pytest.raises(UserError, match="is something else"):
+            check(shards.folder.path / "items.parquet")
+    write_predictions({"chance": evaluation(shards, ["buy"])}, tmp_path / "a.csv")
+    check_predictions_path(tmp_path / "a.csv")
+    with pytest.raises(UserError, match="is something else"):
+        check_rankings_path(tmp_path / "a.csv")
