@@ -1,21 +1,25 @@
-"""Counters: how often a user's history had what the item to predict has, before it."""
+"""Counters: how often, how lately and how long ago a user's history had what the item to predict has."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from behavior.runtime.compiled import compiled
 from models.data.catalog import CategoricalFeature, MultiCategoricalFeature
+from models.data.counting import count
 from models.data.origins import Samples
 from models.data.sequences import Int64Array
 
 Weights = Callable[[Mapping[str, npt.NDArray]], npt.NDArray[np.float32]]
 """[events] how much each event of sequences counts, of their stored columns."""
 
+What = Literal["count", "recent", "since"]
+"""What is said of the events that are counted: see `Counted`."""
+_KINDS: dict[What, int] = {"count": 0, "recent": 1, "since": 2}
 _PARTS = 16
 
 
@@ -48,7 +52,12 @@ class Values:
 
 @dataclass(frozen=True, eq=False)
 class Counted:
-    """The sum of the weights of the events up to the one that asks whose items have what the next item has.
+    """The events up to the one that asks whose items have what the next item has: with weights w_j,
+
+    - `count`: the sum of w_j;
+    - `recent`: that of `w_j 0.9^(events of the sequence after j)`;
+    - `since`: `log(1 + a year) - log(1 + s)` of the s seconds since the latest with w_j > 0, when the next
+      item is asked about; 0 where there is none, or none within a year.
 
     Of an item with several values the mean over them. The whole sequence counts, not only what a sample has
     of it.
@@ -59,26 +68,35 @@ class Counted:
     """None: each event counts 1."""
     more: tuple[str, ...] = ()
     """Stored columns that `weights` reads."""
+    what: What = "count"
+    of_first: bool = False
+    """Whether it is said of the first event of each sample itself, before it; then of no other."""
     _known: dict[int, tuple[Mapping[str, npt.NDArray], npt.NDArray[np.float32]]] = field(default_factory=dict)
 
     @property
     def reads(self) -> tuple[str, ...]:
-        return ("item", *self.more)
+        time = ("timestamp",) if self.what == "since" else ()
+        return ("item", *time, *self.more)
 
     def fill(self, out: npt.NDArray, samples: Samples) -> None:
         """See `models.data.origins.Origin.fill`."""
         assert samples.offsets is not None
-        _count(
+        item = samples.events["item"]
+        count(
             out,
-            samples.events["item"],
+            item,
             self._weights(samples.events),
+            samples.events["timestamp"] if self.what == "since" else np.zeros(0, np.int64),
             samples.starts,
             samples.event,
             samples.last_target,
             samples.offsets,
             self.values.values,
             self.values.offsets,
-            np.zeros(self.values.count, np.float64),
+            np.zeros((2, self.values.count), np.float64),
+            _KINDS[self.what],
+            self.of_first,
+            samples.time_known,
         )
 
     def _weights(self, events: Mapping[str, npt.NDArray]) -> npt.NDArray[np.float32]:
@@ -92,53 +110,3 @@ class Counted:
             self._known.pop(next(iter(self._known), -1), None)
         self._known[id(events)] = events, weight
         return weight
-
-
-@compiled
-def _add(
-    sums: np.ndarray, item: np.ndarray, weight: np.ndarray, values: np.ndarray, offsets: np.ndarray
-) -> None:
-    for place in range(len(item)):
-        for value in values[offsets[item[place]] : offsets[item[place] + 1]]:
-            sums[value] += weight[place]
-
-
-@compiled
-def _mean(sums: np.ndarray, item: int, values: np.ndarray, offsets: np.ndarray) -> float:
-    begin, end = offsets[item], offsets[item + 1]
-    total = 0.0
-    for value in values[begin:end]:
-        total += sums[value]
-    return total / max(end - begin, 1)
-
-
-@compiled
-def _count(
-    out: np.ndarray,
-    item: np.ndarray,
-    weight: np.ndarray,
-    starts: np.ndarray,
-    event: np.ndarray,
-    last_target: np.ndarray,
-    bounds: np.ndarray,
-    values: np.ndarray,
-    offsets: np.ndarray,
-    sums: np.ndarray,
-) -> None:
-    for sequence in range(len(starts) - 1):
-        begin, end = starts[sequence], starts[sequence + 1]
-        if begin == end:
-            continue
-        first = event[begin - starts[0]]
-        opened = bounds[np.searchsorted(bounds, first, side="right") - 1]
-        done = opened
-        for token in range(begin, end):
-            place = token - starts[0]
-            stop = event[place] + 1
-            _add(sums, item[done:stop], weight[done:stop], values, offsets)
-            done = max(done, stop)
-            target = event[place + 1] if token + 1 < end else last_target[sequence]
-            out[token] = _mean(sums, item[target], values, offsets)
-        for place in range(opened, done):
-            for value in values[offsets[item[place]] : offsets[item[place] + 1]]:
-                sums[value] = 0.0

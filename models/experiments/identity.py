@@ -31,6 +31,8 @@ CAME_LATER: dict[str, Any] = {
     "task.collaboration": 0.0,
     "task.retrieval_weight": 0.0,
     "task.counters": [],
+    "task.counter_facts": ["count"],
+    "task.rates": [],
     "task.auxiliary": [],
     "task.negatives.ratio": 0.0,
     "task.negatives.judged": 1.0,

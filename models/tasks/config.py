@@ -77,6 +77,17 @@ class TaskConfig(Config):
         description="ranking: counters beside the sequence, of the user's events before: user: all of them; "
         "item: those with the candidate; or features of items: those of the same value; and with which label",
     )
+    counter_facts: list[Literal["count", "recent", "since"]] = Field(
+        ["count"],
+        min_length=1,
+        description="ranking: what counters say; count: how often, and with which label; recent: the same, "
+        "an event counting .9 of the one after it; since: how long ago the latest was",
+    )
+    rates: list[str] = Field(
+        [],
+        description="ranking: what everybody did before the question, in the training part, beside the "
+        "sequence: item: with the candidate; or features of items: with those of the same value",
+    )
     negatives: NegativesConfig = NegativesConfig()
     head: Literal["dot", "mlp", "ffn", "mmoe", "ple"] = Field(
         "mlp",
@@ -103,6 +114,8 @@ class TaskConfig(Config):
             return
         if self.kind != "ranking":
             return
+        if not self.counters:
+            yield Unused(["counter_facts"], "counters is empty", "set counters to [user, item]")
         if self.head not in ("mmoe", "ple"):
             yield Unused(["experts"], f"head is {self.head}, which has none", "set head to mmoe or ple")
         if self.head == "dot":

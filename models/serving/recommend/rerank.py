@@ -73,11 +73,17 @@ class Rerank:
                 where=f"task.known_features = {model.embedding.known.names}",
                 fix="name a run without task.known_features",
             )
-        if any(name != USER for name in config.task.counters):
+        if config.task.rates or any(name != USER for name in config.task.counters):
             raise UserError(
                 "counters of items are made of the log's events, not of candidates",
-                where=f"task.counters = {config.task.counters}",
+                where=f"task.counters = {config.task.counters}, task.rates = {config.task.rates}",
                 fix="name a run without task.counters, or with those of the user alone",
+            )
+        if config.task.counters and "since" in config.task.counter_facts:
+            raise UserError(
+                "how long ago something was depends on when one is asked, and candidates have no time",
+                where=f"task.counter_facts = {config.task.counter_facts}",
+                fix="name a run whose task.counter_facts are without since",
             )
         names = [each.name for each in model.labels]
         if label is not None and label not in names:

@@ -18,7 +18,7 @@ from models.evaluation.actions.sampled import Negatives
 from models.inputs.ranking_embedding import RankingEmbedding
 from models.tasks.config import TaskSettings
 from models.tasks.parts import embedding_and_backbone, read_catalog
-from models.tasks.ranking.checks import check_ensemble, check_ranking
+from models.tasks.ranking.checks import check_counters, check_ensemble, check_ranking
 from models.tasks.ranking.counters import Counters
 from models.tasks.ranking.ensemble import EnsembleObjective, RankingEnsemble
 from models.tasks.ranking.heads import HEADS, HeadSizes
@@ -26,6 +26,7 @@ from models.tasks.ranking.joint import joint_loss
 from models.tasks.ranking.members import members_of
 from models.tasks.ranking.model import RankingModel
 from models.tasks.ranking.objective import RankingObjective
+from models.tasks.ranking.rates import rate_tables
 from models.tasks.ranking.task import RankingTask
 from models.tasks.ranking.told import Told, edges_of
 
@@ -40,6 +41,7 @@ def build_ranking(
     """
     about = about_sequences(shards)
     check_ranking(settings)
+    check_counters(settings, about)
     if settings.task.label is None:
         raise UserError(
             "what is to be predicted?",
@@ -101,7 +103,8 @@ def _model(
             where="train.item_table = sharded",
             fix="--set train.item_table=replicated",
         )
-    counters = Counters.of(task.counters, labels[:judged], catalog)
+    rates = rate_tables(settings, shards, labels[:judged], catalog)
+    counters = Counters.of(task.counters, labels[:judged], catalog, task.counter_facts, rates)
     sizes = HeadSizes(
         dim=settings.model.dim,
         context=counters.width,

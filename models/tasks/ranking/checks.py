@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from behavior.errors import UserError
+from models.data.about import About
 from models.evaluation.actions.labels import Label
 from models.tasks.config import TaskSettings
 
@@ -57,13 +58,41 @@ def check_ranking(settings: TaskSettings) -> None:
             where=f"task.collaboration = {settings.task.collaboration}",
             fix="name members: --set 'task.members=[hstu, hstu]'",
         )
-    if len(set(settings.task.counters)) < len(settings.task.counters):
-        raise UserError(
-            "a counter stands there twice",
-            where=f"task.counters = {settings.task.counters}",
-            fix="name each once",
-        )
     _check_negatives(settings)
+
+
+def check_counters(settings: TaskSettings, about: About) -> None:
+    """Check that counters can be made of the data set.
+
+    Raises:
+        UserError: one stands there twice, rates are to be those of users, or one needs timestamps.
+    """
+    task = settings.task
+    for name in ("counters", "counter_facts", "rates"):
+        listed = getattr(task, name)
+        if len(set(listed)) < len(listed):
+            where = f"task.{name} = {listed}"
+            raise UserError("a counter stands there twice", where=where, fix="name each once")
+    if "user" in task.rates:
+        raise UserError(
+            "users are told of by their own counters",
+            where=f"task.rates = {task.rates}",
+            fix="name user in task.counters instead",
+        )
+    if about.has_time:
+        return
+    if task.rates:
+        raise UserError(
+            "what everybody did before a moment needs timestamps, and this data set has none",
+            where=f"task.rates = {task.rates}",
+            fix="--set 'task.rates=[]'",
+        )
+    if "since" in task.counter_facts:
+        raise UserError(
+            "how long ago something was needs timestamps, and this data set has none",
+            where=f"task.counter_facts = {task.counter_facts}",
+            fix="leave since out",
+        )
 
 
 def _check_negatives(settings: TaskSettings) -> None:
@@ -72,10 +101,10 @@ def _check_negatives(settings: TaskSettings) -> None:
     if not task.negatives.ratio:
         return
     where = f"task.negatives.ratio = {task.negatives.ratio}"
-    if any(name != "user" for name in task.counters):
+    if task.rates or any(name != "user" for name in task.counters):
         raise UserError(
             "counters of items are those of the log's events, not of drawn items",
-            where=f"{where}, task.counters = {task.counters}",
+            where=f"{where}, task.counters = {task.counters}, task.rates = {task.rates}",
             fix="count by user alone, or do without",
         )
     if task.retrieval_weight:

@@ -119,10 +119,15 @@ def test_members_are_fused_and_sampled_negatives_corrected(
 def test_candidates_without_what_a_model_is_told_are_refused(
     runs: tuple[Path, Path], model: TrainedModel, tmp_path: Path
 ) -> None:
-    for number, (setting, said) in enumerate(
-        (("task.counters=[item]", "not of candidates"), ("task.known_features=[device]", "is no event"))
+    for number, (given, said) in enumerate(
+        (
+            (["task.counters=[item]"], "not of candidates"),
+            (["task.rates=[item]"], "not of candidates"),
+            (["task.counters=[user]", "task.counter_facts=[since]"], "candidates have no time"),
+            (["task.known_features=[device]"], "is no event"),
+        )
     ):
         run = tmp_path / str(number)
-        train(settings("train.epochs=1", setting), model.shards.where(), run)
+        train(settings("train.epochs=1", *given), model.shards.where(), run)
         with pytest.raises(UserError, match=said):
             model.recommend([1], rerank=run)
