@@ -13,7 +13,8 @@ with 10 million, of which all but these have one event each.
   said. It goes on with one device, then with two, and its first process is killed.
 - `losses`: 20 steps of one global batch by `lrm train`, float32: one device, two, two with a divided table.
 
-With $OUT set, numbers also go to $OUT/two_gpus.json, after every line, and what processes print beside it.
+With $OUT set, numbers also go to $OUT/two_gpus.json, after every line, and at the end what processes printed
+to $OUT/two_gpus_logs.txt.
 """
 
 from __future__ import annotations
@@ -272,7 +273,7 @@ def longest(step: Callable[[], object], processes: Any) -> list[tuple[str, float
 
 
 def rates(results: Results, folder: Path) -> None:
-    logs = Path(os.environ.get("OUT", folder))
+    logs = folder
     go = folder / "go"
     port = str(20_000 + os.getpid() % 20_000)
     alone = [
@@ -361,7 +362,7 @@ def command(folder: Path, shards: str, run: str, devices: int, settings: Sequenc
 @contextmanager
 def training(folder: Path, words: list[str], name: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     """A running `lrm`, and the file of its output."""
-    log = Path(os.environ.get("OUT", folder)) / f"{name}.log"
+    log = folder / f"{name}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT)
     try:
@@ -476,7 +477,7 @@ def losses(results: Results, folder: Path) -> None:
     for way, (devices, settings) in ways.items():
         name = way.replace(", ", "-")
         words = command(folder, "few", f"losses-{name}", devices, settings)
-        log = Path(os.environ.get("OUT", folder)) / f"losses-{name}.log"
+        log = folder / f"losses-{name}.log"
         with log.open("wb") as output:
             running[way] = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT), log, name
     until = time.perf_counter() + min(75.0, results.left - 2)
@@ -525,6 +526,11 @@ def main() -> None:
                 parts[part](results, folder)
             except Exception as error:  # the other parts are worth having
                 results.add("errors of parts", {"part": part, "error": repr(error)[:500]})
+        if "OUT" in os.environ:
+            texts = [
+                f"== {log.name}\n{log.read_text(errors='replace')[-20_000:]}" for log in folder.glob("*.log")
+            ]
+            Path(os.environ["OUT"], "two_gpus_logs.txt").write_text("\n".join(texts))
 
 
 if __name__ == "__main__":
