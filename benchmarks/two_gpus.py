@@ -57,14 +57,17 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "10M rowwise": ("large", [CAPTURED, "optimizer.item_table=rowwise_adagrad"]),
     "10M rowwise, divided": ("large", [CAPTURED, "optimizer.item_table=rowwise_adagrad", DIVIDED]),
     "200k adamw, not captured": ("small", ["train.cuda_graphs=false"]),
+    "200k adamw, early": ("small", [CAPTURED]),
+    "10M by rows, divided, early": ("large", [CAPTURED, *BY_ROWS, DIVIDED]),
 }
 ALONE = [
     ["200k adamw", "200k by rows", "200k adamw, not captured"],  # of the first GPU, and of the second
     ["10M by rows", "10M rowwise"],
 ]
 TOGETHER = [
-    "200k adamw", "10M by rows, divided", "10M by rows", "200k adamw, divided", "200k adamw, not captured",
-    "200k by rows", "10M rowwise, divided", "200k by rows, divided",
+    "200k adamw", "10M by rows, divided", "10M by rows", "200k adamw, early", "10M by rows, divided, early",
+    "200k adamw, divided", "200k adamw, not captured", "200k by rows", "10M rowwise, divided",
+    "200k by rows, divided",
 ]  # fmt: skip
 FOR_THE_REST = 85.0
 """Seconds that `rates` leaves to what comes after it."""
@@ -138,10 +141,10 @@ def take_cases(folder: Path, cases: Sequence[str], go: Path | None, told: Path) 
 
     from models.distributed.join import join_torchrun, launched_by_torchrun
     from models.distributed.processes import SINGLE
-    from models.distributed.tables import ShardedTable, table
+    from models.distributed.tables import ShardedTable, whole
     from models.training import setup, step  # noqa: F401  before the clock starts
 
-    table.fresh_rows = on_device(table.fresh_rows)
+    whole.fresh_rows = on_device(whole.fresh_rows)
     ShardedTable._fresh = on_device(ShardedTable._fresh)  # type: ignore[method-assign]
     torch.cuda.init()
     while go is not None and not go.exists():
@@ -185,6 +188,7 @@ def measured(folder: Path, case: str, processes: Any) -> Row:
 
     from behavior.shards.folder import open_shards
     from models.config import load_config
+    from models.training import captured_step
     from models.training.setup import set_up
     from models.training.step import steps_of
 
@@ -196,6 +200,7 @@ def measured(folder: Path, case: str, processes: Any) -> Row:
         "train.precision=bf16-mixed",
     ]
     config = load_config(overrides=[*overrides, f"train.devices={processes.count}", "train.epochs=1000"])
+    captured_step.SENDS_EARLY = "early" in case
     begun = time.perf_counter()
     torch.cuda.reset_peak_memory_stats()
     made = set_up(config, open_shards(folder / shards), processes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from threading import Thread
 from typing import Any, ClassVar, TypeVar
@@ -67,6 +67,17 @@ class TorchProcesses(Processes):
         gathered = tensor.new_empty(self.count, *tensor.shape)
         _all_gather(gathered.flatten(), tensor.flatten(), group=self._group_of(tensor))
         return gathered
+
+    def all_gather_later(self, tensor: Tensor) -> Callable[[], Tensor]:
+        gathered = tensor.new_empty(self.count, *tensor.shape)
+        flat = tensor.detach().flatten()
+        work = _all_gather(gathered.flatten(), flat, group=self._group_of(tensor), async_op=True)
+
+        def wait(sent: Tensor = flat) -> Tensor:  # which keeps what is sent until then
+            work.wait()
+            return gathered
+
+        return wait
 
     def reduce_scatter(self, tensor: Tensor) -> Tensor:
         summed = tensor.new_empty(tensor.shape[1:])

@@ -23,6 +23,8 @@ from models.training.cuda_graph import Captured, Work
 from models.training.static_input import StaticInput, StepSize
 from models.training.step import Stepper, TakenStep
 
+SENDS_EARLY = False
+"""Whether several processes send gradients of item tables beside the rest of the backward pass."""
 _OFF = "set train.cuda_graphs=false"
 LONGEST_PADDED = 512
 """Longest histories of softmax attention for which `auto` pads every sequence to that length."""
@@ -113,6 +115,8 @@ class CapturedStepper(Stepper):
         self.shared = [one for one in task.objective.parameters() if id(one) not in apart]
         for parameter in self.shared:
             processes.broadcast(parameter)
+        for table in self.item_tables:
+            table.sends_early = SENDS_EARLY and processes.count > 1
         optimizer.keep_rates_on(fabric.device)
         self.longest, self.capture = longest, capture
         self.steps: dict[StepSize, tuple[StaticInput, Work]] = {}

@@ -13,10 +13,10 @@ from models.distributed.tables.states import WholeStates
 from models.distributed.tables.table import (
     ItemTable,
     MakeItemTable,
-    WholeTable,
     count_parameters,
     item_tables,
 )
+from models.distributed.tables.whole import WholeTable
 
 __all__ = [
     "HeldItems",

@@ -1,34 +1,31 @@
-"""The embedding table of items: what every one can do, and the one that is whole in every process."""
+"""The embedding table of items: what every one can do."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from models.distributed.processes import SINGLE, Processes
+from models.distributed.processes import Processes
 from models.distributed.tables.row_gradient import RowGradient, RowGradients
 from models.distributed.tables.rows import RowShards
-from models.layers.initialization import INIT_STD, init_truncated
 from models.layers.roles import Role
 
-_embedding_backward: Any = torch.ops.aten.embedding_dense_backward
 
-
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Lookup:
-    """A look-up whose gradients have not been noted, or sent, yet."""
+    """A look-up whose gradients have not been noted yet."""
 
     places: Tensor
     """[n] rows of this process's table; of a divided one [count, n], of what each process asked for, 0 for
     those elsewhere."""
     vectors: Tensor
     """[n, dim] what this process got; a leaf of the graph of its loss."""
+    received: Callable[[], tuple[Tensor, Tensor]] | None = None
+    """Waits for the rows and gradients of all processes, where these were sent within the backward pass."""
 
 
 class ItemTable(nn.Module, ABC):
@@ -51,6 +48,9 @@ class ItemTable(nn.Module, ABC):
         """Gradients by row, in place of `weight.grad`, where an optimizer wants these; None: it does not."""
         self.pending: list[Lookup] = []
         """Look-ups whose gradients are still to be noted, or sent."""
+        self.sends_early = False
+        """Whether gradients are sent as soon as they are there, beside the rest of the backward pass: where
+        all processes work the same graph off, and send nothing else meanwhile."""
 
     @property
     def collects(self) -> bool:
@@ -103,8 +103,16 @@ class ItemTable(nn.Module, ABC):
     def _found(self, places: Tensor, vectors: Tensor) -> Tensor:
         """Vectors that were looked up without a graph, as a leaf of one whose gradient is pending."""
         if torch.is_grad_enabled():
-            self.pending.append(Lookup(places, vectors.requires_grad_()))
+            lookup = Lookup(places, vectors.requires_grad_())
+            self.pending.append(lookup)
+            if self.sends_early:
+                number = len(self.pending) - 1  # not the look-up itself, which has the vectors
+                vectors.register_post_accumulate_grad_hook(lambda _: self._send(self.pending[number]))
         return vectors
+
+    @abstractmethod
+    def _send(self, lookup: Lookup) -> None:
+        """Begin to send the gradients of a look-up: all processes those of the same one, of equal sizes."""
 
     @abstractmethod
     def gathered(self, own: Tensor) -> Tensor:
@@ -122,109 +130,8 @@ class ItemTable(nn.Module, ABC):
         """[rows of this process, ...] of a whole [num_embeddings, ...]; the reverse of `gathered`."""
 
 
-def _whole_gradient(found: list[tuple[Tensor, Tensor]], weight: Tensor) -> Tensor:
-    """The gradient of a table of the gradients of look-ups, rows and gradients of each; padding has none."""
-    if not found:
-        return torch.zeros_like(weight)
-    rows = torch.cat([rows for rows, _ in found])
-    gradients = torch.cat([gradients for _, gradients in found])
-    # Not `index_add_`, whose result depends on the order of threads: copies are alike to the bit.
-    gradient: Tensor = _embedding_backward(gradients, rows, len(weight), 0, False)
-    return gradient
-
-
 MakeItemTable = Callable[[int, int], ItemTable]
 """Makes an item table of a number of item ids and a width."""
-
-
-class WholeTable(ItemTable):
-    """An item table that is whole in every process: `nn.Embedding(num_embeddings, dim, padding_idx=0)`.
-
-    Where several processes train together, each has a copy. Copies are kept alike by the gradients of all
-    look-ups, in the order of processes: those of look-ups themselves are sent, or, where these would be more,
-    those of the whole table.
-
-    Args:
-        num_embeddings: item ids, padding included.
-        embedding_dim: width.
-    """
-
-    def __init__(self, num_embeddings: int, embedding_dim: int) -> None:
-        super().__init__(num_embeddings, embedding_dim, SINGLE)
-        weight = fresh_rows(num_embeddings, embedding_dim)
-        weight[0] = 0.0
-        self.weight = nn.Parameter(weight)
-        self.copies: Processes = SINGLE
-
-    def keep_alike(self, processes: Processes) -> None:
-        """From now on, average gradients over processes that have a copy of this table each. Collective."""
-        self.copies = processes
-        processes.broadcast(self.weight)
-
-    @property
-    def collects(self) -> bool:
-        return super().collects or self.copies.count > 1
-
-    def forward(self, ids: Tensor) -> Tensor:
-        if not self.collects:
-            return F.embedding(ids, self.weight, padding_idx=0)
-        with torch.no_grad():
-            vectors = F.embedding(ids, self.weight)
-        return self._found(ids, vectors)
-
-    def own_rows(self) -> Tensor:
-        # Looked up rather than the table itself, so that padding gets no gradient.
-        return self(self.own_ids)
-
-    @torch.no_grad()
-    def finish_gradients(self) -> None:
-        lookups, self.pending = self.pending, []
-        found = [(one.places, one.vectors.grad) for one in lookups if one.vectors.grad is not None]
-        if self.copies.count > 1:
-            found = self._of_all(found)
-        if self.row_gradients is not None:
-            for rows, gradients in found:
-                self.row_gradients.add(rows, gradients)
-        elif found:
-            self._add_whole(_whole_gradient(found, self.weight))
-
-    def _of_all(self, found: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
-        """Rows and gradients of the look-ups of all processes, divided by how many these are; none where they
-        have been added to the table's gradient instead."""
-        count, most = self.copies.count, self.copies.max(sum(len(rows) for rows, _ in found))
-        if not most:
-            return []
-        if self.row_gradients is None and count * most >= 2 * self.num_embeddings:
-            gradient = _whole_gradient(found, self.weight)
-            self.copies.average([gradient])
-            self._add_whole(gradient)
-            return []
-        rows = torch.cat([self.weight.new_zeros(0, dtype=torch.int64), *(rows for rows, _ in found)])
-        gradients = torch.cat([self.weight.new_zeros(0, self.embedding_dim), *(one for _, one in found)])
-        missing = most - len(rows)
-        rows = self.copies.all_gather(F.pad(rows, (0, missing)))  # [count, most]
-        gradients = self.copies.all_gather(F.pad(gradients, (0, 0, 0, missing)) / count)  # [count, most, dim]
-        return [(rows.flatten(), gradients.flatten(0, 1))]
-
-    def _add_whole(self, gradient: Tensor) -> None:
-        if self.weight.grad is None:
-            self.weight.grad = gradient
-        else:
-            self.weight.grad += gradient
-
-    def gathered(self, own: Tensor) -> Tensor:
-        return own
-
-    def own_part(self, whole: Tensor) -> Tensor:
-        return whole
-
-
-def fresh_rows(count: int, dim: int) -> Tensor:
-    """[count, dim] initial rows, normal(0, 0.02) truncated at two standard deviations."""
-    # The constructor of `nn.Embedding` draws numbers as well, after which seeds have always given these.
-    rows = nn.Embedding(count, dim).weight.detach()
-    init_truncated(rows, INIT_STD)
-    return rows
 
 
 def item_tables(module: nn.Module) -> list[ItemTable]:

@@ -1,0 +1,141 @@
+"""An embedding table of items that is whole in every process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.distributed.processes import SINGLE, Processes
+from models.distributed.tables.table import ItemTable, Lookup
+from models.layers.initialization import INIT_STD, init_truncated
+
+Found = tuple[Tensor, Tensor]
+"""[n] int64 rows, and [n, dim] gradients of look-ups of them."""
+
+_embedding_backward: Any = torch.ops.aten.embedding_dense_backward
+
+
+class WholeTable(ItemTable):
+    """An item table that is whole in every process: `nn.Embedding(num_embeddings, dim, padding_idx=0)`.
+
+    Where several processes train together, each has a copy. Copies are kept alike by the gradients of all
+    look-ups, in the order of processes: those of look-ups themselves are sent, or, where these would be more,
+    those of the whole table.
+
+    Args:
+        num_embeddings: item ids, padding included.
+        embedding_dim: width.
+    """
+
+    def __init__(self, num_embeddings: int, embedding_dim: int) -> None:
+        super().__init__(num_embeddings, embedding_dim, SINGLE)
+        weight = fresh_rows(num_embeddings, embedding_dim)
+        weight[0] = 0.0
+        self.weight = nn.Parameter(weight)
+        self.copies: Processes = SINGLE
+
+    def keep_alike(self, processes: Processes) -> None:
+        """From now on, average gradients over processes that have a copy of this table each. Collective."""
+        self.copies = processes
+        processes.broadcast(self.weight)
+
+    @property
+    def collects(self) -> bool:
+        return super().collects or self.copies.count > 1
+
+    def forward(self, ids: Tensor) -> Tensor:
+        if not self.collects:
+            return F.embedding(ids, self.weight, padding_idx=0)
+        with torch.no_grad():
+            vectors = F.embedding(ids, self.weight)
+        return self._found(ids, vectors)
+
+    def own_rows(self) -> Tensor:
+        # Looked up rather than the table itself, so that padding gets no gradient.
+        return self(self.own_ids)
+
+    @torch.no_grad()
+    def finish_gradients(self) -> None:
+        lookups, self.pending = self.pending, []
+        found = [one.received() for one in lookups if one.received is not None]
+        own = [
+            (one.places, one.vectors.grad)
+            for one in lookups
+            if one.received is None and one.vectors.grad is not None
+        ]
+        # Where look-ups are sent early, all processes send all of them, or none.
+        found += own if self.copies.count == 1 or found else self._of_all(own)
+        if self.row_gradients is not None:
+            for rows, gradients in found:
+                self.row_gradients.add(rows, gradients)
+        elif found:
+            self._add_whole(_whole_gradient(found, self.weight))
+
+    @torch.no_grad()
+    def _send(self, lookup: Lookup) -> None:
+        copies, gradient = self.copies, lookup.vectors.grad
+        if copies.count == 1 or gradient is None:
+            return
+        if self._is_less_as_a_whole(sum(len(one.places) for one in self.pending)):
+            return
+        rows = copies.all_gather_later(lookup.places)  # [count, n]
+        gradients = copies.all_gather_later(gradient / copies.count)  # [count, n, dim]
+        lookup.received = lambda: (rows().flatten(), gradients().flatten(0, 1))
+
+    def _of_all(self, found: Sequence[Found]) -> list[Found]:
+        """Rows and gradients of the look-ups of all processes, divided by how many these are; none where they
+        have been added to the table's gradient instead."""
+        count, most = self.copies.count, self.copies.max(sum(len(rows) for rows, _ in found))
+        if not most:
+            return []
+        if self._is_less_as_a_whole(most):
+            gradient = _whole_gradient(found, self.weight)
+            self.copies.average([gradient])
+            self._add_whole(gradient)
+            return []
+        rows = torch.cat([self.weight.new_zeros(0, dtype=torch.int64), *(rows for rows, _ in found)])
+        gradients = torch.cat([self.weight.new_zeros(0, self.embedding_dim), *(one for _, one in found)])
+        missing = most - len(rows)
+        rows = self.copies.all_gather(F.pad(rows, (0, missing)))  # [count, most]
+        gradients = self.copies.all_gather(F.pad(gradients, (0, 0, 0, missing)) / count)  # [count, most, dim]
+        return [(rows.flatten(), gradients.flatten(0, 1))]
+
+    def _is_less_as_a_whole(self, most: int) -> bool:
+        """Whether a ring sends less for an all-reduce of the table's gradient than for an all-gather of those
+        of so many look-ups a process."""
+        return self.row_gradients is None and self.copies.count * most >= 2 * self.num_embeddings
+
+    def _add_whole(self, gradient: Tensor) -> None:
+        if self.weight.grad is None:
+            self.weight.grad = gradient
+        else:
+            self.weight.grad += gradient
+
+    def gathered(self, own: Tensor) -> Tensor:
+        return own
+
+    def own_part(self, whole: Tensor) -> Tensor:
+        return whole
+
+
+def _whole_gradient(found: Sequence[Found], weight: Tensor) -> Tensor:
+    """The gradient of a table of the gradients of look-ups; padding has none."""
+    if not found:
+        return torch.zeros_like(weight)
+    rows = torch.cat([rows for rows, _ in found])
+    gradients = torch.cat([gradients for _, gradients in found])
+    # Not `index_add_`, whose result depends on the order of threads: copies are alike to the bit.
+    gradient: Tensor = _embedding_backward(gradients, rows, len(weight), 0, False)
+    return gradient
+
+
+def fresh_rows(count: int, dim: int) -> Tensor:
+    """[count, dim] initial rows, normal(0, 0.02) truncated at two standard deviations."""
+    # The constructor of `nn.Embedding` draws numbers as well, after which seeds have always given these.
+    rows = nn.Embedding(count, dim).weight.detach()
+    init_truncated(rows, INIT_STD)
+    return rows
