@@ -55,6 +55,7 @@ class Collator:
         event: Int64Array,
         target: Int64Array,
         copies: Copies | None = None,
+        asked: Int64Array | None = None,
     ) -> None:
         """Fill in the next sequences of the batch.
 
@@ -64,6 +65,7 @@ class Collator:
             event: [events] indices into the columns, sample after sample, oldest first.
             target: [samples] index of the event that the last event predicts.
             copies: how often each sample stands in the batch; None: once, as a sequence.
+            asked: [samples] see `models.data.origins.Samples`.
         """
         if copies is not None:
             sequence, event, target = (
@@ -87,6 +89,7 @@ class Collator:
             first_position=None if copies is None else copies.first_position,
             drawn=self._drawn(data, starts, event, target) if self.loss_on == "basket" else None,
             offsets=data.offsets,
+            asked=asked,
         )
         for column in self.columns:
             assert column.origin is not None, f"column '{column.name}' has no origin"

@@ -94,9 +94,8 @@ class Counted:
             self.values.values,
             self.values.offsets,
             np.zeros((2, self.values.count), np.float64),
-            _KINDS[self.what],
-            self.of_first,
-            samples.time_known,
+            samples.items_asked(),
+            (_KINDS[self.what], self.of_first, samples.time_known),
         )
 
     def _weights(self, events: Mapping[str, npt.NDArray]) -> npt.NDArray[np.float32]:

@@ -80,9 +80,8 @@ def count(
     values: np.ndarray,
     offsets: np.ndarray,
     state: np.ndarray,
-    kind: int,
-    of_first: bool,
-    time_known: bool,
+    asked: np.ndarray,
+    how: tuple[int, bool, bool],
 ) -> None:
     """Fill in a column; see `models.data.counted.Counted` and `models.data.origins.Samples`.
 
@@ -98,11 +97,12 @@ def count(
         values: of items: those of item i are `offsets[i]` to `offsets[i + 1]`.
         offsets: see there.
         state: [2, values] float64: sums, zero before and afterwards; and events or times.
-        kind: 0 count, 1 recent, 2 since.
-        of_first: whether the first event of each sample is told of, and no other.
-        time_known: whether a question knows when it is asked.
+        asked: [samples] item of the last question, or of the first event; below 0: that of the log.
+        how: 0 count, 1 recent, 2 since; whether the first event of each sample is told of, and no other;
+            whether a question knows when it is asked.
     """
     sums, at = state[0], state[1]
+    kind, of_first, time_known = how
     for sequence in range(len(starts) - 1):
         begin, end = starts[sequence], starts[sequence + 1]
         if begin == end:
@@ -125,7 +125,10 @@ def count(
                 now = time[target] if time_known or stop == opened else time[stop - 1]
             else:
                 now = stop - 1
-            out[token] = _mean(sums, at, item[target], values, offsets, now, kind)
+            wanted = item[target]
+            if (of_first or token + 1 == end) and asked[sequence] >= 0:
+                wanted = asked[sequence]
+            out[token] = _mean(sums, at, wanted, values, offsets, now, kind)
         for place in range(opened, done):
             for value in values[offsets[item[place]] : offsets[item[place] + 1]]:
                 sums[value] = 0.0

@@ -49,6 +49,13 @@ class Samples:
     """[events] index of the event that each event predicts instead, and whether it carries loss."""
     offsets: IntArray | None = None
     """[sequences of the data + 1] where these begin in the columns of the sequence files; None: not known."""
+    asked: IntArray | None = None
+    """[sequences] the item that the last event of each asks about in place of the one of the log, and that is
+    taken for its first one; below 0: that of the log. Only `models.data.counted` and `rated` look at it."""
+
+    def items_asked(self) -> IntArray:
+        """`asked`, or that the log says all of them."""
+        return np.full(len(self.starts) - 1, -1) if self.asked is None else self.asked
 
     @cached_property
     def first_event(self) -> IntArray:
@@ -110,6 +117,19 @@ class Next:
 
     def fill(self, out: npt.NDArray, samples: Samples) -> None:
         samples.copy_next(out, samples.events[self.stored])
+
+
+@dataclass(frozen=True)
+class Place:
+    """The place of the event in its whole sequence, from 0."""
+
+    reads: tuple[str, ...] = ("item",)
+
+    def fill(self, out: npt.NDArray, samples: Samples) -> None:
+        assert samples.offsets is not None
+        event = samples.event
+        sequence = np.searchsorted(samples.offsets, event, side="right") - 1
+        out[samples.starts[0] : samples.starts[-1]] = event - samples.offsets[sequence]
 
 
 @dataclass(frozen=True)

@@ -85,8 +85,8 @@ class Rated:
             table.begin,
             table.time,
             table.sums[self.column],
-            self.of_first,
-            samples.time_known,
+            samples.items_asked(),
+            (self.of_first, samples.time_known),
         )
 
 
@@ -104,9 +104,10 @@ def _read(
     begins: np.ndarray,
     times: np.ndarray,
     sums: np.ndarray,
-    of_first: bool,
-    time_known: bool,
+    asked: np.ndarray,
+    how: tuple[bool, bool],
 ) -> None:
+    of_first, time_known = how
     for sequence in range(len(starts) - 1):
         begin, end = starts[sequence], starts[sequence + 1]
         for token in range(begin, end):
@@ -122,7 +123,10 @@ def _read(
             else:
                 target = event[token - starts[0] + 1] if token + 1 < end else last_target[sequence]
                 now = time[target] if time_known else time[place]
-            first, last = offsets[item[target]], offsets[item[target] + 1]
+            wanted = item[target]
+            if (of_first or token + 1 == end) and asked[sequence] >= 0:
+                wanted = asked[sequence]
+            first, last = offsets[wanted], offsets[wanted + 1]
             total = 0.0
             for value in values[first:last]:
                 low, high = begins[value], begins[value + 1]

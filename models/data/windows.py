@@ -69,6 +69,7 @@ def gather(
     time: QueryTime,
     loss_on: LossOn = "all",
     pin: bool = False,
+    asked: Int64Array | None = None,
 ) -> PackedBatch:
     """The packed batch of windows, with the columns that `data` was read for.
 
@@ -78,6 +79,7 @@ def gather(
         time: whether a query knows the time of the event that it predicts.
         loss_on: which events carry loss: all, or those with a target behavior.
         pin: whether the batch is made in page-locked memory.
+        asked: [windows] see `models.data.origins.Samples`.
     """
     lengths = windows.lengths
     offsets = np.cumsum(lengths) - lengths
@@ -87,5 +89,5 @@ def gather(
     collator = Collator(
         data.columns, lengths, time=time, loss_on=loss_on, has_time=data.about.has_time, pin=pin
     )
-    collator.add(data, data.row[windows.sequence], event, windows.target)
+    collator.add(data, data.row[windows.sequence], event, windows.target, asked=asked)
     return collator.finish()

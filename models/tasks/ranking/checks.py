@@ -101,11 +101,13 @@ def _check_negatives(settings: TaskSettings) -> None:
     if not task.negatives.ratio:
         return
     where = f"task.negatives.ratio = {task.negatives.ratio}"
-    if task.rates or any(name != "user" for name in task.counters):
+    sampling = settings.loader.sampling
+    if (task.rates or task.counters) and (sampling.stochastic_length or sampling.quotas):
         raise UserError(
-            "counters of items are those of the log's events, not of drawn items",
+            "what is counted for a drawn item is counted up to the next event of the log, and samples that "
+            "leave events out go on with another",
             where=f"{where}, task.counters = {task.counters}, task.rates = {task.rates}",
-            fix="count by user alone, or do without",
+            fix="leave out loader.sampling.stochastic_length and loader.sampling.quotas, or the counters",
         )
     if task.retrieval_weight:
         raise UserError(

@@ -22,7 +22,7 @@ from models.evaluation.targets import Split
 from models.tasks.config import ModelConfig
 from models.tasks.ranking.ensemble import RankingEnsemble
 from models.tasks.ranking.model import RankingModel
-from models.tasks.ranking.negatives import ask_about_sampled
+from models.tasks.ranking.negatives import ask_about_sampled, sampled_items
 from models.tasks.ranking.passes import Passes
 from models.tasks.retrieval.evaluator import RetrievalEvaluator
 from models.tasks.retrieval.scoring import scoring
@@ -122,9 +122,11 @@ class RankingEvaluator(Evaluator):
         pin = device.type == "cuda"
         passes = Passes.of(data, rows, self.shown.max_length)
         for windows, place, asked in passes.batches(self.config.batch_size):
-            batch = gather(data, windows, time=self.shown.time, pin=pin)
-            if self.negatives is not None:
-                ask_about_sampled(batch, asked, rows.take(place))
+            drawn = None if self.negatives is None else rows.take(place)
+            items = None if drawn is None else sampled_items(windows.lengths, asked, drawn)
+            batch = gather(data, windows, time=self.shown.time, pin=pin, asked=items)
+            if drawn is not None:
+                ask_about_sampled(batch, asked, drawn)
             with scoring(self.model):
                 on_device = batch.to(device, non_blocking=pin)
                 yield place, self.model(on_device, asked.to(device)).cpu().numpy()

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from models.data.batch import PackedBatch
+from models.data.columns import Column
 from models.data.loading import SequenceSource
-from models.data.sequences import Int64Array
+from models.data.origins import Place, Samples
+from models.data.sequences import Int64Array, SequenceData, concat_sequences
 from models.evaluation.actions.labels import SAMPLED
 from models.evaluation.actions.rows import LabelledRows
 from models.evaluation.actions.sampled import Had, Negatives, items_had
 from models.tasks.loss_batch import LossBatch
 
 ITEM, BEHAVIOR = "target_item", "target_behavior"
+PLACE = Column("place in sequence", "int64", origin=Place())
 
 
 class BatchNegatives:
@@ -26,14 +30,26 @@ class BatchNegatives:
 
     Args:
         negatives: how many, of which items.
+        counters: columns that are told of an item that is asked about, and so of one that is drawn; there
+            being any, all sequences stay in memory, and batches have `PLACE`.
+        time_known: whether a question knows when it is asked.
     """
 
-    def __init__(self, negatives: Negatives) -> None:
-        self.negatives = negatives
+    def __init__(self, negatives: Negatives, counters: Sequence[Column] = (), *, time_known: bool) -> None:
+        self.negatives, self.time_known = negatives, time_known
+        self.counters = tuple(counters)
         self._had: dict[str, Int64Array] = {}
+        self._data: SequenceData | None = None
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Of batches."""
+        return (PLACE,) if self.counters else ()
 
     def look_at(self, source: SequenceSource) -> None:
-        """Learn which items the users of a training source have had."""
+        """Learn which items the users of a training source have had, and what else is counted."""
+        if self.counters:
+            self._data = concat_sequences(list(source))
         if self.negatives.config.left_out == "event":
             return
         row, counts, items = [], [], []
@@ -78,8 +94,40 @@ class BatchNegatives:
             ends = copied.ends[chosen]
             copied.batch[name][ends] = drawn[chosen].to(copied.batch[name].dtype)
             copied.batch[behavior][ends] = SAMPLED
+        self._count(batch, copied, sequence[number], last[number], item)
         new = torch.arange(batch.num_sequences, copied.batch.num_sequences)
         return LossBatch(copied.batch, torch.cat([positions, torch.where(bare, -1 - new, copied.ends)]))
+
+    def _count(
+        self, batch: PackedBatch, copied: _Copied, sequence: Int64Array, last: Int64Array, item: Int64Array
+    ) -> None:
+        """Fill in what is told of drawn items, as samples of one event each: the one that asks."""
+        if not self.counters:
+            return
+        data = self._data
+        assert data is not None
+        order = np.argsort(data.row)
+        row = order[np.searchsorted(data.row, batch.sequence.numpy()[sequence], sorter=order)]
+        event = data.offsets[row] + batch[PLACE.name].numpy()[last]
+        # What comes next says when it is asked; of the first item, which is no question, nothing comes.
+        after = np.minimum(event + 1, data.offsets[row + 1] - 1)
+        starts = np.arange(len(event) + 1)
+        samples = Samples(
+            data.events,
+            data.about,
+            starts,
+            event,
+            after,
+            time_known=self.time_known,
+            loss_on_all=True,
+            offsets=data.offsets,
+            asked=item,
+        )
+        for column in self.counters:
+            assert column.origin is not None
+            found = np.empty(len(event), np.float32)
+            column.origin.fill(found, samples)
+            copied.batch[column.name][copied.ends] = torch.from_numpy(found)
 
     def _of(self, rows: Int64Array) -> Had | None:
         """The items of the users of these rows of the data set; None: only a row's own is left out."""
@@ -106,6 +154,23 @@ def ask_about_sampled(batch: PackedBatch, asked: torch.Tensor, rows: LabelledRow
     batch[ITEM][place[~bare]] = items[~bare].to(batch[ITEM].dtype)
     first = batch.offsets[place[bare] - batch.num_events]
     batch.item[first] = items[bare].to(batch.item.dtype)
+
+
+def sampled_items(lengths: Int64Array, asked: torch.Tensor, rows: LabelledRows) -> Int64Array:
+    """[windows] the item of the sampled row of each window; -1 of windows of rows of the log.
+
+    Args:
+        lengths: [windows] events of each.
+        asked: [rows] what the model is asked.
+        rows: those rows.
+    """
+    ends, place = np.cumsum(lengths), asked.numpy()
+    events = int(lengths.sum())
+    window = np.where(place < events, np.searchsorted(ends, place, side="right"), place - events)
+    sampled = rows.behavior == SAMPLED
+    found = np.full(len(lengths), -1)
+    found[window[sampled]] = rows.item[sampled]
+    return found
 
 
 class _Copied:

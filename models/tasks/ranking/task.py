@@ -50,15 +50,21 @@ class RankingTask(Task):
     ) -> None:
         self.config, self.objective, self.model = config, objective, objective.model
         self.negatives = negatives
-        self.batches = None if negatives is None else BatchNegatives(negatives)
         model = objective.model
+        self.batches = (
+            None
+            if negatives is None
+            else BatchNegatives(negatives, model.counters.columns, time_known=config.time == "known")
+        )
         self.members = [model] if isinstance(model, RankingModel) else model.each_member
         """The models of an ensemble, or the one that there is."""
 
     @property
     def columns(self) -> Columns:
         """See `models.tasks.task.Task.columns`."""
-        return Columns.merged(CORE, super().columns, self.model.told.columns, self.model.counters.columns)
+        drawn = () if self.batches is None else self.batches.columns
+        counters = self.model.counters.columns
+        return Columns.merged(CORE, super().columns, self.model.told.columns, counters, drawn)
 
     def look_at(self, loader: TrainLoader) -> None:
         """See `models.tasks.task.Task.look_at`: how frequent each action is, and the mean of each value; of

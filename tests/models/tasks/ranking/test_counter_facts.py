@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -18,7 +19,9 @@ from behavior.shards.manifest import FeatureEntry
 from models.build import make_loader, sequences_of
 from models.data.batch import PackedBatch
 from models.data.counted import Values
+from models.data.loading import MemorySource
 from models.data.rated import RateTable
+from models.evaluation.actions.labels import SAMPLED
 from models.evaluation.actions.rows import LabelledRows
 from models.serving.cache import RankingCache
 from models.tasks.ranking.counters import EDGES
@@ -36,14 +39,17 @@ YEAR = 365 * 86400.0
 
 
 def events_of(count: int, seed: int) -> list[dict[str, Any]]:
-    """Users of up to 28 events, some at one time, also with those of others; values tell an event's place."""
+    """Users of up to 28 events, some at one time, also with those of others, every sixth without a training
+    part; values tell an event's place."""
     rng = np.random.default_rng(seed)
     users = []
-    for _ in range(count):
+    for number in range(count):
         length = int(rng.integers(1, 29))
         step = rng.choice([0, 0, 4, 40, 7000, 100_000, 40 * 86400, 500 * 86400], length)
         value = rng.integers(1, 6, length) + np.arange(length) / 64.0
         train, valid = sorted(rng.integers(0, length + 1, 2).tolist())
+        if number % 6 == 5:
+            train = valid = 0
         users.append(
             {
                 "item": (FIRST + rng.integers(0, ITEMS, length)).tolist(),
@@ -118,10 +124,10 @@ def smoothed(told: list[float], rates: list[float], strength: float) -> list[flo
 
 
 def of_user(
-    user: dict[str, Any], place: int, now: int, name: str, what: str, rates: list[float]
+    user: dict[str, Any], place: int, item: int, now: int, name: str, what: str, rates: list[float]
 ) -> list[float]:
-    """What is said of the item at a place given all before it."""
-    wanted = values_of(user["item"][place], name)
+    """What is said of an item at a place given all before it."""
+    wanted = values_of(item, name)
     total = np.zeros(3)
     latest: list[list[float]] = [[0.0] * 3 for _ in wanted]
     for before in range(place):
@@ -153,13 +159,21 @@ def of_everybody(item: int, now: int, name: str, rates: list[float], part: str) 
     return smoothed(total.tolist(), rates, 5.0)
 
 
-def expected(user: dict[str, Any], place: int, now: int, rates: list[float], part: str) -> list[float]:
-    found = []
+def expected(
+    user: dict[str, Any],
+    place: int,
+    now: int,
+    rates: list[float],
+    part: str = "train",
+    item: int | None = None,
+) -> list[float]:
+    """Of an item, by default that of the log."""
+    item, found = user["item"][place] if item is None else item, []
     for name in NAMES:
         for what in ("since", "count", "recent"):
-            found += of_user(user, place, now, name, what, rates)
+            found += of_user(user, place, item, now, name, what, rates)
     for name in NAMES[1:]:
-        found += of_everybody(user["item"][place], now, name, rates, part)
+        found += of_everybody(item, now, name, rates, part)
     return found
 
 
@@ -264,6 +278,70 @@ def test_cached_histories_are_told_the_same(shards: ShardFolder) -> None:
     torch.testing.assert_close(found, whole[ends], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("time", ["known", "unknown"])
+def test_drawn_items_are_told_of_as_if_the_log_had_gone_on_with_them(time: str, shards: ShardFolder) -> None:
+    drawn = "task.negatives.ratio=2", "task.negatives.left_out=event"
+    given = "task.label=[value>=4, buy]", f"model.time={time}", *drawn
+    task = task_of(shards, *FACTS, *given)
+    task.model.offset.copy_(torch.tensor([0.3, -0.5]))
+    rates = [1 / (1 + math.exp(-z)) for z in (0.3, -0.5)]
+    config = settings(
+        *given, "loader.sampling.window=sliding", "model.max_length=4", "train.batch_sequences=5"
+    )
+    assert task.batches is not None
+    loader = make_loader(config, sequences_of(shards, config, task.columns), shards.manifest.behaviors)
+    task.batches.look_at(loader.source)
+    bare = asked = 0
+    for plain in loader:
+        batch = task.prepare(plain).batch
+        numbers = task.model.counters(batch, task.model.offset.sigmoid())
+        for row in range(plain.num_sequences, batch.num_sequences):
+            user = USERS[int(batch.sequence[row])]
+            end = int(batch.offsets[row + 1]) - 1
+            before = int(batch["place in sequence"][end])
+            if int(batch.behavior[end]) == SAMPLED:  # it is asked about as the first item
+                assert int(batch.offsets[row]) == end
+                place, item = before, int(batch.item[end])
+                told = numbers[batch.num_events + row]
+                bare += 1
+            else:
+                place, item = before + 1, int(batch["target_item"][end])
+                told = numbers[end]
+                asked += 1
+            now = user["timestamp"][place if time == "known" or place == 0 else place - 1]
+            wanted = expected(user, place, now, rates, item=item)
+            assert told.tolist() == pytest.approx(wanted, abs=2e-5)
+    loader.close()
+    assert min(bare, asked) > 20
+
+
+def test_judged_drawn_items_are_those_that_the_log_might_have_had(shards: ShardFolder) -> None:
+    """A row of a drawn item is predicted as the row of its event is, were it on that item."""
+    given = "task.label=buy", "task.negatives.ratio=1", "task.negatives.left_out=event"
+    task = task_of(shards, *FACTS, *given)
+    config = settings(*given)
+    (data,) = sequences_of(shards, config, task.columns)
+    evaluator = task.evaluator(MemorySource([data]), config.evaluation)
+    rows = evaluator._rows(data, "test")
+    every = evaluator.predicted(data, rows)
+    sampled = np.flatnonzero(rows.behavior == SAMPLED)
+    bare = rows.stop[sampled] == 0
+    assert bare.sum() > 3
+    for row in [*sampled[bare][:4], *sampled[~bare][:8]]:
+        one = rows.take(np.array([row]))
+        event = int(data.offsets[one.sequence[0]] + one.position[0])
+        item = data.item.copy()
+        item[event] = one.item[0]
+        other = replace(data, events={**data.events, "item": item})
+        (alike,) = np.flatnonzero(
+            (rows.sequence == one.sequence[0])
+            & (rows.position == one.position[0])
+            & (rows.behavior != SAMPLED)
+        )
+        asked = rows.take(np.array([alike]))
+        np.testing.assert_allclose(evaluator.predicted(other, asked)[0], every[row], atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("overrides", "why"),
     [
@@ -272,7 +350,6 @@ def test_cached_histories_are_told_the_same(shards: ShardFolder) -> None:
         (["task.rates=[shop]"], "no item feature 'shop'"),
         (["task.rates=[item, item]"], "twice"),
         (["task.counters=[user]", "task.counter_facts=[since, since]"], "twice"),
-        (["task.rates=[item]", "task.negatives.ratio=1"], "not of drawn items"),
     ],
 )
 def test_what_makes_no_sense_is_refused(overrides: list[str], why: str, shards: ShardFolder) -> None:

@@ -201,7 +201,15 @@ def test_rankers_are_judged_on_the_rows_of_models(shards: ShardFolder) -> None:
     [
         (("task.label=value", "task.negatives.ratio=1"), "is a number"),
         (("task.label=buy", "task.negatives.judged=2"), "no negatives are drawn"),
-        (("task.label=buy", "task.negatives.ratio=1", "task.counters=[item]"), "not of drawn items"),
+        (
+            (
+                "task.label=buy",
+                "task.negatives.ratio=1",
+                "task.counters=[item]",
+                "loader.sampling.stochastic_length.alpha=1.6",
+            ),
+            "samples that leave events out",
+        ),
         (
             ("task.label=buy", "task.negatives.ratio=1", "task.retrieval_weight=1"),
             "draws negatives of its own",
