@@ -59,15 +59,16 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "200k adamw, not captured": ("small", ["train.cuda_graphs=false"]),
     "200k adamw, early": ("small", [CAPTURED]),
     "10M by rows, divided, early": ("large", [CAPTURED, *BY_ROWS, DIVIDED]),
+    "10M by rows, divided, apart": ("large", [CAPTURED, *BY_ROWS, DIVIDED]),
 }
 ALONE = [
     ["200k adamw", "200k by rows", "200k adamw, not captured"],  # of the first GPU, and of the second
     ["10M by rows", "10M rowwise"],
 ]
 TOGETHER = [
-    "200k adamw", "10M by rows, divided", "10M by rows", "200k adamw, early", "10M by rows, divided, early",
-    "200k adamw, divided", "200k adamw, not captured", "200k by rows", "10M rowwise, divided",
-    "200k by rows, divided",
+    "200k adamw", "10M by rows, divided", "10M by rows", "10M by rows, divided, early", "200k adamw, early",
+    "200k adamw, divided", "10M by rows, divided, apart", "200k adamw, not captured", "200k by rows",
+    "10M rowwise, divided", "200k by rows, divided",
 ]  # fmt: skip
 FOR_THE_REST = 85.0
 """Seconds that `rates` leaves to what comes after it."""
@@ -201,6 +202,7 @@ def measured(folder: Path, case: str, processes: Any) -> Row:
     ]
     config = load_config(overrides=[*overrides, f"train.devices={processes.count}", "train.epochs=1000"])
     captured_step.SENDS_EARLY = "early" in case
+    captured_step.AT_ONCE = not case.endswith(("early", "apart"))
     begun = time.perf_counter()
     torch.cuda.reset_peak_memory_stats()
     made = set_up(config, open_shards(folder / shards), processes)

@@ -217,14 +217,18 @@ class InputEmbedding(nn.Module):
             vectors = vectors + feature
         return vectors
 
-    def item_vectors(self, ids: Tensor | None = None) -> Tensor:
+    def item_vectors(self, ids: Tensor | None = None, looked_up: Tensor | None = None) -> Tensor:
         """[n, dim] vectors of items that queries are scored against: with features, where `config` says so.
 
         Args:
             ids: [n] int64 item ids; by default those whose rows this process has (`ItemTable.own_ids`): all,
                 from 0 on, where the table is whole.
+            looked_up: [n, dim] their rows of the item table, where these were looked up before.
         """
-        items = self.item.own_rows() if ids is None else self.item(ids)
+        if looked_up is not None:
+            items = looked_up
+        else:
+            items = self.item.own_rows() if ids is None else self.item(ids)
         if self.scores_ids:
             return items
         ids = self.item.own_ids if ids is None else ids

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from models.data.batch import PackedBatch
+from models.distributed.tables import TargetPlaces
 
 
 class LossBatch:
@@ -31,6 +32,8 @@ class LossBatch:
         weight: float | None = None,
         mean_weight: torch.Tensor | float | None = None,
     ) -> None:
+        self.places: TargetPlaces | None = None
+        """Of targets among the items, where both are looked up at once."""
         self.batch, self.mask, self.weight, self.mean_weight = batch, mask, weight, mean_weight
         self.positions = batch.target.nonzero().squeeze(1) if positions is None else positions  # [positions]
 

@@ -138,6 +138,10 @@ class Task(Protocol):
         """
         return {}
 
+    looks_up_targets: bool = False
+    """Whether the objective looks the items of targets up, with those of the inputs where `LossBatch.places`
+    says how. Several processes send each other less then."""
+
     def prepare(self, batch: PackedBatch) -> LossBatch:
         """Which positions of a batch have a loss; on the host."""
         return LossBatch(batch)

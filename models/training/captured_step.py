@@ -13,6 +13,7 @@ from models.attention.dispatch import NoKernelError
 from models.config import RunConfig
 from models.data.batch import PackedBatch
 from models.distributed.processes import SINGLE, Processes
+from models.distributed.tables import places_of_targets
 from models.optim import OptimizerSet
 from models.tasks.checks import check_loss
 from models.tasks.flops import StepWork
@@ -23,6 +24,8 @@ from models.training.cuda_graph import Captured, Work
 from models.training.static_input import StaticInput, StepSize
 from models.training.step import Stepper, TakenStep
 
+AT_ONCE = True
+"""Whether several processes look targets up with the items of inputs."""
 SENDS_EARLY = False
 """Whether several processes send gradients of item tables beside the rest of the backward pass."""
 _OFF = "set train.cuda_graphs=false"
@@ -128,6 +131,9 @@ class CapturedStepper(Stepper):
             return super().take(parts, number, epoch)
         (part,) = parts
         prepared = self.task.prepare(part)
+        if AT_ONCE and self.processes.count > 1 and self.task.looks_up_targets:
+            target = part.target[prepared.positions]
+            prepared.places = places_of_targets(part.item, prepared.positions, target)
         work, size = self._agreed(prepared)
         if work.positions == 0:
             return None
@@ -162,7 +168,7 @@ class CapturedStepper(Stepper):
     def _agreed(self, step: LossBatch) -> tuple[StepWork, StepSize]:
         """What all processes do, and the size that holds the step of each."""
         own = [*self.own_work([step]), *StepSize.holding(step)]
-        told = self.processes.all_gather(torch.tensor(own, dtype=torch.float64))  # [count, 7]
+        told = self.processes.all_gather(torch.tensor(own, dtype=torch.float64))  # [count, 8]
         work, sizes = told.split([len(StepWork._fields), len(StepSize._fields)], dim=1)
         return StepWork(*work.sum(0).tolist()), StepSize(*map(int, sizes.amax(0).tolist()))
 

@@ -8,6 +8,7 @@ import torch
 
 from models.data.batch import PackedBatch
 from models.data.segments import buffer_size
+from models.distributed.tables import TargetPlaces
 from models.tasks.loss_batch import LossBatch
 
 _PARTS = 8
@@ -24,12 +25,15 @@ class StepSize(NamedTuple):
     sequences: int
     positions: int
     """Tokens that predict something."""
+    others: int = 0
+    """Targets that are not the item of the next event, where both are looked up at once."""
 
     @classmethod
     def holding(cls, step: LossBatch) -> StepSize:
         """The smallest size that holds a step."""
         batch = step.batch
-        return cls(*map(round_up, (batch.num_events, batch.num_sequences, len(step.positions))))
+        sizes = [batch.num_events, batch.num_sequences, len(step.positions)]
+        return cls(*map(round_up, sizes if step.places is None else [*sizes, len(step.places.others)]))
 
 
 def round_up(count: int) -> int:
@@ -58,8 +62,11 @@ class StaticInput:
         self.columns, self.has_time = like.batch.columns, like.batch.has_time
         self.weighted = like.mean_weight is not None
         self._batch_size = buffer_size(self.columns, size.tokens, size.sequences)
-        # The batch, positions, how many of them there are, and numbers: one buffer is filled by one copy.
-        total = self._batch_size + (size.positions + 1 + _NUMBERS) * torch.int64.itemsize
+        # The batch, positions, how many of them there are, places of targets, and numbers: one buffer is
+        # filled by one copy.
+        places = size.positions if size.others else 0
+        self._parts = [size.positions, 1, places, size.others, _NUMBERS]
+        total = self._batch_size + sum(self._parts) * torch.int64.itemsize
         self.buffer = torch.zeros(total, dtype=torch.uint8, device=device)
 
     def put(self, step: LossBatch, denominator: float = 0.0) -> None:
@@ -70,15 +77,22 @@ class StaticInput:
             denominator: of its loss, where that is not the number of its positions.
         """
         host = torch.empty(self.buffer.shape, dtype=torch.uint8, pin_memory=self.buffer.device.type == "cuda")
-        batch, positions, numbers = self._divided(host)
-        numbers[0] = denominator
-        numbers[1] = 1.0 if step.mean_weight is None else step.mean_weight
+        batch, (positions, number, places, others, numbers) = self._divided(host)
+        numbers.view(torch.float64)[0] = denominator
+        numbers.view(torch.float64)[1] = 1.0 if step.mean_weight is None else step.mean_weight
         step.batch.padded(self.size.tokens, self.size.sequences, self.longest, batch)
         count = len(step.positions)
         positions[:count] = step.positions
         # Others do not count, but are looked up. Not one token for all: their gradients would queue for it.
-        positions[count:-1] = torch.arange(count, self.size.positions)
-        positions[-1] = count
+        positions[count:] = torch.arange(count, self.size.positions)
+        number[0] = count
+        if step.places is not None:
+            place, found = step.places
+            moved = self.size.tokens - step.batch.num_events
+            places[:count] = place + moved * (place >= step.batch.num_events)
+            places[count:] = positions[count:]
+            others[: len(found)] = found
+            others[len(found) :] = 0
         self.buffer.copy_(host, non_blocking=True)
 
     def step(self) -> LossBatch:
@@ -86,7 +100,7 @@ class StaticInput:
 
         What is found out once a batch, such as where attention's tiles are, is then replayed as well.
         """
-        room, positions, numbers = self._divided(self.buffer)
+        room, (positions, number, places, others, numbers) = self._divided(self.buffer)
         batch = PackedBatch.of_room(
             room,
             self.size.tokens,
@@ -96,15 +110,18 @@ class StaticInput:
             columns=self.columns,
         )
         place = torch.arange(self.size.positions, device=self.buffer.device)
-        mean_weight = numbers[1].float() if self.weighted else None
-        return LossBatch(batch, positions[:-1], place < positions[-1], mean_weight=mean_weight)
+        mean_weight = numbers.view(torch.float64)[1].float() if self.weighted else None
+        step = LossBatch(batch, positions, place < number[0], mean_weight=mean_weight)
+        step.places = TargetPlaces(places, others) if self.size.others else None
+        return step
 
     @property
     def denominator(self) -> torch.Tensor:
         """That of the step that is in, a float32 scalar."""
-        return self._divided(self.buffer)[2][0].float()
+        return self._divided(self.buffer)[1][-1].view(torch.float64)[0].float()
 
-    def _divided(self, buffer: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The bytes of the batch; [positions + 1] int64, positions and their number; [2] float64 numbers."""
+    def _divided(self, buffer: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        """The bytes of the batch; int64: positions, how many there are, places of targets, other targets, and
+        numbers, which are float64."""
         tail = buffer[self._batch_size :].view(torch.int64)
-        return buffer[: self._batch_size], tail[:-_NUMBERS], tail[-_NUMBERS:].view(torch.float64)
+        return buffer[: self._batch_size], tail.split(self._parts)

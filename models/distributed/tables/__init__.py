@@ -16,6 +16,7 @@ from models.distributed.tables.table import (
     count_parameters,
     item_tables,
 )
+from models.distributed.tables.targets import TargetPlaces, places_of_targets
 from models.distributed.tables.whole import WholeTable
 
 __all__ = [
@@ -25,10 +26,12 @@ __all__ = [
     "RowGradient",
     "RowShards",
     "ShardedTable",
+    "TargetPlaces",
     "WholeStates",
     "WholeTable",
     "clip_grad_norm",
     "count_parameters",
     "item_tables",
+    "places_of_targets",
     "tables_divided_among",
 ]

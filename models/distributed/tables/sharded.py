@@ -47,6 +47,9 @@ class ShardedTable(ItemTable):
         self.weight = nn.Parameter(self._fresh())
 
     def forward(self, ids: Tensor) -> Tensor:
+        known = self._known(ids)
+        if known is not None:
+            return known
         asked = F.pad(ids, (0, self.processes.max(len(ids)) - len(ids)))
         places = self.shards.local(self.processes.all_gather(asked))  # [count, n]
         with torch.no_grad():
@@ -58,7 +61,7 @@ class ShardedTable(ItemTable):
     def finish_gradients(self) -> None:
         """See `ItemTable.finish_gradients`. Rows that nobody looked up get gradients of zeros, as in
         `WholeTable`."""
-        lookups, self.pending = self.pending, []
+        lookups, self.pending, self._inputs = self.pending, [], None
         if not lookups:
             return
         found = self._received(lookups)

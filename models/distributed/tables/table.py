@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from models.distributed.processes import Processes
 from models.distributed.tables.row_gradient import RowGradient, RowGradients
 from models.distributed.tables.rows import RowShards
+from models.distributed.tables.targets import InputsAndTargets, TargetPlaces
 from models.layers.roles import Role
 
 
@@ -48,6 +49,8 @@ class ItemTable(nn.Module, ABC):
         """Gradients by row, in place of `weight.grad`, where an optimizer wants these; None: it does not."""
         self.pending: list[Lookup] = []
         """Look-ups whose gradients are still to be noted, or sent."""
+        self._inputs: tuple[Tensor, Tensor] | None = None
+        """Ids whose vectors were looked up with those of targets, and these vectors."""
         self.sends_early = False
         """Whether gradients are sent as soon as they are there, beside the rest of the backward pass: where
         all processes work the same graph off, and send nothing else meanwhile."""
@@ -66,6 +69,24 @@ class ItemTable(nn.Module, ABC):
     @abstractmethod
     def forward(self, ids: Tensor) -> Tensor:
         """Look up [n] int64 ids, wherever their rows are: [n, dim]. Collective; each with its own n."""
+
+    def look_up_targets(self, ids: Tensor, places: TargetPlaces) -> Tensor:
+        """[positions, dim] vectors of targets, looked up with those of the items of a batch. Collective.
+
+        The next look-up of these ids, as this very tensor, gives what was looked up here.
+
+        Args:
+            ids: [events] item ids.
+            places: of the targets.
+        """
+        vectors = self(torch.cat([ids, places.others]))
+        inputs, targets = InputsAndTargets.apply(vectors, places.place, len(ids))
+        self._inputs = ids, inputs
+        return targets
+
+    def _known(self, ids: Tensor) -> Tensor | None:
+        """The vectors of ids that `look_up_targets` was told; None: these are others."""
+        return self._inputs[1] if self._inputs is not None and self._inputs[0] is ids else None
 
     @abstractmethod
     def own_rows(self) -> Tensor:
@@ -89,7 +110,7 @@ class ItemTable(nn.Module, ABC):
 
     def clear_gradients(self) -> None:
         """Forget the gradients of the last step."""
-        self.weight.grad = None
+        self.weight.grad, self._inputs = None, None
         self.pending.clear()
         if self.row_gradients is not None:
             self.row_gradients.clear()

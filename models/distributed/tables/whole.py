@@ -48,6 +48,9 @@ class WholeTable(ItemTable):
         return super().collects or self.copies.count > 1
 
     def forward(self, ids: Tensor) -> Tensor:
+        known = self._known(ids)
+        if known is not None:
+            return known
         if not self.collects:
             return F.embedding(ids, self.weight, padding_idx=0)
         with torch.no_grad():
@@ -60,7 +63,7 @@ class WholeTable(ItemTable):
 
     @torch.no_grad()
     def finish_gradients(self) -> None:
-        lookups, self.pending = self.pending, []
+        lookups, self.pending, self._inputs = self.pending, [], None
         found = [one.received() for one in lookups if one.received is not None]
         own = [
             (one.places, one.vectors.grad)

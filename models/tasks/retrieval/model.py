@@ -223,12 +223,15 @@ class RetrievalModel(nn.Module):
         mass = votes.mass[to_device(votes.place, outputs.device)] - votes.total[row]
         return SparseMass.summed(votes.row, votes.item, mass)
 
-    def item_vectors(self, ranks: torch.Tensor | None = None) -> torch.Tensor:
+    def item_vectors(
+        self, ranks: torch.Tensor | None = None, looked_up: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Vectors of known items, float32.
 
         Args:
             ranks: item ids minus the first known one, of any shape; None for all known items that this
                 process holds (`held_items`).
+            looked_up: rows of the item table, where those of these ranks, [n], were looked up before.
 
         Returns:
             [*ranks.shape, query_dim], or [held_items.count, query_dim].
@@ -236,9 +239,9 @@ class RetrievalModel(nn.Module):
         held = self.held_items
         if ranks is None:
             return self.biased(self._scorable(held.known(self.embedding.item_vectors())))
-        if ranks.numel() >= self.num_items and not held.is_divided:
+        if looked_up is None and ranks.numel() >= self.num_items and not held.is_divided:
             return F.embedding(ranks, self.item_vectors())
-        vectors = self.embedding.item_vectors(ranks.flatten() + self.first_item)
+        vectors = self.embedding.item_vectors(ranks.flatten() + self.first_item, looked_up)
         return self.biased(self._scorable(vectors).view(*ranks.shape, vectors.shape[1]), ranks)
 
     def _items_of_history(self, batch: PackedBatch) -> torch.Tensor | None:

@@ -11,6 +11,7 @@ from models.history.jumps.masses import vote_losses
 from models.history.within import Within
 from models.losses import RetrievalLoss
 from models.losses.extra import ExtraMass
+from models.losses.sources import ItemVectors
 from models.losses.views import ItemViews
 from models.tasks.loss_batch import LossBatch
 from models.tasks.retrieval.model import RetrievalModel
@@ -63,17 +64,18 @@ class RetrievalObjective(nn.Module):
         """
         if len(step.positions) == 0:
             return self._nothing(step.batch, denominator)
-        outputs, untold = self.model.encoded(step.batch)
-        query = self.model.queries(outputs).index_select(0, step.positions)
-        extra = self.model.extra_mass(outputs, step.batch, self._within(step.batch))
         target = step.batch.target[step.positions] - self.model.first_item
         if step.mask is not None:
             target = target.clamp(min=0)  # no item where there is no target, but one that can be looked up
+        item_vectors = self._item_vectors(step, target)
+        outputs, untold = self.model.encoded(step.batch)
+        query = self.model.queries(outputs).index_select(0, step.positions)
+        extra = self.model.extra_mass(outputs, step.batch, self._within(step.batch))
         position_weight = self._weight(step)
         loss: torch.Tensor = self.loss(
             query,
             target,
-            self.model.item_vectors,
+            item_vectors,
             denominator,
             step.mask,
             domain=self._domain(step),
@@ -92,6 +94,15 @@ class RetrievalObjective(nn.Module):
             query = query[:, : outputs.shape[1]]  # without the 1 for biases of items
             loss = loss + self.model.attributes(query, items, denominator, step.mask, position_weight)
         return loss if self.views is None else loss + self._views(self.views, step, denominator)
+
+    def _item_vectors(self, step: LossBatch, target: torch.Tensor) -> ItemVectors:
+        """Vectors of items for the loss; those of targets are looked up with the inputs where places say how,
+        unless all items are looked up for them."""
+        model, table = self.model, self.model.embedding.item
+        if step.places is None or (len(target) >= model.num_items and not table.is_divided):
+            return model.item_vectors
+        looked_up = table.look_up_targets(step.batch.item, step.places)
+        return lambda ranks: model.item_vectors(ranks, looked_up if ranks is target else None)
 
     def _jump_loss(
         self, outputs: torch.Tensor, step: LossBatch, denominator: torch.Tensor | float | None

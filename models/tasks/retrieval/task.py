@@ -47,6 +47,7 @@ class RetrievalTask(Task):
     ) -> None:
         self.config, self.loss, self.objective, self.model = config, loss, objective, objective.model
         self.more = more
+        self.looks_up_targets = loss.kind != "full_softmax"
         weights = objective.behavior_weight
         self._weights = None if weights is None else weights.cpu()  # for batches on the host
 

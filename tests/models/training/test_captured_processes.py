@@ -95,12 +95,13 @@ def taken_by(stepper: Stepper, batches: list[PackedBatch]) -> list[tuple[float, 
     ],
     ids=" ".join,
 )
-@pytest.mark.parametrize("early", [True, False])
+@pytest.mark.parametrize(("early", "at_once"), [(True, False), (False, True)])
 def test_two_processes_take_the_steps_of_one(
-    early: bool, changes: list[str], shards: Path, monkeypatch: pytest.MonkeyPatch
+    early: bool, at_once: bool, changes: list[str], shards: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Losses, norms and weights are those of plain steps on whole batches; copies are alike to the bit."""
     monkeypatch.setattr(captured_step, "SENDS_EARLY", early)
+    monkeypatch.setattr(captured_step, "AT_ONCE", at_once)
     config = settings(*COMMON, *changes)
     fabric, clip_norm = Fabric(accelerator="cpu", devices=1), config.optimizer.clip_norm
     task = task_among(config, shards, SINGLE, monkeypatch)

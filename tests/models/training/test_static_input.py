@@ -25,8 +25,8 @@ def test_there_are_few_sizes() -> None:
     assert [round_up(count) for count in (1, 64, 65, 128, 1024, 1025)] == [64, 64, 128, 128, 1024, 1152]
     assert len({round_up(count) for count in range(1 << 14, 1 << 15)}) == 9
     batch = PackedBatch.from_lists([[2] * 130, [3] * 10])
-    assert StepSize.holding(LossBatch(batch)) == (192, 64, 192)
-    assert StepSize.holding(LossBatch(batch, torch.arange(5))) == (192, 64, 64)
+    assert StepSize.holding(LossBatch(batch)) == (192, 64, 192, 0)
+    assert StepSize.holding(LossBatch(batch, torch.arange(5))) == (192, 64, 64, 0)
 
 
 def test_every_column_is_put_in_with_its_dtype_and_fill() -> None:
