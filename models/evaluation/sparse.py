@@ -13,6 +13,8 @@ from torch import Tensor
 from models.data.sequences import Int64Array
 from models.evaluation.transfer import to_device
 
+_BITS = 63
+
 
 @dataclass(frozen=True, eq=False)
 class SparseMass:
@@ -37,7 +39,7 @@ class SparseMass:
             items: [pairs].
             mass: [pairs] float logarithms.
         """
-        order = np.lexsort((rows, items))
+        order = _by_item(rows, items)
         rows, items = rows[order], items[order]
         mass = mass.float()[to_device(order, mass.device)]
         first = np.ones(len(rows), bool)
@@ -80,6 +82,23 @@ class SparseMass:
     @cached_property
     def _places(self) -> tuple[Tensor, Tensor]:
         return to_device(self.rows, self.mass.device), to_device(self.items, self.mass.device)
+
+
+def _by_item(rows: Int64Array, items: Int64Array) -> Int64Array:
+    """The order of pairs by item, then by row, then as they are.
+
+    Sorting numbers is several times as fast as sorting places by them: item, row and place are one number
+    where 63 bits suffice for all three.
+    """
+    if not len(rows):
+        return np.empty(0, np.int64)
+    by_place, by_row = (int(most).bit_length() for most in (len(rows) - 1, rows.max()))
+    if int(items.max()).bit_length() + by_row + by_place > _BITS:
+        return np.lexsort((rows, items))
+    order = (items.astype(np.int64, copy=False) << by_row | rows) << by_place
+    order |= np.arange(len(rows))
+    order.sort()
+    return order & ((1 << by_place) - 1)
 
 
 def _log_sums(mass: Tensor, first: np.ndarray) -> Tensor:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,6 +42,7 @@ from tests.models.history.history_problems import switches
 from tests.models.shards import User, write_shards
 
 LENGTH = 4
+ITEMS_OF_MASS = st.one_of(st.integers(0, 3), st.sampled_from([2**40, 2**62]))
 SETTINGS = [
     "model.dim=8",
     "model.blocks=1",
@@ -199,6 +202,18 @@ def test_mass_of_pairs_in_any_order_and_of_any_process(data: st.DataObject) -> N
             for other, place, mass in pairs:
                 odds[place] += np.exp(mass) * (other == row)
             assert rank == slow_rank([round(one, 5) for one in odds.log().tolist()], item, set())
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), ITEMS_OF_MASS, st.sampled_from([-1.0, 0.0, 2.0])), max_size=20))
+def test_mass_is_summed_by_item_and_row_however_large_their_numbers(pairs: list[Any]) -> None:
+    odds: dict[tuple[int, int], float] = {}
+    for row, item, mass in pairs:
+        odds[item, row] = odds.get((item, row), 0.0) + math.exp(mass)
+    rows, items, mass = (np.array([pair[n] for pair in pairs]) for n in range(3))
+    found = SparseMass.summed(rows.astype(np.int64), items.astype(np.int64), torch.from_numpy(mass))
+    assert list(zip(found.items.tolist(), found.rows.tolist(), strict=True)) == sorted(odds)
+    expected = torch.tensor([odds[pair] for pair in sorted(odds)]).log()
+    torch.testing.assert_close(found.mass, expected)
 
 
 def test_several_kinds_of_mass_add_up_and_none_adds_nothing() -> None:

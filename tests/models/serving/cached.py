@@ -127,10 +127,10 @@ def batch_of(logs: list[Log], time: str) -> PackedBatch:
 
 def recomputed(model: RetrievalModel, logs: list[Log], time: str) -> Tensor:
     """[users, dim] queries after whole histories of at most N events, one at a time."""
-    rows = []
+    rows, device = [], next(model.parameters()).device
     for log in logs:
         with scoring(model):
-            rows.append(model(batch_of([log], time))[-1])
+            rows.append(model(batch_of([log], time).to(device))[-1])
     return torch.stack(rows)
 
 
