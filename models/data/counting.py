@@ -43,6 +43,15 @@ def _add(
 
 
 @compiled
+def _clear(
+    sums: np.ndarray, begin: int, end: int, item: np.ndarray, values: np.ndarray, offsets: np.ndarray
+) -> None:
+    for place in range(begin, end):
+        for value in values[offsets[item[place]] : offsets[item[place] + 1]]:
+            sums[value] = 0.0
+
+
+@compiled
 def _mean(
     sums: np.ndarray,
     at: np.ndarray,
@@ -103,13 +112,19 @@ def count(
     """
     sums, at = state[0], state[1]
     kind, of_first, time_known = how
+    # What a sample has counted is kept for the next one, where that goes on in the same sequence.
+    known, opened, done = -1, 0, 0
     for sequence in range(len(starts) - 1):
         begin, end = starts[sequence], starts[sequence + 1]
         if begin == end:
             continue
         first = event[begin - starts[0]]
-        opened = bounds[np.searchsorted(bounds, first, side="right") - 1]
-        done = opened
+        same = known >= 0 and bounds[known] <= first and first < bounds[known + 1]
+        if not same or first + (0 if of_first else 1) < done:
+            _clear(sums, opened, done, item, values, offsets)
+            known = np.searchsorted(bounds, first, side="right") - 1
+            opened = bounds[known]
+            done = opened
         for token in range(begin, end):
             if of_first and token > begin:
                 out[token] = 0.0
@@ -129,6 +144,4 @@ def count(
             if (of_first or token + 1 == end) and asked[sequence] >= 0:
                 wanted = asked[sequence]
             out[token] = _mean(sums, at, wanted, values, offsets, now, kind)
-        for place in range(opened, done):
-            for value in values[offsets[item[place]] : offsets[item[place] + 1]]:
-                sums[value] = 0.0
+    _clear(sums, opened, done, item, values, offsets)
