@@ -151,6 +151,8 @@ def take_cases(folder: Path, cases: Sequence[str], go: Path | None, told: Path) 
     while go is not None and not go.exists():
         time.sleep(0.05)
     processes = join_torchrun(BACKEND) if launched_by_torchrun() else SINGLE
+    if processes.count > 1 and BACKEND == "nccl":
+        torch.cuda.set_device(processes.local_rank)
     for case in cases:
         row: Row = {"case": case, "GPUs": processes.count}
         for again in (False, True):
