@@ -396,6 +396,9 @@ def ends(results: Results, folder: Path) -> None:
         since = time.perf_counter()
         code = ended(process, 45)
         seconds = time.perf_counter() - since
+        if code is None:
+            process.send_signal(signal.SIGABRT)
+            ended(process, 2)
     row: Row = {"killed": "rank 1", "workers": len(others), "exit code": code, "seconds to the end": seconds}
     results.add("ends", row | summary(lines) | {"said": log.read_text(errors="replace")[-700:]})
     with suppress(OSError):
@@ -494,6 +497,9 @@ def losses(results: Results, folder: Path) -> None:
     until = time.perf_counter() + min(75.0, results.left - 2)
     for way, (process, log, name) in running.items():
         code = ended(process, max(0.1, until - time.perf_counter()))
+        if code is None:
+            process.send_signal(signal.SIGABRT)
+            ended(process, 2)
         process.kill()
         process.wait()
         found[way] = [line["loss"] for line in reports_of(folder / f"losses-{name}")]
@@ -526,6 +532,7 @@ def main() -> None:
         take_cases(options.folder, options.cases, options.go, options.told)
         return
     os.environ.setdefault(EXPERIMENTAL, "1")
+    os.environ["PYTHONFAULTHANDLER"] = "1"  # what hangs tells where it stands before it is killed
     results = Results(options.limit)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
