@@ -120,21 +120,19 @@ class RetrievalLoss(nn.Module):
         taken, sources = draw_sources(
             self.config.negatives, self.sampler, self.held, items, target, mask, domain
         )
+        others = _at_least_one(target, mask, less=1)
+        if mixed:  # products are of half precision then
+            log_expected = partial(self._log_expected, others=others, domain=None)
+            found = shared_losses(
+                self.config, query, taken, target, sources, log_expected, alike=self.alike, extra=extra
+            )
+            if found is not None:
+                return (found * factors(found, mask, weight)).sum()
         query = query / self.config.temperature
         positive = (query * taken).sum(-1)
         rows = [query, positive]
         if extra is not None:
             rows = [query, torch.logaddexp(positive, extra.on_target), extra.on_rest]
-        others = _at_least_one(target, mask, less=1)
-        if mixed:  # products are of half precision then
-            log_expected = partial(self._log_expected, others=others, domain=None)
-            found = shared_losses(
-                self.config, query, rows[1], target, sources, log_expected, alike=self.alike
-            )
-            if found is not None:
-                if extra is not None:  # log(1 + negatives + rest), all over the positive
-                    found = torch.logaddexp(found, extra.on_rest - rows[1])
-                return (found * factors(found, mask, weight)).sum()
 
         def losses(part: slice, query: Tensor, positive: Tensor, *more: Tensor) -> Tensor:
             rest, vectors = (None, more) if extra is None else (more[0], more[1:])

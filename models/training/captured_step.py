@@ -13,7 +13,7 @@ from models.attention.dispatch import NoKernelError
 from models.config import RunConfig
 from models.data.batch import PackedBatch
 from models.distributed.processes import SINGLE, Processes
-from models.distributed.tables import places_of_targets
+from models.distributed.tables import WholeTable, item_tables, places_of_targets
 from models.optim import OptimizerSet
 from models.tasks.checks import check_loss
 from models.tasks.flops import StepWork
@@ -113,6 +113,10 @@ class CapturedStepper(Stepper):
         gives_up: bool = False,
         processes: Processes = SINGLE,
     ) -> None:
+        for table in item_tables(task.objective):
+            # A pass over a large table takes as long as one over all look-ups.
+            if isinstance(table, WholeTable) and fabric.device.type == "cuda":
+                table.sum_at_once()
         super().__init__(fabric, processes, task, optimizer, clip_norm)
         apart = set(map(id, self.collected))
         self.shared = [one for one in task.objective.parameters() if id(one) not in apart]

@@ -146,9 +146,14 @@ class Training:
         done = self._progress(reporter.epoch)
         for parts in steps_of(self.loader, config.accumulate):
             self._step(parts, reporter.epoch, done)
+            reporter.settle(state)
             done = self._progress(reporter.epoch)
-            if state.step % config.log_every_steps == 0 or self.loader.at_end:
+            if self.loader.at_end:
                 reporter.report(state, self.optimizer)
+            elif state.step % config.log_every_steps == 0:
+                reporter.report_later(state, self.optimizer)
+                if self.device.type != "cuda":  # there, nothing is gained by waiting
+                    reporter.settle(state)
             if self.loader.at_end:
                 continue
             if self._time_is_up():

@@ -34,6 +34,41 @@ class Stretch(NamedTuple):
     seconds: float
 
 
+class _Copied(NamedTuple):
+    """Losses and norms of some steps, on their way to the host."""
+
+    steps: list[TakenStep]
+    values: torch.Tensor
+    arrived: torch.cuda.Event | None
+    """None: they are there."""
+
+    @classmethod
+    def of(cls, steps: list[TakenStep]) -> _Copied:
+        """Begin to copy them; from a GPU nothing is waited for."""
+        values = torch.stack([value for step in steps for value in _values(step)])
+        if not values.is_cuda:
+            return cls(steps, values, None)
+        copied, arrived = values.to("cpu", non_blocking=True), torch.cuda.Event()
+        arrived.record(torch.cuda.current_stream(values.device))
+        return cls(steps, copied, arrived)
+
+    def read(self) -> list[float]:
+        """Wait until they are there."""
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        return self.values.tolist()
+
+
+class _Ended(NamedTuple):
+    """A stretch of steps whose last losses are not read yet."""
+
+    copied: _Copied | None
+    losses: list[float]
+    norms: list[float]
+    tokens: float
+    flops: float
+
+
 class StepLosses:
     """Collects losses and gradient norms; reading them synchronizes with the device, so not every step does.
 
@@ -49,11 +84,15 @@ class StepLosses:
 
     def restart(self) -> None:
         """Forget everything and start the clock."""
+        self.ended: _Ended | None = None
+        self._begin()
+        self.since = time.monotonic()
+
+    def _begin(self) -> None:
         self.unread: list[TakenStep] = []
         self.losses: list[float] = []
         self.norms: list[float] = []
         self.tokens, self.flops, self.unread_tokens = 0.0, 0.0, 0.0
-        self.since = time.monotonic()
 
     def __len__(self) -> int:
         return len(self.losses) + len(self.unread)
@@ -79,9 +118,14 @@ class StepLosses:
             UserError: a loss or a gradient is not a number, or infinite; its batches are saved.
         """
         steps, self.unread, self.unread_tokens = self.unread, [], 0.0
-        if not steps:
-            return
-        values = iter(torch.stack([value for step in steps for value in _values(step)]).tolist())
+        if steps:
+            losses, norms = self._read(_Copied.of(steps))
+            self.losses += losses
+            self.norms += norms
+
+    def _read(self, copied: _Copied) -> tuple[list[float], list[float]]:
+        """The loss of each step, and the norms of gradients that were clipped."""
+        steps, values = copied.steps, iter(copied.read())
         sums, norms = [], []
         for step in steps:
             sums.append(sum(next(values) for _ in step.losses))
@@ -92,8 +136,7 @@ class StepLosses:
                 self._fail(step, f"the loss became {losses[place]} at step {step.number}")
             if norms and not math.isfinite(norms[place]):
                 self._fail(step, f"the gradient became {norms[place]} at step {step.number}")
-        self.losses += losses
-        self.norms += norms
+        return losses, norms
 
     def check_weights(self, weights: Iterable[torch.Tensor]) -> None:
         """Check that weights which are about to be saved or evaluated are finite.
@@ -112,23 +155,35 @@ class StepLosses:
                 self.latest, f"the weights are no longer finite numbers after step {self.latest.number}"
             )
 
+    def end(self) -> None:
+        """End a stretch of steps, which `take` reads; what is added from now on belongs to the next."""
+        copied = _Copied.of(self.unread) if self.unread else None
+        self.ended = _Ended(copied, self.losses, self.norms, self.tokens, self.flops)
+        self._begin()
+
     def take(self) -> Stretch:
-        """Mean loss and throughput of the steps since the last call.
+        """Mean loss and throughput of the stretch that was ended, or ends now; its time ends once it is read.
 
         Raises:
             UserError: see `check`.
         """
-        self.check()
-        seconds = max(time.monotonic() - self.since, 1e-9)
-        stretch = Stretch(
-            loss=sum(self.losses) / len(self.losses),
-            gradient_norm=sum(self.norms) / len(self.norms) if self.norms else None,
-            tokens_per_second=self.tokens / seconds,
-            flops_per_second=self.flops / seconds,
+        if self.ended is None:
+            self.end()
+        ended, self.ended = self.ended, None
+        assert ended is not None
+        losses, norms = ended.losses, ended.norms
+        if ended.copied is not None:
+            more = self._read(ended.copied)
+            losses, norms = losses + more[0], norms + more[1]
+        now = time.monotonic()
+        seconds, self.since = max(now - self.since, 1e-9), now
+        return Stretch(
+            loss=sum(losses) / len(losses),
+            gradient_norm=sum(norms) / len(norms) if norms else None,
+            tokens_per_second=ended.tokens / seconds,
+            flops_per_second=ended.flops / seconds,
             seconds=seconds,
         )
-        self.restart()
-        return stretch
 
     def _fail(self, step: TakenStep, what: str) -> NoReturn:
         rank = self.processes.rank

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from models.data.loading import TrainLoader
 from models.optim import OptimizerSet
@@ -35,6 +36,17 @@ class Pace:
         return -(-batches // self.config.accumulate)
 
 
+class _Due(NamedTuple):
+    """What is known of a stretch of steps at its end."""
+
+    step: int
+    epoch: int
+    learning_rate: float
+    waited: float
+    """Seconds so far."""
+    steps_left: int
+
+
 class Reporter:
     """Reads the losses, averages them over processes, and reports them.
 
@@ -53,6 +65,8 @@ class Reporter:
         self.epoch, self.waited = pace.loader.epoch, 0.0
         self.loss: float | None = None
         """The last reported."""
+        self.due: _Due | None = None
+        """The report that was begun."""
 
     def start_epoch(self) -> None:
         """Time counts from here."""
@@ -65,32 +79,51 @@ class Reporter:
         Raises:
             UserError: a loss is not a number.
         """
+        self.settle(state)
+        self.report_later(state, optimizer)
+        self.settle(state)
+
+    def report_later(self, state: TrainState, optimizer: OptimizerSet) -> None:
+        """Begin to: `settle` ends it. A GPU that has the next step by then is not kept waiting."""
         if not self.losses:
             return
+        self.settle(state)
+        self.losses.end()
+        loader = self.pace.loader
+        self.due = _Due(
+            state.step, self.epoch, optimizer.learning_rate, loader.waited, self.pace.steps_left(self.epoch)
+        )
+
+    def settle(self, state: TrainState) -> None:
+        """End the report that was begun, if one was.
+
+        Raises:
+            UserError: a loss is not a number.
+        """
+        if self.due is None:
+            return
+        due, self.due = self.due, None
         stretch = self.losses.take()
-        waiting = (self.pace.loader.waited - self.waited) / stretch.seconds
-        self.loss, self.waited = stretch.loss, self.pace.loader.waited
+        waiting = (due.waited - self.waited) / stretch.seconds
+        self.loss, self.waited = stretch.loss, due.waited
         state.minutes = self.pace.clock.minutes()
-        progress = self._progress(state, stretch, optimizer.learning_rate, waiting)
-        self.log.write("train", state.step, _record(progress, stretch))
+        progress = self._progress(due, stretch, waiting, state.minutes)
+        self.log.write("train", due.step, _record(progress, stretch))
         self.observer.stepped(progress)
 
-    def _progress(
-        self, state: TrainState, stretch: Stretch, learning_rate: float, waiting: float
-    ) -> StepProgress:
-        remaining = self.pace.steps_left(self.epoch)
+    def _progress(self, due: _Due, stretch: Stretch, waiting: float, minutes: float) -> StepProgress:
         return StepProgress(
-            epoch=self.epoch + 1,
-            step=state.step,
-            total_steps=state.step + remaining,
+            epoch=due.epoch + 1,
+            step=due.step,
+            total_steps=due.step + due.steps_left,
             loss=stretch.loss,
             gradient_norm=stretch.gradient_norm,
             tokens_per_second=stretch.tokens_per_second,
             mfu=None if self.peak is None else stretch.flops_per_second / self.peak,
-            learning_rate=learning_rate,
+            learning_rate=due.learning_rate,
             waiting=waiting,
-            minutes=state.minutes,
-            minutes_left=self.pace.clock.minutes_left(state.step, remaining),
+            minutes=minutes,
+            minutes_left=self.pace.clock.minutes_left(due.step, due.steps_left),
         )
 
 

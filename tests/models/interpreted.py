@@ -22,6 +22,7 @@ os.environ.setdefault(EXPERIMENTAL, "1")
 KERNELS = (
     "models.gpu.fast_launch",
     "models.gpu.interpreter",
+    "models.gpu.launch_rows",
     "models.gpu.launcher",
     "models.gpu.precompile",
     "models.attention.paged.",
@@ -47,6 +48,7 @@ def import_interpreted() -> None:
         importlib.import_module("models.attention.paged.launching")
         importlib.import_module("models.history.kernels.masses_function")
         importlib.import_module("models.layers.kernels.norm_function")
+        importlib.import_module("models.layers.kernels.unit_function")
         importlib.import_module("models.losses.kernels.scores_function")
         importlib.import_module("models.losses.kernels.shared_function")
         importlib.import_module("models.losses.kernels.softmax_function")

@@ -78,11 +78,7 @@ def sum_by_row(found: Sequence[tuple[Tensor, Tensor]], like: Tensor) -> RowGradi
     group = begins.cumsum(0) - 1  # [n] of each look-up, in order
     unique = torch.zeros_like(rows).scatter_(0, group, ordered.long())
     if kernels.fits(gradients):
-        n = len(rows)
-        # Others than the first of a group write to a place of their own, after the last.
-        where = torch.where(begins, group, n)
-        starts = rows.new_full((n + 1,), n).scatter_(0, where, torch.arange(n, device=rows.device))
-        return RowGradient(unique, kernels.sum_groups(gradients, order, starts, unique, group[-1:] + 1))
+        return RowGradient(unique, kernels.sum_groups(gradients, order, group, begins, unique))
     place = torch.empty_like(group).scatter_(0, order, group)
     # Not `index_add_`, whose result depends on the order of threads. Its groups are in order of rows.
     values = _embedding_backward(gradients, place, len(rows), -1, False)

@@ -37,6 +37,12 @@ class WholeTable(ItemTable):
         weight[0] = 0.0
         self.weight = nn.Parameter(weight)
         self.copies: Processes = SINGLE
+        self.sums_at_once = False
+
+    def sum_at_once(self) -> None:
+        """From now on, find the gradients of all look-ups of a backward pass together, in
+        `finish_gradients`, and not a whole table's for each, to be added up."""
+        self.sums_at_once = self.weight.requires_grad
 
     def keep_alike(self, processes: Processes) -> None:
         """From now on, average gradients over processes that have a copy of this table each. Collective."""
@@ -45,7 +51,7 @@ class WholeTable(ItemTable):
 
     @property
     def collects(self) -> bool:
-        return super().collects or self.copies.count > 1
+        return super().collects or self.sums_at_once or self.copies.count > 1
 
     def forward(self, ids: Tensor) -> Tensor:
         known = self._known(ids)

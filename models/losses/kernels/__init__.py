@@ -79,7 +79,7 @@ def fits_shared(query: Tensor, vectors: Tensor) -> bool:
     sizes = (max(len(query), len(vectors)) + 256) * WIDEST < MOST_COLUMNS
     filled = len(query) > 0 and len(vectors) > 0
     fitting = query.shape[1] <= WIDEST and sizes and filled and _takes(query, vectors)
-    return fitting and availability.runs_experimental(query)
+    return fitting and availability.runs_on(query)
 
 
 def shared_softmax(
@@ -89,26 +89,46 @@ def shared_softmax(
     target: Tensor,
     columns: Columns,
     products: torch.dtype = torch.float16,
+    scale: float = 1.0,
 ) -> Tensor:
     """The sampled softmax among candidates that all positions share, whose scores are never in memory.
 
-    `log(1 + sum_j exp(q . v_j + bias_j - positive))`, less the columns that are the target itself. Products
-    are of half precision, with sums in float32; gradients are summed in a fixed order: two runs give the same
-    bits. Half precision has the digits of TF32; numbers above 65,504 are cut off there. Nothing waits for the
-    device. Can be differentiated once.
+    `log(1 + sum_j exp(scale * q . v_j + bias_j - positive))`, less the columns that are the target itself.
+    Products are of half precision, with sums in float32; gradients are summed in a fixed order: two runs give
+    the same bits. Half precision has the digits of TF32; numbers above 65,504 are cut off there. Nothing
+    waits for the device. Can be differentiated once.
 
     Args:
-        query: [positions, dim] float32, divided by the temperature; for tensors that `fits_shared`.
-        positive: [positions] float32 scores of the targets, likewise.
+        query: [positions, dim] float32, for tensors that `fits_shared`.
+        positive: [positions] float32 scores of the targets, scaled.
         vectors: [n, dim] float32.
         target: [positions] ranks of the targets.
         columns: candidates, which have their vectors from `vectors`.
         products: type of what is multiplied.
+        scale: of scores, one over the temperature.
 
     Returns:
         [positions] float32.
     """
     from models.losses.kernels.shared_function import SharedSoftmax
 
-    losses: Tensor = SharedSoftmax.apply(query, positive, vectors, target, columns, products)
+    losses: Tensor = SharedSoftmax.apply(query, positive, vectors, target, columns, products, scale)
     return losses
+
+
+def pair_scores(query: Tensor, vectors: Tensor, scale: float) -> Tensor:
+    """[positions] `scale * (query . vectors)`: of each position, with a vector of its own.
+
+    On a GPU in one pass over both, and in another for the gradients. Can be differentiated once.
+
+    Args:
+        query, vectors: [positions, dim] float32.
+        scale: one over the temperature.
+    """
+    float32 = query.dtype == vectors.dtype == torch.float32
+    if not (float32 and _takes(query, vectors) and availability.runs_experimental(query)):
+        return (query * vectors).sum(-1) * scale
+    from models.losses.kernels.pair_function import PairScores
+
+    scores: Tensor = PairScores.apply(query, vectors, scale)
+    return scores

@@ -11,16 +11,18 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from models.gpu import availability
 from models.gpu.interpreter import INTERPRETED
 from models.gpu.launcher import launch
 from models.gpu.precompile import can_precompile, precompile
 from models.gpu.tile_shape import TileShape
 from models.losses.columns import Columns
+from models.losses.kernels.pair_function import narrowed
 from models.losses.kernels.shared_kernels import shared_items_kernel, shared_loss_kernel, shared_sum_kernel
 
-_LOSS = {256: TileShape(128, 64, 8, 2), 128: TileShape(128, 64, 8, 3)}
+_LOSS = {256: TileShape(64, 64, 4, 2), 128: TileShape(128, 64, 8, 3)}
 """Positions that a program owns and columns that it takes at a time, by width, on Hopper."""
-_ITEMS = {256: TileShape(128, 64, 8, 2), 128: TileShape(128, 64, 8, 3)}
+_ITEMS = {256: TileShape(128, 64, 8, 3), 128: TileShape(128, 64, 8, 3)}
 """Columns that a program owns, and positions that it takes at a time."""
 _ELSEWHERE = {256: TileShape(64, 32, 4, 2), 128: TileShape(64, 64, 4, 2)}
 """Of both, in float32, and on cards with less shared memory and without warp group products."""
@@ -65,13 +67,12 @@ class SharedSoftmax(torch.autograd.Function):
         target: Tensor,
         columns: Columns,
         products: torch.dtype,
+        scale: float,
     ) -> Tensor:
         width = max(16, triton.next_power_of_2(query.shape[1]))
-        # Columns that do not exist have no place among the vectors.
-        taken = vectors.index_select(0, columns.place.clamp(max=len(vectors) - 1))
         given = _Given(
-            _narrowed(query, width, products),
-            _narrowed(taken, width, products),
+            _narrowed(query, width, products, scale),
+            _narrowed(vectors, width, products, 1.0, columns),
             target.to(torch.int32),
             columns,
         )
@@ -80,7 +81,7 @@ class SharedSoftmax(torch.autograd.Function):
         positive = positive.contiguous()
         found = _launch_loss(given, positive)
         ctx.save_for_backward(positive, vectors, *found, *given[:3])
-        ctx.columns = columns
+        ctx.columns, ctx.scale = columns, scale
         return found[0]
 
     @staticmethod
@@ -93,8 +94,8 @@ class SharedSoftmax(torch.autograd.Function):
         grad_items = torch.zeros_like(vectors)
         given = _Given(query, items, target, ctx.columns)
         _launch_items(given, positive + losses, weight, largest / _SCALE, grad_items)
-        of_query = grad_query[:, : vectors.shape[1]] * grad[:, None]
-        return of_query, -grad * others, grad_items, None, None, None
+        of_query = grad_query[:, : vectors.shape[1]] * (grad * ctx.scale)[:, None]
+        return of_query, -grad * others, grad_items, None, None, None, None
 
 
 def _launch_loss(given: _Given, positive: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -150,8 +151,25 @@ def _is_hopper(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] == 9
 
 
-def _narrowed(vectors: Tensor, width: int, products: torch.dtype) -> Tensor:
-    """[n, width] as they are multiplied, with zeros after them."""
+def _narrowed(
+    vectors: Tensor, width: int, products: torch.dtype, scale: float, columns: Columns | None = None
+) -> Tensor:
+    """[n, width] as they are multiplied, with zeros after them.
+
+    Args:
+        vectors: [rows, dim] float32.
+        width: a power of two.
+        products: type of what is multiplied.
+        scale: a factor.
+        columns: whose vectors; None: all rows. Of places without a column anything may come.
+    """
+    place, number = (None, None) if columns is None else (columns.place, columns.number)
+    if products == torch.float16 and availability.runs_experimental(vectors):
+        return narrowed(vectors, width, products, scale, place, number)
+    if place is not None:
+        # Columns that do not exist have no place among the vectors.
+        vectors = vectors.index_select(0, place.clamp(max=len(vectors) - 1))
+    vectors = vectors * scale if scale != 1.0 else vectors
     missing = width - vectors.shape[1]
     vectors = F.pad(vectors, (0, missing)) if missing else vectors
     if products == torch.float16:

@@ -17,7 +17,7 @@ def fits(table: Tensor) -> bool:
     """Whether the kernels take a table, [rows, dim], here."""
     if table.dtype != torch.float32 or torch.compiler.is_compiling():
         return False
-    return availability.runs_experimental(table)
+    return availability.runs_on(table)
 
 
 def step(

@@ -24,8 +24,8 @@ def step(
     """See `models.optim.kernels.step`."""
     width = table.shape[1]
     rate = group["lr"]
-    if not isinstance(rate, Tensor):
-        rate = torch.full((), rate, device=table.device)
+    # A scalar on the host is a number to torch's operations, and is one here.
+    rate = rate.to(table.device) if isinstance(rate, Tensor) else torch.full((), rate, device=table.device)
     arguments: dict[str, Any] = {
         "table": table, "rows": rows, "values": values.contiguous(), "rate": rate,
         "decay": float(group["weight_decay"]), "eps": float(group["eps"]), "WIDTH": width,

@@ -23,6 +23,7 @@ from models.history.trends.shares import NOTHING
 from models.history.within import Within
 from models.inputs.embedding import InputEmbedding
 from models.layers.roles import Role
+from models.layers.unit import unit_rows
 from models.losses.attributes import NextAttributes
 from models.losses.extra import ExtraMass
 from models.tasks.retrieval.next_behavior import NextBehavior
@@ -267,8 +268,7 @@ class RetrievalModel(nn.Module):
         return HeldItems(table.processes, table.shards, self.first_item)
 
     def _scorable(self, vectors: torch.Tensor) -> torch.Tensor:
-        precise = vectors.float()
-        return F.normalize(precise, dim=-1) if self.normalize else precise
+        return unit_rows(vectors) if self.normalize else vectors.float()
 
     @property
     def device(self) -> torch.device:

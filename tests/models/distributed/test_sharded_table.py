@@ -237,3 +237,23 @@ def test_a_whole_table_is_an_embedding() -> None:
     assert table.own_ids.tolist() == list(range(6))
     assert torch.equal(table.own_rows(), plain(torch.arange(6)))
     assert not table.is_divided
+
+
+def test_gradients_of_all_look_ups_at_once_are_those_of_each() -> None:
+    torch.manual_seed(0)
+    one = WholeTable(6, DIM)
+    other = copy.deepcopy(one)
+    other.sum_at_once()
+    first, second = torch.tensor([5, 0, 2, 2]), torch.tensor([2, 1])
+    for table in (one, other):
+        for _ in range(2):  # two micro-batches
+            (table(first).square().sum() + table(second).exp().sum()).backward()
+            assert table is one or not table.pending[0].vectors.grad.eq(0).all()  # type: ignore[union-attr]
+            table.finish_gradients()
+    torch.testing.assert_close(other.weight.grad, one.weight.grad)
+    other.clear_gradients()
+    assert other.weight.grad is None
+    frozen = WholeTable(3, 1)
+    frozen.weight.requires_grad_(False)
+    frozen.sum_at_once()
+    assert not frozen.collects

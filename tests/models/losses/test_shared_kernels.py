@@ -102,6 +102,34 @@ def test_losses_and_gradients_are_those_of_the_formula(problem: Problem) -> None
         torch.testing.assert_close(found.double(), expected, rtol=off, atol=off * size)
 
 
+@pytest.mark.parametrize(("positions", "dim"), [(1, 16), (70, 50), (9, 257)])
+def test_scores_of_pairs_are_scaled_products(positions: int, dim: int) -> None:
+    torch.manual_seed(1)
+    query, vectors, slope = torch.randn(positions, dim), torch.randn(positions, dim), torch.randn(positions)
+    query, vectors = (one.to(DEVICE).requires_grad_() for one in (query, vectors))
+    scores = kernels.pair_scores(query, vectors, 20.0)
+    scores.backward(slope.to(DEVICE))
+    one, other = query.detach().double().cpu(), vectors.detach().double().cpu()
+    torch.testing.assert_close(scores.double().cpu(), 20 * (one * other).sum(1), atol=1e-4, rtol=1e-5)
+    factor = 20 * slope.double()[:, None]
+    assert query.grad is not None
+    assert vectors.grad is not None
+    torch.testing.assert_close(query.grad.double().cpu(), factor * other, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(vectors.grad.double().cpu(), factor * one, atol=1e-5, rtol=1e-5)
+
+
+def test_numbers_are_scaled_and_cut_off_where_half_precision_ends() -> None:
+    from models.losses.kernels.pair_function import narrowed
+
+    x = torch.tensor([[1.0, -2.0, 3.0], [1e5, -1e5, 0.1], [5.0, 6.0, 7.0]], device=DEVICE)
+    place, number = torch.tensor([2, 0, 3], device=DEVICE), torch.tensor([2], device=DEVICE)
+    found = narrowed(x, 16, torch.float16, 2.0, place, number)[:2]
+    assert found[:, 3:].eq(0).all()
+    assert found[:, :3].tolist() == [[10.0, 12.0, 14.0], [2.0, -4.0, 6.0]]
+    whole = narrowed(x, 16, torch.float16, 1.0, None, None)
+    assert whole[1, :2].tolist() == [65504.0, -65504.0]
+
+
 def test_what_is_too_far_apart_for_exponentials() -> None:
     """A loss of nothing but rounding, one of hundreds, and no number that is none."""
     query = torch.tensor([[300.0] + 15 * [0.0], [-300.0] + 15 * [0.0]], device=DEVICE)
@@ -137,9 +165,9 @@ def losses_of(loss: RetrievalLoss, monkeypatch: pytest.MonkeyPatch) -> list[int]
     asked: list[int] = []
     own = kernels.shared_softmax
 
-    def noted(*arguments: Any) -> Tensor:
+    def noted(*arguments: Any, scale: float) -> Tensor:
         asked.append(1)
-        return own(*arguments, torch.float32)
+        return own(*arguments, torch.float32, scale)
 
     monkeypatch.setattr(kernels, "shared_softmax", noted)
     return asked

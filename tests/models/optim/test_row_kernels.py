@@ -24,7 +24,9 @@ def test_rows_are_updated_by_the_formula_and_no_others(kind: str, monkeypatch: p
     assert asked
 
 
-@pytest.mark.parametrize(("count", "rows", "dim"), [(1, 3, 4), (1, 1, 4), (40, 5, 50), (70, 1000, 16)])
+@pytest.mark.parametrize(
+    ("count", "rows", "dim"), [(1, 3, 4), (1, 1, 4), (40, 5, 50), (70, 1000, 16), (130, 3, 8)]
+)
 def test_groups_are_summed(count: int, rows: int, dim: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of many gradients, of one, and of padding, which counts for nothing; all rows different, or one."""
     asked, own = [], sums.sum_groups

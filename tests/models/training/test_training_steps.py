@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -23,8 +24,12 @@ from models.tasks.loss_batch import LossBatch
 from models.tasks.task import Task
 from models.training import loop, train
 from models.training import losses as losses_module
+from models.training.clock import Clock
 from models.training.failed_step import load_failed_step
 from models.training.losses import StepLosses
+from models.training.observer import Silent, StepProgress
+from models.training.report import Reporter
+from models.training.state import TrainState
 from models.training.step import Stepper, TakenStep, steps_of
 from tests.models.shards import load
 from tests.models.training.training_runs import circle, records, settings
@@ -179,6 +184,48 @@ def test_a_stretch_tells_the_means_of_its_steps(tmp_path: Path) -> None:
     assert stretch.tokens_per_second == pytest.approx(20.0 / stretch.seconds)
     assert stretch.flops_per_second == pytest.approx(300.0 / stretch.seconds)
     assert len(losses) == 0
+
+
+def test_steps_after_the_end_of_a_stretch_belong_to_the_next(tmp_path: Path) -> None:
+    losses = StepLosses(SINGLE, tmp_path)
+    losses.add(step(1, 3.0, norm=1.0), flops=100.0)
+    losses.check()
+    losses.add(step(2, 5.0, norm=2.0), flops=200.0)
+    losses.end()
+    losses.add(step(3, 7.0, norm=4.0), flops=400.0)
+    first = losses.take()
+    assert (first.loss, first.gradient_norm, len(losses)) == (4.0, 1.5, 1)
+    assert first.flops_per_second == pytest.approx(300.0 / first.seconds)
+    second = losses.take()
+    assert (second.loss, second.gradient_norm) == (7.0, 4.0)
+    assert second.flops_per_second == pytest.approx(400.0 / second.seconds)
+
+
+def test_a_report_that_is_begun_is_of_the_steps_until_then(tmp_path: Path) -> None:
+    told: list[StepProgress] = []
+    observer, written = Silent(), []
+    observer.stepped = told.append  # type: ignore[method-assign]
+    log = SimpleNamespace(write=lambda kind, number, record: written.append((kind, number, record)))
+    loader = SimpleNamespace(epoch=0, waited=0.0, batches_left=7, __len__=lambda: 10)
+    pace = SimpleNamespace(loader=loader, clock=Clock(0.0, 0), steps_left=lambda epoch: loader.batches_left)
+    losses, state = StepLosses(SINGLE, tmp_path / "failed"), TrainState()
+    optimizer = SimpleNamespace(learning_rate=0.1)
+    reporter = Reporter(pace, losses, log, observer, None)  # type: ignore[arg-type]
+    reporter.report_later(state, optimizer)  # type: ignore[arg-type]
+    assert reporter.due is None  # nothing to report
+    losses.add(step(1, 3.0), 1.0)
+    state.step = 1
+    reporter.report_later(state, optimizer)  # type: ignore[arg-type]
+    losses.add(step(2, math.nan), 1.0)
+    state.step, loader.batches_left, optimizer.learning_rate = 2, 6, 0.2
+    assert not told
+    reporter.settle(state)
+    reporter.settle(state)
+    (progress,) = told
+    assert (progress.step, progress.total_steps, progress.loss, progress.learning_rate) == (1, 8, 3.0, 0.1)
+    assert [(kind, number) for kind, number, _ in written] == [("train", 1)]
+    with pytest.raises(UserError, match="at step 2"):
+        reporter.report(state, optimizer)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

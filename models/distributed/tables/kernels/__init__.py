@@ -13,19 +13,21 @@ _MOST = 1 << 30  # places are int32
 def fits(gradients: Tensor) -> bool:
     """Whether the kernel takes gradients of look-ups, [n, dim], here."""
     fitting = gradients.dtype == torch.float32 and len(gradients) < _MOST
-    return fitting and not torch.compiler.is_compiling() and availability.runs_experimental(gradients)
+    return fitting and not torch.compiler.is_compiling() and availability.runs_on(gradients)
 
 
-def sum_groups(gradients: Tensor, order: Tensor, starts: Tensor, rows: Tensor, number: Tensor) -> Tensor:
+def sum_groups(gradients: Tensor, order: Tensor, group: Tensor, begins: Tensor, rows: Tensor) -> Tensor:
     """[n, dim] sums of groups of gradients, each in its order; zeros for row 0, and after the last group.
 
+    Groups of many gradients, as those of popular items are, are summed in pieces side by side.
+
     Args:
-        gradients: [n, dim] float32, for tensors that `fits`.
+        gradients: [n, dim] float32, for tensors that `fits`; n at least 1.
         order: [n] int64 places of gradients, group by group.
-        starts: [n + 1] int64 where each group begins in `order`.
-        rows: [n] int64 row of each group.
-        number: [1] int64 of groups.
+        group: [n] int64 the group of each of these, from 0 on.
+        begins: [n] bool, whether it is the first of its group.
+        rows: [n] int64 row of each group, 0 after the last.
     """
     from models.distributed.tables.kernels.launch import sum_groups as launch_sums
 
-    return launch_sums(gradients, order, starts, rows, number)
+    return launch_sums(gradients, order, group, begins, rows)

@@ -1,4 +1,4 @@
-"""How the kernel is cut."""
+"""How groups are cut into pieces, and what the kernel is given."""
 
 from __future__ import annotations
 
@@ -10,18 +10,67 @@ from models.distributed.tables.kernels.sums import group_sums_kernel
 from models.gpu.launcher import launch
 from models.gpu.tile_shape import TileShape
 
+PIECE = 32
+"""Gradients that one program sums: the most popular item of a step has a thousand."""
 _AT_ONCE = 16
 _SHAPE = TileShape(1, _AT_ONCE, 4, 1)
 
 
-def sum_groups(gradients: Tensor, order: Tensor, starts: Tensor, rows: Tensor, number: Tensor) -> Tensor:
+def sum_groups(gradients: Tensor, order: Tensor, group: Tensor, begins: Tensor, rows: Tensor) -> Tensor:
     """See `models.distributed.tables.kernels.sum_groups`."""
+    n = len(order)
+    places = torch.arange(n, device=order.device)
+    last_group = group[-1:]
+    starts = _starts(begins, group, places, n)
+    cuts = (places - starts.index_select(0, group)) % PIECE == 0
+    piece = cuts.cumsum(0) - 1
+    pieces = _launch(gradients, order, _starts(cuts, piece, places, n), piece[-1:] + 1, filled=False)
+    first_piece = _starts(begins, group, piece, piece[-1:] + 1)
+    return _launch(pieces, None, first_piece, last_group + 1, rows, filled=True)
+
+
+def _starts(begins: Tensor, part: Tensor, places: Tensor, end: Tensor | int) -> Tensor:
+    """[n + 1] the place where each part begins, and the end after the last.
+
+    Args:
+        begins: [n] bool, where a part begins.
+        part: [n] int64 which it is.
+        places: [n] int64.
+        end: one past the last place.
+    """
+    n = len(part)
+    starts = torch.empty(n + 1, dtype=torch.int64, device=part.device)
+    starts.copy_(end) if isinstance(end, Tensor) else starts.fill_(end)
+    # Others than the first of a part write to a place of their own, after the last.
+    return starts.scatter_(0, torch.where(begins, part, n), places)
+
+
+def _launch(
+    gradients: Tensor,
+    order: Tensor | None,
+    starts: Tensor,
+    number: Tensor,
+    rows: Tensor | None = None,
+    *,
+    filled: bool,
+) -> Tensor:
+    """Sums of parts.
+
+    Args:
+        gradients: [n, dim].
+        order: [n] places of gradients, part by part; None: as they are.
+        starts: [n + 1] where each part begins in `order`.
+        number: [1] of parts.
+        rows: [n] row of each part, whose sum is left out where that is 0; None: none is.
+        filled: whether there are to be zeros after the last part.
+    """
     gradients = gradients.contiguous()
     sums = torch.empty_like(gradients)
     width = gradients.shape[1]
     arguments = {
         "gradients": gradients, "order": order, "starts": starts, "rows": rows, "number": number,
         "sums": sums, "WIDTH": width, "DIM": triton.next_power_of_2(width), "AT_ONCE": _AT_ONCE,
+        "FILLED": filled,
     }  # fmt: skip
     launch(group_sums_kernel, (len(gradients), 1), _SHAPE, arguments)
     return sums

@@ -11,21 +11,29 @@ import triton.language as tl
 @triton.jit
 def group_sums_kernel(
     gradients, order, starts, rows, number, sums,
-    WIDTH: tl.constexpr, DIM: tl.constexpr, AT_ONCE: tl.constexpr,
+    WIDTH: tl.constexpr, DIM: tl.constexpr, AT_ONCE: tl.constexpr, FILLED: tl.constexpr,
 ):  # fmt: skip
-    """A program a group, AT_ONCE of its gradients at a time."""
+    """A program a group, AT_ONCE of its gradients at a time; without `order` these lie group by group.
+
+    Zeros for row 0, where there are rows, and, if FILLED, after the last group.
+    """
     group = tl.program_id(0)
     dim = tl.arange(0, DIM)
     inside = dim < WIDTH
     total = tl.zeros((DIM,), tl.float32)
     there = group < tl.load(number)
-    row = tl.load(rows + group, mask=there, other=0)
-    if row > 0:
+    counts = there
+    if rows is not None:
+        counts = there & (tl.load(rows + group, mask=there, other=0) > 0)
+    if counts:
         last = tl.load(starts + group + 1)
         for first in tl.range(tl.load(starts + group), last, AT_ONCE):
             place = first + tl.arange(0, AT_ONCE)
             exists = place < last
-            source = tl.load(order + place, mask=exists, other=0)
+            source = place
+            if order is not None:
+                source = tl.load(order + place, mask=exists, other=0)
             found = gradients + source[:, None] * WIDTH + dim[None, :]
             total += tl.sum(tl.load(found, mask=exists[:, None] & inside[None, :], other=0.0), axis=0)
-    tl.store(sums + group.to(tl.int64) * WIDTH + dim, total, mask=inside)
+    if FILLED or there:
+        tl.store(sums + group.to(tl.int64) * WIDTH + dim, total, mask=inside)
