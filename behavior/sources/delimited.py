@@ -20,6 +20,7 @@ from behavior.sources.raw import RawBatch
 from behavior.sources.rows import Rows, line_rows, quoted_rows
 from behavior.wording import number_of
 
+NOT_CLOSED = "a quote is not closed"
 # Control characters that stand in for a separator of several characters; one that the block does not hold.
 _STAND_INS = (b"\x1f", b"\x1e", b"\x1d", b"\x1c", b"\x01", b"\x02")
 # After so many blocks in a row in which a column of integers held something else, none is tried again.
@@ -137,7 +138,7 @@ class DelimitedReader:
         `rows` says. Parsed and true rows tally where both agree.
         """
         invalid: list[tuple[int, str, str]] = []
-        table, problem = None, "a quote is not closed"
+        table, problem = None, NOT_CLOSED
         if rows.torn[first:last].any() and not rows.open[first:last].any():
             # It would add a row where a quote may take one away: the sum of both says nothing.
             problem = "a carriage return within the line"
@@ -197,7 +198,7 @@ class DelimitedReader:
             ),
         )
         if guarded and not table.num_rows:
-            raise pa.ArrowInvalid("a quote is not closed")
+            raise pa.ArrowInvalid(NOT_CLOSED)
         return table.slice(0, table.num_rows - 1) if guarded else table
 
     def _guard(self, delimiter: bytes, integers: set[str]) -> bytes:

@@ -21,6 +21,7 @@ from behavior.shards.remote import open_system, storage_errors
 from behavior.sources.blocks import TextFile, compression_of, iter_blocks
 from behavior.sources.chunks import Chunk, FileParts
 from behavior.sources.damage import DamagedFileError, UnreadableFileError
+from behavior.sources.delimited import NOT_CLOSED
 from behavior.sources.jsonl import AN_EVENT_EACH
 from behavior.sources.kinds import KINDS, kind_of
 from behavior.sources.look import columns_of_text
@@ -170,7 +171,10 @@ def users_of(batch: RawBatch, *, integers: bool) -> tuple[pa.Array, pa.Array]:
 
 def refusal(kind: str, reason: str) -> tuple[str, str]:
     """What is said, and what is to be done, where a row cannot be read and none may be left out."""
-    return f"it cannot be read as {kind}: {reason}", "check the file"
+    fix = "check the file"
+    if reason == NOT_CLOSED:
+        fix += "; where a value has a line break, give the histories as JSON lines or Parquet"
+    return f"it cannot be read as {kind}: {reason}", fix
 
 
 def has_lists(schema: pa.Schema) -> bool:

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from behavior.errors import UserError
 from models.serving.export import graphs
+from models.serving.export.folder import new_folder
 from models.serving.export.scoring import scoring_of
 from models.serving.export.tower import Scorer, UserTower
-from models.serving.export.vectors import new_folder
 from models.serving.export.weights import WEIGHTS, item_rows, write_ids, write_record, write_weights
 from models.serving.load import TrainedModel
 
@@ -46,23 +46,23 @@ def export(trained: TrainedModel, out: str | Path, format: Format = "safetensors
     if format != "safetensors":
         (graphs.check_onnx if format == "onnx" else graphs.check_compiler)()
         modules = graphs.tower_and_scorer(trained)
-    folder = new_folder(out)
-    about: dict[str, Any] = {
-        "export_version": EXPORT_VERSION,
-        "format": format,
-        "run": str(trained.run),
-        "checkpoint": trained.checkpoint,
-        "config": CONFIG,
-        "scoring": scores,
-        "ids": write_ids(trained, folder),
-    }
-    if modules is None:
-        about["weights"] = {"file": WEIGHTS, "item_rows": item_rows(trained)}
-        about["tensors"] = write_weights(trained, folder)
-    else:
-        about["graphs"] = _write_graphs(trained, *modules, folder, format)
-    write_record(folder, CONFIG, trained.config.model_dump(mode="json"))
-    write_record(folder, ABOUT, about)
+    with new_folder(out) as folder:
+        about: dict[str, Any] = {
+            "export_version": EXPORT_VERSION,
+            "format": format,
+            "run": str(trained.run),
+            "checkpoint": trained.checkpoint,
+            "config": CONFIG,
+            "scoring": scores,
+            "ids": write_ids(trained, folder),
+        }
+        if modules is None:
+            about["weights"] = {"file": WEIGHTS, "item_rows": item_rows(trained)}
+            about["tensors"] = write_weights(trained, folder)
+        else:
+            about["graphs"] = _write_graphs(trained, *modules, folder, format)
+        write_record(folder, CONFIG, trained.config.model_dump(mode="json"))
+        write_record(folder, ABOUT, about)
     return about
 
 

@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from behavior.errors import UserError
 from behavior.files import write_whole
 from behavior.shards.row_groups import RowGroupReader
 from models.build import sequences_of
+from models.serving.export.folder import new_folder
 from models.serving.export.questions import question_batches
 from models.serving.export.scoring import asked_behavior, retrieval_model, scoring_of
 from models.serving.export.similar import ITEMS_AT_ONCE, item_vectors
@@ -62,41 +62,17 @@ def embed(
     """
     seconds = None if at is None else asked_seconds(at, trained.shards)
     scores, asked = scoring_of(trained), asked_behavior(trained, behavior, seconds)
-    folder = new_folder(out)
-    with memory_errors_told(trained.task):
+    with new_folder(out) as folder, memory_errors_told(trained.task):
         items = _write(folder / ITEMS, _items(trained))
         users = _write(folder / USERS, _users(trained, asked, seconds, progress))
-    question = {
-        "behavior": trained.about.behaviors[asked - 1],
-        "at": seconds if seconds is not None else "the time of the user's last event",
-    }
-    files = {ITEMS: {"rows": items, "id": "item"}, USERS: {"rows": users, "id": "user"}}
-    about = {"run": str(trained.run), "scoring": scores, "question": question, "files": files}
-    write_whole(folder / ABOUT, (json.dumps(about, indent=2) + "\n").encode(), "--out")
+        question = {
+            "behavior": trained.about.behaviors[asked - 1],
+            "at": seconds if seconds is not None else "the time of the user's last event",
+        }
+        files = {ITEMS: {"rows": items, "id": "item"}, USERS: {"rows": users, "id": "user"}}
+        about = {"run": str(trained.run), "scoring": scores, "question": question, "files": files}
+        write_whole(folder / ABOUT, (json.dumps(about, indent=2) + "\n").encode(), "--out")
     return about
-
-
-def new_folder(out: str | Path) -> Path:
-    """A folder to write to.
-
-    Raises:
-        UserError: there is something in it, or it cannot be made.
-    """
-    folder = Path(out)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        taken = sorted(entry.name for entry in folder.iterdir())
-    except OSError as error:
-        raise UserError(
-            f"the folder '{out}' cannot be made: {error.strerror or error}",
-            where="--out",
-            fix="name a new or empty folder",
-        ) from None
-    if taken:
-        raise UserError(
-            f"'{out}' is not empty: {', '.join(taken[:3])}", where="--out", fix="name a new or empty folder"
-        )
-    return folder
 
 
 def _write(path: Path, tables: Iterator[pa.Table]) -> int:
