@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 _INTEGER = r"^[+-]?[0-9]{1,40}(\.0*)?$"
+NO_INTEGER = "is not a whole number"
 _INT64 = (-(2**63), 2**63 - 1)
 _SURE_DIGITS = 18
 _REFUSED = (pa.ArrowInvalid, pa.ArrowNotImplementedError)
@@ -142,7 +143,7 @@ def why_no_integer(text: str) -> str:
         text: the value, as `shown` shows it or as it is.
     """
     large = re.fullmatch(_INTEGER, text.strip("'").strip())
-    return "is a whole number of more than 64 bits" if large else "is not a whole number"
+    return "is a whole number of more than 64 bits" if large else NO_INTEGER
 
 
 def shown(array: pa.Array, row: int) -> str:

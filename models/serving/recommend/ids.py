@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from behavior.arrow.hashing import stable_hash
-from behavior.arrow.values import parse_integers, parse_text, shown, why_no_integer
+from behavior.arrow.values import NO_INTEGER, parse_integers, parse_text, shown, why_no_integer
 from behavior.config import did_you_mean
 from behavior.errors import UserError
 from behavior.features.columns import DOMAIN_MARK
@@ -149,8 +149,10 @@ class Ids:
         for row in np.flatnonzero(~good)[:1]:
             text = shown(ids, int(row))
             problem = why_no_integer(text) if integers else "is not an id"
+            if problem == NO_INTEGER:
+                problem += ", as the items of the log are"
             raise UserError(
-                f"item {text} {problem}" + (", and items of the log are whole numbers" if integers else ""),
+                f"item {text} {problem}",
                 where=f"{where}, row {int(row) + 1}",
                 fix=AS_IN_THE_LOG,
             )

@@ -6,50 +6,39 @@ import doctest
 import sys
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from behavior.errors import UserError
-from behavior.shards.folder import open_shards
-from models.attention import Causal, dispatch
-from models.backbones import BACKBONES, BackboneConfig, build_backbone
-from models.build import build_task
-from models.config import load_config
+from models.attention import Causal
+from models.backbones import BACKBONES
 from models.data.batch import PackedBatch
-from models.data.catalog import ItemCatalog
-from models.data.columns import Column, Columns
-from models.data.origins import Own
-from models.data.side import SideInformation
-from models.evaluate_run import evaluate
-from models.inputs.config import EmbeddingConfig
-from models.inputs.embedding import NO_SIDE, InputEmbedding
 from models.inputs.layout import Sizes
 from models.inputs.layouts import LAYOUTS, make_layout
 from models.inputs.layouts.channels import Channels
-from models.inputs.layouts.event import OneTokenPerEvent
 from models.inputs.layouts.picture import picture
-from models.inputs.tokens import Tokens
 from models.losses import LossConfig, RetrievalLoss
 from models.losses.negatives import NegativeSampler
 from models.tasks.loss_batch import LossBatch
-from models.tasks.retrieval import RetrievalModel, RetrievalObjective
-from models.training import static_input, train
-from tests.models.attention.reading_kernel import KERNELS_AND_READING
+from models.tasks.retrieval import RetrievalObjective
 from tests.models.backbones.backbone_oracle import N
-from tests.models.evaluation import evaluation_oracle, run_oracle
-from tests.models.inputs.layout_oracle import SENTENCES, Event, queries
+from tests.models.inputs.layout_models import (
+    BEHAVIORS,
+    DIM,
+    FIRST,
+    ITEMS,
+    LENGTHS,
+    batch_of,
+    config_of,
+    exact,
+    make_events,
+    make_model,
+)
+from tests.models.inputs.layout_oracle import SENTENCES, queries
 from tests.models.inputs.layouts import OTHERS
-from tests.models.shards import write_shards
-from tests.models.training import test_captured_step, test_captured_training
-from tests.models.training.training_runs import circle, settings
+from tests.models.training import test_captured_step
 
-DIM, FIRST, ITEMS, BEHAVIORS = 8, 2, 6, 2
-LENGTHS = [4, 1, 0, 7]
-TWO = ("view", "buy")
 OURS = list(LAYOUTS)
 """Those of the package."""
 
@@ -59,71 +48,6 @@ def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
     """A line each is all that a layout needs to be chosen by `embedding.layout`."""
     for name, make in OTHERS.items():
         monkeypatch.setitem(LAYOUTS, name, make)
-
-
-def make_events(lengths: list[int], seed: int = 0) -> list[list[Event]]:
-    """Irregular times; what is asked for is the next event, that of the last one is of any behavior."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def draw(low: int, high: int) -> int:
-        return int(torch.randint(low, high, (), generator=generator))
-
-    sequences = []
-    for length in lengths:
-        time, events = draw(0, 10**6), []
-        for _ in range(length):
-            ahead = time + 4 ** draw(0, 9)
-            events.append(Event(draw(1, FIRST + ITEMS), draw(1, BEHAVIORS + 1), time, ahead))
-            events[-1].asked_behavior = draw(1, BEHAVIORS + 1)
-            time = ahead
-        for event, following in pairwise(events):
-            event.asked_behavior = following.behavior
-        sequences.append(events)
-    return sequences
-
-
-def batch_of(sequences: list[list[Event]]) -> PackedBatch:
-    batch = PackedBatch.from_lists(
-        [[event.item for event in events] for events in sequences],
-        behaviors=[[event.behavior for event in events] for events in sequences],
-        timestamps=[[event.time for event in events] for events in sequences],
-        query_times=[[event.asked_at for event in events] for events in sequences],
-    )
-    wanted = [event.asked_behavior for events in sequences for event in events]
-    return batch.with_values(target_behavior=torch.tensor(wanted, dtype=torch.int64))
-
-
-def make_model(
-    layout: str, config: BackboneConfig, *, side: SideInformation = NO_SIDE, **embedded: Any
-) -> RetrievalModel:
-    """A model whose parameters are all far from their initial values."""
-    torch.manual_seed(0)
-    catalog = ItemCatalog(FIRST + ITEMS, FIRST, torch.ones(FIRST + ITEMS, dtype=torch.int64))
-    embedding = InputEmbedding(
-        EmbeddingConfig(layout=layout, **embedded),
-        catalog,
-        num_behaviors=BEHAVIORS,
-        dim=DIM,
-        max_length=N,
-        dropout=0.0,
-        learned_positions=config.has_learned_positions,
-        scale_items=config.scales_input,
-        side=side,
-    )
-    backbone = build_backbone(config, max_length=N, max_tokens=embedding.layout.max_tokens(N))
-    model = RetrievalModel(embedding, backbone, first_item=FIRST, num_items=ITEMS, normalize=False).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(0.0, 0.4)
-    return model
-
-
-def exact(model: RetrievalModel) -> dict[str, Tensor]:
-    return {name: p.detach().double().requires_grad_() for name, p in model.named_parameters()}
-
-
-def config_of(kind: str, **settings_: Any) -> BackboneConfig:
-    return BackboneConfig(kind=kind, blocks=2, dim=DIM, heads=2, dropout=0.0, **settings_)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", BACKBONES)
@@ -179,48 +103,6 @@ def test_positions_of_the_loss_are_events(layout: str) -> None:
     ]
     found = RetrievalObjective(model, loss)(LossBatch(batch))
     torch.testing.assert_close(found, (sum(terms) / len(terms)).float(), rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("layout", [*OURS, *OTHERS])
-def test_a_run_is_evaluated_by_the_event_that_asks(layout: str, tmp_path: Path) -> None:
-    """Trained and evaluated in batches, against the model asked for one user after the other."""
-    users = evaluation_oracle.history_users()
-    shards = write_shards(tmp_path / "data", users, evaluation_oracle.WORLD)
-    told = [f"embedding.behaviors={'add' if layout in ('event', 'candidates') else 'none'}"]
-    told.append(f"embedding.query_behavior={'none' if layout == 'behavior_first' else 'add'}")
-    config = load_config("default", [*run_oracle.SETTINGS, *told, f"embedding.layout={layout}"])
-    run_oracle.check_run(config, shards, tmp_path / "run", users, "first", evaluation_oracle.BUYS)
-
-
-@pytest.mark.parametrize("layout", SENTENCES)
-@pytest.mark.parametrize("kind", ["hstu", "llama"])
-def test_steps_of_fixed_size_are_those_of_lengths_known(
-    layout: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What a captured CUDA graph is made of: padding changes no loss and no weight."""
-    monkeypatch.setattr(static_input, "_SMALLEST", 4)
-    monkeypatch.setattr(dispatch, "KERNELS", KERNELS_AND_READING)
-    config = settings(*test_captured_step.EXACT, f"model.kind={kind}", f"embedding.layout={layout}")
-    assert test_captured_step.check_alike(config, circle(tmp_path, TWO), monkeypatch) > 2
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("layout", SENTENCES)
-@pytest.mark.parametrize("kind", ["hstu", "fuxi", "llama"])
-def test_replayed_cuda_graphs_take_every_layout(layout: str, kind: str, tmp_path: Path) -> None:
-    """Over four epochs of several sizes each, with the kernels of the GPU."""
-    shards = circle(tmp_path / "data", TWO)
-    config = (
-        *test_captured_training.EXACT,
-        "train.device=cuda",
-        "train.epochs=4",
-        f"model.kind={kind}",
-        f"embedding.layout={layout}",
-    )
-    train(settings(*config), shards, tmp_path / "plain")
-    train(settings(*config, test_captured_training.CAPTURED), shards, tmp_path / "captured")
-    test_captured_training.assert_alike(tmp_path / "captured", tmp_path / "plain", 1e-3)
 
 
 @pytest.mark.parametrize("layout", SENTENCES)
@@ -302,12 +184,6 @@ def test_channels_begin_with_the_newest_event() -> None:
     assert float((tokens.queries(moved) - vectors).detach().norm() / vectors.norm()) < 0.2
 
 
-def test_work_in_channels_is_that_of_each(tmp_path: Path) -> None:
-    task = build_task(settings("embedding.layout=channels"), open_shards(circle(tmp_path, TWO)))
-    batch = PackedBatch.from_lists([[2, 3, 4], [5]], behaviors=[[1, 2, 2], [2]])
-    assert task.token_lengths(batch) == (1, 2, 0, 1)
-
-
 @pytest.mark.parametrize("layout", ["interleaved", "behavior_first", "channels"])
 def test_layouts_of_behaviors_need_several(layout: str) -> None:
     with pytest.raises(UserError, match="has one behavior") as caught:
@@ -352,58 +228,6 @@ def test_an_unknown_layout_is_an_error_that_names_the_nearest() -> None:
         make_layout("events", Sizes(DIM, 2))
     assert caught.value.where == "embedding.layout"
     assert "did you mean 'event'? A layout of your own: add it to" in (caught.value.fix or "")
-
-
-class TwiceTheTime(OneTokenPerEvent):
-    """Keys are told their time by a column of the layout's own."""
-
-    when = Column("when", origin=Own("timestamp"))
-    columns = Columns.merged(OneTokenPerEvent.columns, [when])
-
-    def tokens(self, batch: PackedBatch) -> Tokens:
-        return replace(super().tokens(batch), timestamp=batch["when"])
-
-
-def test_a_column_that_a_layout_asks_for_arrives_in_training_and_evaluation(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(LAYOUTS, "twice", lambda sizes: TwiceTheTime())
-    shards = circle(tmp_path / "data")
-    reports = []
-    for layout in ("event", "twice"):
-        train(settings(f"embedding.layout={layout}"), shards, tmp_path / layout)
-        reports.append(evaluate(tmp_path / layout, device="cpu") | {"run": ""})
-    assert reports[0] == reports[1]
-
-
-@pytest.mark.parametrize(
-    ("layout", "expected"),
-    [
-        ("event", (4, 1, 0, 7)),
-        ("interleaved", (8, 2, 0, 14)),
-        ("behavior_first", (9, 3, 1, 15)),
-        ("items_and_behaviors", (10, 4, 2, 16)),
-    ],
-)
-def test_work_is_counted_in_tokens(layout: str, expected: tuple[int, ...], tmp_path: Path) -> None:
-    task = build_task(settings(f"embedding.layout={layout}"), open_shards(circle(tmp_path, TWO)))
-    assert task.token_lengths(batch_of(make_events(LENGTHS))) == expected
-
-
-@pytest.mark.parametrize(
-    ("layout", "length", "local"),
-    [
-        ("event", 8, (3, 1)),
-        ("items_and_behaviors", 8, (6, 2)),  # two tokens an event, besides context
-        ("event", 4, None),  # no history is longer than window and front together
-    ],
-)
-def test_windows_of_attention_count_events(
-    tmp_path: Path, layout: str, length: int, local: tuple[int, int] | None
-) -> None:
-    changes = [f"embedding.layout={layout}", f"model.max_length={length}"]
-    config = settings(*changes, "model.attention_window=3", "model.attention_global=1")
-    assert build_task(config, open_shards(circle(tmp_path))).model.backbone.local == local
 
 
 def test_a_mask_has_one_window() -> None:

@@ -33,9 +33,7 @@ from models.tasks.retrieval import RetrievalModel
 from models.training import static_input, train
 from tests.models.attention.reading_kernel import KERNELS_AND_READING
 from tests.models.backbones.backbone_oracle import N, Story, of_one_sequence
-from tests.models.inputs.layout_oracle import SENTENCES, Event, Token
-from tests.models.inputs.layouts import OTHERS
-from tests.models.inputs.test_layout import (
+from tests.models.inputs.layout_models import (
     DIM,
     ITEMS,
     LENGTHS,
@@ -44,6 +42,8 @@ from tests.models.inputs.test_layout import (
     make_events,
     make_model,
 )
+from tests.models.inputs.layout_oracle import SENTENCES, Event, Token
+from tests.models.inputs.layouts import OTHERS
 from tests.models.shards import USERS, WORLD, User, World, write_shards
 from tests.models.training import test_captured_step
 from tests.models.training.training_runs import ITEMS as CIRCLE
