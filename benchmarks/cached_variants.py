@@ -21,20 +21,10 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
-from cached_histories import (
-    Kept,
-    Measurement,
-    Row,
-    Size,
-    distance,
-    measure_all,
-    milliseconds,
-    parser_of,
-    replayed,
-    tried,
-)
 from torch import Tensor
 
+from benchmarks.cached_histories import Measurement, measure_all, parser_of, tried
+from benchmarks.cached_measured import Kept, Row, Size, distance, milliseconds, replayed
 from models.attention.paged.tuning import Cut, chosen
 from models.gpu.precompile import can_precompile, precompile
 from models.gpu.tile_shape import TileShape

@@ -21,23 +21,32 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import os
-import statistics
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from benchmarks.profiling import kernel_times
+from benchmarks.steps.losses import loss, tiles
+from benchmarks.steps.measured import (
+    BLOCKS,
+    FIRST,
+    ITEMS,
+    LONGEST,
+    NEGATIVES,
+    TOKENS,
+    WIDTH,
+    Results,
+    Row,
+    in_chunks,
+    longest,
+    milliseconds,
+    zipf,
+)
+from benchmarks.steps.trained import train
 from models.backbones import BackboneConfig, build_backbone
 from models.data.batch import PackedBatch
 from models.data.catalog import ItemCatalog
@@ -45,7 +54,7 @@ from models.gpu.availability import EXPERIMENTAL
 from models.gpu.precision import mixed_precision
 from models.inputs.config import EmbeddingConfig
 from models.inputs.embedding import InputEmbedding
-from models.losses import LossConfig, RetrievalLoss, retrieval
+from models.losses import LossConfig, RetrievalLoss
 from models.losses.negatives import NegativeSampler
 from models.optim import OptimizerConfig, build_optimizer
 from models.tasks.loss_batch import LossBatch
@@ -53,149 +62,6 @@ from models.tasks.retrieval.model import RetrievalModel
 from models.tasks.retrieval.objective import RetrievalObjective
 
 os.environ.setdefault(EXPERIMENTAL, "1")
-TOKENS, ITEMS, BLOCKS, WIDTH, LONGEST, SHARED = 65_536, 200_000, 4, 256, 512, 4_096
-FIRST = 2
-NEGATIVES: dict[str, dict[str, Any]] = {
-    "shared": {"sharing": "batch", "count": SHARED},
-    "in batch, logQ": {"source": "in_batch", "logq": True},
-}
-Row = dict[str, Any]
-Run = Callable[[], object]
-
-
-class Results:
-    """Printed, and written down at once."""
-
-    def __init__(self) -> None:
-        self.rows: dict[str, list[Row]] = {}
-        self.since = time.perf_counter()
-
-    def add(self, part: str, row: Row) -> None:
-        """Note one line of a part."""
-        self.rows.setdefault(part, []).append(row)
-        print(f"{time.perf_counter() - self.since:6.1f} s  {part}: {row}", flush=True)
-        if "OUT" in os.environ:
-            Path(os.environ["OUT"], "training_steps.json").write_text(json.dumps(self.rows, indent=1))
-
-
-def milliseconds(run: Run, repeats: int = 8) -> float:
-    """A run's time on the GPU, which is kept busy until all runs are queued, or with the host where it waits
-    for that."""
-    for _ in range(3):
-        run()
-    torch.cuda.synchronize()
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    begin.record()
-    for _ in range(repeats):
-        run()
-    end.record()
-    torch.cuda.synchronize()
-    return begin.elapsed_time(end) / repeats
-
-
-def zipf(count: int, items: int, seed: int = 0) -> Tensor:
-    """[count] item ranks."""
-    random = np.random.default_rng(seed)
-    sums = np.cumsum((np.arange(items) + 10.0) ** -1.05)
-    return torch.from_numpy(np.searchsorted(sums, random.random(count) * sums[-1])).clamp(max=items - 1)
-
-
-@contextmanager
-def in_chunks() -> Iterator[None]:
-    """Losses go the way that they have without the kernels of shared negatives."""
-    own = retrieval.shared_losses
-    retrieval.shared_losses = lambda *_, **__: None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        retrieval.shared_losses = own
-
-
-class Loss:
-    """A loss by itself."""
-
-    def __init__(self, positions: int, items: int, target: Tensor, negatives: Row) -> None:
-        torch.manual_seed(0)
-        counts = torch.bincount(zipf(50 * TOKENS, items, 1), minlength=items)
-        sampler = NegativeSampler(F.pad(counts, (FIRST, 0)), FIRST)
-        self.loss = RetrievalLoss(LossConfig(negatives=negatives), sampler).cuda()
-        self.query = F.normalize(torch.randn(positions, WIDTH, device="cuda")).requires_grad_()
-        self.table = F.normalize(torch.randn(items, WIDTH, device="cuda")).requires_grad_()
-        self.target, self.negatives = target.cuda(), negatives
-
-    def __call__(self) -> list[Tensor]:
-        torch.manual_seed(1)
-        with mixed_precision("cuda", cache_enabled=False):
-            value = self.loss(self.query, self.target, lambda ranks: F.embedding(ranks, self.table))
-        return [value, *torch.autograd.grad(value, (self.query, self.table))]
-
-    def exact(self) -> list[Tensor]:
-        """The same in float64, from the formula and whole matrices."""
-        torch.manual_seed(1)
-        sampler, count = self.loss.sampler, len(self.target)
-        in_batch = "source" in self.negatives
-        ranks = self.target if in_batch else sampler.draw(SHARED)
-        query, table = (x.detach().double().requires_grad_() for x in (self.query, self.table))
-        temperature = self.loss.config.temperature
-        scores = query @ table[ranks].T / temperature
-        if in_batch:
-            scores = scores - ((count - 1) * sampler.frequency[ranks].double()).log()
-        positive = (query * table[self.target]).sum(1) / temperature
-        scores = scores.masked_fill(ranks == self.target[:, None], -torch.inf)
-        value = (torch.cat([positive[:, None], scores], 1).logsumexp(1) - positive).mean()
-        return [value, *torch.autograd.grad(value, (query, table))]
-
-
-def loss(results: Results) -> None:
-    small = zipf(4_096, 20_000)
-    for name, negatives in NEGATIVES.items():
-        one = Loss(4_096, 20_000, small, negatives)
-        one.loss.sampler.rarest = 1e-9
-        truth = one.exact()
-        row: Row = {"negatives": name}
-        for way in ("kernels", "chunks"):
-            with in_chunks() if way == "chunks" else nullcontext():
-                found, again = one(), one()
-            row |= {
-                f"{way}, error of {what}": float((a.double() - b).norm() / b.norm())
-                for what, a, b in zip(("loss", "query", "table"), found, truth, strict=True)
-            }
-            row[f"{way}, same bits again"] = all(torch.equal(a, b) for a, b in zip(found, again, strict=True))
-        results.add("errors", row)
-    uniform = torch.randint(ITEMS, (TOKENS,), generator=torch.Generator().manual_seed(0))
-    for targets, target in (("Zipf", zipf(TOKENS, ITEMS)), ("uniform", uniform)):
-        for name, negatives in NEGATIVES.items():
-            one = Loss(TOKENS, ITEMS, target, negatives)
-            row = {"targets": targets, "different": len(target.unique()), "negatives": name}
-            row["kernels ms"] = milliseconds(one)
-            with in_chunks():
-                row["chunks ms"] = milliseconds(one, 4)
-            row["longest"] = longest(one, 8)
-            results.add("loss", row)
-
-
-def longest(run: Run, count: int) -> list[tuple[str, float, float]]:
-    """Names, milliseconds and number of runs of the kernels that take longest, and the sum of all."""
-    found = kernel_times(run, 3, before=1)
-    total = ("all", round(sum(one.ms for one in found), 3), sum(one.times for one in found))
-    return [total, *((one.name[:70], round(one.ms, 3), one.times) for one in found[:count])]
-
-
-def tiles(results: Results) -> None:
-    from models.gpu.tile_shape import TileShape
-    from models.losses.kernels import shared_function
-
-    one = Loss(TOKENS, ITEMS, zipf(TOKENS, ITEMS), NEGATIVES["in batch, logQ"])
-    for shape in ((128, 64, 8, 2), (128, 64, 8, 3), (64, 64, 4, 2), (128, 32, 8, 3), (128, 128, 8, 2)):
-        own = shared_function._LOSS[WIDTH], shared_function._ITEMS[WIDTH]
-        shared_function._LOSS[WIDTH] = shared_function._ITEMS[WIDTH] = TileShape(*shape)
-        try:
-            found = kernel_times(one, 3, before=2)
-            times = {k.name: round(k.ms, 3) for k in found if k.name.startswith("shared_")}
-            results.add("tiles", {"tile, stream, warps, stages": shape, **times})
-        except Exception as error:  # too much memory, say: the others are worth having
-            results.add("tiles", {"tile, stream, warps, stages": shape, "error": repr(error)[:200]})
-        shared_function._LOSS[WIDTH], shared_function._ITEMS[WIDTH] = own
 
 
 def batch_of(items: int) -> PackedBatch:
@@ -286,122 +152,6 @@ def steps(results: Results) -> None:
         step = None  # type: ignore[assignment]
         gc.collect()
         torch.cuda.empty_cache()
-
-
-WAYS: dict[str, list[str]] = {
-    "float32, not captured": ["train.precision=32-true", "train.cuda_graphs=false"],
-    "not captured": ["train.cuda_graphs=false"],
-    "defaults": [],
-    "defaults, report every 100 steps": ["train.log_every_steps=100"],
-    "defaults, sparse_rowwise_adagrad": ["optimizer.item_table=sparse_rowwise_adagrad"],
-    "defaults, in batch, logQ": ["loss.negatives.source=in_batch", "loss.negatives.logq=true"],
-}
-
-
-def train(results: Results, events: int, epochs: int) -> None:
-    import behavior
-    from benchmarks.prepare_peers.events import write_events
-    from models.config import load_config
-    from models.training import train as run
-
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        since = time.perf_counter()
-        spec = write_events(folder / "log", events, "parquet")
-        shards = behavior.prepare(spec, folder / "shards").folder
-        results.add("prepare", {"events": events, "seconds": time.perf_counter() - since})
-        common = [
-            f"model.blocks={BLOCKS}", f"model.dim={WIDTH}", "model.heads=4", f"model.max_length={LONGEST}",
-            f"train.batch_tokens={TOKENS}", f"train.epochs={epochs}",
-            "loader.part=train+valid", "train.checkpoint_every_steps=1000000",
-        ]  # fmt: skip
-        shared = ["loss.negatives.sharing=batch", f"loss.negatives.count={SHARED}"]
-        host_parts(results, load_config(overrides=[*common, *shared]), shards)
-        for number, (way, settings) in enumerate(WAYS.items()):
-            watched = Rates()
-            begun = time.perf_counter()
-            try:
-                own = settings if "loss.negatives.source=in_batch" in settings else [*shared, *settings]
-                config = load_config(overrides=[*common, *own])
-                run(config, shards, folder / f"run-{number}", observer=watched)
-            except Exception as error:  # the other ways are worth having
-                results.add("train", {"way": way, "error": repr(error)[:300]})
-                continue
-            row = {"way": way, "M tokens/s": watched.rate / 1e6, "waiting": watched.waited}
-            row |= {"first epoch s": watched.first, "run s": time.perf_counter() - begun, "mfu": watched.mfu}
-            results.add("train", row)
-
-
-class Rates:
-    """Tokens/s of the reports after the first epoch, and how long that took."""
-
-    def __init__(self) -> None:
-        self.found: list[Any] = []
-
-    def started(self, start: Any) -> None:
-        self.since, self.first = time.perf_counter(), 0.0
-
-    def stepped(self, progress: Any) -> None:
-        if progress.epoch == 1:
-            self.first = time.perf_counter() - self.since
-        else:
-            self.found.append(progress)
-
-    def validated(self, validation: Any) -> None:
-        pass
-
-    def finished(self, result: Any) -> None:
-        pass
-
-    @property
-    def rate(self) -> float:
-        return statistics.median(one.tokens_per_second for one in self.found)
-
-    @property
-    def waited(self) -> float:
-        return statistics.fmean(one.waiting for one in self.found)
-
-    @property
-    def mfu(self) -> float:
-        return statistics.median(one.mfu or 0.0 for one in self.found)
-
-
-def host_parts(results: Results, config: Any, shards: Any) -> None:
-    """Milliseconds a step of the loader alone, and of what `lrm train` does on the host besides."""
-    from behavior.shards.folder import open_shards
-    from models.build import build_task, make_loader, sequences_of
-    from models.training.static_input import StaticInput, StepSize
-
-    opened = open_shards(shards)
-    task = build_task(config, opened)
-    source = sequences_of(opened, config, task.columns)
-    loader = make_loader(config, source, opened.manifest.behaviors, pin=True)
-    list(loader)  # reads, and compiles
-    parts: dict[str, float] = dict.fromkeys(("loader", "prepare", "lengths", "put"), 0.0)
-    rooms: dict[StepSize, StaticInput] = {}
-    count, batches = 0, iter(loader)
-    while True:
-        marks = [time.perf_counter()]
-        batch = next(batches, None)
-        if batch is None:
-            break
-        marks.append(time.perf_counter())
-        step = task.prepare(batch)
-        marks.append(time.perf_counter())
-        lengths = task.token_lengths(batch)
-        task.squared_lengths(lengths)
-        marks.append(time.perf_counter())
-        size = StepSize.holding(step)
-        if size not in rooms:
-            rooms[size] = StaticInput(size, step, longest=LONGEST, device=torch.device("cuda"))
-        rooms[size].put(step)
-        marks.append(time.perf_counter())
-        for name, begin, end in zip(parts, marks, marks[1:], strict=False):
-            parts[name] += end - begin
-        count += 1
-    loader.close()
-    row: Row = {f"{name} ms": 1e3 * seconds / count for name, seconds in parts.items()}
-    results.add("host", row | {"steps": count, "sizes": [list(size) for size in rooms]})
 
 
 def main() -> None:

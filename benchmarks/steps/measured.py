@@ -1,0 +1,82 @@
+"""What is measured of training steps, how long it takes, and where it is written down."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.profiling import kernel_times
+from models.losses import retrieval
+
+TOKENS, ITEMS, BLOCKS, WIDTH, LONGEST, SHARED = 65_536, 200_000, 4, 256, 512, 4_096
+FIRST = 2
+NEGATIVES: dict[str, dict[str, Any]] = {
+    "shared": {"sharing": "batch", "count": SHARED},
+    "in batch, logQ": {"source": "in_batch", "logq": True},
+}
+Row = dict[str, Any]
+Run = Callable[[], object]
+
+
+class Results:
+    """Printed, and written down at once."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, list[Row]] = {}
+        self.since = time.perf_counter()
+
+    def add(self, part: str, row: Row) -> None:
+        """Note one line of a part."""
+        self.rows.setdefault(part, []).append(row)
+        print(f"{time.perf_counter() - self.since:6.1f} s  {part}: {row}", flush=True)
+        if "OUT" in os.environ:
+            Path(os.environ["OUT"], "training_steps.json").write_text(json.dumps(self.rows, indent=1))
+
+
+def milliseconds(run: Run, repeats: int = 8) -> float:
+    """A run's time on the GPU, which is kept busy until all runs are queued, or with the host where it waits
+    for that."""
+    for _ in range(3):
+        run()
+    torch.cuda.synchronize()
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    begin.record()
+    for _ in range(repeats):
+        run()
+    end.record()
+    torch.cuda.synchronize()
+    return begin.elapsed_time(end) / repeats
+
+
+def longest(run: Run, count: int) -> list[tuple[str, float, float]]:
+    """Names, milliseconds and number of runs of the kernels that take longest, and the sum of all."""
+    found = kernel_times(run, 3, before=1)
+    total = ("all", round(sum(one.ms for one in found), 3), sum(one.times for one in found))
+    return [total, *((one.name[:70], round(one.ms, 3), one.times) for one in found[:count])]
+
+
+def zipf(count: int, items: int, seed: int = 0) -> Tensor:
+    """[count] item ranks."""
+    random = np.random.default_rng(seed)
+    sums = np.cumsum((np.arange(items) + 10.0) ** -1.05)
+    return torch.from_numpy(np.searchsorted(sums, random.random(count) * sums[-1])).clamp(max=items - 1)
+
+
+@contextmanager
+def in_chunks() -> Iterator[None]:
+    """Losses go the way that they have without the kernels of shared negatives."""
+    own = retrieval.shared_losses
+    retrieval.shared_losses = lambda *_, **__: None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        retrieval.shared_losses = own
