@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any
 
@@ -30,9 +31,30 @@ _UNWRAPPED = 10_000
 """Columns of a table's line in a file or a pipe, at most."""
 
 
+@contextmanager
+def _printing() -> Iterator[None]:
+    """Around what goes to standard output, which may be on a full disk; that nobody reads it is no error."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise not_printed(error) from error
+
+
+def not_printed(error: OSError) -> UserError:
+    """Standard output takes nothing."""
+    return UserError(
+        f"the result cannot be printed: {error.strerror or error}",
+        where="standard output",
+        fix="make room, or send it elsewhere",
+    )
+
+
 def say(text: str, *, style: str = "") -> None:
     """A line of the result, on standard output."""
-    out.print(shown(text, style), soft_wrap=True)
+    with _printing():
+        out.print(shown(text, style), soft_wrap=True)
 
 
 def note(text: str, *, style: str = "") -> None:
@@ -60,7 +82,8 @@ def print_error(error: UserError, code: int = 1, *, json: bool = False) -> None:
     """
     if json:
         about = {"what": error.what, "where": error.where, "fix": error.fix}
-        print_json({"error": about, "exit_code": code})
+        with suppress(UserError, OSError):  # it may be standard output that is told about
+            print_json({"error": about, "exit_code": code})
     parts = (
         ("error: ", "bold red", error.what),
         ("where: ", "bold", error.where),
@@ -86,7 +109,8 @@ def print_interrupted(advice: str, code: int, *, json: bool = False) -> None:
 
 def print_json(record: Any) -> None:
     """One JSON document on standard output, and nothing else."""
-    sys.stdout.write(printable_json(record, default=str) + "\n")
+    with _printing():
+        sys.stdout.write(printable_json(record, default=str) + "\n")
 
 
 def print_table(title: str, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
@@ -104,10 +128,11 @@ def print_table(title: str, header: Iterable[str], rows: Iterable[Iterable[Any]]
         table.add_row(*(shown(cell(value)) for value in line))
     # Not as the table's own title, which would be wrapped to a narrow table's width.
     say(title, style="bold")
-    if out.is_terminal:
-        out.print(table)
-    else:  # nothing is wrapped for a terminal that is not there
-        Console(file=out.file, width=_UNWRAPPED).print(table)
+    with _printing():
+        if out.is_terminal:
+            out.print(table)
+        else:  # nothing is wrapped for a terminal that is not there
+            Console(file=out.file, width=_UNWRAPPED).print(table)
 
 
 def cell(value: Any) -> str:

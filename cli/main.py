@@ -6,6 +6,7 @@ import atexit
 import os
 import sys
 import threading
+from contextlib import suppress
 from io import TextIOWrapper
 from typing import Annotated, Any, NoReturn
 
@@ -32,8 +33,8 @@ from cli import (
 )
 from cli import data as data_command
 from cli import demo as demo_command
-from cli.console import print_interrupted, print_trace, say
-from cli.endings import INTERRUPTED, MISUSE, told, wants_json
+from cli.console import not_printed, print_error, print_interrupted, print_trace, say
+from cli.endings import FIXABLE, INTERRUPTED, MISUSE, told, wants_json
 from cli.evaluate_command import EvaluateCommand
 from cli.interrupted import take_advice
 
@@ -133,14 +134,16 @@ def _is_stuck() -> bool:
 def command() -> NoReturn:
     """The command `lrm`: `main`, and an end without taking Python and torch apart, which takes seconds."""
     sys.excepthook = print_trace
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by who called
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     if isinstance(sys.stdout, TextIOWrapper):  # letters that its encoding lacks are escaped, as in errors
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         main()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 0
-    sys.stdout.flush()
-    sys.stderr.flush()
+    code = _flushed(code)
     job_servers = sys.modules.get("pipelines.job_servers")
     if job_servers is not None:  # those that Beam has started would go on
         job_servers.end_started()
@@ -160,9 +163,22 @@ def _leave(code: int) -> NoReturn:
         ):
             sys.exit(code)
         atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
+        code = _flushed(code)
     os._exit(code)
+
+
+def _flushed(code: int) -> int:
+    """The exit code; another one where what was printed has not arrived."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (Python would try again)
+        code = code or FIXABLE
+        if not isinstance(error, BrokenPipeError):
+            print_error(not_printed(error))
+    with suppress(OSError):
+        sys.stderr.flush()
+    return code
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from behavior.errors import UsageError
 from behavior.wording import number_of
 from cli.console import note, print_json, print_table, progress_bars, say
 from cli.evaluate import CheckpointName
@@ -170,7 +171,6 @@ def recommend(
 
     Example:  lrm recommend runs/hstu --histories new-users.csv --where genres=Drama
     """
-    from behavior.errors import UsageError
     from models.serving.load import load_model
     from models.serving.recommend.files import read_ids
     from models.serving.recommend.output import check_out
@@ -203,8 +203,8 @@ def recommend(
         "candidates": ids(candidates, "item", "--candidates"),
         "exclude": ids(exclude, "item", "--exclude"),
         "where": where or (),
-        "exclude_seen": _names(seen_by) if seen_by is not None else exclude_seen,
-        "columns": _names(columns),
+        "exclude_seen": _names(seen_by, "--seen-by") if seen_by is not None else exclude_seen,
+        "columns": _names(columns, "--columns"),
         "items": items,
         "index": index.value,
         "rerank": rerank,
@@ -226,8 +226,11 @@ def recommend(
         _show(found)
 
 
-def _names(listed: str | None) -> list[str]:
-    return [name.strip() for name in (listed or "").split(",") if name.strip()]
+def _names(listed: str | None, flag: str) -> list[str]:
+    names = [name.strip() for name in (listed or "").split(",")]
+    if listed is not None and not all(names):
+        raise UsageError(f"'{listed}' names nothing", where=flag, fix="names, with commas between")
+    return names if listed is not None else []
 
 
 def _watched(found: Recommendations) -> Iterator[pa.RecordBatch]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,3 +56,32 @@ def test_interrupted_it_waits_for_nothing() -> None:
 
 def test_threads_at_work_are_waited_for() -> None:
     assert lines(1, thread=True)[:3] == ["last line", "thread", "exit function"]
+
+
+def run(arguments: Sequence[str], **options: Any) -> tuple[int, str]:
+    command = [sys.executable, "-m", "cli.main", *arguments]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, **options)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full, which is a full disk")
+@pytest.mark.parametrize(
+    "arguments", [["--version"], ["recipes"], ["recipes", "--json"], ["nothing", "--json"]]
+)
+def test_a_result_that_cannot_be_printed_is_told(arguments: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        code, said = run(arguments, stdout=full)
+    if arguments == ["nothing", "--json"]:
+        assert (code, "no such command" in said.lower()) == (2, True)
+    else:
+        assert (code, "where: standard output" in said) == (1, True)
+        assert said.count("error: ") == 1
+    assert "Traceback" not in said
+
+
+def test_standard_output_may_be_closed_and_its_reader_may_go() -> None:
+    assert run(["recipes"], preexec_fn=lambda: os.close(1)) == (0, "")
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as pipe:
+        assert run(["recipes"], stdout=pipe) == (1, "")
