@@ -28,19 +28,16 @@ from models.gpu.tile_shape import TileShape
 
 CANDIDATES: dict[str, list[TileShape]] = {
     "forward": [
-        TileShape(128, 64, 8, 2), TileShape(128, 32, 8, 3), TileShape(128, 32, 8, 2),
-        TileShape(128, 64, 8, 1), TileShape(64, 64, 4, 2), TileShape(64, 32, 4, 2), TileShape(64, 32, 4, 3),
-        TileShape(128, 128, 8, 1), TileShape(64, 64, 8, 2), TileShape(64, 64, 4, 1),
+        TileShape(128, 64, 8, 2), TileShape(128, 32, 8, 3), TileShape(128, 64, 8, 1),
+        TileShape(64, 32, 4, 2), TileShape(64, 64, 8, 2),
     ],
     "keys": [
         TileShape(64, 32, 8, 2), TileShape(64, 64, 8, 2), TileShape(64, 64, 8, 1), TileShape(64, 32, 8, 3),
-        TileShape(64, 32, 8, 1), TileShape(32, 64, 4, 2), TileShape(32, 64, 4, 1), TileShape(32, 32, 4, 2),
-        TileShape(64, 128, 8, 1), TileShape(32, 64, 8, 2),
+        TileShape(32, 64, 8, 2), TileShape(32, 32, 4, 2),
     ],
     "queries": [
-        TileShape(64, 32, 8, 2), TileShape(128, 32, 8, 2), TileShape(128, 64, 8, 1), TileShape(64, 64, 8, 2),
-        TileShape(64, 64, 4, 2), TileShape(64, 32, 4, 2), TileShape(64, 32, 4, 1), TileShape(128, 32, 8, 1),
-        TileShape(128, 32, 8, 3), TileShape(64, 64, 4, 1),
+        TileShape(64, 32, 8, 2), TileShape(128, 32, 8, 2), TileShape(128, 32, 8, 3), TileShape(128, 64, 8, 1),
+        TileShape(64, 64, 8, 2), TileShape(64, 32, 4, 2),
     ],
 }  # fmt: skip
 """The first is the one of the table."""
