@@ -37,6 +37,9 @@ class Constants(NamedTuple):
     """Whether tiles that need no mask have a loop of their own."""
     PARTS: bool
     """Whether the keys of a tile of queries are shared by several programs of the kernel for the result."""
+    APART: bool
+    """Whether a tile's first two products have the compiler choose their layout apart from those that follow
+    (`key_gradients`)."""
     FIRST_STRIDE: int
     """Of the rows that are streamed, from token to token: of k, or of q in the kernel for the keys."""
     SECOND_STRIDE: int

@@ -12,6 +12,7 @@ import triton
 import triton.language as tl
 
 from models.attention.silu.activation import activate_with_slope
+from models.attention.silu.kept_scores import keep_scores
 from models.attention.silu.kernel_arguments import Bias, Program, TimeColumns
 from models.attention.silu.loops import add_all_tiles
 from models.attention.silu.masking import is_visible, load_rule, query_ranges
@@ -23,13 +24,8 @@ from models.attention.silu.tile_io import UNSPECIALIZED, load_rows, load_tile_en
 
 
 @triton.jit
-def _add_products(
-    gradients, half, q_tile, v_tile, dout_tile, query_index, key_index, rule, MASKED: tl.constexpr,
-    C: tl.constexpr,
-):  # fmt: skip
-    """Add what the scores of a tile, [keys, queries], give."""
-    dk_tile, dv_tile = gradients
-    dweights = tl.dot(v_tile, tl.trans(dout_tile), input_precision=C.PRECISION)
+def _differentiate(half, dweights, query_index, key_index, rule, MASKED: tl.constexpr, C: tl.constexpr):
+    """Weights and gradients of scores of a tile, [keys, queries]."""
     weights, slope = activate_with_slope(half, C.IDENTITY, C.FAST)
     if MASKED:
         seen = is_visible(query_index, key_index, rule, C.MASK)
@@ -37,19 +33,71 @@ def _add_products(
         dscores = tl.where(seen, dweights * slope, 0.0)
     else:
         dscores = dweights * slope
+    return weights, dscores
+
+
+@triton.jit
+def _no_weights(C: tl.constexpr):
+    # A constant's member within a tuple would be a mere number of Python's.
+    KEYS: tl.constexpr = C.KEYS  # noqa: N806
+    QUERIES: tl.constexpr = C.QUERIES  # noqa: N806
+    return tl.zeros((KEYS, QUERIES), tl.float32)
+
+
+@triton.jit
+def _add_products(
+    gradients, own, weights, dscores, q_tile, dout_tile, first_query, program, MASKED: tl.constexpr,
+    C: tl.constexpr,
+):  # fmt: skip
+    """Add what weights and gradients of scores of a tile give."""
+    dk_tile, dv_tile = gradients
+    _, _, kept, kept_stride = own
+    if kept is not None:
+        keep_scores(kept, kept_stride, dscores, first_query, program.first, program.length, MASKED)
     dv_tile = tl.dot(weights.to(dout_tile.dtype), dout_tile, dv_tile, input_precision=C.PRECISION)
     dk_tile = tl.dot(dscores.to(q_tile.dtype), q_tile, dk_tile, input_precision=C.PRECISION)
     return dk_tile, dv_tile
 
 
 @triton.jit
+def _scores_of_tile(
+    own, q_tile, dout_tile, program, first_query, query_index, key_index, half_scale, bias, span,
+    C: tl.constexpr,
+):  # fmt: skip
+    """Weights and gradients of scores of any tile."""
+    k_tile, v_tile, _, _ = own
+    products = tl.dot(k_tile, tl.trans(q_tile), input_precision=C.PRECISION)
+    half = half_scores(
+        products, half_scale, first_query, program.first, query_index, key_index, program.length,
+        program.rule, bias, span, C
+    )  # fmt: skip
+    dweights = tl.dot(v_tile, tl.trans(dout_tile), input_precision=C.PRECISION)
+    return _differentiate(half, dweights, query_index, key_index, program.rule, True, C)
+
+
+@triton.jit
+def _scores_of_simple_tile(
+    own, q_tile, dout_tile, program, first_query, query_index, key_index, half_scale, bias, counts,
+    prefetched, C: tl.constexpr,
+):  # fmt: skip
+    """The same of a simple one, see `simple_tiles`."""
+    k_tile, v_tile, _, _ = own
+    products = tl.dot(k_tile, tl.trans(q_tile), input_precision=C.PRECISION)
+    half = half_simple_scores(
+        products, half_scale, prefetched, bias, counts, program.first, first_query, query_index, key_index,
+        program.length, False, C.POWER,
+    )  # fmt: skip
+    dweights = tl.dot(v_tile, tl.trans(dout_tile), input_precision=C.PRECISION)
+    return _differentiate(half, dweights, query_index, key_index, program.rule, False, C)
+
+
+@triton.jit
 def _add_tile(gradients, own, streamed, program, first_query, half_scale, bias, span, C: tl.constexpr):
     """Add one tile of queries, with the mask; tiles are [keys, queries]."""
-    k_tile, v_tile = own
     q, dout = streamed
-    first_key, length = program.first, program.length
+    length = program.length
     query_index = (first_query + tl.arange(0, C.QUERIES))[None, :]
-    key_index = (first_key + tl.arange(0, C.KEYS))[:, None]
+    key_index = (program.first + tl.arange(0, C.KEYS))[:, None]
     q_tile = load_rows(
         q, C.FIRST_STRIDE, first_query, length, C.QUERIES, C.QK_DIM, C.QK_WIDTH, True, program.rule.skip, True
     )
@@ -57,14 +105,18 @@ def _add_tile(gradients, own, streamed, program, first_query, half_scale, bias, 
         dout, C.SECOND_STRIDE, first_query, length, C.QUERIES, C.V_DIM, C.V_WIDTH, True, program.rule.skip,
         True,
     )  # fmt: skip
-    products = tl.dot(k_tile, tl.trans(q_tile), input_precision=C.PRECISION)
-    half = half_scores(
-        products, half_scale, first_query, first_key, query_index, key_index, length, program.rule, bias,
-        span, C
-    )  # fmt: skip
-    return _add_products(
-        gradients, half, q_tile, v_tile, dout_tile, query_index, key_index, program.rule, True, C
-    )
+    if C.APART:
+        weights = _no_weights(C)
+        dscores = weights
+        if length > 0:
+            weights, dscores = _scores_of_tile(
+                own, q_tile, dout_tile, program, first_query, query_index, key_index, half_scale, bias, span, C
+            )
+    else:
+        weights, dscores = _scores_of_tile(
+            own, q_tile, dout_tile, program, first_query, query_index, key_index, half_scale, bias, span, C
+        )
+    return _add_products(gradients, own, weights, dscores, q_tile, dout_tile, first_query, program, True, C)
 
 
 @triton.jit
@@ -72,10 +124,9 @@ def _add_simple_tiles(
     gradients, own, streamed, program, begin, end, half_scale, bias, counts, C: tl.constexpr
 ):
     """Add a range of simple tiles of queries, see `simple_tiles`."""
-    k_tile, v_tile = own
     q, dout = streamed
-    first_key, length = program.first, program.length
-    key_index = (first_key + tl.arange(0, C.KEYS))[:, None]
+    length = program.length
+    key_index = (program.first + tl.arange(0, C.KEYS))[:, None]
     spans = no_spans()
     for first_query in tl.range(begin, end, C.QUERIES):
         spans, prefetched = prefetch(
@@ -87,30 +138,39 @@ def _add_simple_tiles(
         dout_tile = load_rows(
             dout, C.SECOND_STRIDE, first_query, length, C.QUERIES, C.V_DIM, C.V_WIDTH, False, KNOWN=True
         )
-        products = tl.dot(k_tile, tl.trans(q_tile), input_precision=C.PRECISION)
         query_index = (first_query + tl.arange(0, C.QUERIES))[None, :]
-        half = half_simple_scores(
-            products, half_scale, prefetched, bias, counts, first_key, first_query, query_index, key_index,
-            length, False, C.POWER,
-        )  # fmt: skip
+        if C.APART:
+            weights = _no_weights(C)
+            dscores = weights
+            if length > 0:
+                weights, dscores = _scores_of_simple_tile(
+                    own, q_tile, dout_tile, program, first_query, query_index, key_index, half_scale, bias,
+                    counts, prefetched, C,
+                )  # fmt: skip
+        else:
+            weights, dscores = _scores_of_simple_tile(
+                own, q_tile, dout_tile, program, first_query, query_index, key_index, half_scale, bias,
+                counts, prefetched, C,
+            )  # fmt: skip
         gradients = _add_products(
-            gradients, half, q_tile, v_tile, dout_tile, query_index, key_index, None, False, C
+            gradients, own, weights, dscores, q_tile, dout_tile, first_query, program, False, C
         )
     return gradients
 
 
 @triton.jit(do_not_specialize=UNSPECIALIZED)
 def key_gradient_kernel(
-    q, k, v, dout, dk, dv, max_norms, tiles, num_tiles, rules, num_sequences, position, position_head,
-    time, time_head, amount, rate, decay_head, query_time, timestamp, seconds, bounds,
-    boundaries, wide_boundaries, bucket_table, queries_before, tokens, num_blocks, q_head, k_stride, k_head,
-    v_stride, v_head, dout_head, dk_stride, dv_stride, window, front, context, half_scale, qk_scale,
+    q, k, v, dout, dk, dv, kept, kept_stride, max_norms, tiles, num_tiles, rules, num_sequences,
+    position, position_head, time, time_head, amount, rate, decay_head, query_time, timestamp, seconds,
+    bounds, boundaries, wide_boundaries, bucket_table, queries_before, tokens, num_blocks, q_head, k_stride,
+    k_head, v_stride, v_head, dout_head, dk_stride, dv_stride, window, front, context, half_scale, qk_scale,
     output_scale,
     C: tl.constexpr,
 ):  # fmt: skip
     """Gradients of k and v: one program a tile of keys and a head. The first tile is seen the most.
 
-    `max_norms`, if any, is raised to what `table_gradient.find_scale` wants to know.
+    `max_norms`, if any, is raised to what `table_gradient.find_scale` wants to know. `kept`, if any, is
+    [heads, tokens, kept_stride], see `kept_scores`.
     """
     head = tl.program_id(0)
     start, length, number, blocks, sequence = load_tile_entry(tiles, num_tiles, tl.program_id(1))
@@ -121,6 +181,8 @@ def key_gradient_kernel(
     v += start * v_stride + head * v_head
     dk += start * dk_stride + head * C.QK_DIM
     dv += start * dv_stride + head * C.V_DIM
+    if kept is not None:
+        kept += (head.to(tl.int64) * tokens + start) * kept_stride
     rule, row = load_rule(rules, num_sequences, sequence, start, length, window, front, context, C.MASK)
     times = TimeColumns(seconds, seconds, query_time, timestamp, boundaries, wide_boundaries, bucket_table)
     if seconds is not None:
@@ -149,8 +211,8 @@ def key_gradient_kernel(
     program = Program(start, length, first, rule, rows)
     ranges = query_ranges(first, length, rule, C.QUERIES, C.KEYS, C.MASK)
     dk_tile, dv_tile = add_all_tiles(
-        gradients, (k_tile, v_tile), (q, dout), program, ranges, half_scale, bias, queries_before,
-        _add_simple_tiles, _add_tile, False, C,
+        gradients, (k_tile, v_tile, kept, kept_stride), (q, dout), program, ranges, half_scale, bias,
+        queries_before, _add_simple_tiles, _add_tile, False, C,
     )  # fmt: skip
     dk_tile *= qk_scale * output_scale
     store_rows(dk, dk_stride, first, length, dk_tile, C.KEYS, C.QK_DIM, C.QK_WIDTH)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from typing import Literal, NamedTuple
 
@@ -9,9 +10,11 @@ import torch
 from torch import Tensor
 
 from models.attention.silu.attention_call import AttentionCall
+from models.attention.silu.kept_scores import row_of
 from models.attention.silu.specialization import KernelSet, kernel_set
 from models.attention.silu.tiles import BLOCK
 from models.attention.silu.time_gradient import BAND
+from models.gpu.availability import EXPERIMENTAL
 from models.gpu.launcher import Numbers, Tensors
 
 _OF_BAND = (
@@ -112,6 +115,8 @@ class Backward(NamedTuple):
     tensors: Tensors
     numbers: Numbers
     sums: Sums | None
+    kept: Tensor | None
+    """[heads, tokens, places] gradients of scores, where they are kept (`kept_scores`)."""
 
 
 def backward(call: AttentionCall, q: Tensor, k: Tensor, v: Tensor, dout: Tensor, tables: bool) -> Backward:
@@ -123,7 +128,29 @@ def backward(call: AttentionCall, q: Tensor, k: Tensor, v: Tensor, dout: Tensor,
     ready = kernel_set(call.kernel_set.kind, strides, tables)
     tensors = call.tensors() | {"q": q, "k": k, "v": v, "dout": dout}
     sums = _sums(call, ready, k) if tables else None
-    return Backward(call, ready, tensors, call.numbers(), sums)
+    return Backward(call, ready, tensors, call.numbers(), sums, _kept(call, ready, q))
+
+
+def _kept(call: AttentionCall, ready: KernelSet, q: Tensor) -> Tensor | None:
+    """Room for gradients of scores, where they are to be kept."""
+    (tokens, heads, _), row = q.shape, row_of(call.longest)
+    if not ready.can_keep or heads * tokens * row * q.element_size() > _most_kept(ready.device):
+        return None
+    return q.new_empty((heads, tokens, row))
+
+
+@cache
+def _most_kept(device: torch.device) -> int:
+    """Bytes of gradients of scores that may be kept while one attention layer is differentiated."""
+    if device.type != "cuda":
+        return _KEPT_ON_CPU
+    if os.environ.get(EXPERIMENTAL) != "1":
+        return 0
+    return torch.cuda.get_device_properties(device).total_memory // _SHARE_OF_MEMORY
+
+
+_KEPT_ON_CPU = 1 << 24
+_SHARE_OF_MEMORY = 16
 
 
 def _sums(call: AttentionCall, ready: KernelSet, k: Tensor) -> Sums:
@@ -141,7 +168,7 @@ def _sums(call: AttentionCall, ready: KernelSet, k: Tensor) -> Sums:
 
 def key_gradients(shared: Backward, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """Gradients of k and v; first, since they find out how large the gradients of tables may be."""
-    call, ready, tensors, numbers, sums = shared
+    call, ready, tensors, numbers, sums, _ = shared
     tokens, heads, _ = k.shape
     dk, dv = call.new(k, tokens), call.new(v, tokens)
     tiles = call.tiles[ready.shapes.keys.tile]
@@ -152,13 +179,19 @@ def key_gradients(shared: Backward, k: Tensor, v: Tensor) -> tuple[Tensor, Tenso
         if sums is not None:
             tensors["max_norms"] = sums.max_norms
         tensors |= _boundary_counts(call, ready, "queries_before")
-        ready.keys((heads, count), tensors, numbers)
+        if shared.kept is None:
+            ready.keys((heads, count), tensors, numbers)
+        else:
+            tensors, numbers = tensors | {"kept": shared.kept}, numbers | _of_kept(shared.kept)
+            ready.keys_keeping((heads, count), tensors, numbers)
     return dk, dv
 
 
 def query_gradients(shared: Backward, q: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Gradients of q, and of amount and rate of a decay; and the sums for those of tables."""
-    call, ready, tensors, numbers, sums = shared
+    call, ready, tensors, numbers, sums, kept = shared
+    if kept is not None:
+        return _query_gradients_of_kept(shared, kept, q), None, None
     tokens, heads, _ = q.shape
     dq = call.new(q, tokens)
     tiles = call.query_tiles[ready.shapes.queries.tile]
@@ -184,9 +217,25 @@ def query_gradients(shared: Backward, q: Tensor) -> tuple[Tensor, Tensor | None,
     return dq, decays[:, 0].clone(), decays[:, 1].clone()
 
 
+def _query_gradients_of_kept(shared: Backward, kept: Tensor, q: Tensor) -> Tensor:
+    call, ready = shared.call, shared.kernel_set
+    dq = call.new(q, q.shape[0])
+    tiles = call.query_tiles[ready.shapes.kept.tile]
+    count = tiles.shape[1]
+    if q.shape[0]:
+        tensors: Tensors = {"k": shared.tensors["k"], "kept": kept, "dq": dq, "tiles": tiles}
+        scales: Numbers = {"qk_scale": call.qk_scale, "output_scale": call.output_scale, "num_tiles": count}
+        ready.queries_of_kept((q.shape[1], count), tensors, scales | _of_kept(kept))
+    return dq
+
+
+def _of_kept(kept: Tensor) -> Numbers:
+    return {"tokens": kept.shape[1], "kept_stride": kept.shape[2]}
+
+
 def table_gradients(shared: Backward) -> tuple[Tensor | None, Tensor | None]:
     """Gradients of the position and time tables that there are, from sums and band of `query_gradients`."""
-    call, ready, _, _, sums = shared
+    call, ready, _, _, sums, _ = shared
     if sums is None:
         return None, None
     _add_band(shared, sums)
@@ -203,7 +252,7 @@ def table_gradients(shared: Backward) -> tuple[Tensor | None, Tensor | None]:
 
 
 def _add_band(shared: Backward, sums: Sums) -> None:
-    call, ready, tensors, numbers, _ = shared
+    call, ready, tensors, numbers, _, _ = shared
     times, band = call.times, sums.band
     if times is None or band is None or not band.shape[1]:
         return

@@ -9,9 +9,10 @@ import torch
 
 from models.attention.silu.band_gradient import band_kernel
 from models.attention.silu.forward import forward_kernel
+from models.attention.silu.kept_scores import WIDER_THAN, kept_query_gradient_kernel
 from models.attention.silu.kernel_arguments import Constants
 from models.attention.silu.key_gradients import key_gradient_kernel
-from models.attention.silu.masking import RICH
+from models.attention.silu.masking import CAUSAL, RICH
 from models.attention.silu.query_gradients import query_gradient_kernel
 from models.attention.silu.table_gradient import BEFORE, BEHIND, finalize_kernel
 from models.attention.silu.tiles import BLOCK
@@ -34,7 +35,7 @@ _WITHOUT_BIAS: dict[str, object] = {
     "position": None, "time": None, "amount": None, "rate": None,
     "query_time": None, "timestamp": None, "seconds": None, "bounds": None, "boundaries": None,
     "wide_boundaries": None, "bucket_table": None, "keys_beyond": None, "queries_before": None, "tokens": 0,
-    "num_blocks": 0, "parts": 1, "part_size": 0,
+    "num_blocks": 0, "parts": 1, "part_size": 0, "kept": None, "kept_stride": 0,
 }  # fmt: skip
 
 _WITHOUT_SUMS: dict[str, object] = {
@@ -112,6 +113,14 @@ class KernelSet:
         self.counts_boundaries = self._split and kind.time is not None
         """Whether simple tiles need to know how many tokens lie beyond bucket boundaries
         (`boundary_counts`)."""
+        self.can_keep = (
+            kind.mask == CAUSAL
+            and not summed
+            and kind.decay is None
+            and kind.dtype.itemsize == 2
+            and width(kind.qk_dim) > WIDER_THAN
+        )
+        """Whether gradients of scores may be kept for those of q (`kept_scores`)."""
 
     @cached_property
     def forward(self) -> Launcher:
@@ -136,6 +145,23 @@ class KernelSet:
         return Launcher(key_gradient_kernel, shape, self.device, self._backward_constants() | {
             "dk_stride": kind.heads * kind.qk_dim, "dv_stride": kind.heads * kind.v_dim,
             "C": self._compiled_for(shape.stream, shape.tile, self._strides[0], self._strides[3]),
+        })  # fmt: skip
+
+    @cached_property
+    def keys_keeping(self) -> Launcher:
+        """`keys`, which keeps gradients of scores; and with these `queries`."""
+        kind, shape = self.kind, self.shapes.keys
+        return Launcher(key_gradient_kernel, shape, self.device, self._backward_constants() | {
+            "dk_stride": kind.heads * kind.qk_dim, "dv_stride": kind.heads * kind.v_dim,
+            "C": self._compiled_for(shape.stream, shape.tile, self._strides[0], self._strides[3]),
+        })  # fmt: skip
+
+    @cached_property
+    def queries_of_kept(self) -> Launcher:
+        kind, shape = self.kind, self.shapes.kept
+        return Launcher(kept_query_gradient_kernel, shape, self.device, self._backward_constants() | {
+            "dq_stride": kind.heads * kind.qk_dim,
+            "C": self._compiled_for(shape.tile, shape.stream, *self._strides[1:3]),
         })  # fmt: skip
 
     @cached_property
@@ -198,6 +224,7 @@ class KernelSet:
             MASK=kind.mask, POWER=kind.power, IDENTITY=kind.identity,
             FAST=kind.dtype.itemsize == 2 and not INTERPRETED,
             PRECISION=self._precision, SPLIT=self._split, PARTS=parts,
+            APART=kind.dtype.itemsize == 2 and keys == 64 and width(kind.v_dim) > WIDER_THAN,
             FIRST_STRIDE=first[0], SECOND_STRIDE=second[0],
         )  # fmt: skip
 

@@ -10,6 +10,8 @@ from functools import lru_cache
 
 from models.gpu.tile_shape import TileShape
 
+_KEPT = TileShape(128, 64, 8, 3)
+
 
 @dataclass(frozen=True)
 class TileShapes:
@@ -18,12 +20,14 @@ class TileShapes:
     forward: TileShape
     keys: TileShape
     queries: TileShape
+    kept: TileShape = _KEPT
+    """For gradients of q by kept gradients of scores (`kept_scores`)."""
     split: bool = True
     """Whether tiles that need no mask have a loop of their own: faster when long, slower to compile."""
 
     def tiles(self) -> set[int]:
         """The sizes of tiles of all kernels."""
-        return {shape.tile for shape in (self.forward, self.keys, self.queries)}
+        return {shape.tile for shape in (self.forward, self.keys, self.queries, self.kept)}
 
 
 @lru_cache(maxsize=256)
@@ -41,8 +45,8 @@ def tile_shapes(qk_width: int, v_width: int, element_size: int, timed: bool, sho
             small = TileShape(32, 32, 8, 1, registers=255)
         return TileShapes(small, small, small)
     if width > 128:
-        small = TileShape(64, 32, 8, 2)
-        return TileShapes(TileShape(128, 64, 8, 2), small, small)
+        keys = TileShape(64, 64, 8, 2)
+        return TileShapes(TileShape(128, 64, 8, 2), keys, keys if timed else TileShape(128, 32, 8, 2))
     if width <= 64 or short:
         split = not short
         if timed and split:

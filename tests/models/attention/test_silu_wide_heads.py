@@ -1,0 +1,84 @@
+"""Heads of more than 128 numbers, which the kernels cut in another way, and keep gradients of scores of."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from tests.models.attention.attention_problems import Problem, assert_same
+from tests.models.interpreted import DEVICE
+
+pytest.importorskip("triton", reason="triton is not installed")
+pytestmark = [
+    pytest.mark.usefixtures("interpreted"),
+    # Of what is read past the end of a sequence, and stored nowhere.
+    pytest.mark.filterwarnings("ignore:invalid value encountered in matmul"),
+]
+
+# Past a tile of queries, with a rest; and what is shorter than a tile.
+WIDE = Problem((140, 0, 70), heads=2, qk_dim=136, v_dim=130, bias="none", sorted_times=True)
+
+
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Of each backward pass, whether it keeps gradients of scores."""
+    from models.attention.silu import launch
+
+    passes: list[bool] = []
+    prepare = launch.backward
+
+    def noted(*given: Any) -> launch.Backward:
+        shared = prepare(*given)
+        passes.append(shared.kept is not None)
+        return shared
+
+    monkeypatch.setattr(launch, "backward", noted)
+    return passes
+
+
+def check(problem: Problem) -> None:
+    found = replace(problem, dtype=torch.float16, device=DEVICE).solve("triton")
+    expected = replace(problem, rounded=torch.float16, device=DEVICE).solve("reference")
+    assert_same(found, expected, 3e-3)
+
+
+def test_gradients_of_scores_are_kept_for_those_of_queries(kept: list[bool]) -> None:
+    check(WIDE)
+    assert kept == [True]
+
+
+def test_or_found_again_where_memory_is_short(kept: list[bool], monkeypatch: pytest.MonkeyPatch) -> None:
+    from models.attention.silu import launch
+
+    monkeypatch.setattr(launch, "_most_kept", lambda device: 2 * 210 * 256 * 2 - 1)
+    check(WIDE)
+    assert kept == [False]
+    monkeypatch.setattr(launch, "_most_kept", lambda device: 2 * 210 * 256 * 2)
+    check(WIDE)
+    assert kept == [False, True]
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        replace(WIDE, bias="both", time_span=10**7),
+        replace(WIDE, window=40),
+        replace(WIDE, candidates=9),
+    ],
+)
+def test_and_where_a_mask_or_a_bias_asks_for_it(problem: Problem, kept: list[bool]) -> None:
+    check(problem)
+    assert kept == [False]
+
+
+def test_what_lies_between_is_never_read(kept: list[bool]) -> None:
+    """Room for pairs that are masked is not written, and holds anything."""
+    torch.use_deterministic_algorithms(True)  # Fills new memory with NaN.
+    try:
+        check(WIDE)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert kept == [True]
