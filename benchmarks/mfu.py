@@ -1,7 +1,7 @@
 """Model FLOPs utilization at two published shapes of HSTU, and where the time on the GPU goes.
 
     PYTHONPATH=. python benchmarks/mfu.py [--shapes nvidia meta] [--bias none both] [--parts forward step]
-        [--ways eager recorded compiled] [--dropout 0]
+        [--ways eager recorded compiled] [--dropout 0] [--without "" kept kept,apart,tiles]
 
 - `nvidia`: 8 blocks of width 1,024, 4 heads of 256, 32 sequences of 4,099 tokens. NVIDIA's recsys-examples
   state 187 ms a training step on an H100: 701,000 tokens/s, MFU 34.5 %.
@@ -19,6 +19,9 @@ that in a step, since scores are made again in the backward pass; of a causal sq
 candidates the history and themselves. That is the count by which 187 ms are 34.5 %. MFU is of 989 TFLOP/s,
 the dense peak of an H100 or H200 in bfloat16. `MFU by 3` counts attention three times in a step: what the
 mathematics needs, with nothing made again.
+
+`--without` measures with optimizations of wide heads turned off, those of each argument together: `kept`
+(gradients of scores kept for those of queries), `apart` (layouts of a tile's first products), `tiles`.
 
 With $OUT set, numbers also go to $OUT/mfu.json, after each line.
 """
@@ -39,14 +42,18 @@ from benchmarks.attention import milliseconds
 from benchmarks.blocks import make_tokens
 from benchmarks.profiling import KernelTime, kernel_times
 from models.attention.masks import Mask
+from models.attention.silu import launch, specialization
 from models.backbones import BackboneConfig, build_backbone
 from models.gpu.cuda_graph import CudaGraphs
 from models.gpu.precision import mixed_precision
+from models.gpu.tile_shape import TileShape
 from models.inputs.tokens import Tokens
 from models.layers.attention_layer import AttentionLayer
 from models.optim import OptimizerConfig, build_optimizer
 from models.training.compile import compile_blocks
 
+_CHOOSE, _COMPILED_FOR = specialization.choose_tile_shapes, specialization.KernelSet._compiled_for
+_KEPT = launch._most_kept
 PEAK = 989e12
 """FLOP/s of an H100 SXM or H200, dense, bfloat16."""
 KINDS: dict[str, tuple[str, ...]] = {
@@ -161,6 +168,25 @@ class Blocks:
         return []
 
 
+def turn_off(names: str) -> None:
+    """Some optimizations of wide heads, by name; all others are on."""
+    small = TileShape(64, 32, 8, 2)
+    off = names.split(",")
+
+    def choose(kind: Any) -> Any:
+        wide = "tiles" in off and kind.v_dim > 128
+        return replace(_CHOOSE(kind), keys=small, queries=small) if wide else _CHOOSE(kind)
+
+    def compiled_for(*given: Any, **more: Any) -> Any:
+        found = _COMPILED_FOR(*given, **more)
+        return found._replace(APART=False) if "apart" in off else found
+
+    specialization.choose_tile_shapes = choose
+    specialization.KernelSet._compiled_for = compiled_for  # type: ignore[method-assign]
+    launch._most_kept = (lambda device: 0) if "kept" in off else _KEPT  # type: ignore[assignment]
+    specialization.kernel_set.cache_clear()
+
+
 def kind_of(kernel: KernelTime) -> str:
     name = kernel.name.lower()
     return next((kind for kind, parts in KINDS.items() if any(part in name for part in parts)), "elementwise")
@@ -204,17 +230,20 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=["forward", "step"], default=["forward", "step"])
     parser.add_argument("--ways", nargs="+", choices=["eager", "recorded", "compiled"], default=["eager"])
     parser.add_argument("--dropout", type=float, default=0.0)
+    parser.add_argument("--without", nargs="+", default=[""])
     options = parser.parse_args()
     rows: list[Any] = []
     cases = [
-        (shape, bias, part, way)
-        for shape in options.shapes for part in options.parts for bias in options.bias for way in options.ways
+        (shape, bias, part, way, without)
+        for shape in options.shapes for bias in options.bias for part in options.parts
+        for without in options.without for way in options.ways
     ]  # fmt: skip
-    for case in cases:
+    for *case, without in cases:
+        turn_off(without)
         try:
-            row = measure(*case, options.dropout)
+            row = {"without": without} | measure(*case, options.dropout)
         except Exception as error:  # the others still count
-            row = {"case": case, "error": repr(error)[:1000]}
+            row = {"case": case, "without": without, "error": repr(error)[:1000]}
         rows.append(row)
         torch.cuda.empty_cache()
         kernels = row.pop("kernels", [])
