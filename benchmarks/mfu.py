@@ -1,7 +1,7 @@
 """Model FLOPs utilization at two published shapes of HSTU, and where the time on the GPU goes.
 
     PYTHONPATH=. python benchmarks/mfu.py [--shapes nvidia meta] [--bias none both] [--parts forward step]
-        [--ways eager recorded compiled] [--dropout 0] [--without "" kept kept,apart,tiles]
+        [--ways eager recorded compiled] [--dropout 0] [--without "" chain chain,parts,kept,apart,tiles]
 
 - `nvidia`: 8 blocks of width 1,024, 4 heads of 256, 32 sequences of 4,099 tokens. NVIDIA's recsys-examples
   state 187 ms a training step on an H100: 701,000 tokens/s, MFU 34.5 %.
@@ -21,7 +21,8 @@ the dense peak of an H100 or H200 in bfloat16. `MFU by 3` counts attention three
 mathematics needs, with nothing made again.
 
 `--without` measures with optimizations of wide heads turned off, those of each argument together: `kept`
-(gradients of scores kept for those of queries), `apart` (layouts of a tile's first products), `tiles`.
+(gradients of scores kept for those of queries), `apart` (layouts of a tile's first products), `tiles`; and
+of what stands around attention: `parts` (SiLU and the gradients of projections), `chain` (sums with norms).
 
 With $OUT set, numbers also go to $OUT/mfu.json, after each line.
 """
@@ -43,17 +44,17 @@ from benchmarks.blocks import make_tokens
 from benchmarks.profiling import KernelTime, kernel_times
 from models.attention.masks import Mask
 from models.attention.silu import launch, specialization
-from models.backbones import BackboneConfig, build_backbone
+from models.backbones import BackboneConfig, backbone, build_backbone
 from models.gpu.cuda_graph import CudaGraphs
 from models.gpu.precision import mixed_precision
 from models.gpu.tile_shape import TileShape
 from models.inputs.tokens import Tokens
-from models.layers.attention_layer import AttentionLayer
+from models.layers import attention_layer
 from models.optim import OptimizerConfig, build_optimizer
 from models.training.compile import compile_blocks
 
 _CHOOSE, _COMPILED_FOR = specialization.choose_tile_shapes, specialization.KernelSet._compiled_for
-_KEPT = launch._most_kept
+_KEPT, _FITS, _CAN_CHAIN = launch._most_kept, attention_layer.fits_parts, backbone.can_chain
 PEAK = 989e12
 """FLOP/s of an H100 SXM or H200, dense, bfloat16."""
 KINDS: dict[str, tuple[str, ...]] = {
@@ -136,7 +137,7 @@ class Blocks:
             "bias": bias, "dropout": dropout,
         })  # fmt: skip
         self.backbone = build_backbone(config, max_length=max(shape.lengths)).cuda()
-        assert all(isinstance(block, AttentionLayer) for block in self.backbone.blocks)
+        assert all(isinstance(block, attention_layer.AttentionLayer) for block in self.backbone.blocks)
         self.tokens, device = tokens_of(shape), torch.device("cuda")
         self.x = torch.randn(sum(shape.lengths), shape.dim, device=device, requires_grad=True)
         self.given = torch.randn_like(self.x)
@@ -169,7 +170,7 @@ class Blocks:
 
 
 def turn_off(names: str) -> None:
-    """Some optimizations of wide heads, by name; all others are on."""
+    """Some optimizations, by name; all others are on."""
     small = TileShape(64, 32, 8, 2)
     off = names.split(",")
 
@@ -181,6 +182,8 @@ def turn_off(names: str) -> None:
         found = _COMPILED_FOR(*given, **more)
         return found._replace(APART=False) if "apart" in off else found
 
+    attention_layer.fits_parts = (lambda given: False) if "parts" in off else _FITS
+    backbone.can_chain = (lambda *given: False) if "chain" in off else _CAN_CHAIN
     specialization.choose_tile_shapes = choose
     specialization.KernelSet._compiled_for = compiled_for  # type: ignore[method-assign]
     launch._most_kept = (lambda device: 0) if "kept" in off else _KEPT  # type: ignore[assignment]

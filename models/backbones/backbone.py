@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from models.attention import RelativeTime
+from models.gpu import availability
 from models.inputs.tokens import Tokens
 from models.layers.attention_layer import AttentionLayer
 from models.layers.chained import can_chain, chain
@@ -70,7 +71,8 @@ class Backbone(Transferred):
                 of these last ones alone.
         """
         context = self._context(x, tokens, past)
-        if past is not None and past.in_place and can_chain(self.blocks):
+        in_place = past is not None and past.in_place
+        if (in_place or availability.runs_on(x)) and can_chain(self.blocks, x):
             chained: Tensor = self.norm(chain(self.blocks, x, context))
             return chained
         for block in self.blocks:

@@ -11,6 +11,7 @@ from models.layers.attributes import AttributeProjections
 from models.layers.context import SequenceContext
 from models.layers.dropout import Dropout
 from models.layers.initialization import init_linear
+from models.layers.kernels import activated_parts, fits_parts
 from models.layers.norm import make_norm, norm_gate_drop
 from models.layers.projections import FusedProjections, SeparateProjections
 from models.layers.recompute import Ingredients, keep_inputs_only
@@ -75,9 +76,16 @@ class AttentionLayer(nn.Module):
         in_place = past is not None and past.in_place
         # There, what reads projections activates them on the way, unless something stands in between.
         late = in_place and self.settings.pointwise and context.rotation is None and self.attributes is None
-        gate, (value, query, key) = self.split(
-            projected if late else [self.activate(part) for part in projected]
-        )
+        # In kernels, U is activated where it is multiplied by.
+        fused = not late and self.settings.pointwise and len(projected) == 1 and fits_parts(projected[0])
+        if fused:
+            assert isinstance(self.f1, FusedProjections)
+            *gates, value, query, key = activated_parts(projected[0], tuple(self.f1.widths))
+            gate = gates[0] if gates else None
+        else:
+            gate, (value, query, key) = self.split(
+                projected if late else [self.activate(part) for part in projected]
+            )
         query, key = self.shape(query, context.rotation), self.shape(key, context.rotation)
         if self.attributes is not None:
             query, key = (
@@ -87,10 +95,11 @@ class AttentionLayer(nn.Module):
         value = self.shape(value)
         if past is not None and in_place:
             attended = past.attend(self, query, key, value, context.mask, activate=late).flatten(1)
-            return self.f2(norm_gate_drop(self.attention_norm, self.dropout, attended, gate, silu=late))
-        if past is not None:
-            key, value = past.extend(self, key, value)
-        return self.combine(self.attend(query, key, value, context), gate)
+        else:
+            if past is not None:
+                key, value = past.extend(self, key, value)
+            attended = self.attend(query, key, value, context)
+        return self.f2(norm_gate_drop(self.attention_norm, self.dropout, attended, gate, silu=late or fused))
 
     def _forward_keeping_little(self, x: Tensor, context: SequenceContext) -> Tensor:
         """The same, which saves x, the outputs of f1 and of attention, and dropout's mask."""

@@ -1,5 +1,5 @@
-"""Attention layers one after the other, without gradients: what one adds to the residual path is added where
-the next one's norm reads it, which saves a pass over the token vectors a layer."""
+"""Attention layers one after the other: what one adds to the residual path is added where the next one's norm
+reads it, which saves a pass over the token vectors a layer, and three of their gradients."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from models.gpu import availability
 from models.layers.attention_layer import AttentionLayer
 from models.layers.context import SequenceContext
 from models.layers.norm import add_and_norm
@@ -15,15 +16,25 @@ from models.layers.norm import add_and_norm
 _ADDING = ("hstu", "pre_norm")
 
 
-def can_chain(blocks: Iterable[nn.Module]) -> bool:
+def can_chain(blocks: Iterable[nn.Module], x: Tensor) -> bool:
     """Whether each is `x + f(norm(x))` and nothing else, as it is computed here and now."""
-    return not torch.is_grad_enabled() and all(
+    if torch.is_grad_enabled() and not availability.runs_experimental(x):
+        return False
+    return all(
         isinstance(block, AttentionLayer)
         and block.residual.kind in _ADDING
         and block.residual.scale == 1.0
-        and not block.training
+        and not block.residual.dropout.active
+        and not (torch.is_grad_enabled() and block.settings.recompute != "none")
+        and _is_plain(block)
         for block in blocks
     )
+
+
+def _is_plain(block: nn.Module) -> bool:
+    """Whether a call of a block is its forward pass: nobody watches it, and it is not compiled."""
+    hooks = block._forward_hooks, block._forward_pre_hooks, block._backward_hooks, block._backward_pre_hooks
+    return block._compiled_call_impl is None and not any(hooks)
 
 
 def chain(blocks: Iterable[nn.Module], x: Tensor, context: SequenceContext) -> Tensor:

@@ -18,7 +18,8 @@ class Dropout(nn.Module):
         self.probability = probability
 
     @property
-    def _active(self) -> bool:
+    def active(self) -> bool:
+        """Whether it drops anything now."""
         return self.training and self.probability > 0
 
     @property
@@ -28,7 +29,7 @@ class Dropout(nn.Module):
 
     def draw(self, *shape: int, device: torch.device) -> Tensor | None:
         """A mask of what is kept, bool of a shape; None: all of it. For a `forward` that is recomputed."""
-        if not self._active:
+        if not self.active:
             return None
         return torch.empty(shape, dtype=torch.bool, device=device).bernoulli_(1 - self.probability)
 
@@ -39,7 +40,7 @@ class Dropout(nn.Module):
             x: anything.
             keep: from `draw`, of x's shape; drawn here if None.
         """
-        if not self._active:
+        if not self.active:
             return x
         if keep is None:
             # Not F.dropout, which on the CPU saves a float per element.

@@ -87,21 +87,26 @@ def norm_for_product(norm: nn.Module, x: Tensor) -> Tensor:
 
 
 def add_and_norm(norm: nn.Module, x: Tensor, added: Tensor) -> tuple[Tensor, Tensor]:
-    """`x + added` and `norm_for_product` of it, in one kernel where it fits; without gradients.
+    """`x + added` and `norm_for_product` of it, in one kernel where it fits, as are their gradients.
 
     Args:
         norm: from `make_norm`.
         x, added: [tokens, dim].
     """
-    if not (_has_kernel(norm) and fits(x, added, norm.weight, norm.bias)):
+    wider = torch.promote_types(x.dtype, added.dtype)
+    fitting = _has_kernel(norm) and fits(x, added, norm.weight, norm.bias)
+    if not fitting or (wider != x.dtype and torch.is_grad_enabled()):
         total = x + added
         return total, norm_for_product(norm, total)
-    from models.layers.kernels.norm_function import Numbers  # without a GPU there need be no triton
-    from models.layers.kernels.norm_function import add_and_norm as kernel
+    from models.layers.kernels.norm_function import (  # without a GPU there need be no triton
+        AddAndNorm,
+        Numbers,
+    )
 
-    dtype = _multiplied(x) or torch.promote_types(x.dtype, added.dtype)
-    numbers = Numbers(isinstance(norm, LayerNorm), norm.eps, 1.0, dtype)
-    return kernel(x, added, norm.weight, norm.bias, numbers)
+    assert _has_kernel(norm)
+    numbers = Numbers(isinstance(norm, LayerNorm), norm.eps, 1.0, _multiplied(x) or wider)
+    found: tuple[Tensor, Tensor] = AddAndNorm.apply(x, added, norm.weight, norm.bias, numbers)
+    return found
 
 
 def _multiplied(x: Tensor) -> torch.dtype | None:

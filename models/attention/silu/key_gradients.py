@@ -110,8 +110,9 @@ def _add_tile(gradients, own, streamed, program, first_query, half_scale, bias, 
         dscores = weights
         if length > 0:
             weights, dscores = _scores_of_tile(
-                own, q_tile, dout_tile, program, first_query, query_index, key_index, half_scale, bias, span, C
-            )
+                own, q_tile, dout_tile, program, first_query, query_index, key_index, half_scale, bias, span,
+                C,
+            )  # fmt: skip
     else:
         weights, dscores = _scores_of_tile(
             own, q_tile, dout_tile, program, first_query, query_index, key_index, half_scale, bias, span, C

@@ -1,4 +1,5 @@
-"""What stands around attention in a block, fused for the GPU: norm, gate and dropout in one kernel.
+"""What stands around attention in a block, fused for the GPU: norm, gate and dropout in one kernel, a sum
+and its norm in another, and SiLU of the parts of a projection.
 
 Where the kernel does not run, and in graphs of torch.compile, which fuses by itself, layers use torch's own
 operations.
@@ -67,6 +68,31 @@ def norm_gate_dropout(
         Numbers(centered, eps, keep_scale, dtype or x.dtype, silu),
     )  # fmt: skip
     return out if x.ndim == 2 else out.view(x.shape)
+
+
+def fits_parts(projected: Tensor) -> bool:
+    """Whether `activated_parts` takes a projection here."""
+    if torch.compiler.is_compiling() or projected.ndim != 2 or projected.dtype not in _DTYPES:
+        return False
+    return availability.runs_experimental(projected)
+
+
+def activated_parts(projected: Tensor, widths: tuple[int, ...]) -> list[Tensor]:
+    """U as it is, if there is one, and SiLU of V, Q and K: parts of a projection that `fits_parts`.
+
+    Their gradients come back in one pass, without being put together first. What is kept for it is the
+    projection alone.
+
+    Args:
+        projected: [tokens, sum(widths)].
+        widths: of [U,] V, Q and K, which stand in this order.
+
+    Returns:
+        [tokens, width] each.
+    """
+    from models.layers.kernels.parts_function import ActivatedParts
+
+    return list(ActivatedParts.apply(projected, widths))
 
 
 def _rows(tensor: Tensor | None) -> Tensor | None:

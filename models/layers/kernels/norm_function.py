@@ -56,38 +56,63 @@ class NormGateDropout(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, given: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, gate, keep = ctx.saved_tensors
-        tokens, dim = x.shape
-        dx = x.new_empty(tokens, dim)
-        dgate = None if gate is None else gate.new_empty(tokens, dim)
-        parts = (weight is not None) + (bias is not None)
-        shape = cut(_width(dim), True, parts > 0)
-        programs = -(-tokens // shape.tile)
-        sums = None
-        if parts:
-            programs = min(programs, _programs_at_once(x.device, shape.warps))
-            sums = x.new_empty((parts, programs, dim), dtype=torch.float32)
-        if tokens:
-            arguments = _arguments(shape, x, weight, bias, gate, keep, ctx.numbers) | {
-                "given": given.contiguous(), "dx": dx, "dgate": dgate, "sums": sums,
-            }  # fmt: skip
-            launch(backward_kernel, (programs, 1), shape, arguments)
-        dweight, dbias = (None, None) if weight is None or sums is None else _sum(sums, weight)
+        dgate = None if gate is None else gate.new_empty(gate.shape)
+        results = {"given": given.contiguous(), "dgate": dgate, "given_total": None, "dadded": None}
+        dx, dweight, dbias = _backward(x, weight, bias, gate, keep, ctx.numbers, results)
         return dx, dweight, dbias, dgate, None, None
 
 
-def add_and_norm(
-    x: Tensor, added: Tensor, weight: Tensor | None, bias: Tensor | None, numbers: Numbers
-) -> tuple[Tensor, Tensor]:
-    """`x + added`, and the norm of it; without gradients.
+class AddAndNorm(torch.autograd.Function):
+    """`x + added` and the norm of it, of [tokens, dim] both; the sum is of x's type."""
 
-    Args:
-        x, added: [tokens, dim].
-        weight, bias: as for `norm_gate_dropout`.
-        numbers: of the norm.
-    """
-    x, added = with_contiguous_rows(x), added.contiguous()
-    total = x.new_empty(x.shape, dtype=torch.promote_types(x.dtype, added.dtype))
-    return total, _forward(x, weight, bias, None, None, numbers, added=added, total=total)
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, added: Tensor, weight: Tensor | None, bias: Tensor | None, numbers: Numbers
+    ) -> tuple[Tensor, Tensor]:
+        x, added = with_contiguous_rows(x), added.contiguous()
+        total = x.new_empty(x.shape, dtype=torch.promote_types(x.dtype, added.dtype))
+        out = _forward(x, weight, bias, None, None, numbers, added=added, total=total)
+        ctx.save_for_backward(total, weight, bias)
+        ctx.numbers, ctx.added = numbers, added.dtype
+        return total, out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, given_total: Tensor, given: Tensor) -> tuple[Tensor | None, ...]:
+        total, weight, bias = ctx.saved_tensors
+        dadded = total.new_empty(total.shape, dtype=ctx.added)
+        results = {
+            "given": given.contiguous(), "given_total": given_total.contiguous(), "dadded": dadded,
+            "dgate": None,
+        }  # fmt: skip
+        dx, dweight, dbias = _backward(total, weight, bias, None, None, ctx.numbers, results)
+        return dx, dadded, dweight, dbias, None
+
+
+def _backward(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    gate: Tensor | None,
+    keep: Tensor | None,
+    numbers: Numbers,
+    results: dict[str, Tensor | None],
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Gradients of x, weight and bias; `results` are those given, and room for others."""
+    tokens, dim = x.shape
+    dx = x.new_empty(tokens, dim)
+    parts = (weight is not None) + (bias is not None)
+    shape = cut(_width(dim), True, parts > 0)
+    programs = -(-tokens // shape.tile)
+    sums = None
+    if parts:
+        programs = min(programs, _programs_at_once(x.device, shape.warps))
+        sums = x.new_empty((parts, programs, dim), dtype=torch.float32)
+    if tokens:
+        arguments = _arguments(shape, x, weight, bias, gate, keep, numbers) | results
+        launch(backward_kernel, (programs, 1), shape, arguments | {"dx": dx, "sums": sums})
+    dweight, dbias = (None, None) if weight is None or sums is None else _sum(sums, weight)
+    return dx, dweight, dbias
 
 
 def _forward(

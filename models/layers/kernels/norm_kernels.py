@@ -120,10 +120,13 @@ def forward_kernel(
 
 @triton.jit(do_not_specialize=("tokens",))
 def backward_kernel(
-    x, weight, bias, gate, keep, given, dx, dgate, sums, tokens, eps, keep_scale,
+    x, weight, bias, gate, keep, given, given_total, dx, dadded, dgate, sums, tokens, eps, keep_scale,
     SIZES: tl.constexpr,
 ):  # fmt: skip
-    """Programs take ROWS rows in turn. `keep`, `given`, `dx` and `dgate` lie dense.
+    """Programs take ROWS rows in turn. All but x and gate lie dense.
+
+    `given_total`, if any, is added to the gradient of x: x then was a sum, which is a result itself. The
+    other summand has the same gradient, in its own type: `dadded`.
 
     `sums` is [1 or 2, programs, DIM]: of the gradients of weight and bias, over the rows of each program.
     """
@@ -169,7 +172,11 @@ def backward_kernel(
         result = slope - standard * along
         if SIZES.CENTERED:
             result -= tl.sum(slope, axis=1, keep_dims=True) * (1.0 / DIM)
-        _store(dx, first, exists, result * factor, DIM, ROWS, WIDTH, VECTOR)
+        result *= factor
+        if given_total is not None:
+            result += _load(given_total, first, exists, DIM, ROWS, WIDTH, VECTOR)
+            _store(dadded, first, exists, result, DIM, ROWS, WIDTH, VECTOR)
+        _store(dx, first, exists, result, DIM, ROWS, WIDTH, VECTOR)
     row = sums
     if weight is not None:
         row = sums + tl.program_id(0) * DIM + column

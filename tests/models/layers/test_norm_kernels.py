@@ -145,6 +145,28 @@ def test_a_sum_and_its_norm(kind: Any) -> None:
     torch.testing.assert_close(normed.double(), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["layer", "rms_without_affine"])
+def test_gradients_of_a_sum_and_its_norm(kind: Any) -> None:
+    torch.manual_seed(0)
+    norm = make_norm(kind, 50, 1e-3).to(DEVICE)
+    x, added = torch.randn(70, 50, device=DEVICE), torch.randn(70, 50, device=DEVICE).half()
+    of_total, of_normed = (torch.randn(70, 50, device=DEVICE) for _ in range(2))
+    leaves = [x.requires_grad_(), added.requires_grad_(), *norm.parameters()]
+    total, normed = add_and_norm(norm, x, added)
+    assert type(normed.grad_fn).__name__ == "AddAndNormBackward"
+    found = torch.autograd.grad([total, normed], leaves, [of_total, of_normed])
+    exact = [leaf.detach().double().requires_grad_() for leaf in leaves]
+    total = exact[0] + exact[1]
+    centered = total - total.mean(-1, keepdim=True) if kind == "layer" else total
+    normed = centered / torch.sqrt((centered * centered).mean(-1, keepdim=True) + 1e-3)
+    if len(exact) > 2:
+        normed = normed * exact[2] + exact[3]
+    expected = torch.autograd.grad([total, normed], exact, [of_total.double(), of_normed.double()])
+    for one, truth in zip(found, expected, strict=True):
+        tolerance = 1e-3 if one.dtype == torch.float16 else 1e-5
+        torch.testing.assert_close(one.double(), truth, rtol=tolerance, atol=tolerance)
+
+
 @pytest.mark.parametrize("tokens", [0, 1, 63, 64, 65, 300])
 def test_any_number_of_rows(tokens: int) -> None:
     check(Case(tokens, 50, weight=True, bias=True, gate=True, keep=True), 1e-5)
