@@ -82,11 +82,12 @@ KNOWN_MANY = {
     "models/attention/silu/attention_function.py": 19,
     "models/attention/silu/band_gradient.py": 20,
     "models/attention/silu/forward.py": 38,
-    "models/attention/silu/key_gradients.py": 43,
-    "models/attention/silu/query_gradients.py": 48,
+    "models/attention/silu/key_gradients.py": 45,
+    "models/attention/silu/query_gradients.py": 50,
     "models/history/kernels/forward.py": 27,
     "models/history/kernels/key_gradients.py": 31,
     "models/history/kernels/query_gradients.py": 33,
+    "models/layers/kernels/norm_kernels.py": 15,
     "models/losses/kernels/softmax_kernels.py": 15,
 }
 """Kernels get everything by itself, and a command its flags."""

@@ -16,8 +16,11 @@ import triton
 import triton.language as tl
 
 from models.attention.silu.masking import key_ranges, load_rule
+from models.attention.silu.mma_stores import store_tile
 from models.attention.silu.tile_io import UNSPECIALIZED, load_rows, load_tile_entry, store_rows
+from models.gpu.interpreter import INTERPRETED
 
+_NATIVE = tl.constexpr(not INTERPRETED)
 ALIGNED = 128
 """Places in a row are a multiple of this, so that whole tiles of queries can be written and read."""
 WIDER_THAN = 128
@@ -30,36 +33,47 @@ def row_of(longest: int) -> int:
 
 
 @triton.jit
-def keep_scores(kept, stride, dscores, first_query, first_key, length, MASKED: tl.constexpr):
+def keep_scores(kept, stride, dscores, first_query, first_key, length):
     """Write the gradients of a tile of scores, [keys, queries]; `kept` is the row of the sequence's first
     key."""
-    KEYS: tl.constexpr = dscores.shape[0]
-    QUERIES: tl.constexpr = dscores.shape[1]
-    row = tl.arange(0, KEYS)[:, None]
+    row = first_key + tl.arange(0, dscores.shape[0])[:, None]
+    store_tile(kept + (tl.cast(first_key, tl.int64) * stride + first_query), dscores, stride, row < length)
+
+
+@triton.jit
+def load_kept(kept, stride, first_query, first_key, length, MASKED: tl.constexpr, C: tl.constexpr):
+    """A tile [queries, keys] of what was kept. With MASKED zeros for what no query sees: it was never
+    written."""
+    key = first_key + tl.arange(0, C.KEYS)[:, None]
+    query = first_query + tl.arange(0, C.QUERIES)[None, :]
     places = kept + tl.cast(first_key, tl.int64) * stride + first_query
-    places = places + row * stride + tl.arange(0, QUERIES)[None, :]
-    dscores = dscores.to(kept.dtype.element_ty)
+    places = places + tl.arange(0, C.KEYS)[:, None] * stride + tl.arange(0, C.QUERIES)[None, :]
     if MASKED:
-        tl.store(places, dscores, mask=first_key + row < length)
+        found = tl.load(places, mask=(key < length) & (query < length) & (query >= key), other=0.0)
     else:
-        tl.store(places, dscores)
+        found = tl.load(places)
+    return tl.trans(found)
 
 
 @triton.jit
 def _add_tile(
     dq_tile, kept, stride, k, first_query, first_key, length, MASKED: tl.constexpr, C: tl.constexpr
 ):
-    """Add a tile of keys. What is masked was never written."""
-    key = first_key + tl.arange(0, C.KEYS)[:, None]
-    query = first_query + tl.arange(0, C.QUERIES)[None, :]
-    places = kept + tl.cast(first_key, tl.int64) * stride + first_query
-    places = places + tl.arange(0, C.KEYS)[:, None] * stride + tl.arange(0, C.QUERIES)[None, :]
-    if MASKED:
-        dscores = tl.load(places, mask=(key < length) & (query < length) & (query >= key), other=0.0)
-    else:
-        dscores = tl.load(places)
+    """Add a tile of keys."""
+    dscores = load_kept(kept, stride, first_query, first_key, length, MASKED, C)
     k_tile = load_rows(k, C.FIRST_STRIDE, first_key, length, C.KEYS, C.QK_DIM, C.QK_WIDTH, MASKED, KNOWN=True)
-    return tl.dot(tl.trans(dscores), k_tile, dq_tile, input_precision=C.PRECISION)
+    return tl.dot(dscores, k_tile, dq_tile, input_precision=C.PRECISION)
+
+
+@triton.jit
+def scores_layout(C: tl.constexpr):
+    """Zeros [queries, keys] in the layout of the matrix units: what is added to them has it, too."""
+    if _NATIVE:
+        QUERIES: tl.constexpr = C.QUERIES
+        KEYS: tl.constexpr = C.KEYS
+        return tl.dot(tl.zeros((QUERIES, 16), tl.bfloat16), tl.zeros((16, KEYS), tl.bfloat16))
+    else:
+        return 0.0
 
 
 @triton.jit(do_not_specialize=UNSPECIALIZED)
@@ -67,7 +81,7 @@ def kept_query_gradient_kernel(
     k, kept, kept_stride, dq, tiles, num_tiles, tokens, k_head, dq_stride, qk_scale, output_scale,
     C: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of q, of a causal mask: one program a tile of queries and a head."""
+    """Gradients of q, of a causal mask, and of no tables: one program a tile of queries and a head."""
     head = tl.program_id(0)
     start, length, number, _, sequence = load_tile_entry(tiles, num_tiles, tl.program_id(1))
     first = ((length + C.QUERIES - 1) // C.QUERIES - 1 - number) * C.QUERIES

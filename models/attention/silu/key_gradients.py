@@ -45,15 +45,12 @@ def _no_weights(C: tl.constexpr):
 
 
 @triton.jit
-def _add_products(
-    gradients, own, weights, dscores, q_tile, dout_tile, first_query, program, MASKED: tl.constexpr,
-    C: tl.constexpr,
-):  # fmt: skip
+def _add_products(gradients, own, weights, dscores, q_tile, dout_tile, first_query, program, C: tl.constexpr):
     """Add what weights and gradients of scores of a tile give."""
     dk_tile, dv_tile = gradients
     _, _, kept, kept_stride = own
     if kept is not None:
-        keep_scores(kept, kept_stride, dscores, first_query, program.first, program.length, MASKED)
+        keep_scores(kept, kept_stride, dscores, first_query, program.first, program.length)
     dv_tile = tl.dot(weights.to(dout_tile.dtype), dout_tile, dv_tile, input_precision=C.PRECISION)
     dk_tile = tl.dot(dscores.to(q_tile.dtype), q_tile, dk_tile, input_precision=C.PRECISION)
     return dk_tile, dv_tile
@@ -117,7 +114,7 @@ def _add_tile(gradients, own, streamed, program, first_query, half_scale, bias, 
         weights, dscores = _scores_of_tile(
             own, q_tile, dout_tile, program, first_query, query_index, key_index, half_scale, bias, span, C
         )
-    return _add_products(gradients, own, weights, dscores, q_tile, dout_tile, first_query, program, True, C)
+    return _add_products(gradients, own, weights, dscores, q_tile, dout_tile, first_query, program, C)
 
 
 @triton.jit
@@ -154,7 +151,7 @@ def _add_simple_tiles(
                 counts, prefetched, C,
             )  # fmt: skip
         gradients = _add_products(
-            gradients, own, weights, dscores, q_tile, dout_tile, first_query, program, False, C
+            gradients, own, weights, dscores, q_tile, dout_tile, first_query, program, C
         )
     return gradients
 

@@ -190,11 +190,12 @@ def key_gradients(shared: Backward, k: Tensor, v: Tensor) -> tuple[Tensor, Tenso
 def query_gradients(shared: Backward, q: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Gradients of q, and of amount and rate of a decay; and the sums for those of tables."""
     call, ready, tensors, numbers, sums, kept = shared
-    if kept is not None:
+    if kept is not None and sums is None:
         return _query_gradients_of_kept(shared, kept, q), None, None
     tokens, heads, _ = q.shape
     dq = call.new(q, tokens)
-    tiles = call.query_tiles[ready.shapes.queries.tile]
+    shape = ready.shapes.queries if kept is None else ready.shapes.kept_summed
+    tiles = call.query_tiles[shape.tile]
     count = tiles.shape[1]
     amount = call.amount
     # Zeros: tiles of length 0 write nothing.
@@ -209,7 +210,11 @@ def query_gradients(shared: Backward, q: Tensor) -> tuple[Tensor, Tensor | None,
             }  # fmt: skip
             numbers["limit"] = sums.limit
         tensors |= _boundary_counts(call, ready, "keys_beyond")
-        ready.queries((heads, count), tensors, numbers)
+        if kept is None:
+            ready.queries((heads, count), tensors, numbers)
+        else:
+            tensors, numbers = tensors | {"kept": kept}, numbers | _of_kept(kept)
+            ready.queries_of_kept((heads, count), tensors, numbers)
     if rows is None or amount is None:
         return dq, None, None
     decays = rows.sum(0) if amount.shape[0] == heads else rows.sum((0, 1))[None]

@@ -8,6 +8,7 @@ import triton
 import triton.language as tl
 
 from models.attention.silu.activation import activate_with_slope
+from models.attention.silu.kept_scores import load_kept, scores_layout
 from models.attention.silu.kernel_arguments import Bias, Program, TableSums, TileRanges, TimeColumns
 from models.attention.silu.loops import add_all_tiles
 from models.attention.silu.masking import is_visible, key_ranges, load_rule
@@ -31,23 +32,30 @@ from models.attention.silu.time_gradient import band_begin, band_rows, band_scal
 def _add_tile(gradients, own, streamed, program, first_key, half_scale, bias, span, C: tl.constexpr):
     """Add one tile of keys, with the mask; tiles are [queries, keys]."""
     dq_tile, decays, pending = gradients
-    q_tile, dout_tile, sums = own
+    q_tile, dout_tile, sums, kept = own
     k, v = streamed
     first_query, length = program.first, program.length
     query_index = (first_query + tl.arange(0, C.QUERIES))[:, None]
     key_index = (first_key + tl.arange(0, C.KEYS))[None, :]
     k_tile = load_rows(k, C.FIRST_STRIDE, first_key, length, C.KEYS, C.QK_DIM, C.QK_WIDTH, True, KNOWN=True)
-    v_tile = load_rows(v, C.SECOND_STRIDE, first_key, length, C.KEYS, C.V_DIM, C.V_WIDTH, True, KNOWN=True)
-    products = tl.dot(q_tile, tl.trans(k_tile), input_precision=C.PRECISION)
-    half = half_scores(
-        products, half_scale, first_query, first_key, query_index, key_index, length, program.rule, bias,
-        span, C
-    )  # fmt: skip
-    dweights = tl.dot(dout_tile, tl.trans(v_tile), input_precision=C.PRECISION)
-    _, slope = activate_with_slope(half, C.IDENTITY, C.FAST)
-    dscores = tl.where(is_visible(query_index, key_index, program.rule, C.MASK), dweights * slope, 0.0)
-    decays = _add_decays(decays, dscores, query_index, key_index, length, bias, C.POWER)
-    dq_tile = wait_for_product(tl.dot(dscores.to(k_tile.dtype), k_tile, dq_tile, input_precision=C.PRECISION))
+    if kept[0] is not None:
+        rounded = load_kept(kept[0], kept[1], first_query, first_key, length, True, C)
+        dscores = rounded.to(tl.float32) + kept[2]
+    else:
+        v_tile = load_rows(
+            v, C.SECOND_STRIDE, first_key, length, C.KEYS, C.V_DIM, C.V_WIDTH, True, KNOWN=True
+        )
+        products = tl.dot(q_tile, tl.trans(k_tile), input_precision=C.PRECISION)
+        half = half_scores(
+            products, half_scale, first_query, first_key, query_index, key_index, length, program.rule, bias,
+            span, C
+        )  # fmt: skip
+        dweights = tl.dot(dout_tile, tl.trans(v_tile), input_precision=C.PRECISION)
+        _, slope = activate_with_slope(half, C.IDENTITY, C.FAST)
+        dscores = tl.where(is_visible(query_index, key_index, program.rule, C.MASK), dweights * slope, 0.0)
+        decays = _add_decays(decays, dscores, query_index, key_index, length, bias, C.POWER)
+        rounded = dscores.to(k_tile.dtype)
+    dq_tile = wait_for_product(tl.dot(rounded, k_tile, dq_tile, input_precision=C.PRECISION))
     if (sums.position is not None) or (sums.time is not None):
         pending = add_tile(
             pending, dscores, first_query, first_key, query_index, key_index, length, program.rule, span[1],
@@ -74,7 +82,7 @@ def _add_simple_tiles(
 ):
     """Add a range of simple tiles of keys, see `simple_tiles`."""
     dq_tile, decays, pending = gradients
-    q_tile, dout_tile, sums = own
+    q_tile, dout_tile, sums, kept = own
     k, v = streamed
     first_query, length = program.first, program.length
     SUMMED: tl.constexpr = (sums.position is not None) or (sums.time is not None)  # noqa: N806
@@ -84,28 +92,32 @@ def _add_simple_tiles(
         k_tile = load_rows(
             k, C.FIRST_STRIDE, first_key, length, C.KEYS, C.QK_DIM, C.QK_WIDTH, False, KNOWN=True
         )
-        v_tile = load_rows(
-            v, C.SECOND_STRIDE, first_key, length, C.KEYS, C.V_DIM, C.V_WIDTH, False, KNOWN=True
-        )
-        products = tl.dot(q_tile, tl.trans(k_tile), input_precision=C.PRECISION)
         key_index = (first_key + tl.arange(0, C.KEYS))[None, :]
-        half = half_simple_scores(
-            products, half_scale, prefetched, bias, counts, first_query, first_key, query_index, key_index,
-            length, True, C.POWER,
-        )  # fmt: skip
-        dweights = tl.dot(dout_tile, tl.trans(v_tile), input_precision=C.PRECISION)
-        _, slope = activate_with_slope(half, C.IDENTITY, C.FAST)
-        dscores = dweights * slope
+        if kept[0] is not None:
+            rounded = load_kept(kept[0], kept[1], first_query, first_key, length, False, C)
+            dscores = rounded.to(tl.float32) + kept[2]
+        else:
+            v_tile = load_rows(
+                v, C.SECOND_STRIDE, first_key, length, C.KEYS, C.V_DIM, C.V_WIDTH, False, KNOWN=True
+            )
+            products = tl.dot(q_tile, tl.trans(k_tile), input_precision=C.PRECISION)
+            half = half_simple_scores(
+                products, half_scale, prefetched, bias, counts, first_query, first_key, query_index,
+                key_index, length, True, C.POWER,
+            )  # fmt: skip
+            dweights = tl.dot(dout_tile, tl.trans(v_tile), input_precision=C.PRECISION)
+            _, slope = activate_with_slope(half, C.IDENTITY, C.FAST)
+            dscores = dweights * slope
         ends = prefetched[1]
         spans, prefetched = prefetch(
             spans, begin, bias, program, tl.minimum(first_key + C.KEYS, end - C.KEYS), counts, True,
             C.QUERIES, C.KEYS,
         )  # fmt: skip
-        dscores = after_prefetch(dscores, prefetched, bias)
-        decays = _add_decays(decays, dscores, query_index, key_index, length, bias, C.POWER)
-        dq_tile = wait_for_product(
-            tl.dot(dscores.to(k_tile.dtype), k_tile, dq_tile, input_precision=C.PRECISION)
-        )
+        if kept[0] is None:
+            dscores = after_prefetch(dscores, prefetched, bias)
+            decays = _add_decays(decays, dscores, query_index, key_index, length, bias, C.POWER)
+            rounded = dscores.to(k_tile.dtype)
+        dq_tile = wait_for_product(tl.dot(rounded, k_tile, dq_tile, input_precision=C.PRECISION))
         if SUMMED:
             pending = add_simple_tile(pending, dscores, first_query, first_key, ends, counts, sums)
     if SUMMED:
@@ -115,7 +127,7 @@ def _add_simple_tiles(
 
 @triton.jit(do_not_specialize=UNSPECIALIZED)
 def query_gradient_kernel(
-    q, k, v, dout, dq, decay_rows, position_sums, position_row, time_sums, time_row, band,
+    q, k, v, dout, dq, kept, kept_stride, decay_rows, position_sums, position_row, time_sums, time_row, band,
     max_norms, limit, tiles, num_tiles, rules, num_sequences, position, position_head,
     time, time_head, amount, rate, decay_head, query_time, timestamp, seconds, bounds,
     boundaries, wide_boundaries, bucket_table, keys_beyond, tokens, num_blocks, q_stride, q_head, k_head,
@@ -123,7 +135,8 @@ def query_gradient_kernel(
     C: tl.constexpr,
 ):  # fmt: skip
     """Gradients of q and of the decay, and sums for those of the tables: one program a tile of queries and a
-    head. `max_norms` is what `key_gradient_kernel` left there."""
+    head. `max_norms` is what `key_gradient_kernel` left there, and so is `kept`, if any, see
+    `kept_scores`."""
     SUMMED: tl.constexpr = (position_sums is not None) or (time_sums is not None)  # noqa: N806
     head = tl.program_id(0)
     start, length, number, blocks, sequence = load_tile_entry(tiles, num_tiles, tl.program_id(1))
@@ -147,8 +160,18 @@ def query_gradient_kernel(
     dout += row * dout_stride + head * dout_head
     dq += row * dq_stride + head * C.QK_DIM
     rows = seconds_of_rows(time, bounds, num_blocks, blocks, first, length, True, C.QUERIES)
-    q_tile = load_rows(q, q_stride, first, length, C.QUERIES, C.QK_DIM, C.QK_WIDTH, True, rule.skip)
-    dout_tile = load_rows(dout, dout_stride, first, length, C.QUERIES, C.V_DIM, C.V_WIDTH, True, rule.skip)
+    if kept is None:
+        q_tile = load_rows(q, q_stride, first, length, C.QUERIES, C.QK_DIM, C.QK_WIDTH, True, rule.skip)
+        dout_tile = load_rows(
+            dout, dout_stride, first, length, C.QUERIES, C.V_DIM, C.V_WIDTH, True, rule.skip
+        )
+        layout = 0.0
+    else:
+        # Nothing is computed again: neither scores nor, for them, the bias of positions.
+        q_tile, dout_tile = q, dout
+        kept += (head.to(tl.int64) * tokens + start) * kept_stride
+        layout = scores_layout(C)
+        bias = Bias(None, bias.time, None, None, bias.times)
     scale = 0.0
     unit = 0.0
     if SUMMED:
@@ -172,8 +195,8 @@ def query_gradient_kernel(
         whole_end = tl.minimum(ranges.whole_end, band_begin(first))
         ranges = TileRanges(ranges.whole_begin, whole_end, ranges.masked)
     dq_tile, decays, pending = add_all_tiles(
-        gradients, (q_tile, dout_tile, sums), (k, v), program, ranges, half_scale, bias, keys_beyond,
-        _add_simple_tiles, _add_tile, True, C,
+        gradients, (q_tile, dout_tile, sums, (kept, kept_stride, layout)), (k, v), program, ranges,
+        half_scale, bias, keys_beyond, _add_simple_tiles, _add_tile, True, C,
     )  # fmt: skip
     if SUMMED:
         flush_times(pending, sums)

@@ -115,7 +115,6 @@ class KernelSet:
         (`boundary_counts`)."""
         self.can_keep = (
             kind.mask == CAUSAL
-            and not summed
             and kind.decay is None
             and kind.dtype.itemsize == 2
             and width(kind.qk_dim) > WIDER_THAN
@@ -149,7 +148,7 @@ class KernelSet:
 
     @cached_property
     def keys_keeping(self) -> Launcher:
-        """`keys`, which keeps gradients of scores; and with these `queries`."""
+        """`keys`, which keeps gradients of scores."""
         kind, shape = self.kind, self.shapes.keys
         return Launcher(key_gradient_kernel, shape, self.device, self._backward_constants() | {
             "dk_stride": kind.heads * kind.qk_dim, "dv_stride": kind.heads * kind.v_dim,
@@ -157,16 +156,22 @@ class KernelSet:
         })  # fmt: skip
 
     @cached_property
+    def queries(self) -> Launcher:
+        return self._queries(self.shapes.queries)
+
+    @cached_property
     def queries_of_kept(self) -> Launcher:
+        """`queries`, by what `keys_keeping` kept."""
         kind, shape = self.kind, self.shapes.kept
+        if self._summed:
+            return self._queries(self.shapes.kept_summed)
         return Launcher(kept_query_gradient_kernel, shape, self.device, self._backward_constants() | {
             "dq_stride": kind.heads * kind.qk_dim,
             "C": self._compiled_for(shape.tile, shape.stream, *self._strides[1:3]),
         })  # fmt: skip
 
-    @cached_property
-    def queries(self) -> Launcher:
-        kind, shape = self.kind, self.shapes.queries
+    def _queries(self, shape: TileShape) -> Launcher:
+        kind = self.kind
         return Launcher(query_gradient_kernel, shape, self.device, self._backward_constants() | {
             "dq_stride": kind.heads * kind.qk_dim,
             "C": self._compiled_for(shape.tile, shape.stream, *self._strides[1:3]),

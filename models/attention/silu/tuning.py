@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from models.gpu.tile_shape import TileShape
 
-_KEPT = TileShape(128, 64, 8, 3)
+_KEPT, _KEPT_SUMMED = TileShape(128, 64, 8, 3), TileShape(64, 64, 8, 3)
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,14 @@ class TileShapes:
     queries: TileShape
     kept: TileShape = _KEPT
     """For gradients of q by kept gradients of scores (`kept_scores`)."""
+    kept_summed: TileShape = _KEPT_SUMMED
+    """The same where those of tables are summed too."""
     split: bool = True
     """Whether tiles that need no mask have a loop of their own: faster when long, slower to compile."""
 
     def tiles(self) -> set[int]:
         """The sizes of tiles of all kernels."""
-        return {shape.tile for shape in (self.forward, self.keys, self.queries, self.kept)}
+        return {shape.tile for shape in (self.forward, self.keys, self.queries, self.kept, self.kept_summed)}
 
 
 @lru_cache(maxsize=256)

@@ -61,15 +61,21 @@ def test_or_found_again_where_memory_is_short(kept: list[bool], monkeypatch: pyt
     assert kept == [False, True]
 
 
+BIASED = replace(WIDE, bias="both", time_span=10**7, per_head=("time",))
+
+
 @pytest.mark.parametrize(
-    "problem",
-    [
-        replace(WIDE, bias="both", time_span=10**7),
-        replace(WIDE, window=40),
-        replace(WIDE, candidates=9),
-    ],
+    "problem", [BIASED, replace(WIDE, bias="position"), replace(BIASED, sorted_times=False, bias="time")]
 )
-def test_and_where_a_mask_or_a_bias_asks_for_it(problem: Problem, kept: list[bool]) -> None:
+def test_tables_are_summed_of_what_is_kept(problem: Problem, kept: list[bool]) -> None:
+    check(problem)
+    assert kept == [True]
+
+
+@pytest.mark.parametrize(
+    "problem", [replace(WIDE, window=40), replace(WIDE, candidates=9), replace(BIASED, decay="power")]
+)
+def test_and_not_where_a_mask_or_a_bias_asks_for_it(problem: Problem, kept: list[bool]) -> None:
     check(problem)
     assert kept == [False]
 
@@ -79,6 +85,7 @@ def test_what_lies_between_is_never_read(kept: list[bool]) -> None:
     torch.use_deterministic_algorithms(True)  # Fills new memory with NaN.
     try:
         check(WIDE)
+        check(BIASED)
     finally:
         torch.use_deterministic_algorithms(False)
-    assert kept == [True]
+    assert kept == [True, True]
