@@ -20,6 +20,7 @@ leaves out what Python costs. With $OUT set, numbers also go to $OUT/attention.j
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -267,10 +268,10 @@ def rows_of(part: str) -> Iterator[tuple[str, object]]:
     if part == "small":
         yield "small", small()
     elif part == "errors":
-        for gaps in ("none", "log-normal"):
-            errors = check(gaps)
+        for gaps, dim in itertools.product(("none", "log-normal"), (64, 256)):
+            errors = check(gaps, dim)
             assert max(errors.values()) < 1e-2, errors
-            yield f"error {gaps}", errors
+            yield f"error {gaps}, heads of {dim}", errors
     elif part == "speeds":
         for shape in PUBLISHED:
             plain = no_bias(shape)
