@@ -1,7 +1,8 @@
 """Model FLOPs utilization at two published shapes of HSTU, and where the time on the GPU goes.
 
-    PYTHONPATH=. python benchmarks/mfu.py [--shapes nvidia meta] [--bias none both] [--parts forward step]
-        [--ways eager recorded compiled] [--dropout 0] [--without "" chain chain,parts,kept,apart,tiles]
+    PYTHONPATH=. python benchmarks/mfu.py [--shapes nvidia meta] [--bias none both]
+        [--parts errors forward step] [--ways eager recorded compiled] [--dropout 0]
+        [--without "" chain chain,parts,halved,kept,apart,tiles] [--name mfu]
 
 - `nvidia`: 8 blocks of width 1,024, 4 heads of 256, 32 sequences of 4,099 tokens. NVIDIA's recsys-examples
   state 187 ms a training step on an H100: 701,000 tokens/s, MFU 34.5 %.
@@ -11,7 +12,8 @@
   like all others, which is nearly twice the attention.
 
 Blocks alone, in bf16 autocast: `forward` without gradients, in the mode of evaluation; `step` forward,
-backward and AdamW, without embeddings and loss. Times of events are apart by log-normal gaps.
+backward and AdamW, without embeddings and loss; `errors` is the distance to float64. Events are apart by
+log-normal gaps.
 
 FLOPs are those of matrix products, a multiplication and an addition as two. Linear layers: twice their
 matrices' elements a token forward, three times that in a step. Attention: two products forward, 3.5 times
@@ -21,20 +23,22 @@ the dense peak of an H100 or H200 in bfloat16. `MFU by 3` counts attention three
 mathematics needs, with nothing made again.
 
 `--without` measures with optimizations of wide heads turned off, those of each argument together: `kept`
-(gradients of scores kept for those of queries), `apart` (layouts of a tile's first products), `tiles`; and
-of what stands around attention: `parts` (SiLU and the gradients of projections), `chain` (sums with norms).
+(gradients of scores kept for those of queries), `apart` (layouts of a tile's first products), `halved`
+(half of a product begun one tile ahead), `tiles`; and of what stands around attention: `parts` (SiLU and
+the gradients of projections), `chain` (sums with norms).
 
-With $OUT set, numbers also go to $OUT/mfu.json, after each line.
+With $OUT set, numbers also go to $OUT/NAME.json, after each line.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import os
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -47,6 +51,7 @@ from benchmarks.profiling import KernelTime, kernel_times
 from models.attention.masks import Mask
 from models.attention.silu import launch, specialization
 from models.backbones import BackboneConfig, backbone, build_backbone
+from models.gpu.availability import without_kernels
 from models.gpu.cuda_graph import CudaGraphs
 from models.gpu.precision import mixed_precision
 from models.gpu.tile_shape import TileShape
@@ -60,14 +65,12 @@ _KEPT, _FITS, _CAN_CHAIN = launch._most_kept, attention_layer.fits_parts, backbo
 PEAK = 989e12
 """FLOP/s of an H100 SXM or H200, dense, bfloat16."""
 KINDS: dict[str, tuple[str, ...]] = {
-    "attention forward": ("forward_kernel", "parts_kernel"),
-    "attention backward": (
-        "key_gradient", "query_gradient", "band_kernel", "finalize_kernel", "score_gradient",
-        "boundary", "bucket_table", "times_kernel",
-    ),
-    "products": ("gemm", "nvjet", "cutlass", "cublas", "splitk", "wgmma"),
-    "optimizer": ("adam", "multi_tensor", "foreach"),
-    "norm, gate, dropout": ("norm", "backward_kernel", "sum_kernel", "gate"),
+    "attention forward": ("forward_kernel",),
+    "attention backward": ("key_gradient", "query_gradient", "band_kernel", "finalize_kernel"),
+    "found once a batch": ("boundary_count", "bucket_table", "find_times"),
+    "products": ("gemm", "nvjet", "cutlass", "cublas"),
+    "optimizer": ("multi_tensor",),
+    "norm, gate, dropout": ("norm_",),
     "copies": ("cat", "copy", "memcpy", "memset", "fill"),
 }  # fmt: skip
 """Kernels by parts of their names; all others are elementwise."""
@@ -159,6 +162,17 @@ class Blocks:
             out: torch.Tensor = self.backbone(self.x, self.tokens)
         return out
 
+    def gradients(self, dtype: torch.dtype | None = None) -> dict[str, torch.Tensor]:
+        """In float64, by name: the result, and gradients; computed in a type, or in mixed precision."""
+        x = self.x.detach().to(dtype or self.x.dtype).requires_grad_()
+        with nullcontext() if dtype else mixed_precision("cuda", cache_enabled=False):
+            out = self.backbone(x, self.tokens)
+        names, leaves = zip(*self.backbone.named_parameters(), strict=True)
+        found = torch.autograd.grad(out, [x, *leaves], self.given.to(out.dtype))
+        return {
+            name: one.detach().double() for name, one in zip(["out", "x", *names], [out, *found], strict=True)
+        }
+
     def _evaluated(self) -> list[torch.Tensor]:
         with torch.no_grad():
             return [self._forward()]
@@ -182,7 +196,8 @@ def turn_off(names: str) -> None:
 
     def compiled_for(*given: Any, **more: Any) -> Any:
         found = _COMPILED_FOR(*given, **more)
-        return found._replace(APART=False) if "apart" in off else found
+        found = found._replace(APART=False) if "apart" in off else found
+        return found._replace(HALVED=False) if "halved" in off else found
 
     attention_layer.fits_parts = (lambda given: False) if "parts" in off else _FITS
     backbone.can_chain = (lambda *given: False) if "chain" in off else _CAN_CHAIN
@@ -238,26 +253,51 @@ def compile_case(name: str, bias: str, part: str, way: str, without: str) -> Non
         torch.cuda.synchronize()
 
 
+def errors(bias: str, without: str) -> dict[str, Any]:
+    """Of two blocks' result and gradients, with heads of 256: distances to those by torch in float64,
+    relative to their norms."""
+    turn_off(without)
+    small = replace(SHAPES["nvidia"], blocks=2, histories=(700, 1, 300))
+    blocks = Blocks(small, bias, "eager", 0.0)
+    found = blocks.gradients()
+    with without_kernels():
+        for layer in blocks.backbone.attention_layers:
+            layer.settings = replace(layer.settings, kernel="reference")
+        blocks.backbone.double()
+        exact = blocks.gradients(torch.float64)
+    distances = {name: float((one - exact[name]).norm() / exact[name].norm()) for name, one in found.items()}
+    worst = max(distances, key=lambda name: distances[name])
+    return {"errors": bias, "without": without, "out": distances["out"], "x": distances["x"],
+            "worst": worst, "of it": distances[worst]}  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--shapes", nargs="+", choices=[*SHAPES], default=["nvidia", "meta"])
     parser.add_argument("--bias", nargs="+", default=["none", "both"])
-    parser.add_argument("--parts", nargs="+", choices=["forward", "step"], default=["forward", "step"])
+    parser.add_argument(
+        "--parts", nargs="+", choices=["errors", "forward", "step"], default=["errors", "forward", "step"]
+    )
     parser.add_argument("--ways", nargs="+", choices=["eager", "recorded", "compiled"], default=["eager"])
     parser.add_argument("--dropout", type=float, default=0.0)
     parser.add_argument("--without", nargs="+", default=[""])
+    parser.add_argument("--name", default="mfu")
     options = parser.parse_args()
     rows: list[Any] = []
     cases = [
         (shape, bias, part, way, without)
-        for shape in options.shapes for bias in options.bias for part in options.parts
+        for shape in options.shapes for bias in options.bias for part in options.parts if part != "errors"
         for without in options.without for way in options.ways
     ]  # fmt: skip
     # Side by side, in processes of their own.
     with multiprocessing.get_context("spawn").Pool(min(len(cases), os.cpu_count() or 1)) as pool:
         pool.starmap(compile_case, cases, chunksize=1)
+    if "errors" in options.parts:
+        for bias, without in itertools.product(options.bias, options.without):
+            rows.append(errors(bias, without))
+            print(json.dumps(rows[-1]), flush=True)
     for *case, without in cases:
         turn_off(without)
         try:
@@ -273,7 +313,7 @@ def main() -> None:
         row["kernels"] = kernels
         if "OUT" in os.environ:
             record = {"device": torch.cuda.get_device_name(), "torch": torch.__version__, "rows": rows}
-            Path(os.environ["OUT"], "mfu.json").write_text(json.dumps(record, indent=1))
+            Path(os.environ["OUT"], f"{options.name}.json").write_text(json.dumps(record, indent=1))
 
 
 if __name__ == "__main__":

@@ -22,15 +22,41 @@ from models.attention.silu.tile_io import UNSPECIALIZED, load_rows, load_tile_en
 
 
 @triton.jit
+def _load_half(
+    rows, stride, first, length, SIZE: tl.constexpr, MASKED: tl.constexpr, skip, KNOWN: tl.constexpr,
+    SECOND: tl.constexpr, C: tl.constexpr,
+):  # fmt: skip
+    """The first or second half of the columns of a tile of q or k."""
+    HALF: tl.constexpr = C.QK_WIDTH // 2  # noqa: N806
+    if SECOND:
+        return load_rows(rows + HALF, stride, first, length, SIZE, C.QK_DIM - HALF, HALF, MASKED, skip, KNOWN)
+    else:
+        return load_rows(rows, stride, first, length, SIZE, HALF, HALF, MASKED, skip, KNOWN)
+
+
+@triton.jit
+def _products_of(own, k, first_key, length, MASKED: tl.constexpr, C: tl.constexpr):
+    """Of a tile of queries and one of keys."""
+    if C.HALVED:
+        first = _load_half(k, C.FIRST_STRIDE, first_key, length, C.KEYS, MASKED, 0, True, False, C)
+        products = tl.dot(own[0], tl.trans(first), input_precision=C.PRECISION)
+        second = _load_half(k, C.FIRST_STRIDE, first_key, length, C.KEYS, MASKED, 0, True, True, C)
+        return tl.dot(own[1], tl.trans(second), products, input_precision=C.PRECISION)
+    else:
+        k_tile = load_rows(
+            k, C.FIRST_STRIDE, first_key, length, C.KEYS, C.QK_DIM, C.QK_WIDTH, MASKED, KNOWN=True
+        )
+        return tl.dot(own[0], tl.trans(k_tile), input_precision=C.PRECISION)
+
+
+@triton.jit
 def _add_tile(total, own, streamed, program, first_key, half_scale, bias, span, C: tl.constexpr):
     """Add one tile of keys, with the mask."""
-    q_tile = own
     k, v = streamed
     first_query, length = program.first, program.length
     query_index = (first_query + tl.arange(0, C.QUERIES))[:, None]
     key_index = (first_key + tl.arange(0, C.KEYS))[None, :]
-    k_tile = load_rows(k, C.FIRST_STRIDE, first_key, length, C.KEYS, C.QK_DIM, C.QK_WIDTH, True, KNOWN=True)
-    products = tl.dot(q_tile, tl.trans(k_tile), input_precision=C.PRECISION)
+    products = _products_of(own, k, first_key, length, True, C)
     half = half_scores(
         products, half_scale, first_query, first_key, query_index, key_index, length, program.rule, bias,
         span, C, True
@@ -44,31 +70,40 @@ def _add_tile(total, own, streamed, program, first_key, half_scale, bias, span, 
 @triton.jit
 def _add_simple_tiles(total, own, streamed, program, begin, end, half_scale, bias, counts, C: tl.constexpr):
     """Add a range of simple tiles of keys, see `simple_tiles`."""
-    q_tile = own
     k, v = streamed
     first_query, length = program.first, program.length
     query_index = (first_query + tl.arange(0, C.QUERIES))[:, None]
     spans, prefetched = prefetch(no_spans(), begin, bias, program, begin, counts, True, C.QUERIES, C.KEYS)
+    if C.HALVED:
+        # Of the first half of the columns one tile ahead, so that the matrix units have something to do.
+        QUERIES: tl.constexpr = C.QUERIES  # noqa: N806
+        KEYS: tl.constexpr = C.KEYS  # noqa: N806
+        begun = tl.zeros((QUERIES, KEYS), tl.float32)
+        if begin < end:
+            half_tile = _load_half(k, C.FIRST_STRIDE, begin, length, C.KEYS, False, 0, True, False, C)
+            begun = tl.dot(own[0], tl.trans(half_tile), input_precision=C.PRECISION)
     for first_key in tl.range(begin, end, C.KEYS):
-        k_tile = load_rows(
-            k, C.FIRST_STRIDE, first_key, length, C.KEYS, C.QK_DIM, C.QK_WIDTH, False, KNOWN=True
-        )
-        products = tl.dot(q_tile, tl.trans(k_tile), input_precision=C.PRECISION)
+        next_key = tl.minimum(first_key + C.KEYS, end - C.KEYS)
+        if C.HALVED:
+            half_tile = _load_half(k, C.FIRST_STRIDE, first_key, length, C.KEYS, False, 0, True, True, C)
+            products = tl.dot(own[1], tl.trans(half_tile), begun, input_precision=C.PRECISION)
+            half_tile = _load_half(k, C.FIRST_STRIDE, next_key, length, C.KEYS, False, 0, True, False, C)
+            begun = tl.dot(own[0], tl.trans(half_tile), input_precision=C.PRECISION)
+        else:
+            products = _products_of(own, k, first_key, length, False, C)
         key_index = (first_key + tl.arange(0, C.KEYS))[None, :]
         half = half_simple_scores(
             products, half_scale, prefetched, bias, counts, first_query, first_key, query_index, key_index,
             length, True, C.POWER,
         )  # fmt: skip
         weights = activate(half, C.IDENTITY, C.FAST)
-        spans, prefetched = prefetch(
-            spans, begin, bias, program, tl.minimum(first_key + C.KEYS, end - C.KEYS), counts, True,
-            C.QUERIES, C.KEYS,
-        )  # fmt: skip
+        spans, prefetched = prefetch(spans, begin, bias, program, next_key, counts, True, C.QUERIES, C.KEYS)
         weights = after_prefetch(weights, prefetched, bias)
         v_tile = load_rows(
             v, C.SECOND_STRIDE, first_key, length, C.KEYS, C.V_DIM, C.V_WIDTH, False, KNOWN=True
         )
-        total = wait_for_product(tl.dot(weights.to(v_tile.dtype), v_tile, total, input_precision=C.PRECISION))
+        total = tl.dot(weights.to(v_tile.dtype), v_tile, total, input_precision=C.PRECISION)
+        total = wait_for_product(total)
     return total
 
 
@@ -108,7 +143,13 @@ def forward_kernel(
     q += row * q_stride + head * q_head
     out += row * out_stride + head * C.V_DIM
     rows = seconds_of_rows(time, bounds, num_blocks, blocks, first, length, True, C.QUERIES)
-    q_tile = load_rows(q, q_stride, first, length, C.QUERIES, C.QK_DIM, C.QK_WIDTH, True, rule.skip)
+    if C.HALVED:
+        own = (
+            _load_half(q, q_stride, first, length, C.QUERIES, True, rule.skip, False, False, C),
+            _load_half(q, q_stride, first, length, C.QUERIES, True, rule.skip, False, True, C),
+        )
+    else:
+        own = (load_rows(q, q_stride, first, length, C.QUERIES, C.QK_DIM, C.QK_WIDTH, True, rule.skip),)
     # A constant's member within a tuple would be a mere number of Python's.
     QUERIES: tl.constexpr = C.QUERIES  # noqa: N806
     V_WIDTH: tl.constexpr = C.V_WIDTH  # noqa: N806
@@ -117,7 +158,7 @@ def forward_kernel(
     if C.PARTS:
         ranges = part_of_ranges(ranges, length, part, parts, C.KEYS)
     total = add_all_tiles(
-        tl.zeros((QUERIES, V_WIDTH), tl.float32), q_tile, (k, v), program, ranges, half_scale, bias,
+        tl.zeros((QUERIES, V_WIDTH), tl.float32), own, (k, v), program, ranges, half_scale, bias,
         keys_beyond, _add_simple_tiles, _add_tile, True, C,
     )  # fmt: skip
     store_rows(out, out_stride, first, length, total * output_scale, C.QUERIES, C.V_DIM, C.V_WIDTH, rule.skip)

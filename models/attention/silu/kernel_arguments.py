@@ -40,6 +40,8 @@ class Constants(NamedTuple):
     APART: bool
     """Whether a tile's first two products have the compiler choose their layout apart from those that follow
     (`key_gradients`)."""
+    HALVED: bool
+    """Whether products of a tile are begun one tile ahead (`forward`)."""
     FIRST_STRIDE: int
     """Of the rows that are streamed, from token to token: of k, or of q in the kernel for the keys."""
     SECOND_STRIDE: int

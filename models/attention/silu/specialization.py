@@ -230,6 +230,7 @@ class KernelSet:
             FAST=kind.dtype.itemsize == 2 and not INTERPRETED,
             PRECISION=self._precision, SPLIT=self._split, PARTS=parts,
             APART=kind.dtype.itemsize == 2 and keys == 64 and width(kind.v_dim) > WIDER_THAN,
+            HALVED=kind.dtype.itemsize == 2 and width(kind.qk_dim) > WIDER_THAN,
             FIRST_STRIDE=first[0], SECOND_STRIDE=second[0],
         )  # fmt: skip
 

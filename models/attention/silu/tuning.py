@@ -48,7 +48,7 @@ def tile_shapes(qk_width: int, v_width: int, element_size: int, timed: bool, sho
         return TileShapes(small, small, small)
     if width > 128:
         keys = TileShape(64, 64, 8, 2)
-        return TileShapes(TileShape(128, 64, 8, 2), keys, keys if timed else TileShape(128, 32, 8, 2))
+        return TileShapes(TileShape(128, 64, 8, 2), keys, keys if timed else TileShape(128, 32, 8, 3))
     if width <= 64 or short:
         split = not short
         if timed and split:

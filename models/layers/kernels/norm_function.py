@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 from models.gpu.interpreter import INTERPRETED
 from models.gpu.launcher import launch, with_contiguous_rows
 from models.gpu.tile_shape import TileShape
-from models.layers.kernels.norm_kernels import Sizes, backward_kernel, forward_kernel, sum_kernel
+from models.layers.kernels.norm_kernels import Sizes, norm_gradient_kernel, norm_kernel, norm_sum_kernel
 
 _SUM_ROWS, _SUM_COLUMNS = 256, 8
 _VECTOR_BYTES = 16
@@ -110,7 +110,7 @@ def _backward(
         sums = x.new_empty((parts, programs, dim), dtype=torch.float32)
     if tokens:
         arguments = _arguments(shape, x, weight, bias, gate, keep, numbers) | results
-        launch(backward_kernel, (programs, 1), shape, arguments | {"dx": dx, "sums": sums})
+        launch(norm_gradient_kernel, (programs, 1), shape, arguments | {"dx": dx, "sums": sums})
     dweight, dbias = (None, None) if weight is None or sums is None else _sum(sums, weight)
     return dx, dweight, dbias
 
@@ -134,7 +134,7 @@ def _forward(
         arguments = _arguments(shape, x, weight, bias, gate, keep, numbers) | {
             "out": out, "added": added, "total": total,
         }  # fmt: skip
-        launch(forward_kernel, (-(-tokens // shape.tile), 1), shape, arguments)
+        launch(norm_kernel, (-(-tokens // shape.tile), 1), shape, arguments)
     return out
 
 
@@ -146,7 +146,7 @@ def _sum(sums: Tensor, weight: Tensor) -> tuple[Tensor, Tensor | None]:
         "sums": sums, "out": out, "num_blocks": programs,
         "DIM": dim, "ROWS": _SUM_ROWS, "COLUMNS": _SUM_COLUMNS,
     }  # fmt: skip
-    launch(sum_kernel, (-(-dim // _SUM_COLUMNS), parts), None, arguments)
+    launch(norm_sum_kernel, (-(-dim // _SUM_COLUMNS), parts), None, arguments)
     return out[0], out[1] if parts > 1 else None
 
 

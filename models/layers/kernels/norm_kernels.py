@@ -85,7 +85,7 @@ def _standardize(x, exists, eps, DIM: tl.constexpr, CENTERED: tl.constexpr):
 
 
 @triton.jit(do_not_specialize=("tokens",))
-def forward_kernel(
+def norm_kernel(
     x, added, weight, bias, gate, keep, total, out, tokens, eps, keep_scale,
     SIZES: tl.constexpr,
 ):  # fmt: skip
@@ -119,7 +119,7 @@ def forward_kernel(
 
 
 @triton.jit(do_not_specialize=("tokens",))
-def backward_kernel(
+def norm_gradient_kernel(
     x, weight, bias, gate, keep, given, given_total, dx, dadded, dgate, sums, tokens, eps, keep_scale,
     SIZES: tl.constexpr,
 ):  # fmt: skip
@@ -186,7 +186,7 @@ def backward_kernel(
 
 
 @triton.jit(do_not_specialize=("num_blocks",))
-def sum_kernel(sums, out, num_blocks, DIM: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+def norm_sum_kernel(sums, out, num_blocks, DIM: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     """`out = sums.sum(1)` of sums [parts, num_blocks, DIM]: a program COLUMNS columns of a part."""
     part = tl.program_id(1)
     column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
