@@ -296,7 +296,10 @@ def main() -> None:
         pool.starmap(compile_case, cases, chunksize=1)
     if "errors" in options.parts:
         for bias, without in itertools.product(options.bias, options.without):
-            rows.append(errors(bias, without))
+            try:
+                rows.append(errors(bias, without))
+            except Exception as error:
+                rows.append({"errors": bias, "without": without, "error": repr(error)[:1000]})
             print(json.dumps(rows[-1]), flush=True)
     for *case, without in cases:
         turn_off(without)
