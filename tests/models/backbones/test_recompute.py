@@ -209,8 +209,8 @@ def test_nothing_is_dropped_or_drawn_in_evaluation_or_without_a_probability() ->
 def test_a_block_keeps_the_bytes_of_the_formula() -> None:
     """Bytes a token and unit of width, without dropout. The residual path is fp32, the rest bf16.
 
-    HSTU: x 4, f1's result 8, attention's result 2; without recomputing also f1's input 2, SiLU's result 8 and
-    f2's input 2. GPT: x 4, Q K V 6, attention 2; x 4, hidden layer 4 * 2.
+    HSTU: x 4, f1's result 8, attention's result 2; without recomputing also f1's input 2, SiLU's result of V,
+    Q and K 6 and f2's input 2. GPT: x 4, Q K V 6, attention 2; x 4, hidden layer 4 * 2.
     Llama: the same with a hidden layer of 2 * 1368 / 512 * 2. A softmax keeps a normalizer a head too.
     """
     script = (
@@ -231,6 +231,6 @@ def test_a_block_keeps_the_bytes_of_the_formula() -> None:
     )
     kept = json.loads(found.stdout.splitlines()[-1])
     assert kept["hstu"] == pytest.approx(14, abs=0.2)
-    assert kept["hstu, none"] == pytest.approx(26, abs=0.2)
+    assert kept["hstu, none"] == pytest.approx(24, abs=0.2)
     assert kept["gpt"] == pytest.approx(24, abs=0.2)
     assert kept["llama"] == pytest.approx(16 + 4 * 1368 / 512, abs=0.2)
