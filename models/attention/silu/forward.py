@@ -149,7 +149,8 @@ def forward_kernel(
             _load_half(q, q_stride, first, length, C.QUERIES, True, rule.skip, False, True, C),
         )
     else:
-        own = (load_rows(q, q_stride, first, length, C.QUERIES, C.QK_DIM, C.QK_WIDTH, True, rule.skip),)
+        q_tile = load_rows(q, q_stride, first, length, C.QUERIES, C.QK_DIM, C.QK_WIDTH, True, rule.skip)
+        own = (q_tile, None)
     # A constant's member within a tuple would be a mere number of Python's.
     QUERIES: tl.constexpr = C.QUERIES  # noqa: N806
     V_WIDTH: tl.constexpr = C.V_WIDTH  # noqa: N806
