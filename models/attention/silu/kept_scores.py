@@ -36,8 +36,12 @@ def row_of(longest: int) -> int:
 def keep_scores(kept, stride, dscores, first_query, first_key, length):
     """Write the gradients of a tile of scores, [keys, queries]; `kept` is the row of the sequence's first
     key."""
-    row = first_key + tl.arange(0, dscores.shape[0])[:, None]
-    store_tile(kept + (tl.cast(first_key, tl.int64) * stride + first_query), dscores, stride, row < length)
+    QUERIES: tl.constexpr = dscores.shape[1]
+    row = tl.arange(0, dscores.shape[0])[:, None]
+    # That tiles begin at multiples of their size the compiler does not see, and would write number by number.
+    places = kept + tl.cast(first_key, tl.int64) * stride + first_query // QUERIES * QUERIES
+    places = places + row * stride + tl.arange(0, QUERIES)[None, :]
+    tl.store(places, dscores, mask=first_key + row < length)
 
 
 @triton.jit

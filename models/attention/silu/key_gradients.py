@@ -24,35 +24,40 @@ from models.attention.silu.tile_io import UNSPECIALIZED, load_rows, load_tile_en
 
 
 @triton.jit
-def _differentiate(half, dweights, query_index, key_index, rule, MASKED: tl.constexpr, C: tl.constexpr):
-    """Weights and gradients of scores of a tile, [keys, queries]."""
+def _differentiate(
+    half, dweights, own, first_query, query_index, key_index, program, MASKED: tl.constexpr, C: tl.constexpr
+):
+    """Weights and gradients of scores of a tile, [keys, queries], in the type of what they are multiplied
+    by."""
+    _, v_tile, kept, kept_stride = own
     weights, slope = activate_with_slope(half, C.IDENTITY, C.FAST)
     if MASKED:
-        seen = is_visible(query_index, key_index, rule, C.MASK)
+        seen = is_visible(query_index, key_index, program.rule, C.MASK)
         weights = tl.where(seen, weights, 0.0)
         dscores = tl.where(seen, dweights * slope, 0.0)
     else:
         dscores = dweights * slope
-    return weights, dscores
+    dscores = dscores.to(v_tile.dtype)
+    if kept is not None:
+        keep_scores(kept, kept_stride, dscores, first_query, program.first, program.length)
+    return weights.to(v_tile.dtype), dscores
 
 
 @triton.jit
-def _no_weights(C: tl.constexpr):
+def _no_weights(tile, C: tl.constexpr):
+    """Zeros [keys, queries], of a tile's type."""
     # A constant's member within a tuple would be a mere number of Python's.
     KEYS: tl.constexpr = C.KEYS  # noqa: N806
     QUERIES: tl.constexpr = C.QUERIES  # noqa: N806
-    return tl.zeros((KEYS, QUERIES), tl.float32)
+    return tl.zeros((KEYS, QUERIES), tile.dtype)
 
 
 @triton.jit
-def _add_products(gradients, own, weights, dscores, q_tile, dout_tile, first_query, program, C: tl.constexpr):
+def _add_products(gradients, weights, dscores, q_tile, dout_tile, C: tl.constexpr):
     """Add what weights and gradients of scores of a tile give."""
     dk_tile, dv_tile = gradients
-    _, _, kept, kept_stride = own
-    if kept is not None:
-        keep_scores(kept, kept_stride, dscores, first_query, program.first, program.length)
-    dv_tile = tl.dot(weights.to(dout_tile.dtype), dout_tile, dv_tile, input_precision=C.PRECISION)
-    dk_tile = tl.dot(dscores.to(q_tile.dtype), q_tile, dk_tile, input_precision=C.PRECISION)
+    dv_tile = tl.dot(weights, dout_tile, dv_tile, input_precision=C.PRECISION)
+    dk_tile = tl.dot(dscores, q_tile, dk_tile, input_precision=C.PRECISION)
     return dk_tile, dv_tile
 
 
@@ -69,7 +74,7 @@ def _scores_of_tile(
         program.rule, bias, span, C
     )  # fmt: skip
     dweights = tl.dot(v_tile, tl.trans(dout_tile), input_precision=C.PRECISION)
-    return _differentiate(half, dweights, query_index, key_index, program.rule, True, C)
+    return _differentiate(half, dweights, own, first_query, query_index, key_index, program, True, C)
 
 
 @triton.jit
@@ -85,7 +90,7 @@ def _scores_of_simple_tile(
         program.length, False, C.POWER,
     )  # fmt: skip
     dweights = tl.dot(v_tile, tl.trans(dout_tile), input_precision=C.PRECISION)
-    return _differentiate(half, dweights, query_index, key_index, program.rule, False, C)
+    return _differentiate(half, dweights, own, first_query, query_index, key_index, program, False, C)
 
 
 @triton.jit
@@ -103,7 +108,7 @@ def _add_tile(gradients, own, streamed, program, first_query, half_scale, bias, 
         True,
     )  # fmt: skip
     if C.APART:
-        weights = _no_weights(C)
+        weights = _no_weights(own[1], C)
         dscores = weights
         if length > 0:
             weights, dscores = _scores_of_tile(
@@ -114,7 +119,7 @@ def _add_tile(gradients, own, streamed, program, first_query, half_scale, bias, 
         weights, dscores = _scores_of_tile(
             own, q_tile, dout_tile, program, first_query, query_index, key_index, half_scale, bias, span, C
         )
-    return _add_products(gradients, own, weights, dscores, q_tile, dout_tile, first_query, program, C)
+    return _add_products(gradients, weights, dscores, q_tile, dout_tile, C)
 
 
 @triton.jit
@@ -138,7 +143,7 @@ def _add_simple_tiles(
         )
         query_index = (first_query + tl.arange(0, C.QUERIES))[None, :]
         if C.APART:
-            weights = _no_weights(C)
+            weights = _no_weights(own[1], C)
             dscores = weights
             if length > 0:
                 weights, dscores = _scores_of_simple_tile(
@@ -150,9 +155,7 @@ def _add_simple_tiles(
                 own, q_tile, dout_tile, program, first_query, query_index, key_index, half_scale, bias,
                 counts, prefetched, C,
             )  # fmt: skip
-        gradients = _add_products(
-            gradients, own, weights, dscores, q_tile, dout_tile, first_query, program, C
-        )
+        gradients = _add_products(gradients, weights, dscores, q_tile, dout_tile, C)
     return gradients
 
 
