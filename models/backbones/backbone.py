@@ -72,7 +72,7 @@ class Backbone(Transferred):
         """
         context = self._context(x, tokens, past)
         in_place = past is not None and past.in_place
-        if (in_place or availability.runs_on(x)) and can_chain(self.blocks, x):
+        if (in_place or availability.runs_on(x)) and can_chain(self.blocks):
             chained: Tensor = self.norm(chain(self.blocks, x, context))
             return chained
         for block in self.blocks:

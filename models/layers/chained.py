@@ -8,7 +8,6 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from models.gpu import availability
 from models.layers.attention_layer import AttentionLayer
 from models.layers.context import SequenceContext
 from models.layers.norm import add_and_norm
@@ -16,10 +15,8 @@ from models.layers.norm import add_and_norm
 _ADDING = ("hstu", "pre_norm")
 
 
-def can_chain(blocks: Iterable[nn.Module], x: Tensor) -> bool:
+def can_chain(blocks: Iterable[nn.Module]) -> bool:
     """Whether each is `x + f(norm(x))` and nothing else, as it is computed here and now."""
-    if torch.is_grad_enabled() and not availability.runs_experimental(x):
-        return False
     return all(
         isinstance(block, AttentionLayer)
         and block.residual.kind in _ADDING

@@ -16,7 +16,6 @@ import triton
 import triton.language as tl
 
 from models.attention.silu.masking import key_ranges, load_rule
-from models.attention.silu.mma_stores import store_tile
 from models.attention.silu.tile_io import UNSPECIALIZED, load_rows, load_tile_entry, store_rows
 from models.gpu.interpreter import INTERPRETED
 

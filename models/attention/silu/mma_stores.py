@@ -28,18 +28,17 @@ _ROW, _COLUMN = tl.constexpr(FAR_ROW), tl.constexpr(FAR_COLUMNS)
 
 
 @triton.jit
-def store_tile(target, tile, stride, exists):
+def store_tile(target, tile, STRIDE: tl.constexpr, exists):
     """Write a [rows, columns] tile of float32, in the type of `target`, where its first number goes, to rows
-    of `stride` numbers; `exists` [rows, 1] says which ones. `stride`, best a constant, and the place of
-    `target` are even."""
+    of STRIDE numbers; `exists` [rows, 1] says which ones. STRIDE, and the place of `target`, are even."""
     ROWS: tl.constexpr = tile.shape[0]
     PAIRS: tl.constexpr = tile.shape[1] // 2
     even, odd = tl.split(tl.reshape(tile, (ROWS, PAIRS, 2)))
     row = tl.arange(0, ROWS)[:, None]
     column = 2 * tl.arange(0, PAIRS)[None, :]
     # As for reads: what is constant in a thread apart from what is not.
-    varying = (row & ~_ROW) * stride + (column & ~_COLUMN)
-    constant = (row & _ROW) * stride + (column & _COLUMN)
+    varying = (row & ~_ROW) * STRIDE + (column & ~_COLUMN)
+    constant = (row & _ROW) * STRIDE + (column & _COLUMN)
     if _NATIVE:
         bytes_each: tl.constexpr = target.dtype.element_ty.primitive_bitwidth // 8
         place = (target.to(tl.int64) + bytes_each * varying) + bytes_each * constant

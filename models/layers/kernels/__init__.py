@@ -74,7 +74,7 @@ def fits_parts(projected: Tensor) -> bool:
     """Whether `activated_parts` takes a projection here."""
     if torch.compiler.is_compiling() or projected.ndim != 2 or projected.dtype not in _DTYPES:
         return False
-    return availability.runs_experimental(projected)
+    return availability.runs_on(projected)
 
 
 def activated_parts(projected: Tensor, widths: tuple[int, ...]) -> list[Tensor]:

@@ -15,7 +15,7 @@ pytest.importorskip("triton", reason="triton is not installed")
 pytestmark = [
     pytest.mark.usefixtures("interpreted"),
     # Of what is read past the end of a sequence, and stored nowhere.
-    pytest.mark.filterwarnings("ignore:invalid value encountered in matmul"),
+    pytest.mark.filterwarnings("ignore:.* encountered in (matmul|cast)"),
 ]
 
 # Past a tile of queries, with a rest; and what is shorter than a tile.
