@@ -31,6 +31,7 @@ from models.inputs.tower import Tower
 from models.layers.dropout import Dropout
 from models.layers.initialization import INIT_STD, init_embedding, init_truncated
 from models.layers.roles import Role
+from models.layers.token_rows import add_rows
 
 NO_SIDE = SideInformation()
 
@@ -130,12 +131,12 @@ class InputEmbedding(nn.Module):
         """
         tokens = self.layout.tokens(batch) if tokens is None else tokens
         x = self.layout.arrange(self.event_vectors(batch), tokens, batch)
-        x = self.domains.add_asked(x, tokens, batch) * self.scale
-        if self.position is not None and not self.places_attention_only:
-            x = x + self.places(tokens)
+        x = self.domains.add_asked(x, tokens, batch)
         if self.num_attributes:
             tokens = replace(tokens, attributes=self.attributes(batch, tokens))
-        return self.dropout(x), tokens
+        if self.position is None or self.places_attention_only:
+            return self.dropout(x * self.scale), tokens
+        return add_rows(x, self.position, tokens.position, self.scale, self.dropout), tokens
 
     def places(self, tokens: Tokens) -> Tensor:
         """[tokens, dim] position embeddings."""

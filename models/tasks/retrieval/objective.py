@@ -9,6 +9,7 @@ from models.data.batch import PackedBatch
 from models.data.item_domains import TARGET_DOMAIN
 from models.history.jumps.masses import vote_losses
 from models.history.within import Within
+from models.layers.token_rows import take_rows
 from models.losses import RetrievalLoss
 from models.losses.extra import ExtraMass
 from models.losses.sources import ItemVectors
@@ -69,7 +70,7 @@ class RetrievalObjective(nn.Module):
             target = target.clamp(min=0)  # no item where there is no target, but one that can be looked up
         item_vectors = self._item_vectors(step, target)
         outputs, untold = self.model.encoded(step.batch)
-        query = self.model.queries(outputs).index_select(0, step.positions)
+        query = take_rows(self.model.queries(outputs), step.positions, step.mask)
         extra = self.model.extra_mass(outputs, step.batch, self._within(step.batch))
         position_weight = self._weight(step)
         loss: torch.Tensor = self.loss(
