@@ -95,14 +95,24 @@ def tiles(results: Results) -> None:
     from models.gpu.tile_shape import TileShape
     from models.losses.kernels import shared_function
 
-    one = Loss(TOKENS, ITEMS, zipf(TOKENS, ITEMS), NEGATIVES["in batch, logQ"])
-    for shape in ((128, 64, 8, 2), (128, 64, 8, 3), (64, 64, 4, 2), (128, 32, 8, 3), (128, 128, 8, 2)):
-        own = shared_function._LOSS[WIDTH], shared_function._ITEMS[WIDTH]
-        shared_function._LOSS[WIDTH] = shared_function._ITEMS[WIDTH] = TileShape(*shape)
-        try:
-            found = kernel_times(one, 3, before=2)
-            times = {k.name: round(k.ms, 3) for k in found if k.name.startswith("shared_")}
-            results.add("tiles", {"tile, stream, warps, stages": shape, **times})
-        except Exception as error:  # too much memory, say: the others are worth having
-            results.add("tiles", {"tile, stream, warps, stages": shape, "error": repr(error)[:200]})
-        shared_function._LOSS[WIDTH], shared_function._ITEMS[WIDTH] = own
+    shapes = (
+        (128, 64, 8, 2),
+        (128, 64, 8, 3),
+        (64, 64, 4, 2),
+        (64, 64, 4, 3),
+        (64, 32, 4, 3),
+        (64, 128, 4, 1),
+    )
+    for name, negatives in NEGATIVES.items():
+        one = Loss(TOKENS, ITEMS, zipf(TOKENS, ITEMS), negatives)
+        for shape in shapes:
+            own = shared_function._LOSS[WIDTH], shared_function._ITEMS[WIDTH]
+            shared_function._LOSS[WIDTH] = shared_function._ITEMS[WIDTH] = TileShape(*shape)
+            row = {"negatives": name, "tile, stream, warps, stages": shape}
+            try:
+                found = kernel_times(one, 3, before=2)
+                times = {k.name: round(k.ms, 3) for k in found if k.name.startswith("shared_")}
+                results.add("tiles", row | times)
+            except Exception as error:  # too much memory, say: the others are worth having
+                results.add("tiles", row | {"error": repr(error)[:200]})
+            shared_function._LOSS[WIDTH], shared_function._ITEMS[WIDTH] = own

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.profiling import kernel_times
+from models.gpu.availability import EXPERIMENTAL
 from models.losses import retrieval
 
 TOKENS, ITEMS, BLOCKS, WIDTH, LONGEST, SHARED = 65_536, 200_000, 4, 256, 512, 4_096
@@ -80,3 +81,44 @@ def in_chunks() -> Iterator[None]:
         yield
     finally:
         retrieval.shared_losses = own
+
+
+CHANGES = ("passes", "at once", "pieces", "tiles")
+"""What can be turned off: single passes around embeddings and losses, gradients of all look-ups of the item
+table at once, sums of popular items in pieces, and other tiles of the loss."""
+_off: set[str] = set()
+
+
+def is_off(name: str) -> bool:
+    """Whether one of `CHANGES` is turned off now."""
+    return name in _off
+
+
+@contextmanager
+def without(*names: str) -> Iterator[None]:
+    """Some of `CHANGES` are turned off."""
+    from models.distributed.tables import WholeTable
+    from models.distributed.tables.kernels import launch
+    from models.gpu.tile_shape import TileShape
+    from models.losses.kernels import shared_function
+
+    own = launch.PIECE, shared_function._LOSS, shared_function._ITEMS, WholeTable.sum_at_once
+    experimental = os.environ.get(EXPERIMENTAL, "1")
+    former = {256: TileShape(128, 64, 8, 2)}
+    _off.update(names)
+    try:
+        if is_off("passes"):
+            os.environ[EXPERIMENTAL] = "0"
+        if is_off("pieces"):
+            launch.PIECE = 1 << 40
+        if is_off("tiles"):
+            shared_function._LOSS = {**own[1], **former}
+            shared_function._ITEMS = {**own[2], **former}
+        if is_off("at once"):
+            WholeTable.sum_at_once = lambda self: None  # type: ignore[method-assign]
+        yield
+    finally:
+        os.environ[EXPERIMENTAL] = experimental
+        launch.PIECE, shared_function._LOSS, shared_function._ITEMS = own[:3]
+        WholeTable.sum_at_once = own[3]  # type: ignore[method-assign]
+        _off.clear()

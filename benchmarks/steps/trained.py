@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +13,32 @@ import torch
 
 from benchmarks.steps.measured import (
     BLOCKS,
+    CHANGES,
+    ITEMS,
     LONGEST,
+    NEGATIVES,
     SHARED,
     TOKENS,
     WIDTH,
     Results,
     Row,
+    longest,
+    without,
 )
+from benchmarks.steps.whole import Step, timed
 
 WAYS: dict[str, list[str]] = {
     "float32, not captured": ["train.precision=32-true", "train.cuda_graphs=false"],
     "not captured": ["train.cuda_graphs=false"],
     "defaults": [],
+    "defaults, without changes": [],
     "defaults, report every 100 steps": ["train.log_every_steps=100"],
     "defaults, sparse_rowwise_adagrad": ["optimizer.item_table=sparse_rowwise_adagrad"],
     "defaults, in batch, logQ": ["loss.negatives.source=in_batch", "loss.negatives.logq=true"],
 }
 
 
-def train(results: Results, events: int, epochs: int) -> None:
+def train(results: Results, events: int, epochs: int, ways: Sequence[str]) -> None:
     import behavior
     from benchmarks.prepare_peers.events import write_events
     from models.config import load_config
@@ -49,13 +57,15 @@ def train(results: Results, events: int, epochs: int) -> None:
         ]  # fmt: skip
         shared = ["loss.negatives.sharing=batch", f"loss.negatives.count={SHARED}"]
         host_parts(results, load_config(overrides=[*common, *shared]), shards)
-        for number, (way, settings) in enumerate(WAYS.items()):
+        for number, way in enumerate(ways):
+            settings, turned_off = WAYS[way], CHANGES if way.endswith("without changes") else ()
             watched = Rates()
             begun = time.perf_counter()
             try:
                 own = settings if "loss.negatives.source=in_batch" in settings else [*shared, *settings]
                 config = load_config(overrides=[*common, *own])
-                run(config, shards, folder / f"run-{number}", observer=watched)
+                with without(*turned_off):
+                    run(config, shards, folder / f"run-{number}", observer=watched)
             except Exception as error:  # the other ways are worth having
                 results.add("train", {"way": way, "error": repr(error)[:300]})
                 continue
@@ -134,3 +144,8 @@ def host_parts(results: Results, config: Any, shards: Any) -> None:
     loader.close()
     row: Row = {f"{name} ms": 1e3 * seconds / count for name, seconds in parts.items()}
     results.add("host", row | {"steps": count, "sizes": [list(size) for size in rooms]})
+    size, room = next(iter(rooms.items()))
+    for item_table in ("adamw", "sparse_rowwise_adagrad"):
+        step = Step(ITEMS, NEGATIVES["shared"], item_table, room.step)
+        row = {"item table": item_table, "size": list(size), **timed(step.replay, size.tokens)}
+        results.add("step of the log", row | {"longest": longest(step.replay, 40)})

@@ -35,5 +35,6 @@ def group_sums_kernel(
                 source = tl.load(order + place, mask=exists, other=0)
             found = gradients + source[:, None] * WIDTH + dim[None, :]
             total += tl.sum(tl.load(found, mask=exists[:, None] & inside[None, :], other=0.0), axis=0)
-    if FILLED or there:
-        tl.store(sums + group.to(tl.int64) * WIDTH + dim, total, mask=inside)
+    if not FILLED:
+        inside = inside & there
+    tl.store(sums + group.to(tl.int64) * WIDTH + dim, total, mask=inside)
