@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
@@ -23,8 +24,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt
 
 import models
 from behavior.errors import UserError
@@ -32,8 +34,19 @@ from models.serving.export.similar import similar
 from models.serving.live import Answer, Ask, LiveRecommender
 from models.serving.recommend.request import Wanted
 
-Id = str | int
-Names = Annotated[tuple[str, ...], Field(max_length=100)]
+
+def whole_text(text: str) -> str:
+    """JSON may hold halves of surrogate pairs (`"\\ud83d"`), which are no text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("half of a surrogate pair") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(whole_text), Field(max_length=1_000)]
+Id = Text | StrictInt
+Names = Annotated[tuple[Text, ...], Field(max_length=100)]
 Ids = Annotated[tuple[Id, ...], Field(max_length=10_000)]
 
 
@@ -42,9 +55,9 @@ class Event(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     item: Id
-    behavior: str | None = None
+    behavior: Text | None = None
     timestamp: Id | None = None
-    domain: str | None = None
+    domain: Text | None = None
 
 
 class Question(BaseModel):
@@ -55,8 +68,8 @@ class Question(BaseModel):
     history: Annotated[list[Event], Field(max_length=10_000)] | None = None
     at: Id | None = None
     k: Annotated[int, Field(ge=1, le=1_000)] = 10
-    behavior: str | None = None
-    domain: str | None = None
+    behavior: Text | None = None
+    domain: Text | None = None
     candidates: Ids | None = None
     exclude: Ids | None = None
     where: Names = ()
@@ -70,6 +83,14 @@ class Question(BaseModel):
         if self.history is not None:
             history = [event.model_dump(exclude_none=True) for event in self.history]
         return Ask(self.user, history, self.at, Wanted(**named))
+
+
+class Plain(JSONResponse):
+    """JSON in ASCII: there is nothing that it cannot hold, whatever was asked."""
+
+    def render(self, content: Any) -> bytes:
+        """See `starlette.responses.Response.render`."""
+        return json.dumps(content, separators=(",", ":")).encode("ascii")
 
 
 class Together:
@@ -168,7 +189,7 @@ def create_app(
             await task
         together.thread.shutdown()
 
-    app = FastAPI(title="lrm-kit", lifespan=lifespan)
+    app = FastAPI(title="lrm-kit", lifespan=lifespan, default_response_class=Plain)
     app.state.live, app.state.together = live, together
 
     @app.exception_handler(UserError)
@@ -176,7 +197,14 @@ def create_app(
         """What the command line would say, as with --json."""
         said = {"what": error.what, "where": error.where, "fix": error.fix}
         unknown = error.where in ("user", "--item")
-        return JSONResponse({"error": said}, 404 if unknown else 400)
+        return Plain({"error": said}, 404 if unknown else 400)
+
+    @app.exception_handler(RequestValidationError)
+    async def no_question(request: Request, error: RequestValidationError) -> JSONResponse:
+        """What is wrong, without what was sent: it may be long, or nothing that JSON can say, as NaN is."""
+        return Plain(
+            {"detail": [{name: one[name] for name in ("type", "loc", "msg")} for one in error.errors()]}, 422
+        )
 
     @app.post("/recommend")
     async def recommend(question: Question) -> dict[str, Any]:

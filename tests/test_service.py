@@ -188,6 +188,33 @@ def test_users_and_items_that_are_not_there_and_similar_ones(
     assert health.json()["histories"] == "no memory for histories"
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"user": NaN}',
+        b'{"user": "u1", "at": Infinity}',
+        b'{"user": "x\\ud83d"}',
+        b'{"user": "a", "history": [{"item": "\\udfff", "behavior": "buy", "timestamp": 1000000000}]}',
+        b'{"\\ud83d": 1}',
+        b'{"user": true}',
+        b'{"user": 1.5}',
+        b'{"user": "' + b"x" * 2_000 + b'"}',
+        b"[]",
+        b"{",
+        b"",
+    ],
+)
+def test_what_is_no_question_is_told(service: ModuleType, run: Path, body: bytes) -> None:
+    app = service.create_app(run, device="cpu", cache_bytes=0)
+
+    async def visit(client: httpx.AsyncClient) -> httpx.Response:
+        return await client.post("/recommend", content=body, headers={"content-type": "application/json"})
+
+    answer = visited(app, visit)
+    assert (answer.status_code, len(answer.content) < 1_000) == (422, True)
+    assert answer.json()["detail"][0]["msg"]
+
+
 def test_a_fault_is_told_to_those_who_meet_it_alone(service: ModuleType, run: Path) -> None:
     app = service.create_app(run, device="cpu", cache_bytes=0, wait=0.05)
     answer = app.state.together.answer

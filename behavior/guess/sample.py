@@ -164,18 +164,28 @@ def _text(path: Path, compression: str | None, set_compression: bool) -> Sample:
 
 
 def _json(path: Path, lines: list[str]) -> tuple[str, dict[str, pa.Array], set[str]]:
-    try:
-        records = [json.loads(line) for line in lines]
-        if not all(isinstance(record, dict) for record in records):
-            raise ValueError("not every line is an object")
-        names = list(dict.fromkeys(name for record in records for name in record))
-        lists = {n for n in names if any(isinstance(record.get(n), list | dict) for record in records)}
-        columns = {
-            name: pa.array([as_text(record.get(name), pa.string()) for record in records], pa.string())
-            for name in names
-        }
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"the lines look like JSON but are not: {error}", where=str(path)) from None
+    records: list[dict[str, Any]] = []
+    texts: list[dict[str, str | None]] = []
+    problems = []
+    for line in lines:
+        try:
+            record = json.loads(line)
+            if not isinstance(record, dict):
+                raise ValueError("not every line is an object")
+            texts.append({name: as_text(value, pa.string()) for name, value in record.items()})
+        except (ValueError, RecursionError) as error:
+            problems.append(str(error))
+        else:
+            records.append(record)
+    if len(problems) > len(records):  # of a few, `prepare` rejects each
+        raise UserError(
+            f"the lines look like JSON but are not: {problems[0]}",
+            where=str(path),
+            fix="write an object a line",
+        )
+    names = list(dict.fromkeys(name for record in records for name in record))
+    lists = {n for n in names if any(isinstance(record.get(n), list | dict) for record in records)}
+    columns = {name: pa.array([text.get(name) for text in texts], pa.string()) for name in names}
     if len(records) == 1 and records[0] and all(isinstance(value, list) for value in records[0].values()):
         return "json_map", {"id": pa.array(names, pa.string())}, set()
     return "jsonl", columns, lists

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -213,7 +214,7 @@ def _floats_write_alike(table: pa.Table) -> bool:
 
 
 def as_text(value: Any, kind: pa.DataType, separator: str | None = None) -> Any:
-    """A JSON value as text, or as a list of texts; null stays null.
+    """A JSON value as text, or as a list of texts; null stays null, as is NaN, which programs write for it.
 
     Args:
         value: as `json` gives it.
@@ -229,13 +230,21 @@ def as_text(value: Any, kind: pa.DataType, separator: str | None = None) -> Any:
     if pa.types.is_list(kind):
         if not isinstance(value, list):
             text = as_text(value, pa.string())
+            if text is None:
+                return None
             return text.split(separator) if separator else literal_list(text)
         each = separator == AN_EVENT_EACH
-        return [as_text(entry, pa.string()) for entry in value if each or entry is not None]
+        texts = [as_text(entry, pa.string()) for entry in value]
+        return texts if each else [text for text in texts if text is not None]
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
+        if math.isnan(value):
+            return None
         return repr(value).removesuffix(".0")  # as Arrow writes it, so that both readers agree
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    text.encode()
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"a string holds half of a surrogate pair, {text[error.start]!r}") from None
     return text

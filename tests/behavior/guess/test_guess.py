@@ -166,3 +166,18 @@ def test_rubbish_that_calls_itself_parquet() -> None:
 def test_a_field_too_long_for_a_csv_reader() -> None:
     with folder_of(log__csv="user,item\n1," + "x" * 200_000 + "\n") as folder:
         assert [column.name for column in guess_file(folder / "log.csv").columns] == ["user", "item"]
+
+
+def test_a_few_lines_that_are_no_json_do_not_hide_the_others() -> None:
+    lines = [json.dumps({"user": n % 3, "item": n % 5, "ts": 1_700_000_000 + n}) for n in range(40)]
+    broken = ['{"user": 1, "item"', '{"user": "\\ud83d", "item": 1, "ts": 1700000000}', "[1]"]
+    with folder_of(log__jsonl="\n".join([*lines, *broken])) as folder:
+        guess = guess_file(folder / "log.jsonl")
+        assert (guess.format, guess.timestamp_unit) == ("jsonl", "s")
+        assert any("of 43 rows, 3 would be rejected" in note for note in guess.notes)
+    with (
+        folder_of(log__jsonl="\n".join([*lines[:2], *broken])) as folder,
+        pytest.raises(UserError, match="look like JSON but are not: Expecting") as caught,
+    ):
+        guess_file(folder / "log.jsonl")
+    assert caught.value.fix

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from behavior.sources.jsonl import JsonLinesReader
+from behavior.sources.jsonl import AN_EVENT_EACH, JsonLinesReader
 from tests.behavior.logs import few
 
 scalars = (
     st.integers(-(2**70), 2**70)
     | st.integers(0, 9)
-    | st.floats(allow_nan=False)
+    | st.floats()
     | st.floats(0, 5).map(lambda x: round(x, 1))
     | st.text(st.characters(exclude_categories=["Cs"]), max_size=4)
     | st.booleans()
@@ -33,6 +33,8 @@ def read(block: bytes, reader: JsonLinesReader | None = None) -> tuple[list[tupl
 def text_of(value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
+    if value != value:  # NaN
+        return None
     if isinstance(value, bool):
         return "true" if value else "false"
     return (
@@ -70,6 +72,35 @@ def test_the_type_of_the_first_lines_does_not_change_the_text_of_later_ones(valu
     read(json.dumps({"user": first, "item": first}).encode(), reader)
     lines = [json.dumps({"user": user, "item": item}) for user, item in values]
     assert read("\n".join(lines).encode(), reader)[0] == by_hand(lines)[0]
+
+
+def test_what_a_program_wrote_as_nan_is_missing() -> None:
+    lines = b'{"user": NaN, "item": 1.5}\n{"user": 2.5, "item": -Infinity}\n{"user": "NaN", "item": "nan"}\n'
+    for before in (b"", b'{"user": 1.5, "item": 2.5}\n'):
+        reader = JsonLinesReader(["user", "item"], {}, "utf-8")
+        if before:
+            reader.read(before)
+        rows, rejects = read(lines, reader)
+        assert rows == [(1, None, "1.5"), (2, "2.5", "-inf"), (3, "NaN", "nan")]
+        assert rejects == []
+    lists = {"tags": None, "marks": "|", "each": AN_EVENT_EACH}
+    raw = JsonLinesReader(list(lists), lists, "utf-8").read(
+        b'{"tags": NaN, "marks": NaN, "each": [1, NaN, 2]}\n'
+        b'{"tags": [NaN, "a"], "marks": "a|b", "each": [NaN]}\n'
+    )
+    assert {name: raw.columns[name].to_pylist() for name in lists} == {
+        "tags": [None, ["a"]],
+        "marks": [None, ["a", "b"]],
+        "each": [["1", None, "2"], [None]],
+    }
+
+
+def test_half_of_a_surrogate_pair_is_no_text() -> None:
+    rows, rejects = read(b'{"user": "a", "item": "b"}\n{"user": "x\\ud83d", "item": "b"}\n')
+    assert rows == [(1, "a", "b")]
+    assert [(place, reason) for place, reason, _ in rejects] == [
+        (2, "not JSON: a string holds half of a surrogate pair, '\\ud83d'")
+    ]
 
 
 def test_numbers_and_text_are_the_same_id() -> None:
