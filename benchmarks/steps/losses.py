@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import nullcontext
 
 import torch
@@ -92,27 +93,30 @@ def loss(results: Results) -> None:
 
 
 def tiles(results: Results) -> None:
+    """The kernels of the loss with other tiles; what comes after in this process has the fastest."""
     from models.gpu.tile_shape import TileShape
     from models.losses.kernels import shared_function
 
     shapes = (
-        (128, 64, 8, 2),
-        (128, 64, 8, 3),
-        (64, 64, 4, 2),
-        (64, 64, 4, 3),
-        (64, 32, 4, 3),
-        (64, 128, 4, 1),
-    )
-    for name, negatives in NEGATIVES.items():
-        one = Loss(TOKENS, ITEMS, zipf(TOKENS, ITEMS), negatives)
-        for shape in shapes:
-            own = shared_function._LOSS[WIDTH], shared_function._ITEMS[WIDTH]
-            shared_function._LOSS[WIDTH] = shared_function._ITEMS[WIDTH] = TileShape(*shape)
-            row = {"negatives": name, "tile, stream, warps, stages": shape}
-            try:
-                found = kernel_times(one, 3, before=2)
-                times = {k.name: round(k.ms, 3) for k in found if k.name.startswith("shared_")}
-                results.add("tiles", row | times)
-            except Exception as error:  # too much memory, say: the others are worth having
-                results.add("tiles", row | {"error": repr(error)[:200]})
-            shared_function._LOSS[WIDTH], shared_function._ITEMS[WIDTH] = own
+        (64, 64, 4, 2), (64, 64, 4, 1), (64, 32, 4, 2), (64, 32, 4, 3), (64, 64, 4, 3), (128, 64, 8, 3),
+        (128, 64, 8, 2), (128, 32, 8, 2),
+    )  # fmt: skip
+    cuts = {"shared_loss_kernel": shared_function._LOSS, "shared_items_kernel": shared_function._ITEMS}
+    own = {name: cut[WIDTH] for name, cut in cuts.items()}
+    best: dict[str, tuple[float, TileShape]] = {}
+    one = Loss(TOKENS, ITEMS, zipf(TOKENS, ITEMS), NEGATIVES["in batch, logQ"])
+    for shape in shapes:
+        for cut in cuts.values():
+            cut[WIDTH] = TileShape(*shape)
+        row: Row = {"tile, stream, warps, stages": shape}
+        try:
+            found = kernel_times(one, 3, before=2)
+            row |= {k.name: round(k.ms, 3) for k in found if k.name.startswith("shared_")}
+            for name in cuts:
+                best[name] = min(best.get(name, (math.inf, own[name])), (row[name], TileShape(*shape)))
+        except Exception as error:  # too much memory, say: the others are worth having
+            row["error"] = repr(error)[:200]
+        results.add("tiles", row)
+    for name, cut in cuts.items():
+        cut[WIDTH] = best[name][1] if name in best else own[name]
+    results.add("tiles", {"fastest": {name: list(cut[WIDTH]) for name, cut in cuts.items()}})
