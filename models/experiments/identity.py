@@ -33,6 +33,7 @@ CAME_LATER: dict[str, Any] = {
     "task.counters": [],
     "task.counter_facts": ["count"],
     "task.rates": [],
+    "task.counter_dims": [],
     "task.auxiliary": [],
     "task.negatives.ratio": 0.0,
     "task.negatives.judged": 1.0,

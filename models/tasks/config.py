@@ -83,6 +83,11 @@ class TaskConfig(Config):
         description="ranking: what counters say; count: how often, and with which label; recent: the same, "
         "an event counting .9 of the one after it; since: how long ago the latest was",
     )
+    counter_dims: list[Annotated[int, Field(ge=1)]] = Field(
+        [],
+        description="ranking: widths of the hidden layers of a perceptron over counters and rates alone, "
+        "standardized by the training part, whose logits are added to the head's; empty: the head has them",
+    )
     rates: list[str] = Field(
         [],
         description="ranking: what everybody did before the question, in the training part, beside the "
@@ -116,6 +121,8 @@ class TaskConfig(Config):
             return
         if not self.counters:
             yield Unused(["counter_facts"], "counters is empty", "set counters to [user, item]")
+            if not self.rates:
+                yield Unused(["counter_dims"], "there is nothing counted", "set counters to [user, item]")
         if self.head not in ("mmoe", "ple"):
             yield Unused(["experts"], f"head is {self.head}, which has none", "set head to mmoe or ple")
         if self.head == "dot":

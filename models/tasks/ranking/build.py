@@ -19,6 +19,7 @@ from models.inputs.ranking_embedding import RankingEmbedding
 from models.tasks.config import TaskSettings
 from models.tasks.parts import embedding_and_backbone, read_catalog
 from models.tasks.ranking.checks import check_counters, check_ensemble, check_ranking
+from models.tasks.ranking.counter_head import CounterHead
 from models.tasks.ranking.counters import Counters
 from models.tasks.ranking.ensemble import EnsembleObjective, RankingEnsemble
 from models.tasks.ranking.heads import HEADS, HeadSizes
@@ -107,13 +108,17 @@ def _model(
     counters = Counters.of(task.counters, labels[:judged], catalog, task.counter_facts, rates)
     sizes = HeadSizes(
         dim=settings.model.dim,
-        context=counters.width,
+        context=0 if task.counter_dims else counters.width,
         labels=len(labels),
         hidden=tuple(task.head_dims),
         experts=task.experts,
         dropout=task.head_dropout,
     )
-    return RankingModel(embedding, backbone, HEADS[task.head](sizes), told, counters, judged)
+    beside = None
+    if task.counter_dims:
+        beside = CounterHead(counters.width, task.counter_dims, len(labels), task.head_dropout)
+    head = HEADS[task.head](sizes)
+    return RankingModel(embedding, backbone, head, told, counters, judged, beside)
 
 
 def _labels(settings: TaskSettings, about: About) -> tuple[list[Label], int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -10,6 +12,7 @@ from models.evaluation.actions.labels import Label
 from models.inputs.ranking_embedding import RankingEmbedding
 from models.inputs.tokens import Tokens
 from models.layers.norm import make_norm
+from models.tasks.ranking.counter_head import CounterHead
 from models.tasks.ranking.counters import Counters
 from models.tasks.ranking.told import Told
 
@@ -28,6 +31,8 @@ class RankingModel(nn.Module):
         head: of `models.tasks.ranking.heads.HEADS`.
         told: the labels, and how batches tell them.
         counters: numbers beside the sequence, for the head alone.
+        counter_head: logits of counters, which are added to those of a head that is told none; None: the
+            head is told them.
         judged: how many of the labels are judged, the first ones; None: all.
     """
 
@@ -42,11 +47,13 @@ class RankingModel(nn.Module):
         told: Told,
         counters: Counters,
         judged: int | None = None,
+        counter_head: CounterHead | None = None,
     ) -> None:
         super().__init__()
         self.embedding, self.backbone, self.head = embedding, backbone, head
-        self.told, self.counters = told, counters
+        self.told, self.counters, self.counter_head = told, counters, counter_head
         self.labels: tuple[Label, ...] = told.labels[:judged]
+        self.told_head = counters.width if counter_head is None else 0
         self.norm = make_norm("layer_without_affine", embedding.item.embedding_dim, _EPS)
         # Learned of the training part before the first step, so that a fresh head predicts the mean.
         self.register_buffer("offset", torch.zeros(len(told.labels)))
@@ -88,8 +95,17 @@ class RankingModel(nn.Module):
         with torch.autocast(outputs.device.type, enabled=False):
             precise = torch.promote_types(outputs.dtype, torch.float32)
             vectors = self.embedding.item_vectors(items).to(precise) * self.embedding.scale
-            found: Tensor = self.head(self.norm(outputs.to(precise)), vectors, context.to(precise))
+            beside = context.to(precise)
+            found: Tensor = self.head(self.norm(outputs.to(precise)), vectors, beside[:, : self.told_head])
+            if self.counter_head is not None:
+                found = found + self.counter_head(beside)
             return found * self.scale + self.offset
+
+    def heads(self) -> Iterator[nn.Module]:
+        """All parts of what makes logits of outputs, vectors and counters."""
+        yield from self.head.modules()
+        if self.counter_head is not None:
+            yield from self.counter_head.modules()
 
     @property
     def device(self) -> torch.device:

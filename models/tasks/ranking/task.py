@@ -21,6 +21,7 @@ from models.tasks.config import ModelConfig
 from models.tasks.flops import FORWARD_AND_BACKWARD, TrainingFlops, backbone_flops
 from models.tasks.loss_batch import LossBatch
 from models.tasks.ranking.checks import check_learnable
+from models.tasks.ranking.counter_head import counted_rows
 from models.tasks.ranking.ensemble import EnsembleObjective, RankingEnsemble
 from models.tasks.ranking.evaluator import RankingEvaluator
 from models.tasks.ranking.model import RankingModel
@@ -67,8 +68,8 @@ class RankingTask(Task):
         return Columns.merged(CORE, super().columns, self.model.told.columns, counters, drawn)
 
     def look_at(self, loader: TrainLoader) -> None:
-        """See `models.tasks.task.Task.look_at`: how frequent each action is, and the mean of each value; of
-        retrieval as in its own task.
+        """See `models.tasks.task.Task.look_at`: how frequent each action is, and the mean of each value; what
+        counters say of them; of retrieval as in its own task.
 
         Raises:
             UserError: the training part has no event of a label, or an action always or never happens.
@@ -102,6 +103,11 @@ class RankingTask(Task):
                 else:
                     member.offset[place] = float(mean)
                     member.scale[place] = float(np.sqrt(variance)) if variance > 0 else 1.0
+        for member in self.members:
+            if member.counter_head is not None:
+                known = self.config.time == "known"
+                counted = member.counters, member.offset.sigmoid()
+                member.counter_head.look_at(counted_rows(loader.source, *counted, time_known=known))
 
     def prepare(self, batch: PackedBatch) -> LossBatch:
         """See `models.tasks.task.Task.prepare`: every item of which a label is known, the first ones, too;
@@ -128,7 +134,7 @@ class RankingTask(Task):
 
     def flops(self) -> TrainingFlops:
         """A position costs the head, a token all other linear layers."""
-        heads = [part for member in self.members for part in member.head.modules()]
+        heads = [part for member in self.members for part in member.heads()]
         matrices = sum(part.weight.numel() for part in heads if isinstance(part, nn.Linear))
         position = FORWARD_AND_BACKWARD * 2.0 * matrices
         found = backbone_flops(self.model, self.config, position=position)
