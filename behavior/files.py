@@ -20,6 +20,26 @@ _KINDS = {
 }
 
 
+_STORES = ["s3", "s3a", "gs", "gcs", "hdfs", "abfs", "abfss", "az", "adl", "wasb", "wasbs"]
+_SCHEMES = {f"{name}:" for name in (*_STORES, "http", "https", "ftp", "sftp", "file", "local")}
+
+
+def check_local(path: str | os.PathLike[str], where: str) -> None:
+    """Refuse an address of another file system where what is written lies on this machine.
+
+    As a path, `s3://bucket/run` is a folder `s3:` in the current one.
+
+    Raises:
+        UserError: it is one.
+    """
+    if any(part.lower() in _SCHEMES for part in Path(path).parts):
+        raise UserError(
+            f"'{path}' is an address, and this is written to a path of this machine only",
+            where=where,
+            fix="name a path here, and copy what is written",
+        )
+
+
 def check_regular(path: str | os.PathLike[str]) -> None:
     """Refuse what is no file (nor a link to one), before it is opened: a pipe would be waited for.
 
@@ -67,8 +87,9 @@ def write_whole(path: Path, data: bytes, where: str) -> None:
         where: the flag that names it.
 
     Raises:
-        UserError: it cannot be written, or something that is no file is there.
+        UserError: it cannot be written, is an address, or something that is no file is there.
     """
+    check_local(path, where)
     try:
         target = path.resolve() if path.is_symlink() else path  # a link stays one
         with suppress(FileNotFoundError):

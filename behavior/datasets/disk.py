@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from behavior.errors import UserError
+from behavior.files import check_local
 
 BLOCK_BYTES = 1 << 20
 
@@ -18,6 +19,7 @@ def make_folder(path: Path) -> None:
     Raises:
         UserError: that cannot be done.
     """
+    check_local(path, "--out")
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from behavior.errors import UserError
+from behavior.files import check_local
 from behavior.shards.storage import Folder
 
 # What `flock` says on mounts that know no locks.
@@ -30,6 +31,7 @@ def exclusive(out: Folder) -> Iterator[None]:
     if not out.is_local:
         yield
         return
+    check_local(out.path, "--out")
     if out.path.exists() and not out.path.is_dir():
         raise UserError(f"'{out}' is a file, not a folder", where="--out", fix="name another folder")
     try:

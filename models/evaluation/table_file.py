@@ -10,7 +10,7 @@ import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
 from behavior.errors import UsageError, UserError
-from behavior.files import write_whole
+from behavior.files import check_local, write_whole
 from behavior.sources.replace import check_replaceable
 
 _PARQUET = (".parquet", ".pq", "")
@@ -30,6 +30,7 @@ def check_table_path(path: Path, what: str, columns: Sequence[str], flag: str) -
         UsageError: the name ends otherwise than a file that can be written.
         UserError: there is no such folder, or something else is there.
     """
+    check_local(path, flag)
     if path.suffix.lower() not in (*_PARQUET, *_DELIMITERS):
         raise UsageError(
             f"{what} cannot be written as '{path.suffix}'",

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from behavior.config import Config, apply_overrides, parse_config, unused_settings
 from behavior.errors import UserError
+from behavior.files import check_local
 from behavior.shards.folder import ShardFolder, open_shards
 from behavior.shards.storage import FolderLike
 from models.evaluation.actions.config import NegativesConfig
@@ -201,6 +202,7 @@ def made_folder(folder: Path) -> Path:
     Raises:
         UserError: it cannot be.
     """
+    check_local(folder, "--figures")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

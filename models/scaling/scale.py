@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from behavior.errors import UsageError, UserError
+from behavior.files import check_local
 from behavior.shards.storage import FolderLike, as_folder
 from models.evaluation.targets import Split
 from models.experiments.pool import gpus_of, see_gpu
@@ -60,6 +61,7 @@ class Scale:
         stale_seconds: float = STALE_SECONDS,
     ) -> None:
         check_grid(grid)
+        check_local(out, "--out")
         self.grid, self.data, self.store = grid, as_folder(data).url, Store(Path(out))
         self.split, self.keep, self.stale_seconds = split, keep, stale_seconds
         self.progress = Progress(grid, self.data, self.store)

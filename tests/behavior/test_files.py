@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from behavior.errors import UserError
-from behavior.files import check_readable, check_regular, write_whole
+from behavior.files import check_local, check_readable, check_regular, write_whole
 from behavior.flow.memory import prepare
 from behavior.guess.files import guess_file
 from behavior.shards.folder import open_shards
+from behavior.shards.lock import exclusive
+from behavior.shards.storage import Folder
 from behavior.spec.dataset_spec import load_spec
 from tests.behavior.logs import make_spec
 from tests.models.shards import USERS, WORLD, write_shards
@@ -72,6 +74,24 @@ def test_a_file_and_a_link_to_one(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == "b"
     with pytest.raises(UserError, match="there is no file"):
         check_readable(tmp_path / "none", "PATH")
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/run", "gs://bucket/run/x.csv", "file:///tmp/run", "HDFS://a/b"])
+def test_an_address_is_no_folder_of_this_machine(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a path it would be a folder `s3:` here, which nobody looks for."""
+    monkeypatch.chdir(tmp_path)
+    for path in (url, Path(url), tmp_path / Path(url)):
+        with pytest.raises(UserError, match="is an address") as caught:
+            check_local(path, "--out")
+        assert caught.value.where == "--out"
+    with pytest.raises(UserError, match="is an address"):
+        write_whole(Path(url), b"data", "--png")
+    with pytest.raises(UserError, match="is an address"), exclusive(Folder(str(Path(url)))):
+        pass
+    assert not list(tmp_path.iterdir())
+    check_local(tmp_path / "s3" / "a:b" / "c", "--out")
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

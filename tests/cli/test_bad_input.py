@@ -172,3 +172,29 @@ def test_a_file_that_ends_too_early_is_an_error_and_not_aborted(
     monkeypatch.setattr("models.gpu.device.device_facts", ends)
     found = lrm("doctor")
     check(found, "Ran out of input")
+
+
+def test_what_is_written_here_takes_no_address(
+    lrm: Lrm, run: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--out s3://bucket/run` was a folder `s3:` beside the user."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for arguments in (
+        ("train", "--data", shards, "--out", "s3://bucket/run", *SMALL),
+        ("embed", run, "--out", "s3://bucket/vectors"),
+        ("export", run, "--out", "gs://bucket/exported"),
+        ("recommend", run, "--out", "s3://bucket/top.csv"),
+        ("evaluate", run, "--per-user", "s3://bucket/ranks.csv"),
+        ("ablate", "ml-1m/bias", "--data", shards, "--out", "s3://bucket/table"),
+        ("report", run.parent, "--html", "s3://bucket/page.html"),
+        ("demo", "--out", "s3://bucket/demo"),
+        ("data", "fetch", "ml-1m", "--out", "s3://bucket/ml-1m"),
+    ):
+        found = lrm(*arguments)
+        assert (found.code, "is an address, and this is written to a path of this machine" in found.err) == (
+            1,
+            True,
+        ), found
+    assert not list(Path().iterdir())
+    assert lrm("report", run.parent, "--html", shards / "items.parquet").code == 2

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import yaml
 
-from behavior.errors import UserError
+from behavior.errors import UsageError, UserError
+from behavior.files import check_local
 from behavior.wording import number_of
 from models.evaluation.targets import Split
 from models.experiments.results import METRICS, RunRecord, read_records, summarize
@@ -60,10 +61,14 @@ def write_report(folder: Path, file: Path, *, metric: str | None = None, replica
         All that was written, the page first.
 
     Raises:
+        UsageError: the page's name is that of something else.
         UserError: there is nothing to report on, a file of the folder is damaged, or there are less than 2
             replicates.
     """
     check_replicates(replicates)
+    check_local(file, "--html")
+    if file.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"'{file}' is no name of a page", where="--html", fix="let it end in .html")
     if not folder.is_dir():
         raise UserError(f"there is no folder '{folder}'", fix="name the folder of a grid or of runs")
     points, records = read_points(folder), _ablations(folder)

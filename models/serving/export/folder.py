@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from behavior.errors import UserError
+from behavior.files import check_local
 
 
 @contextmanager
@@ -19,6 +20,7 @@ def new_folder(out: str | Path) -> Iterator[Path]:
     Raises:
         UserError: there is something in it, it cannot be made, or there is no room in it.
     """
+    check_local(out, "--out")
     folder = Path(out)
     there = folder.exists()
     try:

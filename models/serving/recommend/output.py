@@ -16,6 +16,7 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
 from behavior.errors import UsageError, UserError
+from behavior.files import check_local
 from behavior.sources.blocks import compression_of
 from behavior.sources.kinds import kind_of
 from behavior.sources.replace import check_replaceable
@@ -32,8 +33,10 @@ def check_out(path: Path, flag: str = "--out") -> None:
 
     Raises:
         UsageError: the name says no kind of file, or one that is not written.
-        UserError: there is no such folder, or something is there that is not recommendations.
+        UserError: it is an address, there is no such folder, or there is something that is not
+            recommendations.
     """
+    check_local(path, flag)
     kind = kind_of(path, flag)
     if kind == "parquet" and compression_of(path.name, "auto") is not None:
         raise UsageError(
