@@ -14,6 +14,11 @@ _HOME = PYTHON / "pyspark"
 _EXECUTOR = "CoarseGrainedExecutorBackend"
 # Otherwise the job server sends its whole class path, 400 MB, to each executor for each job.
 _NOTHING_MORE = EXAMPLES / "spark" / "pom.xml"
+_ELSEWHERE = {
+    "spark.excludeOnFailure.enabled": "true",
+    "spark.excludeOnFailure.timeout": "10s",
+}
+"""A task whose worker has died is tried again in another executor: all four attempts would meet the dead one."""
 _OPENED = [
     *("java.lang", "java.lang.invoke", "java.lang.reflect", "java.io", "java.net", "java.nio", "java.util"),
     *("java.util.concurrent", "java.util.concurrent.atomic", "sun.nio.ch", "sun.nio.cs"),
@@ -30,8 +35,7 @@ class SparkCluster:
         known_there: options of Beam that only the job server knows.
         kept: how long a worker process is that nothing is asked of.
         page: port of the master's page.
-        outlives_kills: the same, where one is killed: attempts of a task follow each other faster than a
-            dead one is forgotten. Most jobs take three times as long with it.
+        outlives_kills: options of jobs whose processes are killed.
 
     Args:
         folder: for logs and files.
@@ -44,7 +48,7 @@ class SparkCluster:
 
     runner = "SparkRunner"
     kept = ("--environment_cache_millis=5000",)
-    outlives_kills = ("--environment_cache_millis=0",)
+    outlives_kills = ()
     known_there = ("--storage_level=MEMORY_AND_DISK",)
 
     def __init__(
@@ -83,6 +87,7 @@ class SparkCluster:
             "spark.executor.extraJavaOptions": " ".join(options),
             "spark.driver.host": "localhost",
             "spark.ui.enabled": "false",
+            **_ELSEWHERE,
             **(settings or {}),
         }
         self.processes.start(
