@@ -14,6 +14,7 @@ from pipelines.execution import Progress
 from pipelines.left import EngineJob, refuse_at_work
 from pipelines.prepare import PrepareResult, ended, execute, make_plan, output_folder
 from pipelines.runner import RunnerOptions
+from pipelines.signals import interrupted_by_signals
 
 
 def append(
@@ -88,7 +89,7 @@ def start_append(
     begin = time.time()
     runner = runner or RunnerOptions()
     base, folder = absolute(base), output_folder(out, runner)
-    with exclusive(folder):
+    with exclusive(folder), interrupted_by_signals(runner):
         refuse_at_work(folder)
         addition = plan_addition(
             spec,

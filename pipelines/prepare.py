@@ -27,6 +27,7 @@ from pipelines.job import SUMMARY, PrepareJob, job_folders, leave
 from pipelines.left import MANIFEST_OF, EngineJob, refuse_at_work
 from pipelines.reading import READ, ChunkGroup
 from pipelines.runner import RunnerOptions
+from pipelines.signals import interrupted_by_signals
 
 MIN_CHUNK_BYTES = 4 << 20
 
@@ -119,7 +120,7 @@ def start(
     runner = runner or RunnerOptions()
     base, folder = absolute(base), output_folder(out, runner)
     plan = make_plan(spec, base, runner, skip_bad_files)
-    with exclusive(folder):
+    with exclusive(folder), interrupted_by_signals(runner):
         if not overwrite:
             refuse_at_work(folder)
         claimed = prepare_afresh(spec, base, plan, folder, overwrite=overwrite, skip_bad_files=skip_bad_files)

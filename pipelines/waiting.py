@@ -7,12 +7,9 @@ done.
 
 from __future__ import annotations
 
-import math
-import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any, Protocol
 
 from apache_beam.runners.runner import PipelineState
@@ -21,6 +18,7 @@ from behavior.errors import UserError
 from pipelines import dataflow
 from pipelines.engines.engine import Engine, name_of
 from pipelines.job import SUMMARY, Job
+from pipelines.signals import signals_interrupt
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 _SECONDS_BETWEEN_REQUESTS = 5.0
@@ -28,7 +26,6 @@ _SECONDS_TO_END = 30.0
 _SECONDS_TO_CANCEL = 30.0
 _SECONDS_TO_COME = 15.0
 """From the job server to Flink."""
-_SECONDS_OF_ONE_INTERRUPT = 0.5
 _FOR_SURE = ("has ended", "is cancelled")
 """How it is said of a job that is no more."""
 
@@ -69,7 +66,7 @@ def wait_for_engine(result: Any, job: Job, watch: Watch | None = None) -> None:
     """
     waiting = _Waiting(result, watch)
     between = _SECONDS_BETWEEN_LOOKS if job.notes.is_local else _SECONDS_BETWEEN_REQUESTS
-    with _signals_interrupt():
+    with signals_interrupt():
         try:
             while not waiting.ended.wait(between):
                 if _kept_error(job) is not None:
@@ -206,32 +203,3 @@ def _where_to_cancel(waiting: _Waiting) -> str:
 def _place_of(result: Any) -> str:
     """Where a job can be seen, or else what it is called."""
     return dataflow.page_of(result) if dataflow.is_job(result) else name_of(result)
-
-
-@contextmanager
-def _signals_interrupt() -> Iterator[None]:
-    """SIGTERM and SIGHUP interrupt this process as Ctrl-C does; otherwise they would end it at once.
-
-    What sends a signal to this process and to its group as well (`timeout` does) means one interrupt, not
-    two: the second is for those who will not wait.
-    """
-    before: dict[int, Any] = {}
-    last = [-math.inf]
-
-    def interrupt(number: int, frame: Any) -> None:
-        again = time.monotonic() - last[0] < _SECONDS_OF_ONE_INTERRUPT
-        last[0] = time.monotonic()
-        if not again:
-            usual = before[number]
-            (usual if callable(usual) else signal.default_int_handler)(number, frame)
-
-    if threading.current_thread() is threading.main_thread():
-        for each in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-            now = signal.getsignal(each)
-            if now is signal.SIG_DFL or (each == signal.SIGINT and callable(now)):
-                before[each] = signal.signal(each, interrupt)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -152,6 +152,11 @@ _LOST = [
         "run the same command again, once the machine is back",
     ),
     (
+        r"Could not find Flink job \(",
+        "Flink's job manager was started anew, and does not know the job any more",
+        "run the same command again; jobs outlive their job manager where Flink has high availability",
+    ),
+    (
         r"Heartbeat of TaskManager|Connection unexpectedly closed by remote task manager|lost task manager",
         "a task manager was lost",
         "look into its log, often for want of memory; docs/deploy.md has settings by which Flink tries again",

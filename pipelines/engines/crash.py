@@ -61,10 +61,11 @@ def engine_crash(
         known = symptom_of(str(error))
         what, fix = (known[1], known[0].fix) if known else (str(error), error.fix)
         return JobCrashError(f"the job failed: {what}", where=error.where, fix=fix)
-    own = str(error).strip() or type(error).__name__
     if isinstance(error, grpc.RpcError):
         own = f"its job server does not answer any more ({_details(error)})"
-    texts = [*messages_of(result), *engine.said(), own if result is not None else _named(error)]
+    else:
+        own = _named(error) if result is None else str(error).strip() or type(error).__name__
+    texts = [*messages_of(result), *engine.said(), own]
     found = told(texts, engine, result, "the job failed: ", printed)
     return JobCrashError(found.what, where=found.where, fix=found.fix)
 

@@ -29,6 +29,7 @@ from pipelines.scoring.parts import SCORE, ScoreDataSet, ScoreHistories
 from pipelines.scoring.reading import READ, REPORTS, HistoryChunk, JudgeReading, ReadHistories, Reading
 from pipelines.scoring.scorer import ScorerFactory, ScoringJob, Staging
 from pipelines.scoring.summary import WriteSummary, read_summary
+from pipelines.signals import interrupted_by_signals
 
 PART_BYTES = 4 << 20
 """Text of histories that makes one file of output; a part must fit a worker's memory several times over."""
@@ -122,7 +123,7 @@ def score(
         runner.check_reachable(given.path, "--histories")
     files = find_histories(given.path, given.columns) if isinstance(given, HistoriesIn) else []
     digest = _digest(given, files, about)
-    with exclusive(folder):
+    with exclusive(folder), interrupted_by_signals(runner):
         done = claim(folder, digest, overwrite, [file.path for file in files])
         if done is not None:
             return ScoreResult(done, True)

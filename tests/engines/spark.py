@@ -18,7 +18,7 @@ _ELSEWHERE = {
     "spark.excludeOnFailure.enabled": "true",
     "spark.excludeOnFailure.timeout": "10s",
 }
-"""A task whose worker has died is tried again in another executor: all four attempts would meet the dead one."""
+"""A task whose worker died is tried again in another executor: else all four attempts meet the dead one."""
 _OPENED = [
     *("java.lang", "java.lang.invoke", "java.lang.reflect", "java.io", "java.net", "java.nio", "java.util"),
     *("java.util.concurrent", "java.util.concurrent.atomic", "sun.nio.ch", "sun.nio.cs"),

@@ -18,7 +18,7 @@ from pipelines.engines import room
 from pipelines.job_servers import end_started
 from pipelines.prepare import prepare
 from pipelines.runner import RunnerOptions
-from tests.engines.conftest import Cluster, running
+from tests.engines.conftest import ENGINES, Cluster, running
 from tests.engines.flink import FlinkCluster
 from tests.engines.installed import BOOT, ROOT, worker_variables
 from tests.engines.kills import night
@@ -153,14 +153,16 @@ def test_a_pool_whose_python_has_no_beam(
 
 @night
 def test_two_task_managers_with_one_pool(
-    flink: FlinkCluster, pool: tuple[str, str], raw: Path, tmp_path: Path
+    pool: tuple[str, str], raw: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
+    """Both have started no worker before, and count them from one."""
     program(tmp_path / "bin" / "python", f'exec {sys.executable} "$@"')
-    what, fix = wrong(check_up(on(flink, *pool)))
-    assert what.startswith("several task managers share one worker pool")
-    assert "a pool for each task manager" in fix
-    with pytest.raises(UserError, match="share one worker pool"):
-        prepare(make_spec(), str(raw), tmp_path / "out", runner=on(flink, *pool))
+    with running(ENGINES["flink"], tmp_path / "cluster", request) as cluster:
+        what, fix = wrong(check_up(on(cluster, *pool)))
+        assert what.startswith("several task managers share one worker pool")
+        assert "a pool for each task manager" in fix
+        with pytest.raises(UserError, match="share one worker pool"):
+            prepare(make_spec(), str(raw), tmp_path / "out", runner=on(cluster, *pool))
     assert not (tmp_path / "out").exists()
 
 

@@ -13,8 +13,13 @@ from pathlib import Path
 import pytest
 from apache_beam.runners.portability import local_job_service
 
+import pipelines.prepare
+from pipelines.append import append
+from pipelines.prepare import prepare
+from pipelines.runner import RunnerOptions
 from pipelines.workers import ended_by_an_interrupt
-from tests.pipelines.conftest import make_spec
+from tests.pipelines.conftest import make_rows, make_spec, write_rows
+from tests.pipelines.test_prepare import contents
 
 STALLED_WORKER = """
 import os, pathlib, sys, time
@@ -46,6 +51,30 @@ def test_workers_end_with_the_job() -> None:
             assert late.wait(60) == -signal.SIGKILL
     assert local_job_service.subprocess is usual
     assert signal.getsignal(signal.SIGINT) is handler
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_before_the_engine_has_the_job(
+    number: int, raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is an interrupt like a later one, and leaves what was there."""
+    handler, runner = signal.getsignal(number), RunnerOptions("PortableRunner", beam=["--job_endpoint=embed"])
+    write_rows(raw / "later.csv", make_rows(users=60, events=300, seed=1))
+    prepare(make_spec(), str(raw), tmp_path / "added")
+    before = contents(tmp_path / "added")
+
+    def end_me(*_: object) -> None:
+        os.kill(os.getpid(), number)
+        time.sleep(60)
+
+    monkeypatch.setattr(pipelines.prepare, "run_job", end_me)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(make_spec(), str(raw), tmp_path / "new", runner=runner)
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(KeyboardInterrupt):
+        append(make_spec(), str(raw), tmp_path / "added", [str(raw / "later.csv")], runner=runner)
+    assert contents(tmp_path / "added") == before
+    assert signal.getsignal(number) is handler
 
 
 def test_a_job_in_a_thread_leaves_signals_alone() -> None:

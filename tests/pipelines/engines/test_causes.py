@@ -102,6 +102,12 @@ def test_the_innermost_cause_whole(text: str, cause: str) -> None:
         ("a.b.NoResourceAvailableException: Could not acquire", "too few free slots", "--parallelism", True),
         ("java.lang.OutOfMemoryError: Java heap space", "Java heap space", "more memory", True),
         (
+            "a.FlinkJobNotFoundException: Could not find Flink job (82371812a635048730f022a718eea52a)",
+            "Flink's job manager was started anew",
+            "run the same command again",
+            False,
+        ),
+        (
             "a.TimeoutException: Heartbeat of TaskManager with id x timed out.",
             "a task manager was lost",
             "log",

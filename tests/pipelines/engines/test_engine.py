@@ -8,8 +8,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import grpc
 import pytest
-from apache_beam.portability.api import beam_job_api_pb2
+from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
 
 from pipelines.dataflow import DataflowError
 from pipelines.engines.crash import engine_crash, local_crash
@@ -135,6 +136,13 @@ def test_what_fails_before_there_is_a_job_has_its_name() -> None:
     engine = Engine(OTHER, "", "lrm-1")
     assert engine_crash(ZeroDivisionError(), engine).what == "the job failed: ZeroDivisionError"
     assert engine_crash(ValueError("no"), engine).what == "the job failed: ValueError: no"
+    with grpc.insecure_channel("localhost:1") as channel:
+        server = beam_job_api_pb2_grpc.JobServiceStub(channel)
+        with pytest.raises(grpc.RpcError) as gone:
+            server.Run(beam_job_api_pb2.RunJobRequest(), timeout=5)
+    said = engine_crash(gone.value, engine).what  # type: ignore[arg-type]
+    assert said.startswith("the job failed: its job server does not answer any more (")
+    assert "\n" not in said
 
 
 def test_a_local_crash_says_more_than_to_try_again(tmp_path: Path) -> None:
