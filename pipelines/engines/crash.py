@@ -99,7 +99,8 @@ def told(texts: list[str], engine: Engine, result: Any, begin: str, printed: Pat
 
 def _details(error: grpc.RpcError) -> str:
     details = getattr(error, "details", None)
-    return str(details() if callable(details) else error).strip().partition("\n")[0]
+    first = str(details() if callable(details) else error).strip().partition("\n")[0]
+    return first.rpartition("last error: ")[2]  # of several addresses of one machine
 
 
 def _named(error: Exception) -> str:

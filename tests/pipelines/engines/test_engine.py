@@ -142,6 +142,8 @@ def test_what_fails_before_there_is_a_job_has_its_name() -> None:
             server.Run(beam_job_api_pb2.RunJobRequest(), timeout=5)
     said = engine_crash(gone.value, engine).what  # type: ignore[arg-type]
     assert said.startswith("the job failed: its job server does not answer any more (")
+    assert "Connection refused" in said
+    assert "error: " not in said
     assert "\n" not in said
 
 
