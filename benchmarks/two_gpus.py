@@ -1,6 +1,6 @@
 """Training on two GPUs beside one: tokens/s, losses, and what happens when a process is killed.
 
-    PYTHONPATH=. python benchmarks/two_gpus.py [--parts rates ends losses] [--limit 195]
+    PYTHONPATH=. python benchmarks/two_gpus.py [--parts rates ends] [--limit 195]
 
 HSTU, 4 blocks, width 256, 4 heads, both biases, bf16, 65,536 tokens a step and GPU, 4,096 shared negatives;
 targets by Zipf's law. Catalogs: that of the log of benchmarks/prepare_peers (200,000 items), and the same
@@ -10,7 +10,7 @@ with 10 million, of which all but these have one event each.
   the two is one, at the same time), then of both, with a copy of the item table each and with its rows
   divided; the kernels that take longest.
 - `ends`: `lrm train --devices 2`; one of its processes is killed: seconds until it has ended, and what it
-  said. It goes on with one device, then with two, and its first process is killed.
+  said. It goes on with one device. At the same time:
 - `losses`: 20 steps of one global batch by `lrm train`, float32: one device, two, two with a divided table.
 
 With $OUT set, numbers also go to $OUT/two_gpus.json, after every line, and at the end what processes printed
@@ -31,7 +31,8 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -57,20 +58,20 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "10M rowwise": ("large", [CAPTURED, "optimizer.item_table=rowwise_adagrad"]),
     "10M rowwise, divided": ("large", [CAPTURED, "optimizer.item_table=rowwise_adagrad", DIVIDED]),
     "200k adamw, not captured": ("small", ["train.cuda_graphs=false"]),
+    "10M by rows, divided, not captured": ("large", ["train.cuda_graphs=false", *BY_ROWS, DIVIDED]),
     "200k adamw, early": ("small", [CAPTURED]),
     "10M by rows, divided, early": ("large", [CAPTURED, *BY_ROWS, DIVIDED]),
     "10M by rows, divided, apart": ("large", [CAPTURED, *BY_ROWS, DIVIDED]),
 }
-ALONE = [
-    ["200k adamw", "200k by rows", "200k adamw, not captured"],  # of the first GPU, and of the second
-    ["10M by rows", "10M rowwise"],
-]
+ALONE = [["200k adamw", "200k by rows"], ["10M by rows"]]  # of the first GPU, and of the second
 TOGETHER = [
-    "200k adamw", "10M by rows, divided", "10M by rows", "10M by rows, divided, early", "200k adamw, early",
-    "200k adamw, divided", "10M by rows, divided, apart", "200k adamw, not captured", "200k by rows",
-    "10M rowwise, divided", "200k by rows, divided",
+    "200k adamw", "10M by rows, divided", "10M by rows", "200k adamw, divided", "200k by rows",
+    "10M by rows, divided, early", "200k adamw, early", "200k adamw, not captured",
+    "10M by rows, divided, apart", "10M rowwise, divided", "200k by rows, divided",
 ]  # fmt: skip
-FOR_THE_REST = 85.0
+WITHOUT = ["200k adamw, not captured", "10M by rows, divided, not captured"]
+"""Where captured steps hang."""
+FOR_THE_REST = 50.0
 """Seconds that `rates` leaves to what comes after it."""
 Row = dict[str, Any]
 
@@ -78,9 +79,9 @@ Row = dict[str, Any]
 class Results:
     """Printed, and written down at once."""
 
-    def __init__(self, limit: float) -> None:
+    def __init__(self, limit: float, reserve: float) -> None:
         self.rows: dict[str, list[Row]] = {}
-        self.since, self.limit = time.perf_counter(), limit
+        self.since, self.limit, self.reserve = time.perf_counter(), limit, reserve
 
     @property
     def left(self) -> float:
@@ -239,7 +240,7 @@ def measured(folder: Path, case: str, processes: Any) -> Row:
         host.clear()
         # All processes stop after the same epoch.
         while len(rates) < 3 or (
-            len(rates) < 8 and processes.broadcast_object(time.perf_counter() - begun < first + 2.5)
+            len(rates) < 8 and processes.broadcast_object(time.perf_counter() - begun < first + 1.5)
         ):
             since, waited = synchronized(), made.loader.waited
             tokens = epoch()
@@ -284,18 +285,17 @@ def longest(step: Callable[[], object], processes: Any) -> list[tuple[str, float
 
 
 def rates(results: Results, folder: Path) -> None:
-    logs = folder
     go = folder / "go"
     port = str(20_000 + os.getpid() % 20_000)
     alone = [
-        spawned(folder, cases, None, logs / f"alone-{gpu}", {"CUDA_VISIBLE_DEVICES": str(gpu)})
+        spawned(folder, cases, None, folder / f"alone-{gpu}", {"CUDA_VISIBLE_DEVICES": str(gpu)})
         for gpu, cases in enumerate(ALONE)
     ]
-    cases, ranks = list(TOGETHER), []
-    while cases and results.left > FOR_THE_REST + 15:
+    cases = list(TOGETHER)
+    while cases and results.left > results.reserve + 10:
         ranks = [
             spawned(
-                folder, cases, go, logs / f"rank-{rank}-of-{len(cases)}",
+                folder, cases, go, folder / f"rank-{rank}-of-{len(cases)}",
                 {
                     "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
                     "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
@@ -304,13 +304,16 @@ def rates(results: Results, folder: Path) -> None:
             for rank in range(2)
         ]  # fmt: skip
         if alone:
-            follow(results, alone, 1, 45)
+            follow(results, alone, 1, 40)
             alone = []
             go.touch()
-        done = follow(results, ranks, 2, 32)
-        cases = cases[done:]
-        if cases and done < len(TOGETHER):  # the one that hung is left out
-            results.add("rates", {"case": cases.pop(0), "GPUs": 2, "error": "ended, or took too long"})
+        done = follow(results, ranks, 2, 25)
+        if done < len(cases) and results.left > results.reserve + 10:
+            results.add("rates", {"case": cases[done], "GPUs": 2, "error": "ended, or took too long"})
+            # With none done, others that are captured would not be done either.
+            cases = cases[done + 1 :] if done else WITHOUT if "captured" not in cases[0] else cases[1:]
+        else:
+            cases = []
         port = str(int(port) + 1)
 
 
@@ -348,7 +351,7 @@ def follow(results: Results, children: list[Child], gpus: int, most: float) -> i
                     since = time.perf_counter()
                 seen[told] = len(lines)
             failed = gpus > 1 and any(process.poll() for process, _ in children)
-            if over or failed or time.perf_counter() - since > most or results.left < FOR_THE_REST:
+            if over or failed or time.perf_counter() - since > most or results.left < results.reserve:
                 return sum(seen.values())
             time.sleep(0.1)
     finally:
@@ -364,10 +367,22 @@ def follow(results: Results, children: list[Child], gpus: int, most: float) -> i
 # `lrm train`.
 
 
-def command(folder: Path, shards: str, run: str, devices: int, settings: Sequence[str]) -> list[str]:
+TOLD_BY_SIGNAL = """\
+import faulthandler, runpy, signal, sys
+faulthandler.register(signal.SIGUSR1)
+from models.training import watch
+watch.ABORTS = {aborts}
+sys.argv = ["lrm", *sys.argv[1:]]
+runpy.run_module("cli.main", run_name="__main__", alter_sys=True)
+"""
+
+
+def command(
+    folder: Path, shards: str, run: str, devices: int, settings: Sequence[str], *, aborts: bool = True
+) -> list[str]:
     given = [word for setting in settings for word in ("--set", setting)]
     own = ["--data", str(folder / shards), "--out", str(folder / run), "--devices", str(devices)]
-    return [sys.executable, "-m", "cli.main", "train", *own, *given]
+    return [sys.executable, "-c", TOLD_BY_SIGNAL.format(aborts=aborts), "train", *own, *given]
 
 
 @contextmanager
@@ -385,46 +400,59 @@ def training(folder: Path, words: list[str], name: str) -> Iterator[tuple[subpro
 
 
 def ends(results: Results, folder: Path) -> None:
-    run = folder / "run"
+    """Two runs at once, of which one process each is killed: one aborts its GPU's work, one ends at once."""
+    with ThreadPoolExecutor(3) as threads:
+        other = threads.submit(losses, results, folder)
+        both = [threads.submit(killed, results, folder, aborts) for aborts in (True, False)]
+        for one in [*both, other]:
+            one.result()
+
+
+def killed(results: Results, folder: Path, aborts: bool) -> None:
+    name = "run" if aborts else "run-2"
     settings = [*COMMON, CAPTURED, f"train.batch_tokens={2 * TOKENS}", "train.epochs=1000"]
-    words = command(folder, "small", "run", 2, settings)
-    with training(folder, words, "killed") as (process, log):
-        lines = reports(run, process, 4, min(60.0, results.left))
-        others = children(process.pid)
-        for one in others:
+    words = command(folder, "small", name, 2, settings, aborts=aborts)
+    run = folder / name
+    with training(folder, words, f"killed-{name}") as (process, log):
+        lines = reports(run, process, 3, max(5.0, min(33.0, results.left - 20)))
+        others = {one: named(one) for one in children(process.pid)}
+        process.send_signal(signal.SIGUSR1)  # tells where it stands
+        time.sleep(0.1)
+        told = len(log.read_bytes())
+        workers = [one for one, words in others.items() if "training.worker" in words]
+        for one in workers:
             os.kill(one, signal.SIGKILL)
         since = time.perf_counter()
-        code = ended(process, 45)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(0.9)
+        if process.poll() is None:
+            process.send_signal(signal.SIGUSR1)
+        code = ended(process, max(1.0, min(14.0, results.left - 3)))
         seconds = time.perf_counter() - since
         if code is None:
             process.send_signal(signal.SIGABRT)
             ended(process, 2)
-    row: Row = {"killed": "rank 1", "workers": len(others), "exit code": code, "seconds to the end": seconds}
-    results.add("ends", row | summary(lines) | {"said": log.read_text(errors="replace")[-700:]})
-    with suppress(OSError):
-        going_on(results, folder, run, lines)
+    row: Row = {"killed": "rank 1", "aborts": aborts, "children": list(others.values()), "exit code": code}
+    row |= {"seconds to the end": seconds, **summary(lines)}
+    results.add("ends", row | {"said": log.read_bytes()[told:].decode(errors="replace")[-1500:]})
+    if aborts:
+        with suppress(OSError):
+            going_on(results, folder, run, lines)
 
 
 def going_on(results: Results, folder: Path, run: Path, before: list[Row]) -> None:
-    """Resume with one device; with two, of which the first is killed."""
-    for devices in (1, 2):
-        words = [*command(folder, "small", "run", devices, []), "--resume"]
-        last = max((line["epoch"] for line in reports_of(run)), default=1)
-        with training(folder, words, f"resumed-{devices}") as (process, log):
-            lines = reports(run, process, last + 2, min(45.0, results.left))
-            others = children(process.pid)
-            process.kill()
-            since = time.perf_counter()
-            while any(alive(one) for one in others) and time.perf_counter() - since < 30:
-                time.sleep(0.02)
-            ends_after = time.perf_counter() - since
-        row: Row = {"resumed with": devices, "in epoch": last, "last loss before": before[-1:]}
-        if devices == 2:
-            row["seconds from the first one's to the worker's end"] = ends_after
-        later = [line for line in lines if line["epoch"] > last]
-        if not later:
-            row["said"] = log.read_text(errors="replace")[-700:]
-        results.add("ends", row | summary(later))
+    """Resume with one device."""
+    words = [*command(folder, "small", run.name, 1, []), "--resume"]
+    last = max((line["step"] for line in reports_of(run)), default=0)
+    with training(folder, words, "resumed") as (process, log):
+        since = time.perf_counter()
+        while process.poll() is None and time.perf_counter() - since < min(45.0, results.left - 2):
+            if any(line["step"] > last for line in reports_of(run)):
+                break
+            time.sleep(0.05)
+        lines = reports_of(run)
+    row: Row = {"resumed with": 1, "last report before": before[-1:], "reports": lines[-2:]}
+    results.add("ends", row | {"said": log.read_text(errors="replace")[-500:]})
 
 
 def summary(lines: list[Row]) -> Row:
@@ -475,11 +503,11 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def alive(pid: int) -> bool:
-    """Whether a process runs, and is not only waited for."""
-    with suppress(OSError, IndexError):
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in ("Z", "X")
-    return False
+def named(pid: int) -> str:
+    """The command line of a process."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")[:200]
+    return ""
 
 
 def losses(results: Results, folder: Path) -> None:
@@ -494,7 +522,7 @@ def losses(results: Results, folder: Path) -> None:
         log = folder / f"losses-{name}.log"
         with log.open("wb") as output:
             running[way] = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT), log, name
-    until = time.perf_counter() + min(75.0, results.left - 2)
+    until = time.perf_counter() + results.left - 4
     for way, (process, log, name) in running.items():
         code = ended(process, max(0.1, until - time.perf_counter()))
         if code is None:
@@ -516,28 +544,36 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--parts", nargs="+", default=["rates", "ends", "losses"])
+    parser.add_argument("--parts", nargs="+", default=["rates", "ends"])
     parser.add_argument("--events", type=int, default=6_000_000, help="of the log")
     parser.add_argument("--limit", type=float, default=195, help="seconds, of all of it")
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--make", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--folder", type=Path, help="of logs, shards and runs; by default one that is removed"
+    )
+    parser.add_argument("--make", help="all: make the shards in --folder, and nothing else")
     parser.add_argument("--cases", nargs="+", help=argparse.SUPPRESS)
     parser.add_argument("--told", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--go", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.make:
+    if options.make == "all":
+        make_data(options.folder, options.events)
+    elif options.make:
         make_shards(options.folder, options.make, options.events)
-        return
-    if options.cases:
+    elif options.cases:
         take_cases(options.folder, options.cases, options.go, options.told)
-        return
+    else:
+        measure(options)
+
+
+def measure(options: argparse.Namespace) -> None:
     os.environ.setdefault(EXPERIMENTAL, "1")
     os.environ["PYTHONFAULTHANDLER"] = "1"  # what hangs tells where it stands before it is killed
-    results = Results(options.limit)
-    with tempfile.TemporaryDirectory() as name:
+    results = Results(options.limit, FOR_THE_REST if len(options.parts) > 1 else 3.0)
+    with tempfile.TemporaryDirectory() if options.folder is None else nullcontext(options.folder) as name:
         folder = Path(name)
-        make_data(folder, options.events)
-        results.add("data", {"events": options.events})
+        if not (folder / "large" / "manifest.json").exists():
+            make_data(folder, options.events)
+            results.add("data", {"events": options.events})
         parts: dict[str, Callable[[Results, Path], None]] = {"rates": rates, "ends": ends, "losses": losses}
         for part in options.parts:
             try:

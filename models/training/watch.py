@@ -16,6 +16,8 @@ from models.distributed.torch_processes import TorchProcesses
 _EVERY = 0.2
 # Seconds in which this process may notice by itself that another is gone, before its GPU's work is ended.
 _GRACE = 1.0
+# Whether the GPU's work is ended so that this process can go on and tell, or this process tells and ends.
+ABORTS = True
 # Seconds it may take from then on, before it is ended where it stands.
 _STUCK = 20.0
 
@@ -46,9 +48,10 @@ def _watch(others: Sequence[subprocess.Popen[str]], processes: TorchProcesses, o
             return
     if over.wait(_GRACE):
         return
-    processes.abort()
-    if over.wait(_STUCK):
-        return
+    if ABORTS:
+        processes.abort()
+        if over.wait(_STUCK):
+            return
     try:
         raise_for_exit_codes(others)
     except UserError as error:
