@@ -370,8 +370,11 @@ def follow(results: Results, children: list[Child], gpus: int, most: float) -> i
 TOLD_BY_SIGNAL = """\
 import faulthandler, runpy, signal, sys
 faulthandler.register(signal.SIGUSR1)
+from models.distributed.torch_processes import TorchProcesses
 from models.training import watch
 watch.ABORTS = {aborts}
+if not watch.ABORTS:
+    TorchProcesses.leave = lambda self: setattr(TorchProcesses, "stuck", True)
 sys.argv = ["lrm", *sys.argv[1:]]
 runpy.run_module("cli.main", run_name="__main__", alter_sys=True)
 """
