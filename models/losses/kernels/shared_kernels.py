@@ -42,14 +42,19 @@ def shared_loss_kernel(
     total = tl.zeros((ROWS,), tl.float32)
     mean = tl.zeros((ROWS, DIM), tl.float32)
     columns = tl.load(count)
+    inside = tl.arange(0, COLUMNS)
+    rank = tl.load(ranks + inside, mask=inside < columns, other=-1)
+    more = tl.load(bias + inside, mask=inside < columns, other=_NOTHING)
     for first in tl.range(0, columns, COLUMNS):
-        column = first + tl.arange(0, COLUMNS)
-        exists = column < columns
-        vectors = tl.load(items + column[:, None] * DIM + dim[None, :], mask=exists[:, None], other=0.0)
-        rank = tl.load(ranks + column, mask=exists, other=-1)
-        more = tl.load(bias + column, mask=exists, other=_NOTHING)
+        column = first + inside
+        exists = (column < columns)[:, None]
+        vectors = tl.load(items + column[:, None] * DIM + dim[None, :], mask=exists, other=0.0)
         score = tl.dot(q, tl.trans(vectors), input_precision="ieee") + more[None, :]
         score = tl.where(rank[None, :] == own[:, None], _NOTHING, score)
+        # Those of the next columns: products begin with `more`, and would wait for it.
+        later = column + COLUMNS
+        rank = tl.load(ranks + later, mask=later < columns, other=-1)
+        more = tl.load(bias + later, mask=later < columns, other=_NOTHING)
         higher = tl.maximum(highest, tl.max(score, axis=1))
         fading = tl.exp(highest - higher)
         share = tl.exp(score - (higher - _LOG_SCALE)[:, None])
