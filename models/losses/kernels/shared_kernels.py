@@ -4,9 +4,11 @@ As in FlashAttention-2 (arXiv 2307.08691), with queries for queries and item vec
 once: the mean of item vectors by their shares is the gradient of the query.
 """
 # mypy: allow-untyped-defs
-# ruff: noqa: N803
+# ruff: noqa: N803, N806
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import triton
 import triton.language as tl
@@ -14,6 +16,15 @@ import triton.language as tl
 _NOTHING = tl.constexpr(float("-inf"))
 _SCALE = tl.constexpr(4096.0)  # of shares, of which half precision would lose those below 1e-7
 _LOG_SCALE = tl.constexpr(8.317766166719343)
+_RISE = tl.constexpr(2.0)  # e^2 times the scale is a number of half precision
+
+
+class LossCut(NamedTuple):
+    """How `shared_loss_kernel` is cut: one `tl.constexpr` argument."""
+
+    ROWS: int
+    COLUMNS: int
+    LAZY: bool
 
 
 @triton.jit
@@ -24,14 +35,26 @@ def _log_1p(x):
 
 
 @triton.jit
+def _faded(highest, total, mean, top):
+    """Sums that are relative to a higher score, if there is one."""
+    higher = tl.maximum(highest, top)
+    fading = tl.exp(highest - higher)
+    return higher, total * fading, mean * fading[:, None]
+
+
+@triton.jit
 def shared_loss_kernel(
     query, items, ranks, bias, count, positive, target, losses, others, grad_query, num_positions,
-    DIM: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    DIM: tl.constexpr, CUT: tl.constexpr,
 ):  # fmt: skip
     """A program ROWS positions, which goes through all columns, COLUMNS at a time.
 
-    Writes the loss, the share of all columns together, and the gradient of the loss by the query.
+    Writes the loss, the share of all columns together, and the gradient of the loss by the query. Shares are
+    relative to the highest score so far; LAZY: to one that no score is above by more than `_RISE`, so that
+    sums are seldom brought up to date.
     """
+    ROWS: tl.constexpr = CUT.ROWS
+    COLUMNS: tl.constexpr = CUT.COLUMNS
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     here = row < num_positions
     dim = tl.arange(0, DIM)
@@ -55,12 +78,15 @@ def shared_loss_kernel(
         later = column + COLUMNS
         rank = tl.load(ranks + later, mask=later < columns, other=-1)
         more = tl.load(bias + later, mask=later < columns, other=_NOTHING)
-        higher = tl.maximum(highest, tl.max(score, axis=1))
-        fading = tl.exp(highest - higher)
-        share = tl.exp(score - (higher - _LOG_SCALE)[:, None])
-        total = total * fading + tl.sum(share, axis=1)
-        mean = tl.dot(share.to(vectors.dtype), vectors, mean * fading[:, None], input_precision="ieee")
-        highest = higher
+        top = tl.max(score, axis=1)
+        if CUT.LAZY:
+            if tl.max(top - highest) > _RISE:
+                highest, total, mean = _faded(highest, total, mean, top)
+        else:
+            highest, total, mean = _faded(highest, total, mean, top)
+        share = tl.exp(score - (highest - _LOG_SCALE)[:, None])
+        total += tl.sum(share, axis=1)
+        mean = tl.dot(share.to(vectors.dtype), vectors, mean, input_precision="ieee")
     total = total / _SCALE
     own_share = tl.exp(score_of_own - highest)
     # What little the columns add must not be lost in the digits of 1, nor in those of a large score.
