@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,7 @@ from behavior.shards.manifest import FeatureEntry
 from models.data.sequences import BoolArray
 from models.serving.recommend.ids import Ids
 
+Floats = np.ndarray
 _COUNTS = ("count", "train_count")
 _TAKEN = ("user", "user_domain", "rank", "item", "item_domain", "score", "answer")
 """Columns of what is given out, whatever items have."""
@@ -128,12 +129,29 @@ def _values(entry: FeatureEntry, column: pa.Array, shards: ShardFolder) -> pa.Ar
 
 
 def _number(entry: FeatureEntry, column: pa.Array) -> pa.Array:
-    numbers = column.to_numpy(zero_copy_only=False).astype(np.float64)
+    """The numbers of the log: of all that are stored as these are, those of the fewest digits."""
+    stored = column.to_numpy(zero_copy_only=False).astype(np.float64)
     if entry.encoding == "standardize" and entry.mean is not None:
-        numbers = numbers * (entry.deviation or 1.0) + entry.mean
+        mean, deviation = entry.mean, entry.deviation or 1.0
+        numbers = _shortest(stored * deviation + mean, stored, lambda numbers: (numbers - mean) / deviation)
     elif entry.encoding == "log":
-        numbers = np.sign(numbers) * np.expm1(np.abs(numbers))
+        found = np.sign(stored) * np.expm1(np.abs(stored))
+        numbers = _shortest(found, stored, lambda numbers: np.sign(numbers) * np.log1p(np.abs(numbers)))
+    else:
+        numbers = stored
     return pa.array(numbers.astype(np.float32), mask=np.isnan(numbers))
+
+
+def _shortest(numbers: Floats, stored: Floats, encode: Callable[[Floats], Floats]) -> Floats:
+    """Numbers rounded to as few digits as are encoded as the same float32."""
+    found, left = numbers.copy(), np.isfinite(numbers) & (numbers != 0.0)
+    scale = np.floor(np.log10(np.abs(numbers, where=left, out=np.ones_like(numbers))))
+    for digits in range(10):
+        unit = 10.0 ** (scale - digits + 1)
+        rounded = np.round(numbers / unit) * unit if digits else np.zeros_like(numbers)
+        good = left & (encode(rounded).astype(np.float32) == stored.astype(np.float32))
+        found[good], left = rounded[good], left & ~good
+    return found
 
 
 def _entry(shards: ShardFolder, name: str, where: str, others: Sequence[str] = ()) -> FeatureEntry:
