@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
+from behavior.config import did_you_mean
 from behavior.errors import UserError
 from behavior.runtime.cores import usable_cores
 from models.gpu.config import DeviceName
 from models.gpu.precision import pick_precision
+
+DEVICES: tuple[str, ...] = get_args(DeviceName)
 
 
 def pick_device(name: DeviceName) -> torch.device:
     """The device of a setting; `auto` is a GPU where there is one.
 
     Raises:
-        UserError: a GPU was asked for and there is none.
+        UserError: a GPU was asked for and there is none, or something else.
     """
+    if name not in DEVICES:
+        raise UserError(
+            f"there is no device '{name}'", where=f"device = {name}", fix=did_you_mean(name, DEVICES)
+        )
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
         raise UserError("there is no CUDA device here", where="device = cuda", fix="use cpu or auto")

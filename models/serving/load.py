@@ -202,6 +202,8 @@ def load_model(
             model was trained on, or there is no such device.
     """
     folder = open_run(Path(run))
+    if checkpoint not in ("best", "last"):
+        raise UserError(f"there is no checkpoint '{checkpoint}'", where="checkpoint", fix="name best or last")
     path = folder.best if checkpoint == "best" else folder.last
     saved = load_checkpoint(path)
     position_in(saved, path)

@@ -18,7 +18,7 @@ from models.serving.export.scoring import retrieval_model
 from models.serving.load import TrainedModel
 from models.serving.recommend.ids import Ids
 from models.serving.recommend.items import ItemColumns
-from models.serving.recommend.values import plain
+from models.serving.recommend.values import column_of, plain
 from models.tasks.retrieval import RetrievalModel
 from models.tasks.retrieval.scoring import scoring
 
@@ -81,7 +81,8 @@ def find_item(ids: pa.Array, item: str | int) -> int:
         UserError: it is not known, or there are several of that id (in domains of their own).
     """
     names = ids.cast(pa.string())
-    places = np.flatnonzero(pc.equal(names, str(item)).to_numpy(zero_copy_only=False))
+    wanted = column_of([str(item)], "item", "--item")[0]
+    places = np.flatnonzero(pc.equal(names, wanted).to_numpy(zero_copy_only=False))
     if len(places) == 1:
         return int(places[0])
     if len(places):

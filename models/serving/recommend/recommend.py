@@ -27,7 +27,7 @@ from models.serving.recommend.rerank import Rerank
 from models.serving.recommend.stream import Stream, Told
 from models.serving.recommend.table import Asking, HistoryTable
 from models.serving.recommend.users import DataSetUsers
-from models.serving.recommend.values import as_ids, column_of
+from models.serving.recommend.values import as_ids, check_several, column_of
 from models.tasks.retrieval import RetrievalModel, model_scorer
 
 Histories: TypeAlias = str | PathLike[str] | pa.Table | Iterable[pa.RecordBatch] | Iterable[Mapping[str, Any]]
@@ -58,8 +58,15 @@ class Recommendations:
         return self.batches
 
     def table(self) -> pa.Table:
-        """All of them in memory: `user`, `rank` (from 1), `item`, `score`, `answer`, and asked columns."""
-        return pa.Table.from_batches(list(self))
+        """All of them in memory: `user`, `rank` (from 1), `item`, `score`, `answer`, and asked columns.
+
+        Raises:
+            UserError: nobody is asked about.
+        """
+        batches = list(self)
+        if not batches:
+            raise UserError("there are no recommendations: nobody is asked about", fix="name a user")
+        return pa.Table.from_batches(batches)
 
     def write(self, path: str | PathLike[str]) -> int:
         """Write them to a file as they are made, whole or not at all: .parquet, .jsonl, .csv or .tsv.
@@ -187,11 +194,18 @@ def _batches(histories: Histories, columns: HistoryColumns) -> Iterator[pa.Recor
     if isinstance(histories, pa.Table):
         yield from histories.to_batches()
         return
+    check_several(histories, "histories")
     rows: list[dict[str, Any]] = []
     for one in histories:
-        if not isinstance(one, Mapping):
+        if isinstance(one, pa.RecordBatch):
             yield one
             continue
+        if not isinstance(one, Mapping):
+            raise UserError(
+                f"{one!r:.40} is no row of a history",
+                where="histories",
+                fix="{'user': ..., 'item': ..., ...}",
+            )
         rows.append(dict(one))
         if len(rows) == _ROWS:
             yield _of_dictionaries(rows)

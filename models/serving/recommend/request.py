@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from os import PathLike
@@ -30,7 +30,7 @@ from models.serving.recommend.ids import A_SECOND, Ids, time_span
 from models.serving.recommend.index import INDEXES, IndexName, ItemIndex, check_indexable
 from models.serving.recommend.items import ItemColumns, having
 from models.serving.recommend.told import ItemTable, item_table
-from models.serving.recommend.values import as_ids
+from models.serving.recommend.values import as_ids, check_several
 from models.serving.score import asked_by_default
 from models.tasks.retrieval import RetrievalModel
 
@@ -59,6 +59,14 @@ class Wanted:
     """How many."""
     rerank_label: str | None = None
     """The label that decides, where the run has several; None: the first one."""
+
+    def __post_init__(self) -> None:
+        for name in ("candidates", "where", "exclude", "columns", "exclude_seen"):
+            given = getattr(self, name)
+            if given is not None and not isinstance(given, bool):
+                check_several(given, name)
+                if isinstance(given, Iterator):  # it is gone through more than once
+                    object.__setattr__(self, name, tuple(given))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,12 @@ def column_of(values: Sequence[Any], name: str, where: str) -> pa.Array:
     """
     try:
         return pa.array(values)
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"'{name}' has text with half of a surrogate pair: {error.object[:20]!r}",
+            where=where,
+            fix="give whole letters",
+        ) from None
     except _REFUSED:
         pass  # an integer past 64 bits is text, too, and refused as such where integers are wanted
     try:
@@ -39,9 +45,24 @@ def column_of(values: Sequence[Any], name: str, where: str) -> pa.Array:
         ) from None
 
 
-def as_ids(ids: Sequence[Any] | pa.Array, name: str) -> pa.Array:
-    """Ids as callers have them, see `column_of`."""
+def as_ids(ids: Iterable[Any] | pa.Array, name: str) -> pa.Array:
+    """Ids as callers have them, see `column_of`.
+
+    Raises:
+        UserError: it is one id, and no list of them.
+    """
+    check_several(ids, name)
     return ids if isinstance(ids, pa.Array) else column_of(list(ids), name, name)
+
+
+def check_several(given: Any, name: str) -> None:
+    """Refuse a single value where several are meant: text would be taken for its letters.
+
+    Raises:
+        UserError: it is one.
+    """
+    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
+        raise UserError(f"{name} is {given!r:.40}, not a list", where=name, fix="put it into one: [...]")
 
 
 def text_of_ids(ids: pa.Array, of: str, where: str) -> pa.Array:

@@ -10,6 +10,7 @@ import pytest
 
 from behavior.errors import UserError
 from models import load_model
+from models.serving.export.similar import similar
 from models.serving.load import TrainedModel
 from tests.models.serving.asked_by_hand import log_of, rows_by_user
 from tests.models.serving.recommend_world import genres_of, prepare, run_on
@@ -115,3 +116,51 @@ def test_what_cannot_be_asked(rich: TrainedModel, wanted: dict[str, Any], messag
 def test_a_model_that_is_not_told(plain: TrainedModel) -> None:
     with pytest.raises(UserError, match="not told which behavior is wanted"):
         plain.recommend(behavior="view")
+
+
+@pytest.mark.parametrize("name", ["users", "candidates", "exclude", "where", "columns", "exclude_seen"])
+def test_one_value_is_not_taken_for_its_letters(rich: TrainedModel, name: str) -> None:
+    """Users "12" were the users 1 and 2."""
+    for one in ("12", b"12", {"i1": 1}, *([] if name == "exclude_seen" else [12])):
+        with pytest.raises(UserError, match="not a list") as caught:
+            rich.recommend(**{name: one}, at=0)
+        assert caught.value.where == name
+
+
+def test_what_is_no_history_and_nobody(rich: TrainedModel) -> None:
+    for histories in (5, {"user": "a"}):
+        with pytest.raises(UserError, match=r"histories is .*, not a list"):
+            rich.recommend(histories=histories, at=0).table()  # type: ignore[arg-type]
+    for row in ("a", None, 5):
+        with pytest.raises(UserError, match="is no row of a history"):
+            rich.recommend(histories=[row], at=0).table()  # type: ignore[list-item]
+    with pytest.raises(UserError, match="nobody is asked about"):
+        rich.recommend([], at=0).table()
+
+
+def test_half_of_a_surrogate_pair_is_no_id(rich: TrainedModel) -> None:
+    half = "i\ud83d"
+    row = {"user": "a", "item": half, "behavior": "buy", "timestamp": 1_000_000_000}
+    for asked in ({"users": [half]}, {"candidates": ["i1", half]}, {"histories": [row]}):
+        with pytest.raises(UserError, match="half of a surrogate pair"):
+            rich.recommend(**asked, at=1_000_400_000).table()
+    with pytest.raises(UserError, match="half of a surrogate pair"):
+        similar(rich, half)
+
+
+def test_ids_may_be_given_once(rich: TrainedModel) -> None:
+    """By something that ends when it has been gone through."""
+    listed = ["i1", "i2", "nobody"]
+    expected = rich.recommend(k=2, candidates=listed, exclude=["i2"], at=0).table()
+    found = rich.recommend(k=2, candidates=iter(listed), exclude=iter(["i2"]), at=0)
+    assert found.table() == expected
+    assert any("1 of 3 ids of 'candidates'" in note for note in found.notes)
+
+
+def test_devices_and_checkpoints_have_few_names(rich: TrainedModel) -> None:
+    for asked, what in (
+        ({"device": "cuda:1"}, "no device 'cuda:1'"),
+        ({"checkpoint": "bst"}, "no checkpoint"),
+    ):
+        with pytest.raises(UserError, match=what):
+            load_model(rich.run, **asked)  # type: ignore[arg-type]
