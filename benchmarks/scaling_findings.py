@@ -22,12 +22,14 @@ from scaling_fits import (
     draw_fits,
     forms_of,
     show_best_for_budget,
+    show_coverage,
     show_laws,
     show_parameters,
     show_predictions,
 )
 from scaling_generated import show_predictability, show_sizes, show_transfer
 from scaling_points import Row, best_of_tried, read_rows
+from scaling_real import show_fractions, show_halved, show_large, show_rates, show_seeds
 from scaling_tables import HR, NDCG, or_none, save, short, show_table
 
 from models.scaling.laws import (
@@ -157,10 +159,10 @@ def draw_compute(best: Sequence[Row], path: Path) -> None:
     save(figure, path)
 
 
-def show_depth_and_width(rows: Sequence[Row], plots: Path) -> None:
+def show_depth_and_width(rows: Sequence[Row], plots: Path, stem: str = "scaling") -> None:
     best = best_of_tried(rows)
     runs = len({row["run"] for row in rows})
-    print(f"\n## Depth and width: {runs} runs, {len(best)} sizes; \\*: a late start")
+    print(f"\n## Depth and width, {stem}: {runs} runs, {len(best)} sizes; \\*: a late start")
     show_sizes_of(best)
     show_depth(best)
     for backbone in dict.fromkeys(row["backbone"] for row in best):
@@ -175,12 +177,13 @@ def show_depth_and_width(rows: Sequence[Row], plots: Path) -> None:
             show_laws(f"{title}, validation loss", points, LOSS_FORMS)
         if len(began) >= 8:
             show_parameters(backbone, Points.from_rows(began), {**forms_of(NDCG), **LOSS_FORMS})
-            draw_fits(Points.from_rows(began), plots / f"scaling-fits-{backbone.lower()}.svg")
+            show_coverage(backbone, Points.from_rows(began), {**forms_of(NDCG), **LOSS_FORMS})
+            draw_fits(Points.from_rows(began), plots / f"{stem}-fits-{backbone.lower()}.svg")
     show_frontier(best, rows)
     show_best_for_budget(best)
     show_predictions(best, rows)
-    draw_depth(best, plots / "scaling-depth.svg")
-    draw_compute(best, plots / "scaling-compute.svg")
+    draw_depth(best, plots / f"{stem}-depth.svg")
+    draw_compute(best, plots / f"{stem}-compute.svg")
 
 
 def main() -> None:
@@ -189,6 +192,7 @@ def main() -> None:
     )
     parser.add_argument("--csv", type=Path, default=Path("benchmarks/results/scaling.csv"))
     parser.add_argument("--facts", type=Path, default=Path("benchmarks/results/scaling-planted.json"))
+    parser.add_argument("--quality", type=Path, default=Path("benchmarks/results/scaling-quality.json"))
     parser.add_argument("--plots", type=Path, default=Path("docs"))
     options = parser.parse_args()
     rows = read_rows(options.csv)
@@ -196,8 +200,23 @@ def main() -> None:
     def of(*names: str) -> list[Row]:
         return [row for row in rows if row["experiment"].startswith(names)]
 
+    def exactly(name: str) -> list[Row]:
+        return [row for row in rows if row["experiment"] == name]
+
     if of("depth-"):
         show_depth_and_width(of("depth-"), options.plots)
+    if of("mup-rates"):
+        show_rates(of("mup-rates"))
+    if exactly("mup"):
+        show_depth_and_width(exactly("mup"), options.plots, "scaling-mup")
+    if of("mup-half"):
+        show_halved(exactly("mup"), of("mup-half"))
+    if of("mup-large"):
+        show_large(of("mup-large"))
+    if of("seeds"):
+        show_seeds(of("seeds"))
+    if of("fractions-"):
+        show_fractions(of("fractions-"), options.quality, options.plots / "scaling-fractions.svg")
     if of("transfer"):
         show_transfer(of("transfer"), options.plots / "scaling-transfer.svg")
     if of("noise-"):

@@ -26,7 +26,10 @@ from models.scaling.laws.law import Form
 from models.scaling.report.svg import COLORS, figure_of
 
 SPLITS = 20
+COVERED = 5
+"""Ways to halve the sizes, of which each half is predicted by the other."""
 SHAPE = ("blocks", "width")
+LARGEST = (*SHAPE, "parameters_backbone")
 
 
 def forms_of(metric: str) -> dict[str, Form]:
@@ -54,12 +57,12 @@ def show_laws(title: str, points: Points, forms: dict[str, Form]) -> None:
         halved = [or_none(held_out, points, form, halves(points, seed)) for seed in range(SPLITS)]
         known = [one.held_out.r2 for one in halved if one is not None]
         cells.append(f"{statistics.median(known):.2f}" if known else "-")
-        for column in ("blocks", "width"):
+        for column in LARGEST:
             one = or_none(held_out, points, form, largest(points, column))
             cells.append("-" if one is None else left_out(one.held_out))
         lines.append([name, *cells])
     header = ["law", "R2 in-sample", f"held-out half, median of {SPLITS}"]
-    header += [f"most {name} left out: R2; error" for name in ("blocks", "width")]
+    header += [f"most {name} left out: R2; error" for name in LARGEST]
     show_table(f"{title}: {len(points)} sizes", header, lines)
 
 
@@ -75,6 +78,26 @@ def show_parameters(title: str, points: Points, forms: dict[str, Form]) -> None:
         for parameter, one in {} if law is None else law.parameters().items():
             lines.append([name, parameter, f"{one.value:.3g}", f"{one.low:.3g} to {one.high:.3g}"])
     show_table(f"{title}, parameters with 90% intervals", ["law", "parameter", "value", "interval"], lines)
+
+
+def show_coverage(title: str, points: Points, forms: dict[str, Form]) -> None:
+    """How many of the sizes that a fit had not seen lie in its 90% interval of a run."""
+    lines = []
+    for name, form in forms.items():
+        within: list[bool] = []
+        for seed in range(COVERED):
+            out = halves(points, seed)
+            for left in (out, ~out):
+                law = or_none(fit_law, points.where(~left), form)
+                if law is None:
+                    continue
+                asked = {need: points.column(need)[left] for need in form.needs}
+                said = law.predict(asked, extrapolate=np.inf)
+                measured = points.column(form.of)[left]
+                within += list((said.run_low <= measured) & (measured <= said.run_high))
+        if within:
+            lines.append([name, len(within), f"{statistics.fmean(within):.0%}"])
+    show_table(f"{title}: held-out sizes within the 90% interval", ["law", "predictions", "within"], lines)
 
 
 def show_predictions(best: Sequence[Row], rows: Sequence[Row]) -> None:
