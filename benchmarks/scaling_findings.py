@@ -4,9 +4,10 @@
 
 Depth and width on MovieLens-1M: each size at the best, by validation, of the learning rates that it tried;
 laws fitted to these points, beside what is left out of a fit; what the runs of the first lease of a machine
-predicted of sizes that only a later one trained. Then transfer of learning rates, planted predictability and
-three sizes of data (`scaling_generated.py`), as far as their points are there. `scaling_points.py` makes the
-file.
+predicted of sizes that only a later one trained. The same of one rate for all sizes under muP. Then wide and
+deep models and fractions of real logs (`scaling_real.py`), transfer of learning rates, planted predictability
+and three sizes of data (`scaling_generated.py`), as far as their points are there. `scaling_points.py` makes
+the file.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from scaling_fits import (
 )
 from scaling_generated import show_predictability, show_sizes, show_transfer
 from scaling_points import Row, best_of_tried, read_rows
-from scaling_real import show_fractions, show_halved, show_large, show_rates, show_seeds
+from scaling_real import show_course, show_fractions, show_large, show_rates
 from scaling_tables import HR, NDCG, or_none, save, short, show_table
 
 from models.scaling.laws import (
@@ -175,7 +176,7 @@ def show_depth_and_width(rows: Sequence[Row], plots: Path, stem: str = "scaling"
             for metric in (NDCG, HR):
                 show_laws(f"{title}, {metric}", points, forms_of(metric))
             show_laws(f"{title}, validation loss", points, LOSS_FORMS)
-        if len(began) >= 8:
+        if len(began) >= 12:
             show_parameters(backbone, Points.from_rows(began), {**forms_of(NDCG), **LOSS_FORMS})
             show_coverage(backbone, Points.from_rows(began), {**forms_of(NDCG), **LOSS_FORMS})
             draw_fits(Points.from_rows(began), plots / f"{stem}-fits-{backbone.lower()}.svg")
@@ -201,7 +202,7 @@ def main() -> None:
         return [row for row in rows if row["experiment"].startswith(names)]
 
     def exactly(name: str) -> list[Row]:
-        return [row for row in rows if row["experiment"] == name]
+        return [row for row in rows if row["experiment"] == name and "tokens" in row]  # not cut off
 
     if of("depth-"):
         show_depth_and_width(of("depth-"), options.plots)
@@ -209,14 +210,11 @@ def main() -> None:
         show_rates(of("mup-rates"))
     if exactly("mup"):
         show_depth_and_width(exactly("mup"), options.plots, "scaling-mup")
-    if of("mup-half"):
-        show_halved(exactly("mup"), of("mup-half"))
     if of("mup-large"):
         show_large(of("mup-large"))
-    if of("seeds"):
-        show_seeds(of("seeds"))
+        show_course(of("mup-large"))
     if of("fractions-"):
-        show_fractions(of("fractions-"), options.quality, options.plots / "scaling-fractions.svg")
+        show_fractions(of("fractions-"), options.quality)
     if of("transfer"):
         show_transfer(of("transfer"), options.plots / "scaling-transfer.svg")
     if of("noise-"):

@@ -2,8 +2,9 @@
 
     PYTHONPATH=. python benchmarks/scaling_points.py FOLDER --csv benchmarks/results/scaling.csv
 
-FOLDER has a grid's folder for each experiment: `depth-width` (and `depth-others`), `transfer`, `noise-0` and
-so on, `sizes`. Points of experiments that are not there stay as they are in the file.
+FOLDER has a grid's folder for each experiment: `depth-width` (and `depth-others`), `mup`, `mup-rates`,
+`mup-large`, `fractions-taobao`, `fractions-completejourney`, `transfer`, `noise-0` and so on, `sizes`. Points
+of experiments that are not there stay as they are in the file.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from models.experiments.runs import slug
 from models.runs.metrics_log import read_metrics
+from models.scaling.grid import load_grid
 from models.scaling.points import read_points
 
 Row = dict[str, Any]
@@ -40,7 +43,8 @@ def collect(folder: Path) -> Iterator[Row]:
     for digest, result in found.items():
         lines = read_metrics(folder / result["run"] / "metrics.jsonl")
         losses[digest] = [(line["step"], line["loss"]) for line in lines if line["kind"] == "train"]
-    for point in read_points(folder):
+    yield from _unfinished(folder, {folder / result["run"] for result in found.values()})
+    for point in read_points(folder) if found else ():
         before = [loss for step, loss in losses[point["run"]] if step <= point["step"]][-_LAST:]
         about = {
             "experiment": folder.name,
@@ -48,6 +52,22 @@ def collect(folder: Path) -> Iterator[Row]:
             "train_loss": statistics.fmean(before) if before else None,
         }
         yield {name: _short({**point, **about}.get(name)) for name in COLUMNS}
+
+
+def _unfinished(folder: Path, finished: set[Path]) -> Iterator[Row]:
+    """The validations of runs that were cut off, which have no result; none of them is final."""
+    sizes = {slug(size.line(None)): size for size in load_grid(folder / "grid.yaml").sizes()}
+    for path in sorted((folder / "runs").glob("*/metrics.jsonl")):
+        size = sizes.get(path.parent.name.rsplit("-seed-", 1)[0])
+        if path.parent in finished or size is None:
+            continue
+        seed = int(path.parent.name.rsplit("-seed-", 1)[1].split("-")[0])
+        about = {"experiment": folder.name, "run": path.parent.name, "final": 0, "backbone": size.backbone}
+        about |= {"blocks": size.blocks, "width": size.width, "length": size.length, "seed": seed}
+        for line in read_metrics(path):
+            if line["kind"] == "valid":
+                own = {**line, "loss": line.get("log_loss"), **about, "data_fraction": size.data}
+                yield {name: _short(own.get(name)) for name in COLUMNS}
 
 
 def _leases(folder: Path) -> dict[str, int]:
