@@ -120,8 +120,9 @@ def tiles(results: Results) -> None:
         results.add("tiles", row)
     for name, cut in cuts.items():
         cut[WIDTH] = best[name][1] if name in best else own[name]
-    with without("lazy"):
-        found = kernel_times(one, 3, before=2)
-        times = {k.name: round(k.ms, 3) for k in found if k.name.startswith("shared_")}
-        results.add("tiles", {"without": "lazy", **times})
-    results.add("tiles", {"fastest": {name: list(cut[WIDTH]) for name, cut in cuts.items()}})
+    for name in ("ahead", "lazy"):
+        with without(name):
+            found = kernel_times(one, 3, before=2)
+            times = {k.name: round(k.ms, 3) for k in found if k.name.startswith("shared_")}
+            results.add("tiles", {"without": name, **times})
+    results.add("tiles", {"fastest": {name: str(cut[WIDTH]) for name, cut in cuts.items()}})

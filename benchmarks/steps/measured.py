@@ -83,10 +83,10 @@ def in_chunks() -> Iterator[None]:
         retrieval.shared_losses = own
 
 
-CHANGES = ("passes", "at once", "pieces", "tiles", "lazy")
+CHANGES = ("passes", "at once", "pieces", "tiles", "ahead", "lazy")
 """What can be turned off: single passes around embeddings and losses, gradients of all look-ups of the item
-table at once, sums of popular items in pieces, other tiles of the loss, and sums of shares that are seldom
-brought up to date."""
+table at once, sums of popular items in pieces, other tiles of the loss, its biases read ahead, and its sums
+of shares that are seldom brought up to date."""
 _off: set[str] = set()
 
 
@@ -115,13 +115,13 @@ def without(*names: str) -> Iterator[None]:
         if is_off("tiles"):
             shared_function._LOSS = {**own[1], **former}
             shared_function._ITEMS = {**own[2], **former}
-        shared_function._LAZY = not is_off("lazy")
+        shared_function._AHEAD, shared_function._LAZY = not is_off("ahead"), not is_off("lazy")
         if is_off("at once"):
             WholeTable.sum_at_once = lambda self: None  # type: ignore[method-assign]
         yield
     finally:
         os.environ[EXPERIMENTAL] = experimental
         launch.PIECE, shared_function._LOSS, shared_function._ITEMS = own[:3]
-        shared_function._LAZY = True
+        shared_function._AHEAD = shared_function._LAZY = True
         WholeTable.sum_at_once = own[3]  # type: ignore[method-assign]
         _off.clear()

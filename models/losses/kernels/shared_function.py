@@ -31,7 +31,7 @@ _ITEMS = {256: TileShape(128, 64, 8, 3), 128: TileShape(128, 64, 8, 3)}
 """Columns that a program owns, and positions that it takes at a time."""
 _ELSEWHERE = {256: TileShape(64, 32, 4, 2), 128: TileShape(64, 64, 4, 2)}
 """Of both, in float32, and on cards with less shared memory and without warp group products."""
-_LAZY = True
+_AHEAD = _LAZY = True
 _SUMMED = 16
 _PROGRAMS = 2 if INTERPRETED else 528
 """Programs that share the gradient of item vectors at least: four for each of the processors of an H200."""
@@ -110,7 +110,8 @@ def _launch_loss(given: _Given, positive: Tensor) -> tuple[Tensor, Tensor, Tenso
     grad_query = positive.new_empty(given.query.shape)
     shape = _shape(_LOSS, given.query)
     own = {"positive": positive, "losses": losses, "others": others, "grad_query": grad_query}
-    cut = {"CUT": LossCut(shape.tile, shape.stream, _LAZY)}
+    new = availability.runs_experimental(positive)
+    cut = {"CUT": LossCut(shape.tile, shape.stream, AHEAD=new and _AHEAD, LAZY=new and _LAZY)}
     grid = (triton.cdiv(len(positive), shape.tile), 1)
     launch(shared_loss_kernel, grid, shape, {**given.arguments(), **own, **cut})
     return losses, others, grad_query

@@ -24,7 +24,12 @@ class LossCut(NamedTuple):
 
     ROWS: int
     COLUMNS: int
+    AHEAD: bool
+    """Whether ranks and biases of columns are read one turn ahead: products begin with biases, and would wait
+    for them."""
     LAZY: bool
+    """Whether shares are relative to a score that none is above by more than `_RISE`, so that sums are seldom
+    brought up to date; else to the highest score so far."""
 
 
 @triton.jit
@@ -49,9 +54,7 @@ def shared_loss_kernel(
 ):  # fmt: skip
     """A program ROWS positions, which goes through all columns, COLUMNS at a time.
 
-    Writes the loss, the share of all columns together, and the gradient of the loss by the query. Shares are
-    relative to the highest score so far; LAZY: to one that no score is above by more than `_RISE`, so that
-    sums are seldom brought up to date.
+    Writes the loss, the share of all columns together, and the gradient of the loss by the query.
     """
     ROWS: tl.constexpr = CUT.ROWS
     COLUMNS: tl.constexpr = CUT.COLUMNS
@@ -70,14 +73,17 @@ def shared_loss_kernel(
     more = tl.load(bias + inside, mask=inside < columns, other=_NOTHING)
     for first in tl.range(0, columns, COLUMNS):
         column = first + inside
-        exists = (column < columns)[:, None]
-        vectors = tl.load(items + column[:, None] * DIM + dim[None, :], mask=exists, other=0.0)
+        exists = column < columns
+        vectors = tl.load(items + column[:, None] * DIM + dim[None, :], mask=exists[:, None], other=0.0)
+        if not CUT.AHEAD:
+            rank = tl.load(ranks + column, mask=exists, other=-1)
+            more = tl.load(bias + column, mask=exists, other=_NOTHING)
         score = tl.dot(q, tl.trans(vectors), input_precision="ieee") + more[None, :]
         score = tl.where(rank[None, :] == own[:, None], _NOTHING, score)
-        # Those of the next columns: products begin with `more`, and would wait for it.
-        later = column + COLUMNS
-        rank = tl.load(ranks + later, mask=later < columns, other=-1)
-        more = tl.load(bias + later, mask=later < columns, other=_NOTHING)
+        if CUT.AHEAD:
+            later = column + COLUMNS
+            rank = tl.load(ranks + later, mask=later < columns, other=-1)
+            more = tl.load(bias + later, mask=later < columns, other=_NOTHING)
         top = tl.max(score, axis=1)
         if CUT.LAZY:
             if tl.max(top - highest) > _RISE:

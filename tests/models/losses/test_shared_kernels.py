@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from models.gpu import availability
 from models.gpu.availability import without_kernels
 from models.losses import kernels, retrieval
 from models.losses.columns import merged_columns, separate_columns
@@ -100,6 +101,12 @@ def test_losses_and_gradients_are_those_of_the_formula(problem: Problem) -> None
         size = float(expected.detach().abs().max())
         off = 3e-3 if problem.products == torch.float16 else 2e-5
         torch.testing.assert_close(found.double(), expected, rtol=off, atol=off * size)
+
+
+@pytest.mark.parametrize("problem", [PROBLEMS[2], PROBLEMS[6]], ids=str)
+def test_they_are_without_what_no_gpu_has_compared(problem: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(availability, "runs_experimental", lambda tensor: False)
+    test_losses_and_gradients_are_those_of_the_formula(problem)
 
 
 @pytest.mark.parametrize(("positions", "dim"), [(1, 16), (70, 50), (9, 257)])
