@@ -24,7 +24,7 @@ import torch
 
 from benchmarks.attention import BIASES, Batch
 from benchmarks.profiling import kernel_times
-from models.attention.silu import launch, specialization
+from models.attention.silu import specialization, wide
 from models.gpu.tile_shape import TileShape
 
 CANDIDATES: dict[str, list[TileShape]] = {
@@ -52,13 +52,13 @@ CALLS = 3
 
 def use(kernel: str, shape: TileShape) -> None:
     """From now on, one kernel is cut so; that for the queries finds scores again."""
-    launch._most_kept = (lambda device: 0) if kernel == "queries" else _KEPT  # type: ignore[assignment]
+    wide.most_bytes = (lambda device: 0) if kernel == "queries" else _KEPT  # type: ignore[assignment]
     specialization.kernel_set.cache_clear()
     chosen = _CHOOSE
     specialization.choose_tile_shapes = lambda kind: replace(chosen(kind), **{kernel: shape})
 
 
-_KEPT, _CHOOSE = launch._most_kept, specialization.choose_tile_shapes
+_KEPT, _CHOOSE = wide.most_bytes, specialization.choose_tile_shapes
 
 
 def compile_kernel(kernel: str, shape: TileShape, heads: int, dim: int, bias: str) -> str:

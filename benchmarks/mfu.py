@@ -49,7 +49,7 @@ from benchmarks.attention import milliseconds
 from benchmarks.blocks import make_tokens
 from benchmarks.profiling import KernelTime, kernel_times
 from models.attention.masks import Mask
-from models.attention.silu import launch, specialization
+from models.attention.silu import specialization, wide
 from models.backbones import BackboneConfig, backbone, build_backbone
 from models.gpu.availability import without_kernels
 from models.gpu.cuda_graph import CudaGraphs
@@ -61,7 +61,7 @@ from models.optim import OptimizerConfig, build_optimizer
 from models.training.compile import compile_blocks
 
 _CHOOSE, _COMPILED_FOR = specialization.choose_tile_shapes, specialization.KernelSet._compiled_for
-_KEPT, _FITS, _CAN_CHAIN = launch._most_kept, attention_layer.fits_parts, backbone.can_chain
+_KEPT, _FITS, _CAN_CHAIN = wide.most_bytes, attention_layer.fits_parts, backbone.can_chain
 PEAK = 989e12
 """FLOP/s of an H100 SXM or H200, dense, bfloat16."""
 KINDS: dict[str, tuple[str, ...]] = {
@@ -203,7 +203,7 @@ def turn_off(names: str) -> None:
     backbone.can_chain = (lambda *given: False) if "chain" in off else _CAN_CHAIN
     specialization.choose_tile_shapes = choose
     specialization.KernelSet._compiled_for = compiled_for  # type: ignore[method-assign]
-    launch._most_kept = (lambda device: 0) if "kept" in off else _KEPT  # type: ignore[assignment]
+    wide.most_bytes = (lambda device: 0) if "kept" in off else _KEPT  # type: ignore[assignment]
     specialization.kernel_set.cache_clear()
 
 

@@ -19,6 +19,7 @@ from models.attention.silu.scheduling import wait_for_product
 from models.attention.silu.simple_tiles import after_prefetch, half_simple_scores, no_spans, prefetch
 from models.attention.silu.tile_bias import half_scores
 from models.attention.silu.tile_io import UNSPECIALIZED, load_rows, load_tile_entry, store_rows
+from models.attention.silu.written_bias import load_written
 
 
 @triton.jit
@@ -56,11 +57,14 @@ def _add_tile(total, own, streamed, program, first_key, half_scale, bias, span, 
     first_query, length = program.first, program.length
     query_index = (first_query + tl.arange(0, C.QUERIES))[:, None]
     key_index = (first_key + tl.arange(0, C.KEYS))[None, :]
+    more = load_written(bias, first_query, first_key, length, True, C)
     products = _products_of(own, k, first_key, length, True, C)
     half = half_scores(
         products, half_scale, first_query, first_key, query_index, key_index, length, program.rule, bias,
         span, C, True
     )  # fmt: skip
+    if bias.written is not None:
+        half += tl.trans(more).to(tl.float32)
     weights = activate(half, C.IDENTITY, C.FAST)
     weights = tl.where(is_visible(query_index, key_index, program.rule, C.MASK), weights, 0.0)
     v_tile = load_rows(v, C.SECOND_STRIDE, first_key, length, C.KEYS, C.V_DIM, C.V_WIDTH, True, KNOWN=True)
@@ -84,6 +88,7 @@ def _add_simple_tiles(total, own, streamed, program, begin, end, half_scale, bia
             begun = tl.dot(own[0], tl.trans(half_tile), input_precision=C.PRECISION)
     for first_key in tl.range(begin, end, C.KEYS):
         next_key = tl.minimum(first_key + C.KEYS, end - C.KEYS)
+        more = load_written(bias, first_query, first_key, length, False, C)
         if C.HALVED:
             half_tile = _load_half(k, C.FIRST_STRIDE, first_key, length, C.KEYS, False, 0, True, True, C)
             products = tl.dot(own[1], tl.trans(half_tile), begun, input_precision=C.PRECISION)
@@ -96,6 +101,8 @@ def _add_simple_tiles(total, own, streamed, program, begin, end, half_scale, bia
             products, half_scale, prefetched, bias, counts, first_query, first_key, query_index, key_index,
             length, True, C.POWER,
         )  # fmt: skip
+        if bias.written is not None:
+            half += tl.trans(more).to(tl.float32)
         weights = activate(half, C.IDENTITY, C.FAST)
         spans, prefetched = prefetch(spans, begin, bias, program, next_key, counts, True, C.QUERIES, C.KEYS)
         weights = after_prefetch(weights, prefetched, bias)
@@ -109,7 +116,8 @@ def _add_simple_tiles(total, own, streamed, program, begin, end, half_scale, bia
 
 @triton.jit(do_not_specialize=UNSPECIALIZED)
 def forward_kernel(
-    q, k, v, out, tiles, num_tiles, rules, num_sequences, position, position_head,
+    q, k, v, out, tiles, num_tiles, rules, num_sequences, written, written_stride, written_heads, position,
+    position_head,
     time, time_head, amount, rate, decay_head, query_time, timestamp, seconds, bounds,
     boundaries, wide_boundaries, bucket_table, keys_beyond, tokens, num_blocks, q_stride, q_head, k_head,
     v_head, out_stride, window, front, context, half_scale, output_scale, parts, part_size,
@@ -133,12 +141,15 @@ def forward_kernel(
     times = TimeColumns(seconds, seconds, query_time, timestamp, boundaries, wide_boundaries, bucket_table)
     if seconds is not None:
         times = times_of_sequence(times, start, tokens)
+    of_head = head * written_heads
     bias = Bias(
         None if position is None else position + head * position_head,
         None if time is None else time + head * time_head,
         None if amount is None else amount + head * decay_head,
         None if rate is None else rate + head * decay_head,
         times,
+        None if written is None else written + (of_head.to(tl.int64) * tokens + start) * written_stride,
+        written_stride,
     )
     q += row * q_stride + head * q_head
     out += row * out_stride + head * C.V_DIM

@@ -71,12 +71,12 @@ def _add_tile(
 @triton.jit
 def scores_layout(C: tl.constexpr):
     """Zeros [queries, keys] in the layout of the matrix units: what is added to them has it, too."""
+    QUERIES: tl.constexpr = C.QUERIES
+    KEYS: tl.constexpr = C.KEYS
     if _NATIVE:
-        QUERIES: tl.constexpr = C.QUERIES
-        KEYS: tl.constexpr = C.KEYS
         return tl.dot(tl.zeros((QUERIES, 16), tl.bfloat16), tl.zeros((16, KEYS), tl.bfloat16))
     else:
-        return 0.0
+        return tl.zeros((QUERIES, KEYS), tl.float32)
 
 
 @triton.jit(do_not_specialize=UNSPECIALIZED)

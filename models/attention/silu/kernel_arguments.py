@@ -89,6 +89,10 @@ class Bias(NamedTuple):
     rate: Any
     times: Any
     """`TimeColumns`, where there is a time table or a decay."""
+    written: Any
+    """The sequence's first row of the `written_bias`, in place of all else."""
+    written_stride: Any
+    """Of these rows."""
 
 
 class SecondsRange(NamedTuple):

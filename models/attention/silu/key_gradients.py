@@ -21,6 +21,7 @@ from models.attention.silu.simple_tiles import half_simple_scores, no_spans, pre
 from models.attention.silu.table_gradient import raise_max_norm
 from models.attention.silu.tile_bias import half_scores
 from models.attention.silu.tile_io import UNSPECIALIZED, load_rows, load_tile_entry, store_rows
+from models.attention.silu.written_bias import load_written
 
 
 @triton.jit
@@ -63,7 +64,7 @@ def _add_products(gradients, weights, dscores, q_tile, dout_tile, C: tl.constexp
 
 @triton.jit
 def _scores_of_tile(
-    own, q_tile, dout_tile, program, first_query, query_index, key_index, half_scale, bias, span,
+    own, q_tile, dout_tile, program, first_query, query_index, key_index, half_scale, bias, more, span,
     C: tl.constexpr,
 ):  # fmt: skip
     """Weights and gradients of scores of any tile."""
@@ -73,13 +74,15 @@ def _scores_of_tile(
         products, half_scale, first_query, program.first, query_index, key_index, program.length,
         program.rule, bias, span, C
     )  # fmt: skip
+    if bias.written is not None:
+        half += more.to(tl.float32)
     dweights = tl.dot(v_tile, tl.trans(dout_tile), input_precision=C.PRECISION)
     return _differentiate(half, dweights, own, first_query, query_index, key_index, program, True, C)
 
 
 @triton.jit
 def _scores_of_simple_tile(
-    own, q_tile, dout_tile, program, first_query, query_index, key_index, half_scale, bias, counts,
+    own, q_tile, dout_tile, program, first_query, query_index, key_index, half_scale, bias, more, counts,
     prefetched, C: tl.constexpr,
 ):  # fmt: skip
     """The same of a simple one, see `simple_tiles`."""
@@ -89,6 +92,8 @@ def _scores_of_simple_tile(
         products, half_scale, prefetched, bias, counts, program.first, first_query, query_index, key_index,
         program.length, False, C.POWER,
     )  # fmt: skip
+    if bias.written is not None:
+        half += more.to(tl.float32)
     dweights = tl.dot(v_tile, tl.trans(dout_tile), input_precision=C.PRECISION)
     return _differentiate(half, dweights, own, first_query, query_index, key_index, program, False, C)
 
@@ -100,6 +105,7 @@ def _add_tile(gradients, own, streamed, program, first_query, half_scale, bias, 
     length = program.length
     query_index = (first_query + tl.arange(0, C.QUERIES))[None, :]
     key_index = (program.first + tl.arange(0, C.KEYS))[:, None]
+    more = load_written(bias, first_query, program.first, length, True, C)
     q_tile = load_rows(
         q, C.FIRST_STRIDE, first_query, length, C.QUERIES, C.QK_DIM, C.QK_WIDTH, True, program.rule.skip, True
     )
@@ -112,13 +118,14 @@ def _add_tile(gradients, own, streamed, program, first_query, half_scale, bias, 
         dscores = weights
         if length > 0:
             weights, dscores = _scores_of_tile(
-                own, q_tile, dout_tile, program, first_query, query_index, key_index, half_scale, bias, span,
-                C,
+                own, q_tile, dout_tile, program, first_query, query_index, key_index, half_scale, bias, more,
+                span, C,
             )  # fmt: skip
     else:
         weights, dscores = _scores_of_tile(
-            own, q_tile, dout_tile, program, first_query, query_index, key_index, half_scale, bias, span, C
-        )
+            own, q_tile, dout_tile, program, first_query, query_index, key_index, half_scale, bias, more,
+            span, C,
+        )  # fmt: skip
     return _add_products(gradients, weights, dscores, q_tile, dout_tile, C)
 
 
@@ -135,6 +142,7 @@ def _add_simple_tiles(
         spans, prefetched = prefetch(
             spans, begin, bias, program, first_query, counts, False, C.KEYS, C.QUERIES
         )
+        more = load_written(bias, first_query, program.first, length, False, C)
         q_tile = load_rows(
             q, C.FIRST_STRIDE, first_query, length, C.QUERIES, C.QK_DIM, C.QK_WIDTH, False, KNOWN=True
         )
@@ -148,12 +156,12 @@ def _add_simple_tiles(
             if length > 0:
                 weights, dscores = _scores_of_simple_tile(
                     own, q_tile, dout_tile, program, first_query, query_index, key_index, half_scale, bias,
-                    counts, prefetched, C,
+                    more, counts, prefetched, C,
                 )  # fmt: skip
         else:
             weights, dscores = _scores_of_simple_tile(
                 own, q_tile, dout_tile, program, first_query, query_index, key_index, half_scale, bias,
-                counts, prefetched, C,
+                more, counts, prefetched, C,
             )  # fmt: skip
         gradients = _add_products(gradients, weights, dscores, q_tile, dout_tile, C)
     return gradients
@@ -161,7 +169,8 @@ def _add_simple_tiles(
 
 @triton.jit(do_not_specialize=UNSPECIALIZED)
 def key_gradient_kernel(
-    q, k, v, dout, dk, dv, kept, kept_stride, max_norms, tiles, num_tiles, rules, num_sequences,
+    q, k, v, dout, dk, dv, kept, kept_stride, written, written_stride, written_heads, max_norms, tiles,
+    num_tiles, rules, num_sequences,
     position, position_head, time, time_head, amount, rate, decay_head, query_time, timestamp, seconds,
     bounds, boundaries, wide_boundaries, bucket_table, queries_before, tokens, num_blocks, q_head, k_stride,
     k_head, v_stride, v_head, dout_head, dk_stride, dv_stride, window, front, context, half_scale, qk_scale,
@@ -188,12 +197,15 @@ def key_gradient_kernel(
     times = TimeColumns(seconds, seconds, query_time, timestamp, boundaries, wide_boundaries, bucket_table)
     if seconds is not None:
         times = times_of_sequence(times, start, tokens)
+    of_head = head * written_heads
     bias = Bias(
         None if position is None else position + head * position_head,
         None if time is None else time + head * time_head,
         None if amount is None else amount + head * decay_head,
         None if rate is None else rate + head * decay_head,
         times,
+        None if written is None else written + (of_head.to(tl.int64) * tokens + start) * written_stride,
+        written_stride,
     )
     q += row * C.FIRST_STRIDE + head * q_head
     dout += row * C.SECOND_STRIDE + head * dout_head

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import cache
 from typing import Literal, NamedTuple
 
@@ -10,11 +9,10 @@ import torch
 from torch import Tensor
 
 from models.attention.silu.attention_call import AttentionCall
-from models.attention.silu.kept_scores import row_of
 from models.attention.silu.specialization import KernelSet, kernel_set
 from models.attention.silu.tiles import BLOCK
 from models.attention.silu.time_gradient import BAND
-from models.gpu.availability import EXPERIMENTAL
+from models.attention.silu.wide import of_kept, room_for_scores, write_bias
 from models.gpu.launcher import Numbers, Tensors
 
 _OF_BAND = (
@@ -34,10 +32,14 @@ def forward(call: AttentionCall, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             return _forward_in_parts(call, parts, q, k, v)
     out = call.new(v, tokens)
     if tokens:
-        tensors = call.tensors() | {"q": q, "k": k, "v": v, "out": out, "tiles": tiles}
-        tensors |= _boundary_counts(call, ready, "keys_beyond")
-        numbers = call.numbers() | {"num_tiles": tiles.shape[1]}
-        ready.forward((heads, tiles.shape[1]), tensors, numbers)
+        own: Tensors = {"q": q, "k": k, "v": v, "out": out, "tiles": tiles}
+        count: Numbers = {"num_tiles": tiles.shape[1]}
+        written = write_bias(call, ready, k)
+        if written is not None:
+            ready.forward_written((heads, tiles.shape[1]), written.tensors | own, written.numbers | count)
+        else:
+            own |= _boundary_counts(call, ready, "keys_beyond")
+            ready.forward((heads, tiles.shape[1]), call.tensors() | own, call.numbers() | count)
     return out
 
 
@@ -128,29 +130,7 @@ def backward(call: AttentionCall, q: Tensor, k: Tensor, v: Tensor, dout: Tensor,
     ready = kernel_set(call.kernel_set.kind, strides, tables)
     tensors = call.tensors() | {"q": q, "k": k, "v": v, "dout": dout}
     sums = _sums(call, ready, k) if tables else None
-    return Backward(call, ready, tensors, call.numbers(), sums, _kept(call, ready, q))
-
-
-def _kept(call: AttentionCall, ready: KernelSet, q: Tensor) -> Tensor | None:
-    """Room for gradients of scores, where they are to be kept."""
-    (tokens, heads, _), row = q.shape, row_of(call.longest)
-    if not ready.can_keep or heads * tokens * row * q.element_size() > _most_kept(ready.device):
-        return None
-    return q.new_empty((heads, tokens, row))
-
-
-@cache
-def _most_kept(device: torch.device) -> int:
-    """Bytes of gradients of scores that may be kept while one attention layer is differentiated."""
-    if device.type != "cuda":
-        return _KEPT_ON_CPU
-    if os.environ.get(EXPERIMENTAL) != "1":
-        return 0
-    return torch.cuda.get_device_properties(device).total_memory // _SHARE_OF_MEMORY
-
-
-_KEPT_ON_CPU = 1 << 24
-_SHARE_OF_MEMORY = 16
+    return Backward(call, ready, tensors, call.numbers(), sums, room_for_scores(call, ready, q))
 
 
 def _sums(call: AttentionCall, ready: KernelSet, k: Tensor) -> Sums:
@@ -174,16 +154,19 @@ def key_gradients(shared: Backward, k: Tensor, v: Tensor) -> tuple[Tensor, Tenso
     tiles = call.tiles[ready.shapes.keys.tile]
     if tokens:
         count = tiles.shape[1]
+        written = write_bias(call, ready, k)
+        if written is not None:
+            tensors = written.tensors | {name: tensors[name] for name in ("q", "k", "v", "dout")}
+            numbers = written.numbers
+        else:
+            tensors = tensors | _boundary_counts(call, ready, "queries_before")
         numbers = numbers | {"qk_scale": call.qk_scale, "num_tiles": count}
         tensors = tensors | {"dk": dk, "dv": dv, "tiles": tiles}
         if sums is not None:
             tensors["max_norms"] = sums.max_norms
-        tensors |= _boundary_counts(call, ready, "queries_before")
-        if shared.kept is None:
-            ready.keys((heads, count), tensors, numbers)
-        else:
-            tensors, numbers = tensors | {"kept": shared.kept}, numbers | _of_kept(shared.kept)
-            ready.keys_keeping((heads, count), tensors, numbers)
+        if shared.kept is not None:
+            tensors, numbers = tensors | {"kept": shared.kept}, numbers | of_kept(shared.kept)
+        ready.keys(shared.kept is not None, written is not None)((heads, count), tensors, numbers)
     return dk, dv
 
 
@@ -191,7 +174,7 @@ def query_gradients(shared: Backward, q: Tensor) -> tuple[Tensor, Tensor | None,
     """Gradients of q, and of amount and rate of a decay; and the sums for those of tables."""
     call, ready, tensors, numbers, sums, kept = shared
     if kept is not None and sums is None:
-        return _query_gradients_of_kept(shared, kept, q), None, None
+        return _query_gradientsof_kept(shared, kept, q), None, None
     tokens, heads, _ = q.shape
     dq = call.new(q, tokens)
     shape = ready.shapes.queries if kept is None else ready.shapes.kept_summed
@@ -213,8 +196,8 @@ def query_gradients(shared: Backward, q: Tensor) -> tuple[Tensor, Tensor | None,
         if kept is None:
             ready.queries((heads, count), tensors, numbers)
         else:
-            tensors, numbers = tensors | {"kept": kept}, numbers | _of_kept(kept)
-            ready.queries_of_kept((heads, count), tensors, numbers)
+            tensors, numbers = tensors | {"kept": kept}, numbers | of_kept(kept)
+            ready.queriesof_kept((heads, count), tensors, numbers)
     if rows is None or amount is None:
         return dq, None, None
     decays = rows.sum(0) if amount.shape[0] == heads else rows.sum((0, 1))[None]
@@ -222,7 +205,7 @@ def query_gradients(shared: Backward, q: Tensor) -> tuple[Tensor, Tensor | None,
     return dq, decays[:, 0].clone(), decays[:, 1].clone()
 
 
-def _query_gradients_of_kept(shared: Backward, kept: Tensor, q: Tensor) -> Tensor:
+def _query_gradientsof_kept(shared: Backward, kept: Tensor, q: Tensor) -> Tensor:
     call, ready = shared.call, shared.kernel_set
     dq = call.new(q, q.shape[0])
     tiles = call.query_tiles[ready.shapes.kept.tile]
@@ -230,12 +213,8 @@ def _query_gradients_of_kept(shared: Backward, kept: Tensor, q: Tensor) -> Tenso
     if q.shape[0]:
         tensors: Tensors = {"k": shared.tensors["k"], "kept": kept, "dq": dq, "tiles": tiles}
         scales: Numbers = {"qk_scale": call.qk_scale, "output_scale": call.output_scale, "num_tiles": count}
-        ready.queries_of_kept((q.shape[1], count), tensors, scales | _of_kept(kept))
+        ready.queriesof_kept((q.shape[1], count), tensors, scales | of_kept(kept))
     return dq
-
-
-def _of_kept(kept: Tensor) -> Numbers:
-    return {"tokens": kept.shape[1], "kept_stride": kept.shape[2]}
 
 
 def table_gradients(shared: Backward) -> tuple[Tensor | None, Tensor | None]:

@@ -154,8 +154,8 @@ def query_gradient_kernel(
         None if time is None else time + head * time_head,
         None if amount is None else amount + head * decay_head,
         None if rate is None else rate + head * decay_head,
-        times,
-    )
+        times, None, 0,
+    )  # fmt: skip
     q += row * q_stride + head * q_head
     dout += row * dout_stride + head * dout_head
     dq += row * dq_stride + head * C.QK_DIM
@@ -171,7 +171,7 @@ def query_gradient_kernel(
         q_tile, dout_tile = q, dout
         kept += (head.to(tl.int64) * tokens + start) * kept_stride
         layout = scores_layout(C)
-        bias = Bias(None, bias.time, None, None, bias.times)
+        bias = Bias(None, bias.time, None, None, bias.times, None, 0)
     scale = 0.0
     unit = 0.0
     if SUMMED:

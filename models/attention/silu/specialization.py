@@ -18,6 +18,7 @@ from models.attention.silu.table_gradient import BEFORE, BEHIND, finalize_kernel
 from models.attention.silu.tiles import BLOCK
 from models.attention.silu.time_gradient import TIME_SUMS
 from models.attention.silu.tuning import TileShapes, tile_shapes
+from models.attention.silu.written_bias import write_bias_kernel
 from models.gpu.interpreter import INTERPRETED
 from models.gpu.launcher import Launcher
 from models.gpu.tile_shape import TileShape
@@ -26,6 +27,7 @@ _FINALIZED = 256
 """Positions a program."""
 _ALIGNED = 16
 _BAND_SHAPE = TileShape(BLOCK, BLOCK, warps=4, stages=1, registers=128)
+_WRITING = TileShape(BLOCK, BLOCK, warps=4, stages=1)
 _MOST_KINDS = 512
 """A model has a few, with and without gradients."""
 
@@ -36,6 +38,7 @@ _WITHOUT_BIAS: dict[str, object] = {
     "query_time": None, "timestamp": None, "seconds": None, "bounds": None, "boundaries": None,
     "wide_boundaries": None, "bucket_table": None, "keys_beyond": None, "queries_before": None, "tokens": 0,
     "num_blocks": 0, "parts": 1, "part_size": 0, "kept": None, "kept_stride": 0,
+    "written": None, "written_stride": 0, "written_heads": 0,
 }  # fmt: skip
 
 _WITHOUT_SUMS: dict[str, object] = {
@@ -120,6 +123,10 @@ class KernelSet:
             and width(kind.qk_dim) > WIDER_THAN
         )
         """Whether gradients of scores may be kept for those of q (`kept_scores`)."""
+        self.written_rows = max(_rows(kind.position), _rows(kind.time)) if self.can_keep else 0
+        """Rows of a bias that may be written for all heads (`written_bias`)."""
+        self.writing = _WRITING
+        self._keys: dict[tuple[bool, bool], Launcher] = {}
 
     @cached_property
     def forward(self) -> Launcher:
@@ -139,21 +146,32 @@ class KernelSet:
         })  # fmt: skip
 
     @cached_property
-    def keys(self) -> Launcher:
-        kind, shape = self.kind, self.shapes.keys
-        return Launcher(key_gradient_kernel, shape, self.device, self._backward_constants() | {
-            "dk_stride": kind.heads * kind.qk_dim, "dv_stride": kind.heads * kind.v_dim,
-            "C": self._compiled_for(shape.stream, shape.tile, self._strides[0], self._strides[3]),
+    def forward_written(self) -> Launcher:
+        """`forward` with a bias that is written."""
+        shape = self.shapes.forward
+        return Launcher(forward_kernel, shape, self.device, self._constants() | {
+            "out_stride": self.kind.heads * self.kind.v_dim,
+            "C": self._compiled_for(shape.tile, shape.stream, *self._strides[1:3]),
         })  # fmt: skip
 
     @cached_property
-    def keys_keeping(self) -> Launcher:
-        """`keys`, which keeps gradients of scores."""
-        kind, shape = self.kind, self.shapes.keys
-        return Launcher(key_gradient_kernel, shape, self.device, self._backward_constants() | {
-            "dk_stride": kind.heads * kind.qk_dim, "dv_stride": kind.heads * kind.v_dim,
-            "C": self._compiled_for(shape.stream, shape.tile, self._strides[0], self._strides[3]),
+    def write_bias(self) -> Launcher:
+        shape = self.writing
+        return Launcher(write_bias_kernel, shape, self.device, self._constants() | {
+            "C": self._compiled_for(shape.tile, shape.stream, *self._strides[1:3]),
         })  # fmt: skip
+
+    def keys(self, kept: bool, written: bool) -> Launcher:
+        """For gradients of k and v: whether gradients of scores are kept, and the bias is written."""
+        if (kept, written) not in self._keys:
+            kind, shape = self.kind, self.shapes.keys
+            self._keys[kept, written] = Launcher(
+                key_gradient_kernel, shape, self.device, self._backward_constants() | {
+                    "dk_stride": kind.heads * kind.qk_dim, "dv_stride": kind.heads * kind.v_dim,
+                    "C": self._compiled_for(shape.stream, shape.tile, self._strides[0], self._strides[3]),
+                }
+            )  # fmt: skip
+        return self._keys[kept, written]
 
     @cached_property
     def queries(self) -> Launcher:
@@ -161,7 +179,7 @@ class KernelSet:
 
     @cached_property
     def queries_of_kept(self) -> Launcher:
-        """`queries`, by what `keys_keeping` kept."""
+        """`queries`, by gradients of scores that `keys` kept."""
         kind, shape = self.kind, self.shapes.kept
         if self._summed:
             return self._queries(self.shapes.kept_summed)

@@ -25,6 +25,7 @@ UNSPECIALIZED = (
     "position_head",
     "time_head",
     "decay_head",
+    "written_heads",
     "parts",
 )
 

@@ -51,12 +51,12 @@ def test_gradients_of_scores_are_kept_for_those_of_queries(kept: list[bool]) -> 
 
 
 def test_or_found_again_where_memory_is_short(kept: list[bool], monkeypatch: pytest.MonkeyPatch) -> None:
-    from models.attention.silu import launch
+    from models.attention.silu import wide
 
-    monkeypatch.setattr(launch, "_most_kept", lambda device: 2 * 210 * 256 * 2 - 1)
+    monkeypatch.setattr(wide, "most_bytes", lambda device: 2 * 210 * 256 * 2 - 1)
     check(WIDE)
     assert kept == [False]
-    monkeypatch.setattr(launch, "_most_kept", lambda device: 2 * 210 * 256 * 2)
+    monkeypatch.setattr(wide, "most_bytes", lambda device: 2 * 210 * 256 * 2)
     check(WIDE)
     assert kept == [False, True]
 
