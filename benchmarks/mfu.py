@@ -2,7 +2,7 @@
 
     PYTHONPATH=. python benchmarks/mfu.py [--shapes nvidia meta] [--bias none both]
         [--parts errors forward step] [--ways eager recorded compiled] [--dropout 0]
-        [--without "" chain chain,parts,halved,kept,apart,tiles] [--name mfu]
+        [--without "" chain chain,parts,written,halved,kept,apart,tiles] [--name mfu]
 
 - `nvidia`: 8 blocks of width 1,024, 4 heads of 256, 32 sequences of 4,099 tokens. NVIDIA's recsys-examples
   state 187 ms a training step on an H100: 701,000 tokens/s, MFU 34.5 %.
@@ -24,7 +24,7 @@ mathematics needs, with nothing made again.
 
 `--without` measures with optimizations of wide heads turned off, those of each argument together: `kept`
 (gradients of scores kept for those of queries), `apart` (layouts of a tile's first products), `halved`
-(half of a product begun one tile ahead), `tiles`; and of what stands around attention: `parts` (SiLU and
+(half of a product begun one tile ahead), `written` (the bias written once for all heads), `tiles`; and of what stands around attention: `parts` (SiLU and
 the gradients of projections), `chain` (sums with norms).
 
 With $OUT set, numbers also go to $OUT/NAME.json, after each line.
@@ -49,7 +49,7 @@ from benchmarks.attention import milliseconds
 from benchmarks.blocks import make_tokens
 from benchmarks.profiling import KernelTime, kernel_times
 from models.attention.masks import Mask
-from models.attention.silu import specialization, wide
+from models.attention.silu import launch, specialization
 from models.backbones import BackboneConfig, backbone, build_backbone
 from models.gpu.availability import without_kernels
 from models.gpu.cuda_graph import CudaGraphs
@@ -61,7 +61,8 @@ from models.optim import OptimizerConfig, build_optimizer
 from models.training.compile import compile_blocks
 
 _CHOOSE, _COMPILED_FOR = specialization.choose_tile_shapes, specialization.KernelSet._compiled_for
-_KEPT, _FITS, _CAN_CHAIN = wide.most_bytes, attention_layer.fits_parts, backbone.can_chain
+_ROOM, _WRITE = launch.room_for_scores, launch.write_bias
+_FITS, _CAN_CHAIN = attention_layer.fits_parts, backbone.can_chain
 PEAK = 989e12
 """FLOP/s of an H100 SXM or H200, dense, bfloat16."""
 KINDS: dict[str, tuple[str, ...]] = {
@@ -197,13 +198,15 @@ def turn_off(names: str) -> None:
     def compiled_for(*given: Any, **more: Any) -> Any:
         found = _COMPILED_FOR(*given, **more)
         found = found._replace(APART=False) if "apart" in off else found
+        found = found._replace(ENDED=True) if "+ended" in off else found
         return found._replace(HALVED=False) if "halved" in off else found
 
     attention_layer.fits_parts = (lambda given: False) if "parts" in off else _FITS
     backbone.can_chain = (lambda *given: False) if "chain" in off else _CAN_CHAIN
     specialization.choose_tile_shapes = choose
     specialization.KernelSet._compiled_for = compiled_for  # type: ignore[method-assign]
-    wide.most_bytes = (lambda device: 0) if "kept" in off else _KEPT  # type: ignore[assignment]
+    launch.room_for_scores = (lambda *given: None) if "kept" in off else _ROOM
+    launch.write_bias = (lambda *given: None) if "written" in off else _WRITE
     specialization.kernel_set.cache_clear()
 
 

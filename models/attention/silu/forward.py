@@ -19,7 +19,7 @@ from models.attention.silu.scheduling import wait_for_product
 from models.attention.silu.simple_tiles import after_prefetch, half_simple_scores, no_spans, prefetch
 from models.attention.silu.tile_bias import half_scores
 from models.attention.silu.tile_io import UNSPECIALIZED, load_rows, load_tile_entry, store_rows
-from models.attention.silu.written_bias import load_written
+from models.attention.silu.written_bias import load_written, multiply
 
 
 @triton.jit
@@ -36,18 +36,18 @@ def _load_half(
 
 
 @triton.jit
-def _products_of(own, k, first_key, length, MASKED: tl.constexpr, C: tl.constexpr):
-    """Of a tile of queries and one of keys."""
+def _products_of(own, k, first_key, length, bias, more, half_scale, MASKED: tl.constexpr, C: tl.constexpr):
+    """Of a tile of queries and one of keys; with the bias, if that is written."""
     if C.HALVED:
         first = _load_half(k, C.FIRST_STRIDE, first_key, length, C.KEYS, MASKED, 0, True, False, C)
-        products = tl.dot(own[0], tl.trans(first), input_precision=C.PRECISION)
+        products = multiply(own[0], tl.trans(first), bias, more, half_scale, C)
         second = _load_half(k, C.FIRST_STRIDE, first_key, length, C.KEYS, MASKED, 0, True, True, C)
         return tl.dot(own[1], tl.trans(second), products, input_precision=C.PRECISION)
     else:
         k_tile = load_rows(
             k, C.FIRST_STRIDE, first_key, length, C.KEYS, C.QK_DIM, C.QK_WIDTH, MASKED, KNOWN=True
         )
-        return tl.dot(own[0], tl.trans(k_tile), input_precision=C.PRECISION)
+        return multiply(own[0], tl.trans(k_tile), bias, more, half_scale, C)
 
 
 @triton.jit
@@ -57,14 +57,12 @@ def _add_tile(total, own, streamed, program, first_key, half_scale, bias, span, 
     first_query, length = program.first, program.length
     query_index = (first_query + tl.arange(0, C.QUERIES))[:, None]
     key_index = (first_key + tl.arange(0, C.KEYS))[None, :]
-    more = load_written(bias, first_query, first_key, length, True, C)
-    products = _products_of(own, k, first_key, length, True, C)
+    more = tl.trans(load_written(bias, first_query, first_key, length, True, C))
+    products = _products_of(own, k, first_key, length, bias, more, half_scale, True, C)
     half = half_scores(
         products, half_scale, first_query, first_key, query_index, key_index, length, program.rule, bias,
         span, C, True
     )  # fmt: skip
-    if bias.written is not None:
-        half += tl.trans(more).to(tl.float32)
     weights = activate(half, C.IDENTITY, C.FAST)
     weights = tl.where(is_visible(query_index, key_index, program.rule, C.MASK), weights, 0.0)
     v_tile = load_rows(v, C.SECOND_STRIDE, first_key, length, C.KEYS, C.V_DIM, C.V_WIDTH, True, KNOWN=True)
@@ -84,25 +82,25 @@ def _add_simple_tiles(total, own, streamed, program, begin, end, half_scale, bia
         KEYS: tl.constexpr = C.KEYS  # noqa: N806
         begun = tl.zeros((QUERIES, KEYS), tl.float32)
         if begin < end:
+            more = tl.trans(load_written(bias, first_query, begin, length, False, C))
             half_tile = _load_half(k, C.FIRST_STRIDE, begin, length, C.KEYS, False, 0, True, False, C)
-            begun = tl.dot(own[0], tl.trans(half_tile), input_precision=C.PRECISION)
+            begun = multiply(own[0], tl.trans(half_tile), bias, more, half_scale, C)
     for first_key in tl.range(begin, end, C.KEYS):
         next_key = tl.minimum(first_key + C.KEYS, end - C.KEYS)
-        more = load_written(bias, first_query, first_key, length, False, C)
         if C.HALVED:
+            more = tl.trans(load_written(bias, first_query, next_key, length, False, C))
             half_tile = _load_half(k, C.FIRST_STRIDE, first_key, length, C.KEYS, False, 0, True, True, C)
             products = tl.dot(own[1], tl.trans(half_tile), begun, input_precision=C.PRECISION)
             half_tile = _load_half(k, C.FIRST_STRIDE, next_key, length, C.KEYS, False, 0, True, False, C)
-            begun = tl.dot(own[0], tl.trans(half_tile), input_precision=C.PRECISION)
+            begun = multiply(own[0], tl.trans(half_tile), bias, more, half_scale, C)
         else:
-            products = _products_of(own, k, first_key, length, False, C)
+            more = tl.trans(load_written(bias, first_query, first_key, length, False, C))
+            products = _products_of(own, k, first_key, length, bias, more, half_scale, False, C)
         key_index = (first_key + tl.arange(0, C.KEYS))[None, :]
         half = half_simple_scores(
             products, half_scale, prefetched, bias, counts, first_query, first_key, query_index, key_index,
             length, True, C.POWER,
         )  # fmt: skip
-        if bias.written is not None:
-            half += tl.trans(more).to(tl.float32)
         weights = activate(half, C.IDENTITY, C.FAST)
         spans, prefetched = prefetch(spans, begin, bias, program, next_key, counts, True, C.QUERIES, C.KEYS)
         weights = after_prefetch(weights, prefetched, bias)

@@ -40,6 +40,8 @@ class Constants(NamedTuple):
     APART: bool
     """Whether a tile's first two products have the compiler choose their layout apart from those that follow
     (`key_gradients`)."""
+    ENDED: bool
+    """Whether all products of a tile are waited for before the next one (`key_gradients`)."""
     HALVED: bool
     """Whether products of a tile are begun one tile ahead (`forward`)."""
     FIRST_STRIDE: int

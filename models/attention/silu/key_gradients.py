@@ -17,6 +17,7 @@ from models.attention.silu.kernel_arguments import Bias, Program, TimeColumns
 from models.attention.silu.loops import add_all_tiles
 from models.attention.silu.masking import is_visible, load_rule, query_ranges
 from models.attention.silu.prologue import seconds_of_rows, times_of_sequence
+from models.attention.silu.scheduling import wait_for_product
 from models.attention.silu.simple_tiles import half_simple_scores, no_spans, prefetch
 from models.attention.silu.table_gradient import raise_max_norm
 from models.attention.silu.tile_bias import half_scores
@@ -59,6 +60,8 @@ def _add_products(gradients, weights, dscores, q_tile, dout_tile, C: tl.constexp
     dk_tile, dv_tile = gradients
     dv_tile = tl.dot(weights, dout_tile, dv_tile, input_precision=C.PRECISION)
     dk_tile = tl.dot(dscores, q_tile, dk_tile, input_precision=C.PRECISION)
+    if C.ENDED:
+        dv_tile, dk_tile = wait_for_product(dv_tile), wait_for_product(dk_tile)
     return dk_tile, dv_tile
 
 

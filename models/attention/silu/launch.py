@@ -174,7 +174,7 @@ def query_gradients(shared: Backward, q: Tensor) -> tuple[Tensor, Tensor | None,
     """Gradients of q, and of amount and rate of a decay; and the sums for those of tables."""
     call, ready, tensors, numbers, sums, kept = shared
     if kept is not None and sums is None:
-        return _query_gradientsof_kept(shared, kept, q), None, None
+        return _query_gradients_of_kept(shared, kept, q), None, None
     tokens, heads, _ = q.shape
     dq = call.new(q, tokens)
     shape = ready.shapes.queries if kept is None else ready.shapes.kept_summed
@@ -197,7 +197,7 @@ def query_gradients(shared: Backward, q: Tensor) -> tuple[Tensor, Tensor | None,
             ready.queries((heads, count), tensors, numbers)
         else:
             tensors, numbers = tensors | {"kept": kept}, numbers | of_kept(kept)
-            ready.queriesof_kept((heads, count), tensors, numbers)
+            ready.queries_of_kept((heads, count), tensors, numbers)
     if rows is None or amount is None:
         return dq, None, None
     decays = rows.sum(0) if amount.shape[0] == heads else rows.sum((0, 1))[None]
@@ -205,7 +205,7 @@ def query_gradients(shared: Backward, q: Tensor) -> tuple[Tensor, Tensor | None,
     return dq, decays[:, 0].clone(), decays[:, 1].clone()
 
 
-def _query_gradientsof_kept(shared: Backward, kept: Tensor, q: Tensor) -> Tensor:
+def _query_gradients_of_kept(shared: Backward, kept: Tensor, q: Tensor) -> Tensor:
     call, ready = shared.call, shared.kernel_set
     dq = call.new(q, q.shape[0])
     tiles = call.query_tiles[ready.shapes.kept.tile]
@@ -213,7 +213,7 @@ def _query_gradientsof_kept(shared: Backward, kept: Tensor, q: Tensor) -> Tensor
     if q.shape[0]:
         tensors: Tensors = {"k": shared.tensors["k"], "kept": kept, "dq": dq, "tiles": tiles}
         scales: Numbers = {"qk_scale": call.qk_scale, "output_scale": call.output_scale, "num_tiles": count}
-        ready.queriesof_kept((q.shape[1], count), tensors, scales | of_kept(kept))
+        ready.queries_of_kept((q.shape[1], count), tensors, scales | of_kept(kept))
     return dq
 
 

@@ -168,7 +168,9 @@ class KernelSet:
             self._keys[kept, written] = Launcher(
                 key_gradient_kernel, shape, self.device, self._backward_constants() | {
                     "dk_stride": kind.heads * kind.qk_dim, "dv_stride": kind.heads * kind.v_dim,
-                    "C": self._compiled_for(shape.stream, shape.tile, self._strides[0], self._strides[3]),
+                    "C": self._compiled_for(
+                        shape.stream, shape.tile, self._strides[0], self._strides[3], ended=written
+                    ),
                 }
             )  # fmt: skip
         return self._keys[kept, written]
@@ -237,7 +239,14 @@ class KernelSet:
         return self._constants() | sums | {"dout_stride": dout[0], "dout_head": dout[1]}
 
     def _compiled_for(
-        self, queries: int, keys: int, first: tuple[int, ...], second: tuple[int, ...], *, parts: bool = False
+        self,
+        queries: int,
+        keys: int,
+        first: tuple[int, ...],
+        second: tuple[int, ...],
+        *,
+        parts: bool = False,
+        ended: bool = False,
     ) -> Constants:
         """Given a tile's queries and keys, and the strides of the two tensors that are streamed."""
         kind = self.kind
@@ -248,6 +257,7 @@ class KernelSet:
             FAST=kind.dtype.itemsize == 2 and not INTERPRETED,
             PRECISION=self._precision, SPLIT=self._split, PARTS=parts,
             APART=kind.dtype.itemsize == 2 and keys == 64 and width(kind.v_dim) > WIDER_THAN,
+            ENDED=ended,
             HALVED=kind.dtype.itemsize == 2 and width(kind.qk_dim) > WIDER_THAN,
             FIRST_STRIDE=first[0], SECOND_STRIDE=second[0],
         )  # fmt: skip

@@ -40,7 +40,18 @@ def load_written(bias, first_query, first_key, length, MASKED: tl.constexpr, C: 
         else:
             return tl.load(places)
     else:
-        return 0.0
+        return tl.zeros((1, 1), tl.float16)
+
+
+@triton.jit
+def multiply(left, right, bias, more, half_scale, C: tl.constexpr):
+    """Products of two tiles; to which so much is added, if a bias is written, that half of it is in half the
+    scores."""
+    if bias.written is not None:
+        more = more.to(tl.float32) * (1.0 / half_scale)
+        return tl.dot(left, right, more, input_precision=C.PRECISION)
+    else:
+        return tl.dot(left, right, input_precision=C.PRECISION)
 
 
 @triton.jit(do_not_specialize=UNSPECIALIZED)
