@@ -24,8 +24,8 @@ mathematics needs, with nothing made again.
 
 `--without` measures with optimizations of wide heads turned off, those of each argument together: `kept`
 (gradients of scores kept for those of queries), `apart` (layouts of a tile's first products), `halved`
-(half of a product begun one tile ahead), `written` (the bias written once for all heads), `tiles`; and of what stands around attention: `parts` (SiLU and
-the gradients of projections), `chain` (sums with norms).
+(half of a product begun one tile ahead), `written` (the bias written once for all heads), `tiles`; and of
+what stands around attention: `parts` (SiLU and the gradients of projections), `chain` (sums with norms).
 
 With $OUT set, numbers also go to $OUT/NAME.json, after each line.
 """
