@@ -14,8 +14,8 @@ from tests.models.interpreted import DEVICE
 pytest.importorskip("triton", reason="triton is not installed")
 pytestmark = [
     pytest.mark.usefixtures("interpreted"),
-    # Of what is read past the end of a sequence, and stored nowhere.
-    pytest.mark.filterwarnings("ignore:.* encountered in (matmul|cast)"),
+    # Of what is read past the end of a sequence, or masked, and stored nowhere.
+    pytest.mark.filterwarnings("ignore::RuntimeWarning"),
 ]
 
 # Past a tile of queries, with a rest; and what is shorter than a tile.
@@ -61,13 +61,35 @@ def test_or_found_again_where_memory_is_short(kept: list[bool], monkeypatch: pyt
     assert kept == [False, True]
 
 
-BIASED = replace(WIDE, bias="both", time_span=10**7, per_head=("time",))
+BIASED = replace(WIDE, lengths=(130, 0, 20), bias="both", time_span=10**7, per_head=("time",))
+
+
+@pytest.mark.parametrize("memory", [1 << 24, 0])
+def test_the_bias_of_all_pairs_is_written_and_tables_are_summed_of_what_is_kept(
+    memory: int, kept: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or neither, where memory is short."""
+    from models.attention.silu import launch, wide
+
+    written: list[bool] = []
+    write = launch.write_bias
+
+    def noted(*given: Any) -> wide.Written | None:
+        found = write(*given)
+        written.append(found is not None)
+        return found
+
+    monkeypatch.setattr(launch, "write_bias", noted)
+    monkeypatch.setattr(wide, "most_bytes", lambda device: memory)
+    check(BIASED)
+    assert kept == [memory > 0]
+    assert written == [memory > 0] * 2  # forward, and for the keys
 
 
 @pytest.mark.parametrize(
-    "problem", [BIASED, replace(WIDE, bias="position"), replace(BIASED, sorted_times=False, bias="time")]
+    "problem", [replace(WIDE, bias="position"), replace(WIDE, bias="time", time_span=10**7)]
 )
-def test_tables_are_summed_of_what_is_kept(problem: Problem, kept: list[bool]) -> None:
+def test_heads_may_share_one_bias(problem: Problem, kept: list[bool]) -> None:
     check(problem)
     assert kept == [True]
 
