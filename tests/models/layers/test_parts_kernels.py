@@ -103,3 +103,5 @@ def test_blocks_that_are_more_than_a_sum_are_called_one_by_one() -> None:
     assert not chained.can_chain(backbone.blocks)
     watched.remove()
     assert chained.can_chain(backbone.blocks)
+    backbone.blocks[1].compile(backend="eager")
+    assert not chained.can_chain(backbone.blocks)
