@@ -19,7 +19,6 @@ from models.attention.silu.scheduling import wait_for_product
 from models.attention.silu.simple_tiles import after_prefetch, half_simple_scores, no_spans, prefetch
 from models.attention.silu.tile_bias import half_scores
 from models.attention.silu.tile_io import UNSPECIALIZED, load_rows, load_tile_entry, store_rows
-from models.attention.silu.written_bias import load_written, multiply
 
 
 @triton.jit
@@ -36,18 +35,18 @@ def _load_half(
 
 
 @triton.jit
-def _products_of(own, k, first_key, length, bias, more, half_scale, MASKED: tl.constexpr, C: tl.constexpr):
-    """Of a tile of queries and one of keys; with the bias, if that is written."""
+def _products_of(own, k, first_key, length, MASKED: tl.constexpr, C: tl.constexpr):
+    """Of a tile of queries and one of keys."""
     if C.HALVED:
         first = _load_half(k, C.FIRST_STRIDE, first_key, length, C.KEYS, MASKED, 0, True, False, C)
-        products = multiply(own[0], tl.trans(first), bias, more, half_scale, C)
+        products = tl.dot(own[0], tl.trans(first), input_precision=C.PRECISION)
         second = _load_half(k, C.FIRST_STRIDE, first_key, length, C.KEYS, MASKED, 0, True, True, C)
         return tl.dot(own[1], tl.trans(second), products, input_precision=C.PRECISION)
     else:
         k_tile = load_rows(
             k, C.FIRST_STRIDE, first_key, length, C.KEYS, C.QK_DIM, C.QK_WIDTH, MASKED, KNOWN=True
         )
-        return multiply(own[0], tl.trans(k_tile), bias, more, half_scale, C)
+        return tl.dot(own[0], tl.trans(k_tile), input_precision=C.PRECISION)
 
 
 @triton.jit
@@ -57,8 +56,7 @@ def _add_tile(total, own, streamed, program, first_key, half_scale, bias, span, 
     first_query, length = program.first, program.length
     query_index = (first_query + tl.arange(0, C.QUERIES))[:, None]
     key_index = (first_key + tl.arange(0, C.KEYS))[None, :]
-    more = tl.trans(load_written(bias, first_query, first_key, length, True, C))
-    products = _products_of(own, k, first_key, length, bias, more, half_scale, True, C)
+    products = _products_of(own, k, first_key, length, True, C)
     half = half_scores(
         products, half_scale, first_query, first_key, query_index, key_index, length, program.rule, bias,
         span, C, True
@@ -82,20 +80,17 @@ def _add_simple_tiles(total, own, streamed, program, begin, end, half_scale, bia
         KEYS: tl.constexpr = C.KEYS  # noqa: N806
         begun = tl.zeros((QUERIES, KEYS), tl.float32)
         if begin < end:
-            more = tl.trans(load_written(bias, first_query, begin, length, False, C))
             half_tile = _load_half(k, C.FIRST_STRIDE, begin, length, C.KEYS, False, 0, True, False, C)
-            begun = multiply(own[0], tl.trans(half_tile), bias, more, half_scale, C)
+            begun = tl.dot(own[0], tl.trans(half_tile), input_precision=C.PRECISION)
     for first_key in tl.range(begin, end, C.KEYS):
         next_key = tl.minimum(first_key + C.KEYS, end - C.KEYS)
         if C.HALVED:
-            more = tl.trans(load_written(bias, first_query, next_key, length, False, C))
             half_tile = _load_half(k, C.FIRST_STRIDE, first_key, length, C.KEYS, False, 0, True, True, C)
             products = tl.dot(own[1], tl.trans(half_tile), begun, input_precision=C.PRECISION)
             half_tile = _load_half(k, C.FIRST_STRIDE, next_key, length, C.KEYS, False, 0, True, False, C)
-            begun = multiply(own[0], tl.trans(half_tile), bias, more, half_scale, C)
+            begun = tl.dot(own[0], tl.trans(half_tile), input_precision=C.PRECISION)
         else:
-            more = tl.trans(load_written(bias, first_query, first_key, length, False, C))
-            products = _products_of(own, k, first_key, length, bias, more, half_scale, False, C)
+            products = _products_of(own, k, first_key, length, False, C)
         key_index = (first_key + tl.arange(0, C.KEYS))[None, :]
         half = half_simple_scores(
             products, half_scale, prefetched, bias, counts, first_query, first_key, query_index, key_index,
@@ -114,8 +109,7 @@ def _add_simple_tiles(total, own, streamed, program, begin, end, half_scale, bia
 
 @triton.jit(do_not_specialize=UNSPECIALIZED)
 def forward_kernel(
-    q, k, v, out, tiles, num_tiles, rules, num_sequences, written, written_stride, written_heads, position,
-    position_head,
+    q, k, v, out, tiles, num_tiles, rules, num_sequences, position, position_head,
     time, time_head, amount, rate, decay_head, query_time, timestamp, seconds, bounds,
     boundaries, wide_boundaries, bucket_table, keys_beyond, tokens, num_blocks, q_stride, q_head, k_head,
     v_head, out_stride, window, front, context, half_scale, output_scale, parts, part_size,
@@ -139,16 +133,13 @@ def forward_kernel(
     times = TimeColumns(seconds, seconds, query_time, timestamp, boundaries, wide_boundaries, bucket_table)
     if seconds is not None:
         times = times_of_sequence(times, start, tokens)
-    of_head = head * written_heads
     bias = Bias(
         None if position is None else position + head * position_head,
         None if time is None else time + head * time_head,
         None if amount is None else amount + head * decay_head,
         None if rate is None else rate + head * decay_head,
-        times,
-        None if written is None else written + (of_head.to(tl.int64) * tokens + start) * written_stride,
-        written_stride,
-    )
+        times, None, 0,
+    )  # fmt: skip
     q += row * q_stride + head * q_head
     out += row * out_stride + head * C.V_DIM
     rows = seconds_of_rows(time, bounds, num_blocks, blocks, first, length, True, C.QUERIES)

@@ -32,14 +32,10 @@ def forward(call: AttentionCall, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             return _forward_in_parts(call, parts, q, k, v)
     out = call.new(v, tokens)
     if tokens:
-        own: Tensors = {"q": q, "k": k, "v": v, "out": out, "tiles": tiles}
-        count: Numbers = {"num_tiles": tiles.shape[1]}
-        written = write_bias(call, ready, k)
-        if written is not None:
-            ready.forward_written((heads, tiles.shape[1]), written.tensors | own, written.numbers | count)
-        else:
-            own |= _boundary_counts(call, ready, "keys_beyond")
-            ready.forward((heads, tiles.shape[1]), call.tensors() | own, call.numbers() | count)
+        tensors = call.tensors() | {"q": q, "k": k, "v": v, "out": out, "tiles": tiles}
+        tensors |= _boundary_counts(call, ready, "keys_beyond")
+        numbers = call.numbers() | {"num_tiles": tiles.shape[1]}
+        ready.forward((heads, tiles.shape[1]), tensors, numbers)
     return out
 
 

@@ -124,7 +124,7 @@ class KernelSet:
         )
         """Whether gradients of scores may be kept for those of q (`kept_scores`)."""
         self.written_rows = max(_rows(kind.position), _rows(kind.time)) if self.can_keep else 0
-        """Rows of a bias that may be written for all heads (`written_bias`)."""
+        """Rows of a bias that may be written for the kernel for the keys (`written_bias`)."""
         self.writing = _WRITING
         self._keys: dict[tuple[bool, bool], Launcher] = {}
 
@@ -143,15 +143,6 @@ class KernelSet:
         return Launcher(forward_kernel, shape, self.device, self._constants() | {
             "out_stride": self.kind.heads * self.kind.v_dim,
             "C": self._compiled_for(shape.tile, shape.stream, *self._strides[1:3], parts=True),
-        })  # fmt: skip
-
-    @cached_property
-    def forward_written(self) -> Launcher:
-        """`forward` with a bias that is written."""
-        shape = self.shapes.forward
-        return Launcher(forward_kernel, shape, self.device, self._constants() | {
-            "out_stride": self.kind.heads * self.kind.v_dim,
-            "C": self._compiled_for(shape.tile, shape.stream, *self._strides[1:3]),
         })  # fmt: skip
 
     @cached_property

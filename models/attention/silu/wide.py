@@ -1,9 +1,9 @@
 """What wide heads have in memory to find it once: gradients of scores (`kept_scores`), the bias of all pairs
-(`written_bias`)."""
+(`written_bias`). Where memory is short, kernels do without."""
 
 from __future__ import annotations
 
-import os
+import math
 from functools import cache
 from typing import NamedTuple
 
@@ -13,7 +13,6 @@ from torch import Tensor
 from models.attention.silu.attention_call import AttentionCall
 from models.attention.silu.kept_scores import row_of
 from models.attention.silu.specialization import KernelSet
-from models.gpu.availability import EXPERIMENTAL
 from models.gpu.launcher import Numbers, Tensors
 
 _ON_CPU = 1 << 24
@@ -38,17 +37,26 @@ def most_bytes(device: torch.device) -> int:
     """That either may take, while one attention layer is computed or differentiated."""
     if device.type != "cuda":
         return _ON_CPU
-    if os.environ.get(EXPERIMENTAL) != "1":
-        return 0
     return torch.cuda.get_device_properties(device).total_memory // _SHARE_OF_MEMORY
 
 
 def room_for_scores(call: AttentionCall, ready: KernelSet, q: Tensor) -> Tensor | None:
     """[heads, tokens, places] for gradients of scores, where they are to be kept."""
-    (tokens, heads, _), row = q.shape, row_of(call.longest)
-    if not ready.can_keep or heads * tokens * row * q.element_size() > most_bytes(ready.device):
+    tokens, heads, _ = q.shape
+    return _room(call, ready, q, heads, q.dtype) if ready.can_keep and tokens else None
+
+
+def _room(
+    call: AttentionCall, ready: KernelSet, like: Tensor, rows: int, dtype: torch.dtype
+) -> Tensor | None:
+    """[rows, tokens, places] for a number a pair, where there is as much memory."""
+    shape = rows, like.shape[0], row_of(call.longest)
+    if math.prod(shape) * dtype.itemsize > most_bytes(ready.device):
         return None
-    return q.new_empty((heads, tokens, row))
+    try:
+        return like.new_empty(shape, dtype=dtype)
+    except torch.OutOfMemoryError:
+        return None
 
 
 def of_kept(kept: Tensor) -> Numbers:
@@ -59,10 +67,10 @@ def of_kept(kept: Tensor) -> Numbers:
 def write_bias(call: AttentionCall, ready: KernelSet, like: Tensor) -> Written | None:
     """The bias of all pairs, where it is to be written; `like` has its tokens, and is where it is."""
     rows = ready.written_rows
-    tokens, row = like.shape[0], row_of(call.longest)
-    if not rows or not tokens or rows * tokens * row * 2 > most_bytes(ready.device):
+    written = _room(call, ready, like, rows, torch.float16) if rows and like.shape[0] else None
+    if written is None:
         return None
-    written = like.new_empty((rows, tokens, row), dtype=torch.float16)
+    _, tokens, row = written.shape
     tiles, numbers, given = call.tiles[ready.writing.tile], call.numbers(), call.tensors()
     sizes: Numbers = {"tokens": tokens, "written_stride": row}
     ready.write_bias(

@@ -3,7 +3,8 @@
 One program of wide heads has a multiprocessor for itself, and nothing hides what a tile's bias waits for
 (`tile_bias`). So a kernel of its own finds half the bias of each pair, once for all heads and not by each of
 them, and writes it in float16, as [rows, tokens, places]: a row for each key, in it a number for each query
-of its sequence, as in `kept_scores`. Forward and the kernel for the keys add a tile of it to their scores.
+of its sequence, as in `kept_scores`. The kernel for the keys, whose registers are full without any bias, adds
+a tile of it to the scores; to forward, which reads a bias a tile ahead, it brings nothing.
 """
 # mypy: allow-untyped-defs
 # ruff: noqa: N803, N806
@@ -40,18 +41,7 @@ def load_written(bias, first_query, first_key, length, MASKED: tl.constexpr, C: 
         else:
             return tl.load(places)
     else:
-        return tl.zeros((1, 1), tl.float16)
-
-
-@triton.jit
-def multiply(left, right, bias, more, half_scale, C: tl.constexpr):
-    """Products of two tiles; to which so much is added, if a bias is written, that half of it is in half the
-    scores."""
-    if bias.written is not None:
-        more = more.to(tl.float32) * (1.0 / half_scale)
-        return tl.dot(left, right, more, input_precision=C.PRECISION)
-    else:
-        return tl.dot(left, right, input_precision=C.PRECISION)
+        return 0.0
 
 
 @triton.jit(do_not_specialize=UNSPECIALIZED)
