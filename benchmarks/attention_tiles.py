@@ -41,7 +41,9 @@ CANDIDATES: dict[str, list[TileShape]] = {
         TileShape(128, 64, 8, 3), TileShape(128, 64, 8, 4), TileShape(128, 32, 8, 4), TileShape(64, 64, 4, 3),
         TileShape(128, 64, 8, 2),
     ],
-    "kept_summed": [TileShape(64, 64, 8, 3), TileShape(64, 64, 8, 2), TileShape(64, 64, 4, 2)],
+    "kept_summed": [
+        TileShape(64, 64, 8, 3), TileShape(64, 32, 4, 3), TileShape(64, 64, 4, 2), TileShape(64, 32, 8, 3, 128),
+    ],
 }  # fmt: skip
 """The first is the one of the table."""
 NAMES = {"forward": "forward_kernel", "keys": "key_gradient_kernel", "queries": "query_gradient_kernel",
