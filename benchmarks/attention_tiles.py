@@ -42,7 +42,7 @@ CANDIDATES: dict[str, list[TileShape]] = {
         TileShape(128, 64, 8, 2),
     ],
     "kept_summed": [
-        TileShape(64, 64, 8, 3), TileShape(64, 32, 4, 3), TileShape(64, 64, 4, 2), TileShape(64, 32, 8, 3, 128),
+        TileShape(64, 64, 8, 3), TileShape(64, 32, 4, 3), TileShape(64, 64, 4, 2),
     ],
 }  # fmt: skip
 """The first is the one of the table."""
