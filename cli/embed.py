@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from behavior.wording import number_of
 from cli.console import print_json, progress_bars, say
 from cli.evaluate import CheckpointName
 
@@ -52,7 +53,7 @@ def embed(
         print_json(found)
         return
     for name, file in found["files"].items():
-        say(f"{out / name}: {file['rows']:,} vectors of width {found['scoring']['dim']}")
+        say(f"{out / name}: {number_of(file['rows'], 'vector')} of width {found['scoring']['dim']}")
     say(f"score: {found['scoring']['score']}")
     for name, what in found["scoring"]["not_in_the_vectors"].items():
         say(f"not in the vectors: {name}, {what}")

@@ -26,6 +26,7 @@ _COUNTS = {
     "unsorted": "with events out of order of time, which were sorted",
     "asked_later": "with events after the time of asking: asked at the last one",
     "short": "for whom fewer items were left",
+    "empty": "for whom none was left",
 }
 
 

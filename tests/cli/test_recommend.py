@@ -219,6 +219,17 @@ def test_compressed_files_in_and_out(ending: str, lrm: Lrm, run: Path, tmp_path:
     assert (found.code, "compressed twice" in found.err) == (2, True)
 
 
+def test_who_has_seen_everything_gets_nothing_and_is_told(lrm: Lrm, run: Path, tmp_path: Path) -> None:
+    rows = [f"ann,i1,buy,{1_100}", f"bob,i2,view,{1_100}"]
+    (tmp_path / "h.csv").write_text("\n".join(["user,item,behavior,timestamp", *rows]))
+    (tmp_path / "one.txt").write_text("i1\n")
+    arguments = ("--histories", tmp_path / "h.csv", "--candidates", tmp_path / "one.txt", "--exclude-seen")
+    found = lrm("recommend", run, "--device", "cpu", "--k", 1, "--at", 2000, *arguments)
+    assert found.code == 0, found.err
+    assert ("user bob" in found.out, "user ann" in found.out) == (True, False)
+    assert "1 of 2 users for whom none was left" in found.err
+
+
 def test_bad_flags(lrm: Lrm, run: Path, shards: Path, tmp_path: Path) -> None:
     (tmp_path / "u.txt").write_text("u1\n")
     for arguments, said in (

@@ -8,6 +8,7 @@ from typing import Any
 
 from behavior.runtime.cores import thread_count
 from behavior.shards.folder import ShardFolder
+from behavior.wording import number_of
 from models.data.columns import Columns
 from models.data.declared import CORE
 from models.data.item_domains import ItemDomains
@@ -125,7 +126,7 @@ class Floors:
             point, on = DEFAULTS[name], "defaults: nobody is validated"
             source, users = self._validated
             if source is not None:
-                point, on = self._chosen(name, source), f"{METRIC} of {users:,} validated users"
+                point, on = self._chosen(name, source), f"{METRIC} of {number_of(users, 'validated user')}"
             self._points[name] = point, {"chosen": point, "chosen_on": on}
         return self._points[name]
 
