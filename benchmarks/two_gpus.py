@@ -59,15 +59,11 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "10M rowwise, divided": ("large", [CAPTURED, "optimizer.item_table=rowwise_adagrad", DIVIDED]),
     "200k adamw, not captured": ("small", ["train.cuda_graphs=false"]),
     "10M by rows, divided, not captured": ("large", ["train.cuda_graphs=false", *BY_ROWS, DIVIDED]),
-    "200k adamw, early": ("small", [CAPTURED]),
-    "10M by rows, divided, early": ("large", [CAPTURED, *BY_ROWS, DIVIDED]),
-    "10M by rows, divided, apart": ("large", [CAPTURED, *BY_ROWS, DIVIDED]),
 }
 ALONE = [["200k adamw", "200k by rows"], ["10M by rows"]]  # of the first GPU, and of the second
 TOGETHER = [
     "200k adamw", "10M by rows, divided", "10M by rows", "200k adamw, divided", "200k by rows",
-    "10M by rows, divided, early", "200k adamw, early", "200k adamw, not captured",
-    "10M by rows, divided, apart", "10M rowwise, divided", "200k by rows, divided",
+    "200k adamw, not captured", "10M rowwise, divided", "200k by rows, divided",
 ]  # fmt: skip
 WITHOUT = ["200k adamw, not captured", "10M by rows, divided, not captured"]
 """Where captured steps hang."""
@@ -192,7 +188,6 @@ def measured(folder: Path, case: str, processes: Any) -> Row:
 
     from behavior.shards.folder import open_shards
     from models.config import load_config
-    from models.training import captured_step
     from models.training.setup import set_up
     from models.training.step import steps_of
 
@@ -204,8 +199,6 @@ def measured(folder: Path, case: str, processes: Any) -> Row:
         "train.precision=bf16-mixed",
     ]
     config = load_config(overrides=[*overrides, f"train.devices={processes.count}", "train.epochs=1000"])
-    captured_step.SENDS_EARLY = "early" in case
-    captured_step.AT_ONCE = not case.endswith(("early", "apart"))
     begun = time.perf_counter()
     torch.cuda.reset_peak_memory_stats()
     made = set_up(config, open_shards(folder / shards), processes)
@@ -370,22 +363,16 @@ def follow(results: Results, children: list[Child], gpus: int, most: float) -> i
 TOLD_BY_SIGNAL = """\
 import faulthandler, runpy, signal, sys
 faulthandler.register(signal.SIGUSR1)
-from models.distributed.torch_processes import TorchProcesses
-from models.training import watch
-watch.ABORTS = {aborts}
-if not watch.ABORTS:
-    TorchProcesses.leave = lambda self: setattr(TorchProcesses, "stuck", True)
 sys.argv = ["lrm", *sys.argv[1:]]
 runpy.run_module("cli.main", run_name="__main__", alter_sys=True)
 """
 
 
-def command(
-    folder: Path, shards: str, run: str, devices: int, settings: Sequence[str], *, aborts: bool = True
-) -> list[str]:
+def command(folder: Path, shards: str, run: str, devices: int, settings: Sequence[str]) -> list[str]:
+    """Of `lrm train`, which prints where it stands when it gets a signal."""
     given = [word for setting in settings for word in ("--set", setting)]
     own = ["--data", str(folder / shards), "--out", str(folder / run), "--devices", str(devices)]
-    return [sys.executable, "-c", TOLD_BY_SIGNAL.format(aborts=aborts), "train", *own, *given]
+    return [sys.executable, "-c", TOLD_BY_SIGNAL, "train", *own, *given]
 
 
 @contextmanager
@@ -403,20 +390,17 @@ def training(folder: Path, words: list[str], name: str) -> Iterator[tuple[subpro
 
 
 def ends(results: Results, folder: Path) -> None:
-    """Two runs at once, of which one process each is killed: one aborts its GPU's work, one ends at once."""
-    with ThreadPoolExecutor(3) as threads:
-        other = threads.submit(losses, results, folder)
-        both = [threads.submit(killed, results, folder, aborts) for aborts in (True, False)]
-        for one in [*both, other]:
+    """A run of which the second process is killed, and runs for their losses, all at once."""
+    with ThreadPoolExecutor(2) as threads:
+        for one in [threads.submit(killed, results, folder), threads.submit(losses, results, folder)]:
             one.result()
 
 
-def killed(results: Results, folder: Path, aborts: bool) -> None:
-    name = "run" if aborts else "run-2"
+def killed(results: Results, folder: Path) -> None:
     settings = [*COMMON, CAPTURED, f"train.batch_tokens={2 * TOKENS}", "train.epochs=1000"]
-    words = command(folder, "small", name, 2, settings, aborts=aborts)
-    run = folder / name
-    with training(folder, words, f"killed-{name}") as (process, log):
+    words = command(folder, "small", "run", 2, settings)
+    run = folder / "run"
+    with training(folder, words, "killed") as (process, log):
         lines = reports(run, process, 3, max(5.0, min(33.0, results.left - 20)))
         others = {one: named(one) for one in children(process.pid)}
         process.send_signal(signal.SIGUSR1)  # tells where it stands
@@ -435,12 +419,11 @@ def killed(results: Results, folder: Path, aborts: bool) -> None:
         if code is None:
             process.send_signal(signal.SIGABRT)
             ended(process, 2)
-    row: Row = {"killed": "rank 1", "aborts": aborts, "children": list(others.values()), "exit code": code}
+    row: Row = {"killed": "rank 1", "children": list(others.values()), "exit code": code}
     row |= {"seconds to the end": seconds, **summary(lines)}
     results.add("ends", row | {"said": log.read_bytes()[told:].decode(errors="replace")[-1500:]})
-    if aborts:
-        with suppress(OSError):
-            going_on(results, folder, run, lines)
+    with suppress(OSError):
+        going_on(results, folder, run, lines)
 
 
 def going_on(results: Results, folder: Path, run: Path, before: list[Row]) -> None:

@@ -51,11 +51,6 @@ class Processes(ABC):
     def all_gather(self, tensor: Tensor) -> Tensor:
         """[count, *shape] the tensors of all processes, by rank."""
 
-    def all_gather_later(self, tensor: Tensor) -> Callable[[], Tensor]:
-        """Begin `all_gather`, beside which the device goes on; what is returned waits for it and gives it."""
-        gathered = self.all_gather(tensor)
-        return lambda: gathered
-
     @abstractmethod
     def reduce_scatter(self, tensor: Tensor) -> Tensor:
         """[*shape] the sum over processes of the parts that they have for this one.

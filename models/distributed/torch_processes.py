@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from threading import Thread
+from collections.abc import Sequence
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -22,14 +20,13 @@ _reduce_scatter: Any = getattr(dist, "reduce_scatter_single", None) or dist.redu
 _OPS = {"sum": dist.ReduceOp.SUM, "max": dist.ReduceOp.MAX}
 # Values of a tensor from which on it is sent by itself; smaller ones are sent together.
 _LARGE = 1 << 18
-# Seconds that ending what GPUs are at may take.
-_ABORTED_WITHIN = 10.0
 
 
 class TorchProcesses(Processes):
     """The default process group of torch.distributed, with a gloo group beside it where that is NCCL's.
 
-    `stuck`: whether some process group of this Python could not be ended.
+    `stuck`: whether a group of this Python was left while a GPU may wait in it. Python might then wait for
+    the GPU at its end, and there can be no other group.
 
     Args:
         local_rank: rank among the processes of this machine.
@@ -43,7 +40,6 @@ class TorchProcesses(Processes):
         self.rank, self.count = dist.get_rank(), dist.get_world_size()
         self._local_rank, self._local_count = local_rank, local_count
         self.host_group = host_group
-        self._aborting: Thread | None = None
 
     @property
     def local_rank(self) -> int:
@@ -67,17 +63,6 @@ class TorchProcesses(Processes):
         gathered = tensor.new_empty(self.count, *tensor.shape)
         _all_gather(gathered.flatten(), tensor.flatten(), group=self._group_of(tensor))
         return gathered
-
-    def all_gather_later(self, tensor: Tensor) -> Callable[[], Tensor]:
-        gathered = tensor.new_empty(self.count, *tensor.shape)
-        flat = tensor.detach().flatten()
-        work = _all_gather(gathered.flatten(), flat, group=self._group_of(tensor), async_op=True)
-
-        def wait(sent: Tensor = flat) -> Tensor:  # which keeps what is sent until then
-            work.wait()
-            return gathered
-
-        return wait
 
     def reduce_scatter(self, tensor: Tensor) -> Tensor:
         summed = tensor.new_empty(tensor.shape[1:])
@@ -115,30 +100,16 @@ class TorchProcesses(Processes):
         gc.collect()
         dist.destroy_process_group()
 
-    def abort(self) -> None:
-        """End what this process's GPU does together with others, who may be gone; nothing is waited for.
-
-        What waits for the GPU goes on then, with results that mean nothing. May be called by any thread.
-        """
-        if self.host_group is not None and self._aborting is None:
-            # NCCL ends its kernels at once, but returns only when no CUDA graph has any of them.
-            self._aborting = Thread(target=_abort_nccl, daemon=True)
-            self._aborting.start()
-
     def leave(self) -> None:
-        """Leave others who may be gone. Where a GPU's work cannot be ended, `stuck` says so: Python might
-        wait for it at its end."""
+        """Leave others who may be gone, and with whom a GPU may still be at something.
+
+        Nothing of NCCL is called: it could wait for them, or end this process before it has told why. `stuck`
+        says that the group is left as it is.
+        """
         if self.host_group is None:
             self.close()
-            return
-        self.abort()
-        assert self._aborting is not None
-        gc.collect()
-        self._aborting.join(_ABORTED_WITHIN)
-        if self._aborting.is_alive():
-            TorchProcesses.stuck = True
         else:
-            dist.destroy_process_group()
+            TorchProcesses.stuck = True
 
     def _average(self, tensor: Tensor) -> None:
         group = self._group_of(tensor)
@@ -156,8 +127,3 @@ def is_lost_connection(error: RuntimeError) -> bool:
     """Whether an error says that another process is gone."""
     texts = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "was aborted")
     return any(text in str(error) for text in texts)
-
-
-def _abort_nccl() -> None:
-    with suppress(RuntimeError, ValueError):  # of a group that is gone already
-        dist.distributed_c10d._get_default_group()._get_backend(torch.device("cuda")).abort()

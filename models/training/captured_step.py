@@ -24,10 +24,6 @@ from models.training.cuda_graph import Captured, Work
 from models.training.static_input import StaticInput, StepSize
 from models.training.step import Stepper, TakenStep
 
-AT_ONCE = True
-"""Whether several processes look targets up with the items of inputs."""
-SENDS_EARLY = False
-"""Whether several processes send gradients of item tables beside the rest of the backward pass."""
 _OFF = "set train.cuda_graphs=false"
 LONGEST_PADDED = 512
 """Longest histories of softmax attention for which `auto` pads every sequence to that length."""
@@ -122,8 +118,6 @@ class CapturedStepper(Stepper):
         self.shared = [one for one in task.objective.parameters() if id(one) not in apart]
         for parameter in self.shared:
             processes.broadcast(parameter)
-        for table in self.item_tables:
-            table.sends_early = SENDS_EARLY and processes.count > 1
         optimizer.keep_rates_on(fabric.device)
         self.longest, self.capture = longest, capture
         self.steps: dict[StepSize, tuple[StaticInput, Work]] = {}
@@ -135,7 +129,7 @@ class CapturedStepper(Stepper):
             return super().take(parts, number, epoch)
         (part,) = parts
         prepared = self.task.prepare(part)
-        if AT_ONCE and self.processes.count > 1 and self.task.looks_up_targets:
+        if self.processes.count > 1 and self.task.looks_up_targets:
             target = part.target[prepared.positions]
             prepared.places = places_of_targets(part.item, prepared.positions, target)
         work, size = self._agreed(prepared)

@@ -106,6 +106,12 @@ def join_as_told(told: dict[str, Any]) -> tuple[TrainArguments, TorchProcesses]:
 
 @contextmanager
 def _started(arguments: TrainArguments, count: int, backend: str) -> Iterator[Processes]:
+    if TorchProcesses.stuck:
+        raise UserError(
+            "a training of this program failed on several GPUs, and one of them may still be at it",
+            where=f"train.devices = {count}",
+            fix="start the program anew",
+        )
     # Port 0: the system picks a free one.
     store = TCPStore(_HOST, 0, count, is_master=True, wait_for_workers=False)
     told: dict[str, Any] = {

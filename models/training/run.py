@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 
 from behavior.errors import UserError
-from behavior.shards.folder import open_shards
+from behavior.shards.folder import ShardFolder, open_shards
 from behavior.shards.storage import FolderLike, as_folder
 from models.config import RunConfig
 from models.data.tables_only import keep_tables
@@ -100,21 +100,31 @@ def _train_held(
     training = Training(arguments.config, shards, run, observer, processes, init)
     try:
         with repeatable(training.device):
-            if not processes.is_first:
-                return training.run_epochs()
-            kept = training.state.metrics_bytes
-            read_metrics(run.metrics, kept)  # before anything is changed
-            if training.loader.epoch < arguments.config.train.epochs_to_train or training.on_later_version:
-                settings = arguments.config.model_dump(mode="json")
-                run.write(settings, shards.folder, training.dataset, init, arguments.refit or run.refit())
-                keep_tables(shards, run.dataset, {"protocol": training.evaluator.protocol})
-            with MetricsLog(run.metrics, run.tensorboard, keep_bytes=kept) as log:
-                result = training.run_epochs(log)
+            if processes.is_first:
+                result = _recorded(training, arguments, run, shards, init)
+            else:
+                result = training.run_epochs()
     finally:
         training.loader.close()
-        training.stepper.close()
+    training.stepper.close()
+    if not processes.is_first:
+        return result
     write_summary(training, result)
     drawn = [metric.name for metric in arguments.config.metrics() if metric.in_curves]
     draw_curves(read_metrics(run.metrics), drawn, run.curves)
     observer.finished(result)
     return result
+
+
+def _recorded(
+    training: Training, arguments: TrainArguments, run: RunFolder, shards: ShardFolder, init: Path | None
+) -> TrainResult:
+    """Train as the first process, which writes the run's folder."""
+    kept = training.state.metrics_bytes
+    read_metrics(run.metrics, kept)  # before anything is changed
+    if training.loader.epoch < arguments.config.train.epochs_to_train or training.on_later_version:
+        settings = arguments.config.model_dump(mode="json")
+        run.write(settings, shards.folder, training.dataset, init, arguments.refit or run.refit())
+        keep_tables(shards, run.dataset, {"protocol": training.evaluator.protocol})
+    with MetricsLog(run.metrics, run.tensorboard, keep_bytes=kept) as log:
+        return training.run_epochs(log)

@@ -15,6 +15,7 @@ from models.distributed.torch_processes import TorchProcesses, is_lost_connectio
 from models.training.launch import join_as_told
 from models.training.observer import Silent
 from models.training.run import train_in
+from models.training.watch import INTERRUPTED, TOLD, UNEXPECTED
 
 
 def main() -> None:
@@ -37,21 +38,24 @@ def take_part(told: dict[str, Any]) -> None:
 
 def _leave(processes: TorchProcesses, error: BaseException) -> NoReturn:
     """End with an error that this process met; it is told unless the first one knows of it."""
+    code = UNEXPECTED
     if isinstance(error, UserError):
         # The first process mostly meets the same error; what this one alone met is told nowhere else.
         complain(f"training process {processes.rank}: {error}")
-    # Not where it is an interruption of the first process, which says so; the checkpoint is written. And not
-    # where another process is gone.
-    elif not (
-        isinstance(error, KeyboardInterrupt)
-        or (isinstance(error, RuntimeError) and is_lost_connection(error))
-    ):
+        code = TOLD
+    elif isinstance(
+        error, KeyboardInterrupt
+    ):  # of the first process, which says so; the checkpoint is written
+        code = INTERRUPTED
+    elif isinstance(error, RuntimeError) and is_lost_connection(error):  # another process is gone
+        code = TOLD
+    else:
         traceback.print_exception(error)
     processes.leave()
+    sys.stderr.flush()
     if processes.stuck:
-        sys.stderr.flush()
-        os._exit(1)
-    sys.exit(1)
+        os._exit(code)
+    sys.exit(code)
 
 
 def _end_with_the_first() -> None:

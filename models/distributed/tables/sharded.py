@@ -64,36 +64,18 @@ class ShardedTable(ItemTable):
         lookups, self.pending, self._inputs = self.pending, [], None
         if not lookups:
             return
-        found = self._received(lookups)
+        gradients = torch.cat([self._padded_gradient(lookup) for lookup in lookups])
+        received = self.processes.all_gather(gradients / self.processes.count)  # [count, n, dim]
+        places = torch.cat([lookup.places for lookup in lookups], dim=1)  # [count, n]
         if self.row_gradients is not None:
-            for places, gradients in found:
-                self.row_gradients.add(places.flatten(), gradients.flatten(0, 1))
+            self.row_gradients.add(places.flatten(), received.flatten(0, 1))
             return
-        places = torch.cat([places for places, _ in found], dim=1)
-        received = torch.cat([gradients for _, gradients in found], dim=1)
         # Not `index_add_`, whose result depends on the order of threads.
         gradient = _embedding_backward(received, places, len(self.weight), 0, False)
         if self.weight.grad is None:
             self.weight.grad = gradient
         else:
             self.weight.grad += gradient
-
-    def _received(self, lookups: list[Lookup]) -> list[tuple[Tensor, Tensor]]:
-        """[count, n] places and [count, n, dim] gradients of look-ups, of all in one where none was sent."""
-        if any(lookup.received is not None for lookup in lookups):
-            for lookup in lookups:
-                if lookup.received is None:
-                    self._send(lookup)
-            return [lookup.received() for lookup in lookups if lookup.received is not None]
-        gradients = torch.cat([self._padded_gradient(lookup) for lookup in lookups])
-        places = torch.cat([lookup.places for lookup in lookups], dim=1)
-        return [(places, self.processes.all_gather(gradients / self.processes.count))]
-
-    @torch.no_grad()
-    def _send(self, lookup: Lookup) -> None:
-        places = lookup.places
-        wait = self.processes.all_gather_later(self._padded_gradient(lookup) / self.processes.count)
-        lookup.received = lambda: (places, wait())
 
     def own_rows(self) -> Tensor:
         """See `ItemTable.own_rows`. Gradients are taken for those of the losses of all processes, and are

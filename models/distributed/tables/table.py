@@ -16,17 +16,15 @@ from models.distributed.tables.targets import InputsAndTargets, TargetPlaces
 from models.layers.roles import Role
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Lookup:
-    """A look-up whose gradients have not been noted yet."""
+    """A look-up whose gradients have not been noted, or sent, yet."""
 
     places: Tensor
     """[n] rows of this process's table; of a divided one [count, n], of what each process asked for, 0 for
     those elsewhere."""
     vectors: Tensor
     """[n, dim] what this process got; a leaf of the graph of its loss."""
-    received: Callable[[], tuple[Tensor, Tensor]] | None = None
-    """Waits for the rows and gradients of all processes, where these were sent within the backward pass."""
 
 
 class ItemTable(nn.Module, ABC):
@@ -51,9 +49,6 @@ class ItemTable(nn.Module, ABC):
         """Look-ups whose gradients are still to be noted, or sent."""
         self._inputs: tuple[Tensor, Tensor] | None = None
         """Ids whose vectors were looked up with those of targets, and these vectors."""
-        self.sends_early = False
-        """Whether gradients are sent as soon as they are there, beside the rest of the backward pass: where
-        all processes work the same graph off, and send nothing else meanwhile."""
 
     @property
     def collects(self) -> bool:
@@ -124,16 +119,8 @@ class ItemTable(nn.Module, ABC):
     def _found(self, places: Tensor, vectors: Tensor) -> Tensor:
         """Vectors that were looked up without a graph, as a leaf of one whose gradient is pending."""
         if torch.is_grad_enabled():
-            lookup = Lookup(places, vectors.requires_grad_())
-            self.pending.append(lookup)
-            if self.sends_early:
-                number = len(self.pending) - 1  # not the look-up itself, which has the vectors
-                vectors.register_post_accumulate_grad_hook(lambda _: self._send(self.pending[number]))
+            self.pending.append(Lookup(places, vectors.requires_grad_()))
         return vectors
-
-    @abstractmethod
-    def _send(self, lookup: Lookup) -> None:
-        """Begin to send the gradients of a look-up: all processes those of the same one, of equal sizes."""
 
     @abstractmethod
     def gathered(self, own: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.distributed.processes import SINGLE, Processes
-from models.distributed.tables.table import ItemTable, Lookup
+from models.distributed.tables.table import ItemTable
 from models.layers.initialization import INIT_STD, init_truncated
 
 Found = tuple[Tensor, Tensor]
@@ -70,30 +70,14 @@ class WholeTable(ItemTable):
     @torch.no_grad()
     def finish_gradients(self) -> None:
         lookups, self.pending, self._inputs = self.pending, [], None
-        found = [one.received() for one in lookups if one.received is not None]
-        own = [
-            (one.places, one.vectors.grad)
-            for one in lookups
-            if one.received is None and one.vectors.grad is not None
-        ]
-        # Where look-ups are sent early, all processes send all of them, or none.
-        found += own if self.copies.count == 1 or found else self._of_all(own)
+        found = [(one.places, one.vectors.grad) for one in lookups if one.vectors.grad is not None]
+        if self.copies.count > 1:
+            found = self._of_all(found)
         if self.row_gradients is not None:
             for rows, gradients in found:
                 self.row_gradients.add(rows, gradients)
         elif found:
             self._add_whole(_whole_gradient(found, self.weight))
-
-    @torch.no_grad()
-    def _send(self, lookup: Lookup) -> None:
-        copies, gradient = self.copies, lookup.vectors.grad
-        if copies.count == 1 or gradient is None:
-            return
-        if self._is_less_as_a_whole(sum(len(one.places) for one in self.pending)):
-            return
-        rows = copies.all_gather_later(lookup.places)  # [count, n]
-        gradients = copies.all_gather_later(gradient / copies.count)  # [count, n, dim]
-        lookup.received = lambda: (rows().flatten(), gradients().flatten(0, 1))
 
     def _of_all(self, found: Sequence[Found]) -> list[Found]:
         """Rows and gradients of the look-ups of all processes, divided by how many these are; none where they
@@ -101,7 +85,8 @@ class WholeTable(ItemTable):
         count, most = self.copies.count, self.copies.max(sum(len(rows) for rows, _ in found))
         if not most:
             return []
-        if self._is_less_as_a_whole(most):
+        # A ring sends less for an all-reduce of the table's gradient than for an all-gather of so many.
+        if self.row_gradients is None and count * most >= 2 * self.num_embeddings:
             gradient = _whole_gradient(found, self.weight)
             self.copies.average([gradient])
             self._add_whole(gradient)
@@ -112,11 +97,6 @@ class WholeTable(ItemTable):
         rows = self.copies.all_gather(F.pad(rows, (0, missing)))  # [count, most]
         gradients = self.copies.all_gather(F.pad(gradients, (0, 0, 0, missing)) / count)  # [count, most, dim]
         return [(rows.flatten(), gradients.flatten(0, 1))]
-
-    def _is_less_as_a_whole(self, most: int) -> bool:
-        """Whether a ring sends less for an all-reduce of the table's gradient than for an all-gather of those
-        of so many look-ups a process."""
-        return self.row_gradients is None and self.copies.count * most >= 2 * self.num_embeddings
 
     def _add_whole(self, gradient: Tensor) -> None:
         if self.weight.grad is None:

@@ -20,7 +20,7 @@ from models.distributed.tables import WholeStates, WholeTable, tables_divided_am
 from models.optim import build_optimizer
 from models.tasks.retrieval import RetrievalObjective
 from models.tasks.task import Task
-from models.training import captured_step, static_input
+from models.training import static_input
 from models.training.captured_step import CapturedStepper
 from models.training.cuda_graph import Captured
 from models.training.setup import _keep_alike
@@ -95,13 +95,10 @@ def taken_by(stepper: Stepper, batches: list[PackedBatch]) -> list[tuple[float, 
     ],
     ids=" ".join,
 )
-@pytest.mark.parametrize(("early", "at_once"), [(True, False), (False, True)])
 def test_two_processes_take_the_steps_of_one(
-    early: bool, at_once: bool, changes: list[str], shards: Path, monkeypatch: pytest.MonkeyPatch
+    changes: list[str], shards: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Losses, norms and weights are those of plain steps on whole batches; copies are alike to the bit."""
-    monkeypatch.setattr(captured_step, "SENDS_EARLY", early)
-    monkeypatch.setattr(captured_step, "AT_ONCE", at_once)
     config = settings(*COMMON, *changes)
     fabric, clip_norm = Fabric(accelerator="cpu", devices=1), config.optimizer.clip_norm
     task = task_among(config, shards, SINGLE, monkeypatch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -11,18 +12,17 @@ import pytest
 
 from behavior.errors import UserError
 from models.distributed.torch_processes import TorchProcesses, is_lost_connection
-from models.training import watch
-from models.training.watch import raise_for_exit_codes, watched
+from models.training import launch, watch
+from models.training.launch import TrainArguments
+from models.training.watch import raise_for_exit_codes
+from tests.models.training.training_runs import settings
 
 
 class Gpu(TorchProcesses):
     """Of a process that talks to nobody."""
 
     def __init__(self, host_group: Any = "gloo") -> None:
-        self.host_group, self.aborted = host_group, Event()
-
-    def abort(self) -> None:
-        self.aborted.set()
+        self.host_group = host_group
 
 
 class Other:
@@ -35,45 +35,80 @@ class Other:
         return self.returncode
 
 
-@pytest.fixture(autouse=True)
-def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "_EVERY", 0.001)
+@pytest.mark.parametrize(
+    ("code", "host_group", "ends"),
+    [
+        (None, "gloo", False),
+        (0, "gloo", False),
+        (-9, None, False),
+        (1, "gloo", False),
+        (130, "gloo", False),
+        (70, "gloo", True),
+        (-9, "gloo", True),
+    ],
+)
+def test_it_ends_where_a_gpu_waits_for_one_that_failed(
+    code: int | None, host_group: Any, ends: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Connections between hosts break by themselves."""
+    ended = Event()
     monkeypatch.setattr(watch, "_GRACE", 0.001)
-
-
-@pytest.mark.parametrize("code", [1, -9])
-def test_a_gpu_that_waits_for_a_process_that_failed_is_freed(code: int) -> None:
-    gpu = Gpu()
+    monkeypatch.setattr(watch, "_EVERY", 0.001)
+    monkeypatch.setattr(watch, "_end", lambda code: ended.set())
     others: list[Any] = [Other(None), Other(code)]
-    with watched(others, gpu):
-        assert gpu.aborted.wait(60)
-    with pytest.raises(UserError, match=f"training process 2 ended with exit code {code}"):
+    with watch.watched(others, Gpu(host_group)):
+        assert ended.wait(60 if ends else 0.05) is ends
+
+
+def test_what_is_being_written_is_written_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended, written = Event(), []
+    monkeypatch.setattr(watch, "_GRACE", 0.001)
+    monkeypatch.setattr(watch, "_EVERY", 0.001)
+    monkeypatch.setattr(watch, "_end", lambda code: ended.set())
+
+    def slow() -> None:
+        written.append(ended.wait(0.2))
+
+    module: dict[str, Any] = {"__name__": "models.runs.checkpoint", "slow": slow}
+    exec("def save():\n    slow()", module)
+    with watch.watched([Other(-9)], Gpu()):  # type: ignore[list-item]
+        module["save"]()
+        assert ended.wait(60)
+    assert written == [False]
+
+
+def test_the_one_that_failed_first_is_named() -> None:
+    others: list[Any] = [Other(1), Other(-9), Other(None), Other(0)]
+    with pytest.raises(UserError, match="training process 2 ended with exit code -9"):
         raise_for_exit_codes(others)
+    raise_for_exit_codes(others[2:])
 
 
-def test_nothing_is_done_while_all_goes_well() -> None:
-    gpu, going, done = Gpu(), Other(None), Other(0)
-    others: list[Any] = [going, done]
-    with watched(others, gpu):
-        assert not gpu.aborted.wait(0.05)
-    raise_for_exit_codes(others)
-    hosts = Gpu(None)  # their connections break
-    with watched([Other(-9)], hosts):  # type: ignore[list-item]
-        assert not hosts.aborted.wait(0.05)
-
-
-def test_one_that_cannot_be_freed_is_ended_with_the_message() -> None:
+def test_it_says_so_and_has_no_traceback() -> None:
     program = """
 import time
 from tests.models.training.test_watch import Gpu, Other, watch
-watch._GRACE = watch._EVERY = watch._STUCK = 0.01
-with watch.watched([Other(-9)], Gpu()):
+watch._GRACE = watch._EVERY = 0.01
+with watch.watched([Other(None), Other(-9)], Gpu()):
     time.sleep(60)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
-    assert "training process 1 ended with exit code -9" in done.stderr
+    assert "training process 2 ended with exit code -9" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_group_of_gpus_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """And another training on several devices is refused, rather than to wait for it."""
+    monkeypatch.setattr(TorchProcesses, "stuck", False)
+    Gpu().leave()
+    assert TorchProcesses.stuck
+    arguments = TrainArguments(settings(), "", tmp_path, resume=False)
+    with (
+        pytest.raises(UserError, match="may still be at it"),
+        launch._started(arguments, 2, "gloo"),
+    ):
+        raise AssertionError("started")
 
 
 def test_lost_connections_are_told_from_other_errors() -> None:
