@@ -66,12 +66,15 @@ def test_what_is_being_written_is_written_first(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(watch, "_EVERY", 0.001)
     monkeypatch.setattr(watch, "_end", lambda code: ended.set())
 
+    other = Other(None)
+
     def slow() -> None:
+        other.returncode = -9
         written.append(ended.wait(0.2))
 
     module: dict[str, Any] = {"__name__": "models.runs.checkpoint", "slow": slow}
     exec("def save():\n    slow()", module)
-    with watch.watched([Other(-9)], Gpu()):  # type: ignore[list-item]
+    with watch.watched([other], Gpu()):  # type: ignore[list-item]
         module["save"]()
         assert ended.wait(60)
     assert written == [False]
