@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, suppress
@@ -36,15 +37,24 @@ def with_worker(options: Sequence[str]) -> list[str]:
     """Options in which workers that are processes, of which nothing more is said, are `lrm-worker`.
 
     It is the one of this machine: the engine's machines must have it under the same path.
+
+    Raises:
+        UsageError: this machine has none.
     """
-    program = Path(sys.executable).with_name(WORKER)
     given = ("--environment_config", "--environment_option", "--environment_options")
     silent = all(value_of(options, name) is None for name in given)
     if (value_of(options, "--environment_type") or "").upper() != "PROCESS" or not silent:
         return list(options)
-    if not program.exists():
-        return list(options)
-    return [*options, f"--environment_config={json.dumps({'command': str(program)})}"]
+    beside = Path(sys.executable).with_name(WORKER)
+    program = str(beside) if beside.exists() else shutil.which(WORKER)
+    if program is None:
+        raise UsageError(
+            f"workers are to be processes, and this machine has no {WORKER}, which they would be",
+            where="--environment_type",
+            fix="install lrm-kit anew, or name what starts them: -- "
+            """--environment_config='{"command": "/path/to/lrm-worker"}'""",
+        )
+    return [*options, f"--environment_config={json.dumps({'command': program})}"]
 
 
 def parsed(options: Sequence[str]) -> PipelineOptions:

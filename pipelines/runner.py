@@ -149,6 +149,8 @@ class RunnerOptions:
             )
         if self.is_dataflow:
             dataflow.check_options(self.beam)
+        elif not self.is_local:
+            with_worker(self.beam)
 
     def check_reachable(self, path: str, where: str) -> None:
         """Refuse a path that workers cannot have, before anything is done.

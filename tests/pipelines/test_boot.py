@@ -25,6 +25,7 @@ from apache_beam.portability.api import (
 from apache_beam.runners.worker import sdk_worker_main
 from google.protobuf import text_format
 
+from behavior.errors import UsageError
 from pipelines import boot
 from pipelines.beam_options import with_worker
 from pipelines.runner import RunnerOptions
@@ -137,13 +138,16 @@ def test_an_engine_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_processes_of_which_nothing_more_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program beside this Python comes before one in the PATH."""
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     process = ["--environment_type=PROCESS"]
-    assert with_worker(process) == process  # it is not installed
-    program = tmp_path / "lrm-worker"
-    program.touch()
-    added = f'--environment_config={{"command": "{program}"}}'
-    assert with_worker(process) == [*process, added]
+    with pytest.raises(UsageError, match="this machine has no lrm-worker"):
+        RunnerOptions("PortableRunner", beam=["--job_endpoint=embed", *process]).check()
+    (tmp_path / "bin").mkdir()
+    for program in (tmp_path / "bin" / "lrm-worker", tmp_path / "lrm-worker"):
+        program.touch(0o755)
+        assert with_worker(process) == [*process, f'--environment_config={{"command": "{program}"}}']
     for others in (
         ["--environment_type=LOOPBACK"],
         [],
