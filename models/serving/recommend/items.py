@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from behavior.arrow.values import parse_text
+from behavior.arrow.values import parse_text, shown
 from behavior.config import did_you_mean
 from behavior.errors import UsageError, UserError
 from behavior.shards.folder import ShardFolder
@@ -80,16 +80,20 @@ class ItemColumns:
         more: a table of items from elsewhere, with `item` and further columns; it comes first.
 
     Raises:
-        UserError: there is no such column, or the data set keeps no values of it.
+        UserError: there is no such column, the data set keeps no values of it, or the table has other items.
     """
 
     def __init__(
         self, ids: Ids, shards: ShardFolder, names: Sequence[str], more: pa.Table | None = None
     ) -> None:
         self.columns: dict[str, pa.Array] = {}
+        given = () if more is None else [name for name in names if name in more.column_names]
+        rows = _rows_of(ids, more) if more is not None and given else None
+        self.without = 0 if rows is None else rows.null_count
+        """Known items that the table does not have."""
         for name in names:
-            if more is not None and name in more.column_names:
-                column = _joined(ids, more, name)
+            if more is not None and name in given:
+                column = more[name].combine_chunks().take(rows)
             elif name in _COUNTS:
                 column = ids.items[name].combine_chunks()
             else:
@@ -102,11 +106,23 @@ class ItemColumns:
         return {name: values.take(ranks) for name, values in self.columns.items()}
 
 
-def _joined(ids: Ids, more: pa.Table, name: str) -> pa.Array:
-    """A column of a foreign table, for every known item; null where it lacks one."""
+def _rows_of(ids: Ids, more: pa.Table) -> pa.Array:
+    """The row of every known item in a foreign table; null where it has none.
+
+    Raises:
+        UserError: it has none of them.
+    """
     own = parse_text(ids.items["id"].combine_chunks())[0]
     given = parse_text(more["item"].combine_chunks())[0]
-    return more[name].combine_chunks().take(pc.index_in(own, value_set=given))
+    rows = pc.index_in(own, value_set=given)
+    if rows.null_count == len(own) and len(own):
+        such = f", of the table such as {shown(given, 0)}" if len(given) else ""
+        raise UserError(
+            f"the table has none of the {len(own):,} items: ids of the log are such as {shown(own, 0)}{such}",
+            where="--items",
+            fix="name the table of these items; its ids are those of the log",
+        )
+    return rows
 
 
 def _values(entry: FeatureEntry, column: pa.Array, shards: ShardFolder) -> pa.Array:

@@ -136,6 +136,10 @@ def resolve(
     seen = _seen(wanted, config, shards, ids, notes)
     more = None if wanted.items is None else item_table(wanted.items, wanted.columns, shards)
     columns = ItemColumns(ids, shards, wanted.columns, more)
+    if columns.without:
+        notes.append(
+            f"{columns.without:,} of {number_of(shards.num_items, 'item')} have no row in the table of items"
+        )
     index = _index(wanted.index, module, notes)
     return Request(wanted.k, question, allowed, seen, columns, index, notes)
 

@@ -74,6 +74,19 @@ def test_columns_of_items(rich: TrainedModel) -> None:
         assert row["item_score"] == {"i1": 9, "i0": 8}.get(row["item"])  # beside the model's
 
 
+def test_a_table_of_other_items_is_refused_and_missing_rows_are_told(rich: TrainedModel) -> None:
+    few = pa.table({"item": ["i1", "i0"], "title": ["One", "Zero"]})
+    others = pa.table({"item": ["1.0", "0.0"], "title": ["One", "Zero"]})
+    items = len(rich.item_ids)
+    found = rich.recommend(k=1, at=0, columns=["title"], items=few)
+    assert f"{items - 2} of {items} items have no row in the table of items" in found.notes
+    with pytest.raises(UserError, match=rf"none of the {items} items: .* of the table such as '1.0'"):
+        rich.recommend(k=1, at=0, columns=["title"], items=others)
+    for asked in ({"columns": ["main"]}, {}):  # which are not the table's
+        notes = rich.recommend(k=1, at=0, items=others, **asked).notes
+        assert not any("table of items" in note for note in notes)
+
+
 def test_raw_columns_of_the_spec_s_item_tables(tmp_path: Path) -> None:
     """Titles that no feature has, with ids that are whole numbers, from the files that the spec names."""
     items = {"files": "items.csv", "id": "item", "features": [{"name": "genres"}]}
