@@ -59,7 +59,7 @@ def why_not_worthwhile(config: RunConfig, processes: Processes = SINGLE) -> str 
     """Why captured steps would be no gain, or no safe one, where they are possible; None: they would."""
     model = config.model
     if processes.count > 1:
-        return f"there are {processes.count} processes, and steps with NCCL have not been captured yet"
+        return "not tried on several GPUs yet; train.cuda_graphs=true captures there, too"
     softmax = (model.activation or model.preset.activation) == "softmax"
     if softmax and model.max_length > LONGEST_PADDED:
         return f"softmax attention would be padded to model.max_length, {model.max_length:,} events"
