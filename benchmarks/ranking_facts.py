@@ -1,5 +1,5 @@
-"""What trees and a logistic regression make of the very numbers that heads of ranking are told beside the
-sequence.
+"""What trees, a logistic regression and a perceptron make of the very numbers that heads of ranking are told
+beside the sequence.
 
     python benchmarks/ranking_facts.py DATA --recipe taobao/ranking [--set task.rates=[]] [--csv floors.csv]
 
@@ -32,6 +32,7 @@ from models.evaluation.actions.names import BINARY
 from models.evaluation.actions.rows import LabelledRows, labelled_rows
 from models.rankers.counts import count_features
 from models.rankers.data import RankerData
+from models.tasks.ranking.heads import mlp
 from models.tasks.ranking.negatives import ask_about_sampled, sampled_items
 from models.tasks.ranking.passes import Passes
 from models.tasks.ranking.task import RankingTask
@@ -125,6 +126,34 @@ def logistic(x: dict[str, np.ndarray], y: dict[str, np.ndarray]) -> tuple[np.nda
     return best[1], {"steps": best[2]}
 
 
+def perceptron(x: dict[str, np.ndarray], y: dict[str, np.ndarray]) -> tuple[np.ndarray, dict[str, Any]]:
+    """The same of a perceptron on standardized numbers, of the widths that `taobao/ranking` has: the best of
+    6 epochs of Adam."""
+    mean, deviation = x["train"].mean(0), np.maximum(x["train"].std(0), 1e-6)
+    z = {part: torch.from_numpy((each - mean) / deviation) for part, each in x.items()}
+    told = {part: torch.from_numpy(each) for part, each in y.items()}
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(mlp(z["train"].shape[1], (256, 128), 0.1), torch.nn.Linear(128, 1))
+    loss = torch.nn.functional.binary_cross_entropy_with_logits
+    optimizer = torch.optim.Adam(net.parameters(), 0.003, betas=(0.9, 0.98))
+    steps = 6 * -(-len(told["train"]) // 2048)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.003, total_steps=steps + 1, pct_start=0.1)
+    best = (np.inf, np.zeros(0), 0)
+    for epoch in range(6):
+        net.train()
+        for chosen in torch.randperm(len(told["train"])).split(2048):
+            optimizer.zero_grad()
+            loss(net(z["train"][chosen])[:, 0], told["train"][chosen]).backward()
+            optimizer.step()
+            schedule.step()
+        net.eval()
+        with torch.no_grad():
+            valid = float(loss(net(z["valid"])[:, 0], told["valid"]))
+            if valid < best[0]:
+                best = (valid, net(z["test"])[:, 0].numpy(), epoch + 1)
+    return best[1], {"epochs": best[2]}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -133,6 +162,7 @@ def main() -> None:
     parser.add_argument("--recipe", default="taobao/ranking")
     parser.add_argument("--set", nargs="*", default=[], help="settings: section.key=value")
     parser.add_argument("--name", default="", help="protocol, in the CSV file")
+    parser.add_argument("--names", nargs="*", help="some of the rankers")
     parser.add_argument("--csv", type=Path, help="file that lines are added to, as of ranking_floors.py")
     options = parser.parse_args()
     told = Told(options.data, models.load_config(options.recipe, ["train.device=cpu", *options.set]))
@@ -146,11 +176,15 @@ def main() -> None:
             part: np.column_stack([facts[part], count_features(counted, each, "train")])
             for part, each in rows.items()
         }
-        for name, fit, x in (
+        every = (
             ("lightgbm, facts", trees, facts),
             ("logistic, facts", logistic, facts),
+            ("perceptron, facts", perceptron, facts),
             ("lightgbm, both", trees, both),
-        ):
+        )
+        for name, fit, x in every:
+            if options.names and name not in options.names:
+                continue
             begin = time.perf_counter()
             predicted, chosen = fit(x, y)
             meter = Meter(label)
