@@ -162,6 +162,7 @@ def main() -> None:
     parser.add_argument("--recipe", default="taobao/ranking")
     parser.add_argument("--set", nargs="*", default=[], help="settings: section.key=value")
     parser.add_argument("--name", default="", help="protocol, in the CSV file")
+    parser.add_argument("--labels", nargs="*", help="some of the labels; numbers are of all")
     parser.add_argument("--names", nargs="*", help="some of the rankers")
     parser.add_argument("--csv", type=Path, help="file that lines are added to, as of ranking_floors.py")
     options = parser.parse_args()
@@ -170,6 +171,8 @@ def main() -> None:
     facts = {part: told.numbers(each) for part, each in rows.items()}
     print("| label | ranker | AUC | GAUC | log loss | seconds |\n| --- | --- | --- | --- | --- | --- |")
     for number, label in enumerate(told.labels):
+        if options.labels and label.name not in options.labels:
+            continue
         y = {part: each.label[:, number] for part, each in rows.items()}
         counted = RankerData(told.shards, told.data, label, told.task.negatives)
         both = {
