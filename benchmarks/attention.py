@@ -28,7 +28,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -36,7 +36,7 @@ import triton.testing
 from torch import Tensor
 
 from benchmarks.profiling import kernel_times
-from models.attention import Causal, RelativeBias, RelativeTime, Sequences, attention
+from models.attention import Causal, Mask, RelativeBias, RelativeTime, Sequences, attention
 
 # Meta's Triton HSTU kernel without a bias, same card and rules: TFLOP/s forward, forward + backward.
 PUBLISHED = {(8, 4, 8192, 128): (385, 206), (16, 4, 2048, 128): (310, 159), (32, 4, 1024, 64): (199, 63)}
@@ -66,6 +66,7 @@ class Batch:
     dtype: torch.dtype = torch.bfloat16
     tables: str = "both"
     """Of the bias: `position`, `time` or `both`."""
+    mask: Mask = field(default_factory=Causal)
 
     def __post_init__(self) -> None:
         generator = torch.Generator("cuda").manual_seed(0)
@@ -99,7 +100,7 @@ class Batch:
 
     def forward(self, kernel: str = "triton") -> Tensor:
         return attention(
-            self.q, self.k, self.v, self.sequences, activation="silu", mask=Causal(), bias=self.bias,
+            self.q, self.k, self.v, self.sequences, activation="silu", mask=self.mask, bias=self.bias,
             qk_scale=self.dim**-0.5, output_scale=1 / max(self.lengths), kernel=kernel,
         )  # fmt: skip
 

@@ -1,12 +1,14 @@
 """What times in order, nearly in order and in no order cost HSTU's attention, as ratios to no bias, by width.
 
-    PYTHONPATH=. python benchmarks/attention_order.py [--widths 64 128 256] [--parts errors speeds first-call]
+    PYTHONPATH=. python benchmarks/attention_order.py
+        [--widths 64 128 256] [--parts errors speeds masks first-call]
 
 - `errors`: results and gradients against the dense reference in float64.
 - `speeds`: full sequences, both biases and all gradients: each kernel by the profiler, and calls as a model
   makes them, beside those without a bias.
+- `masks`: the same kernels with masks of every kind, at width 128, without a bias and with both.
 - `first-call`: seconds of the first forward and backward in a process of its own, where no compiled kernel is
-  on disk, and what compiling each kernel and its longer stages took.
+  on disk, and what compiling each kernel and its stages took.
 
 One GPU, bf16, causal. With $OUT set, lines also go to $OUT/attention_order.json, after each of them.
 """
@@ -31,16 +33,31 @@ ORDERS = ("none", "log-normal", "skewed", "shuffled", "worst")
 """Times of `benchmarks.attention.Batch`."""
 
 
-def make(width: int, gaps: str) -> Any:
+MASKS: dict[str, dict[str, int]] = {
+    "causal": {},
+    "window 512": {"window": 512},
+    "window 512, prefix 64": {"window": 512, "prefix": 64},
+    "context 4": {"context": 4},
+    "256 candidates": {"candidates": 256},
+}
+
+
+def make(width: int, gaps: str, mask: str = "causal") -> Any:
+    import torch
+
     from benchmarks.attention import Batch
+    from models.attention import Mask
 
     count, heads, length, dim = SHAPES[width]
-    return Batch([length] * count, heads, dim, gaps)
+    settings: dict[str, Any] = {**MASKS[mask]}
+    if "candidates" in settings:
+        settings["candidates"] = torch.full((count,), settings["candidates"], device="cuda")
+    return Batch([length] * count, heads, dim, gaps, mask=Mask(**settings))
 
 
-def warm(width: int, gaps: str) -> None:
+def warm(width: int, gaps: str, mask: str = "causal") -> None:
     """Leave the kernels in Triton's cache."""
-    make(width, gaps).both()
+    make(width, gaps, mask).both()
 
 
 def errors(width: int, gaps: str) -> dict[str, float]:
@@ -67,18 +84,29 @@ def speeds(width: int) -> Iterator[tuple[str, dict[str, object]]]:
         yield gaps, {"times no bias": ratios, "ms": found, "each ms": kernels}
 
 
+def masks(width: int = 128) -> Iterator[tuple[str, dict[str, object]]]:
+    """Milliseconds of the kernels, without a bias and with both."""
+    from benchmarks.attention import kernel_milliseconds
+
+    for mask in MASKS:
+        found = {gaps: kernel_milliseconds(make(width, gaps, mask).both) for gaps in ORDERS[:2]}
+        plain, both = (found[gaps]["sum"] for gaps in ORDERS[:2])
+        yield mask, {"times no bias": both / plain, "each ms": found}
+
+
 def first_call(gaps: str) -> None:
     """Print seconds until the first gradients are there; what ran before: a product, so that CUDA is up."""
     import torch
     import triton
 
-    compiled: dict[str, float] = {}
+    compiled: dict[str, dict[str, float]] = {}
 
     def heard(*, src: Any, times: Any, **_: Any) -> None:
-        compiled[src.name] = round(times.total / 1e6, 2)
-        for stage, took in times.lowering_stages:
-            if took > 200_000:
-                compiled[f"{src.name} {stage}"] = round(took / 1e6, 2)
+        stages = {stage: round(took / 1e6, 2) for stage, took in times.lowering_stages}
+        compiled[src.name] = {
+            "done at": round(time.perf_counter() - start, 2), "took": round(times.total / 1e6, 2),
+            "ir": round(times.ir_initialization / 1e6, 2), **stages,
+        }  # fmt: skip
 
     triton.knobs.compilation.listener = heard
     batch = make(128, gaps)
@@ -113,12 +141,14 @@ def rows(parts: list[str], widths: list[int]) -> Iterator[tuple[str, object]]:
     if "first-call" in parts:
         for gaps, row in first_calls():
             yield f"first call, {gaps}", row
-    if {"errors", "speeds"} & {*parts}:
+    kinds = [(width, gaps, "causal") for width in widths for gaps in ORDERS[:2]]
+    if "masks" in parts:
+        kinds += [(128, gaps, mask) for mask in MASKS for gaps in ORDERS[:2]]
+    if parts != ["first-call"]:
         start = time.perf_counter()
-        with multiprocessing.get_context("spawn").Pool(2 * len(widths)) as pool:
+        with multiprocessing.get_context("spawn").Pool(8) as pool:
             # What does not compile is told of below.
-            waiting = [pool.apply_async(warm, (width, gaps)) for width in widths for gaps in ORDERS[:2]]
-            for one in waiting:
+            for one in [pool.apply_async(warm, kind) for kind in kinds]:
                 one.wait()
         yield "compiled side by side", time.perf_counter() - start
     for width in widths:
@@ -128,10 +158,13 @@ def rows(parts: list[str], widths: list[int]) -> Iterator[tuple[str, object]]:
         if "speeds" in parts:
             for gaps, found in speeds(width):
                 yield f"width {width}, {gaps}", found
+    if "masks" in parts:
+        for mask, found in masks():
+            yield f"mask {mask}", found
 
 
 def main() -> None:
-    parts = ["errors", "speeds", "first-call"]
+    parts = ["errors", "speeds", "masks", "first-call"]
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -43,6 +43,8 @@ class Problem:
     decay: str | None = None
     time_span: int = 10**6
     sorted_times: bool = False
+    skew: int = 0
+    """Events whose sorted time changes places with that of one of the next 8: clocks differ."""
     seed: int = 0
     dtype: torch.dtype = torch.float64
     rounded: torch.dtype = torch.float64
@@ -74,6 +76,9 @@ class Problem:
         query_time, timestamp = torch.randint(0, self.time_span + 1, (2, tokens), generator=generator)
         if self.sorted_times:
             timestamp = timestamp.sort().values
+            for place in torch.randint(0, max(tokens, 1), (self.skew,), generator=generator).tolist():
+                later = min(place + int(torch.randint(1, 9, (), generator=generator)), tokens - 1)
+                timestamp[[place, later]] = timestamp[[later, place]]
             query_time = torch.cat([timestamp[1:], timestamp[-1:]])
         return query_time[: sum(self.query_lengths)].to(self.device), timestamp.to(self.device)
 
