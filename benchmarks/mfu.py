@@ -198,7 +198,6 @@ def turn_off(names: str) -> None:
     def compiled_for(*given: Any, **more: Any) -> Any:
         found = _COMPILED_FOR(*given, **more)
         found = found._replace(APART=False) if "apart" in off else found
-        found = found._replace(ENDED=True) if "+ended" in off else found
         return found._replace(HALVED=False) if "halved" in off else found
 
     attention_layer.fits_parts = (lambda given: False) if "parts" in off else _FITS
