@@ -28,8 +28,11 @@ from google.protobuf import json_format, text_format
 from pipelines.beam_options import WORKER
 
 _SECONDS_TO_ANSWER = 60.0
-_LIST_OF_PACKAGES = "submission_environment_dependencies.txt"
-"""A list of what is installed where the job was started, which Beam sends along."""
+_TO_INSTALL = {
+    *("extra_packages.txt", "requirements.txt", "workflow.tar.gz", "dataflow_python_sdk.tar"),
+    "pickled_main_session",
+}
+"""Names of what Beam sends along for workers to install or load; all else are files that are only there."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -93,8 +96,8 @@ def variables(worker: str, found: Any, folder: str) -> dict[str, str]:
 
 def refusal(found: Any) -> str | None:
     """Why this program is no worker for a job, if so."""
-    brought = [name for artifact in found.dependencies if (name := _name_of(artifact)) != _LIST_OF_PACKAGES]
-    if brought:
+    brought = [_name_of(artifact) for artifact in found.dependencies]
+    if _TO_INSTALL & set(brought):
         return (
             f"the job brings {', '.join(brought)}, and {WORKER} installs nothing: leave out --extra_package, "
             "--requirements_file, --setup_file and --save_main_session, and install what workers need where "

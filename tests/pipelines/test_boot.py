@@ -108,7 +108,10 @@ def staged(name: str) -> beam_runner_api_pb2.ArtifactInformation:
 @pytest.mark.parametrize(
     ("brings", "said"),
     [
-        (Info(dependencies=[staged("mine.whl")]), "the job brings mine.whl, and lrm-worker installs nothing"),
+        (
+            Info(dependencies=[staged("mine.whl"), staged("extra_packages.txt")]),
+            "the job brings mine.whl, extra_packages.txt, and lrm-worker installs nothing",
+        ),
         (Info(sibling_worker_ids=["1-4", "1-5"]), "the engine asks one lrm-worker for 3 workers"),
     ],
 )
@@ -127,8 +130,10 @@ def test_what_it_refuses(
     assert message.startswith(said)
 
 
-def test_a_list_of_packages_is_nothing_to_install() -> None:
-    assert boot.refusal(Info(dependencies=[staged("submission_environment_dependencies.txt")])) is None
+def test_other_files_are_nothing_to_install() -> None:
+    """Such as Beam's list of packages, and those of `--files_to_stage`."""
+    names = ("submission_environment_dependencies.txt", "pom.xml")
+    assert boot.refusal(Info(dependencies=list(map(staged, names)))) is None
 
 
 def test_an_engine_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
