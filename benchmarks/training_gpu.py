@@ -149,7 +149,7 @@ class Steps:
         self.take: Callable[[], Any] = self._step
         if config.train.cuda_graphs:
             self.optimizer.keep_rates_on(device)
-            self.take = CudaGraphs(device, self.optimizer)(self._step)
+            self.take = CudaGraphs(device, self.optimizer.capturable)(self._step)
 
     def __call__(self) -> None:
         self.take()
