@@ -50,7 +50,7 @@ def _leave(processes: TorchProcesses, error: BaseException) -> NoReturn:
     elif isinstance(error, RuntimeError) and is_lost_connection(error):  # another process is gone
         code = TOLD
     else:
-        traceback.print_exception(error)
+        complain("".join(traceback.format_exception(error)).rstrip("\n"))
     processes.leave()
     sys.stderr.flush()
     if processes.stuck:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import random
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,3 +77,17 @@ def raw(tmp_path: Path) -> Path:
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Local jobs by default in one thread: they start in half the time of those with a thread a core."""
     monkeypatch.setattr(pipelines.runner, "_cores", lambda: 1)
+
+
+@pytest.fixture
+def no_signal_ignored() -> Iterator[None]:
+    """Signals have their usual effect, also where these tests run under nohup or in the background."""
+    usual = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,
+    }
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)

@@ -36,6 +36,7 @@ if "behavior.runtime.forks" in sys.orig_argv:
 """
 
 
+@pytest.mark.usefixtures("no_signal_ignored")
 def test_workers_end_with_the_job() -> None:
     usual, handler = local_job_service.subprocess, signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt), ended_by_an_interrupt() as workers:  # noqa: PT012
@@ -53,6 +54,7 @@ def test_workers_end_with_the_job() -> None:
     assert signal.getsignal(signal.SIGINT) is handler
 
 
+@pytest.mark.usefixtures("no_signal_ignored")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_before_the_engine_has_the_job(
     number: int, raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -134,6 +134,7 @@ def test_a_job_that_is_not_to_be_waited_for(has_page: bool, cancels: bool, job: 
     assert job.given_up
 
 
+@pytest.mark.usefixtures("no_signal_ignored")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("ends", ["itself", "cancelled", "never"])
 def test_signals_end_the_job(number: int, ends: str, job: PrepareJob) -> None:
