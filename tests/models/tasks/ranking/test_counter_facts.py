@@ -9,13 +9,11 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 
 from behavior.errors import UserError
-from behavior.shards.folder import ShardFolder, open_shards
-from behavior.shards.manifest import FeatureEntry
+from behavior.shards.folder import ShardFolder
 from models.build import make_loader, sequences_of
 from models.data.batch import PackedBatch
 from models.data.counted import Values
@@ -26,11 +24,9 @@ from models.evaluation.actions.rows import LabelledRows
 from models.serving.cache import RankingCache
 from models.tasks.ranking.counters import EDGES
 from models.tasks.ranking.task import RankingTask
-from tests.models.shards import User, World, write_shards
-from tests.models.tasks.ranking.world import ALL, FIRST, ITEMS, settings, task_of
+from tests.models.tasks.ranking.branded import values_of, write
+from tests.models.tasks.ranking.world import FIRST, ITEMS, settings, task_of
 
-BRAND = [2, 3, 2, 3, 4, 2]
-TAGS = [[2, 3], [3], [2, 4, 5], [], [5], [3, 4]]
 NAMES = ("user", "item", "brand", "tags")
 COUNTERS = ("task.counters=[user, item, brand, tags]", "task.rates=[item, brand, tags]")
 FACTS = ("task.counter_facts=[since, count, recent]", *COUNTERS)
@@ -66,41 +62,9 @@ def events_of(count: int, seed: int) -> list[dict[str, Any]]:
 USERS = events_of(30, seed=3)
 
 
-def write(folder: Any, users: list[dict[str, Any]], unit: str = "s") -> ShardFolder:
-    features = [
-        FeatureEntry(name="brand", kind="categorical", encoding="vocabulary", vocabulary_size=5),
-        FeatureEntry(name="tags", kind="multi_categorical", encoding="hash", vocabulary_size=6),
-        FeatureEntry(name="size", kind="numeric", encoding="standardize"),
-    ]
-    world = World(
-        num_items=ITEMS,
-        behaviors=("view", "cart", "buy"),
-        targets=("buy",),
-        timestamp_unit=unit,
-        split=ALL if unit != "none" else {"kind": "leave_one_out"},
-        item_features=features,
-        item_columns={
-            "brand": pa.array(BRAND, pa.int32()),
-            "tags": pa.array(TAGS, pa.list_(pa.int32())),
-            "size": pa.array([0.5] * ITEMS, pa.float32()),
-        },
-        event_columns={"value": pa.array([v for user in users for v in user["value"]], pa.float32())},
-    )
-    rows = [
-        User(user["item"], user["train_end"], user["valid_end"], user["behavior"], user["timestamp"])
-        for user in users
-    ]
-    return open_shards(write_shards(folder, rows, world))
-
-
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> ShardFolder:
     return write(tmp_path_factory.mktemp("data"), USERS)
-
-
-def values_of(item: int, name: str) -> list[int]:
-    place = item - FIRST
-    return {"user": [0], "item": [item], "brand": [BRAND[place]], "tags": TAGS[place] or [1]}[name]
 
 
 def acts(user: dict[str, Any], place: int) -> list[float]:

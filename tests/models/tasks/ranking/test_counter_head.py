@@ -16,7 +16,8 @@ from models.serving.load import load_model
 from models.tasks.ranking.counter_head import CounterHead
 from models.tasks.ranking.task import RankingTask
 from models.training import train
-from tests.models.tasks.ranking.test_counter_facts import FACTS, LABELS, USERS, batches, expected, write
+from tests.models.tasks.ranking.branded import write
+from tests.models.tasks.ranking.test_counter_facts import FACTS, LABELS, USERS, batches, expected
 from tests.models.tasks.ranking.world import settings, task_of
 
 DIMS = "task.counter_dims=[6, 5]"

@@ -6,55 +6,26 @@ import math
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 
 from behavior.errors import UserError
-from behavior.shards.folder import ShardFolder, open_shards
-from behavior.shards.manifest import FeatureEntry
+from behavior.shards.folder import ShardFolder
 from models.build import make_loader, sequences_of
 from models.serving.cache import RankingCache
-from tests.models.shards import User, World, write_shards
-from tests.models.tasks.ranking.world import FIRST, ITEMS, events_of, settings, task_of
+from tests.models.tasks.ranking.branded import values_of, write
+from tests.models.tasks.ranking.world import events_of, settings, task_of
 
 USERS = events_of(12, seed=8)
-BRAND = [2, 3, 2, 3, 4, 2]
-TAGS = [[2, 3], [3], [2, 4, 5], [], [5], [3, 4]]
 COUNTERS = "task.counters=[user, item, brand, tags]"
 LABELS = "task.label=[value>=4, buy, value]"
 
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> ShardFolder:
-    features = [
-        FeatureEntry(name="brand", kind="categorical", encoding="vocabulary", vocabulary_size=5),
-        FeatureEntry(name="tags", kind="multi_categorical", encoding="hash", vocabulary_size=6),
-        FeatureEntry(name="size", kind="numeric", encoding="standardize"),
-    ]
-    world = World(
-        num_items=ITEMS,
-        behaviors=("view", "cart", "buy"),
-        targets=("buy",),
-        split={"kind": "temporal", "targets": "all", "valid_at": 0, "test_at": 0},
-        item_features=features,
-        item_columns={
-            "brand": pa.array(BRAND, pa.int32()),
-            "tags": pa.array(TAGS, pa.list_(pa.int32())),
-            "size": pa.array([0.5] * ITEMS, pa.float32()),
-        },
-        event_columns={"value": pa.array([v for user in USERS for v in user["value"]], pa.float32())},
-    )
-    rows = [
-        User(user["item"], len(user["item"]), len(user["item"]), user["behavior"], user["timestamp"])
-        for user in USERS
-    ]
-    return open_shards(write_shards(tmp_path_factory.mktemp("data"), rows, world))
-
-
-def values_of(item: int, name: str) -> list[Any]:
-    place = item - FIRST
-    return {"user": [0], "item": [item], "brand": [BRAND[place]], "tags": TAGS[place] or [1]}[name]
+    ends = [len(user["item"]) for user in USERS]
+    users = [user | {"train_end": end, "valid_end": end} for user, end in zip(USERS, ends, strict=True)]
+    return write(tmp_path_factory.mktemp("data"), users)
 
 
 def expected(user: dict[str, Any], place: int, rates: list[float]) -> list[float]:
