@@ -2,11 +2,13 @@
 
     LRM_DATA=... python benchmarks/first_run.py                          prepare and the first training steps
     LRM_DATA=... python benchmarks/first_run.py --only prepare --runs 3 --json first.json
+    LRM_DATA=... python benchmarks/first_run.py --devices cpu,cuda
 
-`lrm prepare` of MovieLens-1M, and `lrm train` of a fiftieth of it for an epoch on the CPU, each in a new
-process with an empty Numba cache (cold) and again with a full one (warm). What Numba compiles is noted by its
-own events: functions with types of arguments, and CPU seconds of the thread; what it compiles for its own use
-counts with the functions of ours that call it. CPU seconds hold on a busy machine, too.
+`lrm prepare` of MovieLens-1M, and `lrm train` of a fiftieth of it for an epoch, on the CPU and on a GPU if
+asked for, each in a new process with empty caches of Numba and Triton (cold) and again with full ones (warm).
+What Numba compiles is noted by its own events: functions with types of arguments, and CPU seconds of the
+thread; what it compiles for its own use counts with the functions of ours that call it. CPU seconds hold on a
+busy machine, too. The first training step is told by its end.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ NOTED = """
 import atexit, json, os, sys, threading, time
 from numba.core import event
 
-stacks, found = {}, []
+stacks, found, first = {}, [], []
 
 class Noting(event.Listener):
     def on_start(self, happened):
@@ -46,22 +48,38 @@ event.register("numba:compile", Noting())
 
 def note(*_):
     with open(os.environ["NOTED"], "w") as file:
-        json.dump(found, file)
+        json.dump({"compiled": found, "first_step": first[:1]}, file)
 
 atexit.register(note)
 leave = os._exit
 os._exit = lambda code: (note(), leave(code))
 sys.argv = ["lrm", *sys.argv[1:]]
+if sys.argv[1] == "train":
+    import torch
+    from models.training.loop import Training
+    take = Training._step
+
+    def step(*arguments):
+        take(*arguments)
+        if not first:
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            first.append(time.time())
+
+    Training._step = step
 from cli.main import command
 command()
 """
 
 
-def run(arguments: list[str], cache: Path) -> dict[str, Any]:
+def run(arguments: list[str], cache: Path, device: str = "cpu") -> dict[str, Any]:
     """One command in a process of its own: seconds, CPU seconds, and what was compiled."""
     noted = cache / "noted.json"
     environment = os.environ | {"NUMBA_CACHE_DIR": str(cache), "NOTED": str(noted)}
-    begin = time.perf_counter()
+    environment |= {"TRITON_CACHE_DIR": str(cache / "triton")}
+    if device == "cpu":
+        environment |= {"CUDA_VISIBLE_DEVICES": ""}
+    begin, began = time.perf_counter(), time.time()
     process = subprocess.Popen(
         [sys.executable, "-c", NOTED, *arguments], env=environment, stdout=subprocess.DEVNULL
     )
@@ -70,9 +88,11 @@ def run(arguments: list[str], cache: Path) -> dict[str, Any]:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         sys.exit(f"lrm {' '.join(arguments)} ended with {process.returncode}")
-    compiled = json.loads(noted.read_text())
+    told = json.loads(noted.read_text())
+    compiled = told["compiled"]
     return {
         "seconds": seconds,
+        "first_step_seconds": [at - began for at in told["first_step"]],
         "cpu_seconds": usage.ru_utime + usage.ru_stime,
         "compiled": len(compiled),
         "functions": len({name for name, _ in compiled}),
@@ -84,6 +104,7 @@ def run(arguments: list[str], cache: Path) -> dict[str, Any]:
 def show(name: str, found: dict[str, Any]) -> None:
     """One run, with the functions that took longest."""
     took = f"{found['seconds']:.1f} s, CPU {found['cpu_seconds']:.1f} s"
+    took += "".join(f", first step after {at:.1f} s" for at in found["first_step_seconds"])
     print(f"{name}: {took}; compiled {found['compiled']} in {found['compile_seconds']:.1f} s", flush=True)
     for function, spent in found["slowest"]:
         print(f"    {spent:5.2f} s {function}")
@@ -93,6 +114,7 @@ def main() -> None:
     style = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=style)
     parser.add_argument("--only", choices=["prepare", "train"])
+    parser.add_argument("--devices", default="cpu", help="to train on: cpu, cuda, or both with a comma")
     parser.add_argument("--runs", type=int, default=1, help="of each, cold and warm in turn")
     parser.add_argument("--json", type=Path, help="file for the results")
     options = parser.parse_args()
@@ -107,30 +129,33 @@ def main() -> None:
         prepare = ["prepare", "ml-1m", "--input", str(data), "--out", str(shards), "--overwrite"]
         train = ["train", "--data", str(shards), "--out", str(trained), "--epochs", "1"]
         train += ["--set", "data.fraction=0.02"]
-        commands = {"prepare": prepare, "train": train}
+        commands = {"prepare": (prepare, "cpu")}
+        commands |= {f"train on {device}": (train, device) for device in options.devices.split(",")}
         if options.only == "train":
             (other := folder / "other").mkdir()
             run(prepare, other)
         for number in range(options.runs):
-            for name in commands if options.only is None else [options.only]:
-                cache = folder / f"cache-{name}-{number}"
+            for name in [name for name in commands if name.startswith(options.only or "")]:
+                cache = folder / f"cache-{name.replace(' ', '-')}-{number}"
                 cache.mkdir()
                 for state in ("cold", "warm"):
                     shutil.rmtree(trained, ignore_errors=True)
                     if name == "prepare":
                         shutil.rmtree(shards, ignore_errors=True)
-                    found = run(commands[name], cache)
+                    arguments, device = commands[name]
+                    found = run(arguments, cache, device)
                     results.setdefault(f"{name}, {state}", []).append(found)
                     show(f"{name}, {state}", found)
-    print(
-        "\n| | seconds | CPU seconds | compiled | CPU seconds to compile |\n| --- | --- | --- | --- | --- |"
-    )
+                    if options.json:
+                        options.json.write_text(json.dumps(results, indent=1))
+    heads = ("", "seconds", "first step", "CPU seconds", "compiled", "CPU seconds to compile")
+    print(f"\n| {' | '.join(heads)} |\n|{' --- |' * len(heads)}")
     for name, runs in results.items():
         keys = ("seconds", "cpu_seconds", "compiled", "compile_seconds")
         told = [median(one[key] for one in runs) for key in keys]
-        print(f"| {name} | {told[0]:.1f} | {told[1]:.1f} | {told[2]:.0f} | {told[3]:.1f} |")
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=1))
+        steps = [at for one in runs for at in one["first_step_seconds"]]
+        step = f"{median(steps):.1f}" if steps else ""
+        print(f"| {name} | {told[0]:.1f} | {step} | {told[1]:.1f} | {told[2]:.0f} | {told[3]:.1f} |")
 
 
 if __name__ == "__main__":
