@@ -67,6 +67,8 @@ TOGETHER = [
 ]  # fmt: skip
 WITHOUT = ["200k adamw, not captured", "10M by rows, divided, not captured"]
 """Where captured steps hang."""
+UNTOLD = "importlib._bootstrap", "/typer/", "runpy", "Extension modules", "threading.py", "torch/nn/modules"
+"""What is left out of what processes printed."""
 FOR_THE_REST = 50.0
 """Seconds that `rates` leaves to what comes after it."""
 Row = dict[str, Any]
@@ -101,13 +103,17 @@ def make_data(folder: Path, events: int) -> None:
         subprocess.Popen(
             [sys.executable, __file__, "--make", name, "--folder", folder, "--events", str(events)]
         )
-        for name in ("small", "large", "few")
+        for name in ("small", "large", "few", "imports")
     ]
     if any(one.wait() for one in made):
         sys.exit("shards could not be made")
 
 
 def make_shards(folder: Path, name: str, events: int) -> None:
+    if name == "imports":  # files that are read from a slow disk once
+        import models.training.run  # noqa: F401
+
+        return
     import behavior
     from benchmarks.prepare_peers.events import ITEMS, scattered, write_events
 
@@ -145,28 +151,36 @@ def take_cases(folder: Path, cases: Sequence[str], go: Path | None, told: Path) 
     whole.fresh_rows = on_device(whole.fresh_rows)
     ShardedTable._fresh = on_device(ShardedTable._fresh)  # type: ignore[method-assign]
     torch.cuda.init()
+    with told.with_suffix(".ready").open("w"):
+        pass
     while go is not None and not go.exists():
         time.sleep(0.05)
     processes = join_torchrun(BACKEND) if launched_by_torchrun() else SINGLE
     if processes.count > 1 and BACKEND == "nccl":
         torch.cuda.set_device(processes.local_rank)
-    for case in cases:
-        row: Row = {"case": case, "GPUs": processes.count}
-        for again in (False, True):
-            try:
-                row |= measured(folder, case, processes)
-            except Exception as error:  # the other cases are worth having
-                traceback.print_exc()
-                row["error, again" if again else "error"] = f"{type(error).__name__}: {error}"[:600]
-            gc.collect()
-            torch.cuda.empty_cache()
-            if "M tokens/s" in row or os.environ.get(EXPERIMENTAL) != "1":
-                break
-            os.environ[EXPERIMENTAL] = "0"
-        row["experimental kernels"] = os.environ.get(EXPERIMENTAL)
+
+    def tell(row: Row) -> None:
         if processes.is_first:
             with told.open("a") as file:
                 file.write(json.dumps(row) + "\n")
+
+    for case in cases:
+        row: Row = {"case": case, "GPUs": processes.count, "done": True}
+        for again in (False, True):
+            try:
+                row |= measured(folder, case, processes, tell)
+            except Exception as error:  # the other cases are worth having
+                traceback.print_exc()
+                if processes.count > 1:  # the others would wait for this one: all begin anew
+                    sys.stderr.flush()
+                    os._exit(1)
+                row["error, again" if again else "error"] = f"{type(error).__name__}: {error}"[:600]
+            gc.collect()
+            torch.cuda.empty_cache()
+            if "told" in row or os.environ.get(EXPERIMENTAL) != "1":
+                break
+            os.environ[EXPERIMENTAL] = "0"
+        tell(row)
     if processes.count > 1:
         processes.close()
 
@@ -182,8 +196,8 @@ def on_device(make: Callable[..., Any]) -> Callable[..., Any]:
     return made
 
 
-def measured(folder: Path, case: str, processes: Any) -> Row:
-    """Tokens/s of the steps of whole epochs, after one epoch of warm-up and captures."""
+def measured(folder: Path, case: str, processes: Any, tell: Callable[[Row], None]) -> Row:
+    """Tell tokens/s of the steps of whole epochs, after one of warm-up and captures; returns the kernels."""
     import torch
 
     from behavior.shards.folder import open_shards
@@ -242,6 +256,9 @@ def measured(folder: Path, case: str, processes: Any) -> Row:
             waits.append((made.loader.waited - waited) / seconds)
         values = torch.stack(losses).tolist()
         row: Row = {
+            "case": case,
+            "GPUs": processes.count,
+            "experimental kernels": os.environ.get(EXPERIMENTAL),
             "M tokens/s": statistics.median(rates) / 1e6,
             "of epochs": [round(rate / 1e6, 3) for rate in rates],
             "ms a step": 1e3 * processes.count * TOKENS / statistics.median(rates),
@@ -254,8 +271,8 @@ def measured(folder: Path, case: str, processes: Any) -> Row:
             "graphs": len(getattr(made.stepper, "steps", ())),
             "losses": [values[0], statistics.fmean(values[-steps:])],
         }
-        row["longest"] = longest(lambda: epoch(number + 1), processes)
-        return row
+        tell(row)
+        return {"told": True, "longest": longest(lambda: epoch(number + 1), processes)}
     finally:
         made.loader.close()
         made.stepper.close()
@@ -326,6 +343,7 @@ def spawned(
             env=os.environ | environment,
             stdout=output,
             stderr=subprocess.STDOUT,
+            process_group=0,
         )
     return process, told
 
@@ -333,28 +351,47 @@ def spawned(
 def follow(results: Results, children: list[Child], gpus: int, most: float) -> int:
     """Tell of cases as they are measured, until all is done or nothing came for so many seconds; how many."""
     seen: dict[Path, int] = {told: 0 for _, told in children}
+    done, ready = 0, False
     since = time.perf_counter()
     try:
         while True:
             over = all(process.poll() is not None for process, _ in children)
             for told in seen:
                 lines = told.read_text().splitlines() if told.exists() else []
-                for line in lines[seen[told] :]:
-                    results.add("rates", json.loads(line))
+                for row in map(json.loads, lines[seen[told] :]):
+                    results.add("kernels" if row.get("told") else "rates", row)
+                    done += bool(row.get("done"))
                     since = time.perf_counter()
                 seen[told] = len(lines)
+            if not ready and all(told.with_suffix(".ready").exists() for told in seen):
+                ready, since = True, time.perf_counter()
             failed = gpus > 1 and any(process.poll() for process, _ in children)
             if over or failed or time.perf_counter() - since > most or results.left < results.reserve:
-                return sum(seen.values())
+                return done
             time.sleep(0.1)
     finally:
-        for process, _ in children:
-            if process.poll() is None:
-                process.send_signal(signal.SIGABRT)  # tells where it stands
+        stuck = [one for one in children if one[0].poll() is None]
+        for process, _ in stuck:
+            process.send_signal(signal.SIGABRT)  # tells where it stands
         time.sleep(0.5)
-        for process, _ in children:
-            process.kill()
-            process.wait()
+        for process, told in children:
+            end(process)
+            if stuck or process.returncode:
+                tail(told.with_suffix(".log"))
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process and those it has started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def tail(log: Path) -> None:
+    """Print how the output of a process ends."""
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    told = [line[:300] for line in lines if not any(word in line for word in UNTOLD)]
+    print("\n".join([f"-- {log.name} ends with:", *told[-40:]]), flush=True)
 
 
 # `lrm train`.
@@ -380,13 +417,14 @@ def training(folder: Path, words: list[str], name: str) -> Iterator[tuple[subpro
     """A running `lrm`, and the file of its output."""
     log = folder / f"{name}.log"
     with log.open("wb") as output:
-        process = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT, process_group=0)
     try:
         yield process, log
     finally:
         if process.poll() is None:
-            process.kill()
-        process.wait()
+            process.send_signal(signal.SIGABRT)
+            ended(process, 2)
+        end(process)
 
 
 def ends(results: Results, folder: Path) -> None:
@@ -416,12 +454,11 @@ def killed(results: Results, folder: Path) -> None:
             process.send_signal(signal.SIGUSR1)
         code = ended(process, max(1.0, min(14.0, results.left - 3)))
         seconds = time.perf_counter() - since
-        if code is None:
-            process.send_signal(signal.SIGABRT)
-            ended(process, 2)
     row: Row = {"killed": "rank 1", "children": list(others.values()), "exit code": code}
     row |= {"seconds to the end": seconds, **summary(lines)}
     results.add("ends", row | {"said": log.read_bytes()[told:].decode(errors="replace")[-1500:]})
+    if code != 1 or not lines:
+        tail(log)
     with suppress(OSError):
         going_on(results, folder, run, lines)
 
@@ -439,6 +476,8 @@ def going_on(results: Results, folder: Path, run: Path, before: list[Row]) -> No
         lines = reports_of(run)
     row: Row = {"resumed with": 1, "last report before": before[-1:], "reports": lines[-2:]}
     results.add("ends", row | {"said": log.read_text(errors="replace")[-500:]})
+    if not lines or lines[-1]["step"] <= last:
+        tail(log)
 
 
 def summary(lines: list[Row]) -> Row:
@@ -507,23 +546,23 @@ def losses(results: Results, folder: Path) -> None:
         words = command(folder, "few", f"losses-{name}", devices, settings)
         log = folder / f"losses-{name}.log"
         with log.open("wb") as output:
-            running[way] = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT), log, name
+            process = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT, process_group=0)
+            running[way] = process, log, name
     until = time.perf_counter() + results.left - 4
     for way, (process, log, name) in running.items():
         code = ended(process, max(0.1, until - time.perf_counter()))
         if code is None:
             process.send_signal(signal.SIGABRT)
             ended(process, 2)
-        process.kill()
-        process.wait()
+        end(process)
         found[way] = [line["loss"] for line in reports_of(folder / f"losses-{name}")]
         row: Row = {"way": way, "exit code": code, "steps": len(found[way]), "losses": found[way]}
         if found.get("one") and len(found["one"]) == len(found[way]):
             pairs = zip(found[way], found["one"], strict=True)
             row["largest relative difference"] = max(abs(a / b - 1) for a, b in pairs)
-        if code != 0:
-            row["said"] = log.read_text(errors="replace")[-700:]
         results.add("losses", row)
+        if code != 0:
+            tail(log)
 
 
 def main() -> None:
@@ -553,6 +592,7 @@ def main() -> None:
 
 def measure(options: argparse.Namespace) -> None:
     os.environ.setdefault(EXPERIMENTAL, "1")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended from outside"))  # and all processes with it
     os.environ["PYTHONFAULTHANDLER"] = "1"  # what hangs tells where it stands before it is killed
     results = Results(options.limit, FOR_THE_REST if len(options.parts) > 1 else 3.0)
     with tempfile.TemporaryDirectory() if options.folder is None else nullcontext(options.folder) as name:
