@@ -21,10 +21,13 @@ from typing import Any
 import llvmlite
 import numba
 import numpy as np
+from llvmlite.binding import address_of_symbol
 from numba.core.caching import FunctionCache
+from numba.core.runtime import rtsys
 from numba.core.serialize import dumps
 
 from behavior.runtime.code_stamp import stamp_of
+from behavior.runtime.object_code import undefined_symbols
 
 _MAGIC = b"lrm compiled code 1\n"
 _CHECKSUM = hashlib.sha256().digest_size
@@ -48,10 +51,13 @@ class CodeCache(FunctionCache):
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """The compiled code for a signature, or None: compile it."""
-        target_context.refresh()
         try:
             payload = self._read(sig, target_context.codegen())
-            return None if payload is None else self._impl.rebuild(target_context, payload)
+            if payload is None:
+                return None
+            if not _stands_alone(payload, target_context):
+                target_context.refresh()
+            return self._impl.rebuild(target_context, payload)
         except Exception:  # whatever unpickling finds: it is compiled anew, and then replaced
             return None
 
@@ -110,6 +116,18 @@ class CodeCache(FunctionCache):
             if keep is None or not path.name.startswith(keep):
                 with suppress(OSError):
                     path.unlink()
+
+
+def _stands_alone(payload: Any, target_context: Any) -> bool:
+    """Whether compiled code can be loaded as it is: all that it calls is known by its address.
+
+    Numba would first import all that it can compile (and scipy): half a second and more in each process,
+    where there is nothing to compile. It does so itself before it compiles.
+    """
+    _, kind, code = payload[0]
+    rtsys.initialize(target_context)
+    symbols = undefined_symbols(code[0]) if kind == "object" else None
+    return symbols is not None and all(address_of_symbol(name) for name in symbols)
 
 
 def _sealed(body: bytes) -> bytes:
