@@ -55,9 +55,11 @@ def add_all_tiles(
             place = again
     else:
         if C.SPLIT:
-            state = ADD_SIMPLE_TILES(
-                state, own, streamed, program, whole_begin, whole_end, half_scale, bias, None, C
-            )
+            # What is read ahead of no tile at all may lie before the table of positions.
+            if bias.position is None or whole_begin < whole_end:
+                state = ADD_SIMPLE_TILES(
+                    state, own, streamed, program, whole_begin, whole_end, half_scale, bias, None, C
+                )
         else:
             # One loop with the mask: half the code, compiled in half the time.
             masked = join_ranges(masked, C.MASK)
