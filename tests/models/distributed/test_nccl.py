@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tests.models.distributed import several_processes as checks
+from tests.models.distributed import two_ranks as ranks
 from tests.models.training.training_runs import circle
 from tests.models.warm import run_apart
 
@@ -31,6 +32,14 @@ def alone(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("alone") / "run"
     run_apart(checks.train_alone, shards, run, "cuda")
     return run
+
+
+def test_operations_are_captured_and_replayed() -> None:
+    run_apart(ranks.as_two, ranks.collectives, "cuda")
+
+
+def test_copies_of_a_model_stay_equal_to_the_bit(shards: Path) -> None:
+    run_apart(ranks.as_two, ranks.same_bits, "cuda", shards)
 
 
 def test_two_processes_give_the_losses_of_one(shards: Path, alone: Path, tmp_path: Path) -> None:
