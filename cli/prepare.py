@@ -94,10 +94,9 @@ def prepare(
     from behavior.runtime.forks import processes, start_ahead
     from behavior.runtime.memory import keep_freed
 
-    if runner == "local" and not finish:
+    if runner == "local" and not finish and not context.args:
         keep_freed()
         start_ahead(processes(workers), ["pipelines.work:ready_for_any"])
-    # Beam takes a second to import: only the command that needs it pays.
     from behavior.shards.folder import open_shards
     from behavior.spec.dataset_spec import load_spec
     from behavior.summary.doubt import doubts

@@ -16,17 +16,13 @@ May import: `behavior`.
     checkup           whether workers can do a job: `lrm doctor --runner`, and within each job
     engines           what engines say of a job: pages, causes and remedies, the error of a crash
     beam_options      of Beam, which its own parser would pass over where it does not know them
-    work              the parts of the first two passes, without Beam
-    pool              who does them in a local run: threads, or processes that are forked
+    work, joined      the parts of the passes, and what one process does between them, without Beam
+    local             a local run: the same stages, without Beam
+    pool              who does its parts: threads, or processes that are forked
     execution         runs a job on a runner (`runner`), and leaves the process as it was (`quiet`, `threads`)
     workers           worker processes, which an interrupt ends
 """
 
-import os
+from pipelines.quiet import import_beam_quietly
 
-from behavior.runtime.forks import FORKED
-from pipelines.quiet import quiet_beam
-
-if FORKED not in os.environ:  # those workers do without, and start sooner
-    with quiet_beam():
-        import apache_beam as apache_beam
+import_beam_quietly()

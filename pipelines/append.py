@@ -10,9 +10,9 @@ from behavior.flow.preparation import absolute
 from behavior.shards.lock import exclusive
 from behavior.shards.storage import FolderLike
 from behavior.spec.dataset_spec import DatasetSpec
-from pipelines.execution import Progress
 from pipelines.left import EngineJob, refuse_at_work
 from pipelines.prepare import PrepareResult, ended, execute, make_plan, output_folder
+from pipelines.progress import Progress
 from pipelines.runner import RunnerOptions
 from pipelines.signals import interrupted_by_signals
 

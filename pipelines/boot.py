@@ -25,7 +25,7 @@ from apache_beam.runners.worker import sdk_worker_main
 from apache_beam.runners.worker.log_handler import FnApiLogRecordHandler
 from google.protobuf import json_format, text_format
 
-from pipelines.beam_options import WORKER
+from pipelines.option_values import WORKER
 
 _SECONDS_TO_ANSWER = 60.0
 _TO_INSTALL = {

@@ -4,43 +4,35 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
 from behavior.errors import UserError
-from behavior.flow.ahead import compile_ahead
-from behavior.runtime.forks import processes, started
 from pipelines import dataflow
 from pipelines.checkup.watch import WorkerWatch
-from pipelines.clock import StageClock
-from pipelines.engines.crash import JobCrashError, engine_crash, local_crash
+from pipelines.crashed import JobCrashError, local_crash
+from pipelines.engines.crash import engine_crash
 from pipelines.engines.engine import name_of
 from pipelines.job import Job, PrepareJob
 from pipelines.left import EngineJob
 from pipelines.pipeline import PrepareDataset
-from pipelines.pool import Threads, Workers, working
+from pipelines.progress import Progress, watched
 from pipelines.quiet import dead_workers_passed_over, quiet_beam, traces_kept
 from pipelines.reading import ChunkGroup
 from pipelines.runner import RunnerOptions
 from pipelines.shuffle import EngineShuffle, FileShuffle, Shuffle
-from pipelines.threads import pools_restored
+from pipelines.threads import ONE_AT_A_TIME, pools_restored
 from pipelines.waiting import check_summary, wait_for_engine
-from pipelines.work import FORKED_WITH, ready
 from pipelines.workers import ended_by_an_interrupt
 
-Progress = Callable[[str, int, int], None]
-"""Called with a stage (`read`, `sort`, `write`), how many of its parts are done, and how many there are."""
 _SECONDS_FOR_COUNTERS = 20.0
-_ONE_AT_A_TIME = threading.Lock()
-"""Jobs of one process wait for each other: Beam's log and the pools of threads are the process's own."""
 
 
-def run_job(
+def run_on_beam(
     job: PrepareJob, groups: list[ChunkGroup], runner: RunnerOptions, progress: Progress | None
 ) -> dict[str, int]:
     """Run the pipeline of a preparation to its end; see `run_pipeline`."""
@@ -48,22 +40,7 @@ def run_job(
     partitions = job.preparation.partitions
     totals = {"read": len(groups), "sort": partitions, "write": partitions}
     transform = "Prepare" >> PrepareDataset(job, groups, shuffle)
-    return run_pipeline(job, transform, runner, totals, progress, _workers(job, runner))
-
-
-def _workers(job: PrepareJob, runner: RunnerOptions) -> Workers | None:
-    """Who do the parts of a job; None: Beam's workers."""
-    if not runner.is_local or runner.at_once == 1:
-        return None
-    shared = job.out.is_local and "://" not in job.preparation.base  # what only this process may know of
-    number = processes(runner.workers) if runner.workers or shared else 0
-    if not number:
-        # While the pipeline is made and the input is read.
-        threading.Thread(target=compile_ahead, args=(job.preparation,), daemon=True).start()
-        return Threads(runner.at_once, job)
-    forks = started(number, [FORKED_WITH])
-    forks.begin(job, ready, job.log)
-    return forks
+    return run_pipeline(job, transform, runner, totals, progress)
 
 
 def run_pipeline(
@@ -72,7 +49,6 @@ def run_pipeline(
     runner: RunnerOptions,
     totals: dict[str, int],
     progress: Progress | None,
-    workers: Workers | None = None,
 ) -> dict[str, int]:
     """Run a pipeline to its end, or leave it on the engine where the runner's options say so.
 
@@ -82,7 +58,6 @@ def run_pipeline(
         runner: where to run.
         totals: how many parts the stages have that `progress` is told of.
         progress: told how far a local job is.
-        workers: who do the parts of a local job, where Beam's own worker is to pass on results only.
 
     Returns:
         Beam's counters of the namespace `lrm`, where the runner reports them.
@@ -94,25 +69,21 @@ def run_pipeline(
     """
     log = _worker_log(job, runner)
     with (
-        _ONE_AT_A_TIME,
+        ONE_AT_A_TIME,
         _process_left_as_it_was(runner, log),
         ended_by_an_interrupt() as processes,
-        _watched(job, totals, progress),
-        working(job, workers),
+        watched(job, totals, progress),
     ):
         result: Any = None
         watch = WorkerWatch(
             job.notes, runner.name, runner.beam, runner.job_name, runner.seconds_to_answer, runner.say
         )
         try:
-            runs_on = None
-            if runner.is_local:
-                runs_on = runner.runner(log) if workers is None else FnApiRunner()
-            options = runner.pipeline_options(alone=workers is not None)
+            options = runner.pipeline_options()
             if not runner.is_local:
                 watch.before()
             with dataflow.submission(options) if runner.is_dataflow else nullcontext():
-                pipeline = beam.Pipeline(runs_on, options=options)
+                pipeline = beam.Pipeline(runner.runner(log), options=options)
                 pipeline | transform
                 result = pipeline.run()
             if runner.is_local:
@@ -205,30 +176,3 @@ def _counters(result: Any) -> dict[str, int]:
     return {
         entry.key.metric.name: entry.committed for entry in entries if entry.key.metric.namespace == "lrm"
     }
-
-
-@contextmanager
-def _watched(job: Job, totals: dict[str, int], progress: Progress | None) -> Iterator[None]:
-    """Report the progress of a local run; a remote one has the engine's own pages for that."""
-    if progress is None or not job.timed:
-        yield
-        return
-    clock, done = StageClock(job.notes), threading.Event()
-
-    def report() -> None:
-        parts = clock.parts()
-        for stage, total in totals.items():
-            progress(stage, len(parts.get(stage, ())), total)
-
-    def watch() -> None:
-        while not done.wait(0.3):
-            report()
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-        report()
-    finally:
-        done.set()
-        thread.join()

@@ -19,7 +19,7 @@ from apache_beam.runners.portability.spark_runner import SparkJarJobServer
 from apache_beam.utils.subprocess_server import SubprocessServer
 
 from behavior.errors import UsageError
-from pipelines.beam_options import value_of
+from pipelines.option_values import value_of
 
 _PROGRAMS = {
     "prismrunner": ("--prism_location", "its program"),

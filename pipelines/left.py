@@ -8,16 +8,11 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 
-import grpc
-from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
-from apache_beam.runners.runner import PipelineState
-
 from behavior.errors import UserError
 from behavior.flow.totals import Summary
 from behavior.shards.manifest import Manifest
 from behavior.shards.owned import JOB_FOLDER
 from behavior.shards.storage import Folder
-from pipelines import dataflow
 from pipelines.job import FAILURE, SUMMARY
 
 _NOTE = "engine.json"
@@ -59,6 +54,12 @@ class EngineJob:
 
     def ended(self) -> str | None:
         """How the engine says that it ended; None where it has not, or nobody can tell."""
+        import grpc
+        from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
+        from apache_beam.runners.runner import PipelineState
+
+        from pipelines import dataflow
+
         state = PipelineState.UNKNOWN
         if self.endpoint:
             request = beam_job_api_pb2.GetJobStateRequest(job_id=self.name)

@@ -3,46 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future
-from uuid import uuid4
+from typing import Any
 
 import apache_beam as beam
-import pyarrow as pa
 from apache_beam.metrics import Metrics
 
 from behavior.features.vocabulary import IdCounts
-from behavior.steps.filters import core_behaviors, core_items
-from pipelines.job import PrepareJob, read_arrow, unless_given_up, write_arrow
-from pipelines.pool import pool_of
-from pipelines.pooled import Outputs, Pooled
+from pipelines.job import PrepareJob, unless_given_up
+from pipelines.joined import core
 from pipelines.shuffle import Piece, Shuffle
 from pipelines.threads import one_thread
-from pipelines.work import (
-    TABLES,
-    WRITE,
-    PartitionCounted,
-    count,
-    fit,
-    merge_counts,
-    sort_and_count,
-    sorted_file,
-    tables,
-    write,
-)
+from pipelines.work import MERGED, PartitionCounted, count, fit, merge_counts, sort_and_count, write
 
 COUNTED = "counted"
-MERGED = 16
-"""Files of counts that are added up at once: merging a few costs little more than merging one."""
 
 
-class CountPartition(Pooled):
+class CountPartition(beam.DoFn):
     """partition -> nothing but the tagged output `counted`: partitions, file of the counts of their items.
 
     Its report, counts of users and fits of event features are left in the working folder.
     """
 
     def __init__(self, job: PrepareJob) -> None:
-        self.job: PrepareJob = job
+        self.job = job
         self.accepted = Metrics.counter("lrm", "accepted")
         self.filtered = Metrics.counter("lrm", "filtered")
 
@@ -50,76 +33,39 @@ class CountPartition(Pooled):
         one_thread()
 
     @unless_given_up
-    def process(self, partition: int, core: str | None = None) -> Outputs:
-        size = _size(self.job, partition)
-        if not self.noted(size, None, count, partition, None, core):
-            yield from self.outputs(count(self.job, partition, None, core))
+    def process(self, partition: int, core: str | None = None) -> Iterator[Any]:
+        yield self.told(count(self.job, partition, None, core))
 
-    def outputs(self, result: PartitionCounted) -> Outputs:
-        self.tell(result)
-        yield beam.pvalue.TaggedOutput(COUNTED, ([result.partition], result.items))
-
-    def tell(self, counted: PartitionCounted) -> None:
-        """Add to Beam's counters."""
+    def told(self, counted: PartitionCounted) -> Any:
+        """Add to Beam's counters; the output."""
         self.accepted.inc(counted.added)
         self.filtered.inc(counted.dropped)
+        return beam.pvalue.TaggedOutput(COUNTED, ([counted.partition], counted.items))
 
 
-class SortPartition(Pooled):
+class SortPartition(beam.DoFn):
     """(partition, pieces) -> partition: its events are grouped by user, sorted by time and kept in a file.
 
     Waits for the whole reading, so that a log that is rejected costs no more than its reading. Where there is
     no core to wait for, the sequences are counted while they are at hand, with the output of
-    `CountPartition`, and workers add counts up as they come.
+    `CountPartition`.
     """
 
     def __init__(self, job: PrepareJob, shuffle: Shuffle) -> None:
-        self.job: PrepareJob = job
+        self.job = job
         self.shuffle = shuffle
         self.count = CountPartition(job) if job.preparation.spec.filters.minimum_counts == (1, 1) else None
 
     def setup(self) -> None:
         one_thread()
 
-    def start_bundle(self) -> None:
-        super().start_bundle()
-        self._counts: list[PartitionCounted] = []
-        self._merges: list[tuple[list[int], Future]] = []
-
     @unless_given_up
-    def process(self, element: tuple[int, Iterable[Piece]], _reading: str) -> Outputs:
+    def process(self, element: tuple[int, Iterable[Piece]], _reading: str) -> Iterator[Any]:
         partition, pieces = element
-        own = list(pieces)
-        counted = self.count is not None
-        size = sum(piece[4] - piece[3] for piece in own) if pool_of(self.job) is not None else 0
-        if not self.noted(size, None, sort_and_count, self.shuffle, partition, own, counted):
-            yield from self.outputs(sort_and_count(self.job, self.shuffle, partition, own, counted))
-
-    def outputs(self, result: PartitionCounted | int) -> Outputs:
-        if isinstance(result, int):
-            yield result
-            return
-        yield result.partition
-        assert self.count is not None
-        pool = pool_of(self.job)
-        if pool is None:
-            yield from self.count.outputs(result)
-            return
-        self.count.tell(result)
-        self._counts.append(result)
-        if len(self._counts) == MERGED:
-            names = [counted.items for counted in self._counts]
-            self._merges.append((self._numbers(), pool.submit(merge_counts, names)))
-            self._counts = []
-
-    def last_outputs(self) -> Outputs:
-        for counted in self._counts:
-            yield beam.pvalue.TaggedOutput(COUNTED, ([counted.partition], counted.items))
-        for partitions, merged in self._merges:
-            yield beam.pvalue.TaggedOutput(COUNTED, (partitions, merged.result()))
-
-    def _numbers(self) -> list[int]:
-        return [counted.partition for counted in self._counts]
+        counted = sort_and_count(self.job, self.shuffle, partition, list(pieces), self.count is not None)
+        yield partition
+        if self.count is not None and not isinstance(counted, int):
+            yield self.count.told(counted)
 
 
 class FindCore(beam.DoFn):
@@ -130,14 +76,7 @@ class FindCore(beam.DoFn):
 
     @unless_given_up
     def process(self, _: bytes, partitions: list[int]) -> Iterator[str]:
-        work = self.job.work
-        name = f"core/{uuid4().hex}.arrow"  # a name of its own: processes remember what they have read
-        with self.job.stage("core"):
-            found = (read_arrow(work, sorted_file(partition)) for partition in sorted(partitions))
-            spec = self.job.preparation.spec
-            items = core_items(found, *spec.filters.minimum_counts, core_behaviors(spec))
-            write_arrow(work, name, pa.table({"id": items}))
-        yield name
+        yield core(self.job, partitions)
 
 
 Counted = tuple[list[int], list[str]]
@@ -186,8 +125,7 @@ class MergeIdCounts(beam.CombineFn):
 class FitVocabulary(beam.DoFn):
     """One element; side input: what `MergeIdCounts` gave, if anything -> name of the item vocabulary.
 
-    The encoders of the event features lie beside it, and which partitions there are (`counted_with`). Workers
-    go on with the tables at once, and with the sequences.
+    The encoders of the event features lie beside it, and which partitions there are (`counted_with`).
     """
 
     def __init__(self, job: PrepareJob) -> None:
@@ -197,47 +135,23 @@ class FitVocabulary(beam.DoFn):
     def process(self, _: bytes, counts: list[tuple[list[int], str]]) -> Iterator[str]:
         # An addition may leave every partition as it was: then there is no count.
         partitions, counted = counts[0] if counts else ([], None)
-        pool = pool_of(self.job)
-        if pool is None:
-            name = fit(self.job, partitions, counted)
-        else:
-            name = pool.submit(fit, partitions, counted).result()
-        self._go_on(name, partitions)
-        yield name
-
-    def _go_on(self, vocabulary: str, partitions: list[int]) -> None:
-        pool = pool_of(self.job)
-        if pool is None:
-            return
-        pool.ahead(TABLES, tables, vocabulary)
-        if self.job.preparation.spec.filters.minimum_counts == (1, 1):  # else the core is part of the call
-            for partition in sorted(partitions, key=lambda number: -_size(self.job, number)):
-                pool.ahead((WRITE, partition), write, partition, vocabulary, None)
+        yield fit(self.job, partitions, counted)
 
 
-class WriteSequences(Pooled):
+class WriteSequences(beam.DoFn):
     """partition; side inputs: vocabulary, core -> the partition, if anything of it is left.
 
     The manifest's entry of its finished sequence file is left in the working folder.
     """
 
     def __init__(self, job: PrepareJob) -> None:
-        self.job: PrepareJob = job
+        self.job = job
 
     def setup(self) -> None:
         one_thread()
 
     @unless_given_up
-    def process(self, partition: int, vocabulary: str, core: str | None = None) -> Outputs:
-        size = _size(self.job, partition)
-        if not self.noted(size, (WRITE, partition), write, partition, vocabulary, core):
-            yield from self.outputs(write(self.job, partition, vocabulary, core))
-
-    def outputs(self, result: int | None) -> Outputs:
-        if result is not None:
-            yield result
-
-
-def _size(job: PrepareJob, partition: int) -> int:
-    """Of a sorted partition, in bytes; where workers take parts by their size."""
-    return 0 if pool_of(job) is None else job.work.size(sorted_file(partition))
+    def process(self, partition: int, vocabulary: str, core: str | None = None) -> Iterator[int]:
+        written = write(self.job, partition, vocabulary, core)
+        if written is not None:
+            yield written

@@ -1,8 +1,6 @@
-"""Who does the work of a local run: threads of this process, or processes that are forked.
+"""Who does the parts of a local run: this thread, threads of this process, or processes that are forked.
 
-Beam has one worker then, in this process, which passes on results. The parts of a stage are calls that the
-first one who is free takes, the largest first, so that none has more than its share; what is known to be
-wanted later can be given out ahead, while Beam goes from stage to stage.
+A part is a call that the first worker who is free takes.
 """
 
 from __future__ import annotations
@@ -20,10 +18,31 @@ class Workers(Protocol):
         """Have a function called by the next worker that is free."""
 
     def close(self) -> None:
-        """End the workers."""
+        """End the workers, which are done."""
 
     def kill(self) -> None:
         """End them at once, as far as that can be done."""
+
+
+class Alone:
+    """No workers: a part is done when it is given out."""
+
+    def __init__(self, job: Any) -> None:
+        self._job = job
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
+        future: Future = Future()
+        try:
+            future.set_result(function(self._job, *arguments))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+    def close(self) -> None:
+        pass
+
+    def kill(self) -> None:
+        pass
 
 
 class Threads:
@@ -43,48 +62,13 @@ class Threads:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-class Pool:
-    """The workers of one job, and what was given out to them ahead."""
-
-    def __init__(self, workers: Workers) -> None:
-        self._workers = workers
-        self._ahead: dict[Any, Future] = {}
-
-    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
-        """Give out a call."""
-        return self._workers.submit(function, *arguments)
-
-    def ahead(self, key: Any, function: Callable[..., Any], *arguments: Any) -> None:
-        """Give out a call whose result a later stage will ask for."""
-        self._ahead[key] = self.submit(function, *arguments)
-
-    def taken(self, key: Any, function: Callable[..., Any], *arguments: Any) -> Future:
-        """What was given out ahead under a key; or else the call, given out now."""
-        future = self._ahead.pop(key, None)
-        return self.submit(function, *arguments) if future is None else future
-
-
-_pools: dict[str, Pool] = {}
-"""By the folder of the job's notes: Beam hands transforms to its worker as bytes, and they find it here."""
-
-
-def pool_of(job: Any) -> Pool | None:
-    """The pool of a job; None on an engine, and where there is but one worker."""
-    return _pools.get(job.notes.url)
-
-
 @contextmanager
-def working(job: Any, workers: Workers | None) -> Iterator[None]:
-    """For as long as a job runs, its parts are given to workers; None: Beam's worker does them itself."""
-    if workers is None:
-        yield
-        return
-    _pools[job.notes.url] = Pool(workers)
+def working(workers: Workers) -> Iterator[Workers]:
+    """Workers for as long as a job runs; an error ends what they are at."""
     try:
-        yield
+        yield workers
     except BaseException:
         workers.kill()
         raise
     finally:
-        del _pools[job.notes.url]
         workers.close()

@@ -21,13 +21,14 @@ from behavior.sources.chunks import CHUNK_BYTES, Plan
 from behavior.sources.plan import plan_input
 from behavior.spec.dataset_spec import DatasetSpec
 from pipelines.clock import Part, StageClock
-from pipelines.engines.crash import JobCrashError
-from pipelines.execution import Progress, run_job
+from pipelines.crashed import JobCrashError
 from pipelines.job import SUMMARY, PrepareJob, job_folders, leave
 from pipelines.left import MANIFEST_OF, EngineJob, refuse_at_work
-from pipelines.reading import READ, ChunkGroup
+from pipelines.local import run_here
+from pipelines.progress import Progress
 from pipelines.runner import RunnerOptions
 from pipelines.signals import interrupted_by_signals
+from pipelines.work import READ, ChunkGroup
 
 MIN_CHUNK_BYTES = 4 << 20
 
@@ -182,6 +183,17 @@ def execute(
     parts = StageClock(job.notes if job.timed else None).parts()
     remove_folders(temporary)
     return PrepareResult(manifest, False, counters, _seconds(parts, begin, planned), _cpu_seconds(parts))
+
+
+def run_job(
+    job: PrepareJob, groups: list[ChunkGroup], runner: RunnerOptions, progress: Progress | None
+) -> dict[str, int]:
+    """Do the work up to the summary, here or on Beam; gives its counters."""
+    if runner.without_beam:
+        return run_here(job, groups, runner, progress)
+    from pipelines.execution import run_on_beam
+
+    return run_on_beam(job, groups, runner, progress)
 
 
 def remove_folders(folders: list[str]) -> None:

@@ -24,9 +24,10 @@ from behavior.shards.folder import open_shards
 from behavior.shards.manifest import FileEntry
 from behavior.shards.row_groups import RowGroupReader
 from behavior.shards.storage import Folder, FolderLike, as_folder
-from pipelines.execution import Progress, run_pipeline
+from pipelines.execution import run_pipeline
 from pipelines.job import Job, job_folders, unless_given_up
 from pipelines.prepare import output_folder, remove_folders
+from pipelines.progress import Progress
 from pipelines.runner import RunnerOptions
 from pipelines.threads import one_thread
 

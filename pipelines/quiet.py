@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 
@@ -27,6 +31,34 @@ def quiet_beam() -> Iterator[None]:
     finally:
         root.handlers = before
         beam.setLevel(level)
+
+
+def import_beam_quietly() -> None:
+    """Whenever Beam is imported first in this process, do so by `quiet_beam`; most local runs do without."""
+    if "apache_beam" not in sys.modules:
+        sys.meta_path.insert(0, _QuietBeam())
+
+
+class _QuietBeam:
+    """Finds Beam as usual; its loader is quiet."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name != "apache_beam":
+            return None
+        sys.meta_path.remove(self)
+        spec = find_spec(name)
+        if spec is not None and spec.loader is not None:
+            loader: Any = spec.loader
+            usual = loader.exec_module
+
+            def quietly(module: ModuleType) -> None:
+                with quiet_beam():
+                    usual(module)
+
+            loader.exec_module = quietly
+        return spec
 
 
 @contextmanager

@@ -12,18 +12,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-
-from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
-from apache_beam.runners.runner import PipelineRunner
-from apache_beam.transforms.environments import EmbeddedPythonGrpcEnvironment, SubprocessSDKEnvironment
+from typing import TYPE_CHECKING
 
 from behavior.config import did_you_mean
 from behavior.errors import UsageError
 from behavior.runtime.cores import thread_count
-from pipelines import dataflow
-from pipelines.beam_options import check_options, value_of, with_worker
-from pipelines.job_servers import check_program, options_of_program
+from pipelines.option_values import value_of, with_worker
+
+if TYPE_CHECKING:
+    from apache_beam.options.pipeline_options import PipelineOptions
+    from apache_beam.runners.runner import PipelineRunner
 
 LOCAL = "local"
 _SECONDS_TO_ANSWER, _SECONDS_ON_DATAFLOW = 300.0, 900.0
@@ -57,7 +55,7 @@ class RunnerOptions:
     """How to run a job.
 
     Attributes:
-        name: local, or a Beam runner.
+        name: local, or a Beam runner. Under `local`, without options of Beam's, `prepare` does without Beam.
         workers: processes of a local run; 0 for one a free core, which are threads of this process where
             there are fewer than four: they start faster and take less memory.
         beam: ordinary Beam options, such as `--flink_master=...`.
@@ -84,7 +82,12 @@ class RunnerOptions:
 
     @property
     def is_dataflow(self) -> bool:
-        return dataflow.is_dataflow(self.name)
+        return self.name.lower() == "dataflowrunner"
+
+    @property
+    def without_beam(self) -> bool:
+        """Whether `prepare` runs here without Beam: nothing of Beam's was asked for."""
+        return self.name.lower() == LOCAL and not self.beam
 
     @property
     def through_engine(self) -> bool:
@@ -127,10 +130,10 @@ class RunnerOptions:
             raise UsageError(
                 f"unknown runner '{self.name}'", where="--runner", fix=did_you_mean(self.name, known)
             )
-        check_program(self.name, self.beam)
+        self._check_program()
         self._check_shuffle()
         self._check_detach()
-        check_options(self.beam, lambda: options_of_program(self.name, self.beam))
+        self._check_options()
         if self.worker_timeout is not None and not 0 <= self.worker_timeout < math.inf:
             raise UsageError(
                 f"{self.worker_timeout:g} is no number of seconds",
@@ -148,6 +151,8 @@ class RunnerOptions:
                 "the number of workers is negative", where="--workers", fix="use 0 for all cores"
             )
         if self.is_dataflow:
+            from pipelines import dataflow
+
             dataflow.check_options(self.beam)
         elif not self.is_local:
             with_worker(self.beam)
@@ -163,7 +168,22 @@ class RunnerOptions:
             UsageError: it is of this machine, and workers are of Google's.
         """
         if self.is_dataflow:
+            from pipelines import dataflow
+
             dataflow.check_reachable(path, where)
+
+    def _check_program(self) -> None:
+        if not self.is_local:
+            from pipelines.job_servers import check_program
+
+            check_program(self.name, self.beam)
+
+    def _check_options(self) -> None:
+        if self.beam:
+            from pipelines.beam_options import check_options
+            from pipelines.job_servers import options_of_program
+
+            check_options(self.beam, lambda: options_of_program(self.name, self.beam))
 
     def _check_shuffle(self) -> None:
         if self.shuffle not in (None, FILES, ENGINE):
@@ -207,6 +227,12 @@ class RunnerOptions:
         """
         if not self.is_local:
             return None
+        from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+        from apache_beam.transforms.environments import (
+            EmbeddedPythonGrpcEnvironment,
+            SubprocessSDKEnvironment,
+        )
+
         if self.at_once == 1:
             return FnApiRunner()
         if not self.workers:
@@ -216,17 +242,17 @@ class RunnerOptions:
         command += f" >>{shlex.quote(str(log))} 2>&1"
         return FnApiRunner(SubprocessSDKEnvironment.from_command_string(command))
 
-    def pipeline_options(self, *, alone: bool = False) -> PipelineOptions:
-        """Options for `beam.Pipeline`.
+    def pipeline_options(self) -> PipelineOptions:
+        """Options for `beam.Pipeline`."""
+        from apache_beam.options.pipeline_options import PipelineOptions
 
-        Args:
-            alone: of a local run, Beam has one worker, and others do the work (`pipelines.pool`).
-        """
         name = "FnApiRunner" if self.is_local else self.name
         if self.is_local:
             # The checks of types take as long as the rest of making the pipeline; remote runs keep them.
-            ours = [f"--direct_num_workers={1 if alone else self.at_once}", "--no_pipeline_type_check"]
+            ours = [f"--direct_num_workers={self.at_once}", "--no_pipeline_type_check"]
         elif self.is_dataflow:
+            from pipelines import dataflow
+
             named = [] if self._has("--job_name") else [f"--job_name={self.job_name}"]
             return PipelineOptions([f"--runner={name}", *named, *dataflow.completed(self.beam)])
         else:
@@ -251,7 +277,7 @@ def known_runners() -> dict[str, str]:
     seen = "the working folder must be visible to all workers"
     given = "with a job server that is there: --job_endpoint, or "
     return {
-        LOCAL: "in this process with a thread a free core, or --workers N processes",
+        LOCAL: "on this machine, prepare without Beam; a thread or process a free core, or --workers N",
         **dict.fromkeys(_REMOTE, f"passed to Beam; {seen}"),
         "FlinkRunner": f"{given}--flink_job_server_jar; {seen}",
         "SparkRunner": f"{given}--spark_job_server_jar; {seen}",

@@ -7,13 +7,12 @@ from collections.abc import Iterator
 
 import apache_beam as beam
 
-from behavior.flow.totals import Summary, summarize
+from behavior.flow.totals import Summary
 from behavior.shards.manifest import MANIFEST_NAME
-from pipelines.job import SUMMARY, PrepareJob, left, unless_given_up
+from pipelines.job import PrepareJob, unless_given_up
+from pipelines.joined import sum_up
 from pipelines.left import MANIFEST_OF
-from pipelines.pool import pool_of
-from pipelines.reading import SUMMARY_OF_READING
-from pipelines.work import TABLES, counted_with, entry_file, load_vocabulary, report_file, tables
+from pipelines.work import tables
 
 
 class WriteTables(beam.DoFn):
@@ -24,12 +23,7 @@ class WriteTables(beam.DoFn):
 
     @unless_given_up
     def process(self, _: bytes, vocabulary: str) -> Iterator[tuple[str, str]]:
-        pool = pool_of(self.job)
-        if pool is None:
-            name = tables(self.job, vocabulary)
-        else:
-            name = pool.taken(TABLES, tables, vocabulary).result()
-        yield vocabulary, name
+        yield vocabulary, tables(self.job, vocabulary)
 
 
 class WriteSummary(beam.DoFn):
@@ -43,16 +37,7 @@ class WriteSummary(beam.DoFn):
 
     @unless_given_up
     def process(self, made_with: tuple[str, str], written: list[int]) -> Iterator[str]:
-        work, preparation = self.job.work, self.job.preparation
-        vocabulary, report = made_with
-        with self.job.stage("summary"):
-            items = load_vocabulary(work, vocabulary, preparation.spec.vocabulary.oov)
-            read, made = left(work, [SUMMARY_OF_READING, report])
-            reports = left(work, map(report_file, counted_with(work, vocabulary)))
-            entries = left(work, map(entry_file, sorted(written)))
-            summary = summarize(preparation, read, reports, items, made, entries)
-            work.write_text(SUMMARY, summary.to_json())
-        yield SUMMARY
+        yield sum_up(self.job, *made_with, written)
 
 
 class Commit(beam.DoFn):

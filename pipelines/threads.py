@@ -11,6 +11,8 @@ import pyarrow as pa
 
 from behavior.runtime.cores import usable_cores
 
+ONE_AT_A_TIME = threading.Lock()
+"""Jobs of one process wait for each other: Beam's log and the pools of threads are the process's own."""
 _turns = threading.BoundedSemaphore(max(2, usable_cores()))
 
 

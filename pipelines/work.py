@@ -1,4 +1,4 @@
-"""The parts of the first two passes, without Beam: what its transforms call, or workers in their place.
+"""The parts of the passes, without Beam: what its transforms call, and the workers of a local run.
 
 Each takes the job first, and leaves what it finds in files of the job's folder. What it gives back is small.
 """
@@ -32,6 +32,8 @@ FORKED_WITH = f"{__name__}:ready_for_any"
 """What workers import, and call, before they are forked."""
 READ, SORT, COUNT, VOCABULARY, WRITE, TABLES = "read", "sort", "count", "vocabulary", "write", "tables"
 """The stages, as timings and progress name them."""
+MERGED = 16
+"""Files of counts that are added up at once: merging a few costs little more than merging one."""
 
 
 @dataclass(frozen=True)
@@ -228,6 +230,11 @@ def fit(job: PrepareJob, partitions: list[int], counts: str | None) -> str:
         leave(work, encoders_of(name), encoders)
         leave(work, partitions_of(name), partitions)
     return name
+
+
+def fit_all(job: PrepareJob, partitions: list[int], counts: list[str]) -> str:
+    """`fit`, with counts in any number of files."""
+    return fit(job, partitions, merge_counts(job, counts) if len(counts) > 1 else next(iter(counts), None))
 
 
 def write(job: PrepareJob, partition: int, vocabulary: str, core: str | None) -> int | None:

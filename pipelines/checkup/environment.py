@@ -9,9 +9,9 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.beam_options import WORKER, value_of, with_worker
 from pipelines.checkup.pool import ANSWERS, SILENT, UNREACHABLE, ask_pool, is_local
 from pipelines.engines.causes import BOOT_ADVICE
+from pipelines.option_values import WORKER, value_of, with_worker
 
 _SECONDS_FOR_A_WORKER = 20.0
 _IMPORTS = "import apache_beam, behavior, pipelines"

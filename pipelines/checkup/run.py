@@ -21,7 +21,8 @@ from pipelines.checkup.facts import Facts, Place, facts, reads, writes
 from pipelines.checkup.findings import Finding, compare
 from pipelines.checkup.hello import WORKERS, introduced
 from pipelines.checkup.watch import SECONDS_BETWEEN_QUESTIONS, silence, stopped
-from pipelines.engines.crash import engine_crash, local_crash
+from pipelines.crashed import local_crash
+from pipelines.engines.crash import engine_crash
 from pipelines.engines.engine import Engine
 from pipelines.engines.logs import log_places
 from pipelines.engines.room import check_slots

@@ -5,14 +5,13 @@ what a job does.
 """
 
 from pipelines.dataflow.jobs import DataflowError, is_job, options_to_ask, page_of, state_of, submission, wait
-from pipelines.dataflow.options import check_options, check_reachable, completed, is_dataflow
+from pipelines.dataflow.options import check_options, check_reachable, completed
 
 __all__ = [
     "DataflowError",
     "check_options",
     "check_reachable",
     "completed",
-    "is_dataflow",
     "is_job",
     "options_to_ask",
     "page_of",

@@ -20,7 +20,8 @@ from apache_beam.options.pipeline_options import (
 from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
 
 from behavior.errors import UsageError, UserError
-from pipelines.beam_options import parsed, value_of
+from pipelines.beam_options import parsed
+from pipelines.option_values import value_of
 
 WHERE = "after --"
 _NEEDED = {"project": "PROJECT", "region": "REGION", "temp_location": "gs://BUCKET/tmp"}
@@ -34,11 +35,6 @@ _NO_JOB = {
 }
 _LABEL_LENGTH, _MOST_LABELS = 63, 64
 _PACKAGES = ("google.cloud.dataflow", "google.cloud.storage", "gcsfs")
-
-
-def is_dataflow(name: str) -> bool:
-    """Whether a runner is Dataflow's."""
-    return name.lower() == "dataflowrunner"
 
 
 def check_options(options: Sequence[str]) -> None:

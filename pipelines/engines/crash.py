@@ -15,35 +15,13 @@ from apache_beam.portability.api import beam_job_api_pb2
 from behavior.errors import UserError
 from behavior.printable import printable
 from pipelines import dataflow
+from pipelines.crashed import JobCrashError
 from pipelines.engines.causes import root_cause, symptom_of
 from pipelines.engines.engine import Engine
 from pipelines.engines.logs import log_places
 
 _FLINK_ID = re.compile(r"\(JobID: ([0-9a-f]{32})\)")
 _WARNING = beam_job_api_pb2.JobMessage.JOB_MESSAGE_WARNING
-_WORKER_DIED = ("Channel closed prematurely", "a worker process died")
-"""What Beam says of a worker process of its own that was killed, and `behavior.runtime.forks` of one."""
-
-
-class JobCrashError(UserError):
-    """A failure that no worker explained. The log is kept, of an engine what it has said."""
-
-
-def local_crash(error: Exception, log: Path | None) -> JobCrashError:
-    """Of a local run.
-
-    Args:
-        error: what Beam raised.
-        log: what worker processes have printed, where that is kept.
-    """
-    reason = (str(error).strip().splitlines() or ["no reason given"])[-1]
-    if any(said in str(error) for said in _WORKER_DIED):
-        what = "a worker process died; often the system ends one for want of memory"
-        fix = "free memory, or take fewer --workers, and run the same command again; the log may say more"
-    else:
-        what = f"{type(error).__name__}: {reason}"
-        fix = "look at the log" if log is not None else "lrm --debug shows where it was raised"
-    return JobCrashError(f"the job failed: {what}", where=str(log) if log else None, fix=fix)
 
 
 def engine_crash(

@@ -11,8 +11,9 @@ from typing import Any
 from urllib.parse import quote
 
 from pipelines import dataflow
-from pipelines.beam_options import job_server_options, value_of
+from pipelines.beam_options import job_server_options
 from pipelines.engines.pages import SECONDS, ask, read
+from pipelines.option_values import value_of
 
 FLINK, SPARK, PRISM, DATAFLOW, OTHER = "Flink", "Spark", "Prism", "Dataflow", "the engine"
 _BY_NAME = {"flinkrunner": FLINK, "sparkrunner": SPARK, "prismrunner": PRISM, "dataflowrunner": DATAFLOW}

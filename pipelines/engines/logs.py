@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipelines.beam_options import value_of
 from pipelines.engines.engine import DATAFLOW, FLINK, PRISM, SPARK, Engine
+from pipelines.option_values import value_of
 
 
 def log_places(engine: Engine, options: Sequence[str]) -> str:

@@ -11,9 +11,9 @@ from typing import Any
 from urllib.parse import urlparse
 
 from behavior.errors import UserError
-from pipelines.beam_options import value_of
 from pipelines.engines.engine import FLINK, SPARK, Engine
 from pipelines.engines.pages import ask
+from pipelines.option_values import value_of
 
 _SECONDS_TO_REGISTER = 10.0
 """Task managers, and Spark's workers, that have just been started."""

@@ -19,10 +19,11 @@ from behavior.shards.lock import exclusive
 from behavior.shards.storage import FolderLike
 from behavior.sources.blocks import compression_of
 from behavior.sources.histories import HistoryColumns, HistoryFile, find_histories
-from pipelines.engines.crash import JobCrashError
-from pipelines.execution import Progress, run_pipeline
+from pipelines.crashed import JobCrashError
+from pipelines.execution import run_pipeline
 from pipelines.job import job_folders
 from pipelines.prepare import output_folder, remove_folders
+from pipelines.progress import Progress
 from pipelines.runner import RunnerOptions
 from pipelines.scoring.folder import FORMAT_VERSION, KIND, claim, commit, sweep
 from pipelines.scoring.parts import SCORE, ScoreDataSet, ScoreHistories

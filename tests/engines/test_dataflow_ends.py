@@ -15,7 +15,7 @@ from apache_beam.utils import retry
 
 from behavior.errors import UserError
 from behavior.shards.owned import JOB_FOLDER
-from pipelines.engines.crash import JobCrashError
+from pipelines.crashed import JobCrashError
 from pipelines.finish import finish
 from pipelines.left import EngineJob
 from pipelines.prepare import PrepareResult, prepare, start

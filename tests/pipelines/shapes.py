@@ -16,7 +16,7 @@ from tests.pipelines.content import content
 
 COLUMNS = {"user": "user", "item": "item", "timestamp": "timestamp"}
 
-ONE = RunnerOptions(workers=1)
+ONE = RunnerOptions("DirectRunner", workers=1)
 
 START = 1_700_000_000
 

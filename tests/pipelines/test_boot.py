@@ -27,7 +27,7 @@ from google.protobuf import text_format
 
 from behavior.errors import UsageError
 from pipelines import boot
-from pipelines.beam_options import with_worker
+from pipelines.option_values import with_worker
 from pipelines.runner import RunnerOptions
 
 Info = beam_provision_api_pb2.ProvisionInfo

@@ -11,13 +11,15 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+import pipelines.joined
 from behavior.errors import UserError
 from behavior.flow.memory import prepare_tables
 from behavior.flow.reading import ChunkReport
+from behavior.flow.rejects import AllReports
 from behavior.shards.folder import open_shards
 from behavior.sources.blocks import iter_blocks
+from pipelines.job import PrepareJob
 from pipelines.prepare import prepare
-from pipelines.reading import FinishReading
 from tests.cli.conftest import Lrm, lrm
 from tests.pipelines.broken import ONE, check_log, rejected, save, source_of, write_parquet
 from tests.pipelines.content import content
@@ -141,13 +143,13 @@ def test_a_file_that_proves_unreadable_in_two_chunks_loses_no_event_that_was_rea
     monkeypatch.setattr("behavior.sources.read.iter_blocks", partial(iter_blocks, block_bytes=200))
     monkeypatch.setattr("pipelines.prepare.MIN_CHUNK_BYTES", size // 8)
     reports: list[ChunkReport] = []
-    judge = FinishReading.judge
+    judged = pipelines.joined.judged
 
-    def record(self: FinishReading, given: list[ChunkReport]) -> Any:
+    def record(job: PrepareJob, given: list[ChunkReport]) -> AllReports:
         reports.extend(given)
-        return judge(self, given)
+        return judged(job, given)
 
-    monkeypatch.setattr(FinishReading, "judge", record)
+    monkeypatch.setattr(pipelines.joined, "judged", record)
     spec = spec_of(max_rejects=1)
     manifest = prepare(spec, str(tmp_path), tmp_path / "out", skip_bad_files=True, runner=ONE).manifest
     unreadable = [report for report in reports if report.unreadable]

@@ -1,15 +1,23 @@
-"""The workers of a job, and what is given out ahead."""
+"""The workers of a local run, and what a local run leaves to them."""
 
 from __future__ import annotations
 
 import operator
 import threading
+from concurrent.futures import as_completed
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
+import pipelines.local
+from behavior.errors import UserError
 from behavior.shards.storage import Folder
-from pipelines.pool import Pool, Threads, pool_of, working
+from pipelines.crashed import JobCrashError
+from pipelines.pool import Alone, Threads, working
+from pipelines.prepare import prepare
+from pipelines.runner import RunnerOptions
+from tests.pipelines.conftest import make_spec
 
 
 @dataclass
@@ -20,31 +28,14 @@ class AJob:
         return 1_000 + number
 
 
-def test_what_was_given_out_ahead_is_not_done_again() -> None:
-    job, done = AJob(), []
-    threads = Threads(2, job)
-    pool = Pool(threads)
-
-    def part(_: AJob, number: int) -> int:
-        done.append(number)
-        return number
-
-    pool.ahead("a", part, 1)
-    assert pool.taken("a", part, 2).result() == 1
-    assert pool.taken("a", part, 3).result() == 3
-    assert pool.submit(operator.add, 4).result() == 1_004
-    threads.close()
-    assert sorted(done) == [1, 3]
-
-
-def test_a_job_has_its_pool_while_it_runs() -> None:
-    job, other = AJob(), AJob(Folder("elsewhere"))
-    with working(job, Threads(1, job)):
-        assert pool_of(job) is pool_of(AJob())  # found by the folder: Beam hands on a copy
-        assert pool_of(other) is None
-    assert pool_of(job) is None
-    with working(job, None):
-        assert pool_of(job) is None
+@pytest.mark.parametrize("number", [0, 1, 3])
+def test_parts_are_called_with_the_job(number: int) -> None:
+    job = AJob()
+    with working(Threads(number, job) if number else Alone(job)) as workers:
+        parts = [workers.submit(operator.add, n) for n in range(5)]
+        assert sorted(part.result() for part in as_completed(parts)) == [1_000, 1_001, 1_002, 1_003, 1_004]
+        with pytest.raises(TypeError):
+            workers.submit(operator.add, "x").result()
 
 
 def test_an_error_leaves_what_waits_undone() -> None:
@@ -56,14 +47,38 @@ def test_an_error_leaves_what_waits_undone() -> None:
         go.wait(60)
 
     def fail() -> None:
-        pool = pool_of(job)
-        assert pool is not None
-        pool.submit(first)
-        pool.submit(lambda _: done.append(1))
+        threads.submit(first)
+        threads.submit(lambda _: done.append(1))
         begun.wait(60)
         threading.Timer(0.1, go.set).start()
         raise RuntimeError("of the caller")
 
-    with pytest.raises(RuntimeError), working(job, threads):
+    with pytest.raises(RuntimeError), working(threads):
         fail()
     assert not done
+
+
+@pytest.mark.parametrize("workers", [1, 0])
+@pytest.mark.parametrize("part", ["read_whole_group", "merge_counts", "write", "tables"])
+def test_a_part_that_fails_fails_the_job(
+    part: str, workers: int, raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it is: a user's error as it is, anything else as a crash."""
+    monkeypatch.setattr("pipelines.runner._cores", lambda: 2)
+    monkeypatch.setattr(pipelines.local, "MERGED", 1)
+    monkeypatch.setenv("LRM_FORK_FROM_CORES", "99")
+    runner = RunnerOptions(workers=workers)
+    for error, told in (
+        (UserError("of the user's"), "of the user's"),
+        (KeyError("x"), "the job failed: Key"),
+    ):
+
+        def fail(*_: object, error: Exception = error) -> None:
+            raise error
+
+        with monkeypatch.context() as patch:
+            patch.setattr(pipelines.local, part, fail)
+            with pytest.raises(UserError, match=told) as raised:
+                prepare(make_spec(), str(raw), tmp_path / "out", runner=runner)
+        assert isinstance(raised.value, JobCrashError) == isinstance(error, KeyError)
+    prepare(make_spec(), str(raw), tmp_path / "out", runner=runner)

@@ -1,4 +1,4 @@
-"""The Beam job as a whole: against plain Python, in one process and several, killed, and with bad input."""
+"""The job as a whole: against plain Python, in one process and several, killed, and with bad input."""
 
 from __future__ import annotations
 
@@ -236,28 +236,28 @@ from behavior.spec.dataset_spec import load_spec
 from behavior.shards.storage import Folder
 from behavior.shards.lock import exclusive
 from pipelines.prepare import prepare
-import pipelines.partitions
+import pipelines.local
 
-def stall(self, *arguments):
+def stall(*arguments):
     Path(sys.argv[3]).touch()
     import time
     time.sleep(600)
 
-pipelines.partitions.{stage}.process = stall
+pipelines.local.{part} = stall
 spec, base = load_spec(sys.argv[1])
 prepare(spec, base, sys.argv[2])
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["SortPartition", "WriteSequences"])
+@pytest.mark.parametrize("part", ["sort_and_count", "write"])
 def test_killed_half_way_it_is_no_data_set_and_is_completed_by_the_next_run(
-    raw: Path, tmp_path: Path, stage: str
+    raw: Path, tmp_path: Path, part: str
 ) -> None:
     spec_file = raw / "spec.yaml"
     spec_file.write_text(make_spec().model_dump_json())  # JSON is YAML
     out, reached = tmp_path / "out", tmp_path / "reached"
-    script = [sys.executable, "-c", KILLED.format(stage=stage), str(spec_file), str(out), str(reached)]
+    script = [sys.executable, "-c", KILLED.format(part=part), str(spec_file), str(out), str(reached)]
     process = subprocess.Popen(script, stderr=subprocess.PIPE, start_new_session=True)
     try:
         deadline = time.monotonic() + 120

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -22,14 +24,35 @@ def state() -> tuple[object, ...]:
     return threading.excepthook, list(logging.getLogger().handlers), pools
 
 
+@pytest.mark.parametrize("name", ["local", "DirectRunner"])
 @pytest.mark.parametrize("workers", [0, 1])
-def test_what_belongs_to_the_process_is_as_before(workers: int, raw: Path, tmp_path: Path) -> None:
-    before = state()
-    prepare(make_spec(), str(raw), tmp_path / "out", runner=RunnerOptions(workers=workers))
+def test_what_belongs_to_the_process_is_as_before(name: str, workers: int, raw: Path, tmp_path: Path) -> None:
+    before, runner = state(), RunnerOptions(name, workers=workers)
+    prepare(make_spec(), str(raw), tmp_path / "out", runner=runner)
     assert state() == before
     with pytest.raises(UserError):
-        prepare(make_spec(max_rejects=0), str(raw), tmp_path / "out2", runner=RunnerOptions(workers=workers))
+        prepare(make_spec(max_rejects=0), str(raw), tmp_path / "out2", runner=runner)
     assert state() == before
+
+
+IMPORTS = """
+import logging, sys
+import pipelines.prepare, pipelines.append, pipelines.finish
+assert "apache_beam" not in sys.modules and "grpc" not in sys.modules
+before = list(logging.getLogger().handlers)
+logging.getLogger("apache_beam").warning("shown")
+import pipelines.execution, pipelines.boot, apache_beam
+assert logging.getLogger().handlers == before
+logging.getLogger("apache_beam").warning("and this")
+assert logging.getLogger("apache_beam").level == logging.NOTSET
+assert type(apache_beam.__loader__).__name__ == "SourceFileLoader", apache_beam.__loader__
+assert not [finder for finder in sys.meta_path if finder.__class__.__module__.startswith("pipelines")]
+"""
+
+
+def test_a_local_run_needs_no_beam_and_its_import_is_quiet() -> None:
+    done = subprocess.run([sys.executable, "-c", IMPORTS], capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines() == ["shown", "and this"]
 
 
 def fail() -> None:

@@ -16,7 +16,7 @@ from apache_beam.options.pipeline_options import DebugOptions, PortableOptions
 from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
 
 from behavior.errors import UsageError
-from pipelines.beam_options import value_of
+from pipelines.option_values import value_of
 from pipelines.runner import RunnerOptions
 
 

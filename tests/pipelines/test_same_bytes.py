@@ -1,4 +1,4 @@
-"""`behavior.prepare` writes, without Beam, what the Beam job writes: every byte of every file."""
+"""A local run, Beam's job and `behavior.prepare` write the same: every byte of every file."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from behavior.runtime import scratch
 from behavior.shards.storage import Folder
 from behavior.spec.dataset_spec import DatasetSpec
 from pipelines.prepare import prepare
+from pipelines.runner import RunnerOptions
 from tests.pipelines.conftest import make_spec
 from tests.pipelines.shapes import (
     COLUMNS,
@@ -29,12 +30,14 @@ USERS = {"files": "users.csv", "id": "id", "features": [{"name": "city", "kind":
 
 
 def check_same(spec: DatasetSpec, folder: Path, **options: Any) -> dict[str, str]:
-    """Prepare both ways, and with all arrays in files; the files of the data set with their checksums."""
-    prepare(spec, str(folder), folder / "beam", **options)
+    """Prepare in all three ways, and with all arrays in files; the files of the data set, their checksums."""
+    prepare(spec, str(folder), folder / "local", **options)
+    prepare(spec, str(folder), folder / "beam", runner=RunnerOptions("DirectRunner"), **options)
     shards = behavior.prepare(spec, folder / "memory", folder, **options)
     shards.verify()
     files = contents(folder / "memory")
     assert files == contents(folder / "beam")
+    assert files == contents(folder / "local")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scratch, "LARGE_BYTES", 0)
         behavior.prepare(spec, folder / "files", folder, **options)

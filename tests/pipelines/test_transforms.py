@@ -27,6 +27,7 @@ from behavior.sources.letters import letters_of
 from behavior.sources.plan import plan_input
 from behavior.sources.raw import Reject
 from pipelines.job import PrepareJob, read_arrow, write_arrow
+from pipelines.joined import judged
 from pipelines.partitions import CountPartition, MergeIdCounts, SortPartition, WriteSequences
 from pipelines.reading import FinishReading, ReadChunks
 from pipelines.shuffle import (
@@ -208,7 +209,7 @@ def test_a_remote_folder_that_is_forbidden_cannot_be_written(raw: Path, tmp_path
 
 def finish(job: PrepareJob, reports: list[ChunkReport]) -> tuple[ReadSummary, list[list[dict[str, Any]]]]:
     """What all reports come to, and the files of rejects."""
-    reading = FinishReading(job).judge(reports)
+    reading = judged(job, reports).write(job.preparation)
     texts = [job.preparation.out.read_text(entry.path) for entry in reading.files]
     records = [[json.loads(line) for line in text.split("\n")[:-1]] for text in texts]
     assert [entry.rows for entry in reading.files] == [len(part) for part in records]
@@ -272,7 +273,7 @@ def test_rejects_are_judged_by_their_counts_and_copied_one_by_one(
     monkeypatch.setattr("behavior.sources.raw.json.loads", record_loads)
     strict = with_spec(job, max_rejects=10)
     with pytest.raises(UserError, match="3,001 of 6,001 rows were rejected") as error:
-        FinishReading(strict).judge(reports)
+        judged(strict, reports)
     assert error.value.where == "b.csv: rubbish; " + "; ".join(
         f"0.csv line {line}: bad 0\u2028" for line in (1, 2)
     )
@@ -287,7 +288,7 @@ def test_rejects_are_judged_by_their_counts_and_copied_one_by_one(
     with monkeypatch.context() as patch:
         patch.setattr(Folder, "read_bytes", forbid)
         loose = with_spec(job, max_rejects=1.0)
-        reading = FinishReading(loose).judge(reports)
+        reading = judged(loose, reports).write(loose.preparation)
     assert kept == []
     assert [entry.rows for entry in reading.files] == [1, 1000, 1000, 1000]
     for file, entry in enumerate(reading.files[1:]):

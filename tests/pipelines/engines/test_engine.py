@@ -12,8 +12,9 @@ import grpc
 import pytest
 from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
 
+from pipelines.crashed import local_crash
 from pipelines.dataflow import DataflowError
-from pipelines.engines.crash import engine_crash, local_crash
+from pipelines.engines.crash import engine_crash
 from pipelines.engines.engine import DATAFLOW, FLINK, OTHER, PRISM, SPARK, Engine
 from pipelines.engines.logs import log_places
 from tests.pipelines.engines.pages import served

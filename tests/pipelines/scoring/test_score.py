@@ -18,7 +18,7 @@ import pipelines.scoring.run
 from behavior.errors import UserError
 from behavior.printable import printable_json
 from behavior.shards.owned import JOB_FOLDER
-from pipelines.engines.crash import JobCrashError
+from pipelines.crashed import JobCrashError
 from pipelines.runner import RunnerOptions
 from pipelines.scoring.folder import read_manifest
 from pipelines.scoring.run import DataSetIn, HistoriesIn, ScoreResult, score
