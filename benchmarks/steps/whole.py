@@ -126,18 +126,9 @@ def changes(results: Results) -> None:
         every = tuple(CHANGES)
         for names in ((), every, *((name,) for name in every)):
             row: Row = {"negatives": negatives, "item table": item_table, "without": list(names)}
-            try:
-                with without(*names):
-                    step = Step(ITEMS, NEGATIVES[negatives], item_table)
-                    row |= timed(step.replay, TOKENS)
-                    if not names:
-                        row["longest"] = longest(step.replay, 40)
-            except Exception as error:  # the other lines are worth having
-                row["error"] = repr(error)[:300]
+            with without(*names):
+                _measured(row, ITEMS, 0 if names else 40)
             results.add("changes", row)
-            step = None  # type: ignore[assignment]
-            gc.collect()
-            torch.cuda.empty_cache()
 
 
 def timed(run: Run, tokens: int) -> Row:
@@ -147,6 +138,7 @@ def timed(run: Run, tokens: int) -> Row:
 
 
 def steps(results: Results) -> None:
+    """Steps by negatives, by the optimizer of the item table, and by the number of items."""
     rows = [
         (ITEMS, "shared", "adamw", False),
         (ITEMS, "shared", "adamw", True),
@@ -163,18 +155,30 @@ def steps(results: Results) -> None:
     for items, negatives, item_table, by_kernels in rows:
         row: Row = {"items": items, "negatives": negatives, "item table": item_table}
         row["loss"] = "kernels" if by_kernels else "chunks"
-        try:
-            with nullcontext() if by_kernels else in_chunks():
-                torch.cuda.reset_peak_memory_stats()
-                step = Step(items, NEGATIVES[negatives], item_table)
-                row |= timed(step.replay, TOKENS)
-                row["GiB"] = torch.cuda.max_memory_allocated() / 2**30
-                if items == ITEMS:
-                    row["not captured ms"] = milliseconds(step.once, 4)
-                    row["longest"] = longest(step.replay, 25)
-        except Exception as error:  # the other lines are worth having
-            row["error"] = repr(error)[:300]
+        with nullcontext() if by_kernels else in_chunks():
+            _measured(row, items, 25 if items == ITEMS else 0)
         results.add("steps", row)
-        step = None  # type: ignore[assignment]
-        gc.collect()
-        torch.cuda.empty_cache()
+
+
+def _measured(row: Row, items: int, count: int) -> None:
+    """Add to a row what a step of its negatives and item table takes; the other rows are worth having where
+    this one fails.
+
+    Args:
+        row: what is measured.
+        items: known ones.
+        count: of kernels that are listed, with the step that is not captured; 0: neither.
+    """
+    try:
+        torch.cuda.reset_peak_memory_stats()
+        step = Step(items, NEGATIVES[row["negatives"]], row["item table"])
+        row |= timed(step.replay, TOKENS)
+        row["GiB"] = torch.cuda.max_memory_allocated() / 2**30
+        if count:
+            row["not captured ms"] = milliseconds(step.once, 4)
+            row["longest"] = longest(step.replay, count)
+    except Exception as error:
+        row["error"] = repr(error)[:300]
+    step = None  # type: ignore[assignment]
+    gc.collect()
+    torch.cuda.empty_cache()

@@ -6,10 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.gpu import availability
 from models.layers.dropout import Dropout
-
-_WIDEST = 4096
+from models.layers.kernels import fits_rows
 
 
 def add_rows(x: Tensor, table: Tensor, place: Tensor, scale: float, dropout: Dropout) -> Tensor:
@@ -59,6 +57,4 @@ def take_rows(x: Tensor, rows: Tensor, counts: Tensor | None = None) -> Tensor:
 
 
 def _fits(x: Tensor) -> bool:
-    if torch.compiler.is_compiling() or x.dtype != torch.float32 or not 0 < x.shape[-1] <= _WIDEST:
-        return False
-    return x.ndim == 2 and availability.runs_experimental(x)
+    return x.ndim == 2 and fits_rows(x, (torch.float32,))

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.gpu import availability
+from models.layers.kernels import fits_rows
 
 _EPS = 1e-12
-_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-_WIDEST = 4096
 
 
 def unit_rows(x: Tensor) -> Tensor:
@@ -24,16 +21,10 @@ def unit_rows(x: Tensor) -> Tensor:
     Returns:
         float32, of x's shape; rows of zeros stay zeros.
     """
-    if not _fits(x):
+    if not fits_rows(x):
         return F.normalize(x.float(), dim=-1)
     # Not at the top of the file: without a GPU there need be no triton.
     from models.layers.kernels.unit_function import UnitRows
 
     out: Tensor = UnitRows.apply(x.reshape(-1, x.shape[-1]), _EPS)
     return out.view(x.shape)
-
-
-def _fits(x: Tensor) -> bool:
-    if torch.compiler.is_compiling() or x.dtype not in _DTYPES or not 0 < x.shape[-1] <= _WIDEST:
-        return False
-    return availability.runs_experimental(x)

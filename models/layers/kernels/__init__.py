@@ -70,6 +70,18 @@ def norm_gate_dropout(
     return out if x.ndim == 2 else out.view(x.shape)
 
 
+def fits_rows(x: Tensor, dtypes: tuple[torch.dtype, ...] = _DTYPES) -> bool:
+    """Whether passes over rows take x, [..., dim], here: vectors of length 1, rows that are added or taken.
+
+    Args:
+        x: with rows of dim numbers.
+        dtypes: that the pass takes.
+    """
+    if torch.compiler.is_compiling() or x.dtype not in dtypes or not 0 < x.shape[-1] <= _MAX_DIM:
+        return False
+    return availability.runs_experimental(x)
+
+
 def fits_parts(projected: Tensor) -> bool:
     """Whether `activated_parts` takes a projection here."""
     if torch.compiler.is_compiling() or projected.ndim != 2 or projected.dtype not in _DTYPES:
