@@ -12,6 +12,7 @@ from models.layers.context import SequenceContext
 from models.layers.dropout import Dropout
 from models.layers.initialization import init_linear
 from models.layers.kernels import activated_parts, fits_parts
+from models.layers.linear import Linear
 from models.layers.norm import make_norm, norm_gate_drop
 from models.layers.projections import FusedProjections, SeparateProjections
 from models.layers.recompute import Ingredients, keep_inputs_only
@@ -51,7 +52,7 @@ class AttentionLayer(nn.Module):
         self.attention_norm = make_norm(settings.attention_norm, settings.attended_dim, settings.norm_eps)
         self.dropout = Dropout(settings.attention_dropout)
         self.f2: nn.Module = (
-            nn.Linear(settings.attended_dim, settings.dim, bias=settings.output_bias)
+            Linear(settings.attended_dim, settings.dim, bias=settings.output_bias)
             if settings.output_projection
             else nn.Identity()
         )

@@ -47,6 +47,7 @@ def import_interpreted() -> None:
         importlib.import_module("models.attention.silu.attention_function")
         importlib.import_module("models.attention.paged.launching")
         importlib.import_module("models.history.kernels.masses_function")
+        importlib.import_module("models.layers.kernels.bias_function")
         importlib.import_module("models.layers.kernels.norm_function")
         importlib.import_module("models.layers.kernels.token_function")
         importlib.import_module("models.layers.kernels.unit_function")

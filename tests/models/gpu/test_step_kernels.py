@@ -77,6 +77,17 @@ def test_rows_of_length_1(dtype: torch.dtype, within: float) -> None:
     check(unit_rows, lambda x: F.normalize(x, dim=-1), [x], within)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gradients_of_a_bias(dtype: torch.dtype) -> None:
+    """Summed in float32, of whatever is summed."""
+    from models.layers.kernels.bias_function import column_sums
+
+    given = torch.randn(ROWS, DIM, device=DEVICE).to(dtype)
+    found = column_sums(given)
+    assert torch.equal(found, column_sums(given))
+    assert relative(found, given.double().sum(0)) < 1e-6
+
+
 def test_scores_of_pairs() -> None:
     leaves = [torch.randn(ROWS, DIM, device=DEVICE) for _ in range(2)]
     check(lambda a, b: kernels.pair_scores(a, b, 20.0), lambda a, b: (a * b).sum(-1) * 20.0, leaves)
