@@ -19,6 +19,7 @@ from models.gpu.tile_shape import TileShape
 from models.losses.columns import Columns
 from models.losses.kernels.pair_function import narrowed
 from models.losses.kernels.shared_kernels import (
+    LOG2_E,
     LossCut,
     shared_items_kernel,
     shared_loss_kernel,
@@ -77,7 +78,7 @@ class SharedSoftmax(torch.autograd.Function):
     ) -> Tensor:
         width = max(16, triton.next_power_of_2(query.shape[1]))
         given = _Given(
-            _narrowed(query, width, products, scale),
+            _narrowed(query, width, products, scale * LOG2_E),
             _narrowed(vectors, width, products, 1.0, columns),
             target.to(torch.int32),
             columns,
@@ -86,35 +87,37 @@ class SharedSoftmax(torch.autograd.Function):
             _precompile(given, vectors)
         positive = positive.contiguous()
         found = _launch_loss(given, positive)
-        ctx.save_for_backward(positive, vectors, *found, *given[:3])
+        ctx.save_for_backward(vectors, *found[1:], *given[:3])
         ctx.columns, ctx.scale = columns, scale
         return found[0]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        positive, vectors, losses, others, grad_query, query, items, target = ctx.saved_tensors
+        vectors, levels, others, grad_query, query, items, target = ctx.saved_tensors
         grad = grad.contiguous()
         largest = grad.abs().amax().clamp(min=_SMALLEST)
         weight = grad * (_SCALE / largest)
         grad_items = torch.zeros_like(vectors)
         given = _Given(query, items, target, ctx.columns)
-        _launch_items(given, positive + losses, weight, largest / _SCALE, grad_items)
+        # Queries that are multiplied are times the base of scores, too.
+        _launch_items(given, levels, weight, largest / (_SCALE * LOG2_E), grad_items)
         of_query = grad_query[:, : vectors.shape[1]] * (grad * ctx.scale)[:, None]
         return of_query, -grad * others, grad_items, None, None, None, None
 
 
-def _launch_loss(given: _Given, positive: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Losses, the share of all columns, and the gradient of the query, of each position."""
-    losses, others = torch.empty_like(positive), torch.empty_like(positive)
+def _launch_loss(given: _Given, positive: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Losses, logarithms to base 2 of sums of exponentials, the share of all columns, and the gradient of the
+    query, of each position."""
+    losses, levels, others = (torch.empty_like(positive) for _ in range(3))
     grad_query = positive.new_empty(given.query.shape)
     shape = _shape(_LOSS, given.query)
-    own = {"positive": positive, "losses": losses, "others": others, "grad_query": grad_query}
+    own = {"positive": positive, "losses": losses, "levels": levels, "others": others}
     new = availability.runs_experimental(positive)
     cut = {"CUT": LossCut(shape.tile, shape.stream, AHEAD=new and _AHEAD, LAZY=new and _LAZY)}
     grid = (triton.cdiv(len(positive), shape.tile), 1)
-    launch(shared_loss_kernel, grid, shape, {**given.arguments(), **own, **cut})
-    return losses, others, grad_query
+    launch(shared_loss_kernel, grid, shape, {**given.arguments(), **own, **cut, "grad_query": grad_query})
+    return losses, levels, others, grad_query
 
 
 def _launch_items(given: _Given, level: Tensor, weight: Tensor, scale: Tensor, grad_items: Tensor) -> None:

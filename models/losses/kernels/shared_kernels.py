@@ -1,7 +1,8 @@
 """The softmax of a positive among columns that all positions share; scores are never written to memory.
 
 As in FlashAttention-2 (arXiv 2307.08691), with queries for queries and item vectors for keys and values at
-once: the mean of item vectors by their shares is the gradient of the query.
+once: the mean of item vectors by their shares is the gradient of the query. Scores are logarithms to base 2,
+as queries come multiplied by `LOG2_E`: of that base, exponentials are one instruction.
 """
 # mypy: allow-untyped-defs
 # ruff: noqa: N803, N806
@@ -15,8 +16,11 @@ import triton.language as tl
 
 _NOTHING = tl.constexpr(float("-inf"))
 _SCALE = tl.constexpr(4096.0)  # of shares, of which half precision would lose those below 1e-7
-_LOG_SCALE = tl.constexpr(8.317766166719343)
-_RISE = tl.constexpr(2.0)  # e^2 times the scale is a number of half precision
+_LOG_SCALE = tl.constexpr(12.0)
+_RISE = tl.constexpr(3.0)  # 2^3 times the scale is a number of half precision
+LOG2_E = 1.4426950408889634
+_LOG2_E = tl.constexpr(LOG2_E)
+_LOG_2 = tl.constexpr(0.6931471805599453)
 
 
 class LossCut(NamedTuple):
@@ -43,18 +47,19 @@ def _log_1p(x):
 def _faded(highest, total, mean, top):
     """Sums that are relative to a higher score, if there is one."""
     higher = tl.maximum(highest, top)
-    fading = tl.exp(highest - higher)
+    fading = tl.exp2(highest - higher)
     return higher, total * fading, mean * fading[:, None]
 
 
 @triton.jit
 def shared_loss_kernel(
-    query, items, ranks, bias, count, positive, target, losses, others, grad_query, num_positions,
+    query, items, ranks, bias, count, positive, target, losses, levels, others, grad_query, num_positions,
     DIM: tl.constexpr, CUT: tl.constexpr,
 ):  # fmt: skip
     """A program ROWS positions, which goes through all columns, COLUMNS at a time.
 
-    Writes the loss, the share of all columns together, and the gradient of the loss by the query.
+    Writes the loss, the logarithm of the sum of all exponentials, the share of all columns together, and the
+    gradient of the loss by the query.
     """
     ROWS: tl.constexpr = CUT.ROWS
     COLUMNS: tl.constexpr = CUT.COLUMNS
@@ -63,42 +68,43 @@ def shared_loss_kernel(
     dim = tl.arange(0, DIM)
     q = tl.load(query + row[:, None] * DIM + dim[None, :], mask=here[:, None], other=0.0)
     own = tl.load(target + row, mask=here, other=-1)
-    score_of_own = tl.load(positive + row, mask=here, other=0.0)
+    score_of_own = tl.load(positive + row, mask=here, other=0.0) * _LOG2_E
     highest = score_of_own
     total = tl.zeros((ROWS,), tl.float32)
     mean = tl.zeros((ROWS, DIM), tl.float32)
     columns = tl.load(count)
     inside = tl.arange(0, COLUMNS)
     rank = tl.load(ranks + inside, mask=inside < columns, other=-1)
-    more = tl.load(bias + inside, mask=inside < columns, other=_NOTHING)
+    more = tl.load(bias + inside, mask=inside < columns, other=_NOTHING) * _LOG2_E
     for first in tl.range(0, columns, COLUMNS):
         column = first + inside
         exists = column < columns
         vectors = tl.load(items + column[:, None] * DIM + dim[None, :], mask=exists[:, None], other=0.0)
         if not CUT.AHEAD:
             rank = tl.load(ranks + column, mask=exists, other=-1)
-            more = tl.load(bias + column, mask=exists, other=_NOTHING)
+            more = tl.load(bias + column, mask=exists, other=_NOTHING) * _LOG2_E
         score = tl.dot(q, tl.trans(vectors), input_precision="ieee") + more[None, :]
         score = tl.where(rank[None, :] == own[:, None], _NOTHING, score)
         if CUT.AHEAD:
             later = column + COLUMNS
             rank = tl.load(ranks + later, mask=later < columns, other=-1)
-            more = tl.load(bias + later, mask=later < columns, other=_NOTHING)
+            more = tl.load(bias + later, mask=later < columns, other=_NOTHING) * _LOG2_E
         top = tl.max(score, axis=1)
         if CUT.LAZY:
             if tl.max(top - highest) > _RISE:
                 highest, total, mean = _faded(highest, total, mean, top)
         else:
             highest, total, mean = _faded(highest, total, mean, top)
-        share = tl.exp(score - (highest - _LOG_SCALE)[:, None])
+        share = tl.exp2(score - (highest - _LOG_SCALE)[:, None])
         total += tl.sum(share, axis=1)
         mean = tl.dot(share.to(vectors.dtype), vectors, mean, input_precision="ieee")
     total = total / _SCALE
-    own_share = tl.exp(score_of_own - highest)
+    own_share = tl.exp2(score_of_own - highest)
     # What little the columns add must not be lost in the digits of 1, nor in those of a large score.
     apart = tl.where(own_share == 1.0, _log_1p(total), tl.log(own_share + total))
     whole = own_share + total
-    tl.store(losses + row, (highest - score_of_own) + apart, mask=here)
+    tl.store(losses + row, (highest - score_of_own) * _LOG_2 + apart, mask=here)
+    tl.store(levels + row, highest + apart * _LOG2_E, mask=here)
     tl.store(others + row, total / whole, mask=here)
     mean = mean / (whole * _SCALE)[:, None]
     tl.store(grad_query + row[:, None] * DIM + dim[None, :], mean, mask=here[:, None])
@@ -123,7 +129,7 @@ def shared_items_kernel(
         dim = tl.arange(0, DIM)
         vectors = tl.load(items + column[:, None] * DIM + dim[None, :], mask=exists[:, None], other=0.0)
         rank = tl.load(ranks + column, mask=exists, other=-1)
-        more = tl.load(bias + column, mask=exists, other=_NOTHING)
+        more = tl.load(bias + column, mask=exists, other=_NOTHING) * _LOG2_E
         gradient = tl.zeros((COLUMNS, DIM), tl.float32)
         each = tl.cdiv(tl.cdiv(num_positions, ROWS), splits) * ROWS
         last = tl.minimum((split + 1) * each, num_positions)
@@ -135,7 +141,7 @@ def shared_items_kernel(
             of_row = tl.load(level + row, mask=here, other=float("inf"))
             factor = tl.load(weight + row, mask=here, other=0.0)
             score = tl.dot(vectors, tl.trans(q), input_precision="ieee") + more[:, None]
-            share = tl.exp(score - of_row[None, :]) * factor[None, :]
+            share = tl.exp2(score - of_row[None, :]) * factor[None, :]
             share = tl.where(rank[:, None] == own[None, :], 0.0, share)
             gradient = tl.dot(share.to(q.dtype), q, gradient, input_precision="ieee")
         place = tl.program_id(0).to(tl.int64) * COLUMNS * DIM
