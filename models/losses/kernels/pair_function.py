@@ -9,7 +9,17 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from models.gpu.launch_rows import launch_rows
-from models.losses.kernels.pair_kernels import narrow_kernel, pair_gradient_kernel, pair_kernel
+from models.gpu.launcher import launch
+from models.gpu.tile_shape import TileShape
+from models.losses.columns import Columns
+from models.losses.kernels.pair_kernels import (
+    columns_kernel,
+    narrow_kernel,
+    pair_gradient_kernel,
+    pair_kernel,
+)
+
+_BLOCK = 1024
 
 
 class PairScores(torch.autograd.Function):
@@ -37,20 +47,40 @@ class PairScores(torch.autograd.Function):
 
 
 def narrowed(
-    x: Tensor, width: int, dtype: torch.dtype, scale: float, place: Tensor | None, number: Tensor | None
+    x: Tensor,
+    rows: int,
+    width: int,
+    dtype: torch.dtype,
+    scale: float,
+    place: Tensor | None = None,
+    number: Tensor | None = None,
 ) -> Tensor:
-    """[n, width] `scale * x[place]` in half precision, with zeros after it.
+    """[rows, width] `scale * x[place]` in half precision, with zeros after it.
 
     Args:
-        x: [rows, dim] float32.
+        x: [n, dim] float32.
+        rows: of the result: as many as there are places, or more.
         width: of the result: a power of two from dim on.
         dtype: of the result.
         scale: a factor.
-        place: [n] int64 rows of x; None: all.
-        number: [1] int32 of the rows that matter; None: all.
+        place: int64 rows of x; None: all.
+        number: [1] int32 of the places that matter; None: all.
     """
     x = x.contiguous()
-    out = x.new_empty(len(x if place is None else place), width, dtype=dtype)
-    arguments = {"x": x, "place": place, "number": number, "out": out, "scale": scale}
-    launch_rows(narrow_kernel, len(out), x.shape[1], {**arguments, "STRIDE": width}, width)
+    out = x.new_empty(rows, width, dtype=dtype)
+    given = len(x if place is None else place)
+    arguments = {"x": x, "place": place, "number": number, "out": out, "scale": scale, "given": given}
+    launch_rows(narrow_kernel, rows, x.shape[1], {**arguments, "STRIDE": width}, width)
     return out
+
+
+def padded_columns(columns: Columns, rows: int, scale: float) -> Columns:
+    """The same with ranks, and biases times a scale, of so many columns: from `number` on, and past the last,
+    of columns whose bias is minus infinity."""
+    ranks, bias = (one.new_empty(rows) for one in (columns.ranks, columns.bias))
+    arguments = {
+        "ranks": columns.ranks, "bias": columns.bias, "number": columns.number, "out_ranks": ranks,
+        "out_bias": bias, "rows": rows, "given": len(columns.ranks), "scale": scale, "BLOCK": _BLOCK,
+    }  # fmt: skip
+    launch(columns_kernel, (-(-rows // _BLOCK), 1), TileShape(_BLOCK, 1, 4, 1), arguments)
+    return columns._replace(ranks=ranks, bias=bias)

@@ -39,25 +39,37 @@ def pair_gradient_kernel(
     tl.store(dvectors + place, tl.load(query + place, mask=here, other=0.0) * slope, mask=here)
 
 
-@triton.jit(do_not_specialize=("rows",))
+@triton.jit(do_not_specialize=("rows", "given"))
 def narrow_kernel(
-    x, place, number, out, rows, scale, STRIDE: tl.constexpr,
+    x, place, number, out, rows, given, scale, STRIDE: tl.constexpr,
     WIDTH: tl.constexpr, DIM: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
     """`out = scale * x[place]`, cut off where half precision ends, with zeros up to STRIDE numbers a row.
 
-    Without `place` rows are taken as they are; those from `number` on, if there is one, are left as they are.
+    Without `place` rows are taken as they are. There are zeros from row `given` on, and from `number` on, if
+    there is one.
     """
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    exists = row < rows
+    exists = row < given
     if number is not None:
         exists = exists & (row < tl.load(number))
     source = row.to(tl.int64)
     if place is not None:
         source = tl.load(place + row, mask=exists, other=0)
     dim = tl.arange(0, DIM)
-    given = x + source[:, None] * WIDTH + dim[None, :]
-    found = tl.load(given, mask=exists[:, None] & (dim < WIDTH)[None, :], other=0.0) * scale
+    taken = x + source[:, None] * WIDTH + dim[None, :]
+    found = tl.load(taken, mask=exists[:, None] & (dim < WIDTH)[None, :], other=0.0) * scale
     found = tl.minimum(tl.maximum(found, -_LARGEST), _LARGEST)
     target = out + row.to(tl.int64)[:, None] * STRIDE + dim[None, :]
-    tl.store(target, found.to(out.dtype.element_ty), mask=exists[:, None] & (dim < STRIDE)[None, :])
+    tl.store(target, found.to(out.dtype.element_ty), mask=(row < rows)[:, None] & (dim < STRIDE)[None, :])
+
+
+@triton.jit(do_not_specialize=("rows", "given"))
+def columns_kernel(ranks, bias, number, out_ranks, out_bias, rows, given, scale, BLOCK: tl.constexpr):
+    """Ranks, and biases times a scale; from `number` on, those of columns that count for nothing."""
+    row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    exists = (row < given) & (row < tl.load(number))
+    rank = tl.load(ranks + row, mask=exists, other=-1)
+    more = tl.load(bias + row, mask=exists, other=float("-inf")) * scale
+    tl.store(out_ranks + row, rank, mask=row < rows)
+    tl.store(out_bias + row, more, mask=row < rows)

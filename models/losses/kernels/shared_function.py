@@ -17,7 +17,7 @@ from models.gpu.launcher import launch
 from models.gpu.precompile import can_precompile, precompile
 from models.gpu.tile_shape import TileShape
 from models.losses.columns import Columns
-from models.losses.kernels.pair_function import narrowed
+from models.losses.kernels.pair_function import narrowed, padded_columns
 from models.losses.kernels.shared_kernels import (
     LOG2_E,
     LossCut,
@@ -42,22 +42,24 @@ _SCALE = 4096.0
 """See the kernels."""
 _LARGEST = 65504.0
 """Of half precision: what is larger would be infinite."""
+_TILE = 128
+"""No tile has more rows."""
 _precompiled: set[object] = set()
 """Kinds of calls whose kernels are compiled already, or could not be."""
 
 
 class _Given(NamedTuple):
-    """What both passes read."""
+    """What both passes read, with room for whole tiles."""
 
     query: Tensor  # [positions, width], as it is multiplied
     items: Tensor  # [n, width], likewise
     target: Tensor  # [positions] int32
-    columns: Columns
+    columns: Columns  # with a tile more of ranks and biases, which are times `LOG2_E`
 
-    def arguments(self) -> dict[str, Any]:
+    def arguments(self, positions: int) -> dict[str, Any]:
         return {
             "query": self.query, "items": self.items, "ranks": self.columns.ranks, "bias": self.columns.bias,
-            "count": self.columns.number, "target": self.target, "num_positions": len(self.query),
+            "count": self.columns.number, "target": self.target, "num_positions": positions,
             "DIM": self.query.shape[1],
         }  # fmt: skip
 
@@ -80,15 +82,15 @@ class SharedSoftmax(torch.autograd.Function):
         given = _Given(
             _narrowed(query, width, products, scale * LOG2_E),
             _narrowed(vectors, width, products, 1.0, columns),
-            target.to(torch.int32),
-            columns,
+            _padded(target.to(torch.int32), -2),
+            padded_columns(columns, _whole_tiles(len(vectors)) + _TILE, LOG2_E),
         )
         if any(ctx.needs_input_grad):
             _precompile(given, vectors)
         positive = positive.contiguous()
         found = _launch_loss(given, positive)
         ctx.save_for_backward(vectors, *found[1:], *given[:3])
-        ctx.columns, ctx.scale = columns, scale
+        ctx.columns, ctx.scale = given.columns, scale
         return found[0]
 
     @staticmethod
@@ -97,11 +99,11 @@ class SharedSoftmax(torch.autograd.Function):
         vectors, levels, others, grad_query, query, items, target = ctx.saved_tensors
         grad = grad.contiguous()
         largest = grad.abs().amax().clamp(min=_SMALLEST)
-        weight = grad * (_SCALE / largest)
+        weight = _padded(grad * (_SCALE / largest), 0.0)
         grad_items = torch.zeros_like(vectors)
         given = _Given(query, items, target, ctx.columns)
         # Queries that are multiplied are times the base of scores, too.
-        _launch_items(given, levels, weight, largest / (_SCALE * LOG2_E), grad_items)
+        _launch_items(given, len(grad), levels, weight, largest / (_SCALE * LOG2_E), grad_items)
         of_query = grad_query[:, : vectors.shape[1]] * (grad * ctx.scale)[:, None]
         return of_query, -grad * others, grad_items, None, None, None, None
 
@@ -109,25 +111,30 @@ class SharedSoftmax(torch.autograd.Function):
 def _launch_loss(given: _Given, positive: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Losses, logarithms to base 2 of sums of exponentials, the share of all columns, and the gradient of the
     query, of each position."""
-    losses, levels, others = (torch.empty_like(positive) for _ in range(3))
-    grad_query = positive.new_empty(given.query.shape)
+    losses, others = torch.empty_like(positive), torch.empty_like(positive)
+    levels = positive.new_empty(len(given.query))
+    grad_query = positive.new_empty(len(positive), given.query.shape[1])
     shape = _shape(_LOSS, given.query)
-    own = {"positive": positive, "losses": losses, "levels": levels, "others": others}
+    own = {
+        "positive": positive, "losses": losses, "levels": levels, "others": others, "grad_query": grad_query,
+    }  # fmt: skip
     new = availability.runs_experimental(positive)
     cut = {"CUT": LossCut(shape.tile, shape.stream, AHEAD=new and _AHEAD, LAZY=new and _LAZY)}
     grid = (triton.cdiv(len(positive), shape.tile), 1)
-    launch(shared_loss_kernel, grid, shape, {**given.arguments(), **own, **cut, "grad_query": grad_query})
+    launch(shared_loss_kernel, grid, shape, {**given.arguments(len(positive)), **own, **cut})
     return losses, levels, others, grad_query
 
 
-def _launch_items(given: _Given, level: Tensor, weight: Tensor, scale: Tensor, grad_items: Tensor) -> None:
+def _launch_items(
+    given: _Given, positions: int, level: Tensor, weight: Tensor, scale: Tensor, grad_items: Tensor
+) -> None:
     """Write the gradient of the item vectors, of those that are columns."""
     shape, (columns, width) = _shape(_ITEMS, given.items), given.items.shape
     programs = max(triton.cdiv(columns, shape.tile), _PROGRAMS)
     pieces = level.new_empty(programs, shape.tile, width)
     own = {"level": level, "weight": weight, "pieces": pieces}
     cut = {"ROWS": shape.stream, "COLUMNS": shape.tile, "PROGRAMS": programs}
-    launch(shared_items_kernel, (programs, 1), shape, {**given.arguments(), **own, **cut})
+    launch(shared_items_kernel, (programs, 1), shape, {**given.arguments(positions), **own, **cut})
     summed = {
         "pieces": pieces, "count": given.columns.number, "place": given.columns.place, "scale": scale,
         "grad_items": grad_items, "DIM": width, "WIDTH": grad_items.shape[1], "COLUMNS": shape.tile,
@@ -146,7 +153,7 @@ def _precompile(given: _Given, vectors: Tensor) -> None:
 
     def launch_all() -> None:
         _launch_loss(given, of_each)
-        _launch_items(given, of_each, of_each, of_each[0], torch.empty_like(vectors))
+        _launch_items(given, len(of_each), of_each, of_each, of_each[0], torch.empty_like(vectors))
 
     precompile(launch_all)
 
@@ -164,24 +171,33 @@ def _is_hopper(device: torch.device) -> bool:
 def _narrowed(
     vectors: Tensor, width: int, products: torch.dtype, scale: float, columns: Columns | None = None
 ) -> Tensor:
-    """[n, width] as they are multiplied, with zeros after them.
+    """[whole tiles, width] as they are multiplied, with zeros after them.
 
     Args:
         vectors: [rows, dim] float32.
         width: a power of two.
         products: type of what is multiplied.
         scale: a factor.
-        columns: whose vectors; None: all rows. Of places without a column anything may come.
+        columns: whose vectors; None: all rows. Of places without a column any numbers may come.
     """
     place, number = (None, None) if columns is None else (columns.place, columns.number)
+    rows = _whole_tiles(len(vectors))
     if products == torch.float16 and availability.runs_experimental(vectors):
-        return narrowed(vectors, width, products, scale, place, number)
+        return narrowed(vectors, rows, width, products, scale, place, number)
+    missing = rows - len(vectors)
     if place is not None:
         # Columns that do not exist have no place among the vectors.
         vectors = vectors.index_select(0, place.clamp(max=len(vectors) - 1))
-    vectors = vectors * scale if scale != 1.0 else vectors
-    missing = width - vectors.shape[1]
-    vectors = F.pad(vectors, (0, missing)) if missing else vectors
+    vectors = F.pad(vectors * scale, (0, width - vectors.shape[1], 0, missing))
     if products == torch.float16:
         vectors = vectors.clamp(-_LARGEST, _LARGEST)
-    return vectors.to(products).contiguous()
+    return vectors.to(products)
+
+
+def _whole_tiles(rows: int) -> int:
+    return -(-rows // _TILE) * _TILE
+
+
+def _padded(of_each: Tensor, value: float) -> Tensor:
+    """With a value for each row up to a whole tile."""
+    return F.pad(of_each, (0, _whole_tiles(len(of_each)) - len(of_each)), value=value)

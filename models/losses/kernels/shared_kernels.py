@@ -2,7 +2,11 @@
 
 As in FlashAttention-2 (arXiv 2307.08691), with queries for queries and item vectors for keys and values at
 once: the mean of item vectors by their shares is the gradient of the query. Scores are logarithms to base 2,
-as queries come multiplied by `LOG2_E`: of that base, exponentials are one instruction.
+as queries and biases come multiplied by `LOG2_E`: of that base, exponentials are one instruction.
+
+All that is read in loops has room for whole tiles, and for one more of ranks and biases: masks would cost a
+fifth of all instructions. What is there past the last position and column counts for nothing: zeros, biases
+of minus infinity, and levels of infinity.
 """
 # mypy: allow-untyped-defs
 # ruff: noqa: N803, N806
@@ -66,29 +70,24 @@ def shared_loss_kernel(
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     here = row < num_positions
     dim = tl.arange(0, DIM)
-    q = tl.load(query + row[:, None] * DIM + dim[None, :], mask=here[:, None], other=0.0)
-    own = tl.load(target + row, mask=here, other=-1)
+    q = tl.load(query + row[:, None] * DIM + dim[None, :])
+    own = tl.load(target + row)
     score_of_own = tl.load(positive + row, mask=here, other=0.0) * _LOG2_E
     highest = score_of_own
     total = tl.zeros((ROWS,), tl.float32)
     mean = tl.zeros((ROWS, DIM), tl.float32)
     columns = tl.load(count)
     inside = tl.arange(0, COLUMNS)
-    rank = tl.load(ranks + inside, mask=inside < columns, other=-1)
-    more = tl.load(bias + inside, mask=inside < columns, other=_NOTHING) * _LOG2_E
+    rank, more = tl.load(ranks + inside), tl.load(bias + inside)
     for first in tl.range(0, columns, COLUMNS):
         column = first + inside
-        exists = column < columns
-        vectors = tl.load(items + column[:, None] * DIM + dim[None, :], mask=exists[:, None], other=0.0)
+        vectors = tl.load(items + column[:, None] * DIM + dim[None, :])
         if not CUT.AHEAD:
-            rank = tl.load(ranks + column, mask=exists, other=-1)
-            more = tl.load(bias + column, mask=exists, other=_NOTHING) * _LOG2_E
+            rank, more = tl.load(ranks + column), tl.load(bias + column)
         score = tl.dot(q, tl.trans(vectors), input_precision="ieee") + more[None, :]
         score = tl.where(rank[None, :] == own[:, None], _NOTHING, score)
         if CUT.AHEAD:
-            later = column + COLUMNS
-            rank = tl.load(ranks + later, mask=later < columns, other=-1)
-            more = tl.load(bias + later, mask=later < columns, other=_NOTHING) * _LOG2_E
+            rank, more = tl.load(ranks + column + COLUMNS), tl.load(bias + column + COLUMNS)
         top = tl.max(score, axis=1)
         if CUT.LAZY:
             if tl.max(top - highest) > _RISE:
@@ -104,7 +103,7 @@ def shared_loss_kernel(
     apart = tl.where(own_share == 1.0, _log_1p(total), tl.log(own_share + total))
     whole = own_share + total
     tl.store(losses + row, (highest - score_of_own) * _LOG_2 + apart, mask=here)
-    tl.store(levels + row, highest + apart * _LOG2_E, mask=here)
+    tl.store(levels + row, tl.where(here, highest + apart * _LOG2_E, float("inf")))
     tl.store(others + row, total / whole, mask=here)
     mean = mean / (whole * _SCALE)[:, None]
     tl.store(grad_query + row[:, None] * DIM + dim[None, :], mean, mask=here[:, None])
@@ -125,24 +124,19 @@ def shared_items_kernel(
     block, split = tl.program_id(0) % blocks, tl.program_id(0) // blocks
     if split < splits:
         column = block * COLUMNS + tl.arange(0, COLUMNS)
-        exists = column < columns
         dim = tl.arange(0, DIM)
-        vectors = tl.load(items + column[:, None] * DIM + dim[None, :], mask=exists[:, None], other=0.0)
-        rank = tl.load(ranks + column, mask=exists, other=-1)
-        more = tl.load(bias + column, mask=exists, other=_NOTHING) * _LOG2_E
+        vectors = tl.load(items + column[:, None] * DIM + dim[None, :])
+        rank, more = tl.load(ranks + column), tl.load(bias + column)
         gradient = tl.zeros((COLUMNS, DIM), tl.float32)
         each = tl.cdiv(tl.cdiv(num_positions, ROWS), splits) * ROWS
         last = tl.minimum((split + 1) * each, num_positions)
         for first in tl.range(split * each, last, ROWS):
             row = first + tl.arange(0, ROWS)
-            here = row < last
-            q = tl.load(query + row[:, None] * DIM + dim[None, :], mask=here[:, None], other=0.0)
-            own = tl.load(target + row, mask=here, other=-2)
-            of_row = tl.load(level + row, mask=here, other=float("inf"))
-            factor = tl.load(weight + row, mask=here, other=0.0)
+            q = tl.load(query + row[:, None] * DIM + dim[None, :])
+            own, of_row, factor = tl.load(target + row), tl.load(level + row), tl.load(weight + row)
             score = tl.dot(vectors, tl.trans(q), input_precision="ieee") + more[:, None]
+            score = tl.where(rank[:, None] == own[None, :], _NOTHING, score)
             share = tl.exp2(score - of_row[None, :]) * factor[None, :]
-            share = tl.where(rank[:, None] == own[None, :], 0.0, share)
             gradient = tl.dot(share.to(q.dtype), q, gradient, input_precision="ieee")
         place = tl.program_id(0).to(tl.int64) * COLUMNS * DIM
         inside = tl.arange(0, COLUMNS)

@@ -130,10 +130,10 @@ def test_numbers_are_scaled_and_cut_off_where_half_precision_ends() -> None:
 
     x = torch.tensor([[1.0, -2.0, 3.0], [1e5, -1e5, 0.1], [5.0, 6.0, 7.0]], device=DEVICE)
     place, number = torch.tensor([2, 0, 3], device=DEVICE), torch.tensor([2], device=DEVICE)
-    found = narrowed(x, 16, torch.float16, 2.0, place, number)[:2]
+    found = narrowed(x, 5, 16, torch.float16, 2.0, place, number)
     assert found[:, 3:].eq(0).all()
-    assert found[:, :3].tolist() == [[10.0, 12.0, 14.0], [2.0, -4.0, 6.0]]
-    whole = narrowed(x, 16, torch.float16, 1.0, None, None)
+    assert found[:, :3].tolist() == [[10.0, 12.0, 14.0], [2.0, -4.0, 6.0], *[[0.0] * 3] * 3]
+    whole = narrowed(x, 3, 16, torch.float16, 1.0)
     assert whole[1, :2].tolist() == [65504.0, -65504.0]
 
 
