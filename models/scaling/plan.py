@@ -31,6 +31,8 @@ _CONTEXT = 0.7 * 2**30
 """Bytes that a process has on a GPU before its first tensor: the driver's context and libraries."""
 _ADAM = 4
 """Numbers kept for each parameter: itself, its gradient and two moments."""
+_START = 2.0
+"""Seconds of a run besides its steps, however small: data are opened, a model is built, files are written."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ class Planner:
             memory=(0.0 if pace is CPU else _CONTEXT)
             + 4.0 * _ADAM * parameters.total
             + _activations(task.model, work.tokens / steps, config),
-            seconds=launches + flops / pace.flops,
+            seconds=_START + launches + flops / pace.flops,
             steps=epochs * steps,
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,7 +49,7 @@ def add_laws(page: Page, points: Sequence[Point], metric: str, replicates: int) 
     _goodness(page, studies)
     _parameters(page, studies)
     _frontiers(page, studies)
-    reasons = [[s.dataset, s.backbone, name, why] for s in studies for name, why in s.reasons.items()]
+    reasons = [list(reason) for reason in dict.fromkeys(_reasons(studies))]
     if reasons:
         page.say("Not fitted:")
         page.table(Table("laws-not-fitted", ["data", "backbone", "law", "why"], reasons))
@@ -118,12 +118,23 @@ def _against_predicted(
     return figure, axes[: len(fits)]
 
 
+def _reasons(studies: Sequence[LawStudy]) -> Iterator[tuple[str, str, str, str]]:
+    """Why a law was not fitted, or not judged on points left out."""
+    for study in studies:
+        for name, why in study.reasons.items():
+            yield study.dataset, study.backbone, name, why
+        for one in study.compared:
+            for why in one.notes:
+                yield study.dataset, study.backbone, one.name, why
+
+
 def _goodness(page: Page, studies: Sequence[LawStudy]) -> None:
     rows = [
         {"data": study.dataset, "backbone": study.backbone, **row}
         for study in studies
         for one in study.compared
         for row in one.rows()
+        if row["in-sample R2"] is not None or row["held-out relative error"] is not None
     ]
     if rows:
         names = list(rows[0])
