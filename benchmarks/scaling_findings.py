@@ -18,6 +18,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+from scaling_checks import show_effective, show_recommended, show_seeds
 from scaling_fits import (
     LOSS_FORMS,
     draw_fits,
@@ -210,11 +211,19 @@ def main() -> None:
         show_rates(of("mup-rates"))
     if exactly("mup"):
         show_depth_and_width(exactly("mup"), options.plots, "scaling-mup")
+    if exactly("mup-half"):
+        show_depth_and_width([*exactly("mup"), *exactly("mup-half")], options.plots, "scaling-mup-rates")
+    if exactly("mup-recommended"):
+        show_recommended(exactly("mup"), exactly("mup-recommended"))
     if of("mup-large"):
         show_large(of("mup-large"))
         show_course(of("mup-large"))
+        show_seeds("Wide and deep under muP over seeds", exactly("mup-large"))
+    if exactly("seeds"):
+        show_seeds("As published, 40 epochs, over seeds", exactly("seeds"))
     if of("fractions-"):
         show_fractions(of("fractions-"), options.quality)
+        show_effective(of("fractions-"), options.quality)
     if of("transfer"):
         show_transfer(of("transfer"), options.plots / "scaling-transfer.svg")
     if of("noise-"):

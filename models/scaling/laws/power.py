@@ -136,8 +136,9 @@ class PowerForm:
         """None: errors are nearly absolute."""
 
     def residual(self, y: Array, predicted: Array) -> Array:
-        """`ln(measured / predicted)`."""
-        return np.log(y / np.maximum(predicted, 1e-6 * y))
+        """`ln(measured / predicted)`; far outside of its points a law may say less than 0, for a metric."""
+        least = 1e-6 * np.maximum(np.abs(y), np.abs(predicted))
+        return np.asarray(np.log(np.maximum(y, least) / np.maximum(predicted, least)))
 
     def disturbed(self, predicted: Array, residual: Array) -> Array:
         """`predicted exp(residual)`."""

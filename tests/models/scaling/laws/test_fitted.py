@@ -49,6 +49,16 @@ def test_a_saturating_metric_stays_below_its_ceiling() -> None:
     assert far.value[0] == pytest.approx(interval.value, rel=1e-2)
 
 
+def test_intervals_hold_where_some_draws_fall_below_zero() -> None:
+    form = PowerForm(("flops",), "ndcg@10", rising=True)
+    found = fit_law(metric_points(0.05, seed=2), form, replicates=40)
+    near_zero = {"flops": [3.5e11]}
+    assert min(draw.predict(near_zero)[0] for draw in found.draws) < 0 < METRIC.predict(near_zero)[0]
+    said = found.predict(near_zero, extrapolate=math.inf)
+    assert 0 < said.low[0] < said.value[0] < said.high[0] <= said.run_high[0] < 0.2
+    assert 0 < said.run_low[0] < said.value[0]
+
+
 def test_what_lies_outside_is_refused_unless_asked_for(law: FittedLaw) -> None:
     inside = {"parameters_backbone": [1e4, 3e7, 1e6], "tokens": [3e8, 1e6, 1e7]}
     assert law.predict(inside).value.shape == (3,)
