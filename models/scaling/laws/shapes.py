@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import nnls
 
 from behavior.errors import UserError
 from models.scaling.laws.budget import PER_TOKEN
@@ -20,7 +21,8 @@ def shapes_of(points: Points, blocks: Sequence[float], widths: Sequence[float]) 
     """All combinations of some numbers of blocks and widths, as candidates for `best_shape`.
 
     Parameters and FLOPs a token of a Transformer of any kind are `(1, N) x (1, d, d^2)` with constants, N
-    being blocks and d the width: these are found from the points by least squares of relative errors.
+    being blocks and d the width: these are found from the points by least squares of relative errors, none of
+    them below 0 where that is good enough, so that few points give no candidate that costs less than nothing.
 
     Args:
         points: of one backbone and length, with `blocks`, `width`, `parameters_backbone`, `tokens`, `flops`.
@@ -57,14 +59,25 @@ def between(values: npt.ArrayLike) -> Array:
 
 def _extended(blocks: Array, width: Array, y: Array, n: Array, d: Array, what: str) -> Array:
     basis, scale = _basis(blocks, width) / y[:, None], np.abs(_basis(blocks, width)).max(axis=0)
-    found = np.linalg.lstsq(basis / scale, np.ones(len(y)), rcond=1e-10)[0] / scale
+    target = np.ones(len(y))
+    # Shares of what the points have are near 1, whatever the units are: `nnls` has tolerances of its own.
+    shares = np.abs(basis).max(axis=0)
+    found = nnls(basis / shares, target)[0] / shares
+    if np.abs(basis @ found - 1).max() > _TOLERANCE:
+        found = np.linalg.lstsq(basis / scale, target, rcond=1e-10)[0] / scale
     off = np.abs(basis @ found - 1).max()
     if off > _TOLERANCE:
         raise UserError(
             f"'{what}' does not follow from blocks and width: it is off by up to {off:.0%}",
             fix="take points of one backbone, length and data set",
         )
-    return np.asarray(_basis(n, d) @ found)
+    extended = np.asarray(_basis(n, d) @ found)
+    if not (extended > 0).all():
+        raise UserError(
+            f"'{what}' of shapes between those that were trained is not to be told from so few of them",
+            fix="train more shapes",
+        )
+    return extended
 
 
 def _basis(n: Array, d: Array) -> Array:
