@@ -62,9 +62,10 @@ def draw_compute(points: Sequence[Point], name: str, label: str, *, lower: bool)
     if len(known) < 2:
         return None
     figure, (axis,) = figure_of(1, height=4.4, width=7.5)
-    colors = colors_of([point["backbone"] for point in known])
-    for backbone, color in colors.items():
+    for backbone, color in colors_of([point["backbone"] for point in points]).items():
         own = [point for point in known if point["backbone"] == backbone]
+        if not own:
+            continue
         for run in dict.fromkeys(point["run"] for point in own):
             course = sorted((p["flops"], p[name]) for p in own if p["run"] == run)
             axis.plot(*zip(*course, strict=True), color=color, lw=0.5, alpha=0.35)

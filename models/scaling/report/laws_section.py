@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,8 @@ _FEWEST = 4
 
 Fits = dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]
 """By law and backbone: what was measured, and what the law says."""
+Colors = Mapping[str, str]
+"""Of backbones, the same in every figure of the page."""
 
 
 def add_laws(page: Page, points: Sequence[Point], metric: str, replicates: int) -> None:
@@ -44,11 +46,16 @@ def add_laws(page: Page, points: Sequence[Point], metric: str, replicates: int) 
         "says of sizes far beyond what was measured is refused."
     )
     fits = _fits(table, studies)
-    page.plot(_draw_fits(fits), "Predicted against measured", "no law could be fitted")
-    page.plot(_draw_residuals(fits), "Residuals: measured over predicted, less one", "no law could be fitted")
+    colors = colors_of([point["backbone"] for point in points])
+    page.plot(_draw_fits(fits, colors), "Predicted against measured", "no law could be fitted")
+    page.plot(
+        _draw_residuals(fits, colors),
+        "Residuals: measured over predicted, less one",
+        "no law could be fitted",
+    )
     _goodness(page, studies)
     _parameters(page, studies)
-    _frontiers(page, studies)
+    _frontiers(page, studies, colors)
     reasons = [list(reason) for reason in dict.fromkeys(_reasons(studies))]
     if reasons:
         page.say("Not fitted:")
@@ -78,10 +85,10 @@ def _fits(table: Points, studies: Sequence[LawStudy]) -> Fits:
     return found
 
 
-def _draw_fits(fits: Fits) -> Figure | None:
+def _draw_fits(fits: Fits, colors: Colors) -> Figure | None:
     if not fits:
         return None
-    figure, axes = _against_predicted(fits, lambda measured, said: measured, height=3.4)
+    figure, axes = _against_predicted(fits, colors, lambda measured, said: measured, height=3.4)
     for axis, own in zip(axes, fits.values(), strict=True):
         values = np.concatenate([np.concatenate(pair) for pair in own.values()])
         low, high = float(np.nanmin(values)), float(np.nanmax(values))
@@ -91,22 +98,21 @@ def _draw_fits(fits: Fits) -> Figure | None:
     return figure
 
 
-def _draw_residuals(fits: Fits) -> Figure | None:
+def _draw_residuals(fits: Fits, colors: Colors) -> Figure | None:
     if not fits:
         return None
-    figure, axes = _against_predicted(fits, lambda measured, said: measured / said - 1.0, height=2.8)
+    figure, axes = _against_predicted(fits, colors, lambda measured, said: measured / said - 1.0, height=2.8)
     for axis in axes:
         axis.axhline(0.0, color="#999999", lw=1)
     return figure
 
 
 def _against_predicted(
-    fits: Fits, shown: Callable[[np.ndarray, np.ndarray], np.ndarray], *, height: float
+    fits: Fits, colors: Colors, shown: Callable[[np.ndarray, np.ndarray], np.ndarray], *, height: float
 ) -> tuple[Figure, list[Any]]:
     """A figure, and its axes, one a law: what is shown of measured and predicted values by the latter."""
     columns = min(3, len(fits))
     figure, axes = figure_of(columns, -(-len(fits) // columns), height=height, width=4.2)
-    colors = colors_of([backbone for own in fits.values() for backbone in own])
     for axis, (name, own) in zip(axes, fits.items(), strict=False):
         for backbone, (measured, said) in own.items():
             points = shown(measured, said)
@@ -155,27 +161,26 @@ def _parameters(page: Page, studies: Sequence[LawStudy]) -> None:
         )
 
 
-def _frontiers(page: Page, studies: Sequence[LawStudy]) -> None:
+def _frontiers(page: Page, studies: Sequence[LawStudy], colors: Colors) -> None:
     rows = []
     for study in studies:
         best = (study.record()["frontier"] or {}).get("best", [])
         rows += [{"data": study.dataset, "backbone": study.backbone, **_flat(one)} for one in best]
-    page.plot(
-        _draw_frontier(rows), "The frontier by the law of the loss", "no law of the loss could be fitted"
-    )
+    figure = _draw_frontier(rows, colors)
+    page.plot(figure, "The frontier by the law of the loss", "no law of the loss could be fitted")
     if rows:
         names = list(dict.fromkeys(name for row in rows for name in row))
         page.say("The best size for a budget of training compute, within what was measured:")
         page.table(Table("frontier", names, [[row.get(name) for name in names] for row in rows]))
 
 
-def _draw_frontier(rows: Sequence[dict[str, Any]]) -> Figure | None:
+def _draw_frontier(rows: Sequence[dict[str, Any]], colors: Colors) -> Figure | None:
     """The loss at the best size for each budget, and that size, with their intervals."""
     if not rows:
         return None
     figure, axes = figure_of(2, width=4.6)
-    for backbone, color in colors_of([row["backbone"] for row in rows]).items():
-        own = [row for row in rows if row["backbone"] == backbone]
+    for backbone in dict.fromkeys(row["backbone"] for row in rows):
+        own, color = [row for row in rows if row["backbone"] == backbone], colors[backbone]
         budgets = [row["flops"] for row in own]
         for axis, name in zip(axes, ("loss", "parameters"), strict=True):
             axis.plot(budgets, [row[name] for row in own], color=color, label=backbone)

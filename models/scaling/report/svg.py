@@ -53,5 +53,5 @@ def figure_of(
 
 
 def colors_of(names: Sequence[str]) -> dict[str, str]:
-    """A color for each name, the same in every figure of a page."""
+    """A color for each name: of all points of a page, so that it is the same in each of its figures."""
     return {name: COLORS[number % len(COLORS)] for number, name in enumerate(dict.fromkeys(names))}
