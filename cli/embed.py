@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from behavior.wording import number_of
-from cli.console import print_json, progress_bars, say
+from cli.console import note, print_json, progress_bars, say
 from cli.evaluate import CheckpointName
+from cli.recommend_job import tell_counts
 
 
 def embed(
@@ -54,6 +55,9 @@ def embed(
         return
     for name, file in found["files"].items():
         say(f"{out / name}: {number_of(file['rows'], 'vector')} of width {found['scoring']['dim']}")
+    for text in found["notes"]:
+        note(text)
+    tell_counts(found["files"]["users.parquet"]["rows"], found["question"])
     say(f"score: {found['scoring']['score']}")
     for name, what in found["scoring"]["not_in_the_vectors"].items():
         say(f"not in the vectors: {name}, {what}")

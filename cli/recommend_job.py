@@ -24,6 +24,7 @@ _STAGES = {"read": "reading", "score": "scoring"}
 _COUNTS = {
     "by_popularity": "without a history that the model is shown: what is popular, marked in 'answer'",
     "unsorted": "with events out of order of time, which were sorted",
+    "asked_apart": "asked at times of their own, in the column 'at'",
     "asked_later": "with events after the time of asking: asked at the last one",
     "short": "for whom fewer items were left",
     "empty": "for whom none was left",
@@ -122,7 +123,7 @@ def recommend_on_beam(
         about = {"out": out, "trained_on": model.config.loader.part}
         print_json({**about, "done_before": result.done_before, "seconds": result.seconds, **manifest})
         return
-    for text in job.notes:
+    for text in job.notes_after(result.manifest["counts"], result.manifest["users"]["in"]):
         note(text)
     _say(result, out)
 

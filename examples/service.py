@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
@@ -83,6 +84,28 @@ class Question(BaseModel):
         if self.history is not None:
             history = [event.model_dump(exclude_none=True) for event in self.history]
         return Ask(self.user, history, self.at, Wanted(**named))
+
+
+FIELDS = (
+    "at",
+    "k",
+    "item",
+    "behavior",
+    "domain",
+    "candidates",
+    "exclude",
+    "where",
+    "columns",
+    "exclude-seen",
+)
+FLAG = re.compile(rf"--(seen-by|{'|'.join(sorted(FIELDS, key=len, reverse=True))})\b(?: FILE)?")
+
+
+def of_request(said: str | None) -> str | None:
+    """What messages say to the command line, with fields of the request in place of its flags."""
+    if said is None:
+        return None
+    return FLAG.sub(lambda flag: flag[1].replace("seen-by", "exclude-seen").replace("-", "_"), said)
 
 
 class Plain(JSONResponse):
@@ -161,6 +184,7 @@ def create_app(
     run: str | Path,
     *,
     items: str | Path | None = None,
+    data: str | Path | None = None,
     cache_bytes: int = 256 << 20,
     device: str = "auto",
     most: int = 64,
@@ -172,11 +196,12 @@ def create_app(
     Args:
         run: its folder.
         items: where columns are that the data set does not keep, such as titles.
+        data: the shard folder, if it has moved since training.
         cache_bytes: memory for histories of people who come again.
         device: where the model is: auto, cpu or cuda.
         most, wait, queue: see `Together`.
     """
-    model = models.load_model(run, device=device)  # type: ignore[arg-type]
+    model = models.load_model(run, device=device, data=data)  # type: ignore[arg-type]
     live = LiveRecommender(model, cache_bytes=cache_bytes, items=items)
     together = Together(live.recommend, most, wait, queue)
 
@@ -194,9 +219,10 @@ def create_app(
 
     @app.exception_handler(UserError)
     async def told(request: Request, error: UserError) -> JSONResponse:
-        """What the command line would say, as with --json."""
-        said = {"what": error.what, "where": error.where, "fix": error.fix}
-        unknown = error.where in ("user", "--item")
+        """What the command line would say with --json, of the fields of the request."""
+        where = of_request(error.where)
+        said = {"what": of_request(error.what), "where": where, "fix": of_request(error.fix)}
+        unknown = where in ("user", "item")
         return Plain({"error": said}, 404 if unknown else 400)
 
     @app.exception_handler(RequestValidationError)
@@ -233,12 +259,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("run")
     parser.add_argument("--items", help="titles: a table with a column 'item', or the item tables' folder")
+    parser.add_argument("--data", help="the shard folder, if it has moved since training")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--cache-mib", type=int, default=256, help="memory for histories; 0: none")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     given = parser.parse_args()
-    app = create_app(given.run, items=given.items, cache_bytes=given.cache_mib << 20, device=given.device)
+    app = create_app(
+        given.run,
+        items=given.items,
+        data=given.data,
+        cache_bytes=given.cache_mib << 20,
+        device=given.device,
+    )
     uvicorn.run(app, host=given.host, port=given.port)
 
 

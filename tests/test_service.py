@@ -160,6 +160,29 @@ def test_what_is_wrong_is_told_as_recommend_tells_it(
         with pytest.raises(UserError) as caught:
             directly(model, question)
         assert answer.json()["error"]["what"] == caught.value.what
+        said = " ".join(str(part) for part in answer.json()["error"].values()).replace("train with --set", "")
+        assert "--" not in said, said
+    where = [answer.json()["error"]["where"] for answer in answers]
+    assert where[:5] == ["k", "at", "where genre=Drama", "behavior = byu", "columns title"]
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("--where feature=value", "where feature=value"),
+        ("or list the items: --candidates FILE", "or list the items: candidates"),
+        ("--seen-by byu", "exclude_seen byu"),
+        (
+            "give a table of items that has it: --items FILE",
+            "give a table of items that has it: --items FILE",
+        ),
+        ("--exclude-seen and --exclude", "exclude_seen and exclude"),
+        (None, None),
+    ],
+)
+def test_flags_become_fields_of_the_request(service: ModuleType, said: str | None, told: str | None) -> None:
+    """`--items` is a flag of the service itself."""
+    assert service.of_request(said) == told
 
 
 def test_users_and_items_that_are_not_there_and_similar_ones(
@@ -184,6 +207,7 @@ def test_users_and_items_that_are_not_there_and_similar_ones(
     assert empty.json()["error"]["what"] == "neither a user nor a history is given"
     assert nobody.json()["error"]["what"] == "user 'nobody' is not in the data set"
     assert "no item 'i3000'" in no_item.json()["error"]["what"]
+    assert [one.json()["error"]["where"] for one in (no_item, too_many)] == ["item", "k"]
     assert near.json() == {"item": "i1", "similar": similar(model, "i1", 4)}
     assert health.json()["histories"] == "no memory for histories"
 

@@ -5,6 +5,7 @@ They are Parquet, JSON lines or delimited text, by their names; a row is an even
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -268,9 +269,29 @@ def _columns_in(file: HistoryFile, columns: HistoryColumns) -> tuple[list[str], 
                 return [*columns.needed, *columns.optional], lists
             header = columns_of_text(text, file.form, [])
             columns.check(header, file.name)
+            _refuse_lists(text, header, file)
             return header, False
     except UnreadableFileError as error:
         raise _unreadable(file, error.without_hint()) from error
+
+
+def _refuse_lists(text: TextFile, header: Sequence[str], file: HistoryFile) -> None:
+    """Lists written as text would be one unknown item each."""
+    line = text.peek_line().decode(errors="replace")
+    row = next(csv.reader([line], delimiter=file.form.field_separator), [])
+    cell = dict(zip(header, row, strict=False)).get(ITEM, "").strip()
+    if not cell.startswith("["):
+        return
+    try:
+        found: Any = json.loads(cell.replace("'", '"'))
+    except (ValueError, RecursionError):
+        return
+    if isinstance(found, list):
+        raise UserError(
+            f"the first row has a list of items, and a row of {file.kind} is one event",
+            where=file.name,
+            fix="give each event a row, or lists as JSON lines or Parquet",
+        )
 
 
 def _keys(text: TextFile) -> tuple[list[str], bool]:

@@ -27,11 +27,12 @@ from models.serving.load import TrainedModel
 from models.serving.recommend.asked import take_sequences
 from models.serving.recommend.ids import Ids
 from models.serving.recommend.recommend import history_table, in_run_domain, whole_catalog
-from models.serving.recommend.request import Request, Wanted, asked_seconds, resolve
+from models.serving.recommend.request import Request, Wanted, resolve
 from models.serving.recommend.stream import Stream, Told
 from models.serving.recommend.table import Asking
 from models.serving.recommend.told import ItemTable
 from models.serving.recommend.values import column_of, rows_of
+from models.serving.recommend.when import asked_seconds
 from models.tasks.retrieval import model_scorer
 
 _KEPT = 256  # kinds of requests

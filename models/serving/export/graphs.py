@@ -23,6 +23,8 @@ from models.serving.export.tower import Scorer, UserTower
 from models.serving.load import TrainedModel
 
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+SIZES = ("batch", "N")
+"""What the first two sizes of inputs are called where they are open."""
 _ROWS, _EVENTS = 3, 4  # of the example that is traced
 
 
@@ -101,7 +103,22 @@ def write_onnx(program: Any, path: Path, inputs: Sequence[str], outputs: Sequenc
             verbose=False,
         )
         assert made is not None
+        _name_sizes(made.model.graph)
         made.save(str(path))
+
+
+def _name_sizes(graph: Any) -> None:
+    """Call the sizes of inputs and outputs what they are: traced programs only number them."""
+    names: dict[str, str] = {}
+    for value in graph.inputs:
+        for size, name in zip(value.shape, SIZES, strict=False):
+            if not isinstance(size, int):
+                names[str(size.value)] = name
+    values = [*graph.inputs, *(value for node in graph for value in node.outputs)]
+    for value in values:
+        for place, size in enumerate(value.shape or ()):
+            if not isinstance(size, int) and str(size.value) in names:
+                value.shape[place] = names[str(size.value)]
 
 
 def check_onnx() -> None:

@@ -21,7 +21,7 @@ from models.serving.export.scoring import asked_behavior, retrieval_model, scori
 from models.serving.export.similar import ITEMS_AT_ONCE, item_vectors
 from models.serving.load import TrainedModel, memory_errors_told
 from models.serving.recommend.asked import Question, ask
-from models.serving.recommend.request import asked_seconds
+from models.serving.recommend.when import asked_seconds, notes_of_asking
 from models.tasks.retrieval.scoring import scoring
 
 Progress = Callable[[int, int], None]
@@ -54,7 +54,8 @@ def embed(
         progress: called after each batch.
 
     Returns:
-        What `embeddings.json` says.
+        What `embeddings.json` says. `question.asked_later` counts the users with events after `at`, who are
+        asked at the time of their last one.
 
     Raises:
         UserError: the folder holds something; the model has no vectors, is told no behavior or no time; or
@@ -64,13 +65,16 @@ def embed(
     scores, asked = scoring_of(trained), asked_behavior(trained, behavior, seconds)
     with new_folder(out) as folder, memory_errors_told(trained.task):
         items = _write(folder / ITEMS, _items(trained))
-        users = _write(folder / USERS, _users(trained, asked, seconds, progress))
         question = {
             "behavior": trained.about.behaviors[asked - 1],
             "at": seconds if seconds is not None else "the time of the user's last event",
+            "asked_later": 0,
         }
+        users = _write(folder / USERS, _users(trained, Question(asked, at=seconds), question, progress))
         files = {ITEMS: {"rows": items, "id": "item"}, USERS: {"rows": users, "id": "user"}}
-        about = {"run": str(trained.run), "scoring": scores, "question": question, "files": files}
+        notes = [] if seconds is None else notes_of_asking(seconds, trained.shards)
+        about = {"run": str(trained.run), "scoring": scores, "question": question, "notes": notes}
+        about["files"] = files
         write_whole(folder / ABOUT, (json.dumps(about, indent=2) + "\n").encode(), "--out")
     return about
 
@@ -100,13 +104,16 @@ def _items(trained: TrainedModel) -> Iterator[pa.Table]:
         yield pa.table({**columns, "vector": _lists(vectors)})
 
 
-def _users(trained: TrainedModel, behavior: int, at: int | None, progress: Progress) -> Iterator[pa.Table]:
+def _users(
+    trained: TrainedModel, question: Question, told: dict[str, Any], progress: Progress
+) -> Iterator[pa.Table]:
     config, reader = trained.config, RowGroupReader(trained.shards)
     source = sequences_of(trained.shards, config, retrieval_model(trained).embedding.columns)
     names = [name for name in ("user", "user_domain") if name in reader.columns]
     total, done = trained.shards.manifest.counts.users, 0
     for part, group in enumerate(reader.groups):
-        data = ask(source.read(part), Question(behavior, at=at))[0]
+        data, _, later = ask(source.read(part), question)
+        told["asked_later"] += int(later.sum())
         vectors = np.full((data.num_sequences, retrieval_model(trained).query_dim), np.nan, np.float32)
         for rows, queries in _queries(trained, data):
             vectors[rows] = queries

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ def write_weights(trained: TrainedModel, folder: Path) -> dict[str, Any]:
     # Tied weights would otherwise be refused, and views saved with all of their storage.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
     save_file(tensors, str(folder / WEIGHTS), metadata={"format": "pt"})
+    # Made for the owner alone, unlike all files beside it.
+    shutil.copymode(folder / ITEMS, folder / WEIGHTS)
     return {
         name: {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")}
         for name, tensor in tensors.items()

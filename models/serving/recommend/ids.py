@@ -94,13 +94,17 @@ class Ids:
             unknown = ~pc.is_in(parse_text(ids)[0], value_set=known).to_numpy(zero_copy_only=False)
         return ids.filter(pa.array(unknown))
 
-    def behavior(self, name: str) -> int:
+    def behavior(self, name: str, where: str | None = None) -> int:
         """The id of a behavior.
+
+        Args:
+            name: as the spec has it.
+            where: what messages name; None: the behavior.
 
         Raises:
             UserError: the data set has none of that name.
         """
-        return self._number(name, self.manifest.behaviors, "behavior")
+        return self._number(name, self.manifest.behaviors, "behavior", where)
 
     def domain(self, name: str) -> int:
         """The id of a domain.
@@ -162,9 +166,11 @@ class Ids:
     def _joined(domains: pa.Array, ids: pa.Array) -> pa.Array:
         return pc.binary_join_element_wise(domains.cast(pa.string()), ids.cast(pa.string()), DOMAIN_MARK)
 
-    def _number(self, name: str, known: list[str], of: str) -> int:
+    def _number(self, name: str, known: list[str], of: str, where: str | None = None) -> int:
         if name not in known:
             raise UserError(
-                f"the data set has no {of} '{name}'", where=f"{of} = {name}", fix=did_you_mean(name, known)
+                f"the data set has no {of} '{name}'",
+                where=where or f"{of} = {name}",
+                fix=did_you_mean(name, known),
             )
         return known.index(name) + 1

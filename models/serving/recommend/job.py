@@ -47,7 +47,7 @@ from models.tasks.retrieval import model_scorer
 _RUN, _REQUEST = "run", "request.pickle"
 MISSING = "without "
 """Before the name of a feature, in counts of events and users that have no value of it."""
-_COUNTED = ("by_popularity", "unsorted", "unknown_items", "asked_later", "short")
+_COUNTED = ("by_popularity", "unsorted", "unknown_items", "asked_later", "asked_apart", "short")
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +77,12 @@ class RecommendJob:
     @property
     def notes(self) -> list[str]:
         """What was decided, in words."""
-        return self.request.notes
+        return [*self.request.when, *self.request.notes]
+
+    def notes_after(self, counts: Mapping[str, int], users: int) -> list[str]:
+        """The same, of the time of asking only if some of the users were asked then."""
+        alone = 0 < users == counts.get("asked_apart")
+        return self.request.notes if alone else self.notes
 
     def stage(self, folder: Folder) -> ScorerFactory:
         """Leave what workers need in a folder that they all see: the run's own files, and what is asked.
@@ -146,7 +151,7 @@ def recommend_job(
         "model": hashlib.sha256(path.read_bytes()).hexdigest(),
         "asked": hashlib.sha256(pickle.dumps((request, chosen), protocol=4)).hexdigest(),
         "k": request.k,
-        "notes": request.notes,
+        "notes": [*request.when, *request.notes],
     }
     place = None if data is None else as_folder(data).url  # workers may run elsewhere
     return RecommendJob(

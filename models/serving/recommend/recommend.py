@@ -40,16 +40,24 @@ class Recommendations:
     """Recommendations to come: they are made while they are gone through, once.
 
     Attributes:
-        notes: what was decided, in words: the time of asking, seen items, what the model was trained on.
+        decided: what was decided, in words: seen items, what the model was trained on.
         told: counts so far; complete when all are made.
         expected: users, where their number is known beforehand.
+        when: about the time of asking, of those who have none of their own.
     """
 
     batches: Iterator[pa.RecordBatch]
-    notes: list[str]
+    decided: list[str]
     told: Told
     expected: int | None = None
+    when: list[str] = field(default_factory=list)
     _begun: bool = field(default=False, repr=False)
+
+    @property
+    def notes(self) -> list[str]:
+        """What was decided, in words. When all are made, of the time of asking only if somebody was asked then."""
+        told = self.told
+        return [*([] if 0 < told.users == told.asked_apart else self.when), *self.decided]
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         if self._begun:
@@ -132,7 +140,7 @@ def recommend(
     notes = [*request.notes, *([note] if note else []), *([rerank.note] if rerank else [])]
     score = model_scorer(served.module, config.model)
     stream = Stream(request, score, config, ids, told, rerank=rerank)
-    return Recommendations(stream.answer(parts), notes, told, expected)
+    return Recommendations(stream.answer(parts), notes, told, expected, request.when)
 
 
 def trained_on_note(config: RunConfig) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from os import PathLike
 from typing import Any
 
@@ -26,15 +26,14 @@ from models.data.tables_only import TablesOnly
 from models.evaluation.judged import judged_sequences
 from models.evaluation.seen import SeenItems
 from models.serving.recommend.asked import Question
-from models.serving.recommend.ids import A_SECOND, Ids, time_span
+from models.serving.recommend.ids import Ids
 from models.serving.recommend.index import INDEXES, IndexName, ItemIndex, check_indexable
 from models.serving.recommend.items import ItemColumns, having
 from models.serving.recommend.told import ItemTable, item_table
 from models.serving.recommend.values import as_ids, check_several
+from models.serving.recommend.when import asked_seconds, notes_of_asking
 from models.serving.score import asked_by_default
 from models.tasks.retrieval import RetrievalModel
-
-_LONG_AFTER = 30 * 86_400
 
 
 @dataclass(frozen=True)
@@ -84,6 +83,8 @@ class Request:
     """Finds the top items; None: all are scored."""
     notes: list[str] = field(default_factory=list)
     """What was decided, in words."""
+    when: list[str] = field(default_factory=list)
+    """The same of the time of asking: of those who have none of their own."""
 
 
 def resolve(
@@ -116,10 +117,11 @@ def resolve(
         )
     notes: list[str] = []
     wanted = _in_domain_of_run(wanted, config, notes)
+    when: list[str] = []
     question = Question(
         behavior=_behavior(wanted, module, config, shards, ids),
         domain=None if wanted.domain is None else ids.domain(wanted.domain),
-        at=_at(wanted.at, module, config, shards, notes),
+        at=_at(wanted.at, module, config, shards, when),
     )
     allowed = _allowed(wanted, question, config, shards, ids, new_items)
     for name, listed in (("candidates", wanted.candidates), ("exclude", wanted.exclude)):
@@ -141,7 +143,7 @@ def resolve(
             f"{columns.without:,} of {number_of(shards.num_items, 'item')} have no row in the table of items"
         )
     index = _index(wanted.index, module, notes)
-    return Request(wanted.k, question, allowed, seen, columns, index, notes)
+    return Request(wanted.k, question, allowed, seen, columns, index, notes, when)
 
 
 def _in_domain_of_run(wanted: Wanted, config: RunConfig, notes: list[str]) -> Wanted:
@@ -205,62 +207,10 @@ def _at(
                 fix="leave the time out, or train with --set model.time=known on data with timestamps",
             )
         return None
-    at = int(time.time()) if given in (None, "now") else asked_seconds(given, shards)
-    notes.append(f"asked at {_in_words(at)}{' (now)' if given in (None, 'now') else ''}")
-    span = time_span(shards)
-    if span is None:
-        return at
-    first, last = span
-    if at < first:
-        notes.append(
-            f"that is before the first event of the data set, {_in_words(first)}: a number is in "
-            f"{shards.manifest.timestamp_unit} since 1970"
-        )
-    if at - last > _LONG_AFTER:
-        notes.append(
-            f"that is {number_of(round((at - last) / 86_400), 'day')} after the last event of the data "
-            "set: the model has "
-            "seen no such gap in training; to ask right after the log: "
-            f"--at {_in_words(last + 1, machine=True)}"
-        )
+    is_now = given is None or given == "now"
+    at = int(time.time()) if is_now else asked_seconds(given, shards)
+    notes += notes_of_asking(at, shards, is_now=is_now)
     return at
-
-
-def asked_seconds(given: str | int | datetime | None, shards: ShardFolder) -> int:
-    """A time of asking in seconds since 1970: a date or time (UTC), or a number in the data set's unit.
-
-    Raises:
-        UserError: it is none.
-    """
-    if isinstance(given, datetime):
-        moment = given if given.tzinfo else given.replace(tzinfo=UTC)
-        return int(moment.timestamp())
-    text = str(given).strip()
-    if text.lstrip("+-").isdigit():
-        seconds = int(text) // A_SECOND[shards.manifest.timestamp_unit]
-    else:
-        try:
-            moment = datetime.fromisoformat(text)
-        except ValueError:
-            raise UsageError(
-                f"'{text}' is no time",
-                where="--at",
-                fix="write 2024-05-01, 2024-05-01T10:00:00Z, now, or ticks in the unit of the data set "
-                f"({shards.manifest.timestamp_unit})",
-            ) from None
-        seconds = int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
-    if not 0 <= seconds < 1 << 33:
-        raise UsageError(
-            f"'{text}' is not a time from 1970 on, in {shards.manifest.timestamp_unit}",
-            where="--at",
-            fix="write a date, such as 2024-05-01",
-        )
-    return seconds
-
-
-def _in_words(seconds: int, *, machine: bool = False) -> str:
-    moment = datetime.fromtimestamp(seconds, UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ" if machine else "%Y-%m-%d %H:%M:%S UTC")
 
 
 def _allowed(
@@ -321,7 +271,7 @@ def _seen(
     given, manifest = wanted.exclude_seen, shards.manifest
     found = np.zeros(len(manifest.behaviors) + 1, bool)
     if given is not None and not isinstance(given, bool):
-        found[[ids.behavior(name) for name in given]] = True
+        found[[ids.behavior(name, f"--seen-by {name}") for name in given]] = True
         notes.append(f"items left out that a user has had by {', '.join(given)}")
         return found
     judged = config.evaluation.target_behavior

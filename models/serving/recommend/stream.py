@@ -40,6 +40,8 @@ class Told:
     """Events with an item that the data set does not know."""
     asked_later: int = 0
     """Users with events after the time of asking: they were asked at the time of the last one."""
+    asked_apart: int = 0
+    """Users who were asked at a time of their own."""
     short: int = 0
     """Users for whom fewer items were left than were asked for."""
     empty: int = 0
@@ -127,6 +129,8 @@ class Stream:
 
     def _batch(self, part: Asking, chosen: Int64Array, data: SequenceData) -> pa.RecordBatch:
         at = None if part.at is None else part.at[chosen]
+        if at is not None and self.request.question.at is not None:
+            self.told.asked_apart += int((at >= 0).sum())
         by_model = self._has_inputs(data)
         excluded = self._excluded(data)
         asked, targets, later = ask(data, self.request.question, at)

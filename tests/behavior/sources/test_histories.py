@@ -89,6 +89,19 @@ def test_what_is_wrong(tmp_path: Path) -> None:
         assert fix in str(error.value.fix)
 
 
+@pytest.mark.parametrize("item", ['"[""a"", ""b""]"', "[7]", "\"['a', 'b']\""])
+def test_lists_as_text_are_refused(item: str, tmp_path: Path) -> None:
+    """A list that is text would be one item that nobody knows."""
+    (tmp_path / "a.csv").write_text(f"user,item\nann,{item}\n")
+    with pytest.raises(
+        UserError, match="first row has a list of items, and a row of csv is one event"
+    ) as caught:
+        find_histories(str(tmp_path / "a.csv"), COLUMNS)
+    assert (caught.value.where, "JSON lines" in str(caught.value.fix)) == (str(tmp_path / "a.csv"), True)
+    (tmp_path / "a.csv").write_text("user,item\nann,[citation needed]\n")
+    assert rows(tmp_path / "a.csv") == [{"user": "ann", "item": b"[citation needed]"}]
+
+
 def test_lists_have_a_value_an_event(tmp_path: Path) -> None:
     """Nulls keep their places; one value where lists are is said to be wrong, not lost."""
     lines = [{"user": "a", "item": ["x", None, 3]}, {"user": "b", "item": "x"}, {"user": "c", "item": ["y"]}]

@@ -54,6 +54,16 @@ def test_the_time_of_asking(rich: TrainedModel, plain: TrainedModel) -> None:
     assert not any("last event of the data set" in note for note in early.notes)
     with pytest.raises(UserError, match="not told when it is asked"):
         plain.recommend(at="2001-01-01")
+    one = {"user": "a", "item": "i1", "behavior": "buy", "timestamp": 1_000_000_000}
+    own = rich.recommend(histories=[one | {"at": 1_000_000_001}], k=1)
+    assert any("(now)" in note for note in own.notes)
+    own.table()
+    assert own.told.asked_apart == own.told.users == 1
+    assert not any("asked at" in note or "last event" in note for note in own.notes)
+    some = rich.recommend(histories=[one | {"at": 1_000_000_001}, one | {"user": "b", "at": None}], k=1)
+    some.table()
+    assert (some.told.asked_apart, some.told.users) == (1, 2)
+    assert any("(now)" in note for note in some.notes)
     with pytest.raises(UserError, match="'soon' is no time"):
         rich.recommend(at="soon")
 
@@ -123,6 +133,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
 def test_what_cannot_be_asked(rich: TrainedModel, wanted: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError) as caught:
         rich.recommend(**wanted)
+    assert (caught.value.where == "--seen-by cart") == ("exclude_seen" in wanted)
     assert message in str(caught.value) or message in (caught.value.fix or "")
 
 

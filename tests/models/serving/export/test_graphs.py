@@ -81,6 +81,10 @@ def test_onnxruntime_scores_as_the_packed_model(tmp_path: Path) -> None:
         onnxruntime.InferenceSession(str(tmp_path / "out" / about["graphs"][name]["file"]))
         for name in ("tower", "scorer")
     )
+    shapes = {each["name"]: each["shape"] for each in about["graphs"]["tower"]["inputs"]}
+    assert {each.name: each.shape for each in tower.get_inputs()} == shapes
+    results = [each.shape for each in (*tower.get_outputs(), *scorer.get_outputs())]
+    assert results == [["batch", 8], ["batch", "N"], ["batch", len(trained.item_ids)]]
     for width in (LONGEST, 2):
         people = [person for person in users() if len(person.item) <= width or width == LONGEST]
         given = padded(people, LONGEST, width, at=2000, behavior=1)

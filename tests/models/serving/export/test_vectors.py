@@ -55,7 +55,9 @@ def test_products_of_vectors_are_the_models_scores(
     assert about["question"] == {
         "behavior": "view" if told else "buy",
         "at": 3000 if told else "the time of the user's last event",
+        "asked_later": 0,
     }
+    assert about["notes"] == (["asked at 1970-01-01 00:50:00 UTC"] if told else [])
     assert about["scoring"]["normalized"] is not told
     assert about["scoring"]["not_in_the_vectors"] == {}
 
@@ -66,6 +68,13 @@ def test_what_is_not_in_the_vectors_is_said(tmp_path: Path) -> None:
     assert set(about["scoring"]["not_in_the_vectors"]) == {"history", "trends"}
     assert about["scoring"]["temperature"] == 0.1
     assert "beside what is not in the vectors" in about["scoring"]["score"]
+
+
+def test_who_is_asked_later_than_at_is_counted(tmp_path: Path) -> None:
+    trained = untrained(tmp_path / "data", TOLD)
+    last = [user.timestamp[-1] for user in users()]
+    about = embed(trained, tmp_path / "out", at=sorted(last)[1])
+    assert about["question"]["asked_later"] == sum(time > sorted(last)[1] for time in last) > 0
 
 
 def test_a_user_without_inputs_has_no_vector(tmp_path: Path) -> None:

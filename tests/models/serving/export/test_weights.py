@@ -25,6 +25,7 @@ def test_weights_say_whose_rows_they_are(tmp_path: Path) -> None:
     trained = untrained(tmp_path / "data", ["loss.history=learned"])
     about = export(trained, tmp_path / "out")
     assert json.loads((tmp_path / "out" / "export.json").read_text()) == about
+    assert len({path.stat().st_mode for path in (tmp_path / "out").iterdir() if path.is_file()}) == 1
     tensors = load_file(tmp_path / "out" / about["weights"]["file"])
     assert set(tensors) == set(trained.module.state_dict())
     for name, tensor in tensors.items():
