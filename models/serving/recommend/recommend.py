@@ -55,7 +55,7 @@ class Recommendations:
 
     @property
     def notes(self) -> list[str]:
-        """What was decided, in words. When all are made, of the time of asking only if somebody was asked then."""
+        """What was decided, in words; in the end, of the time of asking only if somebody was asked then."""
         told = self.told
         return [*([] if 0 < told.users == told.asked_apart else self.when), *self.decided]
 
