@@ -134,6 +134,7 @@ def _is_stuck() -> bool:
 def command() -> NoReturn:
     """The command `lrm`: `main`, and an end without taking Python and torch apart, which takes seconds."""
     sys.excepthook = print_trace
+    prepare.begin_early(sys.argv[1:])
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by who called
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115

@@ -91,17 +91,13 @@ def prepare(
 
     Example:  lrm prepare ml-1m --input ~/ml-1m --out data/ml-1m
     """
-    from behavior.runtime.forks import processes, start_ahead
-    from behavior.runtime.memory import keep_freed
-
     if runner == "local" and not finish and not context.args:
+        from behavior.runtime.memory import keep_freed
+
         keep_freed()
-        start_ahead(processes(workers), ["pipelines.work:ready_for_any"])
-    from behavior.shards.folder import open_shards
+        _start_workers(workers)
+    # First what the work waits for.
     from behavior.spec.dataset_spec import load_spec
-    from behavior.summary.doubt import doubts
-    from pipelines.append import start_append
-    from pipelines.finish import finish as run_finish
     from pipelines.left import EngineJob
     from pipelines.prepare import start
     from pipelines.runner import RunnerOptions
@@ -129,14 +125,21 @@ def prepare(
         common["progress"] = progress
         with advised(_GOES_ON if finish else AGAIN):
             if finish:
+                from pipelines.finish import finish as run_finish
+
                 result = run_finish(out)
             elif append:
+                from pipelines.append import start_append
+
                 result = start_append(parsed, base, out, append, full=full, frozen=frozen, **common)
             else:
                 result = start(parsed, base, out, overwrite=overwrite, **common)
     if isinstance(result, EngineJob):
         _say_where(result, spec, out, json=json)
         return
+    from behavior.shards.folder import open_shards
+    from behavior.summary.doubt import doubts
+
     manifest, warnings = result.manifest, doubts(open_shards(out))
     if json:
         record = {"out": out, "done_before": result.done_before, "version": manifest.version}
@@ -153,6 +156,31 @@ def prepare(
         _say_what_adding_takes(parsed)
     for text in warnings:
         warn(text)
+
+
+def begin_early(arguments: list[str]) -> None:
+    """Start what workers are forked from as soon as a command line looks like a local `prepare`.
+
+    It imports for half a second and more, while this process makes the command, reads the flags and imports.
+    What is not foreseen is started later, and what is not needed ends with this process.
+    """
+    elsewhere = {"--help", "-h", "--runner", "--finish", "--"}
+    if arguments[:1] != ["prepare"] or elsewhere & {part.partition("=")[0] for part in arguments}:
+        return
+    asked = "0"
+    for part, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        name, equals, value = part.partition("=")
+        if name == "--workers":
+            asked = value if equals else following
+    if asked.isdigit():
+        _start_workers(int(asked))
+
+
+def _start_workers(asked: int) -> None:
+    from behavior.runtime.forks import processes, start_ahead
+
+    if processes(asked):
+        start_ahead(["pipelines.work:ready_for_any"])
 
 
 def _check_flags(append: list[str] | None, full: bool, frozen: bool, overwrite: bool) -> None:

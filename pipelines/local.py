@@ -85,8 +85,8 @@ def _workers(job: PrepareJob, runner: RunnerOptions) -> Workers:
         # While the input is read.
         threading.Thread(target=compile_ahead, args=(job.preparation,), daemon=True).start()
         return Threads(runner.at_once, job)
-    forks = started(number, [FORKED_WITH])
-    forks.begin(job, ready, job.log)
+    forks = started([FORKED_WITH])
+    forks.begin(number, job, ready, job.log)
     return forks
 
 

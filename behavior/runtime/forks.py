@@ -22,6 +22,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from importlib import import_module
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import recv_handle, send_handle
 from pathlib import Path
 from typing import Any
 
@@ -59,46 +60,53 @@ class Forks:
     """Workers that run functions by their names, each with a value that all of them have.
 
     Args:
-        number: of workers, from 1.
         modules: what is imported before they are forked: `module`, or `module:function`, which is called.
     """
 
-    def __init__(self, number: int, modules: Sequence[str]) -> None:
+    def __init__(self, modules: Sequence[str]) -> None:
         self._tasks: queue.SimpleQueue[tuple[Future, bytes] | None] = queue.SimpleQueue()
         self._lock = threading.RLock()  # a signal may come while it is held
         self._pids: list[int] = []
         self._failed: Exception | None = None
-        pairs = [socket.socketpair() for _ in range(number + 1)]
-        theirs = [their.fileno() for _, their in pairs]
-        command = [sys.executable, "-m", __name__, ",".join(modules), ",".join(map(str, theirs))]
+        self._threads: list[threading.Thread] = []
+        ours, theirs = socket.socketpair()
+        command = [sys.executable, "-m", __name__, ",".join(modules), str(theirs.fileno())]
         path = os.pathsep.join(dict.fromkeys(filter(None, sys.path)))
         environment = {**os.environ, **dict.fromkeys(POOLS, "1"), "PYTHONPATH": path, FORKED: "1"}
         nowhere = subprocess.DEVNULL
-        try:
+        with theirs:
             self._server = subprocess.Popen(
-                command, env=environment, pass_fds=theirs, stdin=nowhere, stdout=nowhere, stderr=nowhere
+                command,
+                env=environment,
+                pass_fds=[theirs.fileno()],
+                stdin=nowhere,
+                stdout=nowhere,
+                stderr=nowhere,
             )
-        finally:
-            for _, their in pairs:
-                their.close()
-        self._control, *connections = (Connection(our.detach()) for our, _ in pairs)
-        self._threads = [
-            threading.Thread(target=self._feed, args=(connection,), name="lrm-worker", daemon=True)
-            for connection in connections
-        ]
+        self._control = Connection(ours.detach())
 
-    def begin(self, shared: Any, before: Callable[[Any], object], log: Path) -> None:
+    def begin(self, number: int, shared: Any, before: Callable[[Any], object], log: Path) -> None:
         """Fork the workers.
 
         Args:
+            number: of workers, from 1.
             shared: the first argument of each call.
             before: called with it once, by the process that is then forked; an error of it is passed over.
             log: file that what they print is added to.
         """
+        pairs = [socket.socketpair() for _ in range(number)]
         with suppress(OSError):  # it has ended: so will every call
             self._control.send_bytes(pickle.dumps((str(log), before, shared)))
-        for thread in self._threads:
-            thread.start()
+            self._control.send_bytes(str(number).encode())
+            for _, their in pairs:
+                send_handle(self._control, their.fileno(), self._server.pid)
+        for our, their in pairs:
+            their.close()
+            connection = Connection(our.detach())
+            self._threads.append(
+                threading.Thread(target=self._feed, args=(connection,), name="lrm-worker", daemon=True)
+            )
+            self._threads[-1].start()
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
         """Have `function(shared, *arguments)` called by the next worker that is free.
@@ -110,10 +118,16 @@ class Forks:
         return future
 
     def close(self) -> None:
-        """End the workers, which are done or not wanted any more."""
+        """End the workers, which are done or not wanted any more.
+
+        They are not waited for: the system takes their memory back for a while, gigabytes of many workers.
+        """
         for _ in self._threads:
             self._tasks.put(None)
         self._control.close()  # the process ends its workers, and then itself
+        threading.Thread(target=self._end, name="lrm-workers-end", daemon=True).start()
+
+    def _end(self) -> None:
         with suppress(subprocess.TimeoutExpired):
             self._server.wait(_SECONDS_TO_END)
             with self._lock:
@@ -163,21 +177,21 @@ class Forks:
             future.set_exception(result)
 
 
-_ahead: dict[tuple[int, tuple[str, ...]], Forks] = {}
+_ahead: dict[tuple[str, ...], Forks] = {}
 
 
-def start_ahead(number: int, modules: Sequence[str]) -> None:
-    """Start what `started` will ask for; it ends with this process, wanted or not."""
-    if number:
-        _ahead[number, tuple(modules)] = Forks(number, modules)
+def start_ahead(modules: Sequence[str]) -> None:
+    """Start what `started` will ask for, unless that is done; it ends with this process, wanted or not."""
+    if tuple(modules) not in _ahead:
+        _ahead[tuple(modules)] = Forks(modules)
 
 
-def started(number: int, modules: Sequence[str]) -> Forks:
-    """`Forks(number, modules)`, started ahead or now."""
-    return _ahead.pop((number, tuple(modules)), None) or Forks(number, modules)
+def started(modules: Sequence[str]) -> Forks:
+    """`Forks(modules)`, started ahead or now."""
+    return _ahead.pop(tuple(modules), None) or Forks(modules)
 
 
-def _main(modules: str, descriptors: str) -> None:
+def _main(modules: str, descriptor: str) -> None:
     """The process that is forked: import, await what all have in common, fork, and end with the caller."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller says when
     keep_freed()
@@ -186,10 +200,11 @@ def _main(modules: str, descriptors: str) -> None:
         found = import_module(module)
         if function:
             getattr(found, function)()
-    control, *connections = (Connection(int(number)) for number in descriptors.split(","))
+    control = Connection(int(descriptor))
     try:
         log, before, shared = pickle.loads(control.recv_bytes())
-    except EOFError:
+        connections = [Connection(recv_handle(control)) for _ in range(int(control.recv_bytes()))]
+    except (EOFError, OSError):
         return
     with open(log, "ab") as printed:
         for stream in (1, 2):

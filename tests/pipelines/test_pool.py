@@ -66,7 +66,6 @@ def test_a_part_that_fails_fails_the_job(
     """Whatever it is: a user's error as it is, anything else as a crash."""
     monkeypatch.setattr("pipelines.runner._cores", lambda: 2)
     monkeypatch.setattr(pipelines.local, "MERGED", 1)
-    monkeypatch.setenv("LRM_FORK_FROM_CORES", "99")
     runner = RunnerOptions(workers=workers)
     for error, told in (
         (UserError("of the user's"), "of the user's"),

@@ -23,18 +23,28 @@ CALLER = """
 import sys, time
 from pathlib import Path
 from behavior.runtime.forks import Forks
-workers = Forks(2, [])
+workers = Forks([])
 code = "open(f, 'w').write(str(__import__('os').getpid())), __import__('time').sleep(600)"
-workers.begin(code, len, Path(sys.argv[1], "log"))
+workers.begin(2, code, len, Path(sys.argv[1], "log"))
 for number in (1, 2):
     workers.submit(eval, {"f": f"{sys.argv[1]}/{number}.pid"})
 time.sleep(600)
 """
 
 
+def _await_others(path: str, own: int, number: int) -> int:
+    """Return in one process once all are at it: none is done by a worker that did another."""
+    folder = Path(path).parent
+    (folder / f"{own}.here").touch()
+    deadline = time.monotonic() + 60
+    while len(list(folder.glob("*.here"))) < number and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return os.getpid()
+
+
 @pytest.fixture
 def workers() -> Iterator[Forks]:
-    found = Forks(2, ["fractions"])
+    found = Forks(["fractions"])
     yield found
     found.close()
 
@@ -42,22 +52,25 @@ def workers() -> Iterator[Forks]:
 def gone(pid: int) -> bool:
     """Whether a process has ended: soon, if it was told to."""
     deadline = time.monotonic() + 20
-    while Path("/proc", str(pid)).exists() and "Z" not in Path("/proc", str(pid), "stat").read_text().split():
-        if time.monotonic() > deadline:
-            return False
+    while time.monotonic() < deadline:
+        try:
+            if "Z" in Path("/proc", str(pid), "stat").read_text().split():
+                return True
+        except (FileNotFoundError, ProcessLookupError):
+            return True
         time.sleep(0.01)
-    return True
+    return False
 
 
 def test_calls_get_what_is_shared_and_give_results(workers: Forks, tmp_path: Path) -> None:
-    workers.begin(7, len, tmp_path / "log")  # which no number has: that is printed and passed over
+    workers.begin(2, 7, len, tmp_path / "log")  # which no number has: that is printed and passed over
     futures = [workers.submit(operator.mul, number) for number in range(20)]
     assert [future.result() for future in futures] == [7 * number for number in range(20)]
     assert "TypeError" in (tmp_path / "log").read_text()
 
 
 def test_they_are_two_processes_forked_from_one(workers: Forks, tmp_path: Path) -> None:
-    workers.begin(SLOW, len, tmp_path / "log")
+    workers.begin(2, SLOW, len, tmp_path / "log")
     found = {future.result()[1:] for future in [workers.submit(eval) for _ in range(4)]}
     assert len(found) == 2
     assert len({parent for _, parent in found}) == 1
@@ -67,12 +80,12 @@ def test_they_are_two_processes_forked_from_one(workers: Forks, tmp_path: Path) 
 
 
 def test_modules_are_there_before_they_are_forked(workers: Forks, tmp_path: Path) -> None:
-    workers.begin("'fractions' in __import__('sys').modules", len, tmp_path / "log")
+    workers.begin(2, "'fractions' in __import__('sys').modules", len, tmp_path / "log")
     assert workers.submit(eval).result()
 
 
 def test_an_error_is_that_of_the_call_and_others_go_on(workers: Forks, tmp_path: Path) -> None:
-    workers.begin(1, id, tmp_path / "log")
+    workers.begin(2, 1, id, tmp_path / "log")
     with pytest.raises(ZeroDivisionError):
         workers.submit(operator.truediv, 0).result()
     assert workers.submit(operator.truediv, 2).result() == 0.5
@@ -80,7 +93,7 @@ def test_an_error_is_that_of_the_call_and_others_go_on(workers: Forks, tmp_path:
 
 
 def test_a_worker_that_dies_fails_its_call_and_all_to_come(workers: Forks, tmp_path: Path) -> None:
-    workers.begin(3, id, tmp_path / "log")
+    workers.begin(2, 3, id, tmp_path / "log")
     with pytest.raises(WorkerDiedError, match="a worker process died"):
         workers.submit(os._exit).result()
     futures = [workers.submit(operator.mul, number) for number in range(4)]
@@ -89,7 +102,7 @@ def test_a_worker_that_dies_fails_its_call_and_all_to_come(workers: Forks, tmp_p
 
 
 def test_killed_workers_end_whatever_they_are_at(workers: Forks, tmp_path: Path) -> None:
-    workers.begin(f"open({str(tmp_path / 'pid')!r}, 'w').write(str({PID}))", len, tmp_path / "log")
+    workers.begin(2, f"open({str(tmp_path / 'pid')!r}, 'w').write(str({PID}))", len, tmp_path / "log")
     workers.submit(eval).result()
     slept = workers.submit(eval, {"f": "a builtin"})
     slept.result()
@@ -115,16 +128,25 @@ def test_they_end_with_a_caller_that_is_killed(tmp_path: Path) -> None:
 
 
 def test_those_started_ahead_are_taken_once() -> None:
-    start_ahead(2, ["fractions"])
+    start_ahead(["fractions"])
+    start_ahead(["fractions"])
     [ahead] = forks._ahead.values()
-    other = started(1, ["fractions"])
-    taken = started(2, ["fractions"])
-    later = started(2, ["fractions"])
+    other = started(["decimal"])
+    taken = started(["fractions"])
+    later = started(["fractions"])
     assert taken is ahead
     assert other is not ahead
     assert later is not ahead
     for workers in (taken, other, later):
         workers.close()
+
+
+@pytest.mark.parametrize("number", [1, 70])
+def test_any_number_of_workers(number: int, workers: Forks, tmp_path: Path) -> None:
+    together = str(tmp_path / "{0}")
+    workers.begin(number, together, id, tmp_path / "log")
+    calls = [workers.submit(_await_others, each, number) for each in range(number)]
+    assert len({call.result() for call in calls}) == number
 
 
 def test_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
