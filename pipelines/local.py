@@ -27,6 +27,7 @@ from pipelines.work import (
     MERGED,
     ChunkGroup,
     PartitionCounted,
+    clear_events,
     count,
     fit_all,
     merge_counts,
@@ -35,7 +36,8 @@ from pipelines.work import (
     sort_and_count,
     sorted_file,
     tables,
-    write,
+    users,
+    write_and_clear,
 )
 
 
@@ -66,7 +68,7 @@ def run_here(
         one_thread()
         try:
             with working(_workers(job, runner)) as workers:
-                return dict(_Stages(job, workers).run(groups))
+                return dict(_Stages(job, workers, runner.at_once).run(groups))
         except UserError as error:
             kept = job.kept_error()
             if kept is None:
@@ -93,8 +95,8 @@ def _workers(job: PrepareJob, runner: RunnerOptions) -> Workers:
 class _Stages:
     """One after the other, from chunks to the summary."""
 
-    def __init__(self, job: PrepareJob, workers: Workers) -> None:
-        self.job, self.submit = job, workers.submit
+    def __init__(self, job: PrepareJob, workers: Workers, at_once: int) -> None:
+        self.job, self.submit, self.at_once = job, workers.submit, at_once
         self.counters: Counter[str] = Counter(read=0, accepted=0, rejected=0, filtered=0)
 
     def run(self, groups: list[ChunkGroup]) -> Counter[str]:
@@ -109,11 +111,9 @@ class _Stages:
             items = self.submit(core, partitions).result()
             counting = [self.submit(count, number, None, items) for number in self._by_size(partitions)]
         partitions, counts = self._added_up(counting)
+        known = self.submit(users, partitions)
         vocabulary = self.submit(fit_all, partitions, counts).result()
-        table = self.submit(tables, vocabulary)
-        writing = [self.submit(write, number, vocabulary, items) for number in self._by_size(partitions)]
-        written = [number for part in writing if (number := part.result()) is not None]
-        sum_up(self.job, vocabulary, table.result(), written)
+        sum_up(self.job, vocabulary, *self._write(partitions, vocabulary, known, items))
         return self.counters
 
     def _read(self, groups: list[ChunkGroup]) -> tuple[dict[int, list[Piece]], list[str]]:
@@ -155,6 +155,23 @@ class _Stages:
                 merging.append(self.submit(merge_counts, names))
                 names = []
         return sorted(partitions), [*names, *(part.result() for part in merging)]
+
+    def _write(
+        self, partitions: list[int], vocabulary: str, known: Future, items: str | None
+    ) -> tuple[str, list[int]]:
+        """The report of the tables, and the partitions of which anything is left.
+
+        All are busy with sequences until the users are known; the tables, which one writes, come next.
+        """
+        order = self._by_size(partitions)
+        first = 2 * self.at_once
+        writing = [self.submit(write_and_clear, number, vocabulary, items) for number in order[:first]]
+        table = self.submit(tables, vocabulary, known.result())
+        writing += [self.submit(write_and_clear, number, vocabulary, items) for number in order[first:]]
+        clearing = self.submit(clear_events)
+        written = [number for part in writing if (number := part.result()) is not None]
+        clearing.result()
+        return table.result(), written
 
     def _by_size(self, partitions: list[int]) -> list[int]:
         """Sorted partitions, the largest first."""

@@ -30,7 +30,8 @@ _BATCH_BYTES = 8 << 20
 """Of what is read from a piece at a time: one user may have all of it."""
 KEPT_BYTES = 64 << 20
 """Events of a partition that a worker of an engine holds in memory; more are in a file."""
-_FOLDER = "spill"
+SPILLED = "spill"
+"""Folder of the working folder with the files of `FileShuffle`."""
 
 Piece = tuple[Any, ...]
 """Some events of one hash partition: chunk group and flush within the group, which give the input's order,
@@ -96,7 +97,7 @@ class EngineShuffle:
 
 
 def _path(file: str) -> str:
-    return f"{_FOLDER}/{file}.arrow"
+    return f"{SPILLED}/{file}.arrow"
 
 
 def _write_stream(sink: Any, table: pa.Table, options: pa.ipc.IpcWriteOptions) -> None:

@@ -12,7 +12,7 @@ from behavior.shards.manifest import MANIFEST_NAME
 from pipelines.job import PrepareJob, unless_given_up
 from pipelines.joined import sum_up
 from pipelines.left import MANIFEST_OF
-from pipelines.work import tables
+from pipelines.work import counted_with, tables, users
 
 
 class WriteTables(beam.DoFn):
@@ -23,7 +23,8 @@ class WriteTables(beam.DoFn):
 
     @unless_given_up
     def process(self, _: bytes, vocabulary: str) -> Iterator[tuple[str, str]]:
-        yield vocabulary, tables(self.job, vocabulary)
+        known = users(self.job, counted_with(self.job.work, vocabulary))
+        yield vocabulary, tables(self.job, vocabulary, known)
 
 
 class WriteSummary(beam.DoFn):

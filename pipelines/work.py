@@ -19,13 +19,13 @@ from behavior.features.vocabulary import Vocabulary
 from behavior.flow.ahead import compile_ahead, compile_common
 from behavior.flow.partitions import count_sequences, sort_partition, write_sequences
 from behavior.flow.reading import ChunkReader, ChunkReport
-from behavior.flow.totals import fit_items, item_counts, make_tables, write_tables
+from behavior.flow.totals import describe, fit_items, fit_users, item_counts, write_tables
 from behavior.shards.storage import Folder
 from behavior.sources.chunks import Chunk
 from behavior.sources.letters import letters_of
 from behavior.steps.partition import cut_sequences
 from pipelines.job import PrepareJob, leave, left, read_arrow, write_arrow
-from pipelines.shuffle import Buffer, Piece, Shuffle, in_order
+from pipelines.shuffle import SPILLED, Buffer, Piece, Shuffle, in_order
 from pipelines.threads import one_of_few, one_thread
 
 FORKED_WITH = f"{__name__}:ready_for_any"
@@ -251,13 +251,41 @@ def write(job: PrepareJob, partition: int, vocabulary: str, core: str | None) ->
     return None if entry is None else partition
 
 
-def tables(job: PrepareJob, vocabulary: str) -> str:
-    """Write the tables of items and users: the file with their `TablesReport`."""
+def write_and_clear(job: PrepareJob, partition: int, vocabulary: str, core: str | None) -> int | None:
+    """`write`, of what nobody will need again: the sorted sequences go."""
+    written = write(job, partition, vocabulary, core)
+    job.work.remove(sorted_file(partition))
+    return written
+
+
+def clear_events(job: PrepareJob) -> None:
+    """Remove the events of all partitions, which are sorted: gigabytes that the system takes back slowly."""
+    job.work.remove_tree(SPILLED)
+
+
+def users(job: PrepareJob, partitions: list[int]) -> str:
+    """Fit the user vocabulary: its file."""
+    with job.stage(TABLES):
+        known = fit_users(job.preparation, (read_arrow(job.work, users_file(n)) for n in partitions))
+        name = f"vocabulary/{uuid4().hex}.arrow"
+        write_arrow(job.work, name, known.table)
+    return name
+
+
+def tables(job: PrepareJob, vocabulary: str, users_of: str) -> str:
+    """Write the tables of items and users: the file with their `TablesReport`.
+
+    Args:
+        job: the job.
+        vocabulary: file of the item vocabulary.
+        users_of: file of the user vocabulary.
+    """
     work, preparation = job.work, job.preparation
     with job.stage(TABLES):
-        items = load_vocabulary(work, vocabulary, preparation.spec.vocabulary.oov)
-        counts = [read_arrow(work, users_file(number)) for number in counted_with(work, vocabulary)]
-        made = make_tables(preparation, items, counts)
+        oov = preparation.spec.vocabulary.oov
+        made = describe(
+            preparation, load_vocabulary(work, vocabulary, oov), Vocabulary(read_arrow(work, users_of), oov)
+        )
         report = write_tables(preparation.writer, made, load_encoders(work, vocabulary))
         return leave(work, "tables.pickle", report)
 

@@ -50,6 +50,22 @@ def fit_items(
     return vocabulary, finish_features(preparation.spec, states, encoders)
 
 
+def fit_users(preparation: Preparation, counts: Iterable[pa.Table]) -> Vocabulary:
+    """The user vocabulary.
+
+    Args:
+        preparation: what is prepared.
+        counts: of the users of each partition, in the partitions' order.
+    """
+    spec, previous = preparation.spec, preparation.previous
+    # An addition may leave every partition as it was.
+    none = IdCounts(key_type(spec, preparation.plan, "user")).create()
+    every = pa.concat_tables(list(counts) or [none])
+    if previous is None:
+        return fit_vocabulary(spec, "user", every)
+    return fit_vocabulary(spec, "user", previous.user_counts(every), previous.vocabulary("user"))
+
+
 def make_tables(preparation: Preparation, items: Vocabulary, user_counts: Iterable[pa.Table]) -> Tables:
     """The item and user tables.
 
@@ -58,16 +74,14 @@ def make_tables(preparation: Preparation, items: Vocabulary, user_counts: Iterab
         items: the item vocabulary.
         user_counts: counts of the users of each partition, in the partitions' order.
     """
-    spec, previous = preparation.spec, preparation.previous
-    # An addition may leave every partition as it was.
-    none = IdCounts(key_type(spec, preparation.plan, "user")).create()
-    counts = pa.concat_tables(list(user_counts) or [none])
-    known = encoders = None
-    if previous is not None:
-        known, encoders = previous.vocabulary("user"), previous.encoders("table")
-        counts = previous.user_counts(counts)
-    users = fit_vocabulary(spec, "user", counts, known)
-    return build_tables(spec, preparation.base, items, users, encoders)
+    return describe(preparation, items, fit_users(preparation, user_counts))
+
+
+def describe(preparation: Preparation, items: Vocabulary, users: Vocabulary) -> Tables:
+    """The item and user tables, from both vocabularies."""
+    previous = preparation.previous
+    encoders = None if previous is None else previous.encoders("table")
+    return build_tables(preparation.spec, preparation.base, items, users, encoders)
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def test_an_error_leaves_what_waits_undone() -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 0])
-@pytest.mark.parametrize("part", ["read_whole_group", "merge_counts", "write", "tables"])
+@pytest.mark.parametrize("part", ["read_whole_group", "merge_counts", "users", "write_and_clear", "tables"])
 def test_a_part_that_fails_fails_the_job(
     part: str, workers: int, raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

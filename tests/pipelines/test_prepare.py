@@ -250,7 +250,7 @@ prepare(spec, base, sys.argv[2])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", ["sort_and_count", "write"])
+@pytest.mark.parametrize("part", ["sort_and_count", "write_and_clear"])
 def test_killed_half_way_it_is_no_data_set_and_is_completed_by_the_next_run(
     raw: Path, tmp_path: Path, part: str
 ) -> None:

@@ -84,6 +84,19 @@ def test_modules_are_there_before_they_are_forked(workers: Forks, tmp_path: Path
     assert workers.submit(eval).result()
 
 
+def test_workers_do_without_pandas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which Arrow imports at the first conversion, where it is installed."""
+    (tmp_path / "pandas.py").write_text("raise RuntimeError('imported')")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    convert = "__import__('pyarrow').array(__import__('numpy').arange(3)).to_pylist()"
+    usual = subprocess.run([sys.executable, "-c", convert], cwd=tmp_path, capture_output=True, text=True)
+    assert "RuntimeError: imported" in usual.stderr
+    workers = Forks(["numpy", "pyarrow"])
+    workers.begin(1, convert, id, tmp_path / "log")
+    assert workers.submit(eval).result() == [0, 1, 2]
+    workers.close()
+
+
 def test_an_error_is_that_of_the_call_and_others_go_on(workers: Forks, tmp_path: Path) -> None:
     workers.begin(2, 1, id, tmp_path / "log")
     with pytest.raises(ZeroDivisionError):
