@@ -60,8 +60,13 @@ def _of_spec(folder: Path, columns: Sequence[str], shards: ShardFolder) -> pa.Ta
             problem = error
             continue
         found.append(raw.rename_columns(["item" if name == "id" else name for name in raw.column_names]))
+    if problem is not None and not found:
+        if not problem.what.startswith(("there is no column", "no line has the key")):
+            raise problem
+        # The spec, which the error would have corrected, does not name them.
+        raise UserError(problem.what, where="--columns", fix="name columns of the item tables, or features")
     if not found:
-        raise problem or UserError(
+        raise UserError(
             "the spec of the data set has no item tables", where="--items", fix="name a file that has 'item'"
         )
     return pa.concat_tables(found, promote_options="permissive")

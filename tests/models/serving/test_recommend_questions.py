@@ -108,8 +108,9 @@ def test_raw_columns_of_the_spec_s_item_tables(tmp_path: Path) -> None:
     for row in table.to_pylist():
         number = int(row["item"][1:])
         assert row["title"] == (f"Title {number}" if number % 2 == 0 else None)
-    with pytest.raises(UserError, match="no column 'year'"):
+    with pytest.raises(UserError, match="no column 'year'; the file has: item, genres, title") as caught:
         model.recommend(columns=["year"], items=tmp_path / "raw")
+    assert caught.value.where == "--columns"
 
 
 BAD: list[tuple[dict[str, Any], str]] = [
