@@ -9,11 +9,12 @@ from typing import Annotated
 import typer
 
 from cli.action_tables import print_actions
-from cli.console import print_json, say
+from cli.console import print_json, progress_bars, say
 from cli.evaluate_command import names_of
 from cli.evaluate_ranking import check_ranking, check_retrieval, evaluate_ranking
 from cli.evaluate_tables import print_breakdown, print_comparison, print_means, print_next_behavior, protocol
 from cli.floor_tables import print_below_floors, print_floors, print_repeats
+from cli.progress import Evaluating
 from cli.ranker_tables import print_rankers
 
 
@@ -215,26 +216,28 @@ def evaluate(
     check_retrieval(settings)
     from models.evaluate_run import evaluate as evaluate_run
 
-    result = evaluate_run(
-        run,
-        split.value,
-        data=data,
-        checkpoint=checkpoint.value,
-        baselines=names_of(baselines),
-        counts=None if counts is None else counts.value,
-        against=against,
-        average=average or (),
-        per_user=per_user,
-        predictions=predictions,
-        stack=stack or (),
-        figures=figures,
-        exclude_seen=exclude_seen,
-        target_behavior=target,
-        by=by or None,
-        bootstrap=bootstrap,
-        candidates=None if candidates is None else candidates.value,
-        new_items=None if new_items is None else new_items.value,
-    )
+    with progress_bars(quiet=json) as bars:
+        result = evaluate_run(
+            run,
+            split.value,
+            data=data,
+            checkpoint=checkpoint.value,
+            baselines=names_of(baselines),
+            counts=None if counts is None else counts.value,
+            against=against,
+            average=average or (),
+            per_user=per_user,
+            predictions=predictions,
+            stack=stack or (),
+            figures=figures,
+            told=Evaluating(bars, quiet=json),
+            exclude_seen=exclude_seen,
+            target_behavior=target,
+            by=by or None,
+            bootstrap=bootstrap,
+            candidates=None if candidates is None else candidates.value,
+            new_items=None if new_items is None else new_items.value,
+        )
     if json:
         print_json(result)
         return

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from behavior.errors import UsageError
-from cli.console import print_json, say
+from cli.console import print_json, progress_bars
+from cli.progress import Evaluating
 from cli.ranker_tables import print_rankers, told
 
 
@@ -52,16 +53,17 @@ def evaluate_ranking(
     """Fit and judge rankers without a backbone, and print what came of it."""
     from models.rankers.evaluate import evaluate_rankers
 
-    result = evaluate_rankers(
-        data,
-        "valid" if split == "valid" else "test",
-        None if isinstance(baselines, bool) else baselines,
-        settings=settings,
-        counts="train+valid" if counts == "train+valid" else "train",
-        predictions=predictions,
-        figures=figures,
-        told=lambda name: None if json else say(f"{name} ..."),
-    )
+    with progress_bars(quiet=json) as bars:
+        result = evaluate_rankers(
+            data,
+            "valid" if split == "valid" else "test",
+            None if isinstance(baselines, bool) else baselines,
+            settings=settings,
+            counts="train+valid" if counts == "train+valid" else "train",
+            predictions=predictions,
+            figures=figures,
+            told=Evaluating(bars, quiet=json),
+        )
     if json:
         print_json(result)
         return

@@ -112,6 +112,29 @@ class TrainProgress:
         self.bars.update(self.task, visible=False)
 
 
+class Evaluating:
+    """Shows what is evaluated at the moment: beside a bar, or without a terminal in lines.
+
+    Args:
+        bars: where it goes.
+        quiet: nothing is shown.
+        every: seconds between lines, at least; what is done sooner needs none.
+    """
+
+    def __init__(self, bars: Bars, *, quiet: bool = False, every: float = 5.0) -> None:
+        self.bars, self.every, self.said = bars, every, time.monotonic()
+        self.lines = bars.disable and not quiet
+        self.task = bars.add_task("evaluating", total=None, note="")
+        self.done = -1
+
+    def __call__(self, name: str) -> None:
+        self.done += 1
+        self.bars.update(self.task, completed=self.done, note=name)
+        if self.lines and time.monotonic() - self.said > self.every:
+            self.said = time.monotonic()
+            note(f"evaluating {name}")
+
+
 def _sequences(start: TrainStart) -> str:
     """How many are trained on, and how many are not."""
     found = number_of(start.sequences, "sequence")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -49,6 +49,7 @@ def evaluate(
     predictions: str | PathLike[str] | None = None,
     stack: Sequence[str | PathLike[str]] = (),
     figures: str | PathLike[str] | None = None,
+    told: Callable[[str], None] = lambda name: None,
     **settings: Any,
 ) -> dict[str, Any]:
     """Evaluate a trained run; retrieval ranks every known item for every user of a split.
@@ -72,6 +73,7 @@ def evaluate(
             rows choose: names of `models.rankers.names.RANKERS`, or run folders; `stacked` in the report has
             the weights.
         figures: of a ranking run, a folder for pictures of the ROC and calibration curves.
+        told: is called with what is evaluated next: the model, or the name of a baseline.
         settings: of the section `evaluation`, in place of the run's: `cutoffs`, `exclude_seen`, `by`,
             `target_behavior`, `bootstrap`, `batch_size`, `new_items`, `candidates`; None leaves one as it is.
 
@@ -98,11 +100,12 @@ def evaluate(
             stack=stack or None,
             figures=figures,
         )
-        return evaluate_data_set(str(run), split, wanted, counts or "train", **settings)
+        return evaluate_data_set(str(run), split, wanted, counts or "train", told=told, **settings)
     if per_user is not None:
         check_rankings_path(Path(per_user))
     if predictions is not None:
         check_predictions_path(Path(predictions))
+    told("the model")
     ours = judge_run(run, split, data=data, checkpoint=checkpoint, device=device, average=average, **settings)
     if stack:
         same = _Like(run, data, checkpoint, device, settings)
@@ -110,6 +113,7 @@ def evaluate(
     result = ours.report()
     if against is not None:
         as_rankings(ours)
+        told(str(against))
         theirs = judge_like(ours, Path(against), checkpoint)
         check_same_part(result, theirs.report(), str(against))
         result["comparison"] = {"against": str(against), **compare(as_rankings(ours), as_rankings(theirs))}
@@ -121,12 +125,12 @@ def evaluate(
             fix="leave it out, or evaluate the baselines on the shard folder alone",
         )
     if baselines and isinstance(ours, ActionEvaluation):
-        found, left_out = rankers_beside(ours, wanted, had)
+        found, left_out = rankers_beside(ours, wanted, had, told)
         result |= {"baselines": found, "baselines_left_out": left_out}
     elif baselines:
         like = ours.rankings if isinstance(ours, RankingEvaluation) else None
         ranked = None if like is None else like.candidates
-        found, left_out = evaluate_baselines(wanted, ours.shards, split, ours.config, ranked, had, like)
+        found, left_out = evaluate_baselines(wanted, ours.shards, split, ours.config, ranked, had, like, told)
         result |= {"baselines": found, "baselines_left_out": left_out}
         result["below_floors"] = below_floors(result, found)
     if per_user is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from behavior.config import parse_config
@@ -57,6 +57,7 @@ def evaluate_baselines(
     candidates: int | None = None,
     counts: Counts = "train",
     like: Rankings | None = None,
+    told: Callable[[str], None] = lambda name: None,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """Evaluate several baselines; what they count and choose in common is done once.
 
@@ -64,6 +65,7 @@ def evaluate_baselines(
         names: which; None: all that make sense for the data set.
         data, split, config, candidates, counts: as of `evaluate_baseline`.
         like: rankings of a model; only its targets are evaluated. Baselines always see the whole log.
+        told: is called with the name of each before it is judged.
 
     Returns:
         name -> report, as of `evaluate_baseline`; and name -> why it makes no sense, of those left out.
@@ -86,7 +88,11 @@ def evaluate_baselines(
                 fix="leave it out",
             )
     chosen = [name for name in BASELINES if name not in left_out] if names is None else names
-    return {name: floors.judge(name, like).report() for name in chosen}, left_out if names is None else {}
+    found = {}
+    for name in chosen:
+        told(name)
+        found[name] = floors.judge(name, like).report()
+    return found, left_out if names is None else {}
 
 
 def evaluate_data_set(
@@ -94,6 +100,7 @@ def evaluate_data_set(
     split: Split = "test",
     names: Sequence[str] | None = None,
     counts: Counts = "train",
+    told: Callable[[str], None] = lambda name: None,
     **settings: Any,
 ) -> dict[str, Any]:
     """Baselines on a data set alone, without a model.
@@ -103,6 +110,7 @@ def evaluate_data_set(
         split: valid or test.
         names: which; None: all that make sense.
         counts: as of `evaluate_baseline`.
+        told: as of `evaluate_baselines`.
         settings: of `models.evaluation.config.EvaluationConfig`; None leaves a default.
 
     Returns:
@@ -118,7 +126,7 @@ def evaluate_data_set(
         where="evaluation",
     )
     shards = data if isinstance(data, ShardFolder) else open_shards(data)
-    found, left_out = evaluate_baselines(names, shards, split, config, counts=counts)
+    found, left_out = evaluate_baselines(names, shards, split, config, counts=counts, told=told)
     own = ("model", "chosen", "chosen_on", "intervals", "breakdown", "repeats", "excluded_targets")
     one = next(iter(found.values()))
     common = {name: value for name, value in one.items() if "@" not in name and name not in own}

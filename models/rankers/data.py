@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -97,6 +97,8 @@ class Fitting:
     """Rows that choose settings and calibrate; None: nothing is left to choose."""
     chosen: dict[str, Any]
     """What an earlier fitting chose on validation; empty for a first one."""
+    kept: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """What one ranker has found and another needs as well, by name."""
 
     @classmethod
     def first(cls, data: RankerData) -> Fitting:

@@ -148,7 +148,10 @@ def _is_of(setting: str, key: str) -> bool:
 
 
 def rankers_beside(
-    evaluation: ActionEvaluation, names: Sequence[str] | None, counts: Counts
+    evaluation: ActionEvaluation,
+    names: Sequence[str] | None,
+    counts: Counts,
+    told: Callable[[str], None] = lambda name: None,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """Rankers on the rows of a model's evaluation, which have seen what the model was trained on.
 
@@ -156,6 +159,7 @@ def rankers_beside(
         evaluation: the model's.
         names: of `models.rankers.names.RANKERS`; None: all that can be had.
         counts: `train` or `train+valid`.
+        told: is called with each name, and with several labels each label, before it is fitted.
 
     Returns:
         name -> report, with several labels as `ActionEvaluation.report` has them; name -> why it was left
@@ -175,7 +179,8 @@ def rankers_beside(
             evaluation=evaluation.config,
             negatives=evaluation.negatives,
         )
-        judged, left_out = judge_rankers(rankers, names)
+        of = f", {label.name}" if len(evaluation.rows.labels) > 1 else ""
+        judged, left_out = judge_rankers(rankers, names, lambda name, of=of: told(name + of))  # type: ignore[misc]
         for name, one in judged.items():
             found.setdefault(name, []).append(one)
     return {name: several(every) for name, every in found.items()}, left_out

@@ -134,11 +134,18 @@ def _solve(
 ) -> np.ndarray:
     owners, dim = len(begin) - 1, vectors.shape[1]
     found = np.zeros((owners, dim))
-    ridge = penalty * np.eye(dim)
     for owner in range(owners):
         start, stop = begin[owner], begin[owner + 1]
         if start == stop:
             continue
         own = vectors[other[start:stop]]
-        found[owner] = np.linalg.solve(own.T @ own + ridge, own.T @ residual[start:stop])
+        # (X'X + aI)^-1 X' = X'(XX' + aI)^-1: the smaller of both systems.
+        few = stop - start < dim
+        gram = own @ own.T if few else own.T @ own
+        for place in range(len(gram)):
+            gram[place, place] += penalty
+        if few:
+            found[owner] = own.T @ np.linalg.solve(gram, residual[start:stop])
+        else:
+            found[owner] = np.linalg.solve(gram, own.T @ residual[start:stop])
     return found

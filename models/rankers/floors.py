@@ -153,6 +153,14 @@ def _goodness(score: Float64Array, rows: LabelledRows) -> float:
 
 
 def _factorized(fitting: Fitting) -> tuple[float, Biases, list[Factors]]:
+    """Strength, biases and factors, of which two floors are made."""
+    found: tuple[float, Biases, list[Factors]] | None = fitting.kept.get("factorization")
+    if found is None:
+        found = fitting.kept["factorization"] = _factorize(fitting)
+    return found
+
+
+def _factorize(fitting: Fitting) -> tuple[float, Biases, list[Factors]]:
     strength = bias(fitting).chosen["strength"]
     biases = _biases(fitting, strength)
     user, item, target = _counted(fitting)

@@ -146,7 +146,9 @@ def test_a_run_and_its_loaded_model_have_the_same_report(run: Path) -> None:
     other = models.evaluate(run, "valid", device="cpu", cutoffs=[3], bootstrap=0, baselines=True)
     assert {"hr@3", "ndcg@3"} <= set(other)
     assert {*other["baselines"], *other["baselines_left_out"]} == set(BASELINES)
-    alone = models.evaluate(run, "valid", device="cpu", baselines=["markov"], against=run)
+    told: list[str] = []
+    alone = models.evaluate(run, "valid", device="cpu", baselines=["markov"], against=run, told=told.append)
+    assert told == ["the model", str(run), "markov"]
     assert set(alone["baselines"]) == {"markov"}
     assert all(row["difference"] == 0 for row in alone["comparison"]["metrics"].values())
 

@@ -31,18 +31,20 @@ def test_biases_are_the_ridge_regression_on_user_and_item(strength: float) -> No
     np.testing.assert_allclose(found.predict(user, item), rows, atol=4e-3)
 
 
-def test_a_sweep_of_alternating_least_squares() -> None:
+@pytest.mark.parametrize("dim", [3, 20])
+def test_a_sweep_of_alternating_least_squares(dim: int) -> None:
+    """Users and items have more rows than the vectors numbers, or fewer."""
     user, item, target = ratings()
     residual = target - target.mean()
-    found = factorize(user, item, residual, 12, 9, dim=3, penalty=2.0, sweeps=2, seed=5)
-    q = np.random.default_rng(5).normal(0.0, 0.1, (9, 3))
-    p = np.zeros((12, 3))
+    found = factorize(user, item, residual, 12, 9, dim=dim, penalty=2.0, sweeps=2, seed=5)
+    q = np.random.default_rng(5).normal(0.0, 0.1, (9, dim))
+    p = np.zeros((12, dim))
     for _ in range(2):
         for vectors, other, mine, theirs in ((p, q, user, item), (q, p, item, user)):
             for owner in range(len(vectors)):
                 own = other[theirs[mine == owner]]
                 right = own.T @ residual[mine == owner]
-                vectors[owner] = np.linalg.inv(own.T @ own + 2.0 * np.eye(3)) @ right
+                vectors[owner] = np.linalg.inv(own.T @ own + 2.0 * np.eye(dim)) @ right
     np.testing.assert_allclose(found.user, p, atol=1e-10)
     np.testing.assert_allclose(found.item, q, atol=1e-10)
     np.testing.assert_allclose(found.predict(user, item), (p[user] * q[item]).sum(1), atol=1e-10)

@@ -170,7 +170,9 @@ def test_rankers_beside_a_model(shards: ShardFolder) -> None:
     data = RankerData.of(shards, labels[0])
     rows = labelled_rows(data.sequences, labels, "test")
     model = ActionEvaluation(rows, np.zeros((len(rows), 2), np.float32), "test", config, shards)
-    found, left_out = rankers_beside(model, ["bias"], "train")
+    told: list[str] = []
+    found, left_out = rankers_beside(model, ["bias"], "train", told.append)
+    assert told == [f"bias, {LIKE}", "bias, value>=5"]
     alone = [
         evaluate_rankers(
             shards, names=["bias"], settings=[f"task.label={each.name}", "evaluation.bootstrap=0"]
