@@ -22,7 +22,6 @@ With $OUT set, numbers also go to $OUT/training_steps.json, after every line.
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Callable
 
 import torch
@@ -32,9 +31,7 @@ from benchmarks.steps.measured import Results
 from benchmarks.steps.passes import passes
 from benchmarks.steps.trained import WAYS, train
 from benchmarks.steps.whole import changes, steps
-from models.gpu.availability import EXPERIMENTAL
 
-os.environ.setdefault(EXPERIMENTAL, "1")
 PARTS = ("passes", "loss", "steps", "changes", "train", "tiles")
 
 

@@ -33,7 +33,6 @@ from benchmarks.gpus.rates import rates
 from benchmarks.gpus.results import Results
 from benchmarks.gpus.trainings import ends, losses
 
-EXPERIMENTAL = "LRM_EXPERIMENTAL_KERNELS"
 FOR_THE_REST = 50.0
 """Seconds that `rates` leaves to what comes after it."""
 
@@ -61,7 +60,6 @@ def main() -> None:
 
 
 def measure(options: argparse.Namespace) -> None:
-    os.environ.setdefault(EXPERIMENTAL, "1")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended from outside"))  # and all processes with it
     os.environ["PYTHONFAULTHANDLER"] = "1"  # what hangs tells where it stands before it is killed
     results, scale = Results(options.limit), SCALES[options.on]

@@ -6,16 +6,16 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from benchmarks.profiling import kernel_times
-from models.gpu.availability import EXPERIMENTAL
 from models.losses import retrieval
 
 TOKENS, ITEMS, BLOCKS, WIDTH, LONGEST, SHARED = 65_536, 200_000, 4, 256, 512, 4_096
@@ -101,27 +101,29 @@ def without(*names: str) -> Iterator[None]:
     from models.distributed.tables import WholeTable
     from models.distributed.tables.kernels import launch
     from models.gpu.tile_shape import TileShape
+    from models.layers import linear, token_rows, unit
+    from models.losses import kernels
     from models.losses.kernels import shared_function
 
-    own = launch.PIECE, shared_function._LOSS, shared_function._ITEMS, WholeTable.sum_at_once
-    experimental = os.environ.get(EXPERIMENTAL, "1")
     former = {256: TileShape(128, 64, 8, 2)}
-    _off.update(names)
-    try:
-        if is_off("passes"):
-            os.environ[EXPERIMENTAL] = "0"
-        if is_off("pieces"):
-            launch.PIECE = 1 << 40
-        if is_off("tiles"):
-            shared_function._LOSS = {**own[1], **former}
-            shared_function._ITEMS = {**own[2], **former}
-        shared_function._AHEAD, shared_function._LAZY = not is_off("ahead"), not is_off("lazy")
-        if is_off("at once"):
-            WholeTable.sum_at_once = lambda self: None  # type: ignore[method-assign]
+    others: dict[str, list[tuple[Any, str, object]]] = {
+        "passes": [
+            *((module, "fits_rows", lambda *_: False) for module in (linear, token_rows, unit)),
+            (kernels, "pair_scores", lambda query, vectors, scale: (query * vectors).sum(-1) * scale),
+        ],
+        "at once": [(WholeTable, "sum_at_once", lambda _: None)],
+        "pieces": [(launch, "PIECE", 1 << 40)],
+        "tiles": [
+            (shared_function, cuts, {**getattr(shared_function, cuts), **former})
+            for cuts in ("_LOSS", "_ITEMS")
+        ],
+        "ahead": [(shared_function, "_AHEAD", False)],
+        "lazy": [(shared_function, "_LAZY", False)],
+    }
+    with ExitStack() as stack:
+        for name in names:
+            for where, what, other in others[name]:
+                stack.enter_context(patch.object(where, what, other))
+        _off.update(names)
+        stack.callback(_off.clear)
         yield
-    finally:
-        os.environ[EXPERIMENTAL] = experimental
-        launch.PIECE, shared_function._LOSS, shared_function._ITEMS = own[:3]
-        shared_function._AHEAD = shared_function._LAZY = True
-        WholeTable.sum_at_once = own[3]  # type: ignore[method-assign]
-        _off.clear()

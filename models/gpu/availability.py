@@ -20,8 +20,6 @@ from models.gpu.interpreter import interpreted
 
 MIN_CAPABILITY = (8, 0)
 """Compute capability from which on kernels are compiled."""
-EXPERIMENTAL = "LRM_EXPERIMENTAL_KERNELS"
-"""Environment variable that turns kernels on which no GPU has run."""
 _INSTALLED = importlib.util.find_spec("triton") is not None
 _turned_off: ContextVar[bool] = ContextVar("turned_off", default=False)
 
@@ -59,14 +57,6 @@ def runs_on(tensor: Tensor) -> bool:
     if _turned_off.get():
         return False
     return _runs_on_gpu(tensor.device) if tensor.is_cuda else interpreted() and not unavailable()
-
-
-def runs_experimental(tensor: Tensor) -> bool:
-    """`runs_on`, for kernels that were tested in Triton's interpreter and have not run on a GPU yet.
-
-    On a GPU they wait for `LRM_EXPERIMENTAL_KERNELS=1`; torch's own operations take their place.
-    """
-    return (not tensor.is_cuda or os.environ.get(EXPERIMENTAL) == "1") and runs_on(tensor)
 
 
 @functools.cache

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import math
-import os
 import sys
 from types import ModuleType
 from typing import Any
@@ -12,12 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from models.gpu.availability import EXPERIMENTAL
-
 on_gpu = torch.cuda.is_available()
 DEVICE = "cuda" if on_gpu else "cpu"
-# Tests run every kernel, also those on which no GPU has run.
-os.environ.setdefault(EXPERIMENTAL, "1")
 
 KERNELS = (
     "models.gpu.fast_launch",

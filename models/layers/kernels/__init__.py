@@ -79,7 +79,7 @@ def fits_rows(x: Tensor, dtypes: tuple[torch.dtype, ...] = _DTYPES) -> bool:
     """
     if torch.compiler.is_compiling() or x.dtype not in dtypes or not 0 < x.shape[-1] <= _MAX_DIM:
         return False
-    return availability.runs_experimental(x)
+    return availability.runs_on(x)
 
 
 def fits_parts(projected: Tensor) -> bool:

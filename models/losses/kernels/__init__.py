@@ -126,7 +126,7 @@ def pair_scores(query: Tensor, vectors: Tensor, scale: float) -> Tensor:
         scale: one over the temperature.
     """
     float32 = query.dtype == vectors.dtype == torch.float32
-    if not (float32 and _takes(query, vectors) and availability.runs_experimental(query)):
+    if not (float32 and fits(query, vectors)):
         return (query * vectors).sum(-1) * scale
     from models.losses.kernels.pair_function import PairScores
 

@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from models.gpu import availability
 from models.gpu.interpreter import INTERPRETED
 from models.gpu.launcher import launch
 from models.gpu.precompile import can_precompile, precompile
@@ -40,8 +39,6 @@ _SMALLEST = 1e-30
 """Of gradients, whose quotients are numbers."""
 _SCALE = 4096.0
 """See the kernels."""
-_LARGEST = 65504.0
-"""Of half precision: what is larger would be infinite."""
 _TILE = 128
 """No tile has more rows."""
 _precompiled: set[object] = set()
@@ -118,8 +115,7 @@ def _launch_loss(given: _Given, positive: Tensor) -> tuple[Tensor, Tensor, Tenso
     own = {
         "positive": positive, "losses": losses, "levels": levels, "others": others, "grad_query": grad_query,
     }  # fmt: skip
-    new = availability.runs_experimental(positive)
-    cut = {"CUT": LossCut(shape.tile, shape.stream, AHEAD=new and _AHEAD, LAZY=new and _LAZY)}
+    cut = {"CUT": LossCut(shape.tile, shape.stream, AHEAD=_AHEAD, LAZY=_LAZY)}
     grid = (triton.cdiv(len(positive), shape.tile), 1)
     launch(shared_loss_kernel, grid, shape, {**given.arguments(len(positive)), **own, **cut})
     return losses, levels, others, grad_query
@@ -182,15 +178,13 @@ def _narrowed(
     """
     place, number = (None, None) if columns is None else (columns.place, columns.number)
     rows = _whole_tiles(len(vectors))
-    if products == torch.float16 and availability.runs_experimental(vectors):
+    if products == torch.float16:
         return narrowed(vectors, rows, width, products, scale, place, number)
     missing = rows - len(vectors)
     if place is not None:
         # Columns that do not exist have no place among the vectors.
         vectors = vectors.index_select(0, place.clamp(max=len(vectors) - 1))
     vectors = F.pad(vectors * scale, (0, width - vectors.shape[1], 0, missing))
-    if products == torch.float16:
-        vectors = vectors.clamp(-_LARGEST, _LARGEST)
     return vectors.to(products)
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import threading
-from dataclasses import dataclass
 
 import pytest
 import torch
 
 from models.gpu import availability
-from models.gpu.availability import EXPERIMENTAL, runs_experimental, runs_on, unavailable, without_kernels
+from models.gpu.availability import runs_on, unavailable, without_kernels
 from models.layers.kernels import fits
 from tests.models.interpreted import DEVICE, on_gpu
 
@@ -51,26 +50,6 @@ def test_kernels_are_turned_off_for_a_thread_only() -> None:
         other.start()
         other.join()
     assert found == [True]
-
-
-@dataclass
-class OnDevice:
-    """What is asked of a tensor."""
-
-    is_cuda: bool
-
-
-def test_experimental_kernels_wait_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(availability, "runs_on", lambda tensor: True)
-    on_card, interpreted = OnDevice(True), OnDevice(False)
-    for value, runs in ((None, False), ("0", False), ("1", True)):
-        monkeypatch.delenv(EXPERIMENTAL, raising=False)
-        if value is not None:
-            monkeypatch.setenv(EXPERIMENTAL, value)
-        assert runs_experimental(on_card) is runs  # type: ignore[arg-type]
-        assert runs_experimental(interpreted)  # type: ignore[arg-type]
-    monkeypatch.setattr(availability, "runs_on", lambda tensor: False)
-    assert not runs_experimental(on_card)  # type: ignore[arg-type]
 
 
 @pytest.mark.skipif(on_gpu, reason="there is a CUDA device")

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from models.gpu import availability
 from models.gpu.availability import without_kernels
 from models.losses import kernels, retrieval
 from models.losses.columns import merged_columns, separate_columns
@@ -104,8 +103,11 @@ def test_losses_and_gradients_are_those_of_the_formula(problem: Problem) -> None
 
 
 @pytest.mark.parametrize("problem", [PROBLEMS[2], PROBLEMS[6]], ids=str)
-def test_they_are_without_what_no_gpu_has_compared(problem: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(availability, "runs_experimental", lambda tensor: False)
+def test_they_are_however_the_loss_is_cut(problem: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
+    from models.losses.kernels import shared_function
+
+    monkeypatch.setattr(shared_function, "_AHEAD", False)
+    monkeypatch.setattr(shared_function, "_LAZY", False)
     test_losses_and_gradients_are_those_of_the_formula(problem)
 
 

@@ -8,7 +8,6 @@ import torch
 
 from models.distributed.tables import kernels as sums
 from models.distributed.tables import row_gradient
-from models.gpu import availability
 from models.optim import kernels as updates
 from tests.models.interpreted import DEVICE
 from tests.models.optim.test_by_rows import check_updates
@@ -46,8 +45,3 @@ def test_groups_are_summed(count: int, rows: int, dim: int, monkeypatch: pytest.
     np.testing.assert_allclose(again, whole, atol=1e-5)
     assert torch.equal(twice.values, given.values)
     assert len(asked) == 2
-
-
-def test_groups_are_summed_at_once_where_no_gpu_has_compared_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(availability, "runs_experimental", lambda tensor: False)
-    test_groups_are_summed(70, 3, 8, monkeypatch)

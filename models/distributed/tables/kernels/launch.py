@@ -7,7 +7,6 @@ import triton
 from torch import Tensor
 
 from models.distributed.tables.kernels.sums import group_sums_kernel
-from models.gpu import availability
 from models.gpu.launcher import launch
 from models.gpu.tile_shape import TileShape
 
@@ -23,8 +22,6 @@ def sum_groups(gradients: Tensor, order: Tensor, group: Tensor, begins: Tensor, 
     places = torch.arange(n, device=order.device)
     last_group = group[-1:]
     starts = _starts(begins, group, places, n)
-    if not availability.runs_experimental(gradients):
-        return _launch(gradients, order, starts, last_group + 1, rows, filled=True)
     cuts = (places - starts.index_select(0, group)) % PIECE == 0
     piece = cuts.cumsum(0) - 1
     pieces = _launch(gradients, order, _starts(cuts, piece, places, n), piece[-1:] + 1, filled=False)
