@@ -99,7 +99,7 @@ def is_off(name: str) -> bool:
 def without(*names: str) -> Iterator[None]:
     """Some of `CHANGES` are turned off."""
     from models.distributed.tables import WholeTable
-    from models.distributed.tables.kernels import launch
+    from models.gpu.row_sums import launch
     from models.gpu.tile_shape import TileShape
     from models.layers import linear, token_rows, unit
     from models.losses import kernels

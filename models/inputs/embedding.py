@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from behavior.errors import UserError
 from models.data.batch import PackedBatch
@@ -30,6 +29,7 @@ from models.inputs.tokens import Tokens
 from models.inputs.tower import Tower
 from models.layers.dropout import Dropout
 from models.layers.initialization import INIT_STD, init_embedding, init_truncated
+from models.layers.look_up import look_up
 from models.layers.roles import Role
 from models.layers.token_rows import add_rows
 
@@ -141,8 +141,7 @@ class InputEmbedding(nn.Module):
     def places(self, tokens: Tokens) -> Tensor:
         """[tokens, dim] position embeddings."""
         assert self.position is not None
-        # Not `position[...]`, whose gradient depends on the order of threads.
-        return F.embedding(tokens.position, self.position)
+        return look_up(tokens.position, self.position)
 
     def grown(self, maps: RowMaps) -> Iterator[tuple[Tensor, Tensor]]:
         """Tables with a row an item, a behavior, a domain, a value of a feature; their rows out of `maps`."""

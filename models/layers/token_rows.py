@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from models.layers.dropout import Dropout
 from models.layers.kernels import fits_rows
+from models.layers.look_up import look_up
 
 
 def add_rows(x: Tensor, table: Tensor, place: Tensor, scale: float, dropout: Dropout) -> Tensor:
@@ -26,8 +26,7 @@ def add_rows(x: Tensor, table: Tensor, place: Tensor, scale: float, dropout: Dro
         [n, dim].
     """
     if not (_fits(x) and table.dtype == torch.float32):
-        # Not `table[...]`, whose gradient depends on the order of threads.
-        total: Tensor = dropout(x * scale + F.embedding(place, table))
+        total: Tensor = dropout(x * scale + look_up(place, table))
         return total
     # Not at the top of the file: without a GPU there need be no triton.
     from models.layers.kernels.token_function import AddRows

@@ -22,7 +22,7 @@ KERNELS = (
     "models.gpu.precompile",
     "models.attention.paged.",
     "models.attention.silu.",
-    "models.distributed.tables.kernels.",
+    "models.gpu.row_sums.",
     "models.history.kernels.",
     "models.layers.kernels.",
     "models.losses.kernels.",
@@ -49,7 +49,7 @@ def import_interpreted() -> None:
         importlib.import_module("models.losses.kernels.scores_function")
         importlib.import_module("models.losses.kernels.shared_function")
         importlib.import_module("models.losses.kernels.softmax_function")
-        importlib.import_module("models.distributed.tables.kernels.launch")
+        importlib.import_module("models.gpu.row_sums.launch")
         importlib.import_module("models.optim.kernels.launch")
 
 

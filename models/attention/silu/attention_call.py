@@ -11,6 +11,7 @@ from models.attention.inputs import AttentionInputs
 from models.attention.sequences import Sequences
 from models.attention.silu.masking import CAUSAL, RICH, WINDOW
 from models.attention.silu.specialization import KernelSet, Specialization, kernel_set
+from models.attention.silu.tail import with_zeros_after
 from models.attention.silu.tiles import tile_lists
 from models.attention.silu.times import Times, times_of
 
@@ -50,18 +51,26 @@ class AttentionCall(NamedTuple):
     """At most so many pairs of a query and a key, of all heads."""
     longest: int
     """No sequence has more tokens."""
-    padded: bool
-    """Whether there may be tokens that belong to no sequence: their results and gradients are zero."""
+    end: Tensor | None
+    """[1] int64 the first token that belongs to no sequence: from there on results and gradients are zero.
+    None: there is no such token."""
 
     @property
     def tables(self) -> Tables:
         """What of the bias has gradients."""
         return self.position, self.time, self.amount, self.rate
 
+    @property
+    def padded(self) -> bool:
+        """Whether there may be tokens that belong to no sequence."""
+        return self.end is not None
+
     def new(self, like: Tensor, rows: int) -> Tensor:
         """[rows, *like.shape[1:]] a result that kernels write, but for tokens that belong to no sequence."""
-        if self.padded:
-            return like.new_zeros((rows, *like.shape[1:]))
+        if self.end is not None:
+            if self.of_last:  # which end elsewhere
+                return like.new_zeros((rows, *like.shape[1:]))
+            return with_zeros_after(like.new_empty((rows, *like.shape[1:])), self.end)
         if rows == like.shape[0]:
             return torch.empty_like(like, memory_format=torch.contiguous_format)
         return like.new_empty((rows, *like.shape[1:]))
@@ -125,7 +134,7 @@ def attention_call(inputs: AttentionInputs, q: Tensor, k: Tensor, v: Tensor, tab
         output_scale=float(inputs.output_scale),
         pairs=q.shape[0] * q.shape[1] * sequences.max_length,
         longest=sequences.max_length,
-        padded=sequences.room is not None,
+        end=None if sequences.room is None else sequences.offsets[-1:],
     )
 
 

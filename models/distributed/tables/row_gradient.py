@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from models.distributed.tables import kernels
-
-_embedding_backward: Any = torch.ops.aten.embedding_dense_backward
+from models.gpu import row_sums
 
 
 class RowGradient(NamedTuple):
@@ -70,16 +68,10 @@ def sum_by_row(found: Sequence[tuple[Tensor, Tensor]], like: Tensor) -> RowGradi
         return RowGradient(like.new_zeros(0, dtype=torch.int64), like.new_zeros(0, like.shape[1]))
     rows = torch.cat([rows for rows, _ in found])
     gradients = torch.cat([gradients for _, gradients in found]).to(like.dtype)
-    # Sorting takes as many passes as keys have bytes.
-    keys = rows.int() if len(like) < 1 << 31 else rows
-    ordered, order = keys.sort(stable=True)
-    begins = torch.ones_like(ordered, dtype=torch.bool)
-    torch.ne(ordered[1:], ordered[:-1], out=begins[1:])
-    group = begins.cumsum(0) - 1  # [n] of each look-up, in order
-    unique = torch.zeros_like(rows).scatter_(0, group, ordered.long())
-    if kernels.fits(gradients):
-        return RowGradient(unique, kernels.sum_groups(gradients, order, group, begins, unique))
-    place = torch.empty_like(group).scatter_(0, order, group)
+    groups = row_sums.grouped(rows, len(like))
+    if row_sums.fits(gradients):
+        return RowGradient(groups.rows, row_sums.sum_groups(gradients, groups))
+    place = torch.empty_like(groups.group).scatter_(0, groups.order, groups.group)
     # Not `index_add_`, whose result depends on the order of threads. Its groups are in order of rows.
-    values = _embedding_backward(gradients, place, len(rows), -1, False)
-    return RowGradient(unique, values.masked_fill_((unique == 0)[:, None], 0.0))
+    values = row_sums.sum_rows(gradients, place, len(rows))
+    return RowGradient(groups.rows, values.masked_fill_((groups.rows == 0)[:, None], 0.0))

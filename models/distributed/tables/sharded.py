@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -11,13 +9,12 @@ from torch.nn import functional as F
 from models.distributed.processes import Processes
 from models.distributed.tables.table import ItemTable, Lookup, MakeItemTable
 from models.distributed.tables.whole import WholeTable, fresh_rows
+from models.gpu.row_sums import sum_rows
 
 # Values of the table that are drawn at a time: fewer than the table has, and it is another one.
 _DRAWN = 1 << 26
 # Values that are gathered at a time, on the device.
 _GATHERED = 1 << 24
-
-_embedding_backward: Any = torch.ops.aten.embedding_dense_backward
 
 
 def tables_divided_among(processes: Processes) -> MakeItemTable:
@@ -70,8 +67,7 @@ class ShardedTable(ItemTable):
         if self.row_gradients is not None:
             self.row_gradients.add(places.flatten(), received.flatten(0, 1))
             return
-        # Not `index_add_`, whose result depends on the order of threads.
-        gradient = _embedding_backward(received, places, len(self.weight), 0, False)
+        gradient = sum_rows(received, places, len(self.weight), padding=True)
         if self.weight.grad is None:
             self.weight.grad = gradient
         else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +10,12 @@ from torch.nn import functional as F
 
 from models.distributed.processes import SINGLE, Processes
 from models.distributed.tables.table import ItemTable
+from models.gpu.row_sums import sum_rows
 from models.layers.initialization import INIT_STD, init_truncated
+from models.layers.look_up import look_up
 
 Found = tuple[Tensor, Tensor]
 """[n] int64 rows, and [n, dim] gradients of look-ups of them."""
-
-_embedding_backward: Any = torch.ops.aten.embedding_dense_backward
 
 
 class WholeTable(ItemTable):
@@ -58,7 +57,7 @@ class WholeTable(ItemTable):
         if known is not None:
             return known
         if not self.collects:
-            return F.embedding(ids, self.weight, padding_idx=0)
+            return look_up(ids, self.weight, padding=True)
         with torch.no_grad():
             vectors = F.embedding(ids, self.weight)
         return self._found(ids, vectors)
@@ -117,9 +116,8 @@ def _whole_gradient(found: Sequence[Found], weight: Tensor) -> Tensor:
         return torch.zeros_like(weight)
     rows = torch.cat([rows for rows, _ in found])
     gradients = torch.cat([gradients for _, gradients in found])
-    # Not `index_add_`, whose result depends on the order of threads: copies are alike to the bit.
-    gradient: Tensor = _embedding_backward(gradients, rows, len(weight), 0, False)
-    return gradient
+    # In a fixed order: copies are alike to the bit.
+    return sum_rows(gradients, rows, len(weight), padding=True)
 
 
 def fresh_rows(count: int, dim: int) -> Tensor:

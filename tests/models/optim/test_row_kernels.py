@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.distributed.tables import kernels as sums
 from models.distributed.tables import row_gradient
+from models.gpu import row_sums as sums
 from models.optim import kernels as updates
 from tests.models.interpreted import DEVICE
 from tests.models.optim.test_by_rows import check_updates

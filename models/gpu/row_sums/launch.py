@@ -6,8 +6,9 @@ import torch
 import triton
 from torch import Tensor
 
-from models.distributed.tables.kernels.sums import group_sums_kernel
 from models.gpu.launcher import launch
+from models.gpu.row_sums import Groups
+from models.gpu.row_sums.sums import group_sums_kernel
 from models.gpu.tile_shape import TileShape
 
 PIECE = 32
@@ -16,17 +17,28 @@ _AT_ONCE = 16
 _SHAPE = TileShape(1, _AT_ONCE, 4, 1)
 
 
-def sum_groups(gradients: Tensor, order: Tensor, group: Tensor, begins: Tensor, rows: Tensor) -> Tensor:
-    """See `models.distributed.tables.kernels.sum_groups`."""
+def sum_groups(gradients: Tensor, groups: Groups) -> Tensor:
+    """See `models.gpu.row_sums.sum_groups`."""
+    pieces, starts, number = _pieces(gradients, groups)
+    return _launch(pieces, None, starts, number, groups.rows, filled=True)
+
+
+def sum_into(out: Tensor, gradients: Tensor, groups: Groups, before: int) -> Tensor:
+    """Write the sums of groups to rows of `out`, that of row r to row `r - before`; none of row 0."""
+    pieces, starts, number = _pieces(gradients, groups)
+    return _launch(pieces, None, starts, number, groups.rows, filled=False, out=out, before=before)
+
+
+def _pieces(gradients: Tensor, groups: Groups) -> tuple[Tensor, Tensor, Tensor]:
+    """[n, dim] sums of pieces; [n + 1] the piece at which each group begins; [1] the number of groups."""
+    order, group, begins, _ = groups
     n = len(order)
     places = torch.arange(n, device=order.device)
-    last_group = group[-1:]
     starts = _starts(begins, group, places, n)
     cuts = (places - starts.index_select(0, group)) % PIECE == 0
     piece = cuts.cumsum(0) - 1
     pieces = _launch(gradients, order, _starts(cuts, piece, places, n), piece[-1:] + 1, filled=False)
-    first_piece = _starts(begins, group, piece, piece[-1:] + 1)
-    return _launch(pieces, None, first_piece, last_group + 1, rows, filled=True)
+    return pieces, _starts(begins, group, piece, piece[-1:] + 1), group[-1:] + 1
 
 
 def _starts(begins: Tensor, part: Tensor, places: Tensor, end: Tensor | int) -> Tensor:
@@ -53,6 +65,8 @@ def _launch(
     rows: Tensor | None = None,
     *,
     filled: bool,
+    out: Tensor | None = None,
+    before: int | None = None,
 ) -> Tensor:
     """Sums of parts.
 
@@ -63,14 +77,16 @@ def _launch(
         number: [1] of parts.
         rows: [n] row of each part, whose sum is left out where that is 0; None: none is.
         filled: whether there are to be zeros after the last part.
+        out: where sums go; None: to where their parts are.
+        before: subtracted from the row of a part, for the row of `out`; None: it is the part's number.
     """
     gradients = gradients.contiguous()
-    sums = torch.empty_like(gradients)
+    sums = torch.empty_like(gradients) if out is None else out
     width = gradients.shape[1]
     arguments = {
         "gradients": gradients, "order": order, "starts": starts, "rows": rows, "number": number,
         "sums": sums, "WIDTH": width, "DIM": triton.next_power_of_2(width), "AT_ONCE": _AT_ONCE,
-        "FILLED": filled,
+        "FILLED": filled, "BEFORE": before,
     }  # fmt: skip
     launch(group_sums_kernel, (len(gradients), 1), _SHAPE, arguments)
     return sums

@@ -1,0 +1,94 @@
+"""Sums of rows that are alike: gradients of look-ups. Triton is imported by whoever runs the kernels, not by
+this module."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from models.gpu import availability
+
+_MOST = 1 << 30  # places are int32
+_FEW = 2048
+"""Rows of the tables whose gradients torch may sum in any order."""
+_embedding_backward: Any = torch.ops.aten.embedding_dense_backward
+
+
+class Groups(NamedTuple):
+    """Look-ups in order of the rows that they found."""
+
+    order: Tensor
+    """[n] int64 places of look-ups, group by group, and in a group in their own order."""
+    group: Tensor
+    """[n] int64 the group of each of these, from 0 on."""
+    begins: Tensor
+    """[n] bool, whether it is the first of its group."""
+    rows: Tensor
+    """[n] int64 the row of each group, 0 after the last."""
+
+
+def grouped(rows: Tensor, most: int) -> Groups:
+    """Look-ups by row; nothing waits for the device.
+
+    Args:
+        rows: [n] int64, from 0 on; n at least 1.
+        most: no row is as large.
+    """
+    # Sorting takes as many passes as keys have bytes.
+    keys = rows.int() if most <= 1 << 31 else rows
+    ordered, order = keys.sort(stable=True)
+    begins = torch.ones_like(ordered, dtype=torch.bool)
+    torch.ne(ordered[1:], ordered[:-1], out=begins[1:])
+    group = begins.cumsum(0) - 1
+    return Groups(order, group, begins, torch.zeros_like(rows).scatter_(0, group, ordered.long()))
+
+
+def fits(gradients: Tensor) -> bool:
+    """Whether the kernel takes gradients of look-ups, [n, dim], here."""
+    fitting = gradients.dtype == torch.float32 and len(gradients) < _MOST
+    return fitting and not torch.compiler.is_compiling() and availability.runs_on(gradients)
+
+
+def sum_groups(gradients: Tensor, groups: Groups) -> Tensor:
+    """[n, dim] sums of groups of gradients, each in its order; zeros for row 0, and after the last group.
+
+    Groups of many gradients, as those of popular items are, are summed in pieces side by side.
+
+    Args:
+        gradients: [n, dim] float32, for tensors that `fits`; n at least 1.
+        groups: of them.
+    """
+    from models.gpu.row_sums.launch import sum_groups as launch_sums
+
+    return launch_sums(gradients, groups)
+
+
+def any_order(rows: Tensor, table: Tensor) -> bool:
+    """Whether torch may sum the gradients of look-ups of a table in any order, where the kernels need not."""
+    return len(table) <= _FEW and rows.numel() > len(table) and fits(table)
+
+
+def sum_rows(gradients: Tensor, rows: Tensor, count: int, *, padding: bool = False) -> Tensor:
+    """[count, dim] the gradient of a table: gradients of look-ups summed by row, in a fixed order.
+
+    torch's own operation adds up by atomics where many look-ups find few rows (from torch 2.11 on, fewer than
+    four for each multiprocessor), in whatever order threads come: two runs, and two processes, then differ in
+    their last bits.
+
+    Args:
+        gradients: [n, dim].
+        rows: [n] int64.
+        count: of rows.
+        padding: whether row 0 gets zeros.
+    """
+    gradients, rows = gradients.reshape(-1, gradients.shape[-1]), rows.flatten()
+    if count > _FEW or len(rows) <= count or not fits(gradients):
+        whole: Tensor = _embedding_backward(gradients, rows, count, 0 if padding else -1, False)
+        return whole
+    from models.gpu.row_sums.launch import sum_into
+
+    before = 0 if padding else 1  # rows of the table before those that count
+    groups = grouped(rows + before, count + before)
+    return sum_into(gradients.new_zeros(count, gradients.shape[1]), gradients, groups, before)
