@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from benchmarks.steps.measured import WIDTH, Results, Row, zipf
 from models.distributed.tables.row_gradient import sum_by_row
 from models.layers.dropout import Dropout
+from models.layers.look_up import look_up
 from models.layers.token_rows import add_rows, take_rows
 from models.layers.unit import unit_rows
 from models.losses import kernels
@@ -21,6 +22,8 @@ _ROWS, _PLACES, _SCALE = 4_099, 512, 20.0
 
 def passes(results: Results, device: str = "cuda") -> None:
     """Each on random numbers."""
+    from models.layers.kernels.bias_function import column_sums
+
     torch.manual_seed(0)
     x, other, table = (torch.randn(n, WIDTH, device=device) for n in (_ROWS, _ROWS, _PLACES))
     place = torch.randint(_PLACES, (_ROWS,), device=device)
@@ -39,11 +42,15 @@ def passes(results: Results, device: str = "cuda") -> None:
             [x, table],
         ),
         "take": (lambda a: take_rows(a, rows), lambda a: a[rows], [x]),
+        "few rows": (lambda a: look_up(place, a), lambda a: a[place], [table]),
     }
     for name, (own, exact, tensors) in cases.items():
         found, truth = _results(own, tensors), _results(exact, [one.double() for one in tensors])
         errors = [_error(a, b) for a, b in zip(found, truth, strict=True)]
         results.add("errors of passes", {"pass": name, "errors": errors})
+    given = x.bfloat16()
+    error = _error(column_sums(given), given.double().sum(0))
+    results.add("errors of passes", {"pass": "bias", "errors": [error]})
     _sums(results, device)
 
 

@@ -12,6 +12,7 @@ from models.data.side import Domains
 from models.inputs.config import EmbeddingConfig
 from models.inputs.tokens import Tokens
 from models.layers.initialization import init_embedding
+from models.layers.look_up import Embedding
 
 
 class DomainEmbedding(nn.Module):
@@ -59,6 +60,6 @@ class DomainEmbedding(nn.Module):
 
 
 def _table(domains: Domains, dim: int) -> nn.Embedding:
-    table = nn.Embedding(domains.count + 1, dim, padding_idx=0)
+    table = Embedding(domains.count + 1, dim, padding_idx=0)
     init_embedding(table.weight)
     return table

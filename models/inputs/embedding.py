@@ -29,7 +29,7 @@ from models.inputs.tokens import Tokens
 from models.inputs.tower import Tower
 from models.layers.dropout import Dropout
 from models.layers.initialization import INIT_STD, init_embedding, init_truncated
-from models.layers.look_up import look_up
+from models.layers.look_up import Embedding, look_up
 from models.layers.roles import Role
 from models.layers.token_rows import add_rows
 
@@ -303,7 +303,7 @@ def _check_behaviors(config: EmbeddingConfig, needed: frozenset[str]) -> None:
 
 
 def _behavior_table(num_behaviors: int, dim: int) -> nn.Embedding:
-    table = nn.Embedding(num_behaviors + 1, dim, padding_idx=0)
+    table = Embedding(num_behaviors + 1, dim, padding_idx=0)
     init_embedding(table.weight)
     return table
 

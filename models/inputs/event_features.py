@@ -11,6 +11,7 @@ from models.data.batch import PackedBatch
 from models.data.columns import Columns
 from models.data.side import EventFeature
 from models.layers.initialization import INIT_STD, init_embedding, init_truncated
+from models.layers.look_up import Embedding
 from models.layers.roles import Role
 
 
@@ -21,7 +22,7 @@ class CategoricalColumn(nn.Module):
 
     def __init__(self, feature: EventFeature, dim: int) -> None:
         super().__init__()
-        self.table = nn.Embedding(feature.entry.vocabulary_size or 0, dim, padding_idx=0)
+        self.table = Embedding(feature.entry.vocabulary_size or 0, dim, padding_idx=0)
         init_embedding(self.table.weight)
 
     def forward(self, values: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from models.data.catalog import CategoricalFeature, ItemFeature, MultiCategoricalFeature, NumericFeature
 from models.inputs.multi_valued import MultiCategoricalEmbedding
 from models.layers.initialization import INIT_STD, init_embedding, init_truncated
+from models.layers.look_up import Embedding
 from models.layers.roles import Role
 
 
@@ -23,7 +24,7 @@ class CategoricalEmbedding(nn.Module):
         super().__init__()
         for name, values in self.looked_up(feature).items():
             self.register_buffer(name, values, persistent=False)
-        self.table = nn.Embedding(feature.vocabulary_size, dim, padding_idx=0)
+        self.table = Embedding(feature.vocabulary_size, dim, padding_idx=0)
         init_embedding(self.table.weight)
 
     def looked_up(self, feature: CategoricalFeature) -> dict[str, Tensor]:

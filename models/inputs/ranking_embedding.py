@@ -15,6 +15,7 @@ from models.inputs.embedding import InputEmbedding
 from models.inputs.event_features import EventFeatures
 from models.inputs.layouts.ranked import Actions, Ranked, first_events
 from models.layers.initialization import INIT_STD, init_embedding, init_truncated
+from models.layers.look_up import Embedding
 
 
 class ValueEmbedding(nn.Module):
@@ -36,7 +37,7 @@ class ValueEmbedding(nn.Module):
         self.linear = nn.Linear(2, dim, bias=False)
         init_truncated(self.linear.weight, INIT_STD)
         # Row 0 is that of missing values.
-        self.buckets = nn.Embedding(len(edges) + 2, dim, padding_idx=0)
+        self.buckets = Embedding(len(edges) + 2, dim, padding_idx=0)
         init_embedding(self.buckets.weight)
 
     def forward(self, values: Tensor) -> Tensor:

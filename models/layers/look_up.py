@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
@@ -26,6 +26,16 @@ def look_up(ids: Tensor, table: Tensor, *, padding: bool = False) -> Tensor:
         found: Tensor = _LookUp.apply(ids, table, padding)
         return found
     return F.embedding(ids, table, padding_idx=0 if padding else None)
+
+
+class Embedding(nn.Embedding):
+    """torch's, of a table that may have few rows: see `look_up`. Padding, if there is any, is row 0."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[..., embedding_dim] of ids."""
+        if self.padding_idx in (None, 0):
+            return look_up(input, self.weight, padding=self.padding_idx == 0)
+        return super().forward(input)
 
 
 class _LookUp(torch.autograd.Function):

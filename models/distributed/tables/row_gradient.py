@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from models.gpu import row_sums
+from models.gpu.row_sums.groups import grouped
 
 
 class RowGradient(NamedTuple):
@@ -68,7 +69,7 @@ def sum_by_row(found: Sequence[tuple[Tensor, Tensor]], like: Tensor) -> RowGradi
         return RowGradient(like.new_zeros(0, dtype=torch.int64), like.new_zeros(0, like.shape[1]))
     rows = torch.cat([rows for rows, _ in found])
     gradients = torch.cat([gradients for _, gradients in found]).to(like.dtype)
-    groups = row_sums.grouped(rows, len(like))
+    groups = grouped(rows, len(like))
     if row_sums.fits(gradients):
         return RowGradient(groups.rows, row_sums.sum_groups(gradients, groups))
     place = torch.empty_like(groups.group).scatter_(0, groups.order, groups.group)

@@ -3,46 +3,18 @@ this module."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from models.gpu import availability
+from models.gpu.row_sums.groups import Groups, grouped
 
 _MOST = 1 << 30  # places are int32
 _FEW = 2048
 """Rows of the tables whose gradients torch may sum in any order."""
 _embedding_backward: Any = torch.ops.aten.embedding_dense_backward
-
-
-class Groups(NamedTuple):
-    """Look-ups in order of the rows that they found."""
-
-    order: Tensor
-    """[n] int64 places of look-ups, group by group, and in a group in their own order."""
-    group: Tensor
-    """[n] int64 the group of each of these, from 0 on."""
-    begins: Tensor
-    """[n] bool, whether it is the first of its group."""
-    rows: Tensor
-    """[n] int64 the row of each group, 0 after the last."""
-
-
-def grouped(rows: Tensor, most: int) -> Groups:
-    """Look-ups by row; nothing waits for the device.
-
-    Args:
-        rows: [n] int64, from 0 on; n at least 1.
-        most: no row is as large.
-    """
-    # Sorting takes as many passes as keys have bytes.
-    keys = rows.int() if most <= 1 << 31 else rows
-    ordered, order = keys.sort(stable=True)
-    begins = torch.ones_like(ordered, dtype=torch.bool)
-    torch.ne(ordered[1:], ordered[:-1], out=begins[1:])
-    group = begins.cumsum(0) - 1
-    return Groups(order, group, begins, torch.zeros_like(rows).scatter_(0, group, ordered.long()))
 
 
 def fits(gradients: Tensor) -> bool:

@@ -7,7 +7,7 @@ import triton
 from torch import Tensor
 
 from models.gpu.launcher import launch
-from models.gpu.row_sums import Groups
+from models.gpu.row_sums.groups import Groups
 from models.gpu.row_sums.sums import group_sums_kernel
 from models.gpu.tile_shape import TileShape
 
