@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -51,6 +52,26 @@ def write_atomically(path: Path, content: bytes) -> None:
         UserError: it cannot be written: the disk is full, say.
     """
     write_together({path: content})
+
+
+def write_shared(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all, that other processes may be writing as well: the last one stays.
+
+    What a process leaves of it that is killed meanwhile has a name of its own and stays: for small files.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    own = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
+    with told(path, "cannot write"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            _write(own, content)
+            own.replace(path)
+        except OSError:
+            with suppress(OSError):
+                own.unlink()
+            raise
 
 
 def write_together(contents: Mapping[Path, bytes]) -> None:

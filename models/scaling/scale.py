@@ -20,7 +20,7 @@ from behavior.shards.storage import FolderLike, as_folder
 from models.evaluation.targets import Split
 from models.experiments.pool import gpus_of, see_gpu
 from models.experiments.results import RunRecord
-from models.runs.files import write_atomically
+from models.runs.files import write_shared
 from models.scaling.checks import check_grid
 from models.scaling.claims import STALE_SECONDS, Claims
 from models.scaling.grid import ScaleGrid
@@ -93,7 +93,7 @@ class Scale:
         """Every run and what it is expected to take; written to plan.json, too."""
         self._planner = self._planner or Planner(self.progress, self.data)
         rows = plan_of(self.progress, self.look(), self._planner)
-        write_atomically(self.store.plan_file, as_json(rows).encode())
+        write_shared(self.store.plan_file, as_json(rows).encode())
         return rows
 
     def workers(self) -> list[str]:

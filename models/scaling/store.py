@@ -27,7 +27,7 @@ import yaml
 from behavior.runtime.cores import usable_cores
 from behavior.runtime.versions import NOT_INSTALLED, installed_version
 from models.experiments.results import RunRecord
-from models.runs.files import has_file, write_atomically
+from models.runs.files import has_file, write_atomically, write_shared
 from models.runs.run_folder import RunFolder
 from models.scaling.claims import this_process
 from models.scaling.grid import ScaleGrid
@@ -146,7 +146,7 @@ class Store:
     def begin_call(self, grid: ScaleGrid, data: str) -> None:
         """Write down the grid, the command and the machine."""
         settings = {name: value for name, value in grid.model_dump(mode="json").items() if value != []}
-        write_atomically(self.grid_file, yaml.safe_dump(settings, sort_keys=False).encode())
+        write_shared(self.grid_file, yaml.safe_dump(settings, sort_keys=False).encode())
         about = this_process()
         name = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{about['host']}-{about['pid']}.json"
         _write(self.path / "calls" / name, {"command": sys.argv, "data": data, **machine(), **about})
