@@ -43,6 +43,9 @@ from models.scaling.laws import (
 )
 from models.scaling.report.svg import COLORS, figure_of
 
+RATES = ("mup", "mup-half", "mup-lower", "mup-narrow")
+"""Experiments with the sizes of one grid at one rate or another."""
+
 
 def show_sizes_of(best: Sequence[Row]) -> None:
     """A table for each backbone: blocks down, widths across."""
@@ -212,7 +215,8 @@ def main() -> None:
     if exactly("mup"):
         show_depth_and_width(exactly("mup"), options.plots, "scaling-mup")
     if exactly("mup-half"):
-        show_depth_and_width([*exactly("mup"), *exactly("mup-half")], options.plots, "scaling-mup-rates")
+        rates = [row for name in RATES for row in exactly(name)]
+        show_depth_and_width(rates, options.plots, "scaling-mup-rates")
     if exactly("mup-recommended"):
         show_recommended(exactly("mup"), exactly("mup-recommended"))
     if of("mup-large"):

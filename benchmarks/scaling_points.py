@@ -102,8 +102,8 @@ def _number(text: str) -> Any:
 def best_of_tried(rows: Sequence[Row]) -> list[Row]:
     """The chosen checkpoint of the best run of each size, by NDCG@10 on validation, and how it came about.
 
-    `late` are those whose loss at the first validation was above that of the smallest model: they had hardly
-    begun to learn, whatever they reached in the end.
+    `late` are those whose loss at the first validation was above that of the smallest model (of HSTU, where
+    there is one): they had hardly begun to learn, whatever they reached in the end.
     """
     first = {row["run"]: row["loss"] for row in sorted(rows, key=lambda row: -row["step"])}
     sizes: dict[tuple[Any, ...], list[Row]] = {}
@@ -112,7 +112,8 @@ def best_of_tried(rows: Sequence[Row]) -> list[Row]:
             sizes.setdefault((row["backbone"], row["blocks"], row["width"]), []).append(row)
     ordered = sorted(sizes, key=lambda size: (BACKBONES.index(size[0]), *size[1:]))
     best = [max(sizes[size], key=lambda row: row["ndcg@10"]) for size in ordered]
-    smallest = min(best, key=lambda row: row["parameters_backbone"])
+    own = [row for row in best if row["backbone"] == BACKBONES[0]] or best
+    smallest = min(own, key=lambda row: row["parameters_backbone"])
     return [{**row, "late": first[row["run"]] > first[smallest["run"]]} for row in best]
 
 

@@ -184,6 +184,9 @@ class PerformanceForm:
         target = y * root
         if self.data is not None:
             target = target + _shape(inputs[2], exponents[2], self.p2) * root
+        if not (np.isfinite(columns).all() and np.isfinite(target).all()):
+            # A step so far that x^w overflows: `least_squares` then tries a shorter one.
+            return np.zeros(columns.shape[1]), np.full_like(y, np.inf)
         linear = np.asarray(np.linalg.lstsq(columns, target, rcond=1e-12)[0], np.float64)
         return linear, np.asarray(columns @ linear - target)
 

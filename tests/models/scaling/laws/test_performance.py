@@ -56,6 +56,18 @@ def test_the_best_size_is_where_the_formula_is_highest() -> None:
     assert PerformanceLaw(0.02, -0.03, -0.3, -0.2, 0.3).best_blocks is None
 
 
+def test_exponents_that_overflow_are_no_error() -> None:
+    """A bootstrap replicate of measured sizes that sends the search beyond 32^200."""
+    blocks = [2, 2, 4, 4, 4, 8, 8, 8, 8, 16, 16, 24, 32, 32]
+    width = [32, 48, 32, 48, 96, 48, 64, 96, 128, 32, 96, 48, 64, 96]
+    ndcg = [1326, 1577, 1357, 1543, 1761, 1531, 1607, 1734, 1949, 1285, 1716, 1478, 1414, 1370]
+    table = {"blocks": np.array(blocks, np.float64), "width": np.array(width, np.float64)}
+    y = np.array(ndcg) / 1e4
+    begin = PerformanceLaw(w1=-0.00503, w2=0.0988, w3=-0.816, w4=0.378, b=0.000257)
+    found = FORM.fit(table, y, np.ones(14), begin)
+    assert goodness(found.predict(table), y, np.arange(14)).r2 > 0.6
+
+
 def test_a_planted_law_is_found() -> None:
     exact = fit_law(performance_points(), FORM, replicates=1)
     assert exact.in_sample.r2 == pytest.approx(1)
