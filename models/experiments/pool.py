@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from itertools import islice
+from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.queues import SimpleQueue
 from typing import TypeVar
 
@@ -29,7 +30,7 @@ def as_done(
         jobs: in the order in which they begin.
         places: the GPU that each process sees, as `gpus_of` gives them.
     """
-    context, left = multiprocessing.get_context("spawn"), iter(jobs)
+    context, left = _context(), iter(jobs)
     queue = context.SimpleQueue()
     for place in places:
         queue.put(place)
@@ -39,6 +40,11 @@ def as_done(
             done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             yield from done
             waiting |= {pool.submit(work, job) for job in islice(left, len(done))}
+
+
+def _context() -> SpawnContext | ForkServerContext:
+    """Begins processes: afresh, since a GPU may be in use here."""
+    return multiprocessing.get_context("spawn")
 
 
 def gpus_of(jobs: int) -> list[str | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.models.interpreted import import_interpreted, interpret
-from tests.models.warm import WarmWorker
+from tests.models.warm import WarmWorker, warm_context
 
 
 @pytest.fixture(scope="module")
@@ -24,3 +24,9 @@ def interpreted(interpreted_modules: None, monkeypatch: pytest.MonkeyPatch) -> N
 def warm_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """A training's other processes begin where all has been imported; see `tests.models.warm`."""
     monkeypatch.setattr("models.training.launch._start", WarmWorker)
+
+
+@pytest.fixture
+def warm_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So do processes of runs."""
+    monkeypatch.setattr("models.experiments.pool._context", warm_context)

@@ -16,7 +16,9 @@ _SERVER = multiprocessing.get_context("forkserver")
 
 def warm_context() -> ForkServerContext:
     """Begins such processes."""
-    _SERVER.set_forkserver_preload(["models.training.worker", "behavior.synthetic", "pytest"])
+    _SERVER.set_forkserver_preload(
+        ["models.training.worker", "models.experiments.runs", "behavior.synthetic", "pytest"]
+    )
     return _SERVER
 
 

@@ -37,6 +37,8 @@ SMALL = [
     "train.device=cpu",
 ]
 
+SHORT = [*SMALL, "train.epochs=1"]
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -102,6 +104,7 @@ def test_runs_are_recorded_and_the_record_can_be_read(data: Path, tmp_path: Path
     assert first.device == "cpu"
 
 
+@pytest.mark.usefixtures("warm_jobs")
 def test_several_jobs_give_what_one_gives_up_to_one_that_fails(data: Path, tmp_path: Path) -> None:
     """What runs beside it is still finished and given, and no other begins."""
     rows = {
@@ -111,7 +114,7 @@ def test_several_jobs_give_what_one_gives_up_to_one_that_fails(data: Path, tmp_p
     }
 
     def plan(name: str) -> list[PlannedRun]:
-        return plan_runs("t", AblationTable(rows=rows, seeds=[0, 1]), data, tmp_path / name, overrides=SMALL)
+        return plan_runs("t", AblationTable(rows=rows, seeds=[0, 1]), data, tmp_path / name, overrides=SHORT)
 
     alone = {
         run.digest: record
@@ -306,9 +309,10 @@ def test_a_refit_is_a_line_of_its_own(data: Path, tmp_path: Path) -> None:
     assert [line["line"] for line in ablation.comparisons()[0].lines] == list(found)
 
 
+@pytest.mark.usefixtures("warm_jobs")
 def test_a_refit_stands_in_one_job_with_its_run(data: Path, tmp_path: Path) -> None:
-    table = AblationTable(rows={"a": {}, "b": {"model.dim": 16}}, seeds=[0, 1], refit=True)
-    planned = plan_runs("t", table, data, tmp_path, overrides=SMALL)
+    table = AblationTable(rows={"a": {}, "b": {"model.dim": 16}}, refit=True)
+    planned = plan_runs("t", table, data, tmp_path, overrides=SHORT)
     records = list(run_all(planned, str(data), jobs=2))
     assert {record.digest for record in records} == {run.digest for run in planned}
 
