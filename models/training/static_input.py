@@ -47,6 +47,30 @@ def round_up(count: int) -> int:
     return max(-(-count // unit), 1) * unit
 
 
+class _Staged:
+    """Sends what comes next to a GPU while it takes the step before, which reads the buffer.
+
+    Args:
+        buffer: where it is to be.
+    """
+
+    def __init__(self, buffer: torch.Tensor) -> None:
+        self.buffer, self.own = buffer, torch.empty_like(buffer)
+        self.stream = torch.cuda.Stream(buffer.device)
+        self.stream.wait_stream(torch.cuda.current_stream(buffer.device))
+        self.taken = torch.cuda.Event()
+
+    def send(self, host: torch.Tensor) -> None:
+        """Copy from page-locked memory; work that is queued from now on finds it in the buffer."""
+        main = torch.cuda.current_stream(self.buffer.device)
+        self.stream.wait_event(self.taken)
+        with torch.cuda.stream(self.stream):
+            self.own.copy_(host, non_blocking=True)
+        main.wait_stream(self.stream)
+        self.buffer.copy_(self.own)
+        self.taken.record(main)
+
+
 class StaticInput:
     """The fixed memory that the steps of one size are copied into, one after the other.
 
@@ -68,6 +92,7 @@ class StaticInput:
         self._parts = [size.positions, 1, places, size.others, _NUMBERS]
         total = self._batch_size + sum(self._parts) * torch.int64.itemsize
         self.buffer = torch.zeros(total, dtype=torch.uint8, device=device)
+        self._staged = _Staged(self.buffer) if device.type == "cuda" else None
 
     def put(self, step: LossBatch, denominator: float = 0.0) -> None:
         """Put a step in, from the host; nothing is waited for.
@@ -93,7 +118,10 @@ class StaticInput:
             places[count:] = positions[count:]
             others[: len(found)] = found
             others[len(found) :] = 0
-        self.buffer.copy_(host, non_blocking=True)
+        if self._staged is None:
+            self.buffer.copy_(host)
+        else:
+            self._staged.send(host)
 
     def step(self) -> LossBatch:
         """The step that is in. To be asked for within the capture, once a capture.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -67,3 +68,21 @@ def test_a_step_put_in_leaves_nothing_of_the_last_one() -> None:
         assert step.batch.has_time
     assert fixed.buffer.data_ptr() == place
     assert step.batch.sequences is not fixed.step().batch.sequences  # what is kept by it is found anew
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_steps_are_sent_while_a_gpu_takes_those_before() -> None:
+    """Each finds its own, though all are put in before the first is taken."""
+    batches = [PackedBatch.from_lists([[2 + number] * 60_000]) for number in range(20)]
+    steps = [LossBatch(batch) for batch in batches]
+    fixed = StaticInput(StepSize.holding(steps[0]), steps[0], longest=60_000, device=torch.device("cuda"))
+    found = []
+    for step in steps:
+        torch.cuda._sleep(2_000_000)  # a millisecond
+        fixed.put(step)
+        torch.cuda._sleep(2_000_000)
+        found.append(fixed.step().batch.item.clone())
+    for one, batch in zip(found, batches, strict=True):
+        assert torch.equal(one[:60_000].cpu(), batch.item)
+        assert not one[60_000:].any()
