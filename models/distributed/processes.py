@@ -51,6 +51,18 @@ class Processes(ABC):
     def all_gather(self, tensor: Tensor) -> Tensor:
         """[count, *shape] the tensors of all processes, by rank."""
 
+    def all_gather_made(self, like: Tensor, shape: Sequence[int], make: Callable[[Tensor], object]) -> Tensor:
+        """`all_gather` of tensors that are made where they are sent from, so that none is copied.
+
+        Args:
+            like: has their dtype and device.
+            shape: of each.
+            make: writes this process's into a tensor of that shape, whose values are anything.
+        """
+        own = like.new_empty(shape)
+        make(own)
+        return self.all_gather(own)
+
     @abstractmethod
     def reduce_scatter(self, tensor: Tensor) -> Tensor:
         """[*shape] the sum over processes of the parts that they have for this one.

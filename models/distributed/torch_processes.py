@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -18,8 +18,9 @@ T = TypeVar("T")
 _all_gather: Any = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 _reduce_scatter: Any = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
 _OPS = {"sum": dist.ReduceOp.SUM, "max": dist.ReduceOp.MAX}
-# Values of a tensor from which on it is sent by itself; smaller ones are sent together.
-_LARGE = 1 << 18
+# Values of a tensor from which on it is sent by itself; smaller ones are sent together, since to copy so many
+# takes less time than to begin to send.
+_LARGE = 1 << 22
 
 
 class TorchProcesses(Processes):
@@ -64,6 +65,16 @@ class TorchProcesses(Processes):
         _all_gather(gathered.flatten(), tensor.flatten(), group=self._group_of(tensor))
         return gathered
 
+    def all_gather_made(self, like: Tensor, shape: Sequence[int], make: Callable[[Tensor], object]) -> Tensor:
+        """See `Processes.all_gather_made`. NCCL sends from where it receives; gloo does not."""
+        if not like.is_cuda:
+            return super().all_gather_made(like, shape, make)
+        gathered = like.new_empty(self.count, *shape)
+        own = gathered[self.rank]
+        make(own)
+        _all_gather(gathered.flatten(), own.flatten(), group=self._group_of(like))
+        return gathered
+
     def reduce_scatter(self, tensor: Tensor) -> Tensor:
         summed = tensor.new_empty(tensor.shape[1:])
         _reduce_scatter(summed.flatten(), tensor.flatten(), group=self._group_of(tensor))
@@ -88,8 +99,9 @@ class TorchProcesses(Processes):
             joined = torch.cat([one.flatten() for one in together])
             self._average(joined)
             parts = joined.split([one.numel() for one in together])
-            for one, part in zip(together, parts, strict=True):
-                one.copy_(part.view_as(one))
+            torch._foreach_copy_(
+                together, [part.view_as(one) for one, part in zip(together, parts, strict=True)]
+            )
 
     def broadcast(self, tensor: Tensor) -> None:
         dist.broadcast(tensor.detach(), src=0, group=self._group_of(tensor))

@@ -13,6 +13,7 @@ import numpy as np
 
 from behavior.packing.balance import fill_packs, spread
 from behavior.packing.cost import Cost
+from models.data.loading.even import evened
 from models.data.sequences import Int64Array
 
 
@@ -77,6 +78,9 @@ class BySequences:
 class ByTokens:
     """Samples that fill a budget of tokens on every process: the oldest of the pool, and what fits beside.
 
+    Which samples these are `behavior.packing.fill_packs` says; each process then gets as many long and short
+    ones.
+
     Args:
         batch_tokens: inputs (or, with a quadratic cost, what costs as much) of a step, of all processes
             together.
@@ -112,7 +116,9 @@ class ByTokens:
         return int(self._weights(lengths).sum(dtype=np.int64)) >= self._capacity * self.replicas
 
     def choose(self, lengths: Int64Array) -> Int64Array:
-        return fill_packs(self._weights(lengths), self._capacity, self.replicas).astype(np.int64)
+        weights = self._weights(lengths)
+        chosen = fill_packs(weights, self._capacity, self.replicas).astype(np.int64)
+        return chosen if self.replicas == 1 else evened(weights, chosen, self.replicas, self._capacity)
 
     def _weights(self, lengths: Int64Array) -> Int64Array:
         return self.cost.weights(lengths, self.budget)[0]

@@ -57,6 +57,13 @@ class RowGradients:
         return self._summed
 
 
+def end_to_end(found: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Rows, and gradients, of several look-ups as one; those of a single one are not copied."""
+    if len(found) == 1:
+        return found[0]
+    return torch.cat([rows for rows, _ in found]), torch.cat([gradients for _, gradients in found])
+
+
 @torch.no_grad()
 def sum_by_row(found: Sequence[tuple[Tensor, Tensor]], like: Tensor) -> RowGradient:
     """Sum the gradients of look-ups by row, in a fixed order: two runs give the same bits.
@@ -67,8 +74,8 @@ def sum_by_row(found: Sequence[tuple[Tensor, Tensor]], like: Tensor) -> RowGradi
     """
     if not sum(len(rows) for rows, _ in found):
         return RowGradient(like.new_zeros(0, dtype=torch.int64), like.new_zeros(0, like.shape[1]))
-    rows = torch.cat([rows for rows, _ in found])
-    gradients = torch.cat([gradients for _, gradients in found]).to(like.dtype)
+    rows, gradients = end_to_end(found)
+    gradients = gradients.to(like.dtype)
     groups = grouped(rows, len(like))
     if row_sums.fits(gradients):
         return RowGradient(groups.rows, row_sums.sum_groups(gradients, groups))

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.distributed.processes import Processes
-from models.distributed.tables.table import ItemTable, Lookup, MakeItemTable
+from models.distributed.tables.table import ItemTable, MakeItemTable, of_all
 from models.distributed.tables.whole import WholeTable, fresh_rows
 from models.gpu.row_sums import sum_rows
 
@@ -61,13 +61,18 @@ class ShardedTable(ItemTable):
         lookups, self.pending, self._inputs = self.pending, [], None
         if not lookups:
             return
-        gradients = torch.cat([self._padded_gradient(lookup) for lookup in lookups])
-        received = self.processes.all_gather(gradients / self.processes.count)  # [count, n, dim]
+        nothing = self.weight.new_zeros(0, self.embedding_dim)
+        gradients = [
+            (nothing if one.vectors.grad is None else one.vectors.grad, one.places.shape[1])
+            for one in lookups
+        ]
+        received = of_all(self.processes, gradients, self.weight)  # [count, n, dim]
         places = torch.cat([lookup.places for lookup in lookups], dim=1)  # [count, n]
         if self.row_gradients is not None:
             self.row_gradients.add(places.flatten(), received.flatten(0, 1))
             return
-        gradient = sum_rows(received, places, len(self.weight), padding=True)
+        # Look-ups of rows that others hold are all at 0.
+        gradient = sum_rows(received, places, len(self.weight), padding=True, crowded=True)
         if self.weight.grad is None:
             self.weight.grad = gradient
         else:
@@ -106,12 +111,6 @@ class ShardedTable(ItemTable):
         if missing:
             part = torch.cat([part, part.new_zeros(missing, *part.shape[1:])])
         return self.shards.joined(self.processes.all_gather(part), first, stop)
-
-    def _padded_gradient(self, lookup: Lookup) -> Tensor:
-        gradient = lookup.vectors.grad
-        if gradient is None:
-            gradient = torch.zeros_like(lookup.vectors)
-        return F.pad(gradient, (0, 0, 0, lookup.places.shape[1] - len(gradient)))
 
     def _fresh(self) -> Tensor:
         """Initial own rows of a table whose rows do not depend on how many processes there are.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -136,6 +136,27 @@ class ItemTable(nn.Module, ABC):
     @abstractmethod
     def own_part(self, whole: Tensor) -> Tensor:
         """[rows of this process, ...] of a whole [num_embeddings, ...]; the reverse of `gathered`."""
+
+
+def of_all(processes: Processes, gradients: Sequence[tuple[Tensor, int]], like: Tensor) -> Tensor:
+    """[count, n, dim] gradients of look-ups of all processes, divided by how many these are.
+
+    Args:
+        processes: of which each calls this.
+        gradients: of this one, end to end: [m, dim], and how many rows it is to have, zeros after the m.
+        like: the table.
+    """
+    count = processes.count
+
+    def put(own: Tensor) -> None:
+        begin = 0
+        for gradient, rows in gradients:
+            filled = own[begin : begin + len(gradient)]
+            torch.div(gradient, count, out=filled)
+            begin += rows
+            own[begin - rows + len(gradient) : begin] = 0.0
+
+    return processes.all_gather_made(like, (sum(rows for _, rows in gradients), like.shape[1]), put)
 
 
 MakeItemTable = Callable[[int, int], ItemTable]

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.distributed.processes import SINGLE, Processes
-from models.distributed.tables.table import ItemTable
+from models.distributed.tables.row_gradient import end_to_end
+from models.distributed.tables.table import ItemTable, of_all
 from models.gpu.row_sums import sum_rows
 from models.layers.initialization import INIT_STD, init_truncated
 from models.layers.look_up import look_up
@@ -91,10 +92,11 @@ class WholeTable(ItemTable):
             self._add_whole(gradient)
             return []
         rows = torch.cat([self.weight.new_zeros(0, dtype=torch.int64), *(rows for rows, _ in found)])
-        gradients = torch.cat([self.weight.new_zeros(0, self.embedding_dim), *(one for _, one in found)])
         missing = most - len(rows)
         rows = self.copies.all_gather(F.pad(rows, (0, missing)))  # [count, most]
-        gradients = self.copies.all_gather(F.pad(gradients, (0, 0, 0, missing)) / count)  # [count, most, dim]
+        parts = [(one, len(one)) for _, one in found]
+        nothing = self.weight.new_zeros(0, self.embedding_dim)
+        gradients = of_all(self.copies, [*parts, (nothing, missing)], self.weight)  # [count, most, dim]
         return [(rows.flatten(), gradients.flatten(0, 1))]
 
     def _add_whole(self, gradient: Tensor) -> None:
@@ -114,8 +116,7 @@ def _whole_gradient(found: Sequence[Found], weight: Tensor) -> Tensor:
     """The gradient of a table of the gradients of look-ups; padding has none."""
     if not found:
         return torch.zeros_like(weight)
-    rows = torch.cat([rows for rows, _ in found])
-    gradients = torch.cat([gradients for _, gradients in found])
+    rows, gradients = end_to_end(found)
     # In a fixed order: copies are alike to the bit.
     return sum_rows(gradients, rows, len(weight), padding=True)
 

@@ -42,7 +42,9 @@ def any_order(rows: Tensor, table: Tensor) -> bool:
     return len(table) <= _FEW and rows.numel() > len(table) and fits(table)
 
 
-def sum_rows(gradients: Tensor, rows: Tensor, count: int, *, padding: bool = False) -> Tensor:
+def sum_rows(
+    gradients: Tensor, rows: Tensor, count: int, *, padding: bool = False, crowded: bool = False
+) -> Tensor:
     """[count, dim] the gradient of a table: gradients of look-ups summed by row, in a fixed order.
 
     torch's own operation adds up by atomics where many look-ups find few rows (from torch 2.11 on, fewer than
@@ -54,9 +56,11 @@ def sum_rows(gradients: Tensor, rows: Tensor, count: int, *, padding: bool = Fal
         rows: [n] int64.
         count: of rows.
         padding: whether row 0 gets zeros.
+        crowded: whether much of the look-ups is of one row, whose gradients torch adds up in one queue.
     """
     gradients, rows = gradients.reshape(-1, gradients.shape[-1]), rows.flatten()
-    if count > _FEW or len(rows) <= count or not fits(gradients):
+    kept = len(rows) > 0 if crowded else count <= _FEW and len(rows) > count
+    if not kept or not fits(gradients):
         whole: Tensor = _embedding_backward(gradients, rows, count, 0 if padding else -1, False)
         return whole
     from models.gpu.row_sums.launch import sum_into

@@ -64,7 +64,7 @@ def _joined(
 def collectives(processes: TorchProcesses, device: DeviceName) -> None:
     """All operations, captured at two sizes that take turns, with others between that are not captured."""
     graphs = CudaGraphs(torch.device("cuda", processes.rank)) if device == "cuda" else None
-    inputs = [torch.zeros(size, device=device) for size in (3, 1 << 19)]
+    inputs = [torch.zeros(size, device=device) for size in (3, 3 << 21)]
     works = [graphs(_all_of(one, processes)) if graphs else _all_of(one, processes) for one in inputs]
     other = torch.full((5,), 10.0 * (processes.rank + 1), device=device)
     for round_ in range(1, 9):
@@ -73,7 +73,8 @@ def collectives(processes: TorchProcesses, device: DeviceName) -> None:
             reduced, largest, gathered, scattered, *averaged = work()
             assert torch.equal(reduced, torch.full_like(one, 3.0 * round_))
             assert torch.equal(largest, torch.full_like(one, 2.0 * round_))
-            assert gathered.mean(1).tolist() == [round_, 2 * round_]
+            for rank, part in enumerate(gathered, 1):
+                assert torch.equal(part, torch.full_like(one, 1.0 * rank * round_))
             assert torch.equal(scattered, torch.full_like(one, (1 + processes.rank) * 3.0 * round_))
             for mean in averaged:
                 assert torch.equal(mean, torch.full_like(mean, 1.5 * round_))
