@@ -33,7 +33,7 @@ from benchmarks.gpus.rates import rates
 from benchmarks.gpus.results import Results
 from benchmarks.gpus.trainings import ends, losses
 
-FOR_THE_REST = 50.0
+FOR_THE_REST = 70.0
 """Seconds that `rates` leaves to what comes after it."""
 
 

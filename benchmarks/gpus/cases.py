@@ -27,11 +27,11 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "10M by rows, divided, not captured": ("large", ["train.cuda_graphs=false", *BY_ROWS, DIVIDED]),
 }
 """Shards and settings, by name."""
-ALONE = [["200k adamw", "200k by rows"], ["10M by rows"]]
+ALONE = [["200k adamw", "10M by rows"], ["10M by rows", "200k adamw", "200k by rows"]]
 """Of one GPU: what the first one does, and the second."""
 TOGETHER = [
-    "200k adamw", "10M by rows, divided", "10M by rows", "200k adamw, divided", "200k by rows",
-    "200k adamw, not captured", "10M rowwise, divided", "200k by rows, divided",
+    "200k adamw", "10M by rows, divided", "10M by rows", "200k by rows", "200k adamw, divided",
+    "200k by rows, divided", "200k adamw, not captured",
 ]  # fmt: skip
 WITHOUT = ["200k adamw, not captured", "10M by rows, divided, not captured"]
 """Where captured steps hang."""
@@ -51,6 +51,10 @@ class Scale:
     """Of the shards for losses: steps of 256."""
     model: tuple[str, ...]
     precision: str
+    before: int
+    """Steps before anything is measured, in which sizes are captured."""
+    window: int
+    """Steps that are measured at once."""
 
     @property
     def common(self) -> list[str]:
@@ -77,8 +81,8 @@ class Scale:
 _SMALL = ("model.blocks=1", "model.dim=32", "model.heads=4", "model.max_length=64")
 _FULL = ("model.blocks=4", "model.dim=256", "model.heads=4", "model.max_length=512")
 SCALES = {
-    "cuda": Scale("cuda", 65_536, 4_096, 10_000_000, 5_000, _FULL, "bf16-mixed"),
-    "cpu": Scale("cpu", 2_048, 128, 210_000, 1_200, _SMALL, "32-true"),
+    "cuda": Scale("cuda", 65_536, 4_096, 10_000_000, 5_000, _FULL, "bf16-mixed", 90, 75),
+    "cpu": Scale("cpu", 2_048, 128, 210_000, 1_200, _SMALL, "32-true", 5, 5),
 }
 SHARDS = ("small", "large", "few")
 

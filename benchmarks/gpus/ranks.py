@@ -10,7 +10,7 @@ import statistics
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,15 @@ from benchmarks.gpus.cases import CASES, SCALES, Scale
 from benchmarks.gpus.results import Row
 from benchmarks.profiling import kernel_times
 from models.config import load_config
+from models.data.batch import PackedBatch
 from models.distributed.join import join_torchrun, launched_by_torchrun
 from models.distributed.processes import SINGLE, Processes
 from models.distributed.tables import ShardedTable, whole
 from models.training.setup import Setup, set_up
 from models.training.step import steps_of
 
-EPOCHS = 3, 8
-"""That are measured: at least, and at most."""
+WINDOWS = 4
+"""Of steps that are measured."""
 
 
 def main() -> None:
@@ -78,7 +79,7 @@ def take_case(folder: Path, case: str, scale: Scale, processes: Processes, told:
     """Tell of one case. An error ends one of several processes, since the others would wait for it."""
 
     def tell(part: str, row: Row) -> None:
-        if processes.is_first:
+        if processes.is_first or part == "kernels":
             with told.open("a") as file:
                 file.write(json.dumps([part, {"case": case, "GPUs": processes.count} | row]) + "\n")
 
@@ -93,9 +94,9 @@ def take_case(folder: Path, case: str, scale: Scale, processes: Processes, told:
         )
         ready = time.perf_counter() - begun
         steps = Steps(made, scale.device)
-        tell("rates", {"set up s": ready} | rates(steps, processes, scale.tokens))
+        tell("rates", {"set up s": ready} | rates(steps, processes, scale))
         if scale.device == "cuda":
-            tell("kernels", {"longest": longest(steps, processes)})
+            tell("kernels", {"rank": processes.rank, "longest": longest(steps)})
     except Exception as error:
         traceback.print_exc()
         if processes.count > 1:
@@ -127,20 +128,29 @@ class Steps:
         self.losses: list[torch.Tensor] = []
         self.host: list[float] = []
         """Seconds that the host was at each step."""
+        self.parts = self._parts()
 
-    def epoch(self, most: int | None = None) -> float:
-        """The rest of an epoch, or so many steps of it; returns tokens."""
+    def take(self, count: int) -> float:
+        """So many steps, over the ends of epochs; returns tokens."""
         tokens = 0.0
-        for taken_now, parts in enumerate(steps_of(self.made.loader, 1), 1):
+        for _ in range(count):
+            parts = next(self.parts)
             since = time.perf_counter()
             taken = self.made.stepper.take(parts, len(self.losses) + 1, self.made.loader.epoch)
             self.host.append(time.perf_counter() - since)
             assert taken is not None
             self.losses.append(taken.losses[0])
             tokens += taken.work.tokens
-            if taken_now == most:
-                break
         return tokens
+
+    def _parts(self) -> Iterator[list[PackedBatch]]:
+        while True:
+            yield from steps_of(self.made.loader, 1)
+
+    @property
+    def graphs(self) -> int:
+        """Sizes of steps so far."""
+        return len(getattr(self.made.stepper, "steps", ()))
 
     def now(self) -> float:
         """Seconds, once the device has done all of it."""
@@ -149,51 +159,46 @@ class Steps:
         return time.perf_counter()
 
 
-def rates(steps: Steps, processes: Processes, tokens_each: int) -> Row:
-    """Tokens/s of the steps of whole epochs, after one of warm-up and captures."""
+def rates(steps: Steps, processes: Processes, scale: Scale) -> Row:
+    """Tokens/s of windows of steps, after some in which they are captured."""
     if steps.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     begun = time.perf_counter()
-    steps.epoch()
-    first = steps.now() - begun
-    in_epoch = len(steps.losses)
+    steps.take(scale.before)
+    before = steps.now() - begun
     found: list[float] = []
-    waits: list[float] = []
+    seconds: list[float] = []
+    sizes = [steps.graphs]
     steps.host.clear()
-    least, most = EPOCHS
-    # All processes stop after the same epoch.
-    while len(found) < least or (
-        len(found) < most and processes.broadcast_object(time.perf_counter() - begun < first + 1.5)
-    ):
-        since, waited = steps.now(), steps.made.loader.waited
-        tokens = steps.epoch()
-        seconds = steps.now() - since
-        found.append(tokens / seconds)
-        waits.append((steps.made.loader.waited - waited) / seconds)
+    waited = steps.made.loader.waited
+    for _ in range(WINDOWS):
+        since = steps.now()
+        tokens = steps.take(scale.window)
+        seconds.append(steps.now() - since)
+        found.append(tokens / seconds[-1])
+        sizes.append(steps.graphs)
+    waited = steps.made.loader.waited - waited
     values = torch.stack(steps.losses).tolist()
     return {
         "M tokens/s": statistics.median(found) / 1e6,
-        "of epochs": [round(rate / 1e6, 3) for rate in found],
-        "ms a step": 1e3 * processes.count * tokens_each / statistics.median(found),
-        "waiting": max(waits),
+        "of windows": [round(rate / 1e6, 3) for rate in found],
+        "ms a step": 1e3 * processes.count * scale.tokens / statistics.median(found),
+        "waiting": waited / sum(seconds),
         "host ms": 1e3 * statistics.median(steps.host),
         "GiB": torch.cuda.max_memory_allocated() / 2**30 if steps.device == "cuda" else None,
-        "first epoch s": first,
-        "steps an epoch": in_epoch,
-        "graphs": len(getattr(steps.made.stepper, "steps", ())),
-        "losses": [values[0], statistics.fmean(values[-in_epoch:])],
+        "steps before s": before,
+        "sizes": sizes,
+        "losses": [values[0], statistics.fmean(values[-scale.window :])],
     }
 
 
-def longest(steps: Steps, processes: Processes) -> list[tuple[str, float, float]]:
+def longest(steps: Steps) -> list[tuple[str, float, float]]:
     """Names, milliseconds and number of runs of the kernels of a step, and of all together."""
-    if not processes.is_first:  # steps along
-        for _ in range(4):
-            steps.epoch(1)
-        return []
-    found = kernel_times(lambda: steps.epoch(1), 3, before=1)
+    found = kernel_times(lambda: steps.take(1), 3, before=1)
     total = ("all", round(sum(one.ms for one in found), 3), sum(one.times for one in found))
-    return [total, *((one.name[:60], round(one.ms, 3), round(one.times, 1)) for one in found[:16])]
+    sent = [one for one in found if "nccl" in one.name]
+    between = ("sent", round(sum(one.ms for one in sent), 3), sum(one.times for one in sent))
+    return [total, between, *((one.name[:60], round(one.ms, 3), round(one.times, 1)) for one in found[:24])]
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from benchmarks.gpus.results import Process, Results, begin, end, tail
 
 Child = tuple[Process, Path]
 """A process that measures cases, and where it tells of them."""
-FIRST, NEXT = 40.0, 25.0
+FIRST, NEXT = 90.0, 25.0
 """Seconds without news after which processes are ended: those that come first also compile."""
 
 

@@ -57,7 +57,9 @@ def killed(results: Results, folder: Path, scale: Scale) -> None:
     settings += [f"train.batch_tokens={2 * scale.tokens}", "train.epochs=1000"]
     run = folder / "run"
     with training(folder, command(folder, "small", "run", 2, settings), "killed") as (process, log):
-        lines = reports(run, process, 3, max(5.0, min(33.0, results.left - 20)))
+        begun = time.perf_counter()
+        lines = reports(run, process, 3, max(5.0, min(48.0, results.left - 22)))
+        until = time.perf_counter() - begun
         others = {one: named(one) for one in children(process.pid)}
         process.send_signal(signal.SIGUSR1)
         time.sleep(0.1)
@@ -70,7 +72,7 @@ def killed(results: Results, folder: Path, scale: Scale) -> None:
         code = ended(process, max(1.0, min(14.0, results.left - 3)))
         seconds = time.perf_counter() - since
     row: Row = {"killed": "rank 1", "children": list(others.values()), "exit code": code}
-    row |= {"seconds to the end": seconds, **summary(lines)}
+    row |= {"seconds to the end": seconds, "seconds before": until, **summary(lines)}
     results.add("ends", row | {"said": log.read_bytes()[told:].decode(errors="replace")[-1500:]})
     if code != 1 or not lines:
         tail(log)
