@@ -29,7 +29,7 @@ LONGEST_PADDED = 512
 """Longest histories of softmax attention for which `auto` pads every sequence to that length."""
 
 
-def captures_steps(config: RunConfig, device: torch.device, processes: Processes) -> bool:
+def captures_steps(config: RunConfig, device: torch.device) -> bool:
     """Whether steps are captured and replayed, as `train.cuda_graphs` says.
 
     Raises:
@@ -42,24 +42,22 @@ def captures_steps(config: RunConfig, device: torch.device, processes: Processes
         raise UserError(f"train.cuda_graphs needs {what}", where=where, fix=f"{fix}, or {_OFF}")
     if problem is not None or wanted is False:
         return False
-    return wanted is True or why_not_worthwhile(config, processes) is None
+    return wanted is True or why_not_worthwhile(config) is None
 
 
-def why_not_captured(config: RunConfig, device: torch.device, processes: Processes) -> str | None:
+def why_not_captured(config: RunConfig, device: torch.device) -> str | None:
     """Why `train.cuda_graphs=auto` captures nothing, in a few words; None: it does, or is not asked to."""
     if config.train.cuda_graphs != "auto":
         return None
     problem = next(_problems(config, device), None)
     if problem is None:
-        return why_not_worthwhile(config, processes)
+        return why_not_worthwhile(config)
     return f"{problem[0]}: CUDA graphs need {problem[1]}"
 
 
-def why_not_worthwhile(config: RunConfig, processes: Processes = SINGLE) -> str | None:
-    """Why captured steps would be no gain, or no safe one, where they are possible; None: they would."""
+def why_not_worthwhile(config: RunConfig) -> str | None:
+    """Why captured steps would be no gain where they are possible; None: they would."""
     model = config.model
-    if processes.count > 1:
-        return "not tried on several GPUs yet; train.cuda_graphs=true captures there, too"
     softmax = (model.activation or model.preset.activation) == "softmax"
     if softmax and model.max_length > LONGEST_PADDED:
         return f"softmax attention would be padded to model.max_length, {model.max_length:,} events"

@@ -280,7 +280,7 @@ class Training:
                 part=self.config.loader.part,
                 precision=self.precision,
                 captured=self.captured,
-                not_captured=why_not_captured(self.config, self.device, self.processes),
+                not_captured=why_not_captured(self.config, self.device),
                 left_out_by=_left_out_by(self.config),
             )
         )

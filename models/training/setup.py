@@ -46,7 +46,7 @@ def set_up(config: RunConfig, shards: ShardFolder, processes: Processes) -> Setu
     Raises:
         UserError: a setting does not fit the data or the devices.
     """
-    captures = captures_steps(config, pick_device(config.train.device), processes)
+    captures = captures_steps(config, pick_device(config.train.device))
     fabric = make_fabric(config.train, processes, averages=not captures)
     task = _fresh_task(config, shards, fabric, processes)
     sequences = sequences_of(shards, config, task.columns)

@@ -24,7 +24,6 @@ from models.training import static_input
 from models.training.captured_step import CapturedStepper, captures_steps
 from models.training.step import Stepper
 from tests.models.attention.reading_kernel import KERNELS_AND_READING
-from tests.models.distributed.threads import one_of
 from tests.models.losses.loss_oracle import ORACLES
 from tests.models.training.test_training_steps import batches, blank_targets, task_of
 from tests.models.training.training_runs import circle, settings
@@ -247,37 +246,35 @@ def test_learning_rates_stay_where_a_graph_reads_them(shards: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "device", "processes", "where", "message"),
+    ("changes", "device", "where", "message"),
     [
-        ([], CPU, 1, "train.device", "needs a CUDA device, and this is cpu"),
-        (["train.accumulate=2"], GPU, 1, "train.accumulate", "needs steps of one micro-batch"),
+        ([], CPU, "train.device", "needs a CUDA device, and this is cpu"),
+        (["train.accumulate=2"], GPU, "train.accumulate", "needs steps of one micro-batch"),
         (
             ["model.recompute=block"],
             GPU,
-            1,
             "model.recompute",
             "needs blocks without activation checkpointing",
         ),
     ],
 )
 def test_what_cannot_be_captured_is_refused(
-    changes: list[str], device: torch.device, processes: int, where: str, message: str
+    changes: list[str], device: torch.device, where: str, message: str
 ) -> None:
     with pytest.raises(UserError, match=message) as caught:
-        captures_steps(settings("train.cuda_graphs=true", *changes), device, one_of(processes))
+        captures_steps(settings("train.cuda_graphs=true", *changes), device)
     assert caught.value.where == where
     assert "train.cuda_graphs=false" in (caught.value.fix or "")
     for setting in ("auto", "false"):
         config = settings(f"train.cuda_graphs={setting}", *changes)
-        assert not captures_steps(config, device, one_of(processes))
+        assert not captures_steps(config, device)
 
 
 @pytest.mark.parametrize("kind", ["hstu", "fuxi", "llama"])
 def test_what_can_be_captured_is_if_that_is_wanted(kind: str) -> None:
     for setting, captured in (("true", True), ("auto", True), ("false", False)):
         config = settings(f"model.kind={kind}", f"train.cuda_graphs={setting}")
-        assert captures_steps(config, GPU, SINGLE) is captured
-        assert captures_steps(config, GPU, one_of(2)) is (setting == "true")
+        assert captures_steps(config, GPU) is captured
 
 
 @pytest.mark.usefixtures("small_sizes")

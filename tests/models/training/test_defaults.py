@@ -11,7 +11,6 @@ import torch
 from behavior.errors import UserError
 from cli.progress import _computes
 from models.config import load_config
-from models.distributed.processes import SINGLE
 from models.experiments.identity import earlier_digest, run_digest
 from models.gpu.precision import pick_precision
 from models.runs.checkpoint import load_checkpoint
@@ -87,8 +86,8 @@ def test_precisions_are_different_runs() -> None:
 )
 def test_graphs_are_captured_where_that_pays(changes: list[str], why: str | None) -> None:
     config = load_config(overrides=changes)
-    assert captures_steps(config, GPU, SINGLE) is (why is None)
-    told = why_not_captured(config, GPU, SINGLE)
+    assert captures_steps(config, GPU) is (why is None)
+    told = why_not_captured(config, GPU)
     assert told is None if why is None else told is not None and why in told
 
 
@@ -98,9 +97,9 @@ def test_a_task_from_elsewhere_says_whether_its_steps_can_be_captured() -> None:
         for captured in (False, True):
             register_task(TaskKind("elsewhere", retrieval.metrics, retrieval.build, captured=captured))
             config = load_config(overrides=["task.kind=elsewhere"])
-            assert captures_steps(config, GPU, SINGLE) is captured
+            assert captures_steps(config, GPU) is captured
             asked = load_config(overrides=["task.kind=elsewhere", "train.cuda_graphs=true"])
-            assert captures_steps(asked, GPU, SINGLE)
+            assert captures_steps(asked, GPU)
     finally:
         del _KINDS["elsewhere"]
 
