@@ -92,11 +92,11 @@ def prepare(
     Example:  lrm prepare ml-1m --input ~/ml-1m --out data/ml-1m
     """
     if runner == "local" and not finish and not context.args:
-        from behavior.runtime.imports import without_pandas
+        from behavior.runtime.imports import without
         from behavior.runtime.memory import keep_freed
 
         keep_freed()
-        without_pandas()
+        without("pandas")
         _start_workers(workers)
     # First what the work waits for.
     from behavior.spec.dataset_spec import load_spec

@@ -107,6 +107,9 @@ def train(
         config = _config(out, recipe, settings, {key: FLAGS[key] for key in given}, resume=resume)
         if backbone is not None and recipe is not None:
             say_of_recipe(recipe, backbone)
+        from models.training.ahead import compile_ahead
+
+        compile_ahead(config.train.device)
     # Only now torch, which takes seconds to import: what is wrong with the settings has been said.
     from models.distributed.join import is_first_process
     from models.training import refit as run_refit

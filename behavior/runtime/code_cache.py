@@ -26,6 +26,7 @@ from numba.core.caching import FunctionCache
 from numba.core.runtime import rtsys
 from numba.core.serialize import dumps
 
+from behavior.runtime.ahead import awaited
 from behavior.runtime.code_stamp import stamp_of
 from behavior.runtime.object_code import undefined_symbols
 
@@ -51,6 +52,12 @@ class CodeCache(FunctionCache):
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """The compiled code for a signature, or None: compile it."""
+        found = self._load(sig, target_context)
+        if found is None and awaited(self._py_func):
+            found = self._load(sig, target_context)
+        return found
+
+    def _load(self, sig: Any, target_context: Any) -> Any:
         try:
             payload = self._read(sig, target_context.codegen())
             if payload is None:

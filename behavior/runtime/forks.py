@@ -28,7 +28,7 @@ from typing import Any
 
 from behavior.printable import complain
 from behavior.runtime.cores import POOLS, thread_count
-from behavior.runtime.imports import without_pandas
+from behavior.runtime.imports import without
 from behavior.runtime.memory import keep_freed
 
 _SECONDS_TO_END = 5.0
@@ -196,7 +196,7 @@ def _main(modules: str, descriptor: str) -> None:
     """The process that is forked: import, await what all have in common, fork, and end with the caller."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller says when
     keep_freed()
-    without_pandas()
+    without("pandas")
     for name in filter(None, modules.split(",")):
         module, _, function = name.partition(":")
         found = import_module(module)

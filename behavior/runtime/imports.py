@@ -6,17 +6,19 @@ import sys
 from typing import Any
 
 
-def without_pandas() -> None:
-    """For processes of our own: pandas is not found.
+def without(*names: str) -> None:
+    """For processes of our own: packages are not found.
 
-    Where it is, Arrow imports it at the first array that is converted, to see whether that is one of pandas':
-    a third of a second in each process.
+    Where pandas is installed, Arrow imports it at the first array that is converted, to see whether that is
+    one of pandas': a third of a second in each process.
     """
-    if "pandas" not in sys.modules and not any(isinstance(one, _NoPandas) for one in sys.meta_path):
-        sys.meta_path.insert(0, _NoPandas())
+    sys.meta_path.insert(0, _Without(names))
 
 
-class _NoPandas:
+class _Without:
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.names = names
+
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
-        if name == "pandas":
+        if name in self.names:
             raise ModuleNotFoundError("this process does without", name=name)

@@ -6,27 +6,18 @@ Source: arXiv 2402.17152, and the bucket function of Meta's published research c
 from __future__ import annotations
 
 import functools
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from models.attention.buckets import BUCKET_STARTS as BUCKET_STARTS
+from models.attention.buckets import BUCKET_WIDTH as BUCKET_WIDTH
+from models.attention.buckets import LAST_BUCKET as LAST_BUCKET
+from models.attention.buckets import NUM_BUCKETS as NUM_BUCKETS
 from models.attention.decay import TimeDecay
 from models.attention.masks import Causal, Mask, last_rows
 from models.attention.sequences import Sequences
-
-BUCKET_WIDTH = 0.301
-"""Width of a time bucket, in natural logarithms of seconds."""
-LAST_BUCKET = 128
-NUM_BUCKETS = LAST_BUCKET + 1
-
-# The lower boundary of each bucket, in seconds. Comparing whole seconds with whole seconds gives the same
-# bucket in every kernel on every device, whatever its logarithm does in the last digit.
-BUCKET_STARTS: tuple[int, ...] = (
-    1,
-    *(math.ceil(math.exp(BUCKET_WIDTH * bucket)) for bucket in range(1, NUM_BUCKETS)),
-)
 
 
 def time_bucket(difference: Tensor) -> Tensor:

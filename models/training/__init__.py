@@ -2,7 +2,7 @@
 
 In come a `RunConfig` and a shard folder, out comes a run. It works through a `models.tasks.task.Task` and
 knows none by name. May import build, config and every room below but experiments and serving. `config` alone
-is for everyone, and imports no torch.
+is for everyone; it and `ahead`, which has loops compiled early, import no torch.
 """
 
 from typing import TYPE_CHECKING

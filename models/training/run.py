@@ -18,6 +18,7 @@ from models.runs.curves import draw_curves
 from models.runs.metrics_log import MetricsLog, read_metrics
 from models.runs.run_folder import Resume, RunFolder, hold_run, open_run
 from models.tasks.registry import check_known_elsewhere
+from models.training.ahead import compile_ahead
 from models.training.defaults import decided
 from models.training.launch import TrainArguments, count_devices, processes_for
 from models.training.loop import Training
@@ -73,6 +74,7 @@ def train(
             )
         open_run(start)
     origin = None if refit is None else Path(refit)
+    compile_ahead(config.train.device)
     config = decided(config, Path(out), resume)
     arguments = TrainArguments(config, as_folder(data).url, Path(out), resume, start, origin)
     if count_devices(config.train) > 1 and not launched_by_torchrun():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from models.attention.bias import BUCKET_STARTS
+from models.attention.buckets import BUCKET_STARTS
 from models.attention.loops.activations import exp32
 from models.attention.loops.call import FRAME, QUERIES, Int64Array, compiled
 from models.attention.loops.visibility import keeps_distance, logical_position

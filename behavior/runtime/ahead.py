@@ -1,0 +1,86 @@
+"""Compiling in other processes, while this one is at other things: Numba compiles one function at a time.
+
+What they have compiled lies in the cache on disk. This process waits there for a function that one of them is
+at, instead of compiling it as well.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib import import_module
+from typing import Any
+
+from behavior.runtime.imports import without
+
+_SECONDS = 120.0
+"""That a function is waited for, at most."""
+_at_it: dict[str, subprocess.Popen] = {}
+"""Who compiles a function, by its name."""
+
+
+def compile_elsewhere(call: str, functions: Sequence[Any]) -> bool:
+    """Have another process compile functions, unless they are compiled.
+
+    Args:
+        call: `module:function`, which compiles them.
+        functions: those that Numba is to compile, as `behavior.runtime.compiled` made them.
+
+    Returns:
+        Whether one was started.
+    """
+    names = [name_of(function.py_func) for function in functions if _wanted(function)]
+    if not names or any(name in _at_it for name in names):
+        return False
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    nowhere = subprocess.DEVNULL
+    process = subprocess.Popen(
+        [sys.executable, "-m", __name__, call],
+        env=environment,
+        stdin=nowhere,
+        stdout=nowhere,
+        stderr=nowhere,
+    )
+    atexit.register(_end, process)
+    _at_it.update(dict.fromkeys(names, process))
+    return True
+
+
+def awaited(function: Any) -> bool:
+    """Whether another process was compiling a Python function; it has ended, or takes too long."""
+    process = _at_it.pop(name_of(function), None)
+    if process is None:
+        return False
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_SECONDS)
+    return True
+
+
+def name_of(function: Any) -> str:
+    """By which functions are told apart."""
+    return f"{function.__module__}.{function.__qualname__}"
+
+
+def _wanted(function: Any) -> bool:
+    """Whether it is to be compiled, and can be kept where another process finds it."""
+    cache = getattr(function, "_cache", None)
+    return cache is not None and hasattr(cache, "kept") and not cache.kept()
+
+
+def _end(process: subprocess.Popen) -> None:
+    process.kill()
+    process.wait()
+
+
+def _main(call: str) -> None:
+    without("pandas", "scipy")  # Numba would import it, for products that none of ours has
+    module, _, function = call.partition(":")
+    getattr(import_module(module), function)()
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

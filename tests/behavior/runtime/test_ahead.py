@@ -1,0 +1,55 @@
+"""Functions that another process compiles: this one waits for them, and finds them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FUNCTIONS = """
+import time
+from behavior.runtime.compiled import compiled
+
+@compiled
+def total(numbers):
+    found = 0
+    for number in numbers:
+        found += number * number
+    return found
+
+def compile_slowly():
+    time.sleep(1.0)
+    import numba
+    total.compile((numba.int64[::1],))
+
+def fail():
+    raise RuntimeError
+"""
+CALLS = """
+import json, sys
+import numpy as np
+import functions
+from behavior.runtime.ahead import awaited, compile_elsewhere
+
+begun = compile_elsewhere(f"functions:{sys.argv[1]}", [functions.total])
+twice = compile_elsewhere(f"functions:{sys.argv[1]}", [functions.total])
+total = int(functions.total(np.arange(5)))
+hits = sum(functions.total.stats.cache_hits.values())
+print(json.dumps([begun, twice, total, hits, awaited(functions.total.py_func)]))
+"""
+
+
+@pytest.mark.parametrize(("call", "hits"), [("compile_slowly", 1), ("fail", 0), ("not_there", 0)])
+def test_it_is_waited_for(call: str, hits: int, tmp_path: Path) -> None:
+    """Where the other one fails, the function is compiled here; the next process finds it on disk."""
+    (tmp_path / "functions.py").write_text(FUNCTIONS)
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[3])])
+    environment = {**os.environ, "PYTHONPATH": path, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    for expected in ([True, False, 30, hits, False], [False, False, 30, 1, False]):
+        command = [sys.executable, "-c", CALLS, call]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert json.loads(done.stdout) == expected
