@@ -8,7 +8,7 @@
 asked for, each in a new process with empty caches of Numba and Triton (cold) and again with full ones (warm).
 What Numba compiles is noted by its own events: functions with types of arguments, and CPU seconds of the
 thread; what it compiles for its own use counts with the functions of ours that call it. CPU seconds hold on a
-busy machine, too. The first training step is told by its end.
+busy machine, too. The first training step is told by its end. What other processes compile is not noted.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from prepare_peers import measure
 
 NOTED = """
 import atexit, json, os, sys, threading, time
+from importlib.util import find_spec
 from numba.core import event
 
 stacks, found, first = {}, [], []
@@ -48,25 +49,41 @@ event.register("numba:compile", Noting())
 
 def note(*_):
     with open(os.environ["NOTED"], "w") as file:
-        json.dump({"compiled": found, "first_step": first[:1]}, file)
+        json.dump({"compiled": found, "first_step": first}, file)
 
 atexit.register(note)
 leave = os._exit
 os._exit = lambda code: (note(), leave(code))
 sys.argv = ["lrm", *sys.argv[1:]]
-if sys.argv[1] == "train":
-    import torch
-    from models.training.loop import Training
-    take = Training._step
 
-    def step(*arguments):
-        take(*arguments)
-        if not first:
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            first.append(time.time())
+# Wraps the step of a training once its module is imported, not before.
+class Watched:
 
-    Training._step = step
+    def find_spec(self, name, path=None, target=None):
+        if name != "models.training.loop":
+            return None
+        sys.meta_path.remove(self)
+        spec = find_spec(name)
+        run = spec.loader.exec_module
+
+        def watch(module):
+            run(module)
+            take = module.Training._step
+
+            def step(*arguments):
+                take(*arguments)
+                if not first:
+                    if sys.modules["torch"].cuda.is_available():
+                        sys.modules["torch"].cuda.synchronize()
+                    first.extend((time.time(), time.process_time()))
+
+            module.Training._step = step
+
+        spec.loader.exec_module = watch
+        return spec
+
+
+sys.meta_path.insert(0, Watched())
 from cli.main import command
 command()
 """
@@ -92,7 +109,8 @@ def run(arguments: list[str], cache: Path, device: str = "cpu") -> dict[str, Any
     compiled = told["compiled"]
     return {
         "seconds": seconds,
-        "first_step_seconds": [at - began for at in told["first_step"]],
+        "first_step_seconds": [at - began for at in told["first_step"][:1]],
+        "first_step_cpu_seconds": told["first_step"][1:],
         "cpu_seconds": usage.ru_utime + usage.ru_stime,
         "compiled": len(compiled),
         "functions": len({name for name, _ in compiled}),
@@ -104,7 +122,8 @@ def run(arguments: list[str], cache: Path, device: str = "cpu") -> dict[str, Any
 def show(name: str, found: dict[str, Any]) -> None:
     """One run, with the functions that took longest."""
     took = f"{found['seconds']:.1f} s, CPU {found['cpu_seconds']:.1f} s"
-    took += "".join(f", first step after {at:.1f} s" for at in found["first_step_seconds"])
+    for at, spent in zip(found["first_step_seconds"], found["first_step_cpu_seconds"], strict=True):
+        took += f", first step after {at:.1f} s and {spent:.1f} CPU seconds of this process"
     print(f"{name}: {took}; compiled {found['compiled']} in {found['compile_seconds']:.1f} s", flush=True)
     for function, spent in found["slowest"]:
         print(f"    {spent:5.2f} s {function}")
