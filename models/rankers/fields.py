@@ -15,6 +15,7 @@ from models.data.catalog import CategoricalFeature, ItemCatalog, ItemFeature, Nu
 from models.data.sequences import Int64Array
 from models.data.side import FIRST_SEQUENCE, SideInformation
 from models.evaluation.actions.rows import LabelledRows
+from models.layers.look_up import Embedding
 from models.rankers.data import RankerData
 
 BUCKETS = 10
@@ -163,7 +164,7 @@ class FieldVectors(nn.Module):
     def __init__(self, fields: Sequence[Field], dim: int, std: float = 0.01) -> None:
         super().__init__()
         self.fields = tuple(fields)
-        tables = [nn.Embedding(field.size, dim) for field in fields]
+        tables = [Embedding(field.size, dim) for field in fields]
         for table in tables:
             nn.init.normal_(table.weight, std=std)
         self.tables = nn.ModuleList(tables)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from models.layers.look_up import Embedding
 from models.rankers.config import RankersConfig
 from models.rankers.fields import Batch, Field, FieldVectors
 
@@ -85,7 +86,7 @@ class DIN(nn.Module):
         super().__init__()
         dim = config.dim
         self.vectors = FieldVectors(fields, dim)
-        self.acts = nn.Embedding(4, dim)
+        self.acts = Embedding(4, dim)
         nn.init.normal_(self.acts.weight, std=0.01)
         self.attention = nn.Sequential(nn.Linear(4 * dim, 36), nn.PReLU(), nn.Linear(36, 1))
         width = (len(fields) + 2) * dim
