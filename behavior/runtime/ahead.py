@@ -10,8 +10,8 @@ import atexit
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+import time
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -19,6 +19,7 @@ from behavior.runtime.imports import without
 
 _SECONDS = 120.0
 """That a function is waited for, at most."""
+_SECONDS_BETWEEN_LOOKS = 0.02
 _at_it: dict[str, subprocess.Popen] = {}
 """Who compiles a function, by its name."""
 
@@ -50,13 +51,24 @@ def compile_elsewhere(call: str, functions: Sequence[Any]) -> bool:
     return True
 
 
-def awaited(function: Any) -> bool:
-    """Whether another process was compiling a Python function; it has ended, or takes too long."""
-    process = _at_it.pop(name_of(function), None)
+def awaited(function: Any, there: Callable[[], bool]) -> bool:
+    """Whether another process was compiling a Python function, maybe for several types.
+
+    By then the code is there, or that process has ended, or it takes too long.
+
+    Args:
+        function: the function.
+        there: whether its code for the types that are wanted lies on disk.
+    """
+    name = name_of(function)
+    process = _at_it.get(name)
     if process is None:
         return False
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(_SECONDS)
+    deadline = time.monotonic() + _SECONDS
+    while process.poll() is None and not there() and time.monotonic() < deadline:
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+    if not there():
+        del _at_it[name]
     return True
 
 

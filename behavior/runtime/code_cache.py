@@ -53,7 +53,9 @@ class CodeCache(FunctionCache):
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """The compiled code for a signature, or None: compile it."""
         found = self._load(sig, target_context)
-        if found is None and awaited(self._py_func):
+        if found is None and awaited(
+            self._py_func, lambda: self._path(sig, target_context.codegen()).exists()
+        ):
             found = self._load(sig, target_context)
         return found
 

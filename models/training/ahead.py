@@ -15,23 +15,27 @@ from models.gpu.config import DeviceName
 
 _CARDS = Path("/dev/nvidiactl")
 """Where the driver of a GPU is found, before torch is there to be asked."""
+_FOR_BOTH = 4
+"""Cores from which on forward and backward are compiled apart."""
 
 
 def compile_ahead(device: DeviceName) -> None:
     """Begin with what is not compiled yet: attention on a CPU, and the loops that make batches.
 
-    On a single core there is nobody to compile beside; on two, two processes are enough.
+    On a single core there is nobody to compile beside. Forward and backward have parts in common: together
+    they take less time of a core, apart they are there sooner where cores are free.
     """
     cores = usable_cores()
     if cores < 2:
         return
-    on_gpu = device == "cuda" or (device == "auto" and _has_card())
-    if not on_gpu:
-        compile_elsewhere(f"{attention}:compile_forward", [forward])
-    if on_gpu or cores > 2:
-        compile_elsewhere(f"{loading}:compile_loading", LOOPS)
-    if not on_gpu:
-        compile_elsewhere(f"{attention}:compile_backward", [backward])
+    compile_elsewhere(f"{loading}:compile_loading", LOOPS)
+    if device == "cuda" or (device == "auto" and _has_card()):
+        return
+    if cores < _FOR_BOTH:
+        compile_elsewhere(f"{attention}:compile_both", [forward, backward])
+        return
+    compile_elsewhere(f"{attention}:compile_forward", [forward])
+    compile_elsewhere(f"{attention}:compile_backward", [backward])
 
 
 def _has_card() -> bool:

@@ -54,3 +54,9 @@ def compile_backward() -> None:
     """And what finds buckets."""
     find_all_buckets.compile(tuple(map(numba.typeof, BUCKET_ARGUMENTS)))
     backward.compile(tuple(map(numba.typeof, gradient_arguments())))
+
+
+def compile_both() -> None:
+    """In the order in which they are wanted."""
+    compile_forward()
+    compile_backward()

@@ -67,11 +67,11 @@ def test_types_are_those_of_a_training(tmp_path: Path, monkeypatch: pytest.Monke
     ("cores", "device", "card", "asked"),
     [
         (1, "cpu", False, []),
-        (2, "cpu", True, ["forward", "backward"]),
-        (2, "auto", False, ["forward", "backward"]),
+        (2, "cpu", True, ["loading", "both"]),
+        (2, "auto", False, ["loading", "both"]),
         (2, "auto", True, ["loading"]),
         (8, "cuda", True, ["loading"]),
-        (8, "auto", False, ["forward", "loading", "backward"]),
+        (8, "auto", False, ["loading", "forward", "backward"]),
     ],
 )
 def test_when(
