@@ -25,6 +25,7 @@ from models.data.batch import PackedBatch
 from models.distributed.join import join_torchrun, launched_by_torchrun
 from models.distributed.processes import SINGLE, Processes
 from models.distributed.tables import ShardedTable, whole
+from models.distributed.torch_processes import TorchProcesses
 from models.training.setup import Setup, set_up
 from models.training.step import steps_of
 
@@ -84,6 +85,7 @@ def take_case(folder: Path, case: str, scale: Scale, processes: Processes, told:
                 file.write(json.dumps([part, {"case": case, "GPUs": processes.count} | row]) + "\n")
 
     made = None
+    TorchProcesses.sends_beside = "beside" in case
     try:
         shards, _ = CASES[case]
         count = processes.count

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from models.gpu import row_sums
-from models.gpu.row_sums.groups import grouped
+from models.gpu.row_sums.groups import Groups, grouped
 
 
 class RowGradient(NamedTuple):
@@ -34,15 +34,18 @@ class RowGradients:
     def clear(self) -> None:
         """Forget everything, at the start of a step."""
         self._found: list[tuple[Tensor, Tensor]] = []
+        self._groups: Groups | None = None
         self._summed: RowGradient | None = None
 
-    def add(self, rows: Tensor, gradients: Tensor) -> None:
+    def add(self, rows: Tensor, gradients: Tensor, groups: Groups | None = None) -> None:
         """Note the gradients of look-ups.
 
         Args:
             rows: [n] int64, any row any number of times; the gradient of row 0 does not count.
             gradients: [n, dim].
+            groups: the look-ups by row, where that is known.
         """
+        self._groups = None if self._found else groups
         self._found.append((rows, gradients))
         self._summed = None
 
@@ -53,7 +56,7 @@ class RowGradients:
             like: the table.
         """
         if self._summed is None:
-            self._summed = sum_by_row(self._found, like)
+            self._summed = sum_by_row(self._found, like, self._groups)
         return self._summed
 
 
@@ -65,18 +68,21 @@ def end_to_end(found: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def sum_by_row(found: Sequence[tuple[Tensor, Tensor]], like: Tensor) -> RowGradient:
+def sum_by_row(
+    found: Sequence[tuple[Tensor, Tensor]], like: Tensor, groups: Groups | None = None
+) -> RowGradient:
     """Sum the gradients of look-ups by row, in a fixed order: two runs give the same bits.
 
     Args:
         found: rows, [n] int64, and gradients, [n, dim], of several look-ups.
         like: the table, [rows, dim].
+        groups: all look-ups by row, where that is known.
     """
     if not sum(len(rows) for rows, _ in found):
         return RowGradient(like.new_zeros(0, dtype=torch.int64), like.new_zeros(0, like.shape[1]))
     rows, gradients = end_to_end(found)
     gradients = gradients.to(like.dtype)
-    groups = grouped(rows, len(like))
+    groups = groups or grouped(rows, len(like))
     if row_sums.fits(gradients):
         return RowGradient(groups.rows, row_sums.sum_groups(gradients, groups))
     place = torch.empty_like(groups.group).scatter_(0, groups.order, groups.group)

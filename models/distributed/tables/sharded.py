@@ -66,13 +66,12 @@ class ShardedTable(ItemTable):
             (nothing if one.vectors.grad is None else one.vectors.grad, one.places.shape[1])
             for one in lookups
         ]
-        received = of_all(self.processes, gradients, self.weight)  # [count, n, dim]
-        places = torch.cat([lookup.places for lookup in lookups], dim=1)  # [count, n]
+        places = torch.cat([lookup.places for lookup in lookups], dim=1).flatten()  # [count * n]
+        received, groups = of_all(self.processes, places, gradients, self.weight)
         if self.row_gradients is not None:
-            self.row_gradients.add(places.flatten(), received.flatten(0, 1))
+            self.row_gradients.add(places, received, groups)
             return
-        # Look-ups of rows that others hold are all at 0.
-        gradient = sum_rows(received, places, len(self.weight), padding=True, crowded=True)
+        gradient = sum_rows(received, places, len(self.weight), padding=True, groups=groups)
         if self.weight.grad is None:
             self.weight.grad = gradient
         else:

@@ -13,6 +13,8 @@ from models.distributed.processes import Processes
 from models.distributed.tables.row_gradient import RowGradient, RowGradients
 from models.distributed.tables.rows import RowShards
 from models.distributed.tables.targets import InputsAndTargets, TargetPlaces
+from models.gpu.row_sums import fits
+from models.gpu.row_sums.groups import Groups, grouped
 from models.layers.roles import Role
 
 
@@ -138,25 +140,35 @@ class ItemTable(nn.Module, ABC):
         """[rows of this process, ...] of a whole [num_embeddings, ...]; the reverse of `gathered`."""
 
 
-def of_all(processes: Processes, gradients: Sequence[tuple[Tensor, int]], like: Tensor) -> Tensor:
-    """[count, n, dim] gradients of look-ups of all processes, divided by how many these are.
+def of_all(
+    processes: Processes, rows: Tensor, gradients: Sequence[tuple[Tensor, int]], like: Tensor
+) -> tuple[Tensor, Groups | None]:
+    """[count * n, dim] gradients of look-ups of all processes, divided by how many these are; and the look-ups
+    by row, found while gradients are sent, where kernels sum them.
 
     Args:
         processes: of which each calls this.
-        gradients: of this one, end to end: [m, dim], and how many rows it is to have, zeros after the m.
+        rows: [count * n] of the table, of the look-ups of all.
+        gradients: of this process, end to end: [m, dim], and how many rows it is to have, zeros after the m.
         like: the table.
     """
-    count = processes.count
+    groups: list[Groups] = []
 
-    def put(own: Tensor) -> None:
+    def make(own: Tensor) -> None:
         begin = 0
-        for gradient, rows in gradients:
+        for gradient, count in gradients:
             filled = own[begin : begin + len(gradient)]
-            torch.div(gradient, count, out=filled)
-            begin += rows
-            own[begin - rows + len(gradient) : begin] = 0.0
+            torch.div(gradient, processes.count, out=filled)
+            begin += count
+            own[begin - count + len(gradient) : begin] = 0.0
 
-    return processes.all_gather_made(like, (sum(rows for _, rows in gradients), like.shape[1]), put)
+    def sort() -> None:
+        if len(rows) and fits(like):
+            groups.append(grouped(rows, len(like)))
+
+    shape = sum(count for _, count in gradients), like.shape[1]
+    received = processes.all_gather_made(like, shape, make, sort)
+    return received.flatten(0, 1), groups[0] if groups else None
 
 
 MakeItemTable = Callable[[int, int], ItemTable]

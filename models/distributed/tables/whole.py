@@ -12,6 +12,7 @@ from models.distributed.processes import SINGLE, Processes
 from models.distributed.tables.row_gradient import end_to_end
 from models.distributed.tables.table import ItemTable, of_all
 from models.gpu.row_sums import sum_rows
+from models.gpu.row_sums.groups import Groups
 from models.layers.initialization import INIT_STD, init_truncated
 from models.layers.look_up import look_up
 
@@ -71,33 +72,34 @@ class WholeTable(ItemTable):
     def finish_gradients(self) -> None:
         lookups, self.pending, self._inputs = self.pending, [], None
         found = [(one.places, one.vectors.grad) for one in lookups if one.vectors.grad is not None]
+        groups = None
         if self.copies.count > 1:
-            found = self._of_all(found)
+            found, groups = self._of_all(found)
         if self.row_gradients is not None:
             for rows, gradients in found:
-                self.row_gradients.add(rows, gradients)
+                self.row_gradients.add(rows, gradients, groups)
         elif found:
-            self._add_whole(_whole_gradient(found, self.weight))
+            self._add_whole(_whole_gradient(found, self.weight, groups))
 
-    def _of_all(self, found: Sequence[Found]) -> list[Found]:
-        """Rows and gradients of the look-ups of all processes, divided by how many these are; none where they
-        have been added to the table's gradient instead."""
+    def _of_all(self, found: Sequence[Found]) -> tuple[list[Found], Groups | None]:
+        """Rows and gradients of the look-ups of all processes, divided by how many these are, and look-ups by
+        row where kernels sum them; none where they have been added to the table's gradient instead."""
         count, most = self.copies.count, self.copies.max(sum(len(rows) for rows, _ in found))
         if not most:
-            return []
+            return [], None
         # A ring sends less for an all-reduce of the table's gradient than for an all-gather of so many.
         if self.row_gradients is None and count * most >= 2 * self.num_embeddings:
             gradient = _whole_gradient(found, self.weight)
             self.copies.average([gradient])
             self._add_whole(gradient)
-            return []
+            return [], None
         rows = torch.cat([self.weight.new_zeros(0, dtype=torch.int64), *(rows for rows, _ in found)])
         missing = most - len(rows)
-        rows = self.copies.all_gather(F.pad(rows, (0, missing)))  # [count, most]
+        rows = self.copies.all_gather(F.pad(rows, (0, missing))).flatten()  # [count * most]
         parts = [(one, len(one)) for _, one in found]
         nothing = self.weight.new_zeros(0, self.embedding_dim)
-        gradients = of_all(self.copies, [*parts, (nothing, missing)], self.weight)  # [count, most, dim]
-        return [(rows.flatten(), gradients.flatten(0, 1))]
+        gradients, groups = of_all(self.copies, rows, [*parts, (nothing, missing)], self.weight)
+        return [(rows, gradients)], groups
 
     def _add_whole(self, gradient: Tensor) -> None:
         if self.weight.grad is None:
@@ -112,13 +114,13 @@ class WholeTable(ItemTable):
         return whole
 
 
-def _whole_gradient(found: Sequence[Found], weight: Tensor) -> Tensor:
+def _whole_gradient(found: Sequence[Found], weight: Tensor, groups: Groups | None = None) -> Tensor:
     """The gradient of a table of the gradients of look-ups; padding has none."""
     if not found:
         return torch.zeros_like(weight)
     rows, gradients = end_to_end(found)
     # In a fixed order: copies are alike to the bit.
-    return sum_rows(gradients, rows, len(weight), padding=True)
+    return sum_rows(gradients, rows, len(weight), padding=True, groups=groups)
 
 
 def fresh_rows(count: int, dim: int) -> Tensor:

@@ -43,7 +43,7 @@ def any_order(rows: Tensor, table: Tensor) -> bool:
 
 
 def sum_rows(
-    gradients: Tensor, rows: Tensor, count: int, *, padding: bool = False, crowded: bool = False
+    gradients: Tensor, rows: Tensor, count: int, *, padding: bool = False, groups: Groups | None = None
 ) -> Tensor:
     """[count, dim] the gradient of a table: gradients of look-ups summed by row, in a fixed order.
 
@@ -56,15 +56,16 @@ def sum_rows(
         rows: [n] int64.
         count: of rows.
         padding: whether row 0 gets zeros.
-        crowded: whether much of the look-ups is of one row, whose gradients torch adds up in one queue.
+        groups: of the look-ups, where these are known, row 0 being padding: kernels sum them then, and not
+            torch, which adds up those of one row in a queue.
     """
     gradients, rows = gradients.reshape(-1, gradients.shape[-1]), rows.flatten()
-    kept = len(rows) > 0 if crowded else count <= _FEW and len(rows) > count
-    if not kept or not fits(gradients):
-        whole: Tensor = _embedding_backward(gradients, rows, count, 0 if padding else -1, False)
-        return whole
+    before = 0 if padding else 1  # rows of the table before those that count
+    if groups is None:
+        if count > _FEW or len(rows) <= count or not fits(gradients):
+            whole: Tensor = _embedding_backward(gradients, rows, count, 0 if padding else -1, False)
+            return whole
+        groups = grouped(rows + before, count + before)
     from models.gpu.row_sums.launch import sum_into
 
-    before = 0 if padding else 1  # rows of the table before those that count
-    groups = grouped(rows + before, count + before)
     return sum_into(gradients.new_zeros(count, gradients.shape[1]), gradients, groups, before)

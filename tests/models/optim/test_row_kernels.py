@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from models.distributed.tables import row_gradient
+from models.distributed.processes import SingleProcess
+from models.distributed.tables import WholeTable, row_gradient
+from models.distributed.tables import table as table_module
 from models.gpu import row_sums as sums
 from models.optim import kernels as updates
 from tests.models.interpreted import DEVICE
@@ -45,3 +47,40 @@ def test_groups_are_summed(count: int, rows: int, dim: int, monkeypatch: pytest.
     np.testing.assert_allclose(again, whole, atol=1e-5)
     assert torch.equal(twice.values, given.values)
     assert len(asked) == 2
+
+
+class _Alike(SingleProcess):
+    """One of two processes that do the same."""
+
+    count = 2
+
+    def all_gather(self, tensor: torch.Tensor) -> torch.Tensor:
+        return torch.stack([tensor, tensor])
+
+
+@pytest.mark.parametrize("by_rows", [False, True])
+def test_copies_have_the_mean_gradient_of_all(by_rows: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two look-ups in each process; they are grouped once, while gradients are sent."""
+    grouped, own = [], table_module.grouped
+    monkeypatch.setattr(table_module, "grouped", lambda *given: (grouped.append(1), own(*given))[1])
+    torch.manual_seed(0)
+    table = WholeTable(400, 8).to(DEVICE)
+    table.keep_alike(_Alike())
+    if by_rows:
+        table.keep_row_gradients()
+    ids, slope = torch.randint(400, (50,)), torch.randn(50, 8)
+    wanted = np.zeros((400, 8))
+    np.add.at(wanted, ids.numpy(), slope.double().numpy())
+    wanted[0] = 0.0
+    for part in (slice(None, 20), slice(20, None)):
+        (table(ids[part].to(DEVICE)) * slope[part].to(DEVICE)).sum().backward()
+    table.finish_gradients()
+    found = np.zeros((400, 8))
+    if by_rows:
+        given = table.row_gradient
+        np.add.at(found, given.rows.cpu().numpy(), given.values.double().cpu().numpy())
+    else:
+        assert table.weight.grad is not None
+        found = table.weight.grad.double().cpu().numpy()
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    assert grouped == [1]
