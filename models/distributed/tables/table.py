@@ -143,8 +143,8 @@ class ItemTable(nn.Module, ABC):
 def of_all(
     processes: Processes, rows: Tensor, gradients: Sequence[tuple[Tensor, int]], like: Tensor
 ) -> tuple[Tensor, Groups | None]:
-    """[count * n, dim] gradients of look-ups of all processes, divided by how many these are; and the look-ups
-    by row, found while gradients are sent, where kernels sum them.
+    """[count * n, dim] gradients of look-ups of all processes, divided by how many these are; and look-ups by
+    row, found while gradients are sent, where kernels sum them.
 
     Args:
         processes: of which each calls this.
