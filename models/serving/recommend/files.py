@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 
@@ -85,21 +85,28 @@ def read_batches(path: str | PathLike[str], flag: str) -> Iterator[pa.RecordBatc
         ) from None
 
 
-def read_table(path: str | PathLike[str], flag: str) -> pa.Table:
-    """A file of items and what is told about them, which has a column `item`.
+def read_table(path: str | PathLike[str], flag: str, others: Sequence[str] = ()) -> pa.Table:
+    """A file of items and what is told about them, whose ids are in a column `item`.
+
+    Args:
+        path: of the file.
+        flag: that names it, for errors.
+        others: what the column may be called as well.
 
     Raises:
         UserError: it cannot be read, or has no such column.
     """
     batches = list(read_batches(path, flag))
     names = batches[0].schema.names if batches else []
-    if "item" not in names:
+    own = next((name for name in ("item", *others) if name in names), None)
+    if own is None:
+        or_else = "".join(f" or '{name}'" for name in dict.fromkeys(others))
         raise UserError(
-            f"there is no column 'item', only {', '.join(names) or 'none at all'}",
+            f"there is no column 'item'{or_else}, only {', '.join(names) or 'none at all'}",
             where=str(path),
             fix="name the column of ids 'item'",
         )
-    return pa.Table.from_batches(batches)
+    return pa.Table.from_batches(batches).rename_columns(["item" if n == own else n for n in names])
 
 
 def read_ids(path: str | PathLike[str], column: str, flag: str) -> pa.Array:

@@ -14,7 +14,7 @@ from behavior.errors import UserError
 from behavior.shards.folder import ShardFolder
 from behavior.sources.read import read_whole_table
 from behavior.spec.dataset_spec import DatasetSpec
-from behavior.spec.tables import Feature
+from behavior.spec.tables import Feature, FeatureTable
 from models.serving.recommend.files import read_table
 
 ItemTable: TypeAlias = pa.Table | str | PathLike[str]
@@ -35,7 +35,7 @@ def item_table(given: ItemTable, columns: Sequence[str], shards: ShardFolder) ->
     if not isinstance(given, pa.Table):
         if Path(given).is_dir():
             return _of_spec(Path(given), columns, shards)
-        return read_table(given, "--items")
+        return read_table(given, "--items", [table.id for table in _tables_of(shards)])
     if "item" not in given.column_names:
         raise UserError(
             f"there is no column 'item', only {', '.join(given.column_names)}",
@@ -45,10 +45,15 @@ def item_table(given: ItemTable, columns: Sequence[str], shards: ShardFolder) ->
     return given
 
 
+def _tables_of(shards: ShardFolder) -> Sequence[FeatureTable]:
+    """The item tables of the spec that the data set was made by."""
+    record = {**shards.manifest.spec, "name": shards.manifest.name}
+    return parse_config(DatasetSpec, record, where=shards.where("manifest.json")).items
+
+
 def _of_spec(folder: Path, columns: Sequence[str], shards: ShardFolder) -> pa.Table:
     """Raw columns of the item tables that the spec of the data set names."""
-    record = {**shards.manifest.spec, "name": shards.manifest.name}
-    tables = parse_config(DatasetSpec, record, where=shards.where("manifest.json")).items
+    tables = _tables_of(shards)
     own = {entry.name for entry in shards.manifest.item_features}
     wanted = [name for name in columns if name not in own and name not in ("count", "train_count")]
     found, problem = [], None

@@ -12,6 +12,7 @@ from behavior.errors import UserError
 from models import load_model
 from models.serving.export.similar import similar
 from models.serving.load import TrainedModel
+from models.serving.recommend.files import read_table
 from tests.models.serving.asked_by_hand import log_of, rows_by_user
 from tests.models.serving.recommend_world import genres_of, prepare, run_on
 
@@ -111,6 +112,18 @@ def test_raw_columns_of_the_spec_s_item_tables(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no column 'year'; the file has: item, genres, title") as caught:
         model.recommend(columns=["year"], items=tmp_path / "raw")
     assert caught.value.where == "--columns"
+
+
+def test_a_table_whose_ids_are_called_as_in_the_spec(tmp_path: Path) -> None:
+    """`item` comes first where both are there."""
+    path = tmp_path / "items.csv"
+    path.write_text("title,sku\nOne,i1\n")
+    assert read_table(path, "--items", ["sku"]).to_pylist() == [{"title": "One", "item": "i1"}]
+    path.write_text("sku,item\n7,i1\n")
+    assert read_table(path, "--items", ["sku"]).to_pylist() == [{"sku": "7", "item": "i1"}]
+    path.write_text("id,title\ni1,One\n")
+    with pytest.raises(UserError, match="no column 'item' or 'sku', only id, title"):
+        read_table(path, "--items", ["sku", "sku"])
 
 
 BAD: list[tuple[dict[str, Any], str]] = [
