@@ -35,7 +35,7 @@ def item_table(given: ItemTable, columns: Sequence[str], shards: ShardFolder) ->
     if not isinstance(given, pa.Table):
         if Path(given).is_dir():
             return _of_spec(Path(given), columns, shards)
-        return read_table(given, "--items", [table.id for table in _tables_of(shards)])
+        return read_table(given, "--items", [table.id for table in _tables_of(shards) if table.id])
     if "item" not in given.column_names:
         raise UserError(
             f"there is no column 'item', only {', '.join(given.column_names)}",
