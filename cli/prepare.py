@@ -99,11 +99,13 @@ def prepare(
         without("pandas")
         _start_workers(workers)
     # First what the work waits for.
+    from behavior.runtime.memory import few_collections
     from behavior.spec.dataset_spec import load_spec
     from pipelines.left import EngineJob
     from pipelines.prepare import start
     from pipelines.runner import RunnerOptions
 
+    few_collections()
     _check_flags(append, full, frozen, overwrite)
     if finish and (detach or append or overwrite):
         raise UsageError(

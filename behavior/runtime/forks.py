@@ -29,7 +29,7 @@ from typing import Any
 from behavior.printable import complain
 from behavior.runtime.cores import POOLS, thread_count
 from behavior.runtime.imports import without
-from behavior.runtime.memory import keep_freed
+from behavior.runtime.memory import few_collections, keep_freed
 
 _SECONDS_TO_END = 5.0
 FROM_CORES = 4
@@ -202,6 +202,7 @@ def _main(modules: str, descriptor: str) -> None:
         found = import_module(module)
         if function:
             getattr(found, function)()
+    few_collections()
     control = Connection(int(descriptor))
     try:
         log, before, shared = pickle.loads(control.recv_bytes())

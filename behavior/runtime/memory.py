@@ -7,6 +7,7 @@ workers the system is then busy with nothing else. What is kept is at most what 
 from __future__ import annotations
 
 import ctypes
+import gc
 import sys
 from contextlib import suppress
 
@@ -16,6 +17,20 @@ _LARGEST = 32 << 20
 """The largest array that the C library keeps: it takes no larger number."""
 _KEPT = 512 << 20
 """Bytes of free memory at the end of the heap from which on they are given back."""
+
+
+_ALLOCATIONS = 50_000
+"""Objects of Python's more than before, from which on it looks for circles among them."""
+
+
+def few_collections() -> None:
+    """Have Python look for circles of objects less often, and never among those that are there now.
+
+    For processes that are not shared with anything else: hundreds of thousands of rejected rows are as many
+    objects and no circle.
+    """
+    gc.freeze()
+    gc.set_threshold(_ALLOCATIONS, 20, 100)
 
 
 def keep_freed() -> bool:

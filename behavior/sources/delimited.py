@@ -83,7 +83,7 @@ class DelimitedReader:
             array = chunks[0] if len(chunks) == 1 else pa.chunked_array(chunks, kind).combine_chunks()
             arrays[name] = array if keep is None else array.filter(pa.array(keep))
         return RawBatch(
-            arrays, rows.lines[kept], lambda index: rows.text_of(kept[index]), rejects, lines=lines
+            arrays, rows.lines[kept], lambda index: rows.text_of(kept.item(index)), rejects, lines=lines
         )
 
     def _tables(

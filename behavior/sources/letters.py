@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from itertools import groupby
 from json.encoder import encode_basestring
+from operator import itemgetter
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -27,22 +28,27 @@ SCHEMA = pa.schema(
     ]
 )
 """What comes before the number and after it; whether the lines of the chunks before are added to it."""
+_FILE_OF, _PLACE = itemgetter(0, 4), 1
+"""Of a `Reject`: by place, since there may be many."""
 
 
 def letters_of(rejects: list[Reject]) -> pa.RecordBatch:
     """Rejects as columns of `SCHEMA`."""
-    heads, codes, tails = list[str](), list[int](), list[str]()
-    for (file, row_group), own in groupby(rejects, key=lambda reject: (reject.file, reject.row_group)):
+    heads, codes = list[str](), list[int]()
+    for (file, row_group), own in groupby(rejects, key=_FILE_OF):
+        codes += [len(heads)] * sum(1 for _ in own)
         heads.append(_head(file, row_group))
-        for reject in own:
-            codes.append(len(heads) - 1)
-            tails.append(f"{_reason(reject.reason)}{_quoted(reject.text[:MAX_TEXT])}}}\n")
     head = pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), pa.array(heads, pa.large_string()))
+    place = pa.array([reject[_PLACE] for reject in rejects], pa.int64())
     # 0 stands for a file as a whole; rows of Parquet count in their group.
-    counted = [reject.row_group is None and reject.place != 0 for reject in rejects]
-    columns = [head, [reject.place for reject in rejects], counted, pa.array(tails, pa.large_string())]
+    in_group = pa.array([row_group is not None for *_, row_group in rejects], pa.bool_())
+    counted = pc.and_not(pc.not_equal(place, 0), in_group)
+    tails = [
+        f', "reason": {_quoted(reason)}, "text": {_quoted(text[:MAX_TEXT])}}}\n'
+        for _, _, reason, text, _ in rejects
+    ]
     return pa.RecordBatch.from_arrays(
-        [pa.array(column, kind) for column, kind in zip(columns, SCHEMA.types, strict=True)], schema=SCHEMA
+        [head, place, counted, pa.array(tails, pa.large_string())], schema=SCHEMA
     )
 
 
@@ -76,11 +82,6 @@ def _head(file: str, row_group: int | None) -> str:
     where = {"file": file} if row_group is None else {"file": file, "row_group": row_group}
     number = '"line": ' if row_group is None else '"row": '
     return f"{printable_json(where)[:-1]}, {number}"
-
-
-@lru_cache(maxsize=1024)
-def _reason(reason: str) -> str:
-    return f', "reason": {printable_json(reason)}, "text": '
 
 
 def _quoted(text: str) -> str:

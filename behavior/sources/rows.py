@@ -35,7 +35,7 @@ class Rows:
 
     def text_of(self, row: int) -> str:
         """A row as it stands in the file, without its line end."""
-        raw = self.text[self.bounds[row] : self.bounds[row + 1]]
+        raw = self.text[self.bounds.item(row) : self.bounds.item(row + 1)]
         return raw.decode("utf-8", errors="replace").rstrip("\r\n")
 
 
