@@ -200,8 +200,9 @@ class _Problem:
 
     def _split(self, free: Array) -> tuple[Array, float | None]:
         count = len(self.form.columns)
-        decay = float(np.clip(np.exp(free[count]), *_DECAYS)) if self.form.repeats else None
-        return np.clip(np.exp(free[:count]), LOWEST, HIGHEST), decay
+        # Limited before `exp`, which a simplex that has left for the flat side would overflow.
+        decay = float(np.exp(np.clip(free[count], *np.log(_DECAYS)))) if self.form.repeats else None
+        return np.exp(np.clip(free[:count], *np.log((LOWEST, HIGHEST)))), decay
 
 
 def _check_positive(name: str, values: Array) -> None:
