@@ -208,6 +208,9 @@ def main() -> None:
     def exactly(name: str) -> list[Row]:
         return [row for row in rows if row["experiment"] == name and "tokens" in row]  # not cut off
 
+    def exactly_of(start: str) -> list[Row]:
+        return [row for row in of(start) if "tokens" in row]
+
     if of("depth-"):
         show_depth_and_width(of("depth-"), options.plots)
     if of("mup-rates"):
@@ -225,15 +228,16 @@ def main() -> None:
         show_seeds("Wide and deep under muP over seeds", exactly("mup-large"))
     if exactly("seeds"):
         show_seeds("As published, 40 epochs, over seeds", exactly("seeds"))
-    if of("fractions-"):
-        show_fractions(of("fractions-"), options.quality)
-        show_effective(of("fractions-"), options.quality)
+    if exactly_of("equal-"):
+        show_fractions(exactly_of("equal-"), options.quality)
+        show_effective(exactly_of("equal-"), options.quality)
     if of("transfer"):
         show_transfer(of("transfer"), options.plots / "scaling-transfer.svg")
     if of("noise-"):
         show_predictability(of("noise-"), options.facts, options.plots / "scaling-predictability.svg")
-    if of("sizes"):
-        show_sizes(of("sizes"), options.facts, options.plots / "scaling-data.svg")
+    for name, plot in (("sizes", "scaling-data.svg"), ("sizes-mup", "scaling-data-mup.svg")):
+        if exactly(name):
+            show_sizes(exactly(name), options.facts, options.plots / plot)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,13 @@ def of_fractions(rows: Sequence[Row], quality: dict[str, Any]) -> Iterator[Row]:
         yield {**row, "by": by, "events": events, "users": known["users"], **entropies}
 
 
+def _mean(rows: Sequence[Row]) -> Row | None:
+    """Of the seeds of one size."""
+    if not rows:
+        return None
+    return {name: statistics.fmean(row[name] for row in rows) for name in ("loss", "ndcg@10", NDCG, HR)}
+
+
 def show_fractions(rows: Sequence[Row], quality_file: Path) -> None:
     """Quality of fractions of users and of the oldest events, beside that of the data."""
     found = list(of_fractions(rows, json.loads(quality_file.read_text())))
@@ -90,8 +98,9 @@ def show_fractions(rows: Sequence[Row], quality_file: Path) -> None:
         widths = sorted({row["width"] for row in own})
         lines = []
         for by, share in sorted({(row["by"], row["data_fraction"]) for row in own}, reverse=True):
-            group = {r["width"]: r for r in own if (r["by"], r["data_fraction"]) == (by, share)}
-            one = next(iter(group.values()))
+            kept = [row for row in own if (row["by"], row["data_fraction"]) == (by, share)]
+            group = {width: _mean([row for row in kept if row["width"] == width]) for width in widths}
+            one = kept[0]
             facts = [f"{one['events']:,.0f}", f"{one['users']:,}", f"{one['repeat_share']:.3f}"]
             facts += [f"{one[entropy]:.3f}" for entropy in ENTROPIES]
             cells = [_cell(group.get(width), column) for column in ("loss", NDCG) for width in widths]
