@@ -123,7 +123,8 @@ def recommend_on_beam(
         about = {"out": out, "trained_on": model.config.loader.part}
         print_json({**about, "done_before": result.done_before, "seconds": result.seconds, **manifest})
         return
-    for text in job.notes_after(result.manifest["counts"], result.manifest["users"]["in"]):
+    users = result.manifest["users"]
+    for text in job.notes_after(result.manifest["counts"], users["in"] - users["rejected"]):
         note(text)
     _say(result, out)
 
