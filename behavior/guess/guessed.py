@@ -12,6 +12,7 @@ import yaml
 
 from behavior.errors import UserError
 from behavior.files import write_whole
+from behavior.printable import printable
 from behavior.spec.skeleton import open_settings
 
 
@@ -70,6 +71,8 @@ class Guess:
     def save_spec(self, path: Path) -> None:
         """Write the proposed spec to a new file, with paths as seen from there.
 
+        Where something is left to fill in, the notes stand above it as comments.
+
         Raises:
             UserError: the file is there already, or cannot be written.
         """
@@ -79,7 +82,9 @@ class Guess:
         folder = os.path.relpath(self.base, path.resolve().parent)
         text = _yaml(_moved(self.spec, folder))
         if self.open:
-            text = f"# Fill in what only you know, in place of ???: {', '.join(self.open)}\n{text}"
+            text = _comments([f"Fill in what only you know, in place of ???: {', '.join(self.open)}"]) + text
+            told = _comments(self.notes) + text
+            text = told if _is_yaml(told) else text
         write_whole(path, text.encode("utf-8"), "--save")
 
 
@@ -92,6 +97,19 @@ def _moved(spec: dict[str, Any], folder: str) -> dict[str, Any]:
         moved = [os.path.normpath(os.path.join(folder, name)) for name in names]
         entry["files"] = moved if isinstance(entry["files"], list) else moved[0]
     return spec
+
+
+def _comments(lines: list[str]) -> str:
+    return "".join(f"# {printable(' '.join(line.split()))}\n" for line in lines)
+
+
+def _is_yaml(text: str) -> bool:
+    """Whether it can be read: names in comments may hold characters that no YAML has."""
+    try:
+        yaml.safe_load(text)
+    except yaml.YAMLError:
+        return False
+    return True
 
 
 def _yaml(spec: dict[str, Any]) -> str:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import gzip
+import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from behavior.errors import UserError
 from behavior.flow.memory import prepare_tables
@@ -153,6 +155,22 @@ def test_two_logs_that_are_written_otherwise(tmp_path: Path) -> None:
     guess.save_spec(tmp_path / "spec.yaml")
     spec, base = load_spec(tmp_path / "spec.yaml")
     assert prepare_tables(spec, base).counts.events == 2
+
+
+@pytest.mark.parametrize(("name", "told"), [("Zeitpunkt\n# up", True), ("Zeitpunkt\uffff", False)])
+def test_notes_stand_above_what_is_to_be_filled_in(name: str, told: bool, tmp_path: Path) -> None:
+    """As comments, whatever is in names."""
+    rows = [{"who": f"k{n % 7}", "what": f"a{n % 5}", name: 1_700_000_000 + n} for n in range(60)]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    guess = guess_file(tmp_path / "log.jsonl")
+    assert guess.open == ["events.columns.user", "events.columns.item"]
+    guess.save_spec(tmp_path / "spec.yaml")
+    text = (tmp_path / "spec.yaml").read_text(encoding="utf-8")
+    assert ("could be times" in text) == told
+    comments = [line for line in text.splitlines() if line.startswith("#")]
+    assert any(line.startswith("# Fill in what only you know") for line in comments)
+    assert len(comments) == 1 + told * len(guess.notes)
+    assert yaml.safe_load(text)["timestamp_unit"] == "none"
 
 
 def test_files_among_which_is_no_log(tmp_path: Path) -> None:
