@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.attention.loops.call import QUERIES, compiled, inlined
+from models.attention.loops.call import QUERIES, inlined, inner
 
 
 @inlined
@@ -28,7 +28,7 @@ def exp32(x):  # type: ignore[no-untyped-def]
     return p * np.int32((n + np.int32(127)) << np.int32(23)).view(np.float32)
 
 
-@compiled
+@inner
 def silu(tile, rows):  # type: ignore[no-untyped-def]
     """tile = SiLU(tile)."""
     for j in range(rows):
@@ -37,7 +37,7 @@ def silu(tile, rows):  # type: ignore[no-untyped-def]
             tile[j, i] = score / (np.float32(1.0) + exp32(-score))
 
 
-@compiled
+@inner
 def silu_with_slope(tile, rows, gradient):  # type: ignore[no-untyped-def]
     """tile = SiLU(tile), and gradient *= SiLU'(tile)."""
     for j in range(rows):
@@ -48,7 +48,7 @@ def silu_with_slope(tile, rows, gradient):  # type: ignore[no-untyped-def]
             gradient[j, i] *= gate * (np.float32(1.0) + score * (np.float32(1.0) - gate))
 
 
-@compiled
+@inner
 def softmax_step(tile, rows, peak, total, shrink, columns):  # type: ignore[no-untyped-def]
     """One tile of an online softmax: tile = exp(tile - peak), after `peak` has taken in the tile.
 
@@ -73,7 +73,7 @@ def softmax_step(tile, rows, peak, total, shrink, columns):  # type: ignore[no-u
             total[i] += tile[j, i]
 
 
-@compiled
+@inner
 def softmax_with_slope(tile, rows, normalizer, mean_gradient, gradient):  # type: ignore[no-untyped-def]
     """tile = exp(tile - normalizer), the weights, and gradient = weights * (gradient - mean_gradient)."""
     for j in range(rows):

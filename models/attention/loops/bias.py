@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from models.attention.buckets import BUCKET_STARTS
 from models.attention.loops.activations import exp32
-from models.attention.loops.call import FRAME, QUERIES, Int64Array, compiled
+from models.attention.loops.call import FRAME, QUERIES, Int64Array, compiled, inner
 from models.attention.loops.visibility import keeps_distance, logical_position
 
 
@@ -27,7 +27,7 @@ _BUCKET_AT, _STARTS = _bucket_index()
 _FIRST_INDEX = 1023 << 3
 
 
-@compiled
+@inner
 def find_buckets(query_time, timestamp, buckets, start, stride):  # type: ignore[no-untyped-def]
     """buckets[start + j * stride + i] = bucket(query_time[i] - timestamp[j])."""
     for j in range(timestamp.shape[0]):
@@ -46,7 +46,7 @@ def find_all_buckets(offsets, query_offsets, query_time, timestamp, buckets, buc
         find_buckets(query_time[begin:end], keys, buckets, bucket_offsets[sequence], end - begin)
 
 
-@compiled
+@inner
 def buckets_of_tile(call, at, scratch):  # type: ignore[no-untyped-def]
     """Where the tile's buckets are, as array, start and stride; finds them if they were not found before."""
     first = at.query_begin + at.query
@@ -61,13 +61,13 @@ def buckets_of_tile(call, at, scratch):  # type: ignore[no-untyped-def]
     return scratch, 0, QUERIES
 
 
-@compiled
+@inner
 def _row(table, head):  # type: ignore[no-untyped-def]
     """The row of a table that a head uses."""
     return head if table.shape[0] > 1 else 0
 
 
-@compiled
+@inner
 def add_bias(call, at, tile, buckets, start, stride):  # type: ignore[no-untyped-def]
     """tile[j, i] += position[p(i) - p(j)] + time[bucket] + decay."""
     if call.position.shape[1] > 0:
@@ -96,7 +96,7 @@ def add_bias(call, at, tile, buckets, start, stride):  # type: ignore[no-untyped
                 tile[j, i] += amount * exp32(-rate * _exponent(call, at, i, j))
 
 
-@compiled
+@inner
 def _exponent(call, at, i, j):  # type: ignore[no-untyped-def]
     """What the rate of a decay is multiplied by: the time difference of a pair, or its logarithm."""
     query_time = call.query_time[at.query_begin + at.query + i]
@@ -104,7 +104,7 @@ def _exponent(call, at, i, j):  # type: ignore[no-untyped-def]
     return np.log(np.float32(1.0) + apart) if call.power else apart
 
 
-@compiled
+@inner
 def add_bias_gradient(call, at, gradient, buckets, start, stride, position, time, decay):  # type: ignore[no-untyped-def]
     """The counterpart of `add_bias`: sums of the score gradient, in float64 since they are long."""
     if position.shape[1] > 0:

@@ -78,4 +78,6 @@ class Place(NamedTuple):
 SILU, SOFTMAX, IDENTITY = 0, 1, 2
 
 compiled: Any = compiled_with(fastmath=True, error_model="numpy")
+inner: Any = compiled_with(fastmath=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+"""Only for loops: what Python would call them by takes a sixth of the compiler's time."""
 inlined: Any = compiled_with(fastmath=True, error_model="numpy", inline="always")

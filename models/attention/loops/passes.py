@@ -6,7 +6,7 @@ import numpy as np
 
 from models.attention.loops.activations import silu, silu_with_slope, softmax_step, softmax_with_slope
 from models.attention.loops.bias import add_bias, add_bias_gradient, buckets_of_tile
-from models.attention.loops.call import KEYS, QUERIES, SILU, SOFTMAX, Place, compiled
+from models.attention.loops.call import KEYS, QUERIES, SILU, SOFTMAX, Place, compiled, inner
 from models.attention.loops.tiles import (
     accumulate_columns,
     accumulate_rows,
@@ -21,7 +21,7 @@ from models.attention.loops.visibility import hide, meet
 HIDDEN = np.float32(-1e30)
 
 
-@compiled
+@inner
 def _first_tile(call, sequence, head, query):  # type: ignore[no-untyped-def]
     """The first tile of keys of a tile of queries, and where its keys end."""
     begin = call.offsets[sequence]
@@ -36,7 +36,7 @@ def _first_tile(call, sequence, head, query):  # type: ignore[no-untyped-def]
     return at, end
 
 
-@compiled
+@inner
 def _at_key(at, key, end):  # type: ignore[no-untyped-def]
     """The same queries with keys from `key` on."""
     keys = min(KEYS, end - key)
@@ -45,7 +45,7 @@ def _at_key(at, key, end):  # type: ignore[no-untyped-def]
     )
 
 
-@compiled
+@inner
 def _queries(call, sequence):  # type: ignore[no-untyped-def]
     """Places of a sequence's first query and of its end."""
     length = call.offsets[sequence + 1] - call.offsets[sequence]

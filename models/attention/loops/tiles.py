@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.attention.loops.call import QUERIES, compiled
+from models.attention.loops.call import QUERIES, inner
 
 
-@compiled
+@inner
 def clear(columns):  # type: ignore[no-untyped-def]
     """columns[d, i] = 0."""
     for d in range(columns.shape[0]):
@@ -15,7 +15,7 @@ def clear(columns):  # type: ignore[no-untyped-def]
             columns[d, i] = np.float32(0.0)
 
 
-@compiled
+@inner
 def load_columns(source, head, first, rows, factor, columns):  # type: ignore[no-untyped-def]
     """columns[d, i] = factor * source[first + i, head, d], zero for queries that do not exist."""
     for d in range(source.shape[2]):
@@ -25,7 +25,7 @@ def load_columns(source, head, first, rows, factor, columns):  # type: ignore[no
             columns[d, i] = 0.0
 
 
-@compiled
+@inner
 def store_columns(columns, head, first, rows, factor, out):  # type: ignore[no-untyped-def]
     """out[first + i, head, d] = factor * columns[d, i]."""
     for i in range(rows):
@@ -33,7 +33,7 @@ def store_columns(columns, head, first, rows, factor, out):  # type: ignore[no-u
             out[first + i, head, d] = factor * columns[d, i]
 
 
-@compiled
+@inner
 def multiply(source, head, first, rows, columns, tile):  # type: ignore[no-untyped-def]
     """tile[j, i] = sum over d of source[first + j, head, d] * columns[d, i]."""
     dim = source.shape[2]
@@ -62,7 +62,7 @@ def multiply(source, head, first, rows, columns, tile):  # type: ignore[no-untyp
                 tile[j, i] += r0 * columns[d, i]
 
 
-@compiled
+@inner
 def accumulate_columns(source, head, first, rows, tile, columns):  # type: ignore[no-untyped-def]
     """columns[d, i] += sum over j of source[first + j, head, d] * tile[j, i]."""
     even = rows - rows % 8
@@ -90,7 +90,7 @@ def accumulate_columns(source, head, first, rows, tile, columns):  # type: ignor
                 columns[d, i] += r0 * tile[j, i]
 
 
-@compiled
+@inner
 def accumulate_rows(tile, columns, head, first, rows, out):  # type: ignore[no-untyped-def]
     """out[first + j, head, d] += sum over i of tile[j, i] * columns[d, i]."""
     dim = out.shape[2]

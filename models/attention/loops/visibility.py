@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.attention.loops.call import QUERIES, compiled, inlined
+from models.attention.loops.call import QUERIES, inlined, inner
 
 
 @inlined
@@ -11,14 +11,14 @@ def logical_position(call, history, place):  # type: ignore[no-untyped-def]
     return max(min(place, history) - max(call.context - 1, 0), 0)
 
 
-@compiled
+@inner
 def keeps_distance(call, at):  # type: ignore[no-untyped-def]
     """Whether logical positions of all of a tile are token indices less one number: no context, no
     candidates."""
     return min(at.key, at.query) >= call.context - 1 and at.query + at.queries - 1 <= at.history
 
 
-@compiled
+@inner
 def meet(call, at):  # type: ignore[no-untyped-def]
     """Whether any query of the tile may see any of its keys."""
     if at.key + at.keys > at.query:
@@ -29,7 +29,7 @@ def meet(call, at):  # type: ignore[no-untyped-def]
     return at.key < call.front or logical_position(call, at.history, at.query) - last < call.window
 
 
-@compiled
+@inner
 def hide(call, at, tile, value):  # type: ignore[no-untyped-def]
     """tile[j, i] = value where query i does not see key j."""
     distance = at.query - at.key
