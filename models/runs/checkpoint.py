@@ -75,7 +75,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         tensors=sorted(tensors),
     )
     # Tied weights would otherwise be refused, and views saved with all of their storage.
-    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    tensors = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
     text = json.dumps(head.model_dump())
     write_atomically(path, save(tensors, metadata={_METADATA: text}))
 
