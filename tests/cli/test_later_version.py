@@ -91,6 +91,14 @@ def test_a_run_is_evaluated_on_a_later_version(lrm: Lrm, folder: Path) -> None:
     assert "later version" not in before.out
 
 
+def test_recommendations_of_a_later_version_say_so(lrm: Lrm, folder: Path) -> None:
+    now = lrm("recommend", folder / "run", "--k", 1, "--at", 2000, "--json")
+    new = f"{ALL - OLD} items that the model has never seen ranked by fresh vectors"
+    assert any(new in note for note in json.loads(now.out)["notes"]), now.err
+    before = lrm("recommend", folder / "run", "--k", 1, "--at", 2000, "--json", "--data", folder / "before")
+    assert not any("later version" in note for note in json.loads(before.out)["notes"])
+
+
 def test_a_run_is_resumed_on_a_later_version(lrm: Lrm, folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder / "run", tmp_path / "run")
     old = table(tmp_path / "run", "item")

@@ -131,6 +131,12 @@ def resolve(
         if not allowed.any():
             raise UserError("no item is left to choose from", fix="allow more of them")
         notes.append(f"{int(allowed.sum()):,} of {number_of(shards.num_items, 'item')} to choose from")
+    if new_items:
+        ranked = "ranked by fresh vectors" if config.evaluation.new_items == "rank" else "left out"
+        notes.append(
+            f"a later version of the data set: {number_of(new_items, 'item')} that the model has never seen "
+            f"{ranked}; to learn them: lrm train --refit RUN --all --out RUN2"
+        )
     if config.evaluation.candidates == "domain" and wanted.domain is None:
         notes.append(
             "the run is evaluated among the items of a domain; here all items are ranked: --domain NAME"
