@@ -20,9 +20,11 @@ from behavior.guess.times import is_time_of_day, written_as
 from behavior.sources.blocks import compression_of, iter_blocks
 from behavior.sources.jsonl import as_text
 from behavior.sources.magic import HEAD_BYTES, is_compression, kind_of_bytes
+from behavior.sources.nested import leaves_in
 from behavior.sources.parquet import open_parquet
 
 SAMPLE_ROWS = 1000
+_MOST_COLUMNS = 60
 _SEPARATORS = ("::", "\t", ",", ";", "|", " ")
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
@@ -184,6 +186,11 @@ def _json(path: Path, lines: list[str]) -> tuple[str, dict[str, pa.Array], set[s
             fix="write an object a line",
         )
     names = list(dict.fromkeys(name for record in records for name in record))
+    inner = [dict(leaves_in(record)) for record in records]
+    found = list(dict.fromkeys(name for record in inner for name in record))
+    if len(found) <= max(_MOST_COLUMNS, len(names)):  # or else their keys are values themselves
+        names, records = found, inner
+        texts = [{name: as_text(value, pa.string()) for name, value in record.items()} for record in inner]
     lists = {n for n in names if any(isinstance(record.get(n), list | dict) for record in records)}
     columns = {name: pa.array([text.get(name) for text in texts], pa.string()) for name in names}
     if len(records) == 1 and records[0] and all(isinstance(value, list) for value in records[0].values()):

@@ -33,6 +33,15 @@ def keys_in(record: Mapping[str, Any], depth: int = _DEPTH) -> Iterator[str]:
             yield from (f"{key}.{inner}" for inner in keys_in(value, depth - 1))
 
 
+def leaves_in(record: Mapping[str, Any], depth: int = _DEPTH) -> Iterator[tuple[str, Any]]:
+    """The values of a record, those of the objects in it by their paths; what lies deeper as it is."""
+    for key, value in record.items():
+        if isinstance(value, dict) and value and depth > 1:
+            yield from ((f"{key}.{inner}", leaf) for inner, leaf in leaves_in(value, depth - 1))
+        else:
+            yield key, value
+
+
 def nested_schema(types: Mapping[str, pa.DataType]) -> pa.Schema:
     """A schema in which each name is a field, and one with dots also a field within fields."""
     tree: dict[str, Any] = {}

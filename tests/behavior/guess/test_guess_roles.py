@@ -173,6 +173,30 @@ def test_notes_stand_above_what_is_to_be_filled_in(name: str, told: bool, tmp_pa
     assert yaml.safe_load(text)["timestamp_unit"] == "none"
 
 
+def test_columns_within_objects(tmp_path: Path) -> None:
+    """By their paths, as specs name them; objects whose keys are values stay whole."""
+    rows = [
+        {
+            "context": {"user_id": f"u{n % 7}", "device": {"os": "x"}},
+            "sku": f"a{n % 5}",
+            "ts": 1_700_000_000 + n,
+        }
+        for n in range(60)
+    ]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    guess = guess_file(tmp_path / "log.jsonl")
+    assert [column.name for column in guess.columns] == ["context.user_id", "context.device.os", "sku", "ts"]
+    assert guess.spec["events"]["columns"] == {"user": "context.user_id", "item": "sku", "timestamp": "ts"}
+    guess.save_spec(tmp_path / "spec.yaml")
+    spec, base = load_spec(tmp_path / "spec.yaml")
+    tables = prepare_tables(spec, base)
+    assert (tables.counts.events, tables.counts.users) == (60, 7)
+    maps = [{"user_id": n % 7, "item_id": n % 5, "seen": {f"k{n}": 1, f"k{n + 1}": 1}} for n in range(90)]
+    (tmp_path / "maps.jsonl").write_text("".join(json.dumps(row) + "\n" for row in maps))
+    kinds = {column.name: column.kind for column in guess_file(tmp_path / "maps.jsonl").columns}
+    assert kinds == {"user_id": "integer", "item_id": "integer", "seen": "list"}
+
+
 def test_files_among_which_is_no_log(tmp_path: Path) -> None:
     for name in ("a.csv", "b.csv"):
         (tmp_path / name).write_text(f"title,{name[0]}\nx,1\n")
