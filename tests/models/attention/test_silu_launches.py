@@ -202,6 +202,14 @@ def test_tables_without_gradients_are_not_summed(gpu: Gpu, bias: str, once_a_bat
     assert queries["band"] is None
 
 
+def test_kernels_of_padded_batches_are_precompiled(gpu: Gpu) -> None:
+    """Nothing is written for tokens that belong to no sequence while kernels have no memory to write to."""
+    one = case(lengths=(70, 3), room=True)
+    one.both()
+    assert {"forward_kernel", "key_gradient_kernel", "query_gradient_kernel"} <= set(gpu.compiled)
+    assert "tail_kernel" in [launch.kernel.name for launch in gpu.launches]
+
+
 def test_nothing_is_precompiled_while_a_graph_is_captured(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
     run_forward(case())

@@ -178,9 +178,11 @@ def case(
     bias: str = "",
     **more: Any,
 ) -> Case:
-    """A call; `bias` names its parts."""
+    """A call; `bias` names its parts, and with `room` only the device knows lengths."""
     tokens = sum(lengths)
     sequences = Sequences.from_lengths(lengths)
+    if more.pop("room", False):
+        sequences = Sequences.unread(sequences.offsets, tokens=tokens, longest=max(lengths))
     queries = more.pop("queries", None)
     asking = tokens if queries is None else queries.num_tokens
     q, k, v = rows(asking, dtype, columns, offset), rows(tokens, dtype), rows(tokens, dtype)
