@@ -99,7 +99,7 @@ def tiles(results: Results) -> None:
     from models.losses.kernels import shared_function
 
     shapes = (
-        (64, 64, 4, 2), (64, 64, 4, 1), (64, 32, 4, 2), (64, 32, 4, 3), (64, 64, 4, 3), (128, 64, 8, 3),
+        (64, 64, 4, 2), (64, 32, 4, 2), (64, 32, 4, 3), (64, 64, 4, 3), (128, 64, 8, 4), (128, 64, 8, 3),
         (128, 64, 8, 2), (128, 32, 8, 2),
     )  # fmt: skip
     cuts = {"shared_loss_kernel": shared_function._LOSS, "shared_items_kernel": shared_function._ITEMS}
