@@ -168,26 +168,23 @@ def launch(
     tensors: Tensors = {}
     numbers: Numbers = {}
     fixed: dict[str, object] = {}
-    devices: set[torch.device] = set()
     key: list[object] = [kernel, shape]
     for name, value in arguments.items():
         if isinstance(value, Tensor):
             tensors[name] = value
-            key += name, value.dtype
-            if not (value.is_meta and is_deferring()):  # which stands for one that is not there yet
-                devices.add(value.device)
+            key += name, value.dtype, value.device
         elif isinstance(value, (int, float)) and name not in constants:
             numbers[name] = value
             key += name, None if name in unspecialized else _specialization(value)
         else:
             fixed[name] = value
             key += name, value
-    if len(devices) != 1:
-        raise ValueError(f"the tensors of {kernel.__name__} must be on one device")
-    key += devices
     launcher = _launchers.get(tuple(key))
     if launcher is None:
-        launcher = _launchers[tuple(key)] = Launcher(kernel, shape, *devices, fixed)
+        device, *others = {tensor.device for tensor in tensors.values() if tensor is not None}
+        if others:
+            raise ValueError(f"the tensors of {kernel.__name__} must be on one device")
+        launcher = _launchers[tuple(key)] = Launcher(kernel, shape, device, fixed)
     launcher(grid, tensors, numbers)
 
 
