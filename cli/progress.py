@@ -56,6 +56,7 @@ class TrainProgress:
         self.bars, self.label, self.quiet, self.resumes = bars, label, quiet, resumes
         self.lines = lines and bars.disable
         self.said = time.monotonic()
+        self.told_lack = False
         self.task = bars.add_task(label, total=None, note="")
 
     def started(self, start: TrainStart) -> None:
@@ -107,6 +108,12 @@ class TrainProgress:
         )
         best = " (best)" if validation.is_best else ""
         note(f"epoch {validation.epoch}: valid {shown}{details}{best}")
+        if validation.lacks is not None and not self.told_lack and shown != "nobody":
+            self.told_lack = True
+            warn(
+                f"the validation has no {validation.lacks.upper()}, which chooses the best checkpoint: the "
+                "latest is taken until one has it (where no row, or every row, has the label there is no AUC)"
+            )
 
     def finished(self, result: TrainResult) -> None:
         self.bars.update(self.task, visible=False)

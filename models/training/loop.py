@@ -226,7 +226,8 @@ class Training:
             progress = {"step": state.step, "epoch": self.loader.epoch, "metrics": metrics}
             self.learned.save_model(self.run.best, progress)
         if self.validates:
-            self.observer.validated(Validation(epoch + 1, state.step, metrics, is_best))
+            lacks = metric.name if value is None else None
+            self.observer.validated(Validation(epoch + 1, state.step, metrics, is_best, lacks))
 
     def _save(self, log: Log) -> None:
         self.losses.check_weights(self.optimizer.parameters)

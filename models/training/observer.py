@@ -121,6 +121,8 @@ class Validation:
     step: int
     metrics: dict[str, Any]
     is_best: bool
+    lacks: str | None = None
+    """The metric that chooses the best checkpoint, where the validation has no value of it."""
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,20 @@ def test_a_ranking_run_is_trained_shown_and_written_down(lrm: Lrm, ranked: Path,
     assert "evaluate the test part" in refused.err
 
 
+def test_a_validation_without_what_chooses_says_so_once(lrm: Lrm, tmp_path: Path) -> None:
+    """All that is validated is liked: there is no AUC."""
+    users = events_of(20)
+    for user in users:
+        validated = range(user["train_end"], user["valid_end"])
+        user["value"] = [5.0 if place in validated else value for place, value in enumerate(user["value"])]
+    data = write(tmp_path / "data", users).where()
+    own = [part for setting in SETTINGS if not setting.startswith("task.kind") for part in ("--set", setting)]
+    done = lrm("train", "--task", "ranking", "--data", data, "--out", tmp_path / "run", *own)
+    assert done.code == 0, done.err
+    assert done.err.count("the validation has no AUC, which chooses the best checkpoint") == 1
+    assert (tmp_path / "run" / "checkpoints" / "best.safetensors").exists()
+
+
 def test_predictions_are_of_ranking_runs(lrm: Lrm, run: Path, tmp_path: Path) -> None:
     refused = lrm("evaluate", run, "--predictions", tmp_path / "rows.csv")
     assert refused.code == 1
