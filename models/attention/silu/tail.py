@@ -28,9 +28,9 @@ def with_zeros_after(out: Tensor, end: Tensor) -> Tensor:
     """The same tensor, [rows, ...], with zeros from a row on.
 
     Args:
-        out: dense.
+        out: dense; of one without memory, on the meta device, nothing is written.
         end: [1] int64.
     """
-    if out.numel():
+    if out.numel() and not out.is_meta:
         launch_rows(tail_kernel, out.shape[0], out[0].numel(), {"out": out, "end": end})
     return out
