@@ -1,4 +1,4 @@
-"""The loops that make batches, compiled for what nearly every training gives them."""
+"""The loops that make batches and find targets, compiled for what nearly every training gives them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from numba import float64, int8, int32, int64, types, uint64
 
 from behavior.packing.kernels import least_loaded
 from behavior.sampling.kernels import choose_inputs, fill_units
+from behavior.steps.repeats import latest_earlier
 from models.data.origins import _copy_next, _copy_own, _count_up, _first_events
 
 LOOPS: tuple[Any, ...] = (
@@ -18,6 +19,7 @@ LOOPS: tuple[Any, ...] = (
     _count_up,
     _copy_own,
     _copy_next,
+    latest_earlier,
 )
 
 
@@ -29,7 +31,7 @@ def compile_loading() -> None:
 
 def signatures() -> list[tuple[Any, tuple[Any, ...]]]:
     """`LOOPS`, with what they are given for items, behaviors and times as they are stored."""
-    units, inputs, packs, first, count, own, following = LOOPS
+    units, inputs, packs, first, count, own, following, latest = LOOPS
     whole = int64[::1]
     found = [
         (units, (whole, whole, whole, whole, int64, int64, int64, uint64, int64)),
@@ -37,6 +39,7 @@ def signatures() -> list[tuple[Any, tuple[Any, ...]]]:
         (packs, (int32[::1], float64[::1], float64, float64[::1], int32[::1])),
         (first, (whole, whole)),
         (count, (whole, whole, whole)),
+        (latest, (_stored(int32), whole, whole, int32[::1], int64)),
     ]
     for values in (int8[::1], _stored(int32), _stored(int64)):
         least = int64 if values.dtype == int32 else types.Omitted(None)

@@ -14,6 +14,7 @@ from models.attention import loops
 from models.attention.loops.ahead import BUCKET_ARGUMENTS, arguments, gradient_arguments
 from models.data import ahead as loading
 from models.data import origins
+from models.evaluation import targets
 from models.training import ahead, train
 from tests.models.training.training_runs import circle, settings
 
@@ -25,6 +26,7 @@ CALLED = {
     "_count_up": origins,
     "_copy_own": origins,
     "_copy_next": origins,
+    "latest_earlier": targets,
     "forward": loops,
     "backward": loops,
     "find_all_buckets": loops,
