@@ -96,7 +96,7 @@ def prepare(
         from behavior.runtime.memory import keep_freed
 
         keep_freed()
-        without("pandas")
+        without("pandas", "scipy")
         _start_workers(workers)
     # First what the work waits for.
     from behavior.runtime.memory import few_collections

@@ -196,7 +196,7 @@ def _main(modules: str, descriptor: str) -> None:
     """The process that is forked: import, await what all have in common, fork, and end with the caller."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller says when
     keep_freed()
-    without("pandas")
+    without("pandas", "scipy")
     for name in filter(None, modules.split(",")):
         module, _, function = name.partition(":")
         found = import_module(module)

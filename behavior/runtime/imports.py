@@ -10,7 +10,8 @@ def without(*names: str) -> None:
     """For processes of our own: packages are not found.
 
     Where pandas is installed, Arrow imports it at the first array that is converted, to see whether that is
-    one of pandas': a third of a second in each process.
+    one of pandas': a third of a second in each process. Before Numba compiles anything it imports scipy, for
+    products of matrices.
     """
     sys.meta_path.insert(0, _Without(names))
 
