@@ -100,9 +100,9 @@ def _exact_logarithm() -> None:
 
 
 def _bucket_of_every_pair() -> None:
-    from models.attention.silu import tile_bias
+    from models.attention.silu import simple_tiles
 
-    tile_bias._FEW = tl.constexpr(0)
+    simple_tiles._FEW = tl.constexpr(0)
 
 
 def _times_in_every_layer() -> None:

@@ -67,7 +67,7 @@ PEAK = 989e12
 """FLOP/s of an H100 SXM or H200, dense, bfloat16."""
 KINDS: dict[str, tuple[str, ...]] = {
     "attention forward": ("forward_kernel",),
-    "attention backward": ("key_gradient", "query_gradient", "band_kernel", "finalize_kernel"),
+    "attention backward": ("key_gradient", "query_gradient", "finalize_kernel"),
     "found once a batch": ("boundary_count", "bucket_table", "find_times"),
     "products": ("gemm", "nvjet", "cutlass", "cublas"),
     "optimizer": ("multi_tensor",),

@@ -80,7 +80,6 @@ KNOWN_MANY = {
     "models/attention/paged/forward.py": 44,
     "models/attention/paged/scores.py": 20,
     "models/attention/silu/attention_function.py": 19,
-    "models/attention/silu/band_gradient.py": 20,
     "models/attention/silu/forward.py": 38,
     "models/attention/silu/key_gradients.py": 48,
     "models/attention/silu/query_gradients.py": 50,

@@ -8,6 +8,7 @@ is there; with any other, `launcher` goes by the public interface.
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import inspect
 import warnings
@@ -18,6 +19,10 @@ from triton import runtime
 
 TESTED_VERSIONS = ("3.6", "3.7")
 """Minor versions of Triton."""
+_USUAL_SHARED = 49_152
+"""Bytes of shared memory that a kernel may have without asking."""
+_MAX_DYNAMIC_SHARED = 8
+"""CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES"""
 _BEFORE_ARGUMENTS = 9
 """Grid (3), stream, function, metadata, metadata of the launch, and the hooks before and after it."""
 
@@ -77,6 +82,24 @@ def load(kernel: Any, num_arguments: int) -> CompiledKernel | None:
         _warn_of(f"{type(error).__name__}: {error}")
         return None
     return found
+
+
+def allow_shared_memory(kernel: Any) -> None:
+    """Let a compiled kernel that has shared memory of its own (by inline assembly) be launched: Triton knows
+    only of what it gives it, and allows more than 48 KB only where that is more.
+
+    Raises:
+        RuntimeError: the driver does not allow it.
+    """
+    _ = kernel.run  # loads it
+    most = kernel.metadata.shared
+    if most > _USUAL_SHARED:  # Triton has allowed it
+        return
+    failed = ctypes.CDLL("libcuda.so.1").cuFuncSetAttribute(
+        ctypes.c_void_p(kernel.function), ctypes.c_int(_MAX_DYNAMIC_SHARED), ctypes.c_int(most)
+    )
+    if failed:
+        raise RuntimeError(f"CUDA's driver allows a kernel no {most} bytes of shared memory (error {failed})")
 
 
 @functools.cache

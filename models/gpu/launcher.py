@@ -67,14 +67,21 @@ class Launcher:
         device: where it runs.
         fixed: arguments by name, in any order, more than the kernel has if need be. Calls give the others,
             and may give these: always the same ones, of the same types.
+        own_shared: whether the kernel has shared memory that Triton does not know of.
     """
 
     def __init__(
-        self, kernel: Any, shape: TileShape | None, device: torch.device, fixed: Mapping[str, object]
+        self,
+        kernel: Any,
+        shape: TileShape | None,
+        device: torch.device,
+        fixed: Mapping[str, object],
+        own_shared: bool = False,
     ) -> None:
         self.kernel = kernel
         self._options = {} if shape is None else shape.options()
         self._device = device
+        self._own_shared = own_shared
         self._places = {name: place for place, name in enumerate(kernel.arg_names)}
         self._row = [fixed.get(name) for name in kernel.arg_names]
         self._missing = set(kernel.arg_names) - set(fixed)
@@ -119,7 +126,7 @@ class Launcher:
             # Triton takes a type for an aligned tensor.
             types = {name: None if tensor is None else tensor.dtype for name, tensor in tensors.items()}
             with torch.cuda.device(self._device):
-                kernel = self.kernel.warmup(*self._ordered(types, numbers), grid=grid, **self._options)
+                kernel = self._compiled(types, numbers, grid)
                 self._aligned = fast_launch.load(kernel, len(self._row))
 
     def _launch_publicly(self, grid: tuple[int, int], tensors: Tensors, numbers: Numbers) -> Any:
@@ -128,7 +135,16 @@ class Launcher:
         Returns:
             The compiled kernel.
         """
+        if self._own_shared and not INTERPRETED:
+            self._compiled(tensors, numbers, grid)
         return self.kernel[grid](*self._ordered(tensors, numbers), **self._options)
+
+    def _compiled(self, tensors: Mapping[str, object], numbers: Numbers, grid: tuple[int, int]) -> Any:
+        """The kernel for such arguments, ready to be launched, or None where a hook of Triton's kept it."""
+        kernel = self.kernel.warmup(*self._ordered(tensors, numbers), grid=grid, **self._options)
+        if self._own_shared and kernel is not None:
+            fast_launch.allow_shared_memory(kernel)
+        return kernel
 
     def _keep(self, kernel: Any, tensors: Tensors) -> None:
         """For launches with addresses that are as aligned as these."""

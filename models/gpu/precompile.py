@@ -7,7 +7,7 @@ work is done without Python's lock, by Triton's passes, LLVM, the assembler, and
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import torch
 
@@ -15,6 +15,13 @@ from behavior.runtime.cores import usable_cores
 from models.gpu import fast_launch
 from models.gpu.interpreter import INTERPRETED
 from models.gpu.launcher import deferred_launches
+
+_AT_ONCE = 8
+"""Kernels that are compiled at a time."""
+_LARGE = 3
+"""So many of them are large."""
+_HEAD_START = 0.5
+"""Seconds, about, that reading a large kernel's code takes, which is done with Python's lock."""
 
 
 def can_precompile() -> bool:
@@ -31,6 +38,11 @@ def precompile(launch_all: Callable[[], object]) -> None:
     with deferred_launches() as launches:
         launch_all()
     fast_launch.prepare_threads([one.launcher.kernel for one in launches])
-    with ThreadPoolExecutor(max_workers=usable_cores()) as threads:
-        for one in launches:
-            threads.submit(one.compile)
+    # Those with the most arguments have the most code and take longest. They begin, one after the other: read
+    # at the same time, all would be read as late as the last.
+    launches.sort(key=lambda one: -len(one.launcher.kernel.arg_names))
+    with ThreadPoolExecutor(max_workers=min(usable_cores(), _AT_ONCE)) as threads:
+        for number, one in enumerate(launches, 1):
+            begun = threads.submit(one.compile)
+            if number <= _LARGE:
+                wait([begun], timeout=_HEAD_START)

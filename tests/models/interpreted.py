@@ -28,6 +28,7 @@ KERNELS = (
     "models.losses.kernels.",
     "models.optim.kernels.",
     "tests.models.attention.table_kernels",
+    "tests.models.attention.bucket_kernels",
 )
 
 

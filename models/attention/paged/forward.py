@@ -19,7 +19,7 @@ from models.attention.paged.scores import score_pairs, seconds_of_queries, span_
 from models.attention.paged.seconds import rows_of_places
 from models.attention.silu.activation import activate
 from models.attention.silu.kernel_arguments import MaskRule
-from models.attention.silu.masking import RICH, count_tiles_of, key_ranges, place_of_tile
+from models.attention.silu.masking import RICH, count_tiles_of, key_ranges, masked_ranges, place_of_tile
 from models.attention.silu.scheduling import wait_for_product
 from models.attention.silu.tile_io import load_rows, store_rows
 
@@ -95,11 +95,11 @@ def _add_events(
     """Add tiles `begin` to `stop` of keys to queries that are events."""
     total, peak, norm = state
     history = rule.history
-    place = place_of_tile(ranges, begin, C.KEYS, _RICH)
+    place = place_of_tile(ranges, begin, C.KEYS)
     first_row = _first_row(table, tl.minimum(place, tl.maximum(history - 1, 0)), C)
     span = span_of_keys(time, least, most, bounds, num_blocks, place, history, C.KEYS)
     for number in tl.range(begin, stop):
-        next_place = place_of_tile(ranges, number + 1, C.KEYS, _RICH)
+        next_place = place_of_tile(ranges, number + 1, C.KEYS)
         next_row = _first_row(table, tl.minimum(next_place, history - 1), C)
         next_span = span_of_keys(time, least, most, bounds, num_blocks, next_place, history, C.KEYS)
         k_tile = _load(
@@ -125,10 +125,10 @@ def _add_history(
 ):
     """The same of candidates, given a row of numbers that are added to the scores of all."""
     total, peak, norm = state
-    place = place_of_tile(ranges, begin, C.KEYS, _RICH)
+    place = place_of_tile(ranges, begin, C.KEYS)
     first_row = _first_row(table, tl.minimum(place, tl.maximum(history - 1, 0)), C)
     for number in tl.range(begin, stop):
-        next_place = place_of_tile(ranges, number + 1, C.KEYS, _RICH)
+        next_place = place_of_tile(ranges, number + 1, C.KEYS)
         next_row = _first_row(table, tl.minimum(next_place, history - 1), C)
         k_tile = _load(
             keys, first_row, table, place, history, C.KEYS_AHEAD, C.K_STRIDE, C.QK_DIM, C.QK_WIDTH, C
@@ -221,8 +221,9 @@ def paged_kernel(
         tl.debug_barrier()
         q_tile = load_rows(ready, C.HEADS * C.QK_DIM, first, end, QUERIES, C.QK_DIM, C.QK_WIDTH, True)
     least, most = seconds_of_queries(time, query_seconds, first, end, QUERIES)
-    _, _, ranges = key_ranges(tl.minimum(first, history), history, rule, QUERIES, KEYS, _RICH)
-    paged = count_tiles_of(ranges, KEYS, _RICH)
+    ranges = key_ranges(tl.minimum(first, history), history, rule, QUERIES, KEYS, _RICH)
+    ranges = masked_ranges(ranges, False, _RICH)
+    paged = count_tiles_of(ranges, KEYS)
     begin, stop = tile * 0, paged
     if C.CANDIDATES:
         stop = paged + tl.where(alone, (tl.minimum(QUERIES, end - first) + KEYS - 1) // KEYS, 0)

@@ -3,9 +3,10 @@
 Host: `attention_function` (autograd, and the operator for torch.compile), `attention_call` (what is to be
 computed), `specialization` (compiled kernels and their constants), `launch`, `wide` (what wide heads have in
 memory), `precompile`, `tiles`, `times`, `tuning`.
-Kernels: `forward`, `key_gradients`, `query_gradients`, `band_gradient`, of wide heads `kept_scores` and
-`written_bias`; what they share: `prologue`, `loops`,
-`simple_tiles`, `masking`, `tile_bias`, and below these `tile_io`, `activation`, `mma_loads` and others.
+Kernels: `forward`, `key_gradients`, `query_gradients`, of wide heads `kept_scores` and `written_bias`; what
+they share: `prologue`, `loops`, `simple_tiles`, `masking`, `tile_bias`, and below these `tile_io`,
+`activation`, `mma_loads` and others. Gradients of tables: `table_gradient`, `time_gradient`, and sums in
+shared memory, `shared_sums` and `shared_window`.
 docs/attention-kernels.md says how all that works. Triton is imported by whoever runs the kernels, not by this
 module.
 """

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from models.attention.bias import RelativeTime
 from models.attention.inputs import AttentionInputs
 from models.attention.sequences import Sequences
 from models.attention.silu.masking import CAUSAL, RICH, WINDOW
@@ -105,19 +107,32 @@ class AttentionCall(NamedTuple):
         return numbers
 
 
-def attention_call(inputs: AttentionInputs, q: Tensor, k: Tensor, v: Tensor, tables: Tables) -> AttentionCall:
+def attention_call(
+    inputs: AttentionInputs,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    tables: Tables,
+    precompile: Callable[[KernelSet], None] | None = None,
+) -> AttentionCall:
     """What is to be computed, for q, k and v with contiguous rows and the `tables` of the bias.
+
+    `precompile` is told which kernels there will be, before the first of them is launched.
 
     Raises:
         ValueError: tensors are on several devices.
     """
     mask, bias, sequences, queries = inputs.mask, inputs.bias, inputs.sequences, inputs.queries
     position, time, amount, rate = tables = _contiguous(tables)
-    times = None
-    if bias is not None and bias.relative_time is not None and (time is not None or amount is not None):
-        times = times_of(bias.relative_time)
+    relative_time = None
+    if bias is not None and (time is not None or amount is not None):
+        relative_time = bias.relative_time
     rich = not mask.is_plain or queries is not None
-    ready = kernel_set(_kind(inputs, q, k, v, tables, times, rich), (q.stride(), k.stride(), v.stride()))
+    kind = _kind(inputs, q, k, v, tables, relative_time, rich)
+    ready = kernel_set(kind, (q.stride(), k.stride(), v.stride()))
+    if precompile is not None and not ready.precompiled:
+        precompile(ready)
+    times = None if relative_time is None else times_of(relative_time)
     tiles = tile_lists(sequences, ready.sizes)
     return AttentionCall(
         kernel_set=ready,
@@ -149,7 +164,13 @@ def _contiguous(tables: Tables) -> Tables:
 
 
 def _kind(
-    inputs: AttentionInputs, q: Tensor, k: Tensor, v: Tensor, tables: Tables, times: Times | None, rich: bool
+    inputs: AttentionInputs,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    tables: Tables,
+    times: RelativeTime | None,
+    rich: bool,
 ) -> Specialization:
     mask, bias = inputs.mask, inputs.bias
     position, time, amount, _ = tables
@@ -168,6 +189,7 @@ def _kind(
         qk_dim=qk_dim,
         v_dim=v.shape[2],
         mask=RICH if rich else plain,
+        of_last=inputs.queries is not None,
         window=_FAR if mask.window is None else mask.window,
         front=mask.front,
         context=mask.context,

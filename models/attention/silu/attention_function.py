@@ -6,6 +6,7 @@ call, what eager calls find once a batch: a compiled graph must not depend on th
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -69,9 +70,11 @@ def _forward(
 ) -> tuple[Tensor, AttentionCall, tuple[Tensor, Tensor, Tensor]]:
     """The result, and what the backward pass needs: the call, and q, k and v with contiguous rows."""
     rows = _with_unit_stride(inputs.q), _with_unit_stride(inputs.k), _with_unit_stride(inputs.v)
-    call = attention_call(inputs, *rows, tables)
-    if differentiated and not call.kernel_set.precompiled:
-        precompile_kernels(call, *rows, _want_gradients(tables))
+    precompile = None
+    if differentiated:
+        wanted = _want_gradients(tables)
+        precompile = partial(precompile_kernels, inputs=inputs, rows=rows, tables=tables, wanted=wanted)
+    call = attention_call(inputs, *rows, tables, precompile)
     return launch.forward(call, *rows), call, rows
 
 

@@ -140,7 +140,8 @@ def _count_until(times, length, latest):
 
 @triton.jit
 def counts_of(counts, start):
-    """Those of a sequence, given its first token, and whether its times are in order."""
+    """Those of a sequence, given its first token, and whether its times are in order: otherwise there are
+    none."""
     counts += start * _BOUNDARIES
     return counts, tl.load(counts) >= 0
 

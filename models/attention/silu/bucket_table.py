@@ -16,7 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from models.attention.silu.buckets import find_bucket
-from models.attention.silu.mma_loads import FAR_ROW, load_at, load_vector
+from models.attention.silu.mma_loads import FAR_ROW, load_vector
 from models.attention.silu.scheduling import tie
 from models.attention.silu.tile_io import load_tile_entry
 from models.attention.silu.tiles import BLOCK, LARGEST_TILE
@@ -109,19 +109,22 @@ def has_bucket_table(first_query, first_key, QUERIES: tl.constexpr):
     return (first_query + (QUERIES - 1)) // _BLOCK - first_key // _BLOCK < _NEAR
 
 
+# Of a tile [rows, columns], `packed` buckets are int32 [rows, columns // 16, 1, 4, 1], four in each, all of
+# them held by the thread of the matrix units that holds those four scores.
+
+
 @triton.jit
-def add_from_bucket_table(half, time, bucket_table, first_row, first_column, QUERY_ROWS: tl.constexpr):
-    """`half + time[bucket] / 2`, given the rows of a sequence; a tile's rows are queries or keys. No tile has
-    more than 64 columns."""
+def look_up_packed(
+    bucket_table, first_row, first_column, ROWS: tl.constexpr, COLUMNS: tl.constexpr, QUERY_ROWS: tl.constexpr
+):
+    """The packed buckets of a tile, given the rows of a sequence; a tile's rows are queries or keys. No tile
+    has more than 64 columns."""
     SIGN: tl.constexpr = -1 if QUERY_ROWS else 1
-    ROWS: tl.constexpr = half.shape[0]
-    PARTS: tl.constexpr = half.shape[1] // 16
-    tl.static_assert(half.shape[1] <= _BLOCK)
+    PARTS: tl.constexpr = COLUMNS // 16
+    tl.static_assert(COLUMNS <= _BLOCK)
     row = tl.arange(0, ROWS)[:, None, None, None, None]
     part = tl.arange(0, PARTS)[None, :, None, None, None]
-    side_half = tl.arange(0, 2)[None, None, :, None, None]
     pair = tl.arange(0, 4)[None, None, None, :, None]
-    side = tl.arange(0, 2)[None, None, None, None, :]
     own = first_row + (row & ~_FAR_ROW)
     other_block = first_column // _BLOCK
     block = _NEAR - 1 + SIGN * (own // _BLOCK - other_block)
@@ -131,7 +134,51 @@ def add_from_bucket_table(half, time, bucket_table, first_row, first_column, QUE
     number = numbers[0]
     for other in tl.static_range(1, PARTS):
         number = tl.where(part == other, numbers[other], number)
-    scores = tl.reshape(half, (ROWS, PARTS, 2, 4, 2))
-    found = tie((number >> (16 * side_half + 8 * side)) & 255, scores)
-    scores += 0.5 * load_at(time, found)
-    return tl.reshape(scores, half.shape)
+    return number
+
+
+@triton.jit
+def _shift():
+    """[1, 1, 2, 1, 2] of each of the four."""
+    side_half = tl.arange(0, 2)[None, None, :, None, None]
+    return 16 * side_half + 8 * tl.arange(0, 2)[None, None, None, None, :]
+
+
+@triton.jit
+def _apart(tile):
+    """[rows, columns // 16, 2, 4, 2]: what is packed together lies along axes 2 and 4."""
+    return tl.reshape(tile, (tile.shape[0], tile.shape[1] // 16, 2, 4, 2))
+
+
+@triton.jit
+def _together(tile):
+    return tl.sum(tl.sum(_apart(tile), axis=4, keep_dims=True), axis=2, keep_dims=True)
+
+
+@triton.jit
+def unpack(packed, scores):
+    """The buckets of a tile, where its scores are."""
+    # In the order of the scores, so that no number moves to another thread.
+    return tl.reshape(tie((packed >> _shift()) & 255, _apart(scores)), scores.shape)
+
+
+@triton.jit
+def pack(found):
+    """Buckets of a tile, packed."""
+    apart = _apart(found)
+    return tl.sum(tl.sum(apart << _shift(), axis=4, keep_dims=True), axis=2, keep_dims=True)
+
+
+@triton.jit
+def where_packed(scores):
+    """float32, as packed buckets of these scores: to `tie` with, since no instruction comes of it then."""
+    return _together(scores)
+
+
+@triton.jit
+def look_up_buckets(scores, bucket_table, first_row, first_column, QUERY_ROWS: tl.constexpr):
+    """The buckets of a tile, where its scores are."""
+    packed = look_up_packed(
+        bucket_table, first_row, first_column, scores.shape[0], scores.shape[1], QUERY_ROWS
+    )
+    return unpack(packed, scores)

@@ -100,7 +100,7 @@ def kept_query_gradient_kernel(
     dq_tile = tl.zeros((QUERIES, QK_WIDTH), tl.float32)
     for first_key in tl.range(0, ranges.whole_end, C.KEYS):
         dq_tile = _add_tile(dq_tile, kept, kept_stride, k, first, first_key, length, False, C)
-    for first_key in tl.range(ranges.whole_end, ranges.masked[3], C.KEYS, num_stages=1):
+    for first_key in tl.range(ranges.whole_end, ranges.end, C.KEYS, num_stages=1):
         dq_tile = _add_tile(dq_tile, kept, kept_stride, k, first, first_key, length, True, C)
     dq_tile *= qk_scale * output_scale
     store_rows(dq, dq_stride, first, length, dq_tile, C.QUERIES, C.QK_DIM, C.QK_WIDTH)

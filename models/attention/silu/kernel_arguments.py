@@ -31,6 +31,8 @@ class Constants(NamedTuple):
     """Whether scores are the weights, or else go through SiLU."""
     FAST: bool
     """Whether tanh is one operation of the special-function unit, wrong by 2^-11 at most."""
+    SUMS: int
+    """How the time table's gradient is summed: PLAIN, COARSE or FINE (`shared_sums`)."""
     PRECISION: str
     """Of products of float32: `tf32`, or `tf32x3` for three of these, close to float32."""
     SPLIT: bool
@@ -126,11 +128,14 @@ class Program(NamedTuple):
 class TileRanges(NamedTuple):
     """Which columns a program has to do with, as token indices; see `masking`."""
 
+    begin: Any
+    """The range that it goes through."""
+    end: Any
     whole_begin: Any
-    """From here to `whole_end` are tiles that need no mask."""
+    """From here to `whole_end`, within it, are tiles that need no mask."""
     whole_end: Any
-    masked: Any
-    """Three ranges that need it, begin and end each."""
+    apart: Any
+    """Two more ranges, begin and end each, that need the mask; only with a rich one."""
 
 
 class TableSums(NamedTuple):
@@ -142,7 +147,7 @@ class TableSums(NamedTuple):
     """A row of int64, or None."""
     scale: Any
     """How many units an amount of 1 is."""
-    band: Any
-    """The sequence's first row of the band (`time_gradient`), or None."""
-    band_scale: Any
-    """What score gradients in the band are multiplied by."""
+    shared: Any
+    """Where this thread's time sums begin in shared memory, see `shared_sums`."""
+    shared_scale: Any
+    """How many units an amount of 1 is there."""

@@ -10,15 +10,8 @@ from torch import Tensor
 
 from models.attention.silu.attention_call import AttentionCall
 from models.attention.silu.specialization import KernelSet, kernel_set
-from models.attention.silu.tiles import BLOCK
-from models.attention.silu.time_gradient import BAND
 from models.attention.silu.wide import of_kept, room_for_scores, write_bias
 from models.gpu.launcher import Numbers, Tensors
-
-_OF_BAND = (
-    "query_time", "timestamp", "bounds", "wide_boundaries", "rules", "num_sequences", "tokens", "num_blocks",
-)  # fmt: skip
-"""What `band_kernel` wants of the tensors and numbers of a batch, if there."""
 
 
 def forward(call: AttentionCall, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -97,8 +90,6 @@ class Sums(NamedTuple):
     """[rows, numbers] int64 in fixed point, for a table of as many rows."""
     time_sums: Tensor | None
     """[rows, numbers] int64: of each stripe of a tile, see `time_gradient`."""
-    band: Tensor | None
-    """[heads, tokens, 192], of the type of k: score gradients near the diagonal. Only with a time table."""
     max_norms: Tensor
     """[2] int32: the bits of the largest squared norms of a row of the output's gradient and of a value."""
     limit: float
@@ -136,7 +127,6 @@ def _sums(call: AttentionCall, ready: KernelSet, k: Tensor) -> Sums:
     return Sums(
         zeros[:position].view(rows) if position else None,
         zeros[position:-1].view(times) if time else None,
-        k.new_empty((k.shape[1], k.shape[0], BAND)) if time else None,
         zeros[-1:].view(torch.int32),
         2.0 ** (62 - call.pairs.bit_length()),
     )
@@ -184,7 +174,7 @@ def query_gradients(shared: Backward, q: Tensor) -> tuple[Tensor, Tensor | None,
         tensors = tensors | {"dq": dq, "decay_rows": rows, "tiles": tiles}
         if sums is not None:
             tensors |= {
-                "position_sums": sums.position_sums, "time_sums": sums.time_sums, "band": sums.band,
+                "position_sums": sums.position_sums, "time_sums": sums.time_sums,
                 "max_norms": sums.max_norms,
             }  # fmt: skip
             numbers["limit"] = sums.limit
@@ -214,13 +204,14 @@ def _query_gradients_of_kept(shared: Backward, kept: Tensor, q: Tensor) -> Tenso
 
 
 def table_gradients(shared: Backward) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients of the position and time tables that there are, from sums and band of `query_gradients`."""
+    """Gradients of the position and time tables that there are, from sums of `query_gradients`."""
     call, ready, _, _, sums, _ = shared
     if sums is None:
         return None, None
-    _add_band(shared, sums)
     dposition, dtime = (
-        None if table is None else torch.empty_like(table) for table in (call.position, call.time)
+        # Not `empty_like`: without memory, as kernels are precompiled, it is Python, and imports for seconds.
+        None if table is None else table.new_empty(table.shape)
+        for table in (call.position, call.time)
     )
     tensors = {
         "position_sums": sums.position_sums, "time_sums": sums.time_sums, "max_norms": sums.max_norms,
@@ -229,17 +220,3 @@ def table_gradients(shared: Backward) -> tuple[Tensor | None, Tensor | None]:
     numbers: Numbers = {"limit": sums.limit, "output_scale": call.output_scale}
     ready.finalize((ready.finalizing, 1), tensors, numbers)
     return dposition, dtime
-
-
-def _add_band(shared: Backward, sums: Sums) -> None:
-    call, ready, tensors, numbers, _, _ = shared
-    times, band = call.times, sums.band
-    if times is None or band is None or not band.shape[1]:
-        return
-    blocks = times.blocks
-    tensors = {
-        "band": band, "time_sums": sums.time_sums, "keys_beyond": times.keys_beyond(), "tiles": blocks,
-    } | {name: tensors[name] for name in _OF_BAND if name in tensors}  # fmt: skip
-    numbers = {name: numbers[name] for name in _OF_BAND if name in numbers}
-    numbers |= {"limit": sums.limit, "num_tiles": blocks.shape[1]}
-    ready.band((band.shape[0] * (BAND // BLOCK), blocks.shape[1]), tensors, numbers)

@@ -14,9 +14,11 @@ import triton
 import triton.language as tl
 
 from models.attention.silu.boundary_counts import counts_of
-from models.attention.silu.masking import count_tiles_of, join_ranges, place_of_tile
+from models.attention.silu.masking import RICH, count_tiles_of, masked_ranges, place_of_tile
 from models.attention.silu.simple_tiles import find_simple_range
 from models.attention.silu.tile_bias import span_of_tile
+
+_RICH = tl.constexpr(RICH)
 
 
 @triton.jit
@@ -35,36 +37,48 @@ def add_all_tiles(
         counts: of the batch, see `boundary_counts`; only where there is a time table and SPLIT.
     """
     SIZE: tl.constexpr = C.KEYS if OWN_QUERIES else C.QUERIES
-    whole_begin, whole_end, masked = ranges
     if C.SPLIT and bias.time is not None:
-        counts, ordered = counts_of(counts, program.start)
-        whole_end = tl.where(ordered, whole_end, whole_begin)
-        place, end = masked[0], masked[3]
-        while place < end:
-            stop, again = find_simple_range(
-                program.seconds, place, whole_begin, whole_end, end, program.length, OWN_QUERIES, SIZE
-            )
+        counts = counts_of(counts, program.start)
+        place, end = ranges.begin, ranges.end
+        # What lies apart goes along with the first tiles: the general loop is in the code but once.
+        apart = ranges.apart
+        again = _any_tiles(apart, C.MASK)
+        while (place < end) | again:
+            stop, next_place = find_simple_range(
+                program.seconds, place, ranges.whole_begin, ranges.whole_end, end, program.length,
+                OWN_QUERIES, SIZE,
+            )  # fmt: skip
             if place < stop:
                 state = ADD_SIMPLE_TILES(
                     state, own, streamed, program, place, stop, half_scale, bias, counts, C
                 )
+            masked = (stop, next_place)
+            if C.MASK == _RICH:
+                masked = masked + apart
+                apart = (0 * end, 0 * end, 0 * end, 0 * end)
+                again = end < end
             state = _add_tiles(
-                state, own, streamed, program, (stop, again, again, again, again, again), half_scale, bias,
-                ADD_TILE, OWN_QUERIES, C,
-            )  # fmt: skip
-            place = again
+                state, own, streamed, program, masked, half_scale, bias, ADD_TILE, OWN_QUERIES, C
+            )
+            place = next_place
     else:
         if C.SPLIT:
+            begin, end = ranges.whole_begin, ranges.whole_end
             # What is read ahead of no tile at all may lie before the table of positions.
-            if bias.position is None or whole_begin < whole_end:
-                state = ADD_SIMPLE_TILES(
-                    state, own, streamed, program, whole_begin, whole_end, half_scale, bias, None, C
-                )
-        else:
-            # One loop with the mask: half the code, compiled in half the time.
-            masked = join_ranges(masked, C.MASK)
+            if bias.position is None or begin < end:
+                state = ADD_SIMPLE_TILES(state, own, streamed, program, begin, end, half_scale, bias, None, C)
+        # Without SPLIT one loop with the mask: half the code, compiled in half the time.
+        masked = masked_ranges(ranges, C.SPLIT, C.MASK)
         state = _add_tiles(state, own, streamed, program, masked, half_scale, bias, ADD_TILE, OWN_QUERIES, C)
     return state
+
+
+@triton.jit
+def _any_tiles(apart, MASK: tl.constexpr):
+    if MASK == _RICH:
+        return (apart[0] < apart[1]) | (apart[2] < apart[3])
+    else:
+        return False
 
 
 @triton.jit
@@ -75,10 +89,10 @@ def _add_tiles(
     """Add all tiles of some ranges, with the mask. A tile's span is loaded one tile ahead."""
     OWN_SIZE: tl.constexpr = C.QUERIES if OWN_QUERIES else C.KEYS
     SIZE: tl.constexpr = C.KEYS if OWN_QUERIES else C.QUERIES
-    place = place_of_tile(ranges, 0, SIZE, C.MASK)
+    place = place_of_tile(ranges, 0, SIZE)
     span = span_of_tile(bias.time, program, place, OWN_QUERIES, OWN_SIZE, SIZE)
-    for number in tl.range(0, count_tiles_of(ranges, SIZE, C.MASK)):
-        next_place = place_of_tile(ranges, number + 1, SIZE, C.MASK)
+    for number in tl.range(0, count_tiles_of(ranges, SIZE)):
+        next_place = place_of_tile(ranges, number + 1, SIZE)
         next_span = span_of_tile(bias.time, program, next_place, OWN_QUERIES, OWN_SIZE, SIZE)
         state = ADD_TILE(state, own, streamed, program, place, half_scale, bias, span, C)
         place = next_place

@@ -56,18 +56,25 @@ def is_visible(query_index, key_index, rule, MASK: tl.constexpr):
         return query_index >= key_index
 
 
-# Tiles that some queries see and some do not lie in up to three ranges of places, (begin, end) each, and all
-# tiles in between are seen by all. With a rich mask every tile is looked at pair by pair.
+# A program goes through one range of columns, in which there may be a range of tiles that all of its rows
+# see, or are seen by; and, with a rich mask, through two ranges apart from it, where all tiles need the mask.
 
 
 @triton.jit
 def key_ranges(first, length, rule, QUERIES: tl.constexpr, KEYS: tl.constexpr, MASK: tl.constexpr):
-    """Of a tile of queries: keys seen by all of it, begin and end; then three ranges that need the mask."""
+    """Of a tile of queries: the keys that it has to do with, `TileRanges`."""
     end = tl.minimum(first + QUERIES, length)
+    whole_end = (first + 1) // KEYS * KEYS
+    # Rows past the end of the sequence are farther from the first keys than any position table reaches.
+    near = tl.minimum(length, rule.window)
     if MASK == _RICH:
         window, front, context, history, _ = rule
-        # The first keys near the tile's first query; all before them that may be seen is the front.
         shift = tl.maximum(context - 1, 0)
+        # Where tokens stand as far apart as their places are, masks are those of a window, front aside.
+        steady = (first >= context) & (end <= history + 1)
+        whole_begin = tl.maximum(first + QUERIES - near, shift)
+        whole_begin = tl.minimum((whole_begin + KEYS - 1) // KEYS * KEYS, whole_end)
+        # The first keys near the tile's first query; all before them that may be seen is the front.
         begin = tl.maximum(logical_position(first, rule) - window + 1 + shift, 0) // KEYS * KEYS
         begin = tl.where(first < context, 0, begin)
         front_end = tl.minimum((front + KEYS - 1) // KEYS * KEYS, begin)
@@ -75,34 +82,31 @@ def key_ranges(first, length, rule, QUERIES: tl.constexpr, KEYS: tl.constexpr, M
         # Candidates see the history, then only themselves.
         past = tl.where(first > history, (history + KEYS - 1) // KEYS * KEYS, end)
         own = tl.where(first > history, tl.maximum(first // KEYS * KEYS, past), end)
-        return TileRanges(end, end, (0, front_end, begin, past, own, end))
+        whole_begin, whole_end = tl.where(steady, whole_begin, past), tl.where(steady, whole_end, past)
+        return TileRanges(begin, past, whole_begin, whole_end, (0, front_end, own, end))
     else:
-        whole_end = (first + 1) // KEYS * KEYS
         begin = 0
-        # Rows past the end of the sequence are farther from the first keys than any position table reaches.
-        near = length
         if MASK == _WINDOW:
             begin = tl.maximum(first - rule.window + 1, 0) // KEYS * KEYS
-            near = tl.minimum(near, rule.window)
         whole_begin = tl.maximum(first + QUERIES - near + KEYS - 1, 0) // KEYS * KEYS
         whole_begin = tl.minimum(whole_begin, whole_end)
-        return TileRanges(whole_begin, whole_end, (begin, whole_begin, whole_end, end, end, end))
+        return TileRanges(begin, end, whole_begin, whole_end, (0, 0, 0, 0))
 
 
 @triton.jit
 def part_of_ranges(ranges, length, part, parts, KEYS: tl.constexpr):
-    """Of the `key_ranges` with a rich mask, what one of several programs goes through: tiles of equal
-    shares of the sequence."""
+    """Of the `key_ranges` with a rich mask, what one of several programs goes through, all of it with the
+    mask: tiles of equal shares of the sequence."""
     share = ((length + KEYS - 1) // KEYS + parts - 1) // parts * KEYS
     low = part * share
     high = low + share
-    begin, end, masked = ranges
+    begin, end, _, _, apart = ranges
+    begin, end = tl.maximum(begin, low), tl.minimum(end, high)
     return TileRanges(
-        begin, end,
+        begin, end, end, end,
         (
-            tl.maximum(masked[0], low), tl.minimum(masked[1], high),
-            tl.maximum(masked[2], low), tl.minimum(masked[3], high),
-            tl.maximum(masked[4], low), tl.minimum(masked[5], high),
+            tl.maximum(apart[0], low), tl.minimum(apart[1], high),
+            tl.maximum(apart[2], low), tl.minimum(apart[3], high),
         ),
     )  # fmt: skip
 
@@ -111,6 +115,9 @@ def part_of_ranges(ranges, length, part, parts, KEYS: tl.constexpr):
 def query_ranges(first, length, rule, QUERIES: tl.constexpr, KEYS: tl.constexpr, MASK: tl.constexpr):
     """Like `key_ranges`, of the queries that see a tile of keys; a sequence's end needs the mask as well."""
     begin = first // QUERIES * QUERIES
+    end = length
+    whole_begin = first + KEYS - 1
+    whole_end = length
     if MASK == _RICH:
         window, front, context, history, skip = rule
         far = first + KEYS - 1 + window
@@ -118,17 +125,28 @@ def query_ranges(first, length, rule, QUERIES: tl.constexpr, KEYS: tl.constexpr,
         end = tl.where((first >= history) & (first >= context), tl.minimum(first + KEYS, length), end)
         begin = tl.where(first < context, 0, begin)
         begin = tl.maximum(begin, skip // QUERIES * QUERIES)
-        return TileRanges(end, end, (begin, end, end, end, end, end))
+        whole_begin = tl.maximum(whole_begin, tl.maximum(context, skip))
+        whole_end = tl.minimum(whole_end, tl.minimum(history + 1, first + window))
+        whole_end = tl.where(first >= context - 1, whole_end, 0)
+    elif MASK == _WINDOW:
+        end = tl.minimum(length, first + KEYS - 1 + rule.window)
+        whole_end = tl.minimum(whole_end, first + rule.window)
+    whole_end = whole_end // QUERIES * QUERIES
+    whole_begin = tl.minimum((whole_begin + QUERIES - 1) // QUERIES * QUERIES, end)
+    whole_begin = tl.where(whole_begin > whole_end, end, whole_begin)
+    return TileRanges(begin, end, whole_begin, tl.maximum(whole_end, whole_begin), (0, 0, 0, 0))
+
+
+@triton.jit
+def masked_ranges(ranges, SPLIT: tl.constexpr, MASK: tl.constexpr):
+    """The ranges to go through with the mask, begin and end each: with SPLIT without the whole tiles."""
+    if SPLIT:
+        masked = (ranges.begin, ranges.whole_begin, ranges.whole_end, ranges.end)
     else:
-        end = length
-        whole_end = length // QUERIES * QUERIES
-        if MASK == _WINDOW:
-            end = tl.minimum(length, first + KEYS - 1 + rule.window)
-            whole_end = tl.minimum(whole_end, (first + rule.window) // QUERIES * QUERIES)
-        whole_begin = tl.minimum((first + KEYS - 1 + QUERIES - 1) // QUERIES * QUERIES, end)
-        whole_begin = tl.where(whole_begin > whole_end, end, whole_begin)
-        whole_end = tl.maximum(whole_end, whole_begin)
-        return TileRanges(whole_begin, whole_end, (begin, whole_begin, whole_end, end, end, end))
+        masked = (ranges.begin, ranges.end)  # type: ignore[assignment]
+    if MASK == _RICH:
+        masked = masked + ranges.apart
+    return masked
 
 
 @triton.jit
@@ -137,29 +155,20 @@ def count_tiles(begin, end, SIZE: tl.constexpr):
 
 
 @triton.jit
-def count_tiles_of(ranges, SIZE: tl.constexpr, MASK: tl.constexpr):
-    """Tiles in all ranges."""
-    total = count_tiles(ranges[0], ranges[1], SIZE) + count_tiles(ranges[2], ranges[3], SIZE)
-    if MASK == _RICH:
-        total += count_tiles(ranges[4], ranges[5], SIZE)
+def count_tiles_of(ranges, SIZE: tl.constexpr):
+    """Tiles in all ranges, begin and end each."""
+    total = count_tiles(ranges[0], ranges[1], SIZE)
+    for number in tl.static_range(1, len(ranges) // 2):
+        total += count_tiles(ranges[2 * number], ranges[2 * number + 1], SIZE)
     return total
 
 
 @triton.jit
-def place_of_tile(ranges, number, SIZE: tl.constexpr, MASK: tl.constexpr):
+def place_of_tile(ranges, number, SIZE: tl.constexpr):
     """The first column of a tile, numbered through all ranges one after the other."""
+    place = ranges[0] + number * SIZE
     before = count_tiles(ranges[0], ranges[1], SIZE)
-    place = tl.where(number < before, ranges[0] + number * SIZE, ranges[2] + (number - before) * SIZE)
-    if MASK == _RICH:
-        before += count_tiles(ranges[2], ranges[3], SIZE)
-        place = tl.where(number < before, place, ranges[4] + (number - before) * SIZE)
+    for later in tl.static_range(1, len(ranges) // 2):
+        place = tl.where(number < before, place, ranges[2 * later] + (number - before) * SIZE)
+        before += count_tiles(ranges[2 * later], ranges[2 * later + 1], SIZE)
     return place
-
-
-@triton.jit
-def join_ranges(ranges, MASK: tl.constexpr):
-    """The ranges with what lies between the first two, where no tile is spared the mask."""
-    if MASK == _RICH:
-        return ranges
-    else:
-        return (ranges[0], ranges[3], ranges[3], ranges[3], ranges[3], ranges[3])

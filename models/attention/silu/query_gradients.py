@@ -9,23 +9,22 @@ import triton.language as tl
 
 from models.attention.silu.activation import activate_with_slope
 from models.attention.silu.kept_scores import load_kept, scores_layout
-from models.attention.silu.kernel_arguments import Bias, Program, TableSums, TileRanges, TimeColumns
+from models.attention.silu.kernel_arguments import Bias, Program, TableSums, TimeColumns
 from models.attention.silu.loops import add_all_tiles
 from models.attention.silu.masking import is_visible, key_ranges, load_rule
 from models.attention.silu.prologue import seconds_of_rows, times_of_sequence
 from models.attention.silu.scheduling import wait_for_product
+from models.attention.silu.shared_sums import begin_shared_sums, shared_sums_scale
 from models.attention.silu.simple_tiles import after_prefetch, half_simple_scores, no_spans, prefetch
 from models.attention.silu.table_gradient import (
     add_simple_tile,
     add_tile,
     fixed_point_scale,
-    flush_positions,
-    flush_times,
+    flush_sums,
     nothing_pending,
 )
-from models.attention.silu.tile_bias import decay_exponent, half_scores
+from models.attention.silu.tile_bias import decay_exponent, half_scores, packed_buckets_of_tile
 from models.attention.silu.tile_io import UNSPECIALIZED, load_rows, load_tile_entry, store_rows
-from models.attention.silu.time_gradient import band_begin, band_rows, band_scale
 
 
 @triton.jit
@@ -38,6 +37,7 @@ def _add_tile(gradients, own, streamed, program, first_key, half_scale, bias, sp
     query_index = (first_query + tl.arange(0, C.QUERIES))[:, None]
     key_index = (first_key + tl.arange(0, C.KEYS))[None, :]
     k_tile = load_rows(k, C.FIRST_STRIDE, first_key, length, C.KEYS, C.QK_DIM, C.QK_WIDTH, True, KNOWN=True)
+    packed = None
     if kept[0] is not None:
         rounded = load_kept(kept[0], kept[1], first_query, first_key, length, True, C)
         dscores = rounded.to(tl.float32) + kept[2]
@@ -46,9 +46,14 @@ def _add_tile(gradients, own, streamed, program, first_key, half_scale, bias, sp
             v, C.SECOND_STRIDE, first_key, length, C.KEYS, C.V_DIM, C.V_WIDTH, True, KNOWN=True
         )
         products = tl.dot(q_tile, tl.trans(k_tile), input_precision=C.PRECISION)
+        if sums.time is not None:
+            # For the scores, and for the sums of their gradients.
+            packed = packed_buckets_of_tile(
+                products, span, first_query, first_key, query_index, key_index, length, bias.times
+            )
         half = half_scores(
             products, half_scale, first_query, first_key, query_index, key_index, length, program.rule, bias,
-            span, C
+            span, C, False, packed
         )  # fmt: skip
         dweights = tl.dot(dout_tile, tl.trans(v_tile), input_precision=C.PRECISION)
         _, slope = activate_with_slope(half, C.IDENTITY, C.FAST)
@@ -58,8 +63,8 @@ def _add_tile(gradients, own, streamed, program, first_key, half_scale, bias, sp
     dq_tile = wait_for_product(tl.dot(rounded, k_tile, dq_tile, input_precision=C.PRECISION))
     if (sums.position is not None) or (sums.time is not None):
         pending = add_tile(
-            pending, dscores, first_query, first_key, query_index, key_index, length, program.rule, span[1],
-            bias.times, sums, C.MASK,
+            pending, dscores, first_query, first_key, query_index, key_index, length, program.rule, span,
+            packed, bias.times, sums, C.MASK, C.SUMS,
         )  # fmt: skip
     return dq_tile, decays, pending
 
@@ -119,15 +124,16 @@ def _add_simple_tiles(
             rounded = dscores.to(k_tile.dtype)
         dq_tile = wait_for_product(tl.dot(rounded, k_tile, dq_tile, input_precision=C.PRECISION))
         if SUMMED:
-            pending = add_simple_tile(pending, dscores, first_query, first_key, ends, counts, sums)
-    if SUMMED:
-        pending = flush_positions(pending, first_query - end, sums)
+            pending = add_simple_tile(
+                pending, dscores, first_query, first_key, query_index, key_index, ends, counts, bias.times,
+                sums, C.SUMS,
+            )  # fmt: skip
     return dq_tile, decays, pending
 
 
 @triton.jit(do_not_specialize=UNSPECIALIZED)
 def query_gradient_kernel(
-    q, k, v, dout, dq, kept, kept_stride, decay_rows, position_sums, position_row, time_sums, time_row, band,
+    q, k, v, dout, dq, kept, kept_stride, decay_rows, position_sums, position_row, time_sums, time_row,
     max_norms, limit, tiles, num_tiles, rules, num_sequences, position, position_head,
     time, time_head, amount, rate, decay_head, query_time, timestamp, seconds, bounds,
     boundaries, wide_boundaries, bucket_table, keys_beyond, tokens, num_blocks, q_stride, q_head, k_head,
@@ -173,33 +179,29 @@ def query_gradient_kernel(
         layout = scores_layout(C)
         bias = Bias(None, bias.time, None, None, bias.times, None, 0)
     scale = 0.0
-    unit = 0.0
+    shared = length
+    shared_scale = 0.0
     if SUMMED:
         scale = fixed_point_scale(max_norms, limit)
+        shared = begin_shared_sums(length, C.SUMS)
+        shared_scale = shared_sums_scale(scale, limit, C.SUMS)
     if position_sums is not None:
         position_sums += head.to(tl.int64) * position_row
     if time_sums is not None:
         time_sums += head * time_row
-        band = band_rows(band, head, tokens, start)
-        unit = scale / band_scale(limit)
-    sums = TableSums(position_sums, time_sums, scale, band, unit)
+    sums = TableSums(position_sums, time_sums, scale, shared, shared_scale)
     # A constant's member within a tuple would be a mere number of Python's.
     QUERIES: tl.constexpr = C.QUERIES  # noqa: N806
     QK_WIDTH: tl.constexpr = C.QK_WIDTH  # noqa: N806
     decays = (tl.zeros((QUERIES,), tl.float32), tl.zeros((QUERIES,), tl.float32))
-    gradients = (tl.zeros((QUERIES, QK_WIDTH), tl.float32), decays, nothing_pending(sums, QUERIES))
+    gradients = (tl.zeros((QUERIES, QK_WIDTH), tl.float32), decays, nothing_pending())
     program = Program(start, length, first, rule, rows)
     ranges = key_ranges(first, length, rule, C.QUERIES, C.KEYS, C.MASK)
-    if time_sums is not None:
-        # No simple tiles in the band: what is to be stored there is stored tile by tile.
-        whole_end = tl.minimum(ranges.whole_end, band_begin(first))
-        ranges = TileRanges(ranges.whole_begin, whole_end, ranges.masked)
     dq_tile, decays, pending = add_all_tiles(
         gradients, (q_tile, dout_tile, sums, (kept, kept_stride, layout)), (k, v), program, ranges,
         half_scale, bias, keys_beyond, _add_simple_tiles, _add_tile, True, C,
     )  # fmt: skip
-    if SUMMED:
-        flush_times(pending, sums)
+    flush_sums(pending, sums, C.SUMS)
     dq_tile *= qk_scale * output_scale
     store_rows(dq, dq_stride, first, length, dq_tile, C.QUERIES, C.QK_DIM, C.QK_WIDTH, rule.skip)
     if amount is not None:

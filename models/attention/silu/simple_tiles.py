@@ -1,5 +1,4 @@
-"""Ranges of simple tiles: fully visible ones that span few bucket boundaries, of sequences whose times are in
-order.
+"""Ranges of simple tiles: fully visible ones that span few bucket boundaries.
 
 They have a loop of their own. In it, all that a tile's bias loads from memory is prefetched: what is
 requested after rows of other tensors arrives behind all of these. Forward and the kernel for the queries
@@ -25,7 +24,9 @@ from models.attention.silu.tile_bias import (
     add_decay,
     classify_tiles,
     differences,
+    load_seconds,
     lowest_and_highest,
+    reach,
 )
 from models.attention.silu.tile_io import block_bounds
 
@@ -106,7 +107,7 @@ def prefetch(
         base = tl.cast(tl.sum(tl.where(here, spans[1], 0)), tl.float32, bitcast=True)
         low, _ = lowest_and_highest(ends)
         above = load_at(bias.time, tl.minimum(low + 1, _LAST_BUCKET))
-        count = load_counts(counts, program.first, low + 1, ROWS)
+        count = load_counts(counts[0], program.first, low + 1, ROWS)
     return spans, (placed, ends, base, above, count)
 
 
@@ -139,9 +140,17 @@ def half_simple_scores(
         low, high = lowest_and_highest(ends)
         # Within an `if`: the compiler reads no tiles ahead in a loop that holds another loop directly.
         if high > low:
-            half = _add_rises(
-                half, bias.time, counts, low, high, first_row, first_column, base, above, count, OWN_QUERIES
-            )
+            if counts[1]:
+                half = _add_rises(
+                    half, bias.time, counts[0], low, high, first_row, first_column, base, above, count,
+                    OWN_QUERIES,
+                )  # fmt: skip
+            else:
+                if OWN_QUERIES:
+                    seconds = load_seconds(first_row, first_column, query_index, key_index, bias.times)
+                else:
+                    seconds = load_seconds(first_column, first_row, query_index, key_index, bias.times)
+                half = _add_reached_rises(half, bias.time, bias.times, seconds, low, high, base, above)
     return add_decay(half, query_index, key_index, length, bias, POWER)
 
 
@@ -159,4 +168,19 @@ def _add_rises(
         above = tl.load(time + tl.minimum(bucket, _LAST_BUCKET))
         count = load_counts(counts, first_row, bucket, half.shape[0])
         half += rise * reached
+    return half
+
+
+@triton.jit
+def _add_reached_rises(half, time, times, seconds, low, high, below, above):
+    """The same by comparing seconds, in any order: slower, since the compiler has one predicate for all
+    pairs."""
+    boundary = tl.load(times.boundaries + low + 1)
+    for bucket in tl.range(low + 2, high + 2, num_stages=1):
+        rise = 0.5 * (above - below)
+        reached = reach(seconds[0], seconds[1], boundary)
+        below = above
+        above = tl.load(time + tl.minimum(bucket, _LAST_BUCKET))
+        boundary = tl.load(times.boundaries + tl.minimum(bucket, _LAST_BUCKET))
+        half = tl.where(reached, half + rise, half)
     return half

@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 import torch
 
-from models.attention.silu.band_gradient import band_kernel
+from models.attention.silu import shared_sums
 from models.attention.silu.forward import forward_kernel
 from models.attention.silu.kept_scores import WIDER_THAN, kept_query_gradient_kernel
 from models.attention.silu.kernel_arguments import Constants
 from models.attention.silu.key_gradients import key_gradient_kernel
-from models.attention.silu.masking import CAUSAL, RICH
+from models.attention.silu.masking import CAUSAL
 from models.attention.silu.query_gradients import query_gradient_kernel
-from models.attention.silu.table_gradient import BEFORE, BEHIND, finalize_kernel
+from models.attention.silu.table_gradient import finalize_kernel
 from models.attention.silu.tiles import BLOCK
 from models.attention.silu.time_gradient import TIME_SUMS
 from models.attention.silu.tuning import TileShapes, tile_shapes
@@ -26,7 +26,6 @@ from models.gpu.tile_shape import TileShape
 _FINALIZED = 256
 """Positions a program."""
 _ALIGNED = 16
-_BAND_SHAPE = TileShape(BLOCK, BLOCK, warps=4, stages=1, registers=128)
 _WRITING = TileShape(BLOCK, BLOCK, warps=4, stages=1)
 _MOST_KINDS = 512
 """A model has a few, with and without gradients."""
@@ -42,7 +41,7 @@ _WITHOUT_BIAS: dict[str, object] = {
 }  # fmt: skip
 
 _WITHOUT_SUMS: dict[str, object] = {
-    "position_sums": None, "time_sums": None, "band": None, "max_norms": None, "limit": 0.0
+    "position_sums": None, "time_sums": None, "max_norms": None, "limit": 0.0
 }  # fmt: skip
 """The same where tables want no gradients."""
 
@@ -62,6 +61,8 @@ class Specialization(NamedTuple):
     v_dim: int
     mask: int
     """How much of a mask the kernels have to do with: CAUSAL, WINDOW or RICH."""
+    of_last: bool
+    """Whether queries are only the last tokens of sequences: too few to look for simple tiles for them."""
     window: int
     front: int
     context: int
@@ -112,7 +113,7 @@ class KernelSet:
         """Whether all kernels, those of backward too, are compiled already, or could not be."""
         self._strides = strides
         self._summed = summed
-        self._split = self.shapes.split and kind.mask != RICH
+        self._split = self.shapes.split and not kind.of_last
         self.counts_boundaries = self._split and kind.time is not None
         """Whether simple tiles need to know how many tokens lie beyond bucket boundaries
         (`boundary_counts`)."""
@@ -168,34 +169,29 @@ class KernelSet:
 
     @cached_property
     def queries(self) -> Launcher:
-        return self._queries(self.shapes.queries)
+        return self._queries(self.shapes.queries, chained=True)
 
     @cached_property
     def queries_of_kept(self) -> Launcher:
         """`queries`, by gradients of scores that `keys` kept."""
         kind, shape = self.kind, self.shapes.kept
         if self._summed:
-            return self._queries(self.shapes.kept_summed)
+            return self._queries(self.shapes.kept_summed, chained=False)
         return Launcher(kept_query_gradient_kernel, shape, self.device, self._backward_constants() | {
             "dq_stride": kind.heads * kind.qk_dim,
             "C": self._compiled_for(shape.tile, shape.stream, *self._strides[1:3]),
         })  # fmt: skip
 
-    def _queries(self, shape: TileShape) -> Launcher:
+    def _queries(self, shape: TileShape, chained: bool) -> Launcher:
+        """`chained`: whether scores are a product of which another product is made."""
         kind = self.kind
+        sums = shared_sums.way(shape, kind.dtype.itemsize, kind.time is not None, chained)
         return Launcher(query_gradient_kernel, shape, self.device, self._backward_constants() | {
             "dq_stride": kind.heads * kind.qk_dim,
-            "C": self._compiled_for(shape.tile, shape.stream, *self._strides[1:3]),
+            "C": self._compiled_for(shape.tile, shape.stream, *self._strides[1:3], sums=sums),
             "position_row": self.position_sums[1] if _head_stride(kind.position, 2) else 0,
             "time_row": self.time_sums[1] if _head_stride(kind.time, 2) else 0,
-        })  # fmt: skip
-
-    @cached_property
-    def band(self) -> Launcher:
-        return Launcher(band_kernel, _BAND_SHAPE, self.device, self._constants() | {
-            "MASK": self.kind.mask, "PRECISION": self._precision,
-            "time_row": self.time_sums[1] if _head_stride(self.kind.time, 2) else 0,
-        })  # fmt: skip
+        }, own_shared=self._summed and sums != shared_sums.PLAIN)  # fmt: skip
 
     @cached_property
     def finalize(self) -> Launcher:
@@ -216,7 +212,7 @@ class KernelSet:
     def position_sums(self) -> tuple[int, int]:
         """Shape of the fixed-point accumulators of the position table's gradient."""
         size = _size(self.kind.position)
-        return _rows(self.kind.position), -(-(BEFORE + size + BEHIND) // _ALIGNED) * _ALIGNED if size else 0
+        return _rows(self.kind.position), -(-size // _ALIGNED) * _ALIGNED
 
     @cached_property
     def time_sums(self) -> tuple[int, int]:
@@ -238,6 +234,7 @@ class KernelSet:
         *,
         parts: bool = False,
         ended: bool = False,
+        sums: int = shared_sums.PLAIN,
     ) -> Constants:
         """Given a tile's queries and keys, and the strides of the two tensors that are streamed."""
         kind = self.kind
@@ -246,6 +243,7 @@ class KernelSet:
             QK_DIM=kind.qk_dim, QK_WIDTH=width(kind.qk_dim), V_DIM=kind.v_dim, V_WIDTH=width(kind.v_dim),
             MASK=kind.mask, POWER=kind.power, IDENTITY=kind.identity,
             FAST=kind.dtype.itemsize == 2 and not INTERPRETED,
+            SUMS=sums,
             PRECISION=self._precision, SPLIT=self._split, PARTS=parts,
             APART=kind.dtype.itemsize == 2 and keys == 64 and width(kind.v_dim) > WIDER_THAN,
             ENDED=ended,
@@ -293,7 +291,9 @@ def _size(table: torch.Size | None) -> int:
 def choose_tile_shapes(kind: Specialization) -> TileShapes:
     """The tiles for these head dimensions, this type and this length."""
     timed = kind.time is not None
-    return tile_shapes(width(kind.qk_dim), width(kind.v_dim), kind.dtype.itemsize, timed, kind.short)
+    placed = kind.position is not None
+    size = kind.dtype.itemsize
+    return tile_shapes(width(kind.qk_dim), width(kind.v_dim), size, timed, placed, kind.short)
 
 
 def width(dim: int) -> int:

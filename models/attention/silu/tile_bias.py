@@ -1,8 +1,8 @@
 """The bias of one tile, from positions and times, added to half the scores.
 
-Far from the diagonal all pairs of a tile fall into one time bucket or a few: the tile then takes one number,
-and one masked addition a bucket boundary. Near it each pair's bucket comes from a table (`bucket_table`).
-Elsewhere it is computed for each pair.
+Where all pairs of a tile fall into one time bucket, the tile takes one number; of tiles with a few see
+`simple_tiles`. Near the diagonal each pair's bucket comes from a table (`bucket_table`). Elsewhere it is
+computed for each pair, from 32-bit seconds where these can tell.
 """
 # mypy: allow-untyped-defs
 # ruff: noqa: N803 (Triton has branches at compile time as statements)
@@ -13,8 +13,15 @@ import triton
 import triton.language as tl
 
 from models.attention.bias import LAST_BUCKET
-from models.attention.silu.bucket_table import add_from_bucket_table, has_bucket_table
-from models.attention.silu.buckets import bucket_range, find_bucket
+from models.attention.silu.bucket_table import (
+    has_bucket_table,
+    look_up_buckets,
+    look_up_packed,
+    pack,
+    unpack,
+    where_packed,
+)
+from models.attention.silu.buckets import bucket_range, find_bucket, find_narrow_bucket
 from models.attention.silu.masking import RICH, logical_position
 from models.attention.silu.mma_loads import load_at, load_column, load_diagonals, load_row
 from models.attention.silu.scheduling import tie
@@ -23,8 +30,6 @@ from models.attention.silu.times import LIMIT
 
 _LIMIT = tl.constexpr(LIMIT)
 _LAST_BUCKET = tl.constexpr(LAST_BUCKET)
-# Up to this many boundaries, comparing with each costs less than finding each pair's bucket.
-_FEW = tl.constexpr(6)
 _RICH = tl.constexpr(RICH)
 # How the pairs of a tile find their buckets: all lie in one; some boundaries lie between; each for itself,
 # looked up near the diagonal.
@@ -39,9 +44,10 @@ _ONE, _BOUNDARIES, _PAIRS, _NEAR = (tl.constexpr(mode) for mode in (ONE, BOUNDAR
 @triton.jit
 def half_scores(
     products, half_scale, first_query, first_key, query_index, key_index, length, rule, bias, span,
-    C: tl.constexpr, BY_RULE: tl.constexpr = False,
+    C: tl.constexpr, BY_RULE: tl.constexpr = False, packed=None,
 ):  # fmt: skip
-    """`(qk_scale * products + bias) / 2` of one tile; BY_RULE as in `load_position`."""
+    """`(qk_scale * products + bias) / 2` of one tile; BY_RULE as in `load_position`. Buckets are found but
+    where they are given, packed, by `packed_buckets_of_tile`."""
     half = products * half_scale
     if bias.position is not None:
         placed = load_position(
@@ -52,7 +58,7 @@ def half_scores(
     elif bias.time is not None:
         half += 0.5 * span[2]
     if bias.time is not None:
-        half = add_time(half, bias, span, first_query, first_key, query_index, key_index, length)
+        half = add_time(half, bias, span, first_query, first_key, query_index, key_index, length, packed)
     return add_decay(half, query_index, key_index, length, bias, C.POWER)
 
 
@@ -123,7 +129,7 @@ def find_span(time, program, first, OWN_QUERIES: tl.constexpr, OWN_SIZE: tl.cons
     """
     seconds, own_first = program.seconds, program.first
     other_least, other_most = block_bounds(seconds.bounds, seconds.num_blocks, first, program.length, SIZE)
-    mode, low, high = classify_tiles(seconds.least, seconds.most, other_least, other_most, OWN_QUERIES, _FEW)
+    mode, low, high = classify_tiles(seconds.least, seconds.most, other_least, other_most, OWN_QUERIES, 0)
     if OWN_QUERIES:
         near = has_bucket_table(own_first, first, OWN_SIZE)
     else:
@@ -180,55 +186,79 @@ def span_of_tile(time, program, first, OWN_QUERIES: tl.constexpr, OWN_SIZE: tl.c
 
 
 @triton.jit
-def add_time(half, bias, span, first_query, first_key, query_index, key_index, length):
+def add_time(half, bias, span, first_query, first_key, query_index, key_index, length, packed):
     """`half + (time[bucket] - base) / 2`."""
-    time, times = bias.time, bias.times
-    mode, ends, base = span
-    low, high = lowest_and_highest(ends)
+    mode, ends, _ = span
+    if mode > _ONE:
+        if packed is not None:
+            found = unpack(packed, half)
+        else:
+            found = buckets_of_tile(
+                half, mode, ends, first_query, first_key, query_index, key_index, length, bias.times
+            )
+        half += 0.5 * load_at(bias.time, found)
+    return half
+
+
+@triton.jit
+def packed_buckets_of_tile(scores, span, first_query, first_key, query_index, key_index, length, times):
+    """The buckets of a tile [queries, keys], packed (`bucket_table`), zeros where all lie in one: for more
+    than one use of them."""
+    mode, ends, _ = span
+    where = where_packed(scores)
+    packed = tl.zeros_like(where).to(tl.int32)
     if mode > _ONE:
         if mode == _NEAR:
-            half = _add_from_bucket_table(half, time, first_query, first_key, query_index, times)
+            packed = tie(
+                look_up_packed(
+                    times.bucket_table, first_query, first_key, scores.shape[0], scores.shape[1], True
+                ),
+                where,
+            )
         else:
-            if mode == _BOUNDARIES:
-                query, key = _load_seconds(first_query, first_key, query_index, key_index, times)
-                half = _add_rises(half, time, times.boundaries, query, key, low, high, base)
-            else:
-                found = pair_buckets(query_index, key_index, length, times)
-                half += 0.5 * load_at(time, tie(found, half))
-    return half
+            found = buckets_of_pairs(
+                scores, ends, first_query, first_key, query_index, key_index, length, times
+            )
+            packed = tie(pack(found), where)
+    return packed
 
 
 @triton.jit
-def pair_buckets(query_index, key_index, length, times):
-    """The bucket of each pair, by 64-bit times: slow, where no others are at hand."""
-    return find_bucket(wide_difference(query_index, key_index, length, times), times.wide_boundaries)
-
-
-@triton.jit
-def _add_from_bucket_table(half, time, first_query, first_key, query_index, times):
-    if query_index.shape[1] == 1:
-        return add_from_bucket_table(half, time, times.bucket_table, first_query, first_key, True)
+def buckets_of_tile(scores, mode, ends, first_query, first_key, query_index, key_index, length, times):
+    """The bucket of each pair of a tile of several, found once its scores, or what else is given, are asked
+    for; those of pairs past the sequence are any."""
+    if mode == _NEAR:
+        if query_index.shape[1] == 1:
+            found = look_up_buckets(scores, times.bucket_table, first_query, first_key, True)
+        else:
+            found = look_up_buckets(scores, times.bucket_table, first_key, first_query, False)
     else:
-        return add_from_bucket_table(half, time, times.bucket_table, first_key, first_query, False)
+        found = buckets_of_pairs(scores, ends, first_query, first_key, query_index, key_index, length, times)
+    return found
 
 
 @triton.jit
-def _add_rises(half, time, boundaries, query, key, low, high, below):
-    """Add `(time[bucket] - below) / 2` for buckets from low to high, `below` the entry of low."""
-    boundary, above = tl.load(boundaries + low + 1), tl.load(time + low + 1)
-    # Border and entry of the next bucket are read while one is compared with.
-    for bucket in tl.range(low + 2, high + 2, num_stages=1):
-        reached = _reach(query, key, boundary)
-        rise = 0.5 * (above - below)
-        below = above
-        boundary = tl.load(boundaries + bucket)
-        above = tl.load(time + bucket)
-        half = tl.where(reached, half + rise, half)
-    return half
+def buckets_of_pairs(scores, ends, first_query, first_key, query_index, key_index, length, times):
+    """The same of a tile away from the diagonal, pair by pair."""
+    # Tied to where scores are in each branch: the compiler moves no such wish into a branch.
+    if is_far(ends):
+        difference = wide_difference(query_index, key_index, length, times)
+        found = tie(find_bucket(difference, times.wide_boundaries), scores)
+    else:
+        query, key = load_seconds(first_query, first_key, query_index, key_index, times)
+        found = tie(find_narrow_bucket(tl.abs(query - key), times.boundaries), scores)
+    return found
 
 
 @triton.jit
-def _load_seconds(first_query, first_key, query_index, key_index, times):
+def is_far(ends):
+    """Whether some pairs of a tile may lie farther apart than 32-bit seconds can tell, given its ends."""
+    _, high = lowest_and_highest(ends)
+    return high == _LAST_BUCKET
+
+
+@triton.jit
+def load_seconds(first_query, first_key, query_index, key_index, times):
     """32-bit seconds of queries and keys, where the bounds of the tile allow them.
 
     Past the sequence stand any others: there is room behind the last, and whatever they are, they have a
@@ -243,7 +273,7 @@ def _load_seconds(first_query, first_key, query_index, key_index, times):
 
 
 @triton.jit
-def _reach(query, key, boundary):
+def reach(query, key, boundary):
     """Whether `query - key >= boundary`: one comparison a pair, and a subtraction a row."""
     if query.shape[1] == 1:
         return query - boundary >= key

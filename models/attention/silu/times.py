@@ -22,6 +22,7 @@ from torch import Tensor
 from models.attention.bias import BUCKET_STARTS, RelativeTime
 from models.attention.silu.boundary_counts import count_keys_beyond, count_queries_before
 from models.attention.silu.bucket_table import make_bucket_table
+from models.attention.silu.buckets import CELLS_BEGIN, MOST, bucket_cells
 from models.attention.silu.tile_io import load_tile_entry
 from models.attention.silu.tiles import BLOCK, LARGEST_TILE, tile_list
 from models.attention.weak_cache import weakly_cached
@@ -45,7 +46,8 @@ class Times:
     bounds: Tensor
     """[4, blocks] int32: least and greatest second of a block's queries, then of its keys."""
     boundaries: Tensor
-    """[129] int32: the least difference of each bucket; 2^31 - 1 for those that int32 cannot reach."""
+    """int32: 129, the least difference of each bucket, 2^31 - 1 for those that int32 cannot reach; and cells,
+    see `buckets`."""
     wide_boundaries: Tensor
     """[129] int64: the same, all of them."""
     in_order: Tensor
@@ -124,9 +126,12 @@ def find_times(query_time: Tensor, timestamp: Tensor, blocks: Tensor) -> Times:
 
 @lru_cache(maxsize=8)
 def bucket_boundaries(device: torch.device) -> tuple[Tensor, Tensor]:
-    """[129] int32 and [129] int64."""
+    """int32, with cells behind, and [129] int64, see `Times`."""
     wide = torch.tensor(BUCKET_STARTS, dtype=torch.int64)
-    return wide.clamp(max=2**31 - 1).to(torch.int32).to(device), wide.to(device)
+    narrow = torch.full((CELLS_BEGIN,), MOST, dtype=torch.int64)
+    narrow[: len(wide)] = wide.clamp(max=MOST)
+    cells = torch.tensor(bucket_cells(), dtype=torch.int64).flatten()
+    return torch.cat([narrow, cells]).to(torch.int32).to(device), wide.to(device)
 
 
 @triton.jit(do_not_specialize=("tokens", "num_blocks"))

@@ -33,8 +33,10 @@ class TileShapes:
 
 
 @lru_cache(maxsize=256)
-def tile_shapes(qk_width: int, v_width: int, element_size: int, timed: bool, short: bool) -> TileShapes:
-    """Shapes for head dimensions rounded up to powers of two, with or without a time bias.
+def tile_shapes(
+    qk_width: int, v_width: int, element_size: int, timed: bool, placed: bool, short: bool
+) -> TileShapes:
+    """Shapes for head dimensions rounded up to powers of two, with or without biases of time and position.
 
     Times need registers: tiles must be smaller, or fewer programs share a multiprocessor. `short` says that
     no sequence passes 256 tokens.
@@ -48,7 +50,9 @@ def tile_shapes(qk_width: int, v_width: int, element_size: int, timed: bool, sho
         return TileShapes(small, small, small)
     if width > 128:
         keys = TileShape(64, 64, 8, 2)
-        return TileShapes(TileShape(128, 64, 8, 2), keys, keys if timed else TileShape(128, 32, 8, 3))
+        # Sums of tables' gradients in shared memory want fewer warps (`shared_sums`).
+        queries = TileShape(64, 32, 4, 2) if timed or placed else TileShape(128, 32, 8, 3)
+        return TileShapes(TileShape(128, 64, 8, 2), keys, queries)
     if width <= 64 or short:
         split = not short
         if timed and split:

@@ -26,6 +26,11 @@ GPU_CASES = [
     Problem((900, 150), heads=2, qk_dim=64, v_dim=64, last=99, per_head=("position", "time"), decay="power"),
     Problem((900, 150), heads=2, qk_dim=1, v_dim=50, activation="identity", per_head=("position",)),
     Problem((500, 150), heads=2, bias="none", decay="exponential", per_head=("decay",)),
+    # Gradients of scores are kept, and of tables summed by eight warps.
+    Problem((700, 0, 1, 129), heads=2, qk_dim=256, v_dim=256, sorted_times=True, time_span=10**7, skew=9),
+    Problem((500, 130), heads=2, qk_dim=200, v_dim=256, time_span=10**7, per_head=("position", "time")),
+    Problem((1500, 700), heads=2, qk_dim=64, v_dim=64, sorted_times=True, time_span=10**7, skew=20),
+    Problem((1500, 70), qk_dim=64, v_dim=64, context=4, candidates=100, sorted_times=True, skew=20),
 ]
 
 

@@ -30,7 +30,6 @@ pytest.importorskip("triton", reason="triton is not installed")
 # What a call allocates itself; addresses differ from call to call.
 OWN = {
     "out",
-    "band",
     "dq",
     "dk",
     "dv",
@@ -152,13 +151,11 @@ def test_what_lies_beyond_borders_is_counted_once_a_batch(gpu: Gpu) -> None:
         "key_gradient_kernel",
     ]
     assert len(others) == 1
-    forward, keys, queries, band = (
+    forward, keys, queries = (
         next(launch.arguments for launch in gpu.launches if launch.kernel.name == name)
-        for name in ("forward_kernel", "key_gradient_kernel", "query_gradient_kernel", "band_kernel")
+        for name in ("forward_kernel", "key_gradient_kernel", "query_gradient_kernel")
     )
-    assert (
-        forward["keys_beyond"] == queries["keys_beyond"] == band["keys_beyond"] == counted.arguments["counts"]
-    )
+    assert forward["keys_beyond"] == queries["keys_beyond"] == counted.arguments["counts"]
     assert keys["queries_before"] == others[0].arguments["counts"] != counted.arguments["counts"]
 
 
@@ -199,7 +196,18 @@ def test_tables_without_gradients_are_not_summed(gpu: Gpu, bias: str, once_a_bat
     assert (
         keys["max_norms"] is queries["max_norms"] is queries["position_sums"] is queries["time_sums"] is None
     )
-    assert queries["band"] is None
+
+
+@pytest.mark.parametrize("captured", [False, True])
+def test_kernels_with_shared_memory_of_their_own_are_allowed_it(
+    gpu: Gpu, monkeypatch: pytest.MonkeyPatch, captured: bool
+) -> None:
+    """Before they are launched, precompiled or not; those that sum no gradients of tables have none."""
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: captured)
+    case().both()
+    assert gpu.allowed == []
+    case(bias="position time", dtype=torch.bfloat16).both()
+    assert gpu.allowed == ["query_gradient_kernel"]
 
 
 def test_kernels_of_padded_batches_are_precompiled(gpu: Gpu) -> None:

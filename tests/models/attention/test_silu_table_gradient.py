@@ -20,10 +20,12 @@ from tests.models.interpreted import DEVICE, on_gpu
 pytest.importorskip("triton", reason="triton is not installed")
 pytestmark = pytest.mark.usefixtures("interpreted")
 
-TILES = [(16, 32), (64, 64), (128, 32)]
+WAYS = [1, 2] if on_gpu else [0]
+"""Of `shared_sums`."""
+TILES = [(32, 32), (64, 64), (128, 32)]
 # Amounts are whole numbers below 2^9, and sums of them are exact.
 LIMIT = 2.0**24
-POSITIONS = 400
+POSITIONS = 1400
 
 
 @pytest.fixture
@@ -48,14 +50,11 @@ def bits(*numbers: float) -> Tensor:
 class Sums:
     """Whole numbers of one head, and what they come to."""
 
-    def __init__(self, limit: float = LIMIT, given: float = 1.0, value: float = 1.0) -> None:
-        from models.attention.silu import table_gradient
+    def __init__(self, limit: float = LIMIT, given: float = 500.0, value: float = 1.0) -> None:
         from models.attention.silu.time_gradient import TIME_SUMS
 
-        self._module = table_gradient
         self.limit, self.most = limit, bits(given, value)
-        size = table_gradient.BEFORE + POSITIONS + table_gradient.BEHIND
-        self.position = torch.zeros(size, dtype=torch.int64, device=DEVICE)
+        self.position = torch.zeros(POSITIONS, dtype=torch.int64, device=DEVICE)
         self.time = torch.zeros(TIME_SUMS, dtype=torch.int64, device=DEVICE)
         scale = empty(1)
         importlib.import_module("tests.models.attention.table_kernels").scale_kernel[(1,)](
@@ -68,15 +67,11 @@ class Sums:
 
     def positions(self) -> Tensor:
         """[POSITIONS] by `i - j`, from 0 on."""
-        found = self.position[self._module.BEFORE - 1 :][:POSITIONS]
-        return found.double().cpu() * self._worth
+        return self.position.double().cpu() * self._worth
 
     def buckets(self) -> Tensor:
-        """[129] by bucket: all of tiles whose lowest it is, and what lies beyond its border, not the next."""
-        from models.attention.silu.time_gradient import HALF_SUMS
-
-        lowest, beyond = self.time.view(-1, 2, HALF_SUMS).double().sum(0).cpu()
-        return (lowest[:NUM_BUCKETS] - beyond.diff()[:NUM_BUCKETS]) * self._worth
+        """[129] by bucket."""
+        return self.time[:NUM_BUCKETS].double().cpu() * self._worth
 
 
 def by_number(amounts: Tensor, numbers: Tensor, size: int) -> Tensor:
@@ -85,41 +80,22 @@ def by_number(amounts: Tensor, numbers: Tensor, size: int) -> Tensor:
     return torch.from_numpy(found)
 
 
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("ordered", [False, True])
 @pytest.mark.parametrize(("rows", "columns"), TILES)
-def test_blocks_and_diagonals_of_a_tile(kernels: ModuleType, rows: int, columns: int) -> None:
-    tile, stripes, count = whole_numbers(rows, columns), rows // 16, columns // 8
-    blocks, turned = empty(count + 1, stripes, 8, 8), empty(count + 2, stripes, 8, 8)
-    kernels.diagonals_kernel[(1,)](tile, blocks, turned, ROWS=rows, COLUMNS=columns)
-    expected, apart = np.zeros(blocks.shape), np.zeros((count + 2, stripes, 8))
-    for row in range(rows):
-        for column in range(columns):
-            stripe, inner = divmod(row, 16)
-            amount = float(tile[row, column])
-            expected[1 + column // 8 - inner // 8, stripe, row % 8, column % 8] += amount
-            # i - j = 8 (1 - number) + place + 1
-            number, place = divmod(inner - column - 9, 8)
-            apart[-number, stripe, place] += amount
-    assert np.array_equal(blocks.cpu().numpy(), expected)
-    assert np.array_equal(turned.cpu().numpy().sum(2), apart)
-
-
-@pytest.mark.parametrize("count", [2, 4, 8])
-@pytest.mark.parametrize("stripes", [1, 4, 8])
-def test_each_row_keeps_another_part_of_sums_over_rows(kernels: ModuleType, stripes: int, count: int) -> None:
-    parts, total = whole_numbers(count, stripes, 8, 8), empty(stripes, 8, 8)
-    kernels.add_rows_kernel[(1,)](parts, total, STRIPES=stripes, COUNT=count)
-    for row in range(8):
-        assert torch.equal(total[:, row], parts[row * count // 8].sum(1))
-
-
-@pytest.mark.parametrize(("rows", "columns"), TILES)
-def test_a_run_of_tiles(kernels: ModuleType, rows: int, columns: int) -> None:
-    """Sums carried from tile to tile, of positions and of buckets, of which a tile has one or a few."""
+def test_a_run_of_tiles(kernels: ModuleType, rows: int, columns: int, ordered: bool, way: int) -> None:
+    """Sums carried from tile to tile, of positions and of buckets, of which a tile has one or a few: by
+    counts where times are in order, by seconds where not."""
     count = 4
+    generator = torch.Generator().manual_seed(0)
     scores = whole_numbers(rows, count * columns)
-    seconds = torch.randint(9000, 9300, (rows,), generator=torch.Generator().manual_seed(0))
+    seconds = torch.randint(9000, 9300, (rows,), generator=generator)
     far = [4010, 4000, 40, 20]  # seconds before the first query: one bucket, then others, one or two
     stamps = torch.cat([9000 - before - torch.arange(columns).flip(0) * 7 // columns for before in far])
+    if not ordered:
+        places = torch.cat([part[torch.randperm(columns, generator=generator)]
+                            for part in torch.arange(count * columns).split(columns)])  # fmt: skip
+        stamps = stamps[places]
     difference = seconds[:, None] - stamps[None, :]
     bucket = time_bucket(difference)
     tiles = bucket.view(rows, count, columns)
@@ -128,34 +104,50 @@ def test_a_run_of_tiles(kernels: ModuleType, rows: int, columns: int) -> None:
     assert lowest[0] == lowest[1]
     ends = ((lowest << 8) + highest).int().to(DEVICE)
     apart = count * columns
-    counts = torch.zeros(apart + rows, NUM_BUCKETS - 1)
-    counts[apart:] = (difference[:, :, None] >= torch.tensor(BUCKET_STARTS[1:])).sum(1)
+    counts = torch.full((apart + rows, NUM_BUCKETS - 1), -1.0)
+    if ordered:
+        counts[apart:] = (difference[:, :, None] >= torch.tensor(BUCKET_STARTS[1:])).sum(1)
+    both = torch.cat([torch.zeros(apart), seconds, stamps, torch.zeros(256)]).int().to(DEVICE)
     sums = Sums()
     kernels.run_kernel[(1,)](
-        scores, *sums.arguments(), counts.to(DEVICE), ends, apart, count, ROWS=rows, COLUMNS=columns
-    )
+        scores, *sums.arguments(), counts.to(DEVICE), int(ordered), both, narrow_boundaries(), ends, apart,
+        count, ROWS=rows, COLUMNS=columns, WAY=way,
+    )  # fmt: skip
     place = apart + torch.arange(rows)[:, None] - torch.arange(count * columns)[None, :]
     expected = by_number(scores.cpu(), place, POSITIONS)
     assert torch.equal(sums.positions().round(), expected)
     assert torch.equal(sums.buckets().round(), by_number(scores.cpu(), bucket, NUM_BUCKETS))
 
 
+def narrow_boundaries() -> Tensor:
+    from models.attention.silu.times import bucket_boundaries
+
+    return bucket_boundaries(torch.device(DEVICE))[0]
+
+
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("order", ["sorted", "equal", "any", "lifetimes"])
-def test_tiles_before_the_band(kernels: ModuleType, order: str) -> None:
-    """Pairs of any buckets, of queries at places from 256 on and of keys 128 places before and farther."""
-    scores = whole_numbers(64, 128)
-    queries, keys = times_of_tiles(order, 64), times_of_tiles(order, 128)
-    query_time, timestamp = torch.cat([torch.zeros(256, dtype=torch.int64), queries]), keys
-    wide = torch.tensor(BUCKET_STARTS).to(DEVICE)
+def test_tiles_whose_pairs_find_their_buckets(kernels: ModuleType, order: str, way: int) -> None:
+    """Of queries at places from 256 on and of keys 128 places before and farther, of 18 tiles: more than are
+    added before sums are flushed."""
+    length = 64 * 18
+    scores = whole_numbers(64, length)
+    queries, keys = times_of_tiles(order, 64), times_of_tiles(order, length)
+    first = 256
+    empty_places = torch.zeros(first, dtype=torch.int64)
+    query_time, timestamp = torch.cat([empty_places, queries]), torch.cat([keys, empty_places])
+    far = order == "lifetimes"
+    seconds = torch.cat(
+        [query_time, timestamp[: first + 64]] if length < first + 64 else [query_time, timestamp]
+    )
     sums = Sums()
     kernels.tiles_kernel[(1,)](
-        scores, sums.position, sums.time, empty(1), sums.most, sums.limit, query_time.to(DEVICE),
-        torch.cat([timestamp, torch.zeros(192, dtype=torch.int64)]).to(DEVICE), wide, 256, 128, 0, 1 << 30,
-        ROWS=64, COLUMNS=64, MASK=0,
+        scores, None, sums.time, sums.most, sums.limit, (seconds * (not far)).int().to(DEVICE),
+        query_time.to(DEVICE), timestamp.to(DEVICE), narrow_boundaries(),
+        torch.tensor(BUCKET_STARTS).to(DEVICE), 128 if far else 71, first, length, 0, 1 << 30,
+        ROWS=64, COLUMNS=64, MASK=0, WAY=way,
     )  # fmt: skip
     bucket = time_bucket(queries[:, None] - keys[None, :])
-    apart = 256 + torch.arange(64)[:, None] - torch.arange(128)[None, :]
-    assert torch.equal(sums.positions().round(), by_number(scores.cpu(), apart, POSITIONS))
     assert torch.equal(sums.buckets().round(), by_number(scores.cpu(), bucket, NUM_BUCKETS))
 
 
@@ -168,8 +160,11 @@ def times_of_tiles(order: str, count: int) -> Tensor:
     return times.sort().values if order == "sorted" else times
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(("context", "candidates"), [(0, 0), (5, 0), (1, 20), (32, 70)])
-def test_positions_of_context_and_candidates(kernels: ModuleType, context: int, candidates: int) -> None:
+def test_positions_of_context_and_candidates(
+    kernels: ModuleType, context: int, candidates: int, way: int
+) -> None:
     from models.attention.silu.masking import RICH
 
     history = 128 - candidates
@@ -178,8 +173,8 @@ def test_positions_of_context_and_candidates(kernels: ModuleType, context: int, 
     scores = whole_numbers(128, 128) * mask.materialize(Sequences.from_lengths([128]))[0].to(DEVICE)
     sums = Sums()
     kernels.tiles_kernel[(2,)](
-        scores, sums.position, None, None, sums.most, sums.limit, None, None, None, 0, 128, context, history,
-        ROWS=64, COLUMNS=64, MASK=RICH,
+        scores, sums.position, None, sums.most, sums.limit, None, None, None, None, None, 0, 0, 128, context,
+        history, ROWS=64, COLUMNS=64, MASK=RICH, WAY=way,
     )  # fmt: skip
     # Context stands together at 0, the rest follows, and all candidates stand where the first of them does.
     logical_position = (torch.arange(128).clamp(max=history) - max(context - 1, 0)).clamp(min=0)
@@ -223,16 +218,20 @@ def test_the_longest_of_rows(kernels: ModuleType, bad: float | None) -> None:
     torch.testing.assert_close(found[0], expected, equal_nan=True, rtol=1e-6, atol=0)
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("sign", [1, -1])
-def test_the_largest_sum_there_can_be_does_not_overflow(kernels: ModuleType, sign: int) -> None:
+def test_the_largest_sum_there_can_be_does_not_overflow(kernels: ModuleType, sign: int, way: int) -> None:
     """All pairs fall into one bucket, and the gradient of each is as large as rows of these lengths allow."""
-    count, given, value = 4, 7.0, 300.0
+    count, given, value = 20, 7.0, 300.0
     pairs = 64 * 64 * count
     sums = Sums(2.0**62 / pairs, given, value)
     scores = torch.full((64, 64 * count), sign * 1.2 * given * value, device=DEVICE)
     counts = torch.zeros((64 + 64 * count, NUM_BUCKETS - 1), device=DEVICE)
     ends = torch.zeros(count, dtype=torch.int32, device=DEVICE)
-    kernels.run_kernel[(1,)](scores, *sums.arguments(), counts, ends, 64 * count, count, ROWS=64, COLUMNS=64)
+    kernels.run_kernel[(1,)](
+        scores, *sums.arguments(), counts, 1, ends, narrow_boundaries(), ends, 64 * count, count, ROWS=64,
+        COLUMNS=64, WAY=way,
+    )  # fmt: skip
     total = pairs * sign * 1.2 * given * value
     # A product with the identity in TF32 rounds to 2^-11.
     assert sums.buckets()[0].item() == pytest.approx(total, rel=1e-3)
@@ -308,6 +307,27 @@ def test_score_gradients_that_float16_cannot_hold() -> None:
 def test_no_gradient_at_all() -> None:
     for gradient in table_gradients("triton", torch.zeros(70, 1, 16, device=DEVICE)):
         assert gradient.count_nonzero() == 0
+
+
+@pytest.mark.parametrize(("element_size", "numbers"), [(2, 8), (4, 4)])
+def test_tiles_whose_sums_are_in_shared_memory(
+    interpreted: None, monkeypatch: pytest.MonkeyPatch, element_size: int, numbers: int
+) -> None:
+    """Always in half precision: each thread has as many numbers of a tile as are added up at once."""
+    from models.attention.silu import shared_sums
+    from models.attention.silu.tuning import tile_shapes
+
+    monkeypatch.setattr(shared_sums, "INTERPRETED", False)
+    for width in (16, 32, 64, 128, 256):
+        for timed, placed, short in ((t, p, s) for t in (0, 1) for p in (0, 1) for s in (0, 1) if t or p):
+            shapes = tile_shapes(width, width, element_size, bool(timed), bool(placed), bool(short))
+            for shape, chained in ((shapes.queries, True), (shapes.kept_summed, False)):
+                way = shared_sums.way(shape, element_size, bool(timed), chained)
+                if element_size == 2 or (width <= 64 and chained):
+                    assert way == (shared_sums.COARSE if element_size == 2 else shared_sums.FINE)
+                    assert shape.tile * shape.stream % (32 * shape.warps * numbers) == 0
+                elif chained:
+                    assert way == shared_sums.PLAIN
 
 
 PRECISE = [

@@ -17,7 +17,6 @@ from models.attention.inputs import AttentionInputs
 from tests.models.interpreted import KERNELS, forget
 
 ALL_KERNELS = [
-    "band_kernel",
     "finalize_kernel",
     "forward_kernel",
     "key_gradient_kernel",
@@ -62,6 +61,7 @@ class Gpu:
 
     def __init__(self, target: Any) -> None:
         self.compiled: list[str] = []
+        self.allowed: list[str] = []
         self.launches: list[Launch] = []
         self.entered: list[object] = []
         self.broken: set[str] = set()
@@ -133,6 +133,9 @@ def noted(monkeypatch: pytest.MonkeyPatch) -> Gpu:
                 gpu.kernels.append(kernel)
     specialization.kernel_set.cache_clear()
     monkeypatch.setattr(launcher, "_launchers", {})
+    monkeypatch.setattr(
+        launcher.fast_launch, "allow_shared_memory", lambda kernel: gpu.allowed.append(kernel.name)
+    )
     monkeypatch.setattr(driver, "_active", gpu)
     return gpu
 
