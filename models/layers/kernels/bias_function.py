@@ -18,6 +18,8 @@ _PROGRAMS = 3 if INTERPRETED else 528
 """Programs that share the rows: four for each of the processors of an H200."""
 _NUMBERS = 4096
 """That a program, of 4 warps, reads at a time."""
+_COLUMNS, _COLUMNS_OF_FEW = 1024, 32
+"""At most, of the rows themselves and of the sums of programs: with few columns a program has few turns."""
 
 
 class BiasGradient(torch.autograd.Function):
@@ -36,18 +38,18 @@ class BiasGradient(torch.autograd.Function):
 
 def column_sums(given: Tensor) -> Tensor:
     """[width] float32 sums over rows, [rows, width], in a fixed order."""
-    return _sums(_sums(with_contiguous_rows(given), _PROGRAMS), 1)[0]
+    return _sums(_sums(with_contiguous_rows(given), _PROGRAMS, _COLUMNS), 1, _COLUMNS_OF_FEW)[0]
 
 
-def _sums(given: Tensor, programs: int) -> Tensor:
-    """[programs, width], of which each sums some rows."""
+def _sums(given: Tensor, programs: int, columns: int) -> Tensor:
+    """[programs, width], of which each sums some rows, and some columns of them."""
     rows, width = given.shape
-    dim = triton.next_power_of_2(width)
+    dim = min(triton.next_power_of_2(width), columns)
     shape = TileShape(max(_NUMBERS // dim, 1), 1, 4, 1)
     sums = given.new_empty(programs, width, dtype=torch.float32)
     arguments = {
         "given": given, "sums": sums, "rows": rows, "each": -(-rows // programs),
         "STRIDE": given.stride(0), "WIDTH": width, "DIM": dim, "ROWS": shape.tile,
     }  # fmt: skip
-    launch(column_sums_kernel, (programs, 1), shape, arguments)
+    launch(column_sums_kernel, (programs, triton.cdiv(width, dim)), shape, arguments)
     return sums

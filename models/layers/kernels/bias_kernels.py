@@ -12,8 +12,8 @@ import triton.language as tl
 def column_sums_kernel(
     given, sums, rows, each, STRIDE: tl.constexpr, WIDTH: tl.constexpr, DIM: tl.constexpr, ROWS: tl.constexpr
 ):
-    """`sums`, dense float32: of each program the sums over `each` rows, ROWS at a time."""
-    dim = tl.arange(0, DIM)
+    """`sums`, dense float32: of each program the sums over `each` rows, ROWS at a time, of DIM columns."""
+    dim = tl.program_id(1) * DIM + tl.arange(0, DIM)
     inside = (dim < WIDTH)[None, :]
     first = tl.program_id(0) * each
     last = tl.minimum(first + each, rows)
