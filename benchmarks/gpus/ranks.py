@@ -180,11 +180,14 @@ def rates(steps: Steps, processes: Processes, scale: Scale) -> Row:
         found.append(tokens / seconds[-1])
         sizes.append(steps.graphs)
     waited = steps.made.loader.waited - waited
+    # Windows in which no size came up for the first time, and was captured.
+    steady = [rate for rate, *around in zip(found, sizes, sizes[1:], strict=False) if len(set(around)) == 1]
+    middle = statistics.median(steady or found)
     values = torch.stack(steps.losses).tolist()
     return {
-        "M tokens/s": statistics.median(found) / 1e6,
+        "M tokens/s": middle / 1e6,
         "of windows": [round(rate / 1e6, 3) for rate in found],
-        "ms a step": 1e3 * processes.count * scale.tokens / statistics.median(found),
+        "ms a step": 1e3 * processes.count * scale.tokens / middle,
         "waiting": waited / sum(seconds),
         "host ms": 1e3 * statistics.median(steps.host),
         "GiB": torch.cuda.max_memory_allocated() / 2**30 if steps.device == "cuda" else None,

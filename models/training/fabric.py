@@ -35,20 +35,25 @@ def make_fabric(config: TrainConfig, processes: Processes, *, averages: bool = T
     rank_zero_module.log.setLevel(logging.WARNING)
     mixed = pick_precision(config.precision, device) == "bf16-mixed"
     precision = _MixedPrecision(device.type) if mixed else Precision()
+    # Fabric looks for no other environment then: where mpi4py is installed it would start MPI to find out.
+    met = _Joined(processes)
     if processes.count == 1:
-        return Fabric(accelerator=device.type, devices=1, plugins=precision)
+        return Fabric(accelerator=device.type, devices=1, plugins=[precision, met])
     if not averages:
         own = device
         if device.type == "cuda":
             own = torch.device("cuda", processes.local_rank)
             torch.cuda.set_device(own)
         return Fabric(
-            accelerator=device.type, devices=1, strategy=SingleDeviceStrategy(own), plugins=precision
+            accelerator=device.type,
+            devices=1,
+            strategy=SingleDeviceStrategy(own),
+            plugins=[precision, met],
         )
     # Buffers are tables of the catalog, alike everywhere and never written to. Newer torch has another name.
     newer = "forward_sync_buffers" in signature(DistributedDataParallel.__init__).parameters
     unchanged = {"forward_sync_buffers" if newer else "broadcast_buffers": False}
-    strategy = DDPStrategy(cluster_environment=_Joined(processes), gradient_as_bucket_view=True, **unchanged)
+    strategy = DDPStrategy(cluster_environment=met, gradient_as_bucket_view=True, **unchanged)
     fabric = Fabric(
         accelerator=device.type,
         devices=processes.local_count,
