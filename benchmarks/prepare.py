@@ -39,7 +39,7 @@ LRM, LRM_1, LRM_2 = "lrm", "lrm, 1 worker", "lrm, 2 workers"
 POLARS, WHOLE, NAIVE = "polars", "polars, log not dealt out", "Beam, an element an event"
 WORKERS = {LRM: 0, LRM_1: 1, LRM_2: 2}
 """0 is the default: one process with a thread a core."""
-STAGES = ("plan", "start", "read", "sort", "count", "vocabulary", "tables", "write", "summary", "commit")
+STAGES = ("plan", "start", "read", "sort", "count", "vocabulary", "write", "tables", "summary", "commit")
 """What `lrm prepare --json` tells the seconds of."""
 PARALLEL_STAGES = ("read", "sort", "count", "write")
 """Stages whose parts go to several workers; the others are one element."""

@@ -37,7 +37,7 @@ import numpy as np
 from prepare_peers import events, measure
 
 WAYS = ("processes", "threads", "default")
-STAGES = ("plan", "start", "read", "sort", "count", "vocabulary", "tables", "write", "summary", "commit")
+STAGES = ("plan", "start", "read", "sort", "count", "vocabulary", "write", "tables", "summary", "commit")
 ALONE = ("plan", "start", "vocabulary", "summary", "commit")
 """Stages that one core does."""
 FILES = 16
@@ -91,6 +91,7 @@ def make_log(folder: Path, size: int) -> Path:
 def measured(command: list[str], cores: int, environment: dict[str, str]) -> tuple[Run, str]:
     """Run a command on some cores of those that this process may use; what it took and printed."""
     allowed = sorted(os.sched_getaffinity(0))[:cores]
+    measure.adopt_orphans()
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         begin = time.perf_counter()
         process = subprocess.Popen(
@@ -109,11 +110,12 @@ def measured(command: list[str], cores: int, environment: dict[str, str]) -> tup
         process.returncode = os.waitstatus_to_exitcode(status)
         done.set()
         sampler.join()
+        user, system = measure.reap()  # workers whose end nobody waited for
         for stream in (out, err):
             stream.seek(0)
         if process.returncode:
             sys.exit(f"{' '.join(command)}\nended with {process.returncode}:\n{err.read()[-5000:]}")
-        return Run(0, cores, "", seconds, usage.ru_utime, usage.ru_stime, peak[0]), out.read()
+        return Run(0, cores, "", seconds, user + usage.ru_utime, system + usage.ru_stime, peak[0]), out.read()
 
 
 def _sample(pid: int, peak: list[int], done: threading.Event) -> None:

@@ -43,8 +43,9 @@ class PrepareResult:
         counters: Beam's counters read, accepted, rejected, filtered (empty where nothing was done, or where
             the runner does not report them).
         seconds: of a local run, the wall time that each stage adds: plan, start (until the first part is
-            read), read, sort, core, count, vocabulary, tables, write, summary, commit. Partitions are counted
-            while others are sorted, unless there is a core to find: then count adds little.
+            read), read, sort, core, count, vocabulary, write, tables, summary, commit. Partitions are counted
+            while others are sorted, unless there is a core to find: then count adds little; and tables are
+            made while sequences are written.
         cpu_seconds: of a local run, what the parts of each stage took on all workers: `user`, their own, and
             `system`, the system's for them.
     """
@@ -230,7 +231,7 @@ def make_plan(spec: DatasetSpec, base: str, runner: RunnerOptions, skip_bad_file
     return plan.with_chunk_bytes(max(MIN_CHUNK_BYTES, min(CHUNK_BYTES, plan.bytes // (4 * runner.at_once))))
 
 
-_STAGES = ("read", "sort", "core", "count", "vocabulary", "tables", "write", "summary", "commit")
+_STAGES = ("read", "sort", "core", "count", "vocabulary", "write", "tables", "summary", "commit")
 
 
 def _cpu_seconds(parts: dict[str, list[Part]]) -> dict[str, dict[str, float]]:

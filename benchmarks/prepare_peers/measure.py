@@ -52,7 +52,7 @@ def run(command: list[str], *, memory: bool = False) -> Usage:
     Raises:
         SystemExit: it failed; what it wrote to standard error is shown.
     """
-    _adopt_orphans()
+    adopt_orphans()
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         begin = time.perf_counter()
         process = subprocess.Popen(command, stdout=out, stderr=err)
@@ -73,7 +73,7 @@ def run(command: list[str], *, memory: bool = False) -> Usage:
             if pid == process.pid:
                 code = process.returncode = os.waitstatus_to_exitcode(status)
         seconds = time.perf_counter() - begin
-        cpu_seconds += _reap()
+        cpu_seconds += sum(reap())
         for stream in (out, err):
             stream.seek(0)
         if code:
@@ -81,28 +81,28 @@ def run(command: list[str], *, memory: bool = False) -> Usage:
         return Usage(seconds, cpu_seconds, peak, peak_anonymous, peak_process, out.read())
 
 
-def _adopt_orphans() -> None:
+def adopt_orphans() -> None:
     """Become the parent of workers that outlive their parent, so that their CPU seconds are counted."""
     if ctypes.CDLL(None, use_errno=True).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER) failed")
 
 
-def _reap(patience: float = 5.0) -> float:
-    """Wait for what is left of the command's processes, at last by force; their CPU seconds."""
-    cpu_seconds = 0.0
+def reap(patience: float = 5.0) -> tuple[float, float]:
+    """Wait for what is left of processes, at last by force; their CPU seconds, user and system."""
+    user = system = 0.0
     deadline = time.perf_counter() + patience
     with suppress(ChildProcessError):
         while True:
             pid, _, usage = os.wait4(-1, os.WNOHANG)
             if pid:
-                cpu_seconds += usage.ru_utime + usage.ru_stime
+                user, system = user + usage.ru_utime, system + usage.ru_stime
                 continue
             if time.perf_counter() > deadline:
                 for left in process_tree(os.getpid())[1:]:
                     with suppress(ProcessLookupError):
                         os.kill(left, signal.SIGKILL)
             time.sleep(0.01)
-    return cpu_seconds
+    return user, system
 
 
 def process_tree(root: int) -> list[int]:
