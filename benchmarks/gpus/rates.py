@@ -54,8 +54,9 @@ def rates(
         if done == len(left) or results.left < reserve + 10:
             return
         results.add("rates", {"case": left[done], "GPUs": 2, "error": "ended, or took too long"})
-        # With none done, others that are captured would not be done either.
-        left = left[done + 1 :] if done else WITHOUT if "captured" not in left[0] else left[1:]
+        hang = not done and "captured" not in left[0] and all(one.returncode < 0 for one, _ in ranks)
+        # Where captured steps hang, others that are captured would, too.
+        left = WITHOUT if hang else left[done + 1 :]
         port += 1
 
 
