@@ -95,8 +95,8 @@ def shared_softmax(
 
     `log(1 + sum_j exp(scale * q . v_j + bias_j - positive))`, less the columns that are the target itself.
     Products are of half precision, with sums in float32; gradients are summed in a fixed order: two runs give
-    the same bits. Half precision has the digits of TF32; numbers above 65,504 are cut off there. Nothing
-    waits for the device. Can be differentiated once.
+    the same bits. Half precision has the digits of TF32; queries, scaled, above 45,000 and vectors above
+    65,504 are cut off there. Nothing waits for the device. Can be differentiated once.
 
     Args:
         query: [positions, dim] float32, for tensors that `fits_shared`.
