@@ -164,8 +164,11 @@ def draw_compute(best: Sequence[Row], path: Path) -> None:
     save(figure, path)
 
 
-def show_depth_and_width(rows: Sequence[Row], plots: Path, stem: str = "scaling") -> None:
-    best = best_of_tried(rows)
+def show_depth_and_width(
+    rows: Sequence[Row], plots: Path, stem: str = "scaling", *, tell_late: bool = True
+) -> None:
+    """Tables, laws and plots of a grid; late starts are not told where rates are low, too."""
+    best = [{**row, "late": row["late"] and tell_late} for row in best_of_tried(rows)]
     runs = len({row["run"] for row in rows})
     print(f"\n## Depth and width, {stem}: {runs} runs, {len(best)} sizes; \\*: a late start")
     show_sizes_of(best)
@@ -219,7 +222,7 @@ def main() -> None:
         show_depth_and_width(exactly("mup"), options.plots, "scaling-mup")
     if exactly("mup-half"):
         rates = [row for name in RATES for row in exactly(name)]
-        show_depth_and_width(rates, options.plots, "scaling-mup-rates")
+        show_depth_and_width(rates, options.plots, "scaling-mup-rates", tell_late=False)
     if exactly("mup-recommended"):
         show_recommended(exactly("mup"), exactly("mup-recommended"))
     if of("mup-large"):
