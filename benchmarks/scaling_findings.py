@@ -231,9 +231,10 @@ def main() -> None:
         show_seeds("Wide and deep under muP over seeds", exactly("mup-large"))
     if exactly("seeds"):
         show_seeds("As published, 40 epochs, over seeds", exactly("seeds"))
-    if exactly_of("equal-"):
-        show_fractions(exactly_of("equal-"), options.quality)
-        show_effective(exactly_of("equal-"), options.quality)
+    fractions = exactly_of("equal-") or exactly_of("fractions-")
+    if fractions:
+        show_fractions(fractions, options.quality)
+        show_effective(fractions, options.quality)
     if of("transfer"):
         show_transfer(of("transfer"), options.plots / "scaling-transfer.svg")
     if of("noise-"):
