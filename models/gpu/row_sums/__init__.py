@@ -47,8 +47,8 @@ def sum_rows(
 ) -> Tensor:
     """[count, dim] the gradient of a table: gradients of look-ups summed by row, in a fixed order.
 
-    torch's own operation adds up by atomics where many look-ups find few rows (from torch 2.11 on, fewer than
-    four for each multiprocessor), in whatever order threads come: two runs, and two processes, then differ in
+    torch's own operation adds up by atomics where many look-ups find few rows (torch 2.11: fewer than four
+    for each multiprocessor), in whatever order threads come: two runs, and two processes, then differ in
     their last bits.
 
     Args:
