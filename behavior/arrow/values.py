@@ -65,7 +65,19 @@ def _may_be_hexadecimal(text: pa.Array) -> bool:
 
 
 def _parse_integers_one_by_one(array: pa.Array) -> tuple[pa.Array, np.ndarray]:
+    """Of text in which anything may be: what is digits alone, as nearly all is, and then the rest."""
     text, good = parse_text(array)
+    sure = mask(pc.ascii_is_decimal(text)) & mask(pc.less_equal(pc.binary_length(text), _SURE_DIGITS))
+    rest = np.flatnonzero(~sure)
+    odd, right = _parse_odd_integers(text.take(pa.array(rest)), good[rest])
+    digits = pc.if_else(pa.array(sure), text, pa.scalar("0", pa.string()))
+    numbers = digits.cast(pa.int64()).to_numpy(zero_copy_only=False).copy()
+    numbers[rest] = pc.fill_null(odd, 0).to_numpy(zero_copy_only=False)
+    sure[rest] = right
+    return pa.array(numbers, mask=~sure), sure
+
+
+def _parse_odd_integers(text: pa.Array, good: np.ndarray) -> tuple[pa.Array, np.ndarray]:
     text = pc.utf8_trim_whitespace(text)
     likely = mask(pc.match_substring_regex(text, _INTEGER)) & good
     digits = pc.replace_substring_regex(text, r"^\+|\.0*$", "")
