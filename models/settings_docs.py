@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, get_args
 
-from behavior.config import Config
+from behavior.config import Config, meaning_of
 from behavior.spec.docs import default_words, rewrite, table_cell, type_words
 from models.config import RunConfig
 from models.recipes import describe_recipes
@@ -41,7 +41,7 @@ def settings_tables() -> str:
             if section is not None and not field.is_required() and field.default is not None:
                 continue
             words = f"section `{path}.{name}`" if section is not None else type_words(field)
-            cells = (f"`{path}.{name}`", words, default_words(field), field.description or "")
+            cells = (f"`{path}.{name}`", words, default_words(field), meaning_of(model, name))
             lines.append(f"| {' | '.join(table_cell(cell) for cell in cells)} |")
         parts.append("\n".join(lines) + "\n")
     return "\n".join(parts)
@@ -61,7 +61,7 @@ def _sections(model: type[Config], prefix: str) -> Iterator[tuple[str, str, type
     for name, field in model.model_fields.items():
         inner = _section_in(field.annotation)
         if inner is not None:
-            yield prefix + name, (field.description or "").rstrip("."), inner
+            yield prefix + name, meaning_of(model, name).rstrip("."), inner
             yield from _sections(inner, f"{prefix}{name}.")
 
 

@@ -30,7 +30,7 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 class _Record(pydantic.BaseModel):
     # A newer minor writer may add keys; readers of the same format version ignore what they do not know.
-    model_config = pydantic.ConfigDict(extra="ignore", frozen=True, use_attribute_docstrings=True)
+    model_config = pydantic.ConfigDict(extra="ignore", frozen=True)
 
 
 class FileEntry(_Record):

@@ -14,7 +14,7 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 class _Record(pydantic.BaseModel):
     # Strict: the plain values are used as they stand in the file. Later versions may write more.
-    model_config = pydantic.ConfigDict(extra="allow", strict=True, use_attribute_docstrings=True)
+    model_config = pydantic.ConfigDict(extra="allow", strict=True)
 
 
 class Bin(_Record):

@@ -21,7 +21,7 @@ import yaml
 from pydantic import BeforeValidator
 from pydantic.fields import FieldInfo
 
-from behavior.config import Config
+from behavior.config import Config, meaning_of
 from behavior.errors import UserError
 from behavior.spec.dataset_spec import (
     BehaviorFrom,
@@ -215,8 +215,13 @@ def field_table(model: type[Config]) -> str:
     lines = ["| field | type | default | meaning | example |", "| --- | --- | --- | --- | --- |"]
     for name, example in examples_of(model).items():
         field = model.model_fields[name]
-        meaning = field.description or ""
-        cells = (f"`{name}`", type_words(field), default_words(field), meaning, f"`{example}`")
+        cells = (
+            f"`{name}`",
+            type_words(field),
+            default_words(field),
+            meaning_of(model, name),
+            f"`{example}`",
+        )
         lines.append(f"| {' | '.join(table_cell(cell) for cell in cells)} |")
     return "\n".join(lines) + "\n"
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from pydantic import TypeAdapter
 
-from behavior.config import Config, parse_config
+from behavior.config import Config, meaning_of, parse_config
 from behavior.errors import UserError
 from behavior.flow.memory import PreparedTables, prepare_tables
 from behavior.spec.dataset_spec import DatasetSpec, FileFormat
@@ -109,7 +109,7 @@ def test_every_field_has_a_docstring_and_an_example_it_takes(model: type[Config]
     assert set(shown) == set(yaml.safe_load(EXAMPLES[model]))
     for name, line in shown.items():
         field = model.model_fields[name]
-        assert field.description, name
+        assert meaning_of(model, name), name
         value = yaml.safe_load(line)[name]
         TypeAdapter(Annotated[field.annotation, field]).validate_python(value)
         assert value is None or value != field.default, f"{name}: the example is the default"
