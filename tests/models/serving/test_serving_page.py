@@ -53,7 +53,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (found / "ml-1m").mkdir()
     of_real_data(found / "ml-1m")
     behavior.prepare("ml-1m", str(found / "data"), str(found / "ml-1m"))
-    settings = ["model.max_length=50", "model.dim=16", "loss.kind=full_softmax", "train.epochs=8"]
+    settings = [
+        "model.max_length=50",
+        "model.dim=16",
+        "model.blocks=1",
+        "loss.kind=full_softmax",
+        "train.epochs=8",
+    ]
     settings += ["train.batch_sequences=16", "optimizer.learning_rate=0.01", "train.device=cpu"]
     models.train(models.load_config("default", settings), found / "data", found / "runs" / "hstu")
     return found
