@@ -223,6 +223,9 @@ def main() -> None:
     if exactly("mup-half"):
         rates = [row for name in RATES for row in exactly(name)]
         show_depth_and_width(rates, options.plots, "scaling-mup-rates", tell_late=False)
+    if exactly("mup-depth-40"):
+        print("\n## Depth in 40 epochs, width 64, muP")
+        show_sizes_of([{**row, "late": False} for row in best_of_tried(exactly("mup-depth-40"))])
     if exactly("mup-recommended"):
         show_recommended(exactly("mup"), exactly("mup-recommended"))
     if of("mup-large"):

@@ -154,7 +154,7 @@ def _settle(
             time.sleep(_LOOK_SECONDS)
         else:
             text = str(error) or type(error).__name__
-            store.write_failure(asked, run.digest, text, traceback.format_exc(limit=-5))
+            store.write_failure(asked, run.digest, text, traceback.format_exc(limit=-15))
     finally:
         claim.release()
         free_memory()
