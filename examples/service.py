@@ -34,6 +34,7 @@ from behavior.errors import UserError
 from models.serving.export.similar import similar
 from models.serving.live import Answer, Ask, LiveRecommender
 from models.serving.recommend.request import Wanted
+from models.serving.recommend.told import item_table
 
 
 def whole_text(text: str) -> str:
@@ -200,8 +201,13 @@ def create_app(
         cache_bytes: memory for histories of people who come again.
         device: where the model is: auto, cpu or cuda.
         most, wait, queue: see `Together`.
+
+    Raises:
+        UserError: the run cannot be served, or there is no table of items.
     """
     model = models.load_model(run, device=device, data=data)  # type: ignore[arg-type]
+    if items is not None:
+        item_table(items, (), model.shards)  # a wrong one is told now, and not to who asks first
     live = LiveRecommender(model, cache_bytes=cache_bytes, items=items)
     together = Together(live.recommend, most, wait, queue)
 
@@ -265,13 +271,16 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     given = parser.parse_args()
-    app = create_app(
-        given.run,
-        items=given.items,
-        data=given.data,
-        cache_bytes=given.cache_mib << 20,
-        device=given.device,
-    )
+    try:
+        app = create_app(
+            given.run,
+            items=given.items,
+            data=given.data,
+            cache_bytes=given.cache_mib << 20,
+            device=given.device,
+        )
+    except UserError as error:
+        raise SystemExit(f"error: {error}") from None
     uvicorn.run(app, host=given.host, port=given.port)
 
 

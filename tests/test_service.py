@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import random
+import re
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -164,6 +165,36 @@ def test_what_is_wrong_is_told_as_recommend_tells_it(
         assert "--" not in said, said
     where = [answer.json()["error"]["where"] for answer in answers]
     assert where[:5] == ["k", "at", "where genre=Drama", "behavior = byu", "columns title"]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["nosuch"], "error: 'nosuch' is not a training run"),
+        (
+            ["RUN", "--items", "nosuch.csv"],
+            "error: 'nosuch.csv' cannot be read|error: there is no file 'nosuch.csv'",
+        ),
+        (["RUN", "--device", "cpu", "--data", "nosuch"], "error: .*nosuch"),
+        (["RUN", "--device", "cpu", "--cache-mib", "0", "--items", "FOLDER"], "error: .*FOLDER"),
+    ],
+)
+def test_what_cannot_be_served_is_said(
+    given: list[str],
+    said: str,
+    service: ModuleType,
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Before anybody asks."""
+    named = {"RUN": str(run), "FOLDER": str(tmp_path)}
+    monkeypatch.setattr(sys, "argv", ["service.py", *[named.get(word, word) for word in given]])
+    with pytest.raises(SystemExit) as caught:
+        service.main()
+    assert re.match(said.replace("FOLDER", re.escape(str(tmp_path))), str(caught.value), re.DOTALL), (
+        caught.value
+    )
 
 
 @pytest.mark.parametrize(
