@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from behavior.runtime.compiled import compiled
+from behavior.runtime.compiled import compiled, compiled_inside
 
 DIGIT_BITS = 12
 """Of the radix sort: 4,096 counters stay in the first-level cache."""
@@ -180,7 +180,7 @@ def reopen(
         sizes[1] += 1
 
 
-@compiled
+@compiled_inside
 def _put(keys: np.ndarray, values: np.ndarray, size: int, key: int, value: int) -> None:
     """Add to a heap of some size with the largest key on top."""
     at = size
@@ -192,7 +192,7 @@ def _put(keys: np.ndarray, values: np.ndarray, size: int, key: int, value: int) 
     values[at] = value
 
 
-@compiled
+@compiled_inside
 def _take_top(keys: np.ndarray, values: np.ndarray, size: int) -> None:
     """Remove the largest key of a heap, which leaves some size."""
     key, value = keys[size], values[size]
@@ -246,7 +246,7 @@ def least_loaded(
     return True
 
 
-@compiled
+@compiled_inside
 def _sink(heap: np.ndarray, loads: np.ndarray, at: int) -> None:
     """Move a part of a heap with the least loaded on top to below all that are less loaded."""
     part = heap[at]
@@ -261,7 +261,7 @@ def _sink(heap: np.ndarray, loads: np.ndarray, at: int) -> None:
     heap[at] = part
 
 
-@compiled
+@compiled_inside
 def _before(loads: np.ndarray, one: int, other: int) -> bool:
     return loads[one] < loads[other] or (loads[one] == loads[other] and one < other)
 

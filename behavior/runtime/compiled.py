@@ -11,6 +11,8 @@ import numba
 from behavior.runtime.code_cache import CodeCache
 
 F = TypeVar("F", bound=Callable[..., Any])
+INSIDE = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+"""Options of what only compiled functions call."""
 
 
 def compiled(function: F) -> F:
@@ -19,6 +21,14 @@ def compiled(function: F) -> F:
     The result depends on nothing but the arguments: no fast-math, no parallel reductions.
     """
     return compiled_with()(function)
+
+
+def compiled_inside(function: F) -> F:
+    """`compiled`, for what only compiled functions call.
+
+    What Python would call it by takes a good part of the compiler's time for a small function.
+    """
+    return compiled_with(**INSIDE)(function)
 
 
 def compiled_with(**options: Any) -> Callable[[F], F]:

@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from behavior.runtime.compiled import compiled
+from behavior.runtime.compiled import compiled, compiled_inside
 from behavior.runtime.splitmix import GAMMA, mix
 
 NEWEST, RANDOM, RECENCY = 0, 1, 2
@@ -25,13 +25,13 @@ _LN2 = math.log(2)
 _SQRT_HALF = math.sqrt(0.5)
 
 
-@compiled
+@compiled_inside
 def _absorb(key: np.uint64, value: int | np.uint64) -> np.uint64:
     # The value is mixed first: keys of neighbors, say two epochs, must not differ by a constant.
     return mix(key ^ mix(np.uint64(value) + GAMMA))
 
 
-@compiled
+@compiled_inside
 def _stream(seed: np.uint64, epoch: int, sequence: int, window: int, purpose: int) -> np.uint64:
     # Seed and epoch take different parts: seed 1, epoch 0 is not seed 0, epoch 1.
     key = _absorb(_absorb(_absorb(GAMMA, seed), epoch), purpose)
@@ -230,7 +230,7 @@ def choose_within_quotas(
     return chosen, -1
 
 
-@compiled
+@compiled_inside
 def _subset(
     chosen: np.ndarray, first: int, count: int, select: int, key: np.uint64, keys: np.ndarray
 ) -> None:
@@ -253,7 +253,7 @@ def _subset(
         _recent_subset(chosen, first, count, key, keys)
 
 
-@compiled
+@compiled_inside
 def _random_subset(chosen: np.ndarray, first: int, count: int, key: np.uint64) -> None:
     """Selection sampling (Knuth, volume 2, 3.4.2, algorithm S): each is taken with the share still needed."""
     size = len(chosen)
@@ -266,7 +266,7 @@ def _random_subset(chosen: np.ndarray, first: int, count: int, key: np.uint64) -
         place += 1
 
 
-@compiled
+@compiled_inside
 def _recent_subset(chosen: np.ndarray, first: int, count: int, key: np.uint64, keys: np.ndarray) -> None:
     """The smallest exponential variates over weights (Efraimidis and Spirakis 2006, in logarithms)."""
     size = len(chosen)
@@ -281,7 +281,7 @@ def _recent_subset(chosen: np.ndarray, first: int, count: int, key: np.uint64, k
         place += 1
 
 
-@compiled
+@compiled_inside
 def _kth_smallest(values: np.ndarray, k: int) -> float:
     """The value that has `k` before it in ascending order (quickselect; reorders `values`)."""
     low, high = 0, len(values) - 1

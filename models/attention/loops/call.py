@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from behavior.runtime.compiled import compiled_with
+from behavior.runtime.compiled import INSIDE, compiled_with
 
 Float32Array = npt.NDArray[np.float32]
 Int64Array = npt.NDArray[np.int64]
@@ -78,6 +78,5 @@ class Place(NamedTuple):
 SILU, SOFTMAX, IDENTITY = 0, 1, 2
 
 compiled: Any = compiled_with(fastmath=True, error_model="numpy")
-inner: Any = compiled_with(fastmath=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
-"""Only for loops: what Python would call them by takes a sixth of the compiler's time."""
+inner: Any = compiled_with(fastmath=True, error_model="numpy", **INSIDE)
 inlined: Any = compiled_with(fastmath=True, error_model="numpy", inline="always")
