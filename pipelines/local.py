@@ -8,8 +8,8 @@ none has more than its share; and what can be done meanwhile is.
 from __future__ import annotations
 
 import threading
-from collections import Counter, defaultdict
-from concurrent.futures import Future, as_completed
+from collections import Counter, defaultdict, deque
+from concurrent.futures import FIRST_COMPLETED, Future, as_completed, wait
 
 from behavior.errors import UserError
 from behavior.flow.ahead import compile_ahead
@@ -163,11 +163,20 @@ class _Stages:
 
         All are busy with sequences until the users are known; the tables, which one writes, come next.
         """
-        order = self._by_size(partitions)
-        first = 2 * self.at_once
-        writing = [self.submit(write_and_clear, number, vocabulary, items) for number in order[:first]]
+        left, writing = deque(self._by_size(partitions)), list[Future]()
+
+        def more(parts: int) -> list[Future]:
+            taken = [left.popleft() for _ in range(min(parts, len(left)))]
+            found = [self.submit(write_and_clear, number, vocabulary, items) for number in taken]
+            writing.extend(found)
+            return found
+
+        busy = set(more(2 * self.at_once))
+        while left and not known.done():
+            done, still = wait({known, *busy}, return_when=FIRST_COMPLETED)
+            busy = (still - {known}) | set(more(len(done - {known})))
         table = self.submit(tables, vocabulary, known.result())
-        writing += [self.submit(write_and_clear, number, vocabulary, items) for number in order[first:]]
+        more(len(left))
         clearing = self.submit(clear_events)
         written = [number for part in writing if (number := part.result()) is not None]
         clearing.result()

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import operator
 import threading
-from concurrent.futures import as_completed
+from collections.abc import Callable
+from concurrent.futures import Future, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -81,3 +84,39 @@ def test_a_part_that_fails_fails_the_job(
                 prepare(make_spec(), str(raw), tmp_path / "out", runner=runner)
         assert isinstance(raised.value, JobCrashError) == isinstance(error, KeyError)
     prepare(make_spec(), str(raw), tmp_path / "out", runner=runner)
+
+
+class Sizes:
+    def size(self, name: str) -> int:
+        return int(name.partition("/")[2].partition(".")[0])
+
+
+@pytest.mark.parametrize("known_after", [0, 1, 5, 8])
+def test_sequences_are_written_until_the_users_are_known(known_after: int) -> None:
+    """The largest first, and the tables as soon as they can be made."""
+    known: Future = Future()
+    given: list[object] = []
+
+    class Noting:
+        def submit(self, function: Callable[..., object], *arguments: object) -> Future:
+            future: Future = Future()
+            if function is pipelines.local.write_and_clear:
+                given.append(arguments[0])
+                future.set_result(None if arguments[0] == 3 else arguments[0])
+            else:
+                given.append(function.__name__)
+                future.set_result(arguments)
+            if len(given) == known_after:
+                known.set_result("users")
+            return future
+
+    job: Any = SimpleNamespace(work=Sizes())
+    stages = pipelines.local._Stages(job, Noting(), at_once=1)
+    if known_after == 0:
+        known.set_result("users")
+    report, written = stages._write(list(range(8)), "items", known, None)
+    assert report == ("items", "users")
+    assert written == [7, 6, 5, 4, 2, 1, 0]
+    tables_at = given.index("tables")
+    assert max(2, known_after) <= tables_at <= max(2, known_after + 2)
+    assert given == [*range(7, 7 - tables_at, -1), "tables", *range(7 - tables_at, -1, -1), "clear_events"]
