@@ -223,6 +223,8 @@ def main() -> None:
     if exactly("mup-half"):
         rates = [row for name in RATES for row in exactly(name)]
         show_depth_and_width(rates, options.plots, "scaling-mup-rates", tell_late=False)
+    if exactly("mup-seed"):
+        show_seeds("Half the rate over seeds", [*exactly("mup-half"), *exactly("mup-seed")])
     if exactly("mup-depth-40"):
         print("\n## Depth in 40 epochs, width 64, muP")
         show_sizes_of([{**row, "late": False} for row in best_of_tried(exactly("mup-depth-40"))])
@@ -234,10 +236,10 @@ def main() -> None:
         show_seeds("Wide and deep under muP over seeds", exactly("mup-large"))
     if exactly("seeds"):
         show_seeds("As published, 40 epochs, over seeds", exactly("seeds"))
-    fractions = exactly_of("equal-") or exactly_of("fractions-")
-    if fractions:
-        show_fractions(fractions, options.quality)
-        show_effective(fractions, options.quality)
+    for start in ("fractions-", "equal-"):  # the first with fewer steps by time
+        if exactly_of(start):
+            show_fractions(exactly_of(start), options.quality)
+            show_effective(exactly_of(start), options.quality)
     if of("transfer"):
         show_transfer(of("transfer"), options.plots / "scaling-transfer.svg")
     if of("noise-"):

@@ -3,7 +3,8 @@
     PYTHONPATH=. python benchmarks/scaling_points.py FOLDER --csv benchmarks/results/scaling.csv
 
 FOLDER has a grid's folder for each experiment: `depth-width` (and `depth-others`), `mup`, `mup-rates`,
-`mup-large`, `fractions-taobao`, `fractions-completejourney`, `transfer`, `noise-0` and so on, `sizes`. Points
+`mup-half`, `mup-large`, `mup-recommended`, `fractions-taobao`, `equal-taobao`, `transfer`, `noise-0`, `sizes`
+and so on. Points
 of experiments that are not there stay as they are in the file.
 """
 
