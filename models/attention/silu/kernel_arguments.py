@@ -31,6 +31,11 @@ class Constants(NamedTuple):
     """Whether scores are the weights, or else go through SiLU."""
     FAST: bool
     """Whether tanh is one operation of the special-function unit, wrong by 2^-11 at most."""
+    COMPARED: int
+    """Bucket boundaries that a tile may have whose pairs are compared with each of them outside of simple
+    tiles, too. If any, no sequence out of order has simple tiles: their loop is without code for these."""
+    PACKED: bool
+    """Whether the buckets of a tile are found once for scores and for the time table's gradient."""
     SUMS: int
     """How the time table's gradient is summed: PLAIN, COARSE or FINE (`shared_sums`)."""
     PRECISION: str

@@ -38,15 +38,18 @@ def add_all_tiles(
     """
     SIZE: tl.constexpr = C.KEYS if OWN_QUERIES else C.QUERIES
     if C.SPLIT and bias.time is not None:
+        whole_end = ranges.whole_end
         counts = counts_of(counts, program.start)
+        if C.COMPARED:
+            whole_end = tl.where(counts[1], whole_end, ranges.whole_begin)
+            counts = (counts[0], None)
         place, end = ranges.begin, ranges.end
         # What lies apart goes along with the first tiles: the general loop is in the code but once.
         apart = ranges.apart
         again = _any_tiles(apart, C.MASK)
         while (place < end) | again:
             stop, next_place = find_simple_range(
-                program.seconds, place, ranges.whole_begin, ranges.whole_end, end, program.length,
-                OWN_QUERIES, SIZE,
+                program.seconds, place, ranges.whole_begin, whole_end, end, program.length, OWN_QUERIES, SIZE
             )  # fmt: skip
             if place < stop:
                 state = ADD_SIMPLE_TILES(
@@ -90,10 +93,10 @@ def _add_tiles(
     OWN_SIZE: tl.constexpr = C.QUERIES if OWN_QUERIES else C.KEYS
     SIZE: tl.constexpr = C.KEYS if OWN_QUERIES else C.QUERIES
     place = place_of_tile(ranges, 0, SIZE)
-    span = span_of_tile(bias.time, program, place, OWN_QUERIES, OWN_SIZE, SIZE)
+    span = span_of_tile(bias.time, program, place, OWN_QUERIES, OWN_SIZE, SIZE, C.COMPARED)
     for number in tl.range(0, count_tiles_of(ranges, SIZE)):
         next_place = place_of_tile(ranges, number + 1, SIZE)
-        next_span = span_of_tile(bias.time, program, next_place, OWN_QUERIES, OWN_SIZE, SIZE)
+        next_span = span_of_tile(bias.time, program, next_place, OWN_QUERIES, OWN_SIZE, SIZE, C.COMPARED)
         state = ADD_TILE(state, own, streamed, program, place, half_scale, bias, span, C)
         place = next_place
         span = next_span

@@ -46,7 +46,7 @@ def _add_tile(gradients, own, streamed, program, first_key, half_scale, bias, sp
             v, C.SECOND_STRIDE, first_key, length, C.KEYS, C.V_DIM, C.V_WIDTH, True, KNOWN=True
         )
         products = tl.dot(q_tile, tl.trans(k_tile), input_precision=C.PRECISION)
-        if sums.time is not None:
+        if C.PACKED and sums.time is not None:
             # For the scores, and for the sums of their gradients.
             packed = packed_buckets_of_tile(
                 products, span, first_query, first_key, query_index, key_index, length, bias.times

@@ -22,11 +22,11 @@ from models.attention.silu.scheduling import tie
 from models.attention.silu.tile_bias import (
     BOUNDARIES,
     add_decay,
+    add_reached_rises,
     classify_tiles,
     differences,
     load_seconds,
     lowest_and_highest,
-    reach,
 )
 from models.attention.silu.tile_io import block_bounds
 
@@ -140,7 +140,13 @@ def half_simple_scores(
         low, high = lowest_and_highest(ends)
         # Within an `if`: the compiler reads no tiles ahead in a loop that holds another loop directly.
         if high > low:
-            if counts[1]:
+            # Not `or`: one of them is known when this is compiled.
+            if counts[1] is None:  # noqa: SIM114
+                half = _add_rises(
+                    half, bias.time, counts[0], low, high, first_row, first_column, base, above, count,
+                    OWN_QUERIES,
+                )  # fmt: skip
+            elif counts[1]:
                 half = _add_rises(
                     half, bias.time, counts[0], low, high, first_row, first_column, base, above, count,
                     OWN_QUERIES,
@@ -150,7 +156,7 @@ def half_simple_scores(
                     seconds = load_seconds(first_row, first_column, query_index, key_index, bias.times)
                 else:
                     seconds = load_seconds(first_column, first_row, query_index, key_index, bias.times)
-                half = _add_reached_rises(half, bias.time, bias.times, seconds, low, high, base, above)
+                half = add_reached_rises(half, bias.time, bias.times, seconds, low, high, base, above)
     return add_decay(half, query_index, key_index, length, bias, POWER)
 
 
@@ -168,19 +174,4 @@ def _add_rises(
         above = tl.load(time + tl.minimum(bucket, _LAST_BUCKET))
         count = load_counts(counts, first_row, bucket, half.shape[0])
         half += rise * reached
-    return half
-
-
-@triton.jit
-def _add_reached_rises(half, time, times, seconds, low, high, below, above):
-    """The same by comparing seconds, in any order: slower, since the compiler has one predicate for all
-    pairs."""
-    boundary = tl.load(times.boundaries + low + 1)
-    for bucket in tl.range(low + 2, high + 2, num_stages=1):
-        rise = 0.5 * (above - below)
-        reached = reach(seconds[0], seconds[1], boundary)
-        below = above
-        above = tl.load(time + tl.minimum(bucket, _LAST_BUCKET))
-        boundary = tl.load(times.boundaries + tl.minimum(bucket, _LAST_BUCKET))
-        half = tl.where(reached, half + rise, half)
     return half

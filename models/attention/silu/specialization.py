@@ -27,6 +27,10 @@ _FINALIZED = 256
 """Positions a program."""
 _ALIGNED = 16
 _WRITING = TileShape(BLOCK, BLOCK, warps=4, stages=1)
+_FEW = 6
+"""Boundaries up to which comparing with each costs less than finding each pair's bucket."""
+_PACKED_UP_TO = 64
+"""Numbers of a head, with more of which there are no registers to keep buckets."""
 _MOST_KINDS = 512
 """A model has a few, with and without gradients."""
 
@@ -134,7 +138,7 @@ class KernelSet:
         shape = self.shapes.forward
         return Launcher(forward_kernel, shape, self.device, self._constants() | {
             "out_stride": self.kind.heads * self.kind.v_dim,
-            "C": self._compiled_for(shape.tile, shape.stream, *self._strides[1:3]),
+            "C": self._compiled_for(shape.tile, shape.stream, *self._strides[1:3], compared=self._compared),
         })  # fmt: skip
 
     @cached_property
@@ -143,14 +147,16 @@ class KernelSet:
         shape = self.shapes.forward
         return Launcher(forward_kernel, shape, self.device, self._constants() | {
             "out_stride": self.kind.heads * self.kind.v_dim,
-            "C": self._compiled_for(shape.tile, shape.stream, *self._strides[1:3], parts=True),
+            "C": self._compiled_for(
+                shape.tile, shape.stream, *self._strides[1:3], parts=True, compared=self._compared
+            ),
         })  # fmt: skip
 
     @cached_property
     def write_bias(self) -> Launcher:
         shape = self.writing
         return Launcher(write_bias_kernel, shape, self.device, self._constants() | {
-            "C": self._compiled_for(shape.tile, shape.stream, *self._strides[1:3]),
+            "C": self._compiled_for(shape.tile, shape.stream, *self._strides[1:3], compared=_FEW),
         })  # fmt: skip
 
     def keys(self, kept: bool, written: bool) -> Launcher:
@@ -235,21 +241,32 @@ class KernelSet:
         parts: bool = False,
         ended: bool = False,
         sums: int = shared_sums.PLAIN,
+        compared: int = 0,
     ) -> Constants:
         """Given a tile's queries and keys, and the strides of the two tensors that are streamed."""
         kind = self.kind
+        widest = max(width(kind.qk_dim), width(kind.v_dim))
         return Constants(
             QUERIES=queries, KEYS=keys,
             QK_DIM=kind.qk_dim, QK_WIDTH=width(kind.qk_dim), V_DIM=kind.v_dim, V_WIDTH=width(kind.v_dim),
             MASK=kind.mask, POWER=kind.power, IDENTITY=kind.identity,
             FAST=kind.dtype.itemsize == 2 and not INTERPRETED,
-            SUMS=sums,
+            COMPARED=compared, PACKED=widest <= _PACKED_UP_TO, SUMS=sums,
             PRECISION=self._precision, SPLIT=self._split, PARTS=parts,
             APART=kind.dtype.itemsize == 2 and keys == 64 and width(kind.v_dim) > WIDER_THAN,
             ENDED=ended,
-            HALVED=kind.dtype.itemsize == 2 and width(kind.qk_dim) > WIDER_THAN,
+            HALVED=self._halved,
             FIRST_STRIDE=first[0], SECOND_STRIDE=second[0],
         )  # fmt: skip
+
+    @property
+    def _halved(self) -> bool:
+        return self.kind.dtype.itemsize == 2 and width(self.kind.qk_dim) > WIDER_THAN
+
+    @property
+    def _compared(self) -> int:
+        """Of the kernel for the result: with half a product begun ahead it has no registers for more."""
+        return _FEW if self._halved else 0
 
     @property
     def _precision(self) -> str:

@@ -58,7 +58,9 @@ def half_scores(
     elif bias.time is not None:
         half += 0.5 * span[2]
     if bias.time is not None:
-        half = add_time(half, bias, span, first_query, first_key, query_index, key_index, length, packed)
+        half = add_time(
+            half, bias, span, first_query, first_key, query_index, key_index, length, packed, C.COMPARED
+        )
     return add_decay(half, query_index, key_index, length, bias, C.POWER)
 
 
@@ -120,8 +122,11 @@ def decay_exponent(query_index, key_index, length, times, POWER: tl.constexpr):
 
 
 @triton.jit
-def find_span(time, program, first, OWN_QUERIES: tl.constexpr, OWN_SIZE: tl.constexpr, SIZE: tl.constexpr):
-    """The span of a tile with a time table.
+def find_span(
+    time, program, first, OWN_QUERIES: tl.constexpr, OWN_SIZE: tl.constexpr, SIZE: tl.constexpr,
+    COMPARED: tl.constexpr,
+):  # fmt: skip
+    """The span of a tile with a time table; COMPARED as in `kernel_arguments`.
 
     One side's least and greatest second are given, of the queries if OWN_QUERIES, and those of the other are
     those of its blocks. The buckets may be more than need be by one next to them, and are all where 32-bit
@@ -129,7 +134,9 @@ def find_span(time, program, first, OWN_QUERIES: tl.constexpr, OWN_SIZE: tl.cons
     """
     seconds, own_first = program.seconds, program.first
     other_least, other_most = block_bounds(seconds.bounds, seconds.num_blocks, first, program.length, SIZE)
-    mode, low, high = classify_tiles(seconds.least, seconds.most, other_least, other_most, OWN_QUERIES, 0)
+    mode, low, high = classify_tiles(
+        seconds.least, seconds.most, other_least, other_most, OWN_QUERIES, COMPARED
+    )
     if OWN_QUERIES:
         near = has_bucket_table(own_first, first, OWN_SIZE)
     else:
@@ -176,20 +183,30 @@ def lowest_and_highest(ends):
 
 
 @triton.jit
-def span_of_tile(time, program, first, OWN_QUERIES: tl.constexpr, OWN_SIZE: tl.constexpr, SIZE: tl.constexpr):
+def span_of_tile(
+    time, program, first, OWN_QUERIES: tl.constexpr, OWN_SIZE: tl.constexpr, SIZE: tl.constexpr,
+    COMPARED: tl.constexpr,
+):  # fmt: skip
     """The span of a tile, zeros without a time table. Requested one tile ahead, to hide its latency."""
     if time is not None:
-        return find_span(time, program, first, OWN_QUERIES, OWN_SIZE, SIZE)
+        return find_span(time, program, first, OWN_QUERIES, OWN_SIZE, SIZE, COMPARED)
     else:
         zero = tl.full((), 0, tl.int32)
         return zero, zero, tl.full((), 0.0, tl.float32)
 
 
 @triton.jit
-def add_time(half, bias, span, first_query, first_key, query_index, key_index, length, packed):
+def add_time(
+    half, bias, span, first_query, first_key, query_index, key_index, length, packed, COMPARED: tl.constexpr
+):
     """`half + (time[bucket] - base) / 2`."""
-    mode, ends, _ = span
-    if mode > _ONE:
+    mode, ends, base = span
+    if COMPARED > 0 and mode == _BOUNDARIES:
+        low, high = lowest_and_highest(ends)
+        seconds = load_seconds(first_query, first_key, query_index, key_index, bias.times)
+        above = tl.load(bias.time + low + 1)
+        half = add_reached_rises(half, bias.time, bias.times, seconds, low, high, base, above)
+    elif mode > _ONE:
         if packed is not None:
             found = unpack(packed, half)
         else:
@@ -197,6 +214,25 @@ def add_time(half, bias, span, first_query, first_key, query_index, key_index, l
                 half, mode, ends, first_query, first_key, query_index, key_index, length, bias.times
             )
         half += 0.5 * load_at(bias.time, found)
+    return half
+
+
+@triton.jit
+def add_reached_rises(half, time, times, seconds, low, high, below, above):
+    """Add `(time[bucket] - below) / 2` for buckets from low to high, of pairs in any order, `below` the entry
+    of low and `above` that of the next.
+
+    By comparing seconds: the compiler has one predicate for all pairs.
+    """
+    boundary = tl.load(times.boundaries + low + 1)
+    # Boundary and entry of the next bucket are read while one is compared with.
+    for bucket in tl.range(low + 2, high + 2, num_stages=1):
+        rise = 0.5 * (above - below)
+        reached = reach(seconds[0], seconds[1], boundary)
+        below = above
+        above = tl.load(time + tl.minimum(bucket, _LAST_BUCKET))
+        boundary = tl.load(times.boundaries + tl.minimum(bucket, _LAST_BUCKET))
+        half = tl.where(reached, half + rise, half)
     return half
 
 

@@ -74,9 +74,9 @@ def write_bias_kernel(
     written += (head.to(tl.int64) * tokens + start) * written_stride
     query_index = (first + tl.arange(0, QUERIES))[:, None]
     nothing = scores_layout(C)
-    span = span_of_tile(bias.time, program, 0, True, QUERIES, KEYS)
+    span = span_of_tile(bias.time, program, 0, True, QUERIES, KEYS, C.COMPARED)
     for first_key in tl.range(0, tl.minimum(first + QUERIES, length), KEYS):
-        next_span = span_of_tile(bias.time, program, first_key + KEYS, True, QUERIES, KEYS)
+        next_span = span_of_tile(bias.time, program, first_key + KEYS, True, QUERIES, KEYS, C.COMPARED)
         key = first_key + tl.arange(0, KEYS)
         half = half_scores(
             nothing, 0.0, first, first_key, query_index, key[None, :], length, rule, bias, span, C

@@ -95,6 +95,13 @@ def test_heads_may_share_one_bias(problem: Problem, kept: list[bool]) -> None:
     assert kept == [True]
 
 
+@pytest.mark.parametrize("window", [None, 150])
+def test_times_out_of_order(window: int | None, kept: list[bool]) -> None:
+    """Forward has no simple tiles then, and compares with boundaries in all tiles that have few."""
+    check(replace(BIASED, heads=1, lengths=(270, 30), skew=5, time_span=10**8, per_head=(), window=window))
+    assert kept == [window is None]
+
+
 @pytest.mark.parametrize(
     "problem", [replace(WIDE, window=40), replace(WIDE, candidates=9), replace(BIASED, decay="power")]
 )
