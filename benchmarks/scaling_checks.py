@@ -62,7 +62,7 @@ def show_recommended(trained: Sequence[Row], recommended: Sequence[Row]) -> None
         "loss": or_none(fit_law, points, LOSS_FORMS["loss, blocks and width"]),
         NDCG: or_none(fit_law, points, PerformanceForm(NDCG)),
     }
-    lines, held = [], []
+    lines, held, errors = [], [], []
     for row in sorted(recommended, key=lambda row: (row["blocks"], row["width"], row["seed"])):
         if not row["final"]:
             continue
@@ -74,6 +74,8 @@ def show_recommended(trained: Sequence[Row], recommended: Sequence[Row]) -> None
             low, high = float(said.run_low[0]), float(said.run_high[0])
             digits = 3 if column == "loss" else 4
             held.append(low <= row[column] <= high)
+            if column == NDCG:
+                errors.append(abs(float(said.value[0]) / row[column] - 1.0))
             line.append(
                 f"{short(float(said.value[0]), digits)} ({short(low, digits)} to {short(high, digits)})"
             )
@@ -89,7 +91,8 @@ def show_recommended(trained: Sequence[Row], recommended: Sequence[Row]) -> None
         "measured",
     ]
     show_table(f"Recommended by the law of {len(known)} sizes, trained then", header, lines)
-    print(f"\n{sum(held)} of {len(held)} within the 90% interval of a run")
+    print(f"\n{sum(held)} of {len(held)} within the 90% interval of a run", end="")
+    print(f"; mean error of NDCG@10 {statistics.fmean(errors):.1%}" if errors else "")
 
 
 def _left_out_one_by_one(points: Points, form: Form) -> float | None:
