@@ -23,13 +23,10 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "10M by rows, divided": ("large", [CAPTURED, *BY_ROWS, DIVIDED]),
     "10M rowwise": ("large", [CAPTURED, *ROWWISE]),
     "10M rowwise, divided": ("large", [CAPTURED, *ROWWISE, DIVIDED]),
-    "200k adamw, beside": ("small", [CAPTURED]),
-    "10M by rows, beside": ("large", [CAPTURED, *BY_ROWS]),
-    "10M by rows, divided, beside": ("large", [CAPTURED, *BY_ROWS, DIVIDED]),
     "200k adamw, not captured": ("small", ["train.cuda_graphs=false"]),
     "10M by rows, divided, not captured": ("large", ["train.cuda_graphs=false", *BY_ROWS, DIVIDED]),
 }
-"""Shards and settings, by name. `beside`: `TorchProcesses.sends_beside`."""
+"""Shards and settings, by name."""
 ALONE = [["200k adamw", "10M by rows"], ["10M by rows", "200k adamw", "200k by rows"]]
 """Of one GPU: what the first one does, and the second."""
 TOGETHER = [

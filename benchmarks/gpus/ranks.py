@@ -25,7 +25,6 @@ from models.data.batch import PackedBatch
 from models.distributed.join import join_torchrun, launched_by_torchrun
 from models.distributed.processes import SINGLE, Processes
 from models.distributed.tables import ShardedTable, whole
-from models.distributed.torch_processes import TorchProcesses
 from models.training.setup import Setup, set_up
 from models.training.step import steps_of
 
@@ -84,8 +83,7 @@ def take_case(folder: Path, case: str, scale: Scale, processes: Processes, told:
             with told.open("a") as file:
                 file.write(json.dumps([part, {"case": case, "GPUs": processes.count} | row]) + "\n")
 
-    made = None
-    TorchProcesses.sends_beside = "beside" in case
+    made = steps = None
     try:
         shards, _ = CASES[case]
         count = processes.count
@@ -109,7 +107,7 @@ def take_case(folder: Path, case: str, scale: Scale, processes: Processes, told:
         if made is not None:
             made.loader.close()
             made.stepper.close()
-        del made
+        del made, steps
     tell("done", {})
     gc.collect()
     if scale.device == "cuda":
@@ -150,9 +148,10 @@ class Steps:
             yield from steps_of(self.made.loader, 1)
 
     @property
-    def graphs(self) -> int:
-        """Sizes of steps so far."""
-        return len(getattr(self.made.stepper, "steps", ()))
+    def prepared(self) -> int:
+        """Warm-ups and captures so far."""
+        made = getattr(self.made.stepper, "steps", {}).values()
+        return sum(1 + (getattr(update, "graph", None) is not None) for _, update in made)
 
     def now(self) -> float:
         """Seconds, once the device has done all of it."""
@@ -170,7 +169,7 @@ def rates(steps: Steps, processes: Processes, scale: Scale) -> Row:
     before = steps.now() - begun
     found: list[float] = []
     seconds: list[float] = []
-    sizes = [steps.graphs]
+    prepared = [steps.prepared]
     steps.host.clear()
     waited = steps.made.loader.waited
     for _ in range(WINDOWS):
@@ -178,10 +177,10 @@ def rates(steps: Steps, processes: Processes, scale: Scale) -> Row:
         tokens = steps.take(scale.window)
         seconds.append(steps.now() - since)
         found.append(tokens / seconds[-1])
-        sizes.append(steps.graphs)
+        prepared.append(steps.prepared)
     waited = steps.made.loader.waited - waited
-    # Windows in which no size came up for the first time, and was captured.
-    steady = [rate for rate, *around in zip(found, sizes, sizes[1:], strict=False) if len(set(around)) == 1]
+    # Windows in which no size was warmed up or captured.
+    steady = [rate for rate, a, b in zip(found, prepared, prepared[1:], strict=False) if a == b]
     middle = statistics.median(steady or found)
     values = torch.stack(steps.losses).tolist()
     return {
@@ -192,7 +191,7 @@ def rates(steps: Steps, processes: Processes, scale: Scale) -> Row:
         "host ms": 1e3 * statistics.median(steps.host),
         "GiB": torch.cuda.max_memory_allocated() / 2**30 if steps.device == "cuda" else None,
         "steps before s": before,
-        "sizes": sizes,
+        "prepared": prepared,
         "losses": [values[0], statistics.fmean(values[-scale.window :])],
     }
 

@@ -51,24 +51,16 @@ class Processes(ABC):
     def all_gather(self, tensor: Tensor) -> Tensor:
         """[count, *shape] the tensors of all processes, by rank."""
 
-    def all_gather_made(
-        self,
-        like: Tensor,
-        shape: Sequence[int],
-        make: Callable[[Tensor], object],
-        meanwhile: Callable[[], object],
-    ) -> Tensor:
+    def all_gather_made(self, like: Tensor, shape: Sequence[int], make: Callable[[Tensor], object]) -> Tensor:
         """`all_gather` of tensors that are made where they are sent from, so that none is copied.
 
         Args:
             like: has their dtype and device.
             shape: of each.
             make: writes this process's into a tensor of that shape, whose values are anything.
-            meanwhile: does something else, beside the sending where that is possible.
         """
         own = like.new_empty(shape)
         make(own)
-        meanwhile()
         return self.all_gather(own)
 
     @abstractmethod

@@ -36,8 +36,6 @@ class TorchProcesses(Processes):
     """
 
     stuck: ClassVar[bool] = False
-    sends_beside: ClassVar[bool] = False
-    """Whether a GPU does something else while NCCL sends, where it can."""
 
     def __init__(self, local_rank: int, local_count: int, host_group: Any = None) -> None:
         self.rank, self.count = dist.get_rank(), dist.get_world_size()
@@ -67,24 +65,14 @@ class TorchProcesses(Processes):
         _all_gather(gathered.flatten(), tensor.flatten(), group=self._group_of(tensor))
         return gathered
 
-    def all_gather_made(
-        self,
-        like: Tensor,
-        shape: Sequence[int],
-        make: Callable[[Tensor], object],
-        meanwhile: Callable[[], object],
-    ) -> Tensor:
+    def all_gather_made(self, like: Tensor, shape: Sequence[int], make: Callable[[Tensor], object]) -> Tensor:
         """See `Processes.all_gather_made`. NCCL sends from where it receives; gloo does not."""
         if not like.is_cuda:
-            return super().all_gather_made(like, shape, make, meanwhile)
+            return super().all_gather_made(like, shape, make)
         gathered = like.new_empty(self.count, *shape)
         own = gathered[self.rank]
         make(own)
-        group = self._group_of(like)
-        sent = _all_gather(gathered.flatten(), own.flatten(), group=group, async_op=self.sends_beside)
-        meanwhile()
-        if sent is not None:
-            sent.wait()  # the stream does
+        _all_gather(gathered.flatten(), own.flatten(), group=self._group_of(like))
         return gathered
 
     def reduce_scatter(self, tensor: Tensor) -> Tensor:

@@ -144,7 +144,7 @@ def of_all(
     processes: Processes, rows: Tensor, gradients: Sequence[tuple[Tensor, int]], like: Tensor
 ) -> tuple[Tensor, Groups | None]:
     """[count * n, dim] gradients of look-ups of all processes, divided by how many these are; and look-ups by
-    row, found while gradients are sent, where kernels sum them.
+    row, where kernels sum them.
 
     Args:
         processes: of which each calls this.
@@ -152,7 +152,6 @@ def of_all(
         gradients: of this process, end to end: [m, dim], and how many rows it is to have, zeros after the m.
         like: the table.
     """
-    groups: list[Groups] = []
 
     def make(own: Tensor) -> None:
         begin = 0
@@ -162,13 +161,9 @@ def of_all(
             begin += count
             own[begin - count + len(gradient) : begin] = 0.0
 
-    def sort() -> None:
-        if len(rows) and fits(like):
-            groups.append(grouped(rows, len(like)))
-
     shape = sum(count for _, count in gradients), like.shape[1]
-    received = processes.all_gather_made(like, shape, make, sort)
-    return received.flatten(0, 1), groups[0] if groups else None
+    received = processes.all_gather_made(like, shape, make).flatten(0, 1)
+    return received, grouped(rows, len(like)) if len(rows) and fits(like) else None
 
 
 MakeItemTable = Callable[[int, int], ItemTable]

@@ -60,7 +60,7 @@ class _Alike(SingleProcess):
 
 @pytest.mark.parametrize("by_rows", [False, True])
 def test_copies_have_the_mean_gradient_of_all(by_rows: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of two look-ups in each process; they are grouped once, while gradients are sent."""
+    """Of two look-ups in each process; they are grouped once."""
     grouped, own = [], table_module.grouped
     monkeypatch.setattr(table_module, "grouped", lambda *given: (grouped.append(1), own(*given))[1])
     torch.manual_seed(0)
