@@ -92,20 +92,16 @@ def prepare(
     Example:  lrm prepare ml-1m --input ~/ml-1m --out data/ml-1m
     """
     if runner == "local" and not finish and not context.args:
-        from behavior.runtime.imports import without
         from behavior.runtime.memory import keep_freed
 
         keep_freed()
-        without("pandas", "scipy")
         _start_workers(workers)
     # First what the work waits for.
-    from behavior.runtime.memory import few_collections
     from behavior.spec.dataset_spec import load_spec
     from pipelines.left import EngineJob
     from pipelines.prepare import start
     from pipelines.runner import RunnerOptions
 
-    few_collections()
     _check_flags(append, full, frozen, overwrite)
     if finish and (detach or append or overwrite):
         raise UsageError(
@@ -163,11 +159,14 @@ def prepare(
 
 
 def begin_early(arguments: list[str]) -> None:
-    """Start what workers are forked from as soon as a command line looks like a local `prepare`.
+    """Start what workers are forked from as soon as a process sees that it is a local `prepare`.
 
     It imports for half a second and more, while this process makes the command, reads the flags and imports.
     What is not foreseen is started later, and what is not needed ends with this process.
     """
+    from behavior.runtime.imports import without
+    from behavior.runtime.memory import few_collections
+
     elsewhere = {"--help", "-h", "--runner", "--finish", "--"}
     if arguments[:1] != ["prepare"] or elsewhere & {part.partition("=")[0] for part in arguments}:
         return
@@ -178,6 +177,8 @@ def begin_early(arguments: list[str]) -> None:
             asked = value if equals else following
     if asked.isdigit():
         _start_workers(int(asked))
+        without("pandas", "scipy")
+        few_collections()
 
 
 def _start_workers(asked: int) -> None:

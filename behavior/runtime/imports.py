@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import Any
 
 
 def without(*names: str) -> None:
-    """For processes of our own: packages are not found.
+    """For processes of our own: packages cannot be imported.
 
     Where pandas is installed, Arrow imports it at the first array that is converted, to see whether that is
     one of pandas': a third of a second in each process. Before Numba compiles anything it imports scipy, for
@@ -20,6 +22,11 @@ class _Without:
     def __init__(self, names: tuple[str, ...]) -> None:
         self.names = names
 
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
-        if name in self.names:
-            raise ModuleNotFoundError("this process does without", name=name)
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        return ModuleSpec(name, self) if name in self.names else None  # type: ignore[arg-type]
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        raise ModuleNotFoundError("this process does without", name=spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        pass

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from behavior.runtime import forks
@@ -30,6 +32,8 @@ from cli.prepare import begin_early
 def test_when(arguments: str, cores: int, begun: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[list[str]] = []
     monkeypatch.setattr(forks, "FROM_CORES", 4)
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    monkeypatch.setattr("behavior.runtime.memory.few_collections", lambda: None)
     monkeypatch.setattr(forks, "start_ahead", started.append)
     monkeypatch.setattr(forks, "thread_count", lambda _: cores)
     begin_early(arguments.split())
