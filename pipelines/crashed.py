@@ -29,3 +29,16 @@ def local_crash(error: Exception, log: Path | None) -> JobCrashError:
         what = f"{type(error).__name__}: {reason}"
         fix = "look at the log" if log is not None else "lrm --debug shows where it was raised"
     return JobCrashError(f"the job failed: {what}", where=str(log) if log else None, fix=fix)
+
+
+def interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: compiled code makes it a SystemError, and
+    Beam wraps it like any other, or passes on no more than its text."""
+    while error is not None:
+        last = (str(error).strip().splitlines() or [""])[-1]
+        if isinstance(error, KeyboardInterrupt) or last.partition(": ")[2].startswith("KeyboardInterrupt"):
+            return True
+        if last.startswith("KeyboardInterrupt"):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -14,7 +14,7 @@ import apache_beam as beam
 from behavior.errors import UserError
 from pipelines import dataflow
 from pipelines.checkup.watch import WorkerWatch
-from pipelines.crashed import JobCrashError, local_crash
+from pipelines.crashed import JobCrashError, interrupted, local_crash
 from pipelines.engines.crash import engine_crash
 from pipelines.engines.engine import name_of
 from pipelines.job import Job, PrepareJob
@@ -95,7 +95,7 @@ def run_pipeline(
                 wait_for_engine(result, job, watch)
                 check_summary(result, job)
         except Exception as error:
-            if processes.interrupted or _interrupted(error):
+            if processes.interrupted or interrupted(error):
                 raise KeyboardInterrupt from error
             if isinstance(error, UserError) and not runner.is_local:
                 raise
@@ -147,18 +147,6 @@ def _remove_log(runner: RunnerOptions, log: Path) -> None:
     if not runner.is_local:  # that of a local run lies in a folder of the job's
         with suppress(OSError):
             log.unlink(missing_ok=True)
-
-
-def _interrupted(error: BaseException | None) -> bool:
-    """Whether Ctrl-C is behind an error: Beam wraps it like any other, or passes on no more than its text."""
-    while error is not None:
-        last = (str(error).strip().splitlines() or [""])[-1]
-        if isinstance(error, KeyboardInterrupt) or last.partition(": ")[2].startswith("KeyboardInterrupt"):
-            return True
-        if last.startswith("KeyboardInterrupt"):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def _counters(result: Any) -> dict[str, int]:

@@ -14,7 +14,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, as_completed, wait
 from behavior.errors import UserError
 from behavior.flow.ahead import compile_ahead
 from behavior.runtime.forks import processes, started
-from pipelines.crashed import local_crash
+from pipelines.crashed import interrupted, local_crash
 from pipelines.job import PrepareJob
 from pipelines.joined import core, judge, keep_rejects, sum_up
 from pipelines.pool import Alone, Threads, Workers, working
@@ -75,6 +75,8 @@ def run_here(
                 raise
             raise kept from error
         except Exception as error:
+            if interrupted(error):
+                raise KeyboardInterrupt from error
             raise (job.kept_error() or local_crash(error, job.log if job.log.exists() else None)) from error
 
 

@@ -25,17 +25,14 @@ class Workers(Protocol):
 
 
 class Alone:
-    """No workers: a part is done when it is given out."""
+    """No workers: a part is done, or raises its error, when it is given out."""
 
     def __init__(self, job: Any) -> None:
         self._job = job
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
         future: Future = Future()
-        try:
-            future.set_result(function(self._job, *arguments))
-        except Exception as error:
-            future.set_exception(error)
+        future.set_result(function(self._job, *arguments))
         return future
 
     def close(self) -> None:

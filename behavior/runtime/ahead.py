@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
-from behavior.runtime.imports import without
+from behavior.runtime.imports import python_of_our_own, without
 
 _SECONDS = 120.0
 """That a function is waited for, at most."""
@@ -37,10 +37,11 @@ def compile_elsewhere(call: str, functions: Sequence[Any]) -> bool:
     names = [name_of(function.py_func) for function in functions if _wanted(function)]
     if not names or any(name in _at_it for name in names):
         return False
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command, path = python_of_our_own(__name__, call)
+    environment = {**os.environ, "PYTHONPATH": path}
     nowhere = subprocess.DEVNULL
     process = subprocess.Popen(
-        [sys.executable, "-m", __name__, call],
+        command,
         env=environment,
         stdin=nowhere,
         stdout=nowhere,

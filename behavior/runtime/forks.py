@@ -28,7 +28,7 @@ from typing import Any
 
 from behavior.printable import complain
 from behavior.runtime.cores import POOLS, thread_count
-from behavior.runtime.imports import without
+from behavior.runtime.imports import python_of_our_own, without
 from behavior.runtime.memory import few_collections, keep_freed
 
 _SECONDS_TO_END = 5.0
@@ -71,8 +71,7 @@ class Forks:
         self._failed: Exception | None = None
         self._threads: list[threading.Thread] = []
         ours, theirs = socket.socketpair()
-        command = [sys.executable, "-m", __name__, ",".join(modules), str(theirs.fileno())]
-        path = os.pathsep.join(dict.fromkeys(filter(None, sys.path)))
+        command, path = python_of_our_own(__name__, ",".join(modules), str(theirs.fileno()))
         environment = {**os.environ, **dict.fromkeys(POOLS, "1"), "PYTHONPATH": path, FORKED: "1"}
         nowhere = subprocess.DEVNULL
         with theirs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -16,6 +17,16 @@ def without(*names: str) -> None:
     products of matrices.
     """
     sys.meta_path.insert(0, _Without(names))
+
+
+def python_of_our_own(module: str, *arguments: str) -> tuple[list[str], str]:
+    """The command of a process of Python that runs one of our modules, and its `PYTHONPATH`.
+
+    It finds what this process finds, and nothing else: `-m` alone would look in the working folder first,
+    where a `random.py` of the user's may lie.
+    """
+    path = os.pathsep.join(dict.fromkeys(entry or os.getcwd() for entry in sys.path))
+    return [sys.executable, "-P", "-m", module, *arguments], path
 
 
 class _Without:

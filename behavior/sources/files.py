@@ -43,7 +43,6 @@ def expand(form: FileFormat, base: str) -> list[InputFile]:
         except (ImportError, ValueError) as error:
             raise UserError(f"'{full}' cannot be accessed: {error}", where="files of the spec") from None
         is_glob, entries = _looked_up(filesystem, path)
-        entries = [entry for entry in entries if not (is_glob and _is_hidden(entry[0], path))]
         if not entries:
             what = f"no file matches '{pattern}'" if is_glob else f"there is no file '{full}'"
             fix = _one_above(filesystem, root, pattern) or _near_files(filesystem, path)
@@ -79,13 +78,34 @@ def _looked_up(
         ) from None
 
 
+def _followed(filesystem: fsspec.AbstractFileSystem, path: str, info: dict[str, Any]) -> dict[str, Any]:
+    """What a listing says of a file; of a symbolic link, which a listing does not follow, what it leads to.
+
+    Raises:
+        UserError: it leads nowhere.
+    """
+    if not info.get("islink"):
+        return info
+    try:
+        return dict(filesystem.info(path))
+    except FileNotFoundError:
+        raise UserError(
+            f"'{path}' is a link to a file that is not there",
+            where="files of the spec",
+            fix="restore the file, or remove the link",
+        ) from None
+
+
 def _entries(
     filesystem: fsspec.AbstractFileSystem, path: str, is_glob: bool
 ) -> list[tuple[str, dict[str, Any]]]:
     """Path and description of each file."""
     if is_glob:
-        entries = filesystem.glob(path, detail=True)
-        return [(name, info) for name, info in sorted(entries.items()) if info["type"] == "file"]
+        listed = sorted(filesystem.glob(path, detail=True).items())
+        entries = [
+            (name, _followed(filesystem, name, info)) for name, info in listed if not _is_hidden(name, path)
+        ]
+        return [(name, info) for name, info in entries if info["type"] == "file"]
     try:
         with storage_errors():
             info = filesystem.info(path)

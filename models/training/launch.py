@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +16,7 @@ import torch
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from behavior.errors import UserError
+from behavior.runtime.imports import python_of_our_own
 from behavior.wording import number_of
 from models.config import RunConfig
 from models.distributed.join import join_store, join_torchrun, launched_by_torchrun
@@ -165,8 +166,10 @@ def _started(arguments: TrainArguments, count: int, backend: str) -> Iterator[Pr
 def _start(told: str) -> subprocess.Popen[str]:
     # In a session of its own, so that Ctrl-C reaches the first process alone, which ends the others. The pipe
     # stays open: it breaks when the first process ends, however that happens, and ends the others, too.
+    command, path = python_of_our_own("models.training.worker")
     process = subprocess.Popen(
-        [sys.executable, "-m", "models.training.worker"],
+        command,
+        env={**os.environ, "PYTHONPATH": path},
         stdin=subprocess.PIPE,
         text=True,
         start_new_session=True,

@@ -86,6 +86,28 @@ def test_a_part_that_fails_fails_the_job(
     prepare(make_spec(), str(raw), tmp_path / "out", runner=runner)
 
 
+def test_ctrl_c_within_compiled_code_is_one(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There it comes out as the cause of another error."""
+
+    def fail(*_: object) -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            raise SystemError("returned a result with an exception set") from error
+
+    monkeypatch.setattr(pipelines.local, "sort_and_count", fail)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(make_spec(), str(raw), tmp_path / "out", runner=RunnerOptions(workers=1))
+
+
+def test_one_worker_raises_at_once() -> None:
+    workers = Alone(AJob())
+    with pytest.raises(ZeroDivisionError):
+        workers.submit(lambda _, given: 1 // given, 0)
+
+
 class Sizes:
     def size(self, name: str) -> int:
         return int(name.partition("/")[2].partition(".")[0])

@@ -167,3 +167,16 @@ def test_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
     for cores, asked, expected in [(3, 0, 0), (4, 0, 4), (16, 0, 16), (2, 2, 2), (16, 1, 0), (1, 8, 8)]:
         monkeypatch.setenv("LRM_THREADS", str(cores))
         assert processes(asked) == expected
+
+
+def test_files_of_the_working_folder_are_in_nobodys_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("queue", "random", "secrets"):
+        (tmp_path / f"{module}.py").write_text("raise SystemExit('not the one that is meant')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    workers = Forks(["random"])
+    workers.begin(1, 7, id, tmp_path / "log")
+    assert workers.submit(operator.mul, 6).result(60) == 42
+    workers.close()

@@ -99,6 +99,21 @@ def test_wildcards_match_no_hidden_files(tmp_path: Path) -> None:
         names("*/log.csv")
 
 
+def test_wildcards_match_links_to_files(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there/a.csv").write_bytes(LOG)
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs/b.csv").write_bytes(LOG)
+    for name, there in [("a.csv", "there/a.csv"), ("folder", "there"), (".#b.csv", "me@here:1")]:
+        (tmp_path / "logs" / name).symlink_to(tmp_path / there)
+    form = FileFormat(files=["logs/*"])
+    found = expand(form, str(tmp_path))
+    assert [(file.name, file.size) for file in found] == [("logs/a.csv", len(LOG)), ("logs/b.csv", len(LOG))]
+    (tmp_path / "there/a.csv").unlink()
+    with pytest.raises(UserError, match="is a link to a file that is not there"):
+        expand(form, str(tmp_path))
+
+
 def test_the_folders_above_a_wildcard_may_be_hidden(tmp_path: Path) -> None:
     (tmp_path / ".cache" / "_x").mkdir(parents=True)
     (tmp_path / ".cache" / "_x" / "log.csv").write_bytes(LOG)
