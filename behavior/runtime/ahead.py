@@ -10,6 +10,7 @@ import atexit
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -40,13 +41,16 @@ def compile_elsewhere(call: str, functions: Sequence[Any]) -> bool:
     command, path = python_of_our_own(__name__, call)
     environment = {**os.environ, "PYTHONPATH": path}
     nowhere = subprocess.DEVNULL
-    process = subprocess.Popen(
-        command,
-        env=environment,
-        stdin=nowhere,
-        stdout=nowhere,
-        stderr=nowhere,
-    )
+    try:
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.PIPE,  # breaks when this process ends, however that happens
+            stdout=nowhere,
+            stderr=nowhere,
+        )
+    except OSError:  # no room for a process, or no interpreter: this process compiles
+        return False
     atexit.register(_end, process)
     _at_it.update(dict.fromkeys(names, process))
     return True
@@ -81,7 +85,7 @@ def name_of(function: Any) -> str:
 def _wanted(function: Any) -> bool:
     """Whether it is to be compiled, and can be kept where another process finds it."""
     cache = getattr(function, "_cache", None)
-    return cache is not None and hasattr(cache, "kept") and not cache.kept()
+    return cache is not None and hasattr(cache, "kept") and cache._enabled and not cache.kept()
 
 
 def _end(process: subprocess.Popen) -> None:
@@ -89,7 +93,14 @@ def _end(process: subprocess.Popen) -> None:
     process.wait()
 
 
+def _end_with_the_first() -> None:
+    while os.read(0, 1):
+        pass
+    os._exit(1)
+
+
 def _main(call: str) -> None:
+    threading.Thread(target=_end_with_the_first, daemon=True).start()
     without("pandas", "scipy")  # Numba would import it, for products that none of ours has
     module, _, function = call.partition(":")
     getattr(import_module(module), function)()

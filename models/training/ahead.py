@@ -22,13 +22,14 @@ _FOR_BOTH = 4
 def compile_ahead(device: DeviceName) -> None:
     """Begin with what is not compiled yet: attention on a CPU, and the loops that make batches.
 
-    On a single core there is nobody to compile beside. Forward and backward have parts in common: together
-    they take less time of a core, apart they are there sooner where cores are free.
+    Forward and backward have parts in common: together they take less time of a core, apart they are there
+    sooner where cores are free. On a single core nothing goes on beside, but attention is compiled by another
+    process all the same: its code from disk and code that was just compiled may differ in the last bit, so
+    that the first training would have other losses than the next.
     """
     cores = usable_cores()
-    if cores < 2:
-        return
-    compile_elsewhere(f"{loading}:compile_loading", LOOPS)
+    if cores > 1:
+        compile_elsewhere(f"{loading}:compile_loading", LOOPS)
     if device == "cuda" or (device == "auto" and _has_card()):
         return
     if cores < _FOR_BOTH:

@@ -26,7 +26,7 @@ def sum_groups(gradients: Tensor, groups: Groups) -> Tensor:
 
 def sum_into(out: Tensor, gradients: Tensor, groups: Groups, before: int) -> Tensor:
     """Write the sums of groups to rows of `out`, that of row r to row `r - before`; none of row 0."""
-    most = len(out) + before
+    most = min(len(out) + before, len(gradients))
     pieces, starts, number = _pieces(gradients, groups, most)
     return _launch(pieces, None, starts, number, most, groups.rows, filled=False, out=out, before=before)
 

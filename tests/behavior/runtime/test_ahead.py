@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,40 @@ def test_it_is_waited_for(call: str, hits: int, tmp_path: Path) -> None:
         command = [sys.executable, "-c", CALLS, call]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         assert json.loads(done.stdout) == expected
+
+
+@pytest.mark.parametrize("interpreter", ["", str(Path("/nowhere/python"))])
+def test_without_another_process_it_is_compiled_here(interpreter: str, tmp_path: Path) -> None:
+    (tmp_path / "functions.py").write_text(FUNCTIONS)
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[3])])
+    environment = {**os.environ, "PYTHONPATH": path, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    calls = f"import sys; sys.executable = {interpreter!r}\n{CALLS}"
+    command = [sys.executable, "-c", calls, "none"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == [False, False, 30, 0, 0]
+
+
+def test_it_ends_with_who_began_it(tmp_path: Path) -> None:
+    """However that ends: here without exit functions, as after Ctrl-C."""
+    (tmp_path / "functions.py").write_text(FUNCTIONS)
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[3])])
+    environment = {**os.environ, "PYTHONPATH": path, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    calls = (
+        "import os, functions; from behavior.runtime import ahead; "
+        "ahead.compile_elsewhere('functions:compile_and_stay', [functions.total]); "
+        "print(*{one.pid for one in ahead._at_it.values()}, flush=True); os._exit(0)"
+    )
+    command = [sys.executable, "-c", calls]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    ended = time.monotonic() + 20.0
+    while _runs(int(done.stdout)) and time.monotonic() < ended:
+        time.sleep(0.05)
+    assert not _runs(int(done.stdout))
+
+
+def _runs(pid: int) -> bool:
+    """Zombies of others do not count."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -68,7 +68,7 @@ def test_types_are_those_of_a_training(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("cores", "device", "card", "asked"),
     [
-        (1, "cpu", False, []),
+        (1, "cpu", False, ["both"]),
         (2, "cpu", True, ["loading", "both"]),
         (2, "auto", False, ["loading", "both"]),
         (2, "auto", True, ["loading"]),
