@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 
 from hypothesis import HealthCheck, settings
 
@@ -13,6 +14,11 @@ from behavior.runtime import forks
 # cores, and more threads would wait for each other. Tests of threads ask for them.
 for library in ("OMP", "MKL", "OPENBLAS"):
     os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+
+# A script starts what it runs in the background with Ctrl-C ignored, and processes that tests start and
+# interrupt would be born so. (What nohup ignores is left to tests that ask: `no_signal_ignored`.)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Tests change functions of this process: those of processes ask for them.
 forks.FROM_CORES = 1 << 30
