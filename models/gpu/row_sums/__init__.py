@@ -39,7 +39,11 @@ def sum_groups(gradients: Tensor, groups: Groups) -> Tensor:
 
 def any_order(rows: Tensor, table: Tensor) -> bool:
     """Whether torch may sum the gradients of look-ups of a table in any order, where the kernels need not."""
-    return len(table) <= _FEW and rows.numel() > len(table) and fits(table)
+    return _few(rows, len(table), table)
+
+
+def _few(rows: Tensor, count: int, like: Tensor) -> bool:
+    return count <= _FEW and rows.numel() > count and fits(like)
 
 
 def sum_rows(
@@ -62,7 +66,7 @@ def sum_rows(
     gradients, rows = gradients.reshape(-1, gradients.shape[-1]), rows.flatten()
     before = 0 if padding else 1  # rows of the table before those that count
     if groups is None:
-        if count > _FEW or len(rows) <= count or not fits(gradients):
+        if not _few(rows, count, gradients):
             whole: Tensor = _embedding_backward(gradients, rows, count, 0 if padding else -1, False)
             return whole
         groups = grouped(rows + before, count + before)
