@@ -38,8 +38,7 @@ def compile_elsewhere(call: str, functions: Sequence[Any]) -> bool:
     names = [name_of(function.py_func) for function in functions if _wanted(function)]
     if not names or any(name in _at_it for name in names):
         return False
-    command, path = python_of_our_own(__name__, call)
-    environment = {**os.environ, "PYTHONPATH": path}
+    command, environment = python_of_our_own(__name__, call)
     nowhere = subprocess.DEVNULL
     try:
         process = subprocess.Popen(
@@ -85,7 +84,7 @@ def name_of(function: Any) -> str:
 def _wanted(function: Any) -> bool:
     """Whether it is to be compiled, and can be kept where another process finds it."""
     cache = getattr(function, "_cache", None)
-    return cache is not None and hasattr(cache, "kept") and cache._enabled and not cache.kept()
+    return cache is not None and hasattr(cache, "lacks") and cache.lacks()
 
 
 def _end(process: subprocess.Popen) -> None:

@@ -71,8 +71,8 @@ class Forks:
         self._failed: Exception | None = None
         self._threads: list[threading.Thread] = []
         ours, theirs = socket.socketpair()
-        command, path = python_of_our_own(__name__, ",".join(modules), str(theirs.fileno()))
-        environment = {**os.environ, **dict.fromkeys(POOLS, "1"), "PYTHONPATH": path, FORKED: "1"}
+        command, environment = python_of_our_own(__name__, ",".join(modules), str(theirs.fileno()))
+        environment |= {**dict.fromkeys(POOLS, "1"), FORKED: "1"}
         nowhere = subprocess.DEVNULL
         with theirs:
             self._server = subprocess.Popen(

@@ -19,14 +19,14 @@ def without(*names: str) -> None:
     sys.meta_path.insert(0, _Without(names))
 
 
-def python_of_our_own(module: str, *arguments: str) -> tuple[list[str], str]:
-    """The command of a process of Python that runs one of our modules, and its `PYTHONPATH`.
+def python_of_our_own(module: str, *arguments: str) -> tuple[list[str], dict[str, str]]:
+    """The command of a process of Python that runs one of our modules, and its environment.
 
     It finds what this process finds, and nothing else: `-m` alone would look in the working folder first,
     where a `random.py` of the user's may lie.
     """
     path = os.pathsep.join(dict.fromkeys(entry or os.getcwd() for entry in sys.path))
-    return [sys.executable, "-P", "-m", module, *arguments], path
+    return [sys.executable, "-P", "-m", module, *arguments], {**os.environ, "PYTHONPATH": path}
 
 
 class _Without:

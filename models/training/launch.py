@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -166,10 +165,10 @@ def _started(arguments: TrainArguments, count: int, backend: str) -> Iterator[Pr
 def _start(told: str) -> subprocess.Popen[str]:
     # In a session of its own, so that Ctrl-C reaches the first process alone, which ends the others. The pipe
     # stays open: it breaks when the first process ends, however that happens, and ends the others, too.
-    command, path = python_of_our_own("models.training.worker")
+    command, environment = python_of_our_own("models.training.worker")
     process = subprocess.Popen(
         command,
-        env={**os.environ, "PYTHONPATH": path},
+        env=environment,
         stdin=subprocess.PIPE,
         text=True,
         start_new_session=True,
