@@ -78,9 +78,13 @@ class CodeCache(FunctionCache):
         except Exception:  # a full disk, a folder in its place, rights that went
             self.disable()
 
+    def kept(self) -> bool:
+        """Whether code of the function as it is now lies on disk."""
+        return self._enabled and any(Path(self.cache_path).glob(f"{self._prefix()}*.nbc"))
+
     def lacks(self) -> bool:
-        """Whether no code of the function as it is now lies on disk, where it could be kept."""
-        return self._enabled and not any(Path(self.cache_path).glob(f"{self._prefix()}*.nbc"))
+        """Whether none does, where it could be kept."""
+        return self._enabled and not self.kept()
 
     def flush(self) -> None:
         """Remove all entries of this function."""
